@@ -1,0 +1,38 @@
+# Every target is one command; CI and the README call only these.
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.PHONY: install quickstart fix check test test-all docs bench build clean
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/user: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[train,export,demo]' && touch $@
+
+.venv/dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) -e '.[all,dev]' && touch $@
+
+install: .venv/dev          ## everything a developer needs, in .venv
+
+quickstart: .venv/user      ## the whole way on real data: train, export, index, link
+	.venv/bin/mirror-rt quickstart --out quickstart --force
+
+fix: .venv/dev              ## let ruff mend what it can
+	.venv/bin/ruff check --fix . ; .venv/bin/ruff format .
+
+check: .venv/dev            ## style, types, import directions, generated pages
+	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+
+test: .venv/dev             ## the fast tests
+	$(PY) -m pytest -q
+
+test-all: .venv/dev         ## every test, the long ones too
+	$(PY) -m pytest -q -m ''
+
+build: .venv/dev            ## sdist, and the wheel made from it
+	$(PY) -m build
+
+clean:
+	rm -rf .venv build dist quickstart *.egg-info

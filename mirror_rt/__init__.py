@@ -1,0 +1,35 @@
+"""Turn any masked language model into an encoder of names, and look up millions of them on a CPU.
+
+The public names are listed in ``__all__``. Each is imported when it is first used, so that
+``import mirror_rt`` costs next to nothing and needs no optional stack.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from mirror_rt.version import VERSION as __version__
+
+_WHERE: dict[str, str] = {
+    "Bundle": "mirror_rt.bundle",
+    "Candidate": "mirror_rt.types",
+    "Entity": "mirror_rt.types",
+    "MirrorError": "mirror_rt.errors",
+    "Pooling": "mirror_rt.types",
+    "Precision": "mirror_rt.types",
+}
+
+__all__ = ["__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'mirror_rt' has no attribute {name!r}")
+    value = getattr(import_module(_WHERE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,156 @@
+"""Read and check a bundle: the folder that export writes and the runtime serves.
+
+Never imports torch, onnx or onnxruntime. The layout is written down in docs/bundle-format.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from mirror_rt.errors import BundleError
+from mirror_rt.types import Pooling, Precision
+
+__all__ = ["FORMAT_VERSION", "MANIFEST", "MODEL", "TOKENIZER", "Bundle", "Manifest", "sha256_file"]
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+MODEL = "model.onnx"
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    Attributes:
+        dim: Width D of a vector.
+        pooling: How the graph turns token states into one vector.
+        max_length: Longest input in tokens, special tokens included; the rest is cut off.
+        precision: How the weights are stored.
+        files: sha256 (hex) of every other file of the folder, by relative POSIX path.
+        unit_norm: Whether the graph's rows have length 1.
+        opset: ONNX opset of the graph.
+        source: What was exported: name or folder name, and its weights' sha256.
+        quantisation: The recipe of an integer export; empty for fp32.
+        gate: What the export measured against full precision, in its own words.
+        versions: Package versions that made it.
+        format_version: Version of this layout.
+    """
+
+    dim: int
+    pooling: Pooling
+    max_length: int
+    precision: Precision
+    files: Mapping[str, str]
+    unit_norm: bool = True
+    opset: int = 0
+    source: Mapping[str, str] = field(default_factory=dict)
+    quantisation: Mapping[str, Any] = field(default_factory=dict)
+    gate: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def write(self, path: Path) -> None:
+        """Write the manifest as JSON, the same bytes for the same content."""
+        content = asdict(self) | {"pooling": self.pooling.value, "precision": self.precision.value}
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read ``manifest.json``.
+
+        Raises:
+            BundleError: It is missing, not JSON, of a newer format, or lacks a value.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise BundleError(
+                f"{path.parent}: not a bundle (no {path.name}); make one with: mirror-rt export"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{path}: cannot be read ({error}); export again") from error
+        version = content.get("format_version") if isinstance(content, dict) else None
+        if not isinstance(version, int):
+            raise BundleError(f"{path}: not the manifest of a bundle (no format_version)")
+        if version > FORMAT_VERSION:
+            raise BundleError(
+                f"{path.parent}: bundle format {version}, this version reads up to "
+                f"{FORMAT_VERSION}; run: pip install -U mirror-rt"
+            )
+        known = {f.name for f in fields(cls)}
+        try:
+            values = {name: value for name, value in content.items() if name in known}
+            values["pooling"] = Pooling(values["pooling"])
+            values["precision"] = Precision(values["precision"])
+            return cls(**values)
+        except (KeyError, ValueError, TypeError) as error:
+            raise BundleError(f"{path}: incomplete manifest ({error}); export again") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A checked bundle folder."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | Path, *, verify: bool = True) -> Bundle:
+        """Read a bundle folder and compare every file with its sha256.
+
+        Args:
+            path: The folder.
+            verify: Whether to read and hash every file (about 1 ms per MB).
+
+        Raises:
+            BundleError: It is not a bundle, is of a newer format, or a file is missing or
+                has changed since it was exported.
+        """
+        folder = Path(path)
+        if not folder.exists():
+            raise BundleError(f"{folder}: no such folder; make a bundle with: mirror-rt export")
+        manifest = Manifest.read(folder / MANIFEST)
+        for name in (MODEL, TOKENIZER):
+            if name not in manifest.files:
+                raise BundleError(f"{folder}: the manifest does not list {name}; export again")
+        for name, expected in manifest.files.items():
+            file = folder / name
+            if not file.is_file():
+                raise BundleError(f"{folder}: {name} is missing; export again")
+            if verify and sha256_file(file) != expected:
+                raise BundleError(
+                    f"{file}: changed since it was exported (sha256 differs); export again"
+                )
+        return cls(path=folder, manifest=manifest)
+
+    @property
+    def fingerprint(self) -> str:
+        """One hex sha256 over all files: equal fingerprints give equal vectors."""
+        listing = "".join(f"{sha}  {name}\n" for name, sha in sorted(self.manifest.files.items()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX graph."""
+        return self.path / MODEL
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """The fast tokenizer."""
+        return self.path / TOKENIZER
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex sha256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while piece := handle.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

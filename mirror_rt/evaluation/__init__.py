@@ -1,0 +1,1 @@
+"""Judge an encoder or a knowledge base on tasks with known answers."""

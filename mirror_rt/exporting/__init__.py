@@ -1,0 +1,5 @@
+"""Turn a checkpoint into a bundle: a quantised ONNX graph that pools and normalises (needs [export])."""
+
+from mirror_rt._extras import require
+
+require("torch", "transformers", "onnx", "optimum", "onnxruntime", extra="export")

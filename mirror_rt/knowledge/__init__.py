@@ -1,0 +1,1 @@
+"""Knowledge bases: read them, store them, index their names, link mentions to them."""

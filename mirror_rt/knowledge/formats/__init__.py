@@ -1,0 +1,1 @@
+"""Read a knowledge base in any of its formats, one small reader a format."""

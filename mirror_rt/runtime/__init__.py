@@ -1,0 +1,1 @@
+"""Embed strings with a bundle: onnxruntime, tokenizers and numpy only."""

@@ -1,0 +1,88 @@
+"""Write files and folders whole or not at all: beside the target first, then renamed onto it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mirror_rt.errors import TargetError
+
+__all__ = ["check_target", "staging_file", "staging_folder"]
+
+
+def check_target(target: Path, *, force: bool = False) -> None:
+    """Refuse a target that is taken, before any work is done for it.
+
+    Raises:
+        TargetError: It exists and ``force`` is not set, or its parent is not a folder.
+    """
+    if target.exists() and not force:
+        raise TargetError(f"{target}: exists already; choose another name or give --force")
+    for parent in target.absolute().parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise TargetError(f"{target}: {parent} is a file, not a folder")
+            if not os.access(parent, os.W_OK):
+                raise TargetError(f"{target}: no right to write in {parent}")
+            return
+
+
+@contextmanager
+def staging_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
+    """Give an empty folder that becomes ``target`` if the block ends well.
+
+    With ``force`` an existing target is moved aside first and removed only after the new one
+    is in place, so that at no moment is there half a folder under its name.
+
+    Raises:
+        TargetError: ``target`` exists and ``force`` is not set.
+    """
+    check_target(target, force=force)
+    parent = target.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    # mkdtemp makes 0700 folders; what the user gets should follow the umask as mkdir does.
+    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=parent))
+    fresh, old = holder / "new", holder / "old"
+    fresh.mkdir()
+    try:
+        yield fresh
+        if target.exists():
+            os.rename(target, old)
+        try:
+            os.rename(fresh, target)
+        except OSError:
+            if old.exists():
+                os.rename(old, target)
+            raise
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
+    """Give a path beside ``target`` that is renamed onto it if the block ends well.
+
+    Raises:
+        TargetError: ``target`` exists and ``force`` is not set, or is a folder.
+    """
+    check_target(target, force=force)
+    if target.is_dir():
+        raise TargetError(f"{target}: is a folder; name a file")
+    with tempfile.TemporaryDirectory(
+        prefix=f".{target.name}.",
+        suffix=".partial",
+        dir=_made(target.absolute().parent),
+        ignore_cleanup_errors=True,
+    ) as holder:
+        fresh = Path(holder) / target.name
+        yield fresh
+        os.replace(fresh, target)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

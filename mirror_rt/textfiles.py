@@ -1,0 +1,89 @@
+"""Read text files a line at a time: plain or .gz, from a path or standard input, strictly UTF-8."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from mirror_rt.errors import InputError
+
+__all__ = ["MAX_LINE_BYTES", "numbered_lines", "open_binary", "read_lines"]
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""A longer line is a binary file by mistake, and would fill memory before it fails."""
+
+
+@contextmanager
+def open_binary(source: str | Path) -> Iterator[IO[bytes]]:
+    """Open ``source`` for reading bytes; ``-`` is standard input, ``.gz`` is unpacked.
+
+    Raises:
+        InputError: It is missing, a folder, or may not be read.
+    """
+    if str(source) == "-":
+        yield sys.stdin.buffer
+        return
+    path = Path(source)
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file")
+    try:
+        handle = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    with handle:
+        yield handle
+
+
+def numbered_lines(source: str | Path) -> Iterator[tuple[int, str]]:
+    r"""Yield (line number from 1, text without its line end) of a UTF-8 file.
+
+    Only ``\n`` and ``\r\n`` end a line, so a string may hold any other Unicode separator.
+    A byte order mark at the start is dropped.
+
+    Raises:
+        InputError: The file cannot be opened, is not UTF-8 (the line is named), is a broken
+            gzip file, or has a line over ``MAX_LINE_BYTES``.
+    """
+    shown = "standard input" if str(source) == "-" else str(source)
+    with open_binary(source) as handle:
+        number = 0
+        while True:
+            try:
+                raw = handle.readline(MAX_LINE_BYTES + 1)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise InputError(f"{shown}: broken gzip after line {number} ({error})") from error
+            if not raw:
+                return
+            number += 1
+            if len(raw) > MAX_LINE_BYTES:
+                raise InputError(f"{shown}: line {number} is over 64 MiB; is this a text file?")
+            try:
+                text = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise InputError(
+                    f"{shown}: line {number} is not UTF-8 (byte {error.start + 1}); "
+                    "convert it, for example with: iconv -t UTF-8"
+                ) from error
+            if number == 1:
+                text = text.removeprefix("\ufeff")
+            yield number, text.removesuffix("\n").removesuffix("\r")
+
+
+def read_lines(source: str | Path) -> list[str]:
+    """Return every line of a text file, empty ones too, so that row i is line i + 1.
+
+    Raises:
+        InputError: As ``numbered_lines``, or the file is empty.
+    """
+    lines = [text for _, text in numbered_lines(source)]
+    if not lines:
+        shown = "standard input" if str(source) == "-" else str(source)
+        raise InputError(f"{shown}: is empty; give one string a line")
+    return lines

@@ -1,0 +1,184 @@
+"""The values that pass between the stages. Plain data; importing this imports nothing heavy.
+
+Arrays carry their axes in their names: B texts of a batch, T tokens, D width, N items,
+Q queries, K hits, R index rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    import numpy as np
+    import numpy.typing as npt
+
+    Float32: TypeAlias = npt.NDArray[np.float32]
+    Float16: TypeAlias = npt.NDArray[np.float16]
+    Int64: TypeAlias = npt.NDArray[np.int64]
+
+__all__ = [
+    "Candidate",
+    "Embedder",
+    "Entity",
+    "Hits",
+    "How",
+    "Name",
+    "NameKind",
+    "Passage",
+    "Pooling",
+    "Precision",
+    "TokenBatch",
+]
+
+
+class Pooling(Enum):
+    """How token states become one vector."""
+
+    CLS = "cls"
+    MEAN = "mean"
+
+
+class Precision(Enum):
+    """How a bundle's weights are stored and multiplied."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
+class NameKind(Enum):
+    """What a name is to its entity (OBO synonym scopes, plus the preferred name)."""
+
+    PREFERRED = "preferred"
+    EXACT = "exact"
+    BROAD = "broad"
+    NARROW = "narrow"
+    RELATED = "related"
+    ABBREVIATION = "abbreviation"
+
+
+class How(Enum):
+    """How a candidate was found."""
+
+    EXACT = "exact"
+    NORMALISED = "normalised"
+    DENSE = "dense"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name:
+    """One name of an entity."""
+
+    text: str
+    kind: NameKind = NameKind.EXACT
+    language: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entity:
+    """A thing that names point to.
+
+    Readers may yield one entity in several pieces (a row each); pieces with the same id are
+    the same entity, and their names, types and references are joined in the order read.
+
+    Attributes:
+        id: The identifier in its knowledge base.
+        names: At least one name; the first ``PREFERRED`` one is *the* name, else the first.
+        types: Semantic types or classes.
+        alternative_ids: Other ids that mean the same entity (merged or obsolete ones).
+        cross_references: Ids of the same thing elsewhere.
+        description: A definition in words; empty when there is none.
+    """
+
+    id: str
+    names: tuple[Name, ...]
+    types: tuple[str, ...] = ()
+    alternative_ids: tuple[str, ...] = ()
+    cross_references: tuple[str, ...] = ()
+    description: str = ""
+
+    @property
+    def name(self) -> str:
+        """The preferred name, or the first one."""
+        for name in self.names:
+            if name.kind is NameKind.PREFERRED:
+                return name.text
+        return self.names[0].text
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Every name but the preferred one, in the order read, each once."""
+        return tuple(dict.fromkeys(n.text for n in self.names if n.text != self.name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One entity proposed for a mention.
+
+    Attributes:
+        entity_id: The entity's id.
+        name: Its preferred name.
+        matched: The name of the entity that matched best.
+        score: Cosine of the mention and ``matched``, in [-1, 1]; 1.0 for a match by name.
+        probability: Calibrated probability of being right, or None where none was fitted.
+        how: Which door found it.
+    """
+
+    entity_id: str
+    name: str
+    matched: str
+    score: float
+    probability: float | None = None
+    how: How = How.DENSE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A text to retrieve."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBatch:
+    """Token ids of texts, padded on the right.
+
+    Attributes:
+        input_ids_BT: (B, T) int64.
+        attention_mask_BT: (B, T) int64, 1 for real tokens.
+    """
+
+    input_ids_BT: Int64
+    attention_mask_BT: Int64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hits:
+    """Nearest rows of queries.
+
+    Attributes:
+        scores_QK: (Q, K) float32, best first; higher is better for every metric.
+        rows_QK: (Q, K) int64 row numbers, -1 where there were fewer than K.
+    """
+
+    scores_QK: Float32
+    rows_QK: Int64
+
+
+class Embedder(Protocol):
+    """Anything that turns texts into vectors."""
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Return (N, D) float32 unit rows, row i for texts[i]."""
+        ...

@@ -1,0 +1,38 @@
+"""Fixtures that more than one file of tests uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Two cores: one thread a process keeps seeded results the same and the machine usable.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Return a function that gives a path under the real evaluation data, or skips the test."""
+    root = Path(os.environ.get("MIRROR_RT_DATA", REPOSITORY.parent / "shared" / "data"))
+
+    def path_of(name: str) -> Path:
+        path = root / name
+        if not path.exists():
+            pytest.skip(f"real data {name} is not at {root} (set MIRROR_RT_DATA to its folder)")
+        return path
+
+    return path_of
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A seeded 2-layer BERT checkpoint of width 32, without a pooling config."""
+    from tests.tiny import tiny_checkpoint
+
+    return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny-bert")
