@@ -7,7 +7,6 @@ The public names are listed in ``__all__``. Each is imported when it is first us
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
 
 from mirror_rt.version import VERSION as __version__
 
@@ -23,10 +22,10 @@ _WHERE: dict[str, str] = {
 __all__ = ["__version__", *_WHERE]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module 'mirror_rt' has no attribute {name!r}")
-    value = getattr(import_module(_WHERE[name]), name)
+    value: object = getattr(import_module(_WHERE[name]), name)
     globals()[name] = value
     return value
 

@@ -4,7 +4,7 @@
 
     MirrorError
     ├── ConfigError          an option that makes no sense (also a ValueError)
-    ├── InputError           a text file, corpus, knowledge-base file or gold file that cannot be read
+    ├── InputError           a text, corpus, knowledge-base or gold file that cannot be read
     ├── ModelError           a base model or checkpoint that cannot be used
     ├── TrainingError        training that cannot go on
     ├── BundleError          a bundle that is not whole, not ours, or too new

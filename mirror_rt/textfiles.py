@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
 @contextmanager
-def open_binary(source: str | Path) -> Iterator[IO[bytes]]:
+def open_binary(source: str | Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     """Open ``source`` for reading bytes; ``-`` is standard input, ``.gz`` is unpacked.
 
     Raises:
@@ -31,6 +31,7 @@ def open_binary(source: str | Path) -> Iterator[IO[bytes]]:
     path = Path(source)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file")
+    handle: IO[bytes] | gzip.GzipFile
     try:
         handle = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
     except FileNotFoundError as error:

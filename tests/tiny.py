@@ -13,7 +13,8 @@ WORDS = (
 ).split()
 
 NAMES = [
-    "atrial septal defect", "ventricular septal defect", "short stature", "congenital heart disease",
+    "atrial septal defect", "ventricular septal defect", "short stature",
+    "congenital heart disease",
     "chronic kidney disease", "acute kidney disease", "liver cancer", "cancer of the liver",
     "lung tumor", "brain tumor", "abnormal hand", "abnormal foot", "small hand", "long face",
     "red rash", "acute cough", "chronic cough", "left upper limb pain", "right lower limb pain",
@@ -55,6 +56,8 @@ def tiny_checkpoint(folder: Path, *, architecture: str = "bert", seed: int = 7) 
         tokenizer_object=tokenizer,
         **{f"{k}_token": v for k, v in names.items()},
         model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"]
+        + (["token_type_ids"] if architecture in {"bert", "electra"} else []),
     )
     sizes = {"vocab_size": len(vocabulary), "pad_token_id": vocabulary[names["pad"]]}
     if architecture == "distilbert":
@@ -76,11 +79,11 @@ def tiny_checkpoint(folder: Path, *, architecture: str = "bert", seed: int = 7) 
 
 def add_pooling(folder: Path, mode: str, *, dim: int = 32, max_length: int = 64) -> Path:
     """Add the files that make a folder a sentence-transformers model with ``mode`` pooling."""
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
     modules = [
-        {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-        {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-        {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"},
-    ]  # fmt: skip
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
     pooling = {
         "word_embedding_dimension": dim,
         "pooling_mode_cls_token": mode == "cls",
