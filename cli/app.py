@@ -9,15 +9,73 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from mirror_rt.errors import MirrorError
 from mirror_rt.version import VERSION
 
+
+class Program(TyperGroup):
+    """The group of all commands; tells an error on one line and ends with its status.
+
+    Status 0 is success, 1 an error told, 2 wrong usage, 130 an interrupt (128 + SIGINT).
+    """
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (the signature of the overridden method)
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("interrupted; nothing half-written was left", status=130)
+        except BrokenPipeError:
+            # The reader of our output went away (mirror-rt … | head): not an error of ours.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except (MirrorError, MemoryError, OSError) as error:
+            if debugging():
+                raise
+            fail(explain(error))
+        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
+            # Not an error we foresaw. Typer's own (usage, exit) pass through: RuntimeErrors
+            # that carry an exit code.
+            if debugging() or hasattr(error, "exit_code"):
+                raise
+            fail(
+                f"internal error, {type(error).__name__}: {error}; "
+                "set MIRROR_RT_DEBUG=1 to see where, and please report it"
+            )
+
+
+def debugging() -> bool:
+    """Tell whether the user asked for tracebacks."""
+    return os.environ.get("MIRROR_RT_DEBUG") == "1"
+
+
+def explain(error: MirrorError | MemoryError | OSError) -> str:
+    """Put an error that can be foreseen into one sentence."""
+    match error:
+        case MirrorError():
+            return str(error)
+        case MemoryError():
+            return "out of memory; give a smaller batch, fewer threads or a smaller input"
+        case OSError(errno=errno.ENOSPC):
+            return f"{error.filename or 'output'}: the disk is full; free some space and run again"
+        case OSError():
+            return f"{error.filename or 'input or output'}: {error.strerror or error}"
+
+
+def fail(message: str, *, status: int = 1) -> NoReturn:
+    """Tell ``message`` on one line of stderr and end the program."""
+    typer.echo(f"mirror-rt: {' '.join(message.split())}", err=True)
+    sys.exit(status)
+
+
 app = typer.Typer(
     name="mirror-rt",
+    cls=Program,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,40 +102,5 @@ def root(
 
 
 def main() -> None:
-    """Run the program: 0 for success, 1 for an error told in one line, 2 for wrong usage."""
-    debug = os.environ.get("MIRROR_RT_DEBUG") == "1"
-    try:
-        app()
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing half-written was left", status=130)
-    except BrokenPipeError:
-        # The reader of our output went away (mirror-rt … | head): not an error of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
-    except MirrorError as error:
-        if debug:
-            raise
-        _fail(str(error))
-    except MemoryError:
-        if debug:
-            raise
-        _fail("out of memory; give a smaller batch, fewer threads or a smaller input")
-    except OSError as error:
-        if debug:
-            raise
-        if error.errno == errno.ENOSPC:
-            _fail(f"{error.filename or 'output'}: the disk is full; free some space and run again")
-        _fail(f"{error.filename or 'input/output'}: {error.strerror or error}")
-    except Exception as error:
-        if debug:
-            raise
-        words = " ".join(str(error).split())
-        _fail(
-            f"internal error, {type(error).__name__}: {words}; "
-            "set MIRROR_RT_DEBUG=1 to see where, and please report it"
-        )
-
-
-def _fail(message: str, *, status: int = 1) -> None:
-    typer.echo(f"mirror-rt: {' '.join(message.split())}", err=True)
-    sys.exit(status)
+    """Run the program."""
+    app()

@@ -1,0 +1,90 @@
+"""The program's frame: help, exit codes, and an error on one line."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from mirror_rt.errors import InputError
+from mirror_rt_cli import app as program
+
+HEAVY = (
+    "accelerate", "faiss", "fastobo", "numpy", "onnx", "onnxruntime", "optimum", "pyarrow",
+    "rich", "tokenizers", "torch", "transformers",
+)  # fmt: skip
+
+
+def run_failing(error: BaseException) -> Result:
+    """Run the program with a command that raises ``error``."""
+    failing = typer.Typer(cls=program.Program, pretty_exceptions_enable=False)
+
+    @failing.callback()
+    def root() -> None:
+        """Make it a group."""
+
+    @failing.command()
+    def work() -> None:
+        raise error
+
+    return CliRunner().invoke(failing, ["work"])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "shown"),
+    [
+        (InputError("names.txt: line 3\nis bad"), 1, "mirror-rt: names.txt: line 3 is bad\n"),
+        (KeyboardInterrupt(), 130, "mirror-rt: interrupted; nothing half-written was left\n"),
+        (OSError(errno.ENOSPC, "No space", "o.npy"), 1, "mirror-rt: o.npy: the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "mirror-rt: x: Permission"),
+        (MemoryError(), 1, "mirror-rt: out of memory"),
+        (ZeroDivisionError("oh\nno"), 1, "mirror-rt: internal error, ZeroDivisionError: oh no;"),
+    ],
+)  # fmt: skip
+def test_an_error_is_one_line_and_a_status(
+    error: BaseException, status: int, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MIRROR_RT_DEBUG", raising=False)
+    done = run_failing(error)
+    assert done.exit_code == status
+    assert done.stderr.startswith(shown)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("error", [InputError("bad"), ZeroDivisionError("oh")])
+def test_debug_gives_the_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIRROR_RT_DEBUG", "1")
+    assert run_failing(error).exception is error
+
+
+def test_asking_for_an_exit_is_not_an_error() -> None:
+    done = run_failing(typer.Exit(code=3))
+    assert (done.exit_code, done.output) == (3, "")
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    code = "from mirror_rt_cli.app import main; main()"
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
+
+
+def test_help_and_version_answer() -> None:
+    assert "Options:" in run("--help").stdout
+    assert run("--version").stdout.startswith("mirror-rt ")
+
+
+def test_wrong_usage_is_status_two_without_a_traceback() -> None:
+    done = run("no-such-command")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("start", ["import mirror_rt", "import mirror_rt_cli.app"])
+def test_importing_brings_in_nothing_heavy(start: str) -> None:
+    code = f"{start}; import sys; print([m for m in {HEAVY!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

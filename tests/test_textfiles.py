@@ -1,0 +1,70 @@
+"""Text files are read strictly, and a bad line is named."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror_rt.errors import InputError
+from mirror_rt.textfiles import numbered_lines, read_lines
+
+
+def test_every_line_is_a_row_and_only_newlines_end_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\r\n\n  \ntwo\u2028three\x0bfour\x85five\nlast".encode())
+    assert read_lines(path) == ["one", "", "  ", "two\u2028three\x0bfour\x85five", "last"]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r"))))
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("lines") / "a.txt.gz"
+    with gzip.open(path, "wb") as handle:
+        handle.write("".join(f"{row}\n" for row in ["first", *rows]).encode())
+    assert read_lines(path) == ["first", *rows]
+
+
+def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\nb\n")))
+    assert list(numbered_lines("-")) == [(1, "a"), (2, "b")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"good\nbad \xff\n", "line 2 is not UTF-8"),
+        (b"\x1f\x8bnot gzip", "line 1 is not UTF-8"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_lines(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_gzip_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(b"line\n" * 1000)[:-12])
+    with pytest.raises(InputError, match="broken gzip"):
+        read_lines(path)
+    path.write_bytes(b"not gzip at all")
+    with pytest.raises(InputError, match="broken gzip"):
+        read_lines(path)
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        read_lines(tmp_path / "missing.txt")
+    with pytest.raises(InputError, match="is a folder"):
+        read_lines(tmp_path)
