@@ -17,6 +17,7 @@ _WHERE: dict[str, str] = {
     "MirrorError": "mirror_rt.errors",
     "Pooling": "mirror_rt.types",
     "Precision": "mirror_rt.types",
+    "export": "mirror_rt.exporting.pipeline",
 }
 
 __all__ = ["__version__", *_WHERE]

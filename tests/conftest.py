@@ -36,3 +36,22 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.tiny import tiny_checkpoint
 
     return tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT as a float32 bundle with mean pooling."""
+    return _exported(tiny_bert, tmp_path_factory.mktemp("bundles") / "fp32", "fp32")
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_int8(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny BERT as an int8 bundle with mean pooling."""
+    return _exported(tiny_bert, tmp_path_factory.mktemp("bundles") / "int8", "int8")
+
+
+def _exported(checkpoint: Path, out: Path, precision: str) -> Path:
+    from mirror_rt.exporting.pipeline import export
+    from mirror_rt.types import Pooling, Precision
+
+    return export(checkpoint, out, precision=Precision(precision), pooling=Pooling.MEAN).path

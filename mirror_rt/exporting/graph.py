@@ -1,0 +1,134 @@
+"""Write a checkpoint as one ONNX graph that pools and normalises: tokens in, unit rows out.
+
+Axes: B texts, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mirror_rt.errors import ModelError
+from mirror_rt.types import Pooling
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+__all__ = ["OPSET", "SentenceModel", "load_model", "write_graph"]
+
+OPSET = 17
+"""LayerNormalization exists from 17 on; newer operators would shut out older runtimes."""
+
+
+class SentenceModel(nn.Module):
+    """A transformer with its pooling: what becomes the graph.
+
+    Args:
+        body: A Hugging Face encoder in evaluation mode.
+        pooling: How token states become one vector.
+    """
+
+    def __init__(self, body: PreTrainedModel, *, pooling: Pooling) -> None:
+        super().__init__()
+        self.body = body
+        self.pooling = pooling
+        self.config = body.config  # optimum's patcher reads and sets options here
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the vectors and the states they come from.
+
+        Args:
+            input_ids: (B, T) int64.
+            attention_mask: (B, T) int64, 1 for real tokens.
+            token_type_ids: (B, T) int64, for the models that have segments.
+
+        Returns:
+            ``sentence_embedding`` (B, D) float32 unit rows and ``last_hidden_state`` (B, T, D).
+        """
+        segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        out = self.body(input_ids=input_ids, attention_mask=attention_mask, **segments)
+        states_BTD: Tensor = out.last_hidden_state
+        match self.pooling:
+            case Pooling.CLS:
+                pooled_BD = states_BTD[:, 0]
+            case Pooling.MEAN:
+                mask_BT1 = attention_mask.unsqueeze(-1).to(states_BTD.dtype)
+                pooled_BD = (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1).clamp(min=1.0)
+        unit_BD = nn.functional.normalize(pooled_BD, dim=1, eps=1e-12)
+        return {"sentence_embedding": unit_BD, "last_hidden_state": states_BTD}
+
+
+def load_model(folder: Path) -> PreTrainedModel:
+    """Load the encoder of a checkpoint folder, in evaluation mode and float32.
+
+    Raises:
+        ModelError: It is not a model folder, has no safetensors, or needs code of its own.
+    """
+    from transformers import AutoModel
+
+    try:
+        model = AutoModel.from_pretrained(
+            folder,
+            attn_implementation="eager",
+            dtype=torch.float32,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ModelError(f"{folder}: cannot be loaded as a model ({first})") from error
+    body: PreTrainedModel = model.eval()
+    return body
+
+
+def write_graph(model: SentenceModel, path: Path) -> None:
+    """Export ``model`` to ``path`` through optimum.
+
+    The first output is ``sentence_embedding`` (B, D), because fastembed and others take the
+    first; ``last_hidden_state`` follows, because optimum's model class asks for it by name.
+
+    Raises:
+        ModelError: optimum has no exporter for this architecture.
+    """
+    from optimum.exporters.onnx import export
+
+    with warnings.catch_warnings():
+        # The tracer warns about every shape that it takes for a constant, and that its own
+        # successor exists; optimum 2.1 asks for the tracer.
+        warnings.simplefilter("ignore")
+        export(model, _onnx_config(model.body), path, opset=OPSET)
+
+
+def _onnx_config(body: PreTrainedModel) -> Any:  # noqa: ANN401  (optimum has no types)
+    from optimum.exporters.tasks import TasksManager
+
+    kind = body.config.model_type
+    try:
+        constructor = TasksManager.get_exporter_config_constructor(
+            exporter="onnx", model=body, task="feature-extraction", library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise ModelError(
+            f"{kind}: optimum cannot export this architecture; use a BERT-like encoder"
+        ) from error
+    plain = constructor(body.config)
+
+    class Pooled(type(plain)):  # type: ignore[misc]
+        @property
+        def outputs(self) -> dict[str, dict[int, str]]:
+            return {
+                "sentence_embedding": {0: "batch_size"},
+                "last_hidden_state": {0: "batch_size", 1: "sequence_length"},
+            }
+
+    return Pooled(body.config, task="feature-extraction")
