@@ -42,11 +42,16 @@ def open_binary(source: str | Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
         yield handle
 
 
-def numbered_lines(source: str | Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(source: str | Path, *, strict: bool = True) -> Iterator[tuple[int, str]]:
     r"""Yield (line number from 1, text without its line end) of a UTF-8 file.
 
     Only ``\n`` and ``\r\n`` end a line, so a string may hold any other Unicode separator.
     A byte order mark at the start is dropped.
+
+    Args:
+        source: A path, or ``-`` for standard input.
+        strict: Whether to refuse bytes that are not UTF-8. If not, they come as lone
+            surrogates (``surrogateescape``), for a caller who refuses row by row.
 
     Raises:
         InputError: The file cannot be opened, is not UTF-8 (the line is named), is a broken
@@ -66,7 +71,7 @@ def numbered_lines(source: str | Path) -> Iterator[tuple[int, str]]:
             if len(raw) > MAX_LINE_BYTES:
                 raise InputError(f"{shown}: line {number} is over 64 MiB; is this a text file?")
             try:
-                text = raw.decode("utf-8")
+                text = raw.decode("utf-8", errors="strict" if strict else "surrogateescape")
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"{shown}: line {number} is not UTF-8 (byte {error.start + 1}); "

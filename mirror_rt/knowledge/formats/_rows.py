@@ -1,0 +1,165 @@
+"""What every reader shares: how a row is checked, refused, or counted and passed over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from mirror_rt.errors import InputError
+from mirror_rt.types import Entity, NameKind
+
+NOT_UTF8 = "\ufdd0"
+"""Stands for undecodable bytes where a library wants valid UTF-8; no text may hold it."""
+
+_REFUSED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MESSAGES_KEPT = 20
+
+RowT = TypeVar("RowT")
+
+
+class RowError(ValueError):
+    """One row cannot be used; the text is the fault alone, the reader adds file and line."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SkippedRows:
+    """Counts what a reader passed over, so that rows in = rows out + rows counted.
+
+    Attributes:
+        strict: Whether a bad row still stops the reading; the other counts are kept anyway.
+        bad: Rows that could not be used.
+        obsolete: Terms marked obsolete by the file itself.
+        filtered: Rows that a filter left out (language, source, suppressed).
+        unresolved: Ids that point to no entity of the file, or round in a circle.
+        messages: What was wrong with the first 20 bad rows.
+    """
+
+    strict: bool = False
+    bad: int = 0
+    obsolete: int = 0
+    filtered: int = 0
+    unresolved: int = 0
+    messages: list[str] = field(default_factory=list)
+
+    def refuse(self, message: str) -> None:
+        """Count a bad row.
+
+        Raises:
+            InputError: ``strict`` is set.
+        """
+        if self.strict:
+            raise InputError(message)
+        self.bad += 1
+        if len(self.messages) < _MESSAGES_KEPT:
+            self.messages.append(message)
+
+
+def shown(path: str | Path) -> str:
+    """Return the name to call a source by in a message."""
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def each(
+    path: str | Path,
+    rows: Iterable[tuple[int, RowT]],
+    parse: Callable[[RowT], Entity | None],
+    skipped: SkippedRows,
+) -> Iterator[Entity]:
+    """Parse numbered rows, and refuse or count the bad ones by their line.
+
+    Args:
+        path: The file, for messages.
+        rows: Line numbers and rows.
+        parse: Makes an entity of a row; None where the row means nothing.
+        skipped: Where bad rows are counted.
+
+    Raises:
+        InputError: A row is bad and ``skipped`` is strict; the message names the line.
+    """
+    for number, row in rows:
+        try:
+            entity = parse(row)
+        except RowError as fault:
+            skipped.refuse(f"{shown(path)}: line {number}: {fault}")
+            continue
+        if entity is not None:
+            yield entity
+
+
+def checked(text: str, what: str) -> str:
+    """Return ``text`` without the blanks around it.
+
+    Args:
+        text: An id or a name.
+        what: What to call it in a message.
+
+    Raises:
+        RowError: It is empty, not UTF-8, or holds a control character.
+
+    >>> checked(" heart attack ", "name")
+    'heart attack'
+    """
+    refused = _REFUSED.search(text)
+    if refused is not None:
+        sign = refused.group()
+        if sign == NOT_UTF8 or "\ud800" <= sign <= "\udfff":
+            raise RowError(f"the {what} is not UTF-8")
+        raise RowError(f"the {what} holds the control character U+{ord(sign):04X}")
+    stripped = text.strip()
+    if not stripped:
+        raise RowError(f"no {what}")
+    return stripped
+
+
+def flat(text: str) -> str:
+    """Return running text on one line, blanks and control characters joined: for descriptions.
+
+    Raises:
+        RowError: It is not UTF-8.
+    """
+    line = " ".join(_CONTROL.sub(" ", text).split())
+    return checked(line, "description") if line else ""
+
+
+_KINDS = {
+    NameKind.PREFERRED: "label main main_label name pref preferred preferred_label preferred_name "
+    "preferred_term preflabel primary",
+    NameKind.EXACT: "alias alt alternative alternative_label altlabel exact exact_synonym "
+    "hasexactsynonym synonym",
+    NameKind.BROAD: "broad broad_synonym broader hasbroadsynonym",
+    NameKind.NARROW: "hasnarrowsynonym narrow narrow_synonym narrower",
+    NameKind.RELATED: "hasrelatedsynonym hidden hidden_label hiddenlabel related related_synonym",
+    NameKind.ABBREVIATION: "abbr abbreviation acronym",
+}
+_KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words.split()}
+
+
+def is_kind(text: str) -> bool:
+    """Say whether ``text`` names a kind of name, such as ``label`` or ``exact_synonym``."""
+    return _kind_key(text) in _KIND_OF
+
+
+def name_kind(text: str) -> NameKind:
+    """Return the kind that a word stands for; an empty one is an exact synonym.
+
+    Raises:
+        RowError: The word is unknown.
+
+    >>> name_kind("exact_synonym")
+    <NameKind.EXACT: 'exact'>
+    """
+    key = _kind_key(text)
+    if not key:
+        return NameKind.EXACT
+    if key not in _KIND_OF:
+        allowed = ", ".join(kind.value for kind in NameKind)
+        raise RowError(f"{text!r} is not a kind of name ({allowed}, label, alt, …)")
+    return _KIND_OF[key]
+
+
+def _kind_key(text: str) -> str:
+    return text.strip().casefold().replace(" ", "_").replace("-", "_")

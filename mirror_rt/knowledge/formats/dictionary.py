@@ -1,0 +1,45 @@
+"""Read the dictionaries of BioSyn and SapBERT: ``id||name``, with ``|`` between several ids.
+
+Ids are kept as listed: the first is the entity, the others its alternative ids. In MEDIC they
+are AltDiseaseIDs; in BioSyn's own files a name that several concepts share lists all of them,
+so there an alternative id may be another entity. MEDIC's raw form puts several names on a line
+with ``|`` between them; a name therefore cannot hold ``|``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each
+from mirror_rt.textfiles import numbered_lines
+from mirror_rt.types import Entity, Name
+
+__all__ = ["parse_dictionary_line", "read_dictionary"]
+
+
+def read_dictionary(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
+    """Read ``id||name`` lines; blank lines are passed over."""
+    lines = ((n, line) for n, line in numbered_lines(path, strict=False) if line.strip())
+    return each(path, lines, parse_dictionary_line, skipped)
+
+
+def parse_dictionary_line(line: str) -> Entity:
+    """Make an entity of one line.
+
+    Raises:
+        RowError: There is no ``||``, or an id or name is empty.
+
+    >>> entity = parse_dictionary_line("C567755|613097||tooth agenesis|sthag6")
+    >>> entity.id, entity.alternative_ids, entity.aliases
+    ('C567755', ('613097',), ('sthag6',))
+    """
+    left, separator, right = line.partition("||")
+    if not separator:
+        raise RowError("no || between id and name")
+    ids = dict.fromkeys(checked(part, "id") for part in left.split("|"))
+    first, *others = ids
+    names = dict.fromkeys(checked(part, "name") for part in right.split("|"))
+    return Entity(
+        id=first, names=tuple(Name(text=name) for name in names), alternative_ids=tuple(others)
+    )
