@@ -17,6 +17,8 @@ from typer.core import TyperGroup
 from mirror_rt.errors import MirrorError
 from mirror_rt.version import VERSION
 
+from . import embed
+
 
 class Program(TyperGroup):
     """The group of all commands; tells an error on one line and ends with its status.
@@ -99,6 +101,9 @@ def root(
     ] = False,
 ) -> None:
     """Hold the options that stand before a command."""
+
+
+app.command("embed")(embed.embed)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from mirror_rt.version import VERSION as __version__
 _WHERE: dict[str, str] = {
     "Bundle": "mirror_rt.bundle",
     "Candidate": "mirror_rt.types",
+    "Encoder": "mirror_rt.runtime.encoder",
     "Entity": "mirror_rt.types",
     "MirrorError": "mirror_rt.errors",
     "Pooling": "mirror_rt.types",

@@ -1,1 +1,5 @@
-"""Embed strings with a bundle: onnxruntime, tokenizers and numpy only."""
+"""Embed with a bundle: tokenizers, onnxruntime and numpy, and nothing else."""
+
+from mirror_rt.runtime.encoder import Encoder, Progress
+
+__all__ = ["Encoder", "Progress"]

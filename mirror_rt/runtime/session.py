@@ -1,0 +1,82 @@
+"""Open the graph of a bundle in onnxruntime and run it, from as many threads as one likes.
+
+B texts, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import onnxruntime
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.errors import BundleError
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32, TokenBatch
+
+__all__ = ["Session"]
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class Session:
+    """One onnxruntime session; ``run`` may be called from several threads at once."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, *, output: str) -> None:
+        self._session = session
+        self._outputs = [output]
+        self._inputs = frozenset(node.name for node in session.get_inputs())
+        self._shrink = onnxruntime.RunOptions()
+        self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+
+    @classmethod
+    def open(cls, bundle: Bundle, *, width: int = 1) -> Session:
+        """Load ``model.onnx``.
+
+        Args:
+            bundle: The checked folder.
+            width: Threads that one run uses inside (onnxruntime's intra-op threads).
+
+        Raises:
+            BundleError: onnxruntime cannot load it, or it asks for inputs that are not tokens.
+        """
+        session = _load(bundle.model_path, width)
+        foreign = {node.name for node in session.get_inputs()}.difference(INPUTS)
+        if foreign:
+            raise BundleError(
+                f"{bundle.model_path}: wants unknown inputs ({', '.join(sorted(foreign))}); "
+                "export again"
+            )
+        return cls(session, output=session.get_outputs()[0].name)
+
+    def run(self, batch: TokenBatch, *, shrink: bool = False) -> Float32:
+        """Return (B, D) float32 vectors.
+
+        Args:
+            batch: The tokens.
+            shrink: Whether to give unused memory back to the system afterwards.
+        """
+        feed = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT}
+        if "token_type_ids" in self._inputs:
+            feed["token_type_ids"] = np.zeros_like(batch.input_ids_BT)
+        options = self._shrink if shrink else None
+        return cast("Float32", self._session.run(self._outputs, feed, options)[0])
+
+
+def _load(model: Path, width: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = width
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that spin while they wait would steal the cores from the other runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A memory pattern is kept for every shape ever seen, and nearly every batch has its own.
+    options.enable_mem_pattern = False
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no public base but this
+        reason = str(error).splitlines()[0]
+        raise BundleError(f"{model}: onnxruntime cannot load it ({reason})") from error

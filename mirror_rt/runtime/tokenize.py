@@ -1,0 +1,153 @@
+"""Turn texts into token ids, once, with the fast tokenizer of a bundle.
+
+N texts, B texts of a batch, T tokens, S tokens of all texts together.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from tokenizers import Encoding, Tokenizer
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.errors import BundleError, InputError
+from mirror_rt.types import TokenBatch
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Int64
+
+__all__ = ["FastTokenizer", "Tokens", "refuse_what_is_not_text"]
+
+CHUNK = 4096
+"""Texts handed to the tokenizer at once: its records are some hundred bytes a token."""
+
+PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<|endoftext|>", "</s>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """The token ids of N texts, end to end, so that they take 8 bytes a token and no more.
+
+    Attributes:
+        ids_S: (S,) int64.
+        starts_N: (N,) int64, where each text begins in ``ids_S``.
+        lengths_N: (N,) int64, tokens of each text, at least 1.
+        pad_id: What fills a batch up.
+        truncated: How many texts were cut off at the longest length.
+    """
+
+    ids_S: Int64
+    starts_N: Int64
+    lengths_N: Int64
+    pad_id: int
+    truncated: int
+
+    def batch(self, rows_B: Int64) -> TokenBatch:
+        """Return texts ``rows_B`` as one rectangle, padded on the right to the longest."""
+        lengths_B = self.lengths_N[rows_B]
+        steps_T = np.arange(lengths_B.max())
+        mask_BT = steps_T < lengths_B[:, None]
+        places_BT = np.minimum(self.starts_N[rows_B][:, None] + steps_T, len(self.ids_S) - 1)
+        ids_BT = np.where(mask_BT, self.ids_S[places_BT], self.pad_id)
+        return TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=mask_BT.astype(np.int64))
+
+
+def refuse_what_is_not_text(texts: Sequence[str]) -> None:
+    """Name the first item that is not a string, or holds half of a surrogate pair.
+
+    Raises:
+        InputError: There is one; the message gives its index.
+    """
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"texts[{row}]: a {type(text).__name__}, not a string")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"texts[{row}]: holds a lone surrogate (U+{ord(text[error.start]):04X}) "
+                f"at character {error.start}, which is not text; remove or replace it"
+            ) from error
+
+
+class FastTokenizer:
+    """The tokenizer of a bundle, freed of foreign padding and cut at the bundle's length."""
+
+    def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_id: int) -> None:
+        # A tokenizer.json may come with fixed padding (ragged rows, wasted work) or with a
+        # truncation shorter than the model's: the bundle's max_length is the only rule.
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length)
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._pad_id = pad_id
+
+    @classmethod
+    def open(cls, bundle: Bundle) -> FastTokenizer:
+        """Load ``tokenizer.json``.
+
+        Raises:
+            BundleError: It cannot be read as a tokenizer.
+        """
+        try:
+            tokenizer = Tokenizer.from_file(str(bundle.tokenizer_path))
+        except Exception as error:  # the Rust side raises a bare Exception
+            raise BundleError(
+                f"{bundle.tokenizer_path}: not a tokenizer this version reads ({error})"
+            ) from error
+        pad_id = _pad_id(tokenizer, bundle.path / "config.json")
+        return cls(tokenizer, max_length=bundle.manifest.max_length, pad_id=pad_id)
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Tokenise ``texts``, each once, in the tokenizer's own threads.
+
+        A text without any token (a tokenizer that adds no special ones, given an empty
+        string) becomes one padding token, so that it has a row like the others.
+
+        Raises:
+            InputError: One of them holds a lone surrogate.
+        """
+        ids: list[int] = []
+        lengths_N = np.empty(len(texts), dtype=np.int64)
+        truncated = 0
+        for begin in range(0, len(texts), CHUNK):
+            encodings = self._encode(texts[begin : begin + CHUNK])
+            for row, encoding in enumerate(encodings, start=begin):
+                of_text = encoding.ids or [self._pad_id]
+                ids.extend(of_text)
+                lengths_N[row] = len(of_text)
+                if len(of_text) == self._max_length and encoding.overflowing:
+                    truncated += 1
+        return Tokens(
+            ids_S=np.asarray(ids, dtype=np.int64),
+            starts_N=np.cumsum(lengths_N) - lengths_N,
+            lengths_N=lengths_N,
+            pad_id=self._pad_id,
+            truncated=truncated,
+        )
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
+        try:
+            return cast("list[Encoding]", self._tokenizer.encode_batch_fast(texts))
+        except TypeError as error:
+            refuse_what_is_not_text(texts)
+            raise InputError(f"texts: cannot be tokenised ({error})") from error
+
+
+def _pad_id(tokenizer: Tokenizer, config: Path) -> int:
+    """Find the padding token; any id does for a model that has none, since it is masked."""
+    if tokenizer.padding is not None:
+        return int(tokenizer.padding["pad_id"])
+    try:
+        pad_id = json.loads(config.read_text(encoding="utf-8")).get("pad_token_id")
+    except (OSError, ValueError, AttributeError):
+        pad_id = None
+    if isinstance(pad_id, int) and 0 <= pad_id < tokenizer.get_vocab_size():
+        return pad_id
+    ids = (tokenizer.token_to_id(token) for token in PAD_TOKENS)
+    return next((found for found in ids if found is not None), 0)

@@ -1,0 +1,82 @@
+"""``mirror-rt embed``, as a user types it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from mirror_rt import Encoder
+from mirror_rt_cli.app import app
+from tests.tiny import NAMES
+
+
+def embed(*arguments: str | Path, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, ["embed", *map(str, arguments)], input=stdin)
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> Path:
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join([*NAMES, "", NAMES[0]]) + "\n")
+    return path
+
+
+def test_a_line_is_a_row(tiny_bundle: Path, names: Path, tmp_path: Path) -> None:
+    done = embed(tiny_bundle, names, "--out", tmp_path / "v.npy")
+    assert done.exit_code == 0, done.stderr
+    vectors_ND = np.load(tmp_path / "v.npy", allow_pickle=False)
+    expected_ND = Encoder.open(tiny_bundle).encode([*NAMES, "", NAMES[0]])
+    np.testing.assert_array_equal(vectors_ND, expected_ND)
+
+
+def test_parquet_holds_texts_and_vectors(tiny_bundle: Path, names: Path, tmp_path: Path) -> None:
+    done = embed(tiny_bundle, names, "--out", tmp_path / "v.parquet")
+    assert done.exit_code == 0, done.stderr
+    table = pq.read_table(tmp_path / "v.parquet")
+    assert table["text"].to_pylist() == [*NAMES, "", NAMES[0]]
+    vectors_ND = table["vector"].combine_chunks().flatten().to_numpy().reshape(-1, 32)
+    np.testing.assert_array_equal(
+        vectors_ND, Encoder.open(tiny_bundle).encode(table["text"].to_pylist())
+    )
+
+
+def test_standard_input_is_read(tiny_bundle: Path, tmp_path: Path) -> None:
+    done = embed(tiny_bundle, "-", "--out", tmp_path / "v.npy", stdin="fever\ncough\n")
+    assert done.exit_code == 0, done.stderr
+    assert np.load(tmp_path / "v.npy").shape == (2, 32)
+
+
+def test_an_existing_file_is_kept_without_force(
+    tiny_bundle: Path, names: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "v.npy"
+    target.write_bytes(b"mine")
+    done = embed(tiny_bundle, names, "--out", target)
+    assert done.exit_code == 1
+    assert "exists already" in done.stderr
+    assert target.read_bytes() == b"mine"
+    assert embed(tiny_bundle, names, "--out", target, "--force").exit_code == 0
+    assert np.load(target).shape == (len(NAMES) + 2, 32)
+
+
+@pytest.mark.parametrize(
+    ("out", "content", "message"),
+    [
+        ("v.csv", b"fever\n", "must end in .npy or .parquet"),
+        ("v.npy", b"", "is empty"),
+        ("v.npy", b"fever\nb\xff\n", "line 2 is not UTF-8"),
+    ],
+)
+def test_bad_input_is_told_in_one_line_and_nothing_is_written(
+    tiny_bundle: Path, tmp_path: Path, out: str, content: bytes, message: str
+) -> None:
+    (tmp_path / "names.txt").write_bytes(content)
+    done = embed(tiny_bundle, tmp_path / "names.txt", "--out", tmp_path / out)
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["names.txt"]

@@ -1,0 +1,59 @@
+"""Packing batches, and running them on threads."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror_rt.runtime.batching import in_threads, pack
+
+LENGTHS = st.lists(st.integers(1, 600), max_size=300)
+
+
+@given(LENGTHS, st.integers(1, 2000))
+def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(
+    lengths: list[int], tokens: int
+) -> None:
+    lengths_N = np.array(lengths, dtype=np.int64)
+    batches = pack(lengths_N, tokens=tokens)
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    for rows in batches:
+        assert len(rows) == 1 or len(rows) * lengths_N[rows].max() <= tokens
+
+
+@given(LENGTHS)
+def test_sorting_keeps_padding_under_what_neighbours_in_length_need(lengths: list[int]) -> None:
+    lengths_N = np.array(lengths, dtype=np.int64)
+    batches = pack(lengths_N, tokens=512)
+    longest = [lengths_N[rows].max() for rows in batches]
+    shortest = [lengths_N[rows].min() for rows in batches]
+    assert all(a >= b for a, b in zip(shortest, longest[1:], strict=False))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_results_come_in_the_order_of_the_items(threads: int) -> None:
+    assert list(in_threads(lambda x: x * x, range(50), threads=threads)) == [
+        x * x for x in range(50)
+    ]
+
+
+def test_items_run_at_the_same_time() -> None:
+    meeting = threading.Barrier(3, timeout=30)  # would break if they ran one after another
+    assert len(list(in_threads(lambda _: meeting.wait(), range(3), threads=3))) == 3
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_first_error_stops_the_rest(threads: int) -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        raise ValueError(f"item {item}")
+
+    with pytest.raises(ValueError, match="item 0"):
+        list(in_threads(work, range(10_000), threads=threads))
+    assert len(begun) < 10_000

@@ -1,0 +1,148 @@
+"""Texts to vectors: the right ones, in the right rows."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mirror_rt import Encoder
+from mirror_rt.errors import BundleError, ConfigError, InputError
+from mirror_rt.types import TokenBatch
+from tests.tiny import NAMES
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+
+def test_vectors_are_those_of_torch_computed_one_text_at_a_time(
+    tiny_bundle: Path, tiny_bert: Path
+) -> None:
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    model = AutoModel.from_pretrained(tiny_bert).eval()
+    texts = [*NAMES, "", "fever " * 30]
+    with torch.no_grad():
+        means = [
+            model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0).numpy()
+            for text in texts
+        ]
+    expected_ND = np.stack([mean / np.linalg.norm(mean) for mean in means])
+    vectors_ND = Encoder.open(tiny_bundle).encode(texts)
+    assert vectors_ND.dtype == np.float32
+    np.testing.assert_allclose(vectors_ND, expected_ND, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_rows_follow_the_texts_whatever_their_order_and_repeats(
+    tiny_bundle: Path, threads: int
+) -> None:
+    encoder = Encoder.open(tiny_bundle, threads=threads)
+    alone = {text: encoder.encode([text])[0] for text in [*NAMES, ""]}
+    texts = [text for text in alone for _ in range(40)]
+    random.Random(3).shuffle(texts)
+    vectors_ND = encoder.encode(texts)
+    np.testing.assert_allclose(vectors_ND, np.stack([alone[t] for t in texts]), atol=1e-6)
+
+
+def test_a_different_text_is_computed_once(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mirror_rt.runtime.session import Session
+
+    rows = 0
+    run = Session.run
+
+    def counted(session: Session, batch: TokenBatch) -> Float32:
+        nonlocal rows
+        rows += len(batch.input_ids_BT)
+        return run(session, batch)
+
+    monkeypatch.setattr(Session, "run", counted)
+    assert Encoder.open(tiny_bundle).encode(["fever", "cough", "fever"] * 1000).shape == (3000, 32)
+    assert rows == 2
+
+
+def test_empty_blank_and_odd_strings_have_a_row_of_length_one(tiny_bundle: Path) -> None:
+    texts = ["", " \t\n", "\0", "a\0b", "\u200b", "🫀", "é" * 500, "x" * 1_000_000, "fever"]
+    vectors_ND = Encoder.open(tiny_bundle).encode(texts)
+    np.testing.assert_allclose(np.linalg.norm(vectors_ND, axis=1), 1, atol=1e-5)
+    np.testing.assert_array_equal(vectors_ND[0], vectors_ND[1])
+    np.testing.assert_allclose(vectors_ND[8], Encoder.open(tiny_bundle).encode("fever"), atol=1e-6)
+
+
+def test_no_texts_give_no_rows(tiny_bundle: Path) -> None:
+    assert Encoder.open(tiny_bundle).encode([]).shape == (0, 32)
+
+
+def test_a_single_string_is_not_taken_for_its_letters(tiny_bundle: Path) -> None:
+    assert Encoder.open(tiny_bundle).encode("fever").shape == (32,)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ("\ud800", r"texts\[3\]: holds a lone surrogate \(U\+D800\) at character 0"),
+        (None, r"texts\[3\]: a NoneType, not a string"),
+        (("a", "b"), r"texts\[3\]: a tuple, not a string"),
+        (["a"], r"texts\[3\]: a list, not a string"),
+    ],
+)
+def test_what_is_not_text_is_named_by_its_place(tiny_bundle: Path, item: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Encoder.open(tiny_bundle).encode(["fever", "fever", "cough", item])
+
+
+def test_progress_counts_every_text_and_only_tokens_that_ran(tiny_bundle: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    Encoder.open(tiny_bundle, threads=2).encode(
+        ["fever", "cough", "fever"] * 5 + [f"pain {i}" for i in range(300)],
+        progress=lambda texts, tokens: seen.append((texts, tokens)),
+    )
+    assert sum(texts for texts, _ in seen) == 315
+    assert sum(tokens for _, tokens in seen) == 3 + 3 + sum(3 + len(str(i)) for i in range(300))
+
+
+def test_an_int8_bundle_stays_near_float32(tiny_bundle: Path, tiny_bundle_int8: Path) -> None:
+    full, small = (Encoder.open(b).encode(NAMES) for b in (tiny_bundle, tiny_bundle_int8))
+    assert (full * small).sum(axis=1).min() > 0.97
+
+
+def test_a_flipped_byte_is_found_on_opening(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match=r"model\.onnx: changed since it was exported"):
+        Encoder.open(folder)
+
+
+def test_a_graph_that_is_none_is_an_error_of_the_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
+    (folder / "model.onnx").write_bytes(b"not a graph")
+    with pytest.raises(BundleError, match="onnxruntime cannot load it"):
+        Encoder.open(folder, verify=False)
+
+
+def test_no_threads_are_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(ConfigError, match="at least 1, got 0"):
+        Encoder.open(tiny_bundle, threads=0)
+
+
+def test_embedding_imports_nothing_of_the_training_stack(tiny_bundle: Path) -> None:
+    code = (
+        "import sys, mirror_rt\n"
+        f"mirror_rt.Encoder.open({str(tiny_bundle)!r}).encode(['fever'])\n"
+        "heavy = {'torch', 'transformers', 'optimum', 'onnx', 'faiss', 'accelerate', 'pyarrow'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
