@@ -27,6 +27,7 @@ __all__ = [
     "Entity",
     "Hits",
     "How",
+    "IndexKind",
     "Name",
     "NameKind",
     "Passage",
@@ -67,6 +68,14 @@ class How(Enum):
     EXACT = "exact"
     NORMALISED = "normalised"
     DENSE = "dense"
+
+
+class IndexKind(Enum):
+    """How the nearest vectors of a knowledge base are found."""
+
+    AUTO = "auto"
+    EXACT = "exact"
+    HNSW = "hnsw"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +136,7 @@ class Candidate:
         score: Cosine of the mention and ``matched``, in [-1, 1]; 1.0 for a match by name.
         probability: Calibrated probability of being right, or None where none was fitted.
         how: Which door found it.
+        tied: Whether the name alone cannot decide: another entity matches as well.
     """
 
     entity_id: str
@@ -135,6 +145,7 @@ class Candidate:
     score: float
     probability: float | None = None
     how: How = How.DENSE
+    tied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,324 @@
+"""The catalogue: entities and their names in one SQLite file. Knows nothing of vectors.
+
+::
+
+    entities(number, id, name, description)      number from 0, in the order read
+    texts(row, text, normalised)                 each distinct string once; row = row of the vectors
+    names(number, entity, row, kind, language, source)
+    types(entity, type)  alternative_ids(id, entity)  cross_references(entity, id)
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror_rt.errors import InputError, KnowledgeBaseError
+from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.types import Entity, Name, NameKind
+
+__all__ = ["Catalogue", "Counts", "NameMatch", "write_catalogue"]
+
+_SCHEMA = """
+CREATE TABLE entities(number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
+                      name TEXT NOT NULL, description TEXT NOT NULL);
+CREATE TABLE texts(row INTEGER PRIMARY KEY, text TEXT NOT NULL, normalised TEXT NOT NULL);
+CREATE TABLE names(number INTEGER PRIMARY KEY, entity INTEGER NOT NULL, row INTEGER NOT NULL,
+                   kind TEXT NOT NULL, language TEXT NOT NULL, source TEXT NOT NULL,
+                   UNIQUE(entity, row, kind, language, source));
+CREATE TABLE types(entity INTEGER NOT NULL, type TEXT NOT NULL,
+                   PRIMARY KEY(entity, type)) WITHOUT ROWID;
+CREATE TABLE alternative_ids(id TEXT NOT NULL, entity INTEGER NOT NULL,
+                             PRIMARY KEY(id, entity)) WITHOUT ROWID;
+CREATE TABLE cross_references(entity INTEGER NOT NULL, id TEXT NOT NULL,
+                              PRIMARY KEY(entity, id)) WITHOUT ROWID;
+"""
+_INDEXES = """
+CREATE INDEX texts_normalised ON texts(normalised);
+CREATE INDEX names_row ON names(row);
+CREATE INDEX types_type ON types(type);
+"""
+_PREFERRED_FIRST = "CASE kind WHEN 'preferred' THEN 0 ELSE 1 END"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What went into a catalogue: ``names_read == names + repeated_names``.
+
+    Attributes:
+        pieces: Entities as the reader gave them.
+        entities: Entities after pieces with the same id were joined.
+        names_read: Names in those pieces.
+        names: Names stored.
+        repeated_names: Names that the same entity had already, alike in every field.
+        texts: Distinct strings among the names; one vector each.
+        ambiguous_texts: Strings that name more than one entity.
+        shadowed_ids: Alternative ids that are another entity's own id, which goes first.
+    """
+
+    pieces: int
+    entities: int
+    names_read: int
+    names: int
+    repeated_names: int
+    texts: int
+    ambiguous_texts: int
+    shadowed_ids: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameMatch:
+    """An entity that bears a name.
+
+    Attributes:
+        entity: Its number.
+        text: The name as stored.
+        row: The row of the name's vector.
+        kind: What the name is to the entity.
+    """
+
+    entity: int
+    text: str
+    row: int
+    kind: NameKind
+
+
+def write_catalogue(entities: Iterable[Entity], path: Path) -> Counts:
+    """Write a new catalogue from a stream of entities.
+
+    Raises:
+        InputError: There is no entity, one has no id or no name, or a name is empty or holds
+            a control character or a lone surrogate.
+    """
+    connection = sqlite3.connect(path)
+    try:
+        # The file is in a staging folder: if we die it is thrown away, so no journal is needed.
+        connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
+        counts = _fill(connection, entities)
+        connection.executescript(_INDEXES + "ANALYZE;")
+        connection.execute(
+            "UPDATE entities SET name = (SELECT text FROM names JOIN texts USING(row) "
+            f"WHERE entity = entities.number ORDER BY {_PREFERRED_FIRST}, names.number LIMIT 1)"
+        )
+        ambiguous = connection.execute(
+            "SELECT count(*) FROM (SELECT row FROM names GROUP BY row "
+            "HAVING count(DISTINCT entity) > 1)"
+        ).fetchone()[0]
+        shadowed = connection.execute(
+            "SELECT count(*) FROM alternative_ids JOIN entities USING(id)"
+        ).fetchone()[0]
+        connection.commit()
+    finally:
+        connection.close()
+    return Counts(**counts, ambiguous_texts=ambiguous, shadowed_ids=shadowed)
+
+
+def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[str, int]:
+    numbers: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    pieces = names_read = names = 0
+    for piece in entities:
+        _check(piece)
+        pieces += 1
+        names_read += len(piece.names)
+        number = numbers.get(piece.id)
+        if number is None:
+            number = numbers[piece.id] = len(numbers)
+            connection.execute("INSERT INTO entities VALUES(?, ?, '', '')", (number, piece.id))
+        if piece.description:
+            connection.execute(
+                "UPDATE entities SET description = ? WHERE number = ? AND description = ''",
+                (piece.description, number),
+            )
+        for name in piece.names:
+            row = rows.get(name.text)
+            if row is None:
+                row = rows[name.text] = len(rows)
+                connection.execute(
+                    "INSERT INTO texts VALUES(?, ?, ?)", (row, name.text, normalise(name.text))
+                )
+            names += connection.execute(
+                "INSERT OR IGNORE INTO names(entity, row, kind, language, source) "
+                "VALUES(?, ?, ?, ?, ?)",
+                (number, row, name.kind.value, name.language, name.source),
+            ).rowcount
+        for table, values in (
+            ("types(entity, type)", piece.types),
+            ("alternative_ids(entity, id)", [i for i in piece.alternative_ids if i != piece.id]),
+            ("cross_references(entity, id)", piece.cross_references),
+        ):
+            if values:
+                connection.executemany(
+                    f"INSERT OR IGNORE INTO {table} VALUES(?, ?)", [(number, v) for v in values]
+                )
+    if not numbers:
+        raise InputError("the knowledge base has no entity; give rows of id and name")
+    return {
+        "pieces": pieces,
+        "entities": len(numbers),
+        "names_read": names_read,
+        "names": names,
+        "repeated_names": names_read - names,
+        "texts": len(rows),
+    }
+
+
+def _check(piece: Entity) -> None:
+    if not piece.id.strip():
+        shown = piece.names[0].text[:40] if piece.names else ""
+        raise InputError(f"an entity without id (name {shown!r}); every row needs an id")
+    if not piece.names:
+        raise InputError(f"{piece.id}: an entity without a name; every row needs a name")
+    for text in (piece.id, piece.description, *(n.text for n in piece.names)):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"{piece.id!r}: a lone surrogate in {text[:40]!r}") from error
+    for name in piece.names:
+        if not name.text.strip():
+            raise InputError(f"{piece.id}: an empty name; remove the row or give it a name")
+        if not name.text.isprintable() and any(
+            ord(sign) < 32 or 127 <= ord(sign) < 160 for sign in name.text
+        ):
+            raise InputError(f"{piece.id}: a control character in the name {name.text[:40]!r}")
+
+
+class Catalogue:
+    """A catalogue opened for reading; safe to open from many processes at once."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    @classmethod
+    def open(cls, path: Path) -> Catalogue:
+        """Open ``catalogue.sqlite`` read-only.
+
+        Raises:
+            KnowledgeBaseError: It is missing or not a catalogue.
+        """
+        if not path.is_file():
+            raise KnowledgeBaseError(f"{path}: missing; build the knowledge base again")
+        # immutable: the folder is replaced as a whole, never written in place, so no locks.
+        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        try:
+            connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            connection.execute("SELECT 1 FROM texts, names, entities LIMIT 1")
+        except sqlite3.DatabaseError as error:
+            raise KnowledgeBaseError(
+                f"{path}: not a catalogue ({error}); build the knowledge base again"
+            ) from error
+        return cls(connection, path)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    def texts(self, *, start: int = 0, stop: int | None = None) -> list[str]:
+        """Return the strings of vector rows ``start`` to ``stop`` (exclusive)."""
+        stop = 1 << 62 if stop is None else stop
+        sql = "SELECT text FROM texts WHERE row >= ? AND row < ? ORDER BY row"
+        return [text for (text,) in self._rows(sql, (start, stop))]
+
+    def by_name(self, normalised: str) -> list[NameMatch]:
+        """Return who bears a name equal to ``normalised`` once normalised, preferred names first.
+
+        One match for each entity and string.
+        """
+        sql = (
+            f"SELECT entity, text, row, kind FROM texts JOIN names USING(row) "
+            f"WHERE normalised = ? ORDER BY {_PREFERRED_FIRST}, entity, names.number"
+        )
+        found: dict[tuple[int, int], NameMatch] = {}
+        for entity, text, row, kind in self._rows(sql, (normalised,)):
+            match = NameMatch(entity=entity, text=text, row=row, kind=NameKind(kind))
+            found.setdefault((entity, row), match)
+        return list(found.values())
+
+    def holders(self, rows: Sequence[int]) -> dict[int, list[int]]:
+        """Return the entities (numbers, ascending) that bear the string of each vector row."""
+        found: dict[int, list[int]] = {}
+        for piece in _pieces(rows):
+            sql = f"SELECT DISTINCT row, entity FROM names WHERE row IN ({_marks(piece)}) "
+            for row, entity in self._rows(sql + "ORDER BY row, entity", piece):
+                found.setdefault(row, []).append(entity)
+        return found
+
+    def strings(self, rows: Sequence[int]) -> dict[int, str]:
+        """Return the string of each vector row."""
+        found: dict[int, str] = {}
+        for piece in _pieces(rows):
+            sql = f"SELECT row, text FROM texts WHERE row IN ({_marks(piece)})"
+            found.update(self._rows(sql, piece))
+        return found
+
+    def headings(self, entities: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Return (id, preferred name) of each entity number."""
+        found: dict[int, tuple[str, str]] = {}
+        for piece in _pieces(entities):
+            sql = f"SELECT number, id, name FROM entities WHERE number IN ({_marks(piece)})"
+            found.update((number, (id_, name)) for number, id_, name in self._rows(sql, piece))
+        return found
+
+    def resolve(self, id_: str) -> list[int]:
+        """Return the entities (numbers) an id means: its own entity, else those it was merged into."""
+        own = self._rows("SELECT number FROM entities WHERE id = ?", (id_,))
+        sql = "SELECT entity FROM alternative_ids WHERE id = ? ORDER BY entity"
+        return [number for (number,) in own or self._rows(sql, (id_,))]
+
+    def entity(self, number: int) -> Entity:
+        """Return an entity whole, its names in the order read.
+
+        Raises:
+            KnowledgeBaseError: There is no such number.
+        """
+        heading = self._rows("SELECT id, description FROM entities WHERE number = ?", (number,))
+        if not heading:
+            raise KnowledgeBaseError(f"{self._path}: no entity number {number}")
+        names = self._rows(
+            "SELECT text, kind, language, source FROM names JOIN texts USING(row) "
+            "WHERE entity = ? ORDER BY names.number",
+            (number,),
+        )
+        return Entity(
+            id=heading[0][0],
+            description=heading[0][1],
+            names=tuple(
+                Name(text=text, kind=NameKind(kind), language=language, source=source)
+                for text, kind, language, source in names
+            ),
+            types=self._column("SELECT type FROM types WHERE entity = ?", number),
+            alternative_ids=self._column("SELECT id FROM alternative_ids WHERE entity = ?", number),
+            cross_references=self._column(
+                "SELECT id FROM cross_references WHERE entity = ?", number
+            ),
+        )
+
+    def entities(self) -> Iterator[Entity]:
+        """Yield every entity, in the order read."""
+        (count,) = self._rows("SELECT count(*) FROM entities", ())[0]
+        for number in range(count):
+            yield self.entity(number)
+
+    def _column(self, sql: str, value: int) -> tuple[str, ...]:
+        return tuple(text for (text,) in self._rows(sql, (value,)))
+
+    def _rows(self, sql: str, values: Sequence[object]) -> list[tuple]:  # type: ignore[type-arg]
+        try:
+            return self._connection.execute(sql, tuple(values)).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise KnowledgeBaseError(
+                f"{self._path}: damaged ({error}); build the knowledge base again"
+            ) from error
+
+
+def _pieces(values: Sequence[int], *, size: int = 900) -> Iterator[list[int]]:
+    distinct = sorted({int(value) for value in values})
+    for start in range(0, len(distinct), size):
+        yield distinct[start : start + size]
+
+
+def _marks(values: Sequence[int]) -> str:
+    return ",".join("?" * len(values))

@@ -1,0 +1,230 @@
+"""The knowledge base that users hold: build it once, open it anywhere, link and search."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from mirror_rt.bundle import MANIFEST, Bundle, Manifest
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
+from mirror_rt.knowledge import linker, store
+from mirror_rt.knowledge.catalogue import Catalogue
+from mirror_rt.knowledge.index import EXACT_LIMIT, Index
+from mirror_rt.staging import check_target
+from mirror_rt.types import Candidate, Embedder, Entity, IndexKind
+
+__all__ = ["KnowledgeBase"]
+
+
+class KnowledgeBase:
+    """Entities, their names and the vectors of the names, in one folder opened read-only.
+
+    Attributes:
+        path: The folder.
+        manifest: What the folder says of itself.
+        catalogue: Entities and names.
+        index: The vectors and what finds the nearest.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: store.KnowledgeBaseManifest,
+        *,
+        catalogue: Catalogue,
+        index: Index,
+        encoder: Embedder | None,
+    ) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.catalogue = catalogue
+        self.index = index
+        self._encoder = encoder
+
+    @classmethod
+    def build(
+        cls,
+        bundle: str | Path | Bundle,
+        entities: str | Path | Iterable[Entity],
+        out: str | Path,
+        *,
+        encoder: Embedder | None = None,
+        index: IndexKind = IndexKind.AUTO,
+        exact_limit: int = EXACT_LIMIT,
+        force: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> KnowledgeBase:
+        """Build a knowledge base and open it.
+
+        Args:
+            bundle: What embeds the names; the knowledge base keeps its own copy.
+            entities: A file in any format of ``knowledge.formats``, or entities; pieces with
+                the same id are one entity, so a repeated id with another name is an alias.
+            out: The folder to make.
+            encoder: The opened bundle, where there is one already.
+            index: The kind of index.
+            exact_limit: Up to so many distinct names, ``AUTO`` means ``EXACT``.
+            force: Whether ``out`` may be replaced.
+            progress: Called with (names embedded, names).
+
+        Raises:
+            TargetError: ``out`` exists and ``force`` is not set.
+            BundleError: The bundle cannot be used.
+            InputError: The entities cannot be read or stored; the message names the place.
+        """
+        out = Path(out)
+        check_target(out, force=force)
+        opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        store.write_store(
+            opened,
+            _read(entities),
+            out,
+            encoder=_open_encoder(opened) if encoder is None else encoder,
+            kind=index,
+            exact_limit=exact_limit,
+            force=force,
+            progress=progress,
+        )
+        return cls.open(out, encoder=encoder, verify=False)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        bundle: str | Path | Bundle | None = None,
+        encoder: Embedder | None = None,
+        verify: bool | None = None,
+    ) -> KnowledgeBase:
+        """Open a knowledge base; reads no vectors and starts no model.
+
+        Args:
+            path: The folder.
+            bundle: A bundle that must be the one the knowledge base was built with.
+            encoder: The opened bundle, where there is one already.
+            verify: Whether to hash the files; see ``store.check_files``.
+
+        Raises:
+            KnowledgeBaseError: It is not whole, has changed, is of a newer format, or was
+                built with another bundle.
+        """
+        folder = Path(path)
+        manifest = store.KnowledgeBaseManifest.read(folder)
+        store.check_files(folder, manifest, verify=verify)
+        own = Bundle(
+            path=folder / store.BUNDLE, manifest=Manifest.read(folder / store.BUNDLE / MANIFEST)
+        )
+        if own.fingerprint != manifest.bundle:
+            raise KnowledgeBaseError(
+                f"{folder}: its bundle is not the one it was built with; build it again"
+            )
+        if bundle is not None:
+            given = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+            if given.fingerprint != manifest.bundle:
+                raise KnowledgeBaseError(
+                    f"{folder}: was not built with {given.path}; leave --bundle out, or build "
+                    "the knowledge base again"
+                )
+        vectors_ND = store.open_vectors(folder)
+        return cls(
+            folder,
+            manifest,
+            catalogue=Catalogue.open(folder / store.CATALOGUE),
+            index=Index.open(folder / store.INDEX, vectors_ND, recipe=manifest.index),
+            encoder=encoder,
+        )
+
+    @property
+    def encoder(self) -> Embedder:
+        """The encoder of its own bundle, opened when it is first needed."""
+        if self._encoder is None:
+            self._encoder = _open_encoder(Bundle.open(self.path / store.BUNDLE))
+        return self._encoder
+
+    def link(self, mentions: Sequence[str], *, top: int = 5) -> list[list[Candidate]]:
+        """Propose entities for each mention.
+
+        A mention that is a name in the knowledge base, letter for letter or once normalised,
+        gives the entities that bear it, all of them if it is ambiguous, and asks no model.
+        Any other gives the ``top`` entities with the nearest names.
+
+        Args:
+            mentions: The strings; empty ones, and ones of punctuation only, link to nothing.
+            top: How many entities at most for a mention that is not a name.
+
+        Returns:
+            For each mention its candidates, best first.
+
+        Raises:
+            ConfigError: ``top`` is not positive.
+            InputError: A mention holds a lone surrogate; the message gives its place.
+        """
+        return self._ask(mentions, top=top, names_first=True)
+
+    def search(self, queries: Sequence[str], *, top: int = 10) -> list[list[Candidate]]:
+        """Find the entities with the nearest names, always by vectors.
+
+        Args:
+            queries: The strings; empty ones find nothing.
+            top: How many entities at most.
+
+        Raises:
+            ConfigError: ``top`` is not positive.
+            InputError: A query holds a lone surrogate; the message gives its place.
+        """
+        return self._ask(queries, top=top, names_first=False)
+
+    def _ask(self, texts: Sequence[str], *, top: int, names_first: bool) -> list[list[Candidate]]:
+        if top < 1:
+            raise ConfigError(f"top must be at least 1, got {top}")
+        answers: dict[str, list[Candidate]] = {}
+        open_questions: list[str] = []
+        for i, text in enumerate(texts):
+            if text in answers:
+                continue
+            _check_text(text, row=i)
+            answers[text] = linker.by_name(text, self.catalogue) if names_first else []
+            if not answers[text] and linker.has_content(text):
+                open_questions.append(text)
+        if open_questions:
+            vectors_QD = self.encoder.encode([text.strip() for text in open_questions])
+            found = linker.by_vectors(vectors_QD, self.catalogue, self.index, top=top)
+            answers.update(zip(open_questions, found, strict=True))
+        return [list(answers[text]) for text in texts]
+
+    def close(self) -> None:
+        """Give the files back."""
+        self.catalogue.close()
+
+    def __enter__(self) -> KnowledgeBase:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _read(entities: str | Path | Iterable[Entity]) -> Iterable[Entity]:
+    if isinstance(entities, (str, Path)):
+        from mirror_rt.knowledge.formats import read_entities
+
+        return read_entities(entities)
+    return entities
+
+
+def _open_encoder(bundle: Bundle) -> Embedder:
+    from mirror_rt.runtime.encoder import Encoder
+
+    return Encoder.open(bundle)
+
+
+def _check_text(text: str, *, row: int) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"text {row + 1}: holds a lone surrogate; it is not valid text") from error

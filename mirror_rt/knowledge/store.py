@@ -1,0 +1,236 @@
+"""Write and check the folder of a knowledge base. The layout is in docs/knowledge-base.md."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mirror_rt.bundle import MANIFEST, Bundle, sha256_file
+from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
+from mirror_rt.knowledge.index import EXACT_LIMIT, build_index, choose
+from mirror_rt.staging import staging_folder
+from mirror_rt.types import Embedder, Entity, Float16, IndexKind
+from mirror_rt.version import VERSION
+
+__all__ = [
+    "BUNDLE",
+    "CATALOGUE",
+    "INDEX",
+    "KB_MANIFEST",
+    "VECTORS",
+    "KnowledgeBaseManifest",
+    "check_files",
+    "open_vectors",
+    "write_store",
+]
+
+KB_FORMAT_VERSION = 1
+KB_MANIFEST = "manifest.json"
+CATALOGUE = "catalogue.sqlite"
+VECTORS = "vectors.npy"
+INDEX = "index.faiss"
+BUNDLE = "bundle"
+_ENCODED_AT_ONCE = 16_384
+_HASHED_AT_OPEN = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnowledgeBaseManifest:
+    """What a knowledge base says of itself.
+
+    Attributes:
+        bundle: Fingerprint of the bundle that made the vectors.
+        dim: Width of a vector.
+        counts: What was read, stored and left out (see ``catalogue.Counts``).
+        index: The recipe of the index.
+        files: Size in bytes and sha256 (hex) of each file outside ``bundle/``.
+        made_by: Version of mirror-rt that wrote it.
+        format_version: Version of this layout.
+    """
+
+    bundle: str
+    dim: int
+    counts: Mapping[str, int]
+    index: Mapping[str, Any]
+    files: Mapping[str, Mapping[str, Any]]
+    made_by: str = ""
+    format_version: int = KB_FORMAT_VERSION
+    kind: str = field(default="knowledge base")
+
+    def write(self, path: Path) -> None:
+        """Write the manifest as JSON, the same bytes for the same content."""
+        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> KnowledgeBaseManifest:
+        """Read the manifest of a knowledge-base folder.
+
+        Raises:
+            KnowledgeBaseError: The folder is missing, not a knowledge base, or too new.
+        """
+        path = folder / KB_MANIFEST
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise KnowledgeBaseError(
+                f"{folder}: not a knowledge base (no {KB_MANIFEST}); make one with: mirror-rt index"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise KnowledgeBaseError(
+                f"{path}: cannot be read ({error}); build the knowledge base again"
+            ) from error
+        if not isinstance(content, dict) or content.get("kind") != "knowledge base":
+            raise KnowledgeBaseError(
+                f"{folder}: not a knowledge base; make one with: mirror-rt index"
+            )
+        version = content.get("format_version")
+        if not isinstance(version, int) or version > KB_FORMAT_VERSION:
+            raise KnowledgeBaseError(
+                f"{folder}: knowledge-base format {version}, this version reads up to "
+                f"{KB_FORMAT_VERSION}; run: pip install -U mirror-rt"
+            )
+        known = {f.name for f in fields(cls)}
+        try:
+            return cls(**{name: value for name, value in content.items() if name in known})
+        except TypeError as error:
+            raise KnowledgeBaseError(
+                f"{path}: incomplete ({error}); build the knowledge base again"
+            ) from error
+
+
+def write_store(
+    bundle: Bundle,
+    entities: Iterable[Entity],
+    out: Path,
+    *,
+    encoder: Embedder,
+    kind: IndexKind = IndexKind.AUTO,
+    exact_limit: int = EXACT_LIMIT,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a knowledge-base folder, whole or not at all.
+
+    Args:
+        bundle: The bundle behind ``encoder``; copied into the folder.
+        entities: The entities, streamed; pieces with the same id are joined.
+        out: The folder to make.
+        encoder: What makes the vectors.
+        kind: The kind of index.
+        exact_limit: Up to so many strings, ``AUTO`` means ``EXACT``.
+        force: Whether ``out`` may be replaced.
+        progress: Called with (strings embedded, strings).
+
+    Raises:
+        TargetError: ``out`` exists and ``force`` is not set.
+        InputError: An entity cannot be stored; the message names it.
+    """
+    with staging_folder(out, force=force) as folder:
+        counts = write_catalogue(entities, folder / CATALOGUE)
+        catalogue = Catalogue.open(folder / CATALOGUE)
+        vectors_ND = _write_vectors(
+            catalogue, folder / VECTORS, rows=counts.texts, encoder=encoder, progress=progress
+        )
+        catalogue.close()
+        recipe = build_index(
+            vectors_ND,
+            folder / INDEX,
+            kind=choose(kind, counts.texts, exact_limit=exact_limit),
+        )
+        _copy_bundle(bundle, folder / BUNDLE)
+        KnowledgeBaseManifest(
+            bundle=bundle.fingerprint,
+            dim=encoder.dim,
+            counts=asdict(counts),
+            index=recipe,
+            files={
+                name: {
+                    "bytes": (folder / name).stat().st_size,
+                    "sha256": sha256_file(folder / name),
+                }
+                for name in (CATALOGUE, VECTORS, INDEX)
+            },
+            made_by=VERSION,
+        ).write(folder / KB_MANIFEST)
+
+
+def _copy_bundle(bundle: Bundle, folder: Path) -> None:
+    for name in (MANIFEST, *bundle.manifest.files):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.path / name, target)
+
+
+def _write_vectors(
+    catalogue: Catalogue,
+    path: Path,
+    *,
+    rows: int,
+    encoder: Embedder,
+    progress: Callable[[int, int], None] | None,
+) -> Float16:
+    vectors_ND: Float16 = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.float16, shape=(rows, encoder.dim)
+    )
+    for start in range(0, rows, _ENCODED_AT_ONCE):
+        texts = catalogue.texts(start=start, stop=start + _ENCODED_AT_ONCE)
+        vectors_ND[start : start + len(texts)] = encoder.encode(texts)
+        if progress:
+            progress(start + len(texts), rows)
+    vectors_ND.flush()  # type: ignore[attr-defined]
+    return vectors_ND
+
+
+def check_files(
+    folder: Path, manifest: KnowledgeBaseManifest, *, verify: bool | None = None
+) -> None:
+    """Compare the files of a knowledge base with its manifest.
+
+    Args:
+        folder: The knowledge base.
+        manifest: Its manifest.
+        verify: True hashes every file, False compares only sizes, None hashes while the
+            files are together under 256 MiB (a fraction of a second).
+
+    Raises:
+        KnowledgeBaseError: A file is missing or has changed.
+    """
+    if verify is None:
+        verify = sum(int(f["bytes"]) for f in manifest.files.values()) <= _HASHED_AT_OPEN
+    for name, expected in manifest.files.items():
+        file = folder / name
+        if not file.is_file():
+            raise KnowledgeBaseError(f"{folder}: {name} is missing; build the knowledge base again")
+        if file.stat().st_size != expected["bytes"] or (
+            verify and sha256_file(file) != expected["sha256"]
+        ):
+            raise KnowledgeBaseError(
+                f"{file}: changed since it was built; build the knowledge base again"
+            )
+
+
+def open_vectors(folder: Path) -> Float16:
+    """Map the (N, D) float16 vectors of a knowledge base into memory without reading them.
+
+    Raises:
+        KnowledgeBaseError: The file is not a float16 matrix.
+    """
+    try:
+        vectors_ND = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise KnowledgeBaseError(
+            f"{folder / VECTORS}: cannot be read ({error}); build the knowledge base again"
+        ) from error
+    if vectors_ND.dtype != np.float16 or vectors_ND.ndim != 2:
+        raise KnowledgeBaseError(
+            f"{folder / VECTORS}: not a float16 matrix; build the knowledge base again"
+        )
+    return np.asarray(vectors_ND)
