@@ -66,7 +66,9 @@ def candidates(
                 for row in _rows(text, mine):
                     typer.echo("\t".join(_flat(field) for field in row))
         case Format.TABLE:
-            rows = [row for text, mine in zip(texts, found, strict=True) for row in _rows(text, mine)]
+            rows = [
+                row for text, mine in zip(texts, found, strict=True) for row in _rows(text, mine)
+            ]
             table((subject, *_COLUMNS), rows)
 
 

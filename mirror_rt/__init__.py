@@ -15,6 +15,7 @@ _WHERE: dict[str, str] = {
     "Candidate": "mirror_rt.types",
     "Encoder": "mirror_rt.runtime.encoder",
     "Entity": "mirror_rt.types",
+    "KnowledgeBase": "mirror_rt.knowledge",
     "MirrorError": "mirror_rt.errors",
     "Pooling": "mirror_rt.types",
     "Precision": "mirror_rt.types",

@@ -1,5 +1,19 @@
 """Knowledge bases: read them, store them, index their names, link mentions to them."""
 
-from mirror_rt.knowledge.knowledge_base import KnowledgeBase
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 
 __all__ = ["KnowledgeBase"]
+
+
+def __getattr__(name: str) -> object:
+    # Late: the readers of formats and the normaliser need neither FAISS nor SQLite.
+    if name == "KnowledgeBase":
+        from mirror_rt.knowledge.knowledge_base import KnowledgeBase
+
+        return KnowledgeBase
+    raise AttributeError(f"module 'mirror_rt.knowledge' has no attribute {name!r}")

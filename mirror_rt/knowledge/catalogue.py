@@ -263,7 +263,7 @@ class Catalogue:
         return found
 
     def resolve(self, id_: str) -> list[int]:
-        """Return the entities (numbers) an id means: its own entity, else those it was merged into."""
+        """Return the entities (numbers) an id means: its own, else those it was merged into."""
         own = self._rows("SELECT number FROM entities WHERE id = ?", (id_,))
         sql = "SELECT entity FROM alternative_ids WHERE id = ? ORDER BY entity"
         return [number for (number,) in own or self._rows(sql, (id_,))]

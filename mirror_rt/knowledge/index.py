@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import faiss
 import numpy as np
 
 from mirror_rt.errors import KnowledgeBaseError
-from mirror_rt.types import Float16, Float32, Hits, IndexKind, Int64
+from mirror_rt.types import Hits, IndexKind
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float16, Float32, Int64
 
 __all__ = ["EXACT_LIMIT", "Index", "build_index", "choose", "exact_scores"]
 
@@ -45,17 +49,17 @@ def build_index(vectors_ND: Float16, path: Path, *, kind: IndexKind) -> dict[str
         The recipe: what was built and with which numbers.
     """
     width = vectors_ND.shape[1]
-    half = faiss.ScalarQuantizer.QT_fp16
+    inner = faiss.METRIC_INNER_PRODUCT
     recipe: dict[str, str | int] = {"kind": kind.value, "storage": "fp16"}
     match kind:
         case IndexKind.EXACT:
-            index = faiss.IndexScalarQuantizer(width, half, faiss.METRIC_INNER_PRODUCT)
+            index = faiss.index_factory(width, "SQfp16", inner)
         case IndexKind.HNSW:
-            index = faiss.IndexHNSWSQ(width, half, _NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-            index.hnsw.efConstruction = _BREADTH_OF_BUILD
-            index.hnsw.efSearch = _BREADTH_OF_SEARCH
-            recipe |= {"m": _NEIGHBOURS, "ef_construction": _BREADTH_OF_BUILD}
-            recipe |= {"ef_search": _BREADTH_OF_SEARCH}
+            index = faiss.index_factory(width, f"HNSW{_NEIGHBOURS}_SQfp16", inner)
+            breadths = {"efConstruction": _BREADTH_OF_BUILD, "efSearch": _BREADTH_OF_SEARCH}
+            for name, value in breadths.items():
+                faiss.ParameterSpace().set_index_parameter(index, name, value)
+            recipe |= {"m": _NEIGHBOURS, **breadths}
         case IndexKind.AUTO:
             raise ValueError("AUTO is not a recipe; call choose() first")
     index.train(np.zeros((1, width), dtype=np.float32))  # fp16 learns nothing, but asks for it

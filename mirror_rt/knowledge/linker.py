@@ -5,12 +5,17 @@ Axes: Q queries, K hits, D width.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from mirror_rt.knowledge.catalogue import Catalogue
 from mirror_rt.knowledge.index import Index
 from mirror_rt.knowledge.normalise import normalise
-from mirror_rt.types import Candidate, Float32, Hits, How
+from mirror_rt.types import Candidate, Hits, How
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
 
 __all__ = ["by_name", "by_vectors"]
 
@@ -103,7 +108,6 @@ def _candidates(
         )
         for entity, (row, score) in found.items()
     ]
-
 
 
 def has_content(text: str) -> bool:

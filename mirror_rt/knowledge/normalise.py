@@ -36,7 +36,7 @@ _SEPARATORS = _Separators()
 
 
 def normalise(text: str) -> str:
-    """Fold Unicode forms, case, punctuation and spaces.
+    r"""Fold Unicode forms, case, punctuation and spaces.
 
     NFKC and case folding as in Unicode's caseless matching, to a fixed point; punctuation but
     ``#%&*@+`` and every kind of space become one space; invisible characters go. Accents and

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,11 @@ from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
 from mirror_rt.knowledge.index import EXACT_LIMIT, build_index, choose
 from mirror_rt.staging import staging_folder
-from mirror_rt.types import Embedder, Entity, Float16, IndexKind
+from mirror_rt.types import Embedder, Entity, IndexKind
 from mirror_rt.version import VERSION
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float16
 
 __all__ = [
     "BUNDLE",

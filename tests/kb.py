@@ -1,0 +1,70 @@
+"""A bundle and an encoder made up for tests of the knowledge base: no model behind them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.bundle import Bundle, Manifest, sha256_file
+from mirror_rt.types import Entity, Name, NameKind, Pooling, Precision
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+
+class LetterEncoder:
+    """Embeds a text as the sum of a fixed random vector for each of its letter trigrams."""
+
+    dim = 48
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Return (N, D) float32 unit rows."""
+        self.asked.extend(texts)
+        rows = [self._vector(text) for text in texts]
+        return np.array(rows, dtype=np.float32).reshape(len(texts), self.dim)
+
+    def _vector(self, text: str) -> Float32:
+        padded = f"  {text.casefold()} "
+        total = np.zeros(self.dim)
+        for i in range(len(padded) - 2):
+            seed = int.from_bytes(hashlib.md5(padded[i : i + 3].encode()).digest()[:8], "little")
+            total += np.random.default_rng(seed).standard_normal(self.dim)
+        return (total / np.linalg.norm(total)).astype(np.float32)
+
+
+def fake_bundle(folder: Path, *, content: str = "a model") -> Bundle:
+    """Write a folder that passes for a bundle but has no model in it."""
+    folder.mkdir(parents=True)
+    for name in ("model.onnx", "tokenizer.json"):
+        (folder / name).write_text(content)
+    files = {name: sha256_file(folder / name) for name in ("model.onnx", "tokenizer.json")}
+    manifest = Manifest(
+        dim=48, pooling=Pooling.MEAN, max_length=32, precision=Precision.FP32, files=files
+    )
+    manifest.write(folder / "manifest.json")
+    return Bundle.open(folder)
+
+
+def entity(id_: str, preferred: str, *aliases: str, **more: tuple[str, ...]) -> Entity:
+    """Make an entity of a preferred name and exact synonyms."""
+    names = (
+        Name(text=preferred, kind=NameKind.PREFERRED),
+        *(Name(text=alias) for alias in aliases),
+    )
+    return Entity(id=id_, names=names, **more)  # type: ignore[arg-type]
+
+
+HEARTS = [
+    entity("H:1", "atrial septal defect", "ASD", "hole in the heart"),
+    entity("H:2", "ventricular septal defect", "VSD", "hole in the heart"),
+    entity("H:3", "short stature", "small body height", types=("growth",)),
+    entity("H:4", "liver cancer", "cancer of the liver", "hepatic carcinoma"),
+    entity("H:5", "autism spectrum disorder", "ASD", alternative_ids=("H:50",)),
+]

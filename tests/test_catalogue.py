@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+
+from mirror_rt.errors import InputError, KnowledgeBaseError
+from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
+from mirror_rt.types import Entity, Name, NameKind
+from tests.kb import HEARTS, entity
+
+
+def _catalogue(entities: list[Entity], folder: Path) -> Catalogue:
+    write_catalogue(entities, folder / "catalogue.sqlite")
+    return Catalogue.open(folder / "catalogue.sqlite")
+
+
+def test_every_name_read_is_stored_or_counted(tmp_path: Path) -> None:
+    again = [*HEARTS, entity("H:1", "atrial septal defect", "ostium secundum")]
+    counts = write_catalogue(again, tmp_path / "c.sqlite")
+    assert counts.pieces == 6
+    assert counts.entities == 5
+    assert counts.names_read == sum(len(e.names) for e in again)
+    assert counts.names_read == counts.names + counts.repeated_names
+    assert counts.repeated_names == 1
+    assert counts.texts == len({n.text for e in again for n in e.names})
+    assert counts.ambiguous_texts == 2
+
+
+def test_entities_come_back_as_they_went_in(tmp_path: Path) -> None:
+    odd = Entity(
+        id='A|1\t"x"',
+        names=(
+            Name(text="né", kind=NameKind.RELATED, language="fr", source="s"),
+            Name(text="born", kind=NameKind.PREFERRED, language="en"),
+            Name(text="عقار", kind=NameKind.BROAD),
+        ),
+        types=("T1", "T2"),
+        alternative_ids=("A|2",),
+        cross_references=("X:1",),
+        description="a description",
+    )
+    catalogue = _catalogue([*HEARTS, odd], tmp_path)
+    assert list(catalogue.entities()) == [*HEARTS, odd]
+    assert catalogue.headings([5]) == {5: ('A|1\t"x"', "born")}
+
+
+def test_pieces_with_one_id_are_one_entity(tmp_path: Path) -> None:
+    first, second = entity("A", "one"), Entity(id="A", names=(Name(text="uno", language="es"),))
+    (joined,) = _catalogue([first, second], tmp_path).entities()
+    assert [n.text for n in joined.names] == ["one", "uno"]
+
+
+def test_a_later_preferred_name_is_the_name(tmp_path: Path) -> None:
+    pieces = [Entity(id="A", names=(Name(text="alias"),)), entity("A", "proper")]
+    assert _catalogue(pieces, tmp_path).headings([0])[0] == ("A", "proper")
+
+
+def test_an_alternative_id_leads_to_its_entity_and_an_own_id_goes_first(tmp_path: Path) -> None:
+    entities = [
+        entity("A", "a", alternative_ids=("OLD", "B", "A")),
+        entity("B", "b", alternative_ids=("A",)),
+    ]
+    counts = write_catalogue(entities, tmp_path / "catalogue.sqlite")
+    catalogue = Catalogue.open(tmp_path / "catalogue.sqlite")
+    assert counts.shadowed_ids == 2
+    assert [catalogue.resolve(i) for i in ("OLD", "A", "B", "none")] == [[0], [0], [1], []]
+
+
+@pytest.mark.parametrize(
+    ("broken", "fault"),
+    [
+        (Entity(id=" ", names=(Name(text="x"),)), "without id"),
+        (Entity(id="A", names=()), "A: an entity without a name"),
+        (entity("A", " \u00a0"), "A: an empty name"),
+        (entity("A", "a\x00b"), "A: a control character"),
+        (entity("A", "a\nb"), "A: a control character"),
+        (entity("A", "\ud800"), "lone surrogate"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_with_its_place(
+    tmp_path: Path, broken: Entity, fault: str
+) -> None:
+    with pytest.raises(InputError, match=fault):
+        write_catalogue([*HEARTS, broken], tmp_path / "c.sqlite")
+
+
+def test_no_entity_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no entity"):
+        write_catalogue([], tmp_path / "c.sqlite")
+
+
+def test_a_file_that_is_no_catalogue_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c").write_bytes(b"SQLite format 3\0" + b"\xff" * 5_000)
+    with pytest.raises(KnowledgeBaseError, match="not a catalogue"):
+        Catalogue.open(tmp_path / "c")
+    with pytest.raises(KnowledgeBaseError, match="missing"):
+        Catalogue.open(tmp_path / "none")

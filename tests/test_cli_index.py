@@ -1,0 +1,38 @@
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from mirror_rt_cli.app import app
+
+KB = "id\tname\tkind\nH:1\tshort stature\tpreferred\nH:1\tsmall hand\texact\nH:2\tfever\tpreferred\n"
+
+
+def test_index_makes_a_knowledge_base_and_says_what_is_in_it(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kb.tsv").write_text(KB)
+    arguments = ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "2 entities, 3 different names" in result.stderr
+    assert {p.name for p in (tmp_path / "kb").iterdir()} == {
+        "bundle",
+        "catalogue.sqlite",
+        "index.faiss",
+        "manifest.json",
+        "vectors.npy",
+    }
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
+    assert CliRunner().invoke(app, [*arguments, "--force"]).exit_code == 0
+
+
+def test_a_bad_row_is_named_by_line_and_leaves_no_folder(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "kb.tsv").write_text(KB + "H:3\t\tpreferred\n")
+    result = CliRunner().invoke(
+        app, ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
+    )
+    assert result.exit_code == 1
+    assert "line 5" in result.stderr
+    assert not (tmp_path / "kb").exists()

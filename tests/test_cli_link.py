@@ -1,0 +1,106 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt_cli.app import app
+from tests.kb import HEARTS
+
+
+@pytest.fixture(scope="module")
+def hearts(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("kb") / "hearts"
+    KnowledgeBase.build(tiny_bundle, HEARTS, out)
+    return out
+
+
+def _run(*arguments: str, stdin: str = "") -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments), input=stdin)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
+    code, out, _ = _run("link", str(hearts), "Liver Cancer", "", "a liver tumor", "--top", "2")
+    assert code == 0
+    first, empty, last = map(json.loads, out.splitlines())
+    assert first == {
+        "mention": "Liver Cancer",
+        "candidates": [
+            {
+                "id": "H:4",
+                "name": "liver cancer",
+                "matched": "liver cancer",
+                "score": 1.0,
+                "probability": None,
+                "how": "normalised",
+                "tied": False,
+            }
+        ],
+    }
+    assert empty == {"mention": "", "candidates": []}
+    assert len(last["candidates"]) == 2
+    assert last["candidates"][0]["how"] == "dense"
+
+
+def test_mentions_come_from_a_file_standard_input_or_words_alike(
+    hearts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mentions").write_text("ASD\nfever\n")
+    outs = [
+        _run("link", str(hearts), "ASD", "fever"),
+        _run("link", str(hearts), str(tmp_path / "mentions")),
+        _run("link", str(hearts), "-", stdin="ASD\nfever\n"),
+    ]
+    assert outs[0][0] == 0
+    assert outs[0] == outs[1] == outs[2]
+
+
+def test_tsv_has_a_row_a_candidate_and_keeps_the_unmatched(hearts: Path) -> None:
+    _, out, _ = _run("link", str(hearts), "ASD", "?", "--format", "tsv")
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert {len(row) for row in rows} == {9}
+    assert [row[:3] for row in rows] == [
+        ["mention", "rank", "id"],
+        ["ASD", "1", "H:1"],
+        ["ASD", "2", "H:5"],
+        ["?", "", ""],
+    ]
+
+
+def test_a_table_has_its_columns_aligned(hearts: Path) -> None:
+    _, out, _ = _run("link", str(hearts), "ASD", "VSD", "--format", "table")
+    head, *rows = out.splitlines()
+    assert len(rows) == 3
+    assert {row.index("H:") for row in rows} == {head.index("id ")}
+
+
+def test_search_asks_the_model_even_for_a_name(hearts: Path) -> None:
+    code, out, _ = _run("search", str(hearts), "VSD", "--top", "1")
+    (found,) = json.loads(out)["candidates"]
+    assert code == 0
+    assert (found["id"], found["how"]) == ("H:2", "dense")
+
+
+def test_another_bundle_a_missing_file_and_no_knowledge_base_are_told_in_a_line(
+    hearts: Path, tiny_bundle_int8: Path, tmp_path: Path
+) -> None:
+    for arguments, fault in (
+        (["link", str(hearts), "x", "--bundle", str(tiny_bundle_int8)], "was not built with"),
+        (["link", str(hearts), "none.txt"], "none.txt: no such file"),
+        (["link", str(tmp_path), "x"], "not a knowledge base"),
+        (["link", str(hearts), "x", "--top", "0"], "top must be at least 1"),
+    ):
+        code, out, err = _run(*arguments)
+        assert (code, out) == (1, "")
+        assert fault in err
+        assert err.count("\n") == 1
+
+
+def test_a_knowledge_base_moved_elsewhere_still_links(hearts: Path, tmp_path: Path) -> None:
+    shutil.copytree(hearts, tmp_path / "moved with spaces & ümlaut")
+    code, out, _ = _run("link", str(tmp_path / "moved with spaces & ümlaut"), "unknown thing")
+    assert code == 0
+    assert json.loads(out)["candidates"]

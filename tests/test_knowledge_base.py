@@ -1,0 +1,238 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mirror_rt import KnowledgeBase
+from mirror_rt.bundle import Bundle
+from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
+from mirror_rt.types import Candidate, Embedder, Entity, How, IndexKind
+from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return fake_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def hearts(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("kb") / "hearts"
+    KnowledgeBase.build(bundle, HEARTS, out, encoder=LetterEncoder())
+    return out
+
+
+@pytest.fixture
+def kb(hearts: Path) -> KnowledgeBase:
+    return KnowledgeBase.open(hearts, encoder=LetterEncoder())
+
+
+def _build(bundle: Bundle, entities: list[Entity], out: Path) -> KnowledgeBase:
+    return KnowledgeBase.build(bundle, entities, out, encoder=LetterEncoder())
+
+
+def _nearest_by_brute_force(
+    query: str, entities: list[Entity], encoder: Embedder
+) -> list[tuple[str, str, float]]:
+    (vector,) = encoder.encode([query])
+    best = []
+    for thing in entities:
+        texts = list(dict.fromkeys(n.text for n in thing.names))
+        scores = encoder.encode(texts).astype(np.float16).astype(np.float32) @ vector
+        best.append((thing.id, texts[int(scores.argmax())], float(scores.max())))
+    return sorted(best, key=lambda item: -item[2])
+
+
+@pytest.mark.parametrize("query", ["carcinoma hepatic", "septal defects", "statures", "heart hole"])
+@pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.HNSW])
+def test_candidates_are_the_entities_that_brute_force_finds(
+    tmp_path: Path, bundle: Bundle, query: str, kind: IndexKind
+) -> None:
+    kb = KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder(), index=kind)
+    (found,) = kb.search([query], top=3)
+    expected = _nearest_by_brute_force(query, HEARTS, LetterEncoder())[:3]
+    assert [c.score for c in found] == pytest.approx([score for _, _, score in expected], abs=1e-3)
+    assert {(c.entity_id, c.matched) for c in found} <= {
+        (id_, text) for id_, text, _ in _nearest_by_brute_force(query, HEARTS, LetterEncoder())
+    }
+
+
+def test_a_saved_knowledge_base_gives_the_same_answers_when_opened(
+    tmp_path: Path, bundle: Bundle
+) -> None:
+    built = _build(bundle, HEARTS, tmp_path / "kb")
+    opened = KnowledgeBase.open(tmp_path / "kb", encoder=LetterEncoder())
+    texts = ["liver tumour", "ASD", "short Stature", "", "hole in heart"]
+    assert built.link(texts) == opened.link(texts)
+    assert built.search(texts) == opened.search(texts)
+
+
+def test_an_entity_with_two_near_aliases_is_one_candidate(kb: KnowledgeBase) -> None:
+    (found,) = kb.link(["cancers of liver"], top=5)
+    assert [c.entity_id for c in found].count("H:4") == 1
+    assert len(found) == len({c.entity_id for c in found}) == 5
+    assert found[0] == Candidate(
+        entity_id="H:4", name="liver cancer", matched=found[0].matched, score=found[0].score
+    )
+
+
+def test_a_name_is_found_without_the_model(hearts: Path) -> None:
+    encoder = LetterEncoder()
+    kb = KnowledgeBase.open(hearts, encoder=encoder)
+    (exact,), (folded,) = kb.link(["hepatic carcinoma", "  Hepatic-CARCINOMA!"])
+    assert (exact.entity_id, exact.how, exact.score) == ("H:4", How.EXACT, 1.0)
+    assert (folded.entity_id, folded.how, folded.matched) == (
+        "H:4",
+        How.NORMALISED,
+        "hepatic carcinoma",
+    )
+    assert encoder.asked == []
+
+
+def test_an_ambiguous_name_lists_all_holders_as_tied(kb: KnowledgeBase) -> None:
+    (found,) = kb.link(["ASD"], top=1)
+    assert [(c.entity_id, c.tied) for c in found] == [("H:1", True), ("H:5", True)]
+    (found,) = kb.link(["asd"], top=1)
+    assert [(c.how, c.tied) for c in found] == [(How.NORMALISED, True)] * 2
+
+
+def test_the_same_letters_go_before_the_same_but_for_case(tmp_path: Path, bundle: Bundle) -> None:
+    kb = _build(bundle, [entity("1", "aids"), entity("2", "AIDS")], tmp_path / "kb")
+    (found,) = kb.link(["AIDS"])
+    assert [(c.entity_id, c.how, c.tied) for c in found] == [
+        ("2", How.EXACT, False),
+        ("1", How.NORMALISED, False),
+    ]
+
+
+def test_a_preferred_name_goes_before_an_alias(tmp_path: Path, bundle: Bundle) -> None:
+    kb = _build(bundle, [entity("1", "one", "cold"), entity("2", "cold")], tmp_path / "kb")
+    assert [c.entity_id for c in kb.link(["cold"])[0]] == ["2", "1"]
+
+
+@pytest.mark.parametrize("mention", ["", "  ", "\t", "...", "–"])
+def test_nothing_links_to_nothing_and_keeps_its_place(kb: KnowledgeBase, mention: str) -> None:
+    assert [bool(found) for found in kb.link(["fever", mention, "ASD"])] == [True, False, True]
+
+
+def test_repeated_mentions_are_encoded_once(hearts: Path) -> None:
+    encoder = LetterEncoder()
+    found = KnowledgeBase.open(hearts, encoder=encoder).link(["fevers", "x", "fevers"])
+    assert found[0] == found[2]
+    assert encoder.asked == ["fevers", "x"]
+
+
+def test_enough_entities_are_found_behind_one_of_many_names(tmp_path: Path, bundle: Bundle) -> None:
+    many = entity("many", "red nose", *[f"red nose {i}" for i in range(200)])
+    kb = _build(bundle, [many, entity("a", "blue"), entity("b", "green")], tmp_path / "kb")
+    assert {c.entity_id for c in kb.link(["red noses"], top=3)[0]} == {"many", "a", "b"}
+    assert len(kb.link(["red noses"], top=99)[0]) == 3
+
+
+def test_names_all_equal_are_one_vector_and_all_tied(tmp_path: Path, bundle: Bundle) -> None:
+    kb = _build(bundle, [entity(str(i), "same") for i in range(7)], tmp_path / "kb")
+    assert kb.index.vectors_ND.shape == (1, 48)
+    assert [c.tied for c in kb.link(["same"])[0]] == [True] * 7
+    assert len(kb.link(["sames"], top=3)[0]) == 3
+
+
+def test_one_name_alone_is_a_knowledge_base(tmp_path: Path, bundle: Bundle) -> None:
+    kb = _build(bundle, [entity("1", "only")], tmp_path / "kb")
+    assert [c.entity_id for c in kb.link(["anything"])[0]] == ["1"]
+
+
+def test_a_long_name_and_other_scripts_are_names_like_any(tmp_path: Path, bundle: Bundle) -> None:
+    names = ["long " * 2_000, "متلازمة داون", "ダウン症候群", "e\u0301pilepsie"]
+    kb = _build(bundle, [entity(str(i), n) for i, n in enumerate(names)], tmp_path / "kb")
+    asked = ["LONG " * 2_000, "متلازمة-داون", "ﾀﾞｳﾝ症候群", "ÉPILEPSIE"]
+    assert [found[0].entity_id for found in kb.link(asked)] == ["0", "1", "2", "3"]
+
+
+def test_auto_takes_hnsw_above_the_limit(tmp_path: Path, bundle: Bundle) -> None:
+    kb = KnowledgeBase.build(
+        bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder(), exact_limit=3
+    )
+    assert kb.manifest.index["kind"] == "hnsw"
+    assert kb.link(["liver cancers"])[0][0].entity_id == "H:4"
+
+
+def test_an_existing_folder_is_refused_and_kept(tmp_path: Path, bundle: Bundle) -> None:
+    _build(bundle, HEARTS, tmp_path / "kb")
+    before = (tmp_path / "kb/manifest.json").read_bytes()
+    with pytest.raises(TargetError, match="exists already"):
+        _build(bundle, HEARTS[:1], tmp_path / "kb")
+    assert (tmp_path / "kb/manifest.json").read_bytes() == before
+    KnowledgeBase.build(bundle, HEARTS[:1], tmp_path / "kb", encoder=LetterEncoder(), force=True)
+    assert KnowledgeBase.open(tmp_path / "kb").manifest.counts["entities"] == 1
+
+
+def test_a_fault_in_the_entities_leaves_nothing_behind(tmp_path: Path, bundle: Bundle) -> None:
+    with pytest.raises(InputError, match="H:9"):
+        _build(bundle, [*HEARTS, entity("H:9", "")], tmp_path / "kb")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["catalogue.sqlite", "vectors.npy", "index.faiss", "bundle/manifest.json"]
+)
+def test_a_changed_byte_or_a_missing_file_is_refused(
+    tmp_path: Path, hearts: Path, name: str
+) -> None:
+    copy = tmp_path / "kb"
+    shutil.copytree(hearts, copy)
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (copy / name).write_bytes(content)
+    with pytest.raises((KnowledgeBaseError, BundleError), match="again"):
+        KnowledgeBase.open(copy)
+    (copy / name).unlink()
+    with pytest.raises((KnowledgeBaseError, BundleError), match=r"missing|not a bundle"):
+        KnowledgeBase.open(copy)
+
+
+def test_a_changed_model_is_refused_when_it_is_needed(tmp_path: Path, hearts: Path) -> None:
+    copy = tmp_path / "kb"
+    shutil.copytree(hearts, copy)
+    (copy / "bundle/model.onnx").write_text("another")
+    with pytest.raises(BundleError, match="changed since it was exported"):
+        KnowledgeBase.open(copy).link(["unknown"])
+
+
+def test_another_bundle_is_refused_and_its_own_is_taken(
+    tmp_path: Path, hearts: Path, bundle: Bundle
+) -> None:
+    other = fake_bundle(tmp_path / "other", content="another model")
+    with pytest.raises(KnowledgeBaseError, match="was not built with"):
+        KnowledgeBase.open(hearts, bundle=other)
+    KnowledgeBase.open(hearts, bundle=bundle.path)
+
+
+def test_a_newer_format_and_a_folder_of_something_else_are_refused(
+    tmp_path: Path, hearts: Path, bundle: Bundle
+) -> None:
+    copy = tmp_path / "kb"
+    shutil.copytree(hearts, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
+    with pytest.raises(KnowledgeBaseError, match="format 99, this version reads up to"):
+        KnowledgeBase.open(copy)
+    for folder in (bundle.path, tmp_path, tmp_path / "none"):
+        with pytest.raises(KnowledgeBaseError, match="not a knowledge base"):
+            KnowledgeBase.open(folder)
+
+
+def test_nonsense_questions_are_refused(kb: KnowledgeBase) -> None:
+    with pytest.raises(ConfigError, match="top must be at least 1"):
+        kb.link(["x"], top=0)
+    with pytest.raises(InputError, match="text 2: holds a lone surrogate"):
+        kb.link(["x", "\udcff"])
+
+
+def test_the_files_are_the_same_bytes_each_time(tmp_path: Path, bundle: Bundle) -> None:
+    for name in ("one", "two"):
+        _build(bundle, HEARTS, tmp_path / name)
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    for file in files:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()

@@ -1,0 +1,69 @@
+import unicodedata
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mirror_rt.knowledge.normalise import normalise
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("Short stature", "short stature"),
+        ("ATAXIA-TELANGIECTASIA", "ataxia telangiectasia"),
+        ("  tooth\tagenesis,  selective (6) ", "tooth agenesis selective 6"),
+        ("Straße", "strasse"),
+        ("ﬁbrosis", "fibrosis"),
+        ("Ｔｙｐｅ　Ⅱ", "type ii"),
+        ("cafe\u0301", "café"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("C#", "c#"),
+        ("HLA-B*27", "hla b*27"),
+        ("Crohn’s disease", "crohn s disease"),
+        ("תסמונת דאון", "תסמונת דאון"),
+        ("ダウン症候群", "ダウン症候群"),
+        ("ﾀﾞｳﾝ症", "ダウン症"),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_known_texts_are_folded_so(text: str, folded: str) -> None:
+    assert normalise(text) == folded
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    assert normalise(normalise(text)) == normalise(text)
+
+
+@given(st.text())
+@settings(deadline=None)
+def test_case_and_unicode_form_do_not_matter(text: str) -> None:
+    assert normalise(text.casefold()) == normalise(text)
+    for form in ("NFC", "NFD", "NFKC", "NFKD"):
+        assert normalise(unicodedata.normalize(form, text)) == normalise(text)
+
+
+@given(st.text(alphabet=st.characters(codec="ascii")))
+def test_an_ascii_text_folds_as_its_slow_way_does(text: str) -> None:
+    marked = normalise(text + " é")
+    assert marked.removesuffix("é").rstrip() == normalise(text)
+
+
+@given(st.lists(st.text(alphabet="abcXYZ09é字", min_size=1), min_size=1), st.data())
+def test_spaces_and_punctuation_between_words_do_not_matter(
+    words: list[str], data: st.DataObject
+) -> None:
+    gaps = st.text(alphabet=" \t\u00a0,;:/()-–", min_size=1)
+    text = "".join(word + data.draw(gaps) for word in words)
+    assert normalise(text) == normalise(" ".join(words))
+
+
+def test_a_name_of_ten_thousand_characters_is_folded_whole() -> None:
+    assert normalise("Ä-" * 5_000) == " ".join(["ä"] * 5_000)
+
+
+def test_combining_marks_tell_names_apart() -> None:
+    assert normalise("résumé") != normalise("resume")
