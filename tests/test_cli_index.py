@@ -4,7 +4,7 @@ from typer.testing import CliRunner
 
 from mirror_rt_cli.app import app
 
-KB = "id\tname\tkind\nH:1\tshort stature\tpreferred\nH:1\tsmall hand\texact\nH:2\tfever\tpreferred\n"
+KB = "id\tname\tkind\nH:1\tshort stature\tpreferred\nH:1\tsmall hand\texact\nH:2\tfever\texact\n"
 
 
 def test_index_makes_a_knowledge_base_and_says_what_is_in_it(
