@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from mirror_rt.errors import MirrorError
 from mirror_rt.version import VERSION
 
-from . import embed, index, link, search
+from . import embed, index, link, search, train
 
 
 class Program(TyperGroup):
@@ -107,6 +107,7 @@ app.command("embed")(embed.embed)
 app.command("index")(index.index)
 app.command("link")(link.link)
 app.command("search")(search.search)
+app.command("train")(train.train)
 
 
 def main() -> None:

@@ -17,9 +17,14 @@ _WHERE: dict[str, str] = {
     "Entity": "mirror_rt.types",
     "KnowledgeBase": "mirror_rt.knowledge",
     "MirrorError": "mirror_rt.errors",
+    "Pairs": "mirror_rt.types",
     "Pooling": "mirror_rt.types",
     "Precision": "mirror_rt.types",
+    "Preset": "mirror_rt.types",
+    "TorchEncoder": "mirror_rt.training.checkpoint",
+    "TrainConfig": "mirror_rt.training.config",
     "export": "mirror_rt.exporting.pipeline",
+    "train": "mirror_rt.training.loop",
 }
 
 __all__ = ["__version__", *_WHERE]

@@ -30,9 +30,11 @@ __all__ = [
     "IndexKind",
     "Name",
     "NameKind",
+    "Pairs",
     "Passage",
     "Pooling",
     "Precision",
+    "Preset",
     "TokenBatch",
 ]
 
@@ -49,6 +51,22 @@ class Precision(Enum):
 
     FP32 = "fp32"
     INT8 = "int8"
+
+
+class Preset(Enum):
+    """Which kind of string is trained on: each has its own settings in the paper."""
+
+    WORD = "word"
+    NAME = "name"
+    SENTENCE = "sentence"
+
+
+class Pairs(Enum):
+    """Where the positive pairs of contrastive training come from."""
+
+    MIRROR = "mirror"
+    SYNONYMS = "synonyms"
+    FILE = "file"
 
 
 class NameKind(Enum):

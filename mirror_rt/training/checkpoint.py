@@ -1,51 +1,207 @@
-"""Read checkpoint folders: Hugging Face files, with the modules of sentence-transformers."""
+"""Write and open checkpoints: folders for transformers and sentence-transformers as they stand."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
 
 from mirror_rt.errors import ModelError
+from mirror_rt.training.model import (
+    TextModel,
+    encode_groups,
+    length_groups,
+    load_model,
+    tokenise,
+)
 from mirror_rt.types import Pooling
 
-__all__ = ["read_pooling"]
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+__all__ = ["TorchEncoder", "fetch", "read_pooling", "write_checkpoint"]
+
+_UNNEEDED = ["*.bin", "*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "*/*.safetensors"]
 
 
-def read_pooling(folder: Path) -> tuple[Pooling, int | None]:
-    """Read how a checkpoint pools, and its longest input in tokens if it says so.
+def fetch(name: str | Path) -> Path:
+    """Return the folder of a model: the one named, or one of the hub, downloaded.
 
-    A folder without ``modules.json`` is a plain model: [CLS], as in the paper.
+    Weights in pickles are never fetched.
 
     Raises:
-        ModelError: It has modules or a pooling other than transformer, CLS or mean, normalise.
+        ModelError: There is no such folder, and the hub does not have it or is out of reach.
     """
+    folder = Path(name)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder}: has no config.json, so it is not a model")
+        return folder
+    if folder.exists():
+        raise ModelError(f"{folder}: is a file; name the folder of a model")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name), ignore_patterns=_UNNEEDED))
+    except HFValidationError as error:
+        raise ModelError(f"{name}: no such folder") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"{name}: no such folder, and the Hugging Face hub does not give it "
+            f"({type(error).__name__}); check the name and the network"
+        ) from error
+
+
+def read_pooling(folder: str | Path) -> tuple[Pooling, int | None]:
+    """Read how a sentence-transformers folder pools, and its longest input.
+
+    Returns:
+        The pooling, and the longest input in tokens or None where it says nothing. A plain
+        transformer, without ``modules.json``, pools by [CLS].
+
+    Raises:
+        ModelError: It pools in a way, or has a module, that cannot be kept.
+    """
+    folder = Path(folder)
     if not (folder / "modules.json").is_file():
         return Pooling.CLS, None
-    modules = {module["type"].rsplit(".", 1)[-1]: module["path"] for module in _json(folder)}
-    if other := sorted(modules.keys() - {"Transformer", "Pooling", "Normalize"}):
-        raise ModelError(
-            f"{folder}: has a {', '.join(other)} module, which is not supported; "
-            "use a model of transformer, pooling and normalisation"
-        )
-    length = None
-    if (folder / "sentence_bert_config.json").is_file():
-        length = _json(folder, "sentence_bert_config.json").get("max_seq_length")
-    if "Pooling" not in modules:
-        return Pooling.CLS, length
-    config = _json(folder, f"{modules['Pooling']}/config.json")
-    on = sorted(key for key, value in config.items() if key.startswith("pooling_mode_") and value)
-    match on:
-        case ["pooling_mode_cls_token"]:
-            return Pooling.CLS, length
-        case ["pooling_mode_mean_tokens"]:
-            return Pooling.MEAN, length
-        case _:
-            raise ModelError(f"{folder}: pools by {', '.join(on) or 'nothing'}; give --pooling")
+    modules = _read_json(folder / "modules.json")
+    pooling: Pooling | None = None
+    for module in modules:
+        kind = str(module["type"]).rsplit(".", 1)[-1]
+        match kind:
+            case "Transformer" | "Normalize":
+                pass
+            case "Pooling":
+                pooling = _pooling_of(folder / str(module["path"]) / "config.json")
+            case _:
+                raise ModelError(
+                    f"{folder}: has a {kind} module, which would be lost; "
+                    "give a model of transformer, pooling and normalisation only"
+                )
+    if pooling is None:
+        raise ModelError(f"{folder}: modules.json names no pooling")
+    limits = folder / "sentence_bert_config.json"
+    longest = _read_json(limits).get("max_seq_length") if limits.is_file() else None
+    return pooling, None if longest is None else int(longest)
 
 
-def _json(folder: Path, name: str = "modules.json") -> Any:  # noqa: ANN401  (JSON is anything)
+def _pooling_of(path: Path) -> Pooling:
+    config = _read_json(path)
+    # Newer versions of sentence-transformers write one name, older ones a flag for each.
+    modes = config.get("pooling_mode")
+    if modes is None:
+        flags = {"cls_token": "cls", "mean_tokens": "mean"}
+        prefix = "pooling_mode_"
+        on = [key.removeprefix(prefix) for key, value in config.items() if value is True]
+        modes = [flags.get(mode, mode) for mode in on if f"{prefix}{mode}" in config]
+    modes = [modes] if isinstance(modes, str) else modes
     try:
-        return json.loads((folder / name).read_text(encoding="utf-8"))
+        (mode,) = modes
+        return Pooling(mode)
+    except ValueError as error:
+        raise ModelError(
+            f"{path}: pools by {' and '.join(map(str, modes)) or 'nothing'}; "
+            "only cls and mean can be used"
+        ) from error
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401  (what JSON holds)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / name}: cannot be read ({error})") from error
+        raise ModelError(f"{path}: cannot be read ({error})") from error
+
+
+def write_checkpoint(model: TextModel, folder: Path, *, training: Mapping[str, Any]) -> None:
+    """Write a model with its tokenizer, pooling and the account of its training.
+
+    Args:
+        model: The model to write, as safetensors.
+        folder: An empty folder.
+        training: What ``training.json`` shall say.
+    """
+    model.model.save_pretrained(folder, safe_serialization=True)
+    model.tokenizer.save_pretrained(folder)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for i, (path, kind) in enumerate(kinds.items())
+    ]
+    pooling = {
+        "word_embedding_dimension": model.dim,
+        "pooling_mode_cls_token": model.pooling is Pooling.CLS,
+        "pooling_mode_mean_tokens": model.pooling is Pooling.MEAN,
+        "pooling_mode_max_tokens": False,
+        "pooling_mode_mean_sqrt_len_tokens": False,
+    }
+    (folder / "1_Pooling").mkdir()
+    (folder / "2_Normalize").mkdir()
+    _write_json(folder / "modules.json", modules)
+    _write_json(folder / "1_Pooling/config.json", pooling)
+    _write_json(
+        folder / "sentence_bert_config.json",
+        {"max_seq_length": model.max_length, "do_lower_case": False},
+    )
+    _write_json(folder / "training.json", training)
+
+
+def _write_json(path: Path, content: object) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+class TorchEncoder:
+    """A checkpoint as an ``Embedder``, in full precision on torch."""
+
+    def __init__(self, model: TextModel) -> None:
+        self.model = model
+
+    @classmethod
+    def open(
+        cls, name: str | Path, *, pooling: Pooling | None = None, max_length: int | None = None
+    ) -> TorchEncoder:
+        """Open a checkpoint or base model, by folder or hub name.
+
+        Args:
+            name: The folder, or a name of the hub.
+            pooling: By default what the folder's ``1_Pooling`` says, else [CLS].
+            max_length: By default what the folder says, else 512 tokens or the model's most.
+
+        Raises:
+            ModelError: It is not a model that can be used.
+            ConfigError: ``max_length`` is more than it has positions for.
+        """
+        folder = fetch(name)
+        own_pooling, own_length = read_pooling(folder)
+        model = load_model(
+            folder, pooling=pooling or own_pooling, max_length=max_length or own_length
+        )
+        model.model.eval()
+        return cls(model)
+
+    @property
+    def dim(self) -> int:
+        """Width D of a vector."""
+        return self.model.dim
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Return (N, D) float32 unit rows, row i for texts[i].
+
+        Raises:
+            InputError: A text holds half a surrogate pair.
+        """
+        tokens = tokenise(texts, self.model)
+        vectors_ND = np.zeros((len(texts), self.dim), dtype=np.float32)
+        with torch.inference_mode():
+            for group in length_groups([len(ids) for ids in tokens], most=64):
+                part = [tokens[row] for row in group]
+                (vectors_BD,) = encode_groups(self.model, part, [np.arange(len(part))])
+                vectors_ND[group] = normalize(vectors_BD.float(), dim=1).cpu().numpy()
+        return vectors_ND

@@ -1,0 +1,158 @@
+"""``mirror-rt train``: strings in, a checkpoint out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mirror_rt.errors import ConfigError
+from mirror_rt.types import Pairs, Pooling, Preset
+
+if TYPE_CHECKING:
+    from mirror_rt.training.loop import Step
+
+
+def train(
+    corpus: Annotated[
+        str,
+        typer.Argument(help="Text file (a string a line, .gz too), knowledge-base file, or -."),
+    ],
+    base: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    preset: Annotated[Preset, typer.Option(help="The paper's settings.")] = Preset.NAME,
+    pairs: Annotated[
+        str,
+        typer.Option(help="mirror, synonyms or file, or shares such as mirror=1,synonyms=2."),
+    ] = "mirror",
+    pairs_file: Annotated[
+        Path | None, typer.Option(help="a<TAB>b lines, where file stands beside other pairs.")
+    ] = None,
+    pooling: Annotated[
+        Pooling | None, typer.Option(help="By default the base's own, else cls.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the loss (preset).")] = None,
+    span_length: Annotated[
+        int | None, typer.Option(help="Characters masked in the second view (preset).")
+    ] = None,
+    span_rate: Annotated[float | None, typer.Option(help="Share of views masked.")] = None,
+    span_guard: Annotated[
+        int | None, typer.Option(help="Never mask strings with fewer characters.")
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(help="By default the base's own rate.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the pairs (preset).")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of a string (preset).")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (2e-5).")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW (0.01).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch (200).")] = None,
+    pairs_per_entity: Annotated[
+        int | None, typer.Option(help="Synonym pairs of one entity in an epoch (10).")
+    ] = None,
+    max_pairs: Annotated[int | None, typer.Option(help="Pairs in an epoch, at most.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Steps of the run, at most.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Decides order, masks, dropout (42).")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads; by default all.")] = None,
+    force: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Train an encoder from unlabelled strings, or from the synonyms of a knowledge base.
+
+    Example: mirror-rt train names.txt --base bert-base-uncased --out encoder --preset name
+    """
+    options: dict[str, Any] = {
+        "pairs_file": pairs_file,
+        "pooling": pooling,
+        "temperature": temperature,
+        "span_length": span_length,
+        "span_rate": span_rate,
+        "span_guard": span_guard,
+        "dropout": dropout,
+        "epochs": epochs,
+        "max_length": max_length,
+        "lr": lr,
+        "weight_decay": weight_decay,
+        "batch_size": batch_size,
+        "pairs_per_entity": pairs_per_entity,
+        "max_pairs": max_pairs,
+        "max_steps": max_steps,
+        "seed": seed,
+        "device": device,
+        "threads": threads,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+
+    from mirror_rt.training.config import TrainConfig
+    from mirror_rt.training.loop import train as run
+
+    config = TrainConfig(
+        corpus=corpus, base=base, out=out, preset=preset, pairs=_shares(pairs), **given
+    )
+    with _Bar() as bar:
+        report = run(config, progress=bar.show, force=force)
+    counts = report.counts
+    typer.echo(
+        f"trained on {counts['strings']} different strings of {counts['lines']} read "
+        f"({counts['blank']} blank, {counts['duplicates']} repeated) in {report.seconds:.0f} s, "
+        f"{report.strings_per_second:.0f} strings/s; next: mirror-rt export {out} --out BUNDLE",
+        err=True,
+    )
+    summary = {
+        "checkpoint": str(report.out),
+        "steps": len(report.losses),
+        "first_loss": report.losses[0],
+        "last_loss": report.losses[-1],
+        "seconds": round(report.seconds, 1),
+    }
+    typer.echo(json.dumps(summary))
+
+
+def _shares(text: str) -> Pairs | dict[Pairs, float]:
+    shares: dict[Pairs, float] = {}
+    for part in text.split(","):
+        name, _, share = part.partition("=")
+        try:
+            shares[Pairs(name.strip())] = float(share or 1)
+        except ValueError as error:
+            raise ConfigError(
+                f"pairs: {part!r} is not a source; give mirror, synonyms or file, "
+                "or shares such as mirror=1,synonyms=2"
+            ) from error
+    return shares
+
+
+class _Bar:
+    """A progress bar on standard error, if that is a terminal."""
+
+    def __enter__(self) -> _Bar:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.0f} strings/s"),
+            TextColumn("{task.fields[left]:.0f} s left"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task("", total=None, loss=float("nan"), rate=0.0, left=0.0)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def show(self, step: Step) -> None:
+        self._bar.update(
+            self._task,
+            total=step.steps,
+            completed=step.step,
+            loss=step.loss,
+            rate=step.strings_per_second,
+            left=step.seconds_left,
+        )

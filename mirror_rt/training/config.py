@@ -1,0 +1,159 @@
+"""What a training run is told: one frozen value that refuses nonsense. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from mirror_rt.errors import ConfigError
+from mirror_rt.types import Pairs, Pooling, Preset
+
+__all__ = ["PRESETS", "TrainConfig"]
+
+PRESETS: Mapping[Preset, Mapping[str, Any]] = {
+    Preset.WORD: {"temperature": 0.2, "span_length": 0, "epochs": 2, "max_length": 25},
+    Preset.NAME: {"temperature": 0.04, "span_length": 2, "epochs": 2, "max_length": 25},
+    Preset.SENTENCE: {"temperature": 0.04, "span_length": 5, "epochs": 1, "max_length": 50},
+}
+"""The settings that differ between the paper's three uses (Liu et al. 2021, appendix A.1)."""
+
+_PRESET: Any = None  # a default that is filled from PRESETS when the config is made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """Everything that decides the weights of a run.
+
+    Attributes:
+        corpus: Text file (a string a line), knowledge-base file, or ``-`` for standard input.
+        base: Folder or hub name of a masked language model, or of a checkpoint to go on from.
+        out: The checkpoint folder to write.
+        preset: Fills every value below that says "preset".
+        pairs: The source of positive pairs, or several with their shares.
+        pairs_file: ``a<TAB>b`` lines for ``Pairs.FILE``; by default the corpus itself.
+        pooling: How token states become a vector. By default what the base's own ``1_Pooling``
+            says, else [CLS], but the mean for sentences on BERT, as in the paper.
+        temperature: τ of the contrastive loss (preset).
+        span_length: Characters that one mask token replaces in the second view; 0: none (preset).
+        span_rate: Share of second views that are masked.
+        span_guard: Shorter strings than this many characters are never masked. The authors'
+            code had 30 here, which spared most names; 0 masks all that are long enough.
+        dropout: Rate for hidden states and attention alike; None keeps the base's own
+            (0 when ``drophead`` is on).
+        drophead: Rate at which whole attention heads are dropped, per string and layer.
+        epochs: Passes over the pairs (preset).
+        max_length: Longest input in tokens, special ones included (preset).
+        lr: Constant learning rate of AdamW.
+        weight_decay: Weight decay of AdamW, on all parameters.
+        batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
+        micro_batch: Views that pass the encoder at once. When given, gradients are cached
+            (GradCache), so that any batch fits in memory, with the same gradient.
+        pairs_per_entity: Synonym pairs drawn from one entity in an epoch, at most.
+        max_pairs: Pairs in an epoch, at most; None for all.
+        max_steps: Steps in the run, at most; None for all.
+        seed: Decides order, masks and dropout.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …
+        threads: CPU threads of torch; None leaves torch's own choice (the cores it may use).
+        bf16: Whether the encoder computes in bfloat16; None: on a GPU only.
+    """
+
+    corpus: str | Path
+    base: str | Path
+    out: Path
+    preset: Preset = Preset.NAME
+    pairs: Pairs | Mapping[Pairs, float] = Pairs.MIRROR
+    pairs_file: Path | None = None
+    pooling: Pooling | None = None
+    temperature: float = _PRESET
+    span_length: int = _PRESET
+    span_rate: float = 1.0
+    span_guard: int = 0
+    dropout: float | None = None
+    drophead: float = 0.0
+    epochs: int = _PRESET
+    max_length: int = _PRESET
+    lr: float = 2e-5
+    weight_decay: float = 0.01
+    batch_size: int = 200
+    micro_batch: int | None = None
+    pairs_per_entity: int = 10
+    max_pairs: int | None = None
+    max_steps: int | None = None
+    seed: int = 42
+    device: str = "auto"
+    threads: int | None = None
+    bf16: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Fill the preset's values and refuse what makes no sense.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        for name, value in PRESETS[self.preset].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        object.__setattr__(self, "out", Path(self.out))
+        for name in ("temperature", "lr"):
+            _check(name, getattr(self, name), above=0.0)
+        _check("weight_decay", self.weight_decay, least=0.0)
+        _check("span_rate", self.span_rate, least=0.0, most=1.0)
+        for name in ("dropout", "drophead"):
+            _check(name, getattr(self, name), least=0.0, below=1.0)
+        for name in ("span_length", "span_guard", "seed"):
+            _check(name, getattr(self, name), least=0)
+        for name in ("epochs", "pairs_per_entity", "max_pairs", "max_steps", "threads"):
+            _check(name, getattr(self, name), least=1)
+        _check("max_length", self.max_length, least=3)
+        _check("batch_size", self.batch_size, least=2)
+        _check("micro_batch", self.micro_batch, least=1)
+        shares = self.shares
+        if not shares or any(not math.isfinite(s) or s <= 0 for s in shares.values()):
+            raise ConfigError("pairs: give each source a share above 0, as in mirror=1,synonyms=2")
+        if self.pairs_file is not None and Pairs.FILE not in shares:
+            raise ConfigError("pairs_file: is only read with --pairs file; add it to --pairs")
+
+    @property
+    def shares(self) -> dict[Pairs, float]:
+        """The share of each source of pairs, summing to 1, in the order of ``Pairs``."""
+        given = {self.pairs: 1.0} if isinstance(self.pairs, Pairs) else self.pairs
+        total = sum(given.values())
+        return {p: given[p] / total if total > 0 else 0.0 for p in Pairs if p in given}
+
+    def as_json(self) -> dict[str, Any]:
+        """The values as plain JSON types."""
+        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        return values | {"pairs": {p.value: share for p, share in self.shares.items()}}
+
+
+def _plain(value: object) -> object:
+    match value:
+        case Enum():
+            return value.value
+        case Path():
+            return str(value)
+        case _:
+            return value
+
+
+def _check(
+    name: str,
+    value: float | None,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+) -> None:
+    if value is None:
+        return
+    if not (math.isfinite(value) and least <= value <= most and above < value < below):
+        words = [f"at least {least}"] * (least > -math.inf) + [f"at most {most}"] * (
+            most < math.inf
+        )
+        words += [f"above {above}"] * (above > -math.inf) + [f"below {below}"] * (below < math.inf)
+        raise ConfigError(f"{name}: must be {' and '.join(words)}, got {value}")

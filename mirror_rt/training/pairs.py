@@ -1,0 +1,188 @@
+"""Draw positive pairs, and say which strings of a batch must not be each other's negatives.
+
+Axes: N strings, P pairs, V views (2 for each pair of a batch: all first views, then all second).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.corpus import Corpus, read_corpus, read_pairs
+from mirror_rt.types import Pairs
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Int64
+
+__all__ = ["PairTable", "draw_epoch", "read_table", "related", "synonym_pairs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairTable:
+    """All strings of a run, and what is known of their meaning.
+
+    Attributes:
+        strings: N different strings.
+        groups: For each string the numbers of the meanings it has; two strings that share one
+            are never negatives of each other.
+        mirrored: Rows of ``strings`` for self-duplicated pairs.
+        entities: For synonym pairs, the rows that name each entity.
+        filed_P2: (P, 2) int64 rows of the pairs read from a pairs file.
+        counts: What was read and dropped, for the report.
+        sha256: Hex sha256 over what was read.
+    """
+
+    strings: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...]
+    mirrored: range
+    entities: tuple[tuple[int, ...], ...]
+    filed_P2: Int64
+    counts: Mapping[str, int]
+    sha256: str
+
+
+def read_table(config: TrainConfig) -> PairTable:
+    """Read the corpus and the pairs file of a run.
+
+    Raises:
+        ConfigError: The pairs asked for do not fit the files given.
+        InputError: A file cannot be read or holds nothing to train on.
+    """
+    sources = set(config.shares)
+    filed: list[tuple[str, str]] = []
+    dropped = 0
+    corpus = Corpus(strings=(), entities=(), lines=0, blank=0, duplicates=0, sha256="")
+    if sources == {Pairs.FILE}:
+        if config.pairs_file is not None:
+            raise ConfigError("pairs_file: with --pairs file alone, give that file as the corpus")
+        filed, dropped = read_pairs(config.corpus)
+    else:
+        corpus = read_corpus(config.corpus)
+        if Pairs.FILE in sources:
+            if config.pairs_file is None:
+                raise ConfigError("pairs: file stands beside others; give --pairs-file as well")
+            filed, dropped = read_pairs(config.pairs_file)
+    named = corpus.names_by_entity
+    entities = tuple(tuple(rows) for rows in named.values() if len(rows) > 1)
+    if Pairs.SYNONYMS in sources and not entities:
+        raise InputError(
+            f"{config.corpus}: has no entity with two names, so there are no synonym pairs; "
+            "give a knowledge-base file, or --pairs mirror"
+        )
+    rows = {string: row for row, string in enumerate(corpus.strings)}
+    groups = [set(found) for found in corpus.entities]
+    meaning = len(named)  # each line of a pairs file is a meaning of its own, after the entities
+    filed_P2 = np.zeros((len(filed), 2), dtype=np.int64)
+    for line, pair in enumerate(filed):
+        for side, string in enumerate(pair):
+            row = rows.setdefault(string, len(rows))
+            if row == len(groups):
+                groups.append(set())
+            groups[row].add(meaning + line)
+            filed_P2[line, side] = row
+    return PairTable(
+        strings=tuple(rows),
+        groups=tuple(tuple(sorted(found)) for found in groups),
+        mirrored=range(len(corpus.strings)),
+        entities=entities,
+        filed_P2=filed_P2,
+        counts={
+            "lines": corpus.lines + len(filed) + dropped,
+            "blank": corpus.blank,
+            "duplicates": corpus.duplicates,
+            "pairs_dropped": dropped,
+            "strings": len(rows),
+            "entities": len(named),
+        },
+        sha256=corpus.sha256,
+    )
+
+
+def draw_epoch(table: PairTable, config: TrainConfig, *, rng: np.random.Generator) -> Int64:
+    """Draw the pairs of one epoch, shuffled.
+
+    Sources are mixed by their shares. The epoch ends where the scarcest source, for its
+    share, has been used up once, so nothing is repeated within an epoch.
+
+    Returns:
+        (P, 2) int64 rows of ``table.strings``; a pair of equal rows is a mirror pair.
+    """
+    pools = {source: _pool(source, table, config, rng) for source in config.shares}
+    total = min(len(pool) / config.shares[source] for source, pool in pools.items())
+    if config.max_pairs is not None:
+        total = min(total, config.max_pairs)
+    parts = []
+    for source, pool in pools.items():
+        count = min(len(pool), round(total * config.shares[source]))
+        parts.append(pool[rng.permutation(len(pool))[:count]])
+    pairs_P2 = np.concatenate(parts)
+    return pairs_P2[rng.permutation(len(pairs_P2))]
+
+
+def _pool(source: Pairs, table: PairTable, config: TrainConfig, rng: np.random.Generator) -> Int64:
+    match source:
+        case Pairs.MIRROR:
+            rows = np.asarray(table.mirrored, dtype=np.int64)
+            return np.stack((rows, rows), axis=1)
+        case Pairs.SYNONYMS:
+            return synonym_pairs(table.entities, most=config.pairs_per_entity, rng=rng)
+        case Pairs.FILE:
+            return table.filed_P2
+
+
+def synonym_pairs(
+    entities: Sequence[Sequence[int]], *, most: int, rng: np.random.Generator
+) -> Int64:
+    """Pair the names of each entity with one another.
+
+    An entity with n names has n(n − 1) / 2 pairs; where these are more than ``most``, that
+    many are drawn, so that entities with long lists of names do not dominate.
+
+    Returns:
+        (P, 2) int64, the two rows of a pair in random order.
+    """
+    pairs: list[tuple[int, int]] = []
+    for rows in entities:
+        count = len(rows) * (len(rows) - 1) // 2
+        chosen = range(count) if count <= most else rng.choice(count, size=most, replace=False)
+        for code in chosen:
+            first, second = _unrank(int(code))
+            pairs.append((rows[first], rows[second]))
+    pairs_P2 = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+    turned = rng.random(len(pairs_P2)) < 0.5
+    pairs_P2[turned] = pairs_P2[turned][:, ::-1]
+    return pairs_P2
+
+
+def _unrank(code: int) -> tuple[int, int]:
+    """The ``code``-th pair i < j, counted as (0,1), (0,2), (1,2), (0,3), and so on."""
+    j = int((1 + (1 + 8 * code) ** 0.5) / 2)
+    while j * (j - 1) // 2 > code:  # the square root may round up
+        j -= 1
+    return code - j * (j - 1) // 2, j
+
+
+def related(keys: Sequence[Sequence[int]]) -> npt.NDArray[np.bool_]:
+    """Say which views share a key, and so must not be negatives of each other.
+
+    Args:
+        keys: For each of V views its keys: the string it came from, and its meanings.
+
+    Returns:
+        (V, V) bool, symmetric; a view with a key is related to itself.
+    """
+    views: dict[int, list[int]] = {}
+    for view, found in enumerate(keys):
+        for key in found:
+            views.setdefault(key, []).append(view)
+    related_VV = np.zeros((len(keys), len(keys)), dtype=bool)
+    for members in views.values():
+        related_VV[np.ix_(members, members)] = True
+    return related_VV

@@ -1,0 +1,171 @@
+"""What is read from a corpus, and which pairs are drawn from it."""
+
+from __future__ import annotations
+
+import gzip
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.corpus import read_corpus, read_pairs
+from mirror_rt.training.pairs import draw_epoch, read_table, related, synonym_pairs
+from mirror_rt.types import Pairs
+
+KB = (
+    "id\tname\nH:1\tfever\nH:1\tpyrexia\nH:1\thigh temperature\n"
+    "H:2\tcough\nH:3\tASD\nH:4\tASD\nH:4\tautism\n"
+)
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def config_of(corpus: Path, **options: object) -> TrainConfig:
+    return TrainConfig(corpus=corpus, base="none", out=corpus.parent / "out", **options)  # type: ignore[arg-type]
+
+
+def test_repeats_and_blank_lines_are_dropped_and_counted(tmp_path: Path) -> None:
+    corpus = read_corpus(written(tmp_path, "c.txt", "fever\n\n cough \nfever\n  \ncough\nrash"))
+    assert corpus.strings == ("fever", "cough", "rash")
+    assert (corpus.lines, corpus.blank, corpus.duplicates) == (7, 2, 2)
+
+
+def test_a_compressed_corpus_reads_the_same(tmp_path: Path) -> None:
+    plain = written(tmp_path, "c.txt", "fever\ncough\n")
+    packed = tmp_path / "c.txt.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert read_corpus(packed) == read_corpus(plain)
+
+
+def test_a_knowledge_base_gives_each_name_once_with_all_its_entities(tmp_path: Path) -> None:
+    corpus = read_corpus(written(tmp_path, "kb.tsv", KB))
+    assert corpus.strings == ("fever", "pyrexia", "high temperature", "cough", "ASD", "autism")
+    assert corpus.entities == ((0,), (0,), (0,), (1,), (2, 3), (3,))
+    assert corpus.duplicates == 1
+
+
+@pytest.mark.parametrize("text", ["", "\n \n\t\n"])
+def test_a_corpus_without_strings_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="no strings to train on"):
+        read_corpus(written(tmp_path, "c.txt", text))
+
+
+def test_a_string_as_long_as_a_file_is_refused_by_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "c.txt", "fever\n" + "x" * 1_000_000 + "\n")
+    with pytest.raises(InputError, match="line 2 has 1000000 characters"):
+        read_corpus(path)
+
+
+def test_a_line_that_is_no_pair_is_refused_by_line(tmp_path: Path) -> None:
+    path = written(tmp_path, "p.tsv", "a\tb\n\nb\ta\nc\tc\nonly one\n")
+    with pytest.raises(InputError, match="line 5 is not two strings"):
+        read_pairs(path)
+    pairs, dropped = read_pairs(written(tmp_path, "q.tsv", "a\tb\n\nb\ta\nc\tc\n"))
+    assert pairs == [("a", "b")]
+    assert dropped == 3
+
+
+def test_mirror_pairs_are_every_string_once(tmp_path: Path) -> None:
+    config = config_of(written(tmp_path, "kb.tsv", KB))
+    table = read_table(config)
+    pairs = draw_epoch(table, config, rng=np.random.default_rng(1))
+    assert sorted(pairs.tolist()) == [[i, i] for i in range(6)]
+
+
+def test_synonym_pairs_join_names_of_one_entity_only(tmp_path: Path) -> None:
+    config = config_of(written(tmp_path, "kb.tsv", KB), pairs=Pairs.SYNONYMS)
+    table = read_table(config)
+    pairs = draw_epoch(table, config, rng=np.random.default_rng(1))
+    named = {frozenset(table.strings[row] for row in pair) for pair in pairs.tolist()}
+    assert named == {
+        frozenset(pair)
+        for pair in [
+            ("fever", "pyrexia"), ("fever", "high temperature"), ("pyrexia", "high temperature"),
+            ("ASD", "autism"),
+        ]
+    }  # fmt: skip
+
+
+@given(
+    sizes=st.lists(st.integers(0, 40), max_size=6), most=st.integers(1, 30), seed=st.integers(0, 99)
+)
+def test_no_entity_gives_more_pairs_than_its_cap_and_no_pair_comes_twice(
+    sizes: list[int], most: int, seed: int
+) -> None:
+    starts = np.cumsum([0, *sizes])
+    entities = [range(a, b) for a, b in pairwise(starts)]
+    pairs = synonym_pairs(entities, most=most, rng=np.random.default_rng(seed)).tolist()
+    assert len({frozenset(pair) for pair in pairs}) == len(pairs)
+    assert all(a != b for a, b in pairs)
+    owner = {row: number for number, rows in enumerate(entities) for row in rows}
+    counts = Counter(owner[a] for a, b in pairs if owner[a] == owner[b])
+    expected = {i: min(most, n * (n - 1) // 2) for i, n in enumerate(sizes) if n > 1}
+    assert counts == expected
+
+
+def test_sources_are_mixed_by_their_shares_without_repeats(tmp_path: Path) -> None:
+    rows = [f"H:{i}\tname {i} {kind}" for i in range(100) for kind in "ab"]
+    corpus = written(tmp_path, "kb.tsv", "id\tname\n" + "\n".join(rows))
+    shares = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 2.0}
+    config = config_of(corpus, pairs=shares)
+    pairs = draw_epoch(read_table(config), config, rng=np.random.default_rng(3)).tolist()
+    mirrored = sum(a == b for a, b in pairs)
+    assert (mirrored, len(pairs)) == (50, 150)  # all 100 synonym pairs, and half as many others
+    assert len({tuple(sorted(pair)) for pair in pairs}) == 150
+
+
+def test_two_epochs_differ_and_one_seed_repeats_itself(tmp_path: Path) -> None:
+    config = config_of(written(tmp_path, "c.txt", "\n".join(map(str, range(100)))), max_pairs=50)
+    table = read_table(config)
+    first, again, second = (
+        draw_epoch(table, config, rng=np.random.default_rng([1, epoch])).tolist()
+        for epoch in (0, 0, 1)
+    )
+    assert first == again != second
+    assert len(first) == 50
+
+
+def test_names_that_share_an_entity_are_related_and_others_are_not(tmp_path: Path) -> None:
+    table = read_table(config_of(written(tmp_path, "kb.tsv", KB)))
+    found = related(table.groups)
+    expected = [
+        [bool({*a} & {*b}) for b in table.groups] for a in table.groups
+    ]  # the definition, pair by pair
+    assert found.tolist() == expected
+    fever, pyrexia, _, cough, asd, autism = range(6)
+    assert found[fever, pyrexia]
+    assert found[asd, autism]
+    assert not found[fever, cough]
+
+
+def test_lines_of_a_pairs_file_stand_beside_a_corpus(tmp_path: Path) -> None:
+    corpus = written(tmp_path, "c.txt", "a\nb\n")
+    filed = written(tmp_path, "p.tsv", "a\tx\na\ty\n")
+    shares = {Pairs.MIRROR: 1.0, Pairs.FILE: 1.0}
+    table = read_table(config_of(corpus, pairs=shares, pairs_file=filed))
+    assert table.strings == ("a", "b", "x", "y")
+    assert table.filed_P2.tolist() == [[0, 2], [0, 3]]
+    assert related(table.groups).tolist() == [
+        [True, False, True, True],
+        [False, False, False, False],
+        [True, False, True, False],
+        [True, False, False, True],
+    ]
+
+
+def test_pairs_that_the_files_cannot_give_are_refused(tmp_path: Path) -> None:
+    corpus = written(tmp_path, "c.txt", "a\nb\n")
+    with pytest.raises(InputError, match="no entity with two names"):
+        read_table(config_of(corpus, pairs=Pairs.SYNONYMS))
+    with pytest.raises(ConfigError, match="--pairs-file"):
+        read_table(config_of(corpus, pairs={Pairs.MIRROR: 1.0, Pairs.FILE: 1.0}))

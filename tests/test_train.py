@@ -1,0 +1,303 @@
+"""The training loop on a tiny seeded BERT."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
+from mirror_rt.training.checkpoint import TorchEncoder
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loop import Step, batches, load_base, train
+from mirror_rt.training.model import encode_groups, length_groups, pool, tokenise
+from mirror_rt.training.pairs import read_table
+from mirror_rt.types import Pairs, Pooling, Preset
+from tests.tiny import NAMES, add_pooling, tiny_checkpoint
+
+MakeConfig = Callable[..., TrainConfig]
+
+GOLDEN = [
+    3.1521, 4.1881, 3.0227, 2.834, 2.7347, 3.269, 3.1831, 3.2985, 3.5951, 2.9609,
+    3.6829, 3.1251, 2.8469, 2.9176, 2.8005, 3.3013, 3.0043, 3.2028, 2.8437, 3.1909,
+]  # fmt: skip
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "names.txt"
+    path.write_text("\n".join([*NAMES, "", "teacher"]))
+    return path
+
+
+@pytest.fixture
+def config_of(corpus: Path, tiny_bert: Path) -> MakeConfig:
+    def make(**options: object) -> TrainConfig:
+        given = {"corpus": corpus, "base": tiny_bert, "out": corpus.parent / "out"}
+        return TrainConfig(**(given | {"batch_size": 8, "max_steps": 2} | options))  # type: ignore[arg-type]
+
+    return make
+
+
+def weights_of(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_twenty_seeded_steps_have_the_losses_they_always_had(config_of: MakeConfig) -> None:
+    report = train(config_of(epochs=20, max_steps=20))
+    assert report.losses == pytest.approx(GOLDEN, abs=2e-3)
+    assert report.counts["strings"] == 26
+    assert (report.counts["blank"], report.counts["duplicates"]) == (1, 1)
+
+
+def test_training_brings_the_views_of_a_string_together(config_of: MakeConfig) -> None:
+    report = train(config_of(epochs=40, max_steps=60, lr=3e-4, pooling=Pooling.MEAN))
+    assert np.mean(report.losses[-10:]) < 0.7 * np.mean(report.losses[:10])
+
+
+def test_one_seed_gives_the_same_bytes_twice_and_another_does_not(
+    config_of: MakeConfig, tmp_path: Path
+) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        torch.rand(3)  # the state outside must not matter
+        train(config_of(out=tmp_path / name, seed=seed))
+    assert weights_of(tmp_path / "a") == weights_of(tmp_path / "b")
+    assert weights_of(tmp_path / "a") != weights_of(tmp_path / "c")
+
+
+def test_training_leaves_the_random_state_and_threads_of_its_caller_alone(
+    config_of: MakeConfig,
+) -> None:
+    torch.manual_seed(5)
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(config_of(threads=2, max_steps=1))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_second_views_are_masked_anew_every_epoch_with_the_tokenizers_own_token(
+    config_of: MakeConfig, tmp_path: Path
+) -> None:
+    base = tiny_checkpoint(tmp_path / "roberta", architecture="roberta")
+    config = config_of(base=base, epochs=2, max_steps=6, preset=Preset.NAME)
+    model, table = load_base(config), read_table(config)
+    drawn = list(batches(table, tokenise(table.strings, model), model, config, steps=6))
+    seen: dict[str, set[str]] = {}
+    for batch in drawn:
+        size = config.batch_size
+        for first, second in zip(batch.texts[:size], batch.texts[size:], strict=True):
+            assert first in NAMES
+            assert second.count("<mask>") == 1
+            assert "[MASK]" not in second
+            seen.setdefault(first, set()).add(second)
+        for text, ids in zip(batch.texts, batch.tokens, strict=True):
+            assert ids.tolist() == model.tokenizer(text)["input_ids"]
+            masks = int((ids == model.tokenizer.mask_token_id).sum())
+            assert masks == text.count("<mask>")
+    assert any(len(views) > 1 for views in seen.values())
+
+
+def test_strings_the_model_cannot_tell_apart_are_no_negatives(
+    config_of: MakeConfig, tmp_path: Path
+) -> None:
+    path = tmp_path / "cases.txt"
+    path.write_text("Fever\nfever\ncough\nrash\n")
+    config = config_of(corpus=path, batch_size=4, max_steps=1)
+    model, table = load_base(config), read_table(config)
+    (batch,) = batches(table, tokenise(table.strings, model), model, config, steps=1)
+    keys = dict(zip((text.casefold() for text in batch.texts[:4]), batch.keys, strict=False))
+    assert len(keys) == 3
+    assert len(set(batch.keys)) == 3
+
+
+def test_length_groups_hold_every_row_once_with_little_padding() -> None:
+    lengths = np.random.default_rng(0).integers(3, 26, size=400).tolist()
+    groups = length_groups(lengths)
+    assert sorted(np.concatenate(groups).tolist()) == list(range(400))
+    computed = sum(len(group) * max(lengths[i] for i in group) for group in groups)
+    assert computed < 1.06 * sum(lengths)
+    assert max(map(len, length_groups(lengths, most=7))) == 7
+
+
+@pytest.mark.parametrize("pooling", Pooling)
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra"])
+def test_grouped_vectors_equal_those_of_one_padded_batch(
+    tmp_path: Path, architecture: str, pooling: Pooling
+) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = tiny_checkpoint(tmp_path / "base", architecture=architecture)
+    encoder = TorchEncoder.open(folder, pooling=pooling)
+    tokens = tokenise(NAMES, encoder.model)
+    groups = length_groups([len(ids) for ids in tokens])
+    assert len(groups) > 3
+    with torch.no_grad():
+        found = torch.cat(encode_groups(encoder.model, tokens, groups))
+        batch = AutoTokenizer.from_pretrained(folder)(NAMES, padding=True, return_tensors="pt")
+        states = AutoModel.from_pretrained(folder).eval()(**batch).last_hidden_state
+    expected = {
+        Pooling.CLS: states[:, 0],
+        Pooling.MEAN: torch.stack(
+            [
+                row[mask.bool()].mean(0)
+                for row, mask in zip(states, batch["attention_mask"], strict=True)
+            ]
+        ),
+    }[pooling]
+    assert torch.allclose(found, expected[np.concatenate(groups)], atol=1e-6)
+
+
+def test_the_mean_never_counts_padding() -> None:
+    states = torch.randn(2, 4, 3)
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    assert torch.allclose(pool(states, mask, Pooling.MEAN)[0], states[0, :2].mean(0))
+    assert torch.equal(pool(states, mask, Pooling.CLS), states[:, 0])
+
+
+def test_pooling_is_the_bases_own_then_the_papers(
+    config_of: MakeConfig, tmp_path: Path, tiny_bert: Path
+) -> None:
+    assert load_base(config_of()).pooling is Pooling.CLS
+    assert load_base(config_of(preset=Preset.SENTENCE)).pooling is Pooling.MEAN
+    own = add_pooling(tiny_checkpoint(tmp_path / "own"), "mean")
+    assert load_base(config_of(base=own)).pooling is Pooling.MEAN
+    assert load_base(config_of(base=own, pooling=Pooling.CLS)).pooling is Pooling.CLS
+
+
+def test_synonyms_of_a_knowledge_base_train(config_of: MakeConfig, tmp_path: Path) -> None:
+    kb = tmp_path / "kb.tsv"
+    rows = [f"X:{i}\t{name} {kind}" for i, name in enumerate(NAMES) for kind in ("pain", "rash")]
+    kb.write_text("id\tname\n" + "\n".join(rows))
+    report = train(config_of(corpus=kb, pairs=Pairs.SYNONYMS, epochs=10, max_steps=20, lr=1e-3))
+    assert report.counts["entities"] == 26
+    assert np.mean(report.losses[-5:]) < np.mean(report.losses[:5])
+
+
+def test_progress_is_told_after_every_step(config_of: MakeConfig) -> None:
+    steps: list[Step] = []
+    report = train(config_of(max_steps=3), progress=steps.append)
+    assert [s.step for s in steps] == [1, 2, 3]
+    assert {s.steps for s in steps} == {3}
+    assert tuple(s.loss for s in steps) == report.losses
+    assert steps[-1].seconds_left == 0
+    account = json.loads((report.out / "training.json").read_text())
+    assert account["losses"] == pytest.approx(report.losses, abs=1e-6)
+    assert account["config"]["temperature"] == 0.04
+    assert account["counts"]["duplicates"] == 1
+
+
+def test_too_few_strings_for_a_batch_name_the_batch_size_that_would_do(
+    config_of: MakeConfig,
+) -> None:
+    with pytest.raises(TrainingError, match=r"26 different pairs .* --batch-size 26"):
+        train(config_of(batch_size=200))
+
+
+def test_one_string_repeated_is_too_few(config_of: MakeConfig, tmp_path: Path) -> None:
+    path = tmp_path / "same.txt"
+    path.write_text("fever\n" * 500)
+    with pytest.raises(TrainingError, match=r"1 different pairs do not fill .* more strings$"):
+        train(config_of(corpus=path))
+
+
+@pytest.mark.parametrize("text", ["abcdefghijkl", "日本語名前病気頭痛発熱咳嗽"])
+def test_strings_of_one_character_and_of_a_foreign_script_train(
+    config_of: MakeConfig, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "c.txt"
+    path.write_text("\n".join(text), encoding="utf-8")
+    report = train(config_of(corpus=path))
+    assert len(report.losses) > 0
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_step_and_strings(config_of: MakeConfig) -> None:
+    out = config_of().out
+    with pytest.raises(
+        TrainingError, match=r"step \d+: the loss is nan, in the batch of '.+lr"
+    ) as e:
+        train(config_of(lr=1e30, epochs=20, max_steps=20))
+    assert "\n" not in str(e.value)
+    assert not out.exists()
+    assert not list(out.parent.glob(".out*"))
+
+
+def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force(
+    config_of: MakeConfig,
+) -> None:
+    config = config_of()
+    config.out.mkdir()
+    (config.out / "mine.txt").write_text("keep")
+    with pytest.raises(TargetError, match="--force"):
+        train(config)
+    assert (config.out / "mine.txt").read_text() == "keep"
+    train(config, force=True)
+    assert not (config.out / "mine.txt").exists()
+    assert (config.out / "training.json").exists()
+
+
+def test_a_base_without_a_mask_token_is_refused_unless_nothing_is_masked(
+    config_of: MakeConfig, tmp_path: Path, tiny_bert: Path
+) -> None:
+    base = tiny_checkpoint(tmp_path / "nomask")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        content = json.loads((base / name).read_text())
+        content.pop("mask_token", None)
+        (base / name).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"no mask token.*--span-length 0"):
+        train(config_of(base=base))
+    assert train(config_of(base=base, span_length=0)).losses
+
+
+def test_a_base_that_is_no_encoder_is_refused(config_of: MakeConfig, tmp_path: Path) -> None:
+    base = tmp_path / "gpt"
+    base.mkdir()
+    (base / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ModelError, match="gpt2 is not a masked language model"):
+        train(config_of(base=base))
+
+
+@pytest.mark.parametrize(
+    ("files", "fault"),
+    [
+        ({}, "has no config.json"),
+        ({"config.json": "{"}, "not a Hugging Face model"),
+        ({"config.json": '{"model_type": "bert"}'}, "tokenizer cannot be read"),
+    ],
+)
+def test_a_broken_base_is_refused_on_one_line(
+    config_of: MakeConfig, tmp_path: Path, files: dict[str, str], fault: str
+) -> None:
+    base = tmp_path / "broken"
+    base.mkdir()
+    for name, text in files.items():
+        (base / name).write_text(text)
+    with pytest.raises(ModelError, match=re.escape(fault)) as e:
+        train(config_of(base=base))
+    assert "\n" not in str(e.value)
+
+
+def test_a_base_that_is_nowhere_is_refused(config_of: MakeConfig) -> None:
+    with pytest.raises(ModelError, match="no such folder"):
+        train(config_of(base="nobody/no-such-model"))
+
+
+def test_weights_in_a_pickle_are_not_loaded(config_of: MakeConfig, tmp_path: Path) -> None:
+    base = tiny_checkpoint(tmp_path / "pickled")
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="weights cannot be read"):
+        train(config_of(base=base))
+
+
+def test_more_tokens_than_the_model_has_positions_for_are_refused(config_of: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="takes at most 64 tokens, got 65"):
+        train(config_of(max_length=65))
+
+
+def test_a_device_that_is_not_here_is_refused(config_of: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="device"):
+        train(config_of(device="nonsense"))

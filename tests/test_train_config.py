@@ -1,0 +1,55 @@
+"""The paper's presets, and options that make no sense."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from mirror_rt.errors import ConfigError
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.types import Pairs, Preset
+
+
+def config_of(**options: object) -> TrainConfig:
+    return TrainConfig(corpus="c.txt", base="b", out=Path("o"), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("preset", "temperature", "span_length", "epochs", "max_length"),
+    [
+        (Preset.WORD, 0.2, 0, 2, 25),
+        (Preset.NAME, 0.04, 2, 2, 25),
+        (Preset.SENTENCE, 0.04, 5, 1, 50),
+    ],
+)
+def test_presets_are_the_papers(
+    preset: Preset, temperature: float, span_length: int, epochs: int, max_length: int
+) -> None:
+    config = config_of(preset=preset)
+    assert (config.temperature, config.span_length) == (temperature, span_length)
+    assert (config.epochs, config.max_length) == (epochs, max_length)
+    assert (config.lr, config.weight_decay, config.batch_size) == (2e-5, 0.01, 200)
+
+
+def test_every_value_of_a_preset_can_be_overridden() -> None:
+    config = config_of(preset=Preset.WORD, temperature=0.1, span_length=0, epochs=5, max_length=9)
+    assert (config.temperature, config.span_length) == (0.1, 0)
+    assert (config.epochs, config.max_length) == (5, 9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("temperature", 0.0), ("temperature", math.nan), ("lr", -1e-5), ("lr", math.inf),
+        ("span_length", -1), ("span_rate", 1.5), ("dropout", 1.0), ("epochs", 0),
+        ("max_length", 2), ("batch_size", 1), ("max_pairs", 0), ("max_steps", 0), ("seed", -1),
+        ("pairs_per_entity", 0), ("threads", 0), ("weight_decay", -0.1), ("pairs", {}),
+        ("pairs", {Pairs.MIRROR: 0.0}), ("pairs", {Pairs.MIRROR: math.nan}),
+        ("pairs_file", Path("p.tsv")),
+    ],
+)  # fmt: skip
+def test_nonsense_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=name):
+        config_of(**{name: value})
