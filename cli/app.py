@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from mirror_rt.errors import MirrorError
 from mirror_rt.version import VERSION
 
-from . import embed, index, link, search, train
+from . import embed, evaluate, index, link, search, train
 
 
 class Program(TyperGroup):
@@ -104,6 +104,7 @@ def root(
 
 
 app.command("embed")(embed.embed)
+app.command("evaluate")(evaluate.evaluate)
 app.command("index")(index.index)
 app.command("link")(link.link)
 app.command("search")(search.search)

@@ -1,1 +1,1 @@
-"""Judge an encoder or a knowledge base on tasks with known answers."""
+"""Judge encoders and knowledge bases on the field's tasks, by the field's own conventions."""

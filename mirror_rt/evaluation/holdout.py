@@ -1,0 +1,81 @@
+"""Hold synonyms out of a knowledge base, to ask for them later: a linking test without labels."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+
+from mirror_rt.errors import ConfigError
+from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.types import Entity, NameKind
+
+__all__ = ["hold_out_synonyms", "join_pieces"]
+
+
+def join_pieces(entities: Iterable[Entity]) -> list[Entity]:
+    """Join the pieces of one entity, in the order of the first piece of each."""
+    pieces: dict[str, list[Entity]] = {}
+    for entity in entities:
+        pieces.setdefault(entity.id, []).append(entity)
+    return [
+        first
+        if not rest
+        else replace(
+            first,
+            names=tuple(name for piece in (first, *rest) for name in piece.names),
+            alternative_ids=tuple(
+                dict.fromkeys(i for piece in (first, *rest) for i in piece.alternative_ids)
+            ),
+        )
+        for first, *rest in pieces.values()
+    ]
+
+
+def hold_out_synonyms(
+    entities: Iterable[Entity], *, share: float, rng: random.Random
+) -> tuple[list[Entity], list[tuple[str, frozenset[str]]]]:
+    """Take a share of the exact synonyms out of the names and turn them into questions.
+
+    Held out are only synonyms of kind ``EXACT`` that are not the preferred name and whose
+    normalised form belongs to no other name of any entity: none can be found by look-up.
+
+    Args:
+        entities: The knowledge base; pieces of one entity are joined.
+        share: How many of the eligible synonyms to hold out, in (0, 1].
+        rng: Draws them; the same state gives the same synonyms.
+
+    Returns:
+        The entities without those names, and (mention, right ids) for each of them, in the
+        order of the knowledge base.
+
+    Raises:
+        ConfigError: ``share`` is out of range.
+    """
+    if not 0.0 < share <= 1.0:
+        raise ConfigError(f"share of held-out synonyms must be above 0 and at most 1, got {share}")
+    joined = join_pieces(entities)
+    used = Counter(normalise(name.text) for entity in joined for name in entity.names)
+    eligible = [
+        (row, text)
+        for row, entity in enumerate(joined)
+        for text in entity.aliases
+        if used[normalise(text)] == 1
+        and any(n.text == text and n.kind is NameKind.EXACT for n in entity.names)
+    ]
+    held = sorted(rng.sample(range(len(eligible)), round(share * len(eligible))))
+    gone: dict[int, set[str]] = {}
+    for row, text in (eligible[i] for i in held):
+        gone.setdefault(row, set()).add(text)
+    kept = [
+        replace(entity, names=tuple(n for n in entity.names if n.text not in gone[row]))
+        if row in gone
+        else entity
+        for row, entity in enumerate(joined)
+    ]
+    queries = [
+        (text, frozenset({joined[row].id, *joined[row].alternative_ids}))
+        for row, text in (eligible[i] for i in held)
+    ]
+    return kept, queries

@@ -1,0 +1,272 @@
+"""Score entity linking by exact search over every name.
+
+Axes: Q queries (of a block), U different texts, R name rows, G groups (entities or names), D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from mirror_rt.errors import InputError
+from mirror_rt.evaluation.gold import Convention, Query
+from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.types import Embedder, Entity
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32, Int64
+
+__all__ = [
+    "DEPTH",
+    "LinkingScore",
+    "NameTable",
+    "Rank",
+    "exact_ranks",
+    "linking_score",
+    "rank_entities",
+    "rank_queries",
+    "unseen",
+    "worst",
+]
+
+DEPTH = 64
+"""Candidates looked at. A right one further down is a miss, in every metric and for every model."""
+
+Rank: TypeAlias = int | None
+"""Place of the first right candidate, from 1; None when there is none among the first DEPTH."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkingScore:
+    """What a linker got right, each in [0, 1] over all queries.
+
+    Attributes:
+        queries: How many mentions were asked.
+        unreachable: How many of them have no right id in the knowledge base; they are misses.
+        accuracy_1: Share with a right candidate first.
+        accuracy_5: Share with one among the first five.
+        recall_20: Share with one among the first twenty.
+        recall_64: Share with one among the first 64.
+        mrr: Mean reciprocal rank; a right candidate below the 64th gives 0.
+    """
+
+    queries: int
+    unreachable: int
+    accuracy_1: float
+    accuracy_5: float
+    recall_20: float
+    recall_64: float
+    mrr: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return the scores under the field's names."""
+        return {
+            "acc@1": self.accuracy_1,
+            "acc@5": self.accuracy_5,
+            "recall@20": self.recall_20,
+            "recall@64": self.recall_64,
+            "mrr": self.mrr,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameTable:
+    """The names of a knowledge base, laid out for ranking.
+
+    Attributes:
+        texts: The U different texts.
+        text_R: (R,) int64, each row's text.
+        starts_G: (G,) int64, each group's first row; a group's rows are neighbours.
+        ids_G: The ids that each group stands for.
+    """
+
+    texts: tuple[str, ...]
+    text_R: Int64
+    starts_G: Int64
+    ids_G: tuple[frozenset[str], ...]
+
+    @classmethod
+    def of(cls, entities: Iterable[Entity], convention: Convention) -> NameTable:
+        """Group names by entity (``ENTITY``) or leave each name its own group (``BIOSYN``).
+
+        Pieces with equal id and equal alternative ids are one entity. A dictionary writes a
+        homonym as ``A|B||name``: such a row is right for A and for B, yet it does not make
+        every name of A right for B.
+
+        Raises:
+            InputError: There are no entities.
+        """
+        groups: dict[object, list[str]] = {}
+        ids: list[frozenset[str]] = []
+        for entity in entities:
+            own = frozenset({entity.id, *entity.alternative_ids})
+            for name in entity.names:
+                match convention:
+                    case Convention.ENTITY:
+                        key: object = (entity.id, own)
+                    case Convention.BIOSYN:
+                        key = len(groups)
+                if key not in groups:
+                    groups[key] = []
+                    ids.append(own)
+                groups[key].append(name.text)
+        if not groups:
+            raise InputError("knowledge base: no names to link to")
+        place = {t: i for i, t in enumerate(dict.fromkeys(t for g in groups.values() for t in g))}
+        sizes = [len(group) for group in groups.values()]
+        return cls(
+            texts=tuple(place),
+            text_R=np.array([place[t] for group in groups.values() for t in group], np.int64),
+            starts_G=np.cumsum([0, *sizes[:-1]], dtype=np.int64),
+            ids_G=tuple(ids),
+        )
+
+    def right_groups(self, queries: Sequence[Query]) -> list[Int64]:
+        """Return the ascending numbers of the groups that are right for each query."""
+        where: dict[str, list[int]] = {}
+        for group, ids in enumerate(self.ids_G):
+            for entity_id in ids:
+                where.setdefault(entity_id, []).append(group)
+        return [
+            np.array(sorted({g for i in query.ids for g in where.get(i, ())}), np.int64)
+            for query in queries
+        ]
+
+
+def rank_queries(
+    embedder: Embedder,
+    table: NameTable,
+    queries: Sequence[Query],
+    *,
+    names_UD: Float32 | None = None,
+    block: int = 64,
+) -> list[Rank]:
+    """Rank every group for every query by its best name's cosine; exact, in blocks of queries.
+
+    Equal scores keep the order of the knowledge base. A composite query has the rank of its
+    worst part.
+
+    Args:
+        embedder: Gives unit rows.
+        table: The names.
+        queries: The mentions.
+        names_UD: (U, D) float32, the vectors of ``table.texts`` if they are there already.
+        block: How many mentions to score at once; memory grows with block × names.
+    """
+    if names_UD is None:
+        names_UD = embedder.encode(table.texts)
+    parts = list(dict.fromkeys(part for query in queries for part in query.parts))
+    parts_QD = embedder.encode(parts)
+    row_of = {part: row for row, part in enumerate(parts)}
+    asked: dict[tuple[int, frozenset[str]], Rank] = {}
+    right = dict(zip((q.ids for q in queries), table.right_groups(queries), strict=True))
+    wanted = sorted(
+        {(row_of[part], query.ids) for query in queries for part in query.parts},
+        key=lambda pair: pair[0],
+    )
+    for start in range(0, len(wanted), block):
+        pairs = wanted[start : start + block]
+        scores_QU = parts_QD[[row for row, _ in pairs]] @ names_UD.T
+        scores_QG = np.maximum.reduceat(scores_QU[:, table.text_R], table.starts_G, axis=1)
+        for scores_G, pair in zip(scores_QG, pairs, strict=True):
+            asked[pair] = _rank(scores_G, right[pair[1]])
+    return [worst([asked[row_of[p], query.ids] for p in query.parts]) for query in queries]
+
+
+def _rank(scores_G: Float32, right: Int64) -> Rank:
+    if not right.size:
+        return None
+    first = right[np.argmax(scores_G[right])]
+    best = scores_G[first]
+    rank = 1 + int((scores_G > best).sum()) + int((scores_G[:first] == best).sum())
+    return rank if rank <= DEPTH else None
+
+
+def worst(ranks: Sequence[Rank]) -> Rank:
+    """Return the rank of a composite mention: its worst part's, or None if a part has none."""
+    known = [rank for rank in ranks if rank is not None]
+    return max(known) if len(known) == len(ranks) else None
+
+
+def exact_ranks(table: NameTable, queries: Sequence[Query]) -> list[Rank]:
+    """Rank by string equality alone: what a dictionary look-up finds (``baseline:exact``)."""
+    number = {text: i for i, text in enumerate(table.texts)}
+    group_R = np.repeat(
+        np.arange(len(table.starts_G)), np.diff([*table.starts_G, len(table.text_R)])
+    )
+    groups: dict[int, list[int]] = {}
+    for text, group in zip(table.text_R.tolist(), group_R.tolist(), strict=True):
+        if group not in groups.setdefault(text, []):
+            groups[text].append(group)
+    ranks: list[Rank] = []
+    for query in queries:
+        found = [
+            next(
+                (
+                    place
+                    for place, group in enumerate(groups.get(number.get(part, -1), ()), start=1)
+                    if table.ids_G[group] & query.ids
+                ),
+                None,
+            )
+            for part in query.parts
+        ]
+        ranks.append(worst(found))
+    return ranks
+
+
+def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:
+    """Return the numbers of the queries with a part that is no name of the knowledge base.
+
+    This is the refined subset: what a look-up of normalised names cannot solve.
+    """
+    known = {normalise(text) for text in table.texts}
+    return [
+        i
+        for i, query in enumerate(queries)
+        if any(normalise(part) not in known for part in query.parts)
+    ]
+
+
+def linking_score(ranks: Sequence[Rank], *, unreachable: int = 0) -> LinkingScore:
+    """Turn ranks into scores.
+
+    Raises:
+        InputError: There are no ranks.
+    """
+    if not ranks:
+        raise InputError("linking: no queries to score")
+
+    def share(top: int) -> float:
+        return sum(rank is not None and rank <= top for rank in ranks) / len(ranks)
+
+    return LinkingScore(
+        queries=len(ranks),
+        unreachable=unreachable,
+        accuracy_1=share(1),
+        accuracy_5=share(5),
+        recall_20=share(20),
+        recall_64=share(DEPTH),
+        mrr=sum(1.0 / rank for rank in ranks if rank is not None) / len(ranks),
+    )
+
+
+def rank_entities(
+    embedder: Embedder,
+    entities: Iterable[Entity],
+    queries: Sequence[tuple[str, Collection[str]]],
+    *,
+    convention: Convention = Convention.ENTITY,
+) -> LinkingScore:
+    """Score (mention, right ids) pairs against entities by exact search.
+
+    Raises:
+        InputError: There are no entities or no queries.
+    """
+    table = NameTable.of(entities, convention)
+    asked = [Query(parts=(mention,), ids=frozenset(ids)) for mention, ids in queries]
+    unreachable = sum(not right.size for right in table.right_groups(asked))
+    return linking_score(rank_queries(embedder, table, asked), unreachable=unreachable)

@@ -1,0 +1,95 @@
+"""``mirror-rt evaluate`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt_cli.app import app
+
+KB = (
+    "id\tname\tkind\nH:1\tshort stature\tlabel\nH:1\tsmall height\texact\n"
+    "H:2\tliver cancer\tlabel\nH:3\tacute cough\tlabel\n"
+)
+GOLD = "mention\tid\nShort Stature\tH:1\nliver cancer\tH:2\nlung tumor\tH:9\n"
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "kb.tsv").write_text(KB)
+    (tmp_path / "gold.tsv").write_text(GOLD)
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> str:
+    result = CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def scores(output: str, row: int = 0) -> dict[str, object]:
+    return json.loads(output)["reports"][0]["results"][row]
+
+
+def test_exact_match_is_scored_against_names_and_gold(files: Path) -> None:
+    out = run("baseline:exact", "--gold", files / "gold.tsv", "--kb", files / "kb.tsv", "--json")
+    found = scores(out)
+    assert found["scores"]["acc@1"] == pytest.approx(1 / 3)  # case differs in the first
+    assert found["items"] == 3
+    assert "1 of 3 mentions have no right id" in found["note"]
+
+
+def test_a_bundle_and_a_knowledge_base_built_with_it_are_judged(
+    files: Path, tiny_bundle: Path
+) -> None:
+    KnowledgeBase.build(tiny_bundle, files / "kb.tsv", files / "kb").close()
+    gold = ("--gold", files / "gold.tsv", "--json")
+    of_base = scores(run(files / "kb", *gold))
+    of_bundle = scores(run(tiny_bundle, *gold, "--kb", files / "kb.tsv"))
+    assert of_base["scores"]["acc@1"] == of_bundle["scores"]["acc@1"] == pytest.approx(2 / 3)
+    unseen = scores(run(files / "kb", *gold), row=1)
+    assert (unseen["task"], unseen["items"], unseen["score"]) == ("gold, unseen", 1, 0.0)
+
+
+def test_models_stand_side_by_side_in_a_table(files: Path) -> None:
+    out = run(
+        "baseline:exact", "--gold", files / "gold.tsv", "--kb", files / "kb.tsv",
+        "--compare", "baseline:char-ngram",
+    )  # fmt: skip
+    row = next(line for line in out.splitlines() if "acc@1" in line)
+    assert row.split() == ["gold", "acc@1", ".333", ".667"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        (("baseline:exact",), "--gold"),
+        (("baseline:exact", "--gold", "gold.tsv"), "--kb FILE"),
+        (("baseline:nothing", "--gold", "gold.tsv", "--kb", "kb.tsv"), "there are: baseline:"),
+        (("kb.tsv", "--gold", "gold.tsv", "--kb", "kb.tsv"), "is a file"),
+        ((".", "--gold", "gold.tsv", "--kb", "kb.tsv"), "neither a checkpoint"),
+        (("baseline:exact", "--gold", "no.tsv", "--kb", "kb.tsv"), "no.tsv: no such file"),
+        (("baseline:exact", "--gold", "gold.tsv", "--kb", "no.tsv"), "no.tsv: no such file"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    files: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], fault: str
+) -> None:
+    monkeypatch.chdir(files)
+    result = CliRunner().invoke(app, ["evaluate", *arguments])
+    assert result.exit_code == 1
+    assert fault in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stdout == ""
+
+
+def test_a_knowledge_base_cannot_be_judged_by_names(files: Path, tiny_bundle: Path) -> None:
+    KnowledgeBase.build(tiny_bundle, files / "kb.tsv", files / "kb").close()
+    arguments = [str(files / "kb"), "--gold", str(files / "gold.tsv"), "--convention", "biosyn"]
+    result = CliRunner().invoke(app, ["evaluate", *arguments])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "ranks entities, not names" in result.stderr
