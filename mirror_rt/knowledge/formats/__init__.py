@@ -6,7 +6,9 @@ them joins by id.
 
 from __future__ import annotations
 
+from mirror_rt.knowledge.formats._filter import NameFilter
 from mirror_rt.knowledge.formats._rows import SkippedRows
-from mirror_rt.knowledge.formats.read import KbFormat, read_entities, read_names, sniff
+from mirror_rt.knowledge.formats.detect import KbFormat, sniff
+from mirror_rt.knowledge.formats.read import read_entities, read_names
 
-__all__ = ["KbFormat", "SkippedRows", "read_entities", "read_names", "sniff"]
+__all__ = ["KbFormat", "NameFilter", "SkippedRows", "read_entities", "read_names", "sniff"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mirror_rt.errors import InputError
-from mirror_rt.types import Entity, NameKind
+from mirror_rt.types import NameKind
 
 NOT_UTF8 = "\ufdd0"
 """Stands for undecodable bytes where a library wants valid UTF-8; no text may hold it."""
@@ -19,6 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MESSAGES_KEPT = 20
 
 RowT = TypeVar("RowT")
+MadeT = TypeVar("MadeT")
 
 
 class RowError(ValueError):
@@ -33,7 +34,7 @@ class SkippedRows:
         strict: Whether a bad row still stops the reading; the other counts are kept anyway.
         bad: Rows that could not be used.
         obsolete: Terms marked obsolete by the file itself.
-        filtered: Rows that a filter left out (language, source, suppressed).
+        filtered: Names that a filter left out (language, source, suppressed).
         unresolved: Ids that point to no entity of the file, or round in a circle.
         messages: What was wrong with the first 20 bad rows.
     """
@@ -66,28 +67,31 @@ def shown(path: str | Path) -> str:
 def each(
     path: str | Path,
     rows: Iterable[tuple[int, RowT]],
-    parse: Callable[[RowT], Entity | None],
+    parse: Callable[[RowT], MadeT | None],
     skipped: SkippedRows,
-) -> Iterator[Entity]:
+    *,
+    unit: str = "line",
+) -> Iterator[MadeT]:
     """Parse numbered rows, and refuse or count the bad ones by their line.
 
     Args:
         path: The file, for messages.
         rows: Line numbers and rows.
-        parse: Makes an entity of a row; None where the row means nothing.
+        parse: Makes something of a row, most often an entity; None where it means nothing.
         skipped: Where bad rows are counted.
+        unit: What the numbers count.
 
     Raises:
         InputError: A row is bad and ``skipped`` is strict; the message names the line.
     """
     for number, row in rows:
         try:
-            entity = parse(row)
+            made = parse(row)
         except RowError as fault:
-            skipped.refuse(f"{shown(path)}: line {number}: {fault}")
+            skipped.refuse(f"{shown(path)}: {unit} {number}: {fault}")
             continue
-        if entity is not None:
-            yield entity
+        if made is not None:
+            yield made
 
 
 def checked(text: str, what: str) -> str:

@@ -1,0 +1,75 @@
+"""Choose which names of a knowledge base are read: by language, source and suppression."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from mirror_rt.knowledge.formats._rows import SkippedRows
+from mirror_rt.types import Entity, Name, NameKind
+
+__all__ = ["NameFilter", "filtered", "in_order"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameFilter:
+    """Which names to keep.
+
+    Attributes:
+        languages: Language tags, dearest first; ``en`` keeps ``en-GB`` too. Names that say no
+            language are kept. Empty for all.
+        sources: Sources as the file names them (UMLS: ``MSH``, ``SNOMEDCT_US``). Names that
+            say no source are kept. Empty for all.
+        suppressed: Whether to keep names that UMLS marks as suppressible or obsolete.
+    """
+
+    languages: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    suppressed: bool = False
+
+    def keeps(self, name: Name) -> bool:
+        """Say whether a name passes.
+
+        >>> NameFilter(languages=("en",)).keeps(Name(text="colour", language="en-GB"))
+        True
+        """
+        if self.languages and name.language and self.rank(name.language) == len(self.languages):
+            return False
+        return not (self.sources and name.source and name.source not in self.sources)
+
+    def rank(self, language: str) -> int:
+        """Return the place of a language among the wanted ones; their number if it is none."""
+        tag = language.casefold()
+        for place, wanted in enumerate(self.languages):
+            if tag == wanted.casefold() or tag.startswith(f"{wanted.casefold()}-"):
+                return place
+        return len(self.languages)
+
+
+def filtered(
+    entities: Iterator[Entity], keep: NameFilter, skipped: SkippedRows
+) -> Iterator[Entity]:
+    """Leave out names that do not pass, and entities that have none left."""
+    if not (keep.languages or keep.sources):
+        yield from entities
+        return
+    for entity in entities:
+        names = tuple(name for name in entity.names if keep.keeps(name))
+        skipped.filtered += len(entity.names) - len(names)
+        if names:
+            yield replace(entity, names=names)
+
+
+def in_order(names: list[Name], keep: NameFilter) -> tuple[Name, ...]:
+    """Put preferred names first, of those the dearest language, so that the first is *the* name.
+
+    Among languages nobody asked for: none given, English, then by their tags.
+    """
+
+    def order(name: Name) -> tuple[bool, int, bool, bool, str]:
+        tag = name.language.casefold()
+        english = tag == "en" or tag.startswith("en-")
+        plain = name.kind is not NameKind.PREFERRED
+        return (plain, keep.rank(name.language), bool(tag), not english, tag)
+
+    return tuple(sorted(names, key=order))

@@ -1,0 +1,91 @@
+"""Read ICD-10-CM as the CDC publishes it: the order file, or the tabular list in XML.
+
+The order file (``icd10cm_order_*.txt``) has fixed columns: number 1–5, code 7–13, billable 15,
+short title 17–76, long title from 78. The tabular list adds inclusion terms, which are
+narrower names or synonyms. Codes get their point (``A000`` is ``A00.0``).
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+from mirror_rt.errors import InputError
+from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, shown
+from mirror_rt.textfiles import numbered_lines, open_binary
+from mirror_rt.types import Entity, Name, NameKind
+
+__all__ = ["read_icd10cm"]
+
+
+def read_icd10cm(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
+    """Read every code, headings too; the code without its point is an alternative id.
+
+    Raises:
+        InputError: A line of the order file is malformed, or the XML is (by line).
+    """
+    suffixes = [suffix.casefold() for suffix in Path(path).suffixes]
+    if ".xml" in suffixes[-2:]:
+        return _tabular(path, skipped)
+    lines = ((n, line) for n, line in numbered_lines(path, strict=False) if line.strip())
+    return each(path, lines, _order_line, skipped)
+
+
+def _order_line(line: str) -> Entity:
+    number, code, billable = line[:5], line[6:13].strip(), line[14:15]
+    if not number.isdigit() or billable not in ("0", "1") or line[5:6] + line[13:14] != "  ":
+        raise RowError("not a line of an ICD-10-CM order file")
+    short, long = line[16:76], line[77:]
+    names = [Name(text=checked(long, "long title"), kind=NameKind.PREFERRED)]
+    if short.strip() and short.strip() != long.strip():
+        names.append(Name(text=checked(short, "short title"), kind=NameKind.ABBREVIATION))
+    kind = "billable" if billable == "1" else "header"
+    return _entity(checked(code, "code"), names, types=(kind,))
+
+
+def _tabular(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
+    with open_binary(path) as handle:
+        try:
+            for _, element in ElementTree.iterparse(handle, events=("end",)):
+                if element.tag != "diag":
+                    continue
+                try:
+                    entity = _diagnosis(element)
+                except RowError as fault:
+                    code = element.findtext("name") or "?"
+                    skipped.refuse(f"{shown(path)}: code {code}: {fault}")
+                    continue
+                finally:
+                    # Inner codes come before outer ones: what has been read can go.
+                    for inner in element.findall("diag"):
+                        element.remove(inner)
+                yield entity
+        except ElementTree.ParseError as error:
+            line, column = error.position
+            raise InputError(
+                f"{shown(path)}: line {line}: not XML (character {column + 1}: {error.msg})"
+            ) from error
+
+
+def _diagnosis(element: ElementTree.Element) -> Entity:
+    names = [Name(text=_words(element.find("desc"), "desc"), kind=NameKind.PREFERRED)]
+    for note in element.findall("inclusionTerm/note"):
+        names.append(Name(text=_words(note, "inclusion term"), kind=NameKind.NARROW))
+    return _entity(_words(element.find("name"), "name"), names)
+
+
+def _words(element: ElementTree.Element | None, what: str) -> str:
+    text = "" if element is None else "".join(element.itertext())
+    return checked(" ".join(text.split()), what)
+
+
+def _entity(code: str, names: list[Name], *, types: tuple[str, ...] = ()) -> Entity:
+    plain = code.replace(".", "")
+    pointed = f"{plain[:3]}.{plain[3:]}" if len(plain) > 3 else plain
+    return Entity(
+        id=pointed,
+        names=tuple(names),
+        types=types,
+        alternative_ids=(plain,) if plain != pointed else (),
+    )

@@ -1,0 +1,231 @@
+"""Read ontologies and thesauri in RDF/XML, Turtle or N-Triples: OWL classes, SKOS concepts.
+
+Stands on rdflib, which holds the whole graph in memory. What may be wrong in it is named by
+line; only N-Triples has rows that can be passed over. Nothing is fetched: imports are left
+alone.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path, PurePath
+from xml.sax import SAXParseException
+
+from mirror_rt._extras import require
+
+require("rdflib", extra="rdf")
+
+from rdflib import Graph, Literal, URIRef  # noqa: E402  (the extra is checked first)
+from rdflib.exceptions import ParserError  # noqa: E402
+from rdflib.namespace import DCTERMS, OWL, RDF, RDFS, SKOS, Namespace  # noqa: E402
+from rdflib.plugins.parsers.ntriples import NTGraphSink, W3CNTriplesParser  # noqa: E402
+from rdflib.term import Node  # noqa: E402
+
+from mirror_rt.errors import InputError  # noqa: E402
+from mirror_rt.knowledge.formats._filter import NameFilter, in_order  # noqa: E402
+from mirror_rt.knowledge.formats._rows import (  # noqa: E402
+    RowError,
+    SkippedRows,
+    checked,
+    each,
+    flat,
+    shown,
+)
+from mirror_rt.knowledge.formats._successors import successors  # noqa: E402
+from mirror_rt.textfiles import numbered_lines, open_binary  # noqa: E402
+from mirror_rt.types import Entity, Name, NameKind  # noqa: E402
+
+__all__ = ["read_rdf"]
+
+_OBO = "http://purl.obolibrary.org/obo/"
+_OIO = Namespace("http://www.geneontology.org/formats/oboInOwl#")
+_XL = Namespace("http://www.w3.org/2008/05/skos-xl#")
+_ENTITIES = (OWL.Class, RDFS.Class, SKOS.Concept, OWL.NamedIndividual)
+_NAMES = {
+    RDFS.label: NameKind.PREFERRED,
+    SKOS.prefLabel: NameKind.PREFERRED,
+    SKOS.altLabel: NameKind.EXACT,
+    SKOS.hiddenLabel: NameKind.RELATED,
+    _OIO.hasExactSynonym: NameKind.EXACT,
+    _OIO.hasBroadSynonym: NameKind.BROAD,
+    _OIO.hasNarrowSynonym: NameKind.NARROW,
+    _OIO.hasRelatedSynonym: NameKind.RELATED,
+    URIRef(f"{_OBO}IAO_0000118"): NameKind.EXACT,
+}
+_XL_NAMES = {
+    _XL.prefLabel: NameKind.PREFERRED,
+    _XL.altLabel: NameKind.EXACT,
+    _XL.hiddenLabel: NameKind.RELATED,
+}
+_DESCRIPTIONS = (SKOS.definition, URIRef(f"{_OBO}IAO_0000115"), DCTERMS.description)
+_REFERENCES = (_OIO.hasDbXref, SKOS.exactMatch, OWL.equivalentClass, SKOS.notation)
+_REPLACED_BY = (URIRef(f"{_OBO}IAO_0100001"), DCTERMS.isReplacedBy)
+_ABBREVIATIONS = ("abbreviation", "acronym", "OMO_0003000", "OMO_0003012")
+_PURL = re.compile(re.escape(_OBO) + r"([A-Za-z]+)_(\w+)")
+
+
+def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
+    """Read named classes, individuals and concepts.
+
+    The id is ``oboInOwl:id``, the CURIE of an OBO address, or the address itself. Deprecated
+    ones are left out, their ids given to the successor (``IAO:0100001``,
+    ``dcterms:isReplacedBy``, else a single ``oboInOwl:consider``).
+
+    Raises:
+        InputError: The file cannot be parsed (by line), or a concept has no name.
+    """
+    graph = _parsed(path, skipped)
+    subjects = dict.fromkeys(chain.from_iterable(graph.subjects(RDF.type, t) for t in _ENTITIES))
+    named = {node: _id(graph, node) for node in subjects if isinstance(node, URIRef)}
+    old = {node for node in named if _is_deprecated(graph, node)}
+    skipped.obsolete += len(old)
+    following = {named[node]: news for node in old if (news := _replaced_by(graph, node))}
+    old_ids, unresolved = successors(
+        dict(sorted(following.items())), {named[n] for n in named.keys() - old}
+    )
+    skipped.unresolved += unresolved
+    abbreviations = _abbreviations(graph)
+    for node, identifier in named.items():
+        if node in old:
+            continue
+        try:
+            entity = _entity(graph, node, identifier, old_ids, abbreviations, keep)
+        except RowError as fault:
+            skipped.refuse(f"{shown(path)}: {node}: {fault}")
+            continue
+        yield entity
+
+
+def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
+    # Without a handler, rdflib's remarks on odd addresses would go to the user's screen.
+    logging.getLogger("rdflib").addHandler(logging.NullHandler())
+    graph = Graph()
+    suffixes = [suffix.casefold() for suffix in PurePath(path).suffixes[-2:]]
+    if ".nt" in suffixes:
+        parser = W3CNTriplesParser(NTGraphSink(graph))
+
+        def triple(line: str) -> None:
+            try:
+                parser.parsestring(line + "\n")
+            except (ParserError, ValueError) as error:
+                raise RowError(f"not N-Triples ({error})") from error
+
+        # Nothing is made of a line here; going through them fills the graph.
+        for _ in each(path, numbered_lines(path, strict=False), triple, skipped):
+            pass
+        return graph
+    with open_binary(path) as handle:
+        data = handle.read()
+    is_xml = data.lstrip().startswith((b"<?xml", b"<rdf:RDF", b"<!"))
+    if is_xml and b"<rdf:RDF" not in data:
+        raise InputError(f"{shown(path)}: not RDF/XML (no rdf:RDF); convert it, e.g. with ROBOT")
+    if not is_xml:
+        data = "\n".join(line for _, line in numbered_lines(path)).encode()
+    try:
+        graph.parse(
+            source=io.BytesIO(data), format="xml" if is_xml else "turtle", publicID="file:///"
+        )
+    except SAXParseException as error:
+        fault = f"line {error.getLineNumber()}: not XML ({error.getMessage()})"
+        raise InputError(f"{shown(path)}: {fault}") from error
+    except (ParserError, SyntaxError, ValueError) as error:
+        raise InputError(f"{shown(path)}: {_located(error)}") from error
+    return graph
+
+
+def _located(error: Exception) -> str:
+    """Word an error of rdflib, which has its line in one of two places."""
+    words = " ".join(str(error).split())
+    if isinstance(error, SyntaxError):
+        return f"line {getattr(error, 'lines', 0) + 1}: not Turtle ({words[:200]})"
+    found = re.match(r"\S*?:(\d+):\d+: (.*)", words)
+    return f"line {found[1]}: not RDF ({found[2]})" if found else f"not RDF ({words[:200]})"
+
+
+def _entity(
+    graph: Graph,
+    node: URIRef,
+    identifier: str,
+    old_ids: dict[str, tuple[str, ...]],
+    abbreviations: set[tuple[Node, str]],
+    keep: NameFilter,
+) -> Entity:
+    names = [
+        _name(label, kind) for p, kind in _NAMES.items() for label in _literals(graph, node, p)
+    ]
+    for p, kind in _XL_NAMES.items():
+        for label in graph.objects(node, p):
+            names += [_name(form, kind) for form in _literals(graph, label, _XL.literalForm)]
+    if abbreviations:
+        names = [
+            Name(text=n.text, kind=NameKind.ABBREVIATION, language=n.language)
+            if (node, n.text) in abbreviations
+            else n
+            for n in names
+        ]
+    if not names:
+        raise RowError("no name")
+    texts = chain.from_iterable(_literals(graph, node, p) for p in _DESCRIPTIONS)
+    described = in_order([Name(text=str(t), language=t.language or "") for t in texts], keep)
+    alternative = [str(o) for o in graph.objects(node, _OIO.hasAlternativeId)]
+    references = [
+        _id(graph, o) for p in _REFERENCES for o in graph.objects(node, p) if _is_plain(o)
+    ]
+    types = [str(t) for t in graph.objects(node, RDF.type) if t not in _ENTITIES and _is_plain(t)]
+    types += [str(t) for t in graph.objects(node, _OIO.hasOBONamespace)]
+    return Entity(
+        id=checked(identifier, "id"),
+        names=in_order(list(dict.fromkeys(names)), keep),
+        types=tuple(checked(t, "type") for t in dict.fromkeys(types)),
+        alternative_ids=tuple(dict.fromkeys([*alternative, *old_ids.get(identifier, ())])),
+        cross_references=tuple(checked(r, "cross-reference") for r in dict.fromkeys(references)),
+        description=flat(described[0].text) if described else "",
+    )
+
+
+def _name(label: Literal, kind: NameKind) -> Name:
+    return Name(text=checked(str(label), "name"), kind=kind, language=label.language or "")
+
+
+def _literals(graph: Graph, node: Node, predicate: URIRef) -> Iterator[Literal]:
+    return (o for o in graph.objects(node, predicate) if isinstance(o, Literal))
+
+
+def _is_plain(node: Node) -> bool:
+    return isinstance(node, (URIRef, Literal))
+
+
+def _id(graph: Graph, node: Node) -> str:
+    if isinstance(node, URIRef):
+        given = graph.value(node, _OIO.id)
+        if given is not None:
+            return str(given)
+        purl = _PURL.fullmatch(str(node))
+        if purl is not None:
+            return f"{purl[1]}:{purl[2]}"
+    return str(node)
+
+
+def _is_deprecated(graph: Graph, node: URIRef) -> bool:
+    return any(str(o).casefold() in ("true", "1") for o in graph.objects(node, OWL.deprecated))
+
+
+def _replaced_by(graph: Graph, node: URIRef) -> tuple[str, ...]:
+    found = [_id(graph, o) for p in _REPLACED_BY for o in graph.objects(node, p)]
+    considered = [_id(graph, o) for o in graph.objects(node, _OIO.consider)]
+    return tuple(found or (considered if len(considered) == 1 else ()))
+
+
+def _abbreviations(graph: Graph) -> set[tuple[Node, str]]:
+    """Find the synonyms that an axiom marks as abbreviations."""
+    return {
+        (source, str(text))
+        for axiom, kind in graph.subject_objects(_OIO.hasSynonymType)
+        if str(kind).endswith(_ABBREVIATIONS)
+        for source in graph.objects(axiom, OWL.annotatedSource)
+        for text in graph.objects(axiom, OWL.annotatedTarget)
+    }

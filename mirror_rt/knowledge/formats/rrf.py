@@ -1,0 +1,139 @@
+"""Read the UMLS: MRCONSO.RRF, and beside it MRSTY (types), MRCUI (merged ids) if they are there.
+
+Columns: UMLS Reference Manual, chapter 3. Names of one CUI that follow each other, as in the
+files that the UMLS installs, come as one piece.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from mirror_rt.errors import InputError
+from mirror_rt.knowledge.formats._filter import NameFilter, in_order
+from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each
+from mirror_rt.knowledge.formats._successors import successors
+from mirror_rt.textfiles import numbered_lines
+from mirror_rt.types import Entity, Name, NameKind
+
+__all__ = ["read_rrf"]
+
+_ABBREVIATIONS = {"AB", "ABX", "ACR", "AA", "SB"}
+_LANGUAGES = dict(
+    pair.split("=")
+    for pair in "BAQ=eu CHI=zh CZE=cs DAN=da DUT=nl ENG=en EST=et FIN=fi FRE=fr GER=de GRE=el "
+    "HEB=he HUN=hu ITA=it JPN=ja KOR=ko LAV=lv NOR=no POL=pl POR=pt RUS=ru SCR=hr SPA=es "
+    "SWE=sv TUR=tr UKR=uk".split()
+)
+
+
+class _Atom(NamedTuple):
+    cui: str
+    name: Name
+    reference: str
+    suppressed: bool
+
+
+def read_rrf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
+    """Read the concepts of ``MRCONSO.RRF``, given by its path or its folder.
+
+    Languages come as two-letter tags (ENG as ``en``), the vocabulary (SAB) as source, its code
+    as cross-reference; a concept's preferred name is the one the UMLS marks (TS=P, STT=PF,
+    ISPREF=Y). Suppressed names are left out unless ``keep`` wants them.
+
+    Raises:
+        InputError: A file is missing, or a row has too few columns (by line).
+    """
+    conso, folder = Path(path), Path(path).parent
+    if conso.is_dir():
+        folder = conso
+        found = _beside(folder, "MRCONSO.RRF")
+        if found is None:
+            raise InputError(f"{folder}: holds no MRCONSO.RRF")
+        conso = found
+    types = _types(_beside(folder, "MRSTY.RRF"), skipped)
+    merged = _merged(_beside(folder, "MRCUI.RRF"), skipped)
+    atoms = _kept(each(conso, numbered_lines(conso, strict=False), _atom, skipped), keep, skipped)
+    for cui, group in groupby(atoms, key=lambda atom: atom.cui):
+        same = list(group)
+        yield Entity(
+            id=cui,
+            names=in_order(list(dict.fromkeys(atom.name for atom in same)), keep),
+            types=types.get(cui, ()),
+            alternative_ids=merged.get(cui, ()),
+            cross_references=tuple(dict.fromkeys(a.reference for a in same if a.reference)),
+        )
+
+
+def _kept(atoms: Iterator[_Atom], keep: NameFilter, skipped: SkippedRows) -> Iterator[_Atom]:
+    for atom in atoms:
+        if (atom.suppressed and not keep.suppressed) or not keep.keeps(atom.name):
+            skipped.filtered += 1
+        else:
+            yield atom
+
+
+def _atom(line: str) -> _Atom:
+    row = _columns(line, 18, "MRCONSO")
+    language, source, term_type, code = row[1], row[11], row[12], row[13]
+    if term_type in _ABBREVIATIONS:
+        kind = NameKind.ABBREVIATION
+    elif (row[2], row[4], row[6]) == ("P", "PF", "Y"):
+        kind = NameKind.PREFERRED
+    else:
+        kind = NameKind.EXACT
+    return _Atom(
+        cui=checked(row[0], "CUI"),
+        name=Name(
+            text=checked(row[14], "name"),
+            kind=kind,
+            language=sys.intern(_LANGUAGES.get(language, language.casefold())),
+            source=sys.intern(source),
+        ),
+        reference=f"{source}:{code}" if code and code != "NOCODE" else "",
+        suppressed=row[16] not in ("", "N"),
+    )
+
+
+def _types(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
+    def parse(line: str) -> tuple[str, str]:
+        row = _columns(line, 6, "MRSTY")
+        return checked(row[0], "CUI"), checked(row[3], "semantic type")
+
+    types: dict[str, tuple[str, ...]] = {}
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    if path is not None:
+        for cui, name in each(path, numbered_lines(path, strict=False), parse, skipped):
+            both = (*types.get(cui, ()), name)
+            types[cui] = known.setdefault(both, both)
+    return types
+
+
+def _merged(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
+    def parse(line: str) -> tuple[str, str] | None:
+        row = _columns(line, 7, "MRCUI")
+        return (checked(row[0], "CUI"), checked(row[5], "CUI2")) if row[2] == "SY" else None
+
+    following: dict[str, tuple[str, ...]] = {}
+    if path is not None:
+        for old, new in each(path, numbered_lines(path, strict=False), parse, skipped):
+            following[old] = (*following.get(old, ()), new)
+    living = {new for news in following.values() for new in news} - following.keys()
+    found, unresolved = successors(following, living)
+    skipped.unresolved += unresolved
+    return found
+
+
+def _columns(line: str, number: int, table: str) -> list[str]:
+    row = line.removesuffix("|").split("|")
+    if len(row) != number:
+        raise RowError(f"{len(row)} columns, {table} has {number}")
+    return row
+
+
+def _beside(folder: Path, name: str) -> Path | None:
+    found = [folder / n for n in (name, f"{name}.gz") if (folder / n).is_file()]
+    return found[0] if found else None

@@ -1,0 +1,101 @@
+"""Read the Wikidata JSON dump, an item a line: labels and aliases of all or chosen languages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mirror_rt.knowledge.formats._filter import NameFilter, in_order
+from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
+from mirror_rt.textfiles import numbered_lines
+from mirror_rt.types import Entity, Name, NameKind
+
+__all__ = ["read_wikidata"]
+
+_INSTANCE_OF = "P31"
+
+
+def read_wikidata(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
+    """Read items: labels as preferred names, aliases, classes (P31), external ids.
+
+    An external id becomes the cross-reference ``property:value``. The description is that of
+    the dearest language. Properties, and items without a label or alias, are counted as
+    filtered.
+
+    Raises:
+        InputError: A line is not the JSON of an entity (by line).
+    """
+    rows = (
+        (number, text.removesuffix(","))
+        for number, line in numbered_lines(path, strict=False)
+        if (text := line.strip()) not in ("", "[", "]")
+    )
+    return each(path, rows, _parser(skipped, keep), skipped)
+
+
+def _parser(skipped: SkippedRows, keep: NameFilter) -> Callable[[str], Entity | None]:
+    def parse(line: str) -> Entity | None:
+        try:
+            item = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise RowError(f"not JSON ({error})") from error
+        if not isinstance(item, dict):
+            raise RowError("not a JSON object")
+        try:
+            names = _names(item)
+            if item.get("type", "item") != "item" or not names:
+                skipped.filtered += max(len(names), 1)
+                return None
+            return Entity(
+                id=checked(item["id"], "id"),
+                names=in_order(names, keep),
+                types=tuple(dict.fromkeys(_classes(item))),
+                cross_references=tuple(dict.fromkeys(_external(item))),
+                description=_description(item, keep),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RowError(
+                f"not an entity of Wikidata ({type(error).__name__}: {error})"
+            ) from error
+
+    return parse
+
+
+def _names(item: dict[str, Any]) -> list[Name]:
+    terms = [(term, NameKind.PREFERRED) for term in (item.get("labels") or {}).values()]
+    for aliases in (item.get("aliases") or {}).values():
+        terms += [(term, NameKind.EXACT) for term in aliases]
+    return [
+        Name(text=checked(term["value"], "name"), kind=kind, language=term["language"])
+        for term, kind in terms
+    ]
+
+
+def _description(item: dict[str, Any], keep: NameFilter) -> str:
+    terms = [
+        Name(text=term["value"], kind=NameKind.PREFERRED, language=term["language"])
+        for term in (item.get("descriptions") or {}).values()
+    ]
+    first = next(filter(keep.keeps, in_order(terms, keep)), None)
+    return flat(first.text) if first is not None else ""
+
+
+def _snaks(item: dict[str, Any], properties: Iterable[str]) -> Iterator[dict[str, Any]]:
+    claims = item.get("claims") or {}
+    for name in properties:
+        for claim in claims.get(name, ()):
+            if claim["mainsnak"]["snaktype"] == "value":
+                yield claim["mainsnak"]
+
+
+def _classes(item: dict[str, Any]) -> Iterator[str]:
+    for snak in _snaks(item, [_INSTANCE_OF]):
+        yield checked(snak["datavalue"]["value"]["id"], "class")
+
+
+def _external(item: dict[str, Any]) -> Iterator[str]:
+    for snak in _snaks(item, item.get("claims") or {}):
+        if snak.get("datatype") == "external-id":
+            yield checked(f"{snak['property']}:{snak['datavalue']['value']}", "external id")
