@@ -146,3 +146,25 @@ def test_embedding_imports_nothing_of_the_training_stack(tiny_bundle: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("text", ["fever", "", "x" * 100_000, "fever " * 300])
+def test_the_path_of_a_single_string_gives_the_same_vector(tiny_bundle: Path, text: str) -> None:
+    encoder = Encoder.open(tiny_bundle)
+    np.testing.assert_allclose(encoder.encode(text), encoder.encode([text])[0], atol=1e-6)
+
+
+def test_recent_single_strings_are_not_computed_again_and_cannot_be_spoilt(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.open(tiny_bundle)
+    first_D = encoder.encode("fever")
+    kept_D = first_D.copy()
+    first_D[:] = 0
+    monkeypatch.setattr(encoder, "_session", None)  # a second run would fail
+    np.testing.assert_array_equal(encoder.encode("fever"), kept_D)
+
+
+def test_a_single_string_that_is_not_text_is_refused(tiny_bundle: Path) -> None:
+    with pytest.raises(InputError, match="lone surrogate"):
+        Encoder.open(tiny_bundle).encode("\udfff")

@@ -5,7 +5,9 @@ N texts, U different texts, D width.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime.batching import in_threads, pack
 from mirror_rt.runtime.cores import usable_cores
+from mirror_rt.runtime.schedule import Schedule, candidates, fastest, recall, remember
 from mirror_rt.runtime.session import Session
 from mirror_rt.runtime.tokenize import FastTokenizer, refuse_what_is_not_text
 
@@ -27,19 +30,32 @@ Progress = Callable[[int, int], None]
 """Called with (texts, tokens) done since the last call, from the calling thread."""
 
 TOKENS = 512
-"""Tokens of a batch: enough for long inner loops, little enough to stay in a core's cache."""
+"""Tokens of a batch: enough for long inner loops, little enough to stay in a core's cache.
+
+The same everywhere, so that the batches, and with them the last bits of an int8 vector, depend
+on the texts alone.
+"""
+
+RECENT = 4096
+"""Single strings whose vectors are kept."""
 
 
 class Encoder:
-    """Embeds texts on the CPU. Safe to share between threads."""
+    """Embeds texts on the CPU. Safe to share between threads.
+
+    Attributes:
+        bundle: The opened bundle.
+        schedule: How the cores are shared.
+    """
 
     def __init__(
-        self, bundle: Bundle, tokenizer: FastTokenizer, session: Session, *, threads: int
+        self, bundle: Bundle, tokenizer: FastTokenizer, session: Session, *, schedule: Schedule
     ) -> None:
         self.bundle = bundle
+        self.schedule = schedule
         self._tokenizer = tokenizer
         self._session = session
-        self._threads = threads
+        self._recent = lru_cache(maxsize=RECENT)(self._one)
 
     @classmethod
     def open(
@@ -49,8 +65,8 @@ class Encoder:
 
         Args:
             bundle: The folder, or a bundle already opened.
-            threads: How many batches to run at once, one core each; by default all the cores
-                this process may use.
+            threads: How many cores to use; by default all that this process may. Each runs
+                its own batches, unless ``calibrate`` found wider runs to be faster here.
             verify: Whether to compare every file with its sha256.
 
         Raises:
@@ -61,8 +77,48 @@ class Encoder:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle, verify=verify)
-        tokenizer = FastTokenizer.open(bundle)
-        return cls(bundle, tokenizer, Session.open(bundle), threads=threads or usable_cores())
+        schedule = recall(bundle, threads or usable_cores())
+        session = Session.open(bundle, width=schedule.width)
+        return cls(bundle, FastTokenizer.open(bundle), session, schedule=schedule)
+
+    def calibrate(self, *, seconds: float = 2.0) -> Schedule:
+        """Measure how to share the cores, use the best, and remember it for this CPU and bundle.
+
+        What is remembered lies in the user's cache folder; where that cannot be written the
+        measurement holds for this encoder only.
+
+        Args:
+            seconds: Roughly how long to measure; at least one batch runs.
+
+        Returns:
+            The schedule now in use.
+        """
+        begin = time.monotonic()
+        threads = self.schedule.workers * self.schedule.width
+        sessions = {self.schedule: self._session}
+
+        def open_session(schedule: Schedule) -> Session:
+            if schedule not in sessions:
+                sessions[schedule] = Session.open(self.bundle, width=schedule.width)
+            return sessions[schedule]
+
+        batches = self._tokenizer.made_up_batches(tokens=TOKENS, count=threads)
+
+        def work(schedule: Schedule) -> None:
+            session = open_session(schedule)
+            list(in_threads(session.run, batches, threads=schedule.workers))
+
+        schedules = candidates(threads)
+        for schedule in schedules:
+            open_session(schedule).run(batches[0])  # the first run of a session sets it up
+            if time.monotonic() - begin > seconds / 2:
+                break
+        schedules = [schedule for schedule in schedules if schedule in sessions]
+        left = seconds - (time.monotonic() - begin)
+        self.schedule = fastest(schedules, work, seconds=left)
+        self._session = sessions[self.schedule]
+        remember(self.bundle, threads, self.schedule)
+        return self.schedule
 
     @property
     def dim(self) -> int:
@@ -76,7 +132,8 @@ class Encoder:
         no tokens, in their own row.
 
         Args:
-            texts: N strings, or a single one.
+            texts: N strings, or a single one. A single one has a path of its own, without
+                the overhead of batches, and the vectors of recent ones are kept.
             progress: Called as the work goes on.
 
         Returns:
@@ -86,8 +143,7 @@ class Encoder:
             InputError: An item is not a string, or holds a lone surrogate.
         """
         if isinstance(texts, str):
-            vector_D: Float32 = self.encode([texts], progress=progress)[0]
-            return vector_D
+            return self._recent(texts).copy()
         different, inverse_N = _deduplicate(texts)
         try:
             tokens = self._tokenizer(different)
@@ -102,10 +158,15 @@ class Encoder:
             return int(repeats_U[rows_B].sum()), int(tokens.lengths_N[rows_B].sum())
 
         batches = pack(tokens.lengths_N, tokens=TOKENS)
-        for done in in_threads(run, batches, threads=self._threads):
+        for done in in_threads(run, batches, threads=self.schedule.workers):
             if progress is not None:
                 progress(*done)
         return vectors_UD if len(different) == len(texts) else vectors_UD[inverse_N]
+
+    def _one(self, text: str) -> Float32:
+        """Embed one text: no sorting, no threads; (D,) float32."""
+        vector_D: Float32 = self._session.run(self._tokenizer.one(text))[0]
+        return vector_D
 
 
 def _deduplicate(texts: Sequence[str]) -> tuple[list[str], Int64]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Session"]
 
+LONG = 128
+"""From this many tokens on, a run gives its memory back: it costs little beside the run."""
+
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -52,18 +55,17 @@ class Session:
             )
         return cls(session, output=session.get_outputs()[0].name)
 
-    def run(self, batch: TokenBatch, *, shrink: bool = False) -> Float32:
-        """Return (B, D) float32 vectors.
-
-        Args:
-            batch: The tokens.
-            shrink: Whether to give unused memory back to the system afterwards.
-        """
+    def run(self, batch: TokenBatch) -> Float32:
+        """Return (B, D) float32 vectors of the tokens."""
         feed = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT}
         if "token_type_ids" in self._inputs:
             feed["token_type_ids"] = np.zeros_like(batch.input_ids_BT)
-        options = self._shrink if shrink else None
-        return cast("Float32", self._session.run(self._outputs, feed, options)[0])
+        # Attention needs memory by the square of the length, and the arena would keep for good
+        # what one long text needed once.
+        long = batch.input_ids_BT.shape[1] >= LONG
+        return cast(
+            "Float32", self._session.run(self._outputs, feed, self._shrink if long else None)[0]
+        )
 
 
 def _load(model: Path, width: int) -> onnxruntime.InferenceSession:
