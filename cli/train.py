@@ -42,11 +42,17 @@ def train(
         int | None, typer.Option(help="Never mask strings with fewer characters.")
     ] = None,
     dropout: Annotated[float | None, typer.Option(help="By default the base's own rate.")] = None,
+    drophead: Annotated[
+        float | None, typer.Option(help="Rate of dropped heads, in place of dropout.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the pairs (preset).")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of a string (preset).")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate (2e-5).")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW (0.01).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch (200).")] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Views encoded at once, to save memory; same gradient.")
+    ] = None,
     pairs_per_entity: Annotated[
         int | None, typer.Option(help="Synonym pairs of one entity in an epoch (10).")
     ] = None,
@@ -55,6 +61,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Decides order, masks, dropout (42).")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default all.")] = None,
+    bf16: Annotated[
+        bool | None, typer.Option(help="Encode in bfloat16; by default on a GPU only.")
+    ] = None,
     force: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Train an encoder from unlabelled strings, or from the synonyms of a knowledge base.
@@ -69,17 +78,20 @@ def train(
         "span_rate": span_rate,
         "span_guard": span_guard,
         "dropout": dropout,
+        "drophead": drophead,
         "epochs": epochs,
         "max_length": max_length,
         "lr": lr,
         "weight_decay": weight_decay,
         "batch_size": batch_size,
+        "micro_batch": micro_batch,
         "pairs_per_entity": pairs_per_entity,
         "max_pairs": max_pairs,
         "max_steps": max_steps,
         "seed": seed,
         "device": device,
         "threads": threads,
+        "bf16": bf16,
     }
     given = {name: value for name, value in options.items() if value is not None}
 

@@ -98,6 +98,8 @@ class TrainConfig:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         object.__setattr__(self, "out", Path(self.out))
+        if self.drophead and self.dropout is None:
+            object.__setattr__(self, "dropout", 0.0)
         for name in ("temperature", "lr"):
             _check(name, getattr(self, name), above=0.0)
         _check("weight_decay", self.weight_decay, least=0.0)

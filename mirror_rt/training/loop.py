@@ -5,34 +5,24 @@ from __future__ import annotations
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from mirror_rt.errors import ConfigError, ModelError, TrainingError
 from mirror_rt.staging import check_target, staging_folder
-from mirror_rt.training.augment import mask_span
+from mirror_rt.training.batches import Batch, batches, count_steps
 from mirror_rt.training.checkpoint import fetch, read_pooling, write_checkpoint
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.loss import info_nce
-from mirror_rt.training.model import (
-    TextModel,
-    encode_groups,
-    length_groups,
-    load_model,
-    tokenise,
-)
-from mirror_rt.training.pairs import PairTable, draw_epoch, read_table, related
+from mirror_rt.training.drophead import add_drophead
+from mirror_rt.training.model import TextModel, load_model, tokenise
+from mirror_rt.training.pairs import PairTable, read_table
+from mirror_rt.training.step import backward
 from mirror_rt.types import Pooling, Preset
-
-if TYPE_CHECKING:
-    from mirror_rt.types import Int64
 
 __all__ = ["Step", "TrainReport", "train"]
 
@@ -75,21 +65,6 @@ class TrainReport:
     pooling: Pooling
     seconds: float
     strings_per_second: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """The views of one step: V = 2B, all first views, then all second.
-
-    Attributes:
-        texts: V strings, as the encoder sees them.
-        tokens: Their token ids.
-        keys: For each the string it came from and its meanings, as ``related`` wants them.
-    """
-
-    texts: list[str]
-    tokens: list[Int64]
-    keys: list[tuple[int, ...]]
 
 
 def train(
@@ -170,6 +145,8 @@ def load_base(config: TrainConfig) -> TextModel:
             f"{config.base}: its tokenizer has no mask token, which span masking needs; "
             "give another base, or --span-length 0"
         )
+    if config.drophead:
+        add_drophead(model.model, rate=config.drophead)
     return TextModel(
         model=model.model, tokenizer=model.tokenizer, pooling=pooling, max_length=model.max_length
     )
@@ -189,92 +166,6 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device: {name} is not to be had here; give --device cpu") from error
     return device
-
-
-def count_steps(table: PairTable, config: TrainConfig) -> int:
-    """Return the steps of a run; an epoch's last pairs that fill no batch are left out.
-
-    Raises:
-        TrainingError: There are too few pairs for one batch.
-    """
-    pairs = len(draw_epoch(table, config, rng=np.random.default_rng([config.seed, 0])))
-    if pairs < config.batch_size:
-        way_out = f", or --batch-size {pairs}" if pairs >= 2 else ""
-        raise TrainingError(
-            f"{config.corpus}: {pairs} different pairs do not fill a batch of "
-            f"{config.batch_size}; give more strings{way_out}"
-        )
-    steps = pairs // config.batch_size * config.epochs
-    return steps if config.max_steps is None else min(steps, config.max_steps)
-
-
-def batches(
-    table: PairTable,
-    clean: Sequence[Int64],
-    model: TextModel,
-    config: TrainConfig,
-    *,
-    steps: int,
-) -> Iterator[Batch]:
-    """Yield the batches of a run. Each epoch is drawn and masked anew, from the seed alone.
-
-    Args:
-        table: The strings.
-        clean: Their token ids, unmasked.
-        model: Whose tokenizer and mask token to use.
-        config: What to do.
-        steps: Batches to yield.
-    """
-    # Strings that differ in letters alone may be one to the model (case, cut-off ends):
-    # what it cannot tell apart must not be called different.
-    seen: dict[bytes, int] = {}
-    keys = [
-        (seen.setdefault(ids.tobytes(), len(seen)), *(-1 - group for group in groups))
-        for ids, groups in zip(clean, table.groups, strict=True)
-    ]
-    size = config.batch_size
-    epoch = done = 0
-    while done < steps:
-        rng = np.random.default_rng([config.seed, epoch])
-        pairs_P2 = draw_epoch(table, config, rng=rng)
-        for start in range(0, len(pairs_P2) - size + 1, size):
-            if done == steps:
-                return
-            rows_V = pairs_P2[start : start + size].T.reshape(-1).tolist()
-            texts = [table.strings[row] for row in rows_V]
-            tokens = [clean[row] for row in rows_V]
-            masked = [
-                size + i
-                for i in range(size)
-                if rows_V[i] == rows_V[size + i] and config.span_length
-                if config.span_rate == 1 or rng.random() < config.span_rate
-            ]
-            for view in masked:
-                texts[view] = mask_span(
-                    texts[view],
-                    length=config.span_length,
-                    mask_token=model.tokenizer.mask_token,
-                    rng=rng,
-                    guard=config.span_guard,
-                )
-            if masked:
-                fresh = tokenise([texts[view] for view in masked], model)
-                for view, ids in zip(masked, fresh, strict=True):
-                    tokens[view] = ids
-            yield Batch(texts=texts, tokens=tokens, keys=[keys[row] for row in rows_V])
-            done += 1
-        epoch += 1
-
-
-def backward(model: TextModel, batch: Batch, config: TrainConfig) -> float:
-    """Compute the loss of a batch and add its gradient to the parameters; return the loss."""
-    groups = length_groups([len(ids) for ids in batch.tokens])
-    related_VV = torch.from_numpy(related(batch.keys)).to(model.model.device)
-    vectors = encode_groups(model, batch.tokens, groups)
-    back = torch.from_numpy(np.argsort(np.concatenate(groups))).to(model.model.device)
-    loss = info_nce(torch.cat(vectors)[back], related_VV, temperature=config.temperature)
-    torch.autograd.backward(loss)
-    return loss.item()
 
 
 @contextmanager

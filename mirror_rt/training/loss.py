@@ -22,9 +22,11 @@ def info_nce(vectors_VD: Tensor, related_VV: Tensor, *, temperature: float) -> T
         temperature: τ, which divides the cosines.
 
     Returns:
-        A float32 scalar.
+        A scalar, float32 unless the vectors are float64.
     """
-    rows_VD = normalize(vectors_VD.float(), dim=1)
+    # Half precision is too coarse for cosines divided by a small temperature.
+    vectors_VD = vectors_VD.to(torch.promote_types(vectors_VD.dtype, torch.float32))
+    rows_VD = normalize(vectors_VD, dim=1)
     views = len(rows_VD)
     partner_V = torch.arange(views, device=rows_VD.device).roll(views // 2)
     ignored_VV = related_VV.clone().fill_diagonal_(True)

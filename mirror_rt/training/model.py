@@ -84,10 +84,10 @@ def load_model(
             f"{folder}: {config.model_type} is not a masked language model; "
             "give an encoder such as BERT, RoBERTa, ELECTRA or DistilBERT"
         )
+    own_rates = {name: getattr(config, name) for name in _DROPOUTS if hasattr(config, name)}
     if dropout is not None:
-        for name in _DROPOUTS:
-            if hasattr(config, name):
-                setattr(config, name, dropout)
+        for name in own_rates:
+            setattr(config, name, dropout)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -98,6 +98,8 @@ def load_model(
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: its weights cannot be read ({_line(error)})") from error
+    for name, rate in own_rates.items():  # the modules have theirs; what is saved is the base's
+        setattr(model.config, name, rate)
     room = _positions(config, tokenizer)
     if max_length is not None and max_length > room:
         raise ConfigError(f"max_length: {folder} takes at most {room} tokens, got {max_length}")

@@ -1,0 +1,135 @@
+"""Turn drawn pairs into batches: mask second views, look up token ids, skip what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.errors import TrainingError
+from mirror_rt.training.augment import mask_span
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.model import TextModel, tokenise
+from mirror_rt.training.pairs import PairTable, draw_epoch
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Int64
+
+__all__ = ["Batch", "batches", "count_steps", "make_batch"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The views of one step: V = 2B, all first views, then all second.
+
+    Attributes:
+        texts: V strings, as the encoder sees them.
+        tokens: Their token ids.
+        keys: For each the string it came from and its meanings, as ``related`` wants them.
+    """
+
+    texts: list[str]
+    tokens: list[Int64]
+    keys: list[tuple[int, ...]]
+
+
+def count_steps(table: PairTable, config: TrainConfig) -> int:
+    """Return the steps of a run; an epoch's last pairs that fill no batch are left out.
+
+    Raises:
+        TrainingError: There are too few pairs for one batch.
+    """
+    pairs = len(draw_epoch(table, config, rng=np.random.default_rng([config.seed, 0])))
+    if pairs < config.batch_size:
+        way_out = f", or --batch-size {pairs}" if pairs >= 2 else ""
+        raise TrainingError(
+            f"{config.corpus}: {pairs} different pairs do not fill a batch of "
+            f"{config.batch_size}; give more strings{way_out}"
+        )
+    steps = pairs // config.batch_size * config.epochs
+    return steps if config.max_steps is None else min(steps, config.max_steps)
+
+
+def batches(
+    table: PairTable,
+    clean: Sequence[Int64],
+    model: TextModel,
+    config: TrainConfig,
+    *,
+    steps: int,
+    start: int = 0,
+) -> Iterator[Batch]:
+    """Yield the batches of a run, from step ``start`` on.
+
+    Each epoch is drawn anew and each batch masked anew, from the seed and their numbers alone,
+    so that a run can be taken up anywhere.
+
+    Args:
+        table: The strings.
+        clean: Their token ids, unmasked.
+        model: Whose tokenizer and mask token to use.
+        config: What to do.
+        steps: Steps of the whole run.
+        start: Steps done already.
+    """
+    keys = string_keys(table, clean)
+    size = config.batch_size
+    pairs_P2 = draw_epoch(table, config, rng=np.random.default_rng([config.seed, 0]))
+    epoch, a_epoch = 0, len(pairs_P2) // size
+    for step in range(start, steps):
+        if step // a_epoch != epoch:
+            epoch = step // a_epoch
+            pairs_P2 = draw_epoch(table, config, rng=np.random.default_rng([config.seed, epoch]))
+        at = step % a_epoch * size
+        rng = np.random.default_rng([config.seed, epoch, step])
+        yield make_batch(pairs_P2[at : at + size], table, clean, keys, model, config, rng=rng)
+
+
+def string_keys(table: PairTable, clean: Sequence[Int64]) -> list[tuple[int, ...]]:
+    """Give each string its keys: one for its token ids, and one for each of its meanings.
+
+    Strings that differ in letters alone may be one to the model (case, cut-off ends): what it
+    cannot tell apart must not be called different.
+    """
+    seen: dict[bytes, int] = {}
+    return [
+        (seen.setdefault(ids.tobytes(), len(seen)), *(-1 - group for group in groups))
+        for ids, groups in zip(clean, table.groups, strict=True)
+    ]
+
+
+def make_batch(
+    pairs_P2: Int64,
+    table: PairTable,
+    clean: Sequence[Int64],
+    keys: Sequence[tuple[int, ...]],
+    model: TextModel,
+    config: TrainConfig,
+    *,
+    rng: np.random.Generator,
+) -> Batch:
+    """Make the views of some pairs; second views of mirror pairs are masked."""
+    size = len(pairs_P2)
+    rows_V = pairs_P2.T.reshape(-1).tolist()
+    texts = [table.strings[row] for row in rows_V]
+    tokens = [clean[row] for row in rows_V]
+    masked = [
+        size + i
+        for i in range(size)
+        if config.span_length and rows_V[i] == rows_V[size + i]
+        if config.span_rate == 1 or rng.random() < config.span_rate
+    ]
+    for view in masked:
+        texts[view] = mask_span(
+            texts[view],
+            length=config.span_length,
+            mask_token=model.tokenizer.mask_token,
+            rng=rng,
+            guard=config.span_guard,
+        )
+    fresh = tokenise([texts[view] for view in masked], model) if masked else []
+    for view, ids in zip(masked, fresh, strict=True):
+        tokens[view] = ids
+    return Batch(texts=texts, tokens=tokens, keys=[keys[row] for row in rows_V])

@@ -1,0 +1,119 @@
+"""The grouped and the cached step against the plain one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mirror_rt.training.batches import Batch, batches
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loop import load_base
+from mirror_rt.training.loss import info_nce
+from mirror_rt.training.model import TextModel, encode_groups, length_groups, tokenise
+from mirror_rt.training.pairs import read_table, related
+from mirror_rt.training.step import backward, cached_backward, plain_backward
+from mirror_rt.types import Pooling
+from tests.tiny import NAMES
+
+
+def setting(
+    folder: Path,
+    base: Path,
+    *,
+    dropout: float,
+    pooling: Pooling = Pooling.MEAN,
+    dtype: torch.dtype = torch.float64,
+    **options: object,
+) -> tuple[TextModel, Batch, TrainConfig]:
+    (folder / "c.txt").write_text("\n".join(NAMES))
+    config = TrainConfig(
+        corpus=folder / "c.txt", base=base, out=folder / "o", batch_size=13, dropout=dropout,
+        pooling=pooling, **options,  # type: ignore[arg-type]
+    )  # fmt: skip
+    model, table = load_base(config), read_table(config)
+    model.model.train()
+    model.model.to(dtype)
+    (batch,) = batches(table, tokenise(table.strings, model), model, config, steps=1)
+    return model, batch, config
+
+
+def gradients(model: TextModel) -> dict[str, torch.Tensor]:
+    found = {n: p.grad.clone() for n, p in model.model.named_parameters() if p.grad is not None}
+    model.model.zero_grad()
+    return found
+
+
+def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    scale = max(value.abs().max().item() for value in a.values())
+    for name, value in a.items():
+        assert (value - b[name]).abs().max().item() < 1e-9 * scale, name
+
+
+@pytest.mark.parametrize("pooling", Pooling)
+@pytest.mark.parametrize(
+    ("dtype", "near"), [(torch.float64, 1e-9), (torch.float32, 1e-6)], ids=["double", "single"]
+)
+def test_the_grouped_step_equals_one_padded_batch(
+    tmp_path: Path, tiny_bert: Path, pooling: Pooling, dtype: torch.dtype, near: float
+) -> None:
+    model, batch, config = setting(tmp_path, tiny_bert, dropout=0.0, pooling=pooling, dtype=dtype)
+    assert len(length_groups([len(ids) for ids in batch.tokens])) > 2
+    grouped = plain_backward(model, batch, config)
+    ours = gradients(model)
+    # The plain loop: the tokenizer's own padding, ids instead of embeddings, one forward pass.
+    padded = model.tokenizer(batch.texts, padding=True, return_tensors="pt")
+    states = model.model(**padded).last_hidden_state
+    mask = padded["attention_mask"].unsqueeze(-1)
+    mean = (states * mask).sum(1) / mask.sum(1)
+    vectors = mean if pooling is Pooling.MEAN else states[:, 0]
+    loss = info_nce(vectors, torch.from_numpy(related(batch.keys)), temperature=config.temperature)
+    loss.backward()
+    assert grouped == pytest.approx(loss.item(), abs=near)
+    if dtype is torch.float64:
+        assert_close(ours, gradients(model))
+
+
+@pytest.mark.parametrize("micro_batch", [1, 4, 100])
+def test_the_cached_step_equals_the_plain_one(
+    tmp_path: Path, tiny_bert: Path, micro_batch: int
+) -> None:
+    model, batch, config = setting(tmp_path, tiny_bert, dropout=0.0, micro_batch=micro_batch)
+    cached = backward(model, batch, config)
+    ours = gradients(model)
+    assert cached == pytest.approx(plain_backward(model, batch, config), abs=1e-9)
+    assert_close(ours, gradients(model))
+
+
+@pytest.mark.parametrize("drophead", [0.0, 0.3])
+def test_the_cached_step_encodes_again_with_the_very_same_dropout(
+    tmp_path: Path, tiny_bert: Path, drophead: float
+) -> None:
+    model, batch, config = setting(
+        tmp_path, tiny_bert, dropout=0.2, drophead=drophead, micro_batch=5
+    )
+    torch.manual_seed(3)
+    cached = cached_backward(model, batch, config)
+    ours = gradients(model)
+    torch.manual_seed(3)
+    groups = length_groups([len(ids) for ids in batch.tokens], most=5)
+    order = torch.from_numpy(np.argsort(np.concatenate(groups)))
+    vectors = torch.cat(encode_groups(model, batch.tokens, groups))[order]
+    loss = info_nce(vectors, torch.from_numpy(related(batch.keys)), temperature=config.temperature)
+    loss.backward()
+    assert cached == pytest.approx(loss.item(), abs=1e-9)
+    assert_close(ours, gradients(model))
+
+
+def test_bfloat16_stays_near_full_precision(tmp_path: Path, tiny_bert: Path) -> None:
+    model, batch, config = setting(
+        tmp_path, tiny_bert, dropout=0.0, bf16=True, temperature=0.5, dtype=torch.float32
+    )
+    rough = plain_backward(model, batch, config)
+    full = setting(tmp_path, tiny_bert, dropout=0.0, temperature=0.5, dtype=torch.float32)
+    exact = plain_backward(*full)
+    assert rough == pytest.approx(exact, rel=0.02)
+    assert rough != exact
