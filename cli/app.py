@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from mirror_rt.errors import MirrorError
 from mirror_rt.version import VERSION
 
-from . import embed, evaluate, index, link, search, train
+from . import embed, evaluate, index, kb, link, search, train
 
 
 class Program(TyperGroup):
@@ -106,6 +106,7 @@ def root(
 app.command("embed")(embed.embed)
 app.command("evaluate")(evaluate.evaluate)
 app.command("index")(index.index)
+app.add_typer(kb.app, name="kb")
 app.command("link")(link.link)
 app.command("search")(search.search)
 app.command("train")(train.train)

@@ -9,23 +9,36 @@ import typer
 
 from mirror_rt.types import IndexKind
 
-from . import output
+from . import kb_source, output
 
 
 def index(
     bundle: Annotated[Path, typer.Argument(help="The bundle that embeds the names.")],
-    kb: Annotated[Path, typer.Argument(help="TSV, CSV, JSONL, id||name, OBO, … (- is stdin).")],
+    kb: kb_source.KbFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
     kind: Annotated[
         IndexKind, typer.Option("--index", help="How nearest names are found.")
     ] = IndexKind.AUTO,
+    kb_format: kb_source.FormatOption = None,
+    language: kb_source.LanguageOption = None,
+    source: kb_source.SourceOption = None,
+    suppressed: kb_source.SuppressedOption = False,
+    skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
     """Build a knowledge base: its entities, the vectors of their names, an index."""
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.formats import SkippedRows
 
+    skipped = SkippedRows(strict=not skip_bad)
+    entities = kb_source.read(
+        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
+    )
     with output.progress_bar("embedding names") as progress:
-        built = KnowledgeBase.build(bundle, kb, out, index=kind, force=force, progress=progress)
+        built = KnowledgeBase.build(
+            bundle, entities, out, index=kind, force=force, progress=progress
+        )
+    kb_source.tell_skipped(skipped)
     counts = built.manifest.counts
     words = f"{out}: {counts['entities']:,} entities, {counts['texts']:,} different names"
     if counts["ambiguous_texts"]:

@@ -28,6 +28,7 @@ __all__ = [
     "Hits",
     "How",
     "IndexKind",
+    "KbFormat",
     "Name",
     "NameKind",
     "Pairs",
@@ -78,6 +79,21 @@ class NameKind(Enum):
     NARROW = "narrow"
     RELATED = "related"
     ABBREVIATION = "abbreviation"
+
+
+class KbFormat(Enum):
+    """The formats a knowledge base can be read from; see ``mirror_rt.knowledge.formats``."""
+
+    TSV = "tsv"
+    CSV = "csv"
+    JSONL = "jsonl"
+    DICTIONARY = "dictionary"
+    OBO = "obo"
+    PARQUET = "parquet"
+    RDF = "rdf"
+    RRF = "rrf"
+    ICD10CM = "icd10cm"
+    WIKIDATA = "wikidata"
 
 
 class How(Enum):

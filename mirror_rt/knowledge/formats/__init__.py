@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from mirror_rt.knowledge.formats._filter import NameFilter
 from mirror_rt.knowledge.formats._rows import SkippedRows
-from mirror_rt.knowledge.formats.detect import KbFormat, sniff
+from mirror_rt.knowledge.formats.detect import sniff
 from mirror_rt.knowledge.formats.read import read_entities, read_names
+from mirror_rt.types import KbFormat
 
 __all__ = ["KbFormat", "NameFilter", "SkippedRows", "read_entities", "read_names", "sniff"]

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from enum import Enum
 from pathlib import Path, PurePath
 
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._rows import RowError
 from mirror_rt.knowledge.formats.dictionary import parse_dictionary_line
 from mirror_rt.textfiles import open_binary
+from mirror_rt.types import KbFormat
 
-__all__ = ["KbFormat", "sniff"]
+__all__ = ["sniff"]
 
 _PEEK_BYTES = 1 << 16
 _PEEK_LINES = 50
 _ICD10CM_LINE = re.compile(r"\d{5} [A-Z][0-9A-Z]{2,6} *[01] \S")
-
-
-class KbFormat(Enum):
-    """The formats a knowledge base can be read from."""
-
-    TSV = "tsv"
-    CSV = "csv"
-    JSONL = "jsonl"
-    DICTIONARY = "dictionary"
-    OBO = "obo"
-    PARQUET = "parquet"
-    RDF = "rdf"
-    RRF = "rrf"
-    ICD10CM = "icd10cm"
-    WIKIDATA = "wikidata"
 
 
 _SUFFIXES = {

@@ -9,8 +9,8 @@ from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats import dictionary, jsonl, tables
 from mirror_rt.knowledge.formats._filter import NameFilter, filtered
 from mirror_rt.knowledge.formats._rows import SkippedRows, shown
-from mirror_rt.knowledge.formats.detect import KbFormat, sniff
-from mirror_rt.types import Entity
+from mirror_rt.knowledge.formats.detect import sniff
+from mirror_rt.types import Entity, KbFormat
 
 __all__ = ["read_entities", "read_names"]
 

@@ -1,0 +1,113 @@
+"""``mirror-rt kb``: look into a knowledge-base file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import kb_source, output
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.knowledge.statistics import KbStatistics
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into knowledge bases.")
+
+_ROWS_SHOWN = 8
+
+
+@app.command("stats")
+def stats(
+    kb: kb_source.KbFile,
+    kb_format: kb_source.FormatOption = None,
+    language: kb_source.LanguageOption = None,
+    source: kb_source.SourceOption = None,
+    suppressed: kb_source.SuppressedOption = False,
+    form: Annotated[
+        output.Format, typer.Option("--format", "-f", help="How to print.")
+    ] = output.Format.TABLE,
+) -> None:
+    """Say what is in a file: entities, names, ambiguity, languages, lengths, bad rows."""
+    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.knowledge.statistics import gather
+
+    skipped = SkippedRows()
+    found = gather(
+        kb_source.read(
+            kb,
+            kb_format,
+            languages=language,
+            sources=source,
+            suppressed=suppressed,
+            skipped=skipped,
+        )
+    )
+    match form:
+        case output.Format.JSONL:
+            left_out = asdict(skipped)
+            del left_out["strict"]
+            typer.echo(json.dumps(asdict(found) | {"left_out": left_out}, ensure_ascii=False))
+        case output.Format.TSV:
+            for what, value in _rows(found, skipped, limit=None):
+                typer.echo(f"{what}\t{value}")
+        case output.Format.TABLE:
+            _print_table(_rows(found, skipped, limit=_ROWS_SHOWN))
+
+
+def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> list[tuple[str, str]]:
+    """Return what to print as (what, value); of long breakdowns the ``limit`` biggest parts."""
+    rows: list[tuple[str, str]] = [
+        ("entities", f"{found.entities:,}"),
+        ("  with one name only", f"{found.entities_with_one_name:,}"),
+        ("  with a description", f"{found.descriptions:,}"),
+        ("names", f"{found.names:,}"),
+        ("  distinct (one vector each)", f"{found.distinct_names:,}"),
+        ("  repeated by their entity", f"{found.repeated_names:,}"),
+        ("  of several entities", f"{found.ambiguous_names:,}"),
+        ("  … case and punctuation aside", f"{found.ambiguous_normalised:,}"),
+    ]
+    rows += [(f"    {item.name}", f"{item.entities:,} entities") for item in found.most_ambiguous]
+    for what, counts in (
+        ("kinds of name", found.names_by_kind),
+        ("languages", found.names_by_language),
+        ("sources", found.names_by_source),
+        ("scripts", found.names_by_script),
+        ("types", found.types),
+    ):
+        if set(counts) - {""}:
+            rows.append((what, f"{len(counts):,}"))
+            shown = list(counts.items())[:limit]
+            rows += [(f"  {part or '(none given)'}", f"{count:,}") for part, count in shown]
+    lengths = "  ".join(f"{at} {length:,}" for at, length in found.name_length.items())
+    rows += [
+        ("characters of a name", lengths),
+        ("  longest: one of", found.longest_name_of),
+        ("alternative ids", f"{found.alternative_ids:,}"),
+        ("  that are entities themselves", f"{found.alternative_ids_that_are_entities:,}"),
+        ("  of several entities", f"{found.shared_alternative_ids:,}"),
+        ("cross-references", f"{found.cross_references:,}"),
+        ("bad rows", f"{skipped.bad:,}"),
+        *((f"  {message}", "") for message in skipped.messages),
+        ("obsolete terms", f"{skipped.obsolete:,}"),
+        ("old ids without successor", f"{skipped.unresolved:,}"),
+        ("names filtered out", f"{skipped.filtered:,}"),
+    ]
+    return rows
+
+
+def _print_table(rows: list[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold", justify="right")
+    for what, value in rows:
+        indent = len(what) - len(what.lstrip())
+        # A hanging indent survives the folding of narrow windows; a Text is never markup.
+        table.add_row(Text(what, style="" if indent else "bold"), Text(value))
+    Console().print(table)

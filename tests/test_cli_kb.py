@@ -1,0 +1,77 @@
+"""The ``kb`` commands, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mirror_rt_cli.app import app
+
+ROWS = (
+    "id\tname\tkind\tlang\n1\tfever\tlabel\ten\n1\tpyrexia\texact\ten\n1\tfever\texact\ten\n"
+    "2\tfever\tlabel\ten\n2\tFieber\texact\tde\n3\t\tlabel\ten\n2\t[bold]x[/nothing]\texact\ten\n"
+)
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "kb.tsv"
+    path.write_text(ROWS)
+    return path
+
+
+def test_stats_prints_one_json_document_with_what_was_left_out(rows: Path) -> None:
+    result = CliRunner().invoke(app, ["kb", "stats", str(rows), "--format", "jsonl"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["entities"], found["names"], found["distinct_names"]) == (2, 6, 4)
+    assert (found["repeated_names"], found["ambiguous_names"]) == (1, 1)
+    assert found["most_ambiguous"] == [{"name": "fever", "entities": 2}]
+    assert found["names_by_language"] == {"en": 5, "de": 1}
+    assert found["left_out"]["bad"] == 1
+    assert found["left_out"]["messages"] == [f"{rows}: line 7: no name"]
+
+
+@pytest.mark.parametrize("width", ["30", "80", "200"])
+def test_stats_fits_narrow_and_wide_windows(rows: Path, width: str) -> None:
+    result = CliRunner().invoke(app, ["kb", "stats", str(rows)], env={"COLUMNS": width})
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= int(width)
+    assert any(line.startswith("entities") and line.endswith(" 2") for line in lines)
+    assert "[bold]x" not in result.stdout  # not a name that several entities bear
+    whole = "".join(result.stdout.split())
+    assert "line7:noname" in whole
+
+
+def test_stats_filters_by_language(rows: Path) -> None:
+    arguments = ["kb", "stats", str(rows), "--language", "de", "-f", "tsv"]
+    result = CliRunner().invoke(app, arguments)
+    assert "names\t1\n" in result.stdout
+    assert "names filtered out\t5\n" in result.stdout
+
+
+def test_stats_refuses_what_it_cannot_read_in_one_line(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("heart\nlung\n")
+    for path, fault in [(tmp_path / "none.tsv", "no such file"), (words, "cannot tell its format")]:
+        result = CliRunner().invoke(app, ["kb", "stats", str(path)])
+        assert result.exit_code == 1
+        assert result.stderr.count("\n") == 1
+        assert fault in result.stderr
+
+
+def test_index_skips_bad_rows_when_asked_and_says_so(
+    rows: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    arguments = ["index", str(tiny_bundle), str(rows), "--out", str(tmp_path / "kb")]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 1
+    assert "line 7: no name" in refused.stderr
+    result = CliRunner().invoke(app, [*arguments, "--skip-bad", "--language", "en"])
+    assert result.exit_code == 0, result.output
+    assert "left out: 1 bad rows, 1 names filtered out" in result.stderr
+    assert "2 entities, 3 different names" in result.stderr
