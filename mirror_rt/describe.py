@@ -1,0 +1,129 @@
+"""Say what a folder is: a checkpoint, a bundle, a knowledge base or a folder of vectors.
+
+Reads manifests only, unless asked to verify; never starts a model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mirror_rt.bundle import MANIFEST, Bundle
+from mirror_rt.errors import InputError, ModelError
+
+__all__ = ["describe"]
+
+
+def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
+    """Return what there is to know about a folder, as JSON types; ``kind`` comes first.
+
+    Args:
+        path: The folder.
+        verify: Whether to read every file and compare it with its sha256.
+
+    Raises:
+        InputError: It is missing, a file, or a folder of another kind.
+        BundleError: It is a bundle that is not whole or has changed.
+        KnowledgeBaseError: It is a knowledge base that is not whole or has changed.
+        ModelError: It is a checkpoint whose config cannot be read.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such folder")
+    if not path.is_dir():
+        raise InputError(
+            f"{path}: is a file; info describes folders (for a knowledge-base file: "
+            "mirror-rt kb stats)"
+        )
+    if (path / MANIFEST).is_file():
+        content = _json(path / MANIFEST)
+        match content.get("kind"):
+            case "knowledge base":
+                return _knowledge_base(path, verify=verify)
+            case _:
+                return _bundle(path, verify=verify)
+    if (path / "config.json").is_file():
+        return _checkpoint(path)
+    raise InputError(
+        f"{path}: not a checkpoint, bundle or knowledge base "
+        f"(neither {MANIFEST} nor config.json is there)"
+    )
+
+
+def _bundle(path: Path, *, verify: bool) -> dict[str, Any]:
+    bundle = Bundle.open(path, verify=verify)
+    manifest = bundle.manifest
+    return {
+        "kind": "bundle",
+        "path": str(path),
+        "source": dict(manifest.source),
+        "dim": manifest.dim,
+        "pooling": manifest.pooling.value,
+        "precision": manifest.precision.value,
+        "max_length": manifest.max_length,
+        "megabytes": _megabytes(bundle.path / name for name in manifest.files),
+        "fingerprint": bundle.fingerprint,
+        "quantisation": dict(manifest.quantisation),
+        "gate": dict(manifest.gate),
+        "versions": dict(manifest.versions),
+        "verified": verify,
+    }
+
+
+def _knowledge_base(path: Path, *, verify: bool) -> dict[str, Any]:
+    from mirror_rt.knowledge import KnowledgeBase
+
+    with KnowledgeBase.open(path, verify=True if verify else None) as base:
+        manifest = base.manifest
+        return {
+            "kind": "knowledge base",
+            "path": str(path),
+            "counts": dict(manifest.counts),
+            "index": dict(manifest.index),
+            "dim": manifest.dim,
+            "megabytes": _megabytes(p for p in path.rglob("*") if p.is_file()),
+            "bundle": _bundle(path / "bundle", verify=verify),
+            "verified": verify,
+        }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    config = _json(path / "config.json")
+    weights = sorted(path.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"{path}: has a config.json but no safetensors weights")
+    described: dict[str, Any] = {
+        "kind": "checkpoint",
+        "path": str(path),
+        "architecture": config.get("model_type", "unknown"),
+        "layers": config.get("num_hidden_layers", config.get("n_layers")),
+        "dim": config.get("hidden_size", config.get("dim")),
+        "megabytes": _megabytes(weights),
+        "pooling": _pooling(path),
+    }
+    if (path / "training.json").is_file():
+        described["training"] = _json(path / "training.json")
+    return described
+
+
+def _pooling(path: Path) -> str:
+    file = path / "1_Pooling" / "config.json"
+    if not file.is_file():
+        return "none of its own; export takes cls unless --pooling says otherwise"
+    modes = [k.removeprefix("pooling_mode_") for k, on in _json(file).items() if on is True]
+    return ", ".join(m.removesuffix("_tokens").removesuffix("_token") for m in modes)
+
+
+def _megabytes(files: Iterable[Path]) -> float:
+    return round(sum(file.stat().st_size for file in files) / 1e6, 1)
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path}: not a JSON object")
+    return content
