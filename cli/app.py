@@ -17,7 +17,17 @@ from typer.core import TyperGroup
 from mirror_rt.errors import MirrorError
 from mirror_rt.version import VERSION
 
-from . import embed, evaluate, index, kb, link, search, train
+from . import (
+    embed,
+    evaluate,
+    index,
+    info,
+    kb,
+    link,
+    quickstart,
+    search,
+    train,
+)
 
 
 class Program(TyperGroup):
@@ -103,13 +113,16 @@ def root(
     """Hold the options that stand before a command."""
 
 
+# In the order of the work, which is the order of --help.
+app.command("quickstart")(quickstart.quickstart)
+app.command("train")(train.train)
 app.command("embed")(embed.embed)
-app.command("evaluate")(evaluate.evaluate)
 app.command("index")(index.index)
 app.add_typer(kb.app, name="kb")
 app.command("link")(link.link)
 app.command("search")(search.search)
-app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("info")(info.info)
 
 
 def main() -> None:

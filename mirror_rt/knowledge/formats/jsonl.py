@@ -17,7 +17,7 @@ from mirror_rt.knowledge.formats._rows import (
 from mirror_rt.textfiles import numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
 
-__all__ = ["entity_from_json", "read_jsonl"]
+__all__ = ["entity_from_json", "entity_to_json", "read_jsonl"]
 
 
 def read_jsonl(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
@@ -71,6 +71,30 @@ def entity_from_json(row: dict[str, object]) -> Entity:
         cross_references=_texts(row, "cross_references"),
         description=flat(_text(row, "description")),
     )
+
+
+def entity_to_json(entity: Entity) -> dict[str, object]:
+    """Make the JSON object that ``entity_from_json`` reads back; empty fields are left out."""
+    first, *rest = entity.names
+    row: dict[str, object] = {
+        "id": entity.id,
+        "name": first.text,
+        "kind": first.kind.value,
+        "language": first.language,
+        "source": first.source,
+        "aliases": [_filled(name) for name in rest],
+        "types": list(entity.types),
+        "alternative_ids": list(entity.alternative_ids),
+        "cross_references": list(entity.cross_references),
+        "description": entity.description,
+    }
+    return {key: value for key, value in row.items() if value}
+
+
+def _filled(name: Name) -> dict[str, str]:
+    fields = {"name": name.text, "kind": name.kind.value}
+    fields |= {"language": name.language, "source": name.source}
+    return {key: value for key, value in fields.items() if value}
 
 
 def _name(item: dict[str, object], language: str, source: str) -> Name:

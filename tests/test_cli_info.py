@@ -1,0 +1,92 @@
+"""``mirror-rt info`` says what a folder is, and finds what has changed in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.types import Entity, Name
+from mirror_rt_cli.app import app
+from tests.tiny import add_pooling, tiny_checkpoint
+
+
+def info(*words: object) -> Result:
+    return CliRunner().invoke(app, ["info", *map(str, words)])
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.fixture
+def knowledge_base(tmp_path: Path, tiny_bundle: Path) -> Path:
+    entities = [
+        Entity(id="1", names=(Name(text="heart disease"), Name(text="cardiac disease"))),
+        Entity(id="2", names=(Name(text="lung disease"),)),
+    ]
+    KnowledgeBase.build(tiny_bundle, entities, tmp_path / "kb").close()
+    return tmp_path / "kb"
+
+
+def test_a_checkpoint_tells_its_architecture_and_pooling(tmp_path: Path) -> None:
+    folder = add_pooling(tiny_checkpoint(tmp_path / "model"), "mean")
+    told = json.loads(info(folder, "--json").stdout)
+    assert told["kind"] == "checkpoint"
+    assert (told["architecture"], told["layers"], told["dim"]) == ("bert", 2, 32)
+    assert told["pooling"] == "mean"
+
+
+def test_a_bundle_tells_its_precision_and_width(tiny_bundle: Path) -> None:
+    told = json.loads(info(tiny_bundle, "--json").stdout)
+    assert (told["kind"], told["dim"], told["verified"]) == ("bundle", 32, False)
+
+
+def test_a_knowledge_base_tells_its_counts_and_its_bundle(
+    knowledge_base: Path, tiny_bundle: Path
+) -> None:
+    told = json.loads(info(knowledge_base, "--json", "--verify").stdout)
+    assert told["kind"] == "knowledge base"
+    assert (told["counts"]["entities"], told["counts"]["texts"]) == (2, 3)
+    bundle = json.loads(info(tiny_bundle, "--json").stdout)
+    assert told["bundle"]["fingerprint"] == bundle["fingerprint"]
+
+
+def test_words_for_people_hold_the_same_facts(knowledge_base: Path) -> None:
+    shown = info(knowledge_base).stdout
+    assert shown.startswith("kind")
+    assert "entities" in shown
+    assert "{" not in shown, "nested facts are indented lines, not JSON"
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", "catalogue.sqlite", "bundle/model.onnx"])
+def test_verify_finds_a_flipped_byte(knowledge_base: Path, name: str) -> None:
+    flip_a_byte(knowledge_base / name)
+    done = info(knowledge_base, "--verify")
+    assert done.exit_code == 1
+    assert Path(name).name in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_what_is_not_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("x")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/config.json").write_text("{")
+    (tmp_path / "pickled").mkdir()
+    (tmp_path / "pickled/config.json").write_text("{}")
+    (tmp_path / "pickled/pytorch_model.bin").write_text("")
+    for name, message in {
+        "missing": "no such folder",
+        "file.txt": "is a file",
+        ".": "not a checkpoint, bundle or knowledge base",
+        "broken": "cannot be read",
+        "pickled": "no safetensors weights",
+    }.items():
+        done = info(tmp_path / name)
+        assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+        assert message in done.stderr
