@@ -50,10 +50,9 @@ class Program(TyperGroup):
             if debugging():
                 raise
             fail(explain(error))
-        except (RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
-            # Not an error we foresaw. Typer's own (usage, exit) pass through: RuntimeErrors
-            # that carry an exit code.
-            if debugging() or hasattr(error, "exit_code"):
+        except Exception as error:
+            # Typer's own (wrong usage, a wish to exit) pass through; others we did not foresee.
+            if debugging() or type(error).__module__.partition(".")[0] == "typer":
                 raise
             fail(
                 f"internal error, {type(error).__name__}: {error}; "

@@ -163,7 +163,8 @@ def quickstart(
     from mirror_rt.evaluation.holdout import hold_out_synonyms
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import read_entities
-    from mirror_rt.training import TrainConfig, train
+    from mirror_rt.training.config import TrainConfig
+    from mirror_rt.training.loop import train
 
     started = time.perf_counter()
     model, ontology = demo_model(), demo_knowledge_base()
@@ -224,21 +225,21 @@ def _export_index_score(
     entities: Sequence[Entity],
     questions: Sequence[Question],
 ) -> StageScore:
-    from mirror_rt.evaluation.gold import Query
-    from mirror_rt.evaluation.linking import knowledge_base_ranks, linking_score
-    from mirror_rt.exporting import export
+    from mirror_rt.evaluation.gold import Gold, Query
+    from mirror_rt.evaluation.link_report import judge_linking
+    from mirror_rt.exporting.pipeline import export
     from mirror_rt.knowledge import KnowledgeBase
 
     bundle = export(checkpoint, folder / "bundle", precision=Precision.INT8)
     begun = time.perf_counter()
     with KnowledgeBase.build(bundle, entities, folder / "kb") as kb:
         seconds = time.perf_counter() - begun
-        queries = [Query(parts=(mention,), ids=ids) for mention, ids in questions]
-        score = linking_score(knowledge_base_ranks(kb, queries))
+        queries = tuple(Query(parts=(mention,), ids=ids) for mention, ids in questions)
+        scores = judge_linking("kb", kb, Gold(queries=queries)).results[0].scores
         return StageScore(
-            accuracy_1=score.accuracy_1,
-            accuracy_5=score.accuracy_5,
-            mrr=score.mrr,
+            accuracy_1=scores["acc@1"] or 0.0,
+            accuracy_5=scores["acc@5"] or 0.0,
+            mrr=scores["mrr"] or 0.0,
             bundle_megabytes=bundle.model_path.stat().st_size / 1e6,
             index_seconds=seconds,
             names_per_second=kb.manifest.counts["texts"] / seconds,
