@@ -1,16 +1,19 @@
-"""``mirror-rt evaluate``: judge models and knowledge bases on gold data."""
+"""``mirror-rt evaluate``: judge models and knowledge bases on the field's tasks and own data."""
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mirror_rt.errors import ConfigError
 
 from . import models
+
+if TYPE_CHECKING:
+    from mirror_rt.evaluation.result import Report
 
 
 class Rule(Enum):
@@ -28,6 +31,16 @@ def evaluate(
             "baseline:exact."
         ),
     ],
+    tasks: Annotated[
+        str,
+        typer.Option(
+            help="Tasks or families, with commas: sts, lexical, linking, crosslingual, transfer, "
+            "or single ones such as sts12,ncbi; all of them by default."
+        ),
+    ] = "",
+    data: Annotated[
+        Path | None, typer.Option(help="The folder of evaluation sets for --tasks.")
+    ] = None,
     gold: Annotated[
         Path | None,
         typer.Option(help="Gold mentions: a TSV with a header, or BioSyn .concept files."),
@@ -47,24 +60,78 @@ def evaluate(
         list[str] | None, typer.Option(help="A further MODEL to put beside it; repeatable.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the scores into this PNG (needs matplotlib).")
+    ] = None,
+    force: Annotated[bool, typer.Option(help="Replace the PNG if it exists.")] = False,
 ) -> None:
-    """Judge MODEL on entity linking: acc@1, acc@5, recall and mean reciprocal rank."""
-    from mirror_rt.evaluation.gold import Convention, read_gold
-    from mirror_rt.evaluation.link_report import judge_linking
+    """Judge MODEL: on its own names with --gold, or on the field's tasks with --data."""
     from mirror_rt.evaluation.report import as_json as to_json
-    from mirror_rt.evaluation.report import print_reports
+    from mirror_rt.evaluation.report import notes, print_reports
 
-    if gold is None:
-        raise ConfigError("evaluate: nothing to judge on; give --gold FILE")
-    rule = Convention(convention.value)
-    asked = read_gold(gold, convention=rule, mention_column=mention_column, id_column=id_column)
-    reports = [
-        judge_linking(name, models.open_model(name), asked, task=gold.stem, kb=kb, convention=rule)
-        for name in [model, *(compare or [])]
-    ]
+    if (gold is None) == (data is None):
+        raise ConfigError("evaluate: give either --gold FILE or --data DIR")
+    if plot is not None:
+        from mirror_rt.evaluation.plot import check_plot
+
+        check_plot(plot, force=force)
+    names = [model, *(compare or [])]
+    if gold is not None:
+        columns = (mention_column, id_column)
+        reports = _linking(names, gold, kb, Rule(convention), columns=columns)
+    else:
+        reports = [_suite(name, Path(str(data)), tasks) for name in names]
     if as_json:
         typer.echo(to_json(reports))
-        return
+    else:
+        from rich.console import Console
+
+        print_reports(reports, Console())
+        for note in notes(reports):
+            typer.echo(note, err=True)
+    if plot is not None:
+        from mirror_rt.evaluation.plot import draw
+
+        draw(reports, plot, force=force)
+
+
+def _linking(
+    names: list[str],
+    gold: Path,
+    kb: Path | None,
+    rule: Rule,
+    *,
+    columns: tuple[str | None, str | None],
+) -> list[Report]:
+    from mirror_rt.evaluation.gold import Convention, read_gold
+    from mirror_rt.evaluation.link_report import judge_linking
+
+    convention = Convention(rule.value)
+    asked = read_gold(gold, convention=convention, mention_column=columns[0], id_column=columns[1])
+    return [
+        judge_linking(
+            name, models.open_model(name), asked, task=gold.stem, kb=kb, convention=convention
+        )
+        for name in names
+    ]
+
+
+def _suite(name: str, data: Path, tasks: str) -> Report:
+    import sys
+
     from rich.console import Console
 
-    print_reports(reports, Console())
+    from mirror_rt.evaluation.suite import evaluate as run
+    from mirror_rt.knowledge import KnowledgeBase
+
+    model = models.open_model(name)
+    if isinstance(model, KnowledgeBase):
+        raise ConfigError(f"{name}: a knowledge base is judged with --gold, a model with --data")
+    with Console(stderr=True, quiet=not sys.stderr.isatty()).status(name) as status:
+        return run(
+            model,
+            data=data,
+            tasks=tasks.split(","),
+            name=name,
+            progress=lambda task: status.update(f"{name}: {task}"),
+        )

@@ -23,6 +23,7 @@ _WHERE: dict[str, str] = {
     "Preset": "mirror_rt.types",
     "TorchEncoder": "mirror_rt.training.checkpoint",
     "TrainConfig": "mirror_rt.training.config",
+    "evaluate": "mirror_rt.evaluation.suite",
     "export": "mirror_rt.exporting.pipeline",
     "train": "mirror_rt.training.loop",
 }

@@ -1,0 +1,50 @@
+"""Encode each text once a run: tasks share dictionaries and sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.evaluation.baselines import CharNgrams
+from mirror_rt.types import Embedder
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+__all__ = ["Remembering"]
+
+
+class Remembering:
+    """An embedder that keeps what it has encoded: 4·D bytes a text, in memory."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._rows: dict[str, int] = {}
+        self._blocks: list[Float32] = []
+
+    @classmethod
+    def around(cls, embedder: Embedder) -> Embedder:
+        """Wrap an embedder, but not a baseline that every task fits anew."""
+        return embedder if isinstance(embedder, (CharNgrams, cls)) else cls(embedder)
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self._embedder.dim
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Return (N, D) float32 unit rows, row i for texts[i]."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        if new:
+            vectors_ND = self._embedder.encode(new)
+            first = len(self._rows)
+            self._rows.update((text, first + i) for i, text in enumerate(new))
+            self._blocks.append(vectors_ND)
+        if len(self._blocks) > 1:
+            self._blocks = [np.concatenate(self._blocks)]
+        if not texts:
+            return np.zeros((0, self.dim), np.float32)
+        found: Float32 = self._blocks[0][[self._rows[text] for text in texts]]
+        return found

@@ -1,0 +1,76 @@
+"""The scores themselves, in numpy. A score that is not defined is None, never NaN.
+
+N items, F folds or classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    Floats: TypeAlias = npt.NDArray[np.floating[Any]] | Sequence[float]
+
+__all__ = ["accuracy", "area_under_curve", "average_ranks", "f1", "macro_f1", "spearman"]
+
+
+def average_ranks(values: Floats) -> npt.NDArray[np.float64]:
+    """Return (N,) float64 ranks from 1; equal values share the mean of their ranks.
+
+    >>> average_ranks([0.5, 0.1, 0.5]).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts).astype(np.float64)
+    ranks: npt.NDArray[np.float64] = (last - (counts - 1) / 2.0)[place]
+    return ranks
+
+
+def spearman(gold: Floats, predicted: Floats) -> float | None:
+    """Return Spearman's ρ with ties averaged; None if either side is constant or not finite.
+
+    >>> spearman([1, 2, 3], [0.1, 0.2, 0.9])
+    1.0
+    """
+    a, b = np.asarray(gold, np.float64), np.asarray(predicted, np.float64)
+    if len(a) < 2 or not (np.isfinite(a).all() and np.isfinite(b).all()):
+        return None
+    a, b = average_ranks(a), average_ranks(b)
+    a, b = a - a.mean(), b - b.mean()
+    spread = float(np.sqrt((a @ a) * (b @ b)))
+    return None if spread == 0.0 else float(np.clip((a @ b) / spread, -1.0, 1.0))
+
+
+def area_under_curve(positive: Sequence[bool], scores: Floats) -> float | None:
+    """Return the area under the ROC curve; None with one class only, or a score not finite.
+
+    >>> area_under_curve([True, False, False], [0.9, 0.1, 0.9])
+    0.75
+    """
+    truth = np.asarray(positive, bool)
+    right, wrong = int(truth.sum()), int((~truth).sum())
+    if not right or not wrong or not np.isfinite(np.asarray(scores, np.float64)).all():
+        return None
+    total = float(average_ranks(scores)[truth].sum())
+    return (total - right * (right + 1) / 2.0) / (right * wrong)
+
+
+def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """Return the share of equal labels."""
+    return sum(a == b for a, b in zip(gold, predicted, strict=True)) / len(gold)
+
+
+def f1(gold: Sequence[str], predicted: Sequence[str], label: str) -> float:
+    """Return F1 of one label; 0 where it is neither given nor predicted."""
+    both = sum(a == b == label for a, b in zip(gold, predicted, strict=True))
+    either = sum(a == label for a in gold) + sum(b == label for b in predicted)
+    return 2.0 * both / either if either else 0.0
+
+
+def macro_f1(gold: Sequence[str], predicted: Sequence[str]) -> float:
+    """Return the mean F1 over every label that is given or predicted."""
+    labels = sorted({*gold, *predicted})
+    return sum(f1(gold, predicted, label) for label in labels) / len(labels)

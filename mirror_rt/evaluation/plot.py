@@ -1,0 +1,64 @@
+"""Draw reports as horizontal bars, for people. Needs matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mirror_rt._extras import require
+from mirror_rt.evaluation.result import Report
+from mirror_rt.staging import check_target, staging_file
+
+__all__ = ["check_plot", "draw"]
+
+INCHES_A_BAR = 0.22
+
+
+def check_plot(path: Path, *, force: bool = False) -> None:
+    """Refuse what would keep the plot from being drawn, before any work is done.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        TargetError: The file exists and ``force`` is not set, or its folder is no folder.
+    """
+    require("matplotlib", extra="evaluate")
+    check_target(path, force=force)
+
+
+def draw(reports: Sequence[Report], path: Path, *, force: bool = False) -> None:
+    """Write a PNG with one bar a model for each task's main score; tasks without one are left out.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+        TargetError: The file exists and ``force`` is not set.
+    """
+    check_plot(path, force=force)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    scores = [
+        {r.task: (r.metric, r.score) for r in report.results if r.score is not None}
+        for report in reports
+    ]
+    tasks = list(dict.fromkeys(task for found in scores for task in found))
+    bars = max(1, len(tasks) * len(reports))
+    figure = Figure(figsize=(8.0, 1.2 + INCHES_A_BAR * (bars + len(tasks))), layout="tight")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    height = 0.8 / max(1, len(reports))
+    for i, (report, found) in enumerate(zip(reports, scores, strict=True)):
+        places = [row + i * height for row, task in enumerate(tasks) if task in found]
+        values = [found[task][1] for task in tasks if task in found]
+        drawn = axes.barh(places, values, height=height, label=report.model)
+        axes.bar_label(drawn, fmt="%.3f", fontsize=7, padding=2)
+    metrics = {task: found[task][0] for found in scores for task in found}
+    middle = 0.4 - height / 2
+    axes.set_yticks(
+        [row + middle for row in range(len(tasks))], [f"{t} ({metrics[t]})" for t in tasks]
+    )
+    axes.invert_yaxis()
+    axes.set_xlim(min(0.0, *axes.get_xlim()), 1.05)
+    axes.set_xlabel("score")
+    axes.legend(loc="lower right", fontsize=8)
+    with staging_file(path, force=force) as fresh:
+        figure.savefig(fresh, format="png", dpi=120)

@@ -1,0 +1,152 @@
+"""Run the tasks on a model: read each one's files, score it, say what is missing."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from mirror_rt._extras import require
+from mirror_rt.errors import ConfigError
+from mirror_rt.evaluation.baselines import ExactMatch, Model
+from mirror_rt.evaluation.gold import Query, read_gold
+from mirror_rt.evaluation.holdout import hold_out_synonyms
+from mirror_rt.evaluation.link_report import link_results, table_ranks
+from mirror_rt.evaluation.linking import NameTable
+from mirror_rt.evaluation.memory import Remembering
+from mirror_rt.evaluation.result import Report, Result, Status
+from mirror_rt.evaluation.similarity import pair_auc, pair_similarities, pair_spearman
+from mirror_rt.evaluation.tables import read_labelled, read_pairs, read_words
+from mirror_rt.evaluation.tasks import Kind, Task, choose, discover
+from mirror_rt.evaluation.transfer import score_folds, score_split
+from mirror_rt.evaluation.translation import induce
+from mirror_rt.knowledge.formats import read_entities
+
+__all__ = ["AVERAGE", "evaluate", "run_task"]
+
+AVERAGE = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr")
+"""The seven sets whose mean is the field's headline number."""
+
+HELD_OUT_SHARE = 0.1
+HELD_OUT_SEED = 42
+
+
+def evaluate(
+    model: Model,
+    *,
+    data: str | Path,
+    tasks: Sequence[str] = (),
+    name: str = "model",
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Run tasks on a model.
+
+    Args:
+        model: An embedder or a baseline.
+        data: The folder that holds the evaluation sets.
+        tasks: Names of tasks or families; none means all.
+        name: What to call the model in the report.
+        seed: Chooses folds and held-out tenths of the transfer tasks.
+        progress: Called with each task's name before it runs.
+
+    Raises:
+        ConfigError: A task is unknown, or ``data`` is no folder.
+        InputError: A file of a task is faulty; the line is named.
+        MissingExtraError: A transfer task is asked for and scikit-learn is not installed.
+    """
+    folder = Path(data)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; --data names the folder of evaluation sets")
+    chosen = choose(tasks, discover(folder))
+    if not isinstance(model, ExactMatch):
+        model = Remembering.around(model)
+    results: list[Result] = []
+    for task in chosen:
+        if progress is not None:
+            progress(task.name)
+        results.extend(run_task(model, task, folder, seed=seed))
+    return Report(model=name, results=(*results, *_average(results)))
+
+
+def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Result]:
+    """Run one task; a linking task also gives the result over its unseen mentions.
+
+    Raises:
+        InputError: A file is faulty; the line is named.
+    """
+    files = [_find(data, pattern) for pattern in task.files]
+    lacking = [p for p, found in zip(task.files, files, strict=True) if not found]
+    # The third part of a split chooses the regularisation; without it a tenth of the first does.
+    if [pattern for pattern in lacking if pattern not in task.files[2:]]:
+        note = f"no {lacking[0]} under {data}; get it from {task.where}"
+        return [_without(task, Status.MISSING, note)]
+    first = files[0][0]
+    match task.kind:
+        case Kind.PAIRS:
+            pairs = read_pairs(first, low=task.low, high=task.high)
+            return [_scored(task, pair_spearman(pairs, pair_similarities(model, pairs)), pairs)]
+        case Kind.AUC:
+            pairs = read_labelled(first)
+            auc = pair_auc(pairs, pair_similarities(model, pairs), positive=task.positive)
+            return [_scored(task, {"auc": auc}, pairs)]
+        case Kind.TRANSLATION:
+            words = read_words(first)
+            return [_scored(task, induce(model, words), list(words))]
+        case Kind.LINKING:
+            gold = [q for f in files[1] for q in read_gold(f, convention=task.convention).queries]
+            table = NameTable.of(read_entities(first), task.convention)
+            return link_results(task.name, table_ranks(model, table, gold), gold, table)
+        case Kind.HELD_OUT:
+            entities, asked = hold_out_synonyms(
+                read_entities(first), share=HELD_OUT_SHARE, rng=random.Random(HELD_OUT_SEED)
+            )
+            table = NameTable.of(entities, task.convention)
+            held = [Query(parts=(mention,), ids=ids) for mention, ids in asked]
+            # Every held-out name is unseen: the second result would repeat the first.
+            return link_results(task.name, table_ranks(model, table, held), held, table)[:1]
+        case Kind.FOLDS | Kind.SPLIT:
+            if isinstance(model, ExactMatch):
+                return [_without(task, Status.NOT_APPLICABLE, "needs vectors to learn from")]
+            require("sklearn", extra="evaluate")
+            parts = [read_labelled(found[0]) for found in files if found]
+            if task.kind is Kind.FOLDS:
+                return [_scored(task, score_folds(model, parts[0], seed=seed), parts[0])]
+            return [_scored(task, score_split(model, *parts, seed=seed), parts[1])]
+
+
+def _find(data: Path, pattern: str) -> list[Path]:
+    if "*" in pattern:
+        return sorted(data.glob(pattern))
+    return [data / pattern] if (data / pattern).exists() else []
+
+
+def _scored(task: Task, scores: Mapping[str, float | None], items: Sequence[object]) -> Result:
+    undefined = scores[task.metric] is None
+    return Result(
+        task=task.name,
+        metric=task.metric,
+        scores=scores,
+        status=Status.UNDEFINED if undefined else Status.SCORED,
+        items=len(items),
+        note="every prediction is the same, so there is no correlation" if undefined else "",
+    )
+
+
+def _without(task: Task, status: Status, note: str) -> Result:
+    return Result(task=task.name, metric=task.metric, status=status, note=note)
+
+
+def _average(results: Iterable[Result]) -> list[Result]:
+    """Return the mean over the seven STS sets if all of them have a score, else nothing."""
+    found = {r.task: r for r in results if r.task in AVERAGE}
+    means: dict[str, float | None] = {}
+    for metric in ("all", "mean"):
+        # A set without subsets has one ρ; it stands for both conventions.
+        values = [found[t].scores.get(metric, found[t].score) for t in AVERAGE if t in found]
+        known = [value for value in values if value is not None]
+        if len(known) == len(AVERAGE):
+            means[metric] = sum(known) / len(known)
+    if "all" not in means:
+        return []
+    return [Result(task="sts average", metric="all", scores=means, items=len(AVERAGE))]

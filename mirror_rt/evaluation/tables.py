@@ -1,0 +1,175 @@
+"""Read the tab-separated files of the evaluation sets; every fault is named by its line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror_rt.errors import InputError
+from mirror_rt.textfiles import numbered_lines
+
+__all__ = ["Pair", "number_of", "read_labelled", "read_pairs", "read_rows", "read_words"]
+
+LEFT = ("sentence1", "word1", "question")
+RIGHT = ("sentence2", "word2", "sentence")
+SCORE = ("score", "similarity", "relatedness_score")
+GROUP = ("subset",)
+TEXT = ("sentence", "text", "question")
+LABEL = ("coarse", "label")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """Two texts and what people said of them: a score or a label, and the subset."""
+
+    left: str
+    right: str
+    score: float = 0.0
+    label: str = ""
+    group: str = ""
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, row by header name); no quoting, blank lines passed over.
+
+    Raises:
+        InputError: The file cannot be read, is empty, or a row has too few columns.
+    """
+    lines = numbered_lines(path)
+    header = next(lines, (1, ""))[1]
+    if not header.strip():
+        raise InputError(f"{path}: no header line")
+    names = [name.strip().casefold() for name in header.split("\t")]
+    for number, line in lines:
+        if not line.strip():
+            continue
+        fields = line.split("\t")
+        if len(fields) < len(names):
+            raise InputError(
+                f"{path}: line {number} has {len(fields)} columns, the header has {len(names)}"
+            )
+        yield number, dict(zip(names, fields, strict=False))
+
+
+def read_pairs(path: Path, *, low: float = -math.inf, high: float = math.inf) -> list[Pair]:
+    """Read scored pairs of sentences or words.
+
+    The header names the texts ``sentence1``/``sentence2`` or ``word1``/``word2`` and the score
+    ``score``. A file of three columns whose first line ends in a number has no header.
+
+    Args:
+        path: The file.
+        low: Lowest score that can be right.
+        high: Highest score that can be right.
+
+    Raises:
+        InputError: A column is missing, a text is empty, a score is no number or out of range,
+            or there are no rows; the line is named.
+    """
+    pairs = []
+    for number, row in _pair_rows(path):
+        left, right = _pick(path, row, LEFT), _pick(path, row, RIGHT)
+        score = number_of(_pick(path, row, SCORE), path, number, low=low, high=high)
+        if not left.strip() or not right.strip():
+            raise InputError(f"{path}: line {number} has an empty text")
+        group = next((row[name] for name in GROUP if name in row), "")
+        pairs.append(Pair(left=left, right=right, score=score, group=group))
+    return _some(path, pairs)
+
+
+def read_labelled(path: Path) -> list[Pair]:
+    """Read labelled texts, or labelled pairs of two sentences or of a question and a sentence.
+
+    A single text is ``left``, and ``right`` is empty.
+
+    Raises:
+        InputError: A column is missing, a label is empty, or there are no rows.
+    """
+    pairs = []
+    for number, row in read_rows(path):
+        label = _pick(path, row, LABEL).strip()
+        if not label or label.casefold() == "nan":
+            raise InputError(f"{path}: line {number} has no label")
+        if "sentence2" in row:
+            left, right = row["sentence1"], row["sentence2"]
+        elif "question" in row and "sentence" in row:
+            left, right = row["question"], row["sentence"]
+        else:
+            left, right = _pick(path, row, TEXT), ""
+        pairs.append(Pair(left=left, right=right, label=label))
+    return _some(path, pairs)
+
+
+def read_words(path: Path) -> dict[str, set[str]]:
+    """Read a bilingual dictionary: ``source<TAB>target`` without a header; both kept in order.
+
+    Raises:
+        InputError: A line is not two words, or there are none.
+    """
+    translations: dict[str, set[str]] = {}
+    for number, line in numbered_lines(path):
+        if not line.strip():
+            continue
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) != 2 or not all(fields):
+            raise InputError(f"{path}: line {number} is not source<TAB>target")
+        translations.setdefault(fields[0], set()).add(fields[1])
+    if not translations:
+        raise InputError(f"{path}: holds no rows")
+    return translations
+
+
+def number_of(
+    text: str, path: Path, line: int, *, low: float = -math.inf, high: float = math.inf
+) -> float:
+    """Return a finite number in [low, high].
+
+    Raises:
+        InputError: It is not; the line is named.
+    """
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise InputError(f"{path}: line {line}: score {text!r} is not a number") from error
+    if not math.isfinite(value):
+        raise InputError(f"{path}: line {line}: score is {text.strip()}")
+    if not low <= value <= high:
+        raise InputError(f"{path}: line {line}: score {value:g} is outside {low:g} to {high:g}")
+    return value
+
+
+def _pair_rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
+    _, first = next(numbered_lines(path), (1, ""))
+    fields = first.split("\t")
+    if len(fields) == 3 and _is_number(fields[2]):
+        for number, line in numbered_lines(path):
+            if line.strip():
+                fields = line.split("\t")
+                if len(fields) != 3:
+                    raise InputError(f"{path}: line {number} has {len(fields)} columns, not 3")
+                yield number, {"word1": fields[0], "word2": fields[1], "score": fields[2]}
+    else:
+        yield from read_rows(path)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _pick(path: Path, row: Mapping[str, str], names: Sequence[str]) -> str:
+    for name in names:
+        if name in row:
+            return row[name]
+    raise InputError(f"{path}: no column {' or '.join(names)}; its header is: {', '.join(row)}")
+
+
+def _some(path: Path, pairs: list[Pair]) -> list[Pair]:
+    if not pairs:
+        raise InputError(f"{path}: holds no rows")
+    return pairs

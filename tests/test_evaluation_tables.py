@@ -1,0 +1,81 @@
+"""Readers of the evaluation sets: layouts, and faults named by their line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mirror_rt.errors import InputError
+from mirror_rt.evaluation.tables import Pair, read_labelled, read_pairs, read_words
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "set.tsv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_columns_are_found_by_name_and_quotes_are_text(tmp_path: Path) -> None:
+    path = write(tmp_path, 'genre\tscore\tsentence1\tsentence2\nnews\t2.5\t"A\tB"\n\n')
+    assert read_pairs(path) == [Pair(left='"A', right='B"', score=2.5)]
+
+
+def test_a_word_pair_file_needs_no_header(tmp_path: Path) -> None:
+    path = write(tmp_path, "null\tnan\t3\nbras\tmuscle\t2.6\n")
+    assert [(p.left, p.right, p.score) for p in read_pairs(path)] == [
+        ("null", "nan", 3.0),
+        ("bras", "muscle", 2.6),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "fault"),
+    [
+        ("nan\ta\tb", "line 3: score is nan"),
+        ("inf\ta\tb", "line 3: score is inf"),
+        ("5.1\ta\tb", "line 3: score 5.1 is outside 0 to 5"),
+        ("-1\ta\tb", "line 3: score -1 is outside 0 to 5"),
+        ("high\ta\tb", "line 3: score 'high' is not a number"),
+        ("1\ta\t ", "line 3 has an empty text"),
+        ("1\ta", "line 3 has 2 columns, the header has 3"),
+    ],
+)
+def test_a_bad_score_is_named_by_its_line(tmp_path: Path, row: str, fault: str) -> None:
+    path = write(tmp_path, f"score\tsentence1\tsentence2\n1\tx\ty\n{row}\n")
+    with pytest.raises(InputError, match=fault):
+        read_pairs(path, low=0.0, high=5.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no header line"),
+        ("score\tsentence1\tsentence2\n", "holds no rows"),
+        ("score\tfirst\tsecond\n1\ta\tb\n", "no column sentence1 or word1"),
+    ],
+)
+def test_a_file_without_pairs_is_refused(tmp_path: Path, text: str, fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        read_pairs(write(tmp_path, text))
+
+
+def test_labelled_texts_and_pairs(tmp_path: Path) -> None:
+    single = read_labelled(write(tmp_path, "coarse\tfine\tquestion\nDESC\tmanner\tWhy?\n"))
+    pair = read_labelled(write(tmp_path, "label\tid1\tsentence1\tsentence2\n1\t7\ta\tb\n"))
+    qnli = read_labelled(write(tmp_path, "index\tquestion\tsentence\tlabel\n0\tq\ts\tyes\n"))
+    tweet = read_labelled(write(tmp_path, "label\tlabel_name\ttext\n2\tjoy\tHa\n"))
+    assert single == [Pair(left="Why?", right="", label="DESC")]
+    assert pair == [Pair(left="a", right="b", label="1")]
+    assert qnli == [Pair(left="q", right="s", label="yes")]
+    assert tweet == [Pair(left="Ha", right="", label="2")]
+    for label in ("", "NaN"):
+        with pytest.raises(InputError, match="line 2 has no label"):
+            read_labelled(write(tmp_path, f"label\tsentence\n{label}\ta\n"))
+
+
+def test_a_bilingual_dictionary_collects_translations(tmp_path: Path) -> None:
+    path = write(tmp_path, "cat\tchat\ndog\tchien\ncat\tmatou\n")
+    assert read_words(path) == {"cat": {"chat", "matou"}, "dog": {"chien"}}
+    with pytest.raises(InputError, match="line 1 is not source"):
+        read_words(write(tmp_path, "cat chat\n"))
