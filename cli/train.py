@@ -64,6 +64,12 @@ def train(
     bf16: Annotated[
         bool | None, typer.Option(help="Encode in bfloat16; by default on a GPU only.")
     ] = None,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Keep the state every so many steps, for --resume.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an unfinished run, to the same bytes.")
+    ] = False,
     force: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Train an encoder from unlabelled strings, or from the synonyms of a knowledge base.
@@ -92,6 +98,7 @@ def train(
         "device": device,
         "threads": threads,
         "bf16": bf16,
+        "checkpoint_every": checkpoint_every,
     }
     given = {name: value for name, value in options.items() if value is not None}
 
@@ -102,7 +109,7 @@ def train(
         corpus=corpus, base=base, out=out, preset=preset, pairs=_shares(pairs), **given
     )
     with _Bar() as bar:
-        report = run(config, progress=bar.show, force=force)
+        report = run(config, progress=bar.show, force=force, resume=resume)
     counts = report.counts
     typer.echo(
         f"trained on {counts['strings']} different strings of {counts['lines']} read "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.drophead import add_drophead
 from mirror_rt.training.model import TextModel, load_model, tokenise
 from mirror_rt.training.pairs import PairTable, read_table
+from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
 from mirror_rt.training.step import backward
 from mirror_rt.types import Pooling, Preset
 
@@ -68,7 +70,11 @@ class TrainReport:
 
 
 def train(
-    config: TrainConfig, *, progress: Callable[[Step], None] | None = None, force: bool = False
+    config: TrainConfig,
+    *,
+    progress: Callable[[Step], None] | None = None,
+    force: bool = False,
+    resume: bool = False,
 ) -> TrainReport:
     """Train an encoder without labels and write it as a checkpoint.
 
@@ -78,6 +84,8 @@ def train(
         config: What to do.
         progress: Called after each step.
         force: Whether an existing ``config.out`` is replaced, once the new one is whole.
+        resume: Whether an unfinished run is taken up. The weights will be those of a run that
+            was never interrupted, to the bit, on the same machine and threads.
 
     Raises:
         ConfigError: The options contradict each other, or do not fit the base model.
@@ -87,6 +95,7 @@ def train(
         TrainingError: Training cannot go on.
     """
     check_target(config.out, force=force)
+    check_unfinished(config.out, resume=resume, force=force)
     table = read_table(config)
     with _seeded(config):
         model = load_base(config)
@@ -97,16 +106,21 @@ def train(
         clean = tokenise(table.strings, model)
         steps = count_steps(table, config)
         losses: list[float] = []
-        started = time.perf_counter()
-        for batch in batches(table, clean, model, config, steps=steps):
+        if resume:
+            losses = load_state(model, optimiser, config, corpus_sha256=table.sha256)
+        already, started = len(losses), time.perf_counter()
+        for batch in batches(table, clean, model, config, steps=steps, start=already):
             optimiser.zero_grad()
-            loss = backward(model, batch, config)
+            with _memory_told(len(losses) + 1, config):
+                loss = backward(model, batch, config)
             if not math.isfinite(loss):
                 raise TrainingError(_not_finite(len(losses) + 1, loss, batch, config))
             optimiser.step()
             losses.append(loss)
+            if config.checkpoint_every and len(losses) % config.checkpoint_every == 0:
+                save_state(model, optimiser, losses, config, corpus_sha256=table.sha256)
             if progress is not None:
-                progress(_step(losses, steps, config, time.perf_counter() - started))
+                progress(_step(losses, already, steps, config, time.perf_counter() - started))
         seconds = time.perf_counter() - started
     report = TrainReport(
         out=config.out,
@@ -114,10 +128,11 @@ def train(
         counts=dict(table.counts),
         pooling=model.pooling,
         seconds=seconds,
-        strings_per_second=2 * config.batch_size * len(losses) / seconds,
+        strings_per_second=2 * config.batch_size * (len(losses) - already) / seconds,
     )
     with staging_folder(config.out, force=force) as folder:
         write_checkpoint(model, folder, training=_account(config, report, table))
+    shutil.rmtree(folder_of(config.out), ignore_errors=True)
     return report
 
 
@@ -182,14 +197,33 @@ def _seeded(config: TrainConfig) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _step(losses: list[float], steps: int, config: TrainConfig, seconds: float) -> Step:
-    done = len(losses)
+@contextmanager
+def _memory_told(step: int, config: TrainConfig) -> Iterator[None]:
+    """Say which option to lower when memory runs out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and "can't allocate memory" not in str(error):
+            raise
+        views = 2 * config.batch_size if config.micro_batch is None else config.micro_batch
+        raise TrainingError(
+            f"step {step}: out of memory with {views} strings of up to {config.max_length} tokens "
+            f"at once; give --micro-batch {max(1, views // 4)}, which changes no result, "
+            "or a lower --max-length"
+        ) from error
+
+
+def _step(
+    losses: list[float], already: int, steps: int, config: TrainConfig, seconds: float
+) -> Step:
+    done = len(losses) - already
     return Step(
-        step=done,
+        step=len(losses),
         steps=steps,
         loss=losses[-1],
         strings_per_second=2 * config.batch_size * done / seconds,
-        seconds_left=seconds / done * (steps - done),
+        seconds_left=seconds / done * (steps - len(losses)),
     )
 
 

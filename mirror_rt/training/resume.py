@@ -1,0 +1,133 @@
+"""Keep the state of an unfinished run, and take it up again to the bit. Nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mirror_rt.errors import ConfigError, TargetError, TrainingError
+from mirror_rt.staging import staging_folder
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.model import TextModel
+
+__all__ = ["check_unfinished", "folder_of", "load_state", "save_state"]
+
+_WEIGHTS, _OPTIMISER, _RANDOM = "model.safetensors", "optimiser.safetensors", "random.safetensors"
+_ACCOUNT = "state.json"
+
+_FREE = {"checkpoint_every", "threads"}
+"""Options that may change when a run is taken up; all others decide its weights."""
+
+
+def folder_of(out: Path) -> Path:
+    """Return the folder beside the checkpoint that holds the state until it is finished."""
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def check_unfinished(out: Path, *, resume: bool, force: bool) -> None:
+    """Refuse to start over where an unfinished run could be taken up.
+
+    Raises:
+        TargetError: There is one, and neither ``resume`` nor ``force`` says what to do with it.
+    """
+    if folder_of(out).exists() and not (resume or force):
+        raise TargetError(
+            f"{folder_of(out)}: holds an unfinished run; give --resume to go on with it, "
+            "or --force to start over"
+        )
+
+
+def save_state(
+    model: TextModel,
+    optimiser: torch.optim.Optimizer,
+    losses: list[float],
+    config: TrainConfig,
+    *,
+    corpus_sha256: str,
+) -> None:
+    """Write all that the rest of the run depends on, whole or not at all.
+
+    The order of pairs and their masks follow from the seed and the step, so the number of
+    losses stands for them.
+    """
+    from safetensors.torch import save_file
+
+    optimiser_state = {
+        f"{parameter}.{name}": value
+        for parameter, values in optimiser.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    random = {"cpu": torch.get_rng_state()}
+    if model.model.device.type == "cuda":
+        random["cuda"] = torch.cuda.get_rng_state(model.model.device)
+    account = {
+        "losses": losses,
+        "config": config.as_json(),
+        "corpus_sha256": corpus_sha256,
+    }
+    with staging_folder(folder_of(config.out), force=True) as folder:
+        save_file({k: v.clone() for k, v in model.model.state_dict().items()}, folder / _WEIGHTS)
+        save_file(optimiser_state, folder / _OPTIMISER)
+        save_file(random, folder / _RANDOM)
+        (folder / _ACCOUNT).write_text(json.dumps(account), encoding="utf-8")
+
+
+def load_state(
+    model: TextModel, optimiser: torch.optim.Optimizer, config: TrainConfig, *, corpus_sha256: str
+) -> list[float]:
+    """Put a run back to where it was saved; return the losses of the steps done.
+
+    Without a saved state (the run ended before its first one) this changes nothing and returns
+    an empty list.
+
+    Raises:
+        ConfigError: The run was started with other options, or on another corpus.
+        TrainingError: The saved state cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = folder_of(config.out)
+    if not folder.exists():
+        return []
+    try:
+        account = json.loads((folder / _ACCOUNT).read_text(encoding="utf-8"))
+        weights, state, random = (
+            load_file(folder / name) for name in (_WEIGHTS, _OPTIMISER, _RANDOM)
+        )
+    except (OSError, ValueError, SafetensorError) as error:
+        raise TrainingError(
+            f"{folder}: the unfinished run cannot be read ({error}); give --force to start over"
+        ) from error
+    _check_same(account, config, corpus_sha256, folder)
+    model.model.load_state_dict(weights)
+    by_parameter: dict[int, dict[str, Any]] = {}
+    for key, value in state.items():
+        parameter, name = key.split(".", 1)
+        by_parameter.setdefault(int(parameter), {})[name] = value
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": by_parameter, "param_groups": groups})
+    torch.set_rng_state(random["cpu"])
+    if "cuda" in random:
+        torch.cuda.set_rng_state(random["cuda"], model.model.device)
+    return list(account["losses"])
+
+
+def _check_same(
+    account: dict[str, Any], config: TrainConfig, corpus_sha256: str, folder: Path
+) -> None:
+    then, now = account["config"], config.as_json()
+    for name in sorted((then.keys() | now.keys()) - _FREE):
+        if then.get(name) != now.get(name):
+            raise ConfigError(
+                f"{folder}: was begun with {name}={then.get(name)}, now it is {now.get(name)}; "
+                "give the same options to go on, or --force to start over"
+            )
+    if account["corpus_sha256"] != corpus_sha256:
+        raise ConfigError(
+            f"{folder}: was begun on other strings than {config.corpus} has now; "
+            "give the same corpus to go on, or --force to start over"
+        )

@@ -1,0 +1,179 @@
+"""A run that was killed ends in the same bytes as one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mirror_rt.errors import ConfigError, TargetError, TrainingError
+from mirror_rt.training import loop
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loop import Step, train
+from mirror_rt.training.resume import folder_of
+from tests.tiny import NAMES
+
+KILLED_AT_STEP_8 = """
+import os, signal, sys
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loop import train
+
+corpus, base, out, drophead, micro_batch = sys.argv[1:]
+
+def kill(step):
+    if step.step == 8:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(
+    TrainConfig(
+        corpus=corpus, base=base, out=out, batch_size=8, epochs=5, checkpoint_every=3, lr=1e-3,
+        drophead=float(drophead), micro_batch=int(micro_batch) or None, dropout=0.1,
+    ),
+    progress=kill,
+)
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path, tiny_bert: Path) -> Callable[..., TrainConfig]:
+    (tmp_path / "c.txt").write_text("\n".join(NAMES))
+
+    def config(**options: object) -> TrainConfig:
+        given: dict[str, object] = {
+            "corpus": tmp_path / "c.txt", "base": tiny_bert, "out": tmp_path / "out",
+            "batch_size": 8, "epochs": 5, "checkpoint_every": 3, "lr": 1e-3, "dropout": 0.1,
+        }  # fmt: skip
+        return TrainConfig(**(given | options))  # type: ignore[arg-type]
+
+    return config
+
+
+def stop_at(step: int) -> Callable[[Step], None]:
+    def stop(now: Step) -> None:
+        if now.step == step:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def interrupt(config: TrainConfig, *, step: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(config, progress=stop_at(step))
+
+
+@pytest.mark.parametrize(
+    ("drophead", "micro_batch"),
+    [pytest.param(0.0, 0, marks=pytest.mark.slow), (0.2, 5)],
+)
+def test_a_run_killed_and_resumed_has_the_weights_of_an_unbroken_one(
+    make: Callable[..., TrainConfig], tmp_path: Path, drophead: float, micro_batch: int
+) -> None:
+    options = {"drophead": drophead, "micro_batch": micro_batch or None}
+    config = make(**options)
+    arguments = [config.corpus, config.base, config.out, drophead, micro_batch]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_STEP_8, *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert not config.out.exists()
+    steps: list[int] = []
+    report = train(config, resume=True, progress=lambda step: steps.append(step.step))
+    assert steps == list(range(7, 16))  # the last state kept was that of step 6
+    whole = train(make(**options, out=tmp_path / "whole"))
+    assert report.losses == whole.losses
+    name = "model.safetensors"
+    assert (config.out / name).read_bytes() == (whole.out / name).read_bytes()
+    assert not folder_of(config.out).exists()
+
+
+def test_the_state_holds_no_pickle(make: Callable[..., TrainConfig]) -> None:
+    config = make()
+    interrupt(config, step=4)
+    names = {path.name for path in folder_of(config.out).iterdir()}
+    assert {Path(name).suffix for name in names} == {".safetensors", ".json"}
+
+
+def test_an_unfinished_run_is_not_started_over_unasked(make: Callable[..., TrainConfig]) -> None:
+    config = make()
+    interrupt(config, step=4)
+    with pytest.raises(TargetError, match="--resume to go on"):
+        train(config)
+    steps: list[int] = []
+    train(config, force=True, progress=lambda step: steps.append(step.step))
+    assert steps == list(range(1, 16))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [({"lr": 5e-4}, "lr=0.001, now it is 0.0005"), ({"seed": 1}, "seed=42, now it is 1")],
+)
+def test_a_run_is_not_taken_up_with_other_options(
+    make: Callable[..., TrainConfig], change: dict[str, object], fault: str
+) -> None:
+    interrupt(make(), step=4)
+    with pytest.raises(ConfigError, match=fault):
+        train(make(**change), resume=True)
+    assert folder_of(make().out).exists()
+
+
+def test_a_run_is_not_taken_up_on_other_strings(make: Callable[..., TrainConfig]) -> None:
+    config = make()
+    interrupt(config, step=4)
+    Path(config.corpus).write_text("\n".join(NAMES[::-1]))
+    with pytest.raises(ConfigError, match="other strings"):
+        train(config, resume=True)
+
+
+def test_a_spoilt_state_is_told(make: Callable[..., TrainConfig]) -> None:
+    config = make()
+    interrupt(config, step=4)
+    (folder_of(config.out) / "optimiser.safetensors").write_bytes(b"short")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        train(config, resume=True)
+
+
+def test_resuming_before_the_first_state_starts_at_the_start(
+    make: Callable[..., TrainConfig],
+) -> None:
+    report = train(make(), resume=True)
+    assert len(report.losses) == 15
+    account = json.loads((report.out / "training.json").read_text())
+    assert account["losses"][-1] == pytest.approx(report.losses[-1], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(),
+              RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")],
+    ids=["gpu", "python", "cpu"],
+)  # fmt: skip
+def test_running_out_of_memory_says_which_option_to_lower(
+    make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object) -> float:
+        raise error
+
+    monkeypatch.setattr(loop, "backward", fail)
+    with pytest.raises(TrainingError, match=r"step 1: out of memory .* --micro-batch 4"):
+        train(make())
+
+
+def test_another_runtime_error_is_not_taken_for_memory(
+    make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> float:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(loop, "backward", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        train(make())
