@@ -3,6 +3,8 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
+CLI_DOCS := COLUMNS=100 $(PY) -m typer mirror_rt_cli.app utils docs --name mirror-rt
+
 .PHONY: install quickstart fix check test test-all docs bench build clean
 
 .venv/bin/python:
@@ -24,12 +26,16 @@ fix: .venv/dev              ## let ruff mend what it can
 
 check: .venv/dev            ## style, types, import directions, generated pages
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
+	$(CLI_DOCS) | diff docs/cli.md - || { echo "docs/cli.md is behind the commands; run: make docs"; exit 1; }
 
 test: .venv/dev             ## the fast tests
 	$(PY) -m pytest -q
 
 test-all: .venv/dev         ## every test, the long ones too
 	$(PY) -m pytest -q -m ''
+
+docs: .venv/dev             ## the generated pages
+	$(CLI_DOCS) > docs/cli.md
 
 build: .venv/dev            ## sdist, and the wheel made from it
 	$(PY) -m build

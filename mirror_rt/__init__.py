@@ -1,14 +1,26 @@
 """Turn any masked language model into an encoder of names, and look up millions of them on a CPU.
 
-The public names are listed in ``__all__``. Each is imported when it is first used, so that
+The public names are those of ``__all__``. Each is imported when it is first used, so that
 ``import mirror_rt`` costs next to nothing and needs no optional stack.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from mirror_rt.version import VERSION as __version__
+
+if TYPE_CHECKING:
+    from mirror_rt.bundle import Bundle
+    from mirror_rt.errors import MirrorError
+    from mirror_rt.exporting.pipeline import export
+    from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.runtime.encoder import Encoder
+    from mirror_rt.training.checkpoint import TorchEncoder
+    from mirror_rt.training.config import TrainConfig
+    from mirror_rt.training.loop import train
+    from mirror_rt.types import Candidate, Entity, Pairs, Pooling, Precision, Preset
 
 _WHERE: dict[str, str] = {
     "Bundle": "mirror_rt.bundle",
@@ -28,7 +40,23 @@ _WHERE: dict[str, str] = {
     "train": "mirror_rt.training.loop",
 }
 
-__all__ = ["__version__", *_WHERE]
+__all__ = [
+    "Bundle",
+    "Candidate",
+    "Encoder",
+    "Entity",
+    "KnowledgeBase",
+    "MirrorError",
+    "Pairs",
+    "Pooling",
+    "Precision",
+    "Preset",
+    "TorchEncoder",
+    "TrainConfig",
+    "__version__",
+    "export",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:
