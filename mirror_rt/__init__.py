@@ -14,6 +14,7 @@ from mirror_rt.version import VERSION as __version__
 if TYPE_CHECKING:
     from mirror_rt.bundle import Bundle
     from mirror_rt.errors import MirrorError
+    from mirror_rt.evaluation.suite import evaluate
     from mirror_rt.exporting.pipeline import export
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.runtime.encoder import Encoder
@@ -54,6 +55,7 @@ __all__ = [
     "TorchEncoder",
     "TrainConfig",
     "__version__",
+    "evaluate",
     "export",
     "train",
 ]
