@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,27 @@ def test_force_replaces_a_folder_whole(tmp_path: Path) -> None:
         assert names(tmp_path / "out") == ["old.txt"], "the old one stands until the new is whole"
     assert names(tmp_path / "out") == ["new.txt"]
     assert names(tmp_path) == ["out"]
+
+
+def test_force_replaces_a_folder_whole_where_two_paths_cannot_change_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror_rt.staging._exchange", lambda one, other: False)
+    test_force_replaces_a_folder_whole(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges paths in one step")
+def test_a_replaced_folder_is_never_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        pytest.fail("renamed in two steps")
+
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(os, "rename", refuse)
+    with staging_folder(tmp_path / "out", force=True) as folder:
+        (folder / "new.txt").write_text("new")
+    assert names(tmp_path / "out") == ["new.txt"]
 
 
 def test_force_keeps_the_old_folder_when_the_block_fails(tmp_path: Path) -> None:
