@@ -1,4 +1,4 @@
-"""``mirror-rt kb``: look into a knowledge-base file."""
+"""``mirror-rt kb``: look into a knowledge-base file; change a knowledge base."""
 
 from __future__ import annotations
 
@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import kb_source, output
+from . import kb_change, kb_source, output
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.statistics import KbStatistics
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into knowledge bases.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look into knowledge-base files; change knowledge bases.",
+)
+app.command("add")(kb_change.add)
+app.command("update")(kb_change.update)
+app.command("remove")(kb_change.remove)
 
 _ROWS_SHOWN = 8
 

@@ -75,3 +75,32 @@ def test_index_skips_bad_rows_when_asked_and_says_so(
     assert result.exit_code == 0, result.output
     assert "left out: 1 bad rows, 1 names filtered out" in result.stderr
     assert "2 entities, 3 different names" in result.stderr
+
+
+def test_add_update_and_remove_change_a_knowledge_base(tiny_bundle: Path, tmp_path: Path) -> None:
+    run = CliRunner().invoke
+    kbdir, first, second = tmp_path / "kb", tmp_path / "a.tsv", tmp_path / "b.tsv"
+    first.write_text("1\tfever\n2\tcough\n")
+    second.write_text("2\ttussis\n3\trash\n")
+    made = run(app, ["index", str(tiny_bundle), str(first), "--out", str(kbdir)])
+    assert made.exit_code == 0, made.output
+    result = run(app, ["kb", "add", str(kbdir), str(second)])
+    assert result.exit_code == 0, result.output
+    expected = "1 entities added, 1 changed, 0 removed, 3 now; 2 names embedded, 2 vectors kept"
+    assert expected in result.stderr
+    second.write_text("2\tcough\n")
+    result = run(app, ["kb", "update", str(kbdir), str(second)])
+    assert "0 entities added, 1 changed, 0 removed, 3 now; 0 names embedded" in result.stderr
+    refused = run(app, ["kb", "remove", str(kbdir), "1", "7"])
+    assert refused.exit_code == 1
+    assert "no entity 7; nothing removed" in refused.stderr
+    (tmp_path / "ids.txt").write_text("1\n\n7\n")
+    result = run(
+        app, ["kb", "remove", str(kbdir), "--from", str(tmp_path / "ids.txt"), "--missing-ok"]
+    )
+    assert "1 removed, 2 now" in result.stderr
+    linked = run(app, ["link", str(kbdir), "Cough", "rash"])
+    found = [json.loads(line)["candidates"][0] for line in linked.stdout.splitlines()]
+    assert [(c["id"], c["how"]) for c in found] == [("2", "normalised"), ("3", "exact")]
+    nothing = run(app, ["kb", "remove", str(kbdir)])
+    assert "no ids to remove" in nothing.stderr

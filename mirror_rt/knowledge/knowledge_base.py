@@ -109,8 +109,22 @@ class KnowledgeBase:
             KnowledgeBaseError: It is not whole, has changed, is of a newer format, or was
                 built with another bundle.
         """
-        folder = Path(path)
-        manifest = store.KnowledgeBaseManifest.read(folder)
+
+        def whole(manifest: store.KnowledgeBaseManifest) -> KnowledgeBase:
+            return cls._open(Path(path), manifest, bundle=bundle, encoder=encoder, verify=verify)
+
+        return store.read_unchanged(Path(path), whole)
+
+    @classmethod
+    def _open(
+        cls,
+        folder: Path,
+        manifest: store.KnowledgeBaseManifest,
+        *,
+        bundle: str | Path | Bundle | None,
+        encoder: Embedder | None,
+        verify: bool | None,
+    ) -> KnowledgeBase:
         store.check_files(folder, manifest, verify=verify)
         own = Bundle(
             path=folder / store.BUNDLE, manifest=Manifest.read(folder / store.BUNDLE / MANIFEST)

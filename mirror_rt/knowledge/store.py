@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,9 +31,11 @@ __all__ = [
     "KnowledgeBaseManifest",
     "check_files",
     "open_vectors",
+    "read_unchanged",
     "write_store",
 ]
 
+ReadT = TypeVar("ReadT")
 KB_FORMAT_VERSION = 1
 KB_MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.sqlite"
@@ -218,6 +220,32 @@ def check_files(
             raise KnowledgeBaseError(
                 f"{file}: changed since it was built; build the knowledge base again"
             )
+
+
+def read_unchanged(
+    folder: Path, reading: Callable[[KnowledgeBaseManifest], ReadT], *, attempts: int = 5
+) -> ReadT:
+    """Read a folder that another process may replace meanwhile: all of one state.
+
+    Args:
+        folder: The knowledge base.
+        reading: Opens what it needs, given the manifest.
+        attempts: How often to begin again if the manifest is another one afterwards.
+
+    Raises:
+        KnowledgeBaseError: As ``reading``, or the folder is replaced all the time.
+    """
+    for _ in range(attempts):
+        manifest = KnowledgeBaseManifest.read(folder)
+        try:
+            found = reading(manifest)
+        except KnowledgeBaseError:
+            if KnowledgeBaseManifest.read(folder) == manifest:
+                raise
+            continue
+        if KnowledgeBaseManifest.read(folder) == manifest:
+            return found
+    raise KnowledgeBaseError(f"{folder}: is being replaced all the time; try again later")
 
 
 def open_vectors(folder: Path) -> Float16:

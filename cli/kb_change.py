@@ -1,0 +1,96 @@
+"""``mirror-rt kb add``, ``update`` and ``remove``: change a knowledge base in one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirror_rt.errors import ConfigError
+
+from . import kb_source, output
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.changes import Change
+
+KbDir = Annotated[Path, typer.Argument(help="The knowledge base to change.")]
+
+
+def add(
+    kbdir: KbDir,
+    kb: kb_source.KbFile,
+    kb_format: kb_source.FormatOption = None,
+    language: kb_source.LanguageOption = None,
+    source: kb_source.SourceOption = None,
+    suppressed: kb_source.SuppressedOption = False,
+    skip_bad: kb_source.SkipBadOption = False,
+) -> None:
+    """Add entities of a file, and names to entities that are there; embeds only new names."""
+    from mirror_rt.knowledge import changes
+    from mirror_rt.knowledge.formats import SkippedRows
+
+    skipped = SkippedRows(strict=not skip_bad)
+    entities = kb_source.read(
+        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
+    )
+    with output.progress_bar("embedding new names") as progress:
+        change = changes.add(kbdir, entities, progress=progress)
+    kb_source.tell_skipped(skipped)
+    _tell(kbdir, change)
+
+
+def update(
+    kbdir: KbDir,
+    kb: kb_source.KbFile,
+    kb_format: kb_source.FormatOption = None,
+    language: kb_source.LanguageOption = None,
+    source: kb_source.SourceOption = None,
+    suppressed: kb_source.SuppressedOption = False,
+    skip_bad: kb_source.SkipBadOption = False,
+) -> None:
+    """Replace entities by those of a file with the same ids, and add new ones."""
+    from mirror_rt.knowledge import changes
+    from mirror_rt.knowledge.formats import SkippedRows
+
+    skipped = SkippedRows(strict=not skip_bad)
+    entities = kb_source.read(
+        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
+    )
+    with output.progress_bar("embedding new names") as progress:
+        change = changes.update(kbdir, entities, progress=progress)
+    kb_source.tell_skipped(skipped)
+    _tell(kbdir, change)
+
+
+def remove(
+    kbdir: KbDir,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of entities.")] = None,
+    id_file: Annotated[
+        Path | None, typer.Option("--from", help="A file of ids, one a line (- is stdin).")
+    ] = None,
+    missing_ok: Annotated[
+        bool, typer.Option("--missing-ok", help="Pass over ids that are not there.")
+    ] = False,
+) -> None:
+    """Remove entities with all their names; starts no model."""
+    from mirror_rt.knowledge import changes
+    from mirror_rt.textfiles import read_lines
+
+    wanted = list(ids or ())
+    if id_file is not None:
+        wanted += [line.strip() for line in read_lines(id_file) if line.strip()]
+    if not wanted:
+        raise ConfigError("no ids to remove; name them, or give --from FILE")
+    with output.progress_bar("writing") as progress:
+        change = changes.remove(kbdir, wanted, missing_ok=missing_ok, progress=progress)
+    _tell(kbdir, change)
+
+
+def _tell(kbdir: Path, change: Change) -> None:
+    typer.echo(
+        f"{kbdir}: {change.entities_added:,} entities added, {change.entities_changed:,} changed, "
+        f"{change.entities_removed:,} removed, {change.entities:,} now; "
+        f"{change.names_embedded:,} names embedded, {change.names_reused:,} vectors kept",
+        err=True,
+    )

@@ -1,0 +1,243 @@
+"""Change a knowledge base: add, remove and replace entities, embedding only names that are new.
+
+The changed folder is written beside the old one and takes its place in one step. Until then
+every reader sees the old state, and a kill leaves it; two changes at once are refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.errors import InputError, KnowledgeBaseError
+from mirror_rt.knowledge.index import choose
+from mirror_rt.knowledge.knowledge_base import KnowledgeBase
+from mirror_rt.knowledge.store import BUNDLE
+from mirror_rt.types import Embedder, Entity, IndexKind
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+__all__ = ["Change", "add", "remove", "update"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a change did.
+
+    Attributes:
+        entities_added: Entities with ids that were new.
+        entities_changed: Entities that were there and got new content.
+        entities_removed: Entities that are gone.
+        entities: Entities now.
+        names_embedded: Strings that had to be embedded.
+        names_reused: Strings whose vectors were there already.
+    """
+
+    entities_added: int
+    entities_changed: int
+    entities_removed: int
+    entities: int
+    names_embedded: int
+    names_reused: int
+
+
+def add(
+    kbdir: str | Path,
+    entities: Iterable[Entity],
+    *,
+    encoder: Embedder | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Change:
+    """Add entities, and names, types and references to entities that are there.
+
+    Args:
+        kbdir: The knowledge base.
+        entities: Pieces as a reader gives them.
+        encoder: The opened bundle of the knowledge base, where there is one already.
+        progress: Called with (names done, names).
+
+    Raises:
+        KnowledgeBaseError: The folder is not a whole knowledge base, or is being changed.
+        InputError: An entity cannot be read or stored; nothing has changed then.
+    """
+    return _merge(kbdir, entities, _join, encoder=encoder, progress=progress)
+
+
+def update(
+    kbdir: str | Path,
+    entities: Iterable[Entity],
+    *,
+    encoder: Embedder | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Change:
+    """Replace entities by new ones with the same ids, names and all; add those that are new.
+
+    Arguments and errors are those of ``add``.
+    """
+    return _merge(kbdir, entities, lambda old, new: new, encoder=encoder, progress=progress)
+
+
+def remove(
+    kbdir: str | Path,
+    ids: Sequence[str],
+    *,
+    missing_ok: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> Change:
+    """Remove entities by their ids; no model is needed.
+
+    Args:
+        kbdir: The knowledge base.
+        ids: Ids of entities; alternative ids are not taken.
+        missing_ok: Whether ids that are not there are passed over.
+        progress: Called with (names done, names).
+
+    Raises:
+        KnowledgeBaseError: The folder is not a whole knowledge base, or is being changed.
+        InputError: An id is not there, or no entity would be left.
+    """
+    with _changing(Path(kbdir), encoder=None) as kb:
+        there = {id_ for id_ in ids if _has(kb, id_)}
+        missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in there]
+        if missing and not missing_ok:
+            more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+            raise InputError(f"{kbdir}: no entity {', '.join(missing[:3])}{more}; nothing removed")
+        if len(there) == kb.manifest.counts["entities"]:
+            raise InputError(f"{kbdir}: no entity would be left; delete the folder instead")
+        kept = (entity for entity in kb.catalogue.entities() if entity.id not in there)
+        return _rewrite(kb, kept, removed=len(there), progress=progress)
+
+
+def _merge(
+    kbdir: str | Path,
+    entities: Iterable[Entity],
+    combine: Callable[[Entity, Entity], Entity],
+    *,
+    encoder: Embedder | None,
+    progress: Callable[[int, int], None] | None,
+) -> Change:
+    with _changing(Path(kbdir), encoder=encoder) as kb:
+        given: dict[str, Entity] = {}
+        for piece in entities:
+            given[piece.id] = _join(given[piece.id], piece) if piece.id in given else piece
+        fresh = [entity for id_, entity in given.items() if not _has(kb, id_)]
+        merged = (
+            combine(entity, given[entity.id]) if entity.id in given else entity
+            for entity in kb.catalogue.entities()
+        )
+        return _rewrite(
+            kb,
+            chain(merged, fresh),
+            added=len(fresh),
+            changed=len(given) - len(fresh),
+            progress=progress,
+        )
+
+
+def _join(old: Entity, new: Entity) -> Entity:
+    """Join two pieces of one entity as the catalogue does: nothing goes, nothing comes twice."""
+    return Entity(
+        id=old.id,
+        names=tuple(dict.fromkeys(old.names + new.names)),
+        types=tuple(dict.fromkeys(old.types + new.types)),
+        alternative_ids=tuple(dict.fromkeys(old.alternative_ids + new.alternative_ids)),
+        cross_references=tuple(dict.fromkeys(old.cross_references + new.cross_references)),
+        description=old.description or new.description,
+    )
+
+
+def _has(kb: KnowledgeBase, id_: str) -> bool:
+    return any(own == id_ for own, _ in kb.catalogue.headings(kb.catalogue.resolve(id_)).values())
+
+
+def _rewrite(
+    kb: KnowledgeBase,
+    entities: Iterable[Entity],
+    *,
+    added: int = 0,
+    changed: int = 0,
+    removed: int = 0,
+    progress: Callable[[int, int], None] | None,
+) -> Change:
+    known = _KnownVectors(kb)
+    rebuilt = KnowledgeBase.build(
+        Bundle.open(kb.path / BUNDLE, verify=False),
+        entities,
+        kb.path,
+        encoder=known,
+        index=_wanted_index(kb),
+        force=True,
+        progress=progress,
+    )
+    with rebuilt:
+        return Change(
+            entities_added=added,
+            entities_changed=changed,
+            entities_removed=removed,
+            entities=rebuilt.manifest.counts["entities"],
+            names_embedded=known.embedded,
+            names_reused=known.reused,
+        )
+
+
+def _wanted_index(kb: KnowledgeBase) -> IndexKind:
+    """Return the kind that was asked for: where size chose it, size may choose again."""
+    kind = IndexKind(kb.manifest.index["kind"])
+    return IndexKind.AUTO if kind is choose(IndexKind.AUTO, len(kb.index.vectors_ND)) else kind
+
+
+@contextmanager
+def _changing(kbdir: Path, *, encoder: Embedder | None) -> Iterator[KnowledgeBase]:
+    """Open a knowledge base that nobody else may change meanwhile."""
+    if not kbdir.is_dir():
+        raise KnowledgeBaseError(f"{kbdir}: no such folder; make one with: mirror-rt index")
+    # SQLite locks on every system, and the lock goes with the process that holds it. The file
+    # stands beside the folder, as the folder itself is replaced.
+    lock = sqlite3.connect(
+        kbdir.absolute().parent / f".{kbdir.name}.lock", timeout=0, isolation_level=None
+    )
+    with closing(lock):
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            raise KnowledgeBaseError(
+                f"{kbdir}: is being changed by another process; try again when it is done"
+            ) from error
+        with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
+            yield kb
+
+
+class _KnownVectors:
+    """An embedder that has the vectors of a knowledge base, and asks its model for others."""
+
+    def __init__(self, kb: KnowledgeBase) -> None:
+        self._kb = kb
+        self._rows = {text: row for row, text in enumerate(kb.catalogue.texts())}
+        self.embedded = 0
+        self.reused = 0
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self._kb.manifest.dim
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Return (N, D) float32 rows; those that are known exactly as they were stored."""
+        vectors_ND = np.empty((len(texts), self.dim), dtype=np.float32)
+        new = [i for i, text in enumerate(texts) if text not in self._rows]
+        known = [i for i, text in enumerate(texts) if text in self._rows]
+        if new:
+            vectors_ND[new] = self._kb.encoder.encode([texts[i] for i in new])
+        vectors_ND[known] = self._kb.index.vectors_ND[[self._rows[texts[i]] for i in known]]
+        self.embedded += len(new)
+        self.reused += len(known)
+        return vectors_ND
