@@ -25,6 +25,7 @@ from . import (
     kb,
     link,
     quickstart,
+    reproduce,
     search,
     train,
 )
@@ -119,6 +120,7 @@ app.command("embed")(embed.embed)
 app.command("index")(index.index)
 app.add_typer(kb.app, name="kb")
 app.command("link")(link.link)
+app.command("reproduce")(reproduce.reproduce)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)

@@ -11,7 +11,21 @@ from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.types import Entity, NameKind
 
-__all__ = ["hold_out_synonyms", "join_pieces"]
+__all__ = ["SEED", "SHARE", "hold_out_synonyms", "join_pieces", "standard_split"]
+
+SHARE = 0.1
+SEED = 42
+
+
+def standard_split(
+    entities: Iterable[Entity],
+) -> tuple[list[Entity], list[tuple[str, frozenset[str]]]]:
+    """Hold out what the suite's tasks hold out, so that training can leave it out too.
+
+    Returns:
+        As ``hold_out_synonyms``, with a tenth of the eligible synonyms and a fixed seed.
+    """
+    return hold_out_synonyms(entities, share=SHARE, rng=random.Random(SEED))
 
 
 def join_pieces(entities: Iterable[Entity]) -> list[Entity]:

@@ -24,6 +24,9 @@ def cell(result: Result | None, metric: str) -> str:
 
     >>> cell(Result(task="sts12", metric="all", scores={"all": 0.57342}), "all")
     '.573'
+    >>> result = Result(task="x", metric="a", scores={"a": -0.02}, spreads={"a": 0.0049})
+    >>> cell(result, "a")
+    '-.020 ±.005'
     """
     if result is None:
         return ""
@@ -36,7 +39,12 @@ def cell(result: Result | None, metric: str) -> str:
             score = result.scores.get(metric)
             if score is None:
                 return "undefined" if metric in result.scores else ""
-            return f"{score:.3f}".replace("0.", ".", 1)
+            spread = result.spreads.get(metric)
+            return _short(score) if spread is None else f"{_short(score)} ±{_short(spread)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.3f}"
 
 
 def notes(reports: Iterable[Report]) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from statistics import fmean, stdev
+from typing import Any
 
-__all__ = ["Report", "Result", "Status"]
+__all__ = ["Report", "Result", "Status", "mean_report"]
 
 
 class Status(Enum):
@@ -27,6 +29,7 @@ class Result:
         metric: The name of its main metric, one of ``scores``.
         scores: Every metric by name, in [-1, 1] or [0, 1]; None where it is undefined.
         status: Why there is, or is not, a main score.
+        spreads: Standard deviation of each metric over seeds, where there were several.
         items: How many items were scored.
         note: Where to get missing data, or why a score is undefined.
     """
@@ -35,6 +38,7 @@ class Result:
     metric: str
     scores: Mapping[str, float | None] = field(default_factory=dict)
     status: Status = Status.SCORED
+    spreads: Mapping[str, float] = field(default_factory=dict)
     items: int = 0
     note: str = ""
 
@@ -50,6 +54,7 @@ class Result:
             "metric": self.metric,
             "score": self.score,
             "scores": dict(self.scores),
+            "spreads": dict(self.spreads),
             "status": self.status.value,
             "items": self.items,
             "note": self.note,
@@ -66,3 +71,40 @@ class Report:
     def as_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
         return {"model": self.model, "results": [r.as_dict() for r in self.results]}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Report:
+        """Return what ``as_dict`` gave."""
+        names = ("task", "metric", "scores", "spreads", "items", "note")
+        return cls(
+            model=content["model"],
+            results=tuple(
+                Result(status=Status(r["status"]), **{name: r[name] for name in names})
+                for r in content["results"]
+            ),
+        )
+
+
+def mean_report(model: str, reports: Sequence[Report]) -> Report:
+    """Return the mean of reports over seeds, with the sample standard deviation as spread.
+
+    A score that is undefined for one seed is undefined in the mean; a task without a score
+    keeps what the first report says of it.
+    """
+    results = []
+    for first in reports[0].results:
+        same = [r for report in reports for r in report.results if r.task == first.task]
+        columns = {metric: [r.scores.get(metric) for r in same] for metric in first.scores}
+        known = {
+            metric: [value for value in values if value is not None]
+            for metric, values in columns.items()
+        }
+        whole = {m: v for m, v in known.items() if len(v) == len(columns[m])}
+        results.append(
+            replace(
+                first,
+                scores={m: fmean(whole[m]) if m in whole else None for m in columns},
+                spreads={m: stdev(v) for m, v in whole.items() if len(v) > 1},
+            )
+        )
+    return Report(model=model, results=tuple(results))

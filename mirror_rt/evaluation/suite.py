@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError
 from mirror_rt.evaluation.baselines import ExactMatch, Model
 from mirror_rt.evaluation.gold import Query, read_gold
-from mirror_rt.evaluation.holdout import hold_out_synonyms
+from mirror_rt.evaluation.holdout import standard_split
 from mirror_rt.evaluation.link_report import link_results, table_ranks
 from mirror_rt.evaluation.linking import NameTable
 from mirror_rt.evaluation.memory import Remembering
@@ -26,9 +25,6 @@ __all__ = ["AVERAGE", "evaluate", "run_task"]
 
 AVERAGE = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr")
 """The seven sets whose mean is the field's headline number."""
-
-HELD_OUT_SHARE = 0.1
-HELD_OUT_SEED = 42
 
 
 def evaluate(
@@ -98,9 +94,7 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
             table = NameTable.of(read_entities(first), task.convention)
             return link_results(task.name, table_ranks(model, table, gold), gold, table)
         case Kind.HELD_OUT:
-            entities, asked = hold_out_synonyms(
-                read_entities(first), share=HELD_OUT_SHARE, rng=random.Random(HELD_OUT_SEED)
-            )
+            entities, asked = standard_split(read_entities(first))
             table = NameTable.of(entities, task.convention)
             held = [Query(parts=(mention,), ids=ids) for mention, ids in asked]
             # Every held-out name is unseen: the second result would repeat the first.

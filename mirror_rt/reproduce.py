@@ -1,0 +1,139 @@
+"""Train with the paper's settings over several seeds, and set its numbers beside ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from mirror_rt.errors import ConfigError, TargetError
+from mirror_rt.evaluation.paper import PaperTable, paper_reports
+from mirror_rt.evaluation.result import Report, Status, mean_report
+from mirror_rt.evaluation.suite import evaluate
+from mirror_rt.training.checkpoint import TorchEncoder
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loop import train
+from mirror_rt.types import Preset
+
+__all__ = ["SEEDS", "reproduce"]
+
+SEEDS = (33, 44, 55)
+"""The seeds named in the authors' code."""
+
+_SETTINGS: dict[PaperTable, tuple[Preset, str, tuple[str, ...]]] = {
+    PaperTable.STS: (
+        Preset.SENTENCE,
+        "mirror_corpus/stsbenchmark_train_10k_sents_random_sampled.txt",
+        ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr"),
+    ),
+    PaperTable.LEXICAL: (
+        Preset.WORD,
+        "mirror_corpus/en_words_top_10k.txt",
+        tuple(f"multisimlex-{c}" for c in ("eng", "fra", "est", "ara", "cmn", "rus", "spa", "pol")),
+    ),
+    # The paper's sample of UMLS names was not published; MEDIC's names are of the domain.
+    PaperTable.LINKING: (
+        Preset.NAME,
+        "el_ncbi_disease/train_dictionary.txt",
+        ("ncbi", "bc5cdr-d", "bc5cdr-c", "askapatient", "cometa"),
+    ),
+}
+PAIRS = 10_000
+"""Strings the paper trains on."""
+
+
+def reproduce(
+    *,
+    base: str,
+    table: PaperTable,
+    data: Path,
+    out: Path,
+    seeds: Sequence[int] = SEEDS,
+    corpus: Path | None = None,
+    max_steps: int | None = None,
+    device: str = "auto",
+    progress: Callable[[str], None] | None = None,
+) -> list[Report]:
+    """Train and judge one checkpoint a seed, with the paper's settings for a table.
+
+    A checkpoint that is already there with the same settings is used as it is, so that an
+    interrupted run goes on where it stopped.
+
+    Args:
+        base: Folder or hub name of a masked language model.
+        table: The paper's table.
+        data: The folder of evaluation sets, with ``mirror_corpus`` in it unless ``corpus``.
+        out: Folder for the checkpoints, one a seed.
+        seeds: One run each.
+        corpus: The training strings, where the data folder has none.
+        max_steps: Cuts the runs short, to try the command.
+        device: As in ``TrainConfig``.
+        progress: Called with a word on what happens next.
+
+    Returns:
+        The paper before, ours before, the paper after, ours after (mean and spread); tasks
+        without data here are left out.
+
+    Raises:
+        ConfigError: There are no seeds, or no corpus.
+        TargetError: A checkpoint of other settings is in the way.
+        MirrorError: As ``train`` and ``evaluate``.
+    """
+    preset, own_corpus, tasks = _SETTINGS[table]
+    strings = corpus or data / own_corpus
+    if not seeds:
+        raise ConfigError("reproduce: give at least one seed")
+    if not strings.is_file():
+        raise ConfigError(f"{strings}: no such file; give the training strings with --corpus")
+    configs = [
+        TrainConfig(
+            corpus=strings,
+            base=base,
+            out=out / f"seed-{seed}",
+            preset=preset,
+            seed=seed,
+            max_pairs=PAIRS,
+            max_steps=max_steps,
+            device=device,
+        )
+        for seed in seeds
+    ]
+    tell = progress or (lambda words: None)
+    for config in configs:
+        if not _is_there(config):
+            tell(f"train with seed {config.seed}")
+            train(config)
+    trained = TorchEncoder.open(configs[0].out)
+    tell(f"judge {base}")
+    # The base is judged as its checkpoints pool, like the paper's rows.
+    raw = TorchEncoder.open(base, pooling=trained.model.pooling, max_length=configs[0].max_length)
+    before = evaluate(raw, data=data, tasks=tasks, name=f"{Path(base).name}, here")
+    runs = []
+    for config in configs:
+        tell(f"judge seed {config.seed}")
+        runs.append(evaluate(TorchEncoder.open(config.out), data=data, tasks=tasks))
+    after = mean_report(f"+ Mirror, here ({len(runs)} seeds)", runs)
+    measured = {r.task for r in before.results if r.status is not Status.MISSING}
+    if not measured:
+        raise ConfigError(f"{data}: has no file of the tasks {', '.join(tasks)}")
+    paper_before, paper_after = paper_reports(table, base)
+    return [_only(r, measured) for r in (paper_before, before, paper_after, after)]
+
+
+def _is_there(config: TrainConfig) -> bool:
+    if not config.out.exists():
+        return False
+    record = config.out / "training.json"
+    try:
+        told = json.loads(record.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TargetError(f"{config.out}: is in the way and not a checkpoint of ours") from error
+    if told != json.loads(json.dumps(config.as_json())):
+        raise TargetError(
+            f"{config.out}: was trained with other settings; choose another --out or remove it"
+        )
+    return True
+
+
+def _only(report: Report, tasks: set[str]) -> Report:
+    return Report(model=report.model, results=tuple(r for r in report.results if r.task in tasks))

@@ -1,0 +1,89 @@
+"""The paper's rows beside ours."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mirror_rt.evaluation.paper import PaperTable, paper_reports
+from mirror_rt.evaluation.report import cell
+from mirror_rt.evaluation.result import Report, Result, Status, mean_report
+from mirror_rt.evaluation.tasks import TASKS
+from mirror_rt_cli.app import app
+from tests.tiny import NAMES
+
+
+def test_the_mean_over_seeds_has_the_sample_spread() -> None:
+    def report(score: float | None) -> Report:
+        lost = Result(task="b", metric="x", status=Status.MISSING, note="get it")
+        return Report(model="m", results=(Result(task="a", metric="x", scores={"x": score}), lost))
+
+    mean = mean_report("three", [report(0.1), report(0.2), report(0.6)])
+    assert mean.results[0].scores["x"] == pytest.approx(0.3)
+    assert mean.results[0].spreads["x"] == pytest.approx(0.2645751)
+    assert cell(mean.results[0], "x") == ".300 ±.265"
+    assert mean.results[1].status is Status.MISSING
+    undefined = mean_report("two", [report(0.1), report(None)])
+    assert undefined.results[0].scores == {"x": None}
+    assert Report.from_dict(json.loads(json.dumps(mean.as_dict()))) == mean
+
+
+@pytest.mark.parametrize("table", PaperTable)
+@pytest.mark.parametrize("base", ["bert-base-uncased", "roberta-base", "my/model"])
+def test_the_papers_tasks_are_tasks_of_ours(table: PaperTable, base: str) -> None:
+    known = {task.name for task in TASKS} | {"sts average"}
+    before, after = paper_reports(table, base)
+    for report in (before, after):
+        assert {result.task for result in report.results} <= known
+    assert all(b.score < a.score for b, a in zip(before.results, after.results, strict=True)), (
+        "the paper gains everywhere"
+    )
+
+
+def test_the_average_in_the_papers_sts_rows_is_the_mean_of_the_seven() -> None:
+    for base in ("bert", "roberta"):
+        for report in paper_reports(PaperTable.STS, base):
+            *seven, average = (result.score for result in report.results)
+            assert sum(seven) / 7 == pytest.approx(average, abs=1.1e-3)
+
+
+def test_reproduce_trains_each_seed_once_and_prints_four_columns(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    strings = [f"{a} {b}" for a in NAMES for b in NAMES[:8]]  # at least a batch of 200
+    (tmp_path / "names.txt").write_text("\n".join(strings))
+    (tmp_path / "data/sts").mkdir(parents=True)
+    rows = "".join(f"{i % 6}\t{a}\t{b}\n" for i, (a, b) in enumerate(pairwise(NAMES)))
+    (tmp_path / "data/sts/STS12.test.tsv").write_text("score\tsentence1\tsentence2\n" + rows)
+    arguments = [
+        "reproduce", "--base", str(tiny_bert), "--data", str(tmp_path / "data"),
+        "--out", str(tmp_path / "out"), "--corpus", str(tmp_path / "names.txt"),
+        "--seeds", "1,2", "--max-steps", "1", "--device", "cpu", "--json",
+    ]  # fmt: skip
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    reports = json.loads(first.stdout)["reports"]
+    assert [r["model"] for r in reports] == [
+        "paper, BERT mean", "tiny-bert, here", "paper, + Mirror", "+ Mirror, here (2 seeds)",
+    ]  # fmt: skip
+    assert [r["results"][0]["task"] for r in reports] == ["sts12"] * 4
+    assert reports[3]["results"][0]["spreads"]["all"] >= 0.0
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.safetensors")}
+    assert len(stamps) == 2
+    again = CliRunner().invoke(app, arguments)
+    assert again.stdout == first.stdout
+    assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
+    other = CliRunner().invoke(app, [*arguments, "--max-steps", "2"])
+    assert other.exit_code == 1
+    assert "was trained with other settings" in other.stderr
+
+
+def test_a_run_without_strings_or_data_is_refused(tmp_path: Path, tiny_bert: Path) -> None:
+    common = ["reproduce", "--base", str(tiny_bert), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, [*common, "--data", str(tmp_path)])
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "--corpus" in result.stderr
