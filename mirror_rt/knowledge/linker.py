@@ -17,7 +17,7 @@ from mirror_rt.types import Candidate, Hits, How
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["by_name", "by_vectors"]
+__all__ = ["by_name", "by_vectors", "has_content"]
 
 
 def by_name(mention: str, catalogue: Catalogue) -> list[Candidate]:

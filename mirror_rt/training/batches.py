@@ -17,7 +17,7 @@ from mirror_rt.training.pairs import PairTable, draw_epoch
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["Batch", "batches", "count_steps", "make_batch"]
+__all__ = ["Batch", "batches", "count_steps", "make_batch", "string_keys"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from mirror_rt.training.resume import check_unfinished, folder_of, load_state, s
 from mirror_rt.training.step import backward
 from mirror_rt.types import Pooling, Preset
 
-__all__ = ["Step", "TrainReport", "train"]
+__all__ = ["Step", "TrainReport", "load_base", "pick_device", "train"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

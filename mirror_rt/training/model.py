@@ -21,7 +21,15 @@ from mirror_rt.types import Pooling
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["TextModel", "encode_groups", "length_groups", "load_model", "pool", "tokenise"]
+__all__ = [
+    "TextModel",
+    "encode_groups",
+    "length_groups",
+    "load_model",
+    "padded",
+    "pool",
+    "tokenise",
+]
 
 _PADDING = 0.06
 """The share of padding that a length group may have. Less padding makes smaller groups, which

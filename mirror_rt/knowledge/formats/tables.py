@@ -28,7 +28,7 @@ from mirror_rt.knowledge.formats._rows import (
 from mirror_rt.textfiles import numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
 
-__all__ = ["header_columns", "read_csv", "read_tsv"]
+__all__ = ["Column", "header_columns", "read_csv", "read_tsv"]
 
 _LOOKED_AT = 1000
 
