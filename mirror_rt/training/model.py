@@ -31,7 +31,7 @@ __all__ = [
     "tokenise",
 ]
 
-_PADDING = 0.06
+_PADDING = 0.12
 """The share of padding that a length group may have. Less padding makes smaller groups, which
 the matrix multiplication uses less well."""
 
