@@ -29,7 +29,7 @@ PREFERRED = NameKind.PREFERRED
 
 def write(folder: Path, name: str, text: str) -> Path:
     path = folder / name
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     return path
 
 
@@ -197,6 +197,7 @@ def test_malformed_rdf_is_named_by_line_and_n_triples_can_be_passed_over(tmp_pat
         "kb.owl": (OWL.replace("</rdf:RDF>", "</x>"), r"line 25: not XML"),
         "kb.ttl": (SKOS + "\n:x :y ;;;, z .\n", r"line 1\d: not Turtle"),
         "kb.nt": (TRIPLES, r"line 2: not N-Triples"),
+        "latin.ttl": (SKOS.replace("nusre", "nusr\udce9"), r"line 9 is not UTF-8"),
         "no.owl": ("<?xml version='1.0'?><Ontology/>", "not RDF/XML"),
         "nameless.ttl": (SKOS + ":x a skos:Concept .", "http://example.org/x: no name"),
     }
