@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,29 +12,61 @@ import typer
 from . import progress
 
 
+class Dtype(Enum):
+    """How numbers are stored; the same words as the runtime's, without importing it."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    INT8 = "int8"
+    BINARY = "binary"
+
+
 def embed(
     bundle: Annotated[Path, typer.Argument(help="A bundle, made by mirror-rt export.")],
-    texts: Annotated[str, typer.Argument(help="A text file, one string a line; - is stdin.")],
-    out: Annotated[Path, typer.Option(help="The file to write: .npy or .parquet.")],
+    texts: Annotated[
+        str,
+        typer.Argument(
+            help="One string a line, or .csv, .tsv, .jsonl, .parquet; also .gz, .zst; - is stdin."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="A .npy or .parquet file, or a folder of Parquet shards.")
+    ],
+    column: Annotated[str | None, typer.Option(help="Column or field of the text.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column or field of an id to keep.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="How numbers are stored.")] = Dtype.FLOAT32,
+    dims: Annotated[
+        int | None, typer.Option(min=1, help="Keep the first so many numbers (matryoshka models).")
+    ] = None,
+    no_text: Annotated[bool, typer.Option("--no-text", help="Leave the texts out.")] = False,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Cores to use; by default all it may.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file, or a folder of vectors.")
+    ] = False,
 ) -> None:
-    """Write one vector per line of TEXTS, in the order of the lines.
+    """Write one vector per row of TEXTS, in the order of the rows.
 
-    Empty lines are strings too, and have their row.
+    Empty strings have their row like any other. Run again after a kill, it goes on where it
+    was; run again over a changed input, a folder computes only the strings it has not seen.
     """
-    from mirror_rt.runtime import Encoder
-    from mirror_rt.runtime.vectors import check_suffix, write_vectors
-    from mirror_rt.staging import check_target
-    from mirror_rt.textfiles import read_lines
+    from mirror_rt.runtime import Encoder, job, sources, storage
 
-    check_suffix(out)
-    check_target(out, force=force)
+    options = job.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
     encoder = Encoder.open(bundle, threads=threads)
-    lines = read_lines(texts)
-    with progress.counting("embed", total=len(lines)) as advance:
-        vectors = encoder.encode(lines, progress=advance)
-    write_vectors(out, lines, vectors, force=force)
-    typer.echo(f"{out}: {len(vectors):,} vectors of width {encoder.dim}", err=True)
+    begin = time.monotonic()
+    with progress.counting("embed", total=lambda: sources.count_rows(texts)) as advance:
+        report = job.embed(
+            encoder, texts, out, column=column, id_column=id_column, options=options,
+            force=force, progress=advance,
+        )  # fmt: skip
+    rate = report.computed / max(time.monotonic() - begin, 1e-3)
+    words = f"{out}: {report.rows:,} vectors of width {dims or encoder.dim}; "
+    words += f"computed {report.computed:,} different strings ({rate:,.0f} a second)"
+    if report.kept or report.copied:
+        words += f", kept {report.kept:,} shards and {report.copied:,} vectors of earlier runs"
+    if report.truncated:
+        longest = encoder.bundle.manifest.max_length
+        words += f"; {report.truncated:,} were longer than {longest} tokens and cut off"
+    typer.echo(words, err=True)

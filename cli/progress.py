@@ -9,12 +9,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def counting(what: str, *, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+def counting(what: str, *, total: Callable[[], int | None]) -> Iterator[Callable[[int, int], None]]:
     """Give a callback for (texts, tokens) done, which draws a bar with rates and time left.
 
     Args:
         what: A word for the job, shown before the bar.
-        total: How many texts there are, where that is known.
+        total: Tells how many texts there are, where that can be known; asked for a bar only.
     """
     if not sys.stderr.isatty():
         yield lambda texts, tokens: None
@@ -28,16 +28,17 @@ def counting(what: str, *, total: int | None = None) -> Iterator[Callable[[int, 
         TextColumn("{task.fields[rates]}"), Left(),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, rates="")
+        task = bar.add_task(what, total=total(), rates="")
         begin = time.monotonic()
-        done_tokens = 0
+        computed, computed_tokens = 0, 0
 
         def advance(texts: int, tokens: int) -> None:
-            nonlocal done_tokens
-            done_tokens += tokens
+            nonlocal computed, computed_tokens
+            if tokens:  # what was there already says nothing of the speed
+                computed += texts
+                computed_tokens += tokens
             seconds = max(time.monotonic() - begin, 1e-3)
-            done = bar.tasks[0].completed + texts
-            rates = f"{done / seconds:,.0f} strings/s {done_tokens / seconds:,.0f} tokens/s"
+            rates = f"{computed / seconds:,.0f} strings/s {computed_tokens / seconds:,.0f} tokens/s"
             bar.update(task, advance=texts, rates=rates)
 
         yield advance

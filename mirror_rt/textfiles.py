@@ -1,14 +1,15 @@
-"""Read text files a line at a time: plain or .gz, from a path or standard input, strictly UTF-8."""
+"""Read text files a line at a time: plain, .gz or .zst, or standard input, strictly UTF-8."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from mirror_rt.errors import InputError
 
@@ -19,8 +20,8 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
 @contextmanager
-def open_binary(source: str | Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """Open ``source`` for reading bytes; ``-`` is standard input, ``.gz`` is unpacked.
+def open_binary(source: str | Path) -> Iterator[IO[bytes]]:
+    """Open ``source`` for reading bytes; ``-`` is standard input, .gz and .zst are unpacked.
 
     Raises:
         InputError: It is missing, a folder, or may not be read.
@@ -31,15 +32,27 @@ def open_binary(source: str | Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
     path = Path(source)
     if path.is_dir():
         raise InputError(f"{path}: is a folder; name a file")
-    handle: IO[bytes] | gzip.GzipFile
     try:
-        handle = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
+        handle = _opened(path)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     with handle:
         yield handle
+
+
+def _opened(path: Path) -> IO[bytes]:
+    match path.suffix:
+        case ".gz":
+            return cast("IO[bytes]", gzip.open(path, "rb"))
+        case ".zst":
+            import pyarrow
+
+            packed = pyarrow.OSFile(str(path))
+            return io.BufferedReader(pyarrow.CompressedInputStream(packed, "zstd"))
+        case _:
+            return open(path, "rb")
 
 
 def numbered_lines(source: str | Path, *, strict: bool = True) -> Iterator[tuple[int, str]]:
@@ -55,7 +68,7 @@ def numbered_lines(source: str | Path, *, strict: bool = True) -> Iterator[tuple
 
     Raises:
         InputError: The file cannot be opened, is not UTF-8 (the line is named), is a broken
-            gzip file, or has a line over ``MAX_LINE_BYTES``.
+            gzip or zstd file, or has a line over ``MAX_LINE_BYTES``.
     """
     shown = "standard input" if str(source) == "-" else str(source)
     with open_binary(source) as handle:
@@ -65,6 +78,8 @@ def numbered_lines(source: str | Path, *, strict: bool = True) -> Iterator[tuple
                 raw = handle.readline(MAX_LINE_BYTES + 1)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise InputError(f"{shown}: broken gzip after line {number} ({error})") from error
+            except OSError as error:
+                raise InputError(f"{shown}: broken after line {number} ({error})") from error
             if not raw:
                 return
             number += 1

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Float32: TypeAlias = npt.NDArray[np.float32]
     Float16: TypeAlias = npt.NDArray[np.float16]
+    Int32: TypeAlias = npt.NDArray[np.int32]
     Int64: TypeAlias = npt.NDArray[np.int64]
 
 __all__ = [

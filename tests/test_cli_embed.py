@@ -66,7 +66,7 @@ def test_an_existing_file_is_kept_without_force(
 @pytest.mark.parametrize(
     ("out", "content", "message"),
     [
-        ("v.csv", b"fever\n", "must end in .npy or .parquet"),
+        ("v.csv", b"fever\n", "name a file in .npy or .parquet"),
         ("v.npy", b"", "is empty"),
         ("v.npy", b"fever\nb\xff\n", "line 2 is not UTF-8"),
     ],

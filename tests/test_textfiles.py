@@ -68,3 +68,21 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         read_lines(tmp_path / "missing.txt")
     with pytest.raises(InputError, match="is a folder"):
         read_lines(tmp_path)
+
+
+def test_zstd_is_unpacked_and_a_broken_file_is_named(tmp_path: Path) -> None:
+    import pyarrow
+
+    path = tmp_path / "a.txt.zst"
+    with pyarrow.CompressedOutputStream(str(path), "zstd") as stream:
+        stream.write("".join(f"line {i}\n" for i in range(5000)).encode())
+    assert read_lines(path) == [f"line {i}" for i in range(5000)]
+    whole = path.read_bytes()
+    path.write_bytes(whole * 2)  # frames end to end are one file, as with gzip
+    assert len(read_lines(path)) == 10_000
+    path.write_bytes(whole[:-20])
+    with pytest.raises(InputError, match="broken after line"):
+        read_lines(path)
+    path.write_bytes(b"not zstd at all")
+    with pytest.raises(InputError, match="broken after line 0"):
+        read_lines(path)

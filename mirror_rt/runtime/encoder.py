@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ from mirror_rt.runtime.tokenize import FastTokenizer, refuse_what_is_not_text
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64
 
-__all__ = ["Encoder", "Progress"]
+__all__ = ["Encoded", "Encoder", "Progress"]
 
 Progress = Callable[[int, int], None]
 """Called with (texts, tokens) done since the last call, from the calling thread."""
@@ -38,6 +39,21 @@ on the texts alone.
 
 RECENT = 4096
 """Single strings whose vectors are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """Vectors and counts.
+
+    Attributes:
+        vectors_ND: (N, D) float32 unit rows.
+        different: Texts computed: each different one once.
+        truncated: How many of these were longer than the bundle takes, and were cut off.
+    """
+
+    vectors_ND: Float32
+    different: int
+    truncated: int
 
 
 class Encoder:
@@ -144,6 +160,14 @@ class Encoder:
         """
         if isinstance(texts, str):
             return self._recent(texts).copy()
+        return self.encode_counted(texts, progress=progress).vectors_ND
+
+    def encode_counted(self, texts: Sequence[str], *, progress: Progress | None = None) -> Encoded:
+        """Embed texts as ``encode`` does, and tell what was cut off.
+
+        Raises:
+            InputError: An item is not a string, or holds a lone surrogate.
+        """
         different, inverse_N = _deduplicate(texts)
         try:
             tokens = self._tokenizer(different)
@@ -161,7 +185,11 @@ class Encoder:
         for done in in_threads(run, batches, threads=self.schedule.workers):
             if progress is not None:
                 progress(*done)
-        return vectors_UD if len(different) == len(texts) else vectors_UD[inverse_N]
+        return Encoded(
+            vectors_ND=vectors_UD if len(different) == len(texts) else vectors_UD[inverse_N],
+            different=len(different),
+            truncated=tokens.truncated,
+        )
 
     def _one(self, text: str) -> Float32:
         """Embed one text: no sorting, no threads; (D,) float32."""

@@ -1,0 +1,283 @@
+"""Embed files of any length into a folder of shards or one file: killable, resumable, bounded.
+
+Rows are read, embedded and written a window at a time. A shard is named by its content, so a
+run over a changed input notices by itself what has changed; strings that were embedded before
+are copied from where they lie. U texts to compute.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.errors import ConfigError, InputError, TargetError
+from mirror_rt.runtime.encoder import Encoder, Progress
+from mirror_rt.runtime.jobfolder import JobFolder, Settings
+from mirror_rt.runtime.seen import Seen, write_sidecar
+from mirror_rt.runtime.shards import (
+    Columns,
+    Shard,
+    empty_stored,
+    read_stored,
+    write_npy,
+    write_parquet,
+    write_shard,
+)
+from mirror_rt.runtime.sources import Row, read_rows
+from mirror_rt.runtime.storage import Dtype, Stored, store, truncate
+from mirror_rt.runtime.windows import Window, rows_of_a_window, windows
+from mirror_rt.staging import check_target, staging_file
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Int64
+
+__all__ = ["Report", "VectorOptions", "embed", "embed_rows"]
+
+FILES = (".npy", ".parquet")
+NO_FOLDERS = (
+    ".arrow", ".bin", ".csv", ".gz", ".h5", ".json", ".jsonl", ".npz", ".pkl", ".pt", ".tsv",
+    ".txt", ".zst",
+)  # fmt: skip
+"""A name that ends so was meant for a file, of a kind that is not written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorOptions:
+    """What to write.
+
+    Attributes:
+        dtype: How numbers are stored.
+        dims: Keep the first so many numbers, made unit again (matryoshka models); None: all.
+        text: Whether to keep the texts beside the vectors.
+    """
+
+    dtype: Dtype = Dtype.FLOAT32
+    dims: int | None = None
+    text: bool = True
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a run did.
+
+    Attributes:
+        rows: Rows written, in all shards.
+        computed: Different strings that went through the model in this run.
+        copied: Rows whose vector was copied from an earlier run.
+        kept: Shards that were there already.
+        truncated: Strings cut off at the longest length, as far as they were computed.
+        shards: The shards, in order.
+    """
+
+    rows: int = 0
+    computed: int = 0
+    copied: int = 0
+    kept: int = 0
+    truncated: int = 0
+    shards: list[Shard] = field(default_factory=list)
+
+
+def embed(
+    encoder: Encoder,
+    source: str | Path,
+    out: Path,
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    options: VectorOptions | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Report:
+    """Embed the rows of a file.
+
+    A folder can be given again: finished shards are kept, and a changed input computes only
+    the strings it has not seen. A killed job goes on where it was and ends in the same bytes.
+
+    Args:
+        encoder: The opened bundle.
+        source: A text, CSV, TSV, JSON-lines or Parquet file, or ``-``; see ``read_rows``.
+        out: A name ending in .npy or .parquet for one file, any other for a folder of shards.
+        column: The column of the text.
+        id_column: The column of an id to keep.
+        options: What to write.
+        force: Whether to replace a file, or a folder of another job.
+        progress: Called as the work goes on; with 0 tokens for rows that were there already.
+
+    Raises:
+        InputError: The input is empty or broken; what was embedded before is kept.
+        TargetError: ``out`` exists, or is of another job.
+        ConfigError: An option does not fit.
+    """
+    if out.suffix in NO_FOLDERS:
+        raise ConfigError(f"{out}: name a file in {' or '.join(FILES)}, or a folder of shards")
+    rows = read_rows(source, column=column, id_column=id_column)
+    options = options or VectorOptions()
+    if out.suffix not in FILES:
+        return embed_rows(
+            encoder, rows, out, ids=id_column is not None, options=options, force=force,
+            progress=progress, shown=str(source),
+        )  # fmt: skip
+    if out.suffix == ".npy" and options.dtype is Dtype.INT8:
+        raise ConfigError(f"{out}: .npy has no place for the scale of int8; write .parquet")
+    check_target(out, force=force)
+    if out.is_dir():
+        raise TargetError(f"{out}: is a folder; name a file")
+    folder = out.with_name(f".{out.name}.job")
+    settings = _settings(encoder, options, ids=id_column is not None)
+    replaced = JobFolder.is_of_another(folder, settings)
+    with JobFolder.hold(folder, settings, force=replaced) as job:
+        report = _run(encoder, rows, job, options, progress, shown=str(source))
+        with staging_file(out, force=force) as fresh:
+            match out.suffix:
+                case ".npy":
+                    write_npy(fresh, folder, report.shards)
+                case _:
+                    write_parquet(fresh, folder, report.shards)
+    shutil.rmtree(folder)
+    return report
+
+
+def embed_rows(
+    encoder: Encoder,
+    rows: Iterable[Row],
+    out: Path,
+    *,
+    ids: bool = False,
+    options: VectorOptions | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    shown: str = "the input",
+) -> Report:
+    """Embed (text, id) rows into a folder of shards, as ``embed`` does.
+
+    Raises:
+        InputError: There are no rows, or one is not text.
+        TargetError: ``out`` is of another job, or no folder of vectors.
+        ConfigError: An option does not fit.
+    """
+    options = options or VectorOptions()
+    settings = _settings(encoder, options, ids=ids)
+    with JobFolder.hold(out, settings, force=force) as job:
+        return _run(encoder, rows, job, options, progress, shown=shown)
+
+
+def _settings(encoder: Encoder, options: VectorOptions, *, ids: bool) -> Settings:
+    dims = options.dims if options.dims is not None else encoder.dim
+    if not 1 <= dims <= encoder.dim:
+        raise ConfigError(f"dims must be from 1 to {encoder.dim}, the bundle's width; got {dims}")
+    return Settings(
+        bundle=encoder.bundle.fingerprint,
+        dims=dims,
+        dtype=options.dtype.value,
+        text=options.text,
+        ids=ids,
+        window_rows=rows_of_a_window(encoder.dim),
+    )
+
+
+def _run(
+    encoder: Encoder,
+    rows: Iterable[Row],
+    job: JobFolder,
+    options: VectorOptions,
+    progress: Progress | None,
+    *,
+    shown: str,
+) -> Report:
+    report = Report()
+    finished, logged = job.finished(), job.logged()
+    earlier = {shard.name: shard for shard in [*finished, *logged]}
+    # Vectors are copied from the last finished run, or, if none ever was, from an unfinished
+    # one over another input: so that a resumed run takes the same way, and ends in the same
+    # bytes, as one that was never killed.
+    seen: Seen | None = None
+    for window in windows(rows, most_rows=job.settings.window_rows):
+        shard = earlier.get(window.name)
+        if shard is not None and shard.fault(job.path) is None:
+            report.kept += 1
+            if progress is not None:
+                progress(len(window.texts), 0)
+        else:
+            if shard is None and seen is None and (finished or _is_past(window, logged)):
+                seen = _seen(job, finished or logged)
+            source = seen if shard is None else None  # a faulty shard is made as it was
+            shard = _embed_window(encoder, window, job, options, source, report, progress)
+        report.shards.append(shard)
+        report.rows += shard.rows
+    if not report.shards:
+        raise InputError(f"{shown}: is empty; give at least one string")
+    report.truncated = sum(shard.truncated for shard in report.shards)
+    job.finish(report.shards)
+    return report
+
+
+def _is_past(window: Window, logged: Sequence[Shard]) -> bool:
+    """Tell whether an unfinished run came as far as this window, with another input."""
+    return any(int(shard.name.split("-")[1]) >= window.number for shard in logged)
+
+
+def _seen(job: JobFolder, shards: Sequence[Shard]) -> Seen:
+    """Gather the strings of earlier shards that are still as they were written."""
+    sources = [
+        (job.path / shard.name, job.sidecar(shard.name))
+        for shard in shards
+        if job.sidecar(shard.name).is_file() and shard.fault(job.path) is None
+    ]
+    return Seen.merge(job.work / "merged.bin", sources)
+
+
+def _embed_window(
+    encoder: Encoder,
+    window: Window,
+    job: JobFolder,
+    options: VectorOptions,
+    seen: Seen | None,
+    report: Report,
+    progress: Progress | None,
+) -> Shard:
+    rows = len(window.texts)
+    none_N = np.full(rows, -1, dtype=np.int64)
+    shards_N, rows_N = (none_N, none_N) if seen is None else seen.find(window.digests)
+    fresh_U = np.flatnonzero(shards_N < 0)
+    all_fresh = len(fresh_U) == rows
+    texts = window.texts if all_fresh else [window.texts[row] for row in fresh_U]
+    encoded = encoder.encode_counted(texts, progress=progress)
+    stored = store(truncate(encoded.vectors_ND, job.settings.dims), options.dtype)
+    if not all_fresh and seen is not None:
+        whole = empty_stored(rows, job.settings.dims, options.dtype)
+        _put(whole, fresh_U, stored)
+        for number in np.unique(shards_N[shards_N >= 0]):
+            here_N = np.flatnonzero(shards_N == number)
+            _put(whole, here_N, read_stored(seen.shards[number]).rows(rows_N[here_N]))
+        stored = whole
+        if progress is not None:
+            progress(rows - len(fresh_U), 0)
+    columns = Columns(
+        texts=window.texts if options.text else None,
+        ids=window.ids if job.settings.ids else None,
+    )
+    write_sidecar(job.sidecar(window.name), window.digests)
+    about = {name: str(value) for name, value in asdict(job.settings).items()}
+    sha256 = write_shard(job.path / window.name, columns, stored, about=about)
+    shard = Shard(
+        name=window.name,
+        content=window.content,
+        rows=rows,
+        sha256=sha256,
+        truncated=encoded.truncated,
+    )
+    job.log(shard)
+    report.computed += encoded.different
+    report.copied += rows - len(fresh_U)
+    return shard
+
+
+def _put(whole: Stored, rows_N: Int64, part: Stored) -> None:
+    whole.values_NP[rows_N] = part.values_NP
+    if len(whole.scale_N):
+        whole.scale_N[rows_N] = part.scale_N

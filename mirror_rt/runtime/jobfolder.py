@@ -1,0 +1,227 @@
+"""The folder of an embedding job: its settings, its log, and the manifest that ends it.
+
+OUT/part-00000-<content>.parquet …   shards, each whole
+OUT/manifest.json                    written last: which shards, in which order
+OUT/.job/settings.json               what the vectors depend on; another job is refused
+OUT/.job/log.jsonl                   a line for each shard of an unfinished run
+OUT/.job/seen/<shard>.npy            hashes of its texts, to find them again
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mirror_rt.errors import InputError, TargetError
+from mirror_rt.runtime.shards import Shard
+
+__all__ = ["JobFolder", "Settings", "read_manifest", "verify_vectors"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that the bytes of the shards depend on, beside the texts.
+
+    Attributes:
+        bundle: Fingerprint of the bundle.
+        dims: Numbers kept of each vector.
+        dtype: How they are stored.
+        text: Whether the texts are kept.
+        ids: Whether there are ids.
+        window_rows: Most rows of a shard.
+    """
+
+    bundle: str
+    dims: int
+    dtype: str
+    text: bool
+    ids: bool
+    window_rows: int
+    format_version: int = FORMAT_VERSION
+
+
+class JobFolder:
+    """An output folder that this process holds."""
+
+    def __init__(self, path: Path, settings: Settings) -> None:
+        self.path = path
+        self.settings = settings
+        self.work = path / ".job"
+        self.sidecars = self.work / "seen"
+
+    @classmethod
+    @contextmanager
+    def hold(cls, path: Path, settings: Settings, *, force: bool) -> Iterator[JobFolder]:
+        """Begin or go on with a job in ``path``; if no shard comes of it, leave no trace.
+
+        Raises:
+            TargetError: The folder is of another job, not of a job at all, or in use.
+        """
+        folder = cls(path, settings)
+        begun = _read_settings(path)
+        if begun is None and path.exists() and not _is_bare(path):
+            raise TargetError(f"{path}: exists and holds no vectors; choose another name")
+        if begun is not None and begun != asdict(settings) and not force:
+            raise TargetError(
+                f"{path}: {_difference(begun, asdict(settings))}; choose another name, or "
+                "replace it with --force"
+            )
+        folder.sidecars.mkdir(parents=True, exist_ok=True)
+        with _lock(folder.work / "lock", path):
+            if begun is not None and force:
+                folder._clear()
+            _write_json(folder.work / "settings.json", asdict(settings))
+            try:
+                yield folder
+            except BaseException:
+                if not any(path.glob("part-*")):
+                    shutil.rmtree(folder.work, ignore_errors=True)
+                    with suppress(OSError):
+                        path.rmdir()
+                raise
+
+    @classmethod
+    def is_of_another(cls, path: Path, settings: Settings) -> bool:
+        """Tell whether ``path`` was left by a job with other settings."""
+        begun = _read_settings(path)
+        return begun is not None and begun != asdict(settings)
+
+    def finished(self) -> list[Shard]:
+        """Return the shards of the last run that came to its end."""
+        try:
+            return read_manifest(self.path)
+        except InputError:
+            return []
+
+    def logged(self) -> list[Shard]:
+        """Return the shards of a run that did not come to its end, as far as it came."""
+        try:
+            lines = (self.work / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return []
+        shards = []
+        for line in lines:
+            try:
+                shards.append(Shard(**json.loads(line)))
+            except (ValueError, TypeError):
+                continue  # the kill came in the middle of a line
+        return shards
+
+    def log(self, shard: Shard) -> None:
+        """Note a finished shard."""
+        with open(self.work / "log.jsonl", "a", encoding="utf-8") as handle:
+            # A line torn by a kill must not swallow this one.
+            handle.write("\n" + json.dumps(asdict(shard)) + "\n")
+
+    def sidecar(self, name: str) -> Path:
+        """Return where the hashes of a shard's texts are."""
+        return self.sidecars / f"{name}.npy"
+
+    def finish(self, shards: Sequence[Shard]) -> None:
+        """Write the manifest, then remove what it does not name."""
+        content = asdict(self.settings) | {
+            "rows": sum(shard.rows for shard in shards),
+            "truncated": sum(shard.truncated for shard in shards),
+            "shards": [asdict(shard) for shard in shards],
+        }
+        _write_json(self.path / "manifest.json", content)
+        names = {shard.name for shard in shards}
+        for path in self.path.glob("part-*"):
+            if path.name not in names:
+                path.unlink()
+        for path in self.sidecars.iterdir():
+            if path.name.removesuffix(".npy") not in names:
+                path.unlink()
+        for path in [*self.path.glob(".part-*.partial"), *self.work.glob("merged*")]:
+            path.unlink()
+        (self.work / "log.jsonl").unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        (self.path / "manifest.json").unlink(missing_ok=True)
+        (self.work / "log.jsonl").unlink(missing_ok=True)
+        for path in self.path.glob("part-*"):
+            path.unlink()
+
+
+def read_manifest(path: Path) -> list[Shard]:
+    """Return the shards of a finished folder, in order.
+
+    Raises:
+        InputError: There is no manifest, or it cannot be read.
+    """
+    try:
+        content = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        return [Shard(**shard) for shard in content["shards"]]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path}: no finished vectors (no manifest.json); run mirror-rt embed again to go on"
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path}: its manifest.json cannot be read ({error})") from error
+
+
+def verify_vectors(folder: str | Path) -> list[str]:
+    """Compare every shard of a finished folder with its sha256; return what is wrong.
+
+    Running the same ``mirror-rt embed`` again computes faulty shards anew, and only these.
+
+    Raises:
+        InputError: The folder holds no finished vectors.
+    """
+    path = Path(folder)
+    faults = (shard.fault(path) for shard in read_manifest(path))
+    return [fault for fault in faults if fault is not None]
+
+
+def _is_bare(path: Path) -> bool:
+    """Tell whether a folder is empty but for what a job killed in its first moment left."""
+    return path.is_dir() and all(child.name == ".job" for child in path.iterdir())
+
+
+def _read_settings(path: Path) -> object:
+    try:
+        return json.loads((path / ".job/settings.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _difference(theirs: object, ours: dict[str, object]) -> str:
+    if not isinstance(theirs, dict):
+        return "its settings cannot be read"
+    if theirs.get("bundle") != ours["bundle"]:
+        return "holds vectors of another bundle"
+    names = [name for name in ours if theirs.get(name) != ours[name]]
+    return (
+        "was made with other settings ("
+        + ", ".join(f"{name} {theirs.get(name)}, now {ours[name]}" for name in names)
+        + ")"
+    )
+
+
+def _write_json(path: Path, content: object) -> None:
+    fresh = path.with_name(f".{path.name}.partial")
+    fresh.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(fresh, path)
+
+
+@contextmanager
+def _lock(path: Path, shown: Path) -> Iterator[None]:
+    """Let one process at a time write a folder, where the system has such locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with open(path, "w", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TargetError(f"{shown}: another process is writing it; wait for it") from error
+        yield

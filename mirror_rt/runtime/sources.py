@@ -1,0 +1,209 @@
+"""Read strings to embed, a row at a time, from text, CSV, TSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.textfiles import numbered_lines, open_binary
+
+__all__ = ["Kind", "Row", "count_rows", "kind_of", "read_rows"]
+
+Row = tuple[str, str]
+"""A text and its id; the id is empty where none was asked for."""
+
+USUAL_COLUMNS = ("text", "name")
+
+
+class Kind(Enum):
+    """The layout of an input file, told by its name."""
+
+    TEXT = "text"
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+
+
+def kind_of(source: str | Path) -> Kind:
+    """Tell the layout by the last suffix, compression aside; what is unknown is plain text.
+
+    >>> kind_of("names.tsv.gz")
+    <Kind.TSV: 'tsv'>
+    """
+    suffixes = [suffix.lower() for suffix in Path(source).suffixes]
+    if suffixes and suffixes[-1] in {".gz", ".zst"}:
+        suffixes.pop()
+    kinds = {".csv": Kind.CSV, ".tsv": Kind.TSV, ".jsonl": Kind.JSONL, ".ndjson": Kind.JSONL}
+    kinds[".parquet"] = Kind.PARQUET
+    return kinds.get(suffixes[-1], Kind.TEXT) if suffixes else Kind.TEXT
+
+
+def read_rows(
+    source: str | Path, *, column: str | None = None, id_column: str | None = None
+) -> Iterator[Row]:
+    """Yield (text, id) of every row, in order, reading as it goes.
+
+    Args:
+        source: A path, or ``-`` for plain text on standard input.
+        column: The column or field that holds the text; by default ``text``, ``name`` or the
+            only one there is. Plain text has none: a line is a row, blank lines too.
+        id_column: The column or field that holds an id to keep beside the vector.
+
+    Raises:
+        InputError: The file cannot be read, lacks the column, or a row is broken; the message
+            names the row.
+        ConfigError: Plain text was asked for a column.
+    """
+    match kind_of(source):
+        case Kind.TEXT:
+            if column or id_column:
+                raise ConfigError(
+                    f"{source}: plain text has no columns; name it .csv, .tsv, .jsonl or .parquet"
+                )
+            return ((text, "") for _, text in numbered_lines(source))
+        case Kind.CSV:
+            return _tables(source, column, id_column, lambda lines: csv.reader(lines, strict=True))
+        case Kind.TSV:
+            return _tables(
+                source, column, id_column, lambda lines: (line[:-1].split("\t") for line in lines)
+            )
+        case Kind.JSONL:
+            return _json_lines(source, column, id_column)
+        case Kind.PARQUET:
+            return _parquet(source, column, id_column)
+
+
+def count_rows(source: str | Path) -> int | None:
+    """Return about how many rows there are, quickly, for showing the time left."""
+    if str(source) == "-":
+        return None
+    if kind_of(source) is Kind.PARQUET:
+        return int(_open_parquet(source).metadata.num_rows)
+    with open_binary(source) as handle:
+        try:
+            return sum(block.count(b"\n") for block in iter(lambda: handle.read(1 << 20), b""))
+        except (OSError, EOFError):
+            return None  # a broken file is told of by the reader, which knows the line
+
+
+def _pick(source: str | Path, column: str | None, available: Sequence[str]) -> str:
+    if column is None:
+        if len(available) == 1:
+            return available[0]
+        column = next((usual for usual in USUAL_COLUMNS if usual in available), None)
+        if column is None:
+            raise InputError(
+                f"{source}: which column holds the text? choose with --column: "
+                f"{', '.join(available)}"
+            )
+    if column not in available:
+        raise InputError(f"{source}: no column {column!r}; there are: {', '.join(available)}")
+    return column
+
+
+def _tables(
+    source: str | Path,
+    column: str | None,
+    id_column: str | None,
+    split: Callable[[Iterator[str]], Iterator[list[str]]],
+) -> Iterator[Row]:
+    # A quoted cell may go over several lines, so the line ends are put back.
+    rows = split(text + "\n" for _, text in numbered_lines(source))
+    header = next(rows, None)
+    if header is None:
+        return
+    place = header.index(_pick(source, column, header))
+    id_place = None if id_column is None else header.index(_pick(source, id_column, header))
+    number = 1
+    while True:
+        number += 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise InputError(f"{source}: row {number} is not CSV ({error})") from error
+        if row is None:
+            return
+        if not row or (row == [""] and len(header) > 1):
+            continue
+        if len(row) != len(header):
+            raise InputError(
+                f"{source}: row {number} has {len(row)} columns, the header has {len(header)}"
+            )
+        yield row[place], "" if id_place is None else row[id_place]
+
+
+def _json_lines(source: str | Path, column: str | None, id_column: str | None) -> Iterator[Row]:
+    field: str | None = None
+    for number, line in numbered_lines(source):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise InputError(f"{source}: line {number} is not JSON ({error})") from error
+        if not isinstance(record, dict):
+            raise InputError(f"{source}: line {number} is not a JSON object")
+        if field is None:
+            field = _pick(source, column, list(record))
+        text, row_id = record.get(field), record.get(id_column) if id_column else ""
+        if not isinstance(text, str):
+            raise InputError(f"{source}: line {number}: field {field!r} is not a string")
+        if row_id is None:
+            raise InputError(f"{source}: line {number}: no field {id_column!r}")
+        if not _is_text(text) or not _is_text(str(row_id)):
+            raise InputError(f"{source}: line {number} holds a lone surrogate; remove it")
+        yield text, str(row_id)
+
+
+def _parquet(source: str | Path, column: str | None, id_column: str | None) -> Iterator[Row]:
+    import pyarrow as pa
+
+    file = _open_parquet(source)
+    column = _pick(source, column, file.schema_arrow.names)
+    columns = (
+        [column]
+        if id_column is None
+        else [column, _pick(source, id_column, file.schema_arrow.names)]
+    )
+    number = 0
+    try:
+        for batch in file.iter_batches(batch_size=8192, columns=columns):
+            texts = batch.column(column).to_pylist()
+            ids = [""] * len(texts) if id_column is None else batch.column(id_column).to_pylist()
+            for text, row_id in zip(texts, ids, strict=True):
+                number += 1
+                if not isinstance(text, str):
+                    raise InputError(f"{source}: row {number}: {column!r} is not a string")
+                if row_id is None:
+                    raise InputError(f"{source}: row {number}: {id_column!r} is missing")
+                yield text, str(row_id)
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{source}: broken Parquet after row {number} ({reason})") from error
+
+
+def _open_parquet(source: str | Path) -> Any:  # noqa: ANN401 - pyarrow has no types
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(source)
+    except FileNotFoundError as error:
+        raise InputError(f"{source}: no such file") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{source}: not a Parquet file ({reason})") from error
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,86 @@
+"""Cut a stream of rows into windows: what is sorted, embedded and written together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mirror_rt.errors import InputError
+from mirror_rt.runtime.seen import digests
+from mirror_rt.runtime.sources import Row
+
+__all__ = ["Window", "rows_of_a_window", "windows"]
+
+WINDOW_BYTES = 32 * 1024 * 1024
+"""Float32 bytes of a window's vectors: memory holds a few times as much, disk a file each."""
+
+WINDOW_CHARACTERS = 8 * 1024 * 1024
+"""A window ends earlier where its texts are this long together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Consecutive rows.
+
+    Attributes:
+        number: Which window, from 0.
+        texts: The texts.
+        ids: Their ids, empty strings where there are none.
+        digests: 16-byte hashes of the texts, end to end.
+    """
+
+    number: int
+    texts: list[str]
+    ids: list[str]
+    digests: bytes
+
+    @property
+    def content(self) -> str:
+        """Hex hash of the texts and ids in order."""
+        rows = len(self.texts).to_bytes(8, "little")
+        ids = digests(self.ids) if any(self.ids) else b""
+        return hashlib.sha256(rows + self.digests + ids).hexdigest()
+
+    @property
+    def name(self) -> str:
+        """The file name of its shard: the place, and the content."""
+        return f"part-{self.number:05d}-{self.content[:16]}.parquet"
+
+
+def rows_of_a_window(dim: int) -> int:
+    """Return how many vectors of width ``dim`` make a window.
+
+    >>> rows_of_a_window(384)
+    21845
+    """
+    return max(1, WINDOW_BYTES // (4 * dim))
+
+
+def windows(rows: Iterable[Row], *, most_rows: int) -> Iterator[Window]:
+    """Yield windows of up to ``most_rows`` rows; where they are cut depends on the rows alone.
+
+    Raises:
+        InputError: A row holds a lone surrogate.
+    """
+    number, characters = 0, 0
+    texts: list[str] = []
+    ids: list[str] = []
+    for text, row_id in rows:
+        texts.append(text)
+        ids.append(row_id)
+        characters += len(text)
+        if len(texts) >= most_rows or characters >= WINDOW_CHARACTERS:
+            yield _window(number, texts, ids)
+            number, characters, texts, ids = number + 1, 0, [], []
+    if texts:
+        yield _window(number, texts, ids)
+
+
+def _window(number: int, texts: list[str], ids: list[str]) -> Window:
+    try:
+        return Window(number=number, texts=texts, ids=ids, digests=digests(texts))
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"a lone surrogate, which is not text, in {error.object[:40]!r}; remove or replace it"
+        ) from error

@@ -1,0 +1,326 @@
+"""Embedding jobs: whole shards, resumed to the same bytes, only new strings computed."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from mirror_rt import Encoder
+from mirror_rt.errors import ConfigError, InputError, TargetError
+from mirror_rt.runtime import job, windows
+from mirror_rt.runtime.job import VectorOptions, embed, embed_rows
+from mirror_rt.runtime.jobfolder import read_manifest, verify_vectors
+from mirror_rt.runtime.shards import Shard, read_stored
+from mirror_rt.runtime.storage import Dtype
+from tests.tiny import WORDS
+
+ROWS = 50  # of a window, here
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "WINDOW_BYTES", ROWS * 32 * 4)
+
+
+@pytest.fixture
+def encoder(tiny_bundle: Path) -> Encoder:
+    return Encoder.open(tiny_bundle, threads=2)
+
+
+def made_up(count: int, *, seed: int = 0) -> list[str]:
+    """Return different names of one to five words."""
+    rng = random.Random(seed)
+    return [" ".join([*rng.choices(WORDS, k=rng.randint(1, 4)), str(i)]) for i in range(count)]
+
+
+def written(path: Path, texts: list[str]) -> Path:
+    path.write_text("".join(text + "\n" for text in texts))
+    return path
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Return every file of a finished folder but the lock, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def vectors_of(folder: Path) -> np.ndarray:
+    return np.concatenate([read_stored(folder / s.name).values_NP for s in read_manifest(folder)])
+
+
+def test_shards_hold_the_rows_in_order(encoder: Encoder, tmp_path: Path) -> None:
+    texts = [*made_up(120), "", *made_up(30)]
+    report = embed(encoder, written(tmp_path / "a.txt", texts), tmp_path / "out")
+    tables = [pq.read_table(tmp_path / "out" / shard.name) for shard in report.shards]
+    assert [len(table) for table in tables] == [50, 50, 50, 1]
+    assert [text for table in tables for text in table["text"].to_pylist()] == texts
+    assert tables[0].schema.field("vector").type.list_size == 32
+    np.testing.assert_allclose(vectors_of(tmp_path / "out"), encoder.encode(texts), atol=1e-6)
+    assert (report.rows, report.copied, report.kept) == (151, 0, 0)
+
+
+@pytest.mark.parametrize("dtype", list(Dtype))
+@pytest.mark.parametrize("ending", ["", ".parquet", ".npy"])
+def test_every_dtype_reads_back(
+    encoder: Encoder, tmp_path: Path, dtype: Dtype, ending: str
+) -> None:
+    if dtype is Dtype.INT8 and ending == ".npy":
+        with pytest.raises(ConfigError, match="no place for the scale"):
+            embed(encoder, "-", tmp_path / "v.npy", options=VectorOptions(dtype=dtype))
+        return
+    texts, out = made_up(60), tmp_path / f"v{ending}"
+    options = VectorOptions(dtype=dtype, dims=16)
+    embed(encoder, written(tmp_path / "a.txt", texts), out, options=options)
+    exact_ND = job.truncate(encoder.encode(texts), 16)
+    if ending == ".npy":
+        values_NP = np.load(out, allow_pickle=False)
+    elif ending == ".parquet":
+        stored = read_stored(out)
+        values_NP = stored.values_NP
+    else:
+        values_NP = vectors_of(out)
+    match dtype:
+        case Dtype.FLOAT32:
+            np.testing.assert_allclose(values_NP, exact_ND, atol=1e-6)
+        case Dtype.FLOAT16:
+            np.testing.assert_allclose(values_NP, exact_ND, atol=1e-3)
+        case Dtype.INT8:
+            assert values_NP.dtype == np.int8
+            assert (np.abs(values_NP).max(axis=1) == 127).all()
+        case Dtype.BINARY:
+            assert (np.unpackbits(values_NP, axis=1) == (exact_ND > 0)).mean() > 0.999
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", out.name]
+
+
+def test_ids_and_texts_are_kept_as_asked(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "a.tsv").write_text("id\ttext\nx1\tfever\nx2\tcough\n")
+    embed(encoder, tmp_path / "a.tsv", tmp_path / "v.parquet", id_column="id",
+          options=VectorOptions(text=False))  # fmt: skip
+    table = pq.read_table(tmp_path / "v.parquet")
+    assert table.column_names == ["id", "vector"]
+    assert table["id"].to_pylist() == ["x1", "x2"]
+
+
+def test_a_second_run_over_the_same_input_computes_nothing(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = written(tmp_path / "a.txt", made_up(170)), tmp_path / "out"
+    embed(encoder, source, out)
+    before = bytes_of(out)
+    monkeypatch.setattr(encoder, "_session", None)  # a run of the model would fail
+    report = embed(encoder, source, out)
+    assert (report.kept, report.computed, report.rows) == (4, 0, 170)
+    assert bytes_of(out) == before
+
+
+def test_a_changed_input_computes_only_the_strings_it_has_not_seen(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    texts, out = made_up(230), tmp_path / "out"
+    embed(encoder, written(tmp_path / "a.txt", texts), out)
+    changed = ["new one", *texts[:100], "new two", *reversed(texts[120:]), "new one", texts[110]]
+    report = embed(encoder, written(tmp_path / "a.txt", changed), out)
+    assert report.computed == 3  # "new one" comes again in another window
+    assert report.copied == len(changed) - 3
+    np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
+    assert verify_vectors(out) == []
+    named = {shard.name for shard in read_manifest(out)}
+    assert {path.name for path in out.glob("part-*")} == named
+
+
+def test_an_input_changed_between_a_kill_and_its_resume_is_not_mixed(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, out = made_up(230), tmp_path / "out"
+    stop_after(monkeypatch, windows=3)
+    with pytest.raises(KeyboardInterrupt):
+        embed(encoder, written(tmp_path / "a.txt", texts), out)
+    monkeypatch.undo()
+    monkeypatch.setattr(windows, "WINDOW_BYTES", ROWS * 32 * 4)
+    changed = [*texts[:60], "new one", *texts[60:]]
+    report = embed(encoder, written(tmp_path / "a.txt", changed), out)
+    assert report.kept == 1
+    assert report.copied == 150 - 50
+    np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, *, windows: int) -> None:
+    """Let the job end as by Ctrl-C once so many shards are logged."""
+    log, count = job.JobFolder.log, 0
+
+    def counted(folder: job.JobFolder, shard: Shard) -> None:
+        nonlocal count
+        log(folder, shard)
+        count += 1
+        if count == windows:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(job.JobFolder, "log", counted)
+
+
+def test_a_flipped_byte_is_found_and_only_its_shard_made_anew(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    source, out = written(tmp_path / "a.txt", made_up(170)), tmp_path / "out"
+    report = embed(encoder, source, out)
+    before = bytes_of(out)
+    path = out / report.shards[2].name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    (out / report.shards[3].name).unlink()
+    assert [fault.split(": ")[1].split()[0] for fault in verify_vectors(out)] == ["changed", "is"]
+    again = embed(encoder, source, out)
+    assert (again.kept, again.computed) == (2, 70)
+    assert bytes_of(out) == before
+    assert verify_vectors(out) == []
+
+
+def test_another_bundle_or_other_settings_are_refused(
+    encoder: Encoder, tiny_bundle_int8: Path, tmp_path: Path
+) -> None:
+    source, out = written(tmp_path / "a.txt", made_up(60)), tmp_path / "out"
+    embed(encoder, source, out)
+    before = bytes_of(out)
+    other = Encoder.open(tiny_bundle_int8)
+    with pytest.raises(TargetError, match="vectors of another bundle"):
+        embed(other, source, out)
+    with pytest.raises(TargetError, match=r"other settings \(dtype float32, now float16\)"):
+        embed(encoder, source, out, options=VectorOptions(dtype=Dtype.FLOAT16))
+    assert bytes_of(out) == before
+    assert embed(other, source, out, force=True).kept == 0
+    np.testing.assert_allclose(vectors_of(out), other.encode(made_up(60)), atol=2e-2)
+
+
+def test_a_folder_that_holds_something_else_is_never_touched(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear")
+    for force in (False, True):
+        with pytest.raises(TargetError, match="holds no vectors"):
+            embed_rows(encoder, [("fever", "")], tmp_path / "mine", force=force)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def test_a_folder_in_use_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    def rows() -> object:
+        yield "fever", ""
+        with pytest.raises(TargetError, match="another process is writing"):
+            embed_rows(encoder, [("fever", "")], tmp_path / "out")
+
+    embed_rows(encoder, rows(), tmp_path / "out")  # type: ignore[arg-type]
+
+
+def test_what_was_embedded_before_a_broken_row_is_kept(encoder: Encoder, tmp_path: Path) -> None:
+    source, texts = tmp_path / "a.txt", made_up(120)
+    source.write_bytes("".join(t + "\n" for t in texts[:110]).encode() + b"\xff\n")
+    with pytest.raises(InputError, match="line 111 is not UTF-8"):
+        embed(encoder, source, tmp_path / "v.npy")
+    written(source, texts)
+    report = embed(encoder, source, tmp_path / "v.npy")
+    assert (report.kept, report.computed) == (2, 20)
+    np.testing.assert_allclose(np.load(tmp_path / "v.npy"), encoder.encode(texts), atol=1e-6)
+
+
+def test_a_lone_surrogate_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lone surrogate"):
+        embed_rows(encoder, [("a", ""), ("\ud800", "")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_million_identical_strings_are_computed_once_a_window(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "WINDOW_BYTES", windows.WINDOW_BYTES * 2000)
+    rows = (("fever", "") for _ in range(1_000_000))
+    report = embed_rows(encoder, rows, tmp_path / "out", options=VectorOptions(dtype=Dtype.BINARY))
+    assert (report.rows, report.computed) == (1_000_000, 10)
+
+
+def test_strings_that_are_cut_off_are_counted(encoder: Encoder, tmp_path: Path) -> None:
+    rows = [("fever " * 500, ""), ("fever " * 500, ""), ("cough " * 500, ""), ("cough", "")]
+    assert embed_rows(encoder, rows, tmp_path / "out").truncated == 2
+    assert json.loads((tmp_path / "out/manifest.json").read_text())["truncated"] == 2
+
+
+CHILD = """
+import os, random, signal, sys
+from mirror_rt import Encoder
+from mirror_rt.runtime import job, jobfolder, windows
+from mirror_rt.runtime.session import Session
+
+bundle, source, out, rows, deadly = sys.argv[1:]
+windows.WINDOW_BYTES = int(rows) * 32 * 4
+left = int(deadly)
+
+def dying(function):
+    def call(*arguments, **options):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return call
+
+if left:  # die at the n-th of the moments that matter
+    os.replace = dying(os.replace)
+    Session.run = dying(Session.run)
+    job.write_sidecar = dying(job.write_sidecar)
+    jobfolder.JobFolder.log = dying(jobfolder.JobFolder.log)
+    jobfolder.JobFolder.finish = dying(jobfolder.JobFolder.finish)
+encoder = Encoder.open(bundle, threads=2)
+job.embed(encoder, source, job.Path(out))
+"""
+
+
+def child(*arguments: object) -> list[str]:
+    return [sys.executable, "-c", CHILD, *map(str, arguments)]
+
+
+@pytest.mark.parametrize("out", ["out", "v.npy"])
+def test_killed_at_every_kind_of_moment_a_job_ends_in_the_same_bytes(
+    tiny_bundle: Path, tmp_path: Path, out: str
+) -> None:
+    source = written(tmp_path / "a.txt", [*made_up(430), *made_up(40)])
+    whole, broken = tmp_path / "whole" / out, tmp_path / "broken" / out
+    subprocess.run(child(tiny_bundle, source, whole, ROWS, 0), check=True)
+    for moment in (1, 2, 4, 11, 12, 13, 14):
+        done = subprocess.run(child(tiny_bundle, source, broken, ROWS, moment), check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert not (broken / "manifest.json").exists()
+    subprocess.run(child(tiny_bundle, source, broken, ROWS, 0), check=True)
+    assert bytes_of(broken.parent) == bytes_of(whole.parent)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_200_000_strings_end_in_the_same_bytes(
+    tiny_bundle_int8: Path, tmp_path: Path
+) -> None:
+    source = written(tmp_path / "a.txt", made_up(200_000))
+    whole, broken = tmp_path / "whole/out", tmp_path / "broken/out"
+    subprocess.run(child(tiny_bundle_int8, source, whole, 5000, 0), check=True)
+    rng, killed = random.Random(11), 0
+    while killed < 20:
+        process = subprocess.Popen(child(tiny_bundle_int8, source, broken, 5000, 0))
+        try:
+            assert process.wait(timeout=rng.uniform(0.3, 2.0)) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            assert process.wait() == -signal.SIGKILL
+            killed += 1
+    subprocess.run(child(tiny_bundle_int8, source, broken, 5000, 0), check=True)
+    assert killed >= 3
+    assert bytes_of(broken.parent) == bytes_of(whole.parent)

@@ -1,0 +1,105 @@
+"""Reading strings to embed from every layout."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.runtime.sources import Kind, count_rows, kind_of, read_rows
+
+TEXTS = ["fever", "", "fever", 'a "quoted" one, with a comma', "two\nlines", "naïve  é"]
+ONE_LINE = [text for text in TEXTS if "\n" not in text]
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_a_line_of_plain_text_is_a_row(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.txt", "\n".join(ONE_LINE) + "\n")
+    assert [text for text, _ in read_rows(path)] == ONE_LINE
+    assert count_rows(path) == len(ONE_LINE)
+    packed = written(tmp_path / "a.txt.gz", gzip.compress(path.read_bytes()))
+    assert [text for text, _ in read_rows(packed)] == ONE_LINE
+    assert count_rows(packed) == len(ONE_LINE)
+
+
+def test_csv_cells_may_be_quoted_and_go_over_lines(tmp_path: Path) -> None:
+    quoted = ['"' + text.replace('"', '""') + '"' for text in TEXTS]
+    rows = [f"{i},{cell},x" for i, cell in enumerate(quoted)]
+    path = written(tmp_path / "a.csv", "id,text,other\n" + "\n".join(rows) + "\n")
+    assert list(read_rows(path, id_column="id")) == [(t, str(i)) for i, t in enumerate(TEXTS)]
+
+
+def test_tsv_has_no_quotes(tmp_path: Path) -> None:
+    rows = [f"{i}\t{text}" for i, text in enumerate(ONE_LINE)]
+    path = written(tmp_path / "a.tsv", "id\tname\n" + "\r\n".join(rows) + "\n")
+    assert list(read_rows(path, id_column="id")) == [(t, str(i)) for i, t in enumerate(ONE_LINE)]
+
+
+def test_json_lines_and_parquet_give_a_field(tmp_path: Path) -> None:
+    records = [{"key": i, "title": text, "n": 1.5} for i, text in enumerate(TEXTS)]
+    lines = written(tmp_path / "a.jsonl", "".join(json.dumps(r) + "\n" for r in records) + "\n")
+    pq.write_table(pa.Table.from_pylist(records), tmp_path / "a.parquet")
+    expected = [(text, str(i)) for i, text in enumerate(TEXTS)]
+    for path in (lines, tmp_path / "a.parquet"):
+        assert list(read_rows(path, column="title", id_column="key")) == expected
+    assert count_rows(tmp_path / "a.parquet") == len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a", Kind.TEXT), ("-", Kind.TEXT), ("a.list", Kind.TEXT), ("a.gz", Kind.TEXT),
+        ("a.CSV", Kind.CSV), ("a.tsv.zst", Kind.TSV), ("a.b.ndjson.gz", Kind.JSONL),
+    ],
+)  # fmt: skip
+def test_the_name_tells_the_layout(name: str, kind: Kind) -> None:
+    assert kind_of(name) is kind
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column", "message"),
+    [
+        ("a.csv", "id,label\n1,x\n", None, "which column holds the text.*id, label"),
+        ("a.csv", "id,label\n1,x\n", "text", "no column 'text'; there are: id, label"),
+        ("a.csv", "id,text\n1,x\n2\n", None, "row 3 has 1 columns, the header has 2"),
+        ("a.csv", 'id,text\n1,"x\n', None, "row 2 is not CSV"),
+        ("a.tsv", "id\ttext\n1\tx\ty\n", None, "row 2 has 3 columns"),
+        ("a.jsonl", '{"text": "a"}\n{"text": 3}\n', None, "line 2: field 'text' is not a string"),
+        ("a.jsonl", '{"text": "a"}\n{"txt": "b"}\n', None, "line 2: field 'text' is not"),
+        ("a.jsonl", '{"text": "a"}\nnonsense\n', None, "line 2 is not JSON"),
+        ("a.jsonl", '"a"\n', None, "line 1 is not a JSON object"),
+        ("a.jsonl", '{"text": "\\ud800"}\n', None, "line 1 holds a lone surrogate"),
+        ("a.parquet", "no parquet", None, "not a Parquet file"),
+        ("none.parquet", None, None, "no such file"),
+        ("none.txt", None, None, "no such file"),
+        ("a.txt", b"ok\n\xff\n", None, "line 2 is not UTF-8"),
+    ],
+)
+def test_a_broken_row_is_named(
+    tmp_path: Path, name: str, content: str | bytes | None, column: str | None, message: str
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        written(path, content)
+    with pytest.raises(InputError, match=message):
+        list(read_rows(path, column=column))
+
+
+def test_a_missing_text_in_parquet_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="row 2: 'text' is not a string"):
+        list(read_rows(tmp_path / "a.parquet"))
+
+
+def test_plain_text_has_no_columns(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no columns"):
+        list(read_rows(written(tmp_path / "a.txt", "x\n"), column="text"))
