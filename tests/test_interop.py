@@ -1,0 +1,63 @@
+"""Other programs serve a bundle folder as it stands, with the same vectors."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mirror_rt.exporting.pipeline import export
+from mirror_rt.runtime import Encoder
+from mirror_rt.types import Pooling, Precision
+from tests.tiny import NAMES, tiny_checkpoint
+
+TEXTS = [*NAMES, "chronic " * 90]
+"""The last one is longer than the model takes: every program must cut it at the same place."""
+
+
+@pytest.fixture(scope="module", params=["bert-cls", "bert-mean", "roberta-cls", "distilbert-mean"])
+def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    family, pooling = request.param.split("-")
+    folder = tmp_path_factory.mktemp(request.param)
+    checkpoint = tiny_checkpoint(folder / "model", architecture=family)
+    return export(
+        checkpoint, folder / "bundle", precision=Precision.FP32, pooling=Pooling(pooling)
+    ).path
+
+
+def test_fastembed_serves_a_bundle_as_a_custom_model(bundle: Path, tmp_path: Path) -> None:
+    fastembed = pytest.importorskip("fastembed")
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    name = f"mirror-rt/{bundle.parent.name}-{tmp_path.name}"
+    fastembed.TextEmbedding.add_custom_model(
+        model=name,
+        pooling=PoolingType.DISABLED,
+        normalization=False,
+        sources=ModelSource(hf=name),
+        dim=32,
+        model_file="model.onnx",
+    )
+    peer = fastembed.TextEmbedding(name, specific_model_path=str(bundle), threads=1)
+    vectors_ND = np.stack(list(peer.embed(TEXTS, batch_size=8)))
+    np.testing.assert_allclose(vectors_ND, Encoder.open(bundle).encode(TEXTS), atol=1e-5)
+
+
+def test_sentence_transformers_serves_a_bundle_with_its_onnx_backend(
+    bundle: Path, tmp_path: Path
+) -> None:
+    peers = pytest.importorskip("sentence_transformers")
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the peer's own libraries
+        peer = peers.SentenceTransformer(
+            str(folder),
+            backend="onnx",
+            device="cpu",
+            model_kwargs={"provider": "CPUExecutionProvider"},
+        )
+        vectors_ND = peer.encode(TEXTS, batch_size=8)
+    np.testing.assert_allclose(vectors_ND, Encoder.open(bundle).encode(TEXTS), atol=1e-5)
