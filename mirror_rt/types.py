@@ -49,13 +49,9 @@ class Pooling(Enum):
 
 
 class Precision(Enum):
-    """How a bundle's weights are stored and multiplied.
-
-    ``FP16_WEIGHTS`` halves the file and multiplies in float32.
-    """
+    """How a bundle's weights are stored and multiplied."""
 
     FP32 = "fp32"
-    FP16_WEIGHTS = "fp16-weights"
     INT8 = "int8"
 
 
@@ -102,10 +98,15 @@ class KbFormat(Enum):
 
 
 class How(Enum):
-    """How a candidate was found."""
+    """How a candidate was found: the strictest step at which its name is the mention, or a door."""
 
     EXACT = "exact"
-    NORMALISED = "normalised"
+    CASE = "normalised-case"
+    PUNCTUATION = "normalised-punctuation"
+    PLURAL = "normalised-plural"
+    ACCENTS = "normalised-accents"
+    WORD_ORDER = "normalised-word-order"
+    LETTERS = "letters"
     DENSE = "dense"
 
 

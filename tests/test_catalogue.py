@@ -49,6 +49,21 @@ def test_pieces_with_one_id_are_one_entity(tmp_path: Path) -> None:
     assert [n.text for n in joined.names] == ["one", "uno"]
 
 
+def test_a_name_listed_for_two_entities_is_a_name_of_both(tmp_path: Path) -> None:
+    pieces = [
+        entity("D1", "one", alternative_ids=("OLD",)),
+        entity("D1", "shared", alternative_ids=("OLD", "D2")),
+        entity("D2", "two"),
+    ]
+    counts = write_catalogue(pieces, tmp_path / "catalogue.sqlite")
+    catalogue = Catalogue.open(tmp_path / "catalogue.sqlite")
+    assert (counts.names, counts.shared_names, counts.ambiguous_texts) == (3, 1, 1)
+    assert [m.entity for m in catalogue.by_name("shared")] == [0, 1]
+    assert [m.entity for m in catalogue.by_name("one")] == [0]
+    assert [catalogue.resolve(i) for i in ("OLD", "D2")] == [[0], [1]]
+    assert catalogue.headings([1]) == {1: ("D2", "two")}
+
+
 def test_a_later_preferred_name_is_the_name(tmp_path: Path) -> None:
     pieces = [Entity(id="A", names=(Name(text="alias"),)), entity("A", "proper")]
     assert _catalogue(pieces, tmp_path).headings([0])[0] == ("A", "proper")

@@ -24,8 +24,8 @@ def _unit_rows(count: int, *, seed: int, width: int = 32) -> Float32:
 
 
 def _open(folder: Path, vectors: Float16, kind: IndexKind) -> Index:
-    recipe = build_index(vectors, folder / "index.faiss", kind=kind)
-    return Index.open(folder / "index.faiss", vectors, recipe=recipe)
+    build_index(vectors, folder / "index.faiss", kind=kind)
+    return Index.open(folder / "index.faiss", vectors)
 
 
 def test_the_exact_index_agrees_with_brute_force(tmp_path: Path) -> None:
@@ -75,9 +75,9 @@ def test_the_size_chooses_the_kind() -> None:
 
 def test_an_index_of_other_vectors_or_no_index_is_refused(tmp_path: Path) -> None:
     vectors = _unit_rows(10, seed=1).astype(np.float16)
-    recipe = build_index(vectors, tmp_path / "i", kind=IndexKind.EXACT)
+    build_index(vectors, tmp_path / "i", kind=IndexKind.EXACT)
     with pytest.raises(KnowledgeBaseError, match="10 rows of width 32, the vectors are 9"):
-        Index.open(tmp_path / "i", vectors[:9], recipe=recipe)
+        Index.open(tmp_path / "i", vectors[:9])
     (tmp_path / "i").write_bytes(b"nonsense")
     with pytest.raises(KnowledgeBaseError, match="not an index"):
-        Index.open(tmp_path / "i", vectors, recipe=recipe)
+        Index.open(tmp_path / "i", vectors)

@@ -166,11 +166,16 @@ def _bound(tree: ast.Module) -> Iterator[str]:
             yield node.id
 
 
-def test_the_public_names_of_the_package_are_sorted() -> None:
+def test_every_public_name_of_the_package_resolves() -> None:
     import mirror_rt
 
     public = [name for name in mirror_rt.__all__ if name != "__version__"]
-    assert public == sorted(set(public), key=isort_style)
+    assert public == sorted(public, key=isort_style)
+    for name in public:
+        assert getattr(mirror_rt, name).__name__ == name
+    assert set(mirror_rt.__all__) <= set(dir(mirror_rt))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = mirror_rt.nothing
 
 
 @pytest.mark.slow

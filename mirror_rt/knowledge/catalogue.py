@@ -3,7 +3,7 @@
 ::
 
     entities(number, id, name, description)      number from 0, in the order read
-    texts(row, text, normalised)                 each distinct string once; row = row of the vectors
+    texts(row, text, normalised, loose)          each distinct string once; row = row of the vectors
     names(number, entity, row, kind, language, source)
     types(entity, type)  alternative_ids(id, entity)  cross_references(entity, id)
 """
@@ -11,20 +11,27 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, groupby, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mirror_rt.errors import InputError, KnowledgeBaseError
+from mirror_rt.knowledge.grades import loose_key
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.types import Entity, Name, NameKind
 
-__all__ = ["Catalogue", "Counts", "NameMatch", "write_catalogue"]
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Catalogue", "Counts", "NameMatch", "TextRow", "write_catalogue"]
 
 _SCHEMA = """
 CREATE TABLE entities(number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE,
                       name TEXT NOT NULL, description TEXT NOT NULL);
-CREATE TABLE texts(row INTEGER PRIMARY KEY, text TEXT NOT NULL, normalised TEXT NOT NULL);
+CREATE TABLE texts(row INTEGER PRIMARY KEY, text TEXT NOT NULL, normalised TEXT NOT NULL,
+                   loose TEXT NOT NULL);
 CREATE TABLE names(number INTEGER PRIMARY KEY, entity INTEGER NOT NULL, row INTEGER NOT NULL,
                    kind TEXT NOT NULL, language TEXT NOT NULL, source TEXT NOT NULL,
                    UNIQUE(entity, row, kind, language, source));
@@ -35,11 +42,22 @@ CREATE TABLE alternative_ids(id TEXT NOT NULL, entity INTEGER NOT NULL,
 CREATE TABLE cross_references(entity INTEGER NOT NULL, id TEXT NOT NULL,
                               PRIMARY KEY(entity, id)) WITHOUT ROWID;
 """
+_SCRATCH = """
+CREATE TEMP TABLE pieces_listing(entity INTEGER, alternative TEXT, piece INTEGER, row INTEGER,
+                                 language TEXT, source TEXT);
+CREATE INDEX temp.pieces_listing_pair ON pieces_listing(entity, alternative);
+CREATE TEMP TABLE piece_counts(entity INTEGER PRIMARY KEY, pieces INTEGER);
+"""
 _INDEXES = """
 CREATE INDEX texts_normalised ON texts(normalised);
+CREATE INDEX texts_loose ON texts(loose);
 CREATE INDEX names_row ON names(row);
 CREATE INDEX types_type ON types(type);
 """
+_CLOSE_KINDS = "'preferred', 'exact', 'abbreviation'"
+_CLOSEST_LAST = (
+    "CASE kind WHEN 'preferred' THEN 3 WHEN 'exact' THEN 2 WHEN 'abbreviation' THEN 1 ELSE 0 END"
+)
 _PREFERRED_FIRST = "CASE kind WHEN 'preferred' THEN 0 ELSE 1 END"
 
 
@@ -55,6 +73,8 @@ class Counts:
         repeated_names: Names that the same entity had already, alike in every field.
         texts: Distinct strings among the names; one vector each.
         ambiguous_texts: Strings that name more than one entity.
+        shared_names: Names given to a second entity as well: a piece listed that entity's own
+            id as an alternative, which other pieces of the first did not (``A|B||name``).
         shadowed_ids: Alternative ids that are another entity's own id, which goes first.
     """
 
@@ -65,6 +85,7 @@ class Counts:
     repeated_names: int
     texts: int
     ambiguous_texts: int
+    shared_names: int
     shadowed_ids: int
 
 
@@ -85,6 +106,23 @@ class NameMatch:
     kind: NameKind
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextRow:
+    """A distinct string and what its names are.
+
+    Attributes:
+        text: The string.
+        normalised: Its normalised form.
+        loose: Its key for plural, accents and word order.
+        holders: Entity number → the closest kind of name the string is to it, by number.
+    """
+
+    text: str
+    normalised: str
+    loose: str
+    holders: Mapping[int, NameKind]
+
+
 def write_catalogue(entities: Iterable[Entity], path: Path) -> Counts:
     """Write a new catalogue from a stream of entities.
 
@@ -95,9 +133,13 @@ def write_catalogue(entities: Iterable[Entity], path: Path) -> Counts:
     connection = sqlite3.connect(path)
     try:
         # The file is in a staging folder: if we die it is thrown away, so no journal is needed.
-        connection.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA)
+        connection.executescript(
+            "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA + _SCRATCH
+        )
         counts = _fill(connection, entities)
-        connection.executescript(_INDEXES + "ANALYZE;")
+        connection.executescript(_INDEXES)
+        shared = _share_names(connection)
+        connection.execute("ANALYZE")
         connection.execute(
             "UPDATE entities SET name = (SELECT text FROM names JOIN texts USING(row) "
             f"WHERE entity = entities.number ORDER BY {_PREFERRED_FIRST}, names.number LIMIT 1)"
@@ -112,12 +154,33 @@ def write_catalogue(entities: Iterable[Entity], path: Path) -> Counts:
         connection.commit()
     finally:
         connection.close()
-    return Counts(**counts, ambiguous_texts=ambiguous, shadowed_ids=shadowed)
+    return Counts(**counts, ambiguous_texts=ambiguous, shared_names=shared, shadowed_ids=shadowed)
+
+
+def _share_names(connection: sqlite3.Connection) -> int:
+    """Give names to every entity they were listed for; return how many names were given on."""
+    listed = (
+        "FROM pieces_listing AS listing JOIN entities ON entities.id = listing.alternative "
+        "WHERE (SELECT count(DISTINCT piece) FROM pieces_listing AS all_of_it WHERE "
+        "all_of_it.entity = listing.entity AND all_of_it.alternative = listing.alternative) "
+        "< (SELECT pieces FROM piece_counts WHERE piece_counts.entity = listing.entity)"
+    )
+    shared = connection.execute(
+        "INSERT OR IGNORE INTO names(entity, row, kind, language, source) "
+        f"SELECT entities.number, row, 'exact', language, source {listed}"
+    ).rowcount
+    connection.execute(
+        "DELETE FROM alternative_ids WHERE (id, entity) IN "
+        f"(SELECT listing.alternative, listing.entity {listed})"
+    )
+    connection.executescript("DROP TABLE pieces_listing; DROP TABLE piece_counts;")
+    return shared
 
 
 def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[str, int]:
     numbers: dict[str, int] = {}
     rows: dict[str, int] = {}
+    pieces_of: dict[int, int] = {}
     pieces = names_read = names = 0
     for piece in entities:
         _check(piece)
@@ -127,6 +190,7 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[st
         if number is None:
             number = numbers[piece.id] = len(numbers)
             connection.execute("INSERT INTO entities VALUES(?, ?, '', '')", (number, piece.id))
+        pieces_of[number] = pieces_of.get(number, 0) + 1
         if piece.description:
             connection.execute(
                 "UPDATE entities SET description = ? WHERE number = ? AND description = ''",
@@ -136,14 +200,25 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[st
             row = rows.get(name.text)
             if row is None:
                 row = rows[name.text] = len(rows)
+                folded = normalise(name.text)
                 connection.execute(
-                    "INSERT INTO texts VALUES(?, ?, ?)", (row, name.text, normalise(name.text))
+                    "INSERT INTO texts VALUES(?, ?, ?, ?)",
+                    (row, name.text, folded, loose_key(folded)),
                 )
             names += connection.execute(
                 "INSERT OR IGNORE INTO names(entity, row, kind, language, source) "
                 "VALUES(?, ?, ?, ?, ?)",
                 (number, row, name.kind.value, name.language, name.source),
             ).rowcount
+            if piece.alternative_ids:
+                connection.executemany(
+                    "INSERT INTO pieces_listing VALUES(?, ?, ?, ?, ?, ?)",
+                    [
+                        (number, other, pieces, row, name.language, name.source)
+                        for other in piece.alternative_ids
+                        if other != piece.id
+                    ],
+                )
         for table, values in (
             ("types(entity, type)", piece.types),
             ("alternative_ids(entity, id)", [i for i in piece.alternative_ids if i != piece.id]),
@@ -153,6 +228,7 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[st
                 connection.executemany(
                     f"INSERT OR IGNORE INTO {table} VALUES(?, ?)", [(number, v) for v in values]
                 )
+    connection.executemany("INSERT INTO piece_counts VALUES(?, ?)", pieces_of.items())
     if not numbers:
         raise InputError("the knowledge base has no entity; give rows of id and name")
     return {
@@ -237,21 +313,79 @@ class Catalogue:
             found.setdefault((entity, row), match)
         return list(found.values())
 
-    def holders(self, rows: Sequence[int]) -> dict[int, list[int]]:
-        """Return the entities (numbers, ascending) that bear the string of each vector row."""
-        found: dict[int, list[int]] = {}
-        for piece in _pieces(rows):
-            sql = f"SELECT DISTINCT row, entity FROM names WHERE row IN ({_marks(piece)}) "
-            for row, entity in self._rows(sql + "ORDER BY row, entity", piece):
-                found.setdefault(row, []).append(entity)
-        return found
+    def normalised_blocks(self, *, size: int = 16_384) -> Iterator[list[str]]:
+        """Yield the normalised form of every distinct string, in the order of rows, in pieces."""
+        read = self._connection.execute("SELECT normalised FROM texts ORDER BY row")
+        while block := [text for (text,) in read.fetchmany(size)]:
+            yield block
 
-    def strings(self, rows: Sequence[int]) -> dict[int, str]:
-        """Return the string of each vector row."""
-        found: dict[int, str] = {}
+    def loose_keys(self) -> Iterator[str]:
+        """Yield the loose key of every distinct string, in the order of rows."""
+        for (key,) in self._connection.execute("SELECT loose FROM texts ORDER BY row"):
+            yield key
+
+    def alias_pairs(
+        self, without: Container[int], *, each: int = 8, most: int = 500_000
+    ) -> Iterator[tuple[str, str]]:
+        """Yield loose keys of two names of one entity, at most ``each`` pairs an entity.
+
+        Args:
+            without: Rows of names to leave out.
+            each: Pairs of an entity.
+            most: Pairs in all.
+        """
+        sql = (
+            "SELECT entity, row, loose FROM names JOIN texts USING(row) WHERE kind IN "
+            f"({_CLOSE_KINDS}) ORDER BY entity, names.number"
+        )
+        read = self._connection.execute(sql)
+        left = most
+        for _, names in groupby(read, key=lambda record: int(record[0])):
+            keys = dict.fromkeys(key for _, row, key in names if row not in without)
+            for pair in islice(combinations(keys, 2), min(each, left)):
+                left -= 1
+                yield pair
+
+    def by_loose(self, key: str) -> list[int]:
+        """Return the rows of the strings with this key (see ``grades.loose_key``)."""
+        if not key:
+            return []
+        return [row for (row,) in self._rows("SELECT row FROM texts WHERE loose = ?", (key,))]
+
+    def held_out_pairs(self, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Return up to ``count`` (row, entity), one an entity with more names, none ambiguous."""
+        (most,) = self._rows("SELECT max(number) FROM entities", ())[0]
+        drawn = rng.permutation(most + 1)[: 4 * count]
+        pairs: list[tuple[int, int]] = []
+        for entity in drawn.tolist():
+            sql = (
+                "SELECT DISTINCT row FROM names WHERE entity = ? AND kind IN "
+                f"({_CLOSE_KINDS}) ORDER BY row"
+            )
+            rows = [row for (row,) in self._rows(sql, (entity,))]
+            if len(rows) < 2:
+                continue
+            row = rows[int(rng.integers(len(rows)))]
+            others = "SELECT 1 FROM names WHERE row = ? AND entity <> ? LIMIT 1"
+            if not self._rows(others, (row, entity)):
+                pairs.append((row, entity))
+            if len(pairs) == count:
+                break
+        return pairs
+
+    def text_rows(self, rows: Sequence[int]) -> dict[int, TextRow]:
+        """Return the string of each vector row with its holders."""
+        found: dict[int, TextRow] = {}
         for piece in _pieces(rows):
-            sql = f"SELECT row, text FROM texts WHERE row IN ({_marks(piece)})"
-            found.update(self._rows(sql, piece))
+            holders: dict[int, dict[int, NameKind]] = {row: {} for row in piece}
+            sql = f"SELECT row, entity, kind FROM names WHERE row IN ({_marks(piece)})"
+            # The weakest kinds first, so that the closest one is what stays.
+            for row, entity, kind in self._rows(f"{sql} ORDER BY {_CLOSEST_LAST}, entity", piece):
+                holders[row][entity] = NameKind(kind)
+            sql = f"SELECT row, text, normalised, loose FROM texts WHERE row IN ({_marks(piece)})"
+            for row, text, normalised, loose in self._rows(sql, piece):
+                mine = dict(sorted(holders[row].items()))
+                found[row] = TextRow(text=text, normalised=normalised, loose=loose, holders=mine)
         return found
 
     def headings(self, entities: Sequence[int]) -> dict[int, tuple[str, str]]:

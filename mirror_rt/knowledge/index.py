@@ -5,7 +5,7 @@ Axes: Q queries, K hits, N rows, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ class Index:
     _faiss: faiss.Index
 
     @classmethod
-    def open(cls, path: Path, vectors_ND: Float16, *, recipe: Mapping[str, object]) -> Index:
+    def open(cls, path: Path, vectors_ND: Float16) -> Index:
         """Open an index file without reading it.
 
         Raises:

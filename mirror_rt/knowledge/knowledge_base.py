@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
-from mirror_rt.knowledge import linker, store
+from mirror_rt.knowledge import doors, linker, store
 from mirror_rt.knowledge.catalogue import Catalogue
+from mirror_rt.knowledge.combination import Combination
+from mirror_rt.knowledge.doors import Pool
 from mirror_rt.knowledge.index import EXACT_LIMIT, Index
+from mirror_rt.knowledge.lexical import NgramIndex
+from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.wording import Wording
 from mirror_rt.staging import check_target
 from mirror_rt.types import Candidate, Embedder, Entity, IndexKind
 
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
 __all__ = ["KnowledgeBase"]
+
+_AT_ONCE = 1_024
 
 
 class KnowledgeBase:
@@ -25,6 +36,9 @@ class KnowledgeBase:
         manifest: What the folder says of itself.
         catalogue: Entities and names.
         index: The vectors and what finds the nearest.
+        ngrams: The door of letters.
+        wording: Which words stand for each other.
+        combination: How the doors' evidence is weighed.
     """
 
     def __init__(
@@ -34,12 +48,18 @@ class KnowledgeBase:
         *,
         catalogue: Catalogue,
         index: Index,
+        ngrams: NgramIndex,
+        wording: Wording,
+        combination: Combination,
         encoder: Embedder | None,
     ) -> None:
         self.path = path
         self.manifest = manifest
         self.catalogue = catalogue
         self.index = index
+        self.ngrams = ngrams
+        self.wording = wording
+        self.combination = combination
         self._encoder = encoder
 
     @classmethod
@@ -145,7 +165,10 @@ class KnowledgeBase:
             folder,
             manifest,
             catalogue=Catalogue.open(folder / store.CATALOGUE),
-            index=Index.open(folder / store.INDEX, vectors_ND, recipe=manifest.index),
+            index=Index.open(folder / store.INDEX, vectors_ND),
+            ngrams=NgramIndex.open(folder),
+            wording=Wording.open(folder),
+            combination=Combination.read(folder / store.COMBINATION),
             encoder=encoder,
         )
 
@@ -159,9 +182,10 @@ class KnowledgeBase:
     def link(self, mentions: Sequence[str], *, top: int = 5) -> list[list[Candidate]]:
         """Propose entities for each mention.
 
-        A mention that is a name in the knowledge base, letter for letter or once normalised,
-        gives the entities that bear it, all of them if it is ambiguous, and asks no model.
-        Any other gives the ``top`` entities with the nearest names.
+        A mention that is a name in the knowledge base, letter for letter or but for Unicode
+        form, case, punctuation and spaces, gives the entities that bear it, all of them if it
+        is ambiguous, and asks no model. For any other the names nearest by vector, by letters
+        and by words are gathered and judged together.
 
         Args:
             mentions: The strings; empty ones, and ones of punctuation only, link to nothing.
@@ -174,10 +198,27 @@ class KnowledgeBase:
             ConfigError: ``top`` is not positive.
             InputError: A mention holds a lone surrogate; the message gives its place.
         """
-        return self._ask(mentions, top=top, names_first=True)
+        answers = {
+            text: linker.by_name(text, self.catalogue, self.combination)
+            for text in _distinct(mentions, top)
+        }
+        unknown = [text for text, found in answers.items() if not found]
+        unknown = [text for text in unknown if linker.has_content(text)]
+        for start in range(0, len(unknown), _AT_ONCE):
+            some = unknown[start : start + _AT_ONCE]
+            vectors_QD = self.encoder.encode([text.strip() for text in some])
+            pools = self._gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top))
+            for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
+                width = len(pool.rows_K)
+                # An entity of many names may fill the pool alone: gather until there are enough.
+                while width < len(self.index.vectors_ND) and pool.entities < top:
+                    width *= 4
+                    (pool,) = self._gather([text], vectors_QD[i : i + 1], width=width)
+                answers[text] = linker.judge(text, pool, self.catalogue, self.combination, top=top)
+        return [list(answers[text]) for text in mentions]
 
     def search(self, queries: Sequence[str], *, top: int = 10) -> list[list[Candidate]]:
-        """Find the entities with the nearest names, always by vectors.
+        """Find the entities with the nearest names, always by vectors alone.
 
         Args:
             queries: The strings; empty ones find nothing.
@@ -187,25 +228,26 @@ class KnowledgeBase:
             ConfigError: ``top`` is not positive.
             InputError: A query holds a lone surrogate; the message gives its place.
         """
-        return self._ask(queries, top=top, names_first=False)
-
-    def _ask(self, texts: Sequence[str], *, top: int, names_first: bool) -> list[list[Candidate]]:
-        if top < 1:
-            raise ConfigError(f"top must be at least 1, got {top}")
-        answers: dict[str, list[Candidate]] = {}
-        open_questions: list[str] = []
-        for i, text in enumerate(texts):
-            if text in answers:
-                continue
-            _check_text(text, row=i)
-            answers[text] = linker.by_name(text, self.catalogue) if names_first else []
-            if not answers[text] and linker.has_content(text):
-                open_questions.append(text)
-        if open_questions:
-            vectors_QD = self.encoder.encode([text.strip() for text in open_questions])
+        distinct = _distinct(queries, top)
+        answers: dict[str, list[Candidate]] = {text: [] for text in distinct}
+        asked = [text for text in distinct if linker.has_content(text)]
+        for start in range(0, len(asked), _AT_ONCE):
+            some = asked[start : start + _AT_ONCE]
+            vectors_QD = self.encoder.encode([text.strip() for text in some])
             found = linker.by_vectors(vectors_QD, self.catalogue, self.index, top=top)
-            answers.update(zip(open_questions, found, strict=True))
-        return [list(answers[text]) for text in texts]
+            answers.update(zip(some, found, strict=True))
+        return [list(answers[text]) for text in queries]
+
+    def _gather(self, texts: Sequence[str], vectors_QD: Float32, *, width: int) -> list[Pool]:
+        return doors.gather(
+            [normalise(text) for text in texts],
+            vectors_QD,
+            self.catalogue,
+            self.index,
+            self.ngrams,
+            self.wording,
+            width=width,
+        )
 
     def close(self) -> None:
         """Give the files back."""
@@ -237,8 +279,14 @@ def _open_encoder(bundle: Bundle) -> Embedder:
     return Encoder.open(bundle)
 
 
-def _check_text(text: str, *, row: int) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InputError(f"text {row + 1}: holds a lone surrogate; it is not valid text") from error
+def _distinct(texts: Sequence[str], top: int) -> list[str]:
+    if top < 1:
+        raise ConfigError(f"top must be at least 1, got {top}")
+    for i, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"text {i + 1}: holds a lone surrogate; it is not valid text"
+            ) from error
+    return list(dict.fromkeys(texts))

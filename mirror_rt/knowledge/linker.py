@@ -1,52 +1,101 @@
-"""From a mention to entities: by name first, then by the nearest vectors.
+"""From a mention to entities: by name first, then by all doors together.
 
-Axes: Q queries, K hits, D width.
+Axes: Q queries, K candidate names, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirror_rt.knowledge.catalogue import Catalogue
+from mirror_rt.knowledge.catalogue import Catalogue, TextRow
+from mirror_rt.knowledge.combination import Combination
+from mirror_rt.knowledge.doors import Pool
+from mirror_rt.knowledge.grades import grade, is_loose
 from mirror_rt.knowledge.index import Index
 from mirror_rt.knowledge.normalise import normalise
-from mirror_rt.types import Candidate, Hits, How
+from mirror_rt.types import Candidate, How
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["by_name", "by_vectors", "has_content"]
+__all__ = ["by_name", "by_vectors", "has_content", "judge"]
 
 
-def by_name(mention: str, catalogue: Catalogue) -> list[Candidate]:
-    """Return every entity that bears the mention as a name; the same letters go first.
+def has_content(text: str) -> bool:
+    """Tell whether a text has anything but spaces and punctuation."""
+    return bool(normalise(text))
 
-    More than one entity of the best kind of match means the name is ambiguous: all of them
-    are returned and flagged as tied, those first whose preferred name it is.
+
+def by_name(mention: str, catalogue: Catalogue, combination: Combination) -> list[Candidate]:
+    """Return every entity that bears the mention as a name, the strictest match first.
+
+    More than one entity at the same step means that the name is ambiguous: all of them are
+    returned and flagged as tied, those first whose preferred name it is.
     """
     wanted = mention.strip()
-    key = normalise(wanted)
-    matches = catalogue.by_name(key)
-    exact = {m.entity: m for m in reversed(matches) if m.text == wanted}
-    # Names of punctuation only all normalise to nothing; they match by their letters alone.
-    rest = {m.entity: m for m in reversed(matches) if m.entity not in exact} if key else {}
-    headings = catalogue.headings([*exact, *rest])
+    matches = catalogue.by_name(normalise(wanted))
+    steps = (How.EXACT, How.CASE, How.PUNCTUATION)
+    found: dict[int, tuple[How, str]] = {}
+    # Names of punctuation only all normalise to nothing: they get no grade but EXACT or CASE.
+    graded = [(grade(wanted, match.text), match) for match in matches]
+    for step in steps:
+        for how, match in graded:
+            if how is step:
+                found.setdefault(match.entity, (step, match.text))
+    headings = catalogue.headings(list(found))
+    holders = {step: sum(how is step for how, _ in found.values()) for step in steps}
+    best = next((step for step in steps if holders[step]), How.EXACT)
+    return [
+        Candidate(
+            entity_id=headings[entity][0],
+            name=headings[entity][1],
+            matched=text,
+            score=1.0,
+            probability=combination.by_name / holders[how]
+            if how is best
+            else (1 - combination.by_name) / len(found),
+            how=how,
+            tied=holders[how] > 1,
+        )
+        for entity, (how, text) in found.items()
+    ]
+
+
+def judge(
+    mention: str, pool: Pool, catalogue: Catalogue, combination: Combination, *, top: int
+) -> list[Candidate]:
+    """Return the ``top`` entities of a pool by the combination, each with its best name."""
+    places = [k for k, text in enumerate(pool.texts) for _ in text.holders]
+    entities = [entity for text in pool.texts for entity in text.holders]
+    if not places:
+        return []
+    features_KF = pool.features_KF[np.array(places)]
+    features_KF[:, -1] = [is_loose(kind) for text in pool.texts for kind in text.holders.values()]
+    scores_K = combination.scores(features_KF)
+    best: dict[int, int] = {}
+    for i in np.argsort(-scores_K, kind="stable").tolist():
+        best.setdefault(entities[i], i)
+    shares_E = combination.shares(scores_K[list(best.values())])
+    chosen = list(best.items())[:top]
+    headings = catalogue.headings([entity for entity, _ in chosen])
     found = []
-    for how, group in ((How.EXACT, exact), (How.NORMALISED, rest)):
-        for match in (m for m in matches if group.get(m.entity) is m):
-            id_, name = headings[match.entity]
-            found.append(
-                Candidate(
-                    entity_id=id_,
-                    name=name,
-                    matched=match.text,
-                    score=1.0,
-                    how=how,
-                    tied=len(group) > 1,
-                )
+    for (entity, i), share in zip(chosen, shares_E.tolist(), strict=False):
+        text = pool.texts[places[i]]
+        door = How.DENSE if pool.from_vectors_K[places[i]] else How.LETTERS
+        found.append(
+            Candidate(
+                entity_id=headings[entity][0],
+                name=headings[entity][1],
+                matched=text.text,
+                score=float(min(pool.features_KF[places[i], 0], 1.0)),
+                probability=combination.probability(share),
+                how=grade(mention.strip(), text.text) or door,
+                tied=len(text.holders) > 1,
             )
+        )
     return found
 
 
@@ -61,55 +110,44 @@ def by_vectors(
         index: The index of those rows.
         top: How many entities at most.
     """
+    hits = index.search(vectors_QD, top=4 * top + 16)
+    texts = catalogue.text_rows(np.unique(hits.rows_QK[hits.rows_QK >= 0]).tolist())
     results: list[list[Candidate]] = []
-    hits = index.search(vectors_QD, top=_names_for(top))
-    holders = catalogue.holders(np.unique(hits.rows_QK[hits.rows_QK >= 0]).tolist())
     for i in range(len(vectors_QD)):
-        row_hits = Hits(scores_QK=hits.scores_QK[i : i + 1], rows_QK=hits.rows_QK[i : i + 1])
-        mine, wide = holders, row_hits.rows_QK.shape[1]
+        rows, scores = hits.rows_QK[i], hits.scores_QK[i]
+        found = _entities(rows.tolist(), scores.tolist(), texts)
         # An entity of many names may fill the list alone: look further until there are enough.
-        while len(_entities(row_hits, mine)) < top and wide < len(index.vectors_ND):
-            wide *= 4
-            row_hits = index.search(vectors_QD[i : i + 1], top=wide)
-            mine = catalogue.holders(row_hits.rows_QK[row_hits.rows_QK >= 0].tolist())
-        results.append(_candidates(row_hits, mine, catalogue, top=top))
+        while len(found) < top and len(rows) < len(index.vectors_ND):
+            more = index.search(vectors_QD[i : i + 1], top=4 * len(rows))
+            rows, scores = more.rows_QK[0], more.scores_QK[0]
+            texts |= catalogue.text_rows(rows[rows >= 0].tolist())
+            found = _entities(rows.tolist(), scores.tolist(), texts)
+        chosen = list(found.items())[:top]
+        headings = catalogue.headings([entity for entity, _ in chosen])
+        results.append(
+            [
+                Candidate(
+                    entity_id=headings[entity][0],
+                    name=headings[entity][1],
+                    matched=texts[row].text,
+                    score=min(score, 1.0),  # float16 rows are a shade longer or shorter than 1
+                    how=How.DENSE,
+                    tied=len(texts[row].holders) > 1,
+                )
+                for entity, (row, score) in chosen
+            ]
+        )
     return results
 
 
-def _names_for(top: int) -> int:
-    return 4 * top + 16
-
-
-def _entities(hits: Hits, holders: dict[int, list[int]]) -> dict[int, tuple[int, float]]:
-    """Return entity number → (row, score) of its best name, best first; Q is 1."""
+def _entities(
+    rows: Sequence[int], scores: Sequence[float], texts: dict[int, TextRow]
+) -> dict[int, tuple[int, float]]:
+    """Return entity number → (row, score) of its nearest name, nearest first."""
     found: dict[int, tuple[int, float]] = {}
-    for row, score in zip(hits.rows_QK[0].tolist(), hits.scores_QK[0].tolist(), strict=True):
+    for row, score in zip(rows, scores, strict=True):
         if row < 0:
             break
-        for entity in holders[row]:
+        for entity in texts[row].holders:
             found.setdefault(entity, (row, score))
     return found
-
-
-def _candidates(
-    hits: Hits, holders: dict[int, list[int]], catalogue: Catalogue, *, top: int
-) -> list[Candidate]:
-    found = dict(list(_entities(hits, holders).items())[:top])
-    headings = catalogue.headings(list(found))
-    strings = catalogue.strings([row for row, _ in found.values()])
-    return [
-        Candidate(
-            entity_id=headings[entity][0],
-            name=headings[entity][1],
-            matched=strings[row],
-            score=min(score, 1.0),  # rows of float16 are a shade longer or shorter than 1
-            how=How.DENSE,
-            tied=len(holders[row]) > 1,
-        )
-        for entity, (row, score) in found.items()
-    ]
-
-
-def has_content(text: str) -> bool:
-    """Tell whether a text has anything but spaces and punctuation."""
-    return bool(normalise(text))

@@ -14,7 +14,10 @@ import numpy as np
 from mirror_rt.bundle import MANIFEST, Bundle, sha256_file
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
-from mirror_rt.knowledge.index import EXACT_LIMIT, build_index, choose
+from mirror_rt.knowledge.fitting import fit, held_out_samples
+from mirror_rt.knowledge.index import EXACT_LIMIT, Index, build_index, choose
+from mirror_rt.knowledge.lexical import NGRAM_FILES, NgramIndex, write_ngrams
+from mirror_rt.knowledge.wording import WORD_FILES, Wording, write_wording
 from mirror_rt.staging import staging_folder
 from mirror_rt.types import Embedder, Entity, IndexKind
 from mirror_rt.version import VERSION
@@ -25,11 +28,13 @@ if TYPE_CHECKING:
 __all__ = [
     "BUNDLE",
     "CATALOGUE",
+    "COMBINATION",
     "INDEX",
     "KB_MANIFEST",
     "VECTORS",
     "KnowledgeBaseManifest",
     "check_files",
+    "learn",
     "open_vectors",
     "read_unchanged",
     "write_store",
@@ -41,8 +46,11 @@ KB_MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.npy"
 INDEX = "index.faiss"
+COMBINATION = "combination.json"
 BUNDLE = "bundle"
 _ENCODED_AT_ONCE = 16_384
+_HELD_OUT = 2_000
+_ABSENT = 0.15
 _HASHED_AT_OPEN = 256 * 1024 * 1024
 
 
@@ -144,12 +152,14 @@ def write_store(
         vectors_ND = _write_vectors(
             catalogue, folder / VECTORS, rows=counts.texts, encoder=encoder, progress=progress
         )
-        catalogue.close()
         recipe = build_index(
             vectors_ND,
             folder / INDEX,
             kind=choose(kind, counts.texts, exact_limit=exact_limit),
         )
+        write_ngrams(catalogue.normalised_blocks(), folder, rows=counts.texts)
+        learn(catalogue, Index.open(folder / INDEX, vectors_ND), folder)
+        catalogue.close()
         _copy_bundle(bundle, folder / BUNDLE)
         KnowledgeBaseManifest(
             bundle=bundle.fingerprint,
@@ -161,10 +171,32 @@ def write_store(
                     "bytes": (folder / name).stat().st_size,
                     "sha256": sha256_file(folder / name),
                 }
-                for name in (CATALOGUE, VECTORS, INDEX)
+                for name in (CATALOGUE, VECTORS, INDEX, *NGRAM_FILES, *WORD_FILES)
             },
             made_by=VERSION,
         ).write(folder / KB_MANIFEST)
+
+
+def learn(catalogue: Catalogue, index: Index, folder: Path) -> None:
+    """Learn which words stand for each other, then how to weigh the doors, from the names alone.
+
+    The names that the weights are learned from are kept out of the tables of words: the
+    tables would know them by heart, and be trusted too much.
+    """
+    rng = np.random.default_rng(0)
+    pairs = catalogue.held_out_pairs(_HELD_OUT, rng)
+    held_out = {row for row, _ in pairs}
+    write_wording(catalogue.loose_keys(), catalogue.alias_pairs(held_out), folder)
+    samples = held_out_samples(
+        pairs,
+        catalogue,
+        index,
+        NgramIndex.open(folder),
+        Wording.open(folder),
+        absent=_ABSENT,
+        rng=rng,
+    )
+    fit(samples).write(folder / COMBINATION)
 
 
 def _copy_bundle(bundle: Bundle, folder: Path) -> None:

@@ -44,7 +44,6 @@ def save_state(
     model: TextModel,
     optimiser: torch.optim.Optimizer,
     losses: list[float],
-    seen: list[dict[str, float]],
     config: TrainConfig,
     *,
     corpus_sha256: str,
@@ -66,7 +65,6 @@ def save_state(
         random["cuda"] = torch.cuda.get_rng_state(model.model.device)
     account = {
         "losses": losses,
-        "held_out": seen,
         "config": config.as_json(),
         "corpus_sha256": corpus_sha256,
     }
@@ -79,13 +77,11 @@ def save_state(
 
 def load_state(
     model: TextModel, optimiser: torch.optim.Optimizer, config: TrainConfig, *, corpus_sha256: str
-) -> tuple[list[float], list[dict[str, float]]]:
-    """Put a run back to where it was saved.
+) -> list[float]:
+    """Put a run back to where it was saved; return the losses of the steps done.
 
-    Without a saved state (the run ended before its first one) this changes nothing.
-
-    Returns:
-        The losses of the steps done, and what was measured on held-out pairs.
+    Without a saved state (the run ended before its first one) this changes nothing and returns
+    an empty list.
 
     Raises:
         ConfigError: The run was started with other options, or on another corpus.
@@ -96,7 +92,7 @@ def load_state(
 
     folder = folder_of(config.out)
     if not folder.exists():
-        return [], []
+        return []
     try:
         account = json.loads((folder / _ACCOUNT).read_text(encoding="utf-8"))
         weights, state, random = (
@@ -117,7 +113,7 @@ def load_state(
     torch.set_rng_state(random["cpu"])
     if "cuda" in random:
         torch.cuda.set_rng_state(random["cuda"], model.model.device)
-    return list(account["losses"]), list(account["held_out"])
+    return list(account["losses"])
 
 
 def _check_same(

@@ -1,0 +1,115 @@
+"""How the doors' evidence becomes one score and a probability: a small conditional logit.
+
+A name has the score ``x·w``, an entity that of its best name, "none of them" the score
+``nil``; a softmax over them gives each its share (McFadden 1974). A Platt scaling on top makes
+a share a probability of being right.
+
+Axes: K candidate names, E entities, F features.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirror_rt.errors import KnowledgeBaseError
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+__all__ = ["FEATURES", "Combination", "sigmoid"]
+
+FEATURES = (
+    "dense", "letters", "same_words", "numbers_differ", "length", "shared_words",
+    "explains", "is_explained", "loose",
+)  # fmt: skip
+"""The evidence for a name, in the order of the columns:
+
+dense: cosine of the vectors; letters: cosine of the character trigrams; same_words: the same
+but for plural, accents and word order; numbers_differ: another number, Roman numeral or single
+letter; length: how far apart the lengths are (absolute natural log of their ratio);
+shared_words: Jaccard overlap of the words; explains, is_explained: how likely the mention's
+words are given the name's, and the other way (see ``wording``); loose: a broad, narrow or
+related name.
+"""
+
+_DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, -0.3)
+_DEFAULT_NIL = 9.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Combination:
+    """The learned numbers of a knowledge base.
+
+    Attributes:
+        weights: The weight of each feature, by name.
+        nil: The score of "none of these".
+        slope: Platt's slope on the log odds of a share.
+        intercept: Platt's intercept.
+        by_name: Probability that an unambiguous match by name is right.
+        fitted_on: How many links each number was learned from, and how good they are.
+    """
+
+    weights: Mapping[str, float] = field(
+        default_factory=lambda: dict(zip(FEATURES, _DEFAULTS, strict=True))
+    )
+    nil: float = _DEFAULT_NIL
+    slope: float = 1.0
+    intercept: float = 0.0
+    by_name: float = 0.98
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+
+    def scores(self, features_KF: Float32) -> Float32:
+        """Return the (K,) float32 scores of candidate names."""
+        weights_F = np.array([self.weights[name] for name in FEATURES], dtype=np.float32)
+        scores_K: Float32 = features_KF @ weights_F
+        return scores_K
+
+    def shares(self, scores_E: Float32) -> Float32:
+        """Return the (E,) float32 shares of entities; what is missing to 1 is that of none."""
+        top = max(float(scores_E.max(initial=-np.inf)), self.nil)
+        powers_E = np.exp(scores_E - top)
+        shares_E: Float32 = powers_E / (powers_E.sum() + math.exp(self.nil - top))
+        return shares_E
+
+    def probability(self, share: float) -> float:
+        """Return the calibrated probability of an entity with this share."""
+        share = min(max(share, 1e-6), 1 - 1e-6)
+        odds = math.log(share / (1 - share))
+        return float(sigmoid(np.float64(self.slope * odds + self.intercept)))
+
+    def write(self, path: Path) -> None:
+        """Write the numbers as JSON."""
+        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Combination:
+        """Read the numbers.
+
+        Raises:
+            KnowledgeBaseError: The file is missing, not JSON, or lacks a number.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            made = cls(**content)
+            numbers = [made.weights[n] for n in FEATURES]
+            numbers += [made.nil, made.slope, made.intercept, made.by_name]
+            if not all(math.isfinite(number) for number in numbers):
+                raise ValueError("a number is not finite")
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise KnowledgeBaseError(
+                f"{path}: cannot be used ({error}); build the knowledge base again"
+            ) from error
+        return made
+
+
+def sigmoid(odds: Any) -> Any:  # noqa: ANN401  (a number or an array, as given)
+    """Return 1 / (1 + e^-odds), for odds of any size."""
+    return 0.5 * (1.0 + np.tanh(0.5 * odds))

@@ -1,0 +1,126 @@
+"""Gather the names that might be meant, from every door, with the evidence for each.
+
+Axes: Q mentions, K candidate names, F features, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.knowledge.catalogue import Catalogue, TextRow
+from mirror_rt.knowledge.combination import FEATURES
+from mirror_rt.knowledge.grades import loose_key, number_tokens
+from mirror_rt.knowledge.index import Index, exact_scores
+from mirror_rt.knowledge.lexical import NgramIndex
+from mirror_rt.knowledge.wording import Wording
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32, Int64
+
+__all__ = ["WIDTH", "Pool", "gather"]
+
+WIDTH = 32
+"""Names taken from each door."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """The candidate names of one mention.
+
+    Attributes:
+        rows_K: (K,) int64 rows of the names.
+        features_KF: (K, F) float32, columns as in ``combination.FEATURES``; all but the last,
+            which depends on the entity.
+        from_vectors_K: (K,) bool, whether the dense door brought the name.
+        texts: The catalogue's rows of the names.
+    """
+
+    rows_K: Int64
+    features_KF: Float32
+    from_vectors_K: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    texts: Sequence[TextRow]
+
+    @property
+    def entities(self) -> int:
+        """How many entities bear these names."""
+        return len({entity for text in self.texts for entity in text.holders})
+
+
+def gather(
+    normalised: Sequence[str],
+    vectors_QD: Float32,
+    catalogue: Catalogue,
+    index: Index,
+    ngrams: NgramIndex,
+    wording: Wording,
+    *,
+    width: int = WIDTH,
+    without: Sequence[int] | None = None,
+) -> list[Pool]:
+    """Gather candidate names for mentions.
+
+    Args:
+        normalised: The mentions, normalised.
+        vectors_QD: (Q, D) float32 unit rows, the mentions' vectors.
+        catalogue: Where the rows have their strings.
+        index: The dense door.
+        ngrams: The door of letters.
+        wording: Which words stand for each other.
+        width: How many names to take from each door.
+        without: A row to leave out for each mention (its own name, when one is held out).
+    """
+    hits = index.search(vectors_QD, top=width + (without is not None))
+    chosen: list[tuple[Int64, Int64]] = []
+    for i, text in enumerate(normalised):
+        near = hits.rows_QK[i][hits.rows_QK[i] >= 0]
+        alike = ngrams.nearest(text, top=width + (without is not None))
+        same = np.array(catalogue.by_loose(loose_key(text))[:width], dtype=np.int64)
+        rows = np.union1d(np.union1d(near, alike), same)
+        if without is not None:
+            rows = rows[rows != without[i]]
+        chosen.append((rows, near))
+    wanted = np.unique(np.concatenate([rows for rows, _ in chosen])).tolist() if chosen else []
+    texts = catalogue.text_rows(wanted)
+    pools = []
+    for i, (rows, near) in enumerate(chosen):
+        mine = [texts[row] for row in rows.tolist()]
+        dense_K = exact_scores(index.vectors_ND, vectors_QD[i], rows)
+        letters_K = ngrams.cosines(normalised[i], [t.normalised for t in mine])
+        pools.append(
+            Pool(
+                rows_K=rows,
+                features_KF=_features(normalised[i], mine, wording, dense_K, letters_K),
+                from_vectors_K=np.isin(rows, near),
+                texts=mine,
+            )
+        )
+    return pools
+
+
+def _features(
+    normalised: str,
+    texts: Sequence[TextRow],
+    wording: Wording,
+    dense_K: Float32,
+    letters_K: Float32,
+) -> Float32:
+    key, numbers, words = loose_key(normalised), number_tokens(normalised), normalised.split()
+    mine = frozenset(words)
+    features_KF = np.zeros((len(texts), len(FEATURES)), dtype=np.float32)
+    features_KF[:, 0] = dense_K
+    features_KF[:, 1] = letters_K
+    explains_K, explained_K = wording.alike(key, [text.loose for text in texts])
+    features_KF[:, 6] = explains_K
+    features_KF[:, 7] = explained_K
+    for k, text in enumerate(texts):
+        other = frozenset(text.normalised.split())
+        features_KF[k, 2] = text.loose == key
+        features_KF[k, 3] = number_tokens(text.normalised) != numbers
+        features_KF[k, 4] = abs(math.log((len(text.normalised) + 1) / (len(normalised) + 1)))
+        features_KF[k, 5] = len(mine & other) / max(len(mine | other), 1)
+    return features_KF

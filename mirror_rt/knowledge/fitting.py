@@ -1,0 +1,253 @@
+"""Learn the combination from the knowledge base itself: hold a name out, link it back.
+
+No labels: a name of an entity that has others is asked as if it were a mention, with its own
+row left out. For a part of them every name of the entity is left out; then "none" is right.
+
+Axes: S samples, K candidate names (padded), F features, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.knowledge.catalogue import Catalogue
+from mirror_rt.knowledge.combination import FEATURES, Combination, sigmoid
+from mirror_rt.knowledge.doors import Pool, gather
+from mirror_rt.knowledge.grades import is_loose
+from mirror_rt.knowledge.index import Index
+from mirror_rt.knowledge.lexical import NgramIndex
+from mirror_rt.knowledge.wording import Wording
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Float32, Int64
+
+    Float64 = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+__all__ = ["Samples", "fit", "fit_platt", "held_out_samples", "outcomes", "stack"]
+
+_PENALTY = 0.5
+_ROUNDS = 40
+_ENOUGH = 40
+"""Fewer samples than this teach nothing; the built-in numbers stay."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Mentions with known answers and their candidate names.
+
+    Attributes:
+        features_SKF: (S, K, F) float32, zero where padded.
+        real_SK: (S, K) bool, false where padded.
+        right_SK: (S, K) bool, names of the right entity; a row of none: "none" is right.
+        entity_SK: (S, K) int64, the entity of each candidate, -1 where padded.
+    """
+
+    features_SKF: Float32
+    real_SK: Bools
+    right_SK: Bools
+    entity_SK: Int64
+
+    def __getitem__(self, chosen: npt.NDArray[np.int64]) -> Samples:
+        return Samples(
+            features_SKF=self.features_SKF[chosen],
+            real_SK=self.real_SK[chosen],
+            right_SK=self.right_SK[chosen],
+            entity_SK=self.entity_SK[chosen],
+        )
+
+    def __len__(self) -> int:
+        return len(self.features_SKF)
+
+
+def held_out_samples(
+    pairs: Sequence[tuple[int, int]],
+    catalogue: Catalogue,
+    index: Index,
+    ngrams: NgramIndex,
+    wording: Wording,
+    *,
+    absent: float,
+    rng: np.random.Generator,
+) -> Samples:
+    """Gather candidates for names of the knowledge base as if they were mentions.
+
+    Args:
+        pairs: (row, entity) of the names, from ``Catalogue.held_out_pairs``.
+        catalogue: The names.
+        index: The dense door, which has the names' vectors.
+        ngrams: The door of letters.
+        wording: Learned without these names.
+        absent: Share of the names whose entity is left out whole.
+        rng: Draws those.
+    """
+    rows = [row for row, _ in pairs]
+    texts = catalogue.text_rows(rows)
+    pools: list[Pool] = []
+    for start in range(0, len(rows), 256):
+        part = rows[start : start + 256]
+        pools += gather(
+            [texts[row].normalised for row in part],
+            index.vectors_ND[np.array(part)].astype(np.float32),
+            catalogue,
+            index,
+            ngrams,
+            wording,
+            without=part,
+        )
+    gone_S = rng.random(len(rows)) < absent
+    return stack(pools, [{entity} for _, entity in pairs], gone=gone_S.tolist())
+
+
+def stack(pools: Sequence[Pool], right: Sequence[set[int]], *, gone: Sequence[bool]) -> Samples:
+    """Put pools side by side, a candidate for each holder of each name.
+
+    Args:
+        pools: The candidates of each mention.
+        right: The numbers of the entities that are right for it; empty for none.
+        gone: Whether to leave the right entities out, so that none is right.
+    """
+    spread: list[tuple[Float32, Int64]] = []
+    for pool, answers, out in zip(pools, right, gone, strict=True):
+        places, entities, loose = [], [], []
+        for k, text in enumerate(pool.texts):
+            for entity, kind in text.holders.items():
+                if not (out and entity in answers):
+                    places.append(k)
+                    entities.append(entity)
+                    loose.append(is_loose(kind))
+        features = pool.features_KF[np.array(places, dtype=np.int64)]
+        features[:, -1] = loose
+        spread.append((features, np.array(entities, dtype=np.int64)))
+    widest = max((len(entities) for _, entities in spread), default=0)
+    count = len(spread)
+    features_SKF = np.zeros((count, widest, len(FEATURES)), dtype=np.float32)
+    entity_SK = np.full((count, widest), -1, dtype=np.int64)
+    right_SK = np.zeros((count, widest), dtype=bool)
+    for i, ((features, held), answers) in enumerate(zip(spread, right, strict=True)):
+        features_SKF[i, : len(features)] = features
+        entity_SK[i, : len(held)] = held
+        right_SK[i, : len(held)] = np.isin(held, list(answers))
+    return Samples(
+        features_SKF=features_SKF,
+        real_SK=entity_SK >= 0,
+        right_SK=right_SK,
+        entity_SK=entity_SK,
+    )
+
+
+def fit(samples: Samples, *, start: Combination | None = None) -> Combination:
+    """Fit the weights on half of the samples and the Platt scaling on the other half.
+
+    Each round takes every entity's best name under the present weights, then makes one Newton
+    step, pulled a little towards the built-in numbers (which few samples keep).
+
+    Args:
+        samples: What to learn from; too few leave the built-in numbers.
+        start: The numbers to start from and to be pulled to.
+    """
+    start = start or Combination()
+    if len(samples) < _ENOUGH:
+        return start
+    order = np.arange(len(samples))
+    first, second = samples[order[::2]], samples[order[1::2]]
+    prior = np.array([*(start.weights[name] for name in FEATURES), start.nil])
+    weights = prior.copy()
+    for _ in range(_ROUNDS):
+        gradient, curvature = _slopes(first, weights)
+        gradient -= _PENALTY * (weights - prior)
+        step = np.linalg.solve(curvature + _PENALTY * np.eye(len(weights)), gradient)
+        step *= min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
+        weights += step
+        if np.abs(step).max() < 1e-4:
+            break
+    fitted = replace(
+        start,
+        weights=dict(zip(FEATURES, weights[:-1].tolist(), strict=True)),
+        nil=float(weights[-1]),
+    )
+    share_S, hit_S = outcomes(second, fitted)
+    slope, intercept = fit_platt(share_S, hit_S)
+    return replace(
+        fitted,
+        slope=slope,
+        intercept=intercept,
+        fitted_on={"held_out_names": len(samples), "right_at_1": round(float(hit_S.mean()), 4)},
+    )
+
+
+def _slopes(samples: Samples, weights: Float64) -> tuple[Float64, Float64]:
+    """Return gradient (F+1) and curvature (F+1, F+1) of the log likelihood at the weights."""
+    scores_SK = np.where(samples.real_SK, samples.features_SKF @ weights[:-1], -np.inf)
+    scores_SK = np.where(_best_names(samples, scores_SK), scores_SK, -np.inf)
+    top_S = np.maximum(scores_SK.max(axis=1, initial=-np.inf), weights[-1])
+    powers_SK = np.exp(scores_SK - top_S[:, None])
+    nil_S = np.exp(weights[-1] - top_S)
+    total_S = powers_SK.sum(axis=1) + nil_S
+    share_SK, none_S = powers_SK / total_S[:, None], nil_S / total_S
+    right_SK = np.where(samples.right_SK, share_SK, 0.0)
+    mass_S = right_SK.sum(axis=1)
+    known_S = mass_S > 0
+    target_SK = right_SK / np.where(known_S, mass_S, 1.0)[:, None]
+    features = samples.features_SKF
+    mean_SF = np.einsum("sk,skf->sf", share_SK, features)
+    gradient = np.append(
+        np.einsum("sk,skf->f", target_SK - share_SK, features), (~known_S - none_S).sum()
+    )
+    full_SF = np.concatenate([mean_SF, none_S[:, None]], axis=1)
+    flat = features.reshape(-1, features.shape[2])
+    second = np.zeros((len(weights), len(weights)))
+    second[:-1, :-1] = flat.T @ (flat * share_SK.reshape(-1, 1))
+    second[-1, -1] = none_S.sum()
+    return gradient, second - full_SF.T @ full_SF
+
+
+def _best_names(samples: Samples, scores_SK: Float64 | Float32) -> Bools:
+    """Return (S, K) bool: the best name of each entity in each sample."""
+    sample_SK = np.broadcast_to(np.arange(len(samples))[:, None], scores_SK.shape)
+    order = np.lexsort((-scores_SK.ravel(), samples.entity_SK.ravel(), sample_SK.ravel()))
+    groups = np.stack([sample_SK.ravel()[order], samples.entity_SK.ravel()[order]])
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (groups[:, 1:] != groups[:, :-1]).any(axis=0)
+    best = np.zeros(len(order), dtype=bool)
+    best[order[first]] = True
+    return best.reshape(scores_SK.shape) & samples.real_SK
+
+
+def outcomes(samples: Samples, combination: Combination) -> tuple[Float64, Bools]:
+    """Return for each sample the best entity's share (S,) and whether that entity is right (S,)."""
+    share_S = np.zeros(len(samples))
+    hit_S = np.zeros(len(samples), dtype=bool)
+    scores_SK = combination.scores(samples.features_SKF)
+    best_SK = _best_names(samples, scores_SK)
+    for i in np.flatnonzero(samples.real_SK.any(axis=1)):
+        shares = combination.shares(scores_SK[i, best_SK[i]])
+        best = int(shares.argmax())
+        share_S[i] = shares[best]
+        hit_S[i] = samples.right_SK[i, best_SK[i]][best]
+    return share_S, hit_S
+
+
+def fit_platt(share_S: Float64, hit_S: Bools) -> tuple[float, float]:
+    """Fit slope and intercept of the log odds (Platt 1999, with his smoothed targets)."""
+    share_S = np.clip(share_S, 1e-6, 1 - 1e-6)
+    inputs_S2 = np.stack([np.log(share_S / (1 - share_S)), np.ones(len(share_S))], axis=1)
+    right, wrong = int(hit_S.sum()), int((~hit_S).sum())
+    target_S = np.where(hit_S, (right + 1) / (right + 2), 1 / (wrong + 2))
+    prior = np.array([1.0, 0.0])
+    weights = prior.copy()
+    for _ in range(50):
+        p_S = sigmoid(inputs_S2 @ weights)
+        gradient = inputs_S2.T @ (target_S - p_S) - (weights - prior)
+        curvature = (inputs_S2 * (p_S * (1 - p_S))[:, None]).T @ inputs_S2 + np.eye(2)
+        step = np.linalg.solve(curvature, gradient)
+        weights += np.clip(step, -1.0, 1.0)
+        if np.abs(step).max() < 1e-6:
+            break
+    return max(float(weights[0]), 0.05), float(weights[1])
