@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,13 @@ def add(
         KnowledgeBaseError: The folder is not a whole knowledge base, or is being changed.
         InputError: An entity cannot be read or stored; nothing has changed then.
     """
-    return _merge(kbdir, entities, _join, encoder=encoder, progress=progress)
+    return _merge(
+        kbdir,
+        entities,
+        lambda old, pieces: [reduce(_join, pieces, old)],
+        encoder=encoder,
+        progress=progress,
+    )
 
 
 def update(
@@ -83,7 +90,7 @@ def update(
 
     Arguments and errors are those of ``add``.
     """
-    return _merge(kbdir, entities, lambda old, new: new, encoder=encoder, progress=progress)
+    return _merge(kbdir, entities, lambda old, pieces: pieces, encoder=encoder, progress=progress)
 
 
 def remove(
@@ -120,23 +127,23 @@ def remove(
 def _merge(
     kbdir: str | Path,
     entities: Iterable[Entity],
-    combine: Callable[[Entity, Entity], Entity],
+    combine: Callable[[Entity, list[Entity]], list[Entity]],
     *,
     encoder: Embedder | None,
     progress: Callable[[int, int], None] | None,
 ) -> Change:
     with _changing(Path(kbdir), encoder=encoder) as kb:
-        given: dict[str, Entity] = {}
+        given: dict[str, list[Entity]] = {}
         for piece in entities:
-            given[piece.id] = _join(given[piece.id], piece) if piece.id in given else piece
-        fresh = [entity for id_, entity in given.items() if not _has(kb, id_)]
+            given.setdefault(piece.id, []).append(piece)
+        fresh = [pieces for id_, pieces in given.items() if not _has(kb, id_)]
         merged = (
-            combine(entity, given[entity.id]) if entity.id in given else entity
+            combine(entity, given[entity.id]) if entity.id in given else [entity]
             for entity in kb.catalogue.entities()
         )
         return _rewrite(
             kb,
-            chain(merged, fresh),
+            chain.from_iterable(chain(merged, fresh)),
             added=len(fresh),
             changed=len(given) - len(fresh),
             progress=progress,

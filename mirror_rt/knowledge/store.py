@@ -255,29 +255,38 @@ def check_files(
 
 
 def read_unchanged(
-    folder: Path, reading: Callable[[KnowledgeBaseManifest], ReadT], *, attempts: int = 5
+    folder: Path, reading: Callable[[KnowledgeBaseManifest], ReadT], *, attempts: int = 50
 ) -> ReadT:
     """Read a folder that another process may replace meanwhile: all of one state.
 
     Args:
         folder: The knowledge base.
         reading: Opens what it needs, given the manifest.
-        attempts: How often to begin again if the manifest is another one afterwards.
+        attempts: How often to begin again if the folder is another one afterwards.
 
     Raises:
         KnowledgeBaseError: As ``reading``, or the folder is replaced all the time.
     """
     for _ in range(attempts):
-        manifest = KnowledgeBaseManifest.read(folder)
+        before = _state(folder)
         try:
-            found = reading(manifest)
+            found = reading(KnowledgeBaseManifest.read(folder))
         except KnowledgeBaseError:
-            if KnowledgeBaseManifest.read(folder) == manifest:
+            if _state(folder) == before:
                 raise
             continue
-        if KnowledgeBaseManifest.read(folder) == manifest:
+        if _state(folder) == before:
             return found
     raise KnowledgeBaseError(f"{folder}: is being replaced all the time; try again later")
+
+
+def _state(folder: Path) -> tuple[int, ...]:
+    """Return what tells a folder from another under its name, even one with the same content."""
+    try:
+        found = (folder / KB_MANIFEST).stat()
+    except OSError:
+        return ()
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
 
 
 def open_vectors(folder: Path) -> Float16:
