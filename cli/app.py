@@ -20,6 +20,7 @@ from mirror_rt.version import VERSION
 from . import (
     embed,
     evaluate,
+    export,
     index,
     info,
     kb,
@@ -117,6 +118,7 @@ def root(
 app.command("quickstart")(quickstart.quickstart)
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
+app.command("export")(export.export)
 app.command("index")(index.index)
 app.add_typer(kb.app, name="kb")
 app.command("link")(link.link)

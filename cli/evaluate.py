@@ -41,6 +41,9 @@ def evaluate(
     data: Annotated[
         Path | None, typer.Option(help="The folder of evaluation sets for --tasks.")
     ] = None,
+    hub: Annotated[
+        bool, typer.Option("--hub", help="Fetch what is missing in --data from the hub, if it can.")
+    ] = False,
     gold: Annotated[
         Path | None,
         typer.Option(help="Gold mentions: a TSV with a header, or BioSyn .concept files."),
@@ -80,7 +83,15 @@ def evaluate(
         columns = (mention_column, id_column)
         reports = _linking(names, gold, kb, Rule(convention), columns=columns)
     else:
-        reports = [_suite(name, Path(str(data)), tasks) for name in names]
+        folder = Path(str(data))
+        if hub:
+            from mirror_rt.evaluation.hub import fetch_missing
+            from mirror_rt.evaluation.tasks import TASKS, choose
+
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in fetch_missing(choose(tasks.split(","), TASKS), folder):
+                typer.echo(f"fetched {file}", err=True)
+        reports = [_suite(name, folder, tasks) for name in names]
     if as_json:
         typer.echo(to_json(reports))
     else:

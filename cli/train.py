@@ -64,6 +64,7 @@ def train(
     bf16: Annotated[
         bool | None, typer.Option(help="Encode in bfloat16; by default on a GPU only.")
     ] = None,
+    held_out: Annotated[int | None, typer.Option(help="Pairs set aside to measure on (0).")] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Keep the state every so many steps, for --resume.")
     ] = None,
@@ -98,6 +99,7 @@ def train(
         "device": device,
         "threads": threads,
         "bf16": bf16,
+        "held_out": held_out,
         "checkpoint_every": checkpoint_every,
     }
     given = {name: value for name, value in options.items() if value is not None}

@@ -49,9 +49,13 @@ class Pooling(Enum):
 
 
 class Precision(Enum):
-    """How a bundle's weights are stored and multiplied."""
+    """How a bundle's weights are stored and multiplied.
+
+    ``FP16_WEIGHTS`` halves the file and multiplies in float32.
+    """
 
     FP32 = "fp32"
+    FP16_WEIGHTS = "fp16-weights"
     INT8 = "int8"
 
 

@@ -54,6 +54,29 @@ def test_stats_filters_by_language(rows: Path) -> None:
     assert "names filtered out\t5\n" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("kb_format", "text"),
+    [
+        ("tsv", "A\tone\nB\ttwo\n"),
+        ("csv", "A,one\nB,two\n"),
+        ("jsonl", '{"id": "A", "name": "one"}\n{"id": "B", "name": "two"}\n'),
+        ("dictionary", "A||one\nB||two\n"),
+        ("obo", "format-version: 1.2\n\n[Term]\nid: A\nname: one\n\n[Term]\nid: B\nname: two\n"),
+        (
+            "rdf",
+            "@prefix skos: <http://www.w3.org/2004/02/skos/core#> .\n"
+            '<e:A> a skos:Concept ; skos:prefLabel "one" .\n'
+            '<e:B> a skos:Concept ; skos:prefLabel "two" .\n',
+        ),
+    ],
+)
+def test_stats_reads_standard_input(kb_format: str, text: str) -> None:
+    arguments = ["kb", "stats", "-", "--kb-format", kb_format, "-f", "jsonl"]
+    result = CliRunner().invoke(app, arguments, input=text)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["entities"] == 2
+
+
 def test_stats_refuses_what_it_cannot_read_in_one_line(tmp_path: Path) -> None:
     words = tmp_path / "words.txt"
     words.write_text("heart\nlung\n")
@@ -101,6 +124,6 @@ def test_add_update_and_remove_change_a_knowledge_base(tiny_bundle: Path, tmp_pa
     assert "1 removed, 2 now" in result.stderr
     linked = run(app, ["link", str(kbdir), "Cough", "rash"])
     found = [json.loads(line)["candidates"][0] for line in linked.stdout.splitlines()]
-    assert [(c["id"], c["how"]) for c in found] == [("2", "normalised"), ("3", "exact")]
+    assert [(c["id"], c["how"]) for c in found] == [("2", "normalised-case"), ("3", "exact")]
     nothing = run(app, ["kb", "remove", str(kbdir)])
     assert "no ids to remove" in nothing.stderr

@@ -18,7 +18,7 @@ from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch
 from mirror_rt.evaluation.memory import Remembering
 from mirror_rt.evaluation.metrics import spearman
 from mirror_rt.evaluation.result import Result, Status
-from mirror_rt.evaluation.similarity import pair_similarities, pair_spearman
+from mirror_rt.evaluation.similarity import cross_pairs, pair_similarities, pair_spearman
 from mirror_rt.evaluation.suite import AVERAGE, evaluate
 from mirror_rt.evaluation.tables import Pair, read_pairs
 from mirror_rt.evaluation.tasks import TASKS, choose, discover
@@ -314,6 +314,17 @@ def test_every_real_pair_file_is_read(shared_data: Callable[[str], Path]) -> Non
     assert rows["multisimlex-cmn"] == 1888
     assert rows["umnsrs"] == 566
     assert len(rows) >= 14
+
+
+def test_two_languages_give_cross_lingual_pairs_where_their_scores_agree() -> None:
+    english = [Pair(left="arm", right="muscle", score=3), Pair(left="a", right="b", score=0)]
+    french = [Pair(left="bras", right="muscle (f)", score=4), Pair(left="c", right="d", score=2)]
+    assert cross_pairs(english, french, scale=6.0) == [
+        Pair(left="arm", right="muscle (f)", score=3.5),
+        Pair(left="bras", right="muscle", score=3.5),
+    ]
+    with pytest.raises(InputError, match="2 and 1 rows"):
+        cross_pairs(english, french[:1], scale=6.0)
 
 
 def test_similarities_follow_the_order_of_the_pairs() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats import KbFormat, SkippedRows, read_entities, read_names, sniff
+from mirror_rt.knowledge.formats.jsonl import entity_from_json, entity_to_json
 from mirror_rt.types import Entity, Name, NameKind
 
 HEAD = "format-version: 1.2\n\n[Term]\n"
@@ -360,3 +361,25 @@ def test_real_files_have_the_published_counts(
     for entity in read_entities(shared_data(name)):
         counts[entity.id] += len(entity.names)
     assert (len(counts), counts.total()) == (ids, names)
+
+
+tags = st.sampled_from(["", "en", "de"])
+names = st.builds(
+    Name, text=name_texts, kind=st.sampled_from(list(NameKind)), language=tags, source=tags
+)
+several = st.lists(name_texts, max_size=2).map(tuple)
+entities = st.builds(
+    Entity,
+    id=name_texts,
+    names=st.lists(names, min_size=1, max_size=4).map(tuple),
+    types=several,
+    alternative_ids=several,
+    cross_references=several,
+    description=name_texts | st.just(""),
+)
+
+
+@given(entities)
+def test_any_entity_comes_back_from_its_json(entity: Entity) -> None:
+    row = json.loads(json.dumps(entity_to_json(entity)))
+    assert entity_from_json(row) == entity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mirror_rt.errors import InputError
+from mirror_rt.errors import InputError, MissingExtraError
 from mirror_rt.knowledge.formats import (
     KbFormat,
     NameFilter,
@@ -28,7 +29,7 @@ PREFERRED = NameKind.PREFERRED
 
 def write(folder: Path, name: str, text: str) -> Path:
     path = folder / name
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
     return path
 
 
@@ -196,6 +197,7 @@ def test_malformed_rdf_is_named_by_line_and_n_triples_can_be_passed_over(tmp_pat
         "kb.owl": (OWL.replace("</rdf:RDF>", "</x>"), r"line 25: not XML"),
         "kb.ttl": (SKOS + "\n:x :y ;;;, z .\n", r"line 1\d: not Turtle"),
         "kb.nt": (TRIPLES, r"line 2: not N-Triples"),
+        "latin.ttl": (SKOS.replace("nusre", "nusr\udce9"), r"line 9 is not UTF-8"),
         "no.owl": ("<?xml version='1.0'?><Ontology/>", "not RDF/XML"),
         "nameless.ttl": (SKOS + ":x a skos:Concept .", "http://example.org/x: no name"),
     }
@@ -205,6 +207,14 @@ def test_malformed_rdf_is_named_by_line_and_n_triples_can_be_passed_over(tmp_pat
     skipped = SkippedRows()
     assert list(read_names(tmp_path / "kb.nt", skip_bad=skipped)) == ["one"]
     assert skipped.bad == 1
+
+
+def test_without_rdflib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mirror_rt._extras.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "mirror_rt.knowledge.formats.rdf", raising=False)
+    monkeypatch.delattr("mirror_rt.knowledge.formats.rdf", raising=False)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mirror-rt\[rdf\]'"):
+        list(read_entities(write(tmp_path, "kb.ttl", SKOS)))
 
 
 # --- UMLS ---

@@ -24,8 +24,8 @@ from tests.tiny import NAMES, add_pooling, tiny_checkpoint
 MakeConfig = Callable[..., TrainConfig]
 
 GOLDEN = [
-    3.2962, 4.1298, 3.4132, 3.3271, 2.5637, 3.0399, 2.8824, 3.0999, 3.4841, 3.4224,
-    2.9025, 2.8417, 2.9146, 3.1033, 3.1943, 3.3345, 2.712, 3.3857, 2.9272, 3.1662,
+    2.9516, 3.2232, 3.0274, 3.5841, 3.27, 3.2527, 2.9235, 3.2229, 3.3128, 3.2456,
+    3.1986, 3.3052, 3.1832, 2.7167, 3.29, 2.9941, 3.1183, 3.1486, 3.0997, 2.9828,
 ]  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_length_groups_hold_every_row_once_with_little_padding() -> None:
     groups = length_groups(lengths)
     assert sorted(np.concatenate(groups).tolist()) == list(range(400))
     computed = sum(len(group) * max(lengths[i] for i in group) for group in groups)
-    assert computed < 1.06 * sum(lengths)
+    assert computed < 1.12 * sum(lengths)
     assert max(map(len, length_groups(lengths, most=7))) == 7
 
 

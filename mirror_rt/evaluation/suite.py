@@ -14,7 +14,7 @@ from mirror_rt.evaluation.link_report import link_results, table_ranks
 from mirror_rt.evaluation.linking import NameTable
 from mirror_rt.evaluation.memory import Remembering
 from mirror_rt.evaluation.result import Report, Result, Status
-from mirror_rt.evaluation.similarity import pair_auc, pair_similarities, pair_spearman
+from mirror_rt.evaluation.similarity import cross_pairs, pair_auc, pair_similarities, pair_spearman
 from mirror_rt.evaluation.tables import read_labelled, read_pairs, read_words
 from mirror_rt.evaluation.tasks import Kind, Task, choose, discover
 from mirror_rt.evaluation.transfer import score_folds, score_split
@@ -81,6 +81,10 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
     match task.kind:
         case Kind.PAIRS:
             pairs = read_pairs(first, low=task.low, high=task.high)
+            return [_scored(task, pair_spearman(pairs, pair_similarities(model, pairs)), pairs)]
+        case Kind.CROSS_PAIRS:
+            sides = [read_pairs(found[0], low=task.low, high=task.high) for found in files]
+            pairs = cross_pairs(*sides, scale=task.high - task.low)
             return [_scored(task, pair_spearman(pairs, pair_similarities(model, pairs)), pairs)]
         case Kind.AUC:
             pairs = read_labelled(first)

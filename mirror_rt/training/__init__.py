@@ -2,4 +2,4 @@
 
 from mirror_rt._extras import require
 
-require("torch", "transformers", "safetensors", extra="train")
+require("torch", "transformers", "safetensors", "matplotlib", extra="train")

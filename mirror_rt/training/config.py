@@ -55,6 +55,7 @@ class TrainConfig:
         pairs_per_entity: Synonym pairs drawn from one entity in an epoch, at most.
         max_pairs: Pairs in an epoch, at most; None for all.
         max_steps: Steps in the run, at most; None for all.
+        held_out: Pairs set aside, on which the loss, alignment and uniformity are measured.
         checkpoint_every: Steps after which the state of the run is kept, so that it can be taken
             up with ``resume``; 0: never.
         seed: Decides order, masks and dropout.
@@ -85,6 +86,7 @@ class TrainConfig:
     pairs_per_entity: int = 10
     max_pairs: int | None = None
     max_steps: int | None = None
+    held_out: int = 0
     checkpoint_every: int = 0
     seed: int = 42
     device: str = "auto"
@@ -109,7 +111,7 @@ class TrainConfig:
         _check("span_rate", self.span_rate, least=0.0, most=1.0)
         for name in ("dropout", "drophead"):
             _check(name, getattr(self, name), least=0.0, below=1.0)
-        for name in ("span_length", "span_guard", "checkpoint_every", "seed"):
+        for name in ("span_length", "span_guard", "checkpoint_every", "held_out", "seed"):
             _check(name, getattr(self, name), least=0)
         for name in ("epochs", "pairs_per_entity", "max_pairs", "max_steps", "threads"):
             _check(name, getattr(self, name), least=1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mirror_rt.errors import ConfigError, ModelError, TrainingError
@@ -19,9 +20,10 @@ from mirror_rt.staging import check_target, staging_folder
 from mirror_rt.training.batches import Batch, batches, count_steps
 from mirror_rt.training.checkpoint import fetch, read_pooling, write_checkpoint
 from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
 from mirror_rt.training.drophead import add_drophead
 from mirror_rt.training.model import TextModel, load_model, tokenise
-from mirror_rt.training.pairs import PairTable, read_table
+from mirror_rt.training.pairs import PairTable, hold_out, read_table
 from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
 from mirror_rt.training.step import backward
 from mirror_rt.types import Pooling, Preset
@@ -55,6 +57,7 @@ class TrainReport:
     Attributes:
         out: The checkpoint folder.
         losses: The loss of each step.
+        held_out: What was measured on pairs held out, and after which step.
         counts: Lines read, and what was dropped.
         pooling: How the checkpoint pools.
         seconds: Wall-clock time of the steps.
@@ -63,6 +66,7 @@ class TrainReport:
 
     out: Path
     losses: tuple[float, ...]
+    held_out: tuple[dict[str, float], ...]
     counts: dict[str, int]
     pooling: Pooling
     seconds: float
@@ -96,7 +100,9 @@ def train(
     """
     check_target(config.out, force=force)
     check_unfinished(config.out, resume=resume, force=force)
-    table = read_table(config)
+    table, held_P2 = hold_out(
+        read_table(config), config, rng=np.random.default_rng([config.seed, HELD_OUT_STREAM])
+    )
     with _seeded(config):
         model = load_base(config)
         model.model.to(pick_device(config.device)).train()
@@ -105,9 +111,12 @@ def train(
         )
         clean = tokenise(table.strings, model)
         steps = count_steps(table, config)
+        watch = Watch(held_P2, table, clean, model, config, steps=steps)
         losses: list[float] = []
         if resume:
-            losses = load_state(model, optimiser, config, corpus_sha256=table.sha256)
+            losses, watch.seen = load_state(model, optimiser, config, corpus_sha256=table.sha256)
+        if not losses:
+            watch.look(0)
         already, started = len(losses), time.perf_counter()
         for batch in batches(table, clean, model, config, steps=steps, start=already):
             optimiser.zero_grad()
@@ -117,14 +126,16 @@ def train(
                 raise TrainingError(_not_finite(len(losses) + 1, loss, batch, config))
             optimiser.step()
             losses.append(loss)
+            watch.look(len(losses))
             if config.checkpoint_every and len(losses) % config.checkpoint_every == 0:
-                save_state(model, optimiser, losses, config, corpus_sha256=table.sha256)
+                save_state(model, optimiser, losses, watch.seen, config, corpus_sha256=table.sha256)
             if progress is not None:
                 progress(_step(losses, already, steps, config, time.perf_counter() - started))
         seconds = time.perf_counter() - started
     report = TrainReport(
         out=config.out,
         losses=tuple(losses),
+        held_out=tuple(watch.seen),
         counts=dict(table.counts),
         pooling=model.pooling,
         seconds=seconds,
@@ -132,6 +143,7 @@ def train(
     )
     with staging_folder(config.out, force=force) as folder:
         write_checkpoint(model, folder, training=_account(config, report, table))
+        draw_curves(report.losses, report.held_out, folder / "training.png")
     shutil.rmtree(folder_of(config.out), ignore_errors=True)
     return report
 
@@ -244,6 +256,7 @@ def _account(config: TrainConfig, report: TrainReport, table: PairTable) -> dict
         "counts": report.counts,
         "corpus_sha256": table.sha256,
         "losses": [round(loss, 6) for loss in report.losses],
+        "held_out": list(report.held_out),
         "seconds": round(report.seconds, 2),
         "strings_per_second": round(report.strings_per_second, 1),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},

@@ -31,7 +31,7 @@ __all__ = [
     "tokenise",
 ]
 
-_PADDING = 0.06
+_PADDING = 0.12
 """The share of padding that a length group may have. Less padding makes smaller groups, which
 the matrix multiplication uses less well."""
 
@@ -61,7 +61,12 @@ class TextModel:
 
 
 def load_model(
-    folder: Path, *, pooling: Pooling, max_length: int | None, dropout: float | None = None
+    folder: Path,
+    *,
+    pooling: Pooling,
+    max_length: int | None,
+    dropout: float | None = None,
+    attention: str | None = None,
 ) -> TextModel:
     """Load an encoder from a folder: safetensors only, no code from the folder.
 
@@ -74,6 +79,8 @@ def load_model(
         pooling: How token states become a vector.
         max_length: Longest input in tokens; None for the model's most, up to 512.
         dropout: Rate for hidden states and attention; None keeps the model's own.
+        attention: ``eager`` for attention in plain operators, which export wants; None for
+            the fastest there is.
 
     Raises:
         ModelError: The folder is not a model that can be used so.
@@ -102,7 +109,11 @@ def load_model(
         raise ModelError(f"{folder}: its tokenizer cannot be read ({_line(error)})") from error
     try:
         model = AutoModel.from_pretrained(
-            folder, config=config, trust_remote_code=False, use_safetensors=True
+            folder,
+            config=config,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation=attention,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: its weights cannot be read ({_line(error)})") from error

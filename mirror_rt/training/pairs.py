@@ -6,7 +6,7 @@ Axes: N strings, P pairs, V views (2 for each pair of a batch: all first views, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mirror_rt.types import Int64
 
-__all__ = ["PairTable", "draw_epoch", "read_table", "related", "synonym_pairs"]
+__all__ = ["PairTable", "draw_epoch", "hold_out", "read_table", "related", "synonym_pairs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class PairTable:
 
     strings: tuple[str, ...]
     groups: tuple[tuple[int, ...], ...]
-    mirrored: range
+    mirrored: tuple[int, ...]
     entities: tuple[tuple[int, ...], ...]
     filed_P2: Int64
     counts: Mapping[str, int]
@@ -90,7 +90,7 @@ def read_table(config: TrainConfig) -> PairTable:
     return PairTable(
         strings=tuple(rows),
         groups=tuple(tuple(sorted(found)) for found in groups),
-        mirrored=range(len(corpus.strings)),
+        mirrored=tuple(range(len(corpus.strings))),
         entities=entities,
         filed_P2=filed_P2,
         counts={
@@ -103,6 +103,39 @@ def read_table(config: TrainConfig) -> PairTable:
         },
         sha256=corpus.sha256,
     )
+
+
+def hold_out(
+    table: PairTable, config: TrainConfig, *, rng: np.random.Generator
+) -> tuple[PairTable, Int64]:
+    """Set pairs aside that training will never see, by the shares of their sources.
+
+    Of an entity set aside no name is trained on.
+
+    Returns:
+        The table without them, and the (P, 2) int64 pairs.
+    """
+    counts = {source: round(config.held_out * share) for source, share in config.shares.items()}
+    chosen = rng.permutation(len(table.entities))[: counts.get(Pairs.SYNONYMS, 0)].tolist()
+    entities = [table.entities[i] for i in chosen]
+    parts = [synonym_pairs(entities, most=1, rng=rng)]
+    gone = {row for rows in entities for row in rows}
+    mirrored = [row for row in table.mirrored if row not in gone]
+    picked = rng.permutation(len(mirrored))[: counts.get(Pairs.MIRROR, 0)].tolist()
+    alone = [mirrored[i] for i in picked]
+    parts.append(np.asarray([(row, row) for row in alone], dtype=np.int64).reshape(-1, 2))
+    gone |= set(alone)
+    order = rng.permutation(len(table.filed_P2))
+    lines = counts.get(Pairs.FILE, 0)
+    parts.append(table.filed_P2[order[:lines]])
+    left = [tuple(row for row in rows if row not in gone) for rows in table.entities]
+    rest = replace(
+        table,
+        mirrored=tuple(row for row in mirrored if row not in gone),
+        entities=tuple(rows for rows in left if len(rows) > 1),
+        filed_P2=table.filed_P2[np.sort(order[lines:])],
+    )
+    return rest, np.concatenate(parts)
 
 
 def draw_epoch(table: PairTable, config: TrainConfig, *, rng: np.random.Generator) -> Int64:

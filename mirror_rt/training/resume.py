@@ -44,6 +44,7 @@ def save_state(
     model: TextModel,
     optimiser: torch.optim.Optimizer,
     losses: list[float],
+    seen: list[dict[str, float]],
     config: TrainConfig,
     *,
     corpus_sha256: str,
@@ -65,6 +66,7 @@ def save_state(
         random["cuda"] = torch.cuda.get_rng_state(model.model.device)
     account = {
         "losses": losses,
+        "held_out": seen,
         "config": config.as_json(),
         "corpus_sha256": corpus_sha256,
     }
@@ -77,11 +79,13 @@ def save_state(
 
 def load_state(
     model: TextModel, optimiser: torch.optim.Optimizer, config: TrainConfig, *, corpus_sha256: str
-) -> list[float]:
-    """Put a run back to where it was saved; return the losses of the steps done.
+) -> tuple[list[float], list[dict[str, float]]]:
+    """Put a run back to where it was saved.
 
-    Without a saved state (the run ended before its first one) this changes nothing and returns
-    an empty list.
+    Without a saved state (the run ended before its first one) this changes nothing.
+
+    Returns:
+        The losses of the steps done, and what was measured on held-out pairs.
 
     Raises:
         ConfigError: The run was started with other options, or on another corpus.
@@ -92,7 +96,7 @@ def load_state(
 
     folder = folder_of(config.out)
     if not folder.exists():
-        return []
+        return [], []
     try:
         account = json.loads((folder / _ACCOUNT).read_text(encoding="utf-8"))
         weights, state, random = (
@@ -113,7 +117,7 @@ def load_state(
     torch.set_rng_state(random["cpu"])
     if "cuda" in random:
         torch.cuda.set_rng_state(random["cuda"], model.model.device)
-    return list(account["losses"])
+    return list(account["losses"]), list(account["held_out"])
 
 
 def _check_same(

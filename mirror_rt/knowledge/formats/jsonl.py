@@ -82,7 +82,7 @@ def entity_to_json(entity: Entity) -> dict[str, object]:
         "kind": first.kind.value,
         "language": first.language,
         "source": first.source,
-        "aliases": [_filled(name) for name in rest],
+        "aliases": [_alias(name, first) for name in rest],
         "types": list(entity.types),
         "alternative_ids": list(entity.alternative_ids),
         "cross_references": list(entity.cross_references),
@@ -91,10 +91,14 @@ def entity_to_json(entity: Entity) -> dict[str, object]:
     return {key: value for key, value in row.items() if value}
 
 
-def _filled(name: Name) -> dict[str, str]:
+def _alias(name: Name, first: Name) -> dict[str, str]:
+    """Make the object of an alias; what it shares with the first name goes without saying."""
     fields = {"name": name.text, "kind": name.kind.value}
-    fields |= {"language": name.language, "source": name.source}
-    return {key: value for key, value in fields.items() if value}
+    if name.language != first.language:
+        fields["language"] = name.language
+    if name.source != first.source:
+        fields["source"] = name.source
+    return fields
 
 
 def _name(item: dict[str, object], language: str, source: str) -> Name:
@@ -102,8 +106,8 @@ def _name(item: dict[str, object], language: str, source: str) -> Name:
     return Name(
         text=checked(_text(item, "name"), "name"),
         kind=kind,
-        language=_text(item, "language").strip() or language,
-        source=_text(item, "source").strip() or source,
+        language=_text(item, "language").strip() if "language" in item else language,
+        source=_text(item, "source").strip() if "source" in item else source,
     )
 
 

@@ -124,7 +124,11 @@ def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
     if is_xml and b"<rdf:RDF" not in data:
         raise InputError(f"{shown(path)}: not RDF/XML (no rdf:RDF); convert it, e.g. with ROBOT")
     if not is_xml:
-        data = "\n".join(line for _, line in numbered_lines(path)).encode()
+        try:
+            data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            line = data.count(b"\n", 0, error.start) + 1
+            raise InputError(f"{shown(path)}: line {line} is not UTF-8") from error
     try:
         graph.parse(
             source=io.BytesIO(data), format="xml" if is_xml else "turtle", publicID="file:///"

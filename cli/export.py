@@ -1,0 +1,108 @@
+"""``mirror-rt export``: a checkpoint in, a bundle out."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mirror_rt.types import Pooling, Precision
+
+
+class Wanted(Enum):
+    """``Precision``, or the choice of it."""
+
+    AUTO = "auto"
+    FP32 = Precision.FP32.value
+    FP16_WEIGHTS = Precision.FP16_WEIGHTS.value
+    INT8 = Precision.INT8.value
+
+
+class Cpu(Enum):
+    """The CPUs that a bundle can be made for (``mirror_rt.exporting.cpu.Target``)."""
+
+    AVX2 = "avx2"
+    AVX512 = "avx512"
+    AVX512_VNNI = "avx512_vnni"
+    ARM64 = "arm64"
+
+
+def export(
+    checkpoint: Annotated[
+        str, typer.Argument(help="Checkpoint or sentence-transformers folder, or hub name.")
+    ],
+    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    precision: Annotated[
+        Wanted, typer.Option(help="auto measures on the sample and keeps the fastest.")
+    ] = Wanted.INT8,
+    sample: Annotated[
+        str | None,
+        typer.Option(help="Your own strings to measure with: a text or knowledge-base file."),
+    ] = None,
+    min_top1: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Least share of the sample whose nearest name must stay (0.85)."
+        ),
+    ] = None,
+    batch_invariant: Annotated[
+        bool,
+        typer.Option("--batch-invariant", help="int8 whose vectors do not depend on the batch."),
+    ] = False,
+    target: Annotated[Cpu | None, typer.Option(help="CPU to build for; by default this.")] = None,
+    pooling: Annotated[
+        Pooling | None, typer.Option(help="By default what the checkpoint says, else cls.")
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=2, help="Longest input in tokens.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+) -> None:
+    """Write CHECKPOINT as an ONNX bundle that the CPU runtime serves.
+
+    Example: mirror-rt export encoder --out bundle --sample names.txt
+    """
+    from mirror_rt.exporting.cpu import Target
+    from mirror_rt.exporting.pipeline import MIN_TOP1
+    from mirror_rt.exporting.pipeline import export as run
+
+    bundle = run(
+        checkpoint,
+        out,
+        precision=None if precision is Wanted.AUTO else Precision(precision.value),
+        pooling=pooling,
+        max_length=max_length,
+        sample=None if sample is None else _strings(sample),
+        min_top1=MIN_TOP1 if min_top1 is None else min_top1,
+        target=None if target is None else Target(target.value),
+        batch_invariant=batch_invariant,
+        force=force,
+    )
+    manifest = bundle.manifest
+    gate = dict(manifest.gate)
+    for name, cosine in gate.pop("moved")[:3]:
+        typer.echo(f"moved most: {name!r} (cosine to float32 {cosine:.4f})", err=True)
+    if sample is None:
+        typer.echo("no --sample given: measured on made-up strings, no gate applied", err=True)
+    megabytes = sum(p.stat().st_size for p in bundle.path.rglob("*") if p.is_file()) / 1e6
+    typer.echo(f"{out}: {megabytes:.1f} MB; next: mirror-rt embed {out} TEXTS --out FILE", err=True)
+    summary = {
+        "bundle": str(out),
+        "dim": manifest.dim,
+        "pooling": manifest.pooling.value,
+        "max_length": manifest.max_length,
+        "precision": manifest.precision.value,
+        "quantisation": manifest.quantisation,
+        "gate": gate,
+    }
+    typer.echo(json.dumps(summary, ensure_ascii=False))
+
+
+def _strings(source: str) -> list[str]:
+    from mirror_rt.knowledge import formats
+    from mirror_rt.textfiles import read_lines
+
+    if source != "-" and formats.sniff(source) is not None:
+        return list(formats.read_names(source))
+    return read_lines(source)

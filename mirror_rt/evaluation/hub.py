@@ -1,0 +1,136 @@
+"""Fetch evaluation sets from the Hugging Face hub, once, as files of the suite's own layouts.
+
+Nothing here runs unless the user asks for the hub. What is fetched is written under the data
+folder, so that one reader serves both and the next run needs no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mirror_rt._extras import require
+from mirror_rt.errors import InputError
+from mirror_rt.evaluation.tasks import Task
+from mirror_rt.staging import staging_file
+
+__all__ = ["SOURCES", "HubFile", "Rows", "fetch_missing"]
+
+Rows = Callable[[str, str | None, str], Iterable[Mapping[str, Any]]]
+"""Gives the rows of (dataset, configuration, split)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubFile:
+    """Where one file of ours comes from.
+
+    Attributes:
+        dataset: The hub's dataset.
+        config: Its configuration, if it has several.
+        split: Its split.
+        columns: Our column for each of the hub's, in the order we write them.
+        labels: What the hub's class numbers mean; empty keeps the numbers.
+    """
+
+    dataset: str
+    config: str | None = None
+    split: str = "test"
+    columns: Mapping[str, str]
+    labels: tuple[str, ...] = field(default=())
+
+
+_SCORED = {"score": "score", "sentence1": "sentence1", "sentence2": "sentence2"}
+_PAIRED = {"label": "label", "sentence1": "sentence1", "sentence2": "sentence2"}
+
+SOURCES: Mapping[str, HubFile] = {
+    **{
+        f"sts/STS{year}.test.tsv": HubFile(dataset=f"mteb/sts{year}-sts", columns=_SCORED)
+        for year in range(12, 17)
+    },
+    "sts/STSB.test.tsv": HubFile(dataset="mteb/stsbenchmark-sts", columns=_SCORED),
+    "sts/SICK.test.tsv": HubFile(dataset="mteb/sickr-sts", columns=_SCORED),
+    "glue/QNLI.dev.tsv": HubFile(
+        dataset="nyu-mll/glue",
+        config="qnli",
+        split="validation",
+        columns={"idx": "index", "question": "question", "sentence": "sentence", "label": "label"},
+        labels=("entailment", "not_entailment"),
+    ),
+    **{
+        f"glue/MRPC.{ours}.tsv": HubFile(
+            dataset="nyu-mll/glue", config="mrpc", split=split, columns=_PAIRED
+        )
+        for ours, split in (("train", "train"), ("dev", "validation"))
+    },
+    **{
+        f"tweets/tweeteval_{name}.{ours}.tsv": HubFile(
+            dataset="cardiffnlp/tweet_eval",
+            config=name,
+            split=split,
+            columns={"label": "label", "text": "text"},
+        )
+        for name in ("emotion", "hate")
+        for ours, split in (("train", "train"), ("test", "test"), ("val", "validation"))
+    },
+}
+"""Our files that the hub has. STS12 to 16 come without their subsets: the pooled score only."""
+
+
+def fetch_missing(tasks: Iterable[Task], data: Path, *, rows: Rows | None = None) -> list[Path]:
+    """Write the files of ``tasks`` that are not under ``data`` and that the hub has.
+
+    Args:
+        tasks: The tasks that shall run.
+        data: The folder of evaluation sets; made if missing.
+        rows: Gives the hub's rows; ``datasets`` by default.
+
+    Returns:
+        The files written.
+
+    Raises:
+        MissingExtraError: ``datasets`` is not installed.
+        InputError: The hub cannot be reached, or a dataset has other columns.
+    """
+    wanted = [f for task in tasks for f in task.files if f in SOURCES and not (data / f).exists()]
+    if wanted and rows is None:
+        require("datasets", extra="hub")
+        rows = _rows
+    written = []
+    for name in dict.fromkeys(wanted):
+        source = SOURCES[name]
+        assert rows is not None
+        with staging_file(data / name) as fresh, open(fresh, "w", encoding="utf-8") as handle:
+            handle.write("\t".join(source.columns.values()) + "\n")
+            for row in rows(source.dataset, source.config, source.split):
+                handle.write("\t".join(_fields(row, source)) + "\n")
+        written.append(data / name)
+    return written
+
+
+def _fields(row: Mapping[str, Any], source: HubFile) -> list[str]:
+    lost = [column for column in source.columns if column not in row]
+    if lost:
+        raise InputError(
+            f"{source.dataset}: has no column {', '.join(lost)} (it has {', '.join(row)}); "
+            "get the data elsewhere"
+        )
+    values = {column: row[column] for column in source.columns}
+    if source.labels:
+        values["label"] = source.labels[int(values["label"])]
+    # Our files are tab-separated without quoting.
+    return [" ".join(str(value).split()) for value in values.values()]
+
+
+def _rows(dataset: str, config: str | None, split: str) -> Iterable[Mapping[str, Any]]:
+    import datasets
+
+    try:
+        found: Iterable[Mapping[str, Any]] = datasets.load_dataset(dataset, config, split=split)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{dataset}: cannot be fetched from the hub ({reason}); is there a network?"
+        ) from error
+    return found

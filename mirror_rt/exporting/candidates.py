@@ -1,0 +1,160 @@
+"""Build the bundles that could be, measure them on the user's strings, and choose one.
+
+Axes: N names, D width.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirror_rt.bundle import MANIFEST, MODEL, Bundle, Manifest, sha256_file
+from mirror_rt.errors import GateError
+from mirror_rt.exporting.cpu import Target, multiplies_safely
+from mirror_rt.exporting.quantize import Method, Recipe, quantise
+from mirror_rt.exporting.ranking import Ranking, compare
+from mirror_rt.runtime import Encoder
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+__all__ = ["Built", "Workshop", "choose_fastest", "choose_int8", "ladder", "race"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A bundle that could be the result, and how it ranks the sample."""
+
+    recipe: Recipe
+    bundle: Bundle
+    ranking: Ranking
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where candidates are made.
+
+    Attributes:
+        folder: An empty folder to build in.
+        companions: A folder of what stands beside the graph.
+        graph: The float32 graph.
+        evened: The same with evened-out activations.
+        manifest: What every candidate's manifest says.
+        names: The sample.
+        original_ND: (N, D) float32 unit rows of the sample, by the float32 graph.
+        sensitive: Multiplications by what rounding them alone costs, dearest first.
+    """
+
+    folder: Path
+    companions: Path
+    graph: Path
+    evened: Path
+    manifest: Manifest
+    names: Sequence[str]
+    original_ND: Float32
+    sensitive: Callable[[], Sequence[str]]
+
+    def build(self, recipe: Recipe) -> Built:
+        """Make the bundle of a recipe and measure its ranking."""
+        folder = self.folder / f"candidate-{len(list(self.folder.iterdir()))}"
+        shutil.copytree(self.companions, folder)
+        quantise(self.evened if recipe.even else self.graph, folder / MODEL, recipe)
+        bundle = seal(
+            folder,
+            replace(self.manifest, quantisation=recipe.described(), precision=recipe.precision),
+        )
+        vectors_ND = Encoder.open(bundle).encode(self.names)
+        ranking = compare(self.original_ND, vectors_ND, self.names)
+        return Built(recipe=recipe, bundle=bundle, ranking=ranking)
+
+
+def seal(folder: Path, manifest: Manifest) -> Bundle:
+    """Write the manifest of a folder that is otherwise complete."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    sums = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files}
+    manifest = replace(manifest, files=sums)
+    manifest.write(folder / MANIFEST)
+    return Bundle(path=folder, manifest=manifest)
+
+
+def ladder(workshop: Workshop, target: Target, *, invariant: bool) -> Iterator[Recipe]:
+    """Yield the int8 recipes that are safe on a CPU, fastest first, most exact last.
+
+    Dynamic quantisation is the fastest. Where it ranks too differently, the multiplications
+    that suffer most stay in float, a quarter, then half; then weight-only, which scales every
+    row of activations by itself.
+
+    Args:
+        workshop: Tells which multiplications are sensitive.
+        target: The CPU.
+        invariant: Whether to leave out what makes a vector depend on its batch.
+    """
+    plain = Recipe(method=Method.DYNAMIC, reduce_range=not multiplies_safely(target), even=True)
+    if not invariant:
+        yield plain
+        nodes = workshop.sensitive()
+        for share in (4, 2):
+            yield replace(plain, keep_float=tuple(sorted(nodes[: len(nodes) // share])))
+    yield Recipe(method=Method.WEIGHT_ONLY, group=128)
+    yield Recipe(method=Method.WEIGHT_ONLY, group=32)
+
+
+def choose_int8(workshop: Workshop, recipes: Iterator[Recipe], *, min_top1: float) -> Built:
+    """Return the first of ``recipes`` that passes the gate.
+
+    Raises:
+        GateError: None does.
+    """
+    best: Built | None = None
+    for recipe in recipes:
+        built = workshop.build(recipe)
+        if built.ranking.top1 >= min_top1:
+            return built
+        if best is None or built.ranking.top1 > best.ranking.top1:
+            best = built
+        else:
+            shutil.rmtree(built.bundle.path)
+    assert best is not None  # there is always one recipe
+    raise GateError(
+        f"{workshop.manifest.source['name']}: the best int8 graph keeps the nearest name of "
+        f"{best.ranking.top1:.1%} of the sample, --min-top1 asks for {min_top1:.1%}; "
+        "give --precision fp32, or a lower --min-top1"
+    )
+
+
+def choose_fastest(
+    workshop: Workshop, recipes: Iterator[Recipe], *, min_top1: float
+) -> tuple[Built, dict[str, Any]]:
+    """Return the fastest bundle that passes the gate here; float32 always does.
+
+    Returns:
+        The bundle, and the strings a second of each that was raced.
+    """
+    runners = [workshop.build(Recipe(method=Method.NONE))]
+    methods: set[Method] = set()
+    for recipe in recipes:
+        if recipe.method in methods:
+            continue  # a faster recipe of its kind has passed already
+        built = workshop.build(recipe)
+        if built.ranking.top1 >= min_top1:
+            runners.append(built)
+            methods.add(recipe.method)
+    rates = race([built.bundle for built in runners], workshop.names)
+    table = {b.recipe.method.value: round(r) for b, r in zip(runners, rates, strict=True)}
+    return runners[rates.index(max(rates))], table
+
+
+def race(bundles: Sequence[Bundle], names: Sequence[str], *, rounds: int = 3) -> list[float]:
+    """Return the strings a second of each bundle: the best of interleaved rounds."""
+    encoders = [Encoder.open(bundle, verify=False) for bundle in bundles]
+    best = [0.0] * len(encoders)
+    for _ in range(rounds):
+        for place, encoder in enumerate(encoders):
+            begin = time.perf_counter()
+            encoder.encode(names)
+            best[place] = max(best[place], len(names) / (time.perf_counter() - begin))
+    return best

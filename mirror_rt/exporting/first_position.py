@@ -1,0 +1,81 @@
+"""Compute the last layer for [CLS] alone.
+
+A vector pooled from position 0 needs the other positions of the last layer only as keys and
+values: their queries, attention output and feed-forward are never read. Leaving them out
+changes no value that is read.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ["keep_first_position"]
+
+
+class First(nn.Module):
+    """A layer that is given position 0 alone of its (B, T, D) input."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, states_BTD: Tensor) -> Tensor:
+        """Return the inner layer's (B, 1, D) output."""
+        out: Tensor = self.inner(states_BTD[:, :1])
+        return out
+
+
+class FirstRowOfBias(nn.Module):
+    """An MPNet layer that adds the relative positions of position 0 alone to its scores."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor,
+        head_mask: Tensor | None,
+        position_bias: Tensor,
+        output_attentions: bool = False,
+    ) -> tuple[Tensor, ...]:
+        """Call the layer with the first row of ``position_bias`` (B, heads, T, T)."""
+        out: tuple[Tensor, ...] = self.inner(
+            hidden_states, attention_mask, head_mask, position_bias[:, :, :1], output_attentions
+        )
+        return out
+
+
+def keep_first_position(body: Any) -> bool:  # noqa: ANN401  (transformers has no types)
+    """Narrow the last layer of an encoder to position 0, in place.
+
+    The queries and the residual sum are cut to position 0; everything after them follows. The
+    encoder's ``last_hidden_state`` becomes (B, 1, D). It must run eager attention, whose mask
+    is added to the scores as (B, 1, 1, T).
+
+    Args:
+        body: A Hugging Face encoder.
+
+    Returns:
+        Whether its architecture is one of those known; if not, nothing was changed.
+    """
+    match body.config.model_type:
+        case "bert" | "roberta" | "xlm-roberta" | "camembert" | "electra":
+            attention = body.encoder.layer[-1].attention
+            attention.self.query = First(attention.self.query)
+            attention.output.LayerNorm = First(attention.output.LayerNorm)
+        case "distilbert":
+            layer = body.transformer.layer[-1]
+            layer.attention.q_lin = First(layer.attention.q_lin)
+            layer.sa_layer_norm = First(layer.sa_layer_norm)
+        case "mpnet":
+            attention = body.encoder.layer[-1].attention
+            attention.attn.q = First(attention.attn.q)
+            attention.LayerNorm = First(attention.LayerNorm)
+            body.encoder.layer[-1] = FirstRowOfBias(body.encoder.layer[-1])
+        case _:
+            return False
+    return True

@@ -1,0 +1,105 @@
+"""Compare two sets of vectors of the same names by whom they put next to whom.
+
+Cosine misleads: vectors can keep a cosine of 0.999 to their originals and still change places
+among near neighbours. What a user sees is the ranking.
+
+Axes: N names, D width, Q names of a block, K neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32, Int64
+
+__all__ = ["Ranking", "compare"]
+
+TIE = 1e-5
+"""Scores closer than this are equal: below the rounding of float32 over a long sum."""
+
+BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """How well quantised vectors keep the order of the originals.
+
+    Attributes:
+        names: How many names were queries and corpus at once.
+        top1: Share of names whose nearest other name stayed (or is as near as the old one).
+        top10: Mean share of the ten nearest other names that stayed.
+        loss: Mean original cosine lost by taking the new nearest name instead of the old one.
+        cosine: Mean cosine of a vector and its original.
+        worst: The lowest of those cosines.
+        moved: The names that moved most, with their cosine, worst first.
+    """
+
+    names: int
+    top1: float
+    top10: float
+    loss: float
+    cosine: float
+    worst: float
+    moved: tuple[tuple[str, float], ...] = ()
+
+    def described(self) -> dict[str, Any]:
+        """Return the numbers as the manifest tells them, to six places."""
+        values = asdict(self)
+        values["moved"] = [[name, round(cosine, 6)] for name, cosine in self.moved]
+        return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
+
+
+def compare(original_ND: Float32, changed_ND: Float32, names: Sequence[str]) -> Ranking:
+    """Measure how far ``changed_ND`` ranks as ``original_ND`` does.
+
+    Args:
+        original_ND: (N, D) float32 unit rows.
+        changed_ND: (N, D) float32 unit rows of the same names.
+        names: At least two different names.
+    """
+    count = len(names)
+    nearest = min(10, count - 1)
+    same = overlap = 0
+    lost = 0.0
+    for begin in range(0, count, BLOCK):
+        rows_Q = np.arange(begin, min(begin + BLOCK, count))
+        scores_QN = _without_self(original_ND, rows_Q)
+        before_QK = _best(scores_QN, nearest)
+        after_QK = _best(_without_self(changed_ND, rows_Q), nearest)
+        lines_Q = np.arange(len(rows_Q))
+        loss_Q = scores_QN[lines_Q, before_QK[:, 0]] - scores_QN[lines_Q, after_QK[:, 0]]
+        same += int((loss_Q <= TIE).sum())
+        lost += float(np.maximum(loss_Q, 0).sum())
+        # A neighbour counts as kept if it is as near, by the original, as the last one kept.
+        limit_Q = scores_QN[lines_Q, before_QK[:, -1]]
+        kept_QK = np.take_along_axis(scores_QN, after_QK, axis=1) >= limit_Q[:, None] - TIE
+        overlap += int(kept_QK.sum())
+    cosines_N = np.einsum("nd,nd->n", original_ND, changed_ND)
+    order_N = np.argsort(cosines_N, kind="stable")[:10]
+    return Ranking(
+        names=count,
+        top1=same / count,
+        top10=overlap / (count * nearest),
+        loss=lost / count,
+        cosine=float(cosines_N.mean()),
+        worst=float(cosines_N.min()),
+        moved=tuple((names[i], float(cosines_N[i])) for i in order_N),
+    )
+
+
+def _without_self(vectors_ND: Float32, rows_Q: Int64) -> Float32:
+    scores_QN = vectors_ND[rows_Q] @ vectors_ND.T
+    scores_QN[np.arange(len(rows_Q)), rows_Q] = -2  # a name is not its own neighbour
+    return scores_QN
+
+
+def _best(scores_QN: Float32, count: int) -> Int64:
+    some_QK = np.argpartition(-scores_QN, count - 1, axis=1)[:, :count]
+    order_QK = np.argsort(-np.take_along_axis(scores_QN, some_QK, axis=1), axis=1, kind="stable")
+    best_QK: Int64 = np.take_along_axis(some_QK, order_QK, axis=1)
+    return best_QK

@@ -1,0 +1,44 @@
+"""Choose the strings that an export is measured with."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from mirror_rt.errors import ConfigError
+
+__all__ = ["made_up_names", "take"]
+
+LIMIT = 2000
+"""Strings measured with: enough that 1 % is 20 names, few enough for some seconds."""
+
+
+def take(texts: Sequence[str], *, seed: int = 0) -> list[str]:
+    """Return up to ``LIMIT`` different strings of ``texts``, drawn evenly, blank ones left out.
+
+    Raises:
+        ConfigError: There are not two different ones.
+    """
+    different = list(dict.fromkeys(text for text in texts if text.strip()))
+    if len(different) < 2:
+        raise ConfigError("sample: needs at least two different strings to rank")
+    if len(different) <= LIMIT:
+        return different
+    return random.Random(seed).sample(different, LIMIT)
+
+
+def made_up_names(tokenizer: Any, *, count: int = 256, seed: int = 0) -> list[str]:  # noqa: ANN401
+    """Return strings of one to five words of a tokenizer's vocabulary, where the user gave none.
+
+    They show whether a graph computes what it should. How it ranks the user's own names they
+    cannot show.
+    """
+    words = sorted(
+        text
+        for index in range(len(tokenizer))
+        if len(text := tokenizer.decode([index], skip_special_tokens=True).strip()) > 2
+        and text.isalpha()
+    ) or ["name"]
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(words, k=rng.randint(1, 5))) for _ in range(count)]

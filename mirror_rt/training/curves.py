@@ -1,0 +1,120 @@
+"""Watch a run on pairs that it never trains on, and draw what was seen.
+
+Axes: V = 2B views, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn.functional import normalize
+
+from mirror_rt.training.batches import Batch, make_batch, string_keys
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loss import info_nce
+from mirror_rt.training.model import TextModel, encode_groups, length_groups
+from mirror_rt.training.pairs import PairTable, related
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Int64
+
+__all__ = ["HELD_OUT_STREAM", "Watch", "alignment", "draw_curves", "uniformity"]
+
+_LOOKS = 10
+HELD_OUT_STREAM = 2**32 - 1
+"""The number of a stream of random numbers that no epoch has."""
+
+
+def alignment(vectors_VD: torch.Tensor) -> float:
+    """Mean squared distance of the unit rows of a positive pair; lower is better.
+
+    Source: Wang and Isola 2020, *Understanding Contrastive Representation Learning*.
+    """
+    first_BD, second_BD = normalize(vectors_VD.float(), dim=1).chunk(2)
+    return (first_BD - second_BD).square().sum(1).mean().item()
+
+
+def uniformity(vectors_VD: torch.Tensor) -> float:
+    """Log of the mean Gaussian potential between first views; lower is more uniform.
+
+    Source: Wang and Isola 2020.
+    """
+    first_BD, _ = normalize(vectors_VD.float(), dim=1).chunk(2)
+    return torch.pdist(first_BD).square().mul(-2).exp().mean().log().item()
+
+
+class Watch:
+    """The pairs held out, and what was measured on them after which step."""
+
+    def __init__(
+        self,
+        held_P2: Int64,
+        table: PairTable,
+        clean: Sequence[Int64],
+        model: TextModel,
+        config: TrainConfig,
+        *,
+        steps: int,
+    ) -> None:
+        self._model, self._config = model, config
+        self._batch: Batch | None = None
+        if len(held_P2):
+            rng = np.random.default_rng([config.seed, HELD_OUT_STREAM])
+            keys = string_keys(table, clean)
+            self._batch = make_batch(held_P2, table, clean, keys, model, config, rng=rng)
+        self._steps, self._every = steps, max(1, -(-steps // _LOOKS))
+        self.seen: list[dict[str, float]] = []
+
+    def look(self, step: int) -> None:
+        """Measure, if ``step`` is one of about ten of the run, its start and end included.
+
+        The dropout of training stays on, for mirror pairs would be one and the same without
+        it, but from one seed, so that numbers differ by the weights alone. The random state of
+        the run is left as it was.
+        """
+        if self._batch is None or (step % self._every and step != self._steps):
+            return
+        groups = length_groups([len(ids) for ids in self._batch.tokens], most=64)
+        parts = []
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(self._config.seed)
+            for group in groups:
+                parts += encode_groups(self._model, self._batch.tokens, [group])
+        vectors_VD = torch.cat(parts)[np.argsort(np.concatenate(groups))]
+        related_VV = torch.from_numpy(related(self._batch.keys)).to(vectors_VD.device)
+        loss = info_nce(vectors_VD, related_VV, temperature=self._config.temperature)
+        self.seen.append(
+            {
+                "step": step,
+                "loss": round(loss.item(), 6),
+                "alignment": round(alignment(vectors_VD), 6),
+                "uniformity": round(uniformity(vectors_VD), 6),
+            }
+        )
+
+
+def draw_curves(losses: Sequence[float], seen: Sequence[dict[str, float]], path: Path) -> None:
+    """Write the curves of a run as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.0 if seen else 5.5, 3.6), layout="tight")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 2 if seen else 1, squeeze=False)[0]
+    steps = np.arange(1, len(losses) + 1)
+    axes[0].plot(steps, losses, linewidth=0.8, label="training batch")
+    axes[0].set_xlabel("step")
+    axes[0].set_ylabel("loss")
+    if seen:
+        at = [look["step"] for look in seen]
+        axes[0].plot(at, [look["loss"] for look in seen], marker="o", label="held out")
+        for name in ("alignment", "uniformity"):
+            axes[1].plot(at, [look[name] for look in seen], marker="o", label=name)
+        axes[1].set_xlabel("step")
+        axes[1].legend(title="held out, lower is better", fontsize=8)
+    axes[0].legend(fontsize=8)
+    figure.savefig(path, format="png", dpi=120)

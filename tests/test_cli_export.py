@@ -1,0 +1,62 @@
+"""``mirror-rt export``, as a user types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from mirror_rt.bundle import Bundle
+from mirror_rt_cli.app import app
+from mirror_rt_cli.export import Cpu
+from tests.tiny import NAMES
+
+
+def export(*arguments: str | Path, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, ["export", *map(str, arguments)], input=stdin)
+
+
+def test_a_bundle_is_written_and_told(tiny_bert: Path, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(NAMES))
+    out = tmp_path / "bundle"
+    done = export(tiny_bert, "--out", out, "--pooling", "mean", "--sample", names)
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["dim"], told["pooling"], told["precision"]) == (32, "mean", "int8")
+    assert told["gate"]["names"] == len(NAMES)
+    assert Bundle.open(out).manifest.gate["sample"] == "given"
+
+
+def test_the_sample_may_be_a_knowledge_base_or_standard_input(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    table = tmp_path / "kb.tsv"
+    table.write_text("id\tname\n" + "".join(f"X:{i}\t{name}\n" for i, name in enumerate(NAMES)))
+    done = export(tiny_bert, "--out", tmp_path / "one", "--sample", table)
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["gate"]["names"] == len(NAMES)
+    done = export(tiny_bert, "--out", tmp_path / "two", "--sample", "-", stdin="fever\ncough\n")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["gate"]["names"] == 2
+
+
+def test_without_a_sample_it_says_that_no_gate_was_applied(tiny_bert: Path, tmp_path: Path) -> None:
+    done = export(tiny_bert, "--out", tmp_path / "bundle")
+    assert done.exit_code == 0, done.stderr
+    assert "no gate applied" in done.stderr
+    assert json.loads(done.stdout)["gate"]["min_top1"] is None
+
+
+def test_a_taken_folder_is_an_error_on_one_line(tiny_bert: Path, tmp_path: Path) -> None:
+    done = export(tiny_bert, "--out", tmp_path)
+    assert done.exit_code == 1
+    assert "exists already" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_cpus_offered_are_those_that_export_knows() -> None:
+    from mirror_rt.exporting.cpu import Target
+
+    assert {cpu.value for cpu in Cpu} == {target.value for target in Target}

@@ -1,0 +1,82 @@
+"""Held-out pairs: never trained on, measured without touching the run, drawn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.curves import alignment, uniformity
+from mirror_rt.training.loop import train
+from mirror_rt.training.pairs import draw_epoch, hold_out, read_table
+from mirror_rt.types import Pairs
+from tests.tiny import NAMES
+
+
+@pytest.fixture
+def make(tmp_path: Path, tiny_bert: Path) -> Callable[..., TrainConfig]:
+    rows = [f"X:{i}\t{name} {kind}" for i, name in enumerate(NAMES) for kind in "abc"]
+    (tmp_path / "kb.tsv").write_text("id\tname\n" + "\n".join(rows))
+
+    def config(**options: object) -> TrainConfig:
+        given: dict[str, object] = {
+            "corpus": tmp_path / "kb.tsv", "base": tiny_bert, "out": tmp_path / "out",
+            "batch_size": 8, "epochs": 3, "lr": 1e-3,
+        }  # fmt: skip
+        return TrainConfig(**(given | options))  # type: ignore[arg-type]
+
+    return config
+
+
+def test_nothing_held_out_is_drawn_for_training(make: Callable[..., TrainConfig]) -> None:
+    both = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 1.0}
+    config = make(pairs=both, held_out=10)
+    table = read_table(config)
+    rest, held = hold_out(table, config, rng=np.random.default_rng(0))
+    assert len(held) == 10
+    assert sum(a == b for a, b in held.tolist()) == 5
+    whole_entities = {
+        entity for a, b in held.tolist() if a != b for entity in table.groups[a] + table.groups[b]
+    }
+    held_rows = set(held.reshape(-1).tolist())
+    for seed in range(5):
+        drawn = draw_epoch(rest, config, rng=np.random.default_rng(seed)).reshape(-1).tolist()
+        assert not held_rows & set(drawn)
+        assert not whole_entities & {group for row in drawn for group in table.groups[row]}
+
+
+def test_watching_changes_no_weight_and_tells_about_ten_times(
+    make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make(held_out=6)
+    report = train(config)
+    steps = [look["step"] for look in report.held_out]
+    assert steps[0] == 0
+    assert steps[-1] == len(report.losses)
+    assert len(steps) <= 12
+    assert report.held_out[-1]["alignment"] < report.held_out[0]["alignment"]
+    account = json.loads((config.out / "training.json").read_text())
+    assert account["held_out"] == list(report.held_out)
+    assert (config.out / "training.png").read_bytes()[1:4] == b"PNG"
+    from mirror_rt.training.curves import Watch
+
+    monkeypatch.setattr(Watch, "look", lambda *_: None)
+    blind = train(config, force=True)
+    assert blind.losses == report.losses
+
+
+def test_alignment_and_uniformity_equal_their_definitions() -> None:
+    vectors = torch.randn(10, 4, generator=torch.Generator().manual_seed(1))
+    rows = (vectors / vectors.norm(dim=1, keepdim=True)).numpy().astype(float)
+    first, second = rows[:5], rows[5:]
+    apart = [((a - b) ** 2).sum() for a, b in zip(first, second, strict=True)]
+    potentials = [
+        np.exp(-2 * ((first[i] - first[j]) ** 2).sum()) for i in range(5) for j in range(i)
+    ]
+    assert alignment(vectors) == pytest.approx(np.mean(apart), rel=1e-5)
+    assert uniformity(vectors) == pytest.approx(np.log(np.mean(potentials)), rel=1e-5)

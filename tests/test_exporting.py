@@ -1,0 +1,221 @@
+"""Export, from a checkpoint folder to a bundle folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mirror_rt.bundle import Bundle, sha256_file
+from mirror_rt.errors import ConfigError, GateError, ModelError, TargetError
+from mirror_rt.exporting import pipeline
+from mirror_rt.exporting.cpu import Target
+from mirror_rt.exporting.pipeline import export
+from mirror_rt.exporting.quantize import Method, Recipe
+from mirror_rt.runtime import Encoder
+from mirror_rt.training.checkpoint import TorchEncoder
+from mirror_rt.types import Pooling, Precision
+from tests.tiny import NAMES, add_pooling, tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def loud_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with large weights: its vectors differ, and rounding shows in them."""
+    from safetensors.torch import load_file, save_file
+
+    folder = tiny_checkpoint(tmp_path_factory.mktemp("models") / "loud-bert")
+    weights = load_file(folder / "model.safetensors")
+    louder = {k: v * 12 if v.ndim == 2 else v for k, v in weights.items()}
+    save_file(louder, folder / "model.safetensors", metadata={"format": "pt"})
+    return add_pooling(folder, "mean")
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra"])
+def test_a_bundle_gives_the_vectors_of_its_checkpoint(
+    tmp_path: Path, architecture: str, pooling: str
+) -> None:
+    folder = add_pooling(tiny_checkpoint(tmp_path / "model", architecture=architecture), pooling)
+    bundle = export(folder, tmp_path / "bundle", precision=Precision.FP32)
+    assert bundle.manifest.pooling is Pooling(pooling)
+    assert bundle.manifest.max_length == 64
+    vectors_ND = Encoder.open(bundle).encode(NAMES)
+    np.testing.assert_allclose(vectors_ND, TorchEncoder.open(folder).encode(NAMES), atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(vectors_ND, axis=1), 1, atol=1e-6)
+    assert bundle.manifest.gate["torch_difference"] <= 1e-4
+
+
+def test_the_manifest_has_the_sha256_of_every_file(tiny_bundle_int8: Path) -> None:
+    files = Bundle.open(tiny_bundle_int8).manifest.files
+    on_disk = {p.relative_to(tiny_bundle_int8).as_posix() for p in tiny_bundle_int8.rglob("*.*")}
+    assert set(files) == on_disk - {"manifest.json"}
+    assert all(sha256_file(tiny_bundle_int8 / name) == sha for name, sha in files.items())
+
+
+def test_the_same_export_gives_the_same_bytes(tiny_bert: Path, tmp_path: Path) -> None:
+    one, two = (export(tiny_bert, tmp_path / name, sample=NAMES) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+
+
+def test_pooling_and_length_of_the_checkpoint_can_be_overruled(
+    loud_bert: Path, tmp_path: Path
+) -> None:
+    bundle = export(
+        loud_bert, tmp_path / "b", precision=Precision.FP32, pooling=Pooling.CLS, max_length=4
+    )
+    assert (bundle.manifest.pooling, bundle.manifest.max_length) == (Pooling.CLS, 4)
+    wanted = TorchEncoder.open(loud_bert, pooling=Pooling.CLS, max_length=4).encode(NAMES)
+    np.testing.assert_allclose(Encoder.open(bundle).encode(NAMES), wanted, atol=1e-4)
+    assert json.loads((bundle.path / "tokenizer_config.json").read_text())["model_max_length"] == 4
+
+
+def test_a_target_that_exists_is_kept_unless_forced(tiny_bert: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    out.mkdir()
+    (out / "mine").write_text("precious")
+    with pytest.raises(TargetError, match="--force"):
+        export(tiny_bert, out)
+    assert [p.name for p in out.iterdir()] == ["mine"]
+    export(tiny_bert, out, force=True)
+    assert not (out / "mine").exists()
+    Bundle.open(out)
+
+
+def test_an_export_that_fails_leaves_nothing(loud_bert: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    with pytest.raises(GateError, match=r"keeps the nearest name.*--min-top1 asks for 100\.0%"):
+        export(
+            loud_bert,
+            out,
+            sample=_many_names(),
+            min_top1=1.0,
+            recipe=Recipe(method=Method.DYNAMIC, per_channel=False, reduce_range=True),
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("module", ["Dense", "LayerNorm", "CNN"])
+def test_a_module_that_would_be_lost_is_refused(
+    tiny_bert: Path, tmp_path: Path, module: str
+) -> None:
+    folder = add_pooling(Path(shutil.copytree(tiny_bert, tmp_path / "model")), "mean")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules.insert(2, {"idx": 9, "name": "9", "path": "9", "type": f"x.models.{module}"})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(ModelError, match=module):
+        export(folder, tmp_path / "bundle")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_pooling_that_is_not_known_is_refused(tiny_bert: Path, tmp_path: Path) -> None:
+    folder = add_pooling(Path(shutil.copytree(tiny_bert, tmp_path / "model")), "max")
+    with pytest.raises(ModelError, match="pools by"):
+        export(folder, tmp_path / "bundle")
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError):
+        export(tmp_path / "empty", tmp_path / "bundle")
+
+
+@pytest.mark.parametrize("sample", [[], ["one"], ["one", "one", " ", ""]])
+def test_a_sample_needs_two_different_strings(
+    tiny_bert: Path, tmp_path: Path, sample: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match="two different strings"):
+        export(tiny_bert, tmp_path / "bundle", sample=sample)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_gate_that_is_no_share_is_refused(tiny_bert: Path, tmp_path: Path, share: float) -> None:
+    with pytest.raises(ConfigError, match="min_top1"):
+        export(tiny_bert, tmp_path / "bundle", min_top1=share)
+
+
+def test_the_fastest_cannot_be_chosen_for_a_foreign_cpu(
+    tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "host", lambda: Target.AVX2)
+    with pytest.raises(ConfigError, match="arm64"):
+        export(tiny_bert, tmp_path / "bundle", precision=None, target=Target.ARM64)
+
+
+@pytest.mark.parametrize(
+    ("target", "reduced"),
+    [(Target.AVX2, True), (Target.AVX512, True), (Target.AVX512_VNNI, False)],
+)
+def test_full_range_weights_are_for_cpus_that_cannot_saturate(
+    tiny_bert: Path, tmp_path: Path, target: Target, reduced: bool
+) -> None:
+    bundle = export(tiny_bert, tmp_path / "bundle", target=target, sample=NAMES)
+    assert bundle.manifest.quantisation["reduce_range"] is reduced
+
+
+def test_auto_keeps_a_bundle_that_passes_and_tells_what_it_raced(
+    loud_bert: Path, tmp_path: Path
+) -> None:
+    bundle = export(loud_bert, tmp_path / "bundle", precision=None, sample=NAMES, min_top1=0.9)
+    gate = bundle.manifest.gate
+    assert gate["top1"] >= 0.9
+    assert "none" in gate["strings_per_second"]
+    assert bundle.manifest.quantisation["method"] in gate["strings_per_second"]
+
+
+def test_fp16_weights_halve_the_file_and_keep_the_vectors(loud_bert: Path, tmp_path: Path) -> None:
+    full = export(loud_bert, tmp_path / "full", precision=Precision.FP32)
+    half = export(loud_bert, tmp_path / "half", precision=Precision.FP16_WEIGHTS)
+    np.testing.assert_allclose(
+        Encoder.open(half).encode(NAMES), Encoder.open(full).encode(NAMES), atol=5e-3
+    )
+    sizes = [len(_weights(bundle)) for bundle in (half, full)]
+    assert sizes[0] < 0.6 * sizes[1]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(method=Method.NONE),
+        Recipe(method=Method.WEIGHT_ONLY, group=32),
+        Recipe(method=Method.WEIGHT_ONLY, group=16),
+    ],
+    ids=["fp32", "weight-only-32", "weight-only-16"],
+)
+def test_a_vector_does_not_depend_on_its_neighbours(
+    loud_bert: Path, tmp_path: Path, recipe: Recipe
+) -> None:
+    assert recipe.batch_invariant
+    encoder = Encoder.open(export(loud_bert, tmp_path / "bundle", recipe=recipe))
+    together_ND = encoder.encode(NAMES)
+    for order in (list(reversed(NAMES)), NAMES[::2], [*NAMES, "pain " * 60]):
+        rows = [i for i, name in enumerate(order) if name in NAMES]
+        wanted_ND = together_ND[[NAMES.index(order[i]) for i in rows]]
+        np.testing.assert_allclose(encoder.encode(order)[rows], wanted_ND, atol=1e-6)
+    alone_ND = np.stack([encoder.encode([name])[0] for name in NAMES])
+    np.testing.assert_allclose(alone_ND, together_ND, atol=1e-6)
+
+
+def test_asking_for_batch_invariance_gives_it(loud_bert: Path, tmp_path: Path) -> None:
+    bundle = export(loud_bert, tmp_path / "bundle", batch_invariant=True, sample=NAMES)
+    assert bundle.manifest.precision is Precision.INT8
+    assert bundle.manifest.quantisation["batch_invariant"] is True
+
+
+def _weights(bundle: Bundle) -> bytes:
+    import onnx
+
+    graph = onnx.load(bundle.model_path)
+    return b"".join(tensor.raw_data for tensor in graph.graph.initializer)
+
+
+def _many_names() -> list[str]:
+    def pairs() -> Iterator[str]:
+        for one in NAMES:
+            for two in NAMES[:10]:
+                yield f"{one} {two}"
+
+    return list(pairs())
