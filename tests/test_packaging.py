@@ -142,26 +142,47 @@ def isort_style(name: str) -> tuple[int, str]:
     return (1 if name[0].isupper() else 2, name)
 
 
-def test_every_all_lists_the_public_definitions_of_its_file_in_order() -> None:
-    faults = {}
-    for file in MODULES:
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        listed = exported(tree)
-        if listed is None:
-            continue
-        definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        defined = {node.name for node in tree.body if isinstance(node, definitions)}
-        missing = {name for name in defined if not name.startswith("_")} - set(listed)
-        unknown = set() if "__getattr__" in defined else set(listed) - defined - set(_bound(tree))
-        if missing or unknown or listed != sorted(set(listed), key=isort_style):
-            faults[str(file.relative_to(REPOSITORY))] = {"missing": missing, "unknown": unknown}
-    assert faults == {}
+def test_every_all_is_sorted_and_lists_what_other_files_import() -> None:
+    trees = {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in MODULES}
+    listed = {module: names for module, tree in trees.items() if (names := exported(tree))}
+    faults = []
+    for module, names in listed.items():
+        if names != sorted(set(names), key=isort_style):
+            faults.append(f"{module}: __all__ is not sorted")
+        bound = set(_bound(trees[module]))
+        if "__getattr__" not in bound:
+            faults += [f"{module}: no {name}, yet in __all__" for name in set(names) - bound]
+    for module, tree in trees.items():
+        for_checkers = {
+            inner
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        for node in set(ast.walk(tree)) - for_checkers:
+            if isinstance(node, ast.ImportFrom) and node.module in listed:
+                taken = {alias.name for alias in node.names} - set(listed[node.module])
+                names = {n for n in taken if f"{node.module}.{n}" not in trees}
+                faults += [f"{node.module}: {n}, used by {module}, not in __all__" for n in names]
+    assert faults == []
+
+
+def module_of(file: Path) -> str:
+    """Return the dotted name of a file's module."""
+    for name, folder in PACKAGES.items():
+        if file.is_relative_to(folder):
+            parts = (name, *file.relative_to(folder).with_suffix("").parts)
+            return ".".join(parts).removesuffix(".__init__")
+    raise AssertionError(file)
 
 
 def _bound(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that a file imports, defines or assigns."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield from ((alias.asname or alias.name) for alias in node.names)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
 

@@ -18,7 +18,15 @@ import pyarrow.parquet as pq
 from mirror_rt.bundle import sha256_file
 from mirror_rt.runtime.storage import Dtype, Stored
 
-__all__ = ["Columns", "Shard", "read_stored", "write_npy", "write_parquet", "write_shard"]
+__all__ = [
+    "Columns",
+    "Shard",
+    "empty_stored",
+    "read_stored",
+    "write_npy",
+    "write_parquet",
+    "write_shard",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
