@@ -200,6 +200,7 @@ def test_transfer_learns_what_can_be_learnt_and_nothing_from_noise() -> None:
     items = [Pair(left=f"{'good' if i % 2 else 'awful'} {i}", right="", label=str(i % 2))
              for i in range(80)]  # fmt: skip
     assert score_folds(LetterEncoder(), items)["accuracy"] == 1.0
+    items[1] = Pair(left="", right="", label="0")  # an empty text is a text
     split = score_split(LetterEncoder(), items[:50], items[50:], items[:20])
     assert split == {"accuracy": 1.0, "macro f1": 1.0, "f1": 1.0}
     labels = np.random.default_rng(0).integers(0, 2, 80)

@@ -1,4 +1,4 @@
-"""Models to beat, without weights: hashed character n-grams, and string equality."""
+"""Models to beat, without weights: hashed character n-grams, and equality of names."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["BASELINES", "CharNgrams", "ExactMatch", "Model", "open_baseline"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactMatch:
-    """String equality. Not an embedder: tasks that need vectors do not apply to it."""
+    """Equality of normalised strings. Not an embedder: some tasks do not apply to it."""
 
     def similarities(self, left: Sequence[str], right: Sequence[str]) -> Float32:
         """Return (N,) float32, 1 where the normalised strings are equal, else 0."""

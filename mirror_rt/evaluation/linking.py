@@ -192,30 +192,17 @@ def worst(ranks: Sequence[Rank]) -> Rank:
 
 
 def exact_ranks(table: NameTable, queries: Sequence[Query]) -> list[Rank]:
-    """Rank by string equality alone: what a dictionary look-up finds (``baseline:exact``)."""
-    number = {text: i for i, text in enumerate(table.texts)}
-    group_R = np.repeat(
-        np.arange(len(table.starts_G)), np.diff([*table.starts_G, len(table.text_R)])
-    )
-    groups: dict[int, list[int]] = {}
-    for text, group in zip(table.text_R.tolist(), group_R.tolist(), strict=True):
-        if group not in groups.setdefault(text, []):
-            groups[text].append(group)
-    ranks: list[Rank] = []
-    for query in queries:
-        found = [
-            next(
-                (
-                    place
-                    for place, group in enumerate(groups.get(number.get(part, -1), ()), start=1)
-                    if table.ids_G[group] & query.ids
-                ),
-                None,
-            )
-            for part in query.parts
-        ]
-        ranks.append(worst(found))
-    return ranks
+    """Rank by equality of normalised names alone: what a look-up finds (``baseline:exact``)."""
+    sizes = np.diff([*table.starts_G.tolist(), len(table.text_R)])
+    groups: dict[str, dict[int, None]] = {}
+    for text, group in zip(table.text_R, np.repeat(np.arange(len(sizes)), sizes), strict=True):
+        groups.setdefault(normalise(table.texts[text]), {})[int(group)] = None
+
+    def place(part: str, ids: frozenset[str]) -> Rank:
+        found = enumerate(groups.get(normalise(part), ()), start=1)
+        return next((i for i, group in found if table.ids_G[group] & ids), None)
+
+    return [worst([place(part, query.ids) for part in query.parts]) for query in queries]
 
 
 def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:

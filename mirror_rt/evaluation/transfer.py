@@ -33,13 +33,15 @@ STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0)
 
 def features(embedder: Embedder, items: Sequence[Pair]) -> Float32:
     """Return (N, D) float32 features: the text's vector, or |u − v| and u·v of a pair."""
-    texts = list(dict.fromkeys(text for item in items for text in (item.left, item.right) if text))
+    paired = any(item.right for item in items)
+    both_sides = [i.left for i in items] + [i.right for i in items if paired]
+    texts = list(dict.fromkeys(both_sides))
     if isinstance(embedder, CharNgrams):
         embedder = embedder.fitted(texts)
     vectors_ND = embedder.encode(texts)
     row = {text: i for i, text in enumerate(texts)}
     left_ND = vectors_ND[[row[item.left] for item in items]]
-    if not items[0].right:
+    if not paired:
         return left_ND
     right_ND = vectors_ND[[row[item.right] for item in items]]
     both: Float32 = np.concatenate([np.abs(left_ND - right_ND), left_ND * right_ND], axis=1)
