@@ -180,10 +180,11 @@ def test_fp16_weights_halve_the_file_and_keep_the_vectors(loud_bert: Path, tmp_p
     "recipe",
     [
         Recipe(method=Method.NONE),
+        Recipe(method=Method.STATIC, even=True),
         Recipe(method=Method.WEIGHT_ONLY, group=32),
         Recipe(method=Method.WEIGHT_ONLY, group=16),
     ],
-    ids=["fp32", "weight-only-32", "weight-only-16"],
+    ids=["fp32", "static", "weight-only-32", "weight-only-16"],
 )
 def test_a_vector_does_not_depend_on_its_neighbours(
     loud_bert: Path, tmp_path: Path, recipe: Recipe

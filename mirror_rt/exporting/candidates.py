@@ -20,7 +20,7 @@ from mirror_rt.exporting.ranking import Ranking, compare
 from mirror_rt.runtime import Encoder
 
 if TYPE_CHECKING:
-    from mirror_rt.types import Float32
+    from mirror_rt.types import Float32, TokenBatch
 
 __all__ = ["Built", "Workshop", "choose_fastest", "choose_int8", "ladder", "race"]
 
@@ -44,6 +44,7 @@ class Workshop:
         graph: The float32 graph.
         evened: The same with evened-out activations.
         manifest: What every candidate's manifest says.
+        batches: Token ids of some of the sample.
         names: The sample.
         original_ND: (N, D) float32 unit rows of the sample, by the float32 graph.
         sensitive: Multiplications by what rounding them alone costs, dearest first.
@@ -54,15 +55,18 @@ class Workshop:
     graph: Path
     evened: Path
     manifest: Manifest
+    batches: Sequence[TokenBatch]
     names: Sequence[str]
     original_ND: Float32
     sensitive: Callable[[], Sequence[str]]
 
     def build(self, recipe: Recipe) -> Built:
         """Make the bundle of a recipe and measure its ranking."""
-        folder = self.folder / f"candidate-{len(list(self.folder.iterdir()))}"
+        parts = (recipe.method.value, recipe.group, len(recipe.keep_float))
+        folder = self.folder / "-".join(map(str, parts))
         shutil.copytree(self.companions, folder)
-        quantise(self.evened if recipe.even else self.graph, folder / MODEL, recipe)
+        source = self.evened if recipe.even else self.graph
+        quantise(source, folder / MODEL, recipe, batches=self.batches)
         bundle = seal(
             folder,
             replace(self.manifest, quantisation=recipe.described(), precision=recipe.precision),
@@ -86,7 +90,8 @@ def ladder(workshop: Workshop, target: Target, *, invariant: bool) -> Iterator[R
 
     Dynamic quantisation is the fastest. Where it ranks too differently, the multiplications
     that suffer most stay in float, a quarter, then half; then weight-only, which scales every
-    row of activations by itself.
+    row of activations by itself. Static ranges are for those who want a vector not to depend
+    on its batch: where any batch will do, dynamic ranges are faster and closer.
 
     Args:
         workshop: Tells which multiplications are sensitive.
@@ -94,11 +99,11 @@ def ladder(workshop: Workshop, target: Target, *, invariant: bool) -> Iterator[R
         invariant: Whether to leave out what makes a vector depend on its batch.
     """
     plain = Recipe(method=Method.DYNAMIC, reduce_range=not multiplies_safely(target), even=True)
-    if not invariant:
-        yield plain
-        nodes = workshop.sensitive()
-        for share in (4, 2):
-            yield replace(plain, keep_float=tuple(sorted(nodes[: len(nodes) // share])))
+    fast = replace(plain, method=Method.STATIC) if invariant else plain
+    yield fast
+    nodes = workshop.sensitive()
+    for share in (4, 2):
+        yield replace(fast, keep_float=tuple(sorted(nodes[: len(nodes) // share])))
     yield Recipe(method=Method.WEIGHT_ONLY, group=128)
     yield Recipe(method=Method.WEIGHT_ONLY, group=32)
 

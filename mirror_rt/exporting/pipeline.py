@@ -44,7 +44,10 @@ PARITY = 1e-4
 """Largest difference of a coordinate between torch and the float32 graph."""
 
 PROBES = 64
-"""Strings for parity, for the ranges of activations, and for what rounding costs."""
+"""Strings for parity, and for what rounding costs."""
+
+SEEN = 256
+"""Strings for the ranges of activations."""
 
 _PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime")
 
@@ -185,7 +188,7 @@ def _prepare(
             f"{source['name']}: the ONNX graph differs from torch by {parity:.1e}; "
             "this architecture is not exported rightly, please report it"
         )
-    tokens = FastTokenizer.open(bundle)(probes)
+    tokens = FastTokenizer.open(bundle)(names[:SEEN])
     batches = [tokens.batch(rows_B) for rows_B in pack(tokens.lengths_N, tokens=2048)]
     evened = work / "evened.onnx"
     smooth(bundle.model_path, evened, channel_maxima(bundle.model_path, batches))
@@ -203,6 +206,7 @@ def _prepare(
         graph=bundle.model_path,
         evened=evened,
         manifest=manifest,
+        batches=batches,
         names=names,
         original_ND=original_ND,
         sensitive=sensitive,

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 
+from mirror_rt.exporting.static import quantise_static
 from mirror_rt.exporting.weight_only import constant_weights, halve_weights, quantise_weights
 from mirror_rt.types import Precision
+
+if TYPE_CHECKING:
+    from mirror_rt.types import TokenBatch
 
 __all__ = ["Method", "Recipe", "quantise"]
 
@@ -23,13 +27,15 @@ __all__ = ["Method", "Recipe", "quantise"]
 class Method(Enum):
     """How numbers are stored and multiplied.
 
-    ``DYNAMIC``: int8 weights, activations scaled by each batch as it comes. ``WEIGHT_ONLY``:
-    int8 weights, activations scaled row by row. ``HALF``: float16 on disk, float32 in use.
+    ``DYNAMIC``: int8 weights, activations scaled by each batch as it comes. ``STATIC``: int8
+    weights, activations scaled by ranges seen in the sample. ``WEIGHT_ONLY``: int8 weights,
+    activations scaled row by row. ``HALF``: float16 on disk, float32 in use.
     """
 
     NONE = "none"
     HALF = "half"
     DYNAMIC = "dynamic"
+    STATIC = "static"
     WEIGHT_ONLY = "weight-only"
 
 
@@ -39,10 +45,10 @@ class Recipe:
 
     Attributes:
         method: How.
-        per_channel: A scale for each output of a weight, else one for the whole (dynamic).
-        reduce_range: 7-bit weights, for CPUs without VNNI (dynamic).
+        per_channel: A scale for each output of a weight, else one for the whole (dynamic, static).
+        reduce_range: 7-bit weights, for CPUs without VNNI (dynamic, static).
         embeddings: Whether the embedding tables become integers as well (dynamic).
-        even: Whether the channels of activations are evened out first (dynamic).
+        even: Whether the channels of activations are evened out first (dynamic, static).
         group: Weights that share a scale (weight-only).
         keep_float: Names of multiplications left alone.
     """
@@ -63,14 +69,14 @@ class Recipe:
                 return Precision.FP32
             case Method.HALF:
                 return Precision.FP16_WEIGHTS
-            case Method.DYNAMIC | Method.WEIGHT_ONLY:
+            case Method.DYNAMIC | Method.STATIC | Method.WEIGHT_ONLY:
                 return Precision.INT8
 
     @property
     def batch_invariant(self) -> bool:
         """Whether the vector of a text is the same whatever texts stand beside it."""
         match self.method:
-            case Method.NONE | Method.HALF | Method.WEIGHT_ONLY:
+            case Method.NONE | Method.HALF | Method.STATIC | Method.WEIGHT_ONLY:
                 return True
             case Method.DYNAMIC:
                 return False
@@ -85,13 +91,24 @@ class Recipe:
                 return own
             case Method.WEIGHT_ONLY:
                 used = ("group", "keep_float")
+            case Method.STATIC:
+                used = ("per_channel", "reduce_range", "even", "keep_float")
             case Method.DYNAMIC:
                 used = ("per_channel", "reduce_range", "embeddings", "even", "keep_float")
         return own | {name: values[name] for name in used}
 
 
-def quantise(source: Path, target: Path, recipe: Recipe) -> None:
-    """Write the graph ``source`` to ``target`` as ``recipe`` says."""
+def quantise(
+    source: Path, target: Path, recipe: Recipe, *, batches: Sequence[TokenBatch] = ()
+) -> None:
+    """Write the graph ``source`` to ``target`` as ``recipe`` says.
+
+    Args:
+        source: A float32 graph, evened out already where the recipe asks for that.
+        target: Where to write.
+        recipe: What to do.
+        batches: Token ids of sample strings, which static ranges are taken from.
+    """
     match recipe.method:
         case Method.NONE:
             shutil.copyfile(source, target)
@@ -99,8 +116,23 @@ def quantise(source: Path, target: Path, recipe: Recipe) -> None:
             halve_weights(source, target)
         case Method.WEIGHT_ONLY:
             quantise_weights(source, target, group=recipe.group, keep_float=recipe.keep_float)
+        case Method.STATIC:
+            quantise_static(
+                source,
+                target,
+                nodes=_nodes(onnx.load(source), recipe),
+                batches=batches,
+                per_channel=recipe.per_channel,
+                reduce_range=recipe.reduce_range,
+            )
         case Method.DYNAMIC:
             _dynamic(source, target, recipe)
+
+
+def _nodes(graph: onnx.ModelProto, recipe: Recipe) -> list[str]:
+    # Named one by one: left to itself, a quantiser also rounds both sides of the products
+    # inside attention, which is slower and far less exact.
+    return [name for name in constant_weights(graph) if name not in recipe.keep_float]
 
 
 def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
@@ -110,9 +142,7 @@ def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
     from transformers import PretrainedConfig
 
     graph = onnx.load(source)
-    # Named one by one: left to itself, the quantiser also rounds both sides of the products
-    # inside attention, which is slower and far less exact.
-    nodes = [name for name in constant_weights(graph) if name not in recipe.keep_float]
+    nodes = _nodes(graph, recipe)
     if recipe.embeddings:
         tables = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 2}
         nodes += [
@@ -135,7 +165,7 @@ def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch, _quiet_root_logger():
         # A configuration of no model: the quantiser would look for one, and copy it about.
         ORTQuantizer(source, PretrainedConfig()).quantize(config, save_dir=scratch, file_suffix="")
-        shutil.move(Path(scratch) / source.name, target)
+        shutil.move(next(Path(scratch).glob("*.onnx")), target)
 
 
 @contextmanager
