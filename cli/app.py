@@ -18,6 +18,7 @@ from mirror_rt.errors import MirrorError
 from mirror_rt.version import VERSION
 
 from . import (
+    corpus,
     embed,
     evaluate,
     export,
@@ -25,6 +26,7 @@ from . import (
     info,
     kb,
     link,
+    push,
     quickstart,
     reproduce,
     search,
@@ -116,6 +118,7 @@ def root(
 
 # In the order of the work, which is the order of --help.
 app.command("quickstart")(quickstart.quickstart)
+app.add_typer(corpus.corpus, name="corpus")
 app.command("train")(train.train)
 app.command("embed")(embed.embed)
 app.command("export")(export.export)
@@ -126,6 +129,7 @@ app.command("reproduce")(reproduce.reproduce)
 app.command("search")(search.search)
 app.command("evaluate")(evaluate.evaluate)
 app.command("info")(info.info)
+app.command("push")(push.push)
 
 
 def main() -> None:

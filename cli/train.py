@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mirror_rt.errors import ConfigError
-from mirror_rt.types import Pairs, Pooling, Preset
+from mirror_rt.types import Loss, Pairs, Pooling, Preset
 
 if TYPE_CHECKING:
     from mirror_rt.training.loop import Step
@@ -33,6 +33,7 @@ def train(
     pooling: Annotated[
         Pooling | None, typer.Option(help="By default the base's own, else cls.")
     ] = None,
+    loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Loss.INFO_NCE,
     temperature: Annotated[float | None, typer.Option(help="Of the loss (preset).")] = None,
     span_length: Annotated[
         int | None, typer.Option(help="Characters masked in the second view (preset).")
@@ -80,6 +81,7 @@ def train(
     options: dict[str, Any] = {
         "pairs_file": pairs_file,
         "pooling": pooling,
+        "loss": loss,
         "temperature": temperature,
         "span_length": span_length,
         "span_rate": span_rate,

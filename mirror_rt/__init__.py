@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mirror_rt.training.checkpoint import TorchEncoder
     from mirror_rt.training.config import TrainConfig
     from mirror_rt.training.loop import train
-    from mirror_rt.types import Candidate, Entity, Pairs, Pooling, Precision, Preset
+    from mirror_rt.types import Candidate, Entity, Loss, Pairs, Pooling, Precision, Preset
 
 _WHERE: dict[str, str] = {
     "Bundle": "mirror_rt.bundle",
@@ -29,6 +29,7 @@ _WHERE: dict[str, str] = {
     "Encoder": "mirror_rt.runtime.encoder",
     "Entity": "mirror_rt.types",
     "KnowledgeBase": "mirror_rt.knowledge",
+    "Loss": "mirror_rt.types",
     "MirrorError": "mirror_rt.errors",
     "Pairs": "mirror_rt.types",
     "Pooling": "mirror_rt.types",
@@ -47,6 +48,7 @@ __all__ = [
     "Encoder",
     "Entity",
     "KnowledgeBase",
+    "Loss",
     "MirrorError",
     "Pairs",
     "Pooling",

@@ -30,6 +30,7 @@ __all__ = [
     "How",
     "IndexKind",
     "KbFormat",
+    "Loss",
     "Name",
     "NameKind",
     "Pairs",
@@ -73,6 +74,13 @@ class Pairs(Enum):
     MIRROR = "mirror"
     SYNONYMS = "synonyms"
     FILE = "file"
+
+
+class Loss(Enum):
+    """What contrastive training minimises."""
+
+    INFO_NCE = "info-nce"
+    MULTI_SIMILARITY = "multi-similarity"
 
 
 class NameKind(Enum):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror_rt.training.loss import info_nce
+from mirror_rt.training.loss import info_nce, multi_similarity
 
 
 def info_nce_by_hand(vectors: np.ndarray, related: np.ndarray, temperature: float) -> float:
@@ -55,3 +55,42 @@ def test_a_related_view_gets_no_gradient_from_being_close() -> None:
     info_nce(vectors, related, temperature=0.1).backward()
     assert vectors.grad is not None
     assert torch.equal(vectors.grad, torch.zeros(4, 8))
+
+
+def multi_similarity_by_hand(vectors: np.ndarray, related: np.ndarray) -> float:
+    """All triplets one by one, then the loss of the pairs that stand in one that counts."""
+    views = len(vectors)
+    rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    apart = np.linalg.norm(rows[:, None] - rows[None, :], axis=2)
+    total = 0.0
+    for a in range(views):
+        partner = (a + views // 2) % views
+        same = [i for i in range(views) if i != a and (related[a, i] or i == partner)]
+        other = [i for i in range(views) if i != a and i not in same]
+        mined = [(p, n) for p in same for n in other if apart[a, n] - apart[a, p] <= 0.2]
+        pulls = sum(np.exp(-(rows[a] @ rows[p] - 0.5)) for p in {p for p, _ in mined})
+        pushes = sum(np.exp(60 * (rows[a] @ rows[n] - 0.5)) for n in {n for _, n in mined})
+        total += np.log1p(pulls) + np.log1p(pushes) / 60
+    return total / views
+
+
+@given(seed=st.integers(0, 2**32), pairs=st.integers(2, 9), groups=st.integers(1, 20))
+def test_multi_similarity_equals_an_independent_computation(
+    seed: int, pairs: int, groups: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(2 * pairs, 4))
+    kinds = rng.integers(groups, size=2 * pairs)
+    related = kinds[:, None] == kinds[None, :]
+    ours = multi_similarity(torch.tensor(vectors), torch.tensor(related)).item()
+    assert ours == pytest.approx(multi_similarity_by_hand(vectors, related), rel=1e-9, abs=1e-12)
+
+
+def test_multi_similarity_has_a_finite_gradient_where_nothing_is_mined() -> None:
+    vectors = torch.eye(4)[[0, 1, 0, 1]].clone().requires_grad_()
+    related = torch.eye(2, dtype=torch.bool).repeat(2, 2)
+    loss = multi_similarity(vectors, related)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert vectors.grad is not None
+    assert torch.isfinite(vectors.grad).all()

@@ -18,7 +18,7 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import Step, load_base, train
 from mirror_rt.training.model import encode_groups, length_groups, pool, tokenise
 from mirror_rt.training.pairs import read_table
-from mirror_rt.types import Pairs, Pooling, Preset
+from mirror_rt.types import Loss, Pairs, Pooling, Preset
 from tests.tiny import NAMES, add_pooling, tiny_checkpoint
 
 MakeConfig = Callable[..., TrainConfig]
@@ -181,6 +181,15 @@ def test_synonyms_of_a_knowledge_base_train(config_of: MakeConfig, tmp_path: Pat
     report = train(config_of(corpus=kb, pairs=Pairs.SYNONYMS, epochs=10, max_steps=20, lr=1e-3))
     assert report.counts["entities"] == 26
     assert np.mean(report.losses[-5:]) < np.mean(report.losses[:5])
+
+
+def test_the_multi_similarity_loss_trains(config_of: MakeConfig, tmp_path: Path) -> None:
+    kb = tmp_path / "kb.tsv"
+    rows = [f"X:{i}\t{name} {kind}" for i, name in enumerate(NAMES) for kind in ("pain", "rash")]
+    kb.write_text("id\tname\n" + "\n".join(rows))
+    options = {"corpus": kb, "pairs": Pairs.SYNONYMS, "epochs": 20, "max_steps": 40, "lr": 3e-4}
+    report = train(config_of(**options, loss=Loss.MULTI_SIMILARITY, pooling=Pooling.MEAN))
+    assert np.mean(report.losses[-5:]) < 0.9 * np.mean(report.losses[:5])
 
 
 def test_progress_is_told_after_every_step(config_of: MakeConfig) -> None:

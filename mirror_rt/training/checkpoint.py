@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import normalize
 
 from mirror_rt.errors import ModelError
+from mirror_rt.training.card import model_card
 from mirror_rt.training.model import (
     TextModel,
     encode_groups,
@@ -150,6 +151,7 @@ def write_checkpoint(model: TextModel, folder: Path, *, training: Mapping[str, A
         {"max_seq_length": model.max_length, "do_lower_case": False},
     )
     _write_json(folder / "training.json", training)
+    (folder / "README.md").write_text(model_card(training), encoding="utf-8")
 
 
 def _write_json(path: Path, content: object) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.errors import ConfigError
-from mirror_rt.types import Pairs, Pooling, Preset
+from mirror_rt.types import Loss, Pairs, Pooling, Preset
 
 __all__ = ["PRESETS", "TrainConfig"]
 
@@ -37,7 +37,8 @@ class TrainConfig:
         pairs_file: ``a<TAB>b`` lines for ``Pairs.FILE``; by default the corpus itself.
         pooling: How token states become a vector. By default what the base's own ``1_Pooling``
             says, else [CLS], but the mean for sentences on BERT, as in the paper.
-        temperature: τ of the contrastive loss (preset).
+        loss: InfoNCE, or the multi-similarity loss of SapBERT, which suits synonyms.
+        temperature: τ of InfoNCE (preset).
         span_length: Characters that one mask token replaces in the second view; 0: none (preset).
         span_rate: Share of second views that are masked.
         span_guard: Shorter strings than this many characters are never masked. The authors'
@@ -71,6 +72,7 @@ class TrainConfig:
     pairs: Pairs | Mapping[Pairs, float] = Pairs.MIRROR
     pairs_file: Path | None = None
     pooling: Pooling | None = None
+    loss: Loss = Loss.INFO_NCE
     temperature: float = _PRESET
     span_length: int = _PRESET
     span_rate: float = 1.0

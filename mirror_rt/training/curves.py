@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from mirror_rt.training.batches import Batch, make_batch, string_keys
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.loss import info_nce
+from mirror_rt.training.loss import contrastive
 from mirror_rt.training.model import TextModel, encode_groups, length_groups
 from mirror_rt.training.pairs import PairTable, related
 
@@ -86,7 +86,9 @@ class Watch:
                 parts += encode_groups(self._model, self._batch.tokens, [group])
         vectors_VD = torch.cat(parts)[np.argsort(np.concatenate(groups))]
         related_VV = torch.from_numpy(related(self._batch.keys)).to(vectors_VD.device)
-        loss = info_nce(vectors_VD, related_VV, temperature=self._config.temperature)
+        loss = contrastive(
+            vectors_VD, related_VV, loss=self._config.loss, temperature=self._config.temperature
+        )
         self.seen.append(
             {
                 "step": step,

@@ -252,6 +252,7 @@ def _account(config: TrainConfig, report: TrainReport, table: PairTable) -> dict
     packages = ("mirror-rt", "torch", "transformers", "tokenizers", "numpy")
     return {
         "config": config.as_json(),
+        "base_is_local": Path(config.base).exists(),
         "pooling": report.pooling.value,
         "counts": report.counts,
         "corpus_sha256": table.sha256,

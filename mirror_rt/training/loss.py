@@ -6,7 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-__all__ = ["info_nce"]
+from mirror_rt.types import Loss
+
+__all__ = ["contrastive", "info_nce", "multi_similarity"]
+
+
+def contrastive(
+    vectors_VD: Tensor, related_VV: Tensor, *, loss: Loss, temperature: float
+) -> Tensor:
+    """Compute the loss asked for; arguments as below."""
+    match loss:
+        case Loss.INFO_NCE:
+            return info_nce(vectors_VD, related_VV, temperature=temperature)
+        case Loss.MULTI_SIMILARITY:
+            return multi_similarity(vectors_VD, related_VV)
 
 
 def info_nce(vectors_VD: Tensor, related_VV: Tensor, *, temperature: float) -> Tensor:
@@ -24,12 +37,70 @@ def info_nce(vectors_VD: Tensor, related_VV: Tensor, *, temperature: float) -> T
     Returns:
         A scalar, float32 unless the vectors are float64.
     """
-    # Half precision is too coarse for cosines divided by a small temperature.
-    vectors_VD = vectors_VD.to(torch.promote_types(vectors_VD.dtype, torch.float32))
-    rows_VD = normalize(vectors_VD, dim=1)
+    rows_VD = _unit(vectors_VD)
     views = len(rows_VD)
     partner_V = torch.arange(views, device=rows_VD.device).roll(views // 2)
     ignored_VV = related_VV.clone().fill_diagonal_(True)
     ignored_VV[torch.arange(views, device=rows_VD.device), partner_V] = False
     logits_VV = (rows_VD @ rows_VD.T / temperature).masked_fill(ignored_VV, -torch.inf)
     return cross_entropy(logits_VV, partner_V)
+
+
+def multi_similarity(
+    vectors_VD: Tensor,
+    related_VV: Tensor,
+    *,
+    alpha: float = 1.0,
+    beta: float = 60.0,
+    base: float = 0.5,
+    margin: float = 0.2,
+) -> Tensor:
+    """Multi-similarity loss over mined triplets: the mean over all 2B views.
+
+    Every pair of related views is a positive, every other a negative. Only those count that
+    stand in a triplet whose negative is not farther than its positive by ``margin``, as
+    distances of unit rows. Sources: Wang et al. 2019, *Multi-Similarity Loss*; the settings
+    and the miner are those of SapBERT (Liu et al. 2021).
+
+    Args:
+        vectors_VD: (2B, D) floating, first views then second views; need not be unit rows.
+        related_VV: (2B, 2B) bool, true where two views mean the same.
+        alpha: How sharply the farthest positives count.
+        beta: How sharply the nearest negatives count.
+        base: The cosine that divides the two.
+        margin: How much farther a negative must be for its triplet not to count.
+
+    Returns:
+        A scalar, float32 unless the vectors are float64.
+    """
+    rows_VD = _unit(vectors_VD)
+    views = len(rows_VD)
+    cosines_VV = rows_VD @ rows_VD.T
+    itself_VV = torch.eye(views, dtype=torch.bool, device=rows_VD.device)
+    partners_VV = itself_VV.roll(views // 2, dims=1)
+    positive_VV = (related_VV | partners_VV) & ~itself_VV
+    negative_VV = ~(positive_VV | itself_VV)
+    with torch.no_grad():  # which triplets count is no part of the gradient
+        apart_VV = (2 - 2 * cosines_VV).clamp(min=0).sqrt()
+        farthest_V = apart_VV.masked_fill(~positive_VV, -torch.inf).amax(1, keepdim=True)
+        nearest_V = apart_VV.masked_fill(~negative_VV, torch.inf).amin(1, keepdim=True)
+        # A pair is in some counting triplet if it is in one with the other side's extreme.
+        positive_VV &= nearest_V - apart_VV <= margin
+        negative_VV &= apart_VV - farthest_V <= margin
+    pull_VV = (-alpha * (cosines_VV - base)).masked_fill(~positive_VV, -torch.inf)
+    push_VV = (beta * (cosines_VV - base)).masked_fill(~negative_VV, -torch.inf)
+    pulled_V = _log_one_plus_sum(pull_VV) / alpha
+    pushed_V = _log_one_plus_sum(push_VV) / beta
+    return (pulled_V + pushed_V).mean()
+
+
+def _log_one_plus_sum(exponents_VV: Tensor) -> Tensor:
+    """Log of 1 + Σ exp, row by row; an exponent of −∞ is a term left out."""
+    one_V1 = exponents_VV.new_zeros(len(exponents_VV), 1)
+    return torch.cat((one_V1, exponents_VV), dim=1).logsumexp(1)
+
+
+def _unit(vectors_VD: Tensor) -> Tensor:
+    # Half precision is too coarse for cosines divided by a small temperature.
+    wide = torch.promote_types(vectors_VD.dtype, torch.float32)
+    return normalize(vectors_VD.to(wide), dim=1)

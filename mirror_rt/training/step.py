@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mirror_rt.training.batches import Batch
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.loss import info_nce
+from mirror_rt.training.loss import contrastive
 from mirror_rt.training.model import TextModel, encode_groups, length_groups
 from mirror_rt.training.pairs import related
 
@@ -74,7 +74,9 @@ def _loss(grouped_VD: Tensor, groups: Sequence[Int64], batch: Batch, config: Tra
     device = grouped_VD.device
     in_order = torch.from_numpy(np.argsort(np.concatenate(groups))).to(device)
     related_VV = torch.from_numpy(related(batch.keys)).to(device)
-    return info_nce(grouped_VD[in_order], related_VV, temperature=config.temperature)
+    return contrastive(
+        grouped_VD[in_order], related_VV, loss=config.loss, temperature=config.temperature
+    )
 
 
 def _autocast(model: TextModel, config: TrainConfig) -> AbstractContextManager[object]:

@@ -1,0 +1,84 @@
+"""``mirror-rt corpus``: strings to train on, one a line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from mirror_rt.training.corpora import Made
+
+corpus = typer.Typer(
+    no_args_is_help=True, help="Make a corpus to train on: words, names or sentences."
+)
+
+OutOption = Annotated[Path | None, typer.Option(help="File to write; by default standard output.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the sample.")]
+
+
+@corpus.command()
+def words(
+    lang: Annotated[str, typer.Option(help="Language code, such as en or zh.")] = "en",
+    count: Annotated[int, typer.Option(min=1, help="Words, at most.")] = 10_000,
+    out: OutOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Give the most frequent words of a language (needs wordfreq)."""
+    from mirror_rt.training import corpora
+
+    _write(corpora.words(lang, count=count), out, force=force)
+
+
+@corpus.command()
+def names(
+    kb: Annotated[str, typer.Argument(help="Knowledge-base file.")],
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Names to sample; all by default.")
+    ] = None,
+    seed: SeedOption = 42,
+    out: OutOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Give the names of a knowledge base, or a sample."""
+    from mirror_rt.training import corpora
+
+    _write(corpora.names(kb, count=count, seed=seed), out, force=force)
+
+
+@corpus.command()
+def sentences(
+    file: Annotated[str, typer.Argument(help="Text file, .gz too, or - for standard input.")],
+    count: Annotated[
+        int | None, typer.Option(min=1, help="Sentences to sample; all by default.")
+    ] = None,
+    split: Annotated[
+        bool, typer.Option("--split", help="Lines are paragraphs: split them into sentences.")
+    ] = False,
+    shortest: Annotated[int, typer.Option(min=1, help="Fewest characters.")] = 1,
+    longest: Annotated[int, typer.Option(min=1, help="Most characters.")] = 1000,
+    seed: SeedOption = 42,
+    out: OutOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Give the sentences of a text, or a sample."""
+    from mirror_rt.training import corpora
+
+    made = corpora.sentences(
+        file, count=count, split=split, shortest=shortest, longest=longest, seed=seed
+    )
+    _write(made, out, force=force)
+
+
+def _write(made: Made, out: Path | None, *, force: bool) -> None:
+    from mirror_rt.staging import staging_file
+
+    text = "".join(f"{string}\n" for string in made.strings)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        with staging_file(out, force=force) as fresh:
+            fresh.write_text(text, encoding="utf-8")
+    typer.echo(str(made), err=True)

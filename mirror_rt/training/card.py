@@ -1,0 +1,95 @@
+"""Write a checkpoint's model card: a README.md with the header that the hub reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["model_card"]
+
+
+def model_card(training: Mapping[str, Any], *, scores: Sequence[Mapping[str, Any]] = ()) -> str:
+    """Return the text of a model card.
+
+    Args:
+        training: What ``training.json`` says.
+        scores: The results of a report of ``mirror-rt evaluate --json``: objects with ``task``,
+            ``metric`` and ``scores``.
+    """
+    config = training["config"]
+    base = str(config["base"])
+    of_the_hub = not training["base_is_local"]
+    tags = ["sentence-transformers", "feature-extraction", "sentence-similarity", "mirror-rt"]
+    header = [
+        "library_name: sentence-transformers",
+        "pipeline_tag: sentence-similarity",
+        f"tags: {json.dumps(tags)}",
+    ]
+    if of_the_hub:
+        header.append(f"base_model: {json.dumps(base)}")
+    counts, losses = training["counts"], training["losses"]
+    named = base if of_the_hub else base.rstrip("/").rsplit("/", 1)[-1]
+    pairs = " and ".join(f"{name} ({share:.0%})" for name, share in config["pairs"].items())
+    recipe = [
+        ("base model", named),
+        ("positive pairs", pairs),
+        ("different strings", f"{counts['strings']:,}"),
+        ("loss", config["loss"]),
+        ("temperature", config["temperature"] if config["loss"] == "info-nce" else "none"),
+        ("span mask", f"{config['span_length']} characters, rate {config['span_rate']}"),
+        ("dropout", "the base's own" if config["dropout"] is None else config["dropout"]),
+        ("drophead", config["drophead"]),
+        ("pooling", training["pooling"]),
+        ("batch", f"{config['batch_size']} pairs, {len(losses)} steps"),
+        ("learning rate, weight decay", f"{config['lr']}, {config['weight_decay']}"),
+        ("longest input", f"{config['max_length']} tokens"),
+        ("seed", config["seed"]),
+        ("time", f"{training['seconds']:.0f} s"),
+    ]
+    lines = ["---", *header, "---", "", f"# {named}, trained by mirror-rt", ""]
+    lines += [
+        "An encoder of names and sentences, trained without labels in the way of Mirror-BERT "
+        "(Liu et al., EMNLP 2021, arXiv:2104.08027) by mirror-rt.",
+        "",
+        "```python",
+        "from sentence_transformers import SentenceTransformer",
+        "",
+        'vectors = SentenceTransformer("PATH OR NAME").encode(["a name", "another name"])',
+        "```",
+        "",
+        "## Training",
+        "| | |",
+        "|---|---|",
+        *(f"| {name} | {_cell(value)} |" for name, value in recipe),
+        "",
+        f"Loss: {losses[0]:.4f} at the first step, {losses[-1]:.4f} at the last. "
+        "The whole account is in `training.json`, its curves in `training.png`.",
+        "",
+    ]
+    held = training.get("held_out") or []
+    if held:
+        last = held[-1]
+        lines += [
+            f"On pairs held out: loss {held[0]['loss']:.4f} before, {last['loss']:.4f} after; "
+            f"alignment {last['alignment']:.4f}, uniformity {last['uniformity']:.4f}.",
+            "",
+        ]
+    lines += ["## Measured scores", *_score_lines(scores)]
+    return "\n".join(lines) + "\n"
+
+
+def _score_lines(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        f"| {_cell(result['task'])} | {_cell(metric)} | {value:.4f} |"
+        for result in scores
+        for metric, value in result.get("scores", {}).items()
+        if isinstance(value, int | float)
+    ]
+    if not rows:
+        return ["None yet: `mirror-rt evaluate`."]
+    return ["| task | metric | score |", "|---|---|---|", *rows]
+
+
+def _cell(value: object) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

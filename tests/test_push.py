@@ -1,0 +1,191 @@
+"""The model card, and the upload to a hub that stands here."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from mirror_rt.errors import InputError, ModelError, TargetError
+from mirror_rt.training.card import model_card
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loop import train
+from mirror_rt.training.push import push
+from mirror_rt_cli.app import app
+from tests.tiny import NAMES
+
+REPORT = {
+    "reports": [
+        {"model": "m", "results": [
+            {"task": "sts12", "metric": "all", "scores": {"all": 0.5734, "mean": None}},
+        ]},
+    ]
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    folder = tmp_path_factory.mktemp("push")
+    (folder / "c.txt").write_text("\n".join(NAMES))
+    config = TrainConfig(
+        corpus=folder / "c.txt", base=tiny_bert, out=folder / "out", batch_size=8, held_out=4
+    )
+    return train(config).out
+
+
+class FakeHub(ThreadingHTTPServer):
+    """Answers as the hub does to making a repository and committing to it."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.files: dict[str, bytes] = {}
+        self.made: list[dict[str, object]] = []
+        self.refuse = False
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """The calls of an upload."""
+
+    server: FakeHub
+
+    def do_POST(self) -> None:
+        """Make a repository, say how files are sent, take a commit."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.refuse:
+            self.reply(401, {"error": "Invalid username or password."})
+        elif self.path == "/api/repos/create":
+            asked = json.loads(body)
+            self.server.made.append(asked)
+            name = f"{asked.get('organization', 'me')}/{asked['name']}"
+            self.reply(200, {"url": f"{self.server.address}/{name}"})
+        elif self.path == "/api/validate-yaml":
+            self.reply(200, {"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = json.loads(body)["files"]
+            self.reply(200, {"files": [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files
+            ]})  # fmt: skip
+        elif "/commit/" in self.path:
+            for line in body.splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    value = entry["value"]
+                    self.server.files[value["path"]] = base64.b64decode(value["content"])
+            self.reply(200, {
+                "commitUrl": "https://huggingface.co/me/enc/commit/1", "commitOid": "1",
+            })  # fmt: skip
+        else:
+            self.reply(404, {"error": self.path})
+
+    def do_GET(self) -> None:
+        """Describe the repository."""
+        self.reply(200, {"id": "me/enc", "siblings": []})
+
+    def reply(self, status: int, content: object) -> None:
+        """Send JSON."""
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    # The tests run offline; this one talks to itself.
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    huggingface_hub.utils.reset_sessions()
+    server = FakeHub()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    huggingface_hub.utils.reset_sessions()
+
+
+def test_a_checkpoint_arrives_byte_for_byte(checkpoint: Path, hub: FakeHub) -> None:
+    address = push(checkpoint, "me/enc", endpoint=hub.address, token="t", private=True)
+    assert address == f"{hub.address}/me/enc"
+    assert hub.made[0]["private"] is True
+    sent = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
+    assert set(hub.files) == sent
+    assert {"model.safetensors", "1_Pooling/config.json", "README.md"} <= sent
+    for name, content in hub.files.items():
+        assert content == (checkpoint / name).read_bytes(), name
+
+
+def test_scores_stand_in_the_card_that_is_sent(
+    checkpoint: Path, hub: FakeHub, tmp_path: Path
+) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(REPORT))
+    push(checkpoint, "me/enc", scores=tmp_path / "report.json", endpoint=hub.address, token="t")
+    assert "| sts12 | all | 0.5734 |" in hub.files["README.md"].decode()
+    assert "0.5734" not in (checkpoint / "README.md").read_text()
+
+
+def test_a_hub_that_refuses_is_told_on_one_line(checkpoint: Path, hub: FakeHub) -> None:
+    hub.refuse = True
+    with pytest.raises(TargetError, match="hf auth login") as error:
+        push(checkpoint, "me/enc", endpoint=hub.address, token="wrong")
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_that_is_none_is_told(checkpoint: Path, hub: FakeHub) -> None:
+    with pytest.raises(TargetError, match="owner/name"):
+        push(checkpoint, "no good!", endpoint=hub.address, token="t")
+
+
+def test_offline_is_told_and_not_a_traceback(checkpoint: Path) -> None:
+    result = CliRunner().invoke(app, ["push", str(checkpoint), "me/enc"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("mirror-rt: me/enc: the hub did not take it")
+
+
+def test_a_folder_that_is_no_model_and_a_report_that_is_none(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelError, match="neither a checkpoint nor a bundle"):
+        push(tmp_path, "me/enc")
+    (tmp_path / "report.json").write_text("[]")
+    with pytest.raises(InputError, match="not a report"):
+        push(checkpoint, "me/enc", scores=tmp_path / "report.json")
+
+
+def test_the_card_has_the_hubs_header_and_the_recipe(checkpoint: Path) -> None:
+    text = (checkpoint / "README.md").read_text()
+    _, header, body = text.split("---\n", 2)
+    content = yaml.safe_load(header)
+    assert content["library_name"] == "sentence-transformers"
+    assert content["pipeline_tag"] == "sentence-similarity"
+    assert "base_model" not in content  # a folder of this machine is no name of the hub
+    assert str(checkpoint.parent) not in body
+    assert "| loss | info-nce |\n| temperature | 0.04 |" in body
+    assert "On pairs held out: loss" in body
+
+
+def test_a_base_of_the_hub_is_named_in_the_header(checkpoint: Path) -> None:
+    training = json.loads((checkpoint / "training.json").read_text())
+    training["base_is_local"] = False
+    training["config"]["base"] = "google-bert/bert-base-uncased"
+    header = yaml.safe_load(model_card(training).split("---\n", 2)[1])
+    assert header["base_model"] == "google-bert/bert-base-uncased"
