@@ -10,9 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mirror_rt.errors import TargetError
+from mirror_rt.errors import MirrorError, TargetError
 
 __all__ = ["check_target", "staging_file", "staging_folder"]
+
+_WRITE_REFUSED = ("no space left", "file too large", "disk i/o error", "disk is full")
+_NO_ROOM = 4 * 1024 * 1024
 
 
 def check_target(target: Path, *, force: bool = False) -> None:
@@ -51,7 +54,8 @@ def staging_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     fresh, old = holder / "new", holder / "old"
     fresh.mkdir()
     try:
-        yield fresh
+        with _disk_told(target, parent):
+            yield fresh
         if target.exists():
             if _exchange(fresh, target):
                 return
@@ -83,8 +87,30 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
         ignore_cleanup_errors=True,
     ) as holder:
         fresh = Path(holder) / target.name
-        yield fresh
+        with _disk_told(target, Path(holder)):
+            yield fresh
         os.replace(fresh, target)
+
+
+@contextmanager
+def _disk_told(target: Path, folder: Path) -> Iterator[None]:
+    """Tell a full disk for what it is, whatever library's error it came as.
+
+    SQLite, safetensors, FAISS and onnxruntime each have an error of their own for a write that
+    failed; only Python's carries the system's number.
+    """
+    try:
+        yield
+    except (MirrorError, OSError):
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())
+        refused = any(sign in words.lower() for sign in _WRITE_REFUSED)
+        if refused or shutil.disk_usage(folder).free < _NO_ROOM:
+            raise TargetError(
+                f"{target}: cannot be written ({words[:200]}); free some space and run again"
+            ) from error
+        raise
 
 
 def _exchange(one: Path, other: Path) -> bool:
