@@ -22,7 +22,7 @@ from mirror_rt.runtime import Encoder
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
 
-__all__ = ["Built", "Workshop", "choose_fastest", "choose_int8", "ladder", "race"]
+__all__ = ["Built", "Workshop", "choose_fastest", "choose_int8", "ladder", "race", "seal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

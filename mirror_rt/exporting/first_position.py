@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["keep_first_position"]
+__all__ = ["First", "FirstRowOfBias", "keep_first_position"]
 
 
 class First(nn.Module):

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-__all__ = ["constant_weights", "halve_weights", "quantise_weights"]
+__all__ = ["constant_weights", "halve_weights", "pack_groups", "quantise_weights"]
 
 
 def constant_weights(graph: ModelProto) -> dict[str, NodeProto]:
