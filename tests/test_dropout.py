@@ -49,19 +49,12 @@ def heads_out(model: nn.Module, *, tokens: int, strings: int) -> list[Tensor]:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.4])
 def test_attention_weights_are_dropped_at_the_rate_asked_for(
-    tmp_path: Path, architecture: str, attention: str, rate: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, architecture: str, attention: str, rate: float
 ) -> None:
-    import transformers
-
-    if attention == "eager":
-        load = transformers.AutoModel.from_pretrained
-        monkeypatch.setattr(
-            transformers.AutoModel,
-            "from_pretrained",
-            lambda *a, **k: load(*a, **k, attn_implementation="eager"),
-        )
     folder = tiny_checkpoint(tmp_path / "base", architecture=architecture)
-    model = load_model(folder, pooling=Pooling.CLS, max_length=None, dropout=rate).model
+    model = load_model(
+        folder, pooling=Pooling.CLS, max_length=None, dropout=rate, attention=attention
+    ).model
     torch.manual_seed(0)
     tokens, strings = 20, 64
     for joined in heads_out(model, tokens=tokens, strings=strings):
