@@ -64,6 +64,26 @@ def test_a_name_listed_for_two_entities_is_a_name_of_both(tmp_path: Path) -> Non
     assert catalogue.headings([1]) == {1: ("D2", "two")}
 
 
+def test_an_id_that_all_pieces_of_a_larger_entity_list_is_that_entity(tmp_path: Path) -> None:
+    pieces = [
+        entity("114500", "colorectal cancer", alternative_ids=("D1",)),
+        entity("114500", "colorectal neoplasms", alternative_ids=("D1",)),
+        entity("D1", "hereditary colorectal cancer"),
+        entity("D2", "cancer"),
+    ]
+    counts = write_catalogue(pieces, tmp_path / "catalogue.sqlite")
+    catalogue = Catalogue.open(tmp_path / "catalogue.sqlite")
+    assert (counts.entities, counts.joined_entities, counts.names) == (2, 1, 4)
+    joined, other = catalogue.entities()
+    assert [n.text for n in joined.names] == [
+        "colorectal cancer",
+        "colorectal neoplasms",
+        "hereditary colorectal cancer",
+    ]
+    assert (joined.name, joined.alternative_ids, other.id) == ("colorectal cancer", ("D1",), "D2")
+    assert catalogue.resolve("D1") == catalogue.resolve("114500") == [0]
+
+
 def test_a_later_preferred_name_is_the_name(tmp_path: Path) -> None:
     pieces = [Entity(id="A", names=(Name(text="alias"),)), entity("A", "proper")]
     assert _catalogue(pieces, tmp_path).headings([0])[0] == ("A", "proper")

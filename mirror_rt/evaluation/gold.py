@@ -60,6 +60,7 @@ def read_gold(
     convention: Convention = Convention.ENTITY,
     mention_column: str | None = None,
     id_column: str | None = None,
+    keep_nil: bool = False,
 ) -> Gold:
     r"""Read gold mentions.
 
@@ -72,6 +73,7 @@ def read_gold(
         convention: ``BIOSYN`` also splits a TSV's mentions at ``|``.
         mention_column: The TSV's column of mentions; looked for among the usual names if None.
         id_column: The TSV's column of ids; likewise.
+        keep_nil: Whether mentions without an id are kept, as queries without ids.
 
     Raises:
         InputError: The file cannot be read, a row lacks a mention or a column, a column is not
@@ -94,7 +96,7 @@ def read_gold(
     for mention, ids in rows:
         parts = re.split(r"[|+]", mention) if composite else [mention]
         accepted = frozenset(i.strip() for i in re.split(r"[|+]", ids)) - NO_ID
-        if accepted:
+        if accepted or keep_nil:
             texts = tuple(part.strip() for part in parts if part.strip())
             queries.append(Query(parts=texts or (mention,), ids=accepted))
     if not queries:

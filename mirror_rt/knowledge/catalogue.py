@@ -75,6 +75,7 @@ class Counts:
         ambiguous_texts: Strings that name more than one entity.
         shared_names: Names given to a second entity as well: a piece listed that entity's own
             id as an alternative, which other pieces of the first did not (``A|B||name``).
+        joined_entities: Entities that another one, of more pieces, lists as itself.
         shadowed_ids: Alternative ids that are another entity's own id, which goes first.
     """
 
@@ -86,6 +87,7 @@ class Counts:
     texts: int
     ambiguous_texts: int
     shared_names: int
+    joined_entities: int
     shadowed_ids: int
 
 
@@ -138,7 +140,7 @@ def write_catalogue(entities: Iterable[Entity], path: Path) -> Counts:
         )
         counts = _fill(connection, entities)
         connection.executescript(_INDEXES)
-        shared = _share_names(connection)
+        settled = _settle_shared_ids(connection)
         connection.execute("ANALYZE")
         connection.execute(
             "UPDATE entities SET name = (SELECT text FROM names JOIN texts USING(row) "
@@ -151,30 +153,70 @@ def write_catalogue(entities: Iterable[Entity], path: Path) -> Counts:
         shadowed = connection.execute(
             "SELECT count(*) FROM alternative_ids JOIN entities USING(id)"
         ).fetchone()[0]
+        counts["entities"] -= settled["joined_entities"]
+        (stored,) = connection.execute("SELECT count(*) FROM names").fetchone()
+        counts["names"] = stored - settled["shared_names"]
+        counts["repeated_names"] = counts["names_read"] - counts["names"]
         connection.commit()
     finally:
         connection.close()
-    return Counts(**counts, ambiguous_texts=ambiguous, shared_names=shared, shadowed_ids=shadowed)
+    return Counts(**counts, **settled, ambiguous_texts=ambiguous, shadowed_ids=shadowed)
 
 
-def _share_names(connection: sqlite3.Connection) -> int:
-    """Give names to every entity they were listed for; return how many names were given on."""
-    listed = (
-        "FROM pieces_listing AS listing JOIN entities ON entities.id = listing.alternative "
-        "WHERE (SELECT count(DISTINCT piece) FROM pieces_listing AS all_of_it WHERE "
-        "all_of_it.entity = listing.entity AND all_of_it.alternative = listing.alternative) "
-        "< (SELECT pieces FROM piece_counts WHERE piece_counts.entity = listing.entity)"
-    )
-    shared = connection.execute(
-        "INSERT OR IGNORE INTO names(entity, row, kind, language, source) "
-        f"SELECT entities.number, row, 'exact', language, source {listed}"
-    ).rowcount
-    connection.execute(
-        "DELETE FROM alternative_ids WHERE (id, entity) IN "
-        f"(SELECT listing.alternative, listing.entity {listed})"
-    )
+def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
+    """Decide what it means that an entity lists another one's own id as an alternative.
+
+    Listed with some of its names only: those are names of both (a homonym, ``A|B||name``).
+    With all of them: the same thing under two ids, and the one with fewer pieces joins the
+    one with more; if it is the smaller one that lists, its names are names of both. Two
+    alike in size stay apart, each under its own id.
+    """
+    found = connection.execute(
+        "SELECT listing.entity, number, count(DISTINCT piece), mine.pieces, other.pieces "
+        "FROM pieces_listing AS listing JOIN entities ON entities.id = alternative "
+        "JOIN piece_counts AS mine ON mine.entity = listing.entity "
+        "JOIN piece_counts AS other ON other.entity = number GROUP BY listing.entity, number"
+    ).fetchall()
+    joins = {o: e for e, o, listed, mine, other in found if listed == mine and mine > other}
+    shares = [(e, o) for e, o, listed, mine, other in found if listed < mine or mine < other]
+    shared = 0
+    for entity, other in shares:
+        shared += connection.execute(
+            "INSERT OR IGNORE INTO names(entity, row, kind, language, source) "
+            "SELECT ?, row, 'exact', language, source FROM pieces_listing JOIN entities "
+            "ON entities.id = alternative WHERE entity = ? AND number = ?",
+            (other, entity, other),
+        ).rowcount
+        connection.execute(
+            "DELETE FROM alternative_ids WHERE entity = ? AND id = "
+            "(SELECT id FROM entities WHERE number = ?)",
+            (entity, other),
+        )
+    for other in joins:
+        entity = other
+        while entity in joins:  # ends: pieces grow with every step
+            entity = joins[entity]
+        connection.execute(
+            "UPDATE names SET kind = 'exact' WHERE entity = ? AND kind = 'preferred'", (other,)
+        )
+        connection.execute(
+            "INSERT OR IGNORE INTO alternative_ids(id, entity) "
+            "SELECT id, ? FROM entities WHERE number = ?",
+            (entity, other),
+        )
+        for table in ("names", "types", "alternative_ids", "cross_references"):
+            connection.execute(
+                f"UPDATE OR IGNORE {table} SET entity = ? WHERE entity = ?", (entity, other)
+            )
+            connection.execute(f"DELETE FROM {table} WHERE entity = ?", (other,))
+        connection.execute(
+            "UPDATE entities SET description = (SELECT description FROM entities WHERE number = ?) "
+            "WHERE number = ? AND description = ''",
+            (other, entity),
+        )
+        connection.execute("DELETE FROM entities WHERE number = ?", (other,))
     connection.executescript("DROP TABLE pieces_listing; DROP TABLE piece_counts;")
-    return shared
+    return {"shared_names": shared, "joined_entities": len(joins)}
 
 
 def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[str, int]:
@@ -432,8 +474,7 @@ class Catalogue:
 
     def entities(self) -> Iterator[Entity]:
         """Yield every entity, in the order read."""
-        (count,) = self._rows("SELECT count(*) FROM entities", ())[0]
-        for number in range(count):
+        for (number,) in self._rows("SELECT number FROM entities ORDER BY number", ()):
             yield self.entity(number)
 
     def _column(self, sql: str, value: int) -> tuple[str, ...]:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.errors import ConfigError, KnowledgeBaseError
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
@@ -53,6 +53,7 @@ class Combination:
         slope: Platt's slope on the log odds of a share.
         intercept: Platt's intercept.
         by_name: Probability that an unambiguous match by name is right.
+        curve: (threshold, precision) of links at or above it, thresholds ascending.
         fitted_on: How many links each number was learned from, and how good they are.
     """
 
@@ -63,6 +64,7 @@ class Combination:
     slope: float = 1.0
     intercept: float = 0.0
     by_name: float = 0.98
+    curve: Sequence[Sequence[float]] = ()
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
     def scores(self, features_KF: Float32) -> Float32:
@@ -83,6 +85,23 @@ class Combination:
         share = min(max(share, 1e-6), 1 - 1e-6)
         odds = math.log(share / (1 - share))
         return float(sigmoid(np.float64(self.slope * odds + self.intercept)))
+
+    def threshold(self, precision: float) -> float:
+        """Return the lowest probability at and above which links were right that often.
+
+        Raises:
+            ConfigError: ``precision`` is out of range, or was not reached on any sample.
+        """
+        if not 0.0 < precision <= 1.0:
+            raise ConfigError(f"precision must be above 0 and at most 1, got {precision}")
+        reached = [low for low, share in self.curve if share >= precision]
+        if not reached:
+            best = max((share for _, share in self.curve), default=0.0)
+            raise ConfigError(
+                f"precision {precision} was not reached on the links it was learned from (best "
+                f"{best:.3f}); give gold links with: mirror-rt calibrate"
+            )
+        return min(reached)
 
     def write(self, path: Path) -> None:
         """Write the numbers as JSON."""

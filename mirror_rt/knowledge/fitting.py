@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-__all__ = ["Samples", "fit", "fit_platt", "held_out_samples", "outcomes", "stack"]
+__all__ = ["Samples", "fit", "fit_platt", "held_out_samples", "outcomes", "precision_curve", "stack"]
 
 _PENALTY = 0.5
 _ROUNDS = 40
@@ -174,10 +174,11 @@ def fit(samples: Samples, *, start: Combination | None = None) -> Combination:
     )
     share_S, hit_S = outcomes(second, fitted)
     slope, intercept = fit_platt(share_S, hit_S)
+    scaled = replace(fitted, slope=slope, intercept=intercept)
+    probability_S = np.array([scaled.probability(share) for share in share_S.tolist()])
     return replace(
-        fitted,
-        slope=slope,
-        intercept=intercept,
+        scaled,
+        curve=precision_curve(probability_S, hit_S),
         fitted_on={"held_out_names": len(samples), "right_at_1": round(float(hit_S.mean()), 4)},
     )
 
@@ -232,6 +233,18 @@ def outcomes(samples: Samples, combination: Combination) -> tuple[Float64, Bools
         share_S[i] = shares[best]
         hit_S[i] = samples.right_SK[i, best_SK[i]][best]
     return share_S, hit_S
+
+
+def precision_curve(
+    probability_S: Float64, hit_S: Bools, *, points: int = 50
+) -> tuple[tuple[float, float], ...]:
+    """Return (threshold, precision of the links at or above it), thresholds ascending."""
+    order = np.argsort(-probability_S, kind="stable")
+    precision_S = np.cumsum(hit_S[order]) / np.arange(1, len(order) + 1)
+    places = np.unique(np.linspace(0, len(order) - 1, points).astype(np.int64))[::-1]
+    return tuple(
+        (round(float(probability_S[order[i]]), 6), round(float(precision_S[i]), 6)) for i in places
+    )
 
 
 def fit_platt(share_S: Float64, hit_S: Bools) -> tuple[float, float]:

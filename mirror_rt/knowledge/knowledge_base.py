@@ -179,7 +179,14 @@ class KnowledgeBase:
             self._encoder = _open_encoder(Bundle.open(self.path / store.BUNDLE))
         return self._encoder
 
-    def link(self, mentions: Sequence[str], *, top: int = 5) -> list[list[Candidate]]:
+    def link(
+        self,
+        mentions: Sequence[str],
+        *,
+        top: int = 5,
+        precision: float | None = None,
+        min_probability: float = 0.0,
+    ) -> list[list[Candidate]]:
         """Propose entities for each mention.
 
         A mention that is a name in the knowledge base, letter for letter or but for Unicode
@@ -190,14 +197,22 @@ class KnowledgeBase:
         Args:
             mentions: The strings; empty ones, and ones of punctuation only, link to nothing.
             top: How many entities at most for a mention that is not a name.
+            precision: Leave only mentions linked whose best candidate has the probability at
+                which links were right that often, on the links the probabilities came from.
+            min_probability: Leave only mentions linked whose best candidate has this
+                probability; the holders of an ambiguous name count together.
 
         Returns:
-            For each mention its candidates, best first.
+            For each mention its candidates, best first; none for a mention that links to
+            nothing (NIL).
 
         Raises:
-            ConfigError: ``top`` is not positive.
+            ConfigError: ``top`` is not positive, or the precision cannot be promised.
             InputError: A mention holds a lone surrogate; the message gives its place.
         """
+        least = min_probability
+        if precision is not None:
+            least = max(least, self.combination.threshold(precision))
         answers = {
             text: linker.by_name(text, self.catalogue, self.combination)
             for text in _distinct(mentions, top)
@@ -215,7 +230,10 @@ class KnowledgeBase:
                     width *= 4
                     (pool,) = self._gather([text], vectors_QD[i : i + 1], width=width)
                 answers[text] = linker.judge(text, pool, self.catalogue, self.combination, top=top)
-        return [list(answers[text]) for text in mentions]
+        return [
+            list(answers[text]) if linker.confidence(answers[text]) >= least else []
+            for text in mentions
+        ]
 
     def search(self, queries: Sequence[str], *, top: int = 10) -> list[list[Candidate]]:
         """Find the entities with the nearest names, always by vectors alone.

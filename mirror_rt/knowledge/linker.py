@@ -21,7 +21,7 @@ from mirror_rt.types import Candidate, How
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["by_name", "by_vectors", "has_content", "judge"]
+__all__ = ["by_name", "by_vectors", "confidence", "has_content", "judge"]
 
 
 def has_content(text: str) -> bool:
@@ -62,6 +62,15 @@ def by_name(mention: str, catalogue: Catalogue, combination: Combination) -> lis
         )
         for entity, (how, text) in found.items()
     ]
+
+
+def confidence(found: Sequence[Candidate]) -> float:
+    """Return the probability that the best match is right; tied holders of it count together."""
+    if not found:
+        return 0.0
+    best = found[0]
+    alike = [c for c in found if c.matched == best.matched and c.how is best.how]
+    return min(sum(c.probability or 0.0 for c in alike), 1.0)
 
 
 def judge(

@@ -1,0 +1,49 @@
+"""``mirror-rt calibrate``: make a knowledge base's probabilities true on gold links."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def calibrate(
+    kbdir: Annotated[Path, typer.Argument(help="The knowledge base; its numbers are replaced.")],
+    gold: Annotated[
+        Path,
+        typer.Argument(
+            help="A TSV with a header, mentions and ids (no id: nothing is right), or .concept."
+        ),
+    ],
+    mention_column: Annotated[
+        str | None, typer.Option(help="The gold TSV's column of mentions.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="The gold TSV's column of ids.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the reliability diagram as this PNG.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the PNG.")] = False,
+) -> None:
+    """Fit the probabilities to your own gold links; print what that changed."""
+    from mirror_rt.evaluation.gold import read_gold
+    from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.calibration import calibrate as fit
+    from mirror_rt.knowledge.calibration import draw_reliability
+    from mirror_rt.staging import check_target
+
+    if plot is not None:
+        check_target(plot, force=force)
+    asked = read_gold(gold, mention_column=mention_column, id_column=id_column, keep_nil=True)
+    pairs = [(part, query.ids) for query in asked.queries for part in query.parts]
+    with KnowledgeBase.open(kbdir) as kb:
+        found = fit(kb, pairs)
+    if plot is not None:
+        draw_reliability(found, plot, force=force)
+    typer.echo(json.dumps(found.as_dict()))
+    typer.echo(
+        f"{found.links:,} links, {found.accuracy:.3f} right; calibration error "
+        f"{found.error_before:.3f} before, {found.error_after:.3f} after",
+        err=True,
+    )
