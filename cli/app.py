@@ -18,6 +18,7 @@ from mirror_rt.errors import MirrorError
 from mirror_rt.version import VERSION
 
 from . import (
+    calibrate,
     corpus,
     embed,
     evaluate,
@@ -126,6 +127,7 @@ app.command("index")(index.index)
 app.add_typer(kb.app, name="kb")
 app.command("link")(link.link)
 app.command("search")(search.search)
+app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("reproduce")(reproduce.reproduce)
 app.command("info")(info.info)

@@ -179,14 +179,14 @@ def reliability(probability_S: Float64, hit_S: Bools, *, bins: int = 10) -> tupl
 
 
 def draw_reliability(calibration: Calibration, path: Path, *, force: bool = False) -> None:
-    """Draw the reliability diagram as a PNG (needs [plot]).
+    """Draw the reliability diagram as a PNG (needs [evaluate]).
 
     Raises:
         MissingExtraError: matplotlib is not installed.
         ConfigError: ``path`` does not end in .png.
         TargetError: ``path`` exists and ``force`` is not set.
     """
-    require("matplotlib", extra="plot")
+    require("matplotlib", extra="evaluate")
     from matplotlib.figure import Figure
 
     if path.suffix.lower() != ".png":

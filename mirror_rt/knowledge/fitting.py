@@ -30,7 +30,15 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-__all__ = ["Samples", "fit", "fit_platt", "held_out_samples", "outcomes", "precision_curve", "stack"]
+__all__ = [
+    "Samples",
+    "fit",
+    "fit_platt",
+    "held_out_samples",
+    "outcomes",
+    "precision_curve",
+    "stack",
+]
 
 _PENALTY = 0.5
 _ROUNDS = 40

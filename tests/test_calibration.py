@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.calibration import calibrate, expected_calibration_error
+from mirror_rt.knowledge.combination import Combination
+from mirror_rt_cli.app import app
+from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+
+MORE = [entity(f"N:{i}", f"name number {i}", f"alias {i} of it") for i in range(60)]
+GOLD = [(f"name numbr {i}", frozenset({f"N:{i}"})) for i in range(0, 60, 2)]
+GOLD += [(f"name number {i}", frozenset({f"N:{i}"})) for i in range(10)]
+GOLD += [(f"something else {i}", frozenset[str]()) for i in range(20)]
+
+
+@pytest.fixture
+def kb(tmp_path: Path) -> KnowledgeBase:
+    bundle = fake_bundle(tmp_path / "bundle")
+    return KnowledgeBase.build(bundle, [*HEARTS, *MORE], tmp_path / "kb", encoder=LetterEncoder())
+
+
+def test_calibrating_lowers_the_error_and_stays_in_the_folder(kb: KnowledgeBase) -> None:
+    found = calibrate(kb, GOLD)
+    assert found.links == len(GOLD)
+    assert sum(b.links for b in found.bins) == len(GOLD)
+    assert found.error_after <= found.error_before + 0.02
+    reopened = KnowledgeBase.open(kb.path, encoder=LetterEncoder())
+    assert reopened.combination.fitted_on["gold_links"] == len(GOLD)
+    mentions = [mention for mention, _ in GOLD]
+    assert reopened.link(mentions) == kb.link(mentions)
+
+
+def test_a_wanted_precision_leaves_the_doubtful_unlinked(kb: KnowledgeBase) -> None:
+    calibrate(kb, GOLD)
+    mentions = [mention for mention, _ in GOLD]
+    linked = kb.link(mentions, precision=0.9)
+    rows = [(f, ids) for f, (_, ids) in zip(linked, GOLD, strict=True) if f]
+    assert 0 < len(rows) < len(GOLD)
+    assert np.mean([found[0].entity_id in ids for found, ids in rows]) >= 0.85
+    assert all(not found for found in kb.link(["something else 3"], min_probability=0.999))
+    with pytest.raises(ConfigError, match="precision must be"):
+        kb.link(["x"], precision=2.0)
+
+
+def test_holders_of_an_ambiguous_name_are_sure_together(kb: KnowledgeBase) -> None:
+    (found,) = kb.link(["ASD"], min_probability=0.9)
+    assert [c.probability for c in found] == [pytest.approx(0.49)] * 2
+
+
+def test_too_few_links_are_refused_and_change_nothing(kb: KnowledgeBase) -> None:
+    before = (kb.path / "combination.json").read_bytes()
+    with pytest.raises(InputError, match="at least 20"):
+        calibrate(kb, GOLD[:5])
+    assert (kb.path / "combination.json").read_bytes() == before
+
+
+def test_the_error_is_the_mean_gap_of_the_bins() -> None:
+    p = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.15])
+    hit = np.array([True, True, True, False, False, True])
+    assert expected_calibration_error(p, hit) == pytest.approx((4 * 0.20 + 2 * 0.35) / 6)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"weights": {}}', '{"nil": "x"}'])
+def test_damaged_numbers_are_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "c.json").write_text(content)
+    with pytest.raises(KnowledgeBaseError, match="cannot be used"):
+        Combination.read(tmp_path / "c.json")
+
+
+def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: Path) -> None:
+    KnowledgeBase.build(tiny_bundle, [*HEARTS, *MORE], tmp_path / "kb")
+    rows = "".join(f"{mention}\t{'|'.join(ids)}\n" for mention, ids in GOLD)
+    (tmp_path / "gold.tsv").write_text("mention\tid\n" + rows)
+    arguments = ["calibrate", str(tmp_path / "kb"), str(tmp_path / "gold.tsv")]
+    result = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / "r.png")])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["links"] == len(GOLD)
+    assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
+    again = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / "r.png")])
+    assert (again.exit_code, again.stdout) == (1, "")
