@@ -1,0 +1,138 @@
+"""What every benchmark shares: the card of the machine, fair turns, the record at the end."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+PACKAGES = (
+    "mirror-rt", "onnxruntime", "tokenizers", "numpy", "fastembed", "sentence-transformers",
+    "torch", "transformers", "optimum-onnx", "ctranslate2", "openvino",
+)  # fmt: skip
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp")
+HERE = Path(__file__).resolve().parent
+
+
+def pin(cores: int) -> None:
+    """Hold this process, and every thread and child it makes, to the first ``cores`` cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+    os.environ["OMP_NUM_THREADS"] = str(cores)
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def machine() -> dict[str, Any]:
+    """Return the card: what ran this."""
+    cpu = _proc("/proc/cpuinfo")
+    memory = int(_proc("/proc/meminfo").get("MemTotal", "0 kB").split()[0])
+    present = set(cpu.get("flags", cpu.get("Features", "")).split())
+    return {
+        "cpu": cpu.get("model name", platform.processor() or platform.machine()),
+        "flags": [flag for flag in FLAGS if flag in present],
+        "cores": os.cpu_count(),
+        "ram_gib": round(memory / 2**20, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def record(name: str, args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole record of a benchmark: results, and all that is needed to judge them."""
+    told = [word for word in sys.argv[1:] if not word.startswith("/")]
+    return {
+        "name": name,
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "command": " ".join(["python", f"benchmarks/{name}.py", *told]),
+        "machine": machine(),
+        "load_before": getattr(args, "load_before", None),
+        "versions": {package: v for package in PACKAGES if (v := _version(package))},
+        **results,
+    }
+
+
+def finish(content: Mapping[str, Any], out: Path | None) -> None:
+    """Print the record as the last line, and write it where asked."""
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(content))
+
+
+def say(words: str) -> None:
+    """Tell a person how far it is."""
+    print(words, file=sys.stderr, flush=True)
+
+
+def in_turns(
+    ways: Mapping[str, Callable[[], object]], *, repeats: int, pause: float = 0.5
+) -> dict[str, list[float]]:
+    """Time every way, taking turns, so that a slow minute of the machine falls on all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats):
+        for name, way in ways.items():
+            time.sleep(pause)  # lets the spinning threads of the one before go to sleep
+            begin = time.perf_counter()
+            way()
+            seconds[name].append(time.perf_counter() - begin)
+            say(f"turn {turn + 1}/{repeats}  {name:40s} {seconds[name][-1]:8.2f} s")
+    return seconds
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return the median and the extremes."""
+    return {
+        "median": round(median(values), 4),
+        "least": round(min(values), 4),
+        "most": round(max(values), 4),
+    }
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """Return the value below which ``share`` of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def common(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Add the options that every benchmark has, and read the command line."""
+    parser.add_argument("--out", type=Path, help="where to write the record, JSON")
+    parser.add_argument("--small", action="store_true", help="a minute, to see that it runs")
+    args = parser.parse_args()
+    args.load_before = round(os.getloadavg()[0], 2)
+    return args
+
+
+def _proc(path: str) -> dict[str, str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def _commit() -> str:
+    git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(git, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

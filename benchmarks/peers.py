@@ -1,0 +1,219 @@
+"""Other encoders, each as its documentation says it is fastest, behind one small call.
+
+All have the weights of all-MiniLM-L6-v2, mean pooling and unit rows, and the same cores.
+N texts, B texts of a batch, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import card
+import numpy as np
+
+SIZES = (8, 16, 32, 64, 128, 256)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """One way to embed.
+
+    Attributes:
+        name: Library and precision.
+        encode: Gives (N, D) unit rows for texts and a batch size.
+        sorts: Whether it sorts by length by itself.
+        sizes: Batch sizes to choose from.
+    """
+
+    name: str
+    encode: Callable[[Sequence[str], int], np.ndarray]
+    sorts: bool = False
+    sizes: Sequence[int] = SIZES
+
+
+def all_peers(model: Path, graph: Path, work: Path, *, threads: int) -> Iterator[Peer]:
+    """Yield the peers that are installed.
+
+    Args:
+        model: The sentence-transformers folder.
+        graph: A float32 ONNX graph with pooling inside.
+        work: A folder for what they convert.
+        threads: Cores.
+    """
+    plain = _plain_onnx(model, work, threads)
+    quantised = next(
+        name for name in os.listdir(plain / "onnx") if "quint8" in name or "qint8" in name
+    )
+    for precision, file in (("fp32", "model.onnx"), ("int8", quantised)):
+        yield _fastembed(plain, f"onnx/{file}", precision, threads)
+        yield _fastembed(plain, f"onnx/{file}", precision, threads, processes=True)
+    yield _sentence_transformers(model, "torch fp32", threads, {})
+    for precision, file in (("fp32", "model.onnx"), ("int8", quantised)):
+        options = {"backend": "onnx", "model_kwargs": _onnx_options(f"onnx/{file}", threads)}
+        yield _sentence_transformers(plain, f"onnx {precision}", threads, options)
+    if find_spec("ctranslate2"):
+        yield from _ctranslate2(model, work, threads)
+    else:
+        card.say("ctranslate2 is not installed: left out")
+    if find_spec("openvino"):
+        yield from _openvino(model, graph, threads)
+    else:
+        card.say("openvino is not installed: left out")
+
+
+def _onnx_options(file: str, threads: int) -> dict[str, Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    return {"provider": "CPUExecutionProvider", "file_name": file, "session_options": options}
+
+
+def _plain_onnx(model: Path, work: Path, threads: int) -> Path:
+    """Export and quantise as sentence-transformers does it for this CPU."""
+    from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
+
+    folder = work / "plain"
+    exported = SentenceTransformer(
+        str(model), backend="onnx", device="cpu",
+        model_kwargs={"export": True, "provider": "CPUExecutionProvider"},
+    )  # fmt: skip
+    exported.save_pretrained(str(folder))
+    flags = card.machine()["flags"]
+    kind = "avx512_vnni" if "avx512_vnni" in flags else "arm64" if "asimddp" in flags else "avx2"
+    export_dynamic_quantized_onnx_model(exported, kind, str(folder))
+    return folder
+
+
+def _sentence_transformers(model: Path, kind: str, threads: int, options: dict[str, Any]) -> Peer:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    torch.set_num_threads(threads)
+    encoder = SentenceTransformer(str(model), device="cpu", **options)
+
+    def encode(texts: Sequence[str], size: int) -> np.ndarray:
+        return encoder.encode(
+            list(texts), batch_size=size, normalize_embeddings=True, show_progress_bar=False
+        )
+
+    return Peer(name=f"sentence-transformers {kind}", encode=encode, sorts=True)
+
+
+def _fastembed(
+    folder: Path, file: str, precision: str, threads: int, *, processes: bool = False
+) -> Peer:
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    name = f"local/{precision}{'-processes' if processes else ''}"
+    TextEmbedding.add_custom_model(
+        model=name, pooling=PoolingType.MEAN, normalization=True, sources=ModelSource(hf=name),
+        dim=384, model_file=file,
+    )  # fmt: skip
+    embedder = TextEmbedding(
+        name, specific_model_path=str(folder), threads=1 if processes else threads
+    )
+
+    def encode(texts: Sequence[str], size: int) -> np.ndarray:
+        parallel = threads if processes else None
+        return np.stack(list(embedder.embed(texts, batch_size=size, parallel=parallel)))
+
+    shown = f"fastembed {precision}" + (f", {threads} processes" if processes else "")
+    return Peer(name=shown, encode=encode, sizes=(64,) if processes else SIZES)
+
+
+def _tokenizer(model: Path) -> Any:  # noqa: ANN401
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    tokenizer.enable_truncation(256)
+    tokenizer.enable_padding()
+    return tokenizer
+
+
+def _batches(
+    texts: Sequence[str],
+    size: int,
+    tokenizer: Any,  # noqa: ANN401
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for begin in range(0, len(texts), size):
+        encodings = tokenizer.encode_batch_fast(list(texts[begin : begin + size]))
+        ids_BT = np.array([e.ids for e in encodings], dtype=np.int64)
+        yield ids_BT, np.array([e.attention_mask for e in encodings], dtype=np.int64)
+
+
+def _mean(states_BTD: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
+    sums_BD = np.einsum("btd,bt->bd", states_BTD, mask_BT.astype(np.float32))
+    return sums_BD / np.linalg.norm(sums_BD, axis=1, keepdims=True)
+
+
+def _ctranslate2(model: Path, work: Path, threads: int) -> Iterator[Peer]:
+    import ctranslate2
+    from ctranslate2.converters import TransformersConverter
+
+    tokenizer = _tokenizer(model)
+    for precision, kind in (("fp32", "float32"), ("int8", "int8")):
+        folder = work / f"ct2-{precision}"
+        TransformersConverter(str(model)).convert(str(folder), quantization=kind, force=True)
+        # One thread a run and several runs at once: its documentation's advice for throughput.
+        encoder = ctranslate2.Encoder(
+            str(folder), device="cpu", compute_type=kind, inter_threads=threads, intra_threads=1
+        )
+
+        def encode(texts: Sequence[str], size: int, encoder: Any = encoder) -> np.ndarray:  # noqa: ANN401
+            def run(batch: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+                ids_BT, mask_BT = batch
+                view = ctranslate2.StorageView.from_array(ids_BT.astype(np.int32))
+                lengths = ctranslate2.StorageView.from_array(mask_BT.sum(1).astype(np.int32))
+                output = encoder.forward_batch(view, lengths)
+                return _mean(np.array(output.last_hidden_state), mask_BT)
+
+            with ThreadPoolExecutor(threads) as pool:
+                return np.concatenate(list(pool.map(run, _batches(texts, size, tokenizer))))
+
+        yield Peer(name=f"ctranslate2 {precision}", encode=encode)
+
+
+def _openvino(model: Path, graph: Path, threads: int) -> Iterator[Peer]:
+    import openvino
+
+    tokenizer = _tokenizer(model)
+    kinds = {"fp32": "f32"}
+    if {"avx512_bf16", "amx_int8"} & set(card.machine()["flags"]):
+        kinds["bf16"] = "bf16"
+    for precision, hint in kinds.items():
+        compiled = openvino.Core().compile_model(
+            str(graph), "CPU",
+            {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": threads,
+             "INFERENCE_PRECISION_HINT": hint},
+        )  # fmt: skip
+        wanted = {name for port in compiled.inputs for name in port.names}
+
+        def encode(
+            texts: Sequence[str],
+            size: int,
+            compiled: Any = compiled,  # noqa: ANN401
+            wanted: set[str] = wanted,
+        ) -> np.ndarray:
+            parts: dict[int, np.ndarray] = {}
+
+            def keep(request: Any, number: int) -> None:  # noqa: ANN401
+                parts[number] = request.get_output_tensor(0).data.copy()
+
+            queue = openvino.AsyncInferQueue(compiled)
+            queue.set_callback(keep)
+            for number, (ids_BT, mask_BT) in enumerate(_batches(texts, size, tokenizer)):
+                feed = {"input_ids": ids_BT, "attention_mask": mask_BT}
+                feed["token_type_ids"] = np.zeros_like(ids_BT)
+                queue.start_async({k: v for k, v in feed.items() if k in wanted}, number)
+            queue.wait_all()
+            return np.concatenate([parts[number] for number in range(len(parts))])
+
+        yield Peer(name=f"openvino {precision}, asynchronous", encode=encode)
