@@ -27,6 +27,7 @@ fix: .venv/dev              ## let ruff mend what it can
 check: .venv/dev            ## style, types, import directions, generated pages
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 	$(CLI_DOCS) | diff docs/cli.md - || { echo "docs/cli.md is behind the commands; run: make docs"; exit 1; }
+	$(PY) benchmarks/table.py --check
 
 test: .venv/dev             ## the fast tests
 	$(PY) -m pytest -q
@@ -36,6 +37,12 @@ test-all: .venv/dev         ## every test, the long ones too
 
 docs: .venv/dev             ## the generated pages
 	$(CLI_DOCS) > docs/cli.md
+
+bench: .venv/dev            ## speed, alone on the machine: hours with every peer
+	$(PY) -m pip --disable-pip-version-check install --quiet -c constraints.txt -e '.[bench]'
+	for name in encode_speed embed_scale latency import_time; do \
+		$(PY) benchmarks/$$name.py --out benchmarks/results/$$name.json > /dev/null || exit 1; done
+	$(PY) benchmarks/table.py
 
 build: .venv/dev            ## sdist, and the wheel made from it
 	$(PY) -m build
