@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -215,3 +216,54 @@ def test_who_opens_during_changes_sees_one_state_or_the_other(kbdir: Path) -> No
         work.result()
     assert seen > 0
     assert content(kbdir) == old
+
+
+@pytest.fixture
+def graph(bundle: Bundle, tmp_path: Path) -> Path:
+    """A knowledge base of 120 names with a graph for an index, which is costly to build."""
+    entities = [entity(f"N:{i}", f"number {i}", f"{i} in digits {i * i}") for i in range(60)]
+    KnowledgeBase.build(
+        bundle, entities, tmp_path / "graph", encoder=LetterEncoder(), index=IndexKind.HNSW
+    ).close()
+    return tmp_path / "graph"
+
+
+def test_a_graph_is_added_to_and_keeps_its_rows(graph: Path) -> None:
+    before = np.load(graph / "vectors.npy")
+    changes.add(graph, [entity("X:1", "something else")], encoder=LetterEncoder())
+    changes.remove(graph, ["N:3", "N:5"])
+    after = np.load(graph / "vectors.npy")
+    assert after[:-1].tobytes() == before.tobytes()
+    with KnowledgeBase.open(graph, encoder=LetterEncoder()) as kb:
+        counts = kb.manifest.counts
+        assert (counts["entities"], counts["texts"], counts["unused_texts"]) == (59, 121, 4)
+        texts = kb.catalogue.texts()
+        for row in range(121):
+            (hits,) = kb.index.search(after[row : row + 1].astype(np.float32), top=1).rows_QK
+            assert texts[hits[0]] == texts[row]
+        for found in (*kb.search(["number 3", "3 in digits 9", "something else"], top=59),):
+            ids = [c.entity_id for c in found]
+            assert len(set(ids)) == len(ids) == 59, "those removed are not among them"
+            assert {"N:3", "N:5"}.isdisjoint(ids)
+        (gone, there) = kb.link(["number 5", "Something else"])
+        assert "N:5" not in {c.entity_id for c in gone}
+        assert there[0].entity_id == "X:1"
+
+
+def test_a_graph_with_many_unused_rows_is_built_again(graph: Path) -> None:
+    changes.remove(graph, [f"N:{i}" for i in range(5)])
+    with KnowledgeBase.open(graph) as kb:
+        assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (120, 10)
+    changes.update(graph, [entity("N:7", "seven"), entity("N:8", "8")], encoder=LetterEncoder())
+    with KnowledgeBase.open(graph) as kb:
+        assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (108, 0)
+
+
+def test_a_name_that_comes_back_gets_its_row_back(graph: Path) -> None:
+    encoder = LetterEncoder()
+    changes.remove(graph, ["N:3"])
+    back = changes.add(graph, [entity("N:3", "number 3")], encoder=encoder)
+    assert (encoder.asked, back.names_embedded) == ([], 0)
+    with KnowledgeBase.open(graph, encoder=encoder) as kb:
+        assert kb.manifest.counts["unused_texts"] == 1
+        assert kb.link(["number 3"])[0][0].entity_id == "N:3"

@@ -71,7 +71,8 @@ class Counts:
         names_read: Names in those pieces.
         names: Names stored.
         repeated_names: Names that the same entity had already, alike in every field.
-        texts: Distinct strings among the names; one vector each.
+        texts: Distinct strings, one vector each; ``unused_texts`` of them name nothing any more.
+        unused_texts: Strings kept for their rows' sake after the last entity they named went.
         ambiguous_texts: Strings that name more than one entity.
         shared_names: Names given to a second entity as well: a piece listed that entity's own
             id as an alternative, which other pieces of the first did not (``A|B||name``).
@@ -85,6 +86,7 @@ class Counts:
     names: int
     repeated_names: int
     texts: int
+    unused_texts: int
     ambiguous_texts: int
     shared_names: int
     joined_entities: int
@@ -125,8 +127,16 @@ class TextRow:
     holders: Mapping[int, NameKind]
 
 
-def write_catalogue(entities: Iterable[Entity], path: Path) -> Counts:
+def write_catalogue(
+    entities: Iterable[Entity], path: Path, *, first_texts: Iterable[str] = ()
+) -> Counts:
     """Write a new catalogue from a stream of entities.
+
+    Args:
+        entities: The entities; pieces with the same id are joined.
+        path: The file to write.
+        first_texts: Strings that get the first rows, in this order, named by an entity or not:
+            those of a catalogue whose rows an index goes on to use.
 
     Raises:
         InputError: There is no entity, one has no id or no name, or a name is empty or holds
@@ -138,7 +148,7 @@ def write_catalogue(entities: Iterable[Entity], path: Path) -> Counts:
         connection.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + _SCHEMA + _SCRATCH
         )
-        counts = _fill(connection, entities)
+        counts = _fill(connection, entities, first_texts)
         connection.executescript(_INDEXES)
         settled = _settle_shared_ids(connection)
         connection.execute("ANALYZE")
@@ -219,9 +229,24 @@ def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
     return {"shared_names": shared, "joined_entities": len(joins)}
 
 
-def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[str, int]:
+def _fill(
+    connection: sqlite3.Connection, entities: Iterable[Entity], first_texts: Iterable[str]
+) -> dict[str, int]:
     numbers: dict[str, int] = {}
     rows: dict[str, int] = {}
+
+    def row_of(text: str) -> int:
+        row = rows.get(text)
+        if row is None:
+            row = rows[text] = len(rows)
+            folded = normalise(text)
+            connection.execute(
+                "INSERT INTO texts VALUES(?, ?, ?, ?)", (row, text, folded, loose_key(folded))
+            )
+        return row
+
+    for text in first_texts:
+        row_of(text)
     pieces_of: dict[int, int] = {}
     pieces = names_read = names = 0
     for piece in entities:
@@ -239,14 +264,7 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[st
                 (piece.description, number),
             )
         for name in piece.names:
-            row = rows.get(name.text)
-            if row is None:
-                row = rows[name.text] = len(rows)
-                folded = normalise(name.text)
-                connection.execute(
-                    "INSERT INTO texts VALUES(?, ?, ?, ?)",
-                    (row, name.text, folded, loose_key(folded)),
-                )
+            row = row_of(name.text)
             names += connection.execute(
                 "INSERT OR IGNORE INTO names(entity, row, kind, language, source) "
                 "VALUES(?, ?, ?, ?, ?)",
@@ -280,6 +298,9 @@ def _fill(connection: sqlite3.Connection, entities: Iterable[Entity]) -> dict[st
         "names": names,
         "repeated_names": names_read - names,
         "texts": len(rows),
+        "unused_texts": connection.execute(
+            "SELECT (SELECT count(*) FROM texts) - (SELECT count(DISTINCT row) FROM names)"
+        ).fetchone()[0],
     }
 
 

@@ -21,13 +21,17 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.index import choose
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
-from mirror_rt.knowledge.store import BUNDLE
+from mirror_rt.knowledge.store import BUNDLE, KnowledgeBaseManifest, write_store
 from mirror_rt.types import Embedder, Entity, IndexKind
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
 __all__ = ["Change", "add", "remove", "update"]
+
+
+_UNUSED_SHARE = 0.1
+"""So many rows of an index may belong to strings that name nothing any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +74,7 @@ def add(
         KnowledgeBaseError: The folder is not a whole knowledge base, or is being changed.
         InputError: An entity cannot be read or stored; nothing has changed then.
     """
-    return _merge(
-        kbdir,
-        entities,
-        lambda old, pieces: [reduce(_join, pieces, old)],
-        encoder=encoder,
-        progress=progress,
-    )
+    return _merge(kbdir, entities, replacing=False, encoder=encoder, progress=progress)
 
 
 def update(
@@ -90,7 +88,7 @@ def update(
 
     Arguments and errors are those of ``add``.
     """
-    return _merge(kbdir, entities, lambda old, pieces: pieces, encoder=encoder, progress=progress)
+    return _merge(kbdir, entities, replacing=True, encoder=encoder, progress=progress)
 
 
 def remove(
@@ -121,14 +119,16 @@ def remove(
         if len(there) == kb.manifest.counts["entities"]:
             raise InputError(f"{kbdir}: no entity would be left; delete the folder instead")
         kept = (entity for entity in kb.catalogue.entities() if entity.id not in there)
-        return _rewrite(kb, kept, removed=len(there), progress=progress)
+        return _rewrite(
+            kb, kept, leaving=_names_of(kb, there), removed=len(there), progress=progress
+        )
 
 
 def _merge(
     kbdir: str | Path,
     entities: Iterable[Entity],
-    combine: Callable[[Entity, list[Entity]], list[Entity]],
     *,
+    replacing: bool,
     encoder: Embedder | None,
     progress: Callable[[int, int], None] | None,
 ) -> Change:
@@ -137,13 +137,18 @@ def _merge(
         for piece in entities:
             given.setdefault(piece.id, []).append(piece)
         fresh = [pieces for id_, pieces in given.items() if not _has(kb, id_)]
-        merged = (
-            combine(entity, given[entity.id]) if entity.id in given else [entity]
-            for entity in kb.catalogue.entities()
-        )
+
+        def now(old: Entity) -> list[Entity]:
+            pieces = given.get(old.id)
+            if pieces is None:
+                return [old]
+            return pieces if replacing else [reduce(_join, pieces, old)]
+
+        merged = map(now, kb.catalogue.entities())
         return _rewrite(
             kb,
             chain.from_iterable(chain(merged, fresh)),
+            leaving=_names_of(kb, given) if replacing else 0,
             added=len(fresh),
             changed=len(given) - len(fresh),
             progress=progress,
@@ -162,6 +167,11 @@ def _join(old: Entity, new: Entity) -> Entity:
     )
 
 
+def _names_of(kb: KnowledgeBase, ids: Iterable[str]) -> int:
+    numbers = {number for id_ in ids for number in kb.catalogue.resolve(id_)}
+    return sum(len(kb.catalogue.entity(number).names) for number in numbers)
+
+
 def _has(kb: KnowledgeBase, id_: str) -> bool:
     return any(own == id_ for own, _ in kb.catalogue.headings(kb.catalogue.resolve(id_)).values())
 
@@ -170,30 +180,45 @@ def _rewrite(
     kb: KnowledgeBase,
     entities: Iterable[Entity],
     *,
+    leaving: int,
     added: int = 0,
     changed: int = 0,
     removed: int = 0,
     progress: Callable[[int, int], None] | None,
 ) -> Change:
+    """Write the new state; ``leaving`` is how many names may go with what is removed."""
     known = _KnownVectors(kb)
-    rebuilt = KnowledgeBase.build(
+    kind = _wanted_index(kb)
+    write_store(
         Bundle.open(kb.path / BUNDLE, verify=False),
         entities,
         kb.path,
         encoder=known,
-        index=_wanted_index(kb),
+        kind=kind,
         force=True,
+        grown_from=kb.path if _may_grow(kb, kind, leaving) else None,
         progress=progress,
     )
-    with rebuilt:
-        return Change(
-            entities_added=added,
-            entities_changed=changed,
-            entities_removed=removed,
-            entities=rebuilt.manifest.counts["entities"],
-            names_embedded=known.embedded,
-            names_reused=known.reused,
-        )
+    return Change(
+        entities_added=added,
+        entities_changed=changed,
+        entities_removed=removed,
+        entities=KnowledgeBaseManifest.read(kb.path).counts["entities"],
+        names_embedded=known.embedded,
+        names_reused=known.reused,
+    )
+
+
+def _may_grow(kb: KnowledgeBase, kind: IndexKind, leaving: int) -> bool:
+    """Tell whether the index is better added to than built again.
+
+    A scan costs nothing to build. A graph does; it keeps the rows of strings that name nothing
+    any more, until there are too many.
+    """
+    rows = len(kb.index.vectors_ND)
+    unused = kb.manifest.counts.get("unused_texts", 0) + leaving
+    was = IndexKind(kb.manifest.index["kind"])
+    return was is choose(kind, rows) is IndexKind.HNSW and unused <= _UNUSED_SHARE * rows
 
 
 def _wanted_index(kb: KnowledgeBase) -> IndexKind:

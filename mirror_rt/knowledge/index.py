@@ -37,13 +37,16 @@ def choose(kind: IndexKind, rows: int, *, exact_limit: int = EXACT_LIMIT) -> Ind
     return IndexKind.EXACT if rows <= exact_limit else IndexKind.HNSW
 
 
-def build_index(vectors_ND: Float16, path: Path, *, kind: IndexKind) -> dict[str, str | int]:
+def build_index(
+    vectors_ND: Float16, path: Path, *, kind: IndexKind, grown_from: Path | None = None
+) -> dict[str, str | int]:
     """Index unit rows and write the index.
 
     Args:
         vectors_ND: (N, D) float16 unit rows; may be memory-mapped, it is read in blocks.
         path: File to write.
         kind: ``EXACT`` or ``HNSW``.
+        grown_from: An index of this kind over the first of these rows, to add the others to.
 
     Returns:
         The recipe: what was built and with which numbers.
@@ -63,7 +66,9 @@ def build_index(vectors_ND: Float16, path: Path, *, kind: IndexKind) -> dict[str
         case IndexKind.AUTO:
             raise ValueError("AUTO is not a recipe; call choose() first")
     index.train(np.zeros((1, width), dtype=np.float32))  # fp16 learns nothing, but asks for it
-    for start in range(0, len(vectors_ND), _BLOCK):
+    if grown_from is not None:
+        index = faiss.read_index(str(grown_from))
+    for start in range(index.ntotal, len(vectors_ND), _BLOCK):
         index.add(np.ascontiguousarray(vectors_ND[start : start + _BLOCK], dtype=np.float32))
     faiss.write_index(index, str(path))
     return recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -128,6 +129,7 @@ def write_store(
     kind: IndexKind = IndexKind.AUTO,
     exact_limit: int = EXACT_LIMIT,
     force: bool = False,
+    grown_from: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a knowledge-base folder, whole or not at all.
@@ -140,6 +142,8 @@ def write_store(
         kind: The kind of index.
         exact_limit: Up to so many strings, ``AUTO`` means ``EXACT``.
         force: Whether ``out`` may be replaced.
+        grown_from: A knowledge base of the same bundle and kind of index: its strings keep
+            their rows, and its index is added to rather than built again.
         progress: Called with (strings embedded, strings).
 
     Raises:
@@ -147,7 +151,11 @@ def write_store(
         InputError: An entity cannot be stored; the message names it.
     """
     with staging_folder(out, force=force) as folder:
-        counts = write_catalogue(entities, folder / CATALOGUE)
+        first_texts: list[str] = []
+        if grown_from is not None:
+            with closing(Catalogue.open(grown_from / CATALOGUE)) as before:
+                first_texts = before.texts()
+        counts = write_catalogue(entities, folder / CATALOGUE, first_texts=first_texts)
         catalogue = Catalogue.open(folder / CATALOGUE)
         vectors_ND = _write_vectors(
             catalogue, folder / VECTORS, rows=counts.texts, encoder=encoder, progress=progress
@@ -156,6 +164,7 @@ def write_store(
             vectors_ND,
             folder / INDEX,
             kind=choose(kind, counts.texts, exact_limit=exact_limit),
+            grown_from=None if grown_from is None else grown_from / INDEX,
         )
         write_ngrams(catalogue.normalised_blocks(), folder, rows=counts.texts)
         learn(catalogue, Index.open(folder / INDEX, vectors_ND), folder)
