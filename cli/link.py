@@ -22,10 +22,29 @@ def link(
     bundle: Annotated[
         Path | None, typer.Option(help="Refuse unless the knowledge base was built with it.")
     ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(help="Link only what was right this often where probabilities were learned."),
+    ] = None,
+    min_probability: Annotated[
+        float, typer.Option(help="Link only what has this probability; the rest is NIL.")
+    ] = 0.0,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show the evidence and the nearest rivals (jsonl).")
+    ] = False,
 ) -> None:
-    """Link mentions to entities, by name first, then by meaning."""
+    """Link mentions to entities, by name first, then by vectors, letters and words together."""
+    from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
 
+    if explain and (form is not output.Format.JSONL or precision is not None or min_probability):
+        raise ConfigError("--explain prints JSON lines of every candidate; leave out the rest")
     texts = output.texts_of(mentions)
     with KnowledgeBase.open(kbdir, bundle=bundle) as kb:
-        output.candidates(texts, kb.link(texts, top=top), form, subject="mention")
+        if explain:
+            from mirror_rt.knowledge.explain import explain as reasons
+
+            output.explained(texts, reasons(kb, texts, top=top))
+            return
+        found = kb.link(texts, top=top, precision=precision, min_probability=min_probability)
+        output.candidates(texts, found, form, subject="mention")

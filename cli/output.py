@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from mirror_rt.types import Candidate
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.explain import Explained
 
 _COLUMNS = ("rank", "id", "name", "matched", "score", "probability", "how", "tied")
 
@@ -70,6 +75,17 @@ def candidates(
                 row for text, mine in zip(texts, found, strict=True) for row in _rows(text, mine)
             ]
             table((subject, *_COLUMNS), rows)
+
+
+def explained(texts: Sequence[str], found: Iterable[Sequence[Explained]]) -> None:
+    """Print an object a mention: its candidates with their evidence, rivals marked."""
+    for text, mine in zip(texts, found, strict=True):
+        rows = []
+        for one in mine:
+            reasons = asdict(one)
+            del reasons["candidate"]
+            rows.append({**candidate_fields(one.candidate), **reasons})
+        typer.echo(json.dumps({"mention": text, "candidates": rows}, ensure_ascii=False))
 
 
 def candidate_fields(candidate: Candidate) -> dict[str, object]:

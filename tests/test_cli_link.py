@@ -104,3 +104,28 @@ def test_a_knowledge_base_moved_elsewhere_still_links(hearts: Path, tmp_path: Pa
     code, out, _ = _run("link", str(tmp_path / "moved with spaces & ümlaut"), "unknown thing")
     assert code == 0
     assert json.loads(out)["candidates"]
+
+
+def test_explain_shows_evidence_ranks_and_rivals(hearts: Path) -> None:
+    code, out, _ = _run("link", str(hearts), "liver cancers", "ASD", "", "--top", "1", "--explain")
+    assert code == 0
+    liver, asd, empty = (json.loads(line)["candidates"] for line in out.splitlines())
+    first, *rivals = liver
+    assert (first["id"], first["rank"], first["rival"]) == ("H:4", 1, False)
+    assert first["evidence"]["same_words"] == 1.0
+    assert set(first["weighed"]) == set(first["evidence"])
+    assert all(rival["rival"] for rival in rivals)
+    assert len(rivals) == 3
+    assert sorted(c["rank_by_vectors"] for c in liver if c["rank_by_vectors"])[0] == 1
+    assert [c["tied"] for c in asd[:2]] == [True, True]
+    assert asd[0]["evidence"]["dense"] == pytest.approx(1.0, abs=1e-2)
+    assert empty == []
+
+
+def test_doubtful_links_are_left_out_in_place(hearts: Path) -> None:
+    code, out, _ = _run("link", str(hearts), "qqqq", "VSD", "--min-probability", "0.9")
+    assert code == 0
+    assert [len(json.loads(line)["candidates"]) for line in out.splitlines()] == [0, 1]
+    code, out, err = _run("link", str(hearts), "x", "--explain", "--format", "tsv")
+    assert (code, out) == (1, "")
+    assert "--explain" in err

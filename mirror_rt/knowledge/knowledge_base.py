@@ -222,13 +222,13 @@ class KnowledgeBase:
         for start in range(0, len(unknown), _AT_ONCE):
             some = unknown[start : start + _AT_ONCE]
             vectors_QD = self.encoder.encode([text.strip() for text in some])
-            pools = self._gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top))
+            pools = self.gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top))
             for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
                 width = len(pool.rows_K)
                 # An entity of many names may fill the pool alone: gather until there are enough.
                 while width < len(self.index.vectors_ND) and pool.entities < top:
                     width *= 4
-                    (pool,) = self._gather([text], vectors_QD[i : i + 1], width=width)
+                    (pool,) = self.gather([text], vectors_QD[i : i + 1], width=width)
                 answers[text] = linker.judge(text, pool, self.catalogue, self.combination, top=top)
         return [
             list(answers[text]) if linker.confidence(answers[text]) >= least else []
@@ -256,9 +256,18 @@ class KnowledgeBase:
             answers.update(zip(some, found, strict=True))
         return [list(answers[text]) for text in queries]
 
-    def _gather(self, texts: Sequence[str], vectors_QD: Float32, *, width: int) -> list[Pool]:
+    def gather(
+        self, mentions: Sequence[str], vectors_QD: Float32, *, width: int = doors.WIDTH
+    ) -> list[Pool]:
+        """Gather the names that might be meant, with the evidence for each.
+
+        Args:
+            mentions: Q texts.
+            vectors_QD: (Q, D) float32 unit rows, their vectors.
+            width: How many names to take from each door.
+        """
         return doors.gather(
-            [normalise(text) for text in texts],
+            [normalise(text) for text in mentions],
             vectors_QD,
             self.catalogue,
             self.index,

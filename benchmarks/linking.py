@@ -1,0 +1,335 @@
+r"""Link real mentions, each door alone and all together, with and without tuning on the names.
+
+NCBI disease in the BioSyn convention (a homonym is right if any of its holders is; a composite
+mention is right only if each part is), with both dictionaries; HPO with 20 % of the exact
+synonyms held out; ESCO job titles. Then probabilities: calibration error, and the area under
+the ROC curve of telling mentions whose entity is in the knowledge base from those of the 20 %
+of entities that were removed.
+
+    python benchmarks/linking.py --data DIR --out benchmarks/results/linking.json
+    python benchmarks/linking.py --data DIR --tune --tasks ncbi-train,hpo    # an hour and more
+    python benchmarks/linking.py --data DIR --small                          # a minute or two
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from record import provenance
+
+from mirror_rt.bundle import Bundle, sha256_file
+from mirror_rt.evaluation.gold import Convention, Query, read_gold
+from mirror_rt.evaluation.holdout import hold_out_synonyms, join_pieces
+from mirror_rt.evaluation.metrics import area_under_curve
+from mirror_rt.exporting.pipeline import export
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.calibration import expected_calibration_error
+from mirror_rt.knowledge.doors import Pool
+from mirror_rt.knowledge.formats import read_entities
+from mirror_rt.knowledge.linker import confidence
+from mirror_rt.quickstart import demo_model
+from mirror_rt.runtime import Encoder
+from mirror_rt.types import Candidate, Entity, IndexKind, Pairs, Pooling
+
+NCBI = "el_ncbi_disease"
+FILES = {
+    "ncbi-test": f"{NCBI}/test_dictionary.txt",
+    "ncbi-train": f"{NCBI}/train_dictionary.txt",
+    "hpo": "kb_hpo/hpo_names.tsv",
+    "esco": "el_esco/esco_occupation_names.tsv",
+}
+DEPTH = 5
+# A ranking: for each place the numbers of the entities that share it (holders of one name).
+Ranking = Sequence[Sequence[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Entities, and mentions with the ids that are right."""
+
+    name: str
+    file: Path
+    entities: Sequence[Entity]
+    queries: Sequence[Query]
+
+
+class Memory:
+    """An encoder that remembers: many knowledge bases here share their names."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._known: dict[str, np.ndarray] = {}
+        self.dim = encoder.dim
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (N, D) float32 unit rows."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._encoder.encode(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+
+def load(name: str, data: Path, *, small: bool) -> Task:
+    file = data / FILES[name]
+    entities: Sequence[Entity] = list(read_entities(file))
+    match name:
+        case "hpo":
+            kept, asked = hold_out_synonyms(entities, share=0.2, rng=random.Random(13))
+            entities, queries = kept, [Query(parts=(m,), ids=ids) for m, ids in asked]
+        case "esco":
+            titles = data / "el_esco/jobbert_dev.tsv"
+            gold = read_gold(titles, mention_column="title", id_column="esco_id")
+            queries = list(gold.queries)
+        case _:
+            gold = read_gold(data / NCBI / "processed_test", convention=Convention.BIOSYN)
+            queries = list(gold.queries)
+    if small:
+        queries = random.Random(0).sample(queries, min(150, len(queries)))
+        wanted = {id_ for query in queries for id_ in query.ids}
+        entities = [
+            e for i, e in enumerate(entities) if i % 20 == 0 or wanted & {e.id, *e.alternative_ids}
+        ]
+    return Task(name=name, file=file, entities=entities, queries=queries)
+
+
+def tuned(task: Task, work: Path, *, base: Path, max_pairs: int | None, steps: int | None) -> Path:
+    """Train one epoch on the synonym pairs of the task's own names and export it as int8."""
+    from mirror_rt.training.config import TrainConfig
+    from mirror_rt.training.loop import train
+
+    corpus = work / f"{task.name}.tsv"
+    with open(corpus, "w", encoding="utf-8", newline="") as handle:
+        write = csv.writer(handle, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
+        write.writerow(("id", "name", "kind"))
+        for entity in join_pieces(task.entities):
+            write.writerows((entity.id, n.text, n.kind.value) for n in entity.names)
+    config = TrainConfig(
+        corpus=corpus, base=str(base), out=work / f"{task.name}-checkpoint", pairs=Pairs.SYNONYMS,
+        temperature=0.05, epochs=1, max_pairs=max_pairs, max_steps=steps,
+    )  # fmt: skip
+    train(config)
+    return export(config.out, work / f"{task.name}-bundle", pooling=Pooling.MEAN).path
+
+
+def doors(kb: KnowledgeBase, mentions: Sequence[str]) -> dict[str, list[Ranking]]:
+    """Rank with each door alone, with all but the names, and with everything."""
+    vectors_QD = np.asarray(kb.encoder.encode(mentions), dtype=np.float32)
+    pools = [
+        pool
+        for start in range(0, len(mentions), 256)
+        for pool in kb.gather(mentions[start : start + 256], vectors_QD[start : start + 256])
+    ]
+    weights = kb.combination
+    return {
+        "exact": [_steps(kb, found) for found in _by_name(kb, mentions)],
+        "letters": [_ranked(pool, pool.features_KF[:, 1]) for pool in pools],
+        "dense": [_ranked(pool, pool.features_KF[:, 0]) for pool in pools],
+        "judged": [_ranked(pool, weights.scores(pool.features_KF)) for pool in pools],
+        "together": [_steps(kb, found) for found in kb.link(mentions, top=DEPTH + 3)],
+    }
+
+
+def _by_name(kb: KnowledgeBase, mentions: Sequence[str]) -> list[list[Candidate]]:
+    from mirror_rt.knowledge.linker import by_name
+
+    return [by_name(mention, kb.catalogue, kb.combination) for mention in mentions]
+
+
+def _ranked(pool: Pool, scores_K: np.ndarray) -> Ranking:
+    order = np.argsort(-scores_K, kind="stable").tolist()
+    seen: set[int] = set()
+    places: list[list[int]] = []
+    for k in order:
+        fresh = [entity for entity in pool.texts[k].holders if entity not in seen]
+        if fresh:
+            seen.update(fresh)
+            places.append(fresh)
+    return places
+
+
+def _steps(kb: KnowledgeBase, found: Sequence[Candidate]) -> Ranking:
+    places: list[list[int]] = []
+    last: tuple[str, object] | None = None
+    for candidate in found:
+        numbers = kb.catalogue.resolve(candidate.entity_id)
+        if (candidate.matched, candidate.how) == last:
+            places[-1] += numbers
+        else:
+            places.append(list(numbers))
+        last = (candidate.matched, candidate.how)
+    return places
+
+
+def place(ranking: Ranking, right: set[int]) -> int:
+    return next((i for i, holders in enumerate(ranking) if right.intersection(holders)), 10**6)
+
+
+def strict_place(ranking: Ranking, right: set[int]) -> int:
+    flat = [entity for holders in ranking for entity in holders]
+    return next((i for i, entity in enumerate(flat) if entity in right), 10**6)
+
+
+def scored(
+    rankings: Mapping[str, Ranking],
+    queries: Sequence[Query],
+    right: Sequence[set[int]],
+    where: Callable[[Ranking, set[int]], int],
+) -> dict[str, float]:
+    worst = np.array(
+        [
+            max(where(rankings[part], ids) for part in query.parts)
+            for query, ids in zip(queries, right, strict=True)
+        ]
+    )
+    return {
+        "acc@1": round(float((worst < 1).mean()), 4),
+        "acc@5": round(float((worst < DEPTH).mean()), 4),
+        "mrr": round(float((1 / (1 + worst)).mean()), 4),
+    }
+
+
+def linked(task: Task, encoder: Memory, bundle: Bundle, work: Path) -> dict[str, object]:
+    kb = KnowledgeBase.build(
+        bundle, task.entities, work / "kb", encoder=encoder, index=IndexKind.EXACT, force=True
+    )
+    with kb:
+        parts = list(dict.fromkeys(part for query in task.queries for part in query.parts))
+        right = [{n for i in q.ids for n in kb.catalogue.resolve(i)} for q in task.queries]
+        rankings = {
+            name: dict(zip(parts, found, strict=True)) for name, found in doors(kb, parts).items()
+        }
+        result: dict[str, object] = {
+            "task": task.name,
+            "queries": len(task.queries),
+            "counts": dict(kb.manifest.counts),
+            "combination": {**kb.combination.weights, "nil": kb.combination.nil},
+            "fitted_on": dict(kb.combination.fitted_on),
+        }
+        for name, found in rankings.items():
+            result[name] = {
+                "any_holder": scored(found, task.queries, right, place),
+                "strict_homonyms": scored(found, task.queries, right, strict_place),
+            }
+        result["misses"] = misses(kb, rankings["together"], task.queries, right)
+    return result
+
+
+def misses(
+    kb: KnowledgeBase,
+    rankings: Mapping[str, Ranking],
+    queries: Sequence[Query],
+    right: Sequence[set[int]],
+) -> list[dict[str, object]]:
+    """Return the most frequent misses with what was found, what was right, and a cause."""
+    counted: Counter[tuple[str, frozenset[int]]] = Counter(
+        (part, frozenset(ids))
+        for query, ids in zip(queries, right, strict=True)
+        for part in query.parts
+        if place(rankings[part], ids)
+    )
+    listed = []
+    for (mention, ids), times in counted.most_common(60):
+        found = kb.link([mention], top=1)[0]
+        if not ids:
+            cause = "no right entity in the knowledge base"
+        elif found and found[0].score == 1.0:
+            cause = "the mention is a name of another entity"
+        elif place(rankings[mention], set(ids)) < DEPTH:
+            cause = "right among the first five"
+        else:
+            cause = "not among the first five"
+        names = [name for _, name in kb.catalogue.headings(sorted(ids)).values()]
+        listed.append(
+            {
+                "times": times, "mention": mention, "cause": cause,
+                "found": [found[0].name, found[0].matched, found[0].how.value] if found else [],
+                "right": names[:3],
+            }
+        )  # fmt: skip
+    return listed
+
+
+def probabilities(task: Task, encoder: Memory, bundle: Bundle, work: Path) -> dict[str, object]:
+    """Remove 20 % of the entities; judge probabilities and NIL on all mentions."""
+    rng = random.Random(1)
+    asked = sorted({id_ for query in task.queries for id_ in query.ids})
+    gone = set(rng.sample(asked, len(asked) // 5))
+    left = [e for e in task.entities if not gone & {e.id, *e.alternative_ids}]
+    kb = KnowledgeBase.build(
+        bundle, left, work / "kb", encoder=encoder, index=IndexKind.EXACT, force=True
+    )
+    with kb:
+        singles = [query for query in task.queries if len(query.parts) == 1]
+        answers = kb.link([query.parts[0] for query in singles], top=DEPTH)
+        right = [{n for i in q.ids for n in kb.catalogue.resolve(i)} for q in singles]
+        hit = np.array(
+            [
+                bool(found) and not place(_steps(kb, found), ids)
+                for found, ids in zip(answers, right, strict=True)
+            ]
+        )
+        sure = np.array([confidence(found) for found in answers])
+        return {
+            "task": task.name,
+            "mentions": len(singles),
+            "without_entity": sum(not ids for ids in right),
+            "right": round(float(hit.mean()), 4),
+            "mean_probability": round(float(sure.mean()), 4),
+            "calibration_error": round(expected_calibration_error(sure, hit), 4),
+            "nil_auroc": area_under_curve([bool(ids) for ids in right], sure),
+            "auroc_of_being_right": area_under_curve(hit.tolist(), sure),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, help="by default all-MiniLM-L6-v2 as int8")
+    parser.add_argument("--base", type=Path, help="what --tune starts from")
+    parser.add_argument("--tune", action="store_true", help="also after an epoch on the names")
+    parser.add_argument("--max-pairs", type=int, help="of --tune")
+    parser.add_argument("--tasks", default=",".join(FILES))
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--small", action="store_true", help="150 mentions, a part of the names")
+    parser.add_argument("--out", type=Path, help="write the JSON here as well")
+    args = parser.parse_args()
+    record = provenance("linking", ("mirror-rt", "faiss-cpu", "onnxruntime", "numpy"))
+    results: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        base = args.base or demo_model()
+        plain = args.bundle or export(base, work / "plain", pooling=Pooling.MEAN).path
+        for name in args.tasks.split(","):
+            task = load(name, args.data, small=args.small)
+            bundles = {"untuned": plain}
+            if args.tune:
+                bundles["tuned"] = tuned(
+                    task, work, base=base, max_pairs=args.max_pairs, steps=3 if args.small else None
+                )
+            for label, path in bundles.items():
+                bundle = Bundle.open(path)
+                encoder = Memory(Encoder.open(bundle, threads=args.threads))
+                found = linked(task, encoder, bundle, work)
+                found |= {"encoder": label, "data_sha256": sha256_file(task.file)}
+                found["probabilities"] = probabilities(task, encoder, bundle, work)
+                results.append(found)
+    record["results"] = results
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    print(json.dumps({**record, "results": [{**f, "misses": []} for f in results]}))
+
+
+if __name__ == "__main__":
+    main()
