@@ -275,8 +275,11 @@ def test_a_bad_row_is_refused_by_its_line_and_counted_when_asked(
     assert isinstance(rest, list) or "holds no entity" in rest
 
 
-def test_a_fourth_column_says_that_the_third_is_no_column_of_kinds(tmp_path: Path) -> None:
-    path = write(tmp_path, "kb.tsv", "A\tone\tlabel\nB\ttwo\tlabel\textra\n")
+def test_headings_settle_what_a_third_column_holds(tmp_path: Path) -> None:
+    rows = "A\tone\tlabel\t\nB\ttwo\tlabel\textra\n"
+    with pytest.raises(InputError, match=r"line 2: has 4 columns .* head the columns"):
+        list(read_entities(write(tmp_path, "kb.tsv", rows)))
+    path = write(tmp_path, "kb.tsv", "id\tname\talias\talias\n" + rows)
     assert [e.aliases for e in read_entities(path)] == [("label",), ("label", "extra")]
 
 

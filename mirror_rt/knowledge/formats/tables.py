@@ -2,8 +2,8 @@
 
 A first row is taken for a header only if it names both an id column and a name column; else
 it is data. Without a header, column 1 is the id and column 2 a name; a third column is the
-kind of the name if the table has exactly three columns and every third cell among the first
-thousand rows is a kind (``label``, ``exact_synonym``, ``alt`` …); all other columns are aliases.
+kind of the name if every third cell among the first thousand rows is a kind (``label``,
+``exact_synonym``, ``alt`` …), and then there can be no fourth; all other columns are aliases.
 With a header, columns of other headings are left alone.
 """
 
@@ -123,14 +123,17 @@ def _read(
 
 
 def _third_is_kind(rows: Sequence[tuple[int, Row]]) -> bool:
-    tables = [row for _, row in rows if isinstance(row, list)]
-    thirds = [row[2] for row in tables if len(row) > 2 and row[2].strip()]
-    return bool(thirds) and max(map(len, tables)) == 3 and all(map(is_kind, thirds))
+    thirds = [row[2] for _, row in rows if isinstance(row, list) and len(row) > 2]
+    thirds = [cell for cell in thirds if cell.strip()]
+    return bool(thirds) and all(map(is_kind, thirds))
 
 
 def _with_kind(cells: list[str]) -> Entity:
-    if len(cells) > 3:
-        raise RowError(f"has {len(cells)} columns; the rows before have id, name and kind")
+    if any(cell.strip() for cell in cells[3:]):
+        raise RowError(
+            f"has {len(cells)} columns where others have id, name and kind; "
+            "if the third holds names, head the columns: id, name, alias, alias"
+        )
     kind = name_kind(cells[2]) if len(cells) > 2 else NameKind.EXACT
     return Entity(
         id=checked(cells[0], "id"), names=(Name(text=checked(cells[1], "name"), kind=kind),)
@@ -153,7 +156,7 @@ def _named(columns: dict[int, Column], *, width: int) -> Callable[[list[str]], E
     plain = NameKind.EXACT if not has_aliases else NameKind.PREFERRED
 
     def parse(cells: list[str]) -> Entity:
-        if len(cells) > width:
+        if any(cell.strip() for cell in cells[width:]):
             raise RowError(f"has {len(cells)} columns, the header has {width}")
         held: dict[Column, list[str]] = {column: [] for column in Column}
         for i, column in columns.items():
