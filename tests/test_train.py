@@ -130,7 +130,9 @@ def test_length_groups_hold_every_row_once_with_little_padding() -> None:
 
 
 @pytest.mark.parametrize("pooling", Pooling)
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert", "electra"])
+@pytest.mark.parametrize(
+    "architecture", ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet"]
+)
 def test_grouped_vectors_equal_those_of_one_padded_batch(
     tmp_path: Path, architecture: str, pooling: Pooling
 ) -> None:
@@ -238,6 +240,13 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_strings(config_of: 
     assert "\n" not in str(e.value)
     assert not out.exists()
     assert not list(out.parent.glob(".out*"))
+
+
+def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept(
+    config_of: MakeConfig,
+) -> None:
+    with pytest.raises(TrainingError, match="weights are no longer finite"):
+        train(config_of(lr=1e300, max_steps=1))
 
 
 def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force(

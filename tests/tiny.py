@@ -27,7 +27,8 @@ def tiny_checkpoint(folder: Path, *, architecture: str = "bert", seed: int = 7) 
 
     Args:
         folder: Where to write; made if missing.
-        architecture: ``bert``, ``roberta``, ``distilbert`` or ``electra``.
+        architecture: ``bert``, ``roberta``, ``xlm-roberta``, ``distilbert``, ``electra`` or
+            ``mpnet``.
         seed: Seed of the weights.
     """
     import torch
@@ -35,7 +36,8 @@ def tiny_checkpoint(folder: Path, *, architecture: str = "bert", seed: int = 7) 
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789-,'()/[].|:")
-    if architecture in {"roberta"}:
+    from_pad = architecture in {"roberta", "xlm-roberta", "mpnet"}
+    if from_pad:
         names = {"unk": "<unk>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>"}
         order = ["cls", "pad", "sep", "unk"]
     else:
@@ -67,7 +69,7 @@ def tiny_checkpoint(folder: Path, *, architecture: str = "bert", seed: int = 7) 
         sizes |= {"intermediate_size": 64}
     if architecture == "electra":
         sizes |= {"embedding_size": 32}
-    positions = 64 + (2 if architecture == "roberta" else 0)
+    positions = 64 + (2 if from_pad else 0)  # theirs are counted from the padding id
     config = transformers.CONFIG_MAPPING[architecture](max_position_embeddings=positions, **sizes)
     torch.manual_seed(seed)
     model = transformers.AutoModel.from_config(config)

@@ -132,6 +132,11 @@ def train(
             if progress is not None:
                 progress(_step(losses, already, steps, config, time.perf_counter() - started))
         seconds = time.perf_counter() - started
+        if not all(bool(weight.isfinite().all()) for weight in model.model.parameters()):
+            raise TrainingError(
+                f"step {len(losses)}: the weights are no longer finite; "
+                f"try a lower --lr (it was {config.lr})"
+            )
     report = TrainReport(
         out=config.out,
         losses=tuple(losses),
