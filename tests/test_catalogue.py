@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -129,3 +131,12 @@ def test_a_file_that_is_no_catalogue_is_refused(tmp_path: Path) -> None:
         Catalogue.open(tmp_path / "c")
     with pytest.raises(KnowledgeBaseError, match="missing"):
         Catalogue.open(tmp_path / "none")
+
+
+@pytest.mark.parametrize("table", ["names", "types", "alternative_ids", "cross_references"])
+def test_what_an_entity_has_is_found_without_a_scan(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "catalogue.sqlite"
+    write_catalogue(HEARTS, path)
+    with closing(sqlite3.connect(path)) as connection:
+        plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE entity = 1")
+        assert all("SEARCH" in step for *_, step in plan)

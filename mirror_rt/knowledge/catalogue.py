@@ -53,6 +53,7 @@ CREATE INDEX texts_normalised ON texts(normalised);
 CREATE INDEX texts_loose ON texts(loose);
 CREATE INDEX names_row ON names(row);
 CREATE INDEX types_type ON types(type);
+CREATE INDEX alternative_ids_entity ON alternative_ids(entity);
 """
 _CLOSE_KINDS = "'preferred', 'exact', 'abbreviation'"
 _CLOSEST_LAST = (
