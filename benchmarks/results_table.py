@@ -16,16 +16,13 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timezone
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from record import provenance
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.evaluation.baselines import CharNgrams
@@ -121,12 +118,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             runs.append(judged(folder, args, name=f"{variant}-{seed}"))
         reports.append(mean_report(variant, runs))
     return {
-        "name": "results_table",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": commit(),
+        **provenance("results_table", ("mirror-rt", "torch", "transformers", "onnxruntime")),
         "command": " ".join(["python", "benchmarks/results_table.py", *args.told]),
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "system": platform.system()},
-        "versions": {p: version(p) for p in ("mirror-rt", "torch", "onnxruntime", "numpy")},
         "seconds": round(time.perf_counter() - started, 1),
         "names": {n: sha256_file(args.data / FILES[n]) for n in args.names},
         "seeds": args.seeds,
@@ -167,7 +160,7 @@ def render(record: Mapping[str, Any]) -> str:
     machine = record["machine"]
     lines.append(
         f"on {machine['cpu']}, {machine['cores']} cores, in {record['seconds'] / 60:.0f} minutes; "
-        f"commit {record['commit']}, {record['date'][:10]}. Every other score: the JSON."
+        f"commit {record['commit'][:7]}, {record['date'][:10]}. Every other score: the JSON."
     )
     return "\n".join(lines) + "\n"
 
@@ -178,20 +171,6 @@ def found(report: Report, task: str) -> Result | None:
 
 def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
-
-
-def commit() -> str:
-    told = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip() or "unknown"
-
-
-def cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor()
 
 
 def main() -> None:
