@@ -40,7 +40,7 @@ docs: .venv/dev             ## the generated pages
 
 bench: .venv/dev            ## speed, alone on the machine: hours with every peer
 	$(PY) -m pip --disable-pip-version-check install --quiet -c constraints.txt -e '.[bench]'
-	for name in encode_speed embed_scale latency import_time; do \
+	for name in encode_speed embed_scale latency import_time train_speed; do \
 		$(PY) benchmarks/$$name.py --out benchmarks/results/$$name.json > /dev/null || exit 1; done
 	$(PY) benchmarks/table.py
 

@@ -92,11 +92,32 @@ def import_time(record: Record) -> list[str]:
     return ["### Starting", "", words, "", *grid(["what", "ms"], rows)]
 
 
+def train_speed(record: Record) -> list[str]:
+    rows = [
+        (
+            name,
+            f"{way['median']:.2f}",
+            f"{way['times_the_limit']:.2f}",
+            f"{way['epoch_seconds']:.0f}",
+        )
+        for name, way in record["seconds_per_step"].items()
+    ]
+    words = (
+        f"{record['batch_size']} pairs a step, {record['tokens_per_step']:,} tokens, "
+        f"{record['device']}, {record['threads']} threads, median of {record['repeats']} turns. "
+        "The limit: the matrix products of the linear layers alone, forward and backward, "
+        f"without padding: {record['limit_seconds_per_step']:.2f} s."
+    )
+    head = ["way", "s a step", "× limit", f"epoch of {record['strings']:,}, s"]
+    return ["### Training", "", words, "", *grid(head, rows)]
+
+
 SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "encode_speed": encode_speed,
     "embed_scale": embed_scale,
     "latency": latency,
     "import_time": import_time,
+    "train_speed": train_speed,
 }
 
 

@@ -11,19 +11,15 @@ authors' code, to the longest input allowed. All ways get the same pairs, and ta
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from importlib import resources
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+import card
 import numpy as np
 import torch
 
@@ -35,6 +31,7 @@ from mirror_rt.training.loss import info_nce
 from mirror_rt.training.model import TextModel, pool, tokenise
 from mirror_rt.training.pairs import read_table, related
 from mirror_rt.training.step import backward
+from mirror_rt.types import Preset
 
 
 def plain(model: TextModel, batch: Batch, config: TrainConfig, *, padding: str) -> float:
@@ -104,118 +101,84 @@ def default_corpus(folder: Path) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--base", default=default_base())
-    parser.add_argument("--corpus", help="text file; by default 10,000 names of the HPO")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", help="a folder or hub name; by default all-MiniLM-L6-v2")
+    parser.add_argument("--corpus", type=Path, help="by default 10,000 names of the HPO")
     parser.add_argument("--preset", default="name")
     parser.add_argument("--steps", type=int, default=8, help="steps timed of each way")
     parser.add_argument("--batch-size", type=int, default=200)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--small", action="store_true", help="2 steps of 16 pairs")
-    parser.add_argument("--out", type=Path, help="write the JSON here as well")
-    args = parser.parse_args()
+    args = card.common(parser)
     if args.small:
         args.steps, args.batch_size = 2, 16
     if args.threads:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        corpus = Path(args.corpus) if args.corpus else default_corpus(Path(folder))
-        record = measure(args, corpus)
-    text = json.dumps(record, indent=2)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(text + "\n", encoding="utf-8")
-    print(json.dumps(record))
+        corpus = args.corpus or default_corpus(Path(folder))
+        results = measure(args, corpus)
+    card.finish(card.record("train_speed", args, results), args.out)
 
 
-def measure(args: argparse.Namespace, corpus: Path) -> dict[str, object]:
-    from mirror_rt.types import Preset
-
+def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     config = TrainConfig(
-        corpus=corpus, base=args.base, out=Path("unused"), preset=Preset(args.preset),
-        batch_size=args.batch_size, device=args.device,
+        corpus=corpus, base=args.base or default_base(), out=Path("unused"),
+        preset=Preset(args.preset), batch_size=args.batch_size, device=args.device,
     )  # fmt: skip
     table, model = read_table(config), load_base(config)
     device = pick_device(config.device)
     model.model.to(device).train()
-    optimiser = torch.optim.AdamW(model.model.parameters(), lr=config.lr, fused=True)
-    slow_optimiser = torch.optim.AdamW(model.model.parameters(), lr=config.lr)
-    ways: dict[str, Callable[[Batch], object]] = {
-        "ours": lambda batch: (
-            optimiser.zero_grad(), backward(model, batch, config), optimiser.step(),
-        ),
-        "plain, padded to the longest of the batch": lambda batch: (
-            slow_optimiser.zero_grad(), plain(model, batch, config, padding="longest"),
-            slow_optimiser.step(),
-        ),
-        "plain, padded to the longest allowed": lambda batch: (
-            slow_optimiser.zero_grad(), plain(model, batch, config, padding="max_length"),
-            slow_optimiser.step(),
-        ),
-    }  # fmt: skip
+    ours = torch.optim.AdamW(model.model.parameters(), lr=config.lr, fused=True)
+    usual = torch.optim.AdamW(model.model.parameters(), lr=config.lr)
+
+    def ours_step(batch: Batch) -> None:
+        ours.zero_grad()
+        backward(model, batch, config)
+        ours.step()
+
+    def plain_step(batch: Batch, padding: str) -> None:
+        usual.zero_grad()
+        plain(model, batch, config, padding=padding)
+        usual.step()
+
+    ways: dict[str, Callable[[Batch], None]] = {
+        "mirror-rt": ours_step,
+        "plain loop, padded to the longest of the batch": lambda b: plain_step(b, "longest"),
+        "plain loop, padded to the longest allowed": lambda b: plain_step(b, "max_length"),
+    }
     clean = tokenise(table.strings, model)
     drawn = list(batches(table, clean, model, config, steps=args.steps + 1))
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for number, batch in enumerate(drawn):
+    for turn, batch in enumerate(drawn):
         for name, way in ways.items():
+            time.sleep(0.5)  # lets the spinning threads of the one before go to sleep
             taken = timed(lambda way=way, batch=batch: way(batch), device)
-            if number:  # the first round warms up
+            if turn:  # the first round warms up
                 seconds[name].append(taken)
-    tokens = statistics.mean(sum(map(len, batch.tokens)) for batch in drawn[1:])
-    middle = {name: statistics.median(values) for name, values in seconds.items()}
-    limit = limit_seconds(model, round(tokens))
-    epoch = len(table.strings) / config.batch_size
+            card.say(f"turn {turn}/{args.steps}  {name:50s} {taken:8.3f} s")
+    tokens = round(statistics.mean(sum(map(len, batch.tokens)) for batch in drawn[1:]))
+    limit = limit_seconds(model, tokens)
+    steps = len(table.strings) / config.batch_size
+    rows = {
+        name: card.spread(values)
+        | {
+            "times_the_limit": round(statistics.median(values) / limit, 2),
+            "epoch_seconds": round(statistics.median(values) * steps, 1),
+        }
+        for name, values in seconds.items()
+    }
     return {
-        "name": "train_speed",
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "command": " ".join(["python", *sys.argv]),
-        "machine": {
-            "cpu": _cpu(),
-            "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("mirror-rt", "torch", "transformers", "tokenizers")},
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
+        "threads": torch.get_num_threads(),
         "corpus_sha256": sha256_file(corpus),
         "strings": len(table.strings),
         "batch_size": config.batch_size,
+        "tokens_per_step": tokens,
         "repeats": args.steps,
-        "tokens_per_step": round(tokens),
-        "seconds_per_step": {
-            name: {
-                "p50": round(middle[name], 4),
-                "p95": round(float(np.percentile(values, 95)), 4),
-                "of_the_matmul_limit": round(middle[name] / limit, 2),
-                "epoch_seconds": round(middle[name] * epoch, 1),
-            }
-            for name, values in seconds.items()
-        },
-        "matmul_limit_seconds_per_step": round(limit, 4),
-        "times_faster": {
-            name: round(value / middle["ours"], 2)
-            for name, value in middle.items()
-            if name != "ours"
-        },
+        "limit_seconds_per_step": round(limit, 4),
+        "seconds_per_step": rows,
     }
-
-
-def _commit() -> str:
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip()
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{len(named)} × {named[0]}" if named else platform.processor()
 
 
 if __name__ == "__main__":

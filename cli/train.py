@@ -116,8 +116,9 @@ def train(
         report = run(config, progress=bar.show, force=force, resume=resume)
     counts = report.counts
     typer.echo(
-        f"trained on {counts['strings']} different strings of {counts['lines']} read "
-        f"({counts['blank']} blank, {counts['duplicates']} repeated) in {report.seconds:.0f} s, "
+        f"trained on {counts['strings']} different strings from {counts['lines']} lines or names "
+        f"({counts['blank']} blank, {counts['duplicates']} repeated, "
+        f"{counts['pairs_dropped']} pairs dropped) in {report.seconds:.0f} s, "
         f"{report.strings_per_second:.0f} strings/s; next: mirror-rt export {out} --out BUNDLE",
         err=True,
     )

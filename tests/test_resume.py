@@ -18,6 +18,7 @@ from mirror_rt.training import loop
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import Step, train
 from mirror_rt.training.resume import folder_of
+from mirror_rt.types import Pairs
 from tests.tiny import NAMES
 
 KILLED_AT_STEP_8 = """
@@ -131,6 +132,20 @@ def test_a_run_is_not_taken_up_on_other_strings(make: Callable[..., TrainConfig]
     config = make()
     interrupt(config, step=4)
     Path(config.corpus).write_text("\n".join(NAMES[::-1]))
+    with pytest.raises(ConfigError, match="other strings"):
+        train(config, resume=True)
+
+
+def test_a_run_is_not_taken_up_on_the_same_names_of_other_entities(
+    make: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    kb = tmp_path / "kb.tsv"
+    rows = [f"{i // 2}\t{name}" for i, name in enumerate(NAMES)]
+    kb.write_text("id\tname\n" + "\n".join(rows))
+    config = make(corpus=kb, pairs=Pairs.SYNONYMS)
+    interrupt(config, step=4)
+    rows[0], rows[-1] = f"{len(NAMES)}\t{NAMES[0]}", f"0\t{NAMES[-1]}"
+    kb.write_text("id\tname\n" + "\n".join(rows))
     with pytest.raises(ConfigError, match="other strings"):
         train(config, resume=True)
 

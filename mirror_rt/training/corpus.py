@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ class Corpus:
         lines: Strings read, before anything was dropped.
         blank: Of these, blank ones.
         duplicates: Of these, repeats of an earlier string.
-        sha256: Hex sha256 over the strings, in order.
     """
 
     strings: tuple[str, ...]
@@ -34,7 +32,6 @@ class Corpus:
     lines: int
     blank: int
     duplicates: int
-    sha256: str
 
     @property
     def names_by_entity(self) -> dict[int, list[int]]:
@@ -119,12 +116,10 @@ def _collect(named: Iterable[tuple[str, str | None]]) -> Corpus:
         found = rows.setdefault(string, set())
         if entity is not None:
             found.add(numbers.setdefault(entity, len(numbers)))
-    digest = hashlib.sha256("\n".join(rows).encode("utf-8", "surrogatepass"))
     return Corpus(
         strings=tuple(rows),
         entities=tuple(tuple(sorted(found)) for found in rows.values()),
         lines=lines,
         blank=blank,
         duplicates=duplicates,
-        sha256=digest.hexdigest(),
     )

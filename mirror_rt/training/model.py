@@ -158,12 +158,15 @@ def tokenise(texts: Sequence[str], model: TextModel) -> list[Int64]:
     return ids
 
 
-def length_groups(lengths: Sequence[int], *, most: int | None = None) -> list[Int64]:
+def length_groups(
+    lengths: Sequence[int], *, most: int | None = None, padding: float = _PADDING
+) -> list[Int64]:
     """Split strings into groups of nearly one length, so that little is padded.
 
     Args:
         lengths: Tokens of each string.
         most: Strings in a group, at most; None for any number.
+        padding: Share of a group that may be padding.
 
     Returns:
         Row numbers of each group, shortest strings first; together each row once.
@@ -175,7 +178,7 @@ def length_groups(lengths: Sequence[int], *, most: int | None = None) -> list[In
         length = lengths[row]
         full = bool(groups) and most is not None and len(groups[-1]) >= most
         padded = length * (len(groups[-1]) + 1) if groups else 0
-        if not groups or full or padded - tokens - length > _PADDING * padded:
+        if not groups or full or padded - tokens - length > padding * padded:
             groups.append([])
             tokens = 0
         groups[-1].append(row)

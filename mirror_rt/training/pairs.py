@@ -5,6 +5,7 @@ Axes: N strings, P pairs, V views (2 for each pair of a batch: all first views, 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -58,7 +59,7 @@ def read_table(config: TrainConfig) -> PairTable:
     sources = set(config.shares)
     filed: list[tuple[str, str]] = []
     dropped = 0
-    corpus = Corpus(strings=(), entities=(), lines=0, blank=0, duplicates=0, sha256="")
+    corpus = Corpus(strings=(), entities=(), lines=0, blank=0, duplicates=0)
     if sources == {Pairs.FILE}:
         if config.pairs_file is not None:
             raise ConfigError("pairs_file: with --pairs file alone, give that file as the corpus")
@@ -101,8 +102,17 @@ def read_table(config: TrainConfig) -> PairTable:
             "strings": len(rows),
             "entities": len(named),
         },
-        sha256=corpus.sha256,
+        sha256=_digest(tuple(rows), groups, filed_P2),
     )
+
+
+def _digest(strings: Sequence[str], groups: Sequence[set[int]], filed_P2: Int64) -> str:
+    """The sha256 of all that a run trains on: the strings, what they mean, the filed pairs."""
+    digest = hashlib.sha256()
+    for string, meanings in zip(strings, groups, strict=True):
+        digest.update(f"{string}\n{sorted(meanings)}\n".encode("utf-8", "surrogatepass"))
+    digest.update(filed_P2.tobytes())
+    return digest.hexdigest()
 
 
 def hold_out(
