@@ -74,6 +74,10 @@ def evaluate(
 
     if (gold is None) == (data is None):
         raise ConfigError("evaluate: give either --gold FILE or --data DIR")
+    if gold is not None and (tasks or hub):
+        raise ConfigError("evaluate: --tasks and --hub go with --data DIR, not with --gold")
+    if data is not None and kb is not None:
+        raise ConfigError("evaluate: --kb goes with --gold FILE, not with --data")
     if plot is not None:
         from mirror_rt.evaluation.plot import check_plot
 

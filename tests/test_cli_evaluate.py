@@ -68,6 +68,10 @@ def test_models_stand_side_by_side_in_a_table(files: Path) -> None:
     ("arguments", "fault"),
     [
         (("baseline:exact",), "--gold"),
+        (("baseline:exact", "--gold", "gold.tsv", "--tasks", "sts"), "go with --data"),
+        (("baseline:exact", "--data", ".", "--kb", "kb.tsv"), "goes with --gold"),
+        (("baseline:exact", "--data", "no"), "no: no such folder"),
+        (("baseline:exact", "--data", ".", "--tasks", "sts99"), "no such task"),
         (("baseline:exact", "--gold", "gold.tsv"), "--kb FILE"),
         (("baseline:nothing", "--gold", "gold.tsv", "--kb", "kb.tsv"), "there are: baseline:"),
         (("kb.tsv", "--gold", "gold.tsv", "--kb", "kb.tsv"), "is a file"),
