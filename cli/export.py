@@ -45,7 +45,7 @@ def export(
     min_top1: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Least share of the sample whose nearest name must stay (0.85)."
+            min=0, max=1, help="Least share of the sample whose nearest name must stay (0.9)."
         ),
     ] = None,
     batch_invariant: Annotated[

@@ -180,7 +180,7 @@ def test_fp16_weights_halve_the_file_and_keep_the_vectors(loud_bert: Path, tmp_p
     "recipe",
     [
         Recipe(method=Method.NONE),
-        Recipe(method=Method.STATIC, even=True),
+        Recipe(method=Method.STATIC, even=True, embeddings=True),
         Recipe(method=Method.WEIGHT_ONLY, group=32),
         Recipe(method=Method.WEIGHT_ONLY, group=16),
     ],

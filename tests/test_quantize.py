@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from onnx import numpy_helper
 from mirror_rt.exporting.cpu import Target, host, multiplies_safely
 from mirror_rt.exporting.graph import SentenceModel, write_graph
 from mirror_rt.exporting.quantize import Method, Recipe, quantise
-from mirror_rt.exporting.smoothing import channel_maxima, smooth
+from mirror_rt.exporting.smoothing import channel_ranges, smooth
 from mirror_rt.exporting.weight_only import constant_weights, halve_weights, pack_groups
 from mirror_rt.types import Pooling, TokenBatch
 from tests.test_graph import body_of, tokens
@@ -31,6 +32,9 @@ def graph(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 FEED = {name: tensor.numpy() for name, tensor in tokens("bert", 5, 9, 2, 7).items()}
 
 
+BATCH = TokenBatch(input_ids_BT=FEED["input_ids"], attention_mask_BT=FEED["attention_mask"])
+
+
 def run(path: Path) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -42,8 +46,7 @@ def operators(path: Path) -> list[str]:
 
 
 def smoothed(graph: Path, out: Path) -> Path:
-    batch = TokenBatch(input_ids_BT=FEED["input_ids"], attention_mask_BT=FEED["attention_mask"])
-    smooth(graph, out, channel_maxima(graph, [batch]))
+    smooth(graph, out, channel_ranges(graph, [BATCH]))
     return out
 
 
@@ -53,15 +56,15 @@ def test_evening_out_the_channels_changes_no_vector(graph: Path, tmp_path: Path)
     assert operators(even).count("Mul") > operators(graph).count("Mul")
 
 
-def test_channel_maxima_leave_padding_out(graph: Path) -> None:
-    def maxima(rows: slice, width: int) -> dict[str, np.ndarray]:
+def test_ranges_leave_padding_out(graph: Path) -> None:
+    def ranges(rows: slice, width: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         ids_BT, mask_BT = FEED["input_ids"][rows, :width], FEED["attention_mask"][rows, :width]
-        return channel_maxima(graph, [TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=mask_BT)])
+        return channel_ranges(graph, [TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=mask_BT)])
 
-    padded, bare = maxima(slice(2, 3), 9), maxima(slice(2, 3), 2)
+    padded, bare = ranges(slice(2, 3), 9), ranges(slice(2, 3), 2)
     assert padded.keys() == bare.keys()
     for name in bare:
-        np.testing.assert_allclose(padded[name], bare[name], rtol=1e-4)
+        np.testing.assert_allclose(padded[name], bare[name], rtol=1e-4, atol=1e-5)
 
 
 def test_dynamic_rounds_every_weight_and_not_the_products_of_attention(
@@ -81,19 +84,75 @@ def test_what_is_kept_in_float_is_left_alone(graph: Path, tmp_path: Path) -> Non
         (Method.WEIGHT_ONLY, "MatMulNBits"),
     ):
         some = Recipe(method=method, keep_float=tuple(names[:5]), group=16)
-        quantise(graph, tmp_path / "some.onnx", some)
+        quantise(graph, tmp_path / "some.onnx", some, batches=[BATCH])
         assert operators(tmp_path / "some.onnx").count(operator) == len(names) - 5
         none = Recipe(method=method, keep_float=tuple(names), group=16)
-        quantise(graph, tmp_path / "none.onnx", none)
+        quantise(graph, tmp_path / "none.onnx", none, batches=[BATCH])
         np.testing.assert_array_equal(run(tmp_path / "none.onnx"), run(graph))
 
 
-def test_embedding_tables_are_rounded_when_asked(graph: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [Method.DYNAMIC, Method.STATIC])
+def test_embedding_tables_are_rounded_when_asked(
+    graph: Path, tmp_path: Path, method: Method
+) -> None:
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
-    quantise(graph, plain, Recipe(method=Method.DYNAMIC))
-    quantise(graph, small, Recipe(method=Method.DYNAMIC, embeddings=True))
-    assert small.stat().st_size < plain.stat().st_size
-    assert ((run(small) * run(graph)).sum(axis=1) > 0.9).all()
+    quantise(graph, plain, Recipe(method=method), batches=[BATCH])
+    quantise(graph, small, Recipe(method=method, embeddings=True), batches=[BATCH])
+
+    def floats(path: Path) -> int:
+        tensors = onnx.load(path).graph.initializer
+        return sum(math.prod(t.dims) for t in tensors if t.data_type == onnx.TensorProto.FLOAT)
+
+    assert floats(small) < floats(plain) - 120 * 31  # the table of 120 words, less its steps
+    assert ((run(small) * run(plain)).sum(axis=1) > 0.99).all()
+
+
+def test_static_rounds_every_weight_and_takes_the_bias_in(graph: Path, tmp_path: Path) -> None:
+    quantise(graph, tmp_path / "q.onnx", Recipe(method=Method.STATIC), batches=[BATCH])
+    weights = len(constant_weights(onnx.load(graph)))
+    found = operators(tmp_path / "q.onnx")
+    assert found.count("MatMulIntegerToFloat") == weights
+    assert operators(graph).count("Add") - found.count("Add") == weights
+    assert ((run(tmp_path / "q.onnx") * run(graph)).sum(axis=1) > 0.9).all()
+
+
+def test_a_static_product_is_what_rounding_by_hand_gives(tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    weight_KN = rng.normal(size=(16, 5)).astype(np.float32)
+    bias_N = rng.normal(size=5).astype(np.float32)
+    nodes = [
+        onnx.helper.make_node("Gather", ["table", "input_ids"], ["x"], "look"),
+        onnx.helper.make_node("MatMul", ["x", "w"], ["y"], "mul"),
+        onnx.helper.make_node("Add", ["y", "b"], ["sentence_embedding"], "bias"),
+    ]
+    table = rng.normal(size=(120, 16)).astype(np.float32)
+    make = onnx.helper.make_tensor_value_info
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            nodes,
+            "one",
+            [make(name, onnx.TensorProto.INT64, ["B", "T"]) for name in FEED],
+            [make("sentence_embedding", onnx.TensorProto.FLOAT, ["B", "T", 5])],
+            [
+                numpy_helper.from_array(values, name)
+                for name, values in (("table", table), ("w", weight_KN), ("b", bias_N))
+            ],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    onnx.save(model, tmp_path / "one.onnx")
+    quantise(
+        tmp_path / "one.onnx", tmp_path / "q.onnx", Recipe(method=Method.STATIC), batches=[BATCH]
+    )
+    states = table[FEED["input_ids"]]
+    seen = states[FEED["attention_mask"] == 1]
+    step = (seen.max() - seen.min()) / 255
+    zero = round(float(-seen.min() / step))
+    ints = np.clip(np.rint(states / step) + zero, 0, 255) - zero
+    steps_N = np.abs(weight_KN).max(axis=0) / 127
+    wanted = ints @ np.rint(weight_KN / steps_N) * step * steps_N + bias_N
+    np.testing.assert_allclose(run(tmp_path / "q.onnx"), wanted, atol=1e-4)
 
 
 def test_reduced_range_keeps_weights_within_seven_bits(graph: Path, tmp_path: Path) -> None:

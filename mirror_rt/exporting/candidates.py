@@ -85,25 +85,25 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
     return Bundle(path=folder, manifest=manifest)
 
 
-def ladder(workshop: Workshop, target: Target, *, invariant: bool) -> Iterator[Recipe]:
+def ladder(workshop: Workshop, target: Target) -> Iterator[Recipe]:
     """Yield the int8 recipes that are safe on a CPU, fastest first, most exact last.
 
-    Dynamic quantisation is the fastest. Where it ranks too differently, the multiplications
-    that suffer most stay in float, a quarter, then half; then weight-only, which scales every
-    row of activations by itself. Static ranges are for those who want a vector not to depend
-    on its batch: where any batch will do, dynamic ranges are faster and closer.
+    Static ranges are the fastest and the closest (docs/experiments.md). Where they rank too
+    differently, the multiplications that suffer most stay in float, a quarter, then half; then
+    ranges taken anew from each batch, for strings that the sample did not foresee; then
+    weight-only, which scales every row of activations by itself.
 
     Args:
         workshop: Tells which multiplications are sensitive.
         target: The CPU.
-        invariant: Whether to leave out what makes a vector depend on its batch.
     """
-    plain = Recipe(method=Method.DYNAMIC, reduce_range=not multiplies_safely(target), even=True)
-    fast = replace(plain, method=Method.STATIC) if invariant else plain
-    yield fast
+    reduce = not multiplies_safely(target)
+    static = Recipe(method=Method.STATIC, reduce_range=reduce, even=True, embeddings=True)
+    yield static
     nodes = workshop.sensitive()
     for share in (4, 2):
-        yield replace(fast, keep_float=tuple(sorted(nodes[: len(nodes) // share])))
+        yield replace(static, keep_float=tuple(sorted(nodes[: len(nodes) // share])))
+    yield replace(static, method=Method.DYNAMIC)
     yield Recipe(method=Method.WEIGHT_ONLY, group=128)
     yield Recipe(method=Method.WEIGHT_ONLY, group=32)
 

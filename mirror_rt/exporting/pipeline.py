@@ -24,7 +24,7 @@ from mirror_rt.exporting.cpu import Target, host
 from mirror_rt.exporting.graph import OPSET, SentenceModel, write_graph
 from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.exporting.sensitivity import by_sensitivity
-from mirror_rt.exporting.smoothing import channel_maxima, smooth
+from mirror_rt.exporting.smoothing import channel_ranges, smooth
 from mirror_rt.exporting.weight_only import constant_weights
 from mirror_rt.runtime import Encoder
 from mirror_rt.runtime.batching import pack
@@ -37,7 +37,7 @@ from mirror_rt.version import VERSION
 
 __all__ = ["MIN_TOP1", "PARITY", "export"]
 
-MIN_TOP1 = 0.85
+MIN_TOP1 = 0.9
 """Least share of names whose nearest name must stay; argued in docs/quantisation.md."""
 
 PARITY = 1e-4
@@ -191,7 +191,7 @@ def _prepare(
     tokens = FastTokenizer.open(bundle)(names[:SEEN])
     batches = [tokens.batch(rows_B) for rows_B in pack(tokens.lengths_N, tokens=2048)]
     evened = work / "evened.onnx"
-    smooth(bundle.model_path, evened, channel_maxima(bundle.model_path, batches))
+    smooth(bundle.model_path, evened, channel_ranges(bundle.model_path, batches))
 
     @cache
     def sensitive() -> list[str]:
@@ -223,7 +223,9 @@ def _choose(
     min_top1: float,
     invariant: bool,
 ) -> tuple[Built, dict[str, Any]]:
-    recipes = candidates.ladder(workshop, target, invariant=invariant)
+    recipes = candidates.ladder(workshop, target)
+    if invariant:
+        recipes = (recipe for recipe in recipes if recipe.batch_invariant)
     if recipe is not None:
         return candidates.choose_int8(workshop, iter([recipe]), min_top1=min_top1), {}
     match precision:

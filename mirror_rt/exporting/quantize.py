@@ -47,7 +47,7 @@ class Recipe:
         method: How.
         per_channel: A scale for each output of a weight, else one for the whole (dynamic, static).
         reduce_range: 7-bit weights, for CPUs without VNNI (dynamic, static).
-        embeddings: Whether the embedding tables become integers as well (dynamic).
+        embeddings: Whether the embedding tables become int8 as well (dynamic, static).
         even: Whether the channels of activations are evened out first (dynamic, static).
         group: Weights that share a scale (weight-only).
         keep_float: Names of multiplications left alone.
@@ -91,9 +91,7 @@ class Recipe:
                 return own
             case Method.WEIGHT_ONLY:
                 used = ("group", "keep_float")
-            case Method.STATIC:
-                used = ("per_channel", "reduce_range", "even", "keep_float")
-            case Method.DYNAMIC:
+            case Method.STATIC | Method.DYNAMIC:
                 used = ("per_channel", "reduce_range", "embeddings", "even", "keep_float")
         return own | {name: values[name] for name in used}
 
@@ -120,10 +118,11 @@ def quantise(
             quantise_static(
                 source,
                 target,
-                nodes=_nodes(onnx.load(source), recipe),
                 batches=batches,
                 per_channel=recipe.per_channel,
                 reduce_range=recipe.reduce_range,
+                embeddings=recipe.embeddings,
+                keep_float=recipe.keep_float,
             )
         case Method.DYNAMIC:
             _dynamic(source, target, recipe)

@@ -25,22 +25,24 @@ from mirror_rt.exporting.weight_only import constant_weights
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
 
-__all__ = ["channel_maxima", "smooth"]
+__all__ = ["channel_ranges", "smooth"]
 
 STRENGTH = 0.7
 """α of the paper: 0 evens out the weights alone, 1 the activations alone. Measured with MiniLM:
 .5 does harm, .65 to .8 help most, 1.0 does harm (docs/experiments.md)."""
 
 
-def channel_maxima(source: Path, batches: Iterable[TokenBatch]) -> dict[str, Float32]:
-    """Return the largest absolute value of each channel of what is multiplied by a weight.
+def channel_ranges(
+    source: Path, batches: Iterable[TokenBatch]
+) -> dict[str, tuple[Float32, Float32]]:
+    """Return the lowest and highest value of each channel of what is multiplied by a weight.
 
     Args:
         source: A float32 graph.
         batches: Token ids of sample strings; padding does not count.
 
     Returns:
-        (K,) float32 by name of the activations.
+        Two of (K,) float32 by name of the activations.
     """
     graph = onnx.load(source)
     names = sorted({node.input[0] for node in constant_weights(graph).values()})
@@ -54,7 +56,7 @@ def channel_maxima(source: Path, batches: Iterable[TokenBatch]) -> dict[str, Flo
         graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     inputs = {value.name for value in session.get_inputs()}
-    maxima: dict[str, Float32] = {}
+    ranges: dict[str, tuple[Float32, Float32]] = {}
     for batch in batches:
         feed = {"input_ids": batch.input_ids_BT, "attention_mask": batch.attention_mask_BT}
         if "token_type_ids" in inputs:
@@ -63,18 +65,21 @@ def channel_maxima(source: Path, batches: Iterable[TokenBatch]) -> dict[str, Flo
         for name, states_BTK in zip(names, session.run(names, feed), strict=True):
             # The last layer of a [CLS] model has a single position.
             kept = states_BTK[real_BT[:, : states_BTK.shape[1]]]
-            largest_K = np.abs(kept).max(axis=0)
-            maxima[name] = np.maximum(maxima.get(name, 0), largest_K)
-    return maxima
+            low_K, high_K = kept.min(axis=0), kept.max(axis=0)
+            if name in ranges:
+                low_K = np.minimum(low_K, ranges[name][0])
+                high_K = np.maximum(high_K, ranges[name][1])
+            ranges[name] = (low_K, high_K)
+    return ranges
 
 
-def smooth(source: Path, target: Path, maxima: Mapping[str, Float32]) -> None:
+def smooth(source: Path, target: Path, ranges: Mapping[str, tuple[Float32, Float32]]) -> None:
     """Write a graph of the same function whose activations have more even channels.
 
     Args:
         source: A float32 graph.
         target: Where to write.
-        maxima: From ``channel_maxima``.
+        ranges: From ``channel_ranges``.
     """
     graph = onnx.load(source)
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
@@ -86,7 +91,8 @@ def smooth(source: Path, target: Path, maxima: Mapping[str, Float32]) -> None:
     for name, nodes in sharing.items():
         matrices = [numpy_helper.to_array(weights[node.input[1]]) for node in nodes]
         largest_K = np.max([np.abs(matrix).max(axis=1) for matrix in matrices], axis=0)
-        factor_K = np.maximum(maxima[name], 1e-5) ** STRENGTH
+        low_K, high_K = ranges[name]
+        factor_K = np.maximum(np.maximum(-low_K, high_K), 1e-5) ** STRENGTH
         factor_K = (factor_K / np.maximum(largest_K, 1e-5) ** (1 - STRENGTH)).astype(np.float32)
         for node, matrix in zip(nodes, matrices, strict=True):
             scaled = numpy_helper.from_array(matrix * factor_K[:, None], node.input[1])

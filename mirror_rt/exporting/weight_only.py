@@ -12,7 +12,13 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-__all__ = ["constant_weights", "halve_weights", "pack_groups", "quantise_weights"]
+__all__ = [
+    "constant_weights",
+    "drop_unread",
+    "halve_weights",
+    "pack_groups",
+    "quantise_weights",
+]
 
 
 def constant_weights(graph: ModelProto) -> dict[str, NodeProto]:
@@ -65,12 +71,17 @@ def quantise_weights(
                 accuracy_level=4,  # multiply in int8
             )
         )
-    still_read = {name for node in graph.graph.node for name in node.input}
-    for label, weight in weights.items():
-        if label not in still_read:
-            graph.graph.initializer.remove(weight)
+    drop_unread(graph)
     graph.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(graph, target)
+
+
+def drop_unread(graph: ModelProto) -> None:
+    """Remove the constants that no node reads."""
+    read = {name for node in graph.graph.node for name in node.input}
+    kept = [tensor for tensor in graph.graph.initializer if tensor.name in read]
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(kept)
 
 
 def pack_groups(weight_KN: np.ndarray, *, group: int) -> tuple[np.ndarray, np.ndarray]:
