@@ -19,6 +19,9 @@ def index(
     kind: Annotated[
         IndexKind, typer.Option("--index", help="How nearest names are found.")
     ] = IndexKind.AUTO,
+    recall: Annotated[
+        float, typer.Option(help="Share of the true ten nearest names that hnsw must find.")
+    ] = 0.98,
     kb_format: kb_source.FormatOption = None,
     language: kb_source.LanguageOption = None,
     source: kb_source.SourceOption = None,
@@ -36,7 +39,7 @@ def index(
     )
     with output.progress_bar("embedding names") as progress:
         built = KnowledgeBase.build(
-            bundle, entities, out, index=kind, force=force, progress=progress
+            bundle, entities, out, index=kind, recall=recall, force=force, progress=progress
         )
     kb_source.tell_skipped(skipped)
     counts = built.manifest.counts

@@ -39,7 +39,7 @@ def choose(kind: IndexKind, rows: int, *, exact_limit: int = EXACT_LIMIT) -> Ind
 
 def build_index(
     vectors_ND: Float16, path: Path, *, kind: IndexKind, grown_from: Path | None = None
-) -> dict[str, str | int]:
+) -> dict[str, str | int | float]:
     """Index unit rows and write the index.
 
     Args:
@@ -53,7 +53,7 @@ def build_index(
     """
     width = vectors_ND.shape[1]
     inner = faiss.METRIC_INNER_PRODUCT
-    recipe: dict[str, str | int] = {"kind": kind.value, "storage": "fp16"}
+    recipe: dict[str, str | int | float] = {"kind": kind.value, "storage": "fp16"}
     match kind:
         case IndexKind.EXACT:
             index = faiss.index_factory(width, "SQfp16", inner)
@@ -111,6 +111,10 @@ class Index:
             )
         return cls(vectors_ND, index)
 
+    def set_breadth(self, breadth: int) -> None:
+        """Set how many rows an HNSW search keeps in sight: more find more, and take longer."""
+        faiss.ParameterSpace().set_index_parameter(self._faiss, "efSearch", breadth)
+
     def search(self, queries_QD: Float32, *, top: int) -> Hits:
         """Find the nearest rows, with exact scores; equal scores in the order of rows.
 
@@ -120,8 +124,12 @@ class Index:
         """
         queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
         wide = min(max(2 * top, top + 10), len(self.vectors_ND))
-        with _threads(1 if len(queries_QD) == 1 else faiss.omp_get_max_threads()):
-            _, found_QW = self._faiss.search(queries_QD, wide)
+        found_QW: Int64
+        if wide == len(self.vectors_ND):  # all of them: a graph may not lead to every row
+            found_QW = np.broadcast_to(np.arange(wide), (len(queries_QD), wide))
+        else:
+            with _threads(1 if len(queries_QD) == 1 else faiss.omp_get_max_threads()):
+                _, found_QW = self._faiss.search(queries_QD, wide)
         scores_QK = np.full((len(queries_QD), top), -np.inf, dtype=np.float32)
         rows_QK = np.full((len(queries_QD), top), -1, dtype=np.int64)
         for i, found_W in enumerate(found_QW):

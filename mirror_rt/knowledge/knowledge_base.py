@@ -16,6 +16,7 @@ from mirror_rt.knowledge.doors import Pool
 from mirror_rt.knowledge.index import EXACT_LIMIT, Index
 from mirror_rt.knowledge.lexical import NgramIndex
 from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.knowledge.wording import Wording
 from mirror_rt.staging import check_target
 from mirror_rt.types import Candidate, Embedder, Entity, IndexKind
@@ -72,6 +73,7 @@ class KnowledgeBase:
         encoder: Embedder | None = None,
         index: IndexKind = IndexKind.AUTO,
         exact_limit: int = EXACT_LIMIT,
+        recall: float = RECALL,
         force: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> KnowledgeBase:
@@ -85,14 +87,18 @@ class KnowledgeBase:
             encoder: The opened bundle, where there is one already.
             index: The kind of index.
             exact_limit: Up to so many distinct names, ``AUTO`` means ``EXACT``.
+            recall: Share of the true ten nearest names that an HNSW index is tuned to find.
             force: Whether ``out`` may be replaced.
             progress: Called with (names embedded, names).
 
         Raises:
+            ConfigError: ``recall`` is out of range.
             TargetError: ``out`` exists and ``force`` is not set.
             BundleError: The bundle cannot be used.
             InputError: The entities cannot be read or stored; the message names the place.
         """
+        if not 0.0 < recall <= 1.0:
+            raise ConfigError(f"recall must be above 0 and at most 1, got {recall}")
         out = Path(out)
         check_target(out, force=force)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
@@ -103,6 +109,7 @@ class KnowledgeBase:
             encoder=_open_encoder(opened) if encoder is None else encoder,
             kind=index,
             exact_limit=exact_limit,
+            recall=recall,
             force=force,
             progress=progress,
         )
@@ -161,11 +168,14 @@ class KnowledgeBase:
                     "the knowledge base again"
                 )
         vectors_ND = store.open_vectors(folder)
+        index = Index.open(folder / store.INDEX, vectors_ND)
+        if "efSearch" in manifest.index:
+            index.set_breadth(int(manifest.index["efSearch"]))
         return cls(
             folder,
             manifest,
             catalogue=Catalogue.open(folder / store.CATALOGUE),
-            index=Index.open(folder / store.INDEX, vectors_ND),
+            index=index,
             ngrams=NgramIndex.open(folder),
             wording=Wording.open(folder),
             combination=Combination.read(folder / store.COMBINATION),

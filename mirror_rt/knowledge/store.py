@@ -18,6 +18,7 @@ from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
 from mirror_rt.knowledge.fitting import fit, held_out_samples
 from mirror_rt.knowledge.index import EXACT_LIMIT, Index, build_index, choose
 from mirror_rt.knowledge.lexical import NGRAM_FILES, NgramIndex, write_ngrams
+from mirror_rt.knowledge.tuning import RECALL, tune
 from mirror_rt.knowledge.wording import WORD_FILES, Wording, write_wording
 from mirror_rt.staging import staging_folder
 from mirror_rt.types import Embedder, Entity, IndexKind
@@ -30,6 +31,7 @@ __all__ = [
     "BUNDLE",
     "CATALOGUE",
     "COMBINATION",
+    "FILES",
     "INDEX",
     "KB_MANIFEST",
     "VECTORS",
@@ -49,6 +51,7 @@ VECTORS = "vectors.npy"
 INDEX = "index.faiss"
 COMBINATION = "combination.json"
 BUNDLE = "bundle"
+FILES = (CATALOGUE, VECTORS, INDEX, *NGRAM_FILES, *WORD_FILES)
 _ENCODED_AT_ONCE = 16_384
 _HELD_OUT = 2_000
 _ABSENT = 0.15
@@ -128,6 +131,7 @@ def write_store(
     encoder: Embedder,
     kind: IndexKind = IndexKind.AUTO,
     exact_limit: int = EXACT_LIMIT,
+    recall: float = RECALL,
     force: bool = False,
     grown_from: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -141,6 +145,7 @@ def write_store(
         encoder: What makes the vectors.
         kind: The kind of index.
         exact_limit: Up to so many strings, ``AUTO`` means ``EXACT``.
+        recall: Share of the true ten nearest names that an HNSW index is tuned to find.
         force: Whether ``out`` may be replaced.
         grown_from: A knowledge base of the same bundle and kind of index: its strings keep
             their rows, and its index is added to rather than built again.
@@ -167,8 +172,15 @@ def write_store(
             grown_from=None if grown_from is None else grown_from / INDEX,
         )
         write_ngrams(catalogue.normalised_blocks(), folder, rows=counts.texts)
-        learn(catalogue, Index.open(folder / INDEX, vectors_ND), folder)
+        index = Index.open(folder / INDEX, vectors_ND)
+        if recipe["kind"] == IndexKind.HNSW.value:
+            recipe.update(tune(index, recall=recall))
+        else:
+            recipe["recall_at_10"] = 1.0
+        learn(catalogue, index, folder)
         catalogue.close()
+        kept = sum((folder / name).stat().st_size for name in FILES)
+        recipe["bytes_per_name"] = round(kept / counts.texts)
         _copy_bundle(bundle, folder / BUNDLE)
         KnowledgeBaseManifest(
             bundle=bundle.fingerprint,
@@ -180,7 +192,7 @@ def write_store(
                     "bytes": (folder / name).stat().st_size,
                     "sha256": sha256_file(folder / name),
                 }
-                for name in (CATALOGUE, VECTORS, INDEX, *NGRAM_FILES, *WORD_FILES)
+                for name in FILES
             },
             made_by=VERSION,
         ).write(folder / KB_MANIFEST)

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mirror_rt import KnowledgeBase
+from mirror_rt.errors import ConfigError
+from mirror_rt.knowledge.index import Index, build_index
+from mirror_rt.knowledge.tuning import measure, tune
+from mirror_rt.types import IndexKind
+from tests.kb import HEARTS, LetterEncoder, fake_bundle
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float16
+
+
+def _vectors(count: int) -> Float16:
+    rows = np.random.default_rng(1).standard_normal((count, 24))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
+def _open(folder: Path, kind: IndexKind, vectors: Float16) -> Index:
+    build_index(vectors, folder / kind.value, kind=kind)
+    return Index.open(folder / kind.value, vectors)
+
+
+def test_a_scan_of_every_row_finds_them_all(tmp_path: Path) -> None:
+    assert measure(_open(tmp_path, IndexKind.EXACT, _vectors(500)))["recall_at_10"] == 1.0
+    assert measure(_open(tmp_path, IndexKind.EXACT, _vectors(3)))["recall_at_10"] == 1.0
+
+
+def test_more_recall_asks_for_more_breadth(tmp_path: Path) -> None:
+    index = _open(tmp_path, IndexKind.HNSW, _vectors(4_000))
+    little, much = tune(index, recall=0.5), tune(index, recall=0.999)
+    assert little["efSearch"] < much["efSearch"]
+    assert much["recall_at_10"] >= 0.999
+    assert measure(index)["recall_at_10"] == much["recall_at_10"]
+
+
+def test_the_manifest_keeps_what_was_measured(tmp_path: Path) -> None:
+    bundle = fake_bundle(tmp_path / "bundle")
+    kb = KnowledgeBase.build(
+        bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder(), index=IndexKind.HNSW
+    )
+    assert kb.manifest.index["recall_at_10"] == 1.0
+    assert kb.manifest.index["bytes_per_name"] > 0
+    assert {"efSearch", "search_ms_p50", "search_ms_p99"} <= set(kb.manifest.index)
+    with pytest.raises(ConfigError, match="recall must be"):
+        KnowledgeBase.build(bundle, HEARTS, tmp_path / "x", encoder=LetterEncoder(), recall=0.0)
