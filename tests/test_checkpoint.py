@@ -69,6 +69,14 @@ def test_rows_are_unit_length_in_the_order_given(checkpoint: Path) -> None:
     assert encoder.encode([]).shape == (0, encoder.dim)
 
 
+def test_a_vector_does_not_depend_on_the_strings_beside_it(checkpoint: Path) -> None:
+    # The authors' mean counted padding, so that a vector changed with the longest neighbour.
+    encoder = TorchEncoder.open(checkpoint)
+    alone = encoder.encode(["fever"])
+    beside = encoder.encode(["fever", "ventricular septal defect of the left heart " * 3])
+    assert np.abs(alone[0] - beside[0]).max() < 1e-6
+
+
 def test_half_a_surrogate_pair_is_refused_by_row(checkpoint: Path) -> None:
     with pytest.raises(InputError, match="row 1"):
         TorchEncoder.open(checkpoint).encode(["fever", "\ud800"])

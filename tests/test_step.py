@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,15 @@ def test_the_cached_step_encodes_again_with_the_very_same_dropout(
     loss.backward()
     assert cached == pytest.approx(loss.item(), abs=1e-9)
     assert_close(ours, gradients(model))
+
+
+def test_a_processor_computes_in_full_precision_unless_asked(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    # The authors' code ran in mixed precision even without its option.
+    model, batch, config = setting(tmp_path, tiny_bert, dropout=0.0, dtype=torch.float32)
+    exact = plain_backward(model, batch, dataclasses.replace(config, bf16=False))
+    assert plain_backward(model, batch, config) == exact
 
 
 def test_bfloat16_stays_near_full_precision(tmp_path: Path, tiny_bert: Path) -> None:
