@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import output
+
+_PIECE = 20_000
 
 
 def link(
@@ -29,6 +33,10 @@ def link(
     min_probability: Annotated[
         float, typer.Option(help="Link only what has this probability; the rest is NIL.")
     ] = 0.0,
+    types: Annotated[
+        list[str] | None,
+        typer.Option("--type", help="Propose only entities of this type; repeatable."),
+    ] = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the evidence and the nearest rivals (jsonl).")
     ] = False,
@@ -37,7 +45,8 @@ def link(
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
 
-    if explain and (form is not output.Format.JSONL or precision is not None or min_probability):
+    narrowed = precision is not None or min_probability or types
+    if explain and (form is not output.Format.JSONL or narrowed):
         raise ConfigError("--explain prints JSON lines of every candidate; leave out the rest")
     texts = output.texts_of(mentions)
     with KnowledgeBase.open(kbdir, bundle=bundle) as kb:
@@ -46,5 +55,17 @@ def link(
 
             output.explained(texts, reasons(kb, texts, top=top))
             return
-        found = kb.link(texts, top=top, precision=precision, min_probability=min_probability)
+        link_some = partial(
+            kb.link,
+            top=top,
+            precision=precision,
+            min_probability=min_probability,
+            types=types or (),
+        )
+        # Piece by piece, so that a long file is answered as it goes; the first one before
+        # anything is printed, so that an option that cannot be met prints nothing.
+        first = link_some(texts[:_PIECE])
+        starts = range(_PIECE, len(texts), _PIECE)
+        rest = (link_some(texts[start : start + _PIECE]) for start in starts)
+        found = chain(first, chain.from_iterable(rest))
         output.candidates(texts, found, form, subject="mention")

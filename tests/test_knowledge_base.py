@@ -235,3 +235,20 @@ def test_the_files_are_the_same_bytes_each_time(tmp_path: Path, bundle: Bundle) 
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
     for file in files:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_types_restrict_names_and_neighbours(kb: KnowledgeBase) -> None:
+    for mention in ("liver cancer", "short", "defect of the septum"):
+        assert [c.entity_id for c in kb.link([mention], types=["growth"])[0]] == ["H:3"]
+    assert kb.link(["short stature"], types=["growth"]) == kb.link(["short stature"])
+    with pytest.raises(ConfigError, match="has the type 'nothing'"):
+        kb.link(["x"], types=["nothing"])
+
+
+def test_a_homonym_of_one_type_is_not_tied(tmp_path: Path, bundle: Bundle) -> None:
+    things = [entity("1", "cold", types=("disease",)), entity("2", "cold", types=("weather",))]
+    kb = _build(bundle, things, tmp_path / "kb")
+    (found,) = kb.link(["cold"], types=["weather"])
+    assert [(c.entity_id, c.tied) for c in found] == [("2", False)]
+    (found,) = kb.link(["colds"], types=["weather"])
+    assert [(c.entity_id, c.tied) for c in found] == [("2", False)]

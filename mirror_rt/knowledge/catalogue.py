@@ -460,6 +460,21 @@ class Catalogue:
             found.update((number, (id_, name)) for number, id_, name in self._rows(sql, piece))
         return found
 
+    def with_types(self, entities: Sequence[int], types: Sequence[str]) -> set[int]:
+        """Return those of the entities (numbers) that have one of the types."""
+        found: set[int] = set()
+        for piece in _pieces(entities):
+            sql = (
+                f"SELECT entity FROM types WHERE entity IN ({_marks(piece)}) "
+                f"AND type IN ({','.join('?' * len(types))})"
+            )
+            found.update(entity for (entity,) in self._rows(sql, [*piece, *types]))
+        return found
+
+    def has_type(self, type_: str) -> bool:
+        """Tell whether any entity has this type."""
+        return bool(self._rows("SELECT 1 FROM types WHERE type = ? LIMIT 1", (type_,)))
+
     def resolve(self, id_: str) -> list[int]:
         """Return the entities (numbers) an id means: its own, else those it was merged into."""
         own = self._rows("SELECT number FROM entities WHERE id = ?", (id_,))

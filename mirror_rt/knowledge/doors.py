@@ -45,11 +45,6 @@ class Pool:
     from_vectors_K: np.ndarray[tuple[int], np.dtype[np.bool_]]
     texts: Sequence[TextRow]
 
-    @property
-    def entities(self) -> int:
-        """How many entities bear these names."""
-        return len({entity for text in self.texts for entity in text.holders})
-
 
 def gather(
     normalised: Sequence[str],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["KnowledgeBase"]
 
 _AT_ONCE = 1_024
+_WIDEST = 8_192
+"""Names looked at when few entities have the types asked for; then fewer than asked are given."""
 
 
 class KnowledgeBase:
@@ -196,6 +199,7 @@ class KnowledgeBase:
         top: int = 5,
         precision: float | None = None,
         min_probability: float = 0.0,
+        types: Sequence[str] = (),
     ) -> list[list[Candidate]]:
         """Propose entities for each mention.
 
@@ -211,20 +215,25 @@ class KnowledgeBase:
                 which links were right that often, on the links the probabilities came from.
             min_probability: Leave only mentions linked whose best candidate has this
                 probability; the holders of an ambiguous name count together.
+            types: Propose only entities that have one of these types.
 
         Returns:
             For each mention its candidates, best first; none for a mention that links to
             nothing (NIL).
 
         Raises:
-            ConfigError: ``top`` is not positive, or the precision cannot be promised.
+            ConfigError: ``top`` is not positive, the precision cannot be promised, or no entity
+                has one of the types.
             InputError: A mention holds a lone surrogate; the message gives its place.
         """
         least = min_probability
         if precision is not None:
             least = max(least, self.combination.threshold(precision))
+        for type_ in types:
+            if not self.catalogue.has_type(type_):
+                raise ConfigError(f"no entity of {self.path} has the type {type_!r}")
         answers = {
-            text: linker.by_name(text, self.catalogue, self.combination)
+            text: linker.by_name(text, self.catalogue, self.combination, types=types)
             for text in _distinct(mentions, top)
         }
         unknown = [text for text, found in answers.items() if not found]
@@ -234,12 +243,23 @@ class KnowledgeBase:
             vectors_QD = self.encoder.encode([text.strip() for text in some])
             pools = self.gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top))
             for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
-                width = len(pool.rows_K)
+                width, most = len(pool.rows_K), len(self.index.vectors_ND)
+                if types:
+                    most = min(most, _WIDEST)
+                judged = partial(
+                    linker.judge,
+                    text,
+                    catalogue=self.catalogue,
+                    combination=self.combination,
+                    top=top,
+                    types=types,
+                )
+                found = judged(pool=pool)
                 # An entity of many names may fill the pool alone: gather until there are enough.
-                while width < len(self.index.vectors_ND) and pool.entities < top:
-                    width *= 4
-                    (pool,) = self.gather([text], vectors_QD[i : i + 1], width=width)
-                answers[text] = linker.judge(text, pool, self.catalogue, self.combination, top=top)
+                while len(found) < top and width < most:
+                    width = min(4 * width, most)
+                    found = judged(pool=self.gather([text], vectors_QD[i : i + 1], width=width)[0])
+                answers[text] = found
         return [
             list(answers[text]) if linker.confidence(answers[text]) >= least else []
             for text in mentions

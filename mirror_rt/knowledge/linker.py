@@ -29,7 +29,9 @@ def has_content(text: str) -> bool:
     return bool(normalise(text))
 
 
-def by_name(mention: str, catalogue: Catalogue, combination: Combination) -> list[Candidate]:
+def by_name(
+    mention: str, catalogue: Catalogue, combination: Combination, *, types: Sequence[str] = ()
+) -> list[Candidate]:
     """Return every entity that bears the mention as a name, the strictest match first.
 
     More than one entity at the same step means that the name is ambiguous: all of them are
@@ -37,6 +39,9 @@ def by_name(mention: str, catalogue: Catalogue, combination: Combination) -> lis
     """
     wanted = mention.strip()
     matches = catalogue.by_name(normalise(wanted))
+    if types and matches:
+        allowed = catalogue.with_types([match.entity for match in matches], types)
+        matches = [match for match in matches if match.entity in allowed]
     steps = (How.EXACT, How.CASE, How.PUNCTUATION)
     found: dict[int, tuple[How, str]] = {}
     # Names of punctuation only all normalise to nothing: they get no grade but EXACT or CASE.
@@ -74,15 +79,34 @@ def confidence(found: Sequence[Candidate]) -> float:
 
 
 def judge(
-    mention: str, pool: Pool, catalogue: Catalogue, combination: Combination, *, top: int
+    mention: str,
+    pool: Pool,
+    catalogue: Catalogue,
+    combination: Combination,
+    *,
+    top: int,
+    types: Sequence[str] = (),
 ) -> list[Candidate]:
-    """Return the ``top`` entities of a pool by the combination, each with its best name."""
-    places = [k for k, text in enumerate(pool.texts) for _ in text.holders]
-    entities = [entity for text in pool.texts for entity in text.holders]
-    if not places:
+    """Return the ``top`` entities of a pool by the combination, each with its best name.
+
+    With ``types`` only entities that have one of them are compared.
+    """
+    allowed = None
+    if types:
+        everyone = [entity for text in pool.texts for entity in text.holders]
+        allowed = catalogue.with_types(everyone, types)
+    spread = [
+        (k, entity, kind)
+        for k, text in enumerate(pool.texts)
+        for entity, kind in text.holders.items()
+        if allowed is None or entity in allowed
+    ]
+    if not spread:
         return []
+    places = [k for k, _, _ in spread]
+    entities = [entity for _, entity, _ in spread]
     features_KF = pool.features_KF[np.array(places)]
-    features_KF[:, -1] = [is_loose(kind) for text in pool.texts for kind in text.holders.values()]
+    features_KF[:, -1] = [is_loose(kind) for _, _, kind in spread]
     scores_K = combination.scores(features_KF)
     best: dict[int, int] = {}
     for i in np.argsort(-scores_K, kind="stable").tolist():
@@ -102,7 +126,7 @@ def judge(
                 score=float(min(pool.features_KF[places[i], 0], 1.0)),
                 probability=combination.probability(share),
                 how=grade(mention.strip(), text.text) or door,
-                tied=len(text.holders) > 1,
+                tied=sum(allowed is None or e in allowed for e in text.holders) > 1,
             )
         )
     return found
