@@ -140,7 +140,7 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
 
     folders = bundles(work, strings[:2000])
     encoders = {name: Encoder.open(path, threads=args.threads) for name, path in folders.items()}
-    sample = list(strings[:1000] if not args.small else strings[:100])
+    sample = list(strings[:1000])
     reference = encoders["mirror-rt fp32 mean"].encode(sample)
     by_length = sorted(strings, key=len)
     rows: dict[str, dict[str, Any]] = {}
@@ -160,13 +160,11 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
             if order and peer.sorts:
                 continue
             part = texts[:: max(1, len(texts) // len(sample))]
-            size = best_size(peer, part)
+            size = 32 if args.small else best_size(peer, part)
             card.say(f"{peer.name}{order}: batches of {size}, {about}")
             name = f"{peer.name}{order}"
             rows[name] = {"sorted_input": bool(order), "batch_size": size, **about}
             ways[name] = lambda peer=peer, texts=texts, size=size: peer.encode(texts, size)
-    for way in ways.values() if args.small else ():
-        way()
     seconds = card.in_turns(ways, repeats=args.repeats)
     for name, taken in seconds.items():
         rows[name]["seconds"] = card.spread(taken)
@@ -201,7 +199,7 @@ def main() -> None:
     args = card.common(parser)
     card.pin(args.threads)
     if args.small:
-        args.count, args.repeats = 300, 1
+        args.count, args.repeats = 60, 1
     if args.names:
         from mirror_rt.textfiles import read_lines
 

@@ -24,7 +24,8 @@ def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
         verify: Whether to read every file and compare it with its sha256.
 
     Raises:
-        InputError: It is missing, a file, or a folder of another kind.
+        InputError: It is missing, a file, a folder of another kind, or vectors of which a shard
+            has changed.
         BundleError: It is a bundle that is not whole or has changed.
         KnowledgeBaseError: It is a knowledge base that is not whole or has changed.
         ModelError: It is a checkpoint whose config cannot be read.
@@ -41,6 +42,8 @@ def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
         match content.get("kind"):
             case "knowledge base":
                 return _knowledge_base(path, verify=verify)
+            case "vectors":
+                return _vectors(path, content, verify=verify)
             case _:
                 return _bundle(path, verify=verify)
     if (path / "config.json").is_file():
@@ -67,6 +70,25 @@ def _bundle(path: Path, *, verify: bool) -> dict[str, Any]:
         "quantisation": dict(manifest.quantisation),
         "gate": dict(manifest.gate),
         "versions": dict(manifest.versions),
+        "verified": verify,
+    }
+
+
+def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[str, Any]:
+    from mirror_rt.runtime.jobfolder import verify_vectors
+
+    if verify and (faults := verify_vectors(path)):
+        raise InputError(
+            f"{faults[0]} ({len(faults)} of {len(content['shards'])} shards are faulty); "
+            "run the same mirror-rt embed again, which makes only these anew"
+        )
+    about = {name: value for name, value in content.items() if name not in {"kind", "shards"}}
+    return {
+        "kind": "vectors",
+        "path": str(path),
+        **about,
+        "shards": len(content["shards"]),
+        "megabytes": _megabytes(path.glob("part-*")),
         "verified": verify,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -80,3 +81,39 @@ def test_bad_input_is_told_in_one_line_and_nothing_is_written(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["names.txt"]
+
+
+def test_info_tells_of_the_vectors_and_finds_a_flipped_byte(
+    tiny_bundle: Path, names: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "vectors"
+    assert embed(tiny_bundle, names, "--out", out).exit_code == 0
+    info = ["info", str(out), "--verify", "--json"]
+    told = json.loads(CliRunner().invoke(app, info).stdout)
+    assert (told["kind"], told["rows"], told["dims"], told["shards"]) == (
+        "vectors", len(NAMES) + 2, 32, 1,
+    )  # fmt: skip
+    (shard,) = out.glob("part-*")
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    done = CliRunner().invoke(app, info)
+    assert done.exit_code == 1
+    assert "changed since it was written" in done.stderr
+    assert embed(tiny_bundle, names, "--out", out).exit_code == 0
+    assert CliRunner().invoke(app, info).exit_code == 0
+
+
+def test_columns_dtypes_and_truncation_are_told(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("key,title\n7,fever\n8," + "cough " * 100 + "\n")
+    done = embed(
+        tiny_bundle, tmp_path / "a.csv", "--out", tmp_path / "v", "--column", "title",
+        "--id-column", "key", "--dtype", "int8", "--dims", "8", "--no-text",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert "2 vectors of width 8" in done.stderr
+    assert "1 were longer than 64 tokens and cut off" in done.stderr
+    (shard,) = (tmp_path / "v").glob("part-*")
+    table = pq.read_table(shard)
+    assert table.column_names == ["id", "vector", "scale"]
+    assert table["id"].to_pylist() == ["7", "8"]

@@ -23,6 +23,7 @@ from mirror_rt.runtime.shards import Shard
 __all__ = ["JobFolder", "Settings", "read_manifest", "verify_vectors"]
 
 FORMAT_VERSION = 1
+KIND = "vectors"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +128,7 @@ class JobFolder:
     def finish(self, shards: Sequence[Shard]) -> None:
         """Write the manifest, then remove what it does not name."""
         content = asdict(self.settings) | {
+            "kind": KIND,
             "rows": sum(shard.rows for shard in shards),
             "truncated": sum(shard.truncated for shard in shards),
             "shards": [asdict(shard) for shard in shards],
