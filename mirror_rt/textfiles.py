@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import IO, cast
 
 from mirror_rt.errors import InputError
 
-__all__ = ["MAX_LINE_BYTES", "numbered_lines", "open_binary", "read_lines"]
+__all__ = ["MAX_LINE_BYTES", "csv_rows", "numbered_lines", "open_binary", "read_lines"]
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is a binary file by mistake, and would fill memory before it fails."""
+
+_csv_limit = RLock()
+"""The csv module has one limit for the process; it is raised for the length of one row."""
 
 
 @contextmanager
@@ -95,6 +100,33 @@ def numbered_lines(source: str | Path, *, strict: bool = True) -> Iterator[tuple
             if number == 1:
                 text = text.removeprefix("\ufeff")
             yield number, text.removesuffix("\n").removesuffix("\r")
+
+
+def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    r"""Yield (last line's number, cells or what is wrong) of each row of strict CSV.
+
+    A cell may be as long as a line; the csv module alone refuses one over 128 KiB.
+
+    Args:
+        lines: The lines with their ends, so that a quoted cell may go over several.
+
+    >>> [row for _, row in csv_rows(['a,"b\n', 'c"\n'])]
+    [['a', 'b\nc']]
+    """
+    reader = csv.reader(lines, strict=True)
+    while True:
+        row: list[str] | csv.Error
+        with _csv_limit:
+            before = csv.field_size_limit(MAX_LINE_BYTES)
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                row = error
+            finally:
+                csv.field_size_limit(before)
+        yield reader.line_num, row
 
 
 def read_lines(source: str | Path) -> list[str]:

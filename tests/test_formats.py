@@ -386,3 +386,10 @@ entities = st.builds(
 def test_any_entity_comes_back_from_its_json(entity: Entity) -> None:
     row = json.loads(json.dumps(entity_to_json(entity)))
     assert entity_from_json(row) == entity
+
+
+def test_a_csv_description_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
+    long = "x" * 200_000
+    path = write(tmp_path, "kb.csv", f'id,name,description\nA,one,"{long}"\n')
+    (entity,) = read_entities(path)
+    assert entity.description == long

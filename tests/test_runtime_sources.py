@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -103,3 +104,22 @@ def test_a_missing_text_in_parquet_is_named(tmp_path: Path) -> None:
 def test_plain_text_has_no_columns(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no columns"):
         list(read_rows(written(tmp_path / "a.txt", "x\n"), column="text"))
+
+
+def test_a_csv_cell_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    long = "x" * (before + 10)
+    path = written(tmp_path / "a.csv", f'id,text\n1,{long}\n2,"{long}, {long}"\n')
+    assert [text for text, _ in read_rows(path)] == [long, f"{long}, {long}"]
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_an_empty_line_of_a_single_column_is_an_empty_text(tmp_path: Path, name: str) -> None:
+    path = written(tmp_path / name, "text\na\n\nb\n")
+    assert [text for text, _ in read_rows(path)] == ["a", "", "b"]
+
+
+def test_mention_is_among_the_usual_columns(tmp_path: Path) -> None:
+    path = written(tmp_path / "held-out.tsv", "mention\tid\nfever\tH:1\n")
+    assert [text for text, _ in read_rows(path)] == ["fever"]

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.textfiles import numbered_lines, open_binary
+from mirror_rt.textfiles import csv_rows, numbered_lines, open_binary
 
 __all__ = ["Kind", "Row", "count_rows", "kind_of", "read_rows"]
 
 Row = tuple[str, str]
 """A text and its id; the id is empty where none was asked for."""
 
-USUAL_COLUMNS = ("text", "name")
+USUAL_COLUMNS = ("text", "name", "mention")
 
 
 class Kind(Enum):
@@ -51,8 +51,9 @@ def read_rows(
 
     Args:
         source: A path, or ``-`` for plain text on standard input.
-        column: The column or field that holds the text; by default ``text``, ``name`` or the
-            only one there is. Plain text has none: a line is a row, blank lines too.
+        column: The column or field that holds the text; by default ``text``, ``name``,
+            ``mention`` or the only one there is. Plain text has none: a line is a row,
+            blank lines too.
         id_column: The column or field that holds an id to keep beside the vector.
 
     Raises:
@@ -68,11 +69,9 @@ def read_rows(
                 )
             return ((text, "") for _, text in numbered_lines(source))
         case Kind.CSV:
-            return _tables(source, column, id_column, lambda lines: csv.reader(lines, strict=True))
+            return _tables(source, column, id_column, _split_csv)
         case Kind.TSV:
-            return _tables(
-                source, column, id_column, lambda lines: (line[:-1].split("\t") for line in lines)
-            )
+            return _tables(source, column, id_column, _split_tsv)
         case Kind.JSONL:
             return _json_lines(source, column, id_column)
         case Kind.PARQUET:
@@ -129,13 +128,26 @@ def _tables(
             raise InputError(f"{source}: row {number} is not CSV ({error})") from error
         if row is None:
             return
-        if not row or (row == [""] and len(header) > 1):
-            continue
+        if row in ([], [""]):
+            if len(header) > 1:
+                continue
+            row = [""]  # an empty line of a single column is an empty text
         if len(row) != len(header):
             raise InputError(
                 f"{source}: row {number} has {len(row)} columns, the header has {len(header)}"
             )
         yield row[place], "" if id_place is None else row[id_place]
+
+
+def _split_csv(lines: Iterator[str]) -> Iterator[list[str]]:
+    for _, row in csv_rows(lines):
+        if isinstance(row, csv.Error):
+            raise row
+        yield row
+
+
+def _split_tsv(lines: Iterator[str]) -> Iterator[list[str]]:
+    return (line[:-1].split("\t") for line in lines)
 
 
 def _json_lines(source: str | Path, column: str | None, id_column: str | None) -> Iterator[Row]:

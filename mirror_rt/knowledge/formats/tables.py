@@ -25,7 +25,7 @@ from mirror_rt.knowledge.formats._rows import (
     is_kind,
     name_kind,
 )
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.textfiles import csv_rows, numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
 
 __all__ = ["Column", "header_columns", "read_csv", "read_tsv"]
@@ -86,17 +86,9 @@ def header_columns(cells: Sequence[str]) -> dict[int, Column] | None:
 
 def _csv_rows(path: str | Path) -> Iterator[tuple[int, Row]]:
     lines = (text + "\n" for _, text in numbered_lines(path, strict=False))
-    reader = csv.reader(lines, strict=True)
-    while True:
-        row: Row
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            row = error
+    for number, row in csv_rows(lines):
         if isinstance(row, csv.Error) or any(cell.strip() for cell in row):
-            yield reader.line_num, row
+            yield number, row
 
 
 def _read(
