@@ -185,6 +185,31 @@ def test_a_bad_concept_line_is_named(tmp_path: Path) -> None:
         read_gold(tmp_path / "a.concept")
 
 
+def test_an_id_that_holds_a_plus_or_a_bar_is_right_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "gold.tsv"
+    file.write_text("mention\tid\nsalt\tNA+1\nwater\tH|O|NA+2\nflu\tD1\n")
+    salt, water, flu = read_gold(file).queries
+    assert {"NA+1"} <= salt.ids
+    assert {"H|O|NA+2", "H", "O", "NA+2"} <= water.ids
+    assert flu.ids == {"D1"}
+    entities = [Entity(id="NA+1", names=(Name(text="salt"),))]
+    right = NameTable.of(entities, Convention.ENTITY).right_groups([salt, flu])
+    assert [groups.tolist() for groups in right] == [[0], []]
+
+
+def test_a_mention_is_split_at_a_plus_under_the_biosyn_convention_only(tmp_path: Path) -> None:
+    (tmp_path / "a.concept").write_text("1||0|1||D||CD4+ T cell|flu||D1\n")
+    (tmp_path / "gold.tsv").write_text("mention\tid\nCD4+ T cell\tD1\n")
+
+    def parts(name: str, convention: Convention) -> tuple[str, ...]:
+        return read_gold(tmp_path / name, convention=convention).queries[0].parts
+
+    assert parts("a.concept", Convention.ENTITY) == ("CD4+ T cell", "flu")
+    assert parts("a.concept", Convention.BIOSYN) == ("CD4", "T cell", "flu")
+    assert parts("gold.tsv", Convention.ENTITY) == ("CD4+ T cell",)
+    assert parts("gold.tsv", Convention.BIOSYN) == ("CD4", "T cell")
+
+
 def test_columns_can_be_named_by_the_user(tmp_path: Path) -> None:
     file = tmp_path / "gold.tsv"
     file.write_text("string a\tstring b\nflu\tD1\n")

@@ -66,11 +66,13 @@ def read_gold(
 
     A folder, or a file named ``*.concept``, holds lines ``doc||span||type||mention||ids``
     where a composite mention joins its parts with ``|``. Anything else is tab-separated with
-    one header line. Ids are separated by ``|`` or ``+``; mentions without one are left out.
+    one header line. Ids are separated by ``|`` or ``+``; since an id may itself hold such a
+    sign (``NA+1``), what stands in a table's cell, and between its ``|``, is right as a whole
+    too. Mentions without an id are left out.
 
     Args:
         path: The file, or a folder of ``.concept`` files.
-        convention: ``BIOSYN`` also splits a TSV's mentions at ``|``.
+        convention: ``BIOSYN`` also splits a TSV's mentions at ``|``, and every mention at ``+``.
         mention_column: The TSV's column of mentions; looked for among the usual names if None.
         id_column: The TSV's column of ids; likewise.
         keep_nil: Whether mentions without an id are kept, as queries without ids.
@@ -86,16 +88,22 @@ def read_gold(
         if not files:
             raise InputError(f"{source}: no .concept files in this folder")
         rows = [row for file in files for row in _concept_rows(file)]
-        composite = True
+        table = False
     elif source.suffix == ".concept":
-        rows, composite = list(_concept_rows(source)), True
+        rows, table = list(_concept_rows(source)), False
     else:
         rows = list(_table_rows(source, mention_column, id_column))
-        composite = convention is Convention.BIOSYN
+        table = True
+    match convention:
+        case Convention.BIOSYN:
+            joins = "|+"
+        case Convention.ENTITY:
+            joins = "" if table else "|"
     queries: list[Query] = []
     for mention, ids in rows:
-        parts = re.split(r"[|+]", mention) if composite else [mention]
-        accepted = frozenset(i.strip() for i in re.split(r"[|+]", ids)) - NO_ID
+        parts = re.split(f"[{joins}]", mention) if joins else [mention]
+        wholes = [ids, *ids.split("|")] if table else []
+        accepted = frozenset(i.strip() for i in [*wholes, *re.split(r"[|+]", ids)]) - NO_ID
         if accepted or keep_nil:
             texts = tuple(part.strip() for part in parts if part.strip())
             queries.append(Query(parts=texts or (mention,), ids=accepted))
