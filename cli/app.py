@@ -57,7 +57,8 @@ class Program(TyperGroup):
             fail(explain(error))
         except Exception as error:
             # Typer's own (wrong usage, a wish to exit) pass through; others we did not foresee.
-            if debugging() or type(error).__module__.partition(".")[0] == "typer":
+            # Older typer imports click, newer typer carries it along.
+            if debugging() or type(error).__module__.partition(".")[0] in {"typer", "click"}:
                 raise
             fail(
                 f"internal error, {type(error).__name__}: {error}; "

@@ -238,3 +238,14 @@ def test_the_wheel_without_extras_embeds_and_links(
     )  # fmt: skip
     assert missing.returncode == 1
     assert "pip install 'mirror-rt[train]'" in missing.stderr
+
+
+def test_every_file_is_of_the_oldest_python_promised() -> None:
+    promised = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'requires-python = ">=3.10' in promised
+    assert 'python_version = "3.10"' in promised, "the type checker looks for what 3.10 lacks"
+    newer = "weakref_slot|StrEnum|tomllib|ExceptionGroup|TaskGroup|file_digest|datetime.UTC"
+    for file in MODULES:
+        source = file.read_text(encoding="utf-8")
+        ast.parse(source, feature_version=(3, 10))
+        assert not re.search(rf"\b({newer})\b", source), file

@@ -93,7 +93,7 @@ def compare(original_ND: Float32, changed_ND: Float32, names: Sequence[str]) -> 
 
 
 def _without_self(vectors_ND: Float32, rows_Q: Int64) -> Float32:
-    scores_QN = vectors_ND[rows_Q] @ vectors_ND.T
+    scores_QN: Float32 = vectors_ND[rows_Q] @ vectors_ND.T
     scores_QN[np.arange(len(rows_Q)), rows_Q] = -2  # a name is not its own neighbour
     return scores_QN
 

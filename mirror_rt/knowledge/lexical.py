@@ -88,7 +88,7 @@ def _idf(counts_G: Int64, rows: int) -> npt.NDArray[np.float64]:
     return idf_G
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class NgramIndex:
     """The postings, opened by memory map. Safe to share between threads."""
 

@@ -159,7 +159,8 @@ class Encoder:
             InputError: An item is not a string, or holds a lone surrogate.
         """
         if isinstance(texts, str):
-            return self._recent(texts).copy()
+            vector_D: Float32 = self._recent(texts)
+            return np.array(vector_D)
         return self.encode_counted(texts, progress=progress).vectors_ND
 
     def encode_counted(self, texts: Sequence[str], *, progress: Progress | None = None) -> Encoded:
