@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import signal
@@ -253,6 +254,30 @@ def test_strings_that_are_cut_off_are_counted(encoder: Encoder, tmp_path: Path) 
     rows = [("fever " * 500, ""), ("fever " * 500, ""), ("cough " * 500, ""), ("cough", "")]
     assert embed_rows(encoder, rows, tmp_path / "out").truncated == 2
     assert json.loads((tmp_path / "out/manifest.json").read_text())["truncated"] == 2
+
+
+def test_a_full_disk_leaves_no_half_shard_and_the_job_goes_on(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts, out = made_up(170), tmp_path / "out"
+    source, written_before = written(tmp_path / "a.txt", texts), 0
+    write_table = pq.write_table
+
+    def full(table: object, path: Path, **options: object) -> None:
+        nonlocal written_before
+        write_table(table, path, **options)
+        written_before += 1
+        if written_before == 3:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="No space left"):
+        embed(encoder, source, out)
+    assert len(list(out.glob("part-*"))) == 2
+    assert not list(out.glob(".part-*"))
+    report = embed(encoder, source, out)
+    assert (report.kept, report.computed) == (2, 70)
+    np.testing.assert_allclose(vectors_of(out), encoder.encode(texts), atol=1e-6)
 
 
 CHILD = """
