@@ -84,7 +84,11 @@ def export(
     for name, cosine in gate.pop("moved")[:3]:
         typer.echo(f"moved most: {name!r} (cosine to float32 {cosine:.4f})", err=True)
     if sample is None:
-        typer.echo("no --sample given: measured on made-up strings, no gate applied", err=True)
+        typer.echo(
+            "no --sample given: measured on made-up strings, --min-top1 not applied; "
+            "give your own strings to be sure of your own ranking",
+            err=True,
+        )
     megabytes = sum(p.stat().st_size for p in bundle.path.rglob("*") if p.is_file()) / 1e6
     typer.echo(f"{out}: {megabytes:.1f} MB; next: mirror-rt embed {out} TEXTS --out FILE", err=True)
     summary = {

@@ -42,11 +42,11 @@ def test_the_sample_may_be_a_knowledge_base_or_standard_input(
     assert json.loads(done.stdout)["gate"]["names"] == 2
 
 
-def test_without_a_sample_it_says_that_no_gate_was_applied(tiny_bert: Path, tmp_path: Path) -> None:
+def test_without_a_sample_it_says_what_it_measured_with(tiny_bert: Path, tmp_path: Path) -> None:
     done = export(tiny_bert, "--out", tmp_path / "bundle")
     assert done.exit_code == 0, done.stderr
-    assert "no gate applied" in done.stderr
-    assert json.loads(done.stdout)["gate"]["min_top1"] is None
+    assert "made-up strings" in done.stderr
+    assert json.loads(done.stdout)["gate"]["sample"] == "made up"
 
 
 def test_a_taken_folder_is_an_error_on_one_line(tiny_bert: Path, tmp_path: Path) -> None:

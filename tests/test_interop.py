@@ -18,14 +18,19 @@ TEXTS = [*NAMES, "chronic " * 90]
 """The last one is longer than the model takes: every program must cut it at the same place."""
 
 
-@pytest.fixture(scope="module", params=["bert-cls", "bert-mean", "roberta-cls", "distilbert-mean"])
+@pytest.fixture(
+    scope="module",
+    params=["bert-cls-fp32", "bert-mean-int8", "roberta-cls-int8", "distilbert-mean-fp32"],
+)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    family, pooling = request.param.split("-")
+    family, pooling, precision = request.param.split("-")
     folder = tmp_path_factory.mktemp(request.param)
     checkpoint = tiny_checkpoint(folder / "model", architecture=family)
-    return export(
-        checkpoint, folder / "bundle", precision=Precision.FP32, pooling=Pooling(pooling)
-    ).path
+    bundle = export(
+        checkpoint, folder / "bundle", precision=Precision(precision), pooling=Pooling(pooling)
+    )
+    assert bundle.manifest.quantisation["batch_invariant"]
+    return bundle.path
 
 
 def test_fastembed_serves_a_bundle_as_a_custom_model(bundle: Path, tmp_path: Path) -> None:

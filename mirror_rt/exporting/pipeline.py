@@ -35,10 +35,14 @@ from mirror_rt.training.model import TextModel, load_model
 from mirror_rt.types import Pooling, Precision
 from mirror_rt.version import VERSION
 
-__all__ = ["MIN_TOP1", "PARITY", "export"]
+__all__ = ["FLOOR", "MIN_TOP1", "PARITY", "export"]
 
 MIN_TOP1 = 0.9
 """Least share of names whose nearest name must stay; argued in docs/quantisation.md."""
+
+FLOOR = 0.5
+"""The same for made-up strings, which no user's ranking depends on: below it a graph is broken,
+not merely rounded."""
 
 PARITY = 1e-4
 """Largest difference of a coordinate between torch and the float32 graph."""
@@ -77,7 +81,7 @@ def export(
         pooling: Replaces what the checkpoint says.
         max_length: Longest input in tokens, special tokens included; default as the checkpoint.
         sample: The user's own strings to measure with; up to 2,000 of them are drawn. Without
-            any, made-up ones show that the graph is right, and the gate is not applied.
+            any, made-up ones show that the graph is right, and ``min_top1`` is not asked for.
         min_top1: The gate: least share of the sample whose nearest other name must stay the
             same under int8.
         target: The CPU that the bundle is for; None is this one.
@@ -112,12 +116,12 @@ def export(
             precision,
             recipe,
             target or own,
-            min_top1=min_top1 if sample is not None else 0.0,
+            min_top1=min_top1 if sample is not None else FLOOR,
             invariant=batch_invariant,
         )
         gate = chosen.ranking.described() | {
             "sample": "made up" if sample is None else "given",
-            "min_top1": None if sample is None else min_top1,
+            "min_top1": FLOOR if sample is None else min_top1,
             "torch_difference": parity,
             "strings_per_second": measured,
             "target": (target or own).value,
