@@ -42,6 +42,7 @@ def index(
             bundle, entities, out, index=kind, recall=recall, force=force, progress=progress
         )
     kb_source.tell_skipped(skipped)
+    built.close()
     counts = built.manifest.counts
     words = f"{out}: {counts['entities']:,} entities, {counts['texts']:,} different names"
     if counts["ambiguous_texts"]:

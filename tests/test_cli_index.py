@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
+from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt_cli.app import app
 
 KB = "id\tname\tkind\nH:1\tshort stature\tpreferred\nH:1\tsmall hand\texact\nH:2\tfever\texact\n"
@@ -36,3 +38,26 @@ def test_a_bad_row_is_named_by_line_and_leaves_no_folder(tiny_bundle: Path, tmp_
     assert result.exit_code == 1
     assert "line 5" in result.stderr
     assert not (tmp_path / "kb").exists()
+
+
+def test_an_empty_file_is_called_empty(tiny_bundle: Path, tmp_path: Path) -> None:
+    for name in ("kb", "kb.tsv", "kb.jsonl"):
+        (tmp_path / name).touch()
+        result = CliRunner().invoke(
+            app, ["index", str(tiny_bundle), str(tmp_path / name), "--out", str(tmp_path / "out")]
+        )
+        assert result.exit_code == 1
+        assert f"{name}: is empty" in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_index_closes_what_it_built(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[KnowledgeBase] = []
+    monkeypatch.setattr(KnowledgeBase, "close", lambda self: closed.append(self))
+    (tmp_path / "kb.tsv").write_text(KB)
+    arguments = ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    (built,) = closed
+    built.catalogue.close()

@@ -8,6 +8,7 @@ import pytest
 from mirror_rt import KnowledgeBase
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
+from mirror_rt.runtime import Encoder
 from mirror_rt.types import Embedder, Entity, How, IndexKind
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -252,3 +253,19 @@ def test_a_homonym_of_one_type_is_not_tied(tmp_path: Path, bundle: Bundle) -> No
     assert [(c.entity_id, c.tied) for c in found] == [("2", False)]
     (found,) = kb.link(["colds"], types=["weather"])
     assert [(c.entity_id, c.tied) for c in found] == [("2", False)]
+
+
+def test_a_build_opens_one_encoder_and_links_with_it(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Encoder] = []
+    really = Encoder.open
+
+    def open_counted(bundle: Bundle) -> Encoder:
+        opened.append(really(bundle))
+        return opened[-1]
+
+    monkeypatch.setattr(Encoder, "open", open_counted)
+    with KnowledgeBase.build(tiny_bundle, HEARTS, tmp_path / "kb") as kb:
+        kb.search(["fever"])
+        assert opened == [kb.encoder]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ import pytest
 
 from mirror_rt import Encoder
 from mirror_rt.errors import BundleError, ConfigError, InputError
+from mirror_rt.runtime.session import Session
 from mirror_rt.types import TokenBatch
 from tests.tiny import NAMES
 
@@ -161,10 +164,22 @@ def test_recent_single_strings_are_not_computed_again_and_cannot_be_spoilt(
     first_D = encoder.encode("fever")
     kept_D = first_D.copy()
     first_D[:] = 0
-    monkeypatch.setattr(encoder, "_session", None)  # a second run would fail
+    monkeypatch.setattr(Session, "run", None)  # a second run would fail
     np.testing.assert_array_equal(encoder.encode("fever"), kept_D)
 
 
 def test_a_single_string_that_is_not_text_is_refused(tiny_bundle: Path) -> None:
     with pytest.raises(InputError, match="lone surrogate"):
         Encoder.open(tiny_bundle).encode("\udfff")
+
+
+def test_an_encoder_dropped_gives_its_session_back_at_once(tiny_bundle: Path) -> None:
+    encoder = Encoder.open(tiny_bundle)
+    encoder.encode("fever")
+    gone = weakref.ref(encoder._session)
+    gc.disable()
+    try:
+        del encoder
+        assert gone() is None
+    finally:
+        gc.enable()

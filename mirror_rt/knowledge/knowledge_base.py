@@ -105,11 +105,13 @@ class KnowledgeBase:
         out = Path(out)
         check_target(out, force=force)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        if encoder is None:
+            encoder = _open_encoder(opened)
         store.write_store(
             opened,
             _read(entities),
             out,
-            encoder=_open_encoder(opened) if encoder is None else encoder,
+            encoder=encoder,
             kind=index,
             exact_limit=exact_limit,
             recall=recall,

@@ -71,7 +71,7 @@ class Encoder:
         self.schedule = schedule
         self._tokenizer = tokenizer
         self._session = session
-        self._recent = lru_cache(maxsize=RECENT)(self._one)
+        self._recent = _recent(tokenizer, session)
 
     @classmethod
     def open(
@@ -133,6 +133,7 @@ class Encoder:
         left = seconds - (time.monotonic() - begin)
         self.schedule = fastest(schedules, work, seconds=left)
         self._session = sessions[self.schedule]
+        self._recent = _recent(self._tokenizer, self._session)
         remember(self.bundle, threads, self.schedule)
         return self.schedule
 
@@ -192,10 +193,20 @@ class Encoder:
             truncated=tokens.truncated,
         )
 
-    def _one(self, text: str) -> Float32:
-        """Embed one text: no sorting, no threads; (D,) float32."""
-        vector_D: Float32 = self._session.run(self._tokenizer.one(text))[0]
+
+def _recent(tokenizer: FastTokenizer, session: Session) -> Callable[[str], Float32]:
+    """Return what embeds one text, (D,) float32, without sorting or threads, and keeps recent ones.
+
+    It holds the session but not the encoder: a cache of a bound method would be a cycle, and
+    the memory of an encoder dropped would come back only when the garbage is collected.
+    """
+
+    @lru_cache(maxsize=RECENT)
+    def one(text: str) -> Float32:
+        vector_D: Float32 = session.run(tokenizer.one(text))[0]
         return vector_D
+
+    return one
 
 
 def _deduplicate(texts: Sequence[str]) -> tuple[list[str], Int64]:

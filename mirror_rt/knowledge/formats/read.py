@@ -38,6 +38,8 @@ def read_entities(
             control character, not UTF-8, not of the format. The message names the line.
         MissingExtraError: The format needs a library that is not installed.
     """
+    if Path(path).is_file() and not Path(path).stat().st_size:
+        raise InputError(f"{path}: is empty; give an entity a row")
     chosen = format or sniff(path)
     if chosen is None:
         formats = ", ".join(member.value for member in KbFormat)
