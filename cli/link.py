@@ -37,6 +37,13 @@ def link(
         list[str] | None,
         typer.Option("--type", help="Propose only entities of this type; repeatable."),
     ] = None,
+    document: Annotated[
+        Path | None,
+        typer.Option(help="The text the mentions are from: its abbreviations are written out."),
+    ] = None,
+    composites: Annotated[
+        bool, typer.Option("--composites", help="Split 'breast and ovarian cancer' into its parts.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the evidence and the nearest rivals (jsonl).")
     ] = False,
@@ -44,8 +51,9 @@ def link(
     """Link mentions to entities, by name first, then by vectors, letters and words together."""
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.textfiles import read_lines
 
-    narrowed = precision is not None or min_probability or types
+    narrowed = precision is not None or min_probability or types or document or composites
     if explain and (form is not output.Format.JSONL or narrowed):
         raise ConfigError("--explain prints JSON lines of every candidate; leave out the rest")
     texts = output.texts_of(mentions)
@@ -61,6 +69,8 @@ def link(
             precision=precision,
             min_probability=min_probability,
             types=types or (),
+            document="\n".join(read_lines(document)) if document else None,
+            composites=composites,
         )
         # Piece by piece, so that a long file is answered as it goes; the first one before
         # anything is printed, so that an option that cannot be met prints nothing.

@@ -17,7 +17,7 @@ from mirror_rt.types import Candidate
 if TYPE_CHECKING:
     from mirror_rt.knowledge.explain import Explained
 
-_COLUMNS = ("rank", "id", "name", "matched", "score", "probability", "how", "tied")
+_COLUMNS = ("rank", "id", "name", "matched", "score", "probability", "how", "tied", "read_as")
 
 
 _FILE_ENDINGS = (".txt", ".tsv", ".csv", ".jsonl", ".json", ".gz", ".parquet", ".list")
@@ -98,6 +98,7 @@ def candidate_fields(candidate: Candidate) -> dict[str, object]:
         "probability": None if candidate.probability is None else round(candidate.probability, 4),
         "how": candidate.how.value,
         "tied": candidate.tied,
+        "read_as": candidate.read_as,
     }
 
 

@@ -189,6 +189,8 @@ class Candidate:
         probability: Calibrated probability of being right, or None where none was fitted.
         how: Which door found it.
         tied: Whether the name alone cannot decide: another entity matches as well.
+        read_as: What the mention was read as, where an abbreviation was written out or a
+            composite split; empty where it was taken as it stands.
     """
 
     entity_id: str
@@ -198,6 +200,7 @@ class Candidate:
     probability: float | None = None
     how: How = How.DENSE
     tied: bool = False
+    read_as: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
                 "probability": 0.98,
                 "how": "normalised-case",
                 "tied": False,
+                "read_as": "",
             }
         ],
     }
@@ -61,7 +62,7 @@ def test_mentions_come_from_a_file_standard_input_or_words_alike(
 def test_tsv_has_a_row_a_candidate_and_keeps_the_unmatched(hearts: Path) -> None:
     _, out, _ = _run("link", str(hearts), "ASD", "?", "--format", "tsv")
     rows = [line.split("\t") for line in out.splitlines()]
-    assert {len(row) for row in rows} == {9}
+    assert {len(row) for row in rows} == {10}
     assert [row[:3] for row in rows] == [
         ["mention", "rank", "id"],
         ["ASD", "1", "H:1"],
@@ -129,3 +130,13 @@ def test_doubtful_links_are_left_out_in_place(hearts: Path) -> None:
     code, out, err = _run("link", str(hearts), "x", "--explain", "--format", "tsv")
     assert (code, out) == (1, "")
     assert "--explain" in err
+
+
+def test_a_document_and_composites_are_read(hearts: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("The short stature (SS) of …\n")
+    options = ["--document", str(tmp_path / "text"), "--composites", "--top", "1"]
+    code, out, _ = _run("link", str(hearts), "SS", "liver cancer and short stature", *options)
+    assert code == 0
+    first, second = (json.loads(line)["candidates"] for line in out.splitlines())
+    assert [(c["id"], c["read_as"]) for c in first] == [("H:3", "short stature")]
+    assert [c["id"] for c in second] == ["H:4", "H:3"]

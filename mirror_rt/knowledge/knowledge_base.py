@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.doors import Pool
 from mirror_rt.knowledge.index import EXACT_LIMIT, Index
 from mirror_rt.knowledge.lexical import NgramIndex
+from mirror_rt.knowledge.mentions import abbreviations, composite_parts
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.knowledge.wording import Wording
@@ -202,6 +204,8 @@ class KnowledgeBase:
         precision: float | None = None,
         min_probability: float = 0.0,
         types: Sequence[str] = (),
+        document: str | None = None,
+        composites: bool = False,
     ) -> list[list[Candidate]]:
         """Propose entities for each mention.
 
@@ -218,6 +222,10 @@ class KnowledgeBase:
             min_probability: Leave only mentions linked whose best candidate has this
                 probability; the holders of an ambiguous name count together.
             types: Propose only entities that have one of these types.
+            document: The text that the mentions are from: a mention that it defines as an
+                abbreviation is read as what it stands for.
+            composites: Whether to split a mention that is no name at "and", "or" and commas;
+                its candidates are then those of each part, one part after another.
 
         Returns:
             For each mention its candidates, best first; none for a mention that links to
@@ -234,9 +242,19 @@ class KnowledgeBase:
         for type_ in types:
             if not self.catalogue.has_type(type_):
                 raise ConfigError(f"no entity of {self.path} has the type {type_!r}")
+        asked = _distinct(mentions, top)
+        if document is not None or composites:
+            again = partial(
+                self.link,
+                top=top,
+                precision=precision,
+                min_probability=min_probability,
+                types=types,
+            )
+            return self._link_read(mentions, again, document=document, composites=composites)
         answers = {
             text: linker.by_name(text, self.catalogue, self.combination, types=types)
-            for text in _distinct(mentions, top)
+            for text in asked
         }
         unknown = [text for text, found in answers.items() if not found]
         unknown = [text for text in unknown if linker.has_content(text)]
@@ -265,6 +283,31 @@ class KnowledgeBase:
         return [
             list(answers[text]) if linker.confidence(answers[text]) >= least else []
             for text in mentions
+        ]
+
+    def _link_read(
+        self,
+        mentions: Sequence[str],
+        link: Callable[[Sequence[str]], list[list[Candidate]]],
+        *,
+        document: str | None,
+        composites: bool,
+    ) -> list[list[Candidate]]:
+        defined = abbreviations(document) if document else {}
+        readings: list[tuple[str, ...]] = []
+        for mention in mentions:
+            read = defined.get(mention.strip(), mention)
+            named = self.catalogue.by_name(normalise(read))
+            readings.append(composite_parts(read) if composites and not named else (read,))
+        parts = list(dict.fromkeys(part for reading in readings for part in reading))
+        answers = dict(zip(parts, link(parts), strict=True))
+        return [
+            [
+                found if part == mention else replace(found, read_as=part)
+                for part in reading
+                for found in answers[part]
+            ]
+            for mention, reading in zip(mentions, readings, strict=True)
         ]
 
     def search(self, queries: Sequence[str], *, top: int = 10) -> list[list[Candidate]]:
