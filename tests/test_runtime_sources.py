@@ -123,3 +123,8 @@ def test_an_empty_line_of_a_single_column_is_an_empty_text(tmp_path: Path, name:
 def test_mention_is_among_the_usual_columns(tmp_path: Path) -> None:
     path = written(tmp_path / "held-out.tsv", "mention\tid\nfever\tH:1\n")
     assert [text for text, _ in read_rows(path)] == ["fever"]
+
+
+def test_the_usual_columns_are_found_without_being_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "gold.tsv", "mention\tid\nbone pain\tHP:0002653\n")
+    assert list(read_rows(path)) == [("bone pain", "")]

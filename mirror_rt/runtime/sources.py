@@ -17,7 +17,7 @@ __all__ = ["Kind", "Row", "count_rows", "kind_of", "read_rows"]
 Row = tuple[str, str]
 """A text and its id; the id is empty where none was asked for."""
 
-USUAL_COLUMNS = ("text", "name", "mention")
+USUAL_COLUMNS = ("text", "name", "mention", "query")
 
 
 class Kind(Enum):
