@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror_rt.exporting import ranking
@@ -20,17 +20,22 @@ def unit_rows(seed: int, count: int, *, noise: float = 0.0) -> np.ndarray:
 
 
 def brute_force(before_ND: np.ndarray, after_ND: np.ndarray) -> tuple[float, float]:
-    """Share of equal nearest and mean share of equal ten nearest, one name at a time."""
+    """Share of equal nearest and mean share of equal ten nearest, one name at a time.
+
+    A neighbour that is as near as the one it replaces, by the original, is no change.
+    """
     equal, overlap = [], []
     for i in range(len(before_ND)):
         others = [j for j in range(len(before_ND)) if j != i]
         old = sorted(others, key=lambda j: -float(before_ND[i] @ before_ND[j]))[:10]
         new = sorted(others, key=lambda j: -float(after_ND[i] @ after_ND[j]))[:10]
-        equal.append(old[0] == new[0])
-        overlap.append(len({*old} & {*new}) / len(old))
+        near = [float(before_ND[i] @ before_ND[j]) for j in range(len(before_ND))]
+        equal.append(near[new[0]] >= near[old[0]] - ranking.TIE)
+        overlap.append(sum(near[j] >= near[old[-1]] - ranking.TIE for j in new) / len(old))
     return float(np.mean(equal)), float(np.mean(overlap))
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 40), noise=st.sampled_from([0, 0.1, 1.0]))
 def test_it_agrees_with_brute_force(seed: int, count: int, noise: float) -> None:
     before_ND, after_ND = unit_rows(seed, count), unit_rows(seed, count, noise=noise)
