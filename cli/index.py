@@ -9,7 +9,7 @@ import typer
 
 from mirror_rt.types import IndexKind
 
-from . import kb_source, output
+from . import kb_source, progress
 
 
 def index(
@@ -37,9 +37,9 @@ def index(
     entities = kb_source.read(
         kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
     )
-    with output.progress_bar("embedding names") as progress:
+    with progress.bar("embedding names") as show:
         built = KnowledgeBase.build(
-            bundle, entities, out, index=kind, recall=recall, force=force, progress=progress
+            bundle, entities, out, index=kind, recall=recall, force=force, progress=show
         )
     kb_source.tell_skipped(skipped)
     built.close()

@@ -9,7 +9,7 @@ import typer
 
 from mirror_rt.errors import ConfigError
 
-from . import kb_source, output
+from . import kb_source, progress
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.changes import Change
@@ -34,8 +34,8 @@ def add(
     entities = kb_source.read(
         kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
     )
-    with output.progress_bar("embedding new names") as progress:
-        change = changes.add(kbdir, entities, progress=progress)
+    with progress.bar("embedding new names") as show:
+        change = changes.add(kbdir, entities, progress=show)
     kb_source.tell_skipped(skipped)
     _tell(kbdir, change)
 
@@ -57,8 +57,8 @@ def update(
     entities = kb_source.read(
         kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
     )
-    with output.progress_bar("embedding new names") as progress:
-        change = changes.update(kbdir, entities, progress=progress)
+    with progress.bar("embedding new names") as show:
+        change = changes.update(kbdir, entities, progress=show)
     kb_source.tell_skipped(skipped)
     _tell(kbdir, change)
 
@@ -82,8 +82,8 @@ def remove(
         wanted += [line.strip() for line in read_lines(id_file) if line.strip()]
     if not wanted:
         raise ConfigError("no ids to remove; name them, or give --from FILE")
-    with output.progress_bar("writing") as progress:
-        change = changes.remove(kbdir, wanted, missing_ok=missing_ok, progress=progress)
+    with progress.bar("writing") as show:
+        change = changes.remove(kbdir, wanted, missing_ok=missing_ok, progress=show)
     _tell(kbdir, change)
 
 

@@ -6,6 +6,51 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
+
+
+class Show(Protocol):
+    """Draws how far a job is."""
+
+    def __call__(self, done: int, total: int | None, note: str = "") -> None:
+        """Show ``done`` of ``total``, where that is known, and a note such as a rate."""
+
+
+@contextmanager
+def bar(what: str, *, shown: bool = True) -> Iterator[Show]:
+    """Give a function of (done, of how many) that draws a bar with the time left.
+
+    Draws nothing unless standard error is a terminal.
+
+    Args:
+        what: A word for the job, shown before the bar.
+        shown: Whether to draw at all.
+    """
+
+    def show(done: int, total: int | None, note: str = "") -> None:
+        pass
+
+    if not (shown and sys.stderr.isatty()):
+        yield show
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Left
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"), Left(),
+    )  # fmt: skip
+    # Results go to standard output while the bar is drawn: rich must not take them for its own.
+    with Progress(
+        *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
+    ) as drawn:
+        task = drawn.add_task(what, total=None, note="")
+
+        def draw(done: int, total: int | None, note: str = "") -> None:
+            drawn.update(task, completed=done, total=total, note=note)
+
+        yield draw
 
 
 @contextmanager
@@ -19,26 +64,19 @@ def counting(what: str, *, total: Callable[[], int | None]) -> Iterator[Callable
     if not sys.stderr.isatty():
         yield lambda texts, tokens: None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Left
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rates]}"), Left(),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total(), rates="")
+    with bar(what) as show:
+        everything = total()
         begin = time.monotonic()
-        computed, computed_tokens = 0, 0
+        done, computed, computed_tokens = 0, 0, 0
 
         def advance(texts: int, tokens: int) -> None:
-            nonlocal computed, computed_tokens
+            nonlocal done, computed, computed_tokens
+            done += texts
             if tokens:  # what was there already says nothing of the speed
                 computed += texts
                 computed_tokens += tokens
             seconds = max(time.monotonic() - begin, 1e-3)
             rates = f"{computed / seconds:,.0f} strings/s {computed_tokens / seconds:,.0f} tokens/s"
-            bar.update(task, advance=texts, rates=rates)
+            show(done, everything, rates)
 
         yield advance

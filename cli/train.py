@@ -11,6 +11,8 @@ import typer
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Loss, Pairs, Pooling, Preset
 
+from . import progress
+
 if TYPE_CHECKING:
     from mirror_rt.training.loop import Step
 
@@ -112,8 +114,13 @@ def train(
     config = TrainConfig(
         corpus=corpus, base=base, out=out, preset=preset, pairs=_shares(pairs), **given
     )
-    with _Bar() as bar:
-        report = run(config, progress=bar.show, force=force, resume=resume)
+    with progress.bar("training") as show:
+
+        def draw(step: Step) -> None:
+            rates = f"loss {step.loss:.4f}  {step.strings_per_second:.0f} strings/s"
+            show(step.step, step.steps, rates)
+
+        report = run(config, progress=draw, force=force, resume=resume)
     counts = report.counts
     typer.echo(
         f"trained on {counts['strings']} different strings from {counts['lines']} lines or names "
@@ -144,39 +151,3 @@ def _shares(text: str) -> Pairs | dict[Pairs, float]:
                 "or shares such as mirror=1,synonyms=2"
             ) from error
     return shares
-
-
-class _Bar:
-    """A progress bar on standard error, if that is a terminal."""
-
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-        console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.0f} strings/s"),
-            TextColumn("{task.fields[left]:.0f} s left"),
-            console=console,
-            disable=not console.is_terminal,
-            transient=True,
-        )
-        self._bar.start()
-        self._task = self._bar.add_task("", total=None, loss=float("nan"), rate=0.0, left=0.0)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def show(self, step: Step) -> None:
-        self._bar.update(
-            self._task,
-            total=step.steps,
-            completed=step.step,
-            loss=step.loss,
-            rate=step.strings_per_second,
-            left=step.seconds_left,
-        )
