@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import output
-
-_PIECE = 20_000
+from . import asked, output
 
 
 def link(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base.")],
     mentions: Annotated[
-        list[str], typer.Argument(help="A file, one mention a line; - for stdin; or the mentions.")
+        list[str], typer.Argument(help="A file of mentions, - for stdin, or the mentions.")
     ],
-    top: Annotated[int, typer.Option("--top", "-k", help="Candidates for a mention.")] = 5,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Candidates for a mention.")] = 5,
     form: Annotated[
         output.Format, typer.Option("--format", "-f", help="How to print.")
     ] = output.Format.JSONL,
+    column: asked.ColumnOption = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Refuse unless the knowledge base was built with it.")
     ] = None,
@@ -56,26 +54,34 @@ def link(
     narrowed = precision is not None or min_probability or types or document or composites
     if explain and (form is not output.Format.JSONL or narrowed):
         raise ConfigError("--explain prints JSON lines of every candidate; leave out the rest")
-    texts = output.texts_of(mentions)
-    with KnowledgeBase.open(kbdir, bundle=bundle) as kb:
+    some = asked.blocks(mentions, column=column)
+    encoder = asked.CountingEncoder(kbdir / "bundle")
+    with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder) as kb:
         if explain:
             from mirror_rt.knowledge.explain import explain as reasons
 
-            output.explained(texts, reasons(kb, texts, top=top))
+            asked.answer(
+                some,
+                partial(reasons, kb, top=top),
+                lambda texts, found, head: output.explained(texts, found),
+                encoder=encoder,
+                what="link",
+            )
             return
-        link_some = partial(
-            kb.link,
-            top=top,
-            precision=precision,
-            min_probability=min_probability,
-            types=types or (),
-            document="\n".join(read_lines(document)) if document else None,
-            composites=composites,
+        asked.answer(
+            some,
+            partial(
+                kb.link,
+                top=top,
+                precision=precision,
+                min_probability=min_probability,
+                types=types or (),
+                document="\n".join(read_lines(document)) if document else None,
+                composites=composites,
+            ),
+            lambda texts, found, head: output.candidates(
+                texts, found, form, subject="mention", head=head
+            ),
+            encoder=encoder,
+            what="link",
         )
-        # Piece by piece, so that a long file is answered as it goes; the first one before
-        # anything is printed, so that an option that cannot be met prints nothing.
-        first = link_some(texts[:_PIECE])
-        starts = range(_PIECE, len(texts), _PIECE)
-        rest = (link_some(texts[start : start + _PIECE]) for start in starts)
-        found = chain(first, chain.from_iterable(rest))
-        output.candidates(texts, found, form, subject="mention")

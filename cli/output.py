@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import typer
 
 from mirror_rt.types import Candidate
 
+from . import layout
+
 if TYPE_CHECKING:
     from mirror_rt.knowledge.explain import Explained
 
 _COLUMNS = ("rank", "id", "name", "matched", "score", "probability", "how", "tied", "read_as")
 
-
-_FILE_ENDINGS = (".txt", ".tsv", ".csv", ".jsonl", ".json", ".gz", ".parquet", ".list")
+_LEAST = ("tied", "rank", "read_as", "how", "probability")
+"""Columns of a table that may go where the terminal is narrow."""
 
 
 class Format(Enum):
@@ -31,23 +33,13 @@ class Format(Enum):
     TABLE = "table"
 
 
-def texts_of(arguments: Sequence[str]) -> list[str]:
-    """Return the texts meant on the command line: a file's lines, standard input's, or words.
-
-    Raises:
-        InputError: A file cannot be read, or the only argument looks like one that is not there.
-    """
-    from mirror_rt.textfiles import read_lines
-
-    if len(arguments) == 1:
-        only = arguments[0]
-        if only == "-" or only.lower().endswith(_FILE_ENDINGS) or _is_file(Path(only)):
-            return read_lines(only)
-    return list(arguments)
-
-
 def candidates(
-    texts: Sequence[str], found: Iterable[Sequence[Candidate]], form: Format, *, subject: str
+    texts: Sequence[str],
+    found: Iterable[Sequence[Candidate]],
+    form: Format,
+    *,
+    subject: str,
+    head: bool = True,
 ) -> None:
     """Print the candidates of each text, in the order of the texts.
 
@@ -59,6 +51,7 @@ def candidates(
         found: For each text its candidates.
         form: How to print them.
         subject: What a text is called: the name of its field or column.
+        head: Whether to print the headings of columns first.
     """
     match form:
         case Format.JSONL:
@@ -66,15 +59,18 @@ def candidates(
                 record = {subject: text, "candidates": [candidate_fields(c) for c in mine]}
                 typer.echo(json.dumps(record, ensure_ascii=False))
         case Format.TSV:
-            typer.echo("\t".join((subject, *_COLUMNS)))
+            if head:
+                typer.echo("\t".join((subject, *_COLUMNS)))
             for text, mine in zip(texts, found, strict=True):
                 for row in _rows(text, mine):
-                    typer.echo("\t".join(_flat(field) for field in row))
+                    typer.echo("\t".join(_field(field) for field in row))
         case Format.TABLE:
             rows = [
                 row for text, mine in zip(texts, found, strict=True) for row in _rows(text, mine)
             ]
-            table((subject, *_COLUMNS), rows)
+            lines = layout.lines((subject, *_COLUMNS), rows, least=_LEAST)
+            for line in lines if head else islice(lines, 1, None):
+                typer.echo(line)
 
 
 def explained(texts: Sequence[str], found: Iterable[Sequence[Explained]]) -> None:
@@ -102,15 +98,6 @@ def candidate_fields(candidate: Candidate) -> dict[str, object]:
     }
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns of aligned text, long fields cut."""
-    shown = [[_cut(_flat(field)) for field in row] for row in (columns, *rows)]
-    widths = [max(len(row[i]) for row in shown) for i in range(len(columns))]
-    for row in shown:
-        line = "  ".join(f.ljust(width) for f, width in zip(row, widths, strict=True))
-        typer.echo(line.rstrip())
-
-
 def facts(values: Mapping[str, object], *, as_json: bool) -> None:
     """Print what is known of one thing: a line a value, nested ones indented; or as JSON."""
     if as_json:
@@ -128,34 +115,9 @@ def _fact_lines(values: Mapping[str, object], *, indent: str) -> Iterator[str]:
                 yield f"{indent}{name}"
                 yield from _fact_lines(value, indent=indent + "  ")
         else:
-            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            shown = layout.plain(text)
             yield f"{indent}{name.ljust(width)}  {shown}"
-
-
-@contextmanager
-def progress_bar(words: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function of (done, of how many) that draws a bar on standard error.
-
-    Draws nothing when standard error is not a terminal.
-    """
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task(words, total=None)
-
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield advance
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long for a name of a file, or holds a NUL
-        return False
 
 
 def _rows(text: str, mine: Sequence[Candidate]) -> Iterator[tuple[str, ...]]:
@@ -174,9 +136,7 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def _flat(field: str) -> str:
-    return " ".join(field.split()) if any(sign in field for sign in "\t\n\r") else field
-
-
-def _cut(field: str, width: int = 48) -> str:
-    return field if len(field) <= width else field[: width - 1] + "…"
+def _field(text: str) -> str:
+    if sys.stdout.isatty():
+        return layout.plain(text)
+    return " ".join(text.split()) if any(sign in text for sign in "\t\n\r") else text

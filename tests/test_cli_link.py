@@ -3,9 +3,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS
 
@@ -92,7 +94,6 @@ def test_another_bundle_a_missing_file_and_no_knowledge_base_are_told_in_a_line(
         (["link", str(hearts), "x", "--bundle", str(tiny_bundle_int8)], "was not built with"),
         (["link", str(hearts), "none.txt"], "none.txt: no such file"),
         (["link", str(tmp_path), "x"], "not a knowledge base"),
-        (["link", str(hearts), "x", "--top", "0"], "top must be at least 1"),
     ):
         code, out, err = _run(*arguments)
         assert (code, out) == (1, "")
@@ -140,3 +141,100 @@ def test_a_document_and_composites_are_read(hearts: Path, tmp_path: Path) -> Non
     first, second = (json.loads(line)["candidates"] for line in out.splitlines())
     assert [(c["id"], c["read_as"]) for c in first] == [("H:3", "short stature")]
     assert [c["id"] for c in second] == ["H:4", "H:3"]
+
+
+def test_a_mention_may_be_any_column_of_any_file_that_embed_reads(
+    hearts: Path, tmp_path: Path
+) -> None:
+    files = {
+        "a.csv": 'n,mention\n1,"ASD"\n2,fever\n',
+        "a.tsv": "mention\tid\nASD\tH:1\nfever\tH:2\n",
+        "a.jsonl": '{"mention": "ASD"}\n{"mention": "fever"}\n',
+    }
+    words = _run("link", str(hearts), "ASD", "fever")
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+        assert _run("link", str(hearts), str(tmp_path / name)) == words
+    _, out, _ = _run("search", str(hearts), str(tmp_path / "a.csv"), "--column", "n")
+    assert [json.loads(line)["query"] for line in out.splitlines()] == ["1", "2"]
+
+
+@pytest.mark.parametrize("command", ["link", "search"])
+def test_files_are_never_taken_for_mentions(hearts: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "names.txt").write_text("ASD\n")
+    (tmp_path / "empty.txt").touch()
+    names, empty = str(tmp_path / "names.txt"), str(tmp_path / "empty.txt")
+    for arguments, fault in (
+        ([names, empty], "names.txt: is a file among other arguments"),
+        (["ASD", names], "names.txt: is a file among other arguments"),
+        ([empty], "empty.txt: is empty"),
+        (["gone.csv.zst"], "gone.csv.zst: no such file"),
+        (["ASD", "--column", "x"], "words have no columns"),
+        ([names, "--column", "x"], "plain text has no columns"),
+    ):
+        code, out, err = _run(command, str(hearts), *arguments)
+        assert (code, out) == (1, "")
+        assert fault in err
+        assert err.count("\n") == 1
+    assert _run(command, str(hearts), "x", "--top", "0")[0] == 2
+
+
+@pytest.mark.parametrize("form", ["jsonl", "tsv", "table"])
+def test_blocks_make_one_output(
+    hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    (tmp_path / "names.txt").write_text("ASD\nVSD\nASD\nliver cancer\n\n")
+    arguments = ["link", str(hearts), str(tmp_path / "names.txt"), "--format", form]
+    whole = _run(*arguments)
+    monkeypatch.setattr(asked, "BLOCK", 2)
+    in_blocks = _run(*arguments)
+    assert [line.split() for line in in_blocks[1].splitlines()] == [
+        line.split() for line in whole[1].splitlines()
+    ]
+
+
+def test_what_was_answered_is_out_before_a_later_row_fails(
+    hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asked, "BLOCK", 2)
+    (tmp_path / "names.txt").write_bytes(b"ASD\nVSD\n\xff\n")
+    code, out, err = _run("link", str(hearts), str(tmp_path / "names.txt"))
+    assert code == 1
+    assert [json.loads(line)["mention"] for line in out.splitlines()] == ["ASD", "VSD"]
+    assert "line 3 is not UTF-8" in err
+
+
+@pytest.mark.parametrize("extra", [[], ["--explain"]])
+def test_mentions_cut_off_are_counted(hearts: Path, extra: list[str]) -> None:
+    long = "atrial septal defect " * 100
+    _, _, err = _run("link", str(hearts), long, "x", *extra)
+    assert err.startswith("cut off at ")
+    assert "of 2 strings" in err
+    _, _, err = _run("link", str(hearts), "x", *extra)
+    assert err == ""
+
+
+@pytest.mark.parametrize("width", [20, 60, 100, 160])
+def test_a_table_fits_the_terminal(
+    hearts: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    long = "a very long mention of nothing in particular that goes on and on and on"
+    code, out, _ = _run("link", str(hearts), "ASD", "心房中隔欠損症" * 6, long, "-f", "table")
+    lines = out.splitlines()
+    assert code == 0
+    assert len(lines) > 8
+    assert max(map(cell_len, lines)) <= width
+    head = lines[0].split()
+    assert "id" in head
+    assert ("tied" in head) == (width >= 100)
+    if width >= 60:
+        assert {cell_len(line[: line.index("H:")]) for line in lines[1:]} == {
+            cell_len(lines[0][: lines[0].index("id ")])
+        }
+
+
+def test_a_table_holds_no_control_characters(hearts: Path) -> None:
+    _, out, _ = _run("link", str(hearts), "evil\x1b[31m\x9b2Jtext\r", "-f", "table")
+    assert not any(ord(sign) < 32 or 127 <= ord(sign) < 160 for sign in out if sign != "\n")
+    assert "evil" in out

@@ -1,0 +1,65 @@
+"""Lay columns of text out for a terminal: within its width, and without control characters."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator, Sequence
+
+_GAP = 2
+_WIDEST = 48
+_READABLE = 12
+
+
+def lines(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, least: Sequence[str] = ()
+) -> Iterator[str]:
+    """Yield the lines of a table that fits the terminal; the first one is the header.
+
+    Where it is too wide, columns go: empty ones of ``least`` first, then the others of them in
+    order; then the widest fields are cut.
+
+    Args:
+        columns: The headings.
+        rows: A text for each column.
+        least: Columns that may go, the least important first.
+    """
+    from rich.cells import cell_len
+
+    shown = [[plain(field) for field in row] for row in (columns, *rows)]
+    places = list(range(len(columns)))
+    widths = [min(_WIDEST, max(cell_len(row[i]) for row in shown)) for i in places]
+    room = shutil.get_terminal_size((160, 24)).columns
+    empty = [name for name in least if not any(row[columns.index(name)] for row in shown[1:])]
+    for name in (*empty, *(name for name in least if name not in empty)):
+        short = widths if name in empty else [min(width, _READABLE) for width in widths]
+        if _width([short[i] for i in places]) > room:
+            places.remove(columns.index(name))
+    while _width([widths[i] for i in places]) > room and max(widths[i] for i in places) > 1:
+        widths[max(places, key=lambda i: widths[i])] -= 1
+    for row in shown:
+        yield (" " * _GAP).join(_fitted(row[i], widths[i]) for i in places).rstrip()
+
+
+def plain(text: str) -> str:
+    r"""Return text that may be sent to a terminal: one line, control characters taken out.
+
+    >>> plain("a\tb \x1b[31mred\x9b")
+    'a b [31mred'
+    """
+    if text.isprintable():
+        return text
+    spaced = " ".join(text.split()) if any(sign in text for sign in "\t\n\r") else text
+    return "".join(sign for sign in spaced if ord(sign) >= 32 and not 127 <= ord(sign) < 160)
+
+
+def _width(widths: Collection[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def _fitted(field: str, width: int) -> str:
+    """Cut or fill a field to a width in cells: a Chinese character takes two."""
+    from rich.cells import cell_len, set_cell_size
+
+    if cell_len(field) > width:
+        field = set_cell_size(field, width - 1).rstrip() + "…"
+    return set_cell_size(field, width)
