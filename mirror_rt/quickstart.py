@@ -18,7 +18,7 @@ from typing import TypeAlias
 from mirror_rt._extras import require
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ModelError
-from mirror_rt.staging import staging_folder
+from mirror_rt.staging import check_target, staging_folder
 from mirror_rt.types import Candidate, Entity, Pairs, Precision
 
 __all__ = [
@@ -166,6 +166,7 @@ def quickstart(
     from mirror_rt.training.config import TrainConfig
     from mirror_rt.training.loop import train
 
+    check_target(out, force=force, folder=True)
     started = time.perf_counter()
     model, ontology = demo_model(), demo_knowledge_base()
     with staging_folder(out, force=force) as folder:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import json
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,23 +20,73 @@ __all__ = ["check_target", "staging_file", "staging_folder"]
 
 _WRITE_REFUSED = ("no space left", "file too large", "disk i/o error", "disk is full")
 _NO_ROOM = 4 * 1024 * 1024
+_MARKS = {
+    "manifest.json": "format_version",
+    "training.json": "losses",
+    "config.json": "model_type",
+    "quickstart.json": "seconds",
+    "state.json": "corpus_sha256",
+}
+"""Files of which each folder we write has one, with a key that it holds."""
+_NO_REPLACE, _EXCHANGE = 1, 2  # RENAME_NOREPLACE, RENAME_EXCHANGE of linux/fs.h
 
 
-def check_target(target: Path, *, force: bool = False) -> None:
+def check_target(target: Path, *, force: bool = False, folder: bool = False) -> None:
     """Refuse a target that is taken, before any work is done for it.
 
+    Args:
+        target: What is to be written.
+        force: Whether it may be replaced, if it is a file or a folder that mirror-rt wrote.
+        folder: Whether a folder is to be written.
+
     Raises:
-        TargetError: It exists and ``force`` is not set, or its parent is not a folder.
+        TargetError: It exists and ``force`` is not set, is nothing that may be replaced, or its
+            parent is not a folder.
     """
-    if target.exists() and not force:
-        raise TargetError(f"{target}: exists already; choose another name or give --force")
-    for parent in target.absolute().parents:
+    if target.is_symlink() and not target.exists():
+        raise TargetError(f"{target}: is a link to nothing; remove it or choose another name")
+    if target.exists():
+        if not force:
+            raise TargetError(f"{target}: exists already; choose another name or give --force")
+        if folder:
+            _check_ours(target)
+        elif not target.is_dir() and not target.is_file():
+            raise TargetError(f"{target}: is not a regular file; choose another name")
+    for parent in target.resolve().parents:
         if parent.exists():
             if not parent.is_dir():
                 raise TargetError(f"{target}: {parent} is a file, not a folder")
             if not os.access(parent, os.W_OK):
                 raise TargetError(f"{target}: no right to write in {parent}")
             return
+
+
+def _check_ours(target: Path) -> None:
+    """Refuse to replace what we did not write: a slip in ``--out`` must not cost a home folder."""
+    if not target.is_dir():
+        raise TargetError(f"{target}: is a file, not a folder; choose another name")
+    try:
+        here = Path.cwd().resolve()
+    except FileNotFoundError:
+        here = None
+    if here is not None and here.is_relative_to(target.resolve()):
+        raise TargetError(
+            f"{target}: is the current folder or holds it, and cannot be replaced; "
+            "run from elsewhere or choose another name"
+        )
+    if any(target.iterdir()) and not any(_marked(target / m, key) for m, key in _MARKS.items()):
+        raise TargetError(
+            f"{target}: is not a folder that mirror-rt wrote, so --force does not replace it; "
+            "choose another name or remove it yourself"
+        )
+
+
+def _marked(file: Path, key: str) -> bool:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and key in content
 
 
 @contextmanager
@@ -42,32 +96,30 @@ def staging_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
     With ``force`` an existing target and the new one change places in one step where the
     system can do that (Linux); else the old one is moved aside first. Either way it is removed
     only after the new one is in place, and at no moment is there half a folder under its name.
+    Where ``target`` is a symbolic link, what it points to is replaced.
 
     Raises:
-        TargetError: ``target`` exists and ``force`` is not set.
+        TargetError: ``target`` exists, before or after the block, and ``force`` is not set, or
+            it is not a folder that mirror-rt wrote.
     """
-    check_target(target, force=force)
-    parent = target.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    # mkdtemp makes 0700 folders; what the user gets should follow the umask as mkdir does.
-    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=parent))
-    fresh, old = holder / "new", holder / "old"
-    fresh.mkdir()
-    try:
-        with _disk_told(target, parent):
+    check_target(target, force=force, folder=True)
+    place = target.resolve()
+    with _beside(place) as holder:
+        # mkdtemp makes 0700 folders; what the user gets should follow the umask as mkdir does.
+        fresh, old = holder / "new", holder / "old"
+        fresh.mkdir()
+        with _disk_told(target, holder):
             yield fresh
-        if target.exists():
-            if _exchange(fresh, target):
-                return
-            os.rename(target, old)
-        try:
-            os.rename(fresh, target)
-        except OSError:
-            if old.exists():
-                os.rename(old, target)
-            raise
-    finally:
-        shutil.rmtree(holder, ignore_errors=True)
+        check_target(target, force=force, folder=True)
+        if not place.exists():
+            _rename_new(fresh, place, shown=target)
+        elif not _rename2(fresh, place, _EXCHANGE):
+            try:
+                os.rename(place, old)
+                os.rename(fresh, place)
+            finally:
+                if old.exists() and not place.exists():
+                    os.rename(old, place)
 
 
 @contextmanager
@@ -75,21 +127,49 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
     """Give a path beside ``target`` that is renamed onto it if the block ends well.
 
     Raises:
-        TargetError: ``target`` exists and ``force`` is not set, or is a folder.
+        TargetError: ``target`` exists, before or after the block, and ``force`` is not set, or
+            is a folder or a device.
     """
     check_target(target, force=force)
     if target.is_dir():
         raise TargetError(f"{target}: is a folder; name a file")
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name}.",
-        suffix=".partial",
-        dir=_made(target.absolute().parent),
-        ignore_cleanup_errors=True,
-    ) as holder:
-        fresh = Path(holder) / target.name
-        with _disk_told(target, Path(holder)):
+    place = target.resolve()
+    with _beside(place) as holder:
+        fresh = holder / place.name
+        with _disk_told(target, holder):
             yield fresh
-        os.replace(fresh, target)
+        check_target(target, force=force)
+        if force:
+            os.replace(fresh, place)
+        else:
+            _rename_new(fresh, place, shown=target)
+
+
+@contextmanager
+def _beside(place: Path) -> Iterator[Path]:
+    """Give a folder for what is not finished, and remove it whatever comes."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
+    try:
+        yield holder
+    finally:
+        with _undisturbed():
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Pass over further interrupts: who presses Ctrl-C twice wants no half-removed folder."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets them
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextmanager
@@ -113,17 +193,36 @@ def _disk_told(target: Path, folder: Path) -> Iterator[None]:
         raise
 
 
-def _exchange(one: Path, other: Path) -> bool:
-    """Let two paths change places in one step; say whether the system could (Linux 3.15)."""
+def _rename_new(fresh: Path, place: Path, *, shown: Path) -> None:
+    """Rename onto a name that nothing has, or that was free a moment ago.
+
+    Raises:
+        TargetError: Something has it by now.
+    """
+    try:
+        if not _rename2(fresh, place, _NO_REPLACE):
+            os.rename(fresh, place)
+    except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise TargetError(
+                f"{shown}: exists already; choose another name or give --force"
+            ) from error
+        raise
+
+
+def _rename2(one: Path, other: Path, how: int) -> bool:
+    """Rename as Linux 3.15 can; say whether this system and this disk can.
+
+    Raises:
+        FileExistsError: ``other`` exists and ``how`` is ``_NO_REPLACE``.
+    """
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):
         return False
-    paths = [os.fsencode(path.absolute()) for path in (one, other)]
-    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE of linux/fs.h
-    return bool(rename(here, paths[0], here, paths[1], exchange) == 0)
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    here = -100  # AT_FDCWD
+    if rename(here, os.fsencode(one), here, os.fsencode(other), how) == 0:
+        return True
+    if ctypes.get_errno() == errno.EEXIST:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(other))
+    return False

@@ -79,7 +79,10 @@ def test_a_target_that_exists_is_kept_unless_forced(tiny_bert: Path, tmp_path: P
     (out / "mine").write_text("precious")
     with pytest.raises(TargetError, match="--force"):
         export(tiny_bert, out)
+    with pytest.raises(TargetError, match="not a folder that mirror-rt wrote"):
+        export(tiny_bert, out, force=True)
     assert [p.name for p in out.iterdir()] == ["mine"]
+    (out / "config.json").write_text('{"model_type": "bert"}')
     export(tiny_bert, out, force=True)
     assert not (out / "mine").exists()
     Bundle.open(out)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import stat
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror_rt.errors import TargetError
 from mirror_rt.staging import check_target, staging_file, staging_folder
+
+
+def ours(folder: Path) -> Path:
+    """Make a folder such as mirror-rt writes, with something old in it."""
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"format_version": 1}')
+    (folder / "old.txt").write_text("old")
+    return folder
 
 
 def names(folder: Path) -> list[str]:
@@ -44,11 +57,10 @@ def test_a_taken_folder_is_refused_before_the_block_runs(tmp_path: Path) -> None
 
 
 def test_force_replaces_a_folder_whole(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/old.txt").write_text("old")
+    ours(tmp_path / "out")
     with staging_folder(tmp_path / "out", force=True) as folder:
         (folder / "new.txt").write_text("new")
-        assert names(tmp_path / "out") == ["old.txt"], "the old one stands until the new is whole"
+        assert "old.txt" in names(tmp_path / "out"), "the old one stands until the new is whole"
     assert names(tmp_path / "out") == ["new.txt"]
     assert names(tmp_path) == ["out"]
 
@@ -56,7 +68,7 @@ def test_force_replaces_a_folder_whole(tmp_path: Path) -> None:
 def test_force_replaces_a_folder_whole_where_two_paths_cannot_change_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror_rt.staging._exchange", lambda one, other: False)
+    monkeypatch.setattr("mirror_rt.staging._rename2", lambda one, other, how: False)
     test_force_replaces_a_folder_whole(tmp_path)
 
 
@@ -75,11 +87,10 @@ def test_a_replaced_folder_is_never_missing(
 
 
 def test_force_keeps_the_old_folder_when_the_block_fails(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/old.txt").write_text("old")
+    ours(tmp_path / "out")
     with pytest.raises(ValueError, match="boom"), staging_folder(tmp_path / "out", force=True):
         raise ValueError("boom")
-    assert names(tmp_path / "out") == ["old.txt"]
+    assert names(tmp_path / "out") == ["manifest.json", "old.txt"]
 
 
 def test_a_file_appears_whole_and_keeps_the_old_one_on_failure(tmp_path: Path) -> None:
@@ -108,3 +119,152 @@ def test_a_folder_has_the_rights_that_mkdir_gives(tmp_path: Path) -> None:
         pass
     rights = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("plain", "out")]
     assert rights[0] == rights[1]
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_folder_that_appears_meanwhile_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
+) -> None:
+    if not in_one_step:
+        monkeypatch.setattr("mirror_rt.staging._rename2", lambda one, other, how: False)
+    for force in (False, True):
+        with (
+            pytest.raises(TargetError, match=r"exists already|not a folder that mirror-rt wrote"),
+            staging_folder(tmp_path / "out", force=force),
+        ):
+            (tmp_path / "out").mkdir(exist_ok=True)
+            (tmp_path / "out/mine.txt").write_text("precious")
+        assert names(tmp_path / "out") == ["mine.txt"]
+        assert names(tmp_path) == ["out"]
+        (tmp_path / "out/mine.txt").unlink()
+        (tmp_path / "out").rmdir()
+
+
+def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
+    with (
+        pytest.raises(TargetError, match="exists already"),
+        staging_file(tmp_path / "out.npy") as fresh,
+    ):
+        fresh.write_bytes(b"ours")
+        (tmp_path / "out.npy").write_bytes(b"theirs")
+    assert (tmp_path / "out.npy").read_bytes() == b"theirs"
+    assert names(tmp_path) == ["out.npy"]
+
+
+def test_an_interrupt_between_two_renames_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours(tmp_path / "out")
+    rename = os.rename
+
+    def interrupted(source: Path, target: Path) -> None:
+        if Path(source).name == "new":
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr("mirror_rt.staging._rename2", lambda one, other, how: False)
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), staging_folder(tmp_path / "out", force=True):
+        pass
+    assert names(tmp_path / "out") == ["manifest.json", "old.txt"]
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"mine.txt": "precious"},
+        {"manifest.json": '{"name": "a web page"}'},
+        {"config.json": '{"port": 80}'},
+        {"config.json": "[]"},
+        {"training.json/mine.txt": "precious"},
+    ],
+)
+def test_force_keeps_what_mirror_rt_did_not_write(tmp_path: Path, content: dict[str, str]) -> None:
+    for name, text in content.items():
+        (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "out" / name).write_text(text)
+    with (
+        pytest.raises(TargetError, match="not a folder that mirror-rt wrote"),
+        staging_folder(tmp_path / "out", force=True),
+    ):
+        pytest.fail("the block ran")
+    for name, text in content.items():
+        assert (tmp_path / "out" / name).read_text() == text
+
+
+def test_force_never_replaces_the_current_folder_or_one_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours(tmp_path / "out")
+    (tmp_path / "out/below").mkdir()
+    for here in (tmp_path / "out", tmp_path / "out/below"):
+        monkeypatch.chdir(here)
+        with pytest.raises(TargetError, match="current folder"):
+            check_target(tmp_path / "out", force=True, folder=True)
+    with pytest.raises(TargetError, match="current folder"):
+        check_target(Path("."), force=True, folder=True)
+
+
+def test_force_does_not_replace_a_file_by_a_folder_or_a_device_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(TargetError, match="is a file, not a folder"):
+        check_target(tmp_path / "out", force=True, folder=True)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(TargetError, match="not a regular file"):
+        check_target(tmp_path / "pipe", force=True)
+
+
+def test_what_a_link_points_to_is_replaced(tmp_path: Path) -> None:
+    ours(tmp_path / "real")
+    (tmp_path / "link").symlink_to("real")
+    with staging_folder(tmp_path / "link", force=True) as folder:
+        (folder / "new.txt").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert names(tmp_path / "real") == ["new.txt"]
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("deep/real.txt")
+    with staging_file(tmp_path / "link.txt", force=True) as path:
+        path.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "deep/real.txt").read_text() == "new"
+    assert names(tmp_path) == ["deep", "link", "link.txt", "real"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_link_to_nothing_is_refused(tmp_path: Path, force: bool) -> None:
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(TargetError, match="a link to nothing"):
+        check_target(tmp_path / "link", force=force)
+
+
+@pytest.mark.parametrize("staging", [staging_file, staging_folder])
+def test_a_second_interrupt_leaves_no_partial_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, staging: Callable[..., Any]
+) -> None:
+    remove = shutil.rmtree
+
+    def pressed_again(path: Path, *, ignore_errors: bool) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        remove(path, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", pressed_again)
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), staging(tmp_path / "out") as fresh:
+        assert fresh.name
+        signal.raise_signal(signal.SIGINT)
+    assert names(tmp_path) == []
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_staging_works_away_from_the_main_thread(tmp_path: Path) -> None:
+    def work() -> None:
+        with staging_file(tmp_path / "out.txt") as path:
+            path.write_text("x")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert names(tmp_path) == ["out.txt"]

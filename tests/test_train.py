@@ -249,7 +249,7 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept(
         train(config_of(lr=1e300, max_steps=1))
 
 
-def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force(
+def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force_if_ours(
     config_of: MakeConfig,
 ) -> None:
     config = config_of()
@@ -257,9 +257,14 @@ def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force(
     (config.out / "mine.txt").write_text("keep")
     with pytest.raises(TargetError, match="--force"):
         train(config)
+    with pytest.raises(TargetError, match="not a folder that mirror-rt wrote"):
+        train(config, force=True)
     assert (config.out / "mine.txt").read_text() == "keep"
+    (config.out / "mine.txt").unlink()
     train(config, force=True)
-    assert not (config.out / "mine.txt").exists()
+    (config.out / "notes.txt").write_text("old")
+    train(config, force=True)
+    assert not (config.out / "notes.txt").exists()
     assert (config.out / "training.json").exists()
 
 

@@ -99,7 +99,7 @@ def export(
     """
     place, own = Path(out), host()
     _check(min_top1, precision, recipe, target or own, own)
-    check_target(place, force=force)
+    check_target(place, force=force, folder=True)
     folder = fetch(checkpoint)
     own_pooling, own_length = read_pooling(folder)
     model = load_model(

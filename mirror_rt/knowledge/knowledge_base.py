@@ -105,7 +105,7 @@ class KnowledgeBase:
         if not 0.0 < recall <= 1.0:
             raise ConfigError(f"recall must be above 0 and at most 1, got {recall}")
         out = Path(out)
-        check_target(out, force=force)
+        check_target(out, force=force, folder=True)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if encoder is None:
             encoder = _open_encoder(opened)

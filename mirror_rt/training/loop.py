@@ -98,7 +98,7 @@ def train(
         TargetError: ``config.out`` is taken or cannot be written.
         TrainingError: Training cannot go on.
     """
-    check_target(config.out, force=force)
+    check_target(config.out, force=force, folder=True)
     check_unfinished(config.out, resume=resume, force=force)
     table, held_P2 = hold_out(
         read_table(config), config, rng=np.random.default_rng([config.seed, HELD_OUT_STREAM])
