@@ -15,7 +15,14 @@ from typing import IO, cast
 
 from mirror_rt.errors import InputError
 
-__all__ = ["MAX_LINE_BYTES", "csv_rows", "numbered_lines", "open_binary", "read_lines"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "csv_rows",
+    "lone_surrogate",
+    "numbered_lines",
+    "open_binary",
+    "read_lines",
+]
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is a binary file by mistake, and would fill memory before it fails."""
@@ -127,6 +134,19 @@ def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | csv.Error]
             finally:
                 csv.field_size_limit(before)
         yield reader.line_num, row
+
+
+def lone_surrogate(text: str) -> int | None:
+    r"""Return the place of the first half of a surrogate pair, which is no text; None if none.
+
+    >>> lone_surrogate("naïve"), lone_surrogate("na\ud800ve")
+    (None, 2)
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
 
 
 def read_lines(source: str | Path) -> list[str]:

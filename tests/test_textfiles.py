@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.errors import InputError
-from mirror_rt.textfiles import numbered_lines, read_lines
+from mirror_rt.textfiles import lone_surrogate, numbered_lines, read_lines
 
 
 def test_every_line_is_a_row_and_only_newlines_end_one(tmp_path: Path) -> None:
@@ -86,3 +86,12 @@ def test_zstd_is_unpacked_and_a_broken_file_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"not zstd at all")
     with pytest.raises(InputError, match="broken after line 0"):
         read_lines(path)
+
+
+@given(
+    st.text(st.characters()), st.sampled_from(["\ud800", "\udbff", "\udc00", "\udfff"]), st.text()
+)
+def test_the_place_of_half_a_pair_is_told(before: str, half: str, after: str) -> None:
+    before = "".join(sign for sign in before if not "\ud800" <= sign <= "\udfff")
+    assert lone_surrogate(before) is None
+    assert lone_surrogate(before + half + after) == len(before)

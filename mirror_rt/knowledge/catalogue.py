@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.grades import loose_key
 from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Entity, Name, NameKind
 
 if TYPE_CHECKING:
@@ -312,10 +313,8 @@ def _check(piece: Entity) -> None:
     if not piece.names:
         raise InputError(f"{piece.id}: an entity without a name; every row needs a name")
     for text in (piece.id, piece.description, *(n.text for n in piece.names)):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(f"{piece.id!r}: a lone surrogate in {text[:40]!r}") from error
+        if lone_surrogate(text) is not None:
+            raise InputError(f"{piece.id!r}: a lone surrogate in {text[:40]!r}")
     for name in piece.names:
         if not name.text.strip():
             raise InputError(f"{piece.id}: an empty name; remove the row or give it a name")

@@ -22,6 +22,7 @@ from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.knowledge.wording import Wording
 from mirror_rt.staging import check_target
+from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Candidate, Embedder, Entity, IndexKind
 
 if TYPE_CHECKING:
@@ -385,10 +386,6 @@ def _distinct(texts: Sequence[str], top: int) -> list[str]:
     if top < 1:
         raise ConfigError(f"top must be at least 1, got {top}")
     for i, text in enumerate(texts):
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"text {i + 1}: holds a lone surrogate; it is not valid text"
-            ) from error
+        if lone_surrogate(text) is not None:
+            raise InputError(f"text {i + 1}: holds a lone surrogate; it is not valid text")
     return list(dict.fromkeys(texts))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.textfiles import csv_rows, numbered_lines, open_binary
+from mirror_rt.textfiles import csv_rows, lone_surrogate, numbered_lines, open_binary
 
 __all__ = ["Kind", "Row", "count_rows", "kind_of", "read_rows"]
 
@@ -168,7 +168,7 @@ def _json_lines(source: str | Path, column: str | None, id_column: str | None) -
             raise InputError(f"{source}: line {number}: field {field!r} is not a string")
         if row_id is None:
             raise InputError(f"{source}: line {number}: no field {id_column!r}")
-        if not _is_text(text) or not _is_text(str(row_id)):
+        if lone_surrogate(text + str(row_id)) is not None:
             raise InputError(f"{source}: line {number} holds a lone surrogate; remove it")
         yield text, str(row_id)
 
@@ -211,11 +211,3 @@ def _open_parquet(source: str | Path) -> Any:  # noqa: ANN401 - pyarrow has no t
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{source}: not a Parquet file ({reason})") from error
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

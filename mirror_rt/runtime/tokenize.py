@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, InputError
+from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import TokenBatch
 
 if TYPE_CHECKING:
@@ -66,13 +67,12 @@ def refuse_what_is_not_text(texts: Sequence[str]) -> None:
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise InputError(f"texts[{row}]: a {type(text).__name__}, not a string")
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
+        place = lone_surrogate(text)
+        if place is not None:
             raise InputError(
-                f"texts[{row}]: holds a lone surrogate (U+{ord(text[error.start]):04X}) "
-                f"at character {error.start}, which is not text; remove or replace it"
-            ) from error
+                f"texts[{row}]: holds a lone surrogate (U+{ord(text[place]):04X}) "
+                f"at character {place}, which is not text; remove or replace it"
+            )
 
 
 class FastTokenizer:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mirror_rt.errors import ConfigError, InputError, ModelError
+from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def tokenise(texts: Sequence[str], model: TextModel) -> list[Int64]:
     for start in range(0, len(texts), 10_000):
         part = list(texts[start : start + 10_000])
         for row, text in enumerate(part, start):
-            if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+            if lone_surrogate(text) is not None:
                 raise InputError(f"row {row}: holds half a surrogate pair, which is no character")
         found = model.tokenizer(
             part,
