@@ -8,45 +8,57 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from typing import Annotated, Any, NoReturn
 
-import typer
-from typer.core import TyperGroup
+INTERRUPTED = "interrupted; no half-written output was left"
 
-from mirror_rt.errors import MirrorError
-from mirror_rt.version import VERSION
+try:
+    import typer
+    from typer.core import TyperGroup
 
-from . import (
-    calibrate,
-    corpus,
-    embed,
-    evaluate,
-    export,
-    index,
-    info,
-    kb,
-    link,
-    push,
-    quickstart,
-    reproduce,
-    search,
-    train,
-)
+    from mirror_rt.errors import MirrorError
+    from mirror_rt.version import VERSION
+
+    from . import (
+        calibrate,
+        corpus,
+        embed,
+        evaluate,
+        export,
+        index,
+        info,
+        kb,
+        link,
+        push,
+        quickstart,
+        reproduce,
+        search,
+        train,
+    )
+except KeyboardInterrupt:  # while still starting
+    sys.stderr.write(f"mirror-rt: {INTERRUPTED}\n")
+    sys.exit(130)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which is obeyed like Ctrl-C: clean up, then end."""
 
 
 class Program(TyperGroup):
     """The group of all commands; tells an error on one line and ends with its status.
 
-    Status 0 is success, 1 an error told, 2 wrong usage, 130 an interrupt (128 + SIGINT).
+    Status 0 is success, 1 an error told, 2 wrong usage, 130 an interrupt (128 + SIGINT),
+    143 a request to end (128 + SIGTERM).
     """
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (the signature of the overridden method)
         """Run the command that was named."""
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            fail("interrupted; nothing half-written was left", status=130)
+        except KeyboardInterrupt as error:
+            fail(INTERRUPTED, status=143 if isinstance(error, Terminated) else 130)
         except BrokenPipeError:
             # The reader of our output went away (mirror-rt … | head): not an error of ours.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -137,4 +149,12 @@ app.command("push")(push.push)
 
 def main() -> None:
     """Run the program."""
-    app()
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    try:
+        signal.signal(signal.SIGTERM, terminate)
+        app()
+    except KeyboardInterrupt as error:
+        fail(INTERRUPTED, status=143 if isinstance(error, Terminated) else 130)

@@ -38,7 +38,7 @@ def run_failing(error: BaseException) -> Result:
     ("error", "status", "shown"),
     [
         (InputError("names.txt: line 3\nis bad"), 1, "mirror-rt: names.txt: line 3 is bad\n"),
-        (KeyboardInterrupt(), 130, "mirror-rt: interrupted; nothing half-written was left\n"),
+        (KeyboardInterrupt(), 130, "mirror-rt: interrupted; no half-written output was left\n"),
         (OSError(errno.ENOSPC, "No space", "o.npy"), 1, "mirror-rt: o.npy: the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "mirror-rt: x: Permission"),
         (MemoryError(), 1, "mirror-rt: out of memory"),
@@ -59,6 +59,28 @@ def test_an_error_is_one_line_and_a_status(
 @pytest.mark.parametrize("error", [InputError("bad"), ZeroDivisionError("oh")])
 def test_debug_gives_the_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIRROR_RT_DEBUG", "1")
+    assert run_failing(error).exception is error
+
+
+def test_an_interrupt_while_starting_is_one_line() -> None:
+    code = """
+import sys
+class Pressed:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mirror_rt_cli.train":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+from mirror_rt_cli.app import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr == "mirror-rt: interrupted; no half-written output was left\n"
+
+
+@pytest.mark.parametrize("module", ["typer.exceptions", "click.exceptions"])
+def test_the_errors_of_either_typer_are_left_to_it(module: str) -> None:
+    error = type("Theirs", (Exception,), {"__module__": module})("of the library's own")
     assert run_failing(error).exception is error
 
 

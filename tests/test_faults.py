@@ -86,9 +86,12 @@ def assert_told(done: subprocess.CompletedProcess[str]) -> None:
     assert "internal error" not in last
 
 
-@pytest.mark.parametrize("command", ["embed", "index"])
+@pytest.mark.parametrize(
+    ("command", "number", "status"),
+    [("embed", signal.SIGINT, 130), ("index", signal.SIGINT, 130), ("index", signal.SIGTERM, 143)],
+)
 def test_an_interrupt_is_one_line_and_leaves_nothing(
-    command: str, tmp_path: Path, tiny_bundle: Path
+    command: str, number: int, status: int, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     form = ["--kb-format", "tsv"] if command == "index" else []
     # The command waits for the end of its input, which never comes: it is interrupted at work.
@@ -102,8 +105,8 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(
     assert running.stdin is not None
     # A pipe holds 64 KiB: once more than that has been taken, the command is reading.
     os.write(running.stdin.fileno(), b"id\tname\n" + b"1\theart\n" * 16_000)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, err = running.communicate()
-    assert running.returncode == 130, err
-    assert err.decode().strip() == "mirror-rt: interrupted; nothing half-written was left"
+    assert running.returncode == status, err
+    assert err.decode().strip() == "mirror-rt: interrupted; no half-written output was left"
     assert list(tmp_path.iterdir()) == []
