@@ -69,3 +69,7 @@ def test_its_python_runs_where_a_quickstart_was_made(tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout
+
+
+def test_no_placeholder_is_left() -> None:
+    assert re.findall(r"^[A-Z_]{8,}$", README, re.MULTILINE) == []
