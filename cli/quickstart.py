@@ -12,7 +12,7 @@ def quickstart(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")] = Path(
         "quickstart"
     ),
-    pairs: Annotated[int, typer.Option(min=200, help="Training pairs, a random sample.")] = 6_000,
+    pairs: Annotated[int, typer.Option(min=200, help="Training pairs, a random sample.")] = 4_000,
     seed: Annotated[int, typer.Option(help="What is held out, and all of training.")] = 42,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
