@@ -34,7 +34,6 @@ __all__ = [
     "Name",
     "NameKind",
     "Pairs",
-    "Passage",
     "Pooling",
     "Precision",
     "Preset",
@@ -201,14 +200,6 @@ class Candidate:
     how: How = How.DENSE
     tied: bool = False
     read_as: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Passage:
-    """A text to retrieve."""
-
-    id: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,10 +17,10 @@ from mirror_rt.evaluation.baselines import CharNgrams
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.holdout import hold_out_synonyms
 from mirror_rt.evaluation.linking import (
+    LinkingScore,
     NameTable,
     exact_ranks,
     linking_score,
-    rank_entities,
     rank_queries,
     unseen,
 )
@@ -44,6 +44,20 @@ class Points:
         """Return the points of ``texts``."""
         radians = np.deg2rad([self.angles[text] for text in texts])
         return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+
+
+def rank_entities(
+    embedder: Points,
+    entities: list[Entity],
+    queries: list[tuple[str, frozenset[str]]],
+    *,
+    convention: Convention = Convention.ENTITY,
+) -> LinkingScore:
+    """Score (mention, right ids) pairs against entities by exact search."""
+    table = NameTable.of(entities, convention)
+    asked = [Query(parts=(mention,), ids=ids) for mention, ids in queries]
+    unreachable = sum(not right.size for right in table.right_groups(asked))
+    return linking_score(rank_queries(embedder, table, asked), unreachable=unreachable)
 
 
 def entity(entity_id: str, *names: str, other: tuple[str, ...] = ()) -> Entity:
@@ -118,8 +132,8 @@ def test_ranks_agree_with_sorting_every_candidate(
 def test_a_right_candidate_below_the_64th_is_a_miss_in_every_metric() -> None:
     base = [entity(f"E{i}", f"n{i}") for i in range(70)]
     points = Points({f"n{i}": float(i) for i in range(70)} | {"q": 0.0})
-    at_64 = rank_entities(points, base, [("q", {"E63"})])
-    at_65 = rank_entities(points, base, [("q", {"E64"})])
+    at_64 = rank_entities(points, base, [("q", frozenset({"E63"}))])
+    at_65 = rank_entities(points, base, [("q", frozenset({"E64"}))])
     assert (at_64.recall_64, at_64.mrr) == (1.0, 1 / 64)
     assert (at_65.recall_64, at_65.mrr) == (0.0, 0.0)
 

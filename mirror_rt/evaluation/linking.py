@@ -5,7 +5,7 @@ Axes: Q queries (of a block), U different texts, R name rows, G groups (entities
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -26,7 +26,6 @@ __all__ = [
     "Rank",
     "exact_ranks",
     "linking_score",
-    "rank_entities",
     "rank_queries",
     "unseen",
     "worst",
@@ -239,21 +238,3 @@ def linking_score(ranks: Sequence[Rank], *, unreachable: int = 0) -> LinkingScor
         recall_64=share(DEPTH),
         mrr=sum(1.0 / rank for rank in ranks if rank is not None) / len(ranks),
     )
-
-
-def rank_entities(
-    embedder: Embedder,
-    entities: Iterable[Entity],
-    queries: Sequence[tuple[str, Collection[str]]],
-    *,
-    convention: Convention = Convention.ENTITY,
-) -> LinkingScore:
-    """Score (mention, right ids) pairs against entities by exact search.
-
-    Raises:
-        InputError: There are no entities or no queries.
-    """
-    table = NameTable.of(entities, convention)
-    asked = [Query(parts=(mention,), ids=frozenset(ids)) for mention, ids in queries]
-    unreachable = sum(not right.size for right in table.right_groups(asked))
-    return linking_score(rank_queries(embedder, table, asked), unreachable=unreachable)
