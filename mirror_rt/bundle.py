@@ -56,8 +56,10 @@ class Manifest:
     format_version: int = FORMAT_VERSION
 
     def write(self, path: Path) -> None:
-        """Write the manifest as JSON, the same bytes for the same content."""
+        """Write the manifest as JSON with a sum of itself, the same bytes for the same content."""
         content = asdict(self) | {"pooling": self.pooling.value, "precision": self.precision.value}
+        content = json.loads(json.dumps(content))
+        content["self"] = _sum_of(content)
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -66,7 +68,8 @@ class Manifest:
         """Read ``manifest.json``.
 
         Raises:
-            BundleError: It is missing, not JSON, of a newer format, or lacks a value.
+            BundleError: It is missing, not JSON, of a newer format, of another kind of folder,
+                has changed since it was written, or lacks a value.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -76,6 +79,13 @@ class Manifest:
             ) from error
         except (OSError, ValueError) as error:
             raise BundleError(f"{path}: cannot be read ({error}); export again") from error
+        if isinstance(content, dict) and "kind" in content:
+            kind = str(content["kind"])
+            article = "" if kind == "vectors" else "a "
+            raise BundleError(
+                f"{path.parent}: is {article}{kind}, not a bundle; "
+                "name the folder that mirror-rt export wrote"
+            )
         version = content.get("format_version") if isinstance(content, dict) else None
         if not isinstance(version, int):
             raise BundleError(f"{path}: not the manifest of a bundle (no format_version)")
@@ -83,6 +93,11 @@ class Manifest:
             raise BundleError(
                 f"{path.parent}: bundle format {version}, this version reads up to "
                 f"{FORMAT_VERSION}; run: pip install -U mirror-rt"
+            )
+        # A manifest from before it had a sum is taken as it is.
+        if content.get("self", _sum_of(content)) != _sum_of(content):
+            raise BundleError(
+                f"{path}: changed since it was exported (sha256 differs); export again"
             )
         known = {f.name for f in fields(cls)}
         try:
@@ -132,8 +147,13 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """One hex sha256 over all files: equal fingerprints give equal vectors."""
+        """One hex sha256 over all files and settings: equal fingerprints give equal vectors."""
         listing = "".join(f"{sha}  {name}\n" for name, sha in sorted(self.manifest.files.items()))
+        manifest = self.manifest
+        listing += (
+            f"{manifest.dim} {manifest.pooling.value} {manifest.unit_norm} "
+            f"{manifest.max_length} {manifest.precision.value}\n"
+        )
         return hashlib.sha256(listing.encode()).hexdigest()
 
     @property
@@ -145,6 +165,13 @@ class Bundle:
     def tokenizer_path(self) -> Path:
         """The fast tokenizer."""
         return self.path / TOKENIZER
+
+
+def _sum_of(content: Mapping[str, Any]) -> str:
+    """Return the hex sha256 of a manifest's content, as JSON gives it, without the sum itself."""
+    rest = {name: value for name, value in content.items() if name != "self"}
+    text = json.dumps(rest, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:

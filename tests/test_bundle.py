@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mirror_rt.bundle import FORMAT_VERSION, Bundle, Manifest
 from mirror_rt.errors import BundleError
+from mirror_rt.types import Pooling, Precision
 
 
 @pytest.fixture
@@ -82,6 +85,42 @@ def test_the_fingerprint_depends_on_content_and_not_on_place(
 ) -> None:
     assert Bundle.open(bundle).fingerprint == Bundle.open(tiny_bundle).fingerprint
     assert Bundle.open(bundle).fingerprint != Bundle.open(tiny_bundle_int8).fingerprint
+
+
+@pytest.mark.parametrize(
+    "changes", [{"max_length": 4}, {"pooling": "cls"}, {"unit_norm": False}, {"gate": {}}]
+)
+def test_a_manifest_that_was_changed_is_refused(bundle: Path, changes: dict[str, object]) -> None:
+    _edit(bundle, **changes)
+    with pytest.raises(BundleError, match=r"manifest\.json: changed since it was exported"):
+        Bundle.open(bundle, verify=False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dim": 31},
+        {"max_length": 4},
+        {"pooling": Pooling.CLS},
+        {"precision": Precision.INT8},
+        {"unit_norm": False},
+    ],
+)
+def test_the_fingerprint_covers_what_decides_the_vectors(
+    bundle: Path, change: dict[str, Any]
+) -> None:
+    opened = Bundle.open(bundle)
+    other = replace(opened, manifest=replace(opened.manifest, **change))
+    assert other.fingerprint != opened.fingerprint
+    same = replace(opened, manifest=replace(opened.manifest, versions={}))
+    assert same.fingerprint == opened.fingerprint
+
+
+def test_another_kind_of_folder_is_named_as_what_it_is(tmp_path: Path) -> None:
+    for kind, told in {"knowledge base": "is a knowledge base", "vectors": "is vectors"}.items():
+        (tmp_path / "manifest.json").write_text(json.dumps({"kind": kind, "format_version": 1}))
+        with pytest.raises(BundleError, match=f"{told}, not a bundle"):
+            Bundle.open(tmp_path)
 
 
 def _edit(bundle: Path, **changes: object) -> None:
