@@ -261,7 +261,7 @@ def _native_bfloat16() -> bool:
     """Tell whether the CPU multiplies bfloat16 itself; where it does not, float32 is faster."""
     import torch
 
-    told = getattr(torch.cpu, "get_capabilities", dict)()
+    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
