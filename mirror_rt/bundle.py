@@ -15,7 +15,16 @@ from typing import Any
 from mirror_rt.errors import BundleError
 from mirror_rt.types import Pooling, Precision
 
-__all__ = ["FORMAT_VERSION", "MANIFEST", "MODEL", "TOKENIZER", "Bundle", "Manifest", "sha256_file"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "MODEL",
+    "TOKENIZER",
+    "Bundle",
+    "Manifest",
+    "sha256_file",
+    "sum_of",
+]
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
@@ -59,7 +68,7 @@ class Manifest:
         """Write the manifest as JSON with a sum of itself, the same bytes for the same content."""
         content = asdict(self) | {"pooling": self.pooling.value, "precision": self.precision.value}
         content = json.loads(json.dumps(content))
-        content["self"] = _sum_of(content)
+        content["self"] = sum_of(content)
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -95,7 +104,7 @@ class Manifest:
                 f"{FORMAT_VERSION}; run: pip install -U mirror-rt"
             )
         # A manifest from before it had a sum is taken as it is.
-        if content.get("self", _sum_of(content)) != _sum_of(content):
+        if content.get("self", sum_of(content)) != sum_of(content):
             raise BundleError(
                 f"{path}: changed since it was exported (sha256 differs); export again"
             )
@@ -167,8 +176,8 @@ class Bundle:
         return self.path / TOKENIZER
 
 
-def _sum_of(content: Mapping[str, Any]) -> str:
-    """Return the hex sha256 of a manifest's content, as JSON gives it, without the sum itself."""
+def sum_of(content: Mapping[str, Any]) -> str:
+    """Return the hex sha256 of what a JSON file holds, without the sum itself (``self``)."""
     rest = {name: value for name, value in content.items() if name != "self"}
     text = json.dumps(rest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

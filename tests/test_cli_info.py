@@ -73,6 +73,18 @@ def test_verify_finds_a_flipped_byte(knowledge_base: Path, name: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "combination.json", "bundle/manifest.json"])
+def test_changed_numbers_are_found_without_verify(knowledge_base: Path, name: str) -> None:
+    file = knowledge_base / name
+    content = json.loads(file.read_text())
+    key = {"manifest.json": "dim", "combination.json": "nil"}.get(name, "max_length")
+    file.write_text(json.dumps(content | {key: 4}))
+    done = info(knowledge_base)
+    assert done.exit_code == 1
+    assert f"{name}: " in done.stderr
+    assert "changed since" in done.stderr
+
+
 def test_what_is_not_ours_is_named(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("x")
     (tmp_path / "broken").mkdir()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirror_rt.bundle import sum_of
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 
 if TYPE_CHECKING:
@@ -104,8 +105,13 @@ class Combination:
         return min(reached)
 
     def write(self, path: Path) -> None:
-        """Write the numbers as JSON."""
-        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        """Write the numbers as JSON, with a sum of themselves.
+
+        The sum is not in the manifest, as a calibration replaces this file alone, in one step.
+        """
+        content = json.loads(json.dumps(asdict(self)))
+        content["self"] = sum_of(content)
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -113,16 +119,18 @@ class Combination:
         """Read the numbers.
 
         Raises:
-            KnowledgeBaseError: The file is missing, not JSON, or lacks a number.
+            KnowledgeBaseError: The file is missing, not JSON, has changed, or lacks a number.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("self", None) not in {None, sum_of(content)}:
+                raise ValueError("changed since it was written, sha256 differs")
             made = cls(**content)
             numbers = [made.weights[n] for n in FEATURES]
             numbers += [made.nil, made.slope, made.intercept, made.by_name]
             if not all(math.isfinite(number) for number in numbers):
                 raise ValueError("a number is not finite")
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise KnowledgeBaseError(
                 f"{path}: cannot be used ({error}); build the knowledge base again"
             ) from error

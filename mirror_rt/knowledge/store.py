@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mirror_rt.bundle import MANIFEST, Bundle, sha256_file
+from mirror_rt.bundle import MANIFEST, Bundle, sha256_file, sum_of
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
 from mirror_rt.knowledge.fitting import fit, held_out_samples
@@ -82,8 +82,10 @@ class KnowledgeBaseManifest:
     kind: str = field(default="knowledge base")
 
     def write(self, path: Path) -> None:
-        """Write the manifest as JSON, the same bytes for the same content."""
-        text = json.dumps(asdict(self), indent=2, sort_keys=True, ensure_ascii=False)
+        """Write the manifest as JSON with a sum of itself, the same bytes for the same content."""
+        content = json.loads(json.dumps(asdict(self)))
+        content["self"] = sum_of(content)
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
@@ -91,7 +93,8 @@ class KnowledgeBaseManifest:
         """Read the manifest of a knowledge-base folder.
 
         Raises:
-            KnowledgeBaseError: The folder is missing, not a knowledge base, or too new.
+            KnowledgeBaseError: The folder is missing, not a knowledge base, too new, or its
+                manifest has changed since it was written.
         """
         path = folder / KB_MANIFEST
         try:
@@ -113,6 +116,10 @@ class KnowledgeBaseManifest:
             raise KnowledgeBaseError(
                 f"{folder}: knowledge-base format {version}, this version reads up to "
                 f"{KB_FORMAT_VERSION}; run: pip install -U mirror-rt"
+            )
+        if content.get("self", sum_of(content)) != sum_of(content):
+            raise KnowledgeBaseError(
+                f"{path}: changed since it was built; build the knowledge base again"
             )
         known = {f.name for f in fields(cls)}
         try:
