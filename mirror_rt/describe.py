@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.bundle import MANIFEST, Bundle
+from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import InputError, ModelError
 
 __all__ = ["describe"]
@@ -130,11 +131,9 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _pooling(path: Path) -> str:
-    file = path / "1_Pooling" / "config.json"
-    if not file.is_file():
+    if not (path / "modules.json").is_file():
         return "none of its own; export takes cls unless --pooling says otherwise"
-    modes = [k.removeprefix("pooling_mode_") for k, on in _json(file).items() if on is True]
-    return ", ".join(m.removesuffix("_tokens").removesuffix("_token") for m in modes)
+    return read_pooling(path)[0].value
 
 
 def _megabytes(files: Iterable[Path]) -> float:

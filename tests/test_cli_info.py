@@ -42,6 +42,13 @@ def test_a_checkpoint_tells_its_architecture_and_pooling(tmp_path: Path) -> None
     assert told["pooling"] == "mean"
 
 
+def test_the_pooling_of_either_kind_of_config_is_told(tmp_path: Path) -> None:
+    folder = add_pooling(tiny_checkpoint(tmp_path / "model"), "mean")
+    config = {"pooling_mode": "mean", "embedding_dimension": 32, "include_prompt": True}
+    (folder / "1_Pooling/config.json").write_text(json.dumps(config))
+    assert json.loads(info(folder, "--json").stdout)["pooling"] == "mean"
+
+
 def test_a_bundle_tells_its_precision_and_width(tiny_bundle: Path) -> None:
     told = json.loads(info(tiny_bundle, "--json").stdout)
     assert (told["kind"], told["dim"], told["verified"]) == ("bundle", 32, False)

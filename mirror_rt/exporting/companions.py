@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from mirror_rt.checkpoints import write_modules
 from mirror_rt.errors import ModelError
 from mirror_rt.training.model import TextModel
-from mirror_rt.types import Pooling
 
 __all__ = ["write_companions"]
 
@@ -33,22 +32,4 @@ def write_companions(model: TextModel, folder: Path) -> None:
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.save_pretrained(folder)
     model.model.config.save_pretrained(folder)
-    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
-    modules = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(kinds.items())
-    ]
-    pooling = {
-        "word_embedding_dimension": model.dim,
-        "pooling_mode_cls_token": model.pooling is Pooling.CLS,
-        "pooling_mode_mean_tokens": model.pooling is Pooling.MEAN,
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_mean_sqrt_len_tokens": False,
-    }
-    (folder / "1_Pooling").mkdir()
-    for name, content in (
-        ("modules.json", modules),
-        ("1_Pooling/config.json", pooling),
-        ("sentence_bert_config.json", {"max_seq_length": model.max_length, "do_lower_case": False}),
-    ):
-        (folder / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_modules(folder, dim=model.dim, pooling=model.pooling, max_length=model.max_length)

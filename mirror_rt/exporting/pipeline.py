@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from mirror_rt.bundle import MODEL, Bundle, Manifest, sha256_file
+from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import ConfigError, ModelError
 from mirror_rt.exporting import candidates, sample
 from mirror_rt.exporting.candidates import Built, Workshop
@@ -30,7 +31,7 @@ from mirror_rt.runtime import Encoder
 from mirror_rt.runtime.batching import pack
 from mirror_rt.runtime.tokenize import FastTokenizer
 from mirror_rt.staging import check_target, staging_folder
-from mirror_rt.training.checkpoint import TorchEncoder, fetch, read_pooling
+from mirror_rt.training.checkpoint import TorchEncoder, fetch
 from mirror_rt.training.model import TextModel, load_model
 from mirror_rt.types import Pooling, Precision
 from mirror_rt.version import VERSION

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from mirror_rt.checkpoints import read_pooling, write_modules
 from mirror_rt.errors import ModelError
 from mirror_rt.training.card import model_card
 from mirror_rt.training.model import (
@@ -25,7 +26,7 @@ from mirror_rt.types import Pooling
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["TorchEncoder", "fetch", "read_pooling", "write_checkpoint"]
+__all__ = ["TorchEncoder", "fetch", "write_checkpoint"]
 
 _UNNEEDED = ["*.bin", "*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "*/*.safetensors"]
 
@@ -59,67 +60,6 @@ def fetch(name: str | Path) -> Path:
         ) from error
 
 
-def read_pooling(folder: str | Path) -> tuple[Pooling, int | None]:
-    """Read how a sentence-transformers folder pools, and its longest input.
-
-    Returns:
-        The pooling, and the longest input in tokens or None where it says nothing. A plain
-        transformer, without ``modules.json``, pools by [CLS].
-
-    Raises:
-        ModelError: It pools in a way, or has a module, that cannot be kept.
-    """
-    folder = Path(folder)
-    if not (folder / "modules.json").is_file():
-        return Pooling.CLS, None
-    modules = _read_json(folder / "modules.json")
-    pooling: Pooling | None = None
-    for module in modules:
-        kind = str(module["type"]).rsplit(".", 1)[-1]
-        match kind:
-            case "Transformer" | "Normalize":
-                pass
-            case "Pooling":
-                pooling = _pooling_of(folder / str(module["path"]) / "config.json")
-            case _:
-                raise ModelError(
-                    f"{folder}: has a {kind} module, which would be lost; "
-                    "give a model of transformer, pooling and normalisation only"
-                )
-    if pooling is None:
-        raise ModelError(f"{folder}: modules.json names no pooling")
-    limits = folder / "sentence_bert_config.json"
-    longest = _read_json(limits).get("max_seq_length") if limits.is_file() else None
-    return pooling, None if longest is None else int(longest)
-
-
-def _pooling_of(path: Path) -> Pooling:
-    config = _read_json(path)
-    # Newer versions of sentence-transformers write one name, older ones a flag for each.
-    modes = config.get("pooling_mode")
-    if modes is None:
-        flags = {"cls_token": "cls", "mean_tokens": "mean"}
-        prefix = "pooling_mode_"
-        on = [key.removeprefix(prefix) for key, value in config.items() if value is True]
-        modes = [flags.get(mode, mode) for mode in on if f"{prefix}{mode}" in config]
-    modes = [modes] if isinstance(modes, str) else modes
-    try:
-        (mode,) = modes
-        return Pooling(mode)
-    except ValueError as error:
-        raise ModelError(
-            f"{path}: pools by {' and '.join(map(str, modes)) or 'nothing'}; "
-            "only cls and mean can be used"
-        ) from error
-
-
-def _read_json(path: Path) -> Any:  # noqa: ANN401  (what JSON holds)
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})") from error
-
-
 def write_checkpoint(model: TextModel, folder: Path, *, training: Mapping[str, Any]) -> None:
     """Write a model with its tokenizer, pooling and the account of its training.
 
@@ -130,33 +70,11 @@ def write_checkpoint(model: TextModel, folder: Path, *, training: Mapping[str, A
     """
     model.model.save_pretrained(folder, safe_serialization=True)
     model.tokenizer.save_pretrained(folder)
-    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
-    modules = [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(kinds.items())
-    ]
-    pooling = {
-        "word_embedding_dimension": model.dim,
-        "pooling_mode_cls_token": model.pooling is Pooling.CLS,
-        "pooling_mode_mean_tokens": model.pooling is Pooling.MEAN,
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_mean_sqrt_len_tokens": False,
-    }
-    (folder / "1_Pooling").mkdir()
+    write_modules(folder, dim=model.dim, pooling=model.pooling, max_length=model.max_length)
     (folder / "2_Normalize").mkdir()
-    _write_json(folder / "modules.json", modules)
-    _write_json(folder / "1_Pooling/config.json", pooling)
-    _write_json(
-        folder / "sentence_bert_config.json",
-        {"max_seq_length": model.max_length, "do_lower_case": False},
-    )
-    _write_json(folder / "training.json", training)
+    text = json.dumps(training, indent=2, ensure_ascii=False)
+    (folder / "training.json").write_text(text + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card(training), encoding="utf-8")
-
-
-def _write_json(path: Path, content: object) -> None:
-    text = json.dumps(content, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
 
 
 class TorchEncoder:

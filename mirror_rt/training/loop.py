@@ -15,10 +15,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import ConfigError, ModelError, TrainingError
 from mirror_rt.staging import check_target, staging_folder
 from mirror_rt.training.batches import Batch, batches, count_steps
-from mirror_rt.training.checkpoint import fetch, read_pooling, write_checkpoint
+from mirror_rt.training.checkpoint import fetch, write_checkpoint
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
 from mirror_rt.training.drophead import add_drophead
