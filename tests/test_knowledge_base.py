@@ -269,3 +269,11 @@ def test_a_build_opens_one_encoder_and_links_with_it(
     with KnowledgeBase.build(tiny_bundle, HEARTS, tmp_path / "kb") as kb:
         kb.search(["fever"])
         assert opened == [kb.encoder]
+
+
+def test_another_kind_of_folder_is_named_as_what_it_is(tmp_path: Path, tiny_bundle: Path) -> None:
+    with pytest.raises(KnowledgeBaseError, match="is a bundle, not a knowledge base"):
+        KnowledgeBase.open(tiny_bundle)
+    (tmp_path / "manifest.json").write_text('{"kind": "vectors"}')
+    with pytest.raises(KnowledgeBaseError, match="is vectors, not a knowledge base"):
+        KnowledgeBase.open(tmp_path)

@@ -109,7 +109,7 @@ class KnowledgeBaseManifest:
             ) from error
         if not isinstance(content, dict) or content.get("kind") != "knowledge base":
             raise KnowledgeBaseError(
-                f"{folder}: not a knowledge base; make one with: mirror-rt index"
+                f"{folder}: {_told(content)}not a knowledge base; make one with: mirror-rt index"
             )
         version = content.get("format_version")
         if not isinstance(version, int) or version > KB_FORMAT_VERSION:
@@ -128,6 +128,15 @@ class KnowledgeBaseManifest:
             raise KnowledgeBaseError(
                 f"{path}: incomplete ({error}); build the knowledge base again"
             ) from error
+
+
+def _told(content: object) -> str:
+    """Say what else a folder with this manifest is, as the start of a sentence."""
+    if isinstance(content, dict) and content.get("kind") == "vectors":
+        return "is vectors, "
+    if isinstance(content, dict) and "pooling" in content:
+        return "is a bundle, "
+    return ""
 
 
 def write_store(
