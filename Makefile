@@ -5,7 +5,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet -c constraints.t
 
 CLI_DOCS := COLUMNS=100 $(PY) -m typer mirror_rt_cli.app utils docs --name mirror-rt
 
-.PHONY: install quickstart fix check test test-all docs bench build clean
+.PHONY: install quickstart fix check test test-all docs tables bench build clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -37,6 +37,9 @@ test-all: .venv/dev         ## every test, the long ones too
 
 docs: .venv/dev             ## the generated pages
 	$(CLI_DOCS) > docs/cli.md
+
+tables: .venv/dev           ## the tables of both READMEs, from benchmarks/results
+	$(PY) benchmarks/table.py
 
 bench: .venv/dev            ## speed, alone on the machine: hours with every peer
 	$(PY) -m pip --disable-pip-version-check install --quiet -c constraints.txt -e '.[bench]'
