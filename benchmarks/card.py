@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -56,7 +57,7 @@ def record(name: str, args: argparse.Namespace, results: Mapping[str, Any]) -> d
         "name": name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "command": " ".join(["python", f"benchmarks/{name}.py", *told]),
+        "command": shlex.join(["python", f"benchmarks/{name}.py", *told]),
         "machine": machine(),
         "load_before": getattr(args, "load_before", None),
         "versions": {package: v for package in PACKAGES if (v := _version(package))},
