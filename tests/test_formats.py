@@ -393,3 +393,10 @@ def test_a_csv_description_may_be_longer_than_the_csv_module_allows(tmp_path: Pa
     path = write(tmp_path, "kb.csv", f'id,name,description\nA,one,"{long}"\n')
     (entity,) = read_entities(path)
     assert entity.description == long
+
+
+def test_a_second_name_column_is_one_more_name(tmp_path: Path) -> None:
+    path = tmp_path / "kb.tsv"
+    path.write_text("id\tname\tname\nP1\tDrill\tborer\n")
+    (entity,) = read_entities(path)
+    assert (entity.name, entity.aliases) == ("Drill", ("borer",))

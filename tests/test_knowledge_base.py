@@ -277,3 +277,9 @@ def test_another_kind_of_folder_is_named_as_what_it_is(tmp_path: Path, tiny_bund
     (tmp_path / "manifest.json").write_text('{"kind": "vectors"}')
     with pytest.raises(KnowledgeBaseError, match="is vectors, not a knowledge base"):
         KnowledgeBase.open(tmp_path)
+
+
+def test_one_string_is_not_taken_for_a_list_of_letters(kb: KnowledgeBase) -> None:
+    for ask in (kb.link, kb.search):
+        with pytest.raises(ConfigError, match=r"give a list of strings, as in \['heart'\]"):
+            ask("heart")

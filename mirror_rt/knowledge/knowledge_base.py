@@ -385,6 +385,8 @@ def _open_encoder(bundle: Bundle) -> Embedder:
 def _distinct(texts: Sequence[str], top: int) -> list[str]:
     if top < 1:
         raise ConfigError(f"top must be at least 1, got {top}")
+    if isinstance(texts, str):  # a string is a sequence of strings, a letter each
+        raise ConfigError(f"give a list of strings, as in [{texts[:40]!r}], not one string")
     for i, text in enumerate(texts):
         if lone_surrogate(text) is not None:
             raise InputError(f"text {i + 1}: holds a lone surrogate; it is not valid text")

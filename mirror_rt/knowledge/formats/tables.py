@@ -78,6 +78,8 @@ def header_columns(cells: Sequence[str]) -> dict[int, Column] | None:
         column = _COLUMN_OF.get(heading) or _COLUMN_OF.get(heading.rstrip("_0123456789"))
         if column is None and heading.endswith("_id"):
             column = Column.ID
+        if column is Column.NAME and column in columns.values():
+            column = Column.ALIASES  # a second name is one more name, not a column to pass over
         if column is None or (column in columns.values() and column is not Column.ALIASES):
             continue
         columns[i] = column
