@@ -58,6 +58,15 @@ def test_a_fault_is_told_on_one_line(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.txt"]
 
 
+def test_a_bundle_given_as_the_base_is_told(tmp_path: Path, tiny_bundle: Path) -> None:
+    (tmp_path / "c.txt").write_text("\n".join(NAMES))
+    result = run(tmp_path / "c.txt", "--base", tiny_bundle, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{tiny_bundle}: is a bundle" in result.stderr
+    assert "give the checkpoint or base model" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
 def test_bytes_that_are_no_text_are_refused_by_line(tmp_path: Path, tiny_bert: Path) -> None:
     (tmp_path / "c.txt").write_bytes(b"fever\n\xff\xfe\n")
     result = run(tmp_path / "c.txt", "--base", tiny_bert, "--out", tmp_path / "out")

@@ -7,20 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from torch.nn.functional import normalize
-
+from mirror_rt.bundle import MANIFEST
 from mirror_rt.checkpoints import read_pooling, write_modules
 from mirror_rt.errors import ModelError
 from mirror_rt.training.card import model_card
-from mirror_rt.training.model import (
-    TextModel,
-    encode_groups,
-    length_groups,
-    load_model,
-    tokenise,
-)
+from mirror_rt.training.model import TextModel, encode_all, load_model, tokenise
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:
@@ -37,10 +28,16 @@ def fetch(name: str | Path) -> Path:
     Weights in pickles are never fetched.
 
     Raises:
-        ModelError: There is no such folder, and the hub does not have it or is out of reach.
+        ModelError: It is a bundle or a file; or there is no such folder, and the hub does not
+            have it or is out of reach.
     """
     folder = Path(name)
     if folder.is_dir():
+        if (folder / MANIFEST).is_file() and (folder / "model.onnx").is_file():
+            raise ModelError(
+                f"{folder}: is a bundle, whose weights are for lookup alone; "
+                "give the checkpoint or base model that it was exported from"
+            )
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder}: has no config.json, so it is not a model")
         return folder
@@ -117,11 +114,4 @@ class TorchEncoder:
         Raises:
             InputError: A text holds half a surrogate pair.
         """
-        tokens = tokenise(texts, self.model)
-        vectors_ND = np.zeros((len(texts), self.dim), dtype=np.float32)
-        with torch.inference_mode():
-            for group in length_groups([len(ids) for ids in tokens], most=64):
-                part = [tokens[row] for row in group]
-                (vectors_BD,) = encode_groups(self.model, part, [np.arange(len(part))])
-                vectors_ND[group] = normalize(vectors_BD.float(), dim=1).cpu().numpy()
-        return vectors_ND
+        return encode_all(self.model, tokenise(texts, self.model))
