@@ -61,6 +61,10 @@ def train(
     ] = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs in an epoch, at most.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps of the run, at most.")] = None,
+    hard_negatives: Annotated[
+        int | None,
+        typer.Option(help="Nearest strings of other meanings to put into a batch, epoch 2 on (0)."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides order, masks, dropout (42).")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default all.")] = None,
@@ -99,6 +103,7 @@ def train(
         "pairs_per_entity": pairs_per_entity,
         "max_pairs": max_pairs,
         "max_steps": max_steps,
+        "hard_negatives": hard_negatives,
         "seed": seed,
         "device": device,
         "threads": threads,

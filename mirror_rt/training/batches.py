@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirror_rt.errors import TrainingError
+from mirror_rt.errors import ConfigError, TrainingError
 from mirror_rt.training.augment import mask_span
 from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.mining import HardOrder
 from mirror_rt.training.model import TextModel, tokenise
 from mirror_rt.training.pairs import PairTable, draw_epoch
 
@@ -40,6 +41,7 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
 
     Raises:
         TrainingError: There are too few pairs for one batch.
+        ConfigError: Hard negatives are asked for, and the run ends before its second epoch.
     """
     pairs = len(draw_epoch(table, config, rng=np.random.default_rng([config.seed, 0])))
     if pairs < config.batch_size:
@@ -49,7 +51,14 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
             f"{config.batch_size}; give more strings{way_out}"
         )
     steps = pairs // config.batch_size * config.epochs
-    return steps if config.max_steps is None else min(steps, config.max_steps)
+    steps = steps if config.max_steps is None else min(steps, config.max_steps)
+    if config.hard_negatives and steps <= pairs // config.batch_size:
+        raise ConfigError(
+            "hard_negatives: are mined before the second epoch, which begins at step "
+            f"{pairs // config.batch_size + 1}; give a higher --max-steps than {steps}, "
+            "or --hard-negatives 0"
+        )
+    return steps
 
 
 def batches(
@@ -60,11 +69,12 @@ def batches(
     *,
     steps: int,
     start: int = 0,
+    hard: HardOrder | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of a run, from step ``start`` on.
 
     Each epoch is drawn anew and each batch masked anew, from the seed and their numbers alone,
-    so that a run can be taken up anywhere.
+    so that a run can be taken up anywhere; all but the order of ``hard``.
 
     Args:
         table: The strings.
@@ -73,6 +83,9 @@ def batches(
         config: What to do.
         steps: Steps of the whole run.
         start: Steps done already.
+        hard: Arranges every epoch but the first, with the weights that the model has when the
+            epoch's first batch is asked for. Where ``start`` is within an epoch, the order of
+            that epoch must be in it.
     """
     keys = string_keys(table, clean)
     size = config.batch_size
@@ -81,7 +94,14 @@ def batches(
     for step in range(start, steps):
         if step // a_epoch != epoch:
             epoch = step // a_epoch
-            pairs_P2 = draw_epoch(table, config, rng=np.random.default_rng([config.seed, epoch]))
+            begun = step % a_epoch > 0
+            if hard is not None and hard.pairs_P2 is not None and begun:
+                pairs_P2 = hard.pairs_P2
+            else:
+                rng = np.random.default_rng([config.seed, epoch])
+                pairs_P2 = draw_epoch(table, config, rng=rng)
+                if hard is not None:
+                    pairs_P2 = hard.begin(pairs_P2, keys)
         at = step % a_epoch * size
         rng = np.random.default_rng([config.seed, epoch, step])
         yield make_batch(pairs_P2[at : at + size], table, clean, keys, model, config, rng=rng)

@@ -56,6 +56,8 @@ class TrainConfig:
         pairs_per_entity: Synonym pairs drawn from one entity in an epoch, at most.
         max_pairs: Pairs in an epoch, at most; None for all.
         max_steps: Steps in the run, at most; None for all.
+        hard_negatives: From the second epoch on, the strings of other meanings nearest to an
+            anchor that are put into its batch; 0: batches are drawn at random.
         held_out: Pairs set aside, on which the loss, alignment and uniformity are measured.
         checkpoint_every: Steps after which the state of the run is kept, so that it can be taken
             up with ``resume``; 0: never.
@@ -88,6 +90,7 @@ class TrainConfig:
     pairs_per_entity: int = 10
     max_pairs: int | None = None
     max_steps: int | None = None
+    hard_negatives: int = 0
     held_out: int = 0
     checkpoint_every: int = 0
     seed: int = 42
@@ -117,6 +120,12 @@ class TrainConfig:
             _check(name, getattr(self, name), least=0)
         for name in ("epochs", "pairs_per_entity", "max_pairs", "max_steps", "threads"):
             _check(name, getattr(self, name), least=1)
+        _check("hard_negatives", self.hard_negatives, least=0, below=self.batch_size)
+        if self.hard_negatives and self.epochs == 1:
+            raise ConfigError(
+                "hard_negatives: are mined before the second epoch, and there is one; "
+                "give --epochs 2, or --hard-negatives 0"
+            )
         _check("max_length", self.max_length, least=3)
         _check("batch_size", self.batch_size, least=2)
         _check("micro_batch", self.micro_batch, least=1)

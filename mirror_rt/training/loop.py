@@ -23,6 +23,7 @@ from mirror_rt.training.checkpoint import fetch, write_checkpoint
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
 from mirror_rt.training.drophead import add_drophead
+from mirror_rt.training.mining import HardOrder
 from mirror_rt.training.model import TextModel, load_model, tokenise
 from mirror_rt.training.pairs import PairTable, hold_out, read_table
 from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
@@ -113,13 +114,20 @@ def train(
         clean = tokenise(table.strings, model)
         steps = count_steps(table, config)
         watch = Watch(held_P2, table, clean, model, config, steps=steps)
+        hard = None
+        if config.hard_negatives:
+            hard = HardOrder(model, clean, most=config.hard_negatives, size=config.batch_size)
         losses: list[float] = []
         if resume:
-            losses, watch.seen = load_state(model, optimiser, config, corpus_sha256=table.sha256)
+            losses, watch.seen, rest = load_state(
+                model, optimiser, config, corpus_sha256=table.sha256
+            )
+            if hard is not None and "order" in rest:
+                hard.pairs_P2 = rest["order"].numpy()
         if not losses:
             watch.look(0)
         already, started = len(losses), time.perf_counter()
-        for batch in batches(table, clean, model, config, steps=steps, start=already):
+        for batch in batches(table, clean, model, config, steps=steps, start=already, hard=hard):
             optimiser.zero_grad()
             with _memory_told(len(losses) + 1, config):
                 loss = backward(model, batch, config)
@@ -129,7 +137,18 @@ def train(
             losses.append(loss)
             watch.look(len(losses))
             if config.checkpoint_every and len(losses) % config.checkpoint_every == 0:
-                save_state(model, optimiser, losses, watch.seen, config, corpus_sha256=table.sha256)
+                rest = {}
+                if hard is not None and hard.pairs_P2 is not None:
+                    rest["order"] = torch.from_numpy(hard.pairs_P2)
+                save_state(
+                    model,
+                    optimiser,
+                    losses,
+                    watch.seen,
+                    config,
+                    corpus_sha256=table.sha256,
+                    rest=rest,
+                )
             if progress is not None:
                 progress(_step(losses, already, steps, config, time.perf_counter() - started))
         seconds = time.perf_counter() - started

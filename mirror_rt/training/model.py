@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from mirror_rt.errors import ConfigError, InputError, ModelError
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:
-    from mirror_rt.types import Int64
+    from mirror_rt.types import Float32, Int64
 
 __all__ = [
     "TextModel",
+    "encode_all",
     "encode_groups",
     "length_groups",
     "load_model",
@@ -215,6 +217,32 @@ def encode_groups(
         ).last_hidden_state
         vectors.append(pool(states_BTD, mask_BT, model.pooling))
     return vectors
+
+
+def encode_all(model: TextModel, tokens: Sequence[Int64]) -> Float32:
+    """Encode strings as they will be served: without dropout, in full precision.
+
+    The mode of the model is left as it was, and no random number is drawn.
+
+    Args:
+        model: The encoder.
+        tokens: Token ids of N strings.
+
+    Returns:
+        (N, D) float32 unit rows.
+    """
+    vectors_ND = np.zeros((len(tokens), model.dim), dtype=np.float32)
+    training = model.model.training
+    model.model.eval()
+    try:
+        with torch.inference_mode():
+            for group in length_groups([len(ids) for ids in tokens], most=64):
+                part = [tokens[row] for row in group]
+                (vectors_BD,) = encode_groups(model, part, [np.arange(len(part))])
+                vectors_ND[group] = normalize(vectors_BD.float(), dim=1).cpu().numpy()
+    finally:
+        model.model.train(training)
+    return vectors_ND
 
 
 def padded(tokens: Sequence[Int64], model: TextModel) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mirror_rt.training.model import TextModel
 __all__ = ["check_unfinished", "folder_of", "load_state", "save_state"]
 
 _WEIGHTS, _OPTIMISER, _RANDOM = "model.safetensors", "optimiser.safetensors", "random.safetensors"
-_ACCOUNT = "state.json"
+_REST, _ACCOUNT = "rest.safetensors", "state.json"
 
 _FREE = {"checkpoint_every", "threads"}
 """Options that may change when a run is taken up; all others decide its weights."""
@@ -48,11 +49,12 @@ def save_state(
     config: TrainConfig,
     *,
     corpus_sha256: str,
+    rest: Mapping[str, torch.Tensor],
 ) -> None:
     """Write all that the rest of the run depends on, whole or not at all.
 
     The order of pairs and their masks follow from the seed and the step, so the number of
-    losses stands for them.
+    losses stands for them; ``rest`` is what follows from weights that are gone.
     """
     from safetensors.torch import save_file
 
@@ -74,18 +76,19 @@ def save_state(
         save_file({k: v.clone() for k, v in model.model.state_dict().items()}, folder / _WEIGHTS)
         save_file(optimiser_state, folder / _OPTIMISER)
         save_file(random, folder / _RANDOM)
+        save_file(dict(rest), folder / _REST)
         (folder / _ACCOUNT).write_text(json.dumps(account), encoding="utf-8")
 
 
 def load_state(
     model: TextModel, optimiser: torch.optim.Optimizer, config: TrainConfig, *, corpus_sha256: str
-) -> tuple[list[float], list[dict[str, float]]]:
+) -> tuple[list[float], list[dict[str, float]], dict[str, torch.Tensor]]:
     """Put a run back to where it was saved.
 
     Without a saved state (the run ended before its first one) this changes nothing.
 
     Returns:
-        The losses of the steps done, and what was measured on held-out pairs.
+        The losses of the steps done, what was measured on held-out pairs, and the rest.
 
     Raises:
         ConfigError: The run was started with other options, or on another corpus.
@@ -96,11 +99,11 @@ def load_state(
 
     folder = folder_of(config.out)
     if not folder.exists():
-        return [], []
+        return [], [], {}
     try:
         account = json.loads((folder / _ACCOUNT).read_text(encoding="utf-8"))
-        weights, state, random = (
-            load_file(folder / name) for name in (_WEIGHTS, _OPTIMISER, _RANDOM)
+        weights, state, random, rest = (
+            load_file(folder / name) for name in (_WEIGHTS, _OPTIMISER, _RANDOM, _REST)
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
@@ -117,7 +120,7 @@ def load_state(
     torch.set_rng_state(random["cpu"])
     if "cuda" in random:
         torch.cuda.set_rng_state(random["cuda"], model.model.device)
-    return list(account["losses"]), list(account["held_out"])
+    return list(account["losses"]), list(account["held_out"]), rest
 
 
 def _check_same(
