@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from mirror_rt.runtime import Encoder
     from mirror_rt.types import Float32
 
+Block = tuple[list[str], list[str]]
+"""Strings, and what stands beside each in the input: a context, or nothing."""
+
 BLOCK = 1_024
 """Strings answered and printed at a time: an interrupt loses no more than these."""
 
@@ -25,35 +28,66 @@ ColumnOption = Annotated[
     str | None, typer.Option(help="Column or field of a .csv, .tsv, .jsonl or .parquet file.")
 ]
 
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Only entities with FIELD=VALUE[,VALUE]: type, id, source, language, xref, "
+        "description (yes, no), metadata of passages; repeatable."
+    ),
+]
+
 _FILE_ENDINGS = (
     ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".gz", ".zst",
 )  # fmt: skip
 
 
-def blocks(arguments: Sequence[str], *, column: str | None) -> Iterator[list[str]]:
+def conditions(
+    where: Sequence[str] | None, types: Sequence[str] | None = None
+) -> list[tuple[str, list[str]]]:
+    """Read ``--where`` and ``--type`` into the filters that a knowledge base takes.
+
+    Raises:
+        ConfigError: A condition is not FIELD=VALUE.
+    """
+    found = []
+    for text in where or ():
+        field, equals, values = text.partition("=")
+        if not field or not equals:
+            raise ConfigError(f"--where {text}: give FIELD=VALUE, as in type=disease")
+        found.append((field.strip(), [value.strip() for value in values.split(",")]))
+    return [*found, ("type", list(types))] if types else found
+
+
+def blocks(
+    arguments: Sequence[str], *, column: str | None, beside: str | None = None
+) -> Iterator[Block]:
     """Yield the strings meant on the command line, ``BLOCK`` at a time; a file is read as it goes.
 
-    A single argument may be a file, in every layout that ``embed`` reads, or ``-``.
+    A single argument may be a file, in every layout that ``embed`` reads, or ``-``. ``beside``
+    names another column of it, whose strings come beside the first ones.
 
     Raises:
         InputError: A file cannot be read or is empty, the only argument looks like a file
             that is not there, or one of several is a file.
         ConfigError: Words, or plain text, were asked for a column.
     """
-    texts = _texts(arguments, column)
-    first = list(islice(texts, BLOCK))
+    rows = _rows(arguments, column, beside)
+    first = list(islice(rows, BLOCK))
     if not first:
         raise InputError(f"{_shown(arguments[0])}: is empty; give one string a row")
-    return chain([first], iter(lambda: list(islice(texts, BLOCK)), []))
+    some = chain([first], iter(lambda: list(islice(rows, BLOCK)), []))
+    return (([text for text, _ in rows], [other for _, other in rows]) for rows in some)
 
 
-def _texts(arguments: Sequence[str], column: str | None) -> Iterator[str]:
+def _rows(
+    arguments: Sequence[str], column: str | None, beside: str | None
+) -> Iterator[tuple[str, str]]:
     from mirror_rt.runtime.sources import read_rows
 
     if len(arguments) == 1:
         only = arguments[0]
         if only == "-" or _is_file(only):
-            return (text for text, _ in read_rows(only, column=column))
+            return read_rows(only, column=column, id_column=beside)
         if only.lower().endswith(_FILE_ENDINGS):
             raise InputError(f"{only}: no such file")
     for argument in arguments:
@@ -62,9 +96,9 @@ def _texts(arguments: Sequence[str], column: str | None) -> Iterator[str]:
                 f"{argument}: is a file among other arguments; give one file, or join files "
                 "and words through - (standard input)"
             )
-    if column is not None:
+    if column is not None or beside is not None:
         raise ConfigError("--column: words have no columns; name a file")
-    return iter(arguments)
+    return ((argument, "") for argument in arguments)
 
 
 def _is_file(argument: str) -> bool:
@@ -115,8 +149,8 @@ FoundT = TypeVar("FoundT")
 
 
 def answer(
-    some: Iterable[list[str]],
-    find: Callable[[list[str]], FoundT],
+    some: Iterable[Block],
+    find: Callable[[list[str], list[str]], FoundT],
     write: Callable[[list[str], FoundT, bool], None],
     *,
     encoder: CountingEncoder,
@@ -126,15 +160,16 @@ def answer(
 
     Args:
         some: The blocks.
-        find: Answers a block. What it encodes more than once counts once.
+        find: Answers a block, given its strings and what stands beside them. What it encodes
+            more than once counts once.
         write: Prints a block and its answers; told whether it is the first.
         encoder: The knowledge base's.
         what: A word for the job, for a bar where the answers go elsewhere.
     """
     done, cut = 0, 0
     with progress.bar(what, shown=not sys.stdout.isatty()) as show:
-        for texts in some:
-            found = find(texts)
+        for texts, others in some:
+            found = find(texts, others)
             write(texts, found, not done)
             done += len(texts)
             cut += max(encoder.truncated, default=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +32,14 @@ def link(
     ] = 0.0,
     types: Annotated[
         list[str] | None,
-        typer.Option("--type", help="Propose only entities of this type; repeatable."),
+        typer.Option("--type", help="Propose only entities of this type (or another one given)."),
+    ] = None,
+    where: asked.WhereOption = None,
+    context: Annotated[
+        str | None, typer.Option(help="The text around the mention: decides between close ones.")
+    ] = None,
+    context_column: Annotated[
+        str | None, typer.Option(help="Column or field of the file with each mention's context.")
     ] = None,
     document: Annotated[
         Path | None,
@@ -51,10 +57,19 @@ def link(
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.textfiles import read_lines
 
-    narrowed = precision is not None or min_probability or types or document or composites
+    narrowed = precision is not None or min_probability or document or composites
     if explain and (form is not output.Format.JSONL or narrowed):
         raise ConfigError("--explain prints JSON lines of every candidate; leave out the rest")
-    some = asked.blocks(mentions, column=column)
+    if context is not None and context_column is not None:
+        raise ConfigError("--context and --context-column: give one of them")
+    filters = asked.conditions(where, types)
+
+    def around(others: list[str]) -> list[str] | None:
+        if context_column is not None:
+            return others
+        return None if context is None else [context] * len(others)
+
+    some = asked.blocks(mentions, column=column, beside=context_column)
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder) as kb:
         if explain:
@@ -62,22 +77,26 @@ def link(
 
             asked.answer(
                 some,
-                partial(reasons, kb, top=top),
+                lambda texts, others: reasons(
+                    kb, texts, top=top, filters=filters, contexts=around(others)
+                ),
                 lambda texts, found, head: output.explained(texts, found),
                 encoder=encoder,
                 what="link",
             )
             return
+        text = "\n".join(read_lines(document)) if document else None
         asked.answer(
             some,
-            partial(
-                kb.link,
+            lambda texts, others: kb.link(
+                texts,
                 top=top,
                 precision=precision,
                 min_probability=min_probability,
-                types=types or (),
-                document="\n".join(read_lines(document)) if document else None,
+                filters=filters,
+                document=text,
                 composites=composites,
+                contexts=around(others),
             ),
             lambda texts, found, head: output.candidates(
                 texts, found, form, subject="mention", head=head

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mirror_rt.types import Candidate
+from mirror_rt.types import Answer, Candidate
 
 from . import layout
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.explain import Explained
 
-_COLUMNS = ("rank", "id", "name", "matched", "score", "probability", "how", "tied", "read_as")
+_COLUMNS = (
+    "rank", "id", "name", "matched", "score", "probability", "how", "tied", "read_as", "context",
+    "reason",
+)  # fmt: skip
 
-_LEAST = ("tied", "rank", "read_as", "how", "probability")
+_LEAST = ("context", "reason", "tied", "rank", "read_as", "how", "probability")
 """Columns of a table that may go where the terminal is narrow."""
 
 
@@ -35,7 +38,7 @@ class Format(Enum):
 
 def candidates(
     texts: Sequence[str],
-    found: Iterable[Sequence[Candidate]],
+    found: Iterable[Answer],
     form: Format,
     *,
     subject: str,
@@ -43,8 +46,8 @@ def candidates(
 ) -> None:
     """Print the candidates of each text, in the order of the texts.
 
-    JSON lines: an object a text. TSV and table: a row a candidate, and one row with empty
-    fields for a text without any, so that no text goes missing.
+    JSON lines: an object a text. TSV and table: a row a candidate, and one row for a text
+    without any that has the reason alone, so that no text goes missing.
 
     Args:
         texts: What was asked.
@@ -57,6 +60,8 @@ def candidates(
         case Format.JSONL:
             for text, mine in zip(texts, found, strict=True):
                 record = {subject: text, "candidates": [candidate_fields(c) for c in mine]}
+                if mine.reason is not None:
+                    record["reason"] = mine.reason.value
                 typer.echo(json.dumps(record, ensure_ascii=False))
         case Format.TSV:
             if head:
@@ -85,8 +90,11 @@ def explained(texts: Sequence[str], found: Iterable[Sequence[Explained]]) -> Non
 
 
 def candidate_fields(candidate: Candidate) -> dict[str, object]:
-    """Return a candidate as JSON has it; ``probability`` is null where none was fitted."""
-    return {
+    """Return a candidate as JSON has it: ``context`` only where one decided.
+
+    ``probability`` is null where none was fitted.
+    """
+    fields: dict[str, object] = {
         "id": candidate.entity_id,
         "name": candidate.name,
         "matched": candidate.matched,
@@ -96,6 +104,9 @@ def candidate_fields(candidate: Candidate) -> dict[str, object]:
         "tied": candidate.tied,
         "read_as": candidate.read_as,
     }
+    if candidate.context is not None:
+        fields["context"] = round(candidate.context, 4)
+    return fields
 
 
 def facts(values: Mapping[str, object], *, as_json: bool) -> None:
@@ -120,12 +131,13 @@ def _fact_lines(values: Mapping[str, object], *, indent: str) -> Iterator[str]:
             yield f"{indent}{name.ljust(width)}  {shown}"
 
 
-def _rows(text: str, mine: Sequence[Candidate]) -> Iterator[tuple[str, ...]]:
+def _rows(text: str, mine: Answer) -> Iterator[tuple[str, ...]]:
     if not mine:
-        yield (text, *([""] * len(_COLUMNS)))
+        reason = "" if mine.reason is None else mine.reason.value
+        yield (text, *([""] * (len(_COLUMNS) - 1)), reason)
     for rank, candidate in enumerate(mine, start=1):
-        values = candidate_fields(candidate).values()
-        yield (text, str(rank), *(_shown(value) for value in values))
+        fields = {"rank": rank, **candidate_fields(candidate)}
+        yield (text, *(_shown(fields.get(name)) for name in _COLUMNS))
 
 
 def _shown(value: object) -> str:

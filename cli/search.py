@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -21,16 +20,18 @@ def search(
         output.Format, typer.Option("--format", "-f", help="How to print.")
     ] = output.Format.JSONL,
     column: asked.ColumnOption = None,
+    where: asked.WhereOption = None,
 ) -> None:
     """Find the entities with the nearest names, by meaning alone."""
     from mirror_rt.knowledge import KnowledgeBase
 
+    filters = asked.conditions(where)
     some = asked.blocks(queries, column=column)
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
         asked.answer(
             some,
-            partial(kb.search, top=top),
+            lambda texts, _: kb.search(texts, top=top, filters=filters),
             lambda texts, found, head: output.candidates(
                 texts, found, form, subject="query", head=head
             ),

@@ -6,7 +6,7 @@ Q queries, K hits, R index rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Int64: TypeAlias = npt.NDArray[np.int64]
 
 __all__ = [
+    "Answer",
     "Candidate",
     "Embedder",
     "Entity",
@@ -33,6 +34,7 @@ __all__ = [
     "Loss",
     "Name",
     "NameKind",
+    "Nil",
     "Pairs",
     "Pooling",
     "Precision",
@@ -190,6 +192,8 @@ class Candidate:
         tied: Whether the name alone cannot decide: another entity matches as well.
         read_as: What the mention was read as, where an abbreviation was written out or a
             composite split; empty where it was taken as it stands.
+        context: Cosine of the mention's context and the entity's description, where it decided
+            the order among close candidates; None where the names did.
     """
 
     entity_id: str
@@ -200,6 +204,32 @@ class Candidate:
     how: How = How.DENSE
     tied: bool = False
     read_as: str = ""
+    context: float | None = None
+
+
+class Nil(Enum):
+    """Why a text has no candidate."""
+
+    EMPTY = "empty"
+    PUNCTUATION = "only punctuation"
+    THRESHOLD = "below threshold"
+    FILTER = "filtered out"
+
+
+class Answer(list[Candidate]):
+    """The candidates of one text, best first: a list that knows why it is empty.
+
+    Attributes:
+        reason: Why there is no candidate (NIL); None where there is one. ``FILTER`` means that
+            the text is a name, but of entities that a filter leaves out, and that what is left
+            is below the threshold.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, candidates: Iterable[Candidate] = (), *, reason: Nil | None = None) -> None:
+        super().__init__(candidates)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

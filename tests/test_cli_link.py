@@ -43,7 +43,7 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
             }
         ],
     }
-    assert empty == {"mention": "", "candidates": []}
+    assert empty == {"mention": "", "candidates": [], "reason": "empty"}
     assert len(last["candidates"]) == 2
     assert last["candidates"][0]["how"] in {"dense", "letters"}
 
@@ -64,12 +64,12 @@ def test_mentions_come_from_a_file_standard_input_or_words_alike(
 def test_tsv_has_a_row_a_candidate_and_keeps_the_unmatched(hearts: Path) -> None:
     _, out, _ = _run("link", str(hearts), "ASD", "?", "--format", "tsv")
     rows = [line.split("\t") for line in out.splitlines()]
-    assert {len(row) for row in rows} == {10}
-    assert [row[:3] for row in rows] == [
-        ["mention", "rank", "id"],
-        ["ASD", "1", "H:1"],
-        ["ASD", "2", "H:5"],
-        ["?", "", ""],
+    assert {len(row) for row in rows} == {12}
+    assert [(*row[:3], row[-1]) for row in rows] == [
+        ("mention", "rank", "id", "reason"),
+        ("ASD", "1", "H:1", ""),
+        ("ASD", "2", "H:5", ""),
+        ("?", "", "", "only punctuation"),
     ]
 
 
@@ -238,3 +238,48 @@ def test_a_table_holds_no_control_characters(hearts: Path) -> None:
     _, out, _ = _run("link", str(hearts), "evil\x1b[31m\x9b2Jtext\r", "-f", "table")
     assert not any(ord(sign) < 32 or 127 <= ord(sign) < 160 for sign in out if sign != "\n")
     assert "evil" in out
+
+
+def test_filters_restrict_link_and_search(hearts: Path) -> None:
+    for command in ("link", "search"):
+        code, out, _ = _run(command, str(hearts), "atrial defect", "--where", "id=H:3,H:4")
+        assert code == 0
+        assert {c["id"] for c in json.loads(out)["candidates"]} == {"H:3", "H:4"}
+        both = ["--where", "id=H:3,H:4", "--where", "type=growth"]
+        _, out, _ = _run(command, str(hearts), "atrial defect", *both)
+        assert [c["id"] for c in json.loads(out)["candidates"]] == ["H:3"]
+        for where, fault in (("growth", "give FIELD=VALUE"), ("type=x", "has the type 'x'")):
+            code, out, err = _run(command, str(hearts), "x", "--where", where)
+            assert (code, out, err.count("\n")) == (1, "", 1)
+            assert fault in err
+
+
+def test_a_context_decides_on_the_command_line_and_in_a_column(
+    hearts: Path, tmp_path: Path
+) -> None:
+    profiles = {
+        "H:1": "atrial septal defect; ASD; hole in the heart",
+        "H:5": "autism spectrum disorder; ASD",
+    }
+    (tmp_path / "a.tsv").write_text(
+        "mention\tsentence\n" + "".join(f"ASD\t{text}\n" for text in profiles.values()) + "ASD\t\n"
+    )
+    options = ["--context-column", "sentence"]
+    _, out, _ = _run("link", str(hearts), str(tmp_path / "a.tsv"), *options)
+    rows = [json.loads(line)["candidates"] for line in out.splitlines()]
+    assert [row[0]["id"] for row in rows] == ["H:1", "H:5", "H:1"]
+    assert [["context" in c for c in row] for row in rows] == [[True] * 2] * 2 + [[False] * 2]
+    for id_, text in profiles.items():
+        _, out, _ = _run("link", str(hearts), "ASD", "--context", text)
+        assert json.loads(out)["candidates"][0]["id"] == id_
+    _, out, _ = _run("link", str(hearts), "ASD", "--context", profiles["H:5"], "--explain")
+    first = json.loads(out)["candidates"][0]
+    assert (first["id"], first["rank"], first["rank_without_context"]) == ("H:5", 1, 2)
+    for extra, fault in (
+        (["ASD", *options], "words have no columns"),
+        ([str(tmp_path / "a.tsv"), *options, "--context", "x"], "give one of them"),
+        ([str(tmp_path / "a.tsv"), "--context-column", "text"], "no column 'text'"),
+    ):
+        code, out, err = _run("link", str(hearts), *extra)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert fault in err

@@ -459,20 +459,50 @@ class Catalogue:
             found.update((number, (id_, name)) for number, id_, name in self._rows(sql, piece))
         return found
 
-    def with_types(self, entities: Sequence[int], types: Sequence[str]) -> set[int]:
-        """Return those of the entities (numbers) that have one of the types."""
+    def entities_with(
+        self, field: str, values: Sequence[str], *, most: int | None = None
+    ) -> list[int]:
+        """Return the entities (numbers, ascending) that have one of the values in a field.
+
+        Args:
+            field: As in ``filters.Filters``.
+            values: What is looked for.
+            most: Stop at so many.
+        """
+        limit = "" if most is None else f" LIMIT {most}"
+        found: set[int] = set()
+        for value in values:
+            match field:
+                case "type":
+                    sql, asked = "SELECT entity FROM types WHERE type = ?", [value]
+                case "source" | "language":
+                    sql, asked = f"SELECT DISTINCT entity FROM names WHERE {field} = ?", [value]
+                case "id":
+                    sql = "SELECT number FROM entities WHERE substr(id, 1, length(?)) = ?"
+                    asked = [value, value]
+                case "xref":
+                    sql = (
+                        "SELECT DISTINCT entity FROM cross_references "
+                        "WHERE substr(id, 1, length(?)) = ?"
+                    )
+                    asked = [value, value]
+                case "description":
+                    sql = (
+                        "SELECT number FROM entities WHERE (description <> '') = CAST(? AS INTEGER)"
+                    )
+                    asked = ["1" if value == "yes" else "0"]
+                case _:  # metadata of a passage is kept as a type
+                    sql, asked = "SELECT entity FROM types WHERE type = ?", [f"{field}={value}"]
+            found.update(entity for (entity,) in self._rows(sql + limit, asked))
+        return sorted(found)
+
+    def rows_of(self, entities: Sequence[int]) -> list[int]:
+        """Return the rows of all names of the entities (numbers), ascending."""
         found: set[int] = set()
         for piece in _pieces(entities):
-            sql = (
-                f"SELECT entity FROM types WHERE entity IN ({_marks(piece)}) "
-                f"AND type IN ({','.join('?' * len(types))})"
-            )
-            found.update(entity for (entity,) in self._rows(sql, [*piece, *types]))
-        return found
-
-    def has_type(self, type_: str) -> bool:
-        """Tell whether any entity has this type."""
-        return bool(self._rows("SELECT 1 FROM types WHERE type = ? LIMIT 1", (type_,)))
+            sql = f"SELECT DISTINCT row FROM names WHERE entity IN ({_marks(piece)})"
+            found.update(row for (row,) in self._rows(sql, piece))
+        return sorted(found)
 
     def resolve(self, id_: str) -> list[int]:
         """Return the entities (numbers) an id means: its own, else those it was merged into."""

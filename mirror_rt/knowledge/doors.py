@@ -14,6 +14,7 @@ import numpy as np
 
 from mirror_rt.knowledge.catalogue import Catalogue, TextRow
 from mirror_rt.knowledge.combination import FEATURES
+from mirror_rt.knowledge.filters import Allowed, nearest
 from mirror_rt.knowledge.grades import loose_key, number_tokens
 from mirror_rt.knowledge.index import Index, exact_scores
 from mirror_rt.knowledge.lexical import NgramIndex
@@ -56,6 +57,7 @@ def gather(
     *,
     width: int = WIDTH,
     without: Sequence[int] | None = None,
+    allowed: Allowed | None = None,
 ) -> list[Pool]:
     """Gather candidate names for mentions.
 
@@ -68,13 +70,16 @@ def gather(
         wording: Which words stand for each other.
         width: How many names to take from each door.
         without: A row to leave out for each mention (its own name, when one is held out).
+        allowed: The rows to gather from; None for all.
     """
-    hits = index.search(vectors_QD, top=width + (without is not None))
+    hits = nearest(index, vectors_QD, top=width + (without is not None), allowed=allowed)
+    mask_N = None if allowed is None else allowed.mask_N
     chosen: list[tuple[Int64, Int64]] = []
     for i, text in enumerate(normalised):
         near = hits.rows_QK[i][hits.rows_QK[i] >= 0]
-        alike = ngrams.nearest(text, top=width + (without is not None))
-        same = np.array(catalogue.by_loose(loose_key(text))[:width], dtype=np.int64)
+        alike = ngrams.nearest(text, top=width + (without is not None), allowed_N=mask_N)
+        same = np.array(catalogue.by_loose(loose_key(text)), dtype=np.int64)
+        same = (same if mask_N is None else same[mask_N[same]])[:width]
         rows = np.union1d(np.union1d(near, alike), same)
         if without is not None:
             rows = rows[rows != without[i]]

@@ -10,10 +10,12 @@ import numpy as np
 
 from mirror_rt.knowledge import doors, linker
 from mirror_rt.knowledge.combination import FEATURES
+from mirror_rt.knowledge.context import CONSIDERED
 from mirror_rt.knowledge.grades import is_loose
 from mirror_rt.types import Candidate
 
 if TYPE_CHECKING:
+    from mirror_rt.knowledge.filters import Filters
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 
 __all__ = ["Explained", "explain"]
@@ -30,6 +32,7 @@ class Explained:
         rank: Its place in the answer, from 1; rivals that did not make it come after.
         rank_by_vectors: Its entity's place by the dense door alone, from 1.
         rank_by_letters: Its entity's place by the door of letters alone, from 1.
+        rank_without_context: Its place had there been no context.
         evidence: The numbers of ``combination.FEATURES`` for the matched name.
         weighed: Each number times its weight; their sum is the score that is compared.
         rival: Whether it is only shown for comparison.
@@ -39,12 +42,20 @@ class Explained:
     rank: int
     rank_by_vectors: int
     rank_by_letters: int
+    rank_without_context: int
     evidence: Mapping[str, float]
     weighed: Mapping[str, float]
     rival: bool = False
 
 
-def explain(kb: KnowledgeBase, mentions: Sequence[str], *, top: int = 5) -> list[list[Explained]]:
+def explain(
+    kb: KnowledgeBase,
+    mentions: Sequence[str],
+    *,
+    top: int = 5,
+    filters: Filters | None = None,
+    contexts: Sequence[str] | None = None,
+) -> list[list[Explained]]:
     """Link mentions as ``KnowledgeBase.link`` does and say why.
 
     The model is asked for every mention, also for those that are names.
@@ -53,30 +64,48 @@ def explain(kb: KnowledgeBase, mentions: Sequence[str], *, top: int = 5) -> list
         kb: The knowledge base.
         mentions: The strings.
         top: How many entities at most for a mention that is not a name.
+        filters: As in ``KnowledgeBase.link``.
+        contexts: As in ``KnowledgeBase.link``.
 
     Raises:
-        ConfigError: ``top`` is not positive.
-        InputError: A mention holds a lone surrogate.
+        ConfigError: As ``KnowledgeBase.link``.
+        InputError: A mention or context holds a lone surrogate.
     """
-    linked = kb.link(mentions, top=top)
+    linked = kb.link(mentions, top=top, filters=filters, contexts=contexts)
+    before = linked
+    if contexts is not None:
+        before = kb.link(mentions, top=max(top, CONSIDERED), filters=filters)
+    allowed = kb.allowed(filters=filters)
     asked = [i for i, found in enumerate(linked) if found]
     texts = [mentions[i].strip() for i in asked]
     results: list[list[Explained]] = [[] for _ in mentions]
     if not texts:
         return results
-    pools = kb.gather(texts, kb.encoder.encode(texts), width=max(doors.WIDTH, 2 * top))
+    width = max(doors.WIDTH, 2 * top)
+    pools = kb.gather(texts, kb.encoder.encode(texts), width=width, allowed=allowed)
     for i, text, pool in zip(asked, texts, pools, strict=True):
         rivals = linker.judge(
-            text, pool, kb.catalogue, kb.combination, top=len(linked[i]) + top + _RIVALS
+            text,
+            pool,
+            kb.catalogue,
+            kb.combination,
+            top=len(linked[i]) + top + _RIVALS,
+            allowed=allowed,
         )
         shown = {c.entity_id for c in linked[i]}
         more = [c for c in rivals if c.entity_id not in shown][:_RIVALS]
-        results[i] = _reasons(kb, pool, [*linked[i], *more], own=len(linked[i]))
+        plain = [*dict.fromkeys(c.entity_id for c in (*before[i], *more))]
+        results[i] = _reasons(kb, pool, [*linked[i], *more], plain, own=len(linked[i]))
     return results
 
 
 def _reasons(
-    kb: KnowledgeBase, pool: doors.Pool, candidates: Sequence[Candidate], *, own: int
+    kb: KnowledgeBase,
+    pool: doors.Pool,
+    candidates: Sequence[Candidate],
+    without_context: Sequence[str],
+    *,
+    own: int,
 ) -> list[Explained]:
     by_vectors, by_letters = (_entity_ranks(pool, column) for column in (0, 1))
     weights = kb.combination.weights
@@ -95,6 +124,7 @@ def _reasons(
                 rank=rank,
                 rank_by_vectors=by_vectors.get(number, 0),
                 rank_by_letters=by_letters.get(number, 0),
+                rank_without_context=without_context.index(candidate.entity_id) + 1,
                 evidence=evidence,
                 weighed={n: round(v * weights[n], 4) for n, v in evidence.items()},
                 rival=rank > own,

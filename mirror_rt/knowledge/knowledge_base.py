@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
-from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
-from mirror_rt.knowledge import doors, linker, store
+from mirror_rt.errors import ConfigError, KnowledgeBaseError
+from mirror_rt.knowledge import answering, doors, store
 from mirror_rt.knowledge.catalogue import Catalogue
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.doors import Pool
+from mirror_rt.knowledge.filters import Allowed, allow, conditions
 from mirror_rt.knowledge.index import EXACT_LIMIT, Index
 from mirror_rt.knowledge.lexical import NgramIndex
-from mirror_rt.knowledge.mentions import abbreviations, composite_parts
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.knowledge.wording import Wording
 from mirror_rt.staging import check_target
-from mirror_rt.textfiles import lone_surrogate
-from mirror_rt.types import Candidate, Embedder, Entity, IndexKind
+from mirror_rt.types import Answer, Embedder, Entity, IndexKind
 
 if TYPE_CHECKING:
+    from mirror_rt.knowledge.filters import Conditions, Filters
     from mirror_rt.types import Float32
 
 __all__ = ["KnowledgeBase"]
 
-_AT_ONCE = 1_024
-_WIDEST = 8_192
-"""Names looked at when few entities have the types asked for; then fewer than asked are given."""
+_FILTERS_KEPT = 8
 
 
 class KnowledgeBase:
@@ -46,6 +42,7 @@ class KnowledgeBase:
         ngrams: The door of letters.
         wording: Which words stand for each other.
         combination: How the doors' evidence is weighed.
+        profiles: Vectors of entities that a context was compared with, by id.
     """
 
     def __init__(
@@ -67,7 +64,9 @@ class KnowledgeBase:
         self.ngrams = ngrams
         self.wording = wording
         self.combination = combination
+        self.profiles: dict[str, Float32] = {}
         self._encoder = encoder
+        self._allowed: dict[Conditions, Allowed] = {}
 
     @classmethod
     def build(
@@ -205,9 +204,11 @@ class KnowledgeBase:
         precision: float | None = None,
         min_probability: float = 0.0,
         types: Sequence[str] = (),
+        filters: Filters | None = None,
         document: str | None = None,
         composites: bool = False,
-    ) -> list[list[Candidate]]:
+        contexts: Sequence[str] | None = None,
+    ) -> list[Answer]:
         """Propose entities for each mention.
 
         A mention that is a name in the knowledge base, letter for letter or but for Unicode
@@ -222,118 +223,91 @@ class KnowledgeBase:
                 which links were right that often, on the links the probabilities came from.
             min_probability: Leave only mentions linked whose best candidate has this
                 probability; the holders of an ambiguous name count together.
-            types: Propose only entities that have one of these types.
+            types: Propose only entities that have one of these types: ``filters={"type": …}``.
+            filters: Propose only entities that meet these conditions; see ``filters``.
             document: The text that the mentions are from: a mention that it defines as an
                 abbreviation is read as what it stands for.
             composites: Whether to split a mention that is no name at "and", "or" and commas;
                 its candidates are then those of each part, one part after another.
+            contexts: For each mention the text around it, such as its sentence, or an empty
+                string. It decides the order of candidates whose probabilities are close (see
+                ``context.by_context``); with ``top`` below 5, among the best five.
 
         Returns:
             For each mention its candidates, best first; none for a mention that links to
-            nothing (NIL).
+            nothing (NIL), with the reason.
 
         Raises:
-            ConfigError: ``top`` is not positive, the precision cannot be promised, or no entity
-                has one of the types.
-            InputError: A mention holds a lone surrogate; the message gives its place.
+            ConfigError: ``top`` is not positive, the precision cannot be promised, no entity
+                meets the filters, or there is not a context for each mention.
+            InputError: A mention or context holds a lone surrogate; the message gives its place.
         """
+        answering.check(mentions, top)
+        if contexts is not None:
+            answering.check_contexts(contexts, mentions)
         least = min_probability
         if precision is not None:
             least = max(least, self.combination.threshold(precision))
-        for type_ in types:
-            if not self.catalogue.has_type(type_):
-                raise ConfigError(f"no entity of {self.path} has the type {type_!r}")
-        asked = _distinct(mentions, top)
-        if document is not None or composites:
-            again = partial(
-                self.link,
-                top=top,
-                precision=precision,
-                min_probability=min_probability,
-                types=types,
-            )
-            return self._link_read(mentions, again, document=document, composites=composites)
-        answers = {
-            text: linker.by_name(text, self.catalogue, self.combination, types=types)
-            for text in asked
-        }
-        unknown = [text for text, found in answers.items() if not found]
-        unknown = [text for text in unknown if linker.has_content(text)]
-        for start in range(0, len(unknown), _AT_ONCE):
-            some = unknown[start : start + _AT_ONCE]
-            vectors_QD = self.encoder.encode([text.strip() for text in some])
-            pools = self.gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top))
-            for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
-                width, most = len(pool.rows_K), len(self.index.vectors_ND)
-                if types:
-                    most = min(most, _WIDEST)
-                judged = partial(
-                    linker.judge,
-                    text,
-                    catalogue=self.catalogue,
-                    combination=self.combination,
-                    top=top,
-                    types=types,
-                )
-                found = judged(pool=pool)
-                # An entity of many names may fill the pool alone: gather until there are enough.
-                while len(found) < top and width < most:
-                    width = min(4 * width, most)
-                    found = judged(pool=self.gather([text], vectors_QD[i : i + 1], width=width)[0])
-                answers[text] = found
-        return [
-            list(answers[text]) if linker.confidence(answers[text]) >= least else []
-            for text in mentions
-        ]
+        return answering.link(
+            self,
+            mentions,
+            answering.read_mentions(self, mentions, document=document, composites=composites),
+            contexts,
+            top=top,
+            least=least,
+            allowed=self.allowed(types=types, filters=filters),
+        )
 
-    def _link_read(
+    def search(
         self,
-        mentions: Sequence[str],
-        link: Callable[[Sequence[str]], list[list[Candidate]]],
+        queries: Sequence[str],
         *,
-        document: str | None,
-        composites: bool,
-    ) -> list[list[Candidate]]:
-        defined = abbreviations(document) if document else {}
-        readings: list[tuple[str, ...]] = []
-        for mention in mentions:
-            read = defined.get(mention.strip(), mention)
-            named = self.catalogue.by_name(normalise(read))
-            readings.append(composite_parts(read) if composites and not named else (read,))
-        parts = list(dict.fromkeys(part for reading in readings for part in reading))
-        answers = dict(zip(parts, link(parts), strict=True))
-        return [
-            [
-                found if part == mention else replace(found, read_as=part)
-                for part in reading
-                for found in answers[part]
-            ]
-            for mention, reading in zip(mentions, readings, strict=True)
-        ]
-
-    def search(self, queries: Sequence[str], *, top: int = 10) -> list[list[Candidate]]:
+        top: int = 10,
+        types: Sequence[str] = (),
+        filters: Filters | None = None,
+    ) -> list[Answer]:
         """Find the entities with the nearest names, always by vectors alone.
 
         Args:
             queries: The strings; empty ones find nothing.
             top: How many entities at most.
+            types: Find only entities that have one of these types.
+            filters: Find only entities that meet these conditions; see ``filters``.
 
         Raises:
-            ConfigError: ``top`` is not positive.
+            ConfigError: ``top`` is not positive, or no entity meets the filters.
             InputError: A query holds a lone surrogate; the message gives its place.
         """
-        distinct = _distinct(queries, top)
-        answers: dict[str, list[Candidate]] = {text: [] for text in distinct}
-        asked = [text for text in distinct if linker.has_content(text)]
-        for start in range(0, len(asked), _AT_ONCE):
-            some = asked[start : start + _AT_ONCE]
-            vectors_QD = self.encoder.encode([text.strip() for text in some])
-            found = linker.by_vectors(vectors_QD, self.catalogue, self.index, top=top)
-            answers.update(zip(some, found, strict=True))
-        return [list(answers[text]) for text in queries]
+        answering.check(queries, top)
+        allowed = self.allowed(types=types, filters=filters)
+        return answering.search(self, queries, top=top, allowed=allowed)
+
+    def allowed(
+        self, *, types: Sequence[str] = (), filters: Filters | None = None
+    ) -> Allowed | None:
+        """Look up who meets filters; None where there are none. The last few are remembered.
+
+        Raises:
+            ConfigError: No entity meets them, or one has a value that no entity has.
+        """
+        wanted = conditions(types, filters)
+        if not wanted:
+            return None
+        if wanted not in self._allowed:
+            rows = len(self.index.vectors_ND)
+            found = allow(wanted, self.catalogue, rows=rows, path=self.path)
+            if len(self._allowed) >= _FILTERS_KEPT:
+                self._allowed.clear()
+            self._allowed[wanted] = found
+        return self._allowed[wanted]
 
     def gather(
-        self, mentions: Sequence[str], vectors_QD: Float32, *, width: int = doors.WIDTH
+        self,
+        mentions: Sequence[str],
+        vectors_QD: Float32,
+        *,
+        width: int = doors.WIDTH,
+        allowed: Allowed | None = None,
     ) -> list[Pool]:
         """Gather the names that might be meant, with the evidence for each.
 
@@ -341,6 +315,7 @@ class KnowledgeBase:
             mentions: Q texts.
             vectors_QD: (Q, D) float32 unit rows, their vectors.
             width: How many names to take from each door.
+            allowed: Whose names to take; None for all.
         """
         return doors.gather(
             [normalise(text) for text in mentions],
@@ -350,6 +325,7 @@ class KnowledgeBase:
             self.ngrams,
             self.wording,
             width=width,
+            allowed=allowed,
         )
 
     def close(self) -> None:
@@ -380,14 +356,3 @@ def _open_encoder(bundle: Bundle) -> Embedder:
     from mirror_rt.runtime.encoder import Encoder
 
     return Encoder.open(bundle)
-
-
-def _distinct(texts: Sequence[str], top: int) -> list[str]:
-    if top < 1:
-        raise ConfigError(f"top must be at least 1, got {top}")
-    if isinstance(texts, str):  # a string is a sequence of strings, a letter each
-        raise ConfigError(f"give a list of strings, as in [{texts[:40]!r}], not one string")
-    for i, text in enumerate(texts):
-        if lone_surrogate(text) is not None:
-            raise InputError(f"text {i + 1}: holds a lone surrogate; it is not valid text")
-    return list(dict.fromkeys(texts))

@@ -120,11 +120,13 @@ class NgramIndex:
         # np.asarray: a plain view of the map, without memmap's cost at every slice.
         return cls(np.asarray(starts), np.asarray(rows), np.asarray(norms))
 
-    def nearest(self, normalised: str, *, top: int) -> Int64:
+    def nearest(
+        self, normalised: str, *, top: int, allowed_N: npt.NDArray[np.bool_] | None = None
+    ) -> Int64:
         """Return the (K ≤ top) rows of names that share most with a normalised text.
 
         The ranking leaves out the commonest trigrams where lists are long; ``cosines`` gives
-        the true scores.
+        the true scores. With ``allowed_N``, (N,) bool, other rows are passed over.
         """
         _, grams_G = _grams([normalised], self._bits)
         starts_G, stops_G = self._starts_G[grams_G], self._starts_G[grams_G + 1]
@@ -136,6 +138,8 @@ class NgramIndex:
         pooled = used = 0
         for g in order.tolist():
             rows = self._rows_P[starts_G[g] : stops_G[g]]
+            if allowed_N is not None:
+                rows = rows[allowed_N[rows]]
             if used and used + len(rows) > _BUDGET:
                 break
             if pooled < _POOL:

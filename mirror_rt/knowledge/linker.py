@@ -13,6 +13,7 @@ import numpy as np
 from mirror_rt.knowledge.catalogue import Catalogue, TextRow
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.doors import Pool
+from mirror_rt.knowledge.filters import Allowed, nearest
 from mirror_rt.knowledge.grades import grade, is_loose
 from mirror_rt.knowledge.index import Index
 from mirror_rt.knowledge.normalise import normalise
@@ -21,7 +22,10 @@ from mirror_rt.types import Candidate, How
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["by_name", "by_vectors", "confidence", "has_content", "judge"]
+__all__ = ["by_name", "by_vectors", "confidence", "has_content", "is_name", "judge"]
+
+_STEPS = (How.EXACT, How.CASE, How.PUNCTUATION)
+"""The steps of a match by name, the strictest first."""
 
 
 def has_content(text: str) -> bool:
@@ -30,7 +34,11 @@ def has_content(text: str) -> bool:
 
 
 def by_name(
-    mention: str, catalogue: Catalogue, combination: Combination, *, types: Sequence[str] = ()
+    mention: str,
+    catalogue: Catalogue,
+    combination: Combination,
+    *,
+    allowed: Allowed | None = None,
 ) -> list[Candidate]:
     """Return every entity that bears the mention as a name, the strictest match first.
 
@@ -39,20 +47,18 @@ def by_name(
     """
     wanted = mention.strip()
     matches = catalogue.by_name(normalise(wanted))
-    if types and matches:
-        allowed = catalogue.with_types([match.entity for match in matches], types)
+    if allowed is not None:
         matches = [match for match in matches if match.entity in allowed]
-    steps = (How.EXACT, How.CASE, How.PUNCTUATION)
     found: dict[int, tuple[How, str]] = {}
     # Names of punctuation only all normalise to nothing: they get no grade but EXACT or CASE.
     graded = [(grade(wanted, match.text), match) for match in matches]
-    for step in steps:
+    for step in _STEPS:
         for how, match in graded:
             if how is step:
                 found.setdefault(match.entity, (step, match.text))
     headings = catalogue.headings(list(found))
-    holders = {step: sum(how is step for how, _ in found.values()) for step in steps}
-    best = next((step for step in steps if holders[step]), How.EXACT)
+    holders = {step: sum(how is step for how, _ in found.values()) for step in _STEPS}
+    best = next((step for step in _STEPS if holders[step]), How.EXACT)
     return [
         Candidate(
             entity_id=headings[entity][0],
@@ -67,6 +73,11 @@ def by_name(
         )
         for entity, (how, text) in found.items()
     ]
+
+
+def is_name(found: Sequence[Candidate]) -> bool:
+    """Tell whether candidates are the bearers of a mention that is a name."""
+    return any(candidate.how in _STEPS for candidate in found)
 
 
 def confidence(found: Sequence[Candidate]) -> float:
@@ -85,16 +96,12 @@ def judge(
     combination: Combination,
     *,
     top: int,
-    types: Sequence[str] = (),
+    allowed: Allowed | None = None,
 ) -> list[Candidate]:
     """Return the ``top`` entities of a pool by the combination, each with its best name.
 
-    With ``types`` only entities that have one of them are compared.
+    Only allowed entities are compared, and share the probability.
     """
-    allowed = None
-    if types:
-        everyone = [entity for text in pool.texts for entity in text.holders]
-        allowed = catalogue.with_types(everyone, types)
     spread = [
         (k, entity, kind)
         for k, text in enumerate(pool.texts)
@@ -133,7 +140,12 @@ def judge(
 
 
 def by_vectors(
-    vectors_QD: Float32, catalogue: Catalogue, index: Index, *, top: int
+    vectors_QD: Float32,
+    catalogue: Catalogue,
+    index: Index,
+    *,
+    top: int,
+    allowed: Allowed | None = None,
 ) -> list[list[Candidate]]:
     """Return the ``top`` entities nearest to each vector, each once with its nearest name.
 
@@ -142,19 +154,21 @@ def by_vectors(
         catalogue: Where the rows of the index have their strings and entities.
         index: The index of those rows.
         top: How many entities at most.
+        allowed: The entities to choose from; None for all.
     """
-    hits = index.search(vectors_QD, top=4 * top + 16)
+    hits = nearest(index, vectors_QD, top=4 * top + 16, allowed=allowed)
+    most = len(index.vectors_ND) if allowed is None else len(allowed.rows_R)
     texts = catalogue.text_rows(np.unique(hits.rows_QK[hits.rows_QK >= 0]).tolist())
     results: list[list[Candidate]] = []
     for i in range(len(vectors_QD)):
         rows, scores = hits.rows_QK[i], hits.scores_QK[i]
-        found = _entities(rows.tolist(), scores.tolist(), texts)
+        found = _entities(rows.tolist(), scores.tolist(), texts, allowed)
         # An entity of many names may fill the list alone: look further until there are enough.
-        while len(found) < top and len(rows) < len(index.vectors_ND):
-            more = index.search(vectors_QD[i : i + 1], top=4 * len(rows))
+        while len(found) < top and len(rows) < most:
+            more = nearest(index, vectors_QD[i : i + 1], top=4 * len(rows), allowed=allowed)
             rows, scores = more.rows_QK[0], more.scores_QK[0]
             texts |= catalogue.text_rows(rows[rows >= 0].tolist())
-            found = _entities(rows.tolist(), scores.tolist(), texts)
+            found = _entities(rows.tolist(), scores.tolist(), texts, allowed)
         chosen = list(found.items())[:top]
         headings = catalogue.headings([entity for entity, _ in chosen])
         results.append(
@@ -165,7 +179,7 @@ def by_vectors(
                     matched=texts[row].text,
                     score=min(score, 1.0),  # float16 rows are a shade longer or shorter than 1
                     how=How.DENSE,
-                    tied=len(texts[row].holders) > 1,
+                    tied=sum(allowed is None or e in allowed for e in texts[row].holders) > 1,
                 )
                 for entity, (row, score) in chosen
             ]
@@ -174,7 +188,10 @@ def by_vectors(
 
 
 def _entities(
-    rows: Sequence[int], scores: Sequence[float], texts: dict[int, TextRow]
+    rows: Sequence[int],
+    scores: Sequence[float],
+    texts: dict[int, TextRow],
+    allowed: Allowed | None,
 ) -> dict[int, tuple[int, float]]:
     """Return entity number → (row, score) of its nearest name, nearest first."""
     found: dict[int, tuple[int, float]] = {}
@@ -182,5 +199,6 @@ def _entities(
         if row < 0:
             break
         for entity in texts[row].holders:
-            found.setdefault(entity, (row, score))
+            if allowed is None or entity in allowed:
+                found.setdefault(entity, (row, score))
     return found

@@ -1,0 +1,183 @@
+"""Answer many texts at once: read them, propose candidates, weigh contexts, say why there is none.
+
+Axes: Q texts, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge import doors, linker
+from mirror_rt.knowledge.context import CONSIDERED, by_context
+from mirror_rt.knowledge.filters import Allowed
+from mirror_rt.knowledge.mentions import abbreviations, composite_parts
+from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.textfiles import lone_surrogate
+from mirror_rt.types import Answer, Candidate, Nil
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.knowledge_base import KnowledgeBase
+
+__all__ = ["check", "check_contexts", "link", "read_mentions", "search"]
+
+_AT_ONCE = 1_024
+
+
+def check(texts: Sequence[str], top: int) -> None:
+    """Refuse nonsense.
+
+    Raises:
+        ConfigError: ``top`` is not positive, or ``texts`` is one string.
+        InputError: A text holds a lone surrogate; the message gives its place.
+    """
+    if top < 1:
+        raise ConfigError(f"top must be at least 1, got {top}")
+    if isinstance(texts, str):  # a string is a sequence of strings, a letter each
+        raise ConfigError(f"give a list of strings, as in [{texts[:40]!r}], not one string")
+    for i, text in enumerate(texts):
+        if lone_surrogate(text) is not None:
+            raise InputError(f"text {i + 1}: holds a lone surrogate; it is not valid text")
+
+
+def check_contexts(contexts: Sequence[str], mentions: Sequence[str]) -> None:
+    """Refuse contexts that do not fit the mentions.
+
+    Raises:
+        ConfigError: There are not as many of them.
+        InputError: One holds a lone surrogate.
+    """
+    if isinstance(contexts, str) or len(contexts) != len(mentions):
+        raise ConfigError(
+            f"give a context for each of the {len(mentions):,} mentions, empty where there is none"
+        )
+    for i, text in enumerate(contexts):
+        if lone_surrogate(text) is not None:
+            raise InputError(f"context {i + 1}: holds a lone surrogate; it is not valid text")
+
+
+def read_mentions(
+    kb: KnowledgeBase, mentions: Sequence[str], *, document: str | None, composites: bool
+) -> list[tuple[str, ...]]:
+    """Return what each mention is read as: its long form, its parts, or itself."""
+    defined = abbreviations(document) if document else {}
+    readings: list[tuple[str, ...]] = []
+    for mention in mentions:
+        read = defined.get(mention.strip(), mention)
+        named = not composites or kb.catalogue.by_name(normalise(read))
+        readings.append((read,) if named else composite_parts(read))
+    return readings
+
+
+def link(
+    kb: KnowledgeBase,
+    mentions: Sequence[str],
+    readings: Sequence[Sequence[str]],
+    contexts: Sequence[str] | None,
+    *,
+    top: int,
+    least: float,
+    allowed: Allowed | None,
+) -> list[Answer]:
+    """Answer mentions as ``KnowledgeBase.link`` says.
+
+    Args:
+        kb: The knowledge base.
+        mentions: The mentions.
+        readings: What each of them is read as.
+        contexts: The context of each, or None.
+        top: How many candidates.
+        least: The probability below which a part links to nothing.
+        allowed: Who may be proposed.
+    """
+    given = contexts if contexts is not None else [""] * len(mentions)
+    # A part of a mention as it is read, with the context of the mention if it has one.
+    asked = [
+        [(part, context if context.strip() else "") for part in reading]
+        for reading, context in zip(readings, given, strict=True)
+    ]
+    answers: dict[tuple[str, str], Answer] = {}
+    distinct = dict.fromkeys(one for mine in asked for one in mine)
+    for wide, some in (
+        (top, [one for one in distinct if not one[1]]),
+        (max(top, CONSIDERED), [one for one in distinct if one[1]]),
+    ):
+        texts = list(dict.fromkeys(text for text, _ in some))
+        proposed = _propose(kb, texts, top=wide, allowed=allowed)
+        ordered = by_context(kb, [proposed[text] for text, _ in some], [c for _, c in some])
+        for (text, context), found in zip(some, ordered, strict=True):
+            # Asked before a context decides: it chooses between candidates, not whether to link.
+            if not found or linker.confidence(proposed[text]) < least:
+                answers[text, context] = Answer(reason=_reason(kb, text, allowed))
+            else:
+                answers[text, context] = Answer(found if linker.is_name(found) else found[:top])
+    return [
+        _joined(mention, [(one[0], answers[one]) for one in mine])
+        for mention, mine in zip(mentions, asked, strict=True)
+    ]
+
+
+def _joined(mention: str, parts: Sequence[tuple[str, Answer]]) -> Answer:
+    found: list[Candidate] = []
+    for text, answer in parts:
+        found += answer if text == mention else [replace(c, read_as=text) for c in answer]
+    return Answer(found, reason=None if found else parts[0][1].reason)
+
+
+def _reason(kb: KnowledgeBase, text: str, allowed: Allowed | None) -> Nil:
+    if not linker.has_content(text):
+        return Nil.PUNCTUATION if text.strip() else Nil.EMPTY
+    if allowed is not None and linker.by_name(text, kb.catalogue, kb.combination):
+        return Nil.FILTER
+    return Nil.THRESHOLD
+
+
+def _propose(
+    kb: KnowledgeBase, texts: Sequence[str], *, top: int, allowed: Allowed | None
+) -> dict[str, list[Candidate]]:
+    answers = {
+        text: linker.by_name(text, kb.catalogue, kb.combination, allowed=allowed) for text in texts
+    }
+    unknown = [text for text, found in answers.items() if not found and linker.has_content(text)]
+    most = len(kb.index.vectors_ND) if allowed is None else len(allowed.rows_R)
+    for start in range(0, len(unknown), _AT_ONCE):
+        some = unknown[start : start + _AT_ONCE]
+        vectors_QD = kb.encoder.encode([text.strip() for text in some])
+        width = max(doors.WIDTH, 2 * top)
+        pools = kb.gather(some, vectors_QD, width=width, allowed=allowed)
+        for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
+            judged = partial(
+                linker.judge,
+                text,
+                catalogue=kb.catalogue,
+                combination=kb.combination,
+                top=top,
+                allowed=allowed,
+            )
+            found, width = judged(pool=pool), len(pool.rows_K)
+            # An entity of many names may fill the pool alone: gather until there are enough.
+            while len(found) < top and width < most:
+                width = min(4 * width, most)
+                wider = kb.gather([text], vectors_QD[i : i + 1], width=width, allowed=allowed)
+                found = judged(pool=wider[0])
+            answers[text] = found
+    return answers
+
+
+def search(
+    kb: KnowledgeBase, queries: Sequence[str], *, top: int, allowed: Allowed | None
+) -> list[Answer]:
+    """Answer queries as ``KnowledgeBase.search`` says."""
+    answers: dict[str, Answer] = {}
+    for text in dict.fromkeys(queries):
+        answers[text] = Answer(reason=Nil.PUNCTUATION if text.strip() else Nil.EMPTY)
+    asked = [text for text in answers if linker.has_content(text)]
+    for start in range(0, len(asked), _AT_ONCE):
+        some = asked[start : start + _AT_ONCE]
+        vectors_QD = kb.encoder.encode([text.strip() for text in some])
+        found = linker.by_vectors(vectors_QD, kb.catalogue, kb.index, top=top, allowed=allowed)
+        answers.update(zip(some, map(Answer, found), strict=True))
+    return [Answer(answers[text], reason=answers[text].reason) for text in queries]

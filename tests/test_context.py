@@ -1,0 +1,135 @@
+import pytest
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.explain import explain
+from mirror_rt.types import Entity, Name
+from tests.kb import LetterEncoder, entity, fake_bundle
+
+
+def _cold(id_: str, description: str, *types: str) -> Entity:
+    return Entity(id=id_, names=(Name(text="cold"),), description=description, types=types)
+
+
+THINGS = [
+    _cold("C:disease", "An infection of the nose and throat with sneezing and coughing."),
+    _cold("C:weather", "A low temperature of the air, as in winter with snow and frost."),
+    _cold("C:lung", "", "chronic obstructive pulmonary disease"),
+    *(entity(f"E:{i}", f"warm {word}") for i, word in enumerate(("air", "sea", "hand", "day"))),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return fake_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def kb(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    out = tmp_path_factory.mktemp("kb") / "colds"
+    return KnowledgeBase.build(bundle, THINGS, out, encoder=LetterEncoder())
+
+
+CONTEXTS = {
+    "C:disease": "sneezing and coughing, an infection of her throat",
+    "C:weather": "the temperature of the winter air, snow and frost",
+    "C:lung": "chronic obstructive pulmonary disease",
+}
+
+
+@pytest.mark.parametrize("wanted", CONTEXTS)
+@pytest.mark.parametrize("mention", ["cold", "colds"])
+@pytest.mark.parametrize("top", [1, 5])
+def test_the_context_decides_between_bearers_of_a_name(
+    kb: KnowledgeBase, wanted: str, mention: str, top: int
+) -> None:
+    plain = kb.link([mention], top=5)[0]
+    (found,) = kb.link([mention], top=top, contexts=[CONTEXTS[wanted]])
+    assert found[0].entity_id == wanted
+    assert {c.entity_id for c in found} <= {c.entity_id for c in plain}
+    assert len(found) == (3 if mention == "cold" else top)
+    close = [c for c in found if c.context is not None]
+    vector, *profiles = LetterEncoder().encode(
+        [CONTEXTS[wanted], *(_profile(c.entity_id) for c in close)]
+    )
+    assert [c.context for c in close] == pytest.approx([float(p @ vector) for p in profiles])
+    assert [c.context for c in close] == sorted((c.context or 0 for c in close), reverse=True)
+
+
+def _profile(id_: str) -> str:
+    (mine,) = (thing for thing in THINGS if thing.id == id_)
+    return mine.description or f"{mine.types[0]}; cold"
+
+
+def test_without_a_context_nothing_changes(kb: KnowledgeBase) -> None:
+    mentions = ["cold", "colds", "warm sun", "", "a cold hand"]
+    plain = kb.link(mentions, top=2)
+    assert kb.link(mentions, top=2, contexts=["", " ", "", "", "\n"]) == plain
+    mixed = kb.link(["cold", "cold"], contexts=["", CONTEXTS["C:lung"]])
+    assert [c.entity_id for c in mixed[0]] == [c.entity_id for c in plain[0]]
+    assert mixed[1][0].entity_id == "C:lung"
+
+
+def test_a_clear_best_candidate_stays_whatever_the_context(kb: KnowledgeBase) -> None:
+    (plain,) = kb.link(["warm sea"])
+    (found,) = kb.link(["warm sea"], contexts=["warm hand"])
+    assert plain[0].entity_id == found[0].entity_id == "E:1"
+    assert found == plain
+
+
+def test_candidates_far_below_the_best_stay_where_they_are(kb: KnowledgeBase) -> None:
+    (plain,) = kb.link(["colds"], top=5)
+    (found,) = kb.link(["colds"], top=5, contexts=["warm hand"])
+    probabilities = [c.probability or 0.0 for c in plain]
+    far = next(i for i, p in enumerate(probabilities) if probabilities[0] - p > 0.1)
+    assert far == 3
+    assert found[far:] == plain[far:]
+
+
+def test_a_threshold_asks_before_the_context_decides(kb: KnowledgeBase) -> None:
+    for least in (0.0, 0.5, 0.9):
+        alone = kb.link(["cold", "colds"], min_probability=least)
+        told = kb.link(["cold", "colds"], min_probability=least, contexts=["snow", "snow"])
+        assert [bool(a) for a in alone] == [bool(a) for a in told]
+
+
+def test_profiles_are_encoded_once(kb: KnowledgeBase) -> None:
+    encoder = LetterEncoder()
+    own = KnowledgeBase.open(kb.path, encoder=encoder)
+    own.link(["cold"] * 3, contexts=["snow", "snow", "frost"])
+    own.link(["cold"], contexts=["a runny nose"])
+    assert sorted(encoder.asked) == sorted(
+        ["snow", "frost", "a runny nose", *map(_profile, CONTEXTS)]
+    )
+
+
+def test_explain_shows_that_the_context_decided(kb: KnowledgeBase) -> None:
+    (plain,) = explain(kb, ["cold"])
+    assert [e.rank_without_context for e in plain] == [e.rank for e in plain]
+    (told,) = explain(kb, ["cold"], contexts=[CONTEXTS["C:lung"]])
+    first = told[0]
+    assert (first.candidate.entity_id, first.rank) == ("C:lung", 1)
+    assert first.rank_without_context == 3
+    assert first.candidate.context == pytest.approx(
+        float(
+            LetterEncoder().encode([_profile("C:lung")])[0]
+            @ LetterEncoder().encode([CONTEXTS["C:lung"]])[0]
+        )
+    )
+
+
+def test_contexts_must_fit_the_mentions(kb: KnowledgeBase) -> None:
+    for contexts in (["one"], "ab"):
+        with pytest.raises(ConfigError, match="a context for each of the 2 mentions"):
+            kb.link(["cold", "x"], contexts=contexts)
+    with pytest.raises(InputError, match="context 2"):
+        kb.link(["cold", "x"], contexts=["", "\udcff"])
+
+
+def test_parts_of_a_mention_share_its_context(kb: KnowledgeBase) -> None:
+    (found,) = kb.link(["cold and warm sea"], composites=True, contexts=[CONTEXTS["C:weather"]])
+    (plain,) = kb.link(["cold and warm sea"], composites=True)
+    parts = [c.read_as for c in plain]
+    assert [c.read_as for c in found] == parts
+    assert parts[0] != parts[-1] == "warm sea"
