@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import ConfigError, TrainingError
-from mirror_rt.training.augment import mask_span
+from mirror_rt.training.augment import mask_span, repeat_tokens
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.mining import HardOrder
 from mirror_rt.training.model import TextModel, tokenise
@@ -26,7 +26,7 @@ class Batch:
     """The views of one step: V = 2B, all first views, then all second.
 
     Attributes:
-        texts: V strings, as the encoder sees them.
+        texts: V strings, as the encoder sees them, but for repeated tokens.
         tokens: Their token ids.
         keys: For each the string it came from and its meanings, as ``related`` wants them.
     """
@@ -130,15 +130,16 @@ def make_batch(
     *,
     rng: np.random.Generator,
 ) -> Batch:
-    """Make the views of some pairs; second views of mirror pairs are masked."""
+    """Make the views of some pairs; second views of mirror pairs are masked and repeat tokens."""
     size = len(pairs_P2)
     rows_V = pairs_P2.T.reshape(-1).tolist()
     texts = [table.strings[row] for row in rows_V]
     tokens = [clean[row] for row in rows_V]
+    mirrored = [size + i for i in range(size) if rows_V[i] == rows_V[size + i]]
     masked = [
-        size + i
-        for i in range(size)
-        if config.span_length and rows_V[i] == rows_V[size + i]
+        view
+        for view in mirrored
+        if config.span_length
         if config.span_rate == 1 or rng.random() < config.span_rate
     ]
     for view in masked:
@@ -152,4 +153,13 @@ def make_batch(
     fresh = tokenise([texts[view] for view in masked], model) if masked else []
     for view, ids in zip(masked, fresh, strict=True):
         tokens[view] = ids
+    if config.repeat_rate:
+        for view in mirrored:
+            tokens[view] = repeat_tokens(
+                tokens[view],
+                rate=config.repeat_rate,
+                special=model.tokenizer.all_special_ids,
+                max_length=model.max_length,
+                rng=rng,
+            )
     return Batch(texts=texts, tokens=tokens, keys=[keys[row] for row in rows_V])

@@ -25,6 +25,7 @@ from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
 from mirror_rt.training.drophead import add_drophead
 from mirror_rt.training.mining import HardOrder
 from mirror_rt.training.model import TextModel, load_model, tokenise
+from mirror_rt.training.momentum import MomentumQueue
 from mirror_rt.training.pairs import PairTable, hold_out, read_table
 from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
 from mirror_rt.training.step import backward
@@ -117,6 +118,7 @@ def train(
         hard = None
         if config.hard_negatives:
             hard = HardOrder(model, clean, most=config.hard_negatives, size=config.batch_size)
+        queue = MomentumQueue(model, size=config.queue, bf16=config.bf16) if config.queue else None
         losses: list[float] = []
         if resume:
             losses, watch.seen, rest = load_state(
@@ -124,20 +126,24 @@ def train(
             )
             if hard is not None and "order" in rest:
                 hard.pairs_P2 = rest["order"].numpy()
+            if queue is not None and losses:
+                queue.load(rest)
         if not losses:
             watch.look(0)
         already, started = len(losses), time.perf_counter()
         for batch in batches(table, clean, model, config, steps=steps, start=already, hard=hard):
             optimiser.zero_grad()
             with _memory_told(len(losses) + 1, config):
-                loss = backward(model, batch, config)
+                loss = backward(model, batch, config, queue)
             if not math.isfinite(loss):
                 raise TrainingError(_not_finite(len(losses) + 1, loss, batch, config))
             optimiser.step()
+            if queue is not None:
+                queue.advance(batch)
             losses.append(loss)
             watch.look(len(losses))
             if config.checkpoint_every and len(losses) % config.checkpoint_every == 0:
-                rest = {}
+                rest = {} if queue is None else queue.state()
                 if hard is not None and hard.pairs_P2 is not None:
                     rest["order"] = torch.from_numpy(hard.pairs_P2)
                 save_state(

@@ -7,6 +7,7 @@ embedding, D width of a vector.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TextModel",
+    "autocast",
     "encode_all",
     "encode_groups",
     "length_groups",
@@ -217,6 +219,13 @@ def encode_groups(
         ).last_hidden_state
         vectors.append(pool(states_BTD, mask_BT, model.pooling))
     return vectors
+
+
+def autocast(model: TextModel, *, bf16: bool | None) -> AbstractContextManager[object]:
+    """Compute in bfloat16 within a block; None: on a GPU only."""
+    kind = model.model.device.type
+    wanted = kind == "cuda" if bf16 is None else bf16
+    return torch.autocast(kind, dtype=torch.bfloat16) if wanted else nullcontext()
 
 
 def encode_all(model: TextModel, tokens: Sequence[Int64]) -> Float32:

@@ -212,20 +212,25 @@ def _unrank(code: int) -> tuple[int, int]:
     return code - j * (j - 1) // 2, j
 
 
-def related(keys: Sequence[Sequence[int]]) -> npt.NDArray[np.bool_]:
+def related(
+    keys: Sequence[Sequence[int]], others: Sequence[Sequence[int]] | None = None
+) -> npt.NDArray[np.bool_]:
     """Say which views share a key, and so must not be negatives of each other.
 
     Args:
         keys: For each of V views its keys: the string it came from, and its meanings.
+        others: For each of Q other views theirs; by default the same views.
 
     Returns:
-        (V, V) bool, symmetric; a view with a key is related to itself.
+        (V, Q) bool; without others symmetric, and a view with a key is related to itself.
     """
-    views: dict[int, list[int]] = {}
+    others = keys if others is None else others
+    holders: dict[int, list[int]] = {}
+    for other, found in enumerate(others):
+        for key in found:
+            holders.setdefault(key, []).append(other)
+    related_VQ = np.zeros((len(keys), len(others)), dtype=bool)
     for view, found in enumerate(keys):
         for key in found:
-            views.setdefault(key, []).append(view)
-    related_VV = np.zeros((len(keys), len(keys)), dtype=bool)
-    for members in views.values():
-        related_VV[np.ix_(members, members)] = True
-    return related_VV
+            related_VQ[view, holders.get(key, [])] = True
+    return related_VQ
