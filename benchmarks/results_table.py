@@ -114,12 +114,12 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     corpus = names_file(args.data, args.names, args.work / "names.tsv")
     reports = [keep(CharNgrams(), args, name="char-ngram")]
     reports.append(judged(demo_model(), args, name="before"))
-    for variant in args.variants:
-        runs = []
-        for seed in args.seeds:
+    runs: dict[str, list[Report]] = {variant: [] for variant in args.variants}
+    for seed in args.seeds:  # a run cut short has every variant, over fewer seeds
+        for variant, judgements in runs.items():
             folder = trained(args, corpus, variant, seed)
-            runs.append(judged(folder, args, name=f"{variant}-{seed}"))
-        reports.append(mean_report(variant, runs))
+            judgements.append(judged(folder, args, name=f"{variant}-{seed}"))
+    reports += [mean_report(variant, judgements) for variant, judgements in runs.items()]
     return {
         **provenance("results_table", ("mirror-rt", "torch", "transformers", "onnxruntime")),
         "command": " ".join(["python", "benchmarks/results_table.py", *args.told]),
