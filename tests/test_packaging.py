@@ -90,6 +90,13 @@ def test_the_wheel_carries_its_licence_and_no_top_level_cli(wheel: Path) -> None
     assert "License-Expression: Apache-2.0" in metadata
 
 
+def test_the_wheel_tells_spacy_of_its_component(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith("/entry_points.txt"))
+        points = archive.read(name).decode()
+    assert "[spacy_factories]\nmirror_rt_linker = mirror_rt.spacy_linker:make_linker" in points
+
+
 def test_the_program_is_installed_and_loads() -> None:
     (script,) = entry_points(group="console_scripts", name="mirror-rt")
     assert script.value == "mirror_rt_cli.app:main"

@@ -60,12 +60,25 @@ def check_contexts(contexts: Sequence[str], mentions: Sequence[str]) -> None:
 
 
 def read_mentions(
-    kb: KnowledgeBase, mentions: Sequence[str], *, document: str | None, composites: bool
+    kb: KnowledgeBase,
+    mentions: Sequence[str],
+    *,
+    document: str | Sequence[str] | None,
+    composites: bool,
 ) -> list[tuple[str, ...]]:
-    """Return what each mention is read as: its long form, its parts, or itself."""
-    defined = abbreviations(document) if document else {}
+    """Return what each mention is read as: its long form, its parts, or itself.
+
+    Raises:
+        ConfigError: There is not one document, or one for each mention.
+    """
+    if document is None or isinstance(document, str):
+        document = [document or ""] * len(mentions)
+    if len(document) != len(mentions):
+        raise ConfigError(f"give one document, or one for each of the {len(mentions):,} mentions")
+    defined_in = {text: abbreviations(text) for text in dict.fromkeys(document)}
     readings: list[tuple[str, ...]] = []
-    for mention in mentions:
+    for mention, text in zip(mentions, document, strict=True):
+        defined = defined_in[text]
         read = defined.get(mention.strip(), mention)
         named = not composites or kb.catalogue.by_name(normalise(read))
         readings.append((read,) if named else composite_parts(read))

@@ -205,7 +205,7 @@ class KnowledgeBase:
         min_probability: float = 0.0,
         types: Sequence[str] = (),
         filters: Filters | None = None,
-        document: str | None = None,
+        document: str | Sequence[str] | None = None,
         composites: bool = False,
         contexts: Sequence[str] | None = None,
     ) -> list[Answer]:
@@ -225,8 +225,8 @@ class KnowledgeBase:
                 probability; the holders of an ambiguous name count together.
             types: Propose only entities that have one of these types: ``filters={"type": …}``.
             filters: Propose only entities that meet these conditions; see ``filters``.
-            document: The text that the mentions are from: a mention that it defines as an
-                abbreviation is read as what it stands for.
+            document: The text that the mentions are from, or one for each mention: a mention
+                that its text defines as an abbreviation is read as what it stands for.
             composites: Whether to split a mention that is no name at "and", "or" and commas;
                 its candidates are then those of each part, one part after another.
             contexts: For each mention the text around it, such as its sentence, or an empty
@@ -239,7 +239,7 @@ class KnowledgeBase:
 
         Raises:
             ConfigError: ``top`` is not positive, the precision cannot be promised, no entity
-                meets the filters, or there is not a context for each mention.
+                meets the filters, or there is not a context or document for each mention.
             InputError: A mention or context holds a lone surrogate; the message gives its place.
         """
         answering.check(mentions, top)
