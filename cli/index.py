@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,12 @@ def index(
         IndexKind, typer.Option("--index", help="How nearest names are found.")
     ] = IndexKind.AUTO,
     recall: Annotated[
-        float, typer.Option(help="Share of the true ten nearest names that hnsw must find.")
+        float, typer.Option(help="Share of the true ten nearest names that must be found.")
     ] = 0.98,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What auto may take, as 2GB; by default half of what is free."),
+    ] = None,
     kb_format: kb_source.FormatOption = None,
     language: kb_source.LanguageOption = None,
     source: kb_source.SourceOption = None,
@@ -33,13 +38,21 @@ def index(
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import SkippedRows
 
+    budget = None if memory is None else _bytes(memory)
     skipped = SkippedRows(strict=not skip_bad)
     entities = kb_source.read(
         kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
     )
     with progress.bar("embedding names") as show:
         built = KnowledgeBase.build(
-            bundle, entities, out, index=kind, recall=recall, force=force, progress=show
+            bundle,
+            entities,
+            out,
+            index=kind,
+            memory=budget,
+            recall=recall,
+            force=force,
+            progress=show,
         )
     kb_source.tell_skipped(skipped)
     built.close()
@@ -50,3 +63,11 @@ def index(
     if counts["repeated_names"]:
         words += f"; {counts['repeated_names']:,} repeated names were read once"
     typer.echo(words, err=True)
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes that ``2GB``, ``500 MB`` or a number of bytes means."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), flags=re.IGNORECASE)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no size; write it as 2GB", param_hint="--memory")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))

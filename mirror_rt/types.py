@@ -129,6 +129,9 @@ class IndexKind(Enum):
     AUTO = "auto"
     EXACT = "exact"
     HNSW = "hnsw"
+    IVF_SQ8 = "ivf-sq8"
+    IVF_PQ = "ivf-pq"
+    RABITQ = "rabitq"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt_cli.app import app
+from mirror_rt_cli.index import _bytes
 
 KB = "id\tname\tkind\nH:1\tshort stature\tpreferred\nH:1\tsmall hand\texact\nH:2\tfever\texact\n"
 
@@ -61,3 +62,23 @@ def test_index_closes_what_it_built(
     assert CliRunner().invoke(app, arguments).exit_code == 0
     (built,) = closed
     built.catalogue.close()
+
+
+def test_the_memory_is_a_size(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "kb.tsv").write_text(KB)
+    arguments = ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
+    wrong = CliRunner().invoke(app, [*arguments, "--memory", "much"])
+    assert wrong.exit_code == 2
+    assert "no size; write it as 2GB" in wrong.output
+    assert not (tmp_path / "kb").exists()
+    assert (
+        CliRunner().invoke(app, [*arguments, "--index", "rabitq", "--memory", "0.5 GiB"]).exit_code
+        == 0
+    )
+    with KnowledgeBase.open(tmp_path / "kb") as kb:
+        assert (kb.manifest.index["kind"], kb.manifest.index["asked"]) == ("rabitq", "rabitq")
+
+
+def test_sizes_are_read_with_their_units() -> None:
+    texts = ["2GB", "2 GiB", "2g", "500 MB", "1.5K", "123"]
+    assert [_bytes(text) for text in texts] == [2 << 30, 2 << 30, 2 << 30, 500 << 20, 1536, 123]

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from mirror_rt.errors import KnowledgeBaseError
-from mirror_rt.knowledge.index import Index, build_index, choose
+from mirror_rt.knowledge.choosing import bytes_per_row
+from mirror_rt.knowledge.index import Index, build_index, may_grow
 from mirror_rt.types import IndexKind
 
 if TYPE_CHECKING:
@@ -51,7 +52,64 @@ def test_hnsw_finds_nearly_all_of_the_nearest_and_scores_them_exactly(tmp_path: 
     )
 
 
-@pytest.mark.parametrize("kind", [IndexKind.EXACT, IndexKind.HNSW])
+LISTS = [IndexKind.IVF_SQ8, IndexKind.IVF_PQ, IndexKind.RABITQ]
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_read_whole_and_scored_anew_agree_with_brute_force(
+    tmp_path: Path, kind: IndexKind
+) -> None:
+    vectors = _unit_rows(3_000, seed=1).astype(np.float16)
+    queries = _unit_rows(50, seed=2)
+    index = _open(tmp_path, vectors, kind)
+    assert index.widest == 75  # a list for 40 rows
+    hits = index.reaching({"breadth": 75, "overfetch": 100}).search(queries, top=10)
+    scores = queries @ vectors.astype(np.float32).T
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    np.testing.assert_array_equal(hits.rows_QK, order)
+    one = index.reaching({"breadth": 1, "overfetch": 2}).search(queries, top=10)
+    assert (one.rows_QK >= 0).all(), "more lists are read when one has too few rows"
+    found = [len(set(a) & set(b)) / 10 for a, b in zip(one.rows_QK, order, strict=True)]
+    assert 0.2 < np.mean(found) < 0.95
+    np.testing.assert_allclose(
+        one.scores_QK, np.take_along_axis(scores, one.rows_QK, axis=1), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_are_the_same_bytes_each_time_and_take_less_room(
+    tmp_path: Path, kind: IndexKind
+) -> None:
+    vectors = _unit_rows(3_000, seed=1, width=128).astype(np.float16)
+    build_index(vectors, tmp_path / "a", kind=kind)
+    build_index(vectors, tmp_path / "b", kind=kind)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    learned = 75 * 128 * 4 + 256 * 128 * 4 + 128 * 128 * 4 + 4_096  # centres, codebook, rotation
+    size = (tmp_path / "a").stat().st_size
+    assert size < 3_000 * bytes_per_row(kind, 128) + learned
+
+
+@pytest.mark.parametrize("kind", [IndexKind.HNSW, *LISTS])
+def test_rows_added_later_are_found(tmp_path: Path, kind: IndexKind) -> None:
+    vectors = _unit_rows(3_000, seed=1).astype(np.float16)
+    build_index(vectors[:2_000], tmp_path / "old", kind=kind)
+    build_index(vectors, tmp_path / "new", kind=kind, grown_from=tmp_path / "old")
+    index = Index.open(tmp_path / "new", vectors)
+    asked = [0, 1_999, 2_000, 2_999]
+    hits = index.reaching({"breadth": 75}).search(vectors[asked].astype(np.float32), top=1)
+    assert hits.rows_QK[:, 0].tolist() == asked
+
+
+def test_lists_grow_until_they_know_too_little() -> None:
+    recipe = {"kind": "ivf-sq8", "learned_from_rows": 100}
+    assert may_grow(recipe, IndexKind.IVF_SQ8, rows=200)
+    assert not may_grow(recipe, IndexKind.IVF_SQ8, rows=201)
+    assert not may_grow(recipe, IndexKind.RABITQ, rows=100)
+    assert may_grow({"kind": "hnsw"}, IndexKind.HNSW, rows=10**9)
+    assert not may_grow({"kind": "exact"}, IndexKind.EXACT, rows=100)
+
+
+@pytest.mark.parametrize("kind", [k for k in IndexKind if k is not IndexKind.AUTO])
 def test_equal_rows_come_in_their_order_and_missing_ones_as_minus_one(
     tmp_path: Path, kind: IndexKind
 ) -> None:
@@ -61,16 +119,11 @@ def test_equal_rows_come_in_their_order_and_missing_ones_as_minus_one(
     assert np.isneginf(hits.scores_QK[0, 4:]).all()
 
 
-def test_one_row_can_be_searched(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [k for k in IndexKind if k is not IndexKind.AUTO])
+def test_one_row_can_be_searched(tmp_path: Path, kind: IndexKind) -> None:
     vectors = _unit_rows(1, seed=3).astype(np.float16)
-    hits = _open(tmp_path, vectors, IndexKind.EXACT).search(vectors.astype(np.float32), top=1)
+    hits = _open(tmp_path, vectors, kind).search(vectors.astype(np.float32), top=1)
     assert hits.rows_QK.tolist() == [[0]]
-
-
-def test_the_size_chooses_the_kind() -> None:
-    assert choose(IndexKind.AUTO, 10, exact_limit=10) is IndexKind.EXACT
-    assert choose(IndexKind.AUTO, 11, exact_limit=10) is IndexKind.HNSW
-    assert choose(IndexKind.EXACT, 11, exact_limit=10) is IndexKind.EXACT
 
 
 def test_an_index_of_other_vectors_or_no_index_is_refused(tmp_path: Path) -> None:

@@ -32,12 +32,21 @@ def test_a_scan_of_every_row_finds_them_all(tmp_path: Path) -> None:
     assert measure(_open(tmp_path, IndexKind.EXACT, _vectors(3)))["recall_at_10"] == 1.0
 
 
-def test_more_recall_asks_for_more_breadth(tmp_path: Path) -> None:
-    index = _open(tmp_path, IndexKind.HNSW, _vectors(4_000))
+@pytest.mark.parametrize("kind", [IndexKind.HNSW, IndexKind.IVF_SQ8])
+def test_more_recall_asks_for_more_breadth(tmp_path: Path, kind: IndexKind) -> None:
+    index = _open(tmp_path, kind, _vectors(4_000))
     little, much = tune(index, recall=0.5), tune(index, recall=0.999)
-    assert little["efSearch"] < much["efSearch"]
+    assert little["breadth"] < much["breadth"]
     assert much["recall_at_10"] >= 0.999
-    assert measure(index)["recall_at_10"] == much["recall_at_10"]
+    assert measure(index.reaching(much))["recall_at_10"] == much["recall_at_10"]
+
+
+@pytest.mark.parametrize("kind", [IndexKind.IVF_PQ, IndexKind.RABITQ])
+def test_short_codes_ask_for_more_rows_to_be_scored(tmp_path: Path, kind: IndexKind) -> None:
+    index = _open(tmp_path, kind, _vectors(4_000))
+    little, much = tune(index, recall=0.5), tune(index, recall=0.95)
+    assert little["overfetch"] < much["overfetch"]
+    assert much["recall_at_10"] >= 0.95
 
 
 def test_the_manifest_keeps_what_was_measured(tmp_path: Path) -> None:
@@ -47,6 +56,6 @@ def test_the_manifest_keeps_what_was_measured(tmp_path: Path) -> None:
     )
     assert kb.manifest.index["recall_at_10"] == 1.0
     assert kb.manifest.index["bytes_per_name"] > 0
-    assert {"efSearch", "search_ms_p50", "search_ms_p99"} <= set(kb.manifest.index)
+    assert {"breadth", "search_ms_p50", "search_ms_p99"} <= set(kb.manifest.index)
     with pytest.raises(ConfigError, match="recall must be"):
         KnowledgeBase.build(bundle, HEARTS, tmp_path / "x", encoder=LetterEncoder(), recall=0.0)

@@ -19,10 +19,12 @@ import numpy as np
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, KnowledgeBaseError
-from mirror_rt.knowledge.index import choose
+from mirror_rt.knowledge.choosing import Choice
+from mirror_rt.knowledge.index import may_grow
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 from mirror_rt.knowledge.store import BUNDLE, KnowledgeBaseManifest, write_store
-from mirror_rt.types import Embedder, Entity, IndexKind
+from mirror_rt.knowledge.tuning import RECALL
+from mirror_rt.types import Embedder, Entity
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
@@ -188,15 +190,17 @@ def _rewrite(
 ) -> Change:
     """Write the new state; ``leaving`` is how many names may go with what is removed."""
     known = _KnownVectors(kb)
-    kind = _wanted_index(kb)
+    recipe = kb.manifest.index
+    choice = Choice.of(recipe)
     write_store(
         Bundle.open(kb.path / BUNDLE, verify=False),
         entities,
         kb.path,
         encoder=known,
-        kind=kind,
+        choice=choice,
+        recall=float(recipe.get("recall", RECALL)),
         force=True,
-        grown_from=kb.path if _may_grow(kb, kind, leaving) else None,
+        grown_from=kb.path if _may_grow(kb, choice, leaving) else None,
         progress=progress,
     )
     return Change(
@@ -209,22 +213,16 @@ def _rewrite(
     )
 
 
-def _may_grow(kb: KnowledgeBase, kind: IndexKind, leaving: int) -> bool:
+def _may_grow(kb: KnowledgeBase, choice: Choice, leaving: int) -> bool:
     """Tell whether the index is better added to than built again.
 
-    A scan costs nothing to build. A graph does; it keeps the rows of strings that name nothing
-    any more, until there are too many.
+    One that is added to keeps the rows of strings that name nothing any more, until there are
+    too many.
     """
-    rows = len(kb.index.vectors_ND)
+    rows, width = kb.index.vectors_ND.shape
     unused = kb.manifest.counts.get("unused_texts", 0) + leaving
-    was = IndexKind(kb.manifest.index["kind"])
-    return was is choose(kind, rows) is IndexKind.HNSW and unused <= _UNUSED_SHARE * rows
-
-
-def _wanted_index(kb: KnowledgeBase) -> IndexKind:
-    """Return the kind that was asked for: where size chose it, size may choose again."""
-    kind = IndexKind(kb.manifest.index["kind"])
-    return IndexKind.AUTO if kind is choose(IndexKind.AUTO, len(kb.index.vectors_ND)) else kind
+    kind, _ = choice.settle(rows, width)
+    return may_grow(kb.manifest.index, kind, rows=rows) and unused <= _UNUSED_SHARE * rows
 
 
 @contextmanager

@@ -19,7 +19,8 @@ import numpy as np
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.catalogue import Catalogue
-from mirror_rt.knowledge.index import EXACT_LIMIT, Index, exact_scores
+from mirror_rt.knowledge.choosing import EXACT_LIMIT
+from mirror_rt.knowledge.index import Index, exact_scores
 from mirror_rt.types import Hits
 
 if TYPE_CHECKING:

@@ -1,15 +1,16 @@
 """The index: nearest rows of a matrix of unit vectors, by inner product, through FAISS.
 
-Axes: Q queries, K hits, N rows, D width.
+Axes: Q queries, K hits, N rows, D width, W rows of which the best K are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import faiss
 import numpy as np
@@ -20,58 +21,112 @@ from mirror_rt.types import Hits, IndexKind
 if TYPE_CHECKING:
     from mirror_rt.types import Float16, Float32, Int64
 
-__all__ = ["EXACT_LIMIT", "Index", "build_index", "choose", "exact_scores"]
+__all__ = ["Index", "build_index", "exact_scores", "may_grow"]
 
-EXACT_LIMIT = 50_000
-"""Up to so many rows a scan of all of them costs no more than encoding the query."""
+_GROWTH = 2.0
+"""Lists are learned anew when an index has grown to so many times the rows it learned from."""
 _NEIGHBOURS = 32
 _BREADTH_OF_BUILD = 200
-_BREADTH_OF_SEARCH = 128
+_USUAL = 128
+"""Breadth of a search that nobody tuned."""
+_ROWS_READ = 4
+_LISTS = 8_192
+_SAMPLE_PER_LIST = 40
+"""Rows that a list's centre is learned from; FAISS thinks 39 the least that will do."""
+_CODEBOOK = 256
+_SAMPLE_PER_CODE = 64
+_ROUNDS = 10
 _BLOCK = 16_384
-
-
-def choose(kind: IndexKind, rows: int, *, exact_limit: int = EXACT_LIMIT) -> IndexKind:
-    """Return the kind of index that ``AUTO`` means for so many rows, or ``kind`` itself."""
-    if kind is not IndexKind.AUTO:
-        return kind
-    return IndexKind.EXACT if rows <= exact_limit else IndexKind.HNSW
 
 
 def build_index(
     vectors_ND: Float16, path: Path, *, kind: IndexKind, grown_from: Path | None = None
-) -> dict[str, str | int | float]:
+) -> dict[str, Any]:
     """Index unit rows and write the index.
+
+    Lists (IVF: Sivic and Zisserman 2003) gather rows around centres; a search reads those of
+    the nearest centres. Their rows are kept in 8 bits a number (``IVF_SQ8``), as the nearest of
+    256 codewords for each 8 numbers (``IVF_PQ``; Jégou et al. 2011, section IV) or, rotated at
+    random, in a sign and a bit a number (``RABITQ``; Gao et al. 2024). Everything is learned
+    from a sample that depends on the number of rows alone.
 
     Args:
         vectors_ND: (N, D) float16 unit rows; may be memory-mapped, it is read in blocks.
         path: File to write.
-        kind: ``EXACT`` or ``HNSW``.
+        kind: Any but ``AUTO``.
         grown_from: An index of this kind over the first of these rows, to add the others to.
 
     Returns:
         The recipe: what was built and with which numbers.
     """
-    width = vectors_ND.shape[1]
+    if grown_from is not None:
+        index = faiss.read_index(str(grown_from))
+        recipe: dict[str, Any] = {}
+    else:
+        index, recipe = _learned(vectors_ND, kind)
+    for start in range(index.ntotal, len(vectors_ND), _BLOCK):
+        index.add(_float32(vectors_ND[start : start + _BLOCK]))
+    faiss.write_index(index, str(path))
+    return {"kind": kind.value, **recipe}
+
+
+def may_grow(recipe: Mapping[str, Any], kind: IndexKind, *, rows: int) -> bool:
+    """Tell whether rows can be added to an index, to make one of a kind with so many rows.
+
+    A scan costs nothing to build. A graph does, and so do lists, which are learned anew when
+    there are too many rows that they know nothing of.
+    """
+    if kind is IndexKind.EXACT or recipe.get("kind") != kind.value:
+        return False
+    return rows <= _GROWTH * float(recipe.get("learned_from_rows", math.inf))
+
+
+def _learned(vectors_ND: Float16, kind: IndexKind) -> tuple[faiss.Index, dict[str, Any]]:
+    """Return an index without rows that has learned what it must, and its numbers."""
+    rows, width = vectors_ND.shape
     inner = faiss.METRIC_INNER_PRODUCT
-    recipe: dict[str, str | int | float] = {"kind": kind.value, "storage": "fp16"}
+    index: Any  # the stubs know the attributes of no kind of index
+    lists = max(1, min(_LISTS, int(4 * math.sqrt(rows)), rows // _SAMPLE_PER_LIST))
+    recipe: dict[str, Any] = {"lists": lists, "learned_from_rows": rows}
     match kind:
         case IndexKind.EXACT:
             index = faiss.index_factory(width, "SQfp16", inner)
+            index.train(np.zeros((1, width), np.float32))  # learns nothing, but asks for it
+            return index, {"storage": "fp16"}
         case IndexKind.HNSW:
             index = faiss.index_factory(width, f"HNSW{_NEIGHBOURS}_SQfp16", inner)
-            breadths = {"efConstruction": _BREADTH_OF_BUILD, "efSearch": _BREADTH_OF_SEARCH}
-            for name, value in breadths.items():
-                faiss.ParameterSpace().set_index_parameter(index, name, value)
-            recipe |= {"m": _NEIGHBOURS, **breadths}
+            index.hnsw.efConstruction = _BREADTH_OF_BUILD
+            index.train(np.zeros((1, width), np.float32))
+            recipe = {"m": _NEIGHBOURS, "efConstruction": _BREADTH_OF_BUILD, "storage": "fp16"}
+            return index, recipe
+        case IndexKind.IVF_SQ8:
+            index = faiss.index_factory(width, f"IVF{lists},SQ8", inner)
+            recipe["storage"] = "sq8"
+        case IndexKind.IVF_PQ:
+            pieces = next(m for m in range(max(width // 8, 1), 0, -1) if width % m == 0)
+            index = faiss.index_factory(width, f"IVF{lists},PQ{pieces}", inner)
+            index.do_polysemous_training = False  # of use to binary search alone, and slow
+            index.pq.cp.niter = _ROUNDS
+            index.pq.cp.max_points_per_centroid = _SAMPLE_PER_CODE
+            index.pq.cp.min_points_per_centroid = 1  # else it warns on stderr
+            recipe["storage"] = f"pq{pieces}"
+        case IndexKind.RABITQ:
+            index = faiss.index_factory(width, f"RR{width},IVF{lists},RaBitQ2", inner)
+            recipe["storage"] = "rabitq2"
         case IndexKind.AUTO:
-            raise ValueError("AUTO is not a recipe; call choose() first")
-    index.train(np.zeros((1, width), dtype=np.float32))  # fp16 learns nothing, but asks for it
-    if grown_from is not None:
-        index = faiss.read_index(str(grown_from))
-    for start in range(index.ntotal, len(vectors_ND), _BLOCK):
-        index.add(np.ascontiguousarray(vectors_ND[start : start + _BLOCK], dtype=np.float32))
-    faiss.write_index(index, str(path))
-    return recipe
+            raise ValueError("AUTO is not a recipe; choose first")
+    clustering = faiss.extract_index_ivf(index).cp
+    clustering.niter = _ROUNDS
+    clustering.min_points_per_centroid = 1
+    wanted = max(lists * _SAMPLE_PER_LIST, _CODEBOOK * _SAMPLE_PER_CODE)
+    drawn = np.sort(np.random.default_rng(0).permutation(rows)[:wanted])
+    # A codebook wants 256 rows, be they the same ones again and again.
+    index.train(_float32(vectors_ND[np.resize(drawn, max(len(drawn), _CODEBOOK))]))
+    return index, recipe
+
+
+def _float32(rows_ND: Float16) -> Float32:
+    return np.ascontiguousarray(rows_ND, dtype=np.float32)
 
 
 def exact_scores(vectors_ND: Float16, query_D: Float32, rows_K: Int64) -> Float32:
@@ -82,18 +137,30 @@ def exact_scores(vectors_ND: Float16, query_D: Float32, rows_K: Int64) -> Float3
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index opened by memory map, with the exact vectors behind it.
+    """An index opened by memory map, with the exact vectors behind it. Safe between threads.
 
     Attributes:
         vectors_ND: (N, D) float16 unit rows, memory-mapped.
+        breadth: How far a search looks: how many rows a graph keeps in sight, or how many lists
+            are read. More find more, and take longer.
+        overfetch: How many times the rows asked for are scored exactly; the best are kept.
     """
 
     vectors_ND: Float16
     _faiss: faiss.Index
+    breadth: int = 0
+    overfetch: int = 1
 
     @classmethod
-    def open(cls, path: Path, vectors_ND: Float16) -> Index:
+    def open(
+        cls, path: Path, vectors_ND: Float16, recipe: Mapping[str, Any] | None = None
+    ) -> Index:
         """Open an index file without reading it.
+
+        Args:
+            path: The file.
+            vectors_ND: (N, D) float16, the rows it was built from.
+            recipe: Its recipe, with ``breadth`` and ``overfetch`` as they were tuned.
 
         Raises:
             KnowledgeBaseError: It is missing, damaged, or not of these vectors.
@@ -109,11 +176,31 @@ class Index:
                 f"{path}: {index.ntotal} rows of width {index.d}, the vectors are "
                 f"{vectors_ND.shape[0]} of {vectors_ND.shape[1]}; build the knowledge base again"
             )
-        return cls(vectors_ND, index)
+        opened = cls(vectors_ND, index)
+        wide = 1 if opened.widest is None or isinstance(index, faiss.IndexHNSW) else 8
+        usual = {"breadth": min(_USUAL, opened.widest or 0), "overfetch": wide}
+        return opened.reaching(usual | dict(recipe or {}))
 
-    def set_breadth(self, breadth: int) -> None:
-        """Set how many rows an HNSW search keeps in sight: more find more, and take longer."""
-        faiss.ParameterSpace().set_index_parameter(self._faiss, "efSearch", breadth)
+    @property
+    def widest(self) -> int | None:
+        """The largest breadth that makes a difference; None where every row is scanned."""
+        if isinstance(self._faiss, faiss.IndexHNSW):
+            return len(self.vectors_ND)
+        lists = faiss.try_extract_index_ivf(self._faiss)
+        return None if lists is None else int(lists.nlist)
+
+    @property
+    def codes_are_exact(self) -> bool:
+        """Whether the index ranks rows by the vectors themselves, not by shorter codes."""
+        return faiss.try_extract_index_ivf(self._faiss) is None
+
+    def reaching(self, recipe: Mapping[str, Any]) -> Index:
+        """Return the same index, searched with the ``breadth`` and ``overfetch`` of a recipe."""
+        return replace(
+            self,
+            breadth=int(recipe.get("breadth", self.breadth)),
+            overfetch=int(recipe.get("overfetch", self.overfetch)),
+        )
 
     def search(self, queries_QD: Float32, *, top: int) -> Hits:
         """Find the nearest rows, with exact scores; equal scores in the order of rows.
@@ -123,13 +210,13 @@ class Index:
             top: K, how many to return; fewer rows than K leave -1 with score -inf.
         """
         queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
-        wide = min(max(2 * top, top + 10), len(self.vectors_ND))
+        wide = min(max(self.overfetch * top, top + 10), len(self.vectors_ND))
         found_QW: Int64
         if wide == len(self.vectors_ND):  # all of them: a graph may not lead to every row
             found_QW = np.broadcast_to(np.arange(wide), (len(queries_QD), wide))
         else:
             with _threads(1 if len(queries_QD) == 1 else faiss.omp_get_max_threads()):
-                _, found_QW = self._faiss.search(queries_QD, wide)
+                _, found_QW = self._faiss.search(queries_QD, wide, params=self._parameters(wide))
         scores_QK = np.full((len(queries_QD), top), -np.inf, dtype=np.float32)
         rows_QK = np.full((len(queries_QD), top), -1, dtype=np.int64)
         for i, found_W in enumerate(found_QW):
@@ -139,6 +226,22 @@ class Index:
             rows_QK[i, : len(order)] = rows_W[order]
             scores_QK[i, : len(order)] = scores_W[order]
         return Hits(scores_QK=scores_QK, rows_QK=rows_QK)
+
+    def _parameters(self, wide: int) -> Any:  # noqa: ANN401  (the stubs know no constructor)
+        """Return FAISS's parameters of a search for so many rows."""
+        library: Any = faiss
+        if isinstance(self._faiss, faiss.IndexHNSW):
+            return library.SearchParametersHNSW(efSearch=max(self.breadth, wide))
+        lists = faiss.try_extract_index_ivf(self._faiss)
+        if lists is None:
+            return None
+        # So many lists that they hold a few times the rows wanted.
+        enough = math.ceil(_ROWS_READ * wide * lists.nlist / len(self.vectors_ND))
+        probes = min(max(self.breadth, enough), lists.nlist)
+        parameters = library.SearchParametersIVF(nprobe=probes)
+        if isinstance(self._faiss, faiss.IndexPreTransform):
+            return library.SearchParametersPreTransform(index_params=parameters)
+        return parameters
 
 
 @contextmanager

@@ -11,10 +11,11 @@ from mirror_rt.bundle import MANIFEST, Bundle, Manifest
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.knowledge import answering, doors, store
 from mirror_rt.knowledge.catalogue import Catalogue
+from mirror_rt.knowledge.choosing import EXACT_LIMIT, Choice
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.doors import Pool
 from mirror_rt.knowledge.filters import Allowed, allow, conditions
-from mirror_rt.knowledge.index import EXACT_LIMIT, Index
+from mirror_rt.knowledge.index import Index
 from mirror_rt.knowledge.lexical import NgramIndex
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.tuning import RECALL
@@ -78,6 +79,7 @@ class KnowledgeBase:
         encoder: Embedder | None = None,
         index: IndexKind = IndexKind.AUTO,
         exact_limit: int = EXACT_LIMIT,
+        memory: int | None = None,
         recall: float = RECALL,
         force: bool = False,
         progress: Callable[[int, int], None] | None = None,
@@ -92,7 +94,9 @@ class KnowledgeBase:
             encoder: The opened bundle, where there is one already.
             index: The kind of index.
             exact_limit: Up to so many distinct names, ``AUTO`` means ``EXACT``.
-            recall: Share of the true ten nearest names that an HNSW index is tuned to find.
+            memory: Bytes that an index chosen by ``AUTO`` may take when it is searched; by
+                default half of what is available here.
+            recall: Share of the true ten nearest names that the index is tuned to find.
             force: Whether ``out`` may be replaced.
             progress: Called with (names embedded, names).
 
@@ -114,8 +118,7 @@ class KnowledgeBase:
             _read(entities),
             out,
             encoder=encoder,
-            kind=index,
-            exact_limit=exact_limit,
+            choice=Choice(kind=index, exact_limit=exact_limit, memory=memory),
             recall=recall,
             force=force,
             progress=progress,
@@ -175,9 +178,7 @@ class KnowledgeBase:
                     "the knowledge base again"
                 )
         vectors_ND = store.open_vectors(folder)
-        index = Index.open(folder / store.INDEX, vectors_ND)
-        if "efSearch" in manifest.index:
-            index.set_breadth(int(manifest.index["efSearch"]))
+        index = Index.open(folder / store.INDEX, vectors_ND, manifest.index)
         return cls(
             folder,
             manifest,

@@ -15,13 +15,14 @@ import numpy as np
 from mirror_rt.bundle import MANIFEST, Bundle, sha256_file, sum_of
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
+from mirror_rt.knowledge.choosing import Choice
 from mirror_rt.knowledge.fitting import fit, held_out_samples
-from mirror_rt.knowledge.index import EXACT_LIMIT, Index, build_index, choose
+from mirror_rt.knowledge.index import Index, build_index, may_grow
 from mirror_rt.knowledge.lexical import NGRAM_FILES, NgramIndex, write_ngrams
 from mirror_rt.knowledge.tuning import RECALL, tune
 from mirror_rt.knowledge.wording import WORD_FILES, Wording, write_wording
 from mirror_rt.staging import staging_folder
-from mirror_rt.types import Embedder, Entity, IndexKind
+from mirror_rt.types import Embedder, Entity
 from mirror_rt.version import VERSION
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def write_store(
     out: Path,
     *,
     encoder: Embedder,
-    kind: IndexKind = IndexKind.AUTO,
-    exact_limit: int = EXACT_LIMIT,
+    choice: Choice,
     recall: float = RECALL,
     force: bool = False,
     grown_from: Path | None = None,
@@ -159,12 +159,12 @@ def write_store(
         entities: The entities, streamed; pieces with the same id are joined.
         out: The folder to make.
         encoder: What makes the vectors.
-        kind: The kind of index.
-        exact_limit: Up to so many strings, ``AUTO`` means ``EXACT``.
-        recall: Share of the true ten nearest names that an HNSW index is tuned to find.
+        choice: The kind of index, or what chooses it.
+        recall: Share of the true ten nearest names that the index is tuned to find.
         force: Whether ``out`` may be replaced.
-        grown_from: A knowledge base of the same bundle and kind of index: its strings keep
-            their rows, and its index is added to rather than built again.
+        grown_from: A knowledge base of the same bundle: its strings keep their rows, and its
+            index is added to rather than built again if it is of the right kind and has learned
+            from enough rows.
         progress: Called with (strings embedded, strings).
 
     Raises:
@@ -181,18 +181,10 @@ def write_store(
         vectors_ND = _write_vectors(
             catalogue, folder / VECTORS, rows=counts.texts, encoder=encoder, progress=progress
         )
-        recipe = build_index(
-            vectors_ND,
-            folder / INDEX,
-            kind=choose(kind, counts.texts, exact_limit=exact_limit),
-            grown_from=None if grown_from is None else grown_from / INDEX,
+        index, recipe = _write_index(
+            vectors_ND, folder / INDEX, choice=choice, recall=recall, grown_from=grown_from
         )
         write_ngrams(catalogue.normalised_blocks(), folder, rows=counts.texts)
-        index = Index.open(folder / INDEX, vectors_ND)
-        if recipe["kind"] == IndexKind.HNSW.value:
-            recipe.update(tune(index, recall=recall))
-        else:
-            recipe["recall_at_10"] = 1.0
         learn(catalogue, index, folder)
         catalogue.close()
         kept = sum((folder / name).stat().st_size for name in FILES)
@@ -212,6 +204,31 @@ def write_store(
             },
             made_by=VERSION,
         ).write(folder / KB_MANIFEST)
+
+
+def _write_index(
+    vectors_ND: Float16,
+    path: Path,
+    *,
+    choice: Choice,
+    recall: float,
+    grown_from: Path | None,
+) -> tuple[Index, dict[str, Any]]:
+    kind, asked = choice.settle(*vectors_ND.shape)
+    old: Mapping[str, Any] = {}
+    if grown_from is not None:
+        old = KnowledgeBaseManifest.read(grown_from).index
+    grows = may_grow(old, kind, rows=len(vectors_ND))
+    built = build_index(
+        vectors_ND,
+        path,
+        kind=kind,
+        grown_from=grown_from / INDEX if grown_from is not None and grows else None,
+    )
+    recipe = {**(old if grows else {}), **built, **asked, "recall": recall}
+    index = Index.open(path, vectors_ND, recipe)
+    recipe |= tune(index, recall=recall)
+    return index.reaching(recipe), recipe
 
 
 def learn(catalogue: Catalogue, index: Index, folder: Path) -> None:

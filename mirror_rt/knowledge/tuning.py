@@ -5,6 +5,7 @@ Axes: Q queries, K hits, N rows, D width.
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -21,33 +22,52 @@ RECALL = 0.98
 """Share of the true ten nearest rows that ``AUTO`` wants found."""
 _TOP = 10
 _QUERIES = 200
-_BREADTHS = (32, 64, 128, 256, 512, 1024)
+_LEAST = 8
+_MOST = 2_048
+_STEP = 1.4
+_OVERFETCH = (2, 4, 8, 16, 32)
 
 
 def tune(index: Index, *, recall: float = RECALL, seed: int = 0) -> dict[str, float | int]:
-    """Set the least breadth of search that reaches a recall; return it with what it measured.
+    """Find the least breadth of search that reaches a recall.
+
+    Where codes are shorter than vectors, the overfetch comes first: the least with which every
+    list read would find the wanted share and half of what is missing to all. If none does, the
+    widest is taken, and the recall measured says what it gives.
 
     Args:
-        index: An HNSW index; it keeps the breadth found.
+        index: Any index; one that scans every row finds them all.
         recall: The share wanted, in (0, 1].
         seed: Draws the queries from the rows.
 
     Returns:
-        ``efSearch`` and the fields of ``measure``.
+        ``breadth`` and ``overfetch``, for ``Index.reaching``, and the fields of ``measure``; of an
+        index that scans every row its recall alone.
     """
+    if index.widest is None:
+        return {"recall_at_10": 1.0}
     queries_QD, nearest_Q = _questions(index.vectors_ND, seed=seed)
-    found: dict[str, float | int] = {}
-    for breadth in _BREADTHS:
-        index.set_breadth(breadth)
-        found = {"efSearch": breadth, **_measured(index, queries_QD, nearest_Q)}
-        if found["recall_at_10"] >= recall:
-            break
-    return found
+
+    overfetch = 1
+    if not index.codes_are_exact:
+        for overfetch in _OVERFETCH:
+            all_read = index.reaching({"breadth": index.widest, "overfetch": overfetch})
+            if _recall(all_read, queries_QD, nearest_Q) >= (1 + recall) / 2:
+                break
+    breadth = min(_LEAST, index.widest)
+    while True:
+        settings = {"breadth": breadth, "overfetch": overfetch}
+        index = index.reaching(settings)
+        found = _recall(index, queries_QD, nearest_Q)
+        if found >= recall or breadth >= min(index.widest or 0, _MOST):
+            return settings | _told(index, queries_QD, found)
+        breadth = min(math.ceil(_STEP * breadth), index.widest or 0)
 
 
 def measure(index: Index, *, seed: int = 0) -> dict[str, float | int]:
     """Return recall of the true ten nearest rows, and the milliseconds of a single search."""
-    return _measured(index, *_questions(index.vectors_ND, seed=seed))
+    queries_QD, nearest_Q = _questions(index.vectors_ND, seed=seed)
+    return _told(index, queries_QD, _recall(index, queries_QD, nearest_Q))
 
 
 def _questions(vectors_ND: Float16, *, seed: int) -> tuple[Float32, Float32]:
@@ -70,17 +90,20 @@ def _questions(vectors_ND: Float16, *, seed: int) -> tuple[Float32, Float32]:
     return queries_QD, best_QK.min(axis=1)
 
 
-def _measured(index: Index, queries_QD: Float32, tenth_Q: Float32) -> dict[str, float | int]:
-    top = min(_TOP, len(index.vectors_ND))
-    shares, taken = [], []
-    for query_D, tenth in zip(queries_QD, tenth_Q, strict=True):
+def _recall(index: Index, queries_QD: Float32, tenth_Q: Float32) -> float:
+    hits = index.search(queries_QD, top=min(_TOP, len(index.vectors_ND)))
+    # By score: rows with equal vectors may stand for each other.
+    return float((hits.scores_QK >= tenth_Q[:, None] - 1e-5).mean())
+
+
+def _told(index: Index, queries_QD: Float32, recall: float) -> dict[str, float | int]:
+    taken = []
+    for query_D in queries_QD:
         start = time.perf_counter()
-        hits = index.search(query_D[None, :], top=top)
+        index.search(query_D[None, :], top=_TOP)
         taken.append(1e3 * (time.perf_counter() - start))
-        # By score: rows with equal vectors may stand for each other.
-        shares.append(float((hits.scores_QK >= tenth - 1e-5).mean()))
     return {
-        "recall_at_10": round(float(np.mean(shares)), 4),
+        "recall_at_10": round(recall, 4),
         "search_ms_p50": round(float(np.percentile(taken, 50)), 3),
         "search_ms_p99": round(float(np.percentile(taken, 99)), 3),
     }
