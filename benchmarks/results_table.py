@@ -91,19 +91,25 @@ def keep(model: Any, args: argparse.Namespace, *, name: str) -> Report:  # noqa:
     return report
 
 
-def trained(args: argparse.Namespace, corpus: Path, variant: str, seed: int) -> Path:
+def trained(
+    args: argparse.Namespace,
+    corpus: Path,
+    variant: str,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+) -> Path:
     out = args.work / f"{variant}-{seed}"
     if not out.exists():
+        given = {"epochs": 1, **(VARIANTS[variant] if options is None else options)}
         config = TrainConfig(
             corpus=corpus,
             base=demo_model(),
             out=out,
             preset=Preset.NAME,
-            epochs=1,
             seed=seed,
             max_pairs=args.max_pairs,
             max_steps=3 if args.small else None,
-            **VARIANTS[variant],
+            **given,
         )
         report = train(config)
         say(f"trained {variant}, seed {seed}: {len(report.losses)} steps, {report.seconds:.0f} s")

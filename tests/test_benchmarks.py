@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,20 @@ def test_flops_are_those_of_the_matrices_written_out() -> None:
     last += 2 * width * 4 * width * 2 + 2 * tokens * width * 2
     shortened = flops([tokens], width=width, layers=6, first_only=True)
     assert shortened == pytest.approx(5 * layer + last)
+
+
+def test_every_candidate_is_the_plain_recipe_but_for_what_it_names(tmp_path: Path) -> None:
+    from results_table import VARIANTS
+    from variants import CANDIDATES
+
+    from mirror_rt.training.config import TrainConfig
+
+    plain: dict[str, Any] = {"corpus": "c", "base": "b", "out": tmp_path, "epochs": 1}
+    plain |= VARIANTS["both"]
+    before = TrainConfig(**plain).as_json()
+    for options in CANDIDATES.values():
+        now = TrainConfig(**(plain | options)).as_json()
+        assert {name for name in now if now[name] != before[name]} == set(options)
 
 
 def test_a_record_becomes_a_table_and_others_are_left_alone(tmp_path: Path) -> None:

@@ -1,0 +1,159 @@
+r"""Train and judge candidates that might beat the paper, each beside the plain recipe, over seeds.
+
+All are trained on mirror and synonym pairs in equal shares, and judged as
+benchmarks/results_table.py does. Each model and report is kept in the work folder, so an
+interrupted run goes on where it stopped.
+
+    python benchmarks/variants.py --data DIR                  # hours on 2 cores
+    python benchmarks/variants.py --data DIR --small          # minutes, to see that it runs
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from record import provenance
+from results_table import FILES, SHOWN, VARIANTS, found, judged, keep, names_file, say, trained
+
+from mirror_rt.bundle import sha256_file
+from mirror_rt.evaluation.report import cell
+from mirror_rt.evaluation.result import Report, mean_report
+from mirror_rt.quickstart import demo_model
+from mirror_rt.runtime import Encoder
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.pairs import read_table
+from mirror_rt.training.whitening import Whitening, fit_whitening
+
+CANDIDATES: Mapping[str, Mapping[str, Any]] = {
+    "plain": {},
+    "repetition": {"repeat_rate": 0.32},
+    "queue": {"queue": 500},
+    "plain-2": {"epochs": 2},
+    "hard-negatives-2": {"epochs": 2, "hard_negatives": 3},
+}
+"""What each has that ``both`` has not. The rate and 2.5 batches of queue are ESimCSE's best."""
+
+WHITENED = "whitening"
+"""The model of ``plain``, its vectors whitened by those of 10,000 names of its corpus."""
+
+TASKS = "sts12,sts13,stsb,simlex999,umnsrs,mayosrs,ncbi-kb,hpo"
+
+
+class Whitened:
+    """An embedder whose vectors are whitened."""
+
+    def __init__(self, model: Encoder, whitening: Whitening) -> None:
+        self._model, self._whitening = model, whitening
+
+    @property
+    def dim(self) -> int:
+        """Width of a whitened vector."""
+        return self._whitening.matrix_DK.shape[1]
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return (N, dim) float32 unit rows."""
+        return self._whitening.apply(self._model.encode(texts))
+
+
+def whitened(args: argparse.Namespace, corpus: Path, seed: int) -> Report:
+    """Judge the plain model of a seed with whitened vectors; its bundle must be there."""
+    name = f"{WHITENED}-{seed}"
+    if (args.work / f"{name}.json").exists():
+        return keep(None, args, name=name)
+    model = Encoder.open(args.work / f"plain-{seed}-bundle")
+    table = read_table(TrainConfig(corpus=corpus, base="", out=args.work / "none"))
+    count = min(len(table.strings), 1_000 if args.small else 10_000)
+    rows = np.random.default_rng(seed).choice(len(table.strings), size=count, replace=False)
+    fitted = fit_whitening(model.encode([table.strings[row] for row in rows]))
+    return keep(Whitened(model, fitted), args, name=name)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    args.work.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    corpus = names_file(args.data, args.names, args.work / "names.tsv")
+    runs: dict[str, list[Report]] = {name: [] for name in args.variants}
+    seconds: dict[str, list[float]] = {name: [] for name in args.variants}
+    before = judged(demo_model(), args, name="before")
+    for seed in args.seeds:  # every candidate once before any twice
+        for name in args.variants:
+            if name == WHITENED:
+                continue
+            folder = trained(args, corpus, name, seed, {**VARIANTS["both"], **CANDIDATES[name]})
+            account = json.loads((folder / "training.json").read_text())
+            seconds[name].append(account["seconds"])
+            runs[name].append(judged(folder, args, name=f"{name}-{seed}"))
+        if WHITENED in args.variants:
+            runs[WHITENED].append(whitened(args, corpus, seed))
+    return {
+        **provenance("variants", ("mirror-rt", "torch", "transformers", "onnxruntime")),
+        "command": " ".join(["python", "benchmarks/variants.py", *args.told]),
+        "seconds": round(time.perf_counter() - started, 1),
+        "names": {n: sha256_file(args.data / FILES[n]) for n in args.names},
+        "seeds": args.seeds,
+        "max_pairs": args.max_pairs,
+        "small": args.small,
+        "variants": {name: dict(CANDIDATES.get(name, {})) for name in args.variants},
+        "training_seconds": {n: round(fmean(s), 1) for n, s in seconds.items() if s},
+        "reports": [before.as_dict()]
+        + [mean_report(name, reports).as_dict() for name, reports in runs.items()],
+        "by_seed": {name: [r.as_dict() for r in reports] for name, reports in runs.items()},
+    }
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Return the record as a Markdown table."""
+    reports = [Report.from_dict(report) for report in record["reports"]]
+    lines = [
+        "| task | metric | " + " | ".join(report.model for report in reports) + " |",
+        "|---|---|" + "---:|" * len(reports),
+    ]
+    for result in reports[0].results:
+        for metric in result.scores:
+            if metric in SHOWN:
+                cells = [cell(found(report, result.task), metric) for report in reports]
+                lines.append(f"| {result.task} | {metric} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = [*CANDIDATES, WHITENED]
+    parser.add_argument("--data", type=Path, required=True, help="folder of evaluation sets")
+    parser.add_argument("--work", type=Path, default=Path("build/variants"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/variants.json"))
+    parser.add_argument("--names", nargs="+", choices=list(FILES), default=["hpo"])
+    parser.add_argument("--variants", nargs="+", choices=names, default=names)
+    parser.add_argument("--tasks", default=TASKS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[33, 44, 55])
+    parser.add_argument("--max-pairs", type=int, default=10_000)
+    parser.add_argument("--small", action="store_true")
+    args = parser.parse_args()
+    if WHITENED in args.variants and "plain" not in args.variants:
+        parser.error("whitening is of the plain model: add plain to --variants")
+    # The places of folders are the machine's own affair.
+    places = {str(args.data), str(args.work), str(args.out)}
+    args.told = ["DIR" if word in places else word for word in sys.argv[1:]]
+    if args.small:  # two steps an epoch, so that the third is of the second epoch
+        args.names, args.seeds, args.tasks = ["hpo"], args.seeds[:1], "simlex999,rg65"
+        args.max_pairs = 400
+        args.work = args.work.with_name(args.work.name + "-small")
+    record = measure(args)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(record, indent=2) + "\n")
+    print(table(record))
+    say(f"wrote {args.out}")
+
+
+if __name__ == "__main__":
+    main()
