@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mirror_rt.types import IndexKind
+from mirror_rt.types import Entity, IndexKind, Passage
 
-from . import kb_source, progress
+from . import asked, kb_source, progress
 
 
 def index(
@@ -27,6 +28,13 @@ def index(
         str | None,
         typer.Option(help="What auto may take, as 2GB; by default half of what is free."),
     ] = None,
+    passages: Annotated[
+        bool,
+        typer.Option("--passages", help="The file holds texts to search: id, text[, title, …]."),
+    ] = False,
+    split: Annotated[
+        int | None, typer.Option(min=1, help="Embed passages in pieces of so many words.")
+    ] = None,
     kb_format: kb_source.FormatOption = None,
     language: kb_source.LanguageOption = None,
     source: kb_source.SourceOption = None,
@@ -34,20 +42,42 @@ def index(
     skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
-    """Build a knowledge base: its entities, the vectors of their names, an index."""
+    """Build a knowledge base: its entities, the vectors of their names, an index.
+
+    Or, with --passages, a store of texts to search.
+    """
+    from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.knowledge.passages import read_passages
 
     budget = None if memory is None else _bytes(memory)
+    if split is not None and not passages:
+        raise ConfigError("--split: only passages are embedded in pieces; add --passages")
+    if passages and (kb_format or language or source or suppressed):
+        raise ConfigError("--passages takes no options of names; leave them out")
     skipped = SkippedRows(strict=not skip_bad)
-    entities = kb_source.read(
-        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
-    )
-    with progress.bar("embedding names") as show:
+    entities: Iterator[Entity] | Iterator[Passage]
+    if passages:
+        entities = read_passages(kb, skip_bad=skipped)
+    else:
+        entities = kb_source.read(
+            kb,
+            kb_format,
+            languages=language,
+            sources=source,
+            suppressed=suppressed,
+            skipped=skipped,
+        )
+    encoder = asked.CountingEncoder(bundle)
+    with progress.bar("embedding passages" if passages else "embedding names") as show:
         built = KnowledgeBase.build(
             bundle,
             entities,
             out,
+            passages=passages,
+            split=split,
+            encoder=encoder,
             index=kind,
             memory=budget,
             recall=recall,
@@ -57,6 +87,14 @@ def index(
     kb_source.tell_skipped(skipped)
     built.close()
     counts = built.manifest.counts
+    cut = sum(encoder.truncated)
+    if cut:
+        longest = encoder.encoder.bundle.manifest.max_length
+        told = f"cut off at {longest} tokens: {cut:,} of {counts['texts']:,} strings"
+        typer.echo(told + ("; --split embeds all of them" if passages else ""), err=True)
+    if passages:
+        typer.echo(f"{out}: {counts['entities']:,} passages", err=True)
+        return
     words = f"{out}: {counts['entities']:,} entities, {counts['texts']:,} different names"
     if counts["ambiguous_texts"]:
         words += f", {counts['ambiguous_texts']:,} of them ambiguous"

@@ -24,7 +24,12 @@ _COLUMNS = (
     "reason",
 )  # fmt: skip
 
-_LEAST = ("context", "reason", "tied", "rank", "read_as", "how", "probability")
+_TWO_DOORS = ("dense", "letters")
+"""Columns of a search by vectors and letters together."""
+
+_PASSAGES = ("rank", "id", "title", "text", "matched", "score", *_TWO_DOORS, "how", "reason")
+
+_LEAST = ("context", "reason", "tied", "rank", "read_as", "how", "probability", *_TWO_DOORS)
 """Columns of a table that may go where the terminal is narrow."""
 
 
@@ -43,6 +48,8 @@ def candidates(
     *,
     subject: str,
     head: bool = True,
+    passages: bool = False,
+    hybrid: bool = False,
 ) -> None:
     """Print the candidates of each text, in the order of the texts.
 
@@ -55,25 +62,31 @@ def candidates(
         form: How to print them.
         subject: What a text is called: the name of its field or column.
         head: Whether to print the headings of columns first.
+        passages: Whether they are passages.
+        hybrid: Whether they were found by vectors and letters together.
     """
+    columns = _PASSAGES if passages else (*_COLUMNS, *_TWO_DOORS) if hybrid else _COLUMNS
+    many = "passages" if passages else "candidates"
     match form:
         case Format.JSONL:
             for text, mine in zip(texts, found, strict=True):
-                record = {subject: text, "candidates": [candidate_fields(c) for c in mine]}
+                record = {subject: text, many: [candidate_fields(c) for c in mine]}
                 if mine.reason is not None:
                     record["reason"] = mine.reason.value
                 typer.echo(json.dumps(record, ensure_ascii=False))
         case Format.TSV:
             if head:
-                typer.echo("\t".join((subject, *_COLUMNS)))
+                typer.echo("\t".join((subject, *columns)))
             for text, mine in zip(texts, found, strict=True):
-                for row in _rows(text, mine):
+                for row in _rows(text, mine, columns):
                     typer.echo("\t".join(_field(field) for field in row))
         case Format.TABLE:
             rows = [
-                row for text, mine in zip(texts, found, strict=True) for row in _rows(text, mine)
+                row
+                for text, mine in zip(texts, found, strict=True)
+                for row in _rows(text, mine, columns)
             ]
-            lines = layout.lines((subject, *_COLUMNS), rows, least=_LEAST)
+            lines = layout.lines((subject, *columns), rows, least=_LEAST)
             for line in lines if head else islice(lines, 1, None):
                 typer.echo(line)
 
@@ -90,22 +103,39 @@ def explained(texts: Sequence[str], found: Iterable[Sequence[Explained]]) -> Non
 
 
 def candidate_fields(candidate: Candidate) -> dict[str, object]:
-    """Return a candidate as JSON has it: ``context`` only where one decided.
+    """Return a candidate as JSON has it.
 
-    ``probability`` is null where none was fitted.
+    ``probability`` is null where none was fitted; ``context`` is there only where one decided,
+    ``dense`` and ``letters`` only after a search by both doors.
     """
-    fields: dict[str, object] = {
-        "id": candidate.entity_id,
-        "name": candidate.name,
-        "matched": candidate.matched,
-        "score": round(candidate.score, 4),
-        "probability": None if candidate.probability is None else round(candidate.probability, 4),
-        "how": candidate.how.value,
-        "tied": candidate.tied,
-        "read_as": candidate.read_as,
-    }
-    if candidate.context is not None:
-        fields["context"] = round(candidate.context, 4)
+    two_doors = candidate.dense is not None
+    score = round(candidate.score, 6 if two_doors else 4)
+    fields: dict[str, object]
+    if candidate.passage is not None:
+        fields = {
+            "id": candidate.passage.id,
+            "title": candidate.passage.title,
+            "text": candidate.passage.text,
+            "matched": candidate.matched,
+            "score": score,
+            "how": candidate.how.value,
+        }
+    else:
+        probability = candidate.probability
+        fields = {
+            "id": candidate.entity_id,
+            "name": candidate.name,
+            "matched": candidate.matched,
+            "score": score,
+            "probability": None if probability is None else round(probability, 4),
+            "how": candidate.how.value,
+            "tied": candidate.tied,
+            "read_as": candidate.read_as,
+        }
+    for name in ("context", *_TWO_DOORS):
+        value = getattr(candidate, name)
+        if value is not None:
+            fields[name] = round(value, 4)
     return fields
 
 
@@ -131,13 +161,13 @@ def _fact_lines(values: Mapping[str, object], *, indent: str) -> Iterator[str]:
             yield f"{indent}{name.ljust(width)}  {shown}"
 
 
-def _rows(text: str, mine: Answer) -> Iterator[tuple[str, ...]]:
+def _rows(text: str, mine: Answer, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
     if not mine:
         reason = "" if mine.reason is None else mine.reason.value
-        yield (text, *([""] * (len(_COLUMNS) - 1)), reason)
+        yield (text, *(reason if name == "reason" else "" for name in columns))
     for rank, candidate in enumerate(mine, start=1):
         fields = {"rank": rank, **candidate_fields(candidate)}
-        yield (text, *(_shown(fields.get(name)) for name in _COLUMNS))
+        yield (text, *(_shown(fields.get(name)) for name in columns))
 
 
 def _shown(value: object) -> str:

@@ -15,25 +15,36 @@ def search(
     queries: Annotated[
         list[str], typer.Argument(help="A file of queries, - for stdin, or the queries.")
     ],
-    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Entities for a query.")] = 10,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Answers to a query.")] = 10,
     form: Annotated[
         output.Format, typer.Option("--format", "-f", help="How to print.")
     ] = output.Format.JSONL,
     column: asked.ColumnOption = None,
     where: asked.WhereOption = None,
+    hybrid: Annotated[
+        bool | None,
+        typer.Option(
+            "--hybrid/--no-hybrid",
+            help="By vectors and letters together, or by vectors alone; passages by both if left "
+            "out, names by vectors.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Find the entities with the nearest names, by meaning alone."""
+    """Find the passages nearest to queries, or the entities with the nearest names."""
     from mirror_rt.knowledge import KnowledgeBase
 
     filters = asked.conditions(where)
     some = asked.blocks(queries, column=column)
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
+        passages = kb.manifest.holds == "passages"
+        both = passages if hybrid is None else hybrid
         asked.answer(
             some,
-            lambda texts, _: kb.search(texts, top=top, filters=filters),
+            lambda texts, _: kb.search(texts, top=top, hybrid=both, filters=filters),
             lambda texts, found, head: output.candidates(
-                texts, found, form, subject="query", head=head
+                texts, found, form, subject="query", head=head, passages=passages, hybrid=both
             ),
             encoder=encoder,
             what="search",

@@ -36,6 +36,7 @@ __all__ = [
     "NameKind",
     "Nil",
     "Pairs",
+    "Passage",
     "Pooling",
     "Precision",
     "Preset",
@@ -182,14 +183,32 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A text to be found by what it says.
+
+    Attributes:
+        id: Its identifier.
+        text: The text.
+        title: Its title, which it can be found by too; empty where it has none.
+        fields: Metadata to filter by, as pairs of field and value; a field may come again.
+    """
+
+    id: str
+    text: str
+    title: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One entity proposed for a mention.
+    """One entity proposed for a mention, or one passage found for a query.
 
     Attributes:
         entity_id: The entity's id.
         name: Its preferred name.
         matched: The name of the entity that matched best.
-        score: Cosine of the mention and ``matched``, in [-1, 1]; 1.0 for a match by name.
+        score: Cosine of the mention and ``matched``, in [-1, 1]; 1.0 for a match by name. Of a
+            search by two doors the sum of 1 / (60 + rank) over them.
         probability: Calibrated probability of being right, or None where none was fitted.
         how: Which door found it.
         tied: Whether the name alone cannot decide: another entity matches as well.
@@ -197,6 +216,9 @@ class Candidate:
             composite split; empty where it was taken as it stands.
         context: Cosine of the mention's context and the entity's description, where it decided
             the order among close candidates; None where the names did.
+        dense: Best cosine of a vector of the entity; None but for a search by two doors.
+        letters: Best trigram cosine of a name of the entity; None but for such a search.
+        passage: The passage itself, where the store holds passages.
     """
 
     entity_id: str
@@ -208,6 +230,9 @@ class Candidate:
     tied: bool = False
     read_as: str = ""
     context: float | None = None
+    dense: float | None = None
+    letters: float | None = None
+    passage: Passage | None = None
 
 
 class Nil(Enum):

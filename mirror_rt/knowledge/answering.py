@@ -14,8 +14,11 @@ from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import doors, linker
 from mirror_rt.knowledge.context import CONSIDERED, by_context
 from mirror_rt.knowledge.filters import Allowed
+from mirror_rt.knowledge.hybrid import by_both
 from mirror_rt.knowledge.mentions import abbreviations, composite_parts
 from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.passages import passage_of
+from mirror_rt.knowledge.store import PASSAGES
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Answer, Candidate, Nil
 
@@ -181,7 +184,12 @@ def _propose(
 
 
 def search(
-    kb: KnowledgeBase, queries: Sequence[str], *, top: int, allowed: Allowed | None
+    kb: KnowledgeBase,
+    queries: Sequence[str],
+    *,
+    top: int,
+    hybrid: bool,
+    allowed: Allowed | None,
 ) -> list[Answer]:
     """Answer queries as ``KnowledgeBase.search`` says."""
     answers: dict[str, Answer] = {}
@@ -191,6 +199,19 @@ def search(
     for start in range(0, len(asked), _AT_ONCE):
         some = asked[start : start + _AT_ONCE]
         vectors_QD = kb.encoder.encode([text.strip() for text in some])
-        found = linker.by_vectors(vectors_QD, kb.catalogue, kb.index, top=top, allowed=allowed)
+        if hybrid:
+            folded = [normalise(text) for text in some]
+            found = by_both(
+                folded, vectors_QD, kb.catalogue, kb.index, kb.ngrams, top=top, allowed=allowed
+            )
+        else:
+            found = linker.by_vectors(vectors_QD, kb.catalogue, kb.index, top=top, allowed=allowed)
+        if kb.manifest.holds == PASSAGES:
+            found = [[_with_passage(kb, c) for c in mine] for mine in found]
         answers.update(zip(some, map(Answer, found), strict=True))
     return [Answer(answers[text], reason=answers[text].reason) for text in queries]
+
+
+def _with_passage(kb: KnowledgeBase, found: Candidate) -> Candidate:
+    passage = passage_of(kb.catalogue, kb.catalogue.resolve(found.entity_id)[0])
+    return replace(found, passage=passage, name=passage.title)

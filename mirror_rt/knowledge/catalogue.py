@@ -62,6 +62,16 @@ _CLOSEST_LAST = (
 )
 _PREFERRED_FIRST = "CASE kind WHEN 'preferred' THEN 0 ELSE 1 END"
 
+_WITH = {
+    "type": "SELECT entity FROM types WHERE type = ?1",
+    "source": "SELECT DISTINCT entity FROM names WHERE source = ?1",
+    "language": "SELECT DISTINCT entity FROM names WHERE language = ?1",
+    "id": "SELECT number FROM entities WHERE substr(id, 1, length(?1)) = ?1",
+    "xref": "SELECT DISTINCT entity FROM cross_references WHERE substr(id, 1, length(?1)) = ?1",
+    "description": "SELECT number FROM entities WHERE (description <> '') = (?1 = 'yes')",
+}
+"""The entities with a value in a field."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
@@ -472,28 +482,10 @@ class Catalogue:
         limit = "" if most is None else f" LIMIT {most}"
         found: set[int] = set()
         for value in values:
-            match field:
-                case "type":
-                    sql, asked = "SELECT entity FROM types WHERE type = ?", [value]
-                case "source" | "language":
-                    sql, asked = f"SELECT DISTINCT entity FROM names WHERE {field} = ?", [value]
-                case "id":
-                    sql = "SELECT number FROM entities WHERE substr(id, 1, length(?)) = ?"
-                    asked = [value, value]
-                case "xref":
-                    sql = (
-                        "SELECT DISTINCT entity FROM cross_references "
-                        "WHERE substr(id, 1, length(?)) = ?"
-                    )
-                    asked = [value, value]
-                case "description":
-                    sql = (
-                        "SELECT number FROM entities WHERE (description <> '') = CAST(? AS INTEGER)"
-                    )
-                    asked = ["1" if value == "yes" else "0"]
-                case _:  # metadata of a passage is kept as a type
-                    sql, asked = "SELECT entity FROM types WHERE type = ?", [f"{field}={value}"]
-            found.update(entity for (entity,) in self._rows(sql + limit, asked))
+            # Metadata of a passage is kept as a type.
+            for sql, asked in ((_WITH.get(field), value), (_WITH["type"], f"{field}={value}")):
+                if sql is not None:
+                    found.update(entity for (entity,) in self._rows(sql + limit, [asked]))
         return sorted(found)
 
     def rows_of(self, entities: Sequence[int]) -> list[int]:

@@ -22,7 +22,7 @@ from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.choosing import Choice
 from mirror_rt.knowledge.index import may_grow
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
-from mirror_rt.knowledge.store import BUNDLE, KnowledgeBaseManifest, write_store
+from mirror_rt.knowledge.store import BUNDLE, PASSAGES, KnowledgeBaseManifest, write_store
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.types import Embedder, Entity
 
@@ -135,6 +135,10 @@ def _merge(
     progress: Callable[[int, int], None] | None,
 ) -> Change:
     with _changing(Path(kbdir), encoder=encoder) as kb:
+        if kb.manifest.holds == PASSAGES:
+            raise KnowledgeBaseError(
+                f"{kbdir}: holds passages; build it again with: mirror-rt index --passages --force"
+            )
         given: dict[str, list[Entity]] = {}
         for piece in entities:
             given.setdefault(piece.id, []).append(piece)
@@ -201,6 +205,7 @@ def _rewrite(
         recall=float(recipe.get("recall", RECALL)),
         force=True,
         grown_from=kb.path if _may_grow(kb, choice, leaving) else None,
+        holds=kb.manifest.holds,
         progress=progress,
     )
     return Change(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
@@ -21,7 +21,7 @@ from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.knowledge.wording import Wording
 from mirror_rt.staging import check_target
-from mirror_rt.types import Answer, Embedder, Entity, IndexKind
+from mirror_rt.types import Answer, Embedder, Entity, IndexKind, Passage
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.filters import Conditions, Filters
@@ -73,9 +73,11 @@ class KnowledgeBase:
     def build(
         cls,
         bundle: str | Path | Bundle,
-        entities: str | Path | Iterable[Entity],
+        entities: str | Path | Iterable[Entity] | Iterable[Passage],
         out: str | Path,
         *,
+        passages: bool = False,
+        split: int | None = None,
         encoder: Embedder | None = None,
         index: IndexKind = IndexKind.AUTO,
         exact_limit: int = EXACT_LIMIT,
@@ -91,6 +93,9 @@ class KnowledgeBase:
             entities: A file in any format of ``knowledge.formats``, or entities; pieces with
                 the same id are one entity, so a repeated id with another name is an alias.
             out: The folder to make.
+            passages: Whether ``entities`` are passages, or a file of them (see
+                ``passages.read_passages``): the folder then is for ``search`` alone.
+            split: Embed passages in pieces of so many words.
             encoder: The opened bundle, where there is one already.
             index: The kind of index.
             exact_limit: Up to so many distinct names, ``AUTO`` means ``EXACT``.
@@ -101,7 +106,7 @@ class KnowledgeBase:
             progress: Called with (names embedded, names).
 
         Raises:
-            ConfigError: ``recall`` is out of range.
+            ConfigError: ``recall`` or ``split`` is out of range.
             TargetError: ``out`` exists and ``force`` is not set.
             BundleError: The bundle cannot be used.
             InputError: The entities cannot be read or stored; the message names the place.
@@ -115,12 +120,13 @@ class KnowledgeBase:
             encoder = _open_encoder(opened)
         store.write_store(
             opened,
-            _read(entities),
+            _read_passages(entities, split) if passages else _read(entities),
             out,
             encoder=encoder,
             choice=Choice(kind=index, exact_limit=exact_limit, memory=memory),
             recall=recall,
             force=force,
+            holds=store.PASSAGES if passages else store.NAMES,
             progress=progress,
         )
         return cls.open(out, encoder=encoder, verify=False)
@@ -242,7 +248,10 @@ class KnowledgeBase:
             ConfigError: ``top`` is not positive, the precision cannot be promised, no entity
                 meets the filters, or there is not a context or document for each mention.
             InputError: A mention or context holds a lone surrogate; the message gives its place.
+            KnowledgeBaseError: The folder holds passages.
         """
+        if self.manifest.holds == store.PASSAGES:
+            raise KnowledgeBaseError(f"{self.path}: holds passages, not names; use search")
         answering.check(mentions, top)
         if contexts is not None:
             answering.check_contexts(contexts, mentions)
@@ -264,14 +273,17 @@ class KnowledgeBase:
         queries: Sequence[str],
         *,
         top: int = 10,
+        hybrid: bool | None = None,
         types: Sequence[str] = (),
         filters: Filters | None = None,
     ) -> list[Answer]:
-        """Find the entities with the nearest names, always by vectors alone.
+        """Find the entities with the nearest names, or the passages nearest to the queries.
 
         Args:
             queries: The strings; empty ones find nothing.
-            top: How many entities at most.
+            top: How many entities or passages at most.
+            hybrid: Whether to go by vectors and letters together (see ``hybrid.by_both``)
+                rather than by vectors alone; by default for passages only.
             types: Find only entities that have one of these types.
             filters: Find only entities that meet these conditions; see ``filters``.
 
@@ -280,8 +292,13 @@ class KnowledgeBase:
             InputError: A query holds a lone surrogate; the message gives its place.
         """
         answering.check(queries, top)
-        allowed = self.allowed(types=types, filters=filters)
-        return answering.search(self, queries, top=top, allowed=allowed)
+        return answering.search(
+            self,
+            queries,
+            top=top,
+            hybrid=self.manifest.holds == store.PASSAGES if hybrid is None else hybrid,
+            allowed=self.allowed(types=types, filters=filters),
+        )
 
     def allowed(
         self, *, types: Sequence[str] = (), filters: Filters | None = None
@@ -345,12 +362,21 @@ class KnowledgeBase:
         self.close()
 
 
-def _read(entities: str | Path | Iterable[Entity]) -> Iterable[Entity]:
+def _read(entities: str | Path | Iterable[Entity] | Iterable[Passage]) -> Iterable[Entity]:
     if isinstance(entities, (str, Path)):
         from mirror_rt.knowledge.formats import read_entities
 
         return read_entities(entities)
-    return entities
+    return cast("Iterable[Entity]", entities)
+
+
+def _read_passages(
+    given: str | Path | Iterable[Entity] | Iterable[Passage], split: int | None
+) -> Iterable[Entity]:
+    from mirror_rt.knowledge.passages import as_entities, read_passages
+
+    found = read_passages(given) if isinstance(given, (str, Path)) else given
+    return as_entities(cast("Iterable[Passage]", found), split=split)
 
 
 def _open_encoder(bundle: Bundle) -> Embedder:

@@ -16,6 +16,7 @@ from mirror_rt.bundle import MANIFEST, Bundle, sha256_file, sum_of
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
 from mirror_rt.knowledge.choosing import Choice
+from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.fitting import fit, held_out_samples
 from mirror_rt.knowledge.index import Index, build_index, may_grow
 from mirror_rt.knowledge.lexical import NGRAM_FILES, NgramIndex, write_ngrams
@@ -35,6 +36,8 @@ __all__ = [
     "FILES",
     "INDEX",
     "KB_MANIFEST",
+    "NAMES",
+    "PASSAGES",
     "VECTORS",
     "KnowledgeBaseManifest",
     "check_files",
@@ -52,6 +55,7 @@ VECTORS = "vectors.npy"
 INDEX = "index.faiss"
 COMBINATION = "combination.json"
 BUNDLE = "bundle"
+NAMES, PASSAGES = "names", "passages"
 FILES = (CATALOGUE, VECTORS, INDEX, *NGRAM_FILES, *WORD_FILES)
 _ENCODED_AT_ONCE = 16_384
 _HELD_OUT = 2_000
@@ -69,6 +73,7 @@ class KnowledgeBaseManifest:
         counts: What was read, stored and left out (see ``catalogue.Counts``).
         index: The recipe of the index.
         files: Size in bytes and sha256 (hex) of each file outside ``bundle/``.
+        holds: ``names`` of entities, or ``passages``.
         made_by: Version of mirror-rt that wrote it.
         format_version: Version of this layout.
     """
@@ -78,6 +83,7 @@ class KnowledgeBaseManifest:
     counts: Mapping[str, int]
     index: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
+    holds: str = NAMES
     made_by: str = ""
     format_version: int = KB_FORMAT_VERSION
     kind: str = field(default="knowledge base")
@@ -150,6 +156,7 @@ def write_store(
     recall: float = RECALL,
     force: bool = False,
     grown_from: Path | None = None,
+    holds: str = NAMES,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a knowledge-base folder, whole or not at all.
@@ -165,6 +172,7 @@ def write_store(
         grown_from: A knowledge base of the same bundle: its strings keep their rows, and its
             index is added to rather than built again if it is of the right kind and has learned
             from enough rows.
+        holds: What the folder says that it holds. From passages nothing is learned.
         progress: Called with (strings embedded, strings).
 
     Raises:
@@ -185,7 +193,11 @@ def write_store(
             vectors_ND, folder / INDEX, choice=choice, recall=recall, grown_from=grown_from
         )
         write_ngrams(catalogue.normalised_blocks(), folder, rows=counts.texts)
-        learn(catalogue, index, folder)
+        if holds == NAMES:
+            learn(catalogue, index, folder)
+        else:
+            write_wording(catalogue.loose_keys(), iter(()), folder)
+            Combination().write(folder / COMBINATION)
         catalogue.close()
         kept = sum((folder / name).stat().st_size for name in FILES)
         recipe["bytes_per_name"] = round(kept / counts.texts)
@@ -202,6 +214,7 @@ def write_store(
                 }
                 for name in FILES
             },
+            holds=holds,
             made_by=VERSION,
         ).write(folder / KB_MANIFEST)
 

@@ -1,0 +1,302 @@
+import csv
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
+from mirror_rt.knowledge import KnowledgeBase, changes, hybrid
+from mirror_rt.knowledge.formats import SkippedRows
+from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.passages import read_passages
+from mirror_rt.types import Candidate, How, Nil, Passage
+from mirror_rt_cli.app import app
+from tests.kb import HEARTS, LetterEncoder, fake_bundle
+from tests.tiny import NAMES, WORDS
+
+TEXTS = [
+    Passage(id="p1", text="The nurse\ncares for\tpeople with fever.", title="Nursing"),
+    Passage(id="p2", text="A teacher is paid by a school.", fields=(("year", "2020"),)),
+    Passage(
+        id="p3",
+        text="Red rash and a cough.",
+        fields=(("year", "2021"), ("source", "who"), ("tag", "skin"), ("tag", "lung")),
+    ),
+    Passage(id="p4", text="A teacher is paid by a school."),
+]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return fake_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def store(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    out = tmp_path_factory.mktemp("kb") / "texts"
+    return KnowledgeBase.build(bundle, TEXTS, out, passages=True, encoder=LetterEncoder())
+
+
+def test_a_hit_is_the_passage_as_it_was_given(store: KnowledgeBase) -> None:
+    (found,) = store.search(["people with a fever"], top=1)
+    assert found[0].passage == TEXTS[0]
+    assert (found[0].entity_id, found[0].name) == ("p1", "Nursing")
+    assert found[0].matched == "The nurse cares for people with fever."
+    by_title, by_tag = store.search(["nursing", "red rash"], top=1)
+    assert (by_title[0].entity_id, by_title[0].matched) == ("p1", "Nursing")
+    assert by_tag[0].passage is not None
+    assert set(by_tag[0].passage.fields) == set(TEXTS[2].fields)
+    (twins,) = store.search(["a teacher is paid"], top=2)
+    assert {c.entity_id for c in twins} == {"p2", "p4"}
+    assert all(c.tied for c in twins)
+
+
+def test_filters_are_over_metadata(store: KnowledgeBase) -> None:
+    for conditions, expected in (
+        ({"year": "2021"}, {"p3"}),
+        ({"year": ["2020", "2021"]}, {"p2", "p3"}),
+        ({"tag": "lung", "source": "who"}, {"p3"}),
+        ({"id": "p"}, {"p1", "p2", "p3", "p4"}),
+    ):
+        for both in (True, False):
+            (found,) = store.search(["nurse"], hybrid=both, filters=conditions)  # type: ignore[arg-type]
+            assert {c.entity_id for c in found} == expected
+    with pytest.raises(ConfigError, match="has the year '1999'"):
+        store.search(["x"], filters={"year": "1999"})
+
+
+def test_the_fused_score_is_that_of_both_rankings(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hybrid, "_DEPTH", 8)
+    rng = np.random.default_rng(5)
+    texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(60)]
+    given = [Passage(id=str(i), text=text) for i, text in enumerate(texts)]
+    kb = KnowledgeBase.build(bundle, given, tmp_path / "kb", passages=True, encoder=LetterEncoder())
+    query = "chronic kidney cough of the liver"
+    (found,) = kb.search([query], top=2)
+    dense = kb.index.vectors_ND.astype(np.float32) @ LetterEncoder().encode([query])[0]
+    letters = kb.ngrams.cosines(normalise(query), [normalise(text) for text in texts])
+    expected: dict[str, float] = {}
+    for values in (dense, letters):
+        for rank, i in enumerate(np.argsort(-values)[:8].tolist(), start=1):
+            expected[str(i)] = expected.get(str(i), 0.0) + 1 / (60 + rank)
+    best = sorted(expected, key=lambda id_: -expected[id_])[:2]
+    assert [c.entity_id for c in found] == best
+    for hit in found:
+        assert hit.score == pytest.approx(expected[hit.entity_id])
+        assert hit.dense == pytest.approx(dense[int(hit.entity_id)], abs=1e-5)
+        assert hit.letters == pytest.approx(letters[int(hit.entity_id)], abs=1e-5)
+
+
+def test_without_letters_the_order_is_that_of_the_vectors(store: KnowledgeBase) -> None:
+    (found,) = store.search(["fever"], hybrid=False)
+    assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+    assert {c.dense for c in found} == {None}
+    assert {c.how for c in found} == {How.DENSE}
+    assert found[0].passage is not None
+
+
+def test_names_are_searched_by_both_doors_when_asked(bundle: Bundle, tmp_path: Path) -> None:
+    kb = KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder())
+    (found,) = kb.search(["hepatic carcinomas"], hybrid=True, top=9)
+    assert (found[0].entity_id, found[0].matched) == ("H:4", "hepatic carcinoma")
+    assert found[0].score == pytest.approx(2 / 61)
+    assert {c.entity_id for c in found} == {"H:1", "H:2", "H:3", "H:4", "H:5"}
+    assert found[0].passage is None
+
+
+def test_pieces_of_a_long_passage_lead_to_it_once(bundle: Bundle, tmp_path: Path) -> None:
+    encoder = LetterEncoder()
+    long = " ".join(NAMES)
+    given = [Passage(id="long", text=long), *TEXTS[:2]]
+    kb = KnowledgeBase.build(
+        bundle, given, tmp_path / "kb", passages=True, split=7, encoder=encoder
+    )
+    pieces = [text for text in encoder.asked if text in long]
+    assert " ".join(pieces) == long
+    assert {len(piece.split()) for piece in pieces[:-1]} == {7}
+    (found,) = kb.search([pieces[3]], top=3)
+    assert [c.entity_id for c in found].count("long") == 1
+    assert (found[0].entity_id, found[0].matched) == ("long", pieces[3])
+    assert found[0].passage == given[0]
+    for split in (0, -1):
+        with pytest.raises(ConfigError, match="split"):
+            KnowledgeBase.build(
+                bundle, given, tmp_path / "x", passages=True, split=split, encoder=encoder
+            )
+
+
+def test_enough_passages_are_found_behind_one_of_many_pieces(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hybrid, "_DEPTH", 4)
+    given = [Passage(id="many", text="fever " * 400 + " ".join(f"fever{i}" for i in range(40)))]
+    given += [Passage(id=f"other{i}", text=word) for i, word in enumerate(("nurse", "red", "ear"))]
+    kb = KnowledgeBase.build(
+        bundle, given, tmp_path / "kb", passages=True, split=1, encoder=LetterEncoder()
+    )
+    (found,) = kb.search(["fever"], top=4)
+    assert {c.entity_id for c in found} == {"many", "other0", "other1", "other2"}
+
+
+def test_nothing_is_found_for_nothing(store: KnowledgeBase) -> None:
+    answers = store.search(["", "?"])
+    assert [a.reason for a in answers] == [Nil.EMPTY, Nil.PUNCTUATION]
+    assert answers == [[], []]
+
+
+def test_passages_are_searched_not_linked_or_changed(store: KnowledgeBase) -> None:
+    with pytest.raises(KnowledgeBaseError, match="use search"):
+        store.link(["nurse"])
+    with pytest.raises(KnowledgeBaseError, match="holds passages"):
+        changes.add(store.path, HEARTS, encoder=LetterEncoder())
+
+
+def test_a_removal_leaves_a_store_of_passages(bundle: Bundle, tmp_path: Path) -> None:
+    out = tmp_path / "kb"
+    KnowledgeBase.build(bundle, TEXTS, out, passages=True, encoder=LetterEncoder()).close()
+    changes.remove(out, ["p4"])
+    with KnowledgeBase.open(out, encoder=LetterEncoder()) as kb:
+        (found,) = kb.search(["a teacher is paid"])
+    assert next(c.passage for c in found if c.passage) == TEXTS[1]
+    assert {c.entity_id for c in found} == {"p1", "p2", "p3"}
+
+
+ROWS = [
+    {"id": "a", "text": 'Red, "small"\trash.', "title": "Rash", "year": 2020, "ok": True},
+    {"id": 7, "text": "Fever\nand cough.", "title": None, "tags": ["x", "y"], "deep": {"z": 1}},
+    {"id": "c", "text": "Pain.", "year": None, "abstract": "long " * 60},
+]
+
+
+def test_json_lines_keep_the_text_and_short_metadata(tmp_path: Path) -> None:
+    lines = "\n\n".join(json.dumps(row) for row in ROWS)
+    (tmp_path / "a.jsonl").write_text(lines)
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    found = list(read_passages(tmp_path / "a.jsonl"))
+    assert found == [
+        Passage(
+            id="a",
+            text='Red, "small"\trash.',
+            title="Rash",
+            fields=(("year", "2020"), ("ok", "true")),
+        ),
+        Passage(id="7", text="Fever\nand cough.", fields=(("tags", "x"), ("tags", "y"))),
+        Passage(id="c", text="Pain."),
+    ]
+    assert list(read_passages(tmp_path / "b.jsonl.gz")) == found
+    pq.write_table(
+        pa.Table.from_pylist([{**r, "id": str(r["id"])} for r in ROWS]), tmp_path / "p.parquet"
+    )
+    from_parquet = list(read_passages(tmp_path / "p.parquet"))
+    assert [p.text for p in from_parquet] == [p.text for p in found]
+
+
+def test_tables_are_read_by_their_first_line(tmp_path: Path) -> None:
+    with (tmp_path / "a.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows(
+            [["year", "id", "text"], ["2020", "a", "two\nlines"], [], ["", "b", 'a "word"']]
+        )
+    (tmp_path / "a.tsv").write_text('id\ttext\ttitle\na\ta "word"\tT\n')
+    assert list(read_passages(tmp_path / "a.csv")) == [
+        Passage(id="a", text="two\nlines", fields=(("year", "2020"),)),
+        Passage(id="b", text='a "word"'),
+    ]
+    assert list(read_passages(tmp_path / "a.tsv")) == [Passage(id="a", text='a "word"', title="T")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("a.jsonl", '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}', "line 2: the id 'a'"),
+        ("a.jsonl", '{"id": "a", "text": " "}', "line 1: no text"),
+        ("a.jsonl", '{"text": "x"}', "line 1: no id"),
+        ("a.jsonl", '{"id": "a", "text": 1.5}', "line 1: text is not a string"),
+        ("a.jsonl", "[1]", "line 1: not a JSON object"),
+        ("a.jsonl", "{", "line 1: not a JSON object"),
+        ("a.jsonl", '{"id": "a", "text": "\\ud800"}', "line 1: not UTF-8"),
+        ("a.jsonl", "", "holds no passage"),
+        ("a.csv", "id,txt\na,b\n", "must name the columns id and text"),
+        ("a.csv", "id,text\na\n", "line 2: not CSV"),
+        ("a.tsv", "id\ttext\na\tb\tc\n", "line 2: not"),
+        ("a.parquet", "nonsense", "Parquet"),
+    ],
+)
+def test_bad_passages_are_told_by_their_line(
+    tmp_path: Path, name: str, content: str, fault: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match=fault) as error:
+        list(read_passages(tmp_path / name))
+    assert str(error.value).startswith(str(tmp_path / name))
+    assert "\n" not in str(error.value)
+
+
+def test_bad_rows_can_be_counted_and_other_layouts_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"id": "a", "text": "x"}\n{}\n{"id": "a", "text": "y"}\n')
+    skipped = SkippedRows()
+    assert [p.id for p in read_passages(tmp_path / "a.jsonl", skip_bad=skipped)] == ["a"]
+    assert skipped.bad == 2
+    (tmp_path / "a.txt").write_text("x\n")
+    with pytest.raises(ConfigError, match=r"\.jsonl, \.csv, \.tsv or \.parquet"):
+        list(read_passages(tmp_path / "a.txt"))
+
+
+def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path: Path) -> None:
+    def run(*arguments: str) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, list(arguments))
+        return result.exit_code, result.stdout, result.stderr
+
+    rows = [
+        {"id": "1", "text": "red rash", "year": 2020},
+        {"id": "2", "text": "chronic cough " * 60, "title": "Cough", "year": 2021},
+        {"id": "3", "text": "short stature", "year": 2021},
+    ]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    file, out = str(tmp_path / "p.jsonl"), str(tmp_path / "kb")
+    code, _, err = run("index", str(tiny_bundle), file, "--passages", "--out", out)
+    assert code == 0
+    assert err.splitlines() == [
+        "cut off at 64 tokens: 1 of 4 strings; --split embeds all of them",
+        f"{out}: 3 passages",
+    ]
+    code, answer, err = run("search", out, "a red rash", "", "--top", "2")
+    assert (code, err) == (0, "")
+    first, empty = map(json.loads, answer.splitlines())
+    assert empty == {"query": "", "passages": [], "reason": "empty"}
+    assert len(first["passages"]) == 2
+    hit = first["passages"][0]
+    assert (hit["id"], hit["title"], hit["text"]) == ("1", "", "red rash")
+    assert hit["score"] == pytest.approx(2 / 61, abs=1e-6)
+    assert -1 <= hit["dense"] <= 1 and 0 < hit["letters"] <= 1  # noqa: PT018
+    _, answer, _ = run("search", out, "a red rash", "--no-hybrid", "--where", "year=2021")
+    hits = json.loads(answer)["passages"]
+    assert {h["id"] for h in hits} == {"2", "3"}
+    assert not any("dense" in h for h in hits)
+    _, answer, _ = run("search", out, "cough", "?", "-f", "tsv", "--top", "1")
+    header, row, none = (line.split("\t") for line in answer.splitlines())
+    assert header[:5] == ["query", "rank", "id", "title", "text"]
+    assert row[:4] == ["cough", "1", "2", "Cough"]
+    assert (len(none), none[-1]) == (len(header), "only punctuation")
+    code, answer, err = run("link", out, "x")
+    assert (code, answer) == (1, "")
+    assert "holds passages" in err
+    code, _, err = run(
+        "index", str(tiny_bundle), file, "--passages", "--split", "20", "--force", "--out", out
+    )
+    assert (code, err) == (0, f"{out}: 3 passages\n")
+    for extra, fault in (
+        (["--split", "3"], "add --passages"),
+        (["--passages", "--source", "x"], "no options"),
+    ):
+        code, _, err = run("index", str(tiny_bundle), file, "--out", str(tmp_path / "no"), *extra)
+        assert code == 1
+        assert fault in err
+    assert Candidate.__dataclass_fields__["passage"].default is None
