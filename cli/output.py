@@ -86,7 +86,9 @@ def candidates(
                 for text, mine in zip(texts, found, strict=True)
                 for row in _rows(text, mine, columns)
             ]
-            lines = layout.lines((subject, *columns), rows, least=_LEAST)
+            lines = layout.lines(
+                (subject, *columns), rows, least=[c for c in _LEAST if c in columns]
+            )
             for line in lines if head else islice(lines, 1, None):
                 typer.echo(line)
 

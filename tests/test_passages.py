@@ -15,7 +15,7 @@ from mirror_rt.knowledge import KnowledgeBase, changes, hybrid
 from mirror_rt.knowledge.formats import SkippedRows
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.passages import read_passages
-from mirror_rt.types import Candidate, How, Nil, Passage
+from mirror_rt.types import How, Nil, Passage
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
 from tests.tiny import NAMES, WORDS
@@ -285,6 +285,9 @@ def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path:
     assert header[:5] == ["query", "rank", "id", "title", "text"]
     assert row[:4] == ["cough", "1", "2", "Cough"]
     assert (len(none), none[-1]) == (len(header), "only punctuation")
+    code, answer, _ = run("search", out, "cough", "-f", "table", "--top", "1")
+    assert code == 0
+    assert [line.split()[:2] for line in answer.splitlines()] == [["query", "rank"], ["cough", "1"]]
     code, answer, err = run("link", out, "x")
     assert (code, answer) == (1, "")
     assert "holds passages" in err
@@ -299,4 +302,3 @@ def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path:
         code, _, err = run("index", str(tiny_bundle), file, "--out", str(tmp_path / "no"), *extra)
         assert code == 1
         assert fault in err
-    assert Candidate.__dataclass_fields__["passage"].default is None
