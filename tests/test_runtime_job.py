@@ -20,7 +20,7 @@ from mirror_rt.runtime import job, windows
 from mirror_rt.runtime.job import VectorOptions, embed, embed_rows
 from mirror_rt.runtime.jobfolder import read_manifest, verify_vectors
 from mirror_rt.runtime.shards import Shard, read_stored
-from mirror_rt.runtime.storage import Dtype
+from mirror_rt.runtime.storage import Dtype, truncate
 from tests.tiny import WORDS
 
 ROWS = 50  # of a window, here
@@ -83,7 +83,7 @@ def test_every_dtype_reads_back(
     texts, out = made_up(60), tmp_path / f"v{ending}"
     options = VectorOptions(dtype=dtype, dims=16)
     embed(encoder, written(tmp_path / "a.txt", texts), out, options=options)
-    exact_ND = job.truncate(encoder.encode(texts), 16)
+    exact_ND = truncate(encoder.encode(texts), 16)
     if ending == ".npy":
         values_NP = np.load(out, allow_pickle=False)
     elif ending == ".parquet":
@@ -283,7 +283,7 @@ def test_a_full_disk_leaves_no_half_shard_and_the_job_goes_on(
 CHILD = """
 import os, random, signal, sys
 from mirror_rt import Encoder
-from mirror_rt.runtime import job, jobfolder, windows
+from mirror_rt.runtime import job, jobfolder, windows, work
 from mirror_rt.runtime.session import Session
 
 bundle, source, out, rows, deadly = sys.argv[1:]
@@ -302,7 +302,7 @@ def dying(function):
 if left:  # die at the n-th of the moments that matter
     os.replace = dying(os.replace)
     Session.run = dying(Session.run)
-    job.write_sidecar = dying(job.write_sidecar)
+    work.write_sidecar = dying(work.write_sidecar)
     jobfolder.JobFolder.log = dying(jobfolder.JobFolder.log)
     jobfolder.JobFolder.finish = dying(jobfolder.JobFolder.finish)
 encoder = Encoder.open(bundle, threads=2)

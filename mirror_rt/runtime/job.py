@@ -2,41 +2,31 @@
 
 Rows are read, embedded and written a window at a time. A shard is named by its content, so a
 run over a changed input notices by itself what has changed; strings that were embedded before
-are copied from where they lie. U texts to compute.
+are copied from where they lie. Which window is computed where is the engine's affair; what is
+in its shard is not.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import Protocol
 
 from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.runtime.encoder import Encoder, Progress
 from mirror_rt.runtime.jobfolder import JobFolder, Settings
-from mirror_rt.runtime.seen import Seen, write_sidecar
-from mirror_rt.runtime.shards import (
-    Columns,
-    Shard,
-    empty_stored,
-    read_stored,
-    write_npy,
-    write_parquet,
-    write_shard,
-)
+from mirror_rt.runtime.seen import Seen
+from mirror_rt.runtime.shards import Shard, write_npy, write_parquet
 from mirror_rt.runtime.sources import Row, read_rows
-from mirror_rt.runtime.storage import Dtype, Stored, store, truncate
+from mirror_rt.runtime.storage import Dtype
 from mirror_rt.runtime.windows import Window, rows_of_a_window, windows
+from mirror_rt.runtime.work import Made, Task, make_shard
 from mirror_rt.staging import check_target, staging_file
 
-if TYPE_CHECKING:
-    from mirror_rt.types import Int64
-
-__all__ = ["Report", "VectorOptions", "embed", "embed_rows"]
+__all__ = ["Engine", "Local", "Report", "VectorOptions", "embed", "embed_rows"]
 
 FILES = (".npy", ".parquet")
 NO_FOLDERS = (
@@ -82,6 +72,41 @@ class Report:
     shards: list[Shard] = field(default_factory=list)
 
 
+class Engine(Protocol):
+    """Who computes the shards."""
+
+    def make(
+        self,
+        encoder: Encoder,
+        job: JobFolder,
+        tasks: Iterator[Task],
+        progress: Progress | None,
+    ) -> Generator[Made]:
+        """Make a shard in the folder of the job for each task, and yield it, in any order.
+
+        Args:
+            encoder: The opened bundle.
+            job: The folder, held by this process.
+            tasks: Read as it goes; reading it is what reads the input.
+            progress: Called with (texts, tokens) as the work goes on.
+        """
+
+
+class Local:
+    """This process, with all cores of the encoder, a window at a time."""
+
+    def make(
+        self,
+        encoder: Encoder,
+        job: JobFolder,
+        tasks: Iterator[Task],
+        progress: Progress | None,
+    ) -> Generator[Made]:
+        """Make the shards in order."""
+        for task in tasks:
+            yield make_shard(encoder, job, task, progress=progress)
+
+
 def embed(
     encoder: Encoder,
     source: str | Path,
@@ -92,6 +117,7 @@ def embed(
     options: VectorOptions | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    engine: Engine | None = None,
 ) -> Report:
     """Embed the rows of a file.
 
@@ -107,6 +133,7 @@ def embed(
         options: What to write.
         force: Whether to replace a file, or a folder of another job.
         progress: Called as the work goes on; with 0 tokens for rows that were there already.
+        engine: Who computes; by default this process. The bytes do not depend on it.
 
     Raises:
         InputError: The input is empty or broken; what was embedded before is kept.
@@ -120,7 +147,7 @@ def embed(
     if out.suffix not in FILES:
         return embed_rows(
             encoder, rows, out, ids=id_column is not None, options=options, force=force,
-            progress=progress, shown=str(source),
+            progress=progress, engine=engine, shown=str(source),
         )  # fmt: skip
     if out.suffix == ".npy" and options.dtype is Dtype.INT8:
         raise ConfigError(f"{out}: .npy has no place for the scale of int8; write .parquet")
@@ -131,7 +158,7 @@ def embed(
     settings = _settings(encoder, options, ids=id_column is not None)
     replaced = JobFolder.is_of_another(folder, settings)
     with JobFolder.hold(folder, settings, force=replaced) as job:
-        report = _run(encoder, rows, job, options, progress, shown=str(source))
+        report = _run(encoder, rows, job, engine or Local(), progress, shown=str(source))
         with staging_file(out, force=force) as fresh:
             match out.suffix:
                 case ".npy":
@@ -151,6 +178,7 @@ def embed_rows(
     options: VectorOptions | None = None,
     force: bool = False,
     progress: Progress | None = None,
+    engine: Engine | None = None,
     shown: str = "the input",
 ) -> Report:
     """Embed (text, id) rows into a folder of shards, as ``embed`` does.
@@ -163,7 +191,7 @@ def embed_rows(
     options = options or VectorOptions()
     settings = _settings(encoder, options, ids=ids)
     with JobFolder.hold(out, settings, force=force) as job:
-        return _run(encoder, rows, job, options, progress, shown=shown)
+        return _run(encoder, rows, job, engine or Local(), progress, shown=shown)
 
 
 def _settings(encoder: Encoder, options: VectorOptions, *, ids: bool) -> Settings:
@@ -184,12 +212,37 @@ def _run(
     encoder: Encoder,
     rows: Iterable[Row],
     job: JobFolder,
-    options: VectorOptions,
+    engine: Engine,
     progress: Progress | None,
     *,
     shown: str,
 ) -> Report:
     report = Report()
+    shards: dict[int, Shard] = {}
+
+    def keep(shard: Shard) -> None:
+        shards[shard.number] = shard
+        report.kept += 1
+        if progress is not None:
+            progress(shard.rows, 0)
+
+    with closing(engine.make(encoder, job, _tasks(rows, job, keep), progress)) as all_made:
+        for made in all_made:
+            job.log(made.shard)
+            shards[made.shard.number] = made.shard
+            report.computed += made.computed
+            report.copied += made.copied
+    if not shards:
+        raise InputError(f"{shown}: is empty; give at least one string")
+    report.shards = [shards[number] for number in sorted(shards)]
+    report.rows = sum(shard.rows for shard in report.shards)
+    report.truncated = sum(shard.truncated for shard in report.shards)
+    job.finish(report.shards)
+    return report
+
+
+def _tasks(rows: Iterable[Row], job: JobFolder, keep: Callable[[Shard], None]) -> Iterator[Task]:
+    """Yield the windows whose shards are to be made; give the shards that are there to ``keep``."""
     finished, logged = job.finished(), job.logged()
     earlier = {shard.name: shard for shard in [*finished, *logged]}
     # Vectors are copied from the last finished run, or, if none ever was, from an unfinished
@@ -199,85 +252,24 @@ def _run(
     for window in windows(rows, most_rows=job.settings.window_rows):
         shard = earlier.get(window.name)
         if shard is not None and shard.fault(job.path) is None:
-            report.kept += 1
-            if progress is not None:
-                progress(len(window.texts), 0)
-        else:
-            if shard is None and seen is None and (finished or _is_past(window, logged)):
-                seen = _seen(job, finished or logged)
-            source = seen if shard is None else None  # a faulty shard is made as it was
-            shard = _embed_window(encoder, window, job, options, source, report, progress)
-        report.shards.append(shard)
-        report.rows += shard.rows
-    if not report.shards:
-        raise InputError(f"{shown}: is empty; give at least one string")
-    report.truncated = sum(shard.truncated for shard in report.shards)
-    job.finish(report.shards)
-    return report
+            keep(shard)
+            continue
+        if shard is None and seen is None and (finished or _was_another(window, logged)):
+            seen = _seen(job, finished or logged)
+        # A faulty shard is made as it was.
+        yield Task(window=window, seen=seen if shard is None else None)
 
 
-def _is_past(window: Window, logged: Sequence[Shard]) -> bool:
-    """Tell whether an unfinished run came as far as this window, with another input."""
-    return any(int(shard.name.split("-")[1]) >= window.number for shard in logged)
+def _was_another(window: Window, logged: Sequence[Shard]) -> bool:
+    """Tell whether an unfinished run had other rows in the place of this window."""
+    return any(shard.number == window.number and shard.name != window.name for shard in logged)
 
 
 def _seen(job: JobFolder, shards: Sequence[Shard]) -> Seen:
     """Gather the strings of earlier shards that are still as they were written."""
     sources = [
-        (job.path / shard.name, job.sidecar(shard.name))
+        (job.path.absolute() / shard.name, job.sidecar(shard.name))
         for shard in shards
         if job.sidecar(shard.name).is_file() and shard.fault(job.path) is None
     ]
-    return Seen.merge(job.work / "merged.bin", sources)
-
-
-def _embed_window(
-    encoder: Encoder,
-    window: Window,
-    job: JobFolder,
-    options: VectorOptions,
-    seen: Seen | None,
-    report: Report,
-    progress: Progress | None,
-) -> Shard:
-    rows = len(window.texts)
-    none_N = np.full(rows, -1, dtype=np.int64)
-    shards_N, rows_N = (none_N, none_N) if seen is None else seen.find(window.digests)
-    fresh_U = np.flatnonzero(shards_N < 0)
-    all_fresh = len(fresh_U) == rows
-    texts = window.texts if all_fresh else [window.texts[row] for row in fresh_U]
-    encoded = encoder.encode_counted(texts, progress=progress)
-    stored = store(truncate(encoded.vectors_ND, job.settings.dims), options.dtype)
-    if not all_fresh and seen is not None:
-        whole = empty_stored(rows, job.settings.dims, options.dtype)
-        _put(whole, fresh_U, stored)
-        for number in np.unique(shards_N[shards_N >= 0]):
-            here_N = np.flatnonzero(shards_N == number)
-            _put(whole, here_N, read_stored(seen.shards[number]).rows(rows_N[here_N]))
-        stored = whole
-        if progress is not None:
-            progress(rows - len(fresh_U), 0)
-    columns = Columns(
-        texts=window.texts if options.text else None,
-        ids=window.ids if job.settings.ids else None,
-    )
-    write_sidecar(job.sidecar(window.name), window.digests)
-    about = {name: str(value) for name, value in asdict(job.settings).items()}
-    sha256 = write_shard(job.path / window.name, columns, stored, about=about)
-    shard = Shard(
-        name=window.name,
-        content=window.content,
-        rows=rows,
-        sha256=sha256,
-        truncated=encoded.truncated,
-    )
-    job.log(shard)
-    report.computed += encoded.different
-    report.copied += rows - len(fresh_U)
-    return shard
-
-
-def _put(whole: Stored, rows_N: Int64, part: Stored) -> None:
-    whole.values_NP[rows_N] = part.values_NP
-    if len(whole.scale_N):
-        whole.scale_N[rows_N] = part.scale_N
+    return Seen.merge(job.work.absolute() / "merged.bin", sources)

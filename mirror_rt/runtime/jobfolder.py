@@ -5,6 +5,7 @@ OUT/manifest.json                    written last: which shards, in which order
 OUT/.job/settings.json               what the vectors depend on; another job is refused
 OUT/.job/log.jsonl                   a line for each shard of an unfinished run
 OUT/.job/seen/<shard>.npy            hashes of its texts, to find them again
+OUT/.job/windows/<shard>             rows that wait for a worker on another machine
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ class JobFolder:
         self.settings = settings
         self.work = path / ".job"
         self.sidecars = self.work / "seen"
+        self.staged = self.work / "windows"
 
     @classmethod
     @contextmanager
@@ -143,6 +145,7 @@ class JobFolder:
                 path.unlink()
         for path in [*self.path.glob(".part-*.partial"), *self.work.glob("merged*")]:
             path.unlink()
+        shutil.rmtree(self.staged, ignore_errors=True)
         (self.work / "log.jsonl").unlink(missing_ok=True)
 
     def _clear(self) -> None:

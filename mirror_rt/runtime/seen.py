@@ -7,8 +7,10 @@ hashes at a time, into one sorted file that is searched where it lies on disk.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +36,10 @@ def write_sidecar(path: Path, digests_of_rows: bytes) -> None:
     """Write the sorted hashes of a shard's texts; a text that comes again keeps its first row."""
     entries = _entries(digests_of_rows)
     order = np.lexsort((entries["row"], entries["low"], entries["high"]))
-    with open(path, "wb") as handle:
+    fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
+    with open(fresh, "wb") as handle:
         np.save(handle, entries[order], allow_pickle=False)
+    os.replace(fresh, path)
 
 
 class Seen:

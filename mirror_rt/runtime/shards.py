@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,11 @@ class Shard:
     sha256: str
     truncated: int
 
+    @property
+    def number(self) -> int:
+        """Which of the folder's shards, from 0."""
+        return int(self.name.split("-")[1])
+
     def fault(self, folder: Path) -> str | None:
         """Tell what is wrong with the file, if anything."""
         path = folder / self.name
@@ -84,7 +90,8 @@ def write_shard(path: Path, columns: Columns, stored: Stored, *, about: Mapping[
     if len(stored.scale_N):
         arrays["scale"] = pa.array(stored.scale_N)
     table = pa.table(arrays).replace_schema_metadata(dict(about))
-    fresh = path.with_name(f".{path.name}.partial")
+    # Where a worker was given up for dead and is not, two may be writing the same shard.
+    fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
     try:
         # Numbers that look random do not compress, and dictionaries of them only cost time.
         pq.write_table(

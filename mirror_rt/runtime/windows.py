@@ -10,7 +10,7 @@ from mirror_rt.errors import InputError
 from mirror_rt.runtime.seen import digests
 from mirror_rt.runtime.sources import Row
 
-__all__ = ["Window", "rows_of_a_window", "windows"]
+__all__ = ["Window", "rows_of_a_window", "window_of", "windows"]
 
 WINDOW_BYTES = 32 * 1024 * 1024
 """Float32 bytes of a window's vectors: memory holds a few times as much, disk a file each."""
@@ -71,13 +71,18 @@ def windows(rows: Iterable[Row], *, most_rows: int) -> Iterator[Window]:
         ids.append(row_id)
         characters += len(text)
         if len(texts) >= most_rows or characters >= WINDOW_CHARACTERS:
-            yield _window(number, texts, ids)
+            yield window_of(number, texts, ids)
             number, characters, texts, ids = number + 1, 0, [], []
     if texts:
-        yield _window(number, texts, ids)
+        yield window_of(number, texts, ids)
 
 
-def _window(number: int, texts: list[str], ids: list[str]) -> Window:
+def window_of(number: int, texts: list[str], ids: list[str]) -> Window:
+    """Return the window of these rows.
+
+    Raises:
+        InputError: A text holds a lone surrogate.
+    """
     try:
         return Window(number=number, texts=texts, ids=ids, digests=digests(texts))
     except UnicodeEncodeError as error:
