@@ -21,6 +21,13 @@ class Dtype(Enum):
     BINARY = "binary"
 
 
+class Engine(Enum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 def embed(
     bundle: Annotated[Path, typer.Argument(help="A bundle, made by mirror-rt export.")],
     texts: Annotated[
@@ -40,7 +47,18 @@ def embed(
     ] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="Leave the texts out.")] = False,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Cores to use; by default all it may.")
+        int | None,
+        typer.Option(min=1, help="Cores to use, with ray by each worker; by default all it may."),
+    ] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="This process, or workers on a Ray cluster.")
+    ] = Engine.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Ray cluster to join, or auto; by default one on this machine."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Ray workers; by default as many as have room.")
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a file, or a folder of vectors.")
@@ -51,15 +69,27 @@ def embed(
     Empty strings have their row like any other. Run again after a kill, it goes on where it
     was; run again over a changed input, a folder computes only the strings it has not seen.
     """
+    from mirror_rt.errors import ConfigError
     from mirror_rt.runtime import Encoder, job, sources, storage
 
+    made_by: job.Engine = job.Local()
+    match engine:
+        case Engine.LOCAL:
+            for name, value in (("--address", address), ("--workers", workers)):
+                if value is not None:
+                    raise ConfigError(f"{name}: is for a Ray cluster; give --engine ray too")
+            encoder = Encoder.open(bundle, threads=threads)
+        case Engine.RAY:
+            from mirror_rt.runtime.ray_engine import RayEngine
+
+            made_by = RayEngine(address=address, workers=workers, threads=threads)
+            encoder = Encoder.open(bundle, threads=1)
     options = job.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
-    encoder = Encoder.open(bundle, threads=threads)
     begin = time.monotonic()
     with progress.counting("embed", total=lambda: sources.count_rows(texts)) as advance:
         report = job.embed(
             encoder, texts, out, column=column, id_column=id_column, options=options,
-            force=force, progress=advance,
+            force=force, progress=advance, engine=made_by,
         )  # fmt: skip
     rate = report.computed / max(time.monotonic() - begin, 1e-3)
     words = f"{out}: {report.rows:,} vectors of width {dims or encoder.dim}; "

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mirror_rt.errors import MirrorError, TargetError
 
-__all__ = ["check_target", "staging_file", "staging_folder"]
+__all__ = ["check_target", "staging_file", "staging_folder", "undisturbed"]
 
 _WRITE_REFUSED = ("no space left", "file too large", "disk i/o error", "disk is full")
 _NO_ROOM = 4 * 1024 * 1024
@@ -153,12 +153,12 @@ def _beside(place: Path) -> Iterator[Path]:
     try:
         yield holder
     finally:
-        with _undisturbed():
+        with undisturbed():
             shutil.rmtree(holder, ignore_errors=True)
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Pass over further interrupts: who presses Ctrl-C twice wants no half-removed folder."""
     signals = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from mirror_rt import Encoder
 from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.runtime import job, windows
 from mirror_rt.runtime.job import VectorOptions, embed, embed_rows
-from mirror_rt.runtime.jobfolder import read_manifest, verify_vectors
+from mirror_rt.runtime.jobfolder import JobFolder, read_manifest, verify_vectors
 from mirror_rt.runtime.shards import Shard, read_stored
 from mirror_rt.runtime.storage import Dtype, truncate
-from tests.tiny import WORDS
+from mirror_rt.runtime.work import Task, make_shard
+from tests.vectors import bytes_of, made_up, written
 
 ROWS = 50  # of a window, here
 
@@ -34,26 +36,6 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def encoder(tiny_bundle: Path) -> Encoder:
     return Encoder.open(tiny_bundle, threads=2)
-
-
-def made_up(count: int, *, seed: int = 0) -> list[str]:
-    """Return different names of one to five words."""
-    rng = random.Random(seed)
-    return [" ".join([*rng.choices(WORDS, k=rng.randint(1, 4)), str(i)]) for i in range(count)]
-
-
-def written(path: Path, texts: list[str]) -> Path:
-    path.write_text("".join(text + "\n" for text in texts))
-    return path
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    """Return every file of a finished folder but the lock, by name."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "lock"
-    }
 
 
 def vectors_of(folder: Path) -> np.ndarray:
@@ -326,6 +308,33 @@ def test_killed_at_every_kind_of_moment_a_job_ends_in_the_same_bytes(
         assert done.returncode == -signal.SIGKILL
         assert not (broken / "manifest.json").exists()
     subprocess.run(child(tiny_bundle, source, broken, ROWS, 0), check=True)
+    assert bytes_of(broken.parent) == bytes_of(whole.parent)
+
+
+class Shuffled:
+    """An engine that makes the shards in another order."""
+
+    def make(self, encoder: Encoder, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
+        """Make the shards in a seeded order."""
+        for task in random.Random(3).sample(list(tasks), 9):
+            yield make_shard(encoder, job, task, progress=None)
+
+
+@pytest.mark.parametrize("out", ["out", "v.npy"])
+def test_shards_may_be_made_in_any_order(
+    tiny_bundle_int8: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    source = written(tmp_path / "a.txt", made_up(60) * 7)
+    whole, broken = tmp_path / "whole" / out, tmp_path / "broken" / out
+    encoder = Encoder.open(tiny_bundle_int8)
+    embed(encoder, source, whole)
+    stop_after(monkeypatch, windows=4)
+    with pytest.raises(KeyboardInterrupt):
+        embed(encoder, source, broken, engine=Shuffled())
+    monkeypatch.undo()
+    monkeypatch.setattr(windows, "WINDOW_BYTES", ROWS * 32 * 4)
+    report = embed(encoder, source, broken)
+    assert (report.kept, report.copied) == (4, 0)
     assert bytes_of(broken.parent) == bytes_of(whole.parent)
 
 

@@ -1,0 +1,263 @@
+"""Make the shards of an embedding job on a Ray cluster: Ray Data, an actor for each worker.
+
+The driver cuts the input into windows and writes each as a Parquet file into the job's folder;
+``map_batches`` gives their names to a pool of actors, which write the shards beside them. So
+the input, the vectors and the bundle never go through the object store, and a window is the
+same, and ends in the same bytes, whoever makes it and however often.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import shutil
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mirror_rt._extras import require
+from mirror_rt.errors import ConfigError, MirrorError
+from mirror_rt.runtime.cores import usable_cores
+from mirror_rt.runtime.encoder import Encoder, Progress
+from mirror_rt.runtime.jobfolder import JobFolder
+from mirror_rt.runtime.ray_worker import Order, Worker, raised
+from mirror_rt.runtime.seen import Seen
+from mirror_rt.runtime.shards import Shard
+from mirror_rt.runtime.work import Made, Task
+from mirror_rt.staging import undisturbed
+
+__all__ = ["RayEngine"]
+
+STORE = 128 * 1024 * 1024
+"""Bytes of the object store of a cluster of our own; only names go through it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayEngine:
+    """A Ray cluster, or one of our own on this machine for as long as the job runs.
+
+    A process that is connected to a cluster already keeps its connection. Every machine must
+    have mirror-rt and see the bundle and the output folder under the same paths.
+
+    Attributes:
+        address: The cluster to join, ``auto`` for the one that this machine belongs to; None
+            starts one on this machine.
+        workers: Actors; by default as many as there is room for.
+        threads: CPUs of each; by default one, more where there are fewer windows than CPUs.
+    """
+
+    address: str | None = None
+    workers: int | None = None
+    threads: int | None = None
+
+    def make(
+        self,
+        encoder: Encoder,
+        job: JobFolder,
+        tasks: Iterator[Task],
+        progress: Progress | None,
+    ) -> Generator[Made]:
+        """Make the shards in whatever order they come.
+
+        Raises:
+            ConfigError: There is no such cluster, or no room for a worker in it.
+            MissingExtraError: Ray is not installed.
+            MirrorError: Ray gave up, or what a worker raised.
+        """
+        require("ray", "pandas", "fsspec", extra="ray")
+        if self.address is not None and self.address.startswith("ray://"):
+            raise ConfigError(
+                f"{self.address}: cannot be reached from outside; run mirror-rt on a machine of "
+                "the cluster, with --address auto"
+            )
+        first = next(tasks, None)
+        if first is None:
+            return
+        with self._connected():
+            items, seen = _stage(job, chain([first], tasks))
+            threads, workers = self._shares(len(items))
+            order = Order(
+                bundle=str(encoder.bundle.path.absolute()),
+                out=str(job.path.absolute()),
+                settings=asdict(job.settings),
+                seen=seen,
+                threads=threads,
+                driver=platform.node(),
+            )
+            answers = _answers(items, order, workers=workers)
+            with _at_the_end(answers.close):
+                for answer in answers:
+                    shard = Shard(**answer["made"].pop("shard"))
+                    made = Made(shard=shard, **answer["made"])
+                    (job.staged / shard.name).unlink(missing_ok=True)
+                    if progress is not None:
+                        progress(shard.rows - made.copied, answer["tokens"])
+                        progress(made.copied, 0)
+                    yield made
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        # All of these are read when Ray is imported or started: no reports to its makers, and
+        # nothing of its own on our output, where a dead worker would be told of at length.
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+        import ray
+
+        if ray.is_initialized():
+            yield
+            return
+        options: dict[str, Any] = {}
+        if self.address is None:
+            cores = max(usable_cores(), (self.workers or 1) * (self.threads or 1))
+            options = {
+                "num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE,
+            }  # fmt: skip
+        try:
+            _check_reachable(self.address)
+            with _own_signals(), _no_stderr():
+                ray.init(
+                    self.address or "local",
+                    log_to_driver=False,
+                    logging_level=logging.CRITICAL,
+                    **options,
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ConfigError(
+                f"{self.address or 'ray'}: no Ray cluster to work with ({_first_line(error)}); "
+                "start one with `ray start --head`, or leave --address out for one of its own"
+            ) from error
+        with _at_the_end(ray.shutdown):
+            import ray.data
+
+            logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+            yield
+
+    def _shares(self, windows: int) -> tuple[int, int]:
+        """Return the threads of a worker, and how many workers."""
+        import ray
+
+        nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+        most, all_of_them = int(max(nodes)), int(sum(nodes))
+        threads = self.threads or max(1, min(most, all_of_them // windows))
+        room = sum(int(cpus // threads) for cpus in nodes)
+        if not room:
+            raise ConfigError(f"threads {threads}: no machine of the cluster has more than {most}")
+        return threads, min(self.workers or room, windows)
+
+
+def _stage(job: JobFolder, tasks: Iterator[Task]) -> tuple[list[dict[str, Any]], Seen | None]:
+    """Write the windows where the workers find them.
+
+    Returns:
+        For each its ``name``, ``number`` and whether it ``copies`` vectors; and from where.
+    """
+    shutil.rmtree(job.staged, ignore_errors=True)
+    job.staged.mkdir()
+    items: list[dict[str, Any]] = []
+    seen: Seen | None = None
+    for task in tasks:
+        window = task.window
+        table = pa.table({"text": window.texts, "id": window.ids})
+        pq.write_table(table, job.staged / window.name, compression="zstd")
+        copies = task.seen is not None
+        items.append({"name": window.name, "number": window.number, "copies": copies})
+        seen = task.seen or seen  # there is but one in a run
+    return items, seen
+
+
+def _answers(
+    items: list[dict[str, Any]], order: Order, *, workers: int
+) -> Generator[dict[str, Any]]:
+    """Give the items to a pool of workers, and yield what they answer, in any order."""
+    import ray.data
+
+    dataset = ray.data.from_items(items, override_num_blocks=len(items))
+    dataset.context.enable_progress_bars = False
+    answers = dataset.map_batches(
+        Worker,
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=workers),
+        fn_constructor_kwargs={"order": order},
+        num_cpus=order.threads,
+    )
+    rows = iter(answers.iter_rows())
+    while True:
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except Exception as error:  # of Ray: ours come as answers
+            raise MirrorError(
+                f"the Ray cluster gave up ({_first_line(error)}); run again to go on"
+            ) from error
+        answer = json.loads(row["answer"])
+        if "error" in answer:
+            problem = answer["error"]
+            raise raised(problem) from RuntimeError(problem["traceback"])
+        yield answer
+
+
+def _check_reachable(address: str | None) -> None:
+    """Knock at HOST:PORT; Ray itself would try for minutes.
+
+    Raises:
+        OSError: Nobody is there.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def _first_line(error: Exception) -> str:
+    lines = (line.strip(" .") for line in str(error).splitlines())
+    return next(filter(None, lines), repr(error))
+
+
+@contextmanager
+def _at_the_end(close: Callable[[], None]) -> Iterator[None]:
+    """Call ``close`` whatever comes; who presses Ctrl-C twice wants no half-closed cluster."""
+    try:
+        yield
+    finally:
+        with undisturbed():
+            close()
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep our handlers: Ray puts its own in the place of SIGTERM's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Let nobody write to standard error: Ray tells there that it was told to be silent."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

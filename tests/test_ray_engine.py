@@ -1,0 +1,266 @@
+"""Embedding on a local Ray cluster: the bytes of one process, whoever dies on the way."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from mirror_rt import Encoder
+from mirror_rt.errors import ConfigError, MirrorError, MissingExtraError
+from mirror_rt.runtime import ray_engine, windows
+from mirror_rt.runtime.job import embed
+from mirror_rt.runtime.ray_engine import RayEngine
+from mirror_rt.runtime.ray_worker import Worker
+from mirror_rt_cli.app import app
+from tests.vectors import bytes_of, made_up, written
+
+ROWS = 50  # of a window, here
+
+# Ray is not ours to keep free of warnings.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """The address of a cluster of two CPUs, to which this process is connected."""
+    pytest.importorskip("ray", reason="needs mirror-rt[ray]")
+    with RayEngine(workers=2)._connected():
+        import ray
+
+        yield ray.get_runtime_context().gcs_address
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "WINDOW_BYTES", ROWS * 32 * 4)
+
+
+@pytest.fixture
+def encoder(tiny_bundle: Path) -> Encoder:
+    return Encoder.open(tiny_bundle, threads=2)
+
+
+def with_ids(path: Path, texts: list[str]) -> Path:
+    rows = (f"{text}\tx{number}\n" for number, text in enumerate(texts))
+    path.write_text("text\tid\n" + "".join(rows))
+    return path
+
+
+@pytest.mark.usefixtures("cluster")
+def test_the_folder_of_a_cluster_is_that_of_one_process_over_a_changed_input_too(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    texts = [*made_up(210), ""]
+    calls: list[tuple[int, int]] = []
+    engine = RayEngine(workers=7)  # more than there is room for
+    source = with_ids(tmp_path / "a.tsv", texts)
+    for changed in (False, True):
+        if changed:
+            source = with_ids(tmp_path / "a.tsv", [*texts[:50], "new one", *texts[120:]])
+        local = embed(encoder, source, tmp_path / "local", id_column="id")
+        report = embed(
+            encoder, source, tmp_path / "ray", id_column="id", engine=engine,
+            progress=lambda texts, tokens: calls.append((texts, tokens)),
+        )  # fmt: skip
+        assert report == local
+        assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "local")
+    computed = [texts for texts, tokens in calls if tokens >= texts > 0]
+    copied = [texts for texts, tokens in calls if texts and not tokens]
+    assert sorted(computed) == [1, 11, ROWS, ROWS, ROWS, ROWS]
+    assert sorted(copied) == [42, 49, ROWS]  # of the changed input one shard is kept
+
+
+DRIVER = """
+import os, signal, sys
+from pathlib import Path
+from mirror_rt.runtime import jobfolder, windows
+from mirror_rt_cli.app import main
+
+rows, deadly, how = (int(sys.argv.pop(1)) for _ in range(3))
+windows.WINDOW_BYTES = rows * 32 * 4
+log = jobfolder.JobFolder.log
+
+def dying(folder, shard):
+    global deadly
+    log(folder, shard)
+    deadly -= 1
+    if deadly == 0:
+        os.kill(os.getpid(), how)
+
+jobfolder.JobFolder.log = dying
+main()
+"""
+
+
+def driver(how: signal.Signals, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run ``mirror-rt embed`` and send it a signal once two shards are logged."""
+    command = [sys.executable, "-c", DRIVER, ROWS, 2, int(how), "embed", *arguments]
+    return subprocess.run(
+        list(map(str, command)), check=False, capture_output=True, text=True, timeout=300
+    )
+
+
+def test_a_driver_that_was_killed_is_resumed_by_one_process(
+    cluster: str, encoder: Encoder, tmp_path: Path
+) -> None:
+    source = written(tmp_path / "a.txt", [*made_up(430), *made_up(40)])
+    whole, broken = tmp_path / "whole/v.parquet", tmp_path / "broken/v.parquet"
+    embed(encoder, source, whole)
+    done = driver(
+        signal.SIGKILL, encoder.bundle.path, source, "--out", broken, "--engine", "ray",
+        "--address", cluster,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not broken.exists()
+    assert embed(encoder, source, broken).kept >= 2
+    assert bytes_of(broken.parent) == bytes_of(whole.parent)
+
+
+@pytest.mark.usefixtures("cluster")
+def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    class Dying(Worker):
+        """Is killed once over each of three windows."""
+
+        def answer(self, name: str, number: int, copies: bool) -> dict[str, object]:
+            mark = marks / str(number)
+            if number not in (1, 4, 6) or mark.exists():
+                return super().answer(name, number, copies)
+            mark.touch()
+            replace = os.replace
+
+            def killed(fresh: Path, place: Path) -> None:
+                if number == 4 and str(place).endswith(".parquet"):
+                    os.kill(os.getpid(), signal.SIGKILL)  # the shard is written, but unnamed
+                replace(fresh, place)
+
+            os.replace = killed
+            if number != 1:
+                super().answer(name, number, copies)
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+    source = written(tmp_path / "a.txt", [*made_up(430), *made_up(40)])
+    embed(encoder, source, tmp_path / "whole")
+    monkeypatch.setattr(ray_engine, "Worker", Dying)
+    report = embed(encoder, source, tmp_path / "out", engine=RayEngine())
+    assert sorted(mark.name for mark in marks.iterdir()) == ["1", "4", "6"]
+    assert (report.kept, report.rows) == (0, 470)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_rows_that_kill_every_worker_are_named_and_the_others_kept(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Poisoned(Worker):
+        def open(self) -> Encoder:
+            opened = super().open()
+            encode = opened.encode_counted
+
+            def deadly(texts: list[str], **options: object) -> object:
+                if "poison" in texts:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return encode(texts, **options)
+
+            opened.encode_counted = deadly
+            return opened
+
+    texts = [*made_up(100), "first of them", "poison", *made_up(60, seed=1)]
+    source, out = written(tmp_path / "a.txt", texts), tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_engine, "Worker", Poisoned)
+        with pytest.raises(MirrorError, match="3 workers died over the rows from 'first of them'"):
+            embed(encoder, source, out, engine=RayEngine(workers=1))
+    assert not (out / "manifest.json").exists()
+    assert embed(encoder, source, out).kept == 2
+    embed(encoder, source, tmp_path / "whole")
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["embed", *map(str, arguments)])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_what_goes_wrong_in_a_worker_is_told_in_one_line(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(Worker):
+        def open(self) -> Encoder:
+            raise OSError(errno.ENOSPC, "No space left on device", "/mnt/x")
+
+    monkeypatch.setattr(ray_engine, "Worker", Full)
+    source = written(tmp_path / "a.txt", made_up(10))
+    done = cli(tiny_bundle, source, "--out", tmp_path / "v.npy", "--engine", "ray")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "mirror-rt: /mnt/x: the disk is full; free some space and run again\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--address", "auto"], "--address: is for a Ray cluster; give --engine ray too"),
+        (["--workers", "2"], "--workers: is for a Ray cluster; give --engine ray too"),
+        (["--engine", "ray", "--address", "127.0.0.1:9"], "no Ray cluster to work with"),
+        (["--engine", "ray", "--address", "ray://head:10001"], "run mirror-rt on a machine of"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    message: str,
+) -> None:
+    pytest.importorskip("ray", reason="needs mirror-rt[ray]")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    done = cli(tiny_bundle, written(tmp_path / "a.txt", ["a"]), "--out", tmp_path / "v", *options)
+    assert done.exit_code == 1
+    assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_more_threads_than_a_machine_has_are_refused(encoder: Encoder, tmp_path: Path) -> None:
+    source = written(tmp_path / "a.txt", ["a"])
+    with pytest.raises(ConfigError, match="no machine of the cluster has more than 2"):
+        embed(encoder, source, tmp_path / "v", engine=RayEngine(threads=3))
+
+
+def test_without_ray_the_way_to_install_it_is_told(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mirror_rt._extras.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'mirror-rt\[ray\]'"):
+        embed(encoder, written(tmp_path / "a.txt", ["a"]), tmp_path / "v", engine=RayEngine())
+
+
+def test_nothing_but_our_words_comes_from_a_cluster_of_our_own_and_ctrl_c_ends_it(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray", reason="needs mirror-rt[ray]")
+    source = written(tmp_path / "a.txt", made_up(430))
+    done = driver(
+        signal.SIGINT, encoder.bundle.path, source, "--out", tmp_path / "out", "--engine", "ray"
+    )
+    assert done.returncode == 130
+    assert done.stdout == ""
+    assert done.stderr == "mirror-rt: interrupted; no half-written output was left\n"
+    assert embed(encoder, source, tmp_path / "out").kept >= 2
+    embed(encoder, source, tmp_path / "whole")
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
