@@ -120,6 +120,8 @@ class RayEngine:
             return
         options: dict[str, Any] = {}
         if self.address is None:
+            # By default Ray lets every other process of the machine go before its workers.
+            os.environ.setdefault("RAY_worker_niceness", "0")
             cores = max(usable_cores(), (self.workers or 1) * (self.threads or 1))
             options = {
                 "num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE,
