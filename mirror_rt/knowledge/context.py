@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mirror_rt.types import Candidate
 
 if TYPE_CHECKING:
@@ -84,11 +82,15 @@ def _close(found: Sequence[Candidate]) -> int:
 
 
 def _profiles(kb: KnowledgeBase, ids: set[str]) -> dict[str, Float32]:
-    if len(kb.profiles) + len(ids) > _KEPT:
-        kb.profiles.clear()
-    new = sorted(ids - kb.profiles.keys())
+    # What is kept may be cleared by another thread meanwhile: nothing is read from it twice.
+    found = {id_: kept for id_ in ids if (kept := kb.profiles.get(id_)) is not None}
+    new = sorted(ids - found.keys())
     if new:
         numbers = [kb.catalogue.resolve(id_)[0] for id_ in new]
         vectors_PD = kb.encoder.encode([profile(kb.catalogue.entity(n)) for n in numbers])
-        kb.profiles.update(zip(new, np.asarray(vectors_PD), strict=True))
-    return kb.profiles
+        made = dict(zip(new, vectors_PD, strict=True))
+        if len(kb.profiles) + len(made) > _KEPT:
+            kb.profiles.clear()
+        kb.profiles.update(made)
+        found |= made
+    return found

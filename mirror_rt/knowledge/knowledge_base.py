@@ -311,13 +311,14 @@ class KnowledgeBase:
         wanted = conditions(types, filters)
         if not wanted:
             return None
-        if wanted not in self._allowed:
+        found = self._allowed.get(wanted)
+        if found is None:
             rows = len(self.index.vectors_ND)
             found = allow(wanted, self.catalogue, rows=rows, path=self.path)
             if len(self._allowed) >= _FILTERS_KEPT:
                 self._allowed.clear()
             self._allowed[wanted] = found
-        return self._allowed[wanted]
+        return found
 
     def gather(
         self,
