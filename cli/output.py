@@ -110,8 +110,7 @@ def candidate_fields(candidate: Candidate) -> dict[str, object]:
     ``probability`` is null where none was fitted; ``context`` is there only where one decided,
     ``dense`` and ``letters`` only after a search by both doors.
     """
-    two_doors = candidate.dense is not None
-    score = round(candidate.score, 6 if two_doors else 4)
+    score = round(candidate.score, 4)
     fields: dict[str, object]
     if candidate.passage is not None:
         fields = {

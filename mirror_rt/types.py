@@ -208,7 +208,7 @@ class Candidate:
         name: Its preferred name.
         matched: The name of the entity that matched best.
         score: Cosine of the mention and ``matched``, in [-1, 1]; 1.0 for a match by name. Of a
-            search by two doors the sum of 1 / (60 + rank) over them.
+            search by two doors ``0.8 × dense + 0.2 × letters``.
         probability: Calibrated probability of being right, or None where none was fitted.
         how: Which door found it.
         tied: Whether the name alone cannot decide: another entity matches as well.
@@ -216,8 +216,8 @@ class Candidate:
             composite split; empty where it was taken as it stands.
         context: Cosine of the mention's context and the entity's description, where it decided
             the order among close candidates; None where the names did.
-        dense: Best cosine of a vector of the entity; None but for a search by two doors.
-        letters: Best trigram cosine of a name of the entity; None but for such a search.
+        dense: Cosine of the query and ``matched``; None but for a search by two doors.
+        letters: Trigram cosine of the two; None but for such a search.
         passage: The passage itself, where the store holds passages.
     """
 
