@@ -133,7 +133,6 @@ class NgramIndex:
         order = np.argsort(stops_G - starts_G, kind="stable")
         squares_G = _idf(stops_G - starts_G, len(self._norms_N)) ** 2
         sums_N = self._accumulator()
-        lists: list[npt.NDArray[np.int32]] = []
         pool: list[npt.NDArray[np.int32]] = []
         pooled = used = 0
         for g in order.tolist():
@@ -142,18 +141,18 @@ class NgramIndex:
                 rows = rows[allowed_N[rows]]
             if used and used + len(rows) > _BUDGET:
                 break
+            used += len(rows)
             if pooled < _POOL:
                 pool.append(rows[sums_N[rows] == 0.0])  # met for the first time: each row once
                 pooled += len(pool[-1])
+            else:
+                rows = rows[sums_N[rows] > 0.0]  # of long lists, what is in the pool already
             sums_N[rows] += squares_G[g]
-            used += len(rows)
-            lists.append(rows)
         if not used:
             return np.zeros(0, dtype=np.int64)
         rows_P = np.concatenate(pool)
         scores_P = sums_N[rows_P] / self._norms_N[rows_P]
-        for rows in lists:
-            sums_N[rows] = 0.0
+        sums_N[rows_P] = 0.0
         if len(rows_P) > top:
             kept = np.argpartition(-scores_P, top - 1)[:top]
             rows_P, scores_P = rows_P[kept], scores_P[kept]

@@ -99,6 +99,7 @@ class Wording:
     _counts_V: Int64
     _pairs_P: Int64
     _odds_P: Float32
+    _total: float
 
     @classmethod
     def open(cls, folder: Path) -> Wording:
@@ -117,7 +118,7 @@ class Wording:
                 f"{folder}: the tables of words cannot be read ({error}); "
                 "build the knowledge base again"
             ) from error
-        return cls(*arrays)
+        return cls(*arrays, float(arrays[1].sum()))
 
     def alike(self, mention: str, names: Sequence[str]) -> tuple[Float32, Float32]:
         """Return how well names explain a mention, and how well it explains them.
@@ -160,8 +161,7 @@ class Wording:
         places = np.minimum(np.searchsorted(self._hashes_V, hashes), max(size - 1, 0))
         known = self._hashes_V[places] == hashes
         counts = np.where(known, self._counts_V[places], 0)
-        total = float(self._counts_V.sum())
-        return np.where(known, places, -1), (counts + 1) / (total + size + 1)
+        return np.where(known, places, -1), (counts + 1) / (self._total + size + 1)
 
     def _odds(self, ids_U: Int64, *, given: Int64, told: Int64) -> npt.NDArray[np.float64]:
         same = given == told
