@@ -109,16 +109,16 @@ class Wording:
             KnowledgeBaseError: One is missing or cannot be read.
         """
         try:
-            arrays = [
+            hashes, counts, pairs, odds = (
                 np.asarray(np.load(folder / name, mmap_mode="r", allow_pickle=False))
                 for name in WORD_FILES
-            ]
+            )
         except (OSError, ValueError) as error:
             raise KnowledgeBaseError(
                 f"{folder}: the tables of words cannot be read ({error}); "
                 "build the knowledge base again"
             ) from error
-        return cls(*arrays, float(arrays[1].sum()))
+        return cls(hashes, counts, pairs, odds, float(counts.sum()))
 
     def alike(self, mention: str, names: Sequence[str]) -> tuple[Float32, Float32]:
         """Return how well names explain a mention, and how well it explains them.
