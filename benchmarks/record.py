@@ -25,10 +25,14 @@ def provenance(name: str, packages: tuple[str, ...]) -> dict[str, object]:
 
 
 def peak_mb() -> float:
-    """Return the largest resident memory of this process so far, in MB."""
-    import resource
+    """Return the largest resident memory of this process so far, in MB.
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    Not from getrusage, whose peak is inherited from the process that started this one.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("this system does not say how much memory a process took")
 
 
 def resident_mb() -> dict[str, float]:
@@ -38,7 +42,7 @@ def resident_mb() -> dict[str, float]:
         name, _, rest = line.partition(":")
         if name in values:
             values[name] = int(rest.split()[0]) / 1024
-    return {"resident": values["Rss"], "resident_not_mapped": values["Anonymous"]}
+    return {"whole": round(values["Rss"]), "not_mapped": round(values["Anonymous"])}
 
 
 def _commit() -> str:

@@ -54,3 +54,9 @@ def test_a_name_of_little_words_only_keeps_them() -> None:
 
 def test_numbers_letters_and_roman_numerals_number_things() -> None:
     assert number_tokens("type 2a iv b deficiency vitamin") == {"2a", "iv", "b"}
+
+
+@given(*[st.text(alphabet="asie -,'2OfT", max_size=9)] * 2)
+def test_ascii_names_alike_at_any_step_have_one_key(one: str, other: str) -> None:
+    if grade(one, other) is not None:
+        assert loose_key(normalise(one)) == loose_key(normalise(other))

@@ -60,6 +60,7 @@ _CLOSE_KINDS = "'preferred', 'exact', 'abbreviation'"
 _CLOSEST_LAST = (
     "CASE kind WHEN 'preferred' THEN 3 WHEN 'exact' THEN 2 WHEN 'abbreviation' THEN 1 ELSE 0 END"
 )
+_KINDS = {kind.value: kind for kind in NameKind}
 _PREFERRED_FIRST = "CASE kind WHEN 'preferred' THEN 0 ELSE 1 END"
 
 _WITH = {
@@ -454,7 +455,7 @@ class Catalogue:
             sql = f"SELECT row, entity, kind FROM names WHERE row IN ({_marks(piece)})"
             # The weakest kinds first, so that the closest one is what stays.
             for row, entity, kind in self._rows(f"{sql} ORDER BY {_CLOSEST_LAST}, entity", piece):
-                holders[row][entity] = NameKind(kind)
+                holders[row][entity] = _KINDS[kind]
             sql = f"SELECT row, text, normalised, loose FROM texts WHERE row IN ({_marks(piece)})"
             for row, text, normalised, loose in self._rows(sql, piece):
                 mine = dict(sorted(holders[row].items()))

@@ -80,7 +80,7 @@ def gather(
         alike = ngrams.nearest(text, top=width + (without is not None), allowed_N=mask_N)
         same = np.array(catalogue.by_loose(loose_key(text)), dtype=np.int64)
         same = (same if mask_N is None else same[mask_N[same]])[:width]
-        rows = np.union1d(np.union1d(near, alike), same)
+        rows = np.unique(np.concatenate([near, alike, same]))
         if without is not None:
             rows = rows[rows != without[i]]
         chosen.append((rows, near))

@@ -14,7 +14,7 @@ from mirror_rt.knowledge.catalogue import Catalogue, TextRow
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.doors import Pool
 from mirror_rt.knowledge.filters import Allowed, nearest
-from mirror_rt.knowledge.grades import grade, is_loose
+from mirror_rt.knowledge.grades import grade, is_loose, loose_key
 from mirror_rt.knowledge.index import Index
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.types import Candidate, How
@@ -121,9 +121,13 @@ def judge(
     shares_E = combination.shares(scores_K[list(best.values())])
     chosen = list(best.items())[:top]
     headings = catalogue.headings([entity for entity, _ in chosen])
+    normalised = normalise(mention)
+    key = loose_key(normalised) if normalised.isascii() else None
     found = []
     for (entity, i), share in zip(chosen, shares_E.tolist(), strict=False):
         text = pool.texts[places[i]]
+        # Of ASCII names, those with other keys are alike at no step, which are dear to try.
+        unlike = key is not None and text.loose != key and text.normalised.isascii()
         door = How.DENSE if pool.from_vectors_K[places[i]] else How.LETTERS
         found.append(
             Candidate(
@@ -132,7 +136,7 @@ def judge(
                 matched=text.text,
                 score=float(min(pool.features_KF[places[i], 0], 1.0)),
                 probability=combination.probability(share),
-                how=grade(mention.strip(), text.text) or door,
+                how=(None if unlike else grade(mention.strip(), text.text)) or door,
                 tied=sum(allowed is None or e in allowed for e in text.holders) > 1,
             )
         )
