@@ -81,6 +81,9 @@ def train(
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Keep the state every so many steps, for --resume.")
     ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Folder to write losses and speed to, for TensorBoard.")
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an unfinished run, to the same bytes.")
     ] = False,
@@ -133,7 +136,7 @@ def train(
             rates = f"loss {step.loss:.4f}  {step.strings_per_second:.0f} strings/s"
             show(step.step, step.steps, rates)
 
-        report = run(config, progress=draw, force=force, resume=resume)
+        report = run(config, progress=draw, force=force, resume=resume, tensorboard=tensorboard)
     counts = report.counts
     typer.echo(
         f"trained on {counts['strings']} different strings from {counts['lines']} lines or names "

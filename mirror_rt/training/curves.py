@@ -69,15 +69,18 @@ class Watch:
         self._steps, self._every = steps, max(1, -(-steps // _LOOKS))
         self.seen: list[dict[str, float]] = []
 
-    def look(self, step: int) -> None:
+    def look(self, step: int) -> dict[str, float] | None:
         """Measure, if ``step`` is one of about ten of the run, its start and end included.
 
         The dropout of training stays on, for mirror pairs would be one and the same without
         it, but from one seed, so that numbers differ by the weights alone. The random state of
         the run is left as it was.
+
+        Returns:
+            What was measured, which also ends ``seen``; None where nothing was.
         """
         if self._batch is None or (step % self._every and step != self._steps):
-            return
+            return None
         groups = length_groups([len(ids) for ids in self._batch.tokens], most=64)
         parts = []
         with torch.random.fork_rng(), torch.no_grad():
@@ -97,6 +100,7 @@ class Watch:
                 "uniformity": round(uniformity(vectors_VD), 6),
             }
         )
+        return self.seen[-1]
 
 
 def draw_curves(losses: Sequence[float], seen: Sequence[dict[str, float]], path: Path) -> None:

@@ -19,6 +19,7 @@ from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import ConfigError, ModelError, TrainingError
 from mirror_rt.staging import check_target, staging_folder
 from mirror_rt.training.batches import Batch, batches, count_steps
+from mirror_rt.training.board import Board
 from mirror_rt.training.checkpoint import fetch, write_checkpoint
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
@@ -82,6 +83,7 @@ def train(
     progress: Callable[[Step], None] | None = None,
     force: bool = False,
     resume: bool = False,
+    tensorboard: Path | None = None,
 ) -> TrainReport:
     """Train an encoder without labels and write it as a checkpoint.
 
@@ -93,10 +95,13 @@ def train(
         force: Whether an existing ``config.out`` is replaced, once the new one is whole.
         resume: Whether an unfinished run is taken up. The weights will be those of a run that
             was never interrupted, to the bit, on the same machine and threads.
+        tensorboard: Folder to write losses, speed and what is measured on held-out pairs to,
+            for TensorBoard; None: nowhere.
 
     Raises:
         ConfigError: The options contradict each other, or do not fit the base model.
         InputError: The corpus cannot be read, or is too small.
+        MissingExtraError: ``tensorboard`` is given, and TensorBoard is not installed.
         ModelError: The base cannot be used.
         TargetError: ``config.out`` is taken or cannot be written.
         TrainingError: Training cannot go on.
@@ -106,7 +111,7 @@ def train(
     table, held_P2 = hold_out(
         read_table(config), config, rng=np.random.default_rng([config.seed, HELD_OUT_STREAM])
     )
-    with _seeded(config):
+    with _seeded(config), Board(tensorboard) as board:
         model = load_base(config)
         model.model.to(pick_device(config.device)).train()
         optimiser = torch.optim.AdamW(
@@ -128,8 +133,9 @@ def train(
                 hard.pairs_P2 = rest["order"].numpy()
             if queue is not None and losses:
                 queue.load(rest)
+        board.begin(len(losses))
         if not losses:
-            watch.look(0)
+            board.look(watch.look(0))
         already, started = len(losses), time.perf_counter()
         for batch in batches(table, clean, model, config, steps=steps, start=already, hard=hard):
             optimiser.zero_grad()
@@ -141,7 +147,7 @@ def train(
             if queue is not None:
                 queue.advance(batch)
             losses.append(loss)
-            watch.look(len(losses))
+            board.look(watch.look(len(losses)))
             if config.checkpoint_every and len(losses) % config.checkpoint_every == 0:
                 rest = {} if queue is None else queue.state()
                 if hard is not None and hard.pairs_P2 is not None:
@@ -155,8 +161,10 @@ def train(
                     corpus_sha256=table.sha256,
                     rest=rest,
                 )
+            now = _step(losses, already, steps, config, time.perf_counter() - started)
+            board.step(now.step, loss=loss, strings_per_second=now.strings_per_second)
             if progress is not None:
-                progress(_step(losses, already, steps, config, time.perf_counter() - started))
+                progress(now)
         seconds = time.perf_counter() - started
         if not all(bool(weight.isfinite().all()) for weight in model.model.parameters()):
             raise TrainingError(
