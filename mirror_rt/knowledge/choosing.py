@@ -14,7 +14,8 @@ __all__ = ["EXACT_LIMIT", "HNSW_LIMIT", "Choice", "bytes_per_row"]
 EXACT_LIMIT = 50_000
 """Up to so many rows a scan of all of them costs no more than encoding the query."""
 HNSW_LIMIT = 2_000_000
-"""Above it a graph takes too long to build; below, no longer than embedding the names took."""
+"""Above it a graph takes too long to build; reckoned from 100,000 names, where embedding them
+took longer."""
 _SHARE = 0.5
 """Of the memory that is available, what an index may take: others want some as well."""
 
