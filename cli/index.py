@@ -56,6 +56,8 @@ def index(
         raise ConfigError("--split: only passages are embedded in pieces; add --passages")
     if passages and (kb_format or language or source or suppressed):
         raise ConfigError("--passages takes no options of names; leave them out")
+    if bundle.is_file():
+        raise ConfigError(f"{bundle}: is a file; the bundle, a folder, comes before the names")
     skipped = SkippedRows(strict=not skip_bad)
     entities: Iterator[Entity] | Iterator[Passage]
     if passages:

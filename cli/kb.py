@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,7 +55,7 @@ def stats(
         case output.Format.JSONL:
             left_out = asdict(skipped)
             del left_out["strict"]
-            typer.echo(json.dumps(asdict(found) | {"left_out": left_out}, ensure_ascii=False))
+            typer.echo(output.in_json(asdict(found) | {"left_out": left_out}))
         case output.Format.TSV:
             for what, value in _rows(found, skipped, limit=None):
                 typer.echo(f"{what}\t{value}")

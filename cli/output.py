@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -28,6 +29,9 @@ _TWO_DOORS = ("dense", "letters")
 """Columns of a search by vectors and letters together."""
 
 _PASSAGES = ("rank", "id", "title", "text", "matched", "score", *_TWO_DOORS, "how", "reason")
+
+_CONTROL = re.compile(r"[\x7f-\x9f]")
+"""What JSON lets through of them."""
 
 _LEAST = ("context", "reason", "tied", "rank", "read_as", "how", "probability", *_TWO_DOORS)
 """Columns of a table that may go where the terminal is narrow."""
@@ -73,7 +77,7 @@ def candidates(
                 record = {subject: text, many: [candidate_fields(c) for c in mine]}
                 if mine.reason is not None:
                     record["reason"] = mine.reason.value
-                typer.echo(json.dumps(record, ensure_ascii=False))
+                typer.echo(in_json(record))
         case Format.TSV:
             if head:
                 typer.echo("\t".join((subject, *columns)))
@@ -101,7 +105,17 @@ def explained(texts: Sequence[str], found: Iterable[Sequence[Explained]]) -> Non
             reasons = asdict(one)
             del reasons["candidate"]
             rows.append({**candidate_fields(one.candidate), **reasons})
-        typer.echo(json.dumps({"mention": text, "candidates": rows}, ensure_ascii=False))
+        typer.echo(in_json({"mention": text, "candidates": rows}))
+
+
+def in_json(value: object) -> str:
+    r"""Return JSON on one line; control characters that a terminal obeys are escaped, all of them.
+
+    >>> in_json("ä \x1b[31m \x9b31m")
+    '"ä \\u001b[31m \\u009b31m"'
+    """
+    text = json.dumps(value, ensure_ascii=False)
+    return _CONTROL.sub(lambda sign: f"\\u{ord(sign.group()):04x}", text)
 
 
 def candidate_fields(candidate: Candidate) -> dict[str, object]:
@@ -143,7 +157,7 @@ def candidate_fields(candidate: Candidate) -> dict[str, object]:
 def facts(values: Mapping[str, object], *, as_json: bool) -> None:
     """Print what is known of one thing: a line a value, nested ones indented; or as JSON."""
     if as_json:
-        typer.echo(json.dumps(values, ensure_ascii=False))
+        typer.echo(in_json(values))
         return
     for line in _fact_lines(values, indent=""):
         typer.echo(line)

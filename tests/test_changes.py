@@ -17,6 +17,9 @@ from mirror_rt import KnowledgeBase
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge import changes
+from mirror_rt.knowledge.catalogue import Catalogue
+from mirror_rt.knowledge.combination import Combination
+from mirror_rt.knowledge.lexical import NgramIndex
 from mirror_rt.types import Entity, IndexKind
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -157,6 +160,42 @@ def test_a_second_change_at_the_same_time_is_told(kbdir: Path) -> None:
 
     changes.add(kbdir, slowly(), encoder=LetterEncoder())
     assert [e.id for e in content(kbdir)][-1] == "H:9"
+
+
+def test_a_build_that_replaces_lets_nobody_in(bundle: Bundle, kbdir: Path) -> None:
+    def slowly() -> Iterator[Entity]:
+        with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
+            changes.remove(kbdir, ["H:1"])
+        with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
+            KnowledgeBase.build(
+                bundle, [entity("X:1", "x")], kbdir, encoder=LetterEncoder(), force=True
+            )
+        yield entity("H:9", "fever")
+
+    KnowledgeBase.build(bundle, slowly(), kbdir, encoder=LetterEncoder(), force=True).close()
+    assert [e.id for e in content(kbdir)] == ["H:9"]
+
+
+@pytest.mark.parametrize("name", ["ngrams", "combination"])
+def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
+    kbdir: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    opened: list[Catalogue] = []
+    real = Catalogue.open
+
+    def counted(path: Path) -> Catalogue:
+        opened.append(real(path))
+        return opened[-1]
+
+    def broken(path: Path) -> None:
+        raise KnowledgeBaseError("broken")
+
+    monkeypatch.setattr(Catalogue, "open", counted)
+    kind, method = (NgramIndex, "open") if name == "ngrams" else (Combination, "read")
+    monkeypatch.setattr(kind, method, broken)
+    with pytest.raises(KnowledgeBaseError, match="broken"):
+        KnowledgeBase.open(kbdir)
+    assert opened == []
 
 
 KILLED_IN_THE_MIDDLE = """

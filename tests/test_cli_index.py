@@ -82,3 +82,12 @@ def test_the_memory_is_a_size(tiny_bundle: Path, tmp_path: Path) -> None:
 def test_sizes_are_read_with_their_units() -> None:
     texts = ["2GB", "2 GiB", "2g", "500 MB", "1.5K", "123"]
     assert [_bytes(text) for text in texts] == [2 << 30, 2 << 30, 2 << 30, 500 << 20, 1536, 123]
+
+
+def test_swapped_arguments_are_told(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "kb.tsv").write_text(KB)
+    arguments = ["index", str(tmp_path / "kb.tsv"), str(tiny_bundle), "--out", str(tmp_path / "kb")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    assert "kb.tsv: is a file; the bundle, a folder, comes before the names" in done.stderr
+    assert not (tmp_path / "kb").exists()

@@ -283,3 +283,10 @@ def test_a_context_decides_on_the_command_line_and_in_a_column(
         code, out, err = _run("link", str(hearts), *extra)
         assert (code, out, err.count("\n")) == (1, "", 1)
         assert fault in err
+
+
+def test_json_sends_no_control_character_to_a_terminal(hearts: Path) -> None:
+    code, out, _ = _run("link", str(hearts), "liver \x9b31m \x1b[31m \x7f cancer")
+    assert code == 0
+    assert not set(out) & {"\x9b", "\x1b", "\x7f"}
+    assert json.loads(out)["mention"] == "liver \x9b31m \x1b[31m \x7f cancer"

@@ -400,3 +400,19 @@ def test_a_second_name_column_is_one_more_name(tmp_path: Path) -> None:
     path.write_text("id\tname\tname\nP1\tDrill\tborer\n")
     (entity,) = read_entities(path)
     assert (entity.name, entity.aliases) == ("Drill", ("borer",))
+
+
+@pytest.mark.parametrize("name", ["kb.tsv", "kb.csv"])
+def test_unknown_headings_are_no_entity(tmp_path: Path, name: str) -> None:
+    rows = "foo\tbar\nX:1\tfever\nX:2\tcough\n"
+    path = write(tmp_path, name, rows if name == "kb.tsv" else rows.replace("\t", ","))
+    with pytest.raises(InputError, match=r"line 1: looks like headings .*\(foo, bar\)"):
+        list(read_entities(path))
+    skipped = SkippedRows()
+    assert [e.id for e in read_entities(path, skip_bad=skipped)] == ["X:1", "X:2"]
+    assert skipped.bad == 1
+
+
+def test_a_first_id_without_a_digit_is_data_among_others_like_it(tmp_path: Path) -> None:
+    path = write(tmp_path, "kb.tsv", "foo\tbar\nX:1\tfever\nbaz\tcough\n")
+    assert pairs(path) == [("foo", "bar"), ("X:1", "fever"), ("baz", "cough")]

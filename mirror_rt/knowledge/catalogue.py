@@ -353,10 +353,13 @@ class Catalogue:
             raise KnowledgeBaseError(f"{path}: missing; build the knowledge base again")
         # immutable: the folder is replaced as a whole, never written in place, so no locks.
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
             connection.execute("SELECT 1 FROM texts, names, entities LIMIT 1")
         except sqlite3.DatabaseError as error:
+            if connection is not None:
+                connection.close()
             raise KnowledgeBaseError(
                 f"{path}: not a catalogue ({error}); build the knowledge base again"
             ) from error

@@ -6,9 +6,8 @@ every reader sees the old state, and a kill leaves it; two changes at once are r
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from itertools import chain
@@ -22,7 +21,7 @@ from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.choosing import Choice
 from mirror_rt.knowledge.index import may_grow
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
-from mirror_rt.knowledge.store import BUNDLE, PASSAGES, KnowledgeBaseManifest, write_store
+from mirror_rt.knowledge.store import BUNDLE, PASSAGES, KnowledgeBaseManifest, alone, write_store
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.types import Embedder, Entity
 
@@ -235,20 +234,8 @@ def _changing(kbdir: Path, *, encoder: Embedder | None) -> Iterator[KnowledgeBas
     """Open a knowledge base that nobody else may change meanwhile."""
     if not kbdir.is_dir():
         raise KnowledgeBaseError(f"{kbdir}: no such folder; make one with: mirror-rt index")
-    # SQLite locks on every system, and the lock goes with the process that holds it. The file
-    # stands beside the folder, as the folder itself is replaced.
-    lock = sqlite3.connect(
-        kbdir.absolute().parent / f".{kbdir.name}.lock", timeout=0, isolation_level=None
-    )
-    with closing(lock):
-        try:
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise KnowledgeBaseError(
-                f"{kbdir}: is being changed by another process; try again when it is done"
-            ) from error
-        with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
-            yield kb
+    with alone(kbdir), KnowledgeBase.open(kbdir, encoder=encoder) as kb:
+        yield kb
 
 
 class _KnownVectors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
@@ -118,17 +119,18 @@ class KnowledgeBase:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if encoder is None:
             encoder = _open_encoder(opened)
-        store.write_store(
-            opened,
-            _read_passages(entities, split) if passages else _read(entities),
-            out,
-            encoder=encoder,
-            choice=Choice(kind=index, exact_limit=exact_limit, memory=memory),
-            recall=recall,
-            force=force,
-            holds=store.PASSAGES if passages else store.NAMES,
-            progress=progress,
-        )
+        with store.alone(out) if out.is_dir() else nullcontext():
+            store.write_store(
+                opened,
+                _read_passages(entities, split) if passages else _read(entities),
+                out,
+                encoder=encoder,
+                choice=Choice(kind=index, exact_limit=exact_limit, memory=memory),
+                recall=recall,
+                force=force,
+                holds=store.PASSAGES if passages else store.NAMES,
+                progress=progress,
+            )
         return cls.open(out, encoder=encoder, verify=False)
 
     @classmethod
@@ -188,11 +190,12 @@ class KnowledgeBase:
         return cls(
             folder,
             manifest,
-            catalogue=Catalogue.open(folder / store.CATALOGUE),
             index=index,
             ngrams=NgramIndex.open(folder),
             wording=Wording.open(folder),
             combination=Combination.read(folder / store.COMBINATION),
+            # The last, for it holds a file: nothing may go wrong between its opening and the end.
+            catalogue=Catalogue.open(folder / store.CATALOGUE),
             encoder=encoder,
         )
 

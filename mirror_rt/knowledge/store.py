@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +41,7 @@ __all__ = [
     "PASSAGES",
     "VECTORS",
     "KnowledgeBaseManifest",
+    "alone",
     "check_files",
     "learn",
     "open_vectors",
@@ -319,6 +321,28 @@ def check_files(
             raise KnowledgeBaseError(
                 f"{file}: changed since it was built; build the knowledge base again"
             )
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep every other process from changing or replacing a knowledge base meanwhile.
+
+    Raises:
+        KnowledgeBaseError: Another one is at it.
+    """
+    # SQLite locks on every system, and the lock goes with the process that holds it. The file
+    # stands beside the folder, as the folder itself is replaced.
+    lock = sqlite3.connect(
+        folder.absolute().parent / f".{folder.name}.lock", timeout=0, isolation_level=None
+    )
+    with closing(lock):
+        try:
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            raise KnowledgeBaseError(
+                f"{folder}: is being changed by another process; try again when it is done"
+            ) from error
+        yield
 
 
 def read_unchanged(

@@ -1,10 +1,10 @@
 """Read TSV (unquoted) and CSV (quoted) tables: ``id, name[, kind | alias …]`` or named columns.
 
 A first row is taken for a header only if it names both an id column and a name column; else
-it is data. Without a header, column 1 is the id and column 2 a name; a third column is the
-kind of the name if every third cell among the first thousand rows is a kind (``label``,
-``exact_synonym``, ``alt`` …), and then there can be no fourth; all other columns are aliases.
-With a header, columns of other headings are left alone.
+it is data, or refused where its id alone has no digit. Without a header, column 1 is the id
+and column 2 a name; a third column is the kind of the name if every third cell among the first
+thousand rows is a kind (``label``, ``exact_synonym``, ``alt`` …), and then there can be no
+fourth; all other columns are aliases. With a header, columns of other headings are left alone.
 """
 
 from __future__ import annotations
@@ -105,15 +105,27 @@ def _read(
         head = head[1:]
     else:
         parse = _with_kind if _third_is_kind(head) else _with_aliases
+    unknown = first if columns is None and _is_unlike_the_rest(head) else None
 
     def checked_row(row: Row) -> Entity:
         if isinstance(row, csv.Error):
             raise RowError(f"not CSV ({row})")
         if len(row) < 2:
             raise RowError("has one column; id and name must be in two")
+        if row is unknown:
+            raise RowError(
+                f"looks like headings of which none is the id or the name ({', '.join(row)}); call "
+                "them id and name, or, if the row is data, put a row of id and name above it"
+            )
         return parse(row)
 
     return each(path, chain(head, rows), checked_row, skipped)
+
+
+def _is_unlike_the_rest(rows: Sequence[tuple[int, Row]]) -> bool:
+    """Tell whether the first id alone has no digit, among three or more."""
+    numbered = [any(sign.isdigit() for sign in row[0]) for _, row in rows if isinstance(row, list)]
+    return len(numbered) > 2 and not numbered[0] and all(numbered[1:])
 
 
 def _third_is_kind(rows: Sequence[tuple[int, Row]]) -> bool:
