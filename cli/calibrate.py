@@ -14,13 +14,13 @@ def calibrate(
     gold: Annotated[
         Path,
         typer.Argument(
-            help="A TSV with a header, mentions and ids (no id: nothing is right), or .concept."
+            help="A table with a header, mentions and ids (no id: nothing is right), or .concept."
         ),
     ],
     mention_column: Annotated[
-        str | None, typer.Option(help="The gold TSV's column of mentions.")
+        str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
-    id_column: Annotated[str | None, typer.Option(help="The gold TSV's column of ids.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The gold table's column of ids.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the reliability diagram as this PNG.")
     ] = None,

@@ -46,7 +46,7 @@ def evaluate(
     ] = False,
     gold: Annotated[
         Path | None,
-        typer.Option(help="Gold mentions: a TSV with a header, or BioSyn .concept files."),
+        typer.Option(help="Gold mentions: a table with a header, or BioSyn .concept files."),
     ] = None,
     kb: Annotated[
         Path | None,
@@ -56,9 +56,9 @@ def evaluate(
         Rule, typer.Option(help="entity (each entity once) or biosyn (the k nearest names).")
     ] = Rule.ENTITY,
     mention_column: Annotated[
-        str | None, typer.Option(help="The gold TSV's column of mentions.")
+        str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
-    id_column: Annotated[str | None, typer.Option(help="The gold TSV's column of ids.")] = None,
+    id_column: Annotated[str | None, typer.Option(help="The gold table's column of ids.")] = None,
     compare: Annotated[
         list[str] | None, typer.Option(help="A further MODEL to put beside it; repeatable.")
     ] = None,

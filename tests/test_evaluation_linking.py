@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -222,6 +226,28 @@ def test_a_mention_is_split_at_a_plus_under_the_biosyn_convention_only(tmp_path:
     assert parts("a.concept", Convention.BIOSYN) == ("CD4", "T cell", "flu")
     assert parts("gold.tsv", Convention.ENTITY) == ("CD4+ T cell",)
     assert parts("gold.tsv", Convention.BIOSYN) == ("CD4", "T cell")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_gold_of_every_layout_says_the_same_as_a_tsv(tmp_path: Path, kind: str) -> None:
+    rows = [('salt, "sea"', "NA+1|CL"), ("flu", "D1"), ("nothing", "")]
+    tsv = tmp_path / "gold.tsv"
+    tsv.write_text("Mention\tids\n" + "".join(f"{m}\t{i}\n" for m, i in rows))
+    file = tmp_path / f"gold.{kind}"
+    match kind:
+        case "csv":
+            with open(file, "w", newline="") as handle:
+                csv.writer(handle).writerows([("Mention", "ids"), *rows])
+        case "jsonl":
+            lines = [{"Mention": m, "ids": i.split("|") if i else []} for m, i in rows]
+            file.write_text("\n".join(map(json.dumps, lines)))
+        case "parquet":
+            table = pa.table({"Mention": [m for m, _ in rows], "ids": [i for _, i in rows]})
+            pq.write_table(table, file)
+    assert read_gold(file, keep_nil=True) == read_gold(tsv, keep_nil=True)
+    assert len(read_gold(file).queries) == 2
+    with pytest.raises(InputError, match="no column 'x'"):
+        read_gold(file, id_column="x")
 
 
 def test_columns_can_be_named_by_the_user(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Read gold mentions for entity linking: a TSV with a header, or BioSyn's ``.concept`` files.
+"""Read gold mentions for entity linking: a table with a header, or BioSyn's ``.concept`` files.
 
 Sources: BioSyn (Sung et al. 2020) for the ``.concept`` layout and for its convention.
 """
@@ -6,12 +6,13 @@ Sources: BioSyn (Sung et al. 2020) for the ``.concept`` layout and for its conve
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from mirror_rt.errors import InputError
+from mirror_rt.runtime.sources import Kind, columns_of, kind_of, read_rows
 from mirror_rt.textfiles import numbered_lines
 
 __all__ = ["Convention", "Gold", "Query", "read_gold"]
@@ -65,16 +66,17 @@ def read_gold(
     r"""Read gold mentions.
 
     A folder, or a file named ``*.concept``, holds lines ``doc||span||type||mention||ids``
-    where a composite mention joins its parts with ``|``. Anything else is tab-separated with
-    one header line. Ids are separated by ``|`` or ``+``; since an id may itself hold such a
-    sign (``NA+1``), what stands in a table's cell, and between its ``|``, is right as a whole
-    too. Mentions without an id are left out.
+    where a composite mention joins its parts with ``|``. Anything else is a table: CSV, JSON
+    lines or Parquet by its name, else tab-separated with one header line. Ids are separated
+    by ``|`` or ``+``; since an id may itself hold such a sign (``NA+1``), what stands in a
+    table's cell, and between its ``|``, is right as a whole too. Mentions without an id are
+    left out.
 
     Args:
         path: The file, or a folder of ``.concept`` files.
         convention: ``BIOSYN`` also splits a TSV's mentions at ``|``, and every mention at ``+``.
-        mention_column: The TSV's column of mentions; looked for among the usual names if None.
-        id_column: The TSV's column of ids; likewise.
+        mention_column: The table's column of mentions; looked for among the usual names if None.
+        id_column: The table's column of ids; likewise.
         keep_nil: Whether mentions without an id are kept, as queries without ids.
 
     Raises:
@@ -127,6 +129,15 @@ def _concept_rows(path: Path) -> Iterator[tuple[str, str]]:
 def _table_rows(
     path: Path, mention_column: str | None, id_column: str | None
 ) -> Iterator[tuple[str, str]]:
+    if kind_of(path) not in {Kind.TEXT, Kind.TSV}:
+        header = columns_of(path)
+        mention = header[_column(path, header, mention_column, MENTION_COLUMNS, "mention")]
+        ids = header[_column(path, header, id_column, ID_COLUMNS, "id")]
+        for number, (text, found) in enumerate(read_rows(path, column=mention, id_column=ids), 1):
+            if not text.strip():
+                raise InputError(f"{path}: row {number} has no mention")
+            yield text, found.strip()
+        return
     lines = numbered_lines(path)
     header = next(lines, (1, ""))[1].split("\t")
     mention_at = _column(path, header, mention_column, MENTION_COLUMNS, "mention")
@@ -145,7 +156,7 @@ def _table_rows(
 
 
 def _column(
-    path: Path, header: list[str], asked: str | None, usual: tuple[str, ...], what: str
+    path: Path, header: Sequence[str], asked: str | None, usual: tuple[str, ...], what: str
 ) -> int:
     names = [name.strip().casefold() for name in header]
     if asked is not None:

@@ -12,7 +12,7 @@ from typing import Any
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.textfiles import csv_rows, lone_surrogate, numbered_lines, open_binary
 
-__all__ = ["Kind", "Row", "count_rows", "kind_of", "read_rows"]
+__all__ = ["Kind", "Row", "columns_of", "count_rows", "kind_of", "read_rows"]
 
 Row = tuple[str, str]
 """A text and its id; the id is empty where none was asked for."""
@@ -54,7 +54,8 @@ def read_rows(
         column: The column or field that holds the text; by default ``text``, ``name``,
             ``mention`` or the only one there is. Plain text has none: a line is a row,
             blank lines too.
-        id_column: The column or field that holds an id to keep beside the vector.
+        id_column: The column or field that holds an id to keep beside the vector; of a list
+            of ids, in JSON lines and Parquet, they are joined by ``|``.
 
     Raises:
         InputError: The file cannot be read, lacks the column, or a row is broken; the message
@@ -76,6 +77,31 @@ def read_rows(
             return _json_lines(source, column, id_column)
         case Kind.PARQUET:
             return _parquet(source, column, id_column)
+
+
+def columns_of(source: str | Path) -> list[str]:
+    """Return the columns of a table, or the fields of the first of its JSON lines.
+
+    Raises:
+        InputError: The file cannot be read, is empty, or does not begin as its name says.
+        ConfigError: It is plain text.
+    """
+    match kind_of(source):
+        case Kind.TEXT:
+            raise ConfigError(f"{source}: plain text has no columns")
+        case Kind.PARQUET:
+            return list(_open_parquet(source).schema_arrow.names)
+        case Kind.JSONL:
+            found = next((list(record) for _, record in _records(source)), None)
+        case kind:
+            split = _split_csv if kind is Kind.CSV else _split_tsv
+            try:
+                found = next(split(text + "\n" for _, text in numbered_lines(source)), None)
+            except csv.Error as error:
+                raise InputError(f"{source}: row 1 is not CSV ({error})") from error
+    if not found:
+        raise InputError(f"{source}: is empty")
+    return found
 
 
 def count_rows(source: str | Path) -> int | None:
@@ -152,6 +178,21 @@ def _split_tsv(lines: Iterator[str]) -> Iterator[list[str]]:
 
 def _json_lines(source: str | Path, column: str | None, id_column: str | None) -> Iterator[Row]:
     field: str | None = None
+    for number, record in _records(source):
+        if field is None:
+            field = _pick(source, column, list(record))
+        text, row_id = record.get(field), record.get(id_column) if id_column else ""
+        if not isinstance(text, str):
+            raise InputError(f"{source}: line {number}: field {field!r} is not a string")
+        if row_id is None:
+            raise InputError(f"{source}: line {number}: no field {id_column!r}")
+        shown = _joined(row_id)
+        if lone_surrogate(text + shown) is not None:
+            raise InputError(f"{source}: line {number} holds a lone surrogate; remove it")
+        yield text, shown
+
+
+def _records(source: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in numbered_lines(source):
         if not line.strip():
             continue
@@ -161,16 +202,11 @@ def _json_lines(source: str | Path, column: str | None, id_column: str | None) -
             raise InputError(f"{source}: line {number} is not JSON ({error})") from error
         if not isinstance(record, dict):
             raise InputError(f"{source}: line {number} is not a JSON object")
-        if field is None:
-            field = _pick(source, column, list(record))
-        text, row_id = record.get(field), record.get(id_column) if id_column else ""
-        if not isinstance(text, str):
-            raise InputError(f"{source}: line {number}: field {field!r} is not a string")
-        if row_id is None:
-            raise InputError(f"{source}: line {number}: no field {id_column!r}")
-        if lone_surrogate(text + str(row_id)) is not None:
-            raise InputError(f"{source}: line {number} holds a lone surrogate; remove it")
-        yield text, str(row_id)
+        yield number, record
+
+
+def _joined(row_id: object) -> str:
+    return "|".join(map(str, row_id)) if isinstance(row_id, list) else str(row_id)
 
 
 def _parquet(source: str | Path, column: str | None, id_column: str | None) -> Iterator[Row]:
@@ -194,7 +230,7 @@ def _parquet(source: str | Path, column: str | None, id_column: str | None) -> I
                     raise InputError(f"{source}: row {number}: {column!r} is not a string")
                 if row_id is None:
                     raise InputError(f"{source}: row {number}: {id_column!r} is missing")
-                yield text, str(row_id)
+                yield text, _joined(row_id)
     except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{source}: broken Parquet after row {number} ({reason})") from error
