@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -18,8 +19,21 @@ if TYPE_CHECKING:
     from mirror_rt.runtime import Encoder
     from mirror_rt.types import Float32
 
-Block = tuple[list[str], list[str]]
-"""Strings, and what stands beside each in the input: a context, or nothing."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Strings that are answered together.
+
+    Attributes:
+        texts: The strings.
+        contexts: The text around each, empty where none was asked for.
+        documents: The document that each is from, where it may define the string; else empty.
+    """
+
+    texts: list[str]
+    contexts: list[str]
+    documents: list[str]
+
 
 BLOCK = 1_024
 """Strings answered and printed at a time: an interrupt loses no more than these."""
@@ -76,7 +90,14 @@ def blocks(
     if not first:
         raise InputError(f"{_shown(arguments[0])}: is empty; give one string a row")
     some = chain([first], iter(lambda: list(islice(rows, BLOCK)), []))
-    return (([text for text, _ in rows], [other for _, other in rows]) for rows in some)
+    return (
+        Block(
+            texts=[text for text, _ in rows],
+            contexts=[context for _, context in rows],
+            documents=[""] * len(rows),
+        )
+        for rows in some
+    )
 
 
 def _rows(
@@ -99,6 +120,15 @@ def _rows(
     if column is not None or beside is not None:
         raise ConfigError("--column: words have no columns; name a file")
     return ((argument, "") for argument in arguments)
+
+
+def count(arguments: Sequence[str]) -> int | None:
+    """Return about how many strings there are, for showing the time left."""
+    from mirror_rt.runtime.sources import count_rows
+
+    if not sys.stderr.isatty():
+        return None  # nothing is shown
+    return count_rows(arguments[0]) if len(arguments) == 1 and _is_file(arguments[0]) else None
 
 
 def _is_file(argument: str) -> bool:
@@ -145,36 +175,85 @@ class CountingEncoder:
         return found.vectors_ND
 
 
+class Remembered:
+    """Answers mentions in lines, each mention that comes with nothing beside it only once.
+
+    Attributes:
+        room: Lines kept, about a kilobyte each; the oldest go first.
+    """
+
+    room = 1 << 17
+
+    def __init__(self, find: Callable[[Block], list[str]]) -> None:
+        self._find = find
+        self._lines: dict[str, str] = {}
+
+    def __call__(self, block: Block) -> list[str]:
+        """Return a line for each text of a block."""
+        beside = [a or b for a, b in zip(block.contexts, block.documents, strict=True)]
+        # A text that is known, or comes a second time, is not asked.
+        first: dict[str, int] = {}
+        fresh = [
+            i
+            for i, text in enumerate(block.texts)
+            if beside[i] or (text not in self._lines and first.setdefault(text, i) == i)
+        ]
+        asked = Block(
+            texts=[block.texts[i] for i in fresh],
+            contexts=[block.contexts[i] for i in fresh],
+            documents=[block.documents[i] for i in fresh],
+        )
+        found = dict(zip(fresh, self._find(asked) if fresh else [], strict=True))
+        lines = [
+            found[i] if i in found else self._lines.get(text) or found[first[text]]
+            for i, text in enumerate(block.texts)
+        ]
+        self.learn(block, lines)
+        return lines
+
+    def learn(self, block: Block, lines: Sequence[str]) -> None:
+        """Remember what a block was answered."""
+        for text, context, document, line in zip(
+            block.texts, block.contexts, block.documents, lines, strict=True
+        ):
+            if not (context or document):
+                self._lines.pop(text, None)  # put last: what came lately stays
+                self._lines[text] = line
+        while len(self._lines) > self.room:
+            del self._lines[next(iter(self._lines))]
+
+
 FoundT = TypeVar("FoundT")
 
 
 def answer(
     some: Iterable[Block],
-    find: Callable[[list[str], list[str]], FoundT],
+    find: Callable[[Block], FoundT],
     write: Callable[[list[str], FoundT, bool], None],
     *,
     encoder: CountingEncoder,
     what: str,
+    total: int | None = None,
 ) -> None:
     """Answer and print block by block; say at the end how many strings were cut off.
 
     Args:
         some: The blocks.
-        find: Answers a block, given its strings and what stands beside them. What it encodes
-            more than once counts once.
+        find: Answers a block. What it encodes more than once counts once.
         write: Prints a block and its answers; told whether it is the first.
         encoder: The knowledge base's.
         what: A word for the job, for a bar where the answers go elsewhere.
+        total: How many strings there are, where that is known.
     """
     done, cut = 0, 0
     with progress.bar(what, shown=not sys.stdout.isatty()) as show:
-        for texts, others in some:
-            found = find(texts, others)
-            write(texts, found, not done)
-            done += len(texts)
+        for block in some:
+            found = find(block)
+            write(block.texts, found, not done)
+            done += len(block.texts)
             cut += max(encoder.truncated, default=0)
             encoder.truncated.clear()
-            show(done, None)
+            show(done, total)
     if cut:
         longest = encoder.encoder.bundle.manifest.max_length
         words = f"cut off at {longest} tokens: {cut:,} of {done:,} strings"

@@ -51,23 +51,32 @@ def link(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the evidence and the nearest rivals (jsonl).")
     ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write a .jsonl, .tsv or .parquet file; run again, it goes on."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Link mentions to entities, by name first, then by vectors, letters and words together."""
+    """Link mentions to entities, by name first, then by vectors, letters and words together.
+
+    With --out there is a file in the end: the rows of the mentions, in their order. Run again
+    after a kill, it goes on where it was.
+    """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.textfiles import read_lines
 
-    narrowed = precision is not None or min_probability or document or composites
+    narrowed = precision is not None or min_probability or document or composites or out
     if explain and (form is not output.Format.JSONL or narrowed):
         raise ConfigError("--explain prints JSON lines of every candidate; leave out the rest")
     if context is not None and context_column is not None:
         raise ConfigError("--context and --context-column: give one of them")
     filters = asked.conditions(where, types)
 
-    def around(others: list[str]) -> list[str] | None:
+    def around(block: asked.Block) -> list[str] | None:
         if context_column is not None:
-            return others
-        return None if context is None else [context] * len(others)
+            return block.contexts
+        return None if context is None else [context] * len(block.texts)
 
     some = asked.blocks(mentions, column=column, beside=context_column)
     encoder = asked.CountingEncoder(kbdir / "bundle")
@@ -77,8 +86,8 @@ def link(
 
             asked.answer(
                 some,
-                lambda texts, others: reasons(
-                    kb, texts, top=top, filters=filters, contexts=around(others)
+                lambda block: reasons(
+                    kb, block.texts, top=top, filters=filters, contexts=around(block)
                 ),
                 lambda texts, found, head: output.explained(texts, found),
                 encoder=encoder,
@@ -86,21 +95,46 @@ def link(
             )
             return
         text = "\n".join(read_lines(document)) if document else None
-        asked.answer(
-            some,
-            lambda texts, others: kb.link(
-                texts,
+
+        def find(block: asked.Block) -> list[str]:
+            found = kb.link(
+                block.texts,
                 top=top,
                 precision=precision,
                 min_probability=min_probability,
                 filters=filters,
-                document=text,
+                document=block.documents if text is None else text,
                 composites=composites,
-                contexts=around(others),
-            ),
-            lambda texts, found, head: output.candidates(
-                texts, found, form, subject="mention", head=head
-            ),
-            encoder=encoder,
-            what="link",
-        )
+                contexts=around(block),
+            )
+            return output.in_lines(block.texts, found)
+
+        remembered = asked.Remembered(find)
+        if out is None:
+            asked.answer(
+                some,
+                remembered,
+                lambda texts, lines, head: output.show(lines, form, head=head),
+                encoder=encoder,
+                what="link",
+            )
+            return
+        from .linkjob import LinkJob, settings_of
+
+        settings = settings_of(
+            kbdir, top=top, precision=precision, min_probability=min_probability, filters=filters,
+            context=context, document=text, composites=composites,
+        )  # fmt: skip
+        with LinkJob.hold(out, settings, force=force) as job:
+            asked.answer(
+                some,
+                lambda block: job.answer(block, remembered),
+                lambda texts, lines, head: None,
+                encoder=encoder,
+                what="link",
+                total=asked.count(mentions),
+            )
+            job.finish(force=force)
+    words = f"{out}: {job.rows:,} mentions"
+    words += f", {job.kept:,} blocks of an earlier run kept" if job.kept else ""
+    typer.echo(words, err=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -71,30 +71,62 @@ def candidates(
     """
     columns = _PASSAGES if passages else (*_COLUMNS, *_TWO_DOORS) if hybrid else _COLUMNS
     many = "passages" if passages else "candidates"
+    lines = in_lines(texts, found, subject=subject, many=many)
+    show(lines, form, subject=subject, many=many, columns=columns, head=head)
+
+
+def in_lines(
+    texts: Sequence[str],
+    found: Iterable[Answer],
+    *,
+    subject: str = "mention",
+    many: str = "candidates",
+) -> list[str]:
+    """Return a JSON object a text, each on one line: what every other form is made from."""
+    lines = []
+    for text, mine in zip(texts, found, strict=True):
+        record = {subject: text, many: [candidate_fields(c) for c in mine]}
+        if mine.reason is not None:
+            record["reason"] = mine.reason.value
+        lines.append(in_json(record))
+    return lines
+
+
+def show(
+    lines: Sequence[str],
+    form: Format,
+    *,
+    subject: str = "mention",
+    many: str = "candidates",
+    columns: Sequence[str] = _COLUMNS,
+    head: bool = True,
+) -> None:
+    """Print what ``in_lines`` made, in a form; see ``candidates``."""
+    if form is Format.JSONL:
+        for line in lines:
+            typer.echo(line)
+        return
+    rows = [row for line in lines for row in _rows(json.loads(line), subject, many, columns)]
     match form:
-        case Format.JSONL:
-            for text, mine in zip(texts, found, strict=True):
-                record = {subject: text, many: [candidate_fields(c) for c in mine]}
-                if mine.reason is not None:
-                    record["reason"] = mine.reason.value
-                typer.echo(in_json(record))
         case Format.TSV:
-            if head:
-                typer.echo("\t".join((subject, *columns)))
-            for text, mine in zip(texts, found, strict=True):
-                for row in _rows(text, mine, columns):
-                    typer.echo("\t".join(_field(field) for field in row))
+            plain = layout.plain if sys.stdout.isatty() else _one_cell
+            for row in [(subject, *columns), *rows] if head else rows:
+                typer.echo("\t".join(plain(field) for field in row))
         case Format.TABLE:
-            rows = [
-                row
-                for text, mine in zip(texts, found, strict=True)
-                for row in _rows(text, mine, columns)
-            ]
-            lines = layout.lines(
+            drawn = layout.lines(
                 (subject, *columns), rows, least=[c for c in _LEAST if c in columns]
             )
-            for line in lines if head else islice(lines, 1, None):
+            for line in drawn if head else islice(drawn, 1, None):
                 typer.echo(line)
+
+
+def tsv(lines: Sequence[str], *, head: bool) -> Iterator[str]:
+    """Yield the rows of a TSV file for what ``in_lines`` made of mentions."""
+    if head:
+        yield "\t".join(("mention", *_COLUMNS))
+    for line in lines:
+        for row in _rows(json.loads(line), "mention", "candidates", _COLUMNS):
+            yield "\t".join(map(_one_cell, row))
 
 
 def explained(texts: Sequence[str], found: Iterable[Sequence[Explained]]) -> None:
@@ -176,13 +208,15 @@ def _fact_lines(values: Mapping[str, object], *, indent: str) -> Iterator[str]:
             yield f"{indent}{name.ljust(width)}  {shown}"
 
 
-def _rows(text: str, mine: Answer, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    if not mine:
-        reason = "" if mine.reason is None else mine.reason.value
-        yield (text, *(reason if name == "reason" else "" for name in columns))
-    for rank, candidate in enumerate(mine, start=1):
-        fields = {"rank": rank, **candidate_fields(candidate)}
-        yield (text, *(_shown(fields.get(name)) for name in columns))
+def _rows(
+    record: Mapping[str, Any], subject: str, many: str, columns: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
+    if not record[many]:
+        reason = record.get("reason", "")
+        yield (record[subject], *(reason if name == "reason" else "" for name in columns))
+    for rank, candidate in enumerate(record[many], start=1):
+        fields = {"rank": rank, **candidate}
+        yield (record[subject], *(_shown(fields.get(name)) for name in columns))
 
 
 def _shown(value: object) -> str:
@@ -193,7 +227,5 @@ def _shown(value: object) -> str:
     return str(value)
 
 
-def _field(text: str) -> str:
-    if sys.stdout.isatty():
-        return layout.plain(text)
+def _one_cell(text: str) -> str:
     return " ".join(text.split()) if any(sign in text for sign in "\t\n\r") else text

@@ -42,7 +42,7 @@ def search(
         both = passages if hybrid is None else hybrid
         asked.answer(
             some,
-            lambda texts, _: kb.search(texts, top=top, hybrid=both, filters=filters),
+            lambda block: kb.search(block.texts, top=top, hybrid=both, filters=filters),
             lambda texts, found, head: output.candidates(
                 texts, found, form, subject="query", head=head, passages=passages, hybrid=both
             ),

@@ -21,7 +21,7 @@ from pathlib import Path
 from mirror_rt.errors import InputError, TargetError
 from mirror_rt.runtime.shards import Shard
 
-__all__ = ["JobFolder", "Settings", "read_manifest", "verify_vectors"]
+__all__ = ["JobFolder", "Settings", "lock", "read_manifest", "verify_vectors", "write_json"]
 
 FORMAT_VERSION = 1
 KIND = "vectors"
@@ -77,10 +77,10 @@ class JobFolder:
                 "replace it with --force"
             )
         folder.sidecars.mkdir(parents=True, exist_ok=True)
-        with _lock(folder.work / "lock", path):
+        with lock(folder.work / "lock", path):
             if begun is not None and force:
                 folder._clear()
-            _write_json(folder.work / "settings.json", asdict(settings))
+            write_json(folder.work / "settings.json", asdict(settings))
             try:
                 yield folder
             except BaseException:
@@ -135,7 +135,7 @@ class JobFolder:
             "truncated": sum(shard.truncated for shard in shards),
             "shards": [asdict(shard) for shard in shards],
         }
-        _write_json(self.path / "manifest.json", content)
+        write_json(self.path / "manifest.json", content)
         names = {shard.name for shard in shards}
         for path in self.path.glob("part-*"):
             if path.name not in names:
@@ -210,15 +210,20 @@ def _difference(theirs: object, ours: dict[str, object]) -> str:
     )
 
 
-def _write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, whole or not at all."""
     fresh = path.with_name(f".{path.name}.partial")
     fresh.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(fresh, path)
 
 
 @contextmanager
-def _lock(path: Path, shown: Path) -> Iterator[None]:
-    """Let one process at a time write a folder, where the system has such locks."""
+def lock(path: Path, shown: Path) -> Iterator[None]:
+    """Let one process at a time write a folder, where the system has such locks.
+
+    Raises:
+        TargetError: Another process is writing ``shown``.
+    """
     try:
         import fcntl
     except ImportError:
