@@ -51,7 +51,8 @@ WhereOption = Annotated[
 ]
 
 _FILE_ENDINGS = (
-    ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".gz", ".zst",
+    ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".pubtator",
+    ".gz", ".zst",
 )  # fmt: skip
 
 
@@ -78,7 +79,8 @@ def blocks(
     """Yield the strings meant on the command line, ``BLOCK`` at a time; a file is read as it goes.
 
     A single argument may be a file, in every layout that ``embed`` reads, or ``-``. ``beside``
-    names another column of it, whose strings come beside the first ones.
+    names another column of it, whose strings are the contexts: of PubTator ``sentence`` or
+    ``document``.
 
     Raises:
         InputError: A file cannot be read or is empty, the only argument looks like a file
@@ -92,9 +94,9 @@ def blocks(
     some = chain([first], iter(lambda: list(islice(rows, BLOCK)), []))
     return (
         Block(
-            texts=[text for text, _ in rows],
-            contexts=[context for _, context in rows],
-            documents=[""] * len(rows),
+            texts=[text for text, _, _ in rows],
+            contexts=[context for _, context, _ in rows],
+            documents=[document for _, _, document in rows],
         )
         for rows in some
     )
@@ -102,13 +104,17 @@ def blocks(
 
 def _rows(
     arguments: Sequence[str], column: str | None, beside: str | None
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str, str]]:
+    from mirror_rt.knowledge.pubtator import is_pubtator
     from mirror_rt.runtime.sources import read_rows
 
     if len(arguments) == 1:
         only = arguments[0]
         if only == "-" or _is_file(only):
-            return read_rows(only, column=column, id_column=beside)
+            if is_pubtator(only):
+                return _pubtator(only, column, beside)
+            rows = read_rows(only, column=column, id_column=beside)
+            return ((text, context, "") for text, context in rows)
         if only.lower().endswith(_FILE_ENDINGS):
             raise InputError(f"{only}: no such file")
     for argument in arguments:
@@ -119,7 +125,29 @@ def _rows(
             )
     if column is not None or beside is not None:
         raise ConfigError("--column: words have no columns; name a file")
-    return ((argument, "") for argument in arguments)
+    return ((argument, "", "") for argument in arguments)
+
+
+def _pubtator(
+    source: str, column: str | None, beside: str | None
+) -> Iterator[tuple[str, str, str]]:
+    from mirror_rt.knowledge.mentions import abbreviations
+    from mirror_rt.knowledge.pubtator import read_mentions
+
+    if column is not None or beside not in {None, "sentence", "document"}:
+        raise ConfigError(
+            f"{source}: PubTator has no columns; --context-column takes sentence or document"
+        )
+
+    def rows() -> Iterator[tuple[str, str, str]]:
+        last, defined = "", dict[str, str]()
+        for mention in read_mentions(source):
+            if mention.document != last:
+                last, defined = mention.document, abbreviations(mention.document)
+            context = mention.sentence if beside == "sentence" else last if beside else ""
+            yield mention.text, context, last if mention.text.strip() in defined else ""
+
+    return rows()
 
 
 def count(arguments: Sequence[str]) -> int | None:

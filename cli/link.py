@@ -53,7 +53,7 @@ def link(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write a .jsonl, .tsv or .parquet file; run again, it goes on."),
+        typer.Option(help="Write .jsonl, .tsv, .parquet or .pubtator; after a kill, go on."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
@@ -125,7 +125,7 @@ def link(
             kbdir, top=top, precision=precision, min_probability=min_probability, filters=filters,
             context=context, document=text, composites=composites,
         )  # fmt: skip
-        with LinkJob.hold(out, settings, force=force) as job:
+        with LinkJob.hold(mentions[0], out, settings, force=force) as job:
             asked.answer(
                 some,
                 lambda block: job.answer(block, remembered),

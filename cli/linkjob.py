@@ -23,7 +23,7 @@ from mirror_rt.staging import check_target, staging_file
 from . import output
 from .asked import Block, Remembered
 
-ENDINGS = (".jsonl", ".tsv", ".parquet")
+ENDINGS = (".jsonl", ".tsv", ".parquet", ".pubtator")
 
 _BEST = ("id", "name", "matched", "score", "probability", "how", "tied")
 
@@ -48,26 +48,38 @@ class LinkJob:
         rows: Mentions answered.
     """
 
-    def __init__(self, out: Path, folder: Path) -> None:
+    def __init__(self, source: str, out: Path, folder: Path) -> None:
         self.out = out
         self.kept = 0
         self.rows = 0
+        self._source = source
         self._folder = folder
         self._blocks: list[Path] = []
 
     @classmethod
     @contextmanager
-    def hold(cls, out: Path, settings: Mapping[str, object], *, force: bool) -> Iterator[LinkJob]:
+    def hold(
+        cls, source: str, out: Path, settings: Mapping[str, object], *, force: bool
+    ) -> Iterator[LinkJob]:
         """Begin a job, or go on with one of the same settings; leave no trace if no block comes.
 
+        Args:
+            source: The first of what was given: a file, or a mention.
+            out: The file to be.
+            settings: What ``settings_of`` says.
+            force: Whether ``out`` may be replaced.
+
         Raises:
-            ConfigError: ``out`` has no ending that is written.
+            ConfigError: ``out`` has no ending that is written, or one for another ``source``.
             TargetError: ``out`` exists and ``force`` is not set, or another process writes it.
         """
+        from mirror_rt.knowledge.pubtator import is_pubtator
         from mirror_rt.runtime.jobfolder import lock, write_json
 
         if out.suffix not in ENDINGS:
             raise ConfigError(f"{out}: name a file in {', '.join(ENDINGS)}")
+        if out.suffix == ".pubtator" and (source == "-" or not is_pubtator(source)):
+            raise ConfigError(f"{out}: PubTator is written for a PubTator file alone")
         check_target(out, force=force)
         folder = out.with_name(f".{out.name}.job")
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +89,7 @@ class LinkJob:
                     path.unlink()
                 write_json(folder / "settings.json", settings)
             try:
-                yield cls(out, folder)
+                yield cls(source, out, folder)
             except BaseException:
                 if not any(folder.glob("*.jsonl")):
                     shutil.rmtree(folder, ignore_errors=True)
@@ -108,6 +120,7 @@ class LinkJob:
 
         Raises:
             TargetError: The file exists by now and ``force`` is not set.
+            InputError: A PubTator file changed meanwhile.
         """
         with staging_file(self.out, force=force) as fresh:
             match self.out.suffix:
@@ -118,11 +131,24 @@ class LinkJob:
                         for number, path in enumerate(self._blocks):
                             for line in output.tsv(_lines(path), head=not number):
                                 handle.write(f"{line}\n")
+                case ".pubtator":
+                    from mirror_rt.knowledge.pubtator import with_ids
+
+                    with open(fresh, "wb") as annotated:
+                        annotated.writelines(with_ids(self._source, self._ids()))
                 case _:
                     with open(fresh, "wb") as joined:
                         for path in self._blocks:
                             joined.write(path.read_bytes())
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _ids(self) -> Iterator[str]:
+        from mirror_rt.knowledge.pubtator import NO_ID
+
+        for path in self._blocks:
+            for line in _lines(path):
+                found = json.loads(line)["candidates"]
+                yield found[0]["id"] if found else NO_ID
 
     def _write_parquet(self, fresh: Path) -> None:
         import pyarrow as pa

@@ -1,0 +1,127 @@
+"""Read the mentions of a PubTator file, and write the file again with their ids.
+
+A document is ``ID|t|title``, ``ID|a|abstract``, then a line a mention, its fields split by tabs:
+``ID start end mention type [id …]``; a blank line follows. Offsets count characters of the title,
+one space and the abstract. A line of four fields whose second is no number is a relation
+(``ID CID id id``), which is kept as it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from mirror_rt.errors import InputError
+from mirror_rt.textfiles import numbered_lines, open_binary
+
+__all__ = ["NO_ID", "Mention", "is_pubtator", "read_mentions", "with_ids"]
+
+NO_ID = "-"
+"""What stands for an id where there is none."""
+
+_TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
+_STOP = re.compile(r"[.!?]\s+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mention:
+    """A mention and where it stands.
+
+    Attributes:
+        text: The mention as its line has it.
+        document: Title and abstract.
+        start: Place of its first character in them.
+        end: Place after its last one.
+    """
+
+    text: str
+    document: str
+    start: int
+    end: int
+
+    @property
+    def sentence(self) -> str:
+        """The sentence around it: up to a stop and a space on either side."""
+        begin = max((m.end() for m in _STOP.finditer(self.document, 0, self.start)), default=0)
+        after = _STOP.search(self.document, self.end)
+        return self.document[begin : after.start() + 1 if after else None].strip()
+
+
+def is_pubtator(source: str | Path) -> bool:
+    """Tell a PubTator file by its name, or one named .txt by its first line that is not blank."""
+    suffixes = [s.lower() for s in Path(source).suffixes if s.lower() not in {".gz", ".zst"}]
+    if suffixes[-1:] != [".txt"]:
+        return suffixes[-1:] == [".pubtator"]
+    lines = (line for _, line in numbered_lines(source))
+    first = _TEXT.fullmatch(next(filter(None, lines), ""))
+    return first is not None and first[2] == "t"
+
+
+def read_mentions(source: str | Path) -> Iterator[Mention]:
+    """Yield the mentions of a file in its order, a document in memory at a time.
+
+    Raises:
+        InputError: The file cannot be read, or a line is none that the format has; the message
+            gives its number.
+    """
+    name, texts, found = "", dict[str, str](), list[tuple[str, int, int]]()
+    for number, line in chain(numbered_lines(source), [(0, "")]):
+        if not line:
+            document = " ".join(texts.values())
+            for text, start, end in found:
+                yield Mention(text=text, document=document, start=start, end=end)
+            name, texts, found = "", {}, []
+            continue
+        fault, fields = "", line.split("\t")
+        if headed := _TEXT.fullmatch(line):
+            if headed[2] in texts or (headed[2] == "a" and not texts):
+                fault = "a document has a title, an abstract and a blank line after it"
+            name, texts[headed[2]] = name or headed[1], headed[3]
+        elif _is_mention(fields):
+            found.append((fields[3], int(fields[1]), int(fields[2])))
+            if found[-1][1] >= found[-1][2]:
+                fault = "the mention ends before it starts"
+        elif len(fields) != 4 or _is_number(fields[1]):
+            fault = "give ID|t|title, ID|a|abstract, or ID start end mention type, split by tabs"
+        if not fault and (headed[1] if headed else fields[0]) != name:
+            fault = f"is not of the document {name or 'before it, as there is none'}"
+        if fault:
+            raise InputError(f"{source}: line {number} is not PubTator: {fault}")
+
+
+def with_ids(source: str | Path, ids: Iterable[str]) -> Iterator[bytes]:
+    """Yield the lines of a file that ``read_mentions`` read, each mention with its id.
+
+    All else, line ends too, is kept to the byte.
+
+    Raises:
+        InputError: There are not as many mentions as ids.
+    """
+    given = iter(ids)
+    changed = InputError(f"{source}: changed while it was linked; run again")
+    with open_binary(source) as handle:
+        for raw in handle:
+            line = raw.decode("utf-8")
+            body = line.removesuffix("\n").removesuffix("\r")
+            fields = body.split("\t")
+            if not _is_mention(fields):
+                yield raw
+                continue
+            one = next(given, None)
+            if one is None:
+                raise changed
+            fields[5:6] = [one]
+            yield ("\t".join(fields) + line[len(body) :]).encode()
+    if next(given, None) is not None:
+        raise changed
+
+
+def _is_mention(fields: list[str]) -> bool:
+    return len(fields) >= 5 and _is_number(fields[1]) and _is_number(fields[2])
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()

@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from mirror_rt.errors import InputError
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.pubtator import is_pubtator, read_mentions, with_ids
+from tests.kb import HEARTS, LetterEncoder, fake_bundle
+from tests.test_cli_linkjob import _link, in_small_blocks  # noqa: F401
+
+TITLE = "Short stature (SS) and liver cancer."
+ABSTRACT = "SS was seen. Liver cancer, qqqq and VSD were not! Naïve text ends."
+FIRST = f"{TITLE} {ABSTRACT}"
+
+
+def _line(text: str, mention: str, *rest: str, after: int = 0, document: str = "1") -> str:
+    start = text.index(mention, after)
+    return "\t".join((document, str(start), str(start + len(mention)), mention, *rest))
+
+
+LINES = [
+    f"1|t|{TITLE}\r\n",
+    f"1|a|{ABSTRACT}\r\n",
+    _line(FIRST, "SS", "Disease", after=len(TITLE)) + "\r\n",
+    _line(FIRST, "Liver cancer", "Disease", "D000") + "\r\n",
+    _line(FIRST, "?" if "?" in FIRST else "!", "Disease", "D000", "kept") + "\r\n",
+    _line(FIRST, "VSD", "Disease", "") + "\r\n",
+    "1\tCID\tD000\tD111\r\n",
+    "\r\n",
+    "two|t|SS and VSD\n",
+    "two|a|\n",
+    _line("SS and VSD", "SS", "Disease", document="two") + "\n",
+    "two\t7\t10\tVSD\tDisease",
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.pubtator"
+    path.write_bytes("".join(LINES).encode())
+    return path
+
+
+@pytest.fixture
+def hearts(tmp_path: Path) -> Path:
+    out = tmp_path / "hearts"
+    KnowledgeBase.build(
+        fake_bundle(tmp_path / "bundle"), HEARTS, out, encoder=LetterEncoder()
+    ).close()
+    return out
+
+
+def test_mentions_stand_where_their_lines_say(file: Path) -> None:
+    found = list(read_mentions(file))
+    assert [mention.text for mention in found] == ["SS", "Liver cancer", "!", "VSD", "SS", "VSD"]
+    for mention in found:
+        assert mention.document[mention.start : mention.end] == mention.text
+    sentence = "Liver cancer, qqqq and VSD were not!"
+    assert [mention.sentence for mention in found] == [
+        "SS was seen.", sentence, sentence + " Naïve text ends.", sentence,
+        "SS and VSD", "SS and VSD",
+    ]  # fmt: skip
+
+
+def test_ids_are_filled_in_and_all_else_is_kept(hearts: Path, file: Path) -> None:
+    out = file.with_name("out.pubtator")
+    code, _, err = _link(hearts, file, "--out", out, "--min-probability", "0.9")
+    assert (code, "6 mentions" in err) == (0, True)
+    expected = list(LINES)
+    # The first document defines SS, the second does not.
+    expected[2] = expected[2].replace("Disease", "Disease\tH:3")
+    expected[3] = expected[3].replace("D000", "H:4")
+    expected[4] = expected[4].replace("D000\tkept", "-\tkept")
+    expected[5] = expected[5].replace("Disease\t", "Disease\tH:2")
+    expected[10] = expected[10].replace("Disease", "Disease\t-")
+    expected[11] += "\tH:2"
+    assert out.read_bytes().decode() == "".join(expected)
+
+
+def test_contexts_are_the_sentence_or_the_document(
+    hearts: Path, file: Path, tmp_path: Path
+) -> None:
+    plain = tmp_path / "a.txt"
+    text = "Seen. ASD with a hole in the heart. Autism spectrum disorder is else."
+    plain.write_text(f"\n1|t|{text}\n{_line(text, 'ASD', 'Disease')}\n")
+    assert is_pubtator(plain)
+    for more, has in (([], False), (["sentence"], True), (["document"], True)):
+        options = ["--context-column", *more] if more else []
+        code, out, _ = _link(hearts, plain, *options)
+        (record,) = map(json.loads, out.splitlines())
+        assert code == 0
+        assert record["mention"] == "ASD"
+        assert ("context" in record["candidates"][0]) is has
+    code, out, err = _link(hearts, file, "--context-column", "title")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "takes sentence or document" in err
+    (tmp_path / "names.txt").write_text("ASD\n")
+    assert not is_pubtator(tmp_path / "names.txt")
+    code, _, err = _link(hearts, tmp_path / "names.txt", "--out", tmp_path / "b.pubtator")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "for a PubTator file alone" in err
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (2, "1|t|again"),
+        (2, "2|a|of another"),
+        (3, "1\t5\t9\tfour fields"),
+        (3, "1\t9\t9\tx\tDisease"),
+        (3, "2\t0\t5\tShort\tDisease"),
+        (3, "1\tx\t5\tShort\tDisease"),
+        (3, "words"),
+        (8, "1|a|a blank line is missing before it"),
+        (9, "two|a|no title"),
+    ],
+)
+def test_a_broken_line_is_named(tmp_path: Path, number: int, line: str) -> None:
+    path = tmp_path / "a.pubtator"
+    path.write_bytes("".join([*LINES[: number - 1], line + "\n", *LINES[number:]]).encode())
+    with pytest.raises(InputError, match=f"line {number} is not PubTator"):
+        list(read_mentions(path))
+
+
+def test_a_file_that_changed_meanwhile_is_told(file: Path) -> None:
+    for ids in (["x"] * 5, ["x"] * 7):
+        with pytest.raises(InputError, match="changed while"):
+            list(with_ids(file, ids))
