@@ -99,7 +99,7 @@ lines = st.lists(
 
 
 GOOD = {
-    KbFormat.TSV: "A\tone",
+    KbFormat.TSV: "A1\tone",  # an id without a digit above others with may be a heading
     KbFormat.JSONL: '{"id": "A", "name": "one"}',
     KbFormat.DICTIONARY: "A||one",
 }

@@ -124,7 +124,8 @@ def _read(
 
 def _is_unlike_the_rest(rows: Sequence[tuple[int, Row]]) -> bool:
     """Tell whether the first id alone has no digit, among three or more."""
-    numbered = [any(sign.isdigit() for sign in row[0]) for _, row in rows if isinstance(row, list)]
+    ids = [row[0] for _, row in rows if isinstance(row, list) and len(row) > 1]
+    numbered = [any(sign.isdigit() for sign in id_) for id_ in ids]
     return len(numbered) > 2 and not numbered[0] and all(numbered[1:])
 
 
