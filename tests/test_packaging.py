@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 import venv
 import zipfile
 from collections.abc import Iterator
@@ -44,8 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(REPOSITORY, folder / "source", ignore=LEFT_OUT)
     build(folder / "source", "--sdist", folder / "dist")
     (archive,) = (folder / "dist").glob("*.tar.gz")
-    with tarfile.open(archive) as tar:
-        tar.extractall(folder / "unpacked", filter="data")
+    shutil.unpack_archive(archive, folder / "unpacked")  # extractall's filter is newer than 3.10
     (source,) = (folder / "unpacked").iterdir()
     build(source, "--wheel", folder / "dist")
     (made,) = (folder / "dist").glob("*.whl")
