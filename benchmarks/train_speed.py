@@ -28,10 +28,10 @@ from mirror_rt.training.batches import Batch, batches
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import load_base, pick_device
 from mirror_rt.training.loss import info_nce
-from mirror_rt.training.model import TextModel, pool, tokenise
+from mirror_rt.training.model import TextModel, tokenise
 from mirror_rt.training.pairs import read_table, related
 from mirror_rt.training.step import backward
-from mirror_rt.types import Preset
+from mirror_rt.types import Pooling, Preset
 
 
 def plain(model: TextModel, batch: Batch, config: TrainConfig, *, padding: str) -> float:
@@ -46,7 +46,9 @@ def plain(model: TextModel, batch: Batch, config: TrainConfig, *, padding: str) 
     ).to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
         states = model.model(**tokens).last_hidden_state
-        vectors = pool(states, tokens["attention_mask"], model.pooling)
+        mask = tokens["attention_mask"].unsqueeze(-1)
+        mean = (states * mask).sum(1) / mask.sum(1)
+        vectors = mean if model.pooling is Pooling.MEAN else states[:, 0]
     same = torch.from_numpy(related(batch.keys)).to(device)
     loss = info_nce(vectors, same, temperature=config.temperature)
     loss.backward()

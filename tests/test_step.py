@@ -1,4 +1,4 @@
-"""The grouped and the cached step against the plain one."""
+"""The step with shared rows, with length groups and with cached gradients against a plain one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 
 from mirror_rt.training.batches import Batch, batches
 from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.encoding import by_length, encode, grouped, packed
 from mirror_rt.training.loop import load_base
 from mirror_rt.training.loss import info_nce
-from mirror_rt.training.model import TextModel, encode_groups, length_groups, tokenise
+from mirror_rt.training.model import TextModel, tokenise
 from mirror_rt.training.pairs import read_table, related
 from mirror_rt.training.step import backward, cached_backward, plain_backward
 from mirror_rt.types import Pooling
@@ -54,16 +55,20 @@ def assert_close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
         assert (value - b[name]).abs().max().item() < 1e-9 * scale, name
 
 
+@pytest.mark.parametrize("apart", [False, True], ids=["rows shared", "length groups"])
 @pytest.mark.parametrize("pooling", Pooling)
 @pytest.mark.parametrize(
     ("dtype", "near"), [(torch.float64, 1e-9), (torch.float32, 1e-6)], ids=["double", "single"]
 )
-def test_the_grouped_step_equals_one_padded_batch(
-    tmp_path: Path, tiny_bert: Path, pooling: Pooling, dtype: torch.dtype, near: float
+def test_the_step_equals_that_of_one_padded_batch(
+    tmp_path: Path, tiny_bert: Path, pooling: Pooling, dtype: torch.dtype, near: float, apart: bool
 ) -> None:
     model, batch, config = setting(tmp_path, tiny_bert, dropout=0.0, pooling=pooling, dtype=dtype)
-    assert len(length_groups([len(ids) for ids in batch.tokens])) > 2
-    grouped = plain_backward(model, batch, config)
+    model = dataclasses.replace(model, apart=apart)
+    lengths = [len(ids) for ids in batch.tokens]
+    assert len(grouped(lengths)) > 2
+    assert 2 < len(packed(lengths).rows) < len(lengths) / 2
+    found = plain_backward(model, batch, config)
     ours = gradients(model)
     # The plain loop: the tokenizer's own padding, ids instead of embeddings, one forward pass.
     padded = model.tokenizer(batch.texts, padding=True, return_tensors="pt")
@@ -73,7 +78,7 @@ def test_the_grouped_step_equals_one_padded_batch(
     vectors = mean if pooling is Pooling.MEAN else states[:, 0]
     loss = info_nce(vectors, torch.from_numpy(related(batch.keys)), temperature=config.temperature)
     loss.backward()
-    assert grouped == pytest.approx(loss.item(), abs=near)
+    assert found == pytest.approx(loss.item(), abs=near)
     if dtype is torch.float64:
         assert_close(ours, gradients(model))
 
@@ -100,9 +105,10 @@ def test_the_cached_step_encodes_again_with_the_very_same_dropout(
     cached = cached_backward(model, batch, config)
     ours = gradients(model)
     torch.manual_seed(3)
-    groups = length_groups([len(ids) for ids in batch.tokens], most=5)
-    order = torch.from_numpy(np.argsort(np.concatenate(groups)))
-    vectors = torch.cat(encode_groups(model, batch.tokens, groups))[order]
+    parts = by_length([len(ids) for ids in batch.tokens], most=5)
+    order = torch.from_numpy(np.argsort(np.concatenate(parts)))
+    encoded = [encode(model, [batch.tokens[view] for view in part]) for part in parts]
+    vectors = torch.cat(encoded)[order]
     loss = info_nce(vectors, torch.from_numpy(related(batch.keys)), temperature=config.temperature)
     loss.backward()
     assert cached == pytest.approx(loss.item(), abs=1e-9)

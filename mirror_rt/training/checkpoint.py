@@ -11,7 +11,8 @@ from mirror_rt.bundle import MANIFEST
 from mirror_rt.checkpoints import read_pooling, write_modules
 from mirror_rt.errors import ModelError
 from mirror_rt.training.card import model_card
-from mirror_rt.training.model import TextModel, encode_all, load_model, tokenise
+from mirror_rt.training.encoding import encode_all
+from mirror_rt.training.model import TextModel, load_model, tokenise
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:

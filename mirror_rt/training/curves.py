@@ -15,8 +15,9 @@ from torch.nn.functional import normalize
 
 from mirror_rt.training.batches import Batch, make_batch, string_keys
 from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.encoding import by_length, encode
 from mirror_rt.training.loss import contrastive
-from mirror_rt.training.model import TextModel, encode_groups, length_groups
+from mirror_rt.training.model import TextModel
 from mirror_rt.training.pairs import PairTable, related
 
 if TYPE_CHECKING:
@@ -81,12 +82,13 @@ class Watch:
         """
         if self._batch is None or (step % self._every and step != self._steps):
             return None
-        groups = length_groups([len(ids) for ids in self._batch.tokens], most=64)
+        tokens = self._batch.tokens
+        groups = by_length([len(ids) for ids in tokens], most=64)
         parts = []
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(self._config.seed)
             for group in groups:
-                parts += encode_groups(self._model, self._batch.tokens, [group])
+                parts.append(encode(self._model, [tokens[view] for view in group]))
         vectors_VD = torch.cat(parts)[np.argsort(np.concatenate(groups))]
         related_VV = torch.from_numpy(related(self._batch.keys)).to(vectors_VD.device)
         loss = contrastive(

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
 from mirror_rt.training.drophead import add_drophead
 from mirror_rt.training.mining import HardOrder
-from mirror_rt.training.model import TextModel, load_model, tokenise
+from mirror_rt.training.model import TextModel, load_model, quicken_dropout, tokenise
 from mirror_rt.training.momentum import MomentumQueue
 from mirror_rt.training.pairs import PairTable, hold_out, read_table
 from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
@@ -213,9 +213,9 @@ def load_base(config: TrainConfig) -> TextModel:
         )
     if config.drophead:
         add_drophead(model.model, rate=config.drophead)
-    return TextModel(
-        model=model.model, tokenizer=model.tokenizer, pooling=pooling, max_length=model.max_length
-    )
+    quicken_dropout(model.model)
+    # Drophead chooses heads for a row of the batch, and is meant for a string.
+    return replace(model, pooling=pooling, apart=bool(config.drophead))
 
 
 def pick_device(name: str) -> torch.device:

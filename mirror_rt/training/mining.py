@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mirror_rt.training.model import TextModel, encode_all
+from mirror_rt.training.encoding import encode_all
+from mirror_rt.training.model import TextModel
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64

@@ -9,13 +9,13 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from mirror_rt.training.batches import Batch
-from mirror_rt.training.model import TextModel, autocast, encode_groups, length_groups
+from mirror_rt.training.encoding import autocast, encode
+from mirror_rt.training.model import TextModel
 from mirror_rt.training.pairs import related
 
 __all__ = ["MOMENTUM", "MomentumQueue"]
@@ -66,10 +66,9 @@ class MomentumQueue:
         for slow, weight in pairs:
             slow.lerp_(weight, 1 - MOMENTUM)
         tokens = batch.tokens[: len(batch.tokens) // 2]
-        groups = length_groups([len(ids) for ids in tokens])
         with autocast(self.slow, bf16=self._bf16):
-            vectors_BD = torch.cat(encode_groups(self.slow, tokens, groups)).float()
-        vectors_BD = normalize(vectors_BD[np.argsort(np.concatenate(groups))], dim=1)
+            vectors_BD = encode(self.slow, tokens)
+        vectors_BD = normalize(vectors_BD.float(), dim=1)
         self.vectors_QD = torch.cat((self.vectors_QD, vectors_BD))[-self._size :]
         self.keys = [*self.keys, *batch.keys[: len(tokens)]][-self._size :]
 

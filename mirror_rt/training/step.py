@@ -5,22 +5,17 @@ Axes: V views of the batch, D width of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from mirror_rt.training.batches import Batch
 from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.encoding import autocast, by_length, encode
 from mirror_rt.training.loss import contrastive
-from mirror_rt.training.model import TextModel, autocast, encode_groups, length_groups
+from mirror_rt.training.model import TextModel
 from mirror_rt.training.momentum import MomentumQueue
 from mirror_rt.training.pairs import related
-
-if TYPE_CHECKING:
-    from mirror_rt.types import Int64
 
 __all__ = ["backward", "cached_backward", "plain_backward"]
 
@@ -38,14 +33,9 @@ def plain_backward(
     model: TextModel, batch: Batch, config: TrainConfig, queue: MomentumQueue | None = None
 ) -> float:
     """Encode all views, keep what the gradient needs, and go back through it."""
-    lengths = [len(ids) for ids in batch.tokens]
-    if model.model.device.type == "cpu":
-        groups = length_groups(lengths)
-    else:  # starting its many small kernels costs a GPU more than the padding they spare
-        groups = length_groups(lengths, padding=0.5)
     with autocast(model, bf16=config.bf16):
-        vectors = encode_groups(model, batch.tokens, groups)
-    loss = _loss(torch.cat(vectors), groups, batch, config, queue)
+        vectors_VD = encode(model, batch.tokens)
+    loss = _loss(vectors_VD, batch, config, queue)
     torch.autograd.backward(loss)
     return loss.item()
 
@@ -59,39 +49,31 @@ def cached_backward(
     micro-batch is encoded again, with the dropout it had, and that gradient goes through it.
     Source: Gao et al. 2021, *Scaling Deep Contrastive Learning Batch Size* (GradCache).
     """
-    groups = length_groups([len(ids) for ids in batch.tokens], most=config.micro_batch)
-    device = model.model.device
-    dropouts, parts = [], []
+    parts = by_length([len(ids) for ids in batch.tokens], most=config.micro_batch)
+    in_order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(model.model.device)
+    dropouts, found = [], []
     with torch.no_grad(), autocast(model, bf16=config.bf16):
-        for group in groups:
-            dropouts.append(_random_state(device))
-            parts += encode_groups(model, batch.tokens, [group])
-    vectors_VD = torch.cat(parts).requires_grad_()
-    loss = _loss(vectors_VD, groups, batch, config, queue)
+        for part in parts:
+            dropouts.append(_random_state(model.model.device))
+            found.append(encode(model, [batch.tokens[view] for view in part]))
+    vectors_VD = torch.cat(found).requires_grad_()
+    loss = _loss(vectors_VD[in_order], batch, config, queue)
     (gradient_VD,) = torch.autograd.grad(loss, vectors_VD)
-    for group, dropout, gradient in zip(
-        groups, dropouts, torch.split(gradient_VD, [len(group) for group in groups]), strict=True
-    ):
-        _set_random_state(device, dropout)
+    gradients = torch.split(gradient_VD, [len(part) for part in parts])
+    for part, dropout, gradient_BD in zip(parts, dropouts, gradients, strict=True):
+        _set_random_state(model.model.device, dropout)
         with autocast(model, bf16=config.bf16):
-            (again_BD,) = encode_groups(model, batch.tokens, [group])
-        torch.autograd.backward(again_BD, gradient)
+            again_BD = encode(model, [batch.tokens[view] for view in part])
+        torch.autograd.backward(again_BD, gradient_BD)
     return loss.item()
 
 
 def _loss(
-    grouped_VD: Tensor,
-    groups: Sequence[Int64],
-    batch: Batch,
-    config: TrainConfig,
-    queue: MomentumQueue | None,
+    vectors_VD: Tensor, batch: Batch, config: TrainConfig, queue: MomentumQueue | None
 ) -> Tensor:
-    """The loss of vectors that stand in the order of their groups."""
-    device = grouped_VD.device
-    in_order = torch.from_numpy(np.argsort(np.concatenate(groups))).to(device)
-    related_VV = torch.from_numpy(related(batch.keys)).to(device)
+    related_VV = torch.from_numpy(related(batch.keys)).to(vectors_VD.device)
     return contrastive(
-        grouped_VD[in_order],
+        vectors_VD,
         related_VV,
         loss=config.loss,
         temperature=config.temperature,
