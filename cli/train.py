@@ -75,7 +75,7 @@ def train(
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default all.")] = None,
     bf16: Annotated[
-        bool | None, typer.Option(help="Encode in bfloat16; by default on a GPU only.")
+        bool | None, typer.Option(help="Compute in bfloat16; by default where it is fast.")
     ] = None,
     held_out: Annotated[int | None, typer.Option(help="Pairs set aside to measure on (0).")] = None,
     checkpoint_every: Annotated[

@@ -166,6 +166,7 @@ def quickstart(
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import read_entities
     from mirror_rt.training.config import TrainConfig
+    from mirror_rt.training.encoding import multiplies_bf16
     from mirror_rt.training.loop import train
 
     check_target(out, force=force, folder=True)
@@ -200,13 +201,13 @@ def quickstart(
             lr=5e-5,
             epochs=1,
             max_pairs=pairs,
-            bf16=_native_bfloat16(),
             seed=seed,
         )
         report = train(config)
+        native = multiplies_bf16("cpu")
         say(
             f"   {report.seconds:.0f} s, {report.strings_per_second:.0f} strings/s, in "
-            f"{'bfloat16, which this CPU multiplies itself' if config.bf16 else 'float32'}."
+            f"{'bfloat16, which this CPU multiplies itself' if native else 'float32'}."
         )
 
         say("4. After: the trained encoder, exported, indexed and asked in the same way.")
@@ -255,14 +256,6 @@ def _export_index_score(
             index_seconds=seconds,
             names_per_second=kb.manifest.counts["texts"] / seconds,
         )
-
-
-def _native_bfloat16() -> bool:
-    """Tell whether the CPU multiplies bfloat16 itself; where it does not, float32 is faster."""
-    import torch
-
-    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
 def _write_files(folder: Path, kept: Sequence[Entity], questions: Sequence[Question]) -> None:

@@ -31,9 +31,10 @@ def setting(
     **options: object,
 ) -> tuple[TextModel, Batch, TrainConfig]:
     (folder / "c.txt").write_text("\n".join(NAMES))
+    given = {"bf16": False} | options
     config = TrainConfig(
         corpus=folder / "c.txt", base=base, out=folder / "o", batch_size=13, dropout=dropout,
-        pooling=pooling, **options,  # type: ignore[arg-type]
+        pooling=pooling, **given,  # type: ignore[arg-type]
     )  # fmt: skip
     model, table = load_base(config), read_table(config)
     model.model.train()
@@ -115,13 +116,17 @@ def test_the_cached_step_encodes_again_with_the_very_same_dropout(
     assert_close(ours, gradients(model))
 
 
-def test_a_processor_computes_in_full_precision_unless_asked(
-    tmp_path: Path, tiny_bert: Path
+@pytest.mark.parametrize("native", [False, True])
+def test_a_processor_computes_in_bfloat16_where_it_has_it_or_when_asked(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, native: bool
 ) -> None:
     # The authors' code ran in mixed precision even without its option.
-    model, batch, config = setting(tmp_path, tiny_bert, dropout=0.0, dtype=torch.float32)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    model, batch, config = setting(tmp_path, tiny_bert, dropout=0.0, bf16=None, dtype=torch.float32)
     exact = plain_backward(model, batch, dataclasses.replace(config, bf16=False))
-    assert plain_backward(model, batch, config) == exact
+    rough = plain_backward(model, batch, dataclasses.replace(config, bf16=True))
+    assert plain_backward(model, batch, config) == (rough if native else exact) != 0.0
+    assert rough != exact
 
 
 def test_bfloat16_stays_near_full_precision(tmp_path: Path, tiny_bert: Path) -> None:
@@ -129,7 +134,9 @@ def test_bfloat16_stays_near_full_precision(tmp_path: Path, tiny_bert: Path) -> 
         tmp_path, tiny_bert, dropout=0.0, bf16=True, temperature=0.5, dtype=torch.float32
     )
     rough = plain_backward(model, batch, config)
-    full = setting(tmp_path, tiny_bert, dropout=0.0, temperature=0.5, dtype=torch.float32)
+    full = setting(
+        tmp_path, tiny_bert, dropout=0.0, bf16=False, temperature=0.5, dtype=torch.float32
+    )
     exact = plain_backward(*full)
     assert rough == pytest.approx(exact, rel=0.02)
     assert rough != exact

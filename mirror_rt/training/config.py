@@ -67,7 +67,8 @@ class TrainConfig:
         seed: Decides order, masks and dropout.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …
         threads: CPU threads of torch; None leaves torch's own choice (the cores it may use).
-        bf16: Whether the encoder computes in bfloat16; None: on a GPU only.
+        bf16: Whether the encoder computes in bfloat16; None: on a GPU, and on a CPU that
+            multiplies it itself (AVX512-BF16, AMX).
     """
 
     corpus: str | Path

@@ -28,7 +28,16 @@ from mirror_rt.types import Pooling
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64
 
-__all__ = ["Block", "autocast", "by_length", "encode", "encode_all", "grouped", "packed"]
+__all__ = [
+    "Block",
+    "autocast",
+    "by_length",
+    "encode",
+    "encode_all",
+    "grouped",
+    "multiplies_bf16",
+    "packed",
+]
 
 _FIRST_POSITION = {"bert": False, "electra": False, "roberta": True, "xlm-roberta": True}
 """The families that can share rows; whether their positions begin after the padding id."""
@@ -169,10 +178,18 @@ def encode_all(model: TextModel, tokens: Sequence[Int64]) -> Float32:
 
 
 def autocast(model: TextModel, *, bf16: bool | None) -> AbstractContextManager[object]:
-    """Compute in bfloat16 within a block; None: on a GPU only."""
+    """Compute in bfloat16 within a block; None: where the device multiplies it itself."""
     kind = model.model.device.type
-    wanted = kind == "cuda" if bf16 is None else bf16
+    wanted = multiplies_bf16(kind) if bf16 is None else bf16
     return torch.autocast(kind, dtype=torch.bfloat16) if wanted else nullcontext()
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Tell whether a type of device has bfloat16 products of its own; elsewhere they are slow."""
+    if device != "cpu":
+        return device == "cuda"
+    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
 
 
 def _shares_rows(model: TextModel) -> bool:

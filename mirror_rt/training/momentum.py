@@ -46,7 +46,7 @@ class MomentumQueue:
         Args:
             model: The model in training.
             size: Q, the most that are kept.
-            bf16: Whether to encode in bfloat16; None: on a GPU only.
+            bf16: Whether to encode in bfloat16; None: as ``TrainConfig`` says.
         """
         self._model, self._size, self._bf16 = model, size, bf16
         slow = copy.deepcopy(model.model).eval().requires_grad_(False)
