@@ -53,8 +53,12 @@ def evaluate(
         typer.Option("--kb", help="The names to link to, for a MODEL that is no knowledge base."),
     ] = None,
     convention: Annotated[
-        Rule, typer.Option(help="entity (each entity once) or biosyn (the k nearest names).")
-    ] = Rule.ENTITY,
+        Rule | None,
+        typer.Option(
+            help="entity (each entity once) or biosyn (the k nearest names); by default entity "
+            "with --gold, each task's own with --data."
+        ),
+    ] = None,
     mention_column: Annotated[
         str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
@@ -70,7 +74,7 @@ def evaluate(
 ) -> None:
     """Judge MODEL: on its own names with --gold, or on the field's tasks with --data."""
     from mirror_rt.evaluation.report import as_json as to_json
-    from mirror_rt.evaluation.report import notes, print_reports
+    from mirror_rt.evaluation.report import check_none_failed, notes, print_reports
 
     if (gold is None) == (data is None):
         raise ConfigError("evaluate: give either --gold FILE or --data DIR")
@@ -78,6 +82,8 @@ def evaluate(
         raise ConfigError("evaluate: --tasks and --hub go with --data DIR, not with --gold")
     if data is not None and kb is not None:
         raise ConfigError("evaluate: --kb goes with --gold FILE, not with --data")
+    if data is not None and (mention_column or id_column):
+        raise ConfigError("evaluate: --mention-column and --id-column go with --gold, not --data")
     if plot is not None:
         from mirror_rt.evaluation.plot import check_plot
 
@@ -85,7 +91,7 @@ def evaluate(
     names = [model, *(compare or [])]
     if gold is not None:
         columns = (mention_column, id_column)
-        reports = _linking(names, gold, kb, Rule(convention), columns=columns)
+        reports = _linking(names, gold, kb, convention or Rule.ENTITY, columns=columns)
     else:
         folder = Path(str(data))
         if hub:
@@ -95,7 +101,7 @@ def evaluate(
             folder.mkdir(parents=True, exist_ok=True)
             for file in fetch_missing(choose(tasks.split(","), TASKS), folder):
                 typer.echo(f"fetched {file}", err=True)
-        reports = [_suite(name, folder, tasks) for name in names]
+        reports = [_suite(name, folder, tasks, convention) for name in names]
     if as_json:
         typer.echo(to_json(reports))
     else:
@@ -108,6 +114,7 @@ def evaluate(
         from mirror_rt.evaluation.plot import draw
 
         draw(reports, plot, force=force)
+    check_none_failed(reports)
 
 
 def _linking(
@@ -131,11 +138,12 @@ def _linking(
     ]
 
 
-def _suite(name: str, data: Path, tasks: str) -> Report:
+def _suite(name: str, data: Path, tasks: str, rule: Rule | None) -> Report:
     import sys
 
     from rich.console import Console
 
+    from mirror_rt.evaluation.gold import Convention
     from mirror_rt.evaluation.suite import evaluate as run
     from mirror_rt.knowledge import KnowledgeBase
 
@@ -148,5 +156,6 @@ def _suite(name: str, data: Path, tasks: str) -> Report:
             data=data,
             tasks=tasks.split(","),
             name=name,
+            convention=None if rule is None else Convention(rule.value),
             progress=lambda task: status.update(f"{name}: {task}"),
         )

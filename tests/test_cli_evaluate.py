@@ -70,6 +70,12 @@ def test_models_stand_side_by_side_in_a_table(files: Path) -> None:
         (("baseline:exact",), "--gold"),
         (("baseline:exact", "--gold", "gold.tsv", "--tasks", "sts"), "go with --data"),
         (("baseline:exact", "--data", ".", "--kb", "kb.tsv"), "goes with --gold"),
+        (("baseline:exact", "--data", ".", "--id-column", "cui"), "go with --gold"),
+        (("baseline:exact", "--data", ".", "--mention-column", "m"), "go with --gold"),
+        (
+            ("baseline:exact", "--data", ".", "--tasks", "sts", "--convention", "entity"),
+            "no linking",
+        ),
         (("baseline:exact", "--data", "no"), "no: no such folder"),
         (("baseline:exact", "--data", ".", "--tasks", "sts99"), "no such task"),
         (("baseline:exact", "--gold", "gold.tsv"), "--kb FILE"),

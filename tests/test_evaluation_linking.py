@@ -317,3 +317,10 @@ def test_exact_match_on_ncbi_solves_what_its_readme_says(
         base.append(entity(first, name, other=tuple(rest)))
     ranks = exact_ranks(NameTable.of(base, Convention.BIOSYN), gold.queries)
     assert (len(ranks), sum(rank == 1 for rank in ranks)) == (960, right)
+
+
+def test_columns_cannot_be_named_where_there_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.concept"
+    path.write_text("1||0|5||D||fever||D1\n")
+    with pytest.raises(ConfigError, match="--mention-column"):
+        read_gold(path, id_column="cui")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch
+from mirror_rt.evaluation.gold import Convention
 from mirror_rt.evaluation.memory import Remembering
 from mirror_rt.evaluation.metrics import spearman
 from mirror_rt.evaluation.result import Result, Status
@@ -150,10 +152,119 @@ def test_exact_match_has_no_vectors_to_learn_from(data: Path) -> None:
     assert found["bli-de-en"].scores == {"acc@1 csls": 0.5, "acc@1": 0.5}
 
 
-def test_a_fault_in_a_data_file_is_named(data: Path) -> None:
+def test_a_fault_in_a_data_file_is_named_and_costs_no_other_score(data: Path) -> None:
     put(data, "sts/STS12.test.tsv", "score\tsentence1\tsentence2\n1\ta\tb\n9\ta\tb\n")
-    with pytest.raises(InputError, match=r"STS12\.test\.tsv: line 3: score 9 is outside 0 to 5"):
-        evaluate(LetterEncoder(), data=data, tasks=["sts12"])
+    fault = "STS12.test.tsv: line 3: score 9 is outside 0 to 5"
+    found = scores(evaluate(LetterEncoder(), data=data, tasks=["sts12", "sts13"]).results)
+    assert found["sts12"].status is Status.FAILED
+    assert found["sts12"].note.endswith(fault)
+    assert found["sts13"].score is not None
+    arguments = ["evaluate", "baseline:char-ngram", "--data", str(data), "--tasks", "sts12,sts13"]
+    table = CliRunner().invoke(app, arguments)
+    assert table.exit_code == 1
+    assert "failed" in table.stdout
+    assert "sts13" in table.stdout
+    assert fault in table.stderr
+    in_json = CliRunner().invoke(app, [*arguments, "--json"])
+    assert in_json.exit_code == 1
+    assert len(in_json.stderr.splitlines()) == 1
+    first, second = json.loads(in_json.stdout)["reports"][0]["results"]
+    assert (first["status"], second["status"]) == ("failed", "scored")
+
+
+@pytest.mark.parametrize(
+    ("rows", "vector", "why"),
+    [
+        (["2\ta\tb", "2\tc\td"], 1.0, "all 2 items have the same gold score"),
+        (["2\ta\tb"], 1.0, "there is 1 item"),
+        (["2\ta\tb", "3\tc\td"], 1.0, "every prediction is the same"),
+        (["2\ta\tb", "3\tc\td"], np.nan, "a prediction is not a finite number"),
+    ],
+)
+def test_an_undefined_correlation_says_why(
+    tmp_path: Path, rows: list[str], vector: float, why: str
+) -> None:
+    class Same:
+        dim = 1
+
+        def encode(self, texts: Sequence[str]) -> Float32:
+            """Return one row for all."""
+            return np.full((len(texts), 1), vector, np.float32)
+
+    put(tmp_path, "sts/STS12.test.tsv", "\n".join(["score\tsentence1\tsentence2", *rows]) + "\n")
+    (result,) = evaluate(Same(), data=tmp_path, tasks=["sts12"]).results
+    assert result.status is Status.UNDEFINED
+    assert why in result.note
+
+
+def test_a_detector_with_one_class_says_so(tmp_path: Path) -> None:
+    rows = "index\tquestion\tsentence\tlabel\n0\ta\tb\tentailment\n1\tc\td\tentailment\n"
+    put(tmp_path, "glue/QNLI.dev.tsv", rows)
+    (result,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["qnli"]).results
+    assert result.status is Status.UNDEFINED
+    assert "one class only" in result.note
+
+
+def test_a_year_without_its_subsets_has_no_mean_to_put_into_the_average(data: Path) -> None:
+    # As the hub gives STS12 to 16.
+    rows = "score\tsentence1\tsentence2\n1\ta b\tb a\n3\ta\ta\n2\tc\td\n"
+    put(data, "sts/SICK.test.tsv", rows)
+    put(data, "sts/STS14.test.tsv", rows)
+    average = scores(evaluate(LetterEncoder(), data=data, tasks=["sts"]).results)["sts average"]
+    assert set(average.scores) == {"all"}
+
+
+def test_a_file_named_like_a_task_gets_a_name_of_its_own(data: Path) -> None:
+    for name in ("sts12", "sts", "sts average", "Mine"):
+        put(data, f"wordsim/{name}.tsv", "a\tb\t1\na\tc\t2\n")
+    names = [task.name for task in discover(data)]
+    assert len(set(names)) == len(names)
+    assert {"wordsim-sts12", "wordsim-sts", "wordsim-sts average", "wordsim-mine"} <= set(names)
+    assert [t.files for t in choose(["wordsim-sts12"], discover(data))] == [("wordsim/sts12.tsv",)]
+
+
+def test_the_linking_tasks_take_the_convention_asked_for(data: Path) -> None:
+    names = "D1||fever\nD1||fevers\nD1||feverish\nD2||fev\nD3||fe ve r\n"
+    put(data, "el_ncbi_disease/test_dictionary.txt", names)
+    put(data, "el_ncbi_disease/processed_test/a.concept", "1||0|5||D||fever x+fever y||D1\n")
+    letters = LetterEncoder()
+    by_names = evaluate(letters, data=data, tasks=["ncbi", "hpo"]).results
+    assert [r.task for r in by_names] == ["ncbi", "ncbi, unseen", "hpo"]
+    by_entities = evaluate(
+        letters, data=data, tasks=["ncbi", "hpo"], convention=Convention.ENTITY
+    ).results
+    # What does not stand beside the paper must not be taken for it; hpo is by entities anyway.
+    assert [r.task for r in by_entities] == ["ncbi (entity)", "ncbi (entity), unseen", "hpo"]
+    arguments = ["evaluate", "baseline:exact", "--data", str(data), "--tasks", "ncbi", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--convention", "entity"])
+    assert json.loads(result.stdout)["reports"][0]["results"][0]["task"] == "ncbi (entity)"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("senteval/CR.all", "label\tsentence\n1\ta\n2\tb\n"),
+        ("glue/QNLI.dev", "index\tquestion\tsentence\tlabel\n0\ta\tb\tentailment\n1\ta\tb\tyes\n"),
+        ("senteval/TREC.train", "coarse\tfine\tquestion\nHUM\tind\ta\nHUMAN\tind\tb\n"),
+        ("tweets/tweeteval_emotion.train", "label\ttext\n3\ta\n4\tb\n"),
+    ],
+)  # fmt: skip
+def test_a_label_that_its_task_does_not_have_is_named_by_its_line(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    put(tmp_path, f"{name}.tsv", text)
+    put(tmp_path, f"{name.replace('.train', '.test')}.tsv", text)
+    (task,) = (t for t in TASKS if f"{name}.tsv" in t.files)
+    (result,) = evaluate(LetterEncoder(), data=tmp_path, tasks=[task.name]).results
+    assert result.status is Status.FAILED
+    assert re.search(r"line 3: label '\w+' is none of ", result.note)
+
+
+def test_a_missing_language_of_multi_simlex_is_reported(tmp_path: Path) -> None:
+    found = scores(evaluate(LetterEncoder(), data=tmp_path, tasks=["lexical"]).results)
+    codes = "eng fra est ara cmn rus spa pol cym fin heb swa yue".split()  # multisimlex.com
+    assert {f"multisimlex-{code}" for code in codes} <= set(found)
+    assert all(found[f"multisimlex-{code}"].status is Status.MISSING for code in codes)
 
 
 def test_tasks_are_chosen_by_name_and_family(data: Path) -> None:
@@ -339,6 +450,12 @@ def test_two_languages_give_cross_lingual_pairs_where_their_scores_agree() -> No
     ]
     with pytest.raises(InputError, match="2 and 1 rows"):
         cross_pairs(english, french[:1], scale=6.0)
+
+
+@pytest.mark.parametrize(("other", "pairs"), [(3.2, 2), (5.6, 2), (3.19, 0), (5.61, 0)])
+def test_scores_just_a_fifth_of_the_scale_apart_agree(other: float, pairs: int) -> None:
+    left = [Pair(left="a", right="b", score=4.4)]  # 4.4 - 3.2 is a little over 1.2 in floats
+    assert len(cross_pairs(left, [Pair(left="c", right="d", score=other)], scale=6.0)) == pairs
 
 
 def test_similarities_follow_the_order_of_the_pairs() -> None:

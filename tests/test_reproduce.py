@@ -82,6 +82,33 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     assert "was trained with other settings" in other.stderr
 
 
+def test_english_words_stand_beside_the_papers_english_alone(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    strings = "\n".join(f"{a} {b}" for a in NAMES for b in NAMES[:8])
+    for name in ("mirror_corpus/en_words_top_10k.txt", "own.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(strings)
+    (tmp_path / "multisimlex").mkdir()
+    rows = "".join(f"{a}\t{b}\t{i % 6}\n" for i, (a, b) in enumerate(pairwise(NAMES)))
+    for code in ("ENG", "FRA"):
+        (tmp_path / f"multisimlex/{code}.tsv").write_text(rows)
+    arguments = [
+        "reproduce", "--base", str(tiny_bert), "--data", str(tmp_path), "--table", "lexical",
+        "--seeds", "1", "--max-steps", "1", "--device", "cpu", "--json",
+    ]  # fmt: skip
+    for extra, rows_of_the_paper in (
+        ([], ["multisimlex-eng"]),
+        (["--corpus", str(tmp_path / "own.txt")], ["multisimlex-eng", "multisimlex-fra"]),
+    ):
+        out = ["--out", str(tmp_path / f"out{len(extra)}")]
+        result = CliRunner().invoke(app, [*arguments, *out, *extra])
+        assert result.exit_code == 0, result.output
+        tasks = [[r["task"] for r in m["results"]] for m in json.loads(result.stdout)["reports"]]
+        assert tasks[0] == tasks[2] == rows_of_the_paper
+        assert tasks[1] == tasks[3] == ["multisimlex-eng", "multisimlex-fra"]
+
+
 def test_a_run_without_strings_or_data_is_refused(tmp_path: Path, tiny_bert: Path) -> None:
     common = ["reproduce", "--base", str(tiny_bert), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(app, [*common, "--data", str(tmp_path)])

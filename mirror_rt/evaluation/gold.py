@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from mirror_rt.errors import InputError
+from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime.sources import Kind, columns_of, kind_of, read_rows
 from mirror_rt.textfiles import numbered_lines
 
@@ -82,9 +82,15 @@ def read_gold(
     Raises:
         InputError: The file cannot be read, a row lacks a mention or a column, a column is not
             found, or there is no mention with an id.
+        ConfigError: A column is named, and the file has none.
     """
     source = Path(path)
     rows: list[tuple[str, str]]
+    if (mention_column or id_column) and (source.is_dir() or source.suffix == ".concept"):
+        raise ConfigError(
+            f"{source}: .concept files have no named columns; "
+            "leave --mention-column and --id-column away"
+        )
     if source.is_dir():
         files = sorted(source.glob("*.concept"))
         if not files:

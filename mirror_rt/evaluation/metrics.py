@@ -14,7 +14,15 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     Floats: TypeAlias = npt.NDArray[np.floating[Any]] | Sequence[float]
 
-__all__ = ["accuracy", "area_under_curve", "average_ranks", "f1", "macro_f1", "spearman"]
+__all__ = [
+    "accuracy",
+    "area_under_curve",
+    "average_ranks",
+    "f1",
+    "macro_f1",
+    "spearman",
+    "why_undefined",
+]
 
 
 def average_ranks(values: Floats) -> npt.NDArray[np.float64]:
@@ -56,6 +64,23 @@ def area_under_curve(positive: Sequence[bool], scores: Floats) -> float | None:
         return None
     total = float(average_ranks(scores)[truth].sum())
     return (total - right * (right + 1) / 2.0) / (right * wrong)
+
+
+def why_undefined(gold: Floats, predicted: Floats) -> str:
+    """Return why ``spearman``, or with bool gold ``area_under_curve``, is None.
+
+    >>> why_undefined([1, 1], [0.3, 0.4])
+    'all 2 items have the same gold score'
+    """
+    a = np.asarray(gold)
+    if len(a) < 2:
+        return f"there {'is' if len(a) else 'are'} {len(a)} item{'' if len(a) else 's'}"
+    if not np.isfinite(np.asarray(predicted, np.float64)).all():
+        return "a prediction is not a finite number"
+    if (a == a[0]).all():
+        one = "are of one class only" if a.dtype == bool else "have the same gold score"
+        return f"all {len(a)} items {one}"
+    return "every prediction is the same"
 
 
 def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:

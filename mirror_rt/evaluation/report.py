@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from mirror_rt.errors import InputError
 from mirror_rt.evaluation.result import Report, Result, Status
 
-__all__ = ["as_json", "cell", "notes", "print_reports"]
+__all__ = ["as_json", "cell", "check_none_failed", "notes", "print_reports"]
 
 
 def as_json(reports: Sequence[Report]) -> str:
@@ -35,6 +36,8 @@ def cell(result: Result | None, metric: str) -> str:
             return "missing"
         case Status.NOT_APPLICABLE:
             return "n/a"
+        case Status.FAILED:
+            return "failed"
         case Status.SCORED | Status.UNDEFINED:
             score = result.scores.get(metric)
             if score is None:
@@ -56,6 +59,22 @@ def notes(reports: Iterable[Report]) -> list[str]:
         if result.note
     )
     return list(dict.fromkeys(said))
+
+
+def check_none_failed(reports: Iterable[Report]) -> None:
+    """Refuse reports that lack a score because of a fault; called once they are shown.
+
+    Raises:
+        InputError: Tasks failed; the first one's fault is told.
+    """
+    lost = {
+        result.task: result.note
+        for report in reports
+        for result in report.results
+        if result.status is Status.FAILED
+    }
+    if lost:
+        raise InputError(f"failed: {', '.join(lost)}; first fault: {next(iter(lost.values()))}")
 
 
 def print_reports(reports: Sequence[Report], console: Console) -> None:

@@ -18,6 +18,7 @@ class Status(Enum):
     UNDEFINED = "undefined"
     MISSING = "missing"
     NOT_APPLICABLE = "not applicable"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Result:
         status: Why there is, or is not, a main score.
         spreads: Standard deviation of each metric over seeds, where there were several.
         items: How many items were scored.
-        note: Where to get missing data, or why a score is undefined.
+        note: Where to get missing data, why a score is undefined, or what made a task fail.
     """
 
     task: str

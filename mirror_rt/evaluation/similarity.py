@@ -77,7 +77,7 @@ def cross_pairs(left: Sequence[Pair], right: Sequence[Pair], *, scale: float) ->
         )
     pairs = []
     for a, b in zip(left, right, strict=True):
-        if abs(a.score - b.score) <= scale / 5.0:
+        if abs(a.score - b.score) <= scale / 5.0 + 1e-9:  # 4.4 - 3.2 is a little over 1.2
             mean = (a.score + b.score) / 2.0
             pairs.append(Pair(left=a.left, right=b.right, score=mean))
             pairs.append(Pair(left=b.left, right=a.right, score=mean))

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from mirror_rt._extras import require
-from mirror_rt.errors import ConfigError
+from mirror_rt.errors import ConfigError, MirrorError
 from mirror_rt.evaluation.baselines import ExactMatch, Model
-from mirror_rt.evaluation.gold import Query, read_gold
+from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.holdout import standard_split
 from mirror_rt.evaluation.link_report import link_results, table_ranks
 from mirror_rt.evaluation.linking import NameTable
 from mirror_rt.evaluation.memory import Remembering
+from mirror_rt.evaluation.metrics import why_undefined
 from mirror_rt.evaluation.result import Report, Result, Status
 from mirror_rt.evaluation.similarity import cross_pairs, pair_auc, pair_similarities, pair_spearman
-from mirror_rt.evaluation.tables import read_labelled, read_pairs, read_words
-from mirror_rt.evaluation.tasks import Kind, Task, choose, discover
+from mirror_rt.evaluation.tables import Pair, read_labelled, read_pairs, read_words
+from mirror_rt.evaluation.tasks import AVERAGED, Family, Kind, Task, choose, discover
 from mirror_rt.evaluation.transfer import score_folds, score_split
 from mirror_rt.evaluation.translation import induce
 from mirror_rt.knowledge.formats import read_entities
@@ -25,6 +29,7 @@ __all__ = ["AVERAGE", "evaluate", "run_task"]
 
 AVERAGE = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr")
 """The seven sets whose mean is the field's headline number."""
+_WHOLE = ("stsb", "sickr")
 
 
 def evaluate(
@@ -34,9 +39,10 @@ def evaluate(
     tasks: Sequence[str] = (),
     name: str = "model",
     seed: int = 0,
+    convention: Convention | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Run tasks on a model.
+    """Run tasks on a model; one that fails is reported so, and the others go on.
 
     Args:
         model: An embedder or a baseline.
@@ -44,24 +50,34 @@ def evaluate(
         tasks: Names of tasks or families; none means all.
         name: What to call the model in the report.
         seed: Chooses folds and held-out tenths of the transfer tasks.
+        convention: How linking is judged; by default as each task's papers do. A task judged
+            otherwise has the convention in its name.
         progress: Called with each task's name before it runs.
 
     Raises:
-        ConfigError: A task is unknown, or ``data`` is no folder.
-        InputError: A file of a task is faulty; the line is named.
-        MissingExtraError: A transfer task is asked for and scikit-learn is not installed.
+        ConfigError: A task is unknown, ``data`` is no folder, or there is a convention and no
+            linking.
     """
     folder = Path(data)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; --data names the folder of evaluation sets")
     chosen = choose(tasks, discover(folder))
+    if convention is not None:
+        if not any(task.family is Family.LINKING for task in chosen):
+            raise ConfigError(
+                "--convention: there is no linking task to judge by it; leave it away"
+            )
+        chosen = [_judged_by(convention, task) for task in chosen]
     if not isinstance(model, ExactMatch):
         model = Remembering.around(model)
     results: list[Result] = []
     for task in chosen:
         if progress is not None:
             progress(task.name)
-        results.extend(run_task(model, task, folder, seed=seed))
+        try:
+            results.extend(run_task(model, task, folder, seed=seed))
+        except MirrorError as error:
+            results.append(_without(task, Status.FAILED, str(error)))
     return Report(model=name, results=(*results, *_average(results)))
 
 
@@ -70,6 +86,7 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
 
     Raises:
         InputError: A file is faulty; the line is named.
+        MissingExtraError: A transfer task, and scikit-learn is not installed.
     """
     files = [_find(data, pattern) for pattern in task.files]
     lacking = [p for p, found in zip(task.files, files, strict=True) if not found]
@@ -81,15 +98,16 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
     match task.kind:
         case Kind.PAIRS:
             pairs = read_pairs(first, low=task.low, high=task.high)
-            return [_scored(task, pair_spearman(pairs, pair_similarities(model, pairs)), pairs)]
+            return [_correlated(model, task, pairs)]
         case Kind.CROSS_PAIRS:
             sides = [read_pairs(found[0], low=task.low, high=task.high) for found in files]
-            pairs = cross_pairs(*sides, scale=task.high - task.low)
-            return [_scored(task, pair_spearman(pairs, pair_similarities(model, pairs)), pairs)]
+            return [_correlated(model, task, cross_pairs(*sides, scale=task.high - task.low))]
         case Kind.AUC:
-            pairs = read_labelled(first)
-            auc = pair_auc(pairs, pair_similarities(model, pairs), positive=task.positive)
-            return [_scored(task, {"auc": auc}, pairs)]
+            pairs = read_labelled(first, labels=task.labels)
+            cosines = pair_similarities(model, pairs)
+            auc = pair_auc(pairs, cosines, positive=task.positive)
+            why = why_undefined([p.label == task.positive for p in pairs], cosines)
+            return [_scored(task, {"auc": auc}, pairs, why=why)]
         case Kind.TRANSLATION:
             words = read_words(first)
             return [_scored(task, induce(model, words), list(words))]
@@ -107,7 +125,7 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
             if isinstance(model, ExactMatch):
                 return [_without(task, Status.NOT_APPLICABLE, "needs vectors to learn from")]
             require("sklearn", extra="evaluate")
-            parts = [read_labelled(found[0]) for found in files if found]
+            parts = [read_labelled(found[0], labels=task.labels) for found in files if found]
             if task.kind is Kind.FOLDS:
                 return [_scored(task, score_folds(model, parts[0], seed=seed), parts[0])]
             return [_scored(task, score_split(model, *parts, seed=seed), parts[1])]
@@ -119,7 +137,21 @@ def _find(data: Path, pattern: str) -> list[Path]:
     return [data / pattern] if (data / pattern).exists() else []
 
 
-def _scored(task: Task, scores: Mapping[str, float | None], items: Sequence[object]) -> Result:
+def _judged_by(convention: Convention, task: Task) -> Task:
+    if task.family is not Family.LINKING or task.convention is convention:
+        return task
+    return replace(task, name=f"{task.name} ({convention.value})", convention=convention)
+
+
+def _correlated(model: Model, task: Task, pairs: Sequence[Pair]) -> Result:
+    cosines = pair_similarities(model, pairs) if pairs else np.zeros(0, np.float32)
+    why = why_undefined([pair.score for pair in pairs], cosines)
+    return _scored(task, pair_spearman(pairs, cosines), pairs, why=why)
+
+
+def _scored(
+    task: Task, scores: Mapping[str, float | None], items: Sequence[object], *, why: str = ""
+) -> Result:
     undefined = scores[task.metric] is None
     return Result(
         task=task.name,
@@ -127,7 +159,7 @@ def _scored(task: Task, scores: Mapping[str, float | None], items: Sequence[obje
         scores=scores,
         status=Status.UNDEFINED if undefined else Status.SCORED,
         items=len(items),
-        note="every prediction is the same, so there is no correlation" if undefined else "",
+        note=f"{why}, so there is no score" if undefined else "",
     )
 
 
@@ -140,11 +172,16 @@ def _average(results: Iterable[Result]) -> list[Result]:
     found = {r.task: r for r in results if r.task in AVERAGE}
     means: dict[str, float | None] = {}
     for metric in ("all", "mean"):
-        # A set without subsets has one ρ; it stands for both conventions.
-        values = [found[t].scores.get(metric, found[t].score) for t in AVERAGE if t in found]
+        # The two sets that have no subsets count with their one ρ by both conventions; a year
+        # that came without its subsets has no mean.
+        values = [
+            found[t].scores.get(metric, found[t].score if t in _WHOLE else None)
+            for t in AVERAGE
+            if t in found
+        ]
         known = [value for value in values if value is not None]
         if len(known) == len(AVERAGE):
             means[metric] = sum(known) / len(known)
     if "all" not in means:
         return []
-    return [Result(task="sts average", metric="all", scores=means, items=len(AVERAGE))]
+    return [Result(task=AVERAGED, metric="all", scores=means, items=len(AVERAGE))]

@@ -79,19 +79,28 @@ def read_pairs(path: Path, *, low: float = -math.inf, high: float = math.inf) ->
     return _some(path, pairs)
 
 
-def read_labelled(path: Path) -> list[Pair]:
+def read_labelled(path: Path, *, labels: Sequence[str] = ()) -> list[Pair]:
     """Read labelled texts, or labelled pairs of two sentences or of a question and a sentence.
 
     A single text is ``left``, and ``right`` is empty.
 
+    Args:
+        path: The file.
+        labels: Those that can be right; empty for any.
+
     Raises:
-        InputError: A column is missing, a label is empty, or there are no rows.
+        InputError: A column is missing, a label is empty or not one of ``labels``, or there are
+            no rows; the line is named.
     """
     pairs = []
     for number, row in read_rows(path):
         label = _pick(path, row, LABEL).strip()
         if not label or label.casefold() == "nan":
             raise InputError(f"{path}: line {number} has no label")
+        if labels and label not in labels:
+            raise InputError(
+                f"{path}: line {number}: label {label!r} is none of {', '.join(labels)}"
+            )
         if "sentence2" in row:
             left, right = row["sentence1"], row["sentence2"]
         elif "question" in row and "sentence" in row:

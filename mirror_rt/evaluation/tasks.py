@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.evaluation.gold import Convention
 
-__all__ = ["TASKS", "Family", "Kind", "Task", "choose", "discover"]
+__all__ = ["AVERAGED", "TASKS", "Family", "Kind", "Task", "choose", "discover"]
+
+
+AVERAGED = "sts average"
+"""What the mean over seven sets is called in reports."""
 
 
 class Family(Enum):
@@ -57,6 +61,7 @@ class Task:
         low: Lowest gold score.
         high: Highest gold score.
         positive: The label that ``AUC`` detects.
+        labels: The labels that the file can have; empty where the layout does not say.
         convention: How linking is judged.
     """
 
@@ -69,9 +74,13 @@ class Task:
     low: float = -math.inf
     high: float = math.inf
     positive: str = ""
+    labels: tuple[str, ...] = ()
     convention: Convention = Convention.ENTITY
 
 
+_BINARY = ("0", "1")
+_LANGUAGES = "ENG FRA EST ARA CMN RUS SPA POL CYM FIN HEB SWA YUE".split()
+"""Of Multi-SimLex; the paper has the first eight."""
 _STSWIKI = "ixa2.si.ehu.eus/stswiki"
 _SENTEVAL = "github.com/facebookresearch/SentEval (data/downstream)"
 _TWEETS = "github.com/cardiffnlp/tweeteval, or --hub (cardiffnlp/tweet_eval)"
@@ -184,7 +193,13 @@ def _yacle(left: str, right: str) -> Task:
     return _translation(f"bli-{pair}", f"xling_bli/{pair}/yacle.test.freq.2k.{pair}.tsv")
 
 
-def _transfer(name: str, *files: str, metric: str = "accuracy", where: str = _SENTEVAL) -> Task:
+def _transfer(
+    name: str,
+    *files: str,
+    metric: str = "accuracy",
+    where: str = _SENTEVAL,
+    labels: tuple[str, ...] = _BINARY,
+) -> Task:
     return Task(
         name=name,
         family=Family.TRANSFER,
@@ -192,27 +207,28 @@ def _transfer(name: str, *files: str, metric: str = "accuracy", where: str = _SE
         files=files,
         metric=metric,
         where=where,
+        labels=labels,
     )
 
 
-def _split(name: str) -> Task:
+def _split(name: str, *, labels: tuple[str, ...] = _BINARY) -> Task:
     parts = (f"senteval/{name}.{part}.tsv" for part in ("train", "test", "dev"))
-    return _transfer(name.lower(), *parts)
+    return _transfer(name.lower(), *parts, labels=labels)
 
 
-def _tweets(name: str, file: str, *, where: str = "") -> Task:
+def _tweets(name: str, file: str, *, where: str = "", labels: tuple[str, ...] = ()) -> Task:
     parts = (f"tweets/{file}.{part}.tsv" for part in ("train", "test", "val"))
     where = where or _WHERE.get(
         name, "github.com/cardiffnlp/tweeteval, or --hub (cardiffnlp/tweet_eval)"
     )
-    return _transfer(name, *parts, metric="macro f1", where=where)
+    return _transfer(name, *parts, metric="macro f1", where=where, labels=labels)
 
 
 TASKS: tuple[Task, ...] = (
     *(_sts(f"sts{year}", f"STS{year}.test") for year in range(12, 17)),
     _sts("stsb", "STSB.test"),
     _sts("sickr", "SICK.test", low=1.0),
-    *(_simlex(code) for code in ("ENG", "FRA", "EST", "ARA", "CMN", "RUS", "SPA", "POL")),
+    *(_simlex(code) for code in _LANGUAGES),
     _words("simlex999", "wordsim/simlex999", high=10.0),
     _words("wordsim353", "wordsim/wordsim353", high=10.0),
     _words("rg65", "wordsim/rg65", high=4.0),
@@ -237,7 +253,9 @@ TASKS: tuple[Task, ...] = (
     *(_crossed("ENG", other) for other in ("FRA", "CMN", "HEB")),
     *(_crossed(*pair) for pair in (("FRA", "CMN"), ("FRA", "HEB"), ("CMN", "HEB"))),
     *(_transfer(name.lower(), f"senteval/{name}.all.tsv") for name in ("MR", "CR", "SUBJ", "MPQA")),
-    *(_split(name) for name in ("SST2", "TREC", "MRPC")),
+    _split("SST2"),
+    _split("TREC", labels=("ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM")),
+    _split("MRPC"),
     _transfer("glue-mrpc", "glue/MRPC.train.tsv", "glue/MRPC.dev.tsv", where=_GLUE),
     Task(
         name="qnli",
@@ -247,14 +265,19 @@ TASKS: tuple[Task, ...] = (
         metric="auc",
         where=_GLUE,
         positive="entailment",
+        labels=("entailment", "not_entailment"),
     ),
-    *(_tweets(f"tweets-{name}", f"tweeteval_{name}") for name in ("emotion", "hate")),
+    _tweets("tweets-emotion", "tweeteval_emotion", labels=("0", "1", "2", "3")),
+    _tweets("tweets-hate", "tweeteval_hate", labels=_BINARY),
     _tweets("tweets-crisis", "crisis"),
 )
 
 
 def discover(data: Path) -> tuple[Task, ...]:
-    """Return the known tasks, and one for each further file of a known layout under ``data``."""
+    """Return the known tasks, and one for each further file of a known layout under ``data``.
+
+    A file whose name is taken has its folder's name before its own.
+    """
     known = {file for task in TASKS for file in task.files}
     found: list[Task] = []
     for path in sorted(data.glob("*/*.tsv")) + sorted(data.glob("xling_bli/*/*.tsv")):
@@ -280,7 +303,15 @@ def discover(data: Path) -> tuple[Task, ...]:
                 found.append(_tweets(f"tweets-{name.lower()}", name, where=where))
             case _:
                 pass
-    return (*TASKS, *found)
+    taken = {AVERAGED, *(task.name for task in TASKS), *(family.value for family in Family)}
+    named: list[Task] = []
+    for task in found:
+        name = task.name
+        while name in taken:
+            name = f"{task.files[0].split('/')[0]}-{name}"
+        taken.add(name)
+        named.append(replace(task, name=name))
+    return (*TASKS, *named)
 
 
 def choose(asked: Iterable[str], tasks: Iterable[Task]) -> list[Task]:
