@@ -138,6 +138,67 @@ def test_an_input_changed_between_a_kill_and_its_resume_is_not_mixed(
     np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
 
 
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_run_over_another_input_that_is_killed_too_ends_as_one_that_was_not(
+    tiny_bundle_int8: Path, tmp_path: Path, kills: int
+) -> None:
+    encoder = Encoder.open(tiny_bundle_int8, threads=1)
+    first = made_up(230)
+    last = [*made_up(150, seed=9), *reversed(first[:150]), "new one"]
+    reports = []
+    for out, killed in (("unbroken", 0), ("broken", kills)):
+        interrupted(encoder, written(tmp_path / "a.txt", first), tmp_path / out, windows=3)
+        written(tmp_path / "a.txt", last)
+        for _ in range(killed):
+            interrupted(encoder, tmp_path / "a.txt", tmp_path / out, windows=2)
+        reports.append(embed(encoder, tmp_path / "a.txt", tmp_path / out))
+    assert [(r.computed, r.copied) for r in reports] == [
+        (151, 150),
+        (151 - kills * 100, 150) if kills == 1 else (1, 100),
+    ]
+    assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
+    assert not (tmp_path / "broken/.job/sources.json").exists()
+
+
+def interrupted(encoder: Encoder, source: Path, out: Path, *, windows: int) -> None:
+    """Embed until so many windows are logged, and end there as by Ctrl-C."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, windows=windows)
+        with pytest.raises(KeyboardInterrupt):
+            embed(encoder, source, out)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_hashes_that_are_not_as_they_were_written_are_not_believed(
+    encoder: Encoder, tmp_path: Path, damage: str
+) -> None:
+    texts, out = made_up(170), tmp_path / "out"
+    embed(encoder, written(tmp_path / "a.txt", texts), out)
+    sidecar = sorted((out / ".job/seen").iterdir())[1]
+    content = bytearray(sidecar.read_bytes())
+    content[-4] ^= 1  # a bit of the number of a row
+    match damage:
+        case "flipped":
+            sidecar.write_bytes(content)
+        case "cut":
+            sidecar.write_bytes(content[: len(content) // 2])
+        case _:
+            sidecar.unlink()
+    changed = ["new one", *texts]
+    report = embed(encoder, written(tmp_path / "a.txt", changed), out)
+    assert (report.computed, report.copied) == (1 + ROWS, 120)
+    np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
+
+
+def test_damaged_hashes_of_a_kept_shard_are_written_anew(encoder: Encoder, tmp_path: Path) -> None:
+    source, out = written(tmp_path / "a.txt", made_up(170)), tmp_path / "out"
+    embed(encoder, source, out)
+    before = bytes_of(out)
+    sorted((out / ".job/seen").iterdir())[2].write_bytes(b"")
+    assert embed(encoder, source, out).kept == 4
+    assert bytes_of(out) == before
+
+
 def stop_after(monkeypatch: pytest.MonkeyPatch, *, windows: int) -> None:
     """Let the job end as by Ctrl-C once so many shards are logged."""
     log, count = job.JobFolder.log, 0
@@ -221,6 +282,30 @@ def test_a_lone_surrogate_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="lone surrogate"):
         embed_rows(encoder, [("a", ""), ("\ud800", "")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("a", "\ud800"), "lone surrogate"),
+        ((None, ""), r"rows\[1\]: holds a NoneType, not a string"),
+        (("a", 3), r"rows\[1\]: holds a int, not a string"),
+    ],
+)
+def test_a_row_that_is_not_text_is_refused(
+    encoder: Encoder, tmp_path: Path, row: tuple[str, str], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        embed_rows(encoder, [("fever", "x"), row], tmp_path / "out", ids=True)
+
+
+def test_a_job_that_fails_leaves_the_empty_folder_it_was_given(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(InputError, match="is empty"):
+        embed(encoder, written(tmp_path / "a.txt", []), tmp_path / "mine")
+    assert list((tmp_path / "mine").iterdir()) == []
 
 
 def test_a_million_identical_strings_are_computed_once_a_window(

@@ -11,14 +11,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.runtime.encoder import Encoder, Progress
 from mirror_rt.runtime.jobfolder import JobFolder, Settings
-from mirror_rt.runtime.seen import Seen
+from mirror_rt.runtime.seen import Seen, write_sidecar
 from mirror_rt.runtime.shards import Shard, write_npy, write_parquet
 from mirror_rt.runtime.sources import Row, read_rows
 from mirror_rt.runtime.storage import Dtype
@@ -244,20 +244,26 @@ def _run(
 def _tasks(rows: Iterable[Row], job: JobFolder, keep: Callable[[Shard], None]) -> Iterator[Task]:
     """Yield the windows whose shards are to be made; give the shards that are there to ``keep``."""
     finished, logged = job.finished(), job.logged()
-    earlier = {shard.name: shard for shard in [*finished, *logged]}
-    # Vectors are copied from the last finished run, or, if none ever was, from an unfinished
-    # one over another input: so that a resumed run takes the same way, and ends in the same
-    # bytes, as one that was never killed.
+    # Vectors are copied from the last finished run, or, if none ever was, from unfinished ones
+    # over other inputs. These are noted once: a resumed run must take the same way, and end in
+    # the same bytes, as one that was never killed.
+    begin, sources = (0, finished) if finished else job.sources()
+    earlier = {shard.name: shard for shard in [*sources, *logged]}
     seen: Seen | None = None
     for window in windows(rows, most_rows=job.settings.window_rows):
         shard = earlier.get(window.name)
         if shard is not None and shard.fault(job.path) is None:
-            keep(shard)
+            keep(_with_sidecar(job, shard, window))
             continue
-        if shard is None and seen is None and (finished or _was_another(window, logged)):
-            seen = _seen(job, finished or logged)
+        if shard is None and not finished and _was_another(window, logged):
+            begin, seen, logged = window.number, None, []
+            sources = list(earlier.values())
+            job.set_sources(begin, sources)
+        copies = shard is None and bool(sources) and window.number >= begin
+        if copies and seen is None:
+            seen = _seen(job, sources)
         # A faulty shard is made as it was.
-        yield Task(window=window, seen=seen if shard is None else None)
+        yield Task(window=window, seen=seen if copies else None)
 
 
 def _was_another(window: Window, logged: Sequence[Shard]) -> bool:
@@ -265,11 +271,18 @@ def _was_another(window: Window, logged: Sequence[Shard]) -> bool:
     return any(shard.number == window.number and shard.name != window.name for shard in logged)
 
 
+def _with_sidecar(job: JobFolder, shard: Shard, window: Window) -> Shard:
+    """Write the hashes of a kept shard anew if they are not as they were written."""
+    if job.has_sidecar(shard):
+        return shard
+    return replace(shard, sidecar=write_sidecar(job.sidecar(shard.name), window.digests))
+
+
 def _seen(job: JobFolder, shards: Sequence[Shard]) -> Seen:
     """Gather the strings of earlier shards that are still as they were written."""
     sources = [
         (job.path.absolute() / shard.name, job.sidecar(shard.name))
         for shard in shards
-        if job.sidecar(shard.name).is_file() and shard.fault(job.path) is None
+        if job.has_sidecar(shard) and shard.fault(job.path) is None
     ]
     return Seen.merge(job.work.absolute() / "merged.bin", sources)

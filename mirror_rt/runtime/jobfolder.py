@@ -4,6 +4,7 @@ OUT/part-00000-<content>.parquet …   shards, each whole
 OUT/manifest.json                    written last: which shards, in which order
 OUT/.job/settings.json               what the vectors depend on; another job is refused
 OUT/.job/log.jsonl                   a line for each shard of an unfinished run
+OUT/.job/sources.json                shards of unfinished runs over other inputs, to copy from
 OUT/.job/seen/<shard>.npy            hashes of its texts, to find them again
 OUT/.job/windows/<shard>             rows that wait for a worker on another machine
 """
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import InputError, TargetError
 from mirror_rt.runtime.shards import Shard
 
@@ -76,6 +78,7 @@ class JobFolder:
                 f"{path}: {_difference(begun, asdict(settings))}; choose another name, or "
                 "replace it with --force"
             )
+        ours = not path.exists() or folder.work.exists()  # an empty folder of the user's stays
         folder.sidecars.mkdir(parents=True, exist_ok=True)
         with lock(folder.work / "lock", path):
             if begun is not None and force:
@@ -86,8 +89,9 @@ class JobFolder:
             except BaseException:
                 if not any(path.glob("part-*")):
                     shutil.rmtree(folder.work, ignore_errors=True)
-                    with suppress(OSError):
-                        path.rmdir()
+                    if ours:
+                        with suppress(OSError):
+                            path.rmdir()
                 raise
 
     @classmethod
@@ -123,9 +127,33 @@ class JobFolder:
             # A line torn by a kill must not swallow this one.
             handle.write("\n" + json.dumps(asdict(shard)) + "\n")
 
+    def sources(self) -> tuple[int, list[Shard]]:
+        """Return the shards of unfinished runs over other inputs, and the first window since."""
+        try:
+            content = json.loads((self.work / "sources.json").read_text(encoding="utf-8"))
+            return content["begin"], [Shard(**shard) for shard in content["shards"]]
+        except (OSError, ValueError, TypeError, KeyError):
+            return 0, []
+
+    def set_sources(self, begin: int, shards: Sequence[Shard]) -> None:
+        """Keep shards of other inputs apart from those that are logged from here on.
+
+        Args:
+            begin: The first window that was another then.
+            shards: All that there are.
+        """
+        content = {"begin": begin, "shards": [asdict(shard) for shard in shards]}
+        write_json(self.work / "sources.json", content)
+        (self.work / "log.jsonl").unlink(missing_ok=True)
+
     def sidecar(self, name: str) -> Path:
         """Return where the hashes of a shard's texts are."""
         return self.sidecars / f"{name}.npy"
+
+    def has_sidecar(self, shard: Shard) -> bool:
+        """Tell whether the hashes of a shard's texts are there as they were written."""
+        path = self.sidecar(shard.name)
+        return path.is_file() and sha256_file(path) == shard.sidecar
 
     def finish(self, shards: Sequence[Shard]) -> None:
         """Write the manifest, then remove what it does not name."""
@@ -146,11 +174,15 @@ class JobFolder:
         for path in [*self.path.glob(".part-*.partial"), *self.work.glob("merged*")]:
             path.unlink()
         shutil.rmtree(self.staged, ignore_errors=True)
-        (self.work / "log.jsonl").unlink(missing_ok=True)
+        self._forget()
+
+    def _forget(self) -> None:
+        for name in ("log.jsonl", "sources.json"):
+            (self.work / name).unlink(missing_ok=True)
 
     def _clear(self) -> None:
         (self.path / "manifest.json").unlink(missing_ok=True)
-        (self.work / "log.jsonl").unlink(missing_ok=True)
+        self._forget()
         for path in self.path.glob("part-*"):
             path.unlink()
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mirror_rt.bundle import sha256_file
+
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
@@ -32,14 +34,19 @@ def digests(texts: Sequence[str]) -> bytes:
     return b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
 
 
-def write_sidecar(path: Path, digests_of_rows: bytes) -> None:
-    """Write the sorted hashes of a shard's texts; a text that comes again keeps its first row."""
+def write_sidecar(path: Path, digests_of_rows: bytes) -> str:
+    """Write the sorted hashes of a shard's texts, and return the sha256 of the file.
+
+    A text that comes again keeps its first row.
+    """
     entries = _entries(digests_of_rows)
     order = np.lexsort((entries["row"], entries["low"], entries["high"]))
     fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
     with open(fresh, "wb") as handle:
         np.save(handle, entries[order], allow_pickle=False)
+    sha256 = sha256_file(fresh)
     os.replace(fresh, path)
+    return sha256
 
 
 class Seen:

@@ -40,6 +40,7 @@ class Shard:
         rows: How many there are.
         sha256: Of the file.
         truncated: Different texts computed for it that were over the longest length.
+        sidecar: sha256 of the file of its texts' hashes; empty in folders of before it was kept.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Shard:
     rows: int
     sha256: str
     truncated: int
+    sidecar: str = ""
 
     @property
     def number(self) -> int:

@@ -28,19 +28,14 @@ class Window:
         texts: The texts.
         ids: Their ids, empty strings where there are none.
         digests: 16-byte hashes of the texts, end to end.
+        content: Hex hash of the texts and ids in order.
     """
 
     number: int
     texts: list[str]
     ids: list[str]
     digests: bytes
-
-    @property
-    def content(self) -> str:
-        """Hex hash of the texts and ids in order."""
-        rows = len(self.texts).to_bytes(8, "little")
-        ids = digests(self.ids) if any(self.ids) else b""
-        return hashlib.sha256(rows + self.digests + ids).hexdigest()
+    content: str
 
     @property
     def name(self) -> str:
@@ -61,12 +56,15 @@ def windows(rows: Iterable[Row], *, most_rows: int) -> Iterator[Window]:
     """Yield windows of up to ``most_rows`` rows; where they are cut depends on the rows alone.
 
     Raises:
-        InputError: A row holds a lone surrogate.
+        InputError: A row is not of strings, or holds a lone surrogate.
     """
     number, characters = 0, 0
     texts: list[str] = []
     ids: list[str] = []
-    for text, row_id in rows:
+    for row, (text, row_id) in enumerate(rows):
+        for value in (text, row_id):
+            if not isinstance(value, str):
+                raise InputError(f"rows[{row}]: holds a {type(value).__name__}, not a string")
         texts.append(text)
         ids.append(row_id)
         characters += len(text)
@@ -81,11 +79,14 @@ def window_of(number: int, texts: list[str], ids: list[str]) -> Window:
     """Return the window of these rows.
 
     Raises:
-        InputError: A text holds a lone surrogate.
+        InputError: A text or an id holds a lone surrogate.
     """
+    rows = len(texts).to_bytes(8, "little")
     try:
-        return Window(number=number, texts=texts, ids=ids, digests=digests(texts))
+        of_texts, of_ids = digests(texts), digests(ids) if any(ids) else b""
     except UnicodeEncodeError as error:
         raise InputError(
             f"a lone surrogate, which is not text, in {error.object[:40]!r}; remove or replace it"
         ) from error
+    content = hashlib.sha256(rows + of_texts + of_ids).hexdigest()
+    return Window(number=number, texts=texts, ids=ids, digests=of_texts, content=content)

@@ -75,7 +75,7 @@ def make_shard(encoder: Encoder, job: JobFolder, task: Task, *, progress: Progre
         texts=window.texts if job.settings.text else None,
         ids=window.ids if job.settings.ids else None,
     )
-    write_sidecar(job.sidecar(window.name), window.digests)
+    sidecar = write_sidecar(job.sidecar(window.name), window.digests)
     about = {name: str(value) for name, value in asdict(job.settings).items()}
     sha256 = write_shard(job.path / window.name, columns, stored, about=about)
     shard = Shard(
@@ -84,6 +84,7 @@ def make_shard(encoder: Encoder, job: JobFolder, task: Task, *, progress: Progre
         rows=rows,
         sha256=sha256,
         truncated=encoded.truncated,
+        sidecar=sidecar,
     )
     return Made(shard=shard, computed=encoded.different, copied=rows - len(fresh_U))
 
