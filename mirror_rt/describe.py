@@ -76,11 +76,12 @@ def _bundle(path: Path, *, verify: bool) -> dict[str, Any]:
 
 
 def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[str, Any]:
-    from mirror_rt.runtime.jobfolder import verify_vectors
+    from mirror_rt.runtime.jobfolder import read_manifest, verify_vectors
 
+    shards = read_manifest(path)
     if verify and (faults := verify_vectors(path)):
         raise InputError(
-            f"{faults[0]} ({len(faults)} of {len(content['shards'])} shards are faulty); "
+            f"{faults[0]} ({len(faults)} of {len(shards)} shards are faulty); "
             "run the same mirror-rt embed again, which makes only these anew"
         )
     about = {name: value for name, value in content.items() if name not in {"kind", "shards"}}
@@ -88,7 +89,7 @@ def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[st
         "kind": "vectors",
         "path": str(path),
         **about,
-        "shards": len(content["shards"]),
+        "shards": len(shards),
         "megabytes": _megabytes(path.glob("part-*")),
         "verified": verify,
     }

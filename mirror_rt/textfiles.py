@@ -55,7 +55,7 @@ def open_binary(source: str | Path) -> Iterator[IO[bytes]]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    match path.suffix:
+    match path.suffix.lower():
         case ".gz":
             return cast("IO[bytes]", gzip.open(path, "rb"))
         case ".zst":

@@ -109,3 +109,10 @@ def test_what_is_not_ours_is_named(tmp_path: Path) -> None:
         done = info(tmp_path / name)
         assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
         assert message in done.stderr
+
+
+def test_vectors_whose_manifest_lacks_its_shards_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"kind": "vectors"}')
+    done = info(tmp_path)
+    assert done.exit_code == 1
+    assert "its manifest.json cannot be read ('shards')" in done.stderr

@@ -27,9 +27,10 @@ def test_a_line_of_plain_text_is_a_row(tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt", "\n".join(ONE_LINE) + "\n")
     assert [text for text, _ in read_rows(path)] == ONE_LINE
     assert count_rows(path) == len(ONE_LINE)
-    packed = written(tmp_path / "a.txt.gz", gzip.compress(path.read_bytes()))
-    assert [text for text, _ in read_rows(packed)] == ONE_LINE
-    assert count_rows(packed) == len(ONE_LINE)
+    for name in ("a.txt.gz", "a.txt.GZ"):
+        packed = written(tmp_path / name, gzip.compress(path.read_bytes()))
+        assert [text for text, _ in read_rows(packed)] == ONE_LINE
+        assert count_rows(packed) == len(ONE_LINE)
 
 
 def test_csv_cells_may_be_quoted_and_go_over_lines(tmp_path: Path) -> None:
@@ -79,6 +80,8 @@ def test_the_name_tells_the_layout(name: str, kind: Kind) -> None:
         ("a.jsonl", '{"text": "a"}\nnonsense\n', None, "line 2 is not JSON"),
         ("a.jsonl", '"a"\n', None, "line 1 is not a JSON object"),
         ("a.jsonl", '{"text": "\\ud800"}\n', None, "line 1 holds a lone surrogate"),
+        pytest.param("a.jsonl", "[" * 100_000, None, "line 1 is not JSON", id="deep"),
+        ("a.csv", "text,text\na,b\n", None, "more than one column 'text'"),
         ("a.parquet", "no parquet", None, "not a Parquet file"),
         ("none.parquet", None, None, "no such file"),
         ("none.txt", None, None, "no such file"),
@@ -98,6 +101,13 @@ def test_a_broken_row_is_named(
 def test_a_missing_text_in_parquet_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match="row 2: 'text' is not a string"):
+        list(read_rows(tmp_path / "a.parquet"))
+
+
+def test_two_columns_of_one_name_in_parquet_are_refused(tmp_path: Path) -> None:
+    columns = [pa.array(["a"]), pa.array(["b"])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text"] * 2), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="more than one column 'text'"):
         list(read_rows(tmp_path / "a.parquet"))
 
 

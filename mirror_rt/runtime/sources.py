@@ -129,6 +129,8 @@ def _pick(source: str | Path, column: str | None, available: Sequence[str]) -> s
             )
     if column not in available:
         raise InputError(f"{source}: no column {column!r}; there are: {', '.join(available)}")
+    if available.count(column) > 1:
+        raise InputError(f"{source}: more than one column {column!r}; rename the others")
     return column
 
 
@@ -198,7 +200,7 @@ def _records(source: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
             continue
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{source}: line {number} is not JSON ({error})") from error
         if not isinstance(record, dict):
             raise InputError(f"{source}: line {number} is not a JSON object")
