@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mirror_rt.errors import ConfigError, TrainingError
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import alignment, uniformity
 from mirror_rt.training.loop import train
@@ -48,6 +50,38 @@ def test_nothing_held_out_is_drawn_for_training(make: Callable[..., TrainConfig]
         drawn = draw_epoch(rest, config, rng=np.random.default_rng(seed)).reshape(-1).tolist()
         assert not held_rows & set(drawn)
         assert not whole_entities & {group for row in drawn for group in table.groups[row]}
+
+
+@pytest.mark.parametrize("held_out", [4, 6, 20])
+def test_no_string_that_is_held_out_is_in_a_pair_of_any_source(
+    make: Callable[..., TrainConfig], tmp_path: Path, held_out: int
+) -> None:
+    (tmp_path / "c.txt").write_text("\n".join(NAMES))
+    lines = [f"{a}\t{b}" for a, b in pairwise(NAMES)]
+    (tmp_path / "p.tsv").write_text("\n".join(lines))
+    config = make(
+        corpus=tmp_path / "c.txt", pairs={Pairs.MIRROR: 1.0, Pairs.FILE: 1.0},
+        pairs_file=tmp_path / "p.tsv", held_out=held_out,
+    )  # fmt: skip
+    table = read_table(config)
+    rest, held = hold_out(table, config, rng=np.random.default_rng(0))
+    assert len(held) == held_out
+    held_rows = set(held.reshape(-1).tolist())
+    assert not held_rows & set(rest.filed_P2.reshape(-1).tolist())
+    assert not held_rows & set(rest.mirrored)
+    assert len(rest.mirrored) == len(NAMES) - len(held_rows)
+
+
+def test_one_pair_held_out_is_refused_for_nothing_can_be_measured_on_it(
+    make: Callable[..., TrainConfig],
+) -> None:
+    with pytest.raises(ConfigError, match=r"held_out: .* higher --held-out than 1, or 0"):
+        train(make(held_out=1))
+    both = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 1.0}
+    with pytest.raises(TrainingError, match=r"0 different pairs .* lower --held-out than 100"):
+        train(make(held_out=100, pairs=both))
+    with pytest.raises(TrainingError, match=r"3 different pairs .* lower --held-out than 25"):
+        train(make(held_out=25, pairs=Pairs.SYNONYMS))
 
 
 def test_watching_changes_no_weight_and_tells_about_ten_times(

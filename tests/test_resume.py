@@ -16,7 +16,10 @@ import torch
 from mirror_rt.errors import ConfigError, TargetError, TrainingError
 from mirror_rt.training import loop
 from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.curves import Watch
 from mirror_rt.training.loop import Step, train
+from mirror_rt.training.mining import HardOrder
+from mirror_rt.training.momentum import MomentumQueue
 from mirror_rt.training.resume import folder_of
 from mirror_rt.types import Pairs
 from tests.tiny import NAMES
@@ -181,6 +184,39 @@ def test_running_out_of_memory_says_which_option_to_lower(
     monkeypatch.setattr(loop, "backward", fail)
     with pytest.raises(TrainingError, match=r"step 1: out of memory .* --micro-batch 4"):
         train(make())
+    with pytest.raises(TrainingError, match=r"step 1: out of memory .* --micro-batch 1\b"):
+        train(make(micro_batch=3))
+    with pytest.raises(TrainingError, match=r"--batch-size than 8 or --max-length than 25") as e:
+        train(make(micro_batch=1))
+    assert "--micro-batch" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (torch.optim.AdamW, "step"),
+        (MomentumQueue, "advance"),
+        (Watch, "look"),
+        (HardOrder, "begin"),
+    ],
+)
+def test_wherever_memory_runs_out_it_is_told(
+    make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, place: type, name: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(place, name, fail)
+    with pytest.raises(TrainingError, match=r"step \d: out of memory"):
+        train(make(queue=8, hard_negatives=2, held_out=2))
+
+
+def test_the_micro_batch_may_be_lowered_on_the_way(make: Callable[..., TrainConfig]) -> None:
+    # That is what running out of memory advises.
+    interrupt(make(dropout=0.0), step=4)
+    report = train(make(dropout=0.0, micro_batch=4), resume=True)
+    whole = train(make(dropout=0.0), force=True)
+    assert report.losses == pytest.approx(whole.losses, rel=1e-3)
 
 
 def test_another_runtime_error_is_not_taken_for_memory(

@@ -10,13 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import normalize
 
 from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
+from mirror_rt.training import loop
 from mirror_rt.training.batches import batches
+from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import Step, load_base, train
-from mirror_rt.training.model import tokenise
+from mirror_rt.training.model import FAMILIES, TextModel, load_model, tokenise
 from mirror_rt.training.pairs import read_table
+from mirror_rt.training.resume import folder_of
 from mirror_rt.types import Loss, Pairs, Pooling, Preset
 from tests.tiny import NAMES, add_pooling, tiny_checkpoint
 
@@ -194,32 +198,105 @@ def test_one_string_repeated_is_too_few(config_of: MakeConfig, tmp_path: Path) -
         train(config_of(corpus=path))
 
 
-@pytest.mark.parametrize("text", ["abcdefghijkl", "日本語名前病気頭痛発熱咳嗽"])
-def test_strings_of_one_character_and_of_a_foreign_script_train(
-    config_of: MakeConfig, tmp_path: Path, text: str
+def test_strings_of_one_character_train(config_of: MakeConfig, tmp_path: Path) -> None:
+    path = tmp_path / "c.txt"
+    path.write_text("\n".join("abcdefghijkl"))
+    assert min(train(config_of(corpus=path)).losses) > 0.1
+
+
+FOREIGN = "日本語名前病気頭痛発熱咳嗽"  # each character is [UNK] to the tiny models
+
+
+def test_a_script_that_the_base_does_not_read_is_refused(
+    config_of: MakeConfig, tmp_path: Path
 ) -> None:
     path = tmp_path / "c.txt"
-    path.write_text("\n".join(text), encoding="utf-8")
+    path.write_text("\n".join(FOREIGN), encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"no string .* can be a negative.* another --base"):
+        train(config_of(corpus=path))
+
+
+def test_one_entity_alone_has_no_negatives(config_of: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "kb.tsv").write_text("id\tname\n" + "\n".join(f"1\t{n}" for n in NAMES))
+    with pytest.raises(TrainingError, match=r"no string .* can be a negative"):
+        train(config_of(corpus=tmp_path / "kb.tsv", pairs=Pairs.SYNONYMS))
+
+
+@pytest.mark.parametrize(("readable", "told"), [(8, True), (14, False)])
+def test_a_script_that_the_base_hardly_reads_is_warned_of(
+    config_of: MakeConfig,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    readable: int,
+    told: bool,
+) -> None:
+    path = tmp_path / "c.txt"
+    path.write_text("\n".join([*FOREIGN, *NAMES[:readable]]), encoding="utf-8")
     report = train(config_of(corpus=path))
-    assert len(report.losses) > 0
+    assert report.counts["different_to_the_base"] == readable + 1
+    said = f"only {readable + 1} of {len(FOREIGN) + readable} strings are different"
+    assert (said in caplog.text) == told
+
+
+def test_a_base_that_reads_everything_is_not_warned_of(
+    config_of: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(config_of()).counts["different_to_the_base"] == 26
+    assert not caplog.text
 
 
 def test_a_loss_that_is_not_a_number_stops_with_the_step_and_strings(config_of: MakeConfig) -> None:
     out = config_of().out
     with pytest.raises(
-        TrainingError, match=r"step \d+: the loss is nan, in the batch of '.+lr"
+        TrainingError, match=r"step \d+: the loss is nan, in the batch of 16 strings: '.+lr"
     ) as e:
-        train(config_of(lr=1e30, epochs=20, max_steps=20))
+        train(config_of(temperature=1e-40))
     assert "\n" not in str(e.value)
     assert not out.exists()
     assert not list(out.parent.glob(".out*"))
+    # The whole batch is in a file, one view a line.
+    assert f"all are in {out}.batch.txt" in str(e.value)
+    views = Path(f"{out}.batch.txt").read_text().splitlines()
+    assert len(views) == 16
+    assert set(views[:8]) <= set(NAMES)
+    train(config_of())
+    assert not Path(f"{out}.batch.txt").exists()
 
 
-def test_weights_that_are_no_numbers_after_the_last_step_are_not_kept(
-    config_of: MakeConfig,
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_gradient_that_is_no_number_is_told_at_its_own_step_and_never_kept(
+    config_of: MakeConfig, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    with pytest.raises(TrainingError, match="weights are no longer finite"):
-        train(config_of(lr=1e300, max_steps=1))
+    plain, done = loop.backward, []
+
+    def spoilt(model: TextModel, *rest: object) -> float:
+        loss = plain(model, *rest)  # type: ignore[arg-type]
+        done.append(loss)
+        if len(done) == step:
+            next(model.model.parameters()).grad[0, 0] = torch.nan
+        return loss
+
+    monkeypatch.setattr(loop, "backward", spoilt)
+    config = config_of(epochs=2, max_steps=4, checkpoint_every=1)
+    with pytest.raises(
+        TrainingError, match=rf"step {step}: a gradient is not finite, in the batch"
+    ):
+        train(config)
+    account = folder_of(config.out) / "state.json"
+    assert account.exists() == (step > 1)
+    if step > 1:
+        assert len(json.loads(account.read_text())["losses"]) == step - 1
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e300])
+@pytest.mark.parametrize("max_steps", [1, 2])
+def test_weights_that_are_no_numbers_are_told_at_their_own_step_and_never_kept(
+    config_of: MakeConfig, max_steps: int, lr: float
+) -> None:
+    config = config_of(lr=lr, max_steps=max_steps, checkpoint_every=1)
+    with pytest.raises(TrainingError, match="step 1: the weights are past all bounds"):
+        train(config)
+    assert not folder_of(config.out).exists()
 
 
 def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force_if_ours(
@@ -254,12 +331,46 @@ def test_a_base_without_a_mask_token_is_refused_unless_nothing_is_masked(
     assert train(config_of(base=base, span_length=0)).losses
 
 
-def test_a_base_that_is_no_encoder_is_refused(config_of: MakeConfig, tmp_path: Path) -> None:
-    base = tmp_path / "gpt"
+@pytest.mark.parametrize(
+    "family", ["gpt2", "t5", "bart", "fnet", "perceiver", "tapas", "wav2vec2", "longformer"]
+)
+def test_a_base_of_another_kind_is_refused(
+    config_of: MakeConfig, tmp_path: Path, family: str
+) -> None:
+    base = tmp_path / "other"
     base.mkdir()
-    (base / "config.json").write_text('{"model_type": "gpt2"}')
-    with pytest.raises(ModelError, match="gpt2 is not a masked language model"):
+    (base / "config.json").write_text(json.dumps({"model_type": family}))
+    with pytest.raises(ModelError, match=f"{family} is not a masked language model .* bert,") as e:
         train(config_of(base=base))
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa, ModernBERT
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_that_is_taken_trains_and_gives_the_vectors_of_one_string_a_row(
+    config_of: MakeConfig, tmp_path: Path, family: str
+) -> None:
+    base = tiny_checkpoint(tmp_path / "base", architecture=family)
+    report = train(config_of(base=base, lr=1e-3, dropout=0.2))
+    encoder = TorchEncoder.open(report.out)
+    assert not np.allclose(encoder.encode(NAMES), TorchEncoder.open(base).encode(NAMES), atol=1e-3)
+    vectors = encoder.encode(NAMES)
+    for name, vector in zip(NAMES, vectors, strict=True):
+        alone = encoder.model.tokenizer(name, return_tensors="pt", return_token_type_ids=False)
+        with torch.no_grad():
+            first = encoder.model.model(**alone).last_hidden_state[0, 0]
+        assert torch.allclose(normalize(first, dim=0), torch.from_numpy(vector), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_modernberts_own_dropouts_are_set_too(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "b", architecture="modernbert")
+    model = load_model(folder, pooling=Pooling.CLS, max_length=None, dropout=0.3).model
+    layers = {n.rsplit(".", 1)[-1] for n, m in model.named_modules()
+              if isinstance(m, torch.nn.Dropout) and m.p == 0.3}  # fmt: skip
+    assert layers == {"drop", "out_drop"}
+    assert model.layers[0].attn.attention_dropout == 0.3
+    assert model.config.mlp_dropout == model.config.embedding_dropout == 0.0  # the base's own
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +19,9 @@ from mirror_rt.training.pairs import PairTable, draw_epoch
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["Batch", "batches", "count_steps", "make_batch", "string_keys"]
+__all__ = ["Batch", "batches", "check_negatives", "count_steps", "make_batch", "string_keys"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,8 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
     pairs = len(draw_epoch(table, config, rng=np.random.default_rng([config.seed, 0])))
     if pairs < config.batch_size:
         way_out = f", or --batch-size {pairs}" if pairs >= 2 else ""
+        if config.held_out:
+            way_out += f", or a lower --held-out than {config.held_out}"
         raise TrainingError(
             f"{config.corpus}: {pairs} different pairs do not fill a batch of "
             f"{config.batch_size}; give more strings{way_out}"
@@ -59,6 +64,30 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
             "or --hard-negatives 0"
         )
     return steps
+
+
+def check_negatives(table: PairTable, clean: Sequence[Int64], config: TrainConfig) -> int:
+    """Return how many of the strings are different to the base; warn where these are few.
+
+    Raises:
+        TrainingError: No string can be a negative of another, so there is nothing to learn.
+    """
+    keys = string_keys(table, clean)
+    different = len({found[0] for found in keys})
+    if set.intersection(*map(set, keys)):
+        same = f"are the same tokens to {config.base}"
+        why = same if different == 1 else "are names of one entity"
+        raise TrainingError(
+            f"{config.corpus}: no string of it can be a negative, for all {len(keys)} {why}; "
+            "give other strings, or another --base that reads their script"
+        )
+    if different < len(keys) / 2:
+        logger.warning(
+            "%s: only %d of %d strings are different tokens to %s, and it can learn from no other; "
+            "is there a base that reads their script?",
+            *(config.corpus, different, len(keys), config.base),
+        )
+    return different
 
 
 def batches(

@@ -21,9 +21,31 @@ from mirror_rt.types import Pooling
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["TextModel", "load_model", "quicken_dropout", "tokenise"]
+__all__ = ["FAMILIES", "TextModel", "load_model", "quicken_dropout", "tokenise"]
 
-_DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout")
+FAMILIES = (
+    "albert",
+    "bert",
+    "camembert",
+    "deberta-v2",
+    "distilbert",
+    "electra",
+    "ernie",
+    "modernbert",
+    "mpnet",
+    "roberta",
+    "xlm-roberta",
+)
+"""The families of masked language models that the tests train; others may differ where it counts,
+in what they take, in where their dropout is, or in their positions."""
+_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +99,18 @@ def load_model(
         ConfigError: ``max_length`` is more than the model has positions for.
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{folder}: not a Hugging Face model ({_line(error)})") from error
     decoder = config.is_encoder_decoder or getattr(config, "is_decoder", False)
-    if decoder or config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+    if decoder or config.model_type not in FAMILIES:
+        known = config.model_type in FAMILIES
+        kind = f"a {config.model_type} decoder" if known else config.model_type
         raise ModelError(
-            f"{folder}: {config.model_type} is not a masked language model; "
-            "give an encoder such as BERT, RoBERTa, ELECTRA or DistilBERT"
+            f"{folder}: {kind} is not a masked language model of a family tried here; "
+            f"give one of {', '.join(FAMILIES)}"
         )
     own_rates = {name: getattr(config, name) for name in _DROPOUTS if hasattr(config, name)}
     if dropout is not None:

@@ -120,10 +120,13 @@ def hold_out(
 ) -> tuple[PairTable, Int64]:
     """Set pairs aside that training will never see, by the shares of their sources.
 
-    Of an entity set aside no name is trained on.
+    Of an entity set aside no name is trained on, and no string set aside is in another pair.
 
     Returns:
         The table without them, and the (P, 2) int64 pairs.
+
+    Raises:
+        ConfigError: They are too few to measure on.
     """
     counts = {source: round(config.held_out * share) for source, share in config.shares.items()}
     chosen = rng.permutation(len(table.entities))[: counts.get(Pairs.SYNONYMS, 0)].tolist()
@@ -134,18 +137,25 @@ def hold_out(
     picked = rng.permutation(len(mirrored))[: counts.get(Pairs.MIRROR, 0)].tolist()
     alone = [mirrored[i] for i in picked]
     parts.append(np.asarray([(row, row) for row in alone], dtype=np.int64).reshape(-1, 2))
-    gone |= set(alone)
     order = rng.permutation(len(table.filed_P2))
     lines = counts.get(Pairs.FILE, 0)
     parts.append(table.filed_P2[order[:lines]])
+    held_P2 = np.concatenate(parts)
+    if config.held_out and len(held_P2) < 2:
+        raise ConfigError(
+            f"held_out: sets {len(held_P2)} of these pairs aside, and measuring takes 2; "
+            f"give a higher --held-out than {config.held_out}, or 0"
+        )
+    gone.update(held_P2.reshape(-1).tolist())
+    stays = ~np.isin(table.filed_P2, sorted(gone)).any(axis=1)
     left = [tuple(row for row in rows if row not in gone) for rows in table.entities]
     rest = replace(
         table,
         mirrored=tuple(row for row in mirrored if row not in gone),
         entities=tuple(rows for rows in left if len(rows) > 1),
-        filed_P2=table.filed_P2[np.sort(order[lines:])],
+        filed_P2=table.filed_P2[stays],
     )
-    return rest, np.concatenate(parts)
+    return rest, held_P2
 
 
 def draw_epoch(table: PairTable, config: TrainConfig, *, rng: np.random.Generator) -> Int64:

@@ -19,8 +19,12 @@ __all__ = ["check_unfinished", "folder_of", "load_state", "save_state"]
 _WEIGHTS, _OPTIMISER, _RANDOM = "model.safetensors", "optimiser.safetensors", "random.safetensors"
 _REST, _ACCOUNT = "rest.safetensors", "state.json"
 
-_FREE = {"checkpoint_every", "threads"}
-"""Options that may change when a run is taken up; all others decide its weights."""
+_FREE = {"checkpoint_every", "threads", "micro_batch"}
+"""Options that may change when a run is taken up; all others decide its weights.
+
+``micro_batch`` decides which draws of dropout a string gets. It may change because that is what
+running out of memory advises; the run then goes on as well, and not to the same bytes.
+"""
 
 
 def folder_of(out: Path) -> Path:
