@@ -347,6 +347,41 @@ def test_a_full_disk_leaves_no_half_shard_and_the_job_goes_on(
     np.testing.assert_allclose(vectors_of(out), encoder.encode(texts), atol=1e-6)
 
 
+MEMORY = """
+import re, sys
+from mirror_rt import Encoder
+from mirror_rt.runtime import job
+
+def peak_mib():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
+
+import pyarrow.parquet
+encoder = Encoder.open(sys.argv[1], threads=1)
+encoder.encode("warm")
+before = peak_mib()
+job.embed(encoder, sys.argv[2], job.Path(sys.argv[3]))
+print(peak_mib() - before)
+"""
+
+
+@pytest.mark.parametrize("kind", ["one giant line", "long lines"])
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_depends_not_on_how_long_the_texts_are(
+    tiny_bundle: Path, tmp_path: Path, kind: str
+) -> None:
+    words, source = "fever cough heart ", tmp_path / "a.txt"
+    match kind:
+        case "one giant line":
+            written(source, [words * (8_000_000 // len(words))])
+        case _:
+            written(source, [f"{words * 440} {i}" for i in range(1000)])
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, str(tiny_bundle), str(source), str(tmp_path / "out")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert int(done.stdout) < 200
+
+
 CHILD = """
 import os, random, signal, sys
 from mirror_rt import Encoder

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -102,6 +104,31 @@ def test_a_missing_text_in_parquet_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["a", None]}), tmp_path / "a.parquet")
     with pytest.raises(InputError, match="row 2: 'text' is not a string"):
         list(read_rows(tmp_path / "a.parquet"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_row_group_of_parquet_is_not_read_whole(tmp_path: Path) -> None:
+    texts = [f"{i * 2654435761 % 2**32:08x} {'name of a place ' * 50}" for i in range(100_000)]
+    pq.write_table(
+        pa.table({"text": texts}), tmp_path / "a.parquet",
+        row_group_size=len(texts), use_dictionary=False, compression="none",
+    )  # fmt: skip
+    code = (
+        "import re, sys\n"
+        "import pyarrow.parquet\n"
+        "from mirror_rt.runtime import sources\n"
+        "peak = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "before = peak()\n"
+        "rows = sum(1 for _ in sources.read_rows(sys.argv[1]))\n"
+        "print(rows, (peak() - before) // 1024)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.parquet")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows, mib = map(int, done.stdout.split())
+    assert rows == len(texts)
+    assert mib < 60
 
 
 def test_two_columns_of_one_name_in_parquet_are_refused(tmp_path: Path) -> None:

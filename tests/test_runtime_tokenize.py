@@ -7,11 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, InputError
-from mirror_rt.runtime.tokenize import FastTokenizer
+from mirror_rt.runtime import tokenize
+from mirror_rt.runtime.tokenize import FastTokenizer, cuts_between_words
 from tests.tiny import NAMES
 
 
@@ -62,6 +73,82 @@ def test_texts_over_the_longest_length_are_cut_and_counted(tiny_bundle: Path) ->
     tokens = FastTokenizer.open(Bundle.open(tiny_bundle))(texts)
     assert tokens.lengths_N.tolist() == [longest, longest, longest, 2]
     assert tokens.truncated == 2
+
+
+def byte_level() -> Tokenizer:
+    """A tokenizer like RoBERTa's."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=letters, show_progress=False)
+    tokenizer.train_from_iterator(NAMES, trainer)
+    tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True)])
+    return tokenizer
+
+
+def metaspace() -> Tokenizer:
+    """A tokenizer like XLM-R's."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, unk_token="<unk>", special_tokens=["<unk>"], show_progress=False
+    )
+    tokenizer.train_from_iterator(NAMES, trainer)
+    return tokenizer
+
+
+WORD = st.one_of(
+    st.sampled_from(
+        [*" ".join(NAMES).split(), "<mask>", "心肌梗死", "x" * 150, "'s", "[UNK]", "ﬁ"]
+    ),
+    st.text(st.characters(codec="utf-8"), max_size=6),
+)
+GAP = st.sampled_from([" ", " ", " ", "  ", "\t", "\n", "", " \u0301", "\u00a0", "\u3000", "\r\n "])
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    kind=st.sampled_from(["bert", "byte-level", "metaspace"]),
+    words=st.lists(st.tuples(WORD, GAP), max_size=60),
+    longest=st.integers(3, 12),
+)
+def test_a_long_text_looked_at_only_in_part_has_the_tokens_of_the_whole(
+    tiny_bundle: Path, kind: str, words: list[tuple[str, str]], longest: int
+) -> None:
+    made = {"byte-level": byte_level, "metaspace": metaspace}
+    tokenizer = (
+        made[kind]() if kind in made else Tokenizer.from_file(str(tiny_bundle / "tokenizer.json"))
+    )
+    text = "".join(word + gap for word, gap in words)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    wanted = tokenizer.encode(text)
+    ours = FastTokenizer(tokenizer, max_length=longest, pad_id=0)
+    assert ours._cuts
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenize, "CHARACTERS", 2)
+        tokens = ours([text])
+        alone = ours.one(text)
+    tokenizer.enable_truncation(longest)
+    assert tokens.ids_S.tolist() == (tokenizer.encode(text).ids or [0])
+    assert alone.input_ids_BT[0].tolist() == tokens.ids_S.tolist()
+    assert tokens.truncated == (len(wanted.ids) > longest)
+
+
+def test_only_tokenizers_that_split_at_spaces_first_look_at_a_part() -> None:
+    plain = byte_level()
+    assert cuts_between_words(plain)
+    plain.add_tokens(["two words"])
+    assert not cuts_between_words(plain)
+    whole = metaspace()
+    whole.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    assert not cuts_between_words(whole)
+    replaced = metaspace()
+    replaced.normalizer = normalizers.Replace(Regex("a.*z"), "")
+    assert not cuts_between_words(replaced)
 
 
 def test_no_texts_give_no_tokens(tiny_bundle: Path) -> None:

@@ -223,7 +223,7 @@ def _parquet(source: str | Path, column: str | None, id_column: str | None) -> I
     )
     number = 0
     try:
-        for batch in file.iter_batches(batch_size=8192, columns=columns):
+        for batch in file.iter_batches(batch_size=1024, columns=columns):
             texts = batch.column(column).to_pylist()
             ids = [""] * len(texts) if id_column is None else batch.column(id_column).to_pylist()
             for text, row_id in zip(texts, ids, strict=True):
@@ -243,7 +243,8 @@ def _open_parquet(source: str | Path) -> Any:  # noqa: ANN401 - pyarrow has no t
     import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(source)
+        # Otherwise the columns of a whole row group are read at once.
+        return pq.ParquetFile(source, pre_buffer=False, buffer_size=1 << 20)
     except FileNotFoundError as error:
         raise InputError(f"{source}: no such file") from error
     except (pa.ArrowException, OSError) as error:

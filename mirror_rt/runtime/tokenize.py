@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -24,8 +24,15 @@ if TYPE_CHECKING:
 
 __all__ = ["FastTokenizer", "Tokens", "refuse_what_is_not_text"]
 
-CHUNK = 1024
-"""Texts handed to the tokenizer at once: its records are some hundred bytes a token."""
+CHUNK_CHARACTERS = 256 * 1024
+"""Of the texts handed to the tokenizer at once: its records are some hundred bytes a token."""
+
+CHARACTERS = 32
+"""Of a long text so many for each token that is kept are looked at first; few texts have more."""
+
+NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
+NORMALIZERS |= {"Nmt", "Precompiled", "Strip"}
+"""None looks beyond a space between two letters."""
 
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<|endoftext|>", "</s>")
 
@@ -83,6 +90,7 @@ class FastTokenizer:
         # truncation shorter than the model's: the bundle's max_length is the only rule.
         tokenizer.no_padding()
         tokenizer.enable_truncation(max_length)
+        self._cuts = cuts_between_words(tokenizer)
         self._tokenizer = tokenizer
         self._max_length = max_length
         self._pad_id = pad_id
@@ -115,16 +123,21 @@ class FastTokenizer:
         pieces = [np.empty(0, dtype=np.int32)]
         lengths_N = np.empty(len(texts), dtype=np.int64)
         truncated = 0
-        for begin in range(0, len(texts), CHUNK):
-            encodings = self._encode(texts[begin : begin + CHUNK])
+        begin = 0
+        while begin < len(texts):
+            end, characters = begin, 0
+            while end < len(texts) and characters < CHUNK_CHARACTERS:
+                characters += len(texts[end])
+                end += 1
             ids: list[int] = []
-            for row, encoding in enumerate(encodings, start=begin):
+            for row, encoding in enumerate(self._encode(texts[begin:end]), start=begin):
                 of_text = encoding.ids or [self._pad_id]
                 ids.extend(of_text)
                 lengths_N[row] = len(of_text)
                 if len(of_text) == self._max_length and encoding.overflowing:
                     truncated += 1
             pieces.append(np.asarray(ids, dtype=np.int32))
+            begin = end
         return Tokens(
             ids_S=np.concatenate(pieces),
             starts_N=np.cumsum(lengths_N) - lengths_N,
@@ -155,11 +168,63 @@ class FastTokenizer:
         return batches
 
     def _encode(self, texts: Sequence[str]) -> list[Encoding]:
+        """Encode texts, of long ones no more than it takes to fill the longest length."""
+        length = CHARACTERS * self._max_length if self._cuts else None
+        heads = [_head(text, length) for text in texts]
         try:
-            return cast("list[Encoding]", self._tokenizer.encode_batch_fast(texts))
+            encodings = cast("list[Encoding]", self._tokenizer.encode_batch_fast(heads))
         except TypeError as error:
             refuse_what_is_not_text(texts)
             raise InputError(f"texts: cannot be tokenised ({error})") from error
+        for row, (text, head) in enumerate(zip(texts, heads, strict=True)):
+            while len(head) < len(text) and not encodings[row].overflowing:
+                head = _head(text, 8 * len(head))
+                encodings[row] = self._tokenizer.encode_batch_fast([head])[0]
+        return encodings
+
+
+def cuts_between_words(tokenizer: Tokenizer) -> bool:
+    """Tell whether the tokens of a text cut off between two words are the first of the whole.
+
+    They are where texts are split at spaces before anything looks for tokens, and nothing
+    before that, normalisation and added tokens, looks beyond a space between two letters.
+    Only what is known to be so counts: for other tokenizers long texts are encoded whole.
+    """
+    told = json.loads(tokenizer.to_str())
+    splits = [
+        part["type"] in {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
+        or (part["type"] == "ByteLevel" and part.get("use_regex", True))
+        or (part["type"] == "Metaspace" and part.get("split", True))
+        for part in _parts(told["pre_tokenizer"], "pretokenizers")
+    ]
+    looks_no_further = (
+        part["type"] in NORMALIZERS or part.get("pattern") == {"Regex": " {2,}"}
+        for part in _parts(told["normalizer"], "normalizers")
+    )
+    in_words = (not any(map(str.isspace, token["content"])) for token in told["added_tokens"])
+    return splits[:1] == [True] and all(looks_no_further) and all(in_words)
+
+
+def _parts(told: dict[str, Any] | None, of_sequence: str) -> list[dict[str, Any]]:
+    return [] if told is None else told.get(of_sequence, [told])
+
+
+def _head(text: str, length: int | None) -> str:
+    """Return the beginning of a text, about ``length`` long, up to a space between two words.
+
+    A longer one if there is no such space in the second half of it; the whole text if there is
+    none at all, or ``length`` is None.
+
+    >>> _head("one two three", 9)
+    'one two'
+    """
+    while length is not None and length < len(text):
+        place = length + 1
+        while (place := text.rfind(" ", length // 2, place)) > 0:
+            if text[place - 1].isalnum() and text[place + 1 : place + 2].isalnum():
+                return text[:place]
+        length *= 8
+    return text
 
 
 def _pad_id(tokenizer: Tokenizer, config: Path) -> int:
