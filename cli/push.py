@@ -12,7 +12,8 @@ def push(
     folder: Annotated[Path, typer.Argument(help="Checkpoint or bundle.")],
     repository: Annotated[str, typer.Argument(help="owner/name on the hub.")],
     scores: Annotated[
-        Path | None, typer.Option(help="Report of mirror-rt evaluate --json, for the model card.")
+        Path | None,
+        typer.Option(help="Report of mirror-rt evaluate --json, for a checkpoint's card."),
     ] = None,
     private: Annotated[bool, typer.Option("--private", help="If made, make it private.")] = False,
     endpoint: Annotated[str | None, typer.Option(help="Another hub than huggingface.co.")] = None,

@@ -18,17 +18,18 @@ from mirror_rt.errors import InputError, ModelError, TargetError
 from mirror_rt.training.card import model_card
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import train
-from mirror_rt.training.push import push
+from mirror_rt.training.push import public, push, with_scores
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
 
-REPORT = {
-    "reports": [
-        {"model": "m", "results": [
-            {"task": "sts12", "metric": "all", "scores": {"all": 0.5734, "mean": None}},
-        ]},
-    ]
-}  # fmt: skip
+
+def report_of(**scores: float) -> dict[str, object]:
+    """A report of ``mirror-rt evaluate --json`` over several models, each with one score."""
+    return {"reports": [
+        {"model": model, "results": [
+            {"task": "sts12", "metric": "all", "scores": {"all": score, "mean": None}},
+        ]} for model, score in scores.items()
+    ]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -131,16 +132,72 @@ def test_a_checkpoint_arrives_byte_for_byte(checkpoint: Path, hub: FakeHub) -> N
     assert set(hub.files) == sent
     assert {"model.safetensors", "1_Pooling/config.json", "README.md"} <= sent
     for name, content in hub.files.items():
-        assert content == (checkpoint / name).read_bytes(), name
+        if name != "training.json":
+            assert content == (checkpoint / name).read_bytes(), name
+
+
+def test_no_folder_of_this_machine_is_told_to_the_hub(
+    checkpoint: Path, hub: FakeHub, tiny_bert: Path
+) -> None:
+    push(checkpoint, "me/enc", endpoint=hub.address, token="t")
+    for name, content in hub.files.items():
+        for folder in (checkpoint.parent, tiny_bert.parent):
+            assert str(folder).encode() not in content, name
+    sent = json.loads(hub.files["training.json"])
+    here = json.loads((checkpoint / "training.json").read_text())
+    assert sent["config"]["corpus"] == "c.txt"
+    assert sent["config"]["base"] == tiny_bert.name
+    assert sent["losses"] == here["losses"]
+    assert here["config"]["corpus"] == str(checkpoint.parent / "c.txt")
+
+
+def test_a_base_of_the_hub_keeps_its_whole_name(checkpoint: Path) -> None:
+    training = json.loads((checkpoint / "training.json").read_text())
+    training["base_is_local"] = False
+    training["config"]["base"] = "google-bert/bert-base-uncased"
+    assert public(training)["config"]["base"] == "google-bert/bert-base-uncased"
+    assert public(training)["config"]["pairs_file"] is None
 
 
 def test_scores_stand_in_the_card_that_is_sent(
     checkpoint: Path, hub: FakeHub, tmp_path: Path
 ) -> None:
-    (tmp_path / "report.json").write_text(json.dumps(REPORT))
+    (tmp_path / "report.json").write_text(json.dumps(report_of(any=0.5734)))
     push(checkpoint, "me/enc", scores=tmp_path / "report.json", endpoint=hub.address, token="t")
     assert "| sts12 | all | 0.5734 |" in hub.files["README.md"].decode()
     assert "0.5734" not in (checkpoint / "README.md").read_text()
+
+
+def test_of_a_comparison_the_checkpoints_own_scores_stand_in_the_card(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps(report_of(**{"base": 0.1, f"x/{checkpoint.name}": 0.5734})))
+    card = with_scores(checkpoint, report)
+    assert "| sts12 | all | 0.5734 |" in card
+    assert "0.1000" not in card
+    report.write_text(json.dumps(report_of(base=0.1, other=0.2)))
+    with pytest.raises(InputError, match=r"scores of base, other; .* evaluate .*out --json"):
+        with_scores(checkpoint, report)
+
+
+@pytest.mark.parametrize(
+    "result", [{}, {"task": "sts12"}, {"scores": {"all": 0.5}}, {"task": "a", "scores": [1]}, "x"]
+)
+def test_a_report_that_lacks_something_is_none(
+    checkpoint: Path, tmp_path: Path, result: object
+) -> None:
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"reports": [{"model": "m", "results": [result]}]}))
+    with pytest.raises(InputError, match="not a report"):
+        with_scores(checkpoint, report)
+
+
+def test_a_bundle_has_no_card_to_put_scores_into(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text(json.dumps(report_of(any=0.5734)))
+    with pytest.raises(ModelError, match=r"no training\.json.* push the checkpoint") as error:
+        push(tiny_bundle, "me/enc", scores=tmp_path / "report.json")
+    assert "\n" not in str(error.value)
 
 
 def test_a_hub_that_refuses_is_told_on_one_line(checkpoint: Path, hub: FakeHub) -> None:
@@ -180,7 +237,9 @@ def test_the_card_has_the_hubs_header_and_the_recipe(checkpoint: Path) -> None:
     assert "base_model" not in content  # a folder of this machine is no name of the hub
     assert str(checkpoint.parent) not in body
     assert "| loss | info-nce |\n| temperature | 0.04 |" in body
-    assert "On pairs held out: loss" in body
+    measured = body.split("## Measured scores\n")[1]
+    assert "On pairs held out of training: loss" in measured
+    assert "None yet" not in measured
 
 
 def test_a_base_of_the_hub_is_named_in_the_header(checkpoint: Path) -> None:

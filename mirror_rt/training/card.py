@@ -14,8 +14,8 @@ def model_card(training: Mapping[str, Any], *, scores: Sequence[Mapping[str, Any
 
     Args:
         training: What ``training.json`` says.
-        scores: The results of a report of ``mirror-rt evaluate --json``: objects with ``task``,
-            ``metric`` and ``scores``.
+        scores: The results of a report of ``mirror-rt evaluate --json``: objects with ``task``
+            and ``scores``.
     """
     config = training["config"]
     base = str(config["base"])
@@ -70,27 +70,31 @@ def model_card(training: Mapping[str, Any], *, scores: Sequence[Mapping[str, Any
         "The whole account is in `training.json`, its curves in `training.png`.",
         "",
     ]
-    held = training.get("held_out") or []
-    if held:
-        last = held[-1]
-        lines += [
-            f"On pairs held out: loss {held[0]['loss']:.4f} before, {last['loss']:.4f} after; "
-            f"alignment {last['alignment']:.4f}, uniformity {last['uniformity']:.4f}.",
-            "",
-        ]
-    lines += ["## Measured scores", *_score_lines(scores)]
+    measured = [*_held_out_lines(training.get("held_out") or []), *_score_lines(scores)]
+    lines += ["## Measured scores", *(measured or ["None yet: `mirror-rt evaluate`."])]
     return "\n".join(lines) + "\n"
+
+
+def _held_out_lines(seen: Sequence[Mapping[str, float]]) -> list[str]:
+    if not seen:
+        return []
+    first, last = (
+        f"loss {look['loss']:.4f}, alignment {look['alignment']:.4f}, "
+        f"uniformity {look['uniformity']:.4f}"
+        for look in (seen[0], seen[-1])
+    )
+    return [f"On pairs held out of training: {first} before, {last} after; lower is better.", ""]
 
 
 def _score_lines(scores: Sequence[Mapping[str, Any]]) -> list[str]:
     rows = [
         f"| {_cell(result['task'])} | {_cell(metric)} | {value:.4f} |"
         for result in scores
-        for metric, value in result.get("scores", {}).items()
+        for metric, value in result["scores"].items()
         if isinstance(value, int | float)
     ]
     if not rows:
-        return ["None yet: `mirror-rt evaluate`."]
+        return []
     return ["| task | metric | score |", "|---|---|---|", *rows]
 
 
