@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 import torch
@@ -94,3 +96,48 @@ def test_multi_similarity_has_a_finite_gradient_where_nothing_is_mined() -> None
     assert loss.item() == 0.0
     assert vectors.grad is not None
     assert torch.isfinite(vectors.grad).all()
+
+
+@pytest.fixture(scope="module")
+def metric_learning() -> ModuleType:
+    """The library that the authors of Mirror-BERT and SapBERT took their losses from."""
+    return pytest.importorskip("pytorch_metric_learning")
+
+
+@pytest.mark.parametrize("temperature", [0.04, 0.2, 1.0])
+def test_info_nce_is_the_ntxent_of_the_authors_library(
+    metric_learning: ModuleType, temperature: float
+) -> None:
+    from pytorch_metric_learning.losses import NTXentLoss
+
+    vectors = torch.randn(2 * 40, 16, generator=torch.Generator().manual_seed(1))
+    theirs_VD, ours_VD = (vectors.double().requires_grad_() for _ in range(2))
+    labels = torch.arange(40).repeat(2)
+    theirs = NTXentLoss(temperature=temperature)(theirs_VD, labels)
+    ours = info_nce(ours_VD, torch.eye(80, dtype=torch.bool), temperature=temperature)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    torch.autograd.backward([theirs, ours])
+    assert theirs_VD.grad is not None
+    torch.testing.assert_close(ours_VD.grad, theirs_VD.grad, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("spread", [0.6, 1.0, 3.0], ids=["tight", "mixed", "loose"])
+def test_multi_similarity_is_sapberts_loss_and_miner(
+    metric_learning: ModuleType, spread: float
+) -> None:
+    from pytorch_metric_learning.losses import MultiSimilarityLoss
+    from pytorch_metric_learning.miners import TripletMarginMiner
+
+    random = torch.Generator().manual_seed(2)
+    labels = torch.randint(12, (40,), generator=random).repeat(2)  # some entities in two pairs
+    centres = torch.randn(12, 16, generator=random)[labels]
+    vectors = centres + spread * torch.randn(80, 16, generator=random)
+    theirs_VD, ours_VD = (vectors.double().requires_grad_() for _ in range(2))
+    mined = TripletMarginMiner(margin=0.2, type_of_triplets="all")(theirs_VD, labels)
+    assert len(mined[0]) > 10
+    theirs = MultiSimilarityLoss(alpha=1, beta=60, base=0.5)(theirs_VD, labels, mined)
+    ours = multi_similarity(ours_VD, labels[:, None] == labels[None, :])
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-6)
+    torch.autograd.backward([theirs, ours])
+    assert theirs_VD.grad is not None
+    torch.testing.assert_close(ours_VD.grad, theirs_VD.grad, rtol=1e-5, atol=1e-8)
