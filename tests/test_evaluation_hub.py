@@ -1,7 +1,9 @@
-"""Sets from the hub, on fakes with the hub's own columns."""
+"""Sets from the hub: its own columns in folders of this machine, read by ``datasets``."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +16,19 @@ from mirror_rt.evaluation.suite import evaluate
 from mirror_rt.evaluation.tasks import TASKS, choose
 from tests.kb import LetterEncoder
 
+SCORED = [
+    {"sentence1": "a\tcat", "sentence2": 'a "cat"\n', "score": 5.0},
+    {"sentence1": "a dog", "sentence2": "the moon", "score": 1.2},
+]
+
 # Columns as the hub's pages show them; values made up.
 HUB: dict[tuple[str, str | None], list[dict[str, Any]]] = {
-    ("mteb/sts12-sts", None): [
-        {"sentence1": "a\tcat", "sentence2": 'a "cat"\n', "score": 5.0},
-        {"sentence1": "a dog", "sentence2": "the moon", "score": 0.2},
-    ],
+    **{(f"mteb/sts{year}-sts", None): SCORED for year in range(12, 17)},
+    ("mteb/sickr-sts", None): SCORED,
     ("mteb/stsbenchmark-sts", None): [
         {"split": "test", "genre": "news", "dataset": "x", "year": "2012", "sid": "1",
-         "score": 2.5, "sentence1": f"a {word}", "sentence2": "a cat"} for word in ("cat", "car")
+         "score": 2.5 + i, "sentence1": f"a {word}", "sentence2": "a cat"}
+        for i, word in enumerate(("cat", "car"))
     ],
     ("nyu-mll/glue", "qnli"): [
         {"question": "What is a cat?", "sentence": "A cat is what?", "label": 0, "idx": 0},
@@ -31,11 +37,73 @@ HUB: dict[tuple[str, str | None], list[dict[str, Any]]] = {
     ("cardiffnlp/tweet_eval", "hate"): [
         {"text": f"{'good' if i % 2 else 'awful'} day {i}", "label": i % 2} for i in range(20)
     ],
+    ("cardiffnlp/tweet_eval", "emotion"): [
+        {"text": f"day {i % 4} of four", "label": i % 4} for i in range(20)
+    ],
     ("nyu-mll/glue", "mrpc"): [
         {"sentence1": f"s {i}", "sentence2": f"s {i + i % 2}", "label": i % 2, "idx": i}
         for i in range(20)
     ],
 }  # fmt: skip
+
+
+# The hub's label columns are class labels: numbers with names.
+CLASSES = {
+    ("nyu-mll/glue", "qnli"): ["entailment", "not_entailment"],
+    ("nyu-mll/glue", "mrpc"): ["not_equivalent", "equivalent"],
+    ("cardiffnlp/tweet_eval", "hate"): ["non-hate", "hate"],
+    ("cardiffnlp/tweet_eval", "emotion"): ["anger", "joy", "optimism", "sadness"],
+}
+SPLITS = ("train", "validation", "test")
+
+
+@pytest.fixture
+def mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put datasets as the hub has them under the working directory, where ``datasets`` looks.
+
+    A configuration is a folder of Parquet files, named as the hub's own conversions are.
+    """
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    for (name, config), content in HUB.items():
+        features = datasets.Dataset.from_list(content).features
+        if (name, config) in CLASSES:
+            features["label"] = datasets.ClassLabel(names=CLASSES[name, config])
+        for split in SPLITS:
+            part = datasets.Dataset.from_list(content, features=features)
+            part.to_parquet(tmp_path / name / (config or "data") / f"{split}-00000.parquet")
+    for name in {name for name, _ in HUB}:
+        configs = [config for held, config in HUB if held == name]
+        card = [
+            {"config_name": c or "default", "data_files": [
+                {"split": split, "path": f"{c or 'data'}/{split}-*"} for split in SPLITS
+            ]} for c in configs
+        ]  # fmt: skip
+        (tmp_path / name / "README.md").write_text(f"---\nconfigs: {json.dumps(card)}\n---\n")
+    return tmp_path
+
+
+def test_every_source_is_read_by_the_library_and_scored(mirrored: Path) -> None:
+    data = mirrored / "data"
+    names = [task.name for task in TASKS if set(task.files) & set(SOURCES)]
+    written = fetch_missing(choose(names, TASKS), data)
+    assert {path.relative_to(data).as_posix() for path in written} == set(SOURCES)
+    found = {r.task: r for r in evaluate(LetterEncoder(), data=data, tasks=names).results}
+    assert {r.status.value for r in found.values()} == {"scored"}, found
+    assert found["qnli"].score == 1.0
+    assert set(found["sts average"].scores) == {"all"}  # the years come without their subsets
+
+
+def test_a_dataset_that_is_not_to_be_had_is_told_on_one_line(
+    mirrored: Path, tmp_path: Path
+) -> None:
+    shutil.rmtree(mirrored / "mteb/sts13-sts")  # now only the hub could have it
+    with pytest.raises(InputError, match=r"mteb/sts13-sts: .*is there a network\?") as error:
+        fetch_missing(choose(["sts13"], TASKS), tmp_path / "data")
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "data").rglob("*.*"))
 
 
 def rows(dataset: str, config: str | None, split: str) -> Iterator[Mapping[str, Any]]:
@@ -47,7 +115,7 @@ def test_a_fetched_set_is_written_once_and_scored_like_any_other(tmp_path: Path)
     written = fetch_missing(choose(names, TASKS), tmp_path, rows=rows)
     assert len(written) == 1 + 1 + 3 + 2
     assert (tmp_path / "sts/STS12.test.tsv").read_text() == (
-        'score\tsentence1\tsentence2\n5.0\ta cat\ta "cat"\n0.2\ta dog\tthe moon\n'
+        'score\tsentence1\tsentence2\n5.0\ta cat\ta "cat"\n1.2\ta dog\tthe moon\n'
     )
     report = evaluate(LetterEncoder(), data=tmp_path, tasks=names)
     assert {result.status.value for result in report.results} == {"scored"}
