@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from mirror_rt import Encoder
 from mirror_rt.bundle import Bundle
+from mirror_rt.runtime import session
 from mirror_rt.runtime.schedule import Schedule, candidates, fastest, recall, remember
 from tests.tiny import NAMES
 
@@ -78,6 +80,36 @@ def test_calibrating_is_remembered_and_changes_no_vector(tiny_bundle: Path, cach
     assert len(list((cache / "mirror-rt").iterdir())) == 1
     assert Encoder.open(tiny_bundle, threads=2).schedule == schedule
     np.testing.assert_allclose(encoder.encode(NAMES), before_ND, atol=1e-6)
+
+
+def test_where_there_is_no_choice_nothing_is_measured(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.open(tiny_bundle, threads=1)
+    monkeypatch.setattr(encoder, "_session", None)  # a run of the model would fail
+    assert encoder.calibrate() == Schedule(workers=1)
+
+
+@pytest.mark.parametrize(("opening", "running"), [(0.4, 0.0), (0.0, 0.15), (0.1, 0.1), (0.0, 0.4)])
+def test_calibrating_takes_no_longer_than_it_may_however_slow_the_model(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, opening: float, running: float
+) -> None:
+    load, run = session._load, session.Session.run
+
+    def slow_load(*arguments: object) -> object:
+        time.sleep(opening)
+        return load(*arguments)
+
+    def slow_run(*arguments: object) -> object:
+        time.sleep(running)
+        return run(*arguments)
+
+    monkeypatch.setattr(session, "_load", slow_load)
+    monkeypatch.setattr(session.Session, "run", slow_run)
+    encoder = Encoder.open(tiny_bundle, threads=4)
+    begin = time.monotonic()
+    assert encoder.calibrate(seconds=0.6) in candidates(4)
+    assert time.monotonic() - begin < 0.7
 
 
 def test_without_a_writable_cache_calibrating_still_works(

@@ -101,16 +101,19 @@ class Encoder:
         """Measure how to share the cores, use the best, and remember it for this CPU and bundle.
 
         What is remembered lies in the user's cache folder; where that cannot be written the
-        measurement holds for this encoder only.
+        measurement holds for this encoder only. Where there is no choice, or the model is too
+        slow to be measured in the time, nothing changes.
 
         Args:
-            seconds: Roughly how long to measure; at least one batch runs.
+            seconds: How long it may take.
 
         Returns:
             The schedule now in use.
         """
         begin = time.monotonic()
         threads = self.schedule.workers * self.schedule.width
+        if threads == 1:
+            return self.schedule
         sessions = {self.schedule: self._session}
 
         def open_session(schedule: Schedule) -> Session:
@@ -124,13 +127,22 @@ class Encoder:
             session = open_session(schedule)
             list(in_threads(session.run, batches, threads=schedule.workers))
 
-        schedules = candidates(threads)
-        for schedule in schedules:
-            open_session(schedule).run(batches[0])  # the first run of a session sets it up
-            if time.monotonic() - begin > seconds / 2:
+        schedules, turns = [], []
+        step = self._session.seconds  # to open one more
+        for schedule in candidates(threads):
+            before = time.monotonic()
+            if before - begin + step > seconds / 2:
                 break
-        schedules = [schedule for schedule in schedules if schedule in sessions]
+            session = open_session(schedule)
+            opened = time.monotonic()
+            session.run(batches[0])  # the first run of a session sets it up
+            now = time.monotonic()
+            schedules.append(schedule)
+            turns.append((now - opened) * schedule.width)
+            step = max(step, now - before)
         left = seconds - (time.monotonic() - begin)
+        if len(schedules) < 2 or sum(turns) > left:
+            return self.schedule
         self.schedule = fastest(schedules, work, seconds=left)
         self._session = sessions[self.schedule]
         self._recent = _recent(self._tokenizer, self._session)

@@ -5,6 +5,7 @@ B texts, T tokens, D width.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -26,9 +27,16 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class Session:
-    """One onnxruntime session; ``run`` may be called from several threads at once."""
+    """One onnxruntime session; ``run`` may be called from several threads at once.
 
-    def __init__(self, session: onnxruntime.InferenceSession, *, output: str) -> None:
+    Attributes:
+        seconds: How long it took to open.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, *, output: str, seconds: float
+    ) -> None:
+        self.seconds = seconds
         self._session = session
         self._outputs = [output]
         self._inputs = frozenset(node.name for node in session.get_inputs())
@@ -46,14 +54,16 @@ class Session:
         Raises:
             BundleError: onnxruntime cannot load it, or it asks for inputs that are not tokens.
         """
+        begin = time.monotonic()
         session = _load(bundle.model_path, width)
+        seconds = time.monotonic() - begin
         foreign = {node.name for node in session.get_inputs()}.difference(INPUTS)
         if foreign:
             raise BundleError(
                 f"{bundle.model_path}: wants unknown inputs ({', '.join(sorted(foreign))}); "
                 "export again"
             )
-        return cls(session, output=session.get_outputs()[0].name)
+        return cls(session, output=session.get_outputs()[0].name, seconds=seconds)
 
     def run(self, batch: TokenBatch) -> Float32:
         """Return (B, D) float32 vectors of the tokens."""
