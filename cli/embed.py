@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from enum import Enum
 from pathlib import Path
@@ -69,6 +70,9 @@ def embed(
     Empty strings have their row like any other. Run again after a kill, it goes on where it
     was; run again over a changed input, a folder computes only the strings it has not seen.
     """
+    if threads is not None:
+        # The tokenizer's threads, one pool for the process, are counted when it is first used.
+        os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     from mirror_rt.errors import ConfigError
     from mirror_rt.runtime import Encoder, job, sources, storage
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mirror_rt import Encoder
+from mirror_rt.runtime.cores import usable_cores
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
 
@@ -117,3 +121,26 @@ def test_columns_dtypes_and_truncation_are_told(tiny_bundle: Path, tmp_path: Pat
     table = pq.read_table(shard)
     assert table.column_names == ["id", "vector", "scale"]
     assert table["id"].to_pylist() == ["7", "8"]
+
+
+OF_TESTS = ("RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM")
+THREADS = """
+import os, sys
+from mirror_rt_cli.app import app
+app(["embed", *sys.argv[1:]], standalone_mode=False)
+print(len(os.listdir("/proc/self/task")))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or usable_cores() == 1, reason="counts in /proc")
+def test_threads_are_those_of_the_tokenizer_too(
+    tiny_bundle: Path, names: Path, tmp_path: Path
+) -> None:
+    counts = []
+    ours = {name: value for name, value in os.environ.items() if name not in OF_TESTS}
+    for threads in (1, 2):
+        arguments = [tiny_bundle, names, "--out", tmp_path / f"{threads}.npy", "--threads", threads]
+        command = [sys.executable, "-c", THREADS, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=ours)
+        counts.append(int(done.stdout))
+    assert counts[1] == counts[0] + 1
