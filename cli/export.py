@@ -48,10 +48,6 @@ def export(
             min=0, max=1, help="Least share of the sample whose nearest name must stay (0.9)."
         ),
     ] = None,
-    batch_invariant: Annotated[
-        bool,
-        typer.Option("--batch-invariant", help="int8 whose vectors do not depend on the batch."),
-    ] = False,
     target: Annotated[Cpu | None, typer.Option(help="CPU to build for; by default this.")] = None,
     pooling: Annotated[
         Pooling | None, typer.Option(help="By default what the checkpoint says, else cls.")
@@ -76,7 +72,6 @@ def export(
         sample=None if sample is None else _strings(sample),
         min_top1=MIN_TOP1 if min_top1 is None else min_top1,
         target=None if target is None else Target(target.value),
-        batch_invariant=batch_invariant,
         force=force,
     )
     manifest = bundle.manifest

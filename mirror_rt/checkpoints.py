@@ -12,7 +12,7 @@ from typing import Any
 from mirror_rt.errors import ModelError
 from mirror_rt.types import Pooling
 
-__all__ = ["read_pooling", "write_modules"]
+__all__ = ["read_pooling", "refuse_changes_to_texts", "write_modules"]
 
 
 def read_pooling(folder: str | Path) -> tuple[Pooling, int | None]:
@@ -47,6 +47,35 @@ def read_pooling(folder: str | Path) -> tuple[Pooling, int | None]:
     limits = folder / "sentence_bert_config.json"
     longest = _read_json(limits).get("max_seq_length") if limits.is_file() else None
     return pooling, None if longest is None else int(longest)
+
+
+def refuse_changes_to_texts(folder: str | Path, *, lowers: bool) -> None:
+    """Refuse a sentence-transformers folder that changes texts before they are tokenised.
+
+    Args:
+        folder: The checkpoint.
+        lowers: Whether its tokenizer lower-cases anyway, so that doing it before is no change.
+
+    Raises:
+        ModelError: It puts a prompt before every text, or lower-cases it.
+    """
+    folder = Path(folder)
+    path = folder / "config_sentence_transformers.json"
+    config = _read_json(path) if path.is_file() else {}
+    name = config.get("default_prompt_name")
+    prompt = (config.get("prompts") or {}).get(name)
+    if prompt:
+        raise ModelError(
+            f"{path}: default_prompt_name {name!r} puts {prompt!r} before every text, which a "
+            "bundle does not; set it to null, and put the prompt into your own texts"
+        )
+    path = folder / "sentence_bert_config.json"
+    config = _read_json(path) if path.is_file() else {}
+    if config.get("do_lower_case") and not lowers:
+        raise ModelError(
+            f"{path}: do_lower_case is true, but the tokenizer keeps capitals, and only it is "
+            'in a bundle; set it to false, or add {"type": "Lowercase"} to its normalizer'
+        )
 
 
 def _pooling_of(path: Path) -> Pooling:

@@ -12,7 +12,7 @@ import pytest
 
 from mirror_rt.bundle import Bundle, sha256_file
 from mirror_rt.errors import ConfigError, GateError, ModelError, TargetError
-from mirror_rt.exporting import pipeline
+from mirror_rt.exporting import candidates, pipeline
 from mirror_rt.exporting.cpu import Target, host, multiplies_safely
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.exporting.quantize import Method, Recipe
@@ -123,6 +123,44 @@ def test_a_pooling_that_is_not_known_is_refused(tiny_bert: Path, tmp_path: Path)
         export(folder, tmp_path / "bundle")
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"query": "ask: "}, "default_prompt_name": "query"},
+            r"config_sentence_transformers\.json: default_prompt_name 'query' puts 'ask: '",
+        ),
+        (
+            "sentence_bert_config.json",
+            {"max_seq_length": 64, "do_lower_case": True},
+            r"sentence_bert_config\.json: do_lower_case is true",
+        ),
+    ],
+)
+def test_what_would_change_texts_in_sentence_transformers_is_refused(
+    tiny_bert: Path, tmp_path: Path, file: str, content: dict[str, object], message: str
+) -> None:
+    folder = add_pooling(Path(shutil.copytree(tiny_bert, tmp_path / "model")), "mean")
+    cased = json.loads((folder / "tokenizer.json").read_text())
+    cased["normalizer"]["lowercase"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(cased))
+    (folder / file).write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=message):
+        export(folder, tmp_path / "bundle", precision=Precision.FP32)
+
+
+def test_lower_casing_what_the_tokenizer_lower_cases_is_no_change(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    folder = add_pooling(Path(shutil.copytree(tiny_bert, tmp_path / "model")), "mean")
+    limits = {"max_seq_length": 64, "do_lower_case": True}
+    (folder / "sentence_bert_config.json").write_text(json.dumps(limits))
+    config = {"prompts": {"query": "ask: ", "document": ""}, "default_prompt_name": None}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(config))
+    export(folder, tmp_path / "bundle", precision=Precision.FP32)
+
+
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError):
@@ -160,6 +198,21 @@ def test_full_range_weights_are_for_cpus_that_cannot_saturate(
 ) -> None:
     bundle = export(tiny_bert, tmp_path / "bundle", target=target, sample=NAMES)
     assert bundle.manifest.quantisation["reduce_range"] is reduced
+
+
+def test_what_would_overflow_here_is_judged_by_seven_bits(
+    loud_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (candidates, pipeline):
+        monkeypatch.setattr(module, "host", lambda: Target.AVX2)
+    built = [
+        export(loud_bert, tmp_path / target.value, target=target, sample=_many_names())
+        for target in (Target.AVX512_VNNI, Target.AVX2)
+    ]
+    assert [b.manifest.quantisation["reduce_range"] for b in built] == [False, True]
+    assert [b.manifest.gate["judged_with"] for b in built] == ["7-bit weights", "itself"]
+    assert [b.manifest.gate["top1"] for b in built] == [built[1].manifest.gate["top1"]] * 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["avx2", "avx512_vnni"]
 
 
 def test_auto_keeps_a_bundle_that_passes_and_tells_what_it_raced(
@@ -204,12 +257,6 @@ def test_a_vector_does_not_depend_on_its_neighbours(
         np.testing.assert_allclose(encoder.encode(order)[rows], wanted_ND, atol=1e-6)
     alone_ND = np.stack([encoder.encode([name])[0] for name in NAMES])
     np.testing.assert_allclose(alone_ND, together_ND, atol=1e-6)
-
-
-def test_asking_for_batch_invariance_gives_it(loud_bert: Path, tmp_path: Path) -> None:
-    bundle = export(loud_bert, tmp_path / "bundle", batch_invariant=True, sample=NAMES)
-    assert bundle.manifest.precision is Precision.INT8
-    assert bundle.manifest.quantisation["batch_invariant"] is True
 
 
 def _weights(bundle: Bundle) -> bytes:

@@ -82,6 +82,7 @@ def test_what_is_kept_in_float_is_left_alone(graph: Path, tmp_path: Path) -> Non
     for method, operator in (
         (Method.DYNAMIC, "MatMulInteger"),
         (Method.WEIGHT_ONLY, "MatMulNBits"),
+        (Method.STATIC, "MatMulIntegerToFloat"),
     ):
         some = Recipe(method=method, keep_float=tuple(names[:5]), group=16)
         quantise(graph, tmp_path / "some.onnx", some, batches=[BATCH])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirror_rt.bundle import MANIFEST, MODEL, Bundle, Manifest, sha256_file
 from mirror_rt.errors import GateError
-from mirror_rt.exporting.cpu import Target, multiplies_safely
+from mirror_rt.exporting.cpu import Target, host, multiplies_safely
 from mirror_rt.exporting.quantize import Method, Recipe, quantise
 from mirror_rt.exporting.ranking import Ranking, compare
 from mirror_rt.runtime import Encoder
@@ -27,11 +27,19 @@ __all__ = ["Built", "Workshop", "choose_fastest", "choose_int8", "ladder", "race
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A bundle that could be the result, and how it ranks the sample."""
+    """A bundle that could be the result, and how it ranks the sample.
+
+    Attributes:
+        recipe: How it was made.
+        bundle: The folder.
+        ranking: How it ranks the sample.
+        judged_with: The graph that ranked: itself, or one with 7-bit weights in its place.
+    """
 
     recipe: Recipe
     bundle: Bundle
     ranking: Ranking
+    judged_with: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,19 +69,31 @@ class Workshop:
     sensitive: Callable[[], Sequence[str]]
 
     def build(self, recipe: Recipe) -> Built:
-        """Make the bundle of a recipe and measure its ranking."""
-        parts = (recipe.method.value, recipe.group, len(recipe.keep_float))
+        """Make the bundle of a recipe and measure its ranking.
+
+        Where 8-bit weights would overflow on this CPU, which says nothing of the CPU that they
+        are for, 7-bit ones are judged in their place: they round more.
+        """
+        bundle = judged = self._make(recipe)
+        if recipe.can_overflow and not multiplies_safely(host()):
+            judged = self._make(replace(recipe, reduce_range=True))
+        vectors_ND = Encoder.open(judged).encode(self.names)
+        ranking = compare(self.original_ND, vectors_ND, self.names)
+        if judged is not bundle:
+            shutil.rmtree(judged.path)
+        word = "itself" if judged is bundle else "7-bit weights"
+        return Built(recipe=recipe, bundle=bundle, ranking=ranking, judged_with=word)
+
+    def _make(self, recipe: Recipe) -> Bundle:
+        parts = (recipe.method.value, recipe.group, recipe.reduce_range, len(recipe.keep_float))
         folder = self.folder / "-".join(map(str, parts))
         shutil.copytree(self.companions, folder)
         source = self.evened if recipe.even else self.graph
         quantise(source, folder / MODEL, recipe, batches=self.batches)
-        bundle = seal(
+        return seal(
             folder,
             replace(self.manifest, quantisation=recipe.described(), precision=recipe.precision),
         )
-        vectors_ND = Encoder.open(bundle).encode(self.names)
-        ranking = compare(self.original_ND, vectors_ND, self.names)
-        return Built(recipe=recipe, bundle=bundle, ranking=ranking)
 
 
 def seal(folder: Path, manifest: Manifest) -> Bundle:
@@ -90,8 +110,8 @@ def ladder(workshop: Workshop, target: Target) -> Iterator[Recipe]:
 
     Static ranges are the fastest and the closest (docs/experiments.md). Where they rank too
     differently, the multiplications that suffer most stay in float, a quarter, then half; then
-    ranges taken anew from each batch, for strings that the sample did not foresee; then
-    weight-only, which scales every row of activations by itself.
+    weight-only, which scales every row of activations by itself. Ranges taken anew from each
+    batch (dynamic) are slower and less exact than fixed ones.
 
     Args:
         workshop: Tells which multiplications are sensitive.
@@ -103,7 +123,6 @@ def ladder(workshop: Workshop, target: Target) -> Iterator[Recipe]:
     nodes = workshop.sensitive()
     for share in (4, 2):
         yield replace(static, keep_float=tuple(sorted(nodes[: len(nodes) // share])))
-    yield replace(static, method=Method.DYNAMIC)
     yield Recipe(method=Method.WEIGHT_ONLY, group=128)
     yield Recipe(method=Method.WEIGHT_ONLY, group=32)
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from mirror_rt.checkpoints import write_modules
 from mirror_rt.errors import ModelError
 from mirror_rt.training.model import TextModel
 
-__all__ = ["write_companions"]
+__all__ = ["lowers_case", "write_companions"]
+
+
+def lowers_case(tokenizer: Any) -> bool:  # noqa: ANN401  (transformers has no types)
+    """Tell whether a fast tokenizer takes capital letters for small ones."""
+    normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
+    if normalizer is None:
+        return False
+    small = map(normalizer.normalize_str, "aäжω")
+    return list(small) == list(map(normalizer.normalize_str, "AÄЖΩ"))
 
 
 def write_companions(model: TextModel, folder: Path) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import onnx
 
 from mirror_rt.bundle import MODEL, Bundle, Manifest, sha256_file
-from mirror_rt.checkpoints import read_pooling
+from mirror_rt.checkpoints import read_pooling, refuse_changes_to_texts
 from mirror_rt.errors import ConfigError, ModelError
 from mirror_rt.exporting import candidates, sample
 from mirror_rt.exporting.candidates import Built, Workshop
-from mirror_rt.exporting.companions import write_companions
+from mirror_rt.exporting.companions import lowers_case, write_companions
 from mirror_rt.exporting.cpu import Target, host
 from mirror_rt.exporting.graph import OPSET, SentenceModel, write_graph
 from mirror_rt.exporting.quantize import Method, Recipe
@@ -67,7 +67,6 @@ def export(
     sample: Sequence[str] | None = None,
     min_top1: float = MIN_TOP1,
     target: Target | None = None,
-    batch_invariant: bool = False,
     recipe: Recipe | None = None,
     force: bool = False,
 ) -> Bundle:
@@ -86,8 +85,6 @@ def export(
         min_top1: The gate: least share of the sample whose nearest other name must stay the
             same under int8.
         target: The CPU that the bundle is for; None is this one.
-        batch_invariant: Whether to leave out recipes under which a vector depends, in its
-            last digits, on the texts that were in the same batch.
         recipe: Exactly this recipe instead of a choice; ``precision`` is not looked at.
         force: Replace ``out`` if it exists.
 
@@ -109,6 +106,7 @@ def export(
         max_length=max_length or own_length,
         attention="eager",
     )
+    refuse_changes_to_texts(folder, lowers=lowers_case(model.tokenizer))
     names = _names(model, sample)
     with staging_folder(place, force=force) as fresh, _scratch(fresh.parent) as work:
         workshop, parity = _prepare(model, work, names, _source(checkpoint, folder))
@@ -118,7 +116,6 @@ def export(
             recipe,
             target or own,
             min_top1=min_top1 if sample is not None else FLOOR,
-            invariant=batch_invariant,
         )
         gate = chosen.ranking.described() | {
             "sample": "made up" if sample is None else "given",
@@ -126,6 +123,7 @@ def export(
             "torch_difference": parity,
             "strings_per_second": measured,
             "target": (target or own).value,
+            "judged_with": chosen.judged_with,
         }
         candidates.seal(chosen.bundle.path, replace(chosen.bundle.manifest, gate=gate))
         fresh.rmdir()
@@ -226,11 +224,8 @@ def _choose(
     target: Target,
     *,
     min_top1: float,
-    invariant: bool,
 ) -> tuple[Built, dict[str, Any]]:
     recipes = candidates.ladder(workshop, target)
-    if invariant:
-        recipes = (recipe for recipe in recipes if recipe.batch_invariant)
     if recipe is not None:
         return candidates.choose_int8(workshop, iter([recipe]), min_top1=min_top1), {}
     match precision:
