@@ -17,12 +17,15 @@ from torch import Tensor, nn
 from mirror_rt.errors import ModelError
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.drophead import add_drophead, drop_heads
+from mirror_rt.training.encoding import encode
 from mirror_rt.training.loop import load_base
-from mirror_rt.training.model import load_model
+from mirror_rt.training.model import load_model, tokenise
 from mirror_rt.types import Pooling
-from tests.tiny import tiny_checkpoint
+from tests.tiny import NAMES, tiny_checkpoint
 
 ARCHITECTURES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet"]
+SDPA_IN_EVERY_RELEASE = {"bert", "roberta", "xlm-roberta", "distilbert"}
+"""Of the releases allowed; the default of the others is what their users get."""
 QUERIES = ("query", "q_lin", "attn.q")
 VALUES = ("value", "v_lin", "attn.v")
 JOINS = ("attention.output.dense", "attention.out_lin", "attn.o")
@@ -55,11 +58,12 @@ def test_attention_weights_are_dropped_at_the_rate_asked_for(
     tmp_path: Path, architecture: str, attention: str, rate: float
 ) -> None:
     folder = tiny_checkpoint(tmp_path / "base", architecture=architecture)
-    # Not every family has SDPA in every release: there the default is what users get.
     asked = "eager" if attention == "eager" else None
     model = load_model(
         folder, pooling=Pooling.CLS, max_length=None, dropout=rate, attention=asked
     ).model
+    if attention == "eager" or architecture in SDPA_IN_EVERY_RELEASE:
+        assert model.config._attn_implementation == attention
     torch.manual_seed(0)
     tokens, strings = 20, 64
     for joined in heads_out(model, tokens=tokens, strings=strings):
@@ -75,6 +79,38 @@ def test_hidden_states_are_dropped_at_the_rate_asked_for(tmp_path: Path) -> None
         tiny_checkpoint(tmp_path / "b"), pooling=Pooling.CLS, max_length=None, dropout=0.3
     ).model
     assert {m.p for m in model.modules() if isinstance(m, nn.Dropout)} == {0.3}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_dropout_layer_of_a_base_really_drops_at_the_rate_asked_for(
+    tmp_path: Path, architecture: str
+) -> None:
+    base = tiny_checkpoint(tmp_path / "b", architecture=architecture)
+    config = TrainConfig(corpus="c", base=base, out=tmp_path / "o", dropout=0.3)
+    model = load_base(config)
+    kept: dict[str, list[Tensor]] = {}
+
+    def watch(name: str) -> Callable[..., None]:
+        def look(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            there = inputs[0] != 0
+            scaled = output[there & (output != 0)] * 0.7
+            assert torch.allclose(scaled, inputs[0][there & (output != 0)], atol=1e-6)
+            kept.setdefault(name, []).append((output != 0)[there])
+
+        return look
+
+    layers = {name: m for name, m in model.model.named_modules() if isinstance(m, nn.Dropout)}
+    for name, layer in layers.items():
+        layer.register_forward_hook(watch(name))
+    model.model.train()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        encode(model, tokenise(NAMES * 8, model))
+    assert len(kept) >= 3  # of the embeddings, and one or two in each layer
+    for name, found in kept.items():
+        flat = torch.cat(found).double()
+        error = abs(flat.mean().item() - 0.7)
+        assert error < 4 * np.sqrt(0.3 * 0.7 / len(flat)), name
 
 
 def test_the_checkpoints_config_keeps_the_bases_own_rate(tmp_path: Path) -> None:

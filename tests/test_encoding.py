@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mirror_rt.training.checkpoint import TorchEncoder
-from mirror_rt.training.encoding import by_length, encode, grouped, packed
+from mirror_rt.training.encoding import autocast, by_length, encode, grouped, packed
 from mirror_rt.training.model import quicken_dropout, tokenise
 from mirror_rt.types import Pooling
 from tests.tiny import NAMES, tiny_checkpoint
@@ -67,6 +67,26 @@ def test_vectors_equal_those_of_one_padded_batch(
         ),
     }[pooling]
     assert torch.allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["rows shared", "length groups"])
+@pytest.mark.parametrize("pooling", Pooling)
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "electra"])
+def test_bfloat16_keeps_the_strings_of_a_row_apart(
+    tmp_path: Path, architecture: str, pooling: Pooling, apart: bool
+) -> None:
+    folder = tiny_checkpoint(tmp_path / "base", architecture=architecture)
+    model = replace(TorchEncoder.open(folder, pooling=pooling).model, apart=apart)
+    tokens = tokenise(NAMES, model)
+    with torch.no_grad():
+        exact = encode(model, tokens)
+        with autocast(model, bf16=True):
+            found = encode(model, tokens)
+            alone = torch.cat([encode(model, [ids]) for ids in tokens])
+    assert not torch.equal(found.float(), exact)
+    spread = exact.std(0).norm()  # how far the strings lie from each other
+    for rough in (found, alone):
+        assert ((rough.float() - exact).norm(dim=1) < 0.05 * spread).all()
 
 
 def test_quick_dropout_keeps_and_scales_as_the_plain_one_does() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +95,45 @@ def test_the_cached_step_equals_the_plain_one(
     ours = gradients(model)
     assert cached == pytest.approx(plain_backward(model, batch, config), abs=1e-9)
     assert_close(ours, gradients(model))
+
+
+PEAKS_OF_A_STEP = """
+import dataclasses, resource, sys
+from mirror_rt.training.batches import batches
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loop import load_base
+from mirror_rt.training.model import tokenise
+from mirror_rt.training.pairs import read_table
+from mirror_rt.training.step import backward
+
+config = TrainConfig(
+    corpus=sys.argv[1], base=sys.argv[2], out="out", batch_size=200, max_length=64, bf16=False,
+    threads=1,
+)
+model, table = load_base(config), read_table(config)
+model.model.train()
+(batch,) = batches(table, tokenise(table.strings, model), model, config, steps=1)
+for micro_batch in (16, None):  # the peak never falls, so the smaller comes first
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    backward(model, batch, dataclasses.replace(config, micro_batch=micro_batch))
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count memory in other units")
+def test_the_cached_step_needs_a_fraction_of_the_memory(tmp_path: Path, tiny_bert: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [" ".join(rng.choice(NAMES, size=24)) for _ in range(200)]  # all cut off at 64 tokens
+    (tmp_path / "c.txt").write_text("\n".join(lines))
+    done = subprocess.run(
+        [sys.executable, "-c", PEAKS_OF_A_STEP, tmp_path / "c.txt", tiny_bert],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    cached, plain = map(int, done.stdout.split())
+    assert plain > 100_000  # KiB
+    assert cached < plain / 4
 
 
 @pytest.mark.parametrize("drophead", [0.0, 0.3])

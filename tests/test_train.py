@@ -110,6 +110,33 @@ def test_second_views_are_masked_anew_every_epoch_with_the_tokenizers_own_token(
     assert any(len(views) > 1 for views in seen.values())
 
 
+def masked_of(config: TrainConfig, *, steps: int) -> list[tuple[str, bool]]:
+    """Return the first views of mirror pairs, and whether their second views are masked."""
+    model, table = load_base(config), read_table(config)
+    drawn = batches(table, tokenise(table.strings, model), model, config, steps=steps)
+    return [
+        (first, "[MASK]" in second)
+        for batch in drawn
+        for first, second in zip(batch.texts[:8], batch.texts[8:], strict=True)
+    ]
+
+
+def test_strings_under_the_guard_are_never_masked_and_all_others_are(
+    config_of: MakeConfig,
+) -> None:
+    seen = masked_of(config_of(span_guard=12, epochs=2), steps=6)
+    assert {len(text) >= 12 for text, _ in seen} == {True, False}
+    assert all(masked == (len(text) >= 12) for text, masked in seen)
+    assert all(masked for _, masked in masked_of(config_of(epochs=2), steps=6))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_views_are_masked_at_the_rate_asked_for(config_of: MakeConfig, rate: float) -> None:
+    seen = masked_of(config_of(span_rate=rate, epochs=40), steps=100)
+    share = sum(masked for _, masked in seen) / len(seen)
+    assert abs(share - rate) <= 4 * (rate * (1 - rate) / len(seen)) ** 0.5
+
+
 def test_tokens_are_repeated_in_second_views_of_mirror_pairs_alone(
     config_of: MakeConfig, tmp_path: Path
 ) -> None:
