@@ -57,7 +57,8 @@ def train(
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW (0.01).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch (200).")] = None,
     micro_batch: Annotated[
-        int | None, typer.Option(help="Views encoded at once, to save memory; same gradient.")
+        int | None,
+        typer.Option(help="Views encoded at once, to save memory; other draws of dropout."),
     ] = None,
     pairs_per_entity: Annotated[
         int | None, typer.Option(help="Synonym pairs of one entity in an epoch (10).")
@@ -77,7 +78,9 @@ def train(
     bf16: Annotated[
         bool | None, typer.Option(help="Compute in bfloat16; by default where it is fast.")
     ] = None,
-    held_out: Annotated[int | None, typer.Option(help="Pairs set aside to measure on (0).")] = None,
+    held_out: Annotated[
+        int | None, typer.Option(help="Pairs set aside to measure on, 2 or more (0).")
+    ] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Keep the state every so many steps, for --resume.")
     ] = None,
