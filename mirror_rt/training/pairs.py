@@ -132,7 +132,8 @@ def hold_out(
     chosen = rng.permutation(len(table.entities))[: counts.get(Pairs.SYNONYMS, 0)].tolist()
     entities = [table.entities[i] for i in chosen]
     parts = [synonym_pairs(entities, most=1, rng=rng)]
-    gone = {row for rows in entities for row in rows}
+    held = {m for rows in entities for m in set.intersection(*(set(table.groups[r]) for r in rows))}
+    gone = {row for row, found in enumerate(table.groups) if held.intersection(found)}
     mirrored = [row for row in table.mirrored if row not in gone]
     picked = rng.permutation(len(mirrored))[: counts.get(Pairs.MIRROR, 0)].tolist()
     alone = [mirrored[i] for i in picked]
