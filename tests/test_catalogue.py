@@ -2,10 +2,12 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
+from mirror_rt.knowledge.reserve import is_reserved
 from mirror_rt.types import Entity, Name, NameKind
 from tests.kb import HEARTS, entity
 
@@ -140,3 +142,26 @@ def test_what_an_entity_has_is_found_without_a_scan(tmp_path: Path, table: str) 
     with closing(sqlite3.connect(path)) as connection:
         plan = connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {table} WHERE entity = 1")
         assert all("SEARCH" in step for *_, step in plan)
+
+
+def test_names_held_out_are_those_that_training_leaves_unseen(tmp_path: Path) -> None:
+    many = [entity(f"E:{i}", f"thing {i}", f"object {i}") for i in range(4_000)]
+    shared = entity("E:x", "thing 7", "object 7")
+    catalogue = _catalogue([*many, entity("E:y", "alone"), shared], tmp_path)
+    pairs = catalogue.held_out_pairs(250, np.random.default_rng(0))
+    texts = catalogue.text_rows([row for row, _ in pairs])
+    assert len(pairs) == len(dict(pairs)) == 250
+    assert all(is_reserved(texts[row].text) for row, _ in pairs)
+    assert all(set(texts[row].holders) == {held} for row, held in pairs)
+
+
+def test_a_small_catalogue_holds_out_seen_names_too(tmp_path: Path) -> None:
+    few = [entity(f"E:{i}", f"thing {i}", f"object {i}") for i in range(100)]
+    catalogue = _catalogue(few, tmp_path)
+    assert len(catalogue.held_out_pairs(250, np.random.default_rng(0))) == 100
+    some = catalogue.held_out_pairs(30, np.random.default_rng(0))
+    texts = catalogue.text_rows([row for row, _ in some])
+    unseen = [is_reserved(texts[row].text) for row, _ in some]
+    assert len(some) == 30
+    assert any(unseen)
+    assert unseen == sorted(unseen, reverse=True)

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.reserve import is_reserved
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.corpus import read_corpus, read_pairs
 from mirror_rt.training.pairs import draw_epoch, read_table, related, synonym_pairs
@@ -125,7 +126,9 @@ def test_no_entity_gives_more_pairs_than_its_cap_and_no_pair_comes_twice(
 
 
 def test_sources_are_mixed_by_their_shares_without_repeats(tmp_path: Path) -> None:
-    rows = [f"H:{i}\tname {i} {kind}" for i in range(100) for kind in "ab"]
+    names = [(f"name {i} a", f"name {i} b") for i in range(200)]
+    seen = [pair for pair in names if not any(map(is_reserved, pair))][:100]
+    rows = [f"H:{i}\t{name}" for i, pair in enumerate(seen) for name in pair]
     corpus = written(tmp_path, "kb.tsv", "id\tname\n" + "\n".join(rows))
     shares = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 2.0}
     config = config_of(corpus, pairs=shares)
@@ -133,6 +136,19 @@ def test_sources_are_mixed_by_their_shares_without_repeats(tmp_path: Path) -> No
     mirrored = sum(a == b for a, b in pairs)
     assert (mirrored, len(pairs)) == (50, 150)  # all 100 synonym pairs, and half as many others
     assert len({tuple(sorted(pair)) for pair in pairs}) == 150
+
+
+def test_reserved_names_are_no_synonyms_but_stand_for_themselves(tmp_path: Path) -> None:
+    names = [f"name {i}" for i in range(600)]
+    rows = [f"H:{i // 3}\t{name}" for i, name in enumerate(names)]
+    corpus = written(tmp_path, "kb.tsv", "id\tname\n" + "\n".join(rows))
+    table = read_table(config_of(corpus, pairs=Pairs.SYNONYMS))
+    used = {table.strings[row] for rows in table.entities for row in rows}
+    reserved = set(filter(is_reserved, names))
+    assert 15 < len(reserved) < 50
+    alone = {n for i, n in enumerate(names) if set(names[i // 3 * 3 :][:3]) - {n} <= reserved}
+    assert used == set(names) - reserved - alone
+    assert {table.strings[row] for row in table.mirrored} == set(names)
 
 
 def test_two_epochs_differ_and_one_seed_repeats_itself(tmp_path: Path) -> None:

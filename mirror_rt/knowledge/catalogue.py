@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.grades import loose_key
 from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.reserve import is_reserved
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Entity, Name, NameKind
 
@@ -60,6 +61,7 @@ _CLOSE_KINDS = "'preferred', 'exact', 'abbreviation'"
 _CLOSEST_LAST = (
     "CASE kind WHEN 'preferred' THEN 3 WHEN 'exact' THEN 2 WHEN 'abbreviation' THEN 1 ELSE 0 END"
 )
+_ENOUGH_UNSEEN = 200
 _KINDS = {kind.value: kind for kind in NameKind}
 _PREFERRED_FIRST = "CASE kind WHEN 'preferred' THEN 0 ELSE 1 END"
 
@@ -430,25 +432,31 @@ class Catalogue:
         return [row for (row,) in self._rows("SELECT row FROM texts WHERE loose = ?", (key,))]
 
     def held_out_pairs(self, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-        """Return up to ``count`` (row, entity), one an entity with more names, none ambiguous."""
+        """Return up to ``count`` (row, entity), one an entity with more names, none ambiguous.
+
+        Names that training leaves unseen (see ``reserve``) come first; of others there are only
+        as many as are missing to ``count``, and none where the unseen are enough to learn from.
+        """
         (most,) = self._rows("SELECT max(number) FROM entities", ())[0]
-        drawn = rng.permutation(most + 1)[: 4 * count]
-        pairs: list[tuple[int, int]] = []
-        for entity in drawn.tolist():
-            sql = (
-                "SELECT DISTINCT row FROM names WHERE entity = ? AND kind IN "
-                f"({_CLOSE_KINDS}) ORDER BY row"
-            )
-            rows = [row for (row,) in self._rows(sql, (entity,))]
-            if len(rows) < 2:
+        unseen: list[tuple[int, int]] = []
+        others: list[tuple[int, int]] = []
+        sql = (
+            "SELECT DISTINCT row, text FROM names JOIN texts USING(row) WHERE entity = ? AND "
+            f"kind IN ({_CLOSE_KINDS}) ORDER BY row"
+        )
+        holders = "SELECT 1 FROM names WHERE row = ? AND entity <> ? LIMIT 1"
+        for entity in rng.permutation(most + 1)[: 40 * count].tolist():
+            found = self._rows(sql, (entity,))
+            if len(found) < 2:
                 continue
+            reserved = [row for row, text in found if is_reserved(text)]
+            rows = reserved or [row for row, _ in found]
             row = rows[int(rng.integers(len(rows)))]
-            others = "SELECT 1 FROM names WHERE row = ? AND entity <> ? LIMIT 1"
-            if not self._rows(others, (row, entity)):
-                pairs.append((row, entity))
-            if len(pairs) == count:
+            if not self._rows(holders, (row, entity)):
+                (unseen if reserved else others).append((row, entity))
+            if len(unseen) == count:
                 break
-        return pairs
+        return unseen if len(unseen) >= _ENOUGH_UNSEEN else [*unseen, *others][:count]
 
     def text_rows(self, rows: Sequence[int]) -> dict[int, TextRow]:
         """Return the string of each vector row with its holders."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.reserve import is_reserved
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.corpus import Corpus, read_corpus, read_pairs
 from mirror_rt.types import Pairs
@@ -34,7 +35,8 @@ class PairTable:
         groups: For each string the numbers of the meanings it has; two strings that share one
             are never negatives of each other.
         mirrored: Rows of ``strings`` for self-duplicated pairs.
-        entities: For synonym pairs, the rows that name each entity.
+        entities: For synonym pairs, the rows that name each entity; without the names that
+            ``knowledge.reserve`` leaves to the knowledge base to learn from.
         filed_P2: (P, 2) int64 rows of the pairs read from a pairs file.
         counts: What was read and dropped, for the report.
         sha256: Hex sha256 over what was read.
@@ -71,7 +73,9 @@ def read_table(config: TrainConfig) -> PairTable:
                 raise ConfigError("pairs: file stands beside others; give --pairs-file as well")
             filed, dropped = read_pairs(config.pairs_file)
     named = corpus.names_by_entity
-    entities = tuple(tuple(rows) for rows in named.values() if len(rows) > 1)
+    unseen = {row for row, string in enumerate(corpus.strings) if is_reserved(string)}
+    seen = (tuple(row for row in rows if row not in unseen) for rows in named.values())
+    entities = tuple(rows for rows in seen if len(rows) > 1)
     if Pairs.SYNONYMS in sources and not entities:
         raise InputError(
             f"{config.corpus}: has no entity with two names, so there are no synonym pairs; "
