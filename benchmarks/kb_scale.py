@@ -32,7 +32,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from record import peak_mb, provenance, resident_mb
+from card import peak_mb, provenance, resident_mb
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
 from mirror_rt.knowledge import KnowledgeBase

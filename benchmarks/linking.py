@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from record import provenance
+from card import provenance
 
 from mirror_rt.bundle import Bundle, sha256_file
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
@@ -114,7 +114,7 @@ def tuned(task: Task, work: Path, *, base: Path, max_pairs: int | None, steps: i
             write.writerows((entity.id, n.text, n.kind.value) for n in entity.names)
     config = TrainConfig(
         corpus=corpus, base=str(base), out=work / f"{task.name}-checkpoint", pairs=Pairs.SYNONYMS,
-        temperature=0.05, epochs=1, max_pairs=max_pairs, max_steps=steps,
+        temperature=0.07, lr=2e-4, epochs=1, max_pairs=max_pairs, max_steps=steps,
     )  # fmt: skip
     train(config)
     return export(config.out, work / f"{task.name}-bundle", pooling=Pooling.MEAN).path
@@ -298,7 +298,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, help="by default all-MiniLM-L6-v2 as int8")
     parser.add_argument("--base", type=Path, help="what --tune starts from")
     parser.add_argument("--tune", action="store_true", help="also after an epoch on the names")
-    parser.add_argument("--max-pairs", type=int, help="of --tune")
+    parser.add_argument("--max-pairs", type=int, default=25_000, help="of --tune")
     parser.add_argument("--tasks", default=",".join(FILES))
     parser.add_argument("--threads", type=int)
     parser.add_argument("--small", action="store_true", help="150 mentions, a part of the names")

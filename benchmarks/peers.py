@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +38,24 @@ class Peer:
     sizes: Sequence[int] = SIZES
 
 
-def all_peers(model: Path, graph: Path, work: Path, *, threads: int) -> Iterator[Peer]:
+def all_peers(
+    model: Path,
+    graph: Path,
+    work: Path,
+    sample: Sequence[str],
+    *,
+    threads: int,
+    left_out: dict[str, str],
+) -> Iterator[Peer]:
     """Yield the peers that are installed.
 
     Args:
         model: The sentence-transformers folder.
         graph: A float32 ONNX graph with pooling inside.
         work: A folder for what they convert.
+        sample: Strings for those that take ranges from some, as many as ours does.
         threads: Cores.
+        left_out: Is told of the others, and why.
     """
     plain = _plain_onnx(model, work, threads)
     quantised = next(
@@ -52,7 +63,7 @@ def all_peers(model: Path, graph: Path, work: Path, *, threads: int) -> Iterator
     )
     for precision, file in (("fp32", "model.onnx"), ("int8", quantised)):
         yield _fastembed(plain, f"onnx/{file}", precision, threads)
-        yield _fastembed(plain, f"onnx/{file}", precision, threads, processes=True)
+        yield _fastembed_processes(plain, f"onnx/{file}", precision, threads)
     yield _sentence_transformers(model, "torch fp32", threads, {})
     for precision, file in (("fp32", "model.onnx"), ("int8", quantised)):
         options = {"backend": "onnx", "model_kwargs": _onnx_options(f"onnx/{file}", threads)}
@@ -60,11 +71,11 @@ def all_peers(model: Path, graph: Path, work: Path, *, threads: int) -> Iterator
     if find_spec("ctranslate2"):
         yield from _ctranslate2(model, work, threads)
     else:
-        card.say("ctranslate2 is not installed: left out")
+        left_out["ctranslate2"] = "not installed"
     if find_spec("openvino"):
-        yield from _openvino(model, graph, threads)
+        yield from _openvino(model, graph, sample, threads, left_out)
     else:
-        card.say("openvino is not installed: left out")
+        left_out["openvino"] = "not installed"
 
 
 def _onnx_options(file: str, threads: int) -> dict[str, Any]:
@@ -106,27 +117,55 @@ def _sentence_transformers(model: Path, kind: str, threads: int, options: dict[s
     return Peer(name=f"sentence-transformers {kind}", encode=encode, sorts=True)
 
 
-def _fastembed(
-    folder: Path, file: str, precision: str, threads: int, *, processes: bool = False
-) -> Peer:
+def _open_fastembed(folder: Path, file: str, threads: int) -> Any:  # noqa: ANN401
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
-    name = f"local/{precision}{'-processes' if processes else ''}"
+    name = f"local/{file}-{threads}"
     TextEmbedding.add_custom_model(
         model=name, pooling=PoolingType.MEAN, normalization=True, sources=ModelSource(hf=name),
         dim=384, model_file=file,
     )  # fmt: skip
-    embedder = TextEmbedding(
-        name, specific_model_path=str(folder), threads=1 if processes else threads
+    return TextEmbedding(name, specific_model_path=str(folder), threads=threads)
+
+
+def _fastembed(folder: Path, file: str, precision: str, threads: int) -> Peer:
+    embedder = _open_fastembed(folder, file, threads)
+
+    def encode(texts: Sequence[str], size: int) -> np.ndarray:
+        return np.stack(list(embedder.embed(texts, batch_size=size)))
+
+    return Peer(name=f"fastembed {precision}", encode=encode)
+
+
+_here: dict[str, Any] = {}
+"""What a process of ``_fastembed_processes`` has opened."""
+
+
+def _start(folder: Path, file: str) -> None:
+    _here["embedder"] = _open_fastembed(folder, file, 1)
+
+
+def _work(texts: Sequence[str], size: int) -> np.ndarray:
+    return np.stack(list(_here["embedder"].embed(texts, batch_size=size)))
+
+
+def _fastembed_processes(folder: Path, file: str, precision: str, threads: int) -> Peer:
+    """Share the texts among processes of one thread each, as ``parallel=`` does.
+
+    Its own processes end with each call, and starting them takes seconds; ours stay.
+    """
+    pool = ProcessPoolExecutor(
+        threads, mp_context=get_context("spawn"), initializer=_start, initargs=(folder, file)
     )
 
     def encode(texts: Sequence[str], size: int) -> np.ndarray:
-        parallel = threads if processes else None
-        return np.stack(list(embedder.embed(texts, batch_size=size, parallel=parallel)))
+        # Whole batches, some for each process, so that they end together.
+        share = size * max(1, len(texts) // (8 * threads * size))
+        parts = [texts[begin : begin + share] for begin in range(0, len(texts), share)]
+        return np.concatenate(list(pool.map(_work, parts, [size] * len(parts))))
 
-    shown = f"fastembed {precision}" + (f", {threads} processes" if processes else "")
-    return Peer(name=shown, encode=encode, sizes=(64,) if processes else SIZES)
+    return Peer(name=f"fastembed {precision}, {threads} processes", encode=encode)
 
 
 def _tokenizer(model: Path) -> Any:  # noqa: ANN401
@@ -181,16 +220,25 @@ def _ctranslate2(model: Path, work: Path, threads: int) -> Iterator[Peer]:
         yield Peer(name=f"ctranslate2 {precision}", encode=encode)
 
 
-def _openvino(model: Path, graph: Path, threads: int) -> Iterator[Peer]:
+def _openvino(
+    model: Path, graph: Path, sample: Sequence[str], threads: int, left_out: dict[str, str]
+) -> Iterator[Peer]:
     import openvino
 
     tokenizer = _tokenizer(model)
-    kinds = {"fp32": "f32"}
-    if {"avx512_bf16", "amx_int8"} & set(card.machine()["flags"]):
-        kinds["bf16"] = "bf16"
-    for precision, hint in kinds.items():
+    whole = openvino.Core().read_model(str(graph))
+    kinds = {"fp32": ("f32", whole)}
+    if {"avx512_bf16", "amx_bf16"} & set(card.machine()["flags"]):
+        kinds["bf16"] = ("bf16", whole)
+    else:
+        left_out["openvino bf16"] = "this CPU does not multiply bfloat16"
+    if find_spec("nncf"):
+        kinds["int8"] = ("f32", _quantised_openvino(whole, tokenizer, sample))
+    else:
+        left_out["openvino int8"] = "nncf is not installed"
+    for precision, (hint, network) in kinds.items():
         compiled = openvino.Core().compile_model(
-            str(graph), "CPU",
+            network, "CPU",
             {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_NUM_THREADS": threads,
              "INFERENCE_PRECISION_HINT": hint},
         )  # fmt: skip
@@ -210,10 +258,25 @@ def _openvino(model: Path, graph: Path, threads: int) -> Iterator[Peer]:
             queue = openvino.AsyncInferQueue(compiled)
             queue.set_callback(keep)
             for number, (ids_BT, mask_BT) in enumerate(_batches(texts, size, tokenizer)):
-                feed = {"input_ids": ids_BT, "attention_mask": mask_BT}
-                feed["token_type_ids"] = np.zeros_like(ids_BT)
-                queue.start_async({k: v for k, v in feed.items() if k in wanted}, number)
+                queue.start_async(_feed(ids_BT, mask_BT, wanted), number)
             queue.wait_all()
             return np.concatenate([parts[number] for number in range(len(parts))])
 
         yield Peer(name=f"openvino {precision}, asynchronous", encode=encode)
+
+
+def _feed(ids_BT: np.ndarray, mask_BT: np.ndarray, wanted: set[str]) -> dict[str, np.ndarray]:
+    feed = {"input_ids": ids_BT, "attention_mask": mask_BT, "token_type_ids": np.zeros_like(ids_BT)}
+    return {name: values for name, values in feed.items() if name in wanted}
+
+
+def _quantised_openvino(network: Any, tokenizer: Any, sample: Sequence[str]) -> Any:  # noqa: ANN401
+    """Quantise with ranges from the sample, as sentence-transformers' static export does."""
+    import nncf
+
+    wanted = {name for port in network.inputs for name in port.names}
+    batches = [_feed(ids, mask, wanted) for ids, mask in _batches(sample[:300], 1, tokenizer)]
+    return nncf.quantize(
+        network.clone(), nncf.Dataset(batches), model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(batches),
+    )  # fmt: skip

@@ -47,6 +47,7 @@ def encode_speed(record: Record) -> list[str]:
         rows.append(
             (
                 f"**{name}**" if name.startswith("mirror-rt") else name,
+                way.get("pooling", "cls" if name.endswith(" cls") else "mean"),
                 f"**{rate}**" if name.startswith("mirror-rt") else rate,
                 way.get("batch_size", "512 tokens"),
                 f"{way['same_nearest']:.3f}",
@@ -54,7 +55,7 @@ def encode_speed(record: Record) -> list[str]:
             )
         )
     limit = record["limit"]
-    head = ["way", "strings/s", "batch", "same nearest", "mean cosine"]
+    head = ["way", "pooling", "strings/s", "batch", "same nearest", "mean cosine"]
     words = (
         f"{record['count']:,} {record['strings']}, {limit['tokens_per_string']} tokens each, "
         f"{record['threads']} threads, median of {record['repeats']} turns. Same nearest, cosine: "
@@ -62,6 +63,11 @@ def encode_speed(record: Record) -> list[str]:
         f"{limit['gemm_gflops']:.0f} GFLOP/s measured, would allow {limit['fp32_mean']:,.0f} "
         f"(mean) and {limit['fp32_cls']:,.0f} (CLS) strings/s."
     )
+    words += (
+        " Rows with [CLS] pooling do less work than the others: another model, not a faster way."
+    )
+    if left_out := record.get("left_out"):
+        words += " Left out: " + "; ".join(f"{k} ({why})" for k, why in left_out.items()) + "."
     return [f"### Encoding {record['strings']}", "", words, "", *grid(head, rows)]
 
 
@@ -70,13 +76,21 @@ def embed_scale(record: Record) -> list[str]:
         (
             f"{row['rows']:,}",
             f"{row['strings_per_second']:,.0f}",
+            f"{row['tokens_per_second']:,.0f}",
             f"{row['peak_rss_mib']:,}",
             f"{row['peak_rss_mib'] - row['rss_mib_with_model']:,}",
             row["second_run_seconds"],
         )
         for row in record["sizes"]
     ]
-    head = ["strings", "strings/s", "peak RSS, MiB", "of it above the model", "second run, s"]
+    head = [
+        "strings",
+        "strings/s",
+        "tokens/s",
+        "peak RSS, MiB",
+        "of it above the model",
+        "second run, s",
+    ]
     words = "`mirror-rt embed` over place names, int8; a second run over the same file finds all."
     return ["### Embedding long files", "", words, "", *grid(head, rows)]
 
@@ -87,6 +101,11 @@ def latency(record: Record) -> list[str]:
         for row in record["rows"]
     ]
     again = f"A string seen lately: p50 {record['repeated_p50_ms']} ms."
+    if one := record.get("one_core"):
+        again = (
+            f"On one core, {one['tokens']} tokens: p50 {one['p50_ms']} ms, p99 {one['p99_ms']} "
+            + (f"ms. {again}")
+        )
     head = ["callers at once", "p50, ms", "p99, ms", "calls/s"]
     return ["### One name at a time", "", f"int8. {again}", "", *grid(head, rows)]
 

@@ -20,7 +20,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from record import provenance
+from card import provenance
 from results_table import FILES, SHOWN, VARIANTS, found, judged, keep, names_file, say, trained
 
 from mirror_rt.bundle import sha256_file

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,6 +48,43 @@ def test_flops_are_those_of_the_matrices_written_out() -> None:
     last += 2 * width * 4 * width * 2 + 2 * tokens * width * 2
     shortened = flops([tokens], width=width, layers=6, first_only=True)
     assert shortened == pytest.approx(5 * layer + last)
+
+
+def test_the_best_batch_size_is_climbed_to_from_the_middle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import encode_speed
+
+    now, tried = 0.0, []
+    costs = {8: 9.0, 16: 3.0, 32: 4.0, 64: 5.0, 128: 1.0}
+
+    def encode(texts: list[str], size: int) -> None:
+        nonlocal now
+        # The first run of a size is slowed down by something else.
+        now += costs[size] + (0 if size in tried else 50)
+        tried.append(size)
+
+    monkeypatch.setattr(encode_speed.time, "perf_counter", lambda: now)
+    peer = SimpleNamespace(sizes=tuple(costs), encode=encode)
+    assert encode_speed.best_size(peer, ["fever"]) == 16
+    assert 128 not in tried  # no longer a hill
+    assert tried.count(32) == 2
+
+
+def test_the_part_that_sizes_are_tried_on_stands_in_the_middle() -> None:
+    from encode_speed import middle
+
+    assert middle(["a", "bb", "ccc", "dddd", "eeeee"], 3) == ["bb", "ccc", "dddd"]
+
+
+def test_agreement_is_scored_by_nearest_others() -> None:
+    import numpy as np
+    from encode_speed import agreement
+
+    rows = np.array([[1, 0], [0.8, 0.6], [0, 1]], dtype=np.float32)
+    assert agreement(rows, rows) == {"mean_cosine": 1, "least_cosine": 1, "same_nearest": 1}
+    turned = np.array([[1, 0], [0.6, 0.8], [0, 1]], dtype=np.float32)
+    assert agreement(turned, rows)["same_nearest"] == pytest.approx(2 / 3, abs=1e-4)
 
 
 def test_every_candidate_is_the_plain_recipe_but_for_what_it_names(tmp_path: Path) -> None:
