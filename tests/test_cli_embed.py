@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from mirror_rt import Encoder
 from mirror_rt.runtime.cores import usable_cores
+from mirror_rt_cli import progress
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
 
@@ -121,6 +124,35 @@ def test_columns_dtypes_and_truncation_are_told(tiny_bundle: Path, tmp_path: Pat
     table = pq.read_table(shard)
     assert table.column_names == ["id", "vector", "scale"]
     assert table["id"].to_pylist() == ["7", "8"]
+
+
+def test_a_person_is_shown_what_was_done_and_the_rates_of_what_was_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, shown = 100.0, []
+
+    @contextmanager
+    def bar(what: str) -> Iterator[Callable[..., None]]:
+        yield lambda *values: shown.append((what, *values))
+
+    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(progress, "bar", bar)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with progress.counting("embed", total=lambda: 5000) as advance:
+        now = 102.0
+        advance(1000, 0)  # was there already
+        advance(300, 2400)
+        advance(100, 800)
+    assert shown == [
+        ("embed", 1000, 5000, "0 strings/s 0 tokens/s"),
+        ("embed", 1300, 5000, "150 strings/s 1,200 tokens/s"),
+        ("embed", 1400, 5000, "200 strings/s 1,600 tokens/s"),
+    ]
+
+
+def test_a_file_is_not_counted_where_nobody_looks() -> None:
+    with progress.counting("embed", total=lambda: pytest.fail("counted")) as advance:
+        advance(1, 2)
 
 
 OF_TESTS = ("RAYON_NUM_THREADS", "TOKENIZERS_PARALLELISM")

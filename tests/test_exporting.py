@@ -259,6 +259,17 @@ def test_a_vector_does_not_depend_on_its_neighbours(
     np.testing.assert_allclose(alone_ND, together_ND, atol=1e-6)
 
 
+def test_a_recipe_that_says_that_a_vector_depends_on_its_neighbours_is_right(
+    loud_bert: Path, tmp_path: Path
+) -> None:
+    recipe = Recipe(method=Method.DYNAMIC, reduce_range=OVERFLOWS)
+    bundle = export(loud_bert, tmp_path / "bundle", recipe=recipe)
+    assert bundle.manifest.quantisation["batch_invariant"] is False
+    encoder = Encoder.open(bundle)
+    alone_ND = np.stack([encoder.encode([name])[0] for name in NAMES])
+    assert np.abs(encoder.encode(NAMES) - alone_ND).max() > 1e-4
+
+
 def _weights(bundle: Bundle) -> bytes:
     import onnx
 

@@ -173,6 +173,33 @@ def test_a_single_string_that_is_not_text_is_refused(tiny_bundle: Path) -> None:
         Encoder.open(tiny_bundle).encode("\udfff")
 
 
+ARENA = """
+import sys, numpy
+from mirror_rt import Encoder
+from mirror_rt.runtime import session
+from mirror_rt.types import TokenBatch
+
+session.LONG = int(sys.argv[2])
+encoder = Encoder.open(sys.argv[1], threads=1)
+ids_BT = numpy.full((1500, 64), 5)
+encoder._session.run(TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=numpy.ones_like(ids_BT)))
+status = open("/proc/self/status").read()
+print(int(status.partition("VmRSS:")[2].split()[0]) // 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_run_over_long_texts_gives_its_memory_back(tiny_bundle: Path) -> None:
+    kept, given_back = (
+        int(subprocess.run(
+            [sys.executable, "-c", ARENA, str(tiny_bundle), longest],
+            capture_output=True, text=True, check=True,
+        ).stdout)
+        for longest in ("65", "64")
+    )  # fmt: skip
+    assert kept - given_back > 100
+
+
 def test_an_encoder_dropped_gives_its_session_back_at_once(tiny_bundle: Path) -> None:
     encoder = Encoder.open(tiny_bundle)
     encoder.encode("fever")
