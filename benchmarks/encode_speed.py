@@ -190,7 +190,7 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
                 continue
             # A peer that sorts has its batches from strings that are all about as long.
             part = middle(by_length if peer.sorts else texts, max(1, len(texts) // 5))
-            size = 32 if args.small else best_size(peer, part)
+            size = best_size(peer, part)
             card.say(f"{peer.name}{order}: batches of {size}, {about}")
             name = f"{peer.name}{order}"
             rows[name] = {"pooling": "mean", "sorted_input": bool(order), "batch_size": size}

@@ -53,7 +53,7 @@ def all_peers(
         model: The sentence-transformers folder.
         graph: A float32 ONNX graph with pooling inside.
         work: A folder for what they convert.
-        sample: Strings for those that take ranges from some, as many as ours does.
+        sample: Strings for those that take ranges of activations from some.
         threads: Cores.
         left_out: Is told of the others, and why.
     """
