@@ -166,7 +166,7 @@ def _prepare(
 ) -> tuple[Workshop, float]:
     """Write the float32 graph, hold it against torch, and set up to build candidates."""
     probes = names[:PROBES]
-    torch_BD = TorchEncoder(model).encode(probes)  # before the last layer is narrowed
+    torch_BD = TorchEncoder(model).encode(probes)
     companions, plain = work / "companions", work / "plain"
     companions.mkdir()
     plain.mkdir()
