@@ -215,6 +215,18 @@ def test_what_would_overflow_here_is_judged_by_seven_bits(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["avx2", "avx512_vnni"]
 
 
+def test_where_the_first_recipe_fails_the_gate_a_more_exact_one_is_taken(
+    loud_bert: Path, tmp_path: Path
+) -> None:
+    options = {"pooling": Pooling.CLS, "sample": _many_names()}
+    first = export(loud_bert, tmp_path / "first", **options).manifest
+    assert first.quantisation["keep_float"] == []
+    asked = first.gate["top1"] + 0.001
+    better = export(loud_bert, tmp_path / "better", min_top1=asked, **options).manifest
+    assert better.gate["top1"] >= asked
+    assert better.quantisation["keep_float"] or better.quantisation["method"] == "weight-only"
+
+
 def test_auto_keeps_a_bundle_that_passes_and_tells_what_it_raced(
     loud_bert: Path, tmp_path: Path
 ) -> None:
