@@ -48,7 +48,7 @@ def test_the_context_decides_between_bearers_of_a_name(
     (found,) = kb.link([mention], top=top, contexts=[CONTEXTS[wanted]])
     assert found[0].entity_id == wanted
     assert {c.entity_id for c in found} <= {c.entity_id for c in plain}
-    assert len(found) == (3 if mention == "cold" else top)
+    assert len(found) == (3 if mention == "cold" else max(3, top)), "a tie is shown whole"
     close = [c for c in found if c.context is not None]
     vector, *profiles = LetterEncoder().encode(
         [CONTEXTS[wanted], *(_profile(c.entity_id) for c in close)]

@@ -135,7 +135,34 @@ def test_names_all_equal_are_one_vector_and_all_tied(tmp_path: Path, bundle: Bun
     kb = _build(bundle, [entity(str(i), "same") for i in range(7)], tmp_path / "kb")
     assert kb.index.vectors_ND.shape == (1, 48)
     assert [c.tied for c in kb.link(["same"])[0]] == [True] * 7
-    assert len(kb.link(["sames"], top=3)[0]) == 3
+    assert [c.tied for c in kb.link(["sames"], top=3)[0]] == [True] * 7
+    assert [c.tied for c in kb.search(["sames"], top=3)[0]] == [True] * 3
+
+
+@pytest.mark.parametrize("names", [("Cold", "cold"), ("cold", "cold"), ("common-cold", "cold")])
+def test_names_that_differ_in_case_alone_are_tied_behind_every_door(
+    tmp_path: Path, bundle: Bundle, names: tuple[str, str]
+) -> None:
+    kb = _build(bundle, [*map(entity, "AB", names), entity("C", "fever")], tmp_path / "kb")
+    together = names[0].casefold() == names[1]
+    for found in (
+        kb.link(["colds"], top=1)[0][:2],
+        kb.search(["COLD x"], top=2)[0],
+        kb.search(["COLD x"], top=2, hybrid=True)[0],
+    ):
+        assert [c.tied for c in found] == ([True] * 2 if together else [False] * len(found))
+
+
+def test_how_many_are_asked_for_does_not_decide_whether_a_mention_links(kb: KnowledgeBase) -> None:
+    few, many = (kb.link(["holes in the heart"], top=k, min_probability=0.5)[0] for k in (1, 5))
+    assert [c.entity_id for c in few] == [c.entity_id for c in many[:2]] == ["H:1", "H:2"]
+    assert few == many[:2]
+    assert all(c.tied and (c.probability or 0) < 0.5 for c in few)
+
+
+def test_a_knowledge_base_without_a_word_answers(tmp_path: Path, bundle: Bundle) -> None:
+    kb = _build(bundle, [entity("1", "???")], tmp_path / "kb")
+    assert [c.entity_id for c in kb.link(["fever"])[0]] == ["1"]
 
 
 def test_one_name_alone_is_a_knowledge_base(tmp_path: Path, bundle: Bundle) -> None:

@@ -129,7 +129,9 @@ def link(
             if not found or linker.confidence(proposed[text]) < least:
                 answers[text, context] = Answer(reason=_reason(kb, text, allowed))
             else:
-                answers[text, context] = Answer(found if linker.is_name(found) else found[:top])
+                answers[text, context] = Answer(
+                    found if linker.is_name(found) else linker.within(found, top)
+                )
     return [
         _joined(mention, [(one[0], answers[one]) for one in mine])
         for mention, mine in zip(mentions, asked, strict=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt.knowledge import linker
 from mirror_rt.knowledge.catalogue import Catalogue
 from mirror_rt.knowledge.filters import Allowed, nearest
 from mirror_rt.knowledge.index import Index, exact_scores
@@ -95,6 +96,9 @@ def _judged(
         for entity in mine[k].holders:
             if allowed is None or entity in allowed:
                 best.setdefault(entity, k)
+    groups = linker.alike(
+        [mine[k].normalised for k in best.values()], [float(scores_K[k]) for k in best.values()]
+    )
     headings = catalogue.headings(list(best))
     return [
         Candidate(
@@ -103,9 +107,9 @@ def _judged(
             matched=mine[k].text,
             score=float(scores_K[k]),
             how=How.DENSE if from_vectors_K[k] else How.LETTERS,
-            tied=sum(allowed is None or e in allowed for e in mine[k].holders) > 1,
+            tied=is_tied,
             dense=float(dense_K[k]),
             letters=float(letters_K[k]),
         )
-        for entity, k in best.items()
+        for (entity, k), is_tied in zip(best.items(), linker.tied(groups), strict=True)
     ]

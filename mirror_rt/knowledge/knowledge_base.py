@@ -228,11 +228,12 @@ class KnowledgeBase:
 
         Args:
             mentions: The strings; empty ones, and ones of punctuation only, link to nothing.
-            top: How many entities at most for a mention that is not a name.
+            top: How many entities at most for a mention that is not a name; all that are tied
+                with the best one are given, so ``top`` does not decide whether it is linked.
             precision: Leave only mentions linked whose best candidate has the probability at
                 which links were right that often, on the links the probabilities came from.
             min_probability: Leave only mentions linked whose best candidate has this
-                probability; the holders of an ambiguous name count together.
+                probability; candidates tied with it count together.
             types: Propose only entities that have one of these types: ``filters={"type": …}``.
             filters: Propose only entities that meet these conditions; see ``filters``.
             document: The text that the mentions are from, or one for each mention: a mention

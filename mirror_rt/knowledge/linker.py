@@ -5,7 +5,8 @@ Axes: Q queries, K candidate names, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +23,22 @@ from mirror_rt.types import Candidate, How
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["by_name", "by_vectors", "confidence", "has_content", "is_name", "judge"]
+__all__ = [
+    "alike",
+    "by_name",
+    "by_vectors",
+    "confidence",
+    "has_content",
+    "is_name",
+    "judge",
+    "tied",
+    "within",
+]
 
 _STEPS = (How.EXACT, How.CASE, How.PUNCTUATION)
 """The steps of a match by name, the strictest first."""
+_EQUAL = 1e-5
+"""Scores no further apart differ by how their sums were rounded."""
 
 
 def has_content(text: str) -> bool:
@@ -80,13 +93,53 @@ def is_name(found: Sequence[Candidate]) -> bool:
     return any(candidate.how in _STEPS for candidate in found)
 
 
+def alike(names: Sequence[Hashable], scores: Sequence[float]) -> list[int]:
+    """Group entities that neither their names nor their scores tell apart.
+
+    Args:
+        names: For each entity its best name, normalised.
+        scores: Its score, best first.
+
+    Returns:
+        The number of each entity's group: equal names are one, and so are equal scores.
+
+    >>> alike(["cold", "flu", "cold", "chill"], [3.0, 2.0, 1.0, 1.0])
+    [0, 1, 0, 0]
+    """
+    groups: list[int] = []
+    group_of: dict[Hashable, int] = {}
+    for i, name in enumerate(names):
+        equal = i > 0 and scores[i - 1] - scores[i] <= _EQUAL
+        groups.append(group_of.setdefault(name, groups[-1] if equal else i))
+    return groups
+
+
+def tied(groups: Sequence[int]) -> list[bool]:
+    """Tell of each entity whether another one is alike."""
+    sizes = Counter(groups)
+    return [sizes[group] > 1 for group in groups]
+
+
+def within(found: Sequence[Candidate], top: int) -> list[Candidate]:
+    """Return the first ``top`` candidates and, past them, all that are tied with the first."""
+    if len(found) <= top:
+        return list(found)
+    groups = _groups(found)
+    return [c for i, c in enumerate(found) if i < top or groups[i] == groups[0]]
+
+
 def confidence(found: Sequence[Candidate]) -> float:
-    """Return the probability that the best match is right; tied holders of it count together."""
-    if not found:
-        return 0.0
-    best = found[0]
-    alike = [c for c in found if c.matched == best.matched and c.how is best.how]
-    return min(sum(c.probability or 0.0 for c in alike), 1.0)
+    """Return the probability that the best match is right; those tied with it count together."""
+    groups = _groups(found)
+    best = [c for c, group in zip(found, groups, strict=True) if group == groups[0]]
+    return min(sum(c.probability or 0.0 for c in best), 1.0)
+
+
+def _groups(found: Sequence[Candidate]) -> list[int]:
+    # A stricter step of a match by name sets names apart that are the same once normalised.
+    steps = [c.how if c.how in _STEPS else None for c in found]
+    names = [(step, normalise(c.matched)) for step, c in zip(steps, found, strict=True)]
+    return alike(names, [c.probability or 0.0 for c in found])
 
 
 def judge(
@@ -100,6 +153,7 @@ def judge(
 ) -> list[Candidate]:
     """Return the ``top`` entities of a pool by the combination, each with its best name.
 
+    Past them come all that are tied with the first: a tie is never cut.
     Only allowed entities are compared, and share the probability.
     """
     spread = [
@@ -118,13 +172,16 @@ def judge(
     best: dict[int, int] = {}
     for i in np.argsort(-scores_K, kind="stable").tolist():
         best.setdefault(entities[i], i)
-    shares_E = combination.shares(scores_K[list(best.values())])
-    chosen = list(best.items())[:top]
-    headings = catalogue.headings([entity for entity, _ in chosen])
+    scores_E = scores_K[list(best.values())]
+    shares_E = combination.shares(scores_E)
+    groups = alike([pool.texts[places[i]].normalised for i in best.values()], scores_E.tolist())
+    ranked = zip(best.items(), shares_E.tolist(), groups, tied(groups), strict=True)
+    chosen = [one for n, one in enumerate(ranked) if n < top or one[2] == groups[0]]
+    headings = catalogue.headings([entity for (entity, _), *_ in chosen])
     normalised = normalise(mention)
     key = loose_key(normalised) if normalised.isascii() else None
     found = []
-    for (entity, i), share in zip(chosen, shares_E.tolist(), strict=False):
+    for (entity, i), share, _, is_tied in chosen:
         text = pool.texts[places[i]]
         # Of ASCII names, those with other keys are alike at no step, which are dear to try.
         unlike = key is not None and text.loose != key and text.normalised.isascii()
@@ -137,7 +194,7 @@ def judge(
                 score=float(min(pool.features_KF[places[i], 0], 1.0)),
                 probability=combination.probability(share),
                 how=(None if unlike else grade(mention.strip(), text.text)) or door,
-                tied=sum(allowed is None or e in allowed for e in text.holders) > 1,
+                tied=is_tied,
             )
         )
     return found
@@ -173,8 +230,11 @@ def by_vectors(
             rows, scores = more.rows_QK[0], more.scores_QK[0]
             texts |= catalogue.text_rows(rows[rows >= 0].tolist())
             found = _entities(rows.tolist(), scores.tolist(), texts, allowed)
-        chosen = list(found.items())[:top]
-        headings = catalogue.headings([entity for entity, _ in chosen])
+        groups = alike(
+            [texts[row].normalised for row, _ in found.values()], [s for _, s in found.values()]
+        )
+        chosen = list(zip(found.items(), tied(groups), strict=True))[:top]
+        headings = catalogue.headings([entity for (entity, _), _ in chosen])
         results.append(
             [
                 Candidate(
@@ -183,9 +243,9 @@ def by_vectors(
                     matched=texts[row].text,
                     score=min(score, 1.0),  # float16 rows are a shade longer or shorter than 1
                     how=How.DENSE,
-                    tied=sum(allowed is None or e in allowed for e in texts[row].holders) > 1,
+                    tied=is_tied,
                 )
-                for entity, (row, score) in chosen
+                for (entity, (row, score)), is_tied in chosen
             ]
         )
     return results

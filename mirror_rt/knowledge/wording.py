@@ -160,7 +160,9 @@ class Wording:
         """Return the number of each word in the tables (-1: unknown) and its relative frequency."""
         hashes = np.array([_hash(word) for word in words], dtype=np.int64)
         size = len(self._hashes_V)
-        places = np.minimum(np.searchsorted(self._hashes_V, hashes), max(size - 1, 0))
+        if not size:  # every name is of punctuation alone
+            return np.full(len(words), -1), np.ones(len(words))
+        places = np.minimum(np.searchsorted(self._hashes_V, hashes), size - 1)
         known = self._hashes_V[places] == hashes
         counts = np.where(known, self._counts_V[places], 0)
         return np.where(known, places, -1), (counts + 1) / (self._total + size + 1)
