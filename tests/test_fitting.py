@@ -81,3 +81,16 @@ def test_a_threshold_keeps_its_promise_on_the_links_it_came_from() -> None:
             combination.threshold(nonsense)
     with pytest.raises(ConfigError, match="was not reached"):
         Combination().threshold(0.9)
+
+
+def test_links_of_one_probability_are_above_a_threshold_together() -> None:
+    p = np.array([0.98] * 100 + [0.3] * 100)
+    hit = np.array([True] * 10 + [False] * 90 + [True] * 100)  # the right ones stand first
+    assert precision_curve(p, hit) == ((0.3, 0.55), (0.98, 0.1))
+
+
+def test_a_few_lucky_links_promise_nothing() -> None:
+    p = np.append([0.99, 0.98], np.full(98, 0.5))
+    hit = np.append([True, True], np.arange(98) % 2 == 0)
+    assert precision_curve(p, hit) == ((0.5, 0.51),)
+    assert precision_curve(p[:0], hit[:0]) == ()

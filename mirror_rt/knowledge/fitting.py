@@ -44,6 +44,8 @@ _PENALTY = 0.5
 _ROUNDS = 40
 _ENOUGH = 40
 """Fewer samples than this teach nothing; the built-in numbers stay."""
+_FEWEST_ABOVE = 20
+"""A precision is promised on no fewer links than this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,12 +248,22 @@ def outcomes(samples: Samples, combination: Combination) -> tuple[Float64, Bools
 def precision_curve(
     probability_S: Float64, hit_S: Bools, *, points: int = 50
 ) -> tuple[tuple[float, float], ...]:
-    """Return (threshold, precision of the links at or above it), thresholds ascending."""
+    """Return (threshold, precision of the links at or above it), thresholds ascending.
+
+    A threshold stands only where the probability changes, as links of one probability are all
+    above it or none, and where enough links are above it for a share of them to mean something.
+    """
+    if not len(probability_S):
+        return ()
     order = np.argsort(-probability_S, kind="stable")
+    sorted_S = probability_S[order]
     precision_S = np.cumsum(hit_S[order]) / np.arange(1, len(order) + 1)
-    places = np.unique(np.linspace(0, len(order) - 1, points).astype(np.int64))[::-1]
+    lasts = np.flatnonzero(np.append(sorted_S[:-1] > sorted_S[1:], True))
+    lasts = lasts[lasts + 1 >= min(_FEWEST_ABOVE, len(order))]
+    places = np.unique(lasts[np.linspace(0, len(lasts) - 1, points).astype(np.int64)])[::-1]
+    # Rounded down, or the links of just this probability would not reach it.
     return tuple(
-        (round(float(probability_S[order[i]]), 6), round(float(precision_S[i]), 6)) for i in places
+        (float(np.floor(sorted_S[i] * 1e6) / 1e6), round(float(precision_S[i]), 6)) for i in places
     )
 
 
