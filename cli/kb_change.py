@@ -88,9 +88,18 @@ def remove(
 
 
 def _tell(kbdir: Path, change: Change) -> None:
+    joined = change.entities_joined
+    told = f"{joined:,} joined with others that list them, " if joined > 0 else ""
+    told += f"{-joined:,} on their own again, " if joined < 0 else ""
     typer.echo(
         f"{kbdir}: {change.entities_added:,} entities added, {change.entities_changed:,} changed, "
-        f"{change.entities_removed:,} removed, {change.entities:,} now; "
+        f"{change.entities_removed:,} removed, {told}{change.entities:,} now; "
         f"{change.names_embedded:,} names embedded, {change.names_reused:,} vectors kept",
         err=True,
     )
+    if change.gold_links:
+        typer.echo(
+            f"{kbdir}: its calibration on {change.gold_links:,} gold links is undone, as weights "
+            "are learned anew; run: mirror-rt calibrate",
+            err=True,
+        )

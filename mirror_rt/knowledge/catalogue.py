@@ -6,16 +6,23 @@
     texts(row, text, normalised, loose)          each distinct string once; row = row of the vectors
     names(number, entity, row, kind, language, source)
     types(entity, type)  alternative_ids(id, entity)  cross_references(entity, id)
+
+What a later change needs to end where a build from the same pieces does::
+
+    several(entity, pieces)                      entities read in more pieces than one
+    listings(entity, alternative, piece, row, language, source)     which of them listed an id
+    unsettled(entity, content)                   entities before ids they share were settled
 """
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import combinations, groupby, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.grades import loose_key
@@ -43,12 +50,21 @@ CREATE TABLE alternative_ids(id TEXT NOT NULL, entity INTEGER NOT NULL,
                              PRIMARY KEY(id, entity)) WITHOUT ROWID;
 CREATE TABLE cross_references(entity INTEGER NOT NULL, id TEXT NOT NULL,
                               PRIMARY KEY(entity, id)) WITHOUT ROWID;
+CREATE TABLE unsettled(entity INTEGER PRIMARY KEY, content TEXT NOT NULL);
 """
 _SCRATCH = """
 CREATE TEMP TABLE pieces_listing(entity INTEGER, alternative TEXT, piece INTEGER, row INTEGER,
                                  language TEXT, source TEXT);
 CREATE INDEX temp.pieces_listing_pair ON pieces_listing(entity, alternative);
 CREATE TEMP TABLE piece_counts(entity INTEGER PRIMARY KEY, pieces INTEGER);
+"""
+_KEEP_SCRATCH = """
+CREATE TABLE several AS SELECT * FROM piece_counts WHERE pieces > 1;
+CREATE TABLE listings AS SELECT * FROM pieces_listing WHERE entity IN (SELECT entity FROM several);
+CREATE INDEX several_entity ON several(entity);
+CREATE INDEX listings_entity ON listings(entity);
+DROP TABLE pieces_listing;
+DROP TABLE piece_counts;
 """
 _INDEXES = """
 CREATE INDEX texts_normalised ON texts(normalised);
@@ -142,6 +158,20 @@ class TextRow:
     holders: Mapping[int, NameKind]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pieces(Entity):
+    """An entity read in several pieces, as a catalogue gives it back.
+
+    Attributes:
+        pieces: How many.
+        listings: (alternative id, number of the piece, string, language, source) of each name
+            in a piece that listed an alternative id.
+    """
+
+    pieces: int
+    listings: tuple[tuple[str, int, str, str, str], ...]
+
+
 def write_catalogue(
     entities: Iterable[Entity], path: Path, *, first_texts: Iterable[str] = ()
 ) -> Counts:
@@ -204,6 +234,14 @@ def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
     ).fetchall()
     joins = {o: e for e, o, listed, mine, other in found if listed == mine and mine > other}
     shares = [(e, o) for e, o, listed, mine, other in found if listed < mine or mine < other]
+    catalogue = Catalogue(connection, Path())
+    connection.executemany(
+        "INSERT INTO unsettled VALUES(?, ?)",
+        [
+            (number, json.dumps(asdict(catalogue.entity(number)), default=lambda kind: kind.value))
+            for number in sorted({n for pair in (*joins.items(), *shares) for n in pair})
+        ],
+    )
     shared = 0
     for entity, other in shares:
         shared += connection.execute(
@@ -222,8 +260,11 @@ def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
         while entity in joins:  # ends: pieces grow with every step
             entity = joins[entity]
         connection.execute(
-            "UPDATE names SET kind = 'exact' WHERE entity = ? AND kind = 'preferred'", (other,)
+            "UPDATE OR IGNORE names SET kind = 'exact' WHERE entity = ? AND kind = 'preferred'",
+            (other,),
         )
+        # What is left of them is an exact synonym already.
+        connection.execute("DELETE FROM names WHERE entity = ? AND kind = 'preferred'", (other,))
         connection.execute(
             "INSERT OR IGNORE INTO alternative_ids(id, entity) "
             "SELECT id, ? FROM entities WHERE number = ?",
@@ -240,7 +281,7 @@ def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
             (other, entity),
         )
         connection.execute("DELETE FROM entities WHERE number = ?", (other,))
-    connection.executescript("DROP TABLE pieces_listing; DROP TABLE piece_counts;")
+    connection.executescript(_KEEP_SCRATCH)
     return {"shared_names": shared, "joined_entities": len(joins)}
 
 
@@ -266,13 +307,14 @@ def _fill(
     pieces = names_read = names = 0
     for piece in entities:
         _check(piece)
-        pieces += 1
         names_read += len(piece.names)
         number = numbers.get(piece.id)
         if number is None:
             number = numbers[piece.id] = len(numbers)
             connection.execute("INSERT INTO entities VALUES(?, ?, '', '')", (number, piece.id))
-        pieces_of[number] = pieces_of.get(number, 0) + 1
+        read = piece.pieces if isinstance(piece, Pieces) else 1
+        pieces += read
+        ordinal = pieces_of[number] = pieces_of.get(number, 0) + read
         if piece.description:
             connection.execute(
                 "UPDATE entities SET description = ? WHERE number = ? AND description = ''",
@@ -285,15 +327,13 @@ def _fill(
                 "VALUES(?, ?, ?, ?, ?)",
                 (number, row, name.kind.value, name.language, name.source),
             ).rowcount
-            if piece.alternative_ids:
-                connection.executemany(
-                    "INSERT INTO pieces_listing VALUES(?, ?, ?, ?, ?, ?)",
-                    [
-                        (number, other, pieces, row, name.language, name.source)
-                        for other in piece.alternative_ids
-                        if other != piece.id
-                    ],
-                )
+        connection.executemany(
+            "INSERT INTO pieces_listing VALUES(?, ?, ?, ?, ?, ?)",
+            [
+                (number, other, listing, row_of(text), language, source)
+                for other, listing, text, language, source in _listings(piece, ordinal)
+            ],
+        )
         for table, values in (
             ("types(entity, type)", piece.types),
             ("alternative_ids(entity, id)", [i for i in piece.alternative_ids if i != piece.id]),
@@ -317,6 +357,13 @@ def _fill(
             "SELECT (SELECT count(*) FROM texts) - (SELECT count(DISTINCT row) FROM names)"
         ).fetchone()[0],
     }
+
+
+def _listings(piece: Entity, ordinal: int) -> Iterable[tuple[str, int, str, str, str]]:
+    if isinstance(piece, Pieces):
+        return piece.listings
+    others = [other for other in piece.alternative_ids if other != piece.id]
+    return [(o, ordinal, n.text, n.language, n.source) for o in others for n in piece.names]
 
 
 def _check(piece: Entity) -> None:
@@ -547,6 +594,27 @@ class Catalogue:
         for (number,) in self._rows("SELECT number FROM entities ORDER BY number", ()):
             yield self.entity(number)
 
+    def pieces(self) -> Iterator[Entity]:
+        """Yield every entity as it was read, of which a build makes this catalogue again."""
+        tables = "SELECT 1 FROM sqlite_master WHERE name = 'unsettled'"
+        if not self._rows(tables, ()):  # of an older version
+            yield from self.entities()
+            return
+        sql = "SELECT number FROM entities UNION SELECT entity FROM unsettled ORDER BY 1"
+        for (number,) in self._rows(sql, ()):
+            kept = self._rows("SELECT content FROM unsettled WHERE entity = ?", (number,))
+            entity = _from_json(kept[0][0]) if kept else self.entity(number)
+            several = self._rows("SELECT pieces FROM several WHERE entity = ?", (number,))
+            if several:
+                listings = self._rows(
+                    "SELECT alternative, piece, text, language, source FROM listings "
+                    "JOIN texts USING(row) WHERE entity = ?",
+                    (number,),
+                )
+                same = {f.name: getattr(entity, f.name) for f in fields(Entity)}
+                entity = Pieces(**same, pieces=several[0][0], listings=tuple(listings))
+            yield entity
+
     def _column(self, sql: str, value: int) -> tuple[str, ...]:
         return tuple(text for (text,) in self._rows(sql, (value,)))
 
@@ -557,6 +625,13 @@ class Catalogue:
             raise KnowledgeBaseError(
                 f"{self._path}: damaged ({error}); build the knowledge base again"
             ) from error
+
+
+def _from_json(content: str) -> Entity:
+    given: dict[str, Any] = json.loads(content)
+    names = [Name(**name | {"kind": NameKind(name["kind"])}) for name in given["names"]]
+    given |= {field: tuple(v) for field, v in given.items() if isinstance(v, list)}
+    return Entity(**given | {"names": tuple(names)})
 
 
 def _pieces(values: Sequence[int], *, size: int = 900) -> Iterator[list[int]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import reduce
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,17 +42,22 @@ class Change:
         entities_added: Entities with ids that were new.
         entities_changed: Entities that were there and got new content.
         entities_removed: Entities that are gone.
+        entities_joined: Entities that others list as themselves and have taken in, less those
+            that are on their own again.
         entities: Entities now.
         names_embedded: Strings that had to be embedded.
         names_reused: Strings whose vectors were there already.
+        gold_links: Links of a calibration on gold, which the change has undone.
     """
 
     entities_added: int
     entities_changed: int
     entities_removed: int
+    entities_joined: int
     entities: int
     names_embedded: int
     names_reused: int
+    gold_links: int = 0
 
 
 def add(
@@ -117,9 +121,9 @@ def remove(
         if missing and not missing_ok:
             more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
             raise InputError(f"{kbdir}: no entity {', '.join(missing[:3])}{more}; nothing removed")
-        if len(there) == kb.manifest.counts["entities"]:
+        if all(piece.id in there for piece in kb.catalogue.pieces()):
             raise InputError(f"{kbdir}: no entity would be left; delete the folder instead")
-        kept = (entity for entity in kb.catalogue.entities() if entity.id not in there)
+        kept = (piece for piece in kb.catalogue.pieces() if piece.id not in there)
         return _rewrite(
             kb, kept, leaving=_names_of(kb, there), removed=len(there), progress=progress
         )
@@ -141,35 +145,25 @@ def _merge(
         given: dict[str, list[Entity]] = {}
         for piece in entities:
             given.setdefault(piece.id, []).append(piece)
-        fresh = [pieces for id_, pieces in given.items() if not _has(kb, id_)]
+        fresh = sum(not _has(kb, id_) for id_ in given)
 
-        def now(old: Entity) -> list[Entity]:
-            pieces = given.get(old.id)
-            if pieces is None:
-                return [old]
-            return pieces if replacing else [reduce(_join, pieces, old)]
+        def now() -> Iterator[Entity]:
+            waiting = dict(given)
+            for old in kb.catalogue.pieces():
+                new = waiting.pop(old.id, None)
+                if not (replacing and new):
+                    yield old
+                yield from new or ()
+            yield from chain.from_iterable(waiting.values())
 
-        merged = map(now, kb.catalogue.entities())
         return _rewrite(
             kb,
-            chain.from_iterable(chain(merged, fresh)),
+            now(),
             leaving=_names_of(kb, given) if replacing else 0,
-            added=len(fresh),
-            changed=len(given) - len(fresh),
+            added=fresh,
+            changed=len(given) - fresh,
             progress=progress,
         )
-
-
-def _join(old: Entity, new: Entity) -> Entity:
-    """Join two pieces of one entity as the catalogue does: nothing goes, nothing comes twice."""
-    return Entity(
-        id=old.id,
-        names=tuple(dict.fromkeys(old.names + new.names)),
-        types=tuple(dict.fromkeys(old.types + new.types)),
-        alternative_ids=tuple(dict.fromkeys(old.alternative_ids + new.alternative_ids)),
-        cross_references=tuple(dict.fromkeys(old.cross_references + new.cross_references)),
-        description=old.description or new.description,
-    )
 
 
 def _names_of(kb: KnowledgeBase, ids: Iterable[str]) -> int:
@@ -207,13 +201,16 @@ def _rewrite(
         holds=kb.manifest.holds,
         progress=progress,
     )
+    now = KnowledgeBaseManifest.read(kb.path).counts["entities"]
     return Change(
         entities_added=added,
         entities_changed=changed,
         entities_removed=removed,
-        entities=KnowledgeBaseManifest.read(kb.path).counts["entities"],
+        entities_joined=kb.manifest.counts["entities"] + added - removed - now,
+        entities=now,
         names_embedded=known.embedded,
         names_reused=known.reused,
+        gold_links=int(kb.combination.fitted_on.get("gold_links", 0)),
     )
 
 
