@@ -16,6 +16,7 @@ from mirror_rt.errors import ConfigError, InputError
 from . import progress
 
 if TYPE_CHECKING:
+    from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.runtime import Encoder
     from mirror_rt.types import Float32
 
@@ -171,24 +172,29 @@ def _shown(argument: str) -> str:
 
 
 class CountingEncoder:
-    """Opens a knowledge base's bundle when it is first needed, and counts what it cuts off.
+    """Opens a bundle when it is first needed, and counts what it cuts off.
 
     Attributes:
         truncated: Strings cut off, of each call.
+        kb: The knowledge base that the bundle is in, once that is open.
     """
 
     def __init__(self, bundle: Path) -> None:
         self.truncated: list[int] = []
+        self.kb: KnowledgeBase | None = None
         self._bundle = bundle
         self._encoder: Encoder | None = None
 
     @property
     def encoder(self) -> Encoder:
         """The encoder behind it."""
+        from mirror_rt.knowledge.store import open_bundle
         from mirror_rt.runtime import Encoder
 
         if self._encoder is None:
-            self._encoder = Encoder.open(self._bundle)
+            kb = self.kb
+            bundle = self._bundle if kb is None else open_bundle(kb.path, kb.manifest.bundle)
+            self._encoder = Encoder.open(bundle)
         return self._encoder
 
     @property

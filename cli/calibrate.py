@@ -38,6 +38,7 @@ def calibrate(
     asked = read_gold(gold, mention_column=mention_column, id_column=id_column, keep_nil=True)
     pairs = [(part, query.ids) for query in asked.queries for part in query.parts]
     with KnowledgeBase.open(kbdir) as kb:
+        unknown = [ids for _, ids in pairs if ids and not any(map(kb.catalogue.resolve, ids))]
         found = fit(kb, pairs)
     if plot is not None:
         draw_reliability(found, plot, force=force)
@@ -47,3 +48,9 @@ def calibrate(
         f"{found.error_before:.3f} before, {found.error_after:.3f} after",
         err=True,
     )
+    if unknown:
+        typer.echo(
+            f"{len(unknown):,} of {len(pairs):,} gold mentions have ids that {kbdir} lacks "
+            f"(first {min(unknown[0])}): whatever they link to counts as wrong",
+            err=True,
+        )

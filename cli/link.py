@@ -81,6 +81,7 @@ def link(
     some = asked.blocks(mentions, column=column, beside=context_column)
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder) as kb:
+        encoder.kb = kb
         if explain:
             from mirror_rt.knowledge.explain import explain as reasons
 
@@ -122,7 +123,7 @@ def link(
         from .linkjob import LinkJob, settings_of
 
         settings = settings_of(
-            kbdir, top=top, precision=precision, min_probability=min_probability, filters=filters,
+            kb, top=top, precision=precision, min_probability=min_probability, filters=filters,
             context=context, document=text, composites=composites,
         )  # fmt: skip
         with LinkJob.hold(mentions[0], out, settings, force=force) as job:

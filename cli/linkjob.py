@@ -14,8 +14,9 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.staging import check_target, staging_file
@@ -23,19 +24,22 @@ from mirror_rt.staging import check_target, staging_file
 from . import output
 from .asked import Block, Remembered
 
+if TYPE_CHECKING:
+    from mirror_rt.knowledge import KnowledgeBase
+
 ENDINGS = (".jsonl", ".tsv", ".parquet", ".pubtator")
 
 _BEST = ("id", "name", "matched", "score", "probability", "how", "tied")
 
 
-def settings_of(kbdir: Path, **options: object) -> dict[str, object]:
+def settings_of(kb: KnowledgeBase, **options: object) -> dict[str, object]:
     """Return what answers depend on: the knowledge base, the program and the options."""
-    from mirror_rt.bundle import sha256_file
-    from mirror_rt.knowledge import store
+    from mirror_rt.bundle import sum_of
     from mirror_rt.version import VERSION
 
-    # The manifest has the sums of every file but the one that calibration changes.
-    sums = [sha256_file(kbdir / name) for name in (store.KB_MANIFEST, store.COMBINATION)]
+    # The manifest has the sums of every file but the one that calibration changes. Both as they
+    # were opened: the folder may be another one by now.
+    sums = [sum_of(asdict(kb.manifest)), sum_of(asdict(kb.combination))]
     content = {"knowledge_base": sums, "version": VERSION, **options}
     return dict(json.loads(json.dumps(content)))
 

@@ -38,6 +38,7 @@ def search(
     some = asked.blocks(queries, column=column)
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
+        encoder.kb = kb
         passages = kb.manifest.holds == "passages"
         both = passages if hybrid is None else hybrid
         asked.answer(

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
-from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge import KnowledgeBase, changes, store
 from mirror_rt.knowledge.calibration import calibrate, expected_calibration_error
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt_cli.app import app
@@ -61,6 +61,19 @@ def test_too_few_links_are_refused_and_change_nothing(kb: KnowledgeBase) -> None
     assert (kb.path / "combination.json").read_bytes() == before
 
 
+def test_a_knowledge_base_changed_since_it_was_opened_is_told(kb: KnowledgeBase) -> None:
+    with store.still(kb.path, kb.manifest):
+        with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
+            changes.remove(kb.path, ["H:1"])
+    calibrate(kb, GOLD)
+    change = changes.add(kb.path, [entity("X:1", "fever")], encoder=LetterEncoder())
+    assert change.gold_links == len(GOLD)
+    with pytest.raises(KnowledgeBaseError, match="changed since it was opened; open it again"):
+        with store.still(kb.path, kb.manifest):
+            pass
+    assert changes.remove(kb.path, ["X:1"]).gold_links == 0
+
+
 def test_the_error_is_the_mean_gap_of_the_bins() -> None:
     p = np.array([0.95, 0.95, 0.95, 0.95, 0.15, 0.15])
     hit = np.array([True, True, True, False, False, True])
@@ -76,12 +89,17 @@ def test_damaged_numbers_are_refused(tmp_path: Path, content: str) -> None:
 
 def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: Path) -> None:
     KnowledgeBase.build(tiny_bundle, [*HEARTS, *MORE], tmp_path / "kb")
-    rows = "".join(f"{mention}\t{'|'.join(ids)}\n" for mention, ids in GOLD)
+    gold = [*GOLD, ("name number 30", frozenset({"N:99"}))]
+    rows = "".join(f"{mention}\t{'|'.join(ids)}\n" for mention, ids in gold)
     (tmp_path / "gold.tsv").write_text("mention\tid\n" + rows)
     arguments = ["calibrate", str(tmp_path / "kb"), str(tmp_path / "gold.tsv")]
     result = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / "r.png")])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["links"] == len(GOLD)
+    assert json.loads(result.stdout)["links"] == len(gold)
+    assert f"1 of {len(gold)} gold mentions have ids that" in result.stderr
+    assert "(first N:99)" in result.stderr
+    change = CliRunner().invoke(app, ["kb", "remove", str(tmp_path / "kb"), "H:1"])
+    assert f"its calibration on {len(gold)} gold links is undone" in change.stderr
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     again = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / "r.png")])
     assert (again.exit_code, again.stdout) == (1, "")

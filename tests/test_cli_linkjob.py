@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge import KnowledgeBase, changes
 from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
+from mirror_rt_cli.linkjob import settings_of
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
 
@@ -248,6 +249,7 @@ def test_sigkill_leaves_the_finished_blocks(hearts: Path, mentions: Path, tmp_pa
 import os, signal, sys
 from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
+from mirror_rt_cli.linkjob import settings_of
 from tests.test_cli_linkjob import Counting
 
 class Dying(Counting):
@@ -271,3 +273,12 @@ app(sys.argv[1:])
     assert "blocks of an earlier run kept" in err
     _link(hearts, mentions, "--out", tmp_path / "b.jsonl")
     assert out.read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+
+
+def test_a_job_is_of_the_knowledge_base_that_was_opened(hearts: Path, tmp_path: Path) -> None:
+    with KnowledgeBase.open(hearts) as kb:
+        before = settings_of(kb, top=5)
+        changes.remove(hearts, ["H:1"])
+        assert settings_of(kb, top=5) == before
+    with KnowledgeBase.open(hearts) as kb:
+        assert settings_of(kb, top=5) != before

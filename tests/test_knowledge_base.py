@@ -10,6 +10,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
 from mirror_rt.runtime import Encoder
 from mirror_rt.types import Embedder, Entity, How, IndexKind
+from mirror_rt_cli import asked
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 
@@ -234,6 +235,21 @@ def test_another_bundle_is_refused_and_its_own_is_taken(
     with pytest.raises(KnowledgeBaseError, match="was not built with"):
         KnowledgeBase.open(hearts, bundle=other)
     KnowledgeBase.open(hearts, bundle=bundle.path)
+
+
+def test_a_folder_replaced_by_one_of_another_bundle_is_refused_when_the_model_is_needed(
+    tmp_path: Path, bundle: Bundle
+) -> None:
+    other = fake_bundle(tmp_path / "other", content="another model")
+    _build(bundle, HEARTS, tmp_path / "kb").close()
+    with KnowledgeBase.open(tmp_path / "kb") as kb:
+        counting = asked.CountingEncoder(tmp_path / "kb/bundle")
+        counting.kb = kb
+        encoder = LetterEncoder()
+        KnowledgeBase.build(other, HEARTS, tmp_path / "kb", encoder=encoder, force=True).close()
+        for ask in (lambda: kb.link(["unknown"]), lambda: counting.encode(["unknown"])):
+            with pytest.raises(KnowledgeBaseError, match="replaced by a knowledge base of another"):
+                ask()
 
 
 def test_a_newer_format_and_a_folder_of_something_else_are_refused(

@@ -201,9 +201,13 @@ class KnowledgeBase:
 
     @property
     def encoder(self) -> Embedder:
-        """The encoder of its own bundle, opened when it is first needed."""
+        """The encoder of its own bundle, opened when it is first needed.
+
+        Raises:
+            KnowledgeBaseError: The folder was replaced by one of another bundle meanwhile.
+        """
         if self._encoder is None:
-            self._encoder = _open_encoder(Bundle.open(self.path / store.BUNDLE))
+            self._encoder = _open_encoder(store.open_bundle(self.path, self.manifest.bundle))
         return self._encoder
 
     def link(

@@ -44,8 +44,10 @@ __all__ = [
     "alone",
     "check_files",
     "learn",
+    "open_bundle",
     "open_vectors",
     "read_unchanged",
+    "still",
     "write_store",
 ]
 
@@ -345,6 +347,19 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def still(folder: Path, manifest: KnowledgeBaseManifest) -> Iterator[None]:
+    """Be ``alone`` with a knowledge base that is the one that was opened.
+
+    Raises:
+        KnowledgeBaseError: Another process is changing it, or has changed it.
+    """
+    with alone(folder):
+        if KnowledgeBaseManifest.read(folder) != manifest:
+            raise KnowledgeBaseError(f"{folder}: changed since it was opened; open it again")
+        yield
+
+
 def read_unchanged(
     folder: Path, reading: Callable[[KnowledgeBaseManifest], ReadT], *, attempts: int = 50
 ) -> ReadT:
@@ -378,6 +393,21 @@ def _state(folder: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def open_bundle(folder: Path, fingerprint: str) -> Bundle:
+    """Open the bundle in a knowledge base, which must be the one its vectors were made with.
+
+    Raises:
+        BundleError: It is not whole.
+        KnowledgeBaseError: The folder was replaced by one of another bundle.
+    """
+    bundle = Bundle.open(folder / BUNDLE)
+    if bundle.fingerprint != fingerprint:
+        raise KnowledgeBaseError(
+            f"{folder}: was replaced by a knowledge base of another bundle; open it again"
+        )
+    return bundle
 
 
 def open_vectors(folder: Path) -> Float16:
