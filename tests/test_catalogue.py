@@ -31,7 +31,7 @@ def test_every_name_read_is_stored_or_counted(tmp_path: Path) -> None:
 
 def test_entities_come_back_as_they_went_in(tmp_path: Path) -> None:
     odd = Entity(
-        id='A|1\t"x"',
+        id='A|1 "x"',
         names=(
             Name(text="né", kind=NameKind.RELATED, language="fr", source="s"),
             Name(text="born", kind=NameKind.PREFERRED, language="en"),
@@ -44,7 +44,7 @@ def test_entities_come_back_as_they_went_in(tmp_path: Path) -> None:
     )
     catalogue = _catalogue([*HEARTS, odd], tmp_path)
     assert list(catalogue.entities()) == [*HEARTS, odd]
-    assert catalogue.headings([5]) == {5: ('A|1\t"x"', "born")}
+    assert catalogue.headings([5]) == {5: ('A|1 "x"', "born")}
 
 
 def test_pieces_with_one_id_are_one_entity(tmp_path: Path) -> None:
@@ -112,6 +112,8 @@ def test_an_alternative_id_leads_to_its_entity_and_an_own_id_goes_first(tmp_path
         (entity("A", " \u00a0"), "A: an empty name"),
         (entity("A", "a\x00b"), "A: a control character"),
         (entity("A", "a\nb"), "A: a control character"),
+        (entity("A\t1", "a"), r"'A\\t1': a control character in the id"),
+        (entity("A\n", "a"), r"'A\\n': a control character in the id"),
         (entity("A", "\ud800"), "lone surrogate"),
     ],
 )

@@ -245,7 +245,8 @@ def umls(folder: Path) -> Path:
         types.write("C0000001|T047|B2|Disease or Syndrome|AT1||\nC0000002|T184|A2|Sign|AT2||\n")
     (folder / "MRCUI.RRF").write_text(
         "C0000008|2000AA|SY|||C0000009|Y|\nC0000009|2001AA|SY|||C0000001|Y|\n"
-        "C0000007|2001AA|DEL|||||\n"
+        "C0000007|2001AA|DEL|||||\nC0000006|2001AA|RO|||C0000001|Y|\n"
+        "C0000006|2001AA|RO|||C0000002|Y|\nC0000005|2001AA|SY|||C0000099|Y|\n"
     )
     return folder
 
@@ -267,7 +268,8 @@ def test_umls_gives_types_merged_ids_sources_and_languages(tmp_path: Path) -> No
         cross_references=("MSH:D1", "NCI:N1"),
     )
     assert (fever.name, fever.types) == ("Fever", ("Sign",))
-    assert skipped == SkippedRows(filtered=1)
+    # Deleted, related to others only, and merged into one that is not in the file.
+    assert skipped == SkippedRows(filtered=1, unresolved=3)
 
 
 def test_umls_filters_by_language_source_and_suppression(tmp_path: Path) -> None:
@@ -439,3 +441,24 @@ def test_the_real_human_phenotype_ontology_agrees_with_its_published_names(
     assert len({i for i, _ in ours}) == 19_034
     assert {i for i, _ in ours} == {i for i, _ in published}
     assert published - ours == set()
+
+
+def test_every_language_keeps_the_labels_that_wikidata_has_for_all_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "dump.json"
+    labels = {"mul": term("mul", "Ada Lovelace"), "fr": term("fr", "Ada")}
+    path.write_text("[\n" + json.dumps(item(5, labels=labels)) + "\n]\n")
+    (found,) = read_entities(path, format=KbFormat.WIKIDATA, keep=NameFilter(languages=("en",)))
+    assert found.names == (Name(text="Ada Lovelace", kind=PREFERRED, language="mul"),)
+
+
+def test_what_obo_leaves_out_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "kb.obo"
+    path.write_text(
+        "format-version: 1.2\n\n[Term]\nid: A:1\nname: one\n\n[Term]\nid: A:2\n\n"
+        "[Term]\nid: A:3\nname: three\nis_obsolete: true\nreplaced_by: A:2\n\n"
+        "[Instance]\nid: A:4\nname: four\ninstance_of: A:1\n"
+    )
+    skipped = SkippedRows()
+    assert [e.id for e in read_entities(path, skip_bad=skipped)] == ["A:1"]
+    left_out = (skipped.bad, skipped.obsolete, skipped.unresolved, skipped.filtered)
+    assert left_out == (1, 1, 1, 1)

@@ -184,8 +184,8 @@ def write_catalogue(
             those of a catalogue whose rows an index goes on to use.
 
     Raises:
-        InputError: There is no entity, one has no id or no name, or a name is empty or holds
-            a control character or a lone surrogate.
+        InputError: There is no entity, one has no id or no name, a name is empty, or one
+            of them holds a control character or a lone surrogate.
     """
     connection = sqlite3.connect(path)
     try:
@@ -378,10 +378,14 @@ def _check(piece: Entity) -> None:
     for name in piece.names:
         if not name.text.strip():
             raise InputError(f"{piece.id}: an empty name; remove the row or give it a name")
-        if not name.text.isprintable() and any(
-            ord(sign) < 32 or 127 <= ord(sign) < 160 for sign in name.text
-        ):
+        if _has_control(name.text):
             raise InputError(f"{piece.id}: a control character in the name {name.text[:40]!r}")
+    if _has_control(piece.id):
+        raise InputError(f"{piece.id!r}: a control character in the id")
+
+
+def _has_control(text: str) -> bool:
+    return not text.isprintable() and any(ord(s) < 32 or 127 <= ord(s) < 160 for s in text)
 
 
 class Catalogue:

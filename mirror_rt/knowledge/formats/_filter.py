@@ -17,7 +17,7 @@ class NameFilter:
 
     Attributes:
         languages: Language tags, dearest first; ``en`` keeps ``en-GB`` too. Names that say no
-            language are kept. Empty for all.
+            language, or ``mul`` (many), are kept. Empty for all.
         sources: Sources as the file names them (UMLS: ``MSH``, ``SNOMEDCT_US``). Names that
             say no source are kept. Empty for all.
         suppressed: Whether to keep names that UMLS marks as suppressible or obsolete.
@@ -33,7 +33,8 @@ class NameFilter:
         >>> NameFilter(languages=("en",)).keeps(Name(text="colour", language="en-GB"))
         True
         """
-        if self.languages and name.language and self.rank(name.language) == len(self.languages):
+        every = name.language in ("", "mul")  # Wikidata's tag of labels for every language
+        if self.languages and not every and self.rank(name.language) == len(self.languages):
             return False
         return not (self.sources and name.source and name.source not in self.sources)
 

@@ -47,7 +47,7 @@ _ABBREVIATIONS = {"abbreviation", "acronym", "omo:0003000", "omo:0003012"}
 
 
 def read_obo(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
-    """Read every term that is not obsolete.
+    """Read every term that is not obsolete; instances are counted as filtered.
 
     Raises:
         InputError: The file is not OBO; the message names the line.
@@ -61,17 +61,21 @@ def read_obo(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
                 replaced_by[str(frame.id)] = following
         old_ids, unresolved = successors(replaced_by, live)
         skipped.unresolved += unresolved
+        met: set[str] = set()
         with open_binary(file) as handle:
             for frame in _frames(handle, path, skipped):
                 if _is_obsolete(frame):
                     continue
+                olds = old_ids.get(str(frame.id), ())
                 try:
-                    entity = _entity(frame, old_ids.get(str(frame.id), ()))
+                    entity = _entity(frame, olds)
                 except RowError as fault:
                     line = _line_of(file, str(frame.id))
                     skipped.refuse(f"{shown(path)}: line {line}: {frame.id}: {fault}")
                     continue
+                met.update(olds)
                 yield entity
+        skipped.unresolved += len({old for olds in old_ids.values() for old in olds} - met)
 
 
 def _scan(file: Path) -> tuple[set[str], bytes]:
@@ -172,6 +176,8 @@ def _frames(
             continue
         if isinstance(frame, clauses.TermFrame):
             yield frame
+        elif isinstance(frame, fastobo.instance.InstanceFrame):
+            skipped.filtered += 1
 
 
 class _Utf8:

@@ -57,8 +57,10 @@ def read_rrf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
     types = _types(_beside(folder, "MRSTY.RRF"), skipped)
     merged = _merged(_beside(folder, "MRCUI.RRF"), skipped)
     atoms = _kept(each(conso, numbered_lines(conso, strict=False), _atom, skipped), keep, skipped)
+    met: set[str] = set()
     for cui, group in groupby(atoms, key=lambda atom: atom.cui):
         same = list(group)
+        met.update(merged.get(cui, ()))
         yield Entity(
             id=cui,
             names=in_order(list(dict.fromkeys(atom.name for atom in same)), keep),
@@ -66,6 +68,7 @@ def read_rrf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
             alternative_ids=merged.get(cui, ()),
             cross_references=tuple(dict.fromkeys(a.reference for a in same if a.reference)),
         )
+    skipped.unresolved += len({old for olds in merged.values() for old in olds} - met)
 
 
 def _kept(atoms: Iterator[_Atom], keep: NameFilter, skipped: SkippedRows) -> Iterator[_Atom]:
@@ -113,14 +116,15 @@ def _types(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]
 
 
 def _merged(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
-    def parse(line: str) -> tuple[str, str] | None:
+    def parse(line: str) -> tuple[str, tuple[str, ...]]:
         row = _columns(line, 7, "MRCUI")
-        return (checked(row[0], "CUI"), checked(row[5], "CUI2")) if row[2] == "SY" else None
+        # Deleted ones (DEL) have no successor; broader, narrower and related ones are none.
+        return checked(row[0], "CUI"), (checked(row[5], "CUI2"),) if row[2] == "SY" else ()
 
     following: dict[str, tuple[str, ...]] = {}
     if path is not None:
         for old, new in each(path, numbered_lines(path, strict=False), parse, skipped):
-            following[old] = (*following.get(old, ()), new)
+            following[old] = following.get(old, ()) + new
     living = {new for news in following.values() for new in news} - following.keys()
     found, unresolved = successors(following, living)
     skipped.unresolved += unresolved
