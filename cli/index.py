@@ -13,6 +13,9 @@ from mirror_rt.types import Entity, IndexKind, Passage
 
 from . import asked, kb_source, progress
 
+_CHANCE = 0.01
+"""By so much a recall may differ on other questions than the index was tuned on."""
+
 
 def index(
     bundle: Annotated[Path, typer.Argument(help="The bundle that embeds the names.")],
@@ -94,6 +97,10 @@ def index(
         longest = encoder.encoder.bundle.manifest.max_length
         told = f"cut off at {longest} tokens: {cut:,} of {counts['texts']:,} strings"
         typer.echo(told + ("; --split embeds all of them" if passages else ""), err=True)
+    found = float(built.manifest.index["recall_at_10"])
+    if found < recall - _CHANCE:
+        told = f"{out}: a search finds {found:.3f} of the true ten nearest, {recall} was asked"
+        typer.echo(f"{told}; --index exact finds all of them", err=True)
     if passages:
         typer.echo(f"{out}: {counts['entities']:,} passages", err=True)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -66,9 +66,8 @@ def link(
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.textfiles import read_lines
 
-    narrowed = precision is not None or min_probability or document or composites or out
-    if explain and (form is not output.Format.JSONL or narrowed):
-        raise ConfigError("--explain prints JSON lines of every candidate; leave out the rest")
+    if explain and (form is not output.Format.JSONL or out):
+        raise ConfigError("--explain prints JSON lines; leave out --format and --out")
     if context is not None and context_column is not None:
         raise ConfigError("--context and --context-column: give one of them")
     filters = asked.conditions(where, types)
@@ -82,32 +81,33 @@ def link(
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder) as kb:
         encoder.kb = kb
+        text = "\n".join(read_lines(document)) if document else None
+
+        def options(block: asked.Block) -> dict[str, Any]:
+            return {
+                "top": top,
+                "precision": precision,
+                "min_probability": min_probability,
+                "filters": filters,
+                "document": block.documents if text is None else text,
+                "composites": composites,
+                "contexts": around(block),
+            }
+
         if explain:
             from mirror_rt.knowledge.explain import explain as reasons
 
             asked.answer(
                 some,
-                lambda block: reasons(
-                    kb, block.texts, top=top, filters=filters, contexts=around(block)
-                ),
+                lambda block: reasons(kb, block.texts, **options(block)),
                 lambda texts, found, head: output.explained(texts, found),
                 encoder=encoder,
                 what="link",
             )
             return
-        text = "\n".join(read_lines(document)) if document else None
 
         def find(block: asked.Block) -> list[str]:
-            found = kb.link(
-                block.texts,
-                top=top,
-                precision=precision,
-                min_probability=min_probability,
-                filters=filters,
-                document=block.documents if text is None else text,
-                composites=composites,
-                contexts=around(block),
-            )
+            found = kb.link(block.texts, **options(block))
             return output.in_lines(block.texts, found)
 
         remembered = asked.Remembered(find)

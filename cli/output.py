@@ -215,7 +215,7 @@ def _rows(
         reason = record.get("reason", "")
         yield (record[subject], *(reason if name == "reason" else "" for name in columns))
     for rank, candidate in enumerate(record[many], start=1):
-        fields = {"rank": rank, **candidate}
+        fields = {"rank": rank, "reason": record.get("reason"), **candidate}
         yield (record[subject], *(_shown(fields.get(name)) for name in columns))
 
 

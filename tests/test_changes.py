@@ -224,29 +224,42 @@ def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
     assert opened == []
 
 
-KILLED_IN_THE_MIDDLE = """
+KILLED = """
 import os, signal, sys
 from pathlib import Path
-from mirror_rt.knowledge import changes
+from mirror_rt import staging
+from mirror_rt.knowledge import changes, store
 from tests.kb import LetterEncoder, entity
 
-class Deadly(LetterEncoder):
-    def encode(self, texts):
+def deadly(real, *, before):
+    def call(*args, **more):
+        done = None if before else real(*args, **more)
         os.kill(os.getpid(), signal.SIGKILL)
+        return done
+    return call
 
-changes.add(Path(sys.argv[1]), [entity("H:9", "fever")], encoder=Deadly())
+match sys.argv[2]:
+    case "embedding": LetterEncoder.encode = deadly(None, before=True)
+    case "index": store.build_index = deadly(store.build_index, before=False)
+    case "before the swap": staging._rename2 = deadly(None, before=True)
+    case "after the swap": staging._rename2 = deadly(staging._rename2, before=False)
+changes.add(Path(sys.argv[1]), [entity("H:9", "fever")], encoder=LetterEncoder())
 """
 
 
-def test_a_kill_in_the_middle_leaves_the_old_state_and_no_lock(kbdir: Path) -> None:
+@pytest.mark.parametrize("when", ["embedding", "index", "before the swap", "after the swap"])
+def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new_and_no_lock(
+    kbdir: Path, when: str
+) -> None:
     before = content(kbdir)
     died = subprocess.run(
-        [sys.executable, "-c", KILLED_IN_THE_MIDDLE, str(kbdir)],
+        [sys.executable, "-c", KILLED, str(kbdir), when],
         cwd=Path(__file__).parent.parent,
         timeout=120,
     )
     assert died.returncode == -signal.SIGKILL
-    assert content(kbdir) == before
+    swapped = when == "after the swap" and sys.platform == "linux"
+    assert content(kbdir) == ([*before, entity("H:9", "fever")] if swapped else before)
     assert changes.add(kbdir, [entity("H:9", "fever")], encoder=LetterEncoder()).entities == 6
 
 

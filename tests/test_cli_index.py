@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge import KnowledgeBase, store
 from mirror_rt_cli.app import app
 from mirror_rt_cli.index import _bytes
 
@@ -77,6 +77,17 @@ def test_the_memory_is_a_size(tiny_bundle: Path, tmp_path: Path) -> None:
     )
     with KnowledgeBase.open(tmp_path / "kb") as kb:
         assert (kb.manifest.index["kind"], kb.manifest.index["asked"]) == ("rabitq", "rabitq")
+
+
+def test_a_recall_that_was_not_reached_is_told(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "tune", lambda index, *, recall: {"recall_at_10": 0.9})
+    (tmp_path / "kb.tsv").write_text(KB)
+    arguments = ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0
+    assert "finds 0.900 of the true ten nearest, 0.98 was asked" in done.stderr
 
 
 def test_sizes_are_read_with_their_units() -> None:

@@ -141,6 +141,14 @@ def test_a_document_and_composites_are_read(hearts: Path, tmp_path: Path) -> Non
     first, second = (json.loads(line)["candidates"] for line in out.splitlines())
     assert [(c["id"], c["read_as"]) for c in first] == [("H:3", "short stature")]
     assert [c["id"] for c in second] == ["H:4", "H:3"]
+    options += ["--explain", "--min-probability", "0.5"]
+    code, out, err = _run("link", str(hearts), "SS", "liver cancer, qqqq", "qqqq", *options)
+    assert code == 0, err
+    explained = [json.loads(line)["candidates"] for line in out.splitlines()]
+    own = [[(c["id"], c["rank"], c["read_as"]) for c in e if not c["rival"]] for e in explained]
+    assert own == [[("H:3", 1, "short stature")], [("H:4", 1, "liver cancer")], []]
+    _, out, _ = _run("link", str(hearts), "liver cancer, qqqq", *options[:-3], *options[-2:])
+    assert json.loads(out)["reason"] == "below threshold", "of the second part"
 
 
 def test_a_mention_may_be_any_column_of_any_file_that_embed_reads(

@@ -128,5 +128,5 @@ def test_an_empty_answer_says_why(crowd: KnowledgeBase) -> None:
     assert [list(a) for a in answers] == [[]] * 5
     assert [a.reason for a in crowd.search(mentions)][:3] == reasons[:3]
     (parts,) = crowd.link(["nurse, qqqq"], min_probability=0.9, composites=True)
+    assert parts.reason is Nil.THRESHOLD, "of the second part"
     assert [c.entity_id for c in parts] == ["J:0"]
-    assert parts.reason is None

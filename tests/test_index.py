@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -117,6 +118,25 @@ def test_equal_rows_come_in_their_order_and_missing_ones_as_minus_one(
     hits = _open(tmp_path, vectors, kind).search(_unit_rows(1, seed=4), top=6)
     assert hits.rows_QK.tolist() == [[0, 1, 2, 3, -1, -1]]
     assert np.isneginf(hits.scores_QK[0, 4:]).all()
+
+
+def test_one_query_takes_one_thread_and_several_take_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = _open(tmp_path, _unit_rows(500, seed=1).astype(np.float16), IndexKind.HNSW)
+    queries, told, used = _unit_rows(2, seed=2), [4], []
+    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: told[-1])
+    monkeypatch.setattr(faiss, "omp_set_num_threads", told.append)
+    real = faiss.IndexHNSW.search
+
+    def search(*args: Any, **more: Any) -> Any:  # noqa: ANN401
+        used.append(told[-1])
+        return real(*args, **more)
+
+    monkeypatch.setattr(faiss.IndexHNSW, "search", search)
+    index.search(queries[:1], top=3)
+    index.search(queries, top=3)
+    assert (used, told[-1]) == ([1, 4], 4)
 
 
 @pytest.mark.parametrize("kind", [k for k in IndexKind if k is not IndexKind.AUTO])

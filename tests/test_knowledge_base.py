@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -278,7 +279,10 @@ def test_the_files_are_the_same_bytes_each_time(tmp_path: Path, bundle: Bundle) 
         _build(bundle, HEARTS, tmp_path / name)
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
     for file in files:
-        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+        one, two = ((tmp_path / name / file).read_bytes() for name in ("one", "two"))
+        if str(file) == "manifest.json":  # has the times that searches took
+            one, two = (re.sub(rb'"(search_ms_p\d+|self)": .*', b"", text) for text in (one, two))
+        assert one == two
 
 
 def test_types_restrict_names_and_neighbours(kb: KnowledgeBase) -> None:

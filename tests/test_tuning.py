@@ -28,7 +28,9 @@ def _open(folder: Path, kind: IndexKind, vectors: Float16) -> Index:
 
 
 def test_a_scan_of_every_row_finds_them_all(tmp_path: Path) -> None:
-    assert measure(_open(tmp_path, IndexKind.EXACT, _vectors(500)))["recall_at_10"] == 1.0
+    index = _open(tmp_path, IndexKind.EXACT, _vectors(500))
+    assert set(tune(index)) == {"recall_at_10", "search_ms_p50", "search_ms_p99"}
+    assert tune(index)["recall_at_10"] == 1.0
     assert measure(_open(tmp_path, IndexKind.EXACT, _vectors(3)))["recall_at_10"] == 1.0
 
 
@@ -37,8 +39,9 @@ def test_more_recall_asks_for_more_breadth(tmp_path: Path, kind: IndexKind) -> N
     index = _open(tmp_path, kind, _vectors(4_000))
     little, much = tune(index, recall=0.5), tune(index, recall=0.999)
     assert little["breadth"] < much["breadth"]
-    assert much["recall_at_10"] >= 0.999
-    assert measure(index.reaching(much))["recall_at_10"] == much["recall_at_10"]
+    assert measure(index.reaching(much), seed=0)["recall_at_10"] >= 0.999
+    # What is kept comes from other questions.
+    assert measure(index.reaching(much), seed=1)["recall_at_10"] == much["recall_at_10"] > 0.98
 
 
 @pytest.mark.parametrize("kind", [IndexKind.IVF_PQ, IndexKind.RABITQ])
@@ -46,7 +49,7 @@ def test_short_codes_ask_for_more_rows_to_be_scored(tmp_path: Path, kind: IndexK
     index = _open(tmp_path, kind, _vectors(4_000))
     little, much = tune(index, recall=0.5), tune(index, recall=0.95)
     assert little["overfetch"] < much["overfetch"]
-    assert much["recall_at_10"] >= 0.95
+    assert measure(index.reaching(much), seed=0)["recall_at_10"] >= 0.95
 
 
 def test_the_manifest_keeps_what_was_measured(tmp_path: Path) -> None:

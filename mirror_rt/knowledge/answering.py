@@ -142,7 +142,8 @@ def _joined(mention: str, parts: Sequence[tuple[str, Answer]]) -> Answer:
     found: list[Candidate] = []
     for text, answer in parts:
         found += answer if text == mention else [replace(c, read_as=text) for c in answer]
-    return Answer(found, reason=None if found else parts[0][1].reason)
+    # Of a composite also where other parts have candidates: no part goes unnoticed.
+    return Answer(found, reason=next((a.reason for _, a in parts if a.reason), None))
 
 
 def _reason(kb: KnowledgeBase, text: str, allowed: Allowed | None) -> Nil:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,50 +54,58 @@ def explain(
     mentions: Sequence[str],
     *,
     top: int = 5,
+    precision: float | None = None,
+    min_probability: float = 0.0,
     filters: Filters | None = None,
+    document: str | Sequence[str] | None = None,
+    composites: bool = False,
     contexts: Sequence[str] | None = None,
 ) -> list[list[Explained]]:
     """Link mentions as ``KnowledgeBase.link`` does and say why.
 
-    The model is asked for every mention, also for those that are names.
+    The model is asked for every mention, also for those that are names. The parts of a
+    composite are explained one after another, each with ranks and rivals of its own.
 
-    Args:
-        kb: The knowledge base.
-        mentions: The strings.
-        top: How many entities at most for a mention that is not a name.
-        filters: As in ``KnowledgeBase.link``.
-        contexts: As in ``KnowledgeBase.link``.
-
-    Raises:
-        ConfigError: As ``KnowledgeBase.link``.
-        InputError: A mention or context holds a lone surrogate.
+    Arguments and errors are those of ``KnowledgeBase.link``.
     """
-    linked = kb.link(mentions, top=top, filters=filters, contexts=contexts)
-    before = linked
-    if contexts is not None:
-        before = kb.link(mentions, top=max(top, CONSIDERED), filters=filters)
+    link = partial(
+        kb.link,
+        mentions,
+        precision=precision,
+        min_probability=min_probability,
+        filters=filters,
+        document=document,
+        composites=composites,
+    )
+    linked = link(top=top, contexts=contexts)
+    before = linked if contexts is None else link(top=max(top, CONSIDERED))
     allowed = kb.allowed(filters=filters)
-    asked = [i for i, found in enumerate(linked) if found]
-    texts = [mentions[i].strip() for i in asked]
+    asked = [(i, part) for i, found in enumerate(linked) for part in _readings(found)]
+    texts = [(part or mentions[i]).strip() for i, part in asked]
     results: list[list[Explained]] = [[] for _ in mentions]
     if not texts:
         return results
     width = max(doors.WIDTH, 2 * top)
     pools = kb.gather(texts, kb.encoder.encode(texts), width=width, allowed=allowed)
-    for i, text, pool in zip(asked, texts, pools, strict=True):
+    for (i, part), text, pool in zip(asked, texts, pools, strict=True):
+        mine, plain = ([c for c in found[i] if c.read_as == part] for found in (linked, before))
         rivals = linker.judge(
             text,
             pool,
             kb.catalogue,
             kb.combination,
-            top=len(linked[i]) + top + _RIVALS,
+            top=len(mine) + top + _RIVALS,
             allowed=allowed,
         )
-        shown = {c.entity_id for c in linked[i]}
+        shown = {c.entity_id for c in mine}
         more = [c for c in rivals if c.entity_id not in shown][:_RIVALS]
-        plain = [*dict.fromkeys(c.entity_id for c in (*before[i], *more))]
-        results[i] = _reasons(kb, pool, [*linked[i], *more], plain, own=len(linked[i]))
+        order = [*dict.fromkeys(c.entity_id for c in (*plain, *more))]
+        results[i] += _reasons(kb, pool, [*mine, *more], order, own=len(mine))
     return results
+
+
+def _readings(found: Sequence[Candidate]) -> list[str]:
+    return list(dict.fromkeys(c.read_as for c in found))
 
 
 def _reasons(

@@ -243,7 +243,8 @@ class KnowledgeBase:
             document: The text that the mentions are from, or one for each mention: a mention
                 that its text defines as an abbreviation is read as what it stands for.
             composites: Whether to split a mention that is no name at "and", "or" and commas;
-                its candidates are then those of each part, one part after another.
+                its candidates are then those of each part, one part after another. If a part
+                links to nothing, the answer has the reason beside the candidates of others.
             contexts: For each mention the text around it, such as its sentence, or an empty
                 string. It decides the order of candidates whose probabilities are close (see
                 ``context.by_context``); with ``top`` below 5, among the best five.
