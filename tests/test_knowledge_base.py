@@ -314,8 +314,14 @@ def test_a_build_opens_one_encoder_and_links_with_it(
 
     monkeypatch.setattr(Encoder, "open", open_counted)
     with KnowledgeBase.build(tiny_bundle, HEARTS, tmp_path / "kb") as kb:
-        kb.search(["fever"])
+        (lone,), (beside, _) = kb.search(["fever"]), kb.search(["fever", "cough"])
+        assert [c.entity_id for c in lone] == [c.entity_id for c in beside]
+        assert [c.score for c in lone] == pytest.approx([c.score for c in beside], abs=1e-5)
         assert opened == [kb.encoder]
+        listed: list[object] = []
+        monkeypatch.setattr(Encoder, "encode_counted", listed.append)
+        kb.link(["a lone unknown mention"])
+        assert listed == [], "a single string has a path of its own"
 
 
 def test_another_kind_of_folder_is_named_as_what_it_is(tmp_path: Path, tiny_bundle: Path) -> None:

@@ -24,6 +24,7 @@ from mirror_rt.types import Answer, Candidate, Nil
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
+    from mirror_rt.types import Float32
 
 __all__ = ["check", "check_contexts", "link", "read_mentions", "search"]
 
@@ -164,7 +165,7 @@ def _propose(
     most = len(kb.index.vectors_ND) if allowed is None else len(allowed.rows_R)
     for start in range(0, len(unknown), _AT_ONCE):
         some = unknown[start : start + _AT_ONCE]
-        vectors_QD = kb.encoder.encode([text.strip() for text in some])
+        vectors_QD = _encoded(kb, [text.strip() for text in some])
         width = max(doors.WIDTH, 2 * top)
         pools = kb.gather(some, vectors_QD, width=width, allowed=allowed)
         for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
@@ -201,7 +202,7 @@ def search(
     asked = [text for text in answers if linker.has_content(text)]
     for start in range(0, len(asked), _AT_ONCE):
         some = asked[start : start + _AT_ONCE]
-        vectors_QD = kb.encoder.encode([text.strip() for text in some])
+        vectors_QD = _encoded(kb, [text.strip() for text in some])
         if hybrid:
             folded = [normalise(text) for text in some]
             found = by_both(
@@ -213,6 +214,15 @@ def search(
             found = [[_with_passage(kb, c) for c in mine] for mine in found]
         answers.update(zip(some, map(Answer, found), strict=True))
     return [Answer(answers[text], reason=answers[text].reason) for text in queries]
+
+
+def _encoded(kb: KnowledgeBase, texts: Sequence[str]) -> Float32:
+    from mirror_rt.runtime.encoder import Encoder
+
+    encoder = kb.encoder
+    if len(texts) == 1 and isinstance(encoder, Encoder):
+        return encoder.encode(texts[0])[None]  # has no batch to lay out: a tenth of the time less
+    return encoder.encode(texts)
 
 
 def _with_passage(kb: KnowledgeBase, found: Candidate) -> Candidate:
