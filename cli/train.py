@@ -53,7 +53,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the pairs (preset).")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of a string (preset).")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (2e-5).")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate (preset).")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW (0.01).")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch (200).")] = None,
     micro_batch: Annotated[

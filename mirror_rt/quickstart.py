@@ -19,7 +19,7 @@ from mirror_rt._extras import require
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ModelError
 from mirror_rt.staging import check_target, staging_folder
-from mirror_rt.types import Candidate, Entity, Pairs, Precision
+from mirror_rt.types import Candidate, Entity, Pairs, Precision, Preset
 
 __all__ = [
     "MENTIONS",
@@ -196,10 +196,9 @@ def quickstart(
             corpus=folder / KB_FILE,
             base=str(model),
             out=folder / "checkpoint",
+            preset=Preset.SYNONYMS,
             pairs=Pairs.SYNONYMS,
-            temperature=0.05,
-            lr=5e-5,
-            epochs=1,
+            lr=2e-4,  # for twenty steps; the preset is for a hundred and more
             max_pairs=pairs,
             seed=seed,
         )

@@ -63,11 +63,15 @@ class Precision(Enum):
 
 
 class Preset(Enum):
-    """Which kind of string is trained on: each has its own settings in the paper."""
+    """Settings by what is trained on: words, names, sentences as in the paper; synonyms as here.
+
+    Synonyms are names of one entity, which bear a higher rate than a string and itself.
+    """
 
     WORD = "word"
     NAME = "name"
     SENTENCE = "sentence"
+    SYNONYMS = "synonyms"
 
 
 class Pairs(Enum):

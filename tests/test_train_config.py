@@ -33,6 +33,12 @@ def test_presets_are_the_papers(
     assert (config.lr, config.weight_decay, config.batch_size) == (2e-5, 0.01, 200)
 
 
+def test_the_preset_for_synonyms_has_a_rate_of_its_own() -> None:
+    config = config_of(preset=Preset.SYNONYMS, pairs=Pairs.SYNONYMS)
+    assert (config.lr, config.temperature, config.epochs) == (1e-4, 0.07, 1)
+    assert config_of(preset=Preset.SYNONYMS, lr=2e-4).lr == 2e-4
+
+
 def test_every_value_of_a_preset_can_be_overridden() -> None:
     config = config_of(preset=Preset.WORD, temperature=0.1, span_length=0, epochs=5, max_length=9)
     assert (config.temperature, config.span_length) == (0.1, 0)

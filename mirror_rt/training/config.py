@@ -15,11 +15,21 @@ from mirror_rt.types import Loss, Pairs, Pooling, Preset
 __all__ = ["PRESETS", "TrainConfig"]
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    Preset.WORD: {"temperature": 0.2, "span_length": 0, "epochs": 2, "max_length": 25},
-    Preset.NAME: {"temperature": 0.04, "span_length": 2, "epochs": 2, "max_length": 25},
-    Preset.SENTENCE: {"temperature": 0.04, "span_length": 5, "epochs": 1, "max_length": 50},
-}
-"""The settings that differ between the paper's three uses (Liu et al. 2021, appendix A.1)."""
+    Preset.WORD: {
+        "temperature": 0.2, "span_length": 0, "epochs": 2, "max_length": 25, "lr": 2e-5
+    },
+    Preset.NAME: {
+        "temperature": 0.04, "span_length": 2, "epochs": 2, "max_length": 25, "lr": 2e-5
+    },
+    Preset.SENTENCE: {
+        "temperature": 0.04, "span_length": 5, "epochs": 1, "max_length": 50, "lr": 2e-5
+    },
+    Preset.SYNONYMS: {
+        "temperature": 0.07, "span_length": 2, "epochs": 1, "max_length": 25, "lr": 1e-4
+    },
+}  # fmt: skip
+"""The settings that differ between the paper's three uses (Liu et al. 2021, appendix A.1), and
+those for synonyms, which are measured in docs/experiments.md."""
 
 _PRESET: Any = None  # a default that is filled from PRESETS when the config is made
 
@@ -49,7 +59,7 @@ class TrainConfig:
         drophead: Rate at which whole attention heads are dropped, per string and layer.
         epochs: Passes over the pairs (preset).
         max_length: Longest input in tokens, special ones included (preset).
-        lr: Constant learning rate of AdamW.
+        lr: Constant learning rate of AdamW (preset).
         weight_decay: Weight decay of AdamW, on all parameters.
         batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
         micro_batch: Views that pass the encoder at once. When given, gradients are cached
@@ -89,7 +99,7 @@ class TrainConfig:
     drophead: float = 0.0
     epochs: int = _PRESET
     max_length: int = _PRESET
-    lr: float = 2e-5
+    lr: float = _PRESET
     weight_decay: float = 0.01
     batch_size: int = 200
     micro_batch: int | None = None
