@@ -9,7 +9,7 @@ held out.
 
 Beside it, on the same names and questions: what scispaCy does (Neumann et al. 2019: character
 3-gram TF-IDF, min_df 10, nmslib's HNSW with its M 100, efConstruction 2000, efSearch 200; above
-100,000 names M 32, efConstruction 200, as its own would take hours), or an exact product where
+10,000 names M 16, efConstruction 100, as its own would take hours), or an exact product where
 nmslib is not installed, and RapidFuzz on names in lower case. A peer stops asking after --budget
 seconds; what it and we answered right is then compared on the questions it came to.
 
@@ -343,7 +343,7 @@ def tfidf(
             scores = (vectorizer.transform(asked) @ columns).toarray()
             return [ids[i] for i in scores.argmax(axis=1)]
     else:
-        m, construction = (100, 2_000) if size <= 100_000 else (32, 200)
+        m, construction = (100, 2_000) if size <= 10_000 else (16, 100)
         how = f"char-3-gram TF-IDF, nmslib HNSW M {m}, efConstruction {construction}"
         kind = nmslib.DataType.SPARSE_VECTOR
         index = nmslib.init(method="hnsw", space="cosinesimil_sparse", data_type=kind)
