@@ -254,7 +254,8 @@ class Answer(list[Candidate]):
     Attributes:
         reason: Why there is no candidate (NIL); None where there is one. ``FILTER`` means that
             the text is a name, but of entities that a filter leaves out, and that what is left
-            is below the threshold.
+            is below the threshold. A mention read as several may have a reason beside the
+            candidates of its other parts.
     """
 
     __slots__ = ("reason",)

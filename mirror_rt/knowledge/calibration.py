@@ -89,6 +89,7 @@ def calibrate(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> 
 
     Raises:
         InputError: There are fewer than 20 mentions to learn from.
+        KnowledgeBaseError: Another process is changing it, or has changed it since it was opened.
     """
     answers = kb.link([mention for mention, _ in gold], top=2)
     rows = [
@@ -114,7 +115,10 @@ def calibrate(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> 
         curve=precision_curve(after_S, hit_S),
         fitted_on={**kb.combination.fitted_on, "gold_links": len(rows)},
     )
-    with staging_file(kb.path / store.COMBINATION, force=True) as path:
+    with (
+        store.still(kb.path, kb.manifest),
+        staging_file(kb.path / store.COMBINATION, force=True) as path,
+    ):
         found.write(path)
     kb.combination = found
     return Calibration(
