@@ -4,7 +4,8 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.explain import explain
-from mirror_rt.types import Entity, Name
+from mirror_rt.knowledge.linker import within
+from mirror_rt.types import Candidate, Entity, How, Name
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 
@@ -55,6 +56,18 @@ def test_the_context_decides_between_bearers_of_a_name(
     )
     assert [c.context for c in close] == pytest.approx([float(p @ vector) for p in profiles])
     assert [c.context for c in close] == sorted((c.context or 0 for c in close), reverse=True)
+
+
+def _letters(probability: float) -> Candidate:
+    name = f"name {probability}"
+    return Candidate(
+        entity_id=name, name=name, matched=name, score=0.5, how=How.LETTERS, probability=probability
+    )
+
+
+def test_a_less_probable_candidate_that_fits_the_context_is_no_tie() -> None:
+    assert within([_letters(0.42), _letters(0.48)], 1) == [_letters(0.42)]
+    assert within([_letters(0.42), _letters(0.48), _letters(0.42)], 1) == [_letters(0.42)] * 2
 
 
 def _profile(id_: str) -> str:

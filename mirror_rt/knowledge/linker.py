@@ -136,10 +136,14 @@ def confidence(found: Sequence[Candidate]) -> float:
 
 
 def _groups(found: Sequence[Candidate]) -> list[int]:
+    # A context puts candidates in another order than that of their probabilities.
+    order = sorted(range(len(found)), key=lambda i: -(found[i].probability or 0.0))
+    ranked = [found[i] for i in order]
     # A stricter step of a match by name sets names apart that are the same once normalised.
-    steps = [c.how if c.how in _STEPS else None for c in found]
-    names = [(step, normalise(c.matched)) for step, c in zip(steps, found, strict=True)]
-    return alike(names, [c.probability or 0.0 for c in found])
+    steps = [c.how if c.how in _STEPS else None for c in ranked]
+    names = [(step, normalise(c.matched)) for step, c in zip(steps, ranked, strict=True)]
+    group_of = dict(zip(order, alike(names, [c.probability or 0.0 for c in ranked]), strict=True))
+    return [group_of[i] for i in range(len(found))]
 
 
 def judge(
