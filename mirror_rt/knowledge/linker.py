@@ -105,12 +105,19 @@ def alike(names: Sequence[Hashable], scores: Sequence[float]) -> list[int]:
 
     >>> alike(["cold", "flu", "cold", "chill"], [3.0, 2.0, 1.0, 1.0])
     [0, 1, 0, 0]
+    >>> alike(["cold", "flu", "cold"], [3.0, 2.0, 2.0])
+    [0, 0, 0]
     """
     groups: list[int] = []
     group_of: dict[Hashable, int] = {}
     for i, name in enumerate(names):
         equal = i > 0 and scores[i - 1] - scores[i] <= _EQUAL
-        groups.append(group_of.setdefault(name, groups[-1] if equal else i))
+        before = groups[-1] if equal else i
+        groups.append(group_of.setdefault(name, before))
+        if equal and groups[-1] != before:  # alike one group by its name, another by its score
+            low, high = sorted((groups[-1], before))
+            groups = [low if group == high else group for group in groups]
+            group_of = {n: low if group == high else group for n, group in group_of.items()}
     return groups
 
 
