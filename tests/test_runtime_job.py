@@ -248,6 +248,31 @@ def test_another_bundle_or_other_settings_are_refused(
     np.testing.assert_allclose(vectors_of(out), other.encode(made_up(60)), atol=2e-2)
 
 
+@pytest.mark.parametrize("lines", [None, [], ["fever"]])
+def test_a_job_that_replaces_another_keeps_it_until_a_window_is_read(
+    encoder: Encoder, tmp_path: Path, lines: list[str] | None
+) -> None:
+    out, source = tmp_path / "out", tmp_path / "b.txt"
+    embed(encoder, written(tmp_path / "a.txt", made_up(60)), out)
+    before = bytes_of(out)
+    if lines is not None:
+        written(source, lines)
+    if lines:
+        source.write_bytes(source.read_bytes() + b"\xff\n")
+    for dtype in (Dtype.FLOAT16, Dtype.FLOAT32):
+        with pytest.raises((InputError, OSError)):
+            embed(encoder, source, out, options=VectorOptions(dtype=dtype), force=True)
+        assert bytes_of(out) == before
+
+
+def test_a_job_with_the_same_settings_is_gone_on_with_whatever_force(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    source, out = written(tmp_path / "a.txt", made_up(60)), tmp_path / "out"
+    embed(encoder, source, out)
+    assert embed(encoder, source, out, force=True).kept == 2
+
+
 def test_a_folder_that_holds_something_else_is_never_touched(
     encoder: Encoder, tmp_path: Path
 ) -> None:

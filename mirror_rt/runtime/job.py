@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -131,7 +132,7 @@ def embed(
         column: The column of the text.
         id_column: The column of an id to keep.
         options: What to write.
-        force: Whether to replace a file, or a folder of another job.
+        force: Whether to replace a file, or, once a window is read, a folder of another job.
         progress: Called as the work goes on; with 0 tokens for rows that were there already.
         engine: Who computes; by default this process. The bytes do not depend on it.
 
@@ -243,6 +244,11 @@ def _run(
 
 def _tasks(rows: Iterable[Row], job: JobFolder, keep: Callable[[Shard], None]) -> Iterator[Task]:
     """Yield the windows whose shards are to be made; give the shards that are there to ``keep``."""
+    all_windows = windows(rows, most_rows=job.settings.window_rows)
+    first = next(all_windows, None)
+    if first is None:
+        return
+    job.begin()
     finished, logged = job.finished(), job.logged()
     # Vectors are copied from the last finished run, or, if none ever was, from unfinished ones
     # over other inputs. These are noted once: a resumed run must take the same way, and end in
@@ -250,7 +256,7 @@ def _tasks(rows: Iterable[Row], job: JobFolder, keep: Callable[[Shard], None]) -
     begin, sources = (0, finished) if finished else job.sources()
     earlier = {shard.name: shard for shard in [*sources, *logged]}
     seen: Seen | None = None
-    for window in windows(rows, most_rows=job.settings.window_rows):
+    for window in chain([first], all_windows):
         shard = earlier.get(window.name)
         if shard is not None and shard.fault(job.path) is None:
             keep(_with_sidecar(job, shard, window))

@@ -52,11 +52,18 @@ class Settings:
 
 
 class JobFolder:
-    """An output folder that this process holds."""
+    """An output folder that this process holds.
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    Args:
+        path: The folder.
+        settings: Those of the job.
+        force: Whether the job may replace one with other settings.
+    """
+
+    def __init__(self, path: Path, settings: Settings, *, force: bool = False) -> None:
         self.path = path
         self.settings = settings
+        self.force = force
         self.work = path / ".job"
         self.sidecars = self.work / "seen"
         self.staged = self.work / "windows"
@@ -64,12 +71,12 @@ class JobFolder:
     @classmethod
     @contextmanager
     def hold(cls, path: Path, settings: Settings, *, force: bool) -> Iterator[JobFolder]:
-        """Begin or go on with a job in ``path``; if no shard comes of it, leave no trace.
+        """Hold ``path`` for a job that ``begin`` begins; if no shard comes of it, leave no trace.
 
         Raises:
             TargetError: The folder is of another job, not of a job at all, or in use.
         """
-        folder = cls(path, settings)
+        folder = cls(path, settings, force=force)
         begun = _read_settings(path)
         if begun is None and path.exists() and not _is_bare(path):
             raise TargetError(f"{path}: exists and holds no vectors; choose another name")
@@ -81,9 +88,6 @@ class JobFolder:
         ours = not path.exists() or folder.work.exists()  # an empty folder of the user's stays
         folder.sidecars.mkdir(parents=True, exist_ok=True)
         with lock(folder.work / "lock", path):
-            if begun is not None and force:
-                folder._clear()
-            write_json(folder.work / "settings.json", asdict(settings))
             try:
                 yield folder
             except BaseException:
@@ -99,6 +103,15 @@ class JobFolder:
         """Tell whether ``path`` was left by a job with other settings."""
         begun = _read_settings(path)
         return begun is not None and begun != asdict(settings)
+
+    def begin(self) -> None:
+        """Begin the job, or go on with it; what one with other settings left is removed.
+
+        To be called when there is something to embed: a job without input replaces nothing.
+        """
+        if self.force and self.is_of_another(self.path, self.settings):
+            self._clear()
+        write_json(self.work / "settings.json", asdict(self.settings))
 
     def finished(self) -> list[Shard]:
         """Return the shards of the last run that came to its end."""
