@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mirror_rt import KnowledgeBase
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, KnowledgeBaseError
-from mirror_rt.knowledge import changes
+from mirror_rt.knowledge import changes, store
 from mirror_rt.knowledge.catalogue import Catalogue
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.lexical import NgramIndex
@@ -188,6 +188,23 @@ def test_a_second_change_at_the_same_time_is_told(kbdir: Path) -> None:
     assert [e.id for e in content(kbdir)][-1] == "H:9"
 
 
+@pytest.mark.parametrize("lock", ["a folder", "no database", "no parent"])
+def test_a_lock_that_cannot_be_opened_is_told_from_one_that_is_held(
+    tmp_path: Path, lock: str
+) -> None:
+    folder = tmp_path / "kb"
+    match lock:
+        case "a folder":
+            (tmp_path / ".kb.lock").mkdir()
+        case "no database":
+            (tmp_path / ".kb.lock").write_text("mine " * 1000)
+        case _:
+            folder = tmp_path / "gone" / "kb"
+    with pytest.raises(KnowledgeBaseError, match=r"its lock .*\.kb\.lock cannot be opened \(.*\)"):
+        with store.alone(folder):
+            pass
+
+
 def test_a_build_that_replaces_lets_nobody_in(bundle: Bundle, kbdir: Path) -> None:
     def slowly() -> Iterator[Entity]:
         with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
@@ -277,7 +294,7 @@ def test_a_reader_keeps_the_old_state_while_a_change_goes_on(kbdir: Path) -> Non
 CHANGED_OFTEN = """
 import sys
 from pathlib import Path
-from mirror_rt.knowledge import changes
+from mirror_rt.knowledge import changes, store
 from tests.kb import LetterEncoder, entity
 
 for _ in range(5):

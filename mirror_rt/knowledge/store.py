@@ -6,7 +6,7 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -330,20 +330,23 @@ def alone(folder: Path) -> Iterator[None]:
     """Keep every other process from changing or replacing a knowledge base meanwhile.
 
     Raises:
-        KnowledgeBaseError: Another one is at it.
+        KnowledgeBaseError: Another one is at it, or the lock cannot be opened.
     """
     # SQLite locks on every system, and the lock goes with the process that holds it. The file
     # stands beside the folder, as the folder itself is replaced.
-    lock = sqlite3.connect(
-        folder.absolute().parent / f".{folder.name}.lock", timeout=0, isolation_level=None
-    )
-    with closing(lock):
+    path = folder.absolute().parent / f".{folder.name}.lock"
+    with ExitStack() as stack:
         try:
+            lock = stack.enter_context(
+                closing(sqlite3.connect(path, timeout=0, isolation_level=None))
+            )
             lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            raise KnowledgeBaseError(
-                f"{folder}: is being changed by another process; try again when it is done"
-            ) from error
+        except sqlite3.Error as error:
+            if "locked" in str(error):  # Python 3.10 has no code of the error
+                fault = "is being changed by another process; try again when it is done"
+            else:
+                fault = f"its lock {path} cannot be opened ({error}); make it a file you may write"
+            raise KnowledgeBaseError(f"{folder}: {fault}") from error
         yield
 
 
