@@ -24,7 +24,9 @@ def train(
     ],
     base: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
-    preset: Annotated[Preset, typer.Option(help="The paper's settings.")] = Preset.NAME,
+    preset: Annotated[
+        Preset, typer.Option(help="The paper's settings, or for synonyms our own.")
+    ] = Preset.NAME,
     pairs: Annotated[
         str,
         typer.Option(help="mirror, synonyms or file, or shares such as mirror=1,synonyms=2."),
@@ -73,7 +75,7 @@ def train(
         typer.Option(help="Nearest strings of other meanings to put into a batch, epoch 2 on (0)."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides order, masks, dropout (42).")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default all.")] = None,
     bf16: Annotated[
         bool | None, typer.Option(help="Compute in bfloat16; by default where it is fast.")

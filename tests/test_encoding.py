@@ -35,6 +35,23 @@ def test_shared_rows_hold_every_string_once_and_are_nearly_full(longest: int) ->
     assert len(block.rows) * block.width < 1.06 * sum(lengths)
 
 
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "electra"])
+def test_shared_rows_are_no_wider_than_a_short_model_has_room_for(
+    tmp_path: Path, architecture: str
+) -> None:
+    from transformers import AutoConfig, AutoModel
+
+    folder = tiny_checkpoint(tmp_path / "base", architecture=architecture)
+    config = AutoConfig.from_pretrained(folder)
+    config.max_position_embeddings = 16
+    AutoModel.from_config(config).save_pretrained(folder)
+    model = TorchEncoder.open(folder).model
+    tokens = tokenise(NAMES, model)
+    with torch.no_grad():
+        alone = torch.cat([encode(model, [ids]) for ids in tokens])
+        assert torch.allclose(encode(model, tokens), alone, atol=1e-6)
+
+
 def test_parts_by_length_hold_every_string_once() -> None:
     parts = by_length([5, 3, 9, 4, 4], most=2)
     assert [part.tolist() for part in parts] == [[1, 3], [4, 0], [2]]

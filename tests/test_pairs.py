@@ -196,3 +196,11 @@ def test_pairs_that_the_files_cannot_give_are_refused(tmp_path: Path) -> None:
         read_table(config_of(corpus, pairs=Pairs.SYNONYMS))
     with pytest.raises(ConfigError, match="--pairs-file"):
         read_table(config_of(corpus, pairs={Pairs.MIRROR: 1.0, Pairs.FILE: 1.0}))
+
+
+def test_names_left_unseen_are_told_where_without_them_no_pair_is_left(tmp_path: Path) -> None:
+    unseen = next(name for name in map("name {}".format, range(1_000)) if is_reserved(name))
+    corpus = written(tmp_path, "kb.tsv", f"id\tname\nH:1\tfever\nH:1\t{unseen}\nH:2\tcough\n")
+    with pytest.raises(InputError, match=r"the 1 that are left unseen .* give more names") as error:
+        read_table(config_of(corpus, pairs=Pairs.SYNONYMS))
+    assert "\n" not in str(error.value)

@@ -162,7 +162,7 @@ def test_a_base_of_the_hub_keeps_its_whole_name(checkpoint: Path) -> None:
 def test_scores_stand_in_the_card_that_is_sent(
     checkpoint: Path, hub: FakeHub, tmp_path: Path
 ) -> None:
-    (tmp_path / "report.json").write_text(json.dumps(report_of(any=0.5734)))
+    (tmp_path / "report.json").write_text(json.dumps(report_of(**{checkpoint.name: 0.5734})))
     push(checkpoint, "me/enc", scores=tmp_path / "report.json", endpoint=hub.address, token="t")
     assert "| sts12 | all | 0.5734 |" in hub.files["README.md"].decode()
     assert "0.5734" not in (checkpoint / "README.md").read_text()
@@ -178,6 +178,9 @@ def test_of_a_comparison_the_checkpoints_own_scores_stand_in_the_card(
     assert "0.1000" not in card
     report.write_text(json.dumps(report_of(base=0.1, other=0.2)))
     with pytest.raises(InputError, match=r"scores of base, other; .* evaluate .*out --json"):
+        with_scores(checkpoint, report)
+    report.write_text(json.dumps(report_of(other=0.2)))
+    with pytest.raises(InputError, match=r"scores of other; none"):
         with_scores(checkpoint, report)
 
 

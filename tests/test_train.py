@@ -274,6 +274,8 @@ def test_a_base_that_reads_everything_is_not_warned_of(
 
 def test_a_loss_that_is_not_a_number_stops_with_the_step_and_strings(config_of: MakeConfig) -> None:
     out = config_of().out
+    theirs = Path(f"{out}.batch-1.txt")
+    theirs.write_text("theirs")
     with pytest.raises(
         TrainingError, match=r"step \d+: the loss is nan, in the batch of 16 strings: '.+lr"
     ) as e:
@@ -282,12 +284,23 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_strings(config_of: 
     assert not out.exists()
     assert not list(out.parent.glob(".out*"))
     # The whole batch is in a file, one view a line.
-    assert f"all are in {out}.batch.txt" in str(e.value)
-    views = Path(f"{out}.batch.txt").read_text().splitlines()
+    assert f"all are in {out}.batch-2.txt" in str(e.value)
+    views = Path(f"{out}.batch-2.txt").read_text().splitlines()
     assert len(views) == 16
     assert set(views[:8]) <= set(NAMES)
     train(config_of())
-    assert not Path(f"{out}.batch.txt").exists()
+    assert theirs.read_text() == "theirs"
+
+
+def test_strings_that_cannot_be_written_do_not_hide_what_stopped_the_run(
+    config_of: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(loop, "staging_file", full)
+    with pytest.raises(TrainingError, match=r"the loss is nan.*not be written.*No space left.*lr"):
+        train(config_of(temperature=1e-40))
 
 
 @pytest.mark.parametrize("step", [1, 3])

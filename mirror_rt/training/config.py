@@ -76,7 +76,7 @@ class TrainConfig:
         checkpoint_every: Steps after which the state of the run is kept, so that it can be taken
             up with ``resume``; 0: never.
         seed: Decides order, masks and dropout.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps`` …
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
         threads: CPU threads of torch; None leaves torch's own choice (the cores it may use).
         bf16: Whether the encoder computes in bfloat16; None: on a GPU, and on a CPU that
             multiplies it itself (AVX512-BF16, AMX).

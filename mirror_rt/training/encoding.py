@@ -3,8 +3,7 @@
 A batch of names is mostly short strings. Padded to the longest, most of it is padding; in groups
 of one length, the products are too small for a CPU or GPU to run at its rate. So several strings
 share a row: their positions count from the start of each, and attention is masked to each one's
-own tokens. The vectors are those of one string a row. Families whose forward pass takes no
-positions, or counts them relatively, keep the groups.
+own tokens. The vectors are those of one string a row. Families not tried so keep the groups.
 
 Axes: V strings, R rows, T tokens of a row, N real tokens of all strings, E width of a token
 embedding, D width of a vector.
@@ -61,28 +60,29 @@ class Block:
     width: int
 
 
-def packed(lengths: Sequence[int]) -> Block:
+def packed(lengths: Sequence[int], *, room: int = _ROW) -> Block:
     """Put strings into as few rows as best fit finds, the longest first.
 
     Args:
         lengths: Tokens of each string.
+        room: What the model has room for; no string is longer.
 
     Returns:
         One block, with each string once.
     """
-    width = max(_ROW, *lengths)
+    width = max(min(_ROW, room), *lengths)
     rows: list[list[int]] = []
     with_room: list[list[int]] = [[] for _ in range(width + 1)]  # rows by the room they have left
     for string in np.argsort(-np.asarray(lengths), kind="stable").tolist():
         need = lengths[string]
-        room = next((room for room in range(need, width + 1) if with_room[room]), None)
-        if room is None:
+        left = next((left for left in range(need, width + 1) if with_room[left]), None)
+        if left is None:
             rows.append([])
-            row, room = len(rows) - 1, width
+            row, left = len(rows) - 1, width
         else:
-            row = with_room[room].pop()
+            row = with_room[left].pop()
         rows[row].append(string)
-        with_room[room - need].append(row)
+        with_room[left - need].append(row)
     return Block(rows=rows, width=width)
 
 
@@ -130,7 +130,8 @@ def encode(model: TextModel, tokens: Sequence[Int64]) -> Tensor:
     """
     lengths = [len(ids) for ids in tokens]
     if _shares_rows(model):
-        blocks = [packed(lengths)]
+        # Positions begin anew with each string, but the token types are kept for so many alone.
+        blocks = [packed(lengths, room=model.model.config.max_position_embeddings)]
     elif model.model.device.type == "cpu":
         blocks = grouped(lengths)
     else:  # starting its many small kernels costs a GPU more than the padding they spare

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from mirror_rt.checkpoints import read_pooling
-from mirror_rt.errors import ConfigError, ModelError, TrainingError
+from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
 from mirror_rt.staging import check_target, staging_file, staging_folder
 from mirror_rt.training.batches import Batch, batches, check_negatives, count_steps
 from mirror_rt.training.board import Board
@@ -185,7 +186,6 @@ def train(
         write_checkpoint(model, folder, training=_account(config, report, table))
         draw_curves(report.losses, report.held_out, folder / "training.png")
     shutil.rmtree(folder_of(config.out), ignore_errors=True)
-    _batch_file(config.out).unlink(missing_ok=True)
     return report
 
 
@@ -298,17 +298,19 @@ def _finite(tensors: list[torch.Tensor]) -> bool:
 def _not_finite(what: str, step: int, batch: Batch, config: TrainConfig) -> TrainingError:
     """Say what is not finite and in which strings, the whole batch in a file beside the target."""
     some = ", ".join(repr(text[:60]) for text in batch.texts[:5])
-    file = _batch_file(config.out)
-    with staging_file(file, force=True) as fresh:
-        fresh.write_text("".join(f"{text}\n" for text in batch.texts), encoding="utf-8")
+    out = config.out
+    names = (out.with_name(f"{out.name}.batch-{number}.txt") for number in count(1))
+    try:
+        file = next(name for name in names if not name.exists())  # what is there may be another's
+        with staging_file(file) as fresh:
+            fresh.write_text("".join(f"{text}\n" for text in batch.texts), encoding="utf-8")
+        where = f"all are in {file}"
+    except (OSError, TargetError) as error:  # must not hide what stopped the run
+        where = f"all could not be written: {error}"
     return TrainingError(
         f"step {step}: {what}, in the batch of {len(batch.texts)} strings: {some} … "
-        f"(all are in {file}); try a lower --lr (it was {config.lr}) or a higher --temperature"
+        f"({where}); try a lower --lr (it was {config.lr}) or a higher --temperature"
     )
-
-
-def _batch_file(out: Path) -> Path:
-    return out.with_name(f"{out.name}.batch.txt")
 
 
 def _account(config: TrainConfig, report: TrainReport, table: PairTable) -> dict[str, object]:

@@ -77,6 +77,12 @@ def read_table(config: TrainConfig) -> PairTable:
     seen = (tuple(row for row in rows if row not in unseen) for rows in named.values())
     entities = tuple(rows for rows in seen if len(rows) > 1)
     if Pairs.SYNONYMS in sources and not entities:
+        if any(len(rows) > 1 for rows in named.values()):
+            raise InputError(
+                f"{config.corpus}: has no entity with two names but for the {len(unseen)} that are "
+                "left unseen (a twentieth of all), so there are no synonym pairs; "
+                "give more names, or --pairs mirror"
+            )
         raise InputError(
             f"{config.corpus}: has no entity with two names, so there are no synonym pairs; "
             "give a knowledge-base file, or --pairs mirror"

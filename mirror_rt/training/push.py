@@ -106,7 +106,7 @@ def with_scores(folder: Path, report: Path) -> str:
         raise InputError(
             f"{report}: not a report; make one with: mirror-rt evaluate {folder} --json > FILE"
         ) from error
-    own = [found for model, found in scores.items() if len(scores) == 1 or Path(model).name == name]
+    own = [found for model, found in scores.items() if Path(model).resolve().name == name]
     if len(own) != 1:
         raise InputError(
             f"{report}: has scores of {', '.join(scores)}; none, or more than one, is {name}; "
