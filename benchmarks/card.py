@@ -53,15 +53,21 @@ def machine() -> dict[str, Any]:
 
 def provenance(name: str, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     """Return what every result says of the run it came from; packages not there are left out."""
-    told = [word for word in sys.argv[1:] if not word.startswith("/")]
     return {
         "name": name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _commit(),
-        "command": shlex.join(["python", f"benchmarks/{name}.py", *told]),
+        "command": shlex.join(["python", f"benchmarks/{name}.py", *map(_told, sys.argv[1:])]),
         "machine": machine(),
         "versions": {package: v for package in packages if (v := _version(package))},
     }
+
+
+def _told(word: str) -> str:
+    """Return a word of a command line; the place of a folder is the machine's own affair."""
+    option, equals, value = word.rpartition("=")
+    outside = Path(value).is_absolute() or value.startswith("..")
+    return f"{option}{equals}DIR" if outside else word
 
 
 def record(name: str, args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -229,12 +229,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--strings", choices=("names", "sentences"), default="names")
     parser.add_argument("--names", type=Path, help="a text file instead of HPO's names")
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, help="folder of evaluation sets, for sentences")
     parser.add_argument("--count", type=int, help="strings: 4,000 names or 2,400 sentences")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="peers to time: words of their names, with commas")
     args = card.common(parser)
+    if args.strings == "sentences" and args.data is None:
+        parser.error("--strings sentences needs --data DIR")
     card.pin(args.threads)
     if args.small:
         args.count, args.repeats = 60, 1

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from card import provenance
 
-from mirror_rt.bundle import Bundle, sha256_file
+from mirror_rt.bundle import Bundle, sha256_file, sum_of
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.holdout import hold_out_synonyms, join_pieces
 from mirror_rt.evaluation.metrics import area_under_curve
@@ -41,7 +41,7 @@ from mirror_rt.knowledge.formats import read_entities, read_names
 from mirror_rt.knowledge.linker import confidence, is_name
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
-from mirror_rt.types import Candidate, Entity, IndexKind, Pairs, Pooling
+from mirror_rt.types import Candidate, Entity, IndexKind, Pairs, Pooling, Preset
 
 NCBI = "el_ncbi_disease"
 FILES = {
@@ -110,20 +110,23 @@ def tuned(task: Task, work: Path, *, base: Path, max_pairs: int | None, steps: i
     from mirror_rt.training.config import TrainConfig
     from mirror_rt.training.loop import train
 
-    bundle, corpus = work / f"{task.name}-bundle", work / f"{task.name}.tsv"
-    if bundle.exists():
-        return bundle
+    corpus = work / f"{task.name}.tsv"
     with open(corpus, "w", encoding="utf-8", newline="") as handle:
         write = csv.writer(handle, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
         write.writerow(("id", "name", "kind"))
         for entity in join_pieces(task.entities):
             write.writerows((entity.id, n.text, n.kind.value) for n in entity.names)
     config = TrainConfig(
-        corpus=corpus, base=str(base), out=work / f"{task.name}-checkpoint", pairs=Pairs.SYNONYMS,
-        temperature=0.07, lr=2e-4, epochs=1, max_pairs=max_pairs, max_steps=steps,
+        corpus=corpus, base=str(base), out=work / "checkpoint", preset=Preset.SYNONYMS,
+        pairs=Pairs.SYNONYMS, lr=2e-4, max_pairs=max_pairs, max_steps=steps,
     )  # fmt: skip
-    train(config, force=True)
-    return export(config.out, bundle, pooling=Pooling.MEAN, sample=read_names(corpus)).path
+    # What is kept is used again for the very same settings and names alone.
+    key = sum_of({"config": config.as_json(), "names": sha256_file(corpus)})[:12]
+    bundle = work / f"{task.name}-{key}"
+    if not bundle.exists():
+        train(config, force=True)
+        export(config.out, bundle, pooling=Pooling.MEAN, sample=read_names(corpus))
+    return bundle
 
 
 def doors(kb: KnowledgeBase, mentions: Sequence[str]) -> dict[str, list[Ranking]]:

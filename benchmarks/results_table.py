@@ -24,7 +24,7 @@ from typing import Any
 
 from card import provenance
 
-from mirror_rt.bundle import sha256_file
+from mirror_rt.bundle import sha256_file, sum_of
 from mirror_rt.evaluation.baselines import CharNgrams
 from mirror_rt.evaluation.holdout import join_pieces, standard_split
 from mirror_rt.evaluation.report import cell
@@ -46,7 +46,7 @@ FILES = {
 # Two pairs an entity, or the long lists of names of MEDIC and ESCO crowd out HPO. The rate and
 # temperature for synonyms were chosen on names held out of HPO's training part; see
 # docs/experiments.md.
-SYNONYMS: Mapping[str, Any] = {"temperature": 0.07, "lr": 1e-4, "pairs_per_entity": 2}
+SYNONYMS: Mapping[str, Any] = {"temperature": 0.07, "lr": 2e-4, "pairs_per_entity": 2}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "mirror": {"pairs": Pairs.MIRROR},
     "synonyms": {"pairs": Pairs.SYNONYMS, **SYNONYMS},
@@ -68,6 +68,16 @@ def names_file(data: Path, names: Sequence[str], out: Path) -> Path:
             for entity in entities:
                 write.writerows((entity.id, n.text, n.kind.value) for n in entity.names)
     return out
+
+
+def settle(args: argparse.Namespace) -> Path:
+    """Give these settings and names a folder of their own in the work folder; write the names."""
+    names = {name: sha256_file(args.data / FILES[name]) for name in args.names}
+    variants = {name: repr(options) for name, options in VARIANTS.items()}
+    asked = {"names": names, "variants": variants, "tasks": args.tasks}
+    args.work /= sum_of({**asked, "pairs": args.max_pairs, "small": args.small})[:12]
+    args.work.mkdir(parents=True, exist_ok=True)
+    return names_file(args.data, args.names, args.work / NAMES)
 
 
 def judged(folder: Path, args: argparse.Namespace, *, name: str) -> Report:
@@ -118,9 +128,8 @@ def trained(
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    args.work.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    corpus = names_file(args.data, args.names, args.work / NAMES)
+    corpus = settle(args)
     reports = [keep(CharNgrams(), args, name="char-ngram")]
     reports.append(judged(demo_model(), args, name="before"))
     runs: dict[str, list[Report]] = {variant: [] for variant in args.variants}

@@ -117,6 +117,7 @@ def import_time(record: Record) -> list[str]:
 
 
 def train_speed(record: Record) -> list[str]:
+    limits = record["limit_seconds_per_step"]
     rows = [
         (
             name,
@@ -129,10 +130,11 @@ def train_speed(record: Record) -> list[str]:
     words = (
         f"{record['batch_size']} pairs a step, {record['tokens_per_step']:,} tokens, "
         f"{record['device']}, {record['threads']} threads, median of {record['repeats']} turns. "
-        "The limit: the matrix products of the linear layers alone, forward and backward, "
-        f"without padding: {record['limit_seconds_per_step']:.2f} s."
+        "The limit: the matrix products of the linear layers alone, forward and backward, without "
+        f"padding: {limits['float32']:.2f} s in float32, to which all ways are compared "
+        f"({limits['bfloat16']:.2f} s in bfloat16)."
     )
-    head = ["way", "s a step", "× limit", f"epoch of {record['strings']:,}, s"]
+    head = ["way", "s a step", "× float32 limit", f"epoch of {record['strings']:,}, s"]
     return ["### Training", "", words, "", *grid(head, rows)]
 
 

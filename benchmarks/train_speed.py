@@ -2,7 +2,8 @@
 
 The plain loop is what one writes first: tokenise each batch, pad it, one forward pass over all
 views, the loss, AdamW. It is timed padded to the longest string of the batch and, as in the
-authors' code, to the longest input allowed. All ways get the same pairs, and take turns.
+authors' code, to the longest input allowed. All ways get the same pairs, and take turns; each
+in float32 and, where the device multiplies it itself, in bfloat16.
 
     python benchmarks/train_speed.py --out benchmarks/results/train_speed.json
     python benchmarks/train_speed.py --small          # a minute, to see that it runs
@@ -15,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ import torch
 from mirror_rt.bundle import sha256_file
 from mirror_rt.training.batches import Batch, batches
 from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.encoding import autocast, multiplies_bf16
 from mirror_rt.training.loop import load_base, pick_device
 from mirror_rt.training.loss import info_nce
 from mirror_rt.training.model import TextModel, tokenise
@@ -34,7 +37,7 @@ from mirror_rt.training.step import backward
 from mirror_rt.types import Pooling, Preset
 
 
-def plain(model: TextModel, batch: Batch, config: TrainConfig, *, padding: str) -> float:
+def plain(model: TextModel, batch: Batch, config: TrainConfig, padding: str) -> float:
     """One step's forward and backward pass as one writes it first."""
     device = model.model.device
     tokens = model.tokenizer(
@@ -44,7 +47,7 @@ def plain(model: TextModel, batch: Batch, config: TrainConfig, *, padding: str) 
         max_length=config.max_length,
         return_tensors="pt",
     ).to(device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+    with autocast(model, bf16=config.bf16):
         states = model.model(**tokens).last_hidden_state
         mask = tokens["attention_mask"].unsqueeze(-1)
         mean = (states * mask).sum(1) / mask.sum(1)
@@ -55,14 +58,13 @@ def plain(model: TextModel, batch: Batch, config: TrainConfig, *, padding: str) 
     return loss.item()
 
 
-def limit_seconds(model: TextModel, tokens: int) -> float:
+def limit_seconds(model: TextModel, tokens: int, kind: torch.dtype) -> float:
     """The time of one step's matrix products alone: no padding, no attention, nothing else.
 
     For each linear layer of the encoder one product forward and two backward, at its own
     shape, with a row for each real token.
     """
     device = model.model.device
-    kind = torch.bfloat16 if device.type == "cuda" else torch.float32
     layers = [m for m in model.model.encoder.modules() if isinstance(m, torch.nn.Linear)]
     widths = {width for layer in layers for width in (layer.in_features, layer.out_features)}
     rows = {width: torch.randn(tokens, width, device=device, dtype=kind) for width in widths}
@@ -134,21 +136,19 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
     ours = torch.optim.AdamW(model.model.parameters(), lr=config.lr, fused=True)
     usual = torch.optim.AdamW(model.model.parameters(), lr=config.lr)
 
-    def ours_step(batch: Batch) -> None:
-        ours.zero_grad()
-        backward(model, batch, config)
-        ours.step()
+    def step(optimiser: torch.optim.Optimizer, back: Callable[..., float], *given: Any) -> None:  # noqa: ANN401
+        optimiser.zero_grad()
+        back(*given)
+        optimiser.step()
 
-    def plain_step(batch: Batch, padding: str) -> None:
-        usual.zero_grad()
-        plain(model, batch, config, padding=padding)
-        usual.step()
-
-    ways: dict[str, Callable[[Batch], None]] = {
-        "mirror-rt": ours_step,
-        "plain loop, padded to the longest of the batch": lambda b: plain_step(b, "longest"),
-        "plain loop, padded to the longest allowed": lambda b: plain_step(b, "max_length"),
-    }
+    ways: dict[str, Callable[[Batch], None]] = {}
+    for kind in ("float32", "bfloat16")[: 1 + multiplies_bf16(device.type)]:
+        told = replace(config, bf16=kind == "bfloat16")
+        ways[f"mirror-rt, {kind}"] = lambda b, c=told: step(ours, backward, model, b, c)
+        for words, padding in (("longest of the batch", "longest"), ("most allowed", "max_length")):
+            ways[f"plain loop, {kind}, padded to the {words}"] = lambda b, c=told, p=padding: step(
+                usual, plain, model, b, c, p
+            )
     clean = tokenise(table.strings, model)
     drawn = list(batches(table, clean, model, config, steps=args.steps + 1))
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -160,7 +160,11 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
                 seconds[name].append(taken)
             card.say(f"turn {turn}/{args.steps}  {name:50s} {taken:8.3f} s")
     tokens = round(statistics.mean(sum(map(len, batch.tokens)) for batch in drawn[1:]))
-    limit = limit_seconds(model, tokens)
+    limits = {
+        str(kind).removeprefix("torch."): round(limit_seconds(model, tokens, kind), 4)
+        for kind in (torch.float32, torch.bfloat16)
+    }
+    limit = limits["float32"]
     steps = len(table.strings) / config.batch_size
     rows = {
         name: card.spread(values)
@@ -178,7 +182,7 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
         "batch_size": config.batch_size,
         "tokens_per_step": tokens,
         "repeats": args.steps,
-        "limit_seconds_per_step": round(limit, 4),
+        "limit_seconds_per_step": limits,
         "seconds_per_step": rows,
     }
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from card import provenance
-from results_table import FILES, SHOWN, VARIANTS, found, judged, keep, names_file, say, trained
+from results_table import FILES, SHOWN, VARIANTS, found, judged, keep, say, settle, trained
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.evaluation.report import cell
@@ -77,9 +77,8 @@ def whitened(args: argparse.Namespace, corpus: Path, seed: int) -> Report:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    args.work.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    corpus = names_file(args.data, args.names, args.work / "names.tsv")
+    corpus = settle(args)
     runs: dict[str, list[Report]] = {name: [] for name in args.variants}
     seconds: dict[str, list[float]] = {name: [] for name in args.variants}
     before = judged(demo_model(), args, name="before")
