@@ -18,6 +18,7 @@ from mirror_rt.exporting.pipeline import export
 from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.runtime import Encoder
 from mirror_rt.training.checkpoint import TorchEncoder
+from mirror_rt.training.model import FAMILIES
 from mirror_rt.types import Pooling, Precision
 from tests.tiny import NAMES, add_pooling, tiny_checkpoint
 
@@ -35,6 +36,12 @@ def loud_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     louder = {k: v * 12 if v.ndim == 2 else v for k, v in weights.items()}
     save_file(louder, folder / "model.safetensors", metadata={"format": "pt"})
     return add_pooling(folder, "mean")
+
+
+def test_the_docs_name_the_families_that_can_be_exported() -> None:
+    text = (Path(__file__).parents[1] / "docs/bundle-format.md").read_text()
+    told = text.partition("## What can be exported")[2]
+    assert [family for family in FAMILIES if f"`{family}`" not in told] == []
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
