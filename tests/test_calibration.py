@@ -63,6 +63,18 @@ def test_holders_of_an_ambiguous_name_are_sure_together(kb: KnowledgeBase) -> No
     assert [c.probability for c in found] == [pytest.approx(0.49)] * 2
 
 
+def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: KnowledgeBase) -> None:
+    """The first of the two is right half of the time, one of them always."""
+    halves = [("ASD", frozenset({one.entity_id})) for one in kb.link(["ASD"])[0]] * 20
+    calibrate(kb, halves)
+    assert kb.combination.curve[-1] == pytest.approx((0.98, 1.0))
+    wrong = [("ASD", frozenset({"N:1"}))] * 20
+    calibrate(kb, [*halves, *wrong])
+    with pytest.raises(ConfigError, match=r"best 0\.667"):
+        kb.link(["ASD"], precision=0.95)
+    assert len(kb.link(["ASD"], precision=0.6)[0]) == 2
+
+
 def test_too_few_links_are_refused_and_change_nothing(kb: KnowledgeBase) -> None:
     before = (kb.path / "combination.json").read_bytes()
     with pytest.raises(InputError, match="at least 20"):

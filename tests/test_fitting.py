@@ -8,7 +8,14 @@ from sklearn.linear_model import LogisticRegression
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.combination import FEATURES, Combination
-from mirror_rt.knowledge.fitting import Samples, fit, fit_platt, outcomes, precision_curve
+from mirror_rt.knowledge.fitting import (
+    Samples,
+    fit,
+    fit_platt,
+    outcomes,
+    precision_curve,
+    together,
+)
 
 TRUE = dict(zip(FEATURES, (8.0, 3.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.5, 0.0), strict=True))
 
@@ -27,7 +34,9 @@ def _samples(count: int, *, seed: int, truth: Combination) -> Samples:
         if drawn < len(places):
             right[i, places[drawn]] = True
     entity = np.where(real, np.arange(12), -1)
-    return Samples(features_SKF=features, real_SK=real, right_SK=right, entity_SK=entity)
+    return Samples(
+        features_SKF=features, real_SK=real, right_SK=right, entity_SK=entity, name_SK=entity
+    )
 
 
 def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
@@ -47,6 +56,26 @@ def test_its_probabilities_are_those_of_being_right() -> None:
     for low in (0.0, 0.3, 0.6):
         inside = (p >= low) & (p < low + 0.3)
         assert p[inside].mean() == pytest.approx(hit[inside].mean(), abs=0.06)
+
+
+def test_entities_of_one_name_are_sure_together() -> None:
+    combination = Combination(weights=TRUE, nil=3.0)
+    drawn = _samples(1, seed=1, truth=combination)
+    features = drawn.features_SKF[:, [0, 0, 1]].copy()
+    features[..., -1] = [[0, 1, 0]]  # the second bears the name as a loose one
+    features[:, 2] = 0
+    samples = Samples(
+        features_SKF=features,
+        real_SK=np.ones((1, 3), dtype=bool),
+        right_SK=np.array([[False, True, False]]),
+        entity_SK=np.array([[4, 7, 9]]),
+        name_SK=np.array([[0, 0, 1]]),
+    )
+    shares = combination.shares(combination.scores(features[0]))
+    told = [combination.probability(share) for share in shares.tolist()]
+    assert [a.tolist() for a in outcomes(samples, combination)] == [[shares[0]], [False]]
+    sure, right = together(samples, combination)
+    assert (sure.tolist(), right.tolist()) == ([pytest.approx(told[0] + told[1])], [True])
 
 
 def test_a_few_links_change_nothing_and_order_does_not_matter() -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.knowledge import store
+from mirror_rt.knowledge import linker, store
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.fitting import fit_platt, precision_curve
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
@@ -92,27 +92,29 @@ def calibrate(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> 
         KnowledgeBaseError: Another process is changing it, or has changed it since it was opened.
     """
     answers = kb.link([mention for mention, _ in gold], top=2)
-    rows = [
-        (found[0], found[0].entity_id in _own_ids(kb, ids))
+    asked = [
+        (linker.best(found), _own_ids(kb, ids))
         for (_, ids), found in zip(gold, answers, strict=True)
         if found
     ]
+    rows = [(best[0], best[0].entity_id in own) for best, own in asked]
     if len(rows) < _FEWEST:
         raise InputError(f"{len(rows)} gold mentions with a candidate; at least {_FEWEST} needed")
     before_S = np.array([candidate.probability for candidate, _ in rows], dtype=np.float64)
     hit_S = np.array([hit for _, hit in rows])
     after_S = np.empty(len(rows))
+    # A precision is promised of what ``link`` asks a threshold of: all that are tied, together.
+    sure_S = np.empty(len(rows))
+    any_S = np.array([any(c.entity_id in own for c in best) for best, own in asked])
     for fold in range(_FOLDS):
         held = np.arange(len(rows)) % _FOLDS == fold
         fitted = _fit([row for row, out in zip(rows, held, strict=True) if not out], kb.combination)
-        after_S[held] = [
-            _again(candidate, kb.combination, fitted)
-            for (candidate, _), out in zip(rows, held, strict=True)
-            if out
-        ]
+        for i in np.flatnonzero(held):
+            after = [_again(candidate, kb.combination, fitted) for candidate in asked[i][0]]
+            after_S[i], sure_S[i] = after[0], min(sum(after), 1.0)
     found = replace(
         _fit(rows, kb.combination),
-        curve=precision_curve(after_S, hit_S),
+        curve=precision_curve(sure_S, any_S),
         fitted_on={**kb.combination.fitted_on, "gold_links": len(rows)},
     )
     with (

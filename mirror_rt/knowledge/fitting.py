@@ -20,6 +20,7 @@ from mirror_rt.knowledge.doors import Pool, gather
 from mirror_rt.knowledge.grades import is_loose
 from mirror_rt.knowledge.index import Index
 from mirror_rt.knowledge.lexical import NgramIndex
+from mirror_rt.knowledge.linker import alike
 from mirror_rt.knowledge.wording import Wording
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ __all__ = [
     "outcomes",
     "precision_curve",
     "stack",
+    "together",
 ]
 
 _PENALTY = 0.5
@@ -57,12 +59,14 @@ class Samples:
         real_SK: (S, K) bool, false where padded.
         right_SK: (S, K) bool, names of the right entity; a row of none: "none" is right.
         entity_SK: (S, K) int64, the entity of each candidate, -1 where padded.
+        name_SK: (S, K) int64, equal in a row where the normalised names are, -1 where padded.
     """
 
     features_SKF: Float32
     real_SK: Bools
     right_SK: Bools
     entity_SK: Int64
+    name_SK: Int64
 
     def __getitem__(self, chosen: npt.NDArray[np.int64]) -> Samples:
         return Samples(
@@ -70,6 +74,7 @@ class Samples:
             real_SK=self.real_SK[chosen],
             right_SK=self.right_SK[chosen],
             entity_SK=self.entity_SK[chosen],
+            name_SK=self.name_SK[chosen],
         )
 
     def __len__(self) -> int:
@@ -123,32 +128,39 @@ def stack(pools: Sequence[Pool], right: Sequence[set[int]], *, gone: Sequence[bo
         right: The numbers of the entities that are right for it; empty for none.
         gone: Whether to leave the right entities out, so that none is right.
     """
-    spread: list[tuple[Float32, Int64]] = []
+    spread: list[tuple[Float32, Int64, Int64]] = []
     for pool, answers, out in zip(pools, right, gone, strict=True):
         places, entities, loose = [], [], []
+        number_of: dict[str, int] = {}
+        numbers = [number_of.setdefault(text.normalised, k) for k, text in enumerate(pool.texts)]
         for k, text in enumerate(pool.texts):
             for entity, kind in text.holders.items():
                 if not (out and entity in answers):
                     places.append(k)
                     entities.append(entity)
                     loose.append(is_loose(kind))
-        features = pool.features_KF[np.array(places, dtype=np.int64)]
+        chosen = np.array(places, dtype=np.int64)
+        features = pool.features_KF[chosen]
         features[:, -1] = loose
-        spread.append((features, np.array(entities, dtype=np.int64)))
-    widest = max((len(entities) for _, entities in spread), default=0)
+        names = np.array(numbers, dtype=np.int64)[chosen]
+        spread.append((features, np.array(entities, dtype=np.int64), names))
+    widest = max((len(entities) for _, entities, _ in spread), default=0)
     count = len(spread)
     features_SKF = np.zeros((count, widest, len(FEATURES)), dtype=np.float32)
     entity_SK = np.full((count, widest), -1, dtype=np.int64)
+    name_SK = np.full((count, widest), -1, dtype=np.int64)
     right_SK = np.zeros((count, widest), dtype=bool)
-    for i, ((features, held), answers) in enumerate(zip(spread, right, strict=True)):
+    for i, ((features, held, names), answers) in enumerate(zip(spread, right, strict=True)):
         features_SKF[i, : len(features)] = features
         entity_SK[i, : len(held)] = held
+        name_SK[i, : len(held)] = names
         right_SK[i, : len(held)] = np.isin(held, list(answers))
     return Samples(
         features_SKF=features_SKF,
         real_SK=entity_SK >= 0,
         right_SK=right_SK,
         entity_SK=entity_SK,
+        name_SK=name_SK,
     )
 
 
@@ -185,10 +197,9 @@ def fit(samples: Samples, *, start: Combination | None = None) -> Combination:
     share_S, hit_S = outcomes(second, fitted)
     slope, intercept = fit_platt(share_S, hit_S)
     scaled = replace(fitted, slope=slope, intercept=intercept)
-    probability_S = np.array([scaled.probability(share) for share in share_S.tolist()])
     return replace(
         scaled,
-        curve=precision_curve(probability_S, hit_S),
+        curve=precision_curve(*together(second, scaled)),
         fitted_on={"held_out_names": len(samples), "right_at_1": round(float(hit_S.mean()), 4)},
     )
 
@@ -243,6 +254,27 @@ def outcomes(samples: Samples, combination: Combination) -> tuple[Float64, Bools
         share_S[i] = shares[best]
         hit_S[i] = samples.right_SK[i, best_SK[i]][best]
     return share_S, hit_S
+
+
+def together(samples: Samples, combination: Combination) -> tuple[Float64, Bools]:
+    """Return for each sample how sure the best and its ties are, and if one is right.
+
+    It is what ``link`` asks a threshold of (see ``linker.confidence``).
+    """
+    sure_S = np.zeros(len(samples))
+    right_S = np.zeros(len(samples), dtype=bool)
+    scores_SK = combination.scores(samples.features_SKF)
+    best_SK = _best_names(samples, scores_SK)
+    for i in np.flatnonzero(samples.real_SK.any(axis=1)):
+        scores = scores_SK[i, best_SK[i]]
+        order = np.argsort(-scores, kind="stable")
+        names = samples.name_SK[i, best_SK[i]][order]
+        groups = np.array(alike(names.tolist(), scores[order].tolist()))
+        best = order[groups == groups[0]]
+        shares = combination.shares(scores)[best]
+        sure_S[i] = min(sum(combination.probability(share) for share in shares.tolist()), 1.0)
+        right_S[i] = samples.right_SK[i, best_SK[i]][best].any()
+    return sure_S, right_S
 
 
 def precision_curve(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "alike",
+    "best",
     "by_name",
     "by_vectors",
     "confidence",
@@ -71,7 +72,7 @@ def by_name(
                 found.setdefault(match.entity, (step, match.text))
     headings = catalogue.headings(list(found))
     holders = {step: sum(how is step for how, _ in found.values()) for step in _STEPS}
-    best = next((step for step in _STEPS if holders[step]), How.EXACT)
+    strictest = next((step for step in _STEPS if holders[step]), How.EXACT)
     return [
         Candidate(
             entity_id=headings[entity][0],
@@ -79,7 +80,7 @@ def by_name(
             matched=text,
             score=1.0,
             probability=combination.by_name / holders[how]
-            if how is best
+            if how is strictest
             else (1 - combination.by_name) / len(found),
             how=how,
             tied=holders[how] > 1,
@@ -135,11 +136,15 @@ def within(found: Sequence[Candidate], top: int) -> list[Candidate]:
     return [c for i, c in enumerate(found) if i < top or groups[i] == groups[0]]
 
 
+def best(found: Sequence[Candidate]) -> list[Candidate]:
+    """Return the first candidate and all that are tied with it."""
+    groups = _groups(found)
+    return [c for c, group in zip(found, groups, strict=True) if group == groups[0]]
+
+
 def confidence(found: Sequence[Candidate]) -> float:
     """Return the probability that the best match is right; those tied with it count together."""
-    groups = _groups(found)
-    best = [c for c, group in zip(found, groups, strict=True) if group == groups[0]]
-    return min(sum(c.probability or 0.0 for c in best), 1.0)
+    return min(sum(c.probability or 0.0 for c in best(found)), 1.0)
 
 
 def _groups(found: Sequence[Candidate]) -> list[int]:
@@ -180,13 +185,14 @@ def judge(
     features_KF = pool.features_KF[np.array(places)]
     features_KF[:, -1] = [is_loose(kind) for _, _, kind in spread]
     scores_K = combination.scores(features_KF)
-    best: dict[int, int] = {}
+    place_of: dict[int, int] = {}
     for i in np.argsort(-scores_K, kind="stable").tolist():
-        best.setdefault(entities[i], i)
-    scores_E = scores_K[list(best.values())]
+        place_of.setdefault(entities[i], i)
+    scores_E = scores_K[list(place_of.values())]
     shares_E = combination.shares(scores_E)
-    groups = alike([pool.texts[places[i]].normalised for i in best.values()], scores_E.tolist())
-    ranked = zip(best.items(), shares_E.tolist(), groups, tied(groups), strict=True)
+    names = [pool.texts[places[i]].normalised for i in place_of.values()]
+    groups = alike(names, scores_E.tolist())
+    ranked = zip(place_of.items(), shares_E.tolist(), groups, tied(groups), strict=True)
     chosen = [one for n, one in enumerate(ranked) if n < top or one[2] == groups[0]]
     headings = catalogue.headings([entity for (entity, _), *_ in chosen])
     normalised = normalise(mention)
