@@ -47,7 +47,7 @@ from mirror_rt.types import Embedder, Entity, IndexKind, Name, NameKind
 ASKED = 400
 STAGES = ("embed", "build", "ask", "tfidf", "rapidfuzz")
 PEERS = ("tfidf", "rapidfuzz")
-RECIPE = 2
+RECIPE = 3
 """Counted up where a stage does or tells something else: what earlier ones kept is left alone."""
 CORES = 2
 AT_ONCE = 32
@@ -142,10 +142,9 @@ def misspelt(text: str, rng: random.Random) -> str:
 class Stored:
     """Gives the vectors of names that were embedded before, in the order of the file."""
 
-    dim = 384
-
     def __init__(self, names: Path, vectors: Path) -> None:
         self._vectors_ND = np.load(vectors, mmap_mode="r")
+        self.dim = int(self._vectors_ND.shape[1])
         self._lines = names.open(encoding="utf-8")
         self._row = 0
 
@@ -230,6 +229,8 @@ def projection_bundle(folder: Path) -> Bundle:
 
 def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) -> dict[str, object]:
     """Open and ask as a user would."""
+    from mirror_rt.runtime import Encoder
+
     typos, held = json.loads((work / "questions.json").read_text(encoding="utf-8"))
     forget(work / "kb")
     start = time.perf_counter()
@@ -246,7 +247,9 @@ def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) ->
     names = [text.text for text in kb.catalogue.text_rows(rows).values()]
     exact = timed(lambda text: kb.link([text]), names)
     asked = [f"{text}s" for text in names]  # others, as the encoder remembers recent ones
-    encoding = timed(lambda text: kb.encoder.encode([text]), asked)
+    # As a link does: a bundle's encoder takes a single string on a shorter path.
+    single = isinstance(kb.encoder, Encoder)
+    encoding = timed(lambda text: kb.encoder.encode(text if single else [text]), asked)
     found = recall(kb, kb.encoder)
     after_links = resident_mb()
     start = time.perf_counter()

@@ -167,7 +167,7 @@ def quickstart(
     from mirror_rt.knowledge.formats import read_entities
     from mirror_rt.training.config import TrainConfig
     from mirror_rt.training.encoding import multiplies_bf16
-    from mirror_rt.training.loop import train
+    from mirror_rt.training.loop import pick_device, train
 
     check_target(out, force=force, folder=True)
     started = time.perf_counter()
@@ -203,10 +203,11 @@ def quickstart(
             seed=seed,
         )
         report = train(config)
-        native = multiplies_bf16("cpu")
+        device = pick_device(config.device).type
+        native = f"bfloat16, which this {'CPU' if device == 'cpu' else 'GPU'} multiplies itself"
         say(
             f"   {report.seconds:.0f} s, {report.strings_per_second:.0f} strings/s, in "
-            f"{'bfloat16, which this CPU multiplies itself' if native else 'float32'}."
+            f"{native if multiplies_bf16(device) else 'float32'}."
         )
 
         say("4. After: the trained encoder, exported, indexed and asked in the same way.")

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
 from mirror_rt.training import loop
-from mirror_rt.training.batches import batches
+from mirror_rt.training.batches import batches, string_keys
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import Step, load_base, train
@@ -263,6 +263,21 @@ def test_a_script_that_the_base_hardly_reads_is_warned_of(
     assert report.counts["different_to_the_base"] == readable + 1
     said = f"only {readable + 1} of {len(FOREIGN) + readable} strings are different"
     assert (said in caplog.text) == told
+
+
+def test_the_keys_of_all_strings_are_found_once(
+    config_of: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def counted(*given: object) -> list[tuple[int, ...]]:
+        found.append(string_keys(*given))  # type: ignore[arg-type]
+        return found[-1]
+
+    for module in ("loop", "batches", "curves"):
+        monkeypatch.setattr(f"mirror_rt.training.{module}.string_keys", counted, raising=False)
+    train(config_of(held_out=4))
+    assert len(found) == 1
 
 
 def test_a_base_that_reads_everything_is_not_warned_of(

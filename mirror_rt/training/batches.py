@@ -66,15 +66,14 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
     return steps
 
 
-def check_negatives(table: PairTable, clean: Sequence[Int64], config: TrainConfig) -> int:
+def check_negatives(keys: Sequence[tuple[int, ...]], config: TrainConfig) -> int:
     """Return how many of the strings are different to the base; warn where these are few.
 
     Raises:
         TrainingError: No string can be a negative of another, so there is nothing to learn.
     """
-    keys = string_keys(table, clean)
     different = len({found[0] for found in keys})
-    if set.intersection(*map(set, keys)):
+    if any(all(key in found for found in keys) for key in keys[0]):
         same = f"are the same tokens to {config.base}"
         why = same if different == 1 else "are names of one entity"
         raise TrainingError(
@@ -98,6 +97,7 @@ def batches(
     *,
     steps: int,
     start: int = 0,
+    keys: Sequence[tuple[int, ...]] | None = None,
     hard: HardOrder | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of a run, from step ``start`` on.
@@ -112,11 +112,12 @@ def batches(
         config: What to do.
         steps: Steps of the whole run.
         start: Steps done already.
+        keys: The keys of the strings; None: found here.
         hard: Arranges every epoch but the first, with the weights that the model has when the
             epoch's first batch is asked for. Where ``start`` is within an epoch, the order of
             that epoch must be in it.
     """
-    keys = string_keys(table, clean)
+    keys = string_keys(table, clean) if keys is None else keys
     size = config.batch_size
     pairs_P2 = draw_epoch(table, config, rng=np.random.default_rng([config.seed, 0]))
     epoch, a_epoch = 0, len(pairs_P2) // size

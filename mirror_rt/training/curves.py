@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-from mirror_rt.training.batches import Batch, make_batch, string_keys
+from mirror_rt.training.batches import Batch, make_batch
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.encoding import by_length, encode
 from mirror_rt.training.loss import contrastive
@@ -56,6 +56,7 @@ class Watch:
         held_P2: Int64,
         table: PairTable,
         clean: Sequence[Int64],
+        keys: Sequence[tuple[int, ...]],
         model: TextModel,
         config: TrainConfig,
         *,
@@ -65,7 +66,6 @@ class Watch:
         self._batch: Batch | None = None
         if len(held_P2):
             rng = np.random.default_rng([config.seed, HELD_OUT_STREAM])
-            keys = string_keys(table, clean)
             self._batch = make_batch(held_P2, table, clean, keys, model, config, rng=rng)
         self._steps, self._every = steps, max(1, -(-steps // _LOOKS))
         self.seen: list[dict[str, float]] = []

@@ -19,7 +19,7 @@ import torch
 from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
 from mirror_rt.staging import check_target, staging_file, staging_folder
-from mirror_rt.training.batches import Batch, batches, check_negatives, count_steps
+from mirror_rt.training.batches import Batch, batches, check_negatives, count_steps, string_keys
 from mirror_rt.training.board import Board
 from mirror_rt.training.checkpoint import fetch, write_checkpoint
 from mirror_rt.training.config import TrainConfig
@@ -121,8 +121,9 @@ def train(
         )
         clean = tokenise(table.strings, model)
         steps = count_steps(table, config)
-        counts = {**table.counts, "different_to_the_base": check_negatives(table, clean, config)}
-        watch = Watch(held_P2, table, clean, model, config, steps=steps)
+        keys = string_keys(table, clean)
+        counts = {**table.counts, "different_to_the_base": check_negatives(keys, config)}
+        watch = Watch(held_P2, table, clean, keys, model, config, steps=steps)
         hard = None
         if config.hard_negatives:
             hard = HardOrder(model, clean, most=config.hard_negatives, size=config.batch_size)
@@ -140,7 +141,9 @@ def train(
         if not losses:
             board.look(watch.look(0))
         already, started = len(losses), time.perf_counter()
-        for batch in batches(table, clean, model, config, steps=steps, start=already, hard=hard):
+        for batch in batches(
+            table, clean, model, config, steps=steps, start=already, keys=keys, hard=hard
+        ):
             optimiser.zero_grad()
             loss = backward(model, batch, config, queue)
             if not math.isfinite(loss):
