@@ -31,7 +31,7 @@ def reproduce(
     max_steps: Annotated[
         int | None, typer.Option(help="Cut the runs short, to try the command.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """Train with the paper's settings over seeds and print the paper's row beside ours.
