@@ -140,7 +140,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     reports += [mean_report(variant, judgements) for variant, judgements in runs.items()]
     return {
         **provenance("results_table", ("mirror-rt", "torch", "transformers", "onnxruntime")),
-        "command": " ".join(["python", "benchmarks/results_table.py", *args.told]),
         "seconds": round(time.perf_counter() - started, 1),
         "names": {n: sha256_file(args.data / FILES[n]) for n in args.names},
         "seeds": args.seeds,
@@ -180,7 +179,8 @@ def render(record: Mapping[str, Any]) -> str:
     lines += ["", "Made by", "```", record["command"], "```"]
     machine = record["machine"]
     lines.append(
-        f"on {machine['cpu']}, {machine['cores']} cores, in {record['seconds'] / 60:.0f} minutes; "
+        f"on {machine['cpu']}, {machine['cores']} cores, {record['seconds'] / 60:.0f} minutes for "
+        "what was not kept from a call before; "
         f"commit {record['commit'][:7]}, {record['date'][:10]}. Every other score: the JSON."
     )
     return "\n".join(lines) + "\n"
@@ -210,8 +210,6 @@ def main() -> None:
     parser.add_argument("--max-pairs", type=int, default=24_000)
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
-    # The place of the data is the machine's own affair.
-    args.told = ["DIR" if args.data and word == str(args.data) else word for word in sys.argv[1:]]
     if args.render is not None:
         record = json.loads(args.render.read_text())
     else:

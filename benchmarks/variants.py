@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -94,7 +93,6 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             runs[WHITENED].append(whitened(args, corpus, seed))
     return {
         **provenance("variants", ("mirror-rt", "torch", "transformers", "onnxruntime")),
-        "command": " ".join(["python", "benchmarks/variants.py", *args.told]),
         "seconds": round(time.perf_counter() - started, 1),
         "names": {n: sha256_file(args.data / FILES[n]) for n in args.names},
         "seeds": args.seeds,
@@ -140,9 +138,6 @@ def main() -> None:
     args = parser.parse_args()
     if WHITENED in args.variants and "plain" not in args.variants:
         parser.error("whitening is of the plain model: add plain to --variants")
-    # The places of folders are the machine's own affair.
-    places = {str(args.data), str(args.work), str(args.out)}
-    args.told = ["DIR" if word in places else word for word in sys.argv[1:]]
     if args.small:  # two steps an epoch, so that the third is of the second epoch
         args.names, args.seeds, args.tasks = ["hpo"], args.seeds[:1], "simlex999,rg65"
         args.max_pairs = 400
