@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import time
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from mirror_rt import Encoder
 from mirror_rt.bundle import Bundle
+from mirror_rt.runtime import encoder as encoder_module
 from mirror_rt.runtime import session
 from mirror_rt.runtime.schedule import Schedule, candidates, fastest, recall, remember
+from mirror_rt.types import TokenBatch
 from tests.tiny import NAMES
 
 
@@ -94,22 +97,36 @@ def test_where_there_is_no_choice_nothing_is_measured(
 def test_calibrating_takes_no_longer_than_it_may_however_slow_the_model(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, opening: float, running: float
 ) -> None:
-    load, run = session._load, session.Session.run
+    load, run, now = session._load, session.Session.run, 0.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    threads, lock = 4, threading.Lock()
 
-    def slow_load(*arguments: object) -> object:
-        time.sleep(opening)
-        return load(*arguments)
+    def take(seconds: float) -> None:
+        nonlocal now
+        with lock:
+            now += seconds
 
-    def slow_run(*arguments: object) -> object:
-        time.sleep(running)
-        return run(*arguments)
+    def slow_load(path: Path, width: int) -> object:
+        take(opening)
+        opened = load(path, width)
+        widths[id(opened)] = width
+        return opened
 
+    def slow_run(self: session.Session, batch: TokenBatch) -> object:
+        # Runs in threads of their own go on at once: together they take the time of one.
+        alone = threading.current_thread() is threading.main_thread()
+        take(running if alone else running * widths[id(self._session)] / threads)
+        return run(self, batch)
+
+    widths: dict[int, int] = {}
+    monkeypatch.setattr(encoder_module, "time", clock)
+    monkeypatch.setattr(session, "time", clock)
     monkeypatch.setattr(session, "_load", slow_load)
     monkeypatch.setattr(session.Session, "run", slow_run)
-    encoder = Encoder.open(tiny_bundle, threads=4)
-    begin = time.monotonic()
-    assert encoder.calibrate(seconds=0.6) in candidates(4)
-    assert time.monotonic() - begin < 0.7
+    encoder = Encoder.open(tiny_bundle, threads=threads)
+    begin = now
+    assert encoder.calibrate(seconds=0.6) in candidates(threads)
+    assert now - begin <= 0.6 + 1e-9
 
 
 def test_without_a_writable_cache_calibrating_still_works(

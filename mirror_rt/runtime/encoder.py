@@ -143,7 +143,7 @@ class Encoder:
         left = seconds - (time.monotonic() - begin)
         if len(schedules) < 2 or sum(turns) > left:
             return self.schedule
-        self.schedule = fastest(schedules, work, seconds=left)
+        self.schedule = fastest(schedules, work, seconds=left, clock=time.monotonic)
         self._session = sessions[self.schedule]
         self._recent = _recent(self._tokenizer, self._session)
         remember(self.bundle, threads, self.schedule)
