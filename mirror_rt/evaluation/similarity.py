@@ -69,11 +69,16 @@ def cross_pairs(left: Sequence[Pair], right: Sequence[Pair], *, scale: float) ->
         scale: From the lowest to the highest score.
 
     Raises:
-        InputError: The files have different numbers of rows.
+        InputError: The files have different numbers of rows, or the same words.
     """
     if len(left) != len(right):
         raise InputError(
             f"word pairs of two languages: {len(left)} and {len(right)} rows do not run parallel"
+        )
+    if all((a.left, a.right) == (b.left, b.right) for a, b in zip(left, right, strict=True)):
+        raise InputError(
+            "word pairs of two languages: both files have the same words; "
+            "get each language's own file"
         )
     pairs = []
     for a, b in zip(left, right, strict=True):
