@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ SCORED = [
     {"sentence1": "a dog", "sentence2": "the moon", "score": 1.2},
 ]
 
+OPINIONS = [{"text": f"{'good' if i % 2 else 'awful'} day {i}", "label": i % 2} for i in range(20)]
+
 # Columns as the hub's pages show them; values made up.
 HUB: dict[tuple[str, str | None], list[dict[str, Any]]] = {
     **{(f"mteb/sts{year}-sts", None): SCORED for year in range(12, 17)},
@@ -34,11 +37,33 @@ HUB: dict[tuple[str, str | None], list[dict[str, Any]]] = {
         {"question": "What is a cat?", "sentence": "A cat is what?", "label": 0, "idx": 0},
         {"question": "What is it?", "sentence": "Zebras.", "label": 1, "idx": 1},
     ],
-    ("cardiffnlp/tweet_eval", "hate"): [
-        {"text": f"{'good' if i % 2 else 'awful'} day {i}", "label": i % 2} for i in range(20)
-    ],
+    ("cardiffnlp/tweet_eval", "hate"): OPINIONS,
     ("cardiffnlp/tweet_eval", "emotion"): [
         {"text": f"day {i % 4} of four", "label": i % 4} for i in range(20)
+    ],
+    ("tasksource/simlex", None): [
+        {"word1": "old", "word2": other, "POS": "A", "SimLex999": score, "conc(w1)": 2.72,
+         "conc(w2)": 2.81, "concQ": 2, "Assoc(USF)": 7.25, "SimAssoc333": 1, "SD(SimLex)": 0.41}
+        for other, score in (("new", 1.58), ("olden", 9.2))
+    ],
+    ("cornell-movie-review-data/rotten_tomatoes", None): OPINIONS,
+    ("SetFit/SentEval-CR", None): [
+        row | {"label_text": "positive" if row["label"] else "negative"} for row in OPINIONS
+    ],
+    ("SetFit/subj", None): [
+        row | {"label_text": "subjective" if row["label"] else "objective"} for row in OPINIONS
+    ],
+    ("rahulsikder223/SentEval-MPQA", None): [
+        {"sentence": row["text"], "label": row["label"]} for row in OPINIONS
+    ],
+    ("SetFit/sst2", None): [
+        row | {"label_text": "positive" if row["label"] else "negative"} for row in OPINIONS
+    ],
+    ("SetFit/TREC-QC", None): [
+        {"text": f"{word} is {i} ?", "label": fine, "label_text": "", "label_original": code,
+         "label_coarse": coarse, "label_coarse_text": "", "label_coarse_original": code[:4]}
+        for i in range(10)
+        for word, fine, code, coarse in (("How", 0, "DESC:manner", 0), ("Who", 6, "ENTY:x", 1))
     ],
     ("nyu-mll/glue", "mrpc"): [
         {"sentence1": f"s {i}", "sentence2": f"s {i + i % 2}", "label": i % 2, "idx": i}
@@ -53,8 +78,17 @@ CLASSES = {
     ("nyu-mll/glue", "mrpc"): ["not_equivalent", "equivalent"],
     ("cardiffnlp/tweet_eval", "hate"): ["non-hate", "hate"],
     ("cardiffnlp/tweet_eval", "emotion"): ["anger", "joy", "optimism", "sadness"],
+    ("cornell-movie-review-data/rotten_tomatoes", None): ["neg", "pos"],
 }
 SPLITS = ("train", "validation", "test")
+FEWER = {
+    "tasksource/simlex": ("train",),
+    **dict.fromkeys(
+        ("SetFit/SentEval-CR", "SetFit/subj", "rahulsikder223/SentEval-MPQA", "SetFit/TREC-QC"),
+        ("train", "test"),
+    ),
+}
+"""Datasets that lack splits."""
 
 
 @pytest.fixture
@@ -71,14 +105,15 @@ def mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         features = datasets.Dataset.from_list(content).features
         if (name, config) in CLASSES:
             features["label"] = datasets.ClassLabel(names=CLASSES[name, config])
-        for split in SPLITS:
+        for split in FEWER.get(name, SPLITS):
             part = datasets.Dataset.from_list(content, features=features)
             part.to_parquet(tmp_path / name / (config or "data") / f"{split}-00000.parquet")
     for name in {name for name, _ in HUB}:
         configs = [config for held, config in HUB if held == name]
         card = [
             {"config_name": c or "default", "data_files": [
-                {"split": split, "path": f"{c or 'data'}/{split}-*"} for split in SPLITS
+                {"split": split, "path": f"{c or 'data'}/{split}-*"}
+                for split in FEWER.get(name, SPLITS)
             ]} for c in configs
         ]  # fmt: skip
         (tmp_path / name / "README.md").write_text(f"---\nconfigs: {json.dumps(card)}\n---\n")
@@ -94,6 +129,11 @@ def test_every_source_is_read_by_the_library_and_scored(mirrored: Path) -> None:
     assert {r.status.value for r in found.values()} == {"scored"}, found
     assert found["qnli"].score == 1.0
     assert set(found["sts average"].scores) == {"all"}  # the years come without their subsets
+    items = {name: found[name].items for name in ("mr", "cr", "subj", "mpqa", "sst2", "mrpc")}
+    # Folds are of all splits together; of a split only the test part is scored.
+    assert items == {"mr": 60, "cr": 40, "subj": 40, "mpqa": 40, "sst2": 20, "mrpc": 20}
+    assert len((data / "senteval/MRPC.train.tsv").read_text().splitlines()) == 1 + 40
+    assert (data / "senteval/TREC.test.tsv").read_text().startswith("label\ttext\nDESC\tHow is 0 ?")
 
 
 def test_a_dataset_that_is_not_to_be_had_is_told_on_one_line(
@@ -125,6 +165,13 @@ def test_a_fetched_set_is_written_once_and_scored_like_any_other(tmp_path: Path)
 
 def test_every_source_is_a_file_of_some_task() -> None:
     assert set(SOURCES) <= {file for task in TASKS for file in task.files}
+
+
+def test_a_task_names_the_hub_where_the_hub_has_it_and_another_place_anyway() -> None:
+    for task in TASKS:
+        datasets = {SOURCES[file].dataset for file in task.files if file in SOURCES}
+        assert re.findall(r"or --hub \((.*)\)$", task.where) == list(datasets), task.name
+        assert task.where.partition(", or --hub (")[0], task.name
 
 
 def test_a_dataset_with_other_columns_leaves_no_file(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from mirror_rt.staging import staging_file
 __all__ = ["SOURCES", "HubFile", "Rows", "fetch_missing"]
 
 Rows = Callable[[str, str | None, str], Iterable[Mapping[str, Any]]]
-"""Gives the rows of (dataset, configuration, split)."""
+"""Gives the rows of (dataset, configuration, split); ``a+b`` is both splits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class HubFile:
     Attributes:
         dataset: The hub's dataset.
         config: Its configuration, if it has several.
-        split: Its split.
+        split: Its split, or several with ``+`` between.
         columns: Our column for each of the hub's, in the order we write them.
         labels: What the hub's class numbers mean; empty keeps the numbers.
     """
@@ -43,6 +43,7 @@ class HubFile:
 
 _SCORED = {"score": "score", "sentence1": "sentence1", "sentence2": "sentence2"}
 _PAIRED = {"label": "label", "sentence1": "sentence1", "sentence2": "sentence2"}
+_LABELLED = {"label": "label", "text": "text"}
 
 SOURCES: Mapping[str, HubFile] = {
     **{
@@ -51,6 +52,45 @@ SOURCES: Mapping[str, HubFile] = {
     },
     "sts/STSB.test.tsv": HubFile(dataset="mteb/stsbenchmark-sts", columns=_SCORED),
     "sts/SICK.test.tsv": HubFile(dataset="mteb/sickr-sts", columns=_SCORED),
+    "wordsim/simlex999.tsv": HubFile(
+        dataset="tasksource/simlex",
+        split="train",
+        columns={"word1": "word1", "word2": "word2", "SimLex999": "score"},
+    ),
+    # Ten folds are made of all there is, whatever splits the hub made of it.
+    "senteval/MR.all.tsv": HubFile(
+        dataset="cornell-movie-review-data/rotten_tomatoes",
+        split="train+validation+test",
+        columns=_LABELLED,
+    ),
+    "senteval/CR.all.tsv": HubFile(
+        dataset="SetFit/SentEval-CR", split="train+test", columns=_LABELLED
+    ),
+    "senteval/SUBJ.all.tsv": HubFile(dataset="SetFit/subj", split="train+test", columns=_LABELLED),
+    "senteval/MPQA.all.tsv": HubFile(
+        dataset="rahulsikder223/SentEval-MPQA",
+        split="train+test",
+        columns={"label": "label", "sentence": "text"},
+    ),
+    **{
+        f"senteval/SST2.{ours}.tsv": HubFile(dataset="SetFit/sst2", split=split, columns=_LABELLED)
+        for ours, split in (("train", "train"), ("test", "test"), ("dev", "validation"))
+    },
+    **{
+        f"senteval/TREC.{split}.tsv": HubFile(
+            dataset="SetFit/TREC-QC",
+            split=split,
+            columns={"label_coarse_original": "label", "text": "text"},
+        )
+        for split in ("train", "test")
+    },
+    # GLUE took its validation part out of the training part of the set.
+    **{
+        f"senteval/MRPC.{ours}.tsv": HubFile(
+            dataset="nyu-mll/glue", config="mrpc", split=split, columns=_PAIRED
+        )
+        for ours, split in (("train", "train+validation"), ("test", "test"))
+    },
     "glue/QNLI.dev.tsv": HubFile(
         dataset="nyu-mll/glue",
         config="qnli",
@@ -69,13 +109,16 @@ SOURCES: Mapping[str, HubFile] = {
             dataset="cardiffnlp/tweet_eval",
             config=name,
             split=split,
-            columns={"label": "label", "text": "text"},
+            columns=_LABELLED,
         )
         for name in ("emotion", "hate")
         for ours, split in (("train", "train"), ("test", "test"), ("val", "validation"))
     },
 }
-"""Our files that the hub has. STS12 to 16 come without their subsets: the pooled score only."""
+"""Our files that the hub has as plain data; sets that need a script of theirs to run are left out.
+
+STS12 to 16 come without their subsets: the pooled score only.
+"""
 
 
 def fetch_missing(tasks: Iterable[Task], data: Path, *, rows: Rows | None = None) -> list[Path]:

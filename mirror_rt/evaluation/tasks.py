@@ -90,7 +90,7 @@ _WHERE = {
     **{f"sts{year}": f"{_STSWIKI}, or --hub (mteb/sts{year}-sts)" for year in range(12, 17)},
     "stsb": f"{_STSWIKI}/index.php/STSbenchmark, or --hub (mteb/stsbenchmark-sts)",
     "sickr": "zenodo.org/records/2787612, or --hub (mteb/sickr-sts)",
-    "simlex999": "fh295.github.io/simlex.html",
+    "simlex999": "fh295.github.io/simlex.html, or --hub (tasksource/simlex)",
     "wordsim353": "gabrilovich.com/resources/data/wordsim353",
     "rg65": "Rubenstein and Goodenough 1965, table 1",
     "umnsrs": "conservancy.umn.edu/handle/11299/196265",
@@ -101,6 +101,18 @@ _WHERE = {
     "mondo": "mondo.monarchinitiative.org; columns id, name, kind",
     "esco": "esco.ec.europa.eu for the names, github.com/jensjorisdecorte/JobBERT for the titles",
     "tweets-crisis": "crisisnlp.qcri.org",
+    **{
+        name: f"{_SENTEVAL}, or --hub ({dataset})"
+        for name, dataset in (
+            ("mr", "cornell-movie-review-data/rotten_tomatoes"),
+            ("cr", "SetFit/SentEval-CR"),
+            ("subj", "SetFit/subj"),
+            ("mpqa", "rahulsikder223/SentEval-MPQA"),
+            ("sst2", "SetFit/sst2"),
+            ("trec", "SetFit/TREC-QC"),
+            ("mrpc", "nyu-mll/glue"),
+        )
+    },
 }
 
 
@@ -197,7 +209,7 @@ def _transfer(
     name: str,
     *files: str,
     metric: str = "accuracy",
-    where: str = _SENTEVAL,
+    where: str = "",
     labels: tuple[str, ...] = _BINARY,
 ) -> Task:
     return Task(
@@ -206,7 +218,7 @@ def _transfer(
         kind=Kind.FOLDS if len(files) == 1 else Kind.SPLIT,
         files=files,
         metric=metric,
-        where=where,
+        where=where or _WHERE[name],
         labels=labels,
     )
 
@@ -218,9 +230,7 @@ def _split(name: str, *, labels: tuple[str, ...] = _BINARY) -> Task:
 
 def _tweets(name: str, file: str, *, where: str = "", labels: tuple[str, ...] = ()) -> Task:
     parts = (f"tweets/{file}.{part}.tsv" for part in ("train", "test", "val"))
-    where = where or _WHERE.get(
-        name, "github.com/cardiffnlp/tweeteval, or --hub (cardiffnlp/tweet_eval)"
-    )
+    where = where or _WHERE.get(name, _TWEETS)
     return _transfer(name, *parts, metric="macro f1", where=where, labels=labels)
 
 
