@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -248,21 +249,64 @@ def test_another_bundle_or_other_settings_are_refused(
     np.testing.assert_allclose(vectors_of(out), other.encode(made_up(60)), atol=2e-2)
 
 
-@pytest.mark.parametrize("lines", [None, [], ["fever"]])
-def test_a_job_that_replaces_another_keeps_it_until_a_window_is_read(
-    encoder: Encoder, tmp_path: Path, lines: list[str] | None
+HALF = VectorOptions(dtype=Dtype.FLOAT16)
+
+
+@pytest.mark.parametrize("lines", [None, 0, 1, 130])
+def test_a_job_that_fails_keeps_the_finished_one_it_was_to_replace(
+    encoder: Encoder, tmp_path: Path, lines: int | None
 ) -> None:
-    out, source = tmp_path / "out", tmp_path / "b.txt"
-    embed(encoder, written(tmp_path / "a.txt", made_up(60)), out)
+    out, first, source = tmp_path / "out", tmp_path / "a.txt", tmp_path / "b.txt"
+    texts = made_up(60)
+    embed(encoder, written(first, texts), out)
     before = bytes_of(out)
     if lines is not None:
-        written(source, lines)
+        written(source, made_up(lines))
     if lines:
         source.write_bytes(source.read_bytes() + b"\xff\n")
-    for dtype in (Dtype.FLOAT16, Dtype.FLOAT32):
-        with pytest.raises((InputError, OSError)):
-            embed(encoder, source, out, options=VectorOptions(dtype=dtype), force=True)
-        assert bytes_of(out) == before
+    with pytest.raises((InputError, OSError)):
+        embed(encoder, source, out, options=HALF, force=True)
+    assert bytes_of(out).items() >= {n: b for n, b in before.items() if "settings" not in n}.items()
+    np.testing.assert_allclose(vectors_of(out), encoder.encode(texts), atol=1e-6)
+    assert verify_vectors(out) == []
+    assert embed(encoder, first, out).kept == 2  # it asks for no force
+    assert bytes_of(out) == before
+
+
+def test_a_job_that_replaces_another_goes_on_after_a_kill(encoder: Encoder, tmp_path: Path) -> None:
+    source, out = written(tmp_path / "a.txt", made_up(230)), tmp_path / "out"
+    embed(encoder, source, out)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, windows=3)
+        with pytest.raises(KeyboardInterrupt):
+            embed(encoder, source, out, options=HALF, force=True)
+    with pytest.raises(TargetError, match=r"dtype float32, now binary"):
+        embed(encoder, source, out, options=VectorOptions(dtype=Dtype.BINARY))
+    report = embed(encoder, source, out, options=HALF, force=True)
+    assert (report.kept, report.copied, report.computed) == (3, 0, 80)
+    embed(encoder, source, tmp_path / "whole", options=HALF)
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
+def test_a_folder_copied_without_its_hidden_part_is_gone_on_with(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    source, out = written(tmp_path / "a.txt", made_up(120)), tmp_path / "out"
+    embed(encoder, source, out)
+    before = bytes_of(out)
+    shutil.rmtree(out / ".job")
+    assert embed(encoder, source, out).kept == 3
+    assert bytes_of(out) == before
+
+
+def test_a_bundle_is_no_folder_of_vectors_whatever_force(
+    encoder: Encoder, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    source, out = written(tmp_path / "a.txt", ["fever"]), tmp_path / "bundle"
+    shutil.copytree(tiny_bundle, out)
+    with pytest.raises(TargetError, match="holds no vectors"):
+        embed(encoder, source, out, force=True)
+    assert bytes_of(out) == bytes_of(tiny_bundle)
 
 
 def test_a_job_with_the_same_settings_is_gone_on_with_whatever_force(

@@ -132,7 +132,7 @@ def embed(
         column: The column of the text.
         id_column: The column of an id to keep.
         options: What to write.
-        force: Whether to replace a file, or, once a window is read, a folder of another job.
+        force: Whether to replace a file, or the vectors of another job, once the new ones are done.
         progress: Called as the work goes on; with 0 tokens for rows that were there already.
         engine: Who computes; by default this process. The bytes do not depend on it.
 
@@ -157,8 +157,7 @@ def embed(
         raise TargetError(f"{out}: is a folder; name a file")
     folder = out.with_name(f".{out.name}.job")
     settings = _settings(encoder, options, ids=id_column is not None)
-    replaced = JobFolder.is_of_another(folder, settings)
-    with JobFolder.hold(folder, settings, force=replaced) as job:
+    with JobFolder.hold(folder, settings, force=True) as job:
         report = _run(encoder, rows, job, engine or Local(), progress, shown=str(source))
         with staging_file(out, force=force) as fresh:
             match out.suffix:
@@ -244,7 +243,7 @@ def _run(
 
 def _tasks(rows: Iterable[Row], job: JobFolder, keep: Callable[[Shard], None]) -> Iterator[Task]:
     """Yield the windows whose shards are to be made; give the shards that are there to ``keep``."""
-    all_windows = windows(rows, most_rows=job.settings.window_rows)
+    all_windows = windows(rows, job.settings)
     first = next(all_windows, None)
     if first is None:
         return

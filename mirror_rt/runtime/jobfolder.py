@@ -2,11 +2,14 @@
 
 OUT/part-00000-<content>.parquet …   shards, each whole
 OUT/manifest.json                    written last: which shards, in which order
-OUT/.job/settings.json               what the vectors depend on; another job is refused
+OUT/.job/settings.json               what the vectors of the run begun last depend on
 OUT/.job/log.jsonl                   a line for each shard of an unfinished run
 OUT/.job/sources.json                shards of unfinished runs over other inputs, to copy from
 OUT/.job/seen/<shard>.npy            hashes of its texts, to find them again
 OUT/.job/windows/<shard>             rows that wait for a worker on another machine
+
+A job with other settings is refused, or, if it may replace this one, writes its shards, whose
+names differ, beside those of the manifest, which stay until the new manifest is written.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import InputError, TargetError
@@ -57,13 +61,11 @@ class JobFolder:
     Args:
         path: The folder.
         settings: Those of the job.
-        force: Whether the job may replace one with other settings.
     """
 
-    def __init__(self, path: Path, settings: Settings, *, force: bool = False) -> None:
+    def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
         self.settings = settings
-        self.force = force
         self.work = path / ".job"
         self.sidecars = self.work / "seen"
         self.staged = self.work / "windows"
@@ -73,16 +75,21 @@ class JobFolder:
     def hold(cls, path: Path, settings: Settings, *, force: bool) -> Iterator[JobFolder]:
         """Hold ``path`` for a job that ``begin`` begins; if no shard comes of it, leave no trace.
 
+        Args:
+            path: The folder.
+            settings: Those of the job.
+            force: Whether the job may replace one with other settings.
+
         Raises:
             TargetError: The folder is of another job, not of a job at all, or in use.
         """
-        folder = cls(path, settings, force=force)
-        begun = _read_settings(path)
-        if begun is None and path.exists() and not _is_bare(path):
+        folder = cls(path, settings)
+        left = [found for found in (_of_manifest(path), _begun(path)) if found is not None]
+        if not left and path.exists() and not _is_bare(path):
             raise TargetError(f"{path}: exists and holds no vectors; choose another name")
-        if begun is not None and begun != asdict(settings) and not force:
+        if left and not force and not any(_fits(found, settings) for found in left):
             raise TargetError(
-                f"{path}: {_difference(begun, asdict(settings))}; choose another name, or "
+                f"{path}: {_difference(left[0], asdict(settings))}; choose another name, or "
                 "replace it with --force"
             )
         ours = not path.exists() or folder.work.exists()  # an empty folder of the user's stays
@@ -98,27 +105,19 @@ class JobFolder:
                             path.rmdir()
                 raise
 
-    @classmethod
-    def is_of_another(cls, path: Path, settings: Settings) -> bool:
-        """Tell whether ``path`` was left by a job with other settings."""
-        begun = _read_settings(path)
-        return begun is not None and begun != asdict(settings)
-
     def begin(self) -> None:
-        """Begin the job, or go on with it; what one with other settings left is removed.
+        """Begin the job, or go on with it; an unfinished one with other settings is removed.
 
-        To be called when there is something to embed: a job without input replaces nothing.
+        To be called when there is something to embed.
         """
-        if self.force and self.is_of_another(self.path, self.settings):
-            self._clear()
-        write_json(self.work / "settings.json", asdict(self.settings))
+        if not _fits(_begun(self.path), self.settings):
+            self._forget()
+            self._sweep(_shards_of(self.path))
+            write_json(self.work / "settings.json", asdict(self.settings))
 
     def finished(self) -> list[Shard]:
-        """Return the shards of the last run that came to its end."""
-        try:
-            return read_manifest(self.path)
-        except InputError:
-            return []
+        """Return the shards of the last run that came to its end, if it had these settings."""
+        return _shards_of(self.path) if _fits(_of_manifest(self.path), self.settings) else []
 
     def logged(self) -> list[Shard]:
         """Return the shards of a run that did not come to its end, as far as it came."""
@@ -177,27 +176,22 @@ class JobFolder:
             "shards": [asdict(shard) for shard in shards],
         }
         write_json(self.path / "manifest.json", content)
-        names = {shard.name for shard in shards}
-        for path in self.path.glob("part-*"):
-            if path.name not in names:
-                path.unlink()
-        for path in self.sidecars.iterdir():
-            if path.name.removesuffix(".npy") not in names:
-                path.unlink()
+        self._sweep(shards)
         for path in [*self.path.glob(".part-*.partial"), *self.work.glob("merged*")]:
             path.unlink()
         shutil.rmtree(self.staged, ignore_errors=True)
         self._forget()
 
+    def _sweep(self, shards: Sequence[Shard]) -> None:
+        """Remove all shards, and hashes of texts, but these."""
+        names = {shard.name for shard in shards}
+        for path in [*self.path.glob("part-*"), *self.sidecars.iterdir()]:
+            if path.name.removesuffix(".npy") not in names:
+                path.unlink()
+
     def _forget(self) -> None:
         for name in ("log.jsonl", "sources.json"):
             (self.work / name).unlink(missing_ok=True)
-
-    def _clear(self) -> None:
-        (self.path / "manifest.json").unlink(missing_ok=True)
-        self._forget()
-        for path in self.path.glob("part-*"):
-            path.unlink()
 
 
 def read_manifest(path: Path) -> list[Shard]:
@@ -235,16 +229,35 @@ def _is_bare(path: Path) -> bool:
     return path.is_dir() and all(child.name == ".job" for child in path.iterdir())
 
 
-def _read_settings(path: Path) -> object:
+def _begun(path: Path) -> dict[str, Any] | None:
+    return _read(path / ".job/settings.json")
+
+
+def _of_manifest(path: Path) -> dict[str, Any] | None:
+    content = _read(path / "manifest.json")
+    return content if content is not None and content.get("kind") == KIND else None
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads((path / ".job/settings.json").read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+    return content if isinstance(content, dict) else None
 
 
-def _difference(theirs: object, ours: dict[str, object]) -> str:
-    if not isinstance(theirs, dict):
-        return "its settings cannot be read"
+def _fits(content: dict[str, Any] | None, settings: Settings) -> bool:
+    return content is not None and content | asdict(settings) == content
+
+
+def _shards_of(path: Path) -> list[Shard]:
+    try:
+        return read_manifest(path)
+    except InputError:
+        return []
+
+
+def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     if theirs.get("bundle") != ours["bundle"]:
         return "holds vectors of another bundle"
     names = [name for name in ours if theirs.get(name) != ours[name]]

@@ -102,7 +102,8 @@ class Worker:
     def window(self, name: str, number: int) -> Window:
         """Read the rows of a window."""
         columns = pq.ParquetFile(self.job.staged / name).read()
-        return window_of(number, columns["text"].to_pylist(), columns["id"].to_pylist())
+        texts, ids = columns["text"].to_pylist(), columns["id"].to_pylist()
+        return window_of(number, texts, ids, self.job.settings)
 
     @contextmanager
     def survived(self, window: Window) -> Iterator[None]:

@@ -36,7 +36,7 @@ class Shard:
 
     Attributes:
         name: Its file name.
-        content: Hex hash of its texts and ids, in order.
+        content: Hex hash of the settings of the job, and its texts and ids, in order.
         rows: How many there are.
         sha256: Of the file.
         truncated: Different texts computed for it that were over the longest length.

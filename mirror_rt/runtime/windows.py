@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mirror_rt.errors import InputError
+from mirror_rt.runtime.jobfolder import Settings
 from mirror_rt.runtime.seen import digests
 from mirror_rt.runtime.sources import Row
 
@@ -28,7 +30,7 @@ class Window:
         texts: The texts.
         ids: Their ids, empty strings where there are none.
         digests: 16-byte hashes of the texts, end to end.
-        content: Hex hash of the texts and ids in order.
+        content: Hex hash of the settings of the job, and the texts and ids in order.
     """
 
     number: int
@@ -52,8 +54,8 @@ def rows_of_a_window(dim: int) -> int:
     return max(1, WINDOW_BYTES // (4 * dim))
 
 
-def windows(rows: Iterable[Row], *, most_rows: int) -> Iterator[Window]:
-    """Yield windows of up to ``most_rows`` rows; where they are cut depends on the rows alone.
+def windows(rows: Iterable[Row], settings: Settings) -> Iterator[Window]:
+    """Yield windows of the rows; where they are cut depends on the rows and settings alone.
 
     Raises:
         InputError: A row is not of strings, or holds a lone surrogate.
@@ -68,25 +70,25 @@ def windows(rows: Iterable[Row], *, most_rows: int) -> Iterator[Window]:
         texts.append(text)
         ids.append(row_id)
         characters += len(text)
-        if len(texts) >= most_rows or characters >= WINDOW_CHARACTERS:
-            yield window_of(number, texts, ids)
+        if len(texts) >= settings.window_rows or characters >= WINDOW_CHARACTERS:
+            yield window_of(number, texts, ids, settings)
             number, characters, texts, ids = number + 1, 0, [], []
     if texts:
-        yield window_of(number, texts, ids)
+        yield window_of(number, texts, ids, settings)
 
 
-def window_of(number: int, texts: list[str], ids: list[str]) -> Window:
+def window_of(number: int, texts: list[str], ids: list[str], settings: Settings) -> Window:
     """Return the window of these rows.
 
     Raises:
         InputError: A text or an id holds a lone surrogate.
     """
-    rows = len(texts).to_bytes(8, "little")
+    about = json.dumps(asdict(settings), sort_keys=True).encode() + len(texts).to_bytes(8, "little")
     try:
         of_texts, of_ids = digests(texts), digests(ids) if any(ids) else b""
     except UnicodeEncodeError as error:
         raise InputError(
             f"a lone surrogate, which is not text, in {error.object[:40]!r}; remove or replace it"
         ) from error
-    content = hashlib.sha256(rows + of_texts + of_ids).hexdigest()
+    content = hashlib.sha256(about + of_texts + of_ids).hexdigest()
     return Window(number=number, texts=texts, ids=ids, digests=of_texts, content=content)
