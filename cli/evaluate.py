@@ -70,6 +70,10 @@ def evaluate(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the scores into this PNG (needs matplotlib).")
     ] = None,
+    card: Annotated[
+        bool,
+        typer.Option("--card", help="Put the scores into the model card of MODEL, a checkpoint."),
+    ] = False,
     force: Annotated[bool, typer.Option(help="Replace the PNG if it exists.")] = False,
 ) -> None:
     """Judge MODEL: on its own names with --gold, or on the field's tasks with --data."""
@@ -88,6 +92,10 @@ def evaluate(
         from mirror_rt.evaluation.plot import check_plot
 
         check_plot(plot, force=force)
+    if card:
+        from mirror_rt.training.card import add_scores, read_training
+
+        read_training(Path(model))
     names = [model, *(compare or [])]
     if gold is not None:
         columns = (mention_column, id_column)
@@ -114,6 +122,8 @@ def evaluate(
         from mirror_rt.evaluation.plot import draw
 
         draw(reports, plot, force=force)
+    if card:
+        add_scores(Path(model), [result.as_dict() for result in reports[0].results])
     check_none_failed(reports)
 
 

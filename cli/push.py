@@ -11,15 +11,11 @@ import typer
 def push(
     folder: Annotated[Path, typer.Argument(help="Checkpoint or bundle.")],
     repository: Annotated[str, typer.Argument(help="owner/name on the hub.")],
-    scores: Annotated[
-        Path | None,
-        typer.Option(help="Report of mirror-rt evaluate --json, for a checkpoint's card."),
-    ] = None,
     private: Annotated[bool, typer.Option("--private", help="If made, make it private.")] = False,
     endpoint: Annotated[str | None, typer.Option(help="Another hub than huggingface.co.")] = None,
 ) -> None:
     """Upload a checkpoint or bundle to the Hugging Face hub; log in first: hf auth login."""
     from mirror_rt.training.push import push as run
 
-    address = run(folder, repository, scores=scores, private=private, endpoint=endpoint)
+    address = run(folder, repository, private=private, endpoint=endpoint)
     typer.echo(address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,24 +13,15 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import yaml
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
-from mirror_rt.errors import InputError, ModelError, TargetError
-from mirror_rt.training.card import model_card
+from mirror_rt.errors import ModelError, TargetError
+from mirror_rt.training.card import add_scores, model_card
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import train
-from mirror_rt.training.push import public, push, with_scores
+from mirror_rt.training.push import public, push
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
-
-
-def report_of(**scores: float) -> dict[str, object]:
-    """A report of ``mirror-rt evaluate --json`` over several models, each with one score."""
-    return {"reports": [
-        {"model": model, "results": [
-            {"task": "sts12", "metric": "all", "scores": {"all": score, "mean": None}},
-        ]} for model, score in scores.items()
-    ]}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -159,48 +151,83 @@ def test_a_base_of_the_hub_keeps_its_whole_name(checkpoint: Path) -> None:
     assert public(training)["config"]["pairs_file"] is None
 
 
-def test_scores_stand_in_the_card_that_is_sent(
-    checkpoint: Path, hub: FakeHub, tmp_path: Path
+@pytest.fixture
+def own(checkpoint: Path, tmp_path: Path) -> Path:
+    """A checkpoint that the test may change."""
+    return shutil.copytree(checkpoint, tmp_path / "own")
+
+
+def judge(folder: Path, gold: str, *options: str) -> Result:
+    """Run ``evaluate --card`` on names and a gold file of that name, made beside the folder."""
+    names, mentions = folder.with_name("kb.tsv"), folder.with_name(f"{gold}.tsv")
+    names.write_text("id\tname\n" + "".join(f"{i}\t{name}\n" for i, name in enumerate(NAMES)))
+    mentions.write_text(f"mention\tid\n{NAMES[3]}\t3\n{NAMES[4]}\t4\n{NAMES[5]}\t6\nx\t7\n")
+    arguments = ["evaluate", str(folder), "--kb", str(names), "--gold", str(mentions), "--card"]
+    return CliRunner().invoke(app, [*arguments, *options])
+
+
+def test_measured_scores_stand_in_the_card_and_are_sent(own: Path, hub: FakeHub) -> None:
+    before = (own / "README.md").read_text()
+    result = judge(own, "mine", "--compare", "baseline:exact", "--json")
+    assert result.exit_code == 0, result.output
+    found = {r["task"]: r["scores"] for r in json.loads(result.stdout)["reports"][0]["results"]}
+    assert json.loads((own / "scores.json").read_text()) == found
+    card = (own / "README.md").read_text()
+    assert card.startswith(before)  # what training measured stays
+    table = "".join(
+        f"| {task} | {m} | {v:.4f} |\n" for task, scores in found.items() for m, v in scores.items()
+    )
+    assert card == f"{before}| task | metric | score |\n|---|---|---|\n{table}"
+    assert "| mine | acc@1 | 0.5000 |" in card
+    push(own, "me/enc", endpoint=hub.address, token="t")
+    assert hub.files["README.md"].decode() == card
+
+
+def test_later_scores_join_the_earlier_ones_and_the_rest_of_the_card_is_left_alone(
+    own: Path,
 ) -> None:
-    (tmp_path / "report.json").write_text(json.dumps(report_of(**{checkpoint.name: 0.5734})))
-    push(checkpoint, "me/enc", scores=tmp_path / "report.json", endpoint=hub.address, token="t")
-    assert "| sts12 | all | 0.5734 |" in hub.files["README.md"].decode()
-    assert "0.5734" not in (checkpoint / "README.md").read_text()
+    card = own / "README.md"
+    card.write_text(
+        card.read_text().replace("# tiny", "# My own tiny") + "\n## Licence\nMine.\n\n# More\nx\n"
+    )
+    assert judge(own, "one").exit_code == 0
+    assert judge(own, "two").exit_code == 0
+    again = [{"task": "one", "scores": {"acc@1": 0.25, "mrr": None}}, {"task": "two", "scores": {}}]
+    add_scores(own, again)
+    text = card.read_text()
+    assert "# My own tiny" in text
+    assert text.endswith("\n\n## Licence\nMine.\n\n# More\nx\n")
+    assert text.count("## Measured scores") == text.count("On pairs held out") == 1
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| one", "| two"))]
+    assert [row[2] for row in rows if row[0] == "| one"] == ["0.2500 |"]
+    assert {row[1] for row in rows if row[0] == "| two"} >= {"acc@1", "mrr"}
 
 
-def test_of_a_comparison_the_checkpoints_own_scores_stand_in_the_card(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    report = tmp_path / "report.json"
-    report.write_text(json.dumps(report_of(**{"base": 0.1, f"x/{checkpoint.name}": 0.5734})))
-    card = with_scores(checkpoint, report)
-    assert "| sts12 | all | 0.5734 |" in card
-    assert "0.1000" not in card
-    report.write_text(json.dumps(report_of(base=0.1, other=0.2)))
-    with pytest.raises(InputError, match=r"scores of base, other; .* evaluate .*out --json"):
-        with_scores(checkpoint, report)
-    report.write_text(json.dumps(report_of(other=0.2)))
-    with pytest.raises(InputError, match=r"scores of other; none"):
-        with_scores(checkpoint, report)
+def test_a_card_that_lost_its_section_or_itself_gets_it_again(own: Path) -> None:
+    scores = [{"task": "a|b", "scores": {"all": 0.5}}]
+    row = "| a\\|b | all | 0.5000 |\n"
+    (own / "README.md").write_text("# Mine\n")
+    add_scores(own, scores)
+    text = (own / "README.md").read_text()
+    assert text.startswith("# Mine\n\n## Measured scores\n")
+    assert text.endswith(row)
+    (own / "README.md").unlink()
+    add_scores(own, scores)
+    text = (own / "README.md").read_text()
+    assert "library_name: sentence-transformers" in text
+    assert text.endswith(row)
 
 
-@pytest.mark.parametrize(
-    "result", [{}, {"task": "sts12"}, {"scores": {"all": 0.5}}, {"task": "a", "scores": [1]}, "x"]
-)
-def test_a_report_that_lacks_something_is_none(
-    checkpoint: Path, tmp_path: Path, result: object
-) -> None:
-    report = tmp_path / "report.json"
-    report.write_text(json.dumps({"reports": [{"model": "m", "results": [result]}]}))
-    with pytest.raises(InputError, match="not a report"):
-        with_scores(checkpoint, report)
-
-
-def test_a_bundle_has_no_card_to_put_scores_into(tiny_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "report.json").write_text(json.dumps(report_of(any=0.5734)))
-    with pytest.raises(ModelError, match=r"no training\.json.* push the checkpoint") as error:
-        push(tiny_bundle, "me/enc", scores=tmp_path / "report.json")
-    assert "\n" not in str(error.value)
+def test_what_has_no_card_is_refused_before_it_is_judged(tiny_bundle: Path, own: Path) -> None:
+    for folder in (str(tiny_bundle), "baseline:exact"):
+        result = CliRunner().invoke(
+            app, ["evaluate", folder, "--gold", "none.tsv", "--kb", "none.tsv", "--card"]
+        )
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+        assert "no training.json" in result.stderr
+    (own / "scores.json").write_text("[]")
+    with pytest.raises(ModelError, match=r"scores\.json: is not a JSON object; .*remove it"):
+        add_scores(own, [])
 
 
 def test_a_hub_that_refuses_is_told_on_one_line(checkpoint: Path, hub: FakeHub) -> None:
@@ -221,14 +248,9 @@ def test_offline_is_told_and_not_a_traceback(checkpoint: Path) -> None:
     assert result.stderr.startswith("mirror-rt: me/enc: the hub did not take it")
 
 
-def test_a_folder_that_is_no_model_and_a_report_that_is_none(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="neither a checkpoint nor a bundle"):
         push(tmp_path, "me/enc")
-    (tmp_path / "report.json").write_text("[]")
-    with pytest.raises(InputError, match="not a report"):
-        push(checkpoint, "me/enc", scores=tmp_path / "report.json")
 
 
 def test_the_card_has_the_hubs_header_and_the_recipe(checkpoint: Path) -> None:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-__all__ = ["model_card"]
+from mirror_rt.errors import ModelError
+from mirror_rt.staging import staging_file
+
+__all__ = ["SCORES", "add_scores", "model_card", "read_training"]
+
+SCORES = "scores.json"
+"""Of a checkpoint: each task's scores by metric, as its card has them."""
+_HEADING = "## Measured scores"
+_SECTION = re.compile(rf"^{_HEADING}\n.*?(?=\n#{{1,2}} |\Z)", re.MULTILINE | re.DOTALL)
 
 
-def model_card(training: Mapping[str, Any], *, scores: Sequence[Mapping[str, Any]] = ()) -> str:
-    """Return the text of a model card.
+def model_card(training: Mapping[str, Any]) -> str:
+    """Return the text of a fresh checkpoint's model card.
 
     Args:
         training: What ``training.json`` says.
-        scores: The results of a report of ``mirror-rt evaluate --json``: objects with ``task``
-            and ``scores``.
     """
     config = training["config"]
     base = str(config["base"])
@@ -70,9 +78,68 @@ def model_card(training: Mapping[str, Any], *, scores: Sequence[Mapping[str, Any
         "The whole account is in `training.json`, its curves in `training.png`.",
         "",
     ]
-    measured = [*_held_out_lines(training.get("held_out") or []), *_score_lines(scores)]
-    lines += ["## Measured scores", *(measured or ["None yet: `mirror-rt evaluate`."])]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + _measured(training, {})
+
+
+def add_scores(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:
+    """Put scores into a checkpoint's ``scores.json`` and model card, in place of older ones.
+
+    Of the card only the section of measured scores is written anew; tasks that are not in
+    ``results``, or have no score there, keep what they had.
+
+    Args:
+        folder: A checkpoint.
+        results: As a report of ``mirror-rt evaluate --json`` has them: ``task`` and ``scores``.
+
+    Raises:
+        ModelError: It has no ``training.json``, or its ``scores.json`` cannot be read.
+        TargetError: It cannot be written.
+    """
+    training = read_training(folder)
+    scores = _read(folder / SCORES) if (folder / SCORES).exists() else {}
+    for result in results:
+        known = {m: v for m, v in result["scores"].items() if v is not None}
+        if known:
+            scores[result["task"]] = known
+    card = folder / "README.md"
+    text = card.read_text(encoding="utf-8") if card.exists() else model_card(training)
+    section = _measured(training, scores)
+    text, found = _SECTION.subn(lambda _: section, text, count=1)
+    if not found:
+        text = f"{text.rstrip()}\n\n{section}"
+    with staging_file(folder / SCORES, force=True) as fresh:
+        fresh.write_text(json.dumps(scores, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with staging_file(card, force=True) as fresh:
+        fresh.write_text(text, encoding="utf-8")
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint's ``training.json`` says.
+
+    Raises:
+        ModelError: There is none, or it cannot be read.
+    """
+    if not (folder / "training.json").exists():
+        raise ModelError(
+            f"{folder}: has no training.json, and so no model card of ours; "
+            "name a checkpoint that mirror-rt trained"
+        )
+    return _read(folder / "training.json")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: cannot be read ({error}); restore or remove it") from error
+    if not isinstance(told, dict):
+        raise ModelError(f"{file}: is not a JSON object; restore or remove it")
+    return told
+
+
+def _measured(training: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> str:
+    lines = [*_held_out_lines(training.get("held_out") or []), *_score_lines(scores)]
+    return "\n".join([_HEADING, *(lines or ["None yet: `mirror-rt evaluate --card`."])]) + "\n"
 
 
 def _held_out_lines(seen: Sequence[Mapping[str, float]]) -> list[str]:
@@ -86,16 +153,13 @@ def _held_out_lines(seen: Sequence[Mapping[str, float]]) -> list[str]:
     return [f"On pairs held out of training: {first} before, {last} after; lower is better.", ""]
 
 
-def _score_lines(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+def _score_lines(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
     rows = [
-        f"| {_cell(result['task'])} | {_cell(metric)} | {value:.4f} |"
-        for result in scores
-        for metric, value in result["scores"].items()
-        if isinstance(value, int | float)
+        f"| {_cell(task)} | {_cell(metric)} | {value:.4f} |"
+        for task, metrics in scores.items()
+        for metric, value in metrics.items()
     ]
-    if not rows:
-        return []
-    return ["| task | metric | score |", "|---|---|---|", *rows]
+    return ["| task | metric | score |", "|---|---|---|", *rows] if rows else []
 
 
 def _cell(value: object) -> str:

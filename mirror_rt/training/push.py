@@ -7,19 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.errors import InputError, ModelError, TargetError
-from mirror_rt.training.card import model_card
+from mirror_rt.errors import ModelError, TargetError
+from mirror_rt.training.card import read_training
 
-__all__ = ["public", "push", "with_scores"]
+__all__ = ["public", "push"]
 
-_NOT_PUBLIC = ["*.unfinished/*", ".*"]
+_APART = ["*.unfinished/*", ".*", "training.json"]
+"""What is not uploaded as it stands: ``training.json`` is, without the folders of this machine."""
 
 
 def push(
     folder: Path,
     repository: str,
     *,
-    scores: Path | None = None,
     private: bool = False,
     endpoint: str | None = None,
     token: str | None = None,
@@ -29,24 +29,19 @@ def push(
     Args:
         folder: A checkpoint or bundle.
         repository: ``owner/name``.
-        scores: A report of ``mirror-rt evaluate --json``, to stand in a checkpoint's model card.
         private: Whether a new repository is private.
         endpoint: Another hub than huggingface.co.
         token: Access token; by default the one of ``hf auth login``.
 
     Raises:
-        ModelError: The folder is neither a checkpoint nor a bundle, or a bundle and has no card
-            that scores could stand in.
-        InputError: The report cannot be read.
+        ModelError: The folder is neither a checkpoint nor a bundle, or its ``training.json``
+            cannot be read.
         TargetError: The hub is out of reach or refuses.
     """
     if not any((folder / name).is_file() for name in ("model.safetensors", "manifest.json")):
         raise ModelError(f"{folder}: neither a checkpoint nor a bundle; name such a folder")
-    changed: dict[str, str] = {}
-    if scores is not None:
-        changed["README.md"] = with_scores(folder, scores)
-    if (folder / "training.json").is_file():
-        changed["training.json"] = json.dumps(public(_training(folder)), indent=2) + "\n"
+    trained = (folder / "training.json").is_file()
+    training = public(read_training(folder)) if trained else None
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -56,15 +51,15 @@ def push(
         hub.upload_folder(
             repo_id=address.repo_id,
             folder_path=folder,
-            ignore_patterns=[*_NOT_PUBLIC, *changed],
+            ignore_patterns=_APART,
             commit_message="Upload by mirror-rt",
         )
-        for name, text in changed.items():
+        if training is not None:
             hub.upload_file(
                 repo_id=address.repo_id,
-                path_in_repo=name,
-                path_or_fileobj=text.encode(),
-                commit_message=f"{name} by mirror-rt",
+                path_in_repo="training.json",
+                path_or_fileobj=(json.dumps(training, indent=2) + "\n").encode(),
+                commit_message="training.json by mirror-rt",
             )
     except HFValidationError as error:
         raise TargetError(f"{repository}: not a repository name; give owner/name") from error
@@ -83,46 +78,3 @@ def public(training: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("corpus", "out", "pairs_file", *["base"] * training["base_is_local"]):
         config[name] = config[name] and Path(config[name]).name
     return {**training, "config": config}
-
-
-def with_scores(folder: Path, report: Path) -> str:
-    """Return a checkpoint's model card with its scores of a report.
-
-    Raises:
-        ModelError: The folder has no ``training.json``.
-        InputError: The report cannot be read, or is about other models.
-    """
-    training = _training(folder)
-    name = folder.resolve().name
-    try:
-        content = json.loads(report.read_text(encoding="utf-8"))
-        scores = {
-            part["model"]: [
-                {"task": r["task"], "scores": dict(r["scores"])} for r in part["results"]
-            ]
-            for part in content["reports"]
-        }
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{report}: not a report; make one with: mirror-rt evaluate {folder} --json > FILE"
-        ) from error
-    own = [found for model, found in scores.items() if Path(model).resolve().name == name]
-    if len(own) != 1:
-        raise InputError(
-            f"{report}: has scores of {', '.join(scores)}; none, or more than one, is {name}; "
-            f"make it with: mirror-rt evaluate {folder} --json > FILE"
-        )
-    return model_card(training, scores=own[0])
-
-
-def _training(folder: Path) -> dict[str, Any]:
-    try:
-        told: dict[str, Any] = json.loads((folder / "training.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ModelError(
-            f"{folder}: has no training.json to make a model card from; "
-            "push the checkpoint, or leave --scores away"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder}: its training.json cannot be read ({error})") from error
-    return told
