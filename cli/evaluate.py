@@ -104,11 +104,14 @@ def evaluate(
         folder = Path(str(data))
         if hub:
             from mirror_rt.evaluation.hub import fetch_missing
-            from mirror_rt.evaluation.tasks import TASKS, choose
+            from mirror_rt.evaluation.tasks import choose, discover
 
             folder.mkdir(parents=True, exist_ok=True)
-            for file in fetch_missing(choose(tasks.split(","), TASKS), folder):
-                typer.echo(f"fetched {file}", err=True)
+            fetch_missing(
+                choose(tasks.split(","), discover(folder)),
+                folder,
+                progress=lambda words: typer.echo(words, err=True),
+            )
         reports = [_suite(name, folder, tasks, convention) for name in names]
     if as_json:
         typer.echo(to_json(reports))

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.hub import SOURCES, fetch_missing
 from mirror_rt.evaluation.suite import evaluate
 from mirror_rt.evaluation.tasks import TASKS, choose
+from mirror_rt_cli.app import app
 from tests.kb import LetterEncoder
 
 SCORED = [
@@ -174,11 +176,33 @@ def test_a_task_names_the_hub_where_the_hub_has_it_and_another_place_anyway() ->
         assert task.where.partition(", or --hub (")[0], task.name
 
 
-def test_a_dataset_with_other_columns_leaves_no_file(tmp_path: Path) -> None:
+def test_a_dataset_with_other_columns_leaves_no_file_and_costs_no_other(tmp_path: Path) -> None:
     def other(dataset: str, config: str | None, split: str) -> Iterator[Mapping[str, Any]]:
         yield {"sentence1": "a", "sentence2": "b", "score": 1.0}
-        yield {"text_a": "a", "text_b": "b", "similarity": 1.0}
+        if dataset == "mteb/sts12-sts":
+            yield {"text_a": "a", "text_b": "b", "similarity": 1.0}
 
-    with pytest.raises(InputError, match="mteb/sts12-sts: has no column score"):
-        fetch_missing(choose(["sts12"], TASKS), tmp_path, rows=other)
-    assert not list(tmp_path.rglob("*.tsv"))
+    told: list[str] = []
+    tasks = choose(["sts12", "sts13"], TASKS)
+    written = fetch_missing(tasks, tmp_path, rows=other, progress=told.append)
+    assert written == list(tmp_path.rglob("*.*")) == [tmp_path / "sts/STS13.test.tsv"]
+    assert "mteb/sts12-sts: has no column score" in told[0]
+    assert told[1:] == [f"fetched {written[0]}"]
+
+
+def test_a_dataset_that_the_hub_no_longer_gives_is_told_and_missing(
+    mirrored: Path, tmp_path: Path
+) -> None:
+    # A folder without data, where the library looks first, is refused as the hub's would be.
+    for file in (mirrored / "SetFit/subj/data").iterdir():
+        file.unlink()
+    own = tmp_path / "data/wordsim/mine.tsv"
+    own.parent.mkdir(parents=True)
+    own.write_text("cat\tcats\t5\ncat\tmoon\t1\n")
+    arguments = ["evaluate", "baseline:char-ngram", "--data", str(tmp_path / "data"), "--hub"]
+    result = CliRunner().invoke(app, [*arguments, "--tasks", "subj,sts12,mine", "--json"])
+    assert result.exit_code == 0, result.output
+    assert "SetFit/subj: the hub does not give it" in result.stderr
+    assert "get the data elsewhere" in result.stderr
+    found = {r["task"]: r["status"] for r in json.loads(result.stdout)["reports"][0]["results"]}
+    assert found == {"sts12": "scored", "subj": "missing", "mine": "scored"}

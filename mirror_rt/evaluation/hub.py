@@ -121,35 +121,53 @@ STS12 to 16 come without their subsets: the pooled score only.
 """
 
 
-def fetch_missing(tasks: Iterable[Task], data: Path, *, rows: Rows | None = None) -> list[Path]:
+def fetch_missing(
+    tasks: Iterable[Task],
+    data: Path,
+    *,
+    rows: Rows | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> list[Path]:
     """Write the files of ``tasks`` that are not under ``data`` and that the hub has.
+
+    A dataset that the hub no longer gives, or that has other columns, costs no other one.
 
     Args:
         tasks: The tasks that shall run.
         data: The folder of evaluation sets; made if missing.
         rows: Gives the hub's rows; ``datasets`` by default.
+        progress: Called with a word on each file, fetched or not.
 
     Returns:
         The files written.
 
     Raises:
         MissingExtraError: ``datasets`` is not installed.
-        InputError: The hub cannot be reached, or a dataset has other columns.
+        InputError: The hub cannot be reached.
     """
     wanted = [f for task in tasks for f in task.files if f in SOURCES and not (data / f).exists()]
     if wanted and rows is None:
         require("datasets", extra="hub")
-        rows = _rows
+    tell = progress or (lambda words: None)
     written = []
     for name in dict.fromkeys(wanted):
-        source = SOURCES[name]
-        assert rows is not None
-        with staging_file(data / name) as fresh, open(fresh, "w", encoding="utf-8") as handle:
-            handle.write("\t".join(source.columns.values()) + "\n")
-            for row in rows(source.dataset, source.config, source.split):
-                handle.write("\t".join(_fields(row, source)) + "\n")
-        written.append(data / name)
+        try:
+            _fetch(SOURCES[name], data / name, rows or _rows)
+        except InputError as error:
+            if isinstance(error.__cause__, ConnectionError):
+                raise
+            tell(str(error))
+        else:
+            tell(f"fetched {data / name}")
+            written.append(data / name)
     return written
+
+
+def _fetch(source: HubFile, file: Path, rows: Rows) -> None:
+    with staging_file(file) as fresh, open(fresh, "w", encoding="utf-8") as handle:
+        handle.write("\t".join(source.columns.values()) + "\n")
+        for row in rows(source.dataset, source.config, source.split):
+            handle.write("\t".join(_fields(row, source)) + "\n")
 
 
 def _fields(row: Mapping[str, Any], source: HubFile) -> list[str]:
@@ -171,9 +189,9 @@ def _rows(dataset: str, config: str | None, split: str) -> Iterable[Mapping[str,
 
     try:
         found: Iterable[Mapping[str, Any]] = datasets.load_dataset(dataset, config, split=split)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"{dataset}: cannot be fetched from the hub ({reason}); is there a network?"
-        ) from error
+        lost = isinstance(error, ConnectionError)
+        way_out = "is there a network?" if lost else "get the data elsewhere"
+        raise InputError(f"{dataset}: the hub does not give it ({reason}); {way_out}") from error
     return found
