@@ -434,7 +434,7 @@ print(peak_mib() - before)
 """
 
 
-@pytest.mark.parametrize("kind", ["one giant line", "long lines"])
+@pytest.mark.parametrize("kind", ["one giant line", "one giant word", "long lines"])
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_depends_not_on_how_long_the_texts_are(
     tiny_bundle: Path, tmp_path: Path, kind: str
@@ -443,6 +443,8 @@ def test_memory_depends_not_on_how_long_the_texts_are(
     match kind:
         case "one giant line":
             written(source, [words * (8_000_000 // len(words))])
+        case "one giant word":
+            written(source, ["ab-" * (8_000_000 // 3)])
         case _:
             written(source, [f"{words * 440} {i}" for i in range(1000)])
     done = subprocess.run(

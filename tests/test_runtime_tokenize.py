@@ -138,6 +138,50 @@ def test_a_long_text_looked_at_only_in_part_has_the_tokens_of_the_whole(
     assert tokens.truncated == (len(wanted.ids) > longest)
 
 
+@pytest.mark.parametrize("kind", ["bert", "byte-level", "metaspace", "unknown"])
+@pytest.mark.parametrize(
+    "unit", ["a", "fever", "ab-", "[MASK]", "é", "e\u0301", "心肌", "🙂", "\u200d", "\t", " "]
+)
+def test_a_giant_text_without_a_space_has_the_tokens_of_the_whole(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, kind: str, unit: str
+) -> None:
+    monkeypatch.setattr(tokenize, "UNBROKEN", 2000)
+    made = {"byte-level": byte_level, "metaspace": metaspace}
+    tokenizer = made.get(kind, lambda: Tokenizer.from_file(str(tiny_bundle / "tokenizer.json")))()
+    if kind == "unknown":
+        tokenizer.add_tokens(["two words"])
+    text, longest = unit * 8500, 32
+    ours = FastTokenizer(tokenizer, max_length=longest, pad_id=0)
+    assert ours._cuts == (kind != "unknown")
+    wanted, encode = tokenizer.encode(text), tokenizer.encode_batch_fast
+    seen: list[int] = []
+
+    class Watched:
+        def encode_batch_fast(self, texts: list[str]) -> object:
+            seen.extend(map(len, texts))
+            return encode(texts)
+
+    monkeypatch.setattr(ours, "_tokenizer", Watched())
+    tokens = ours(["fever", text, "cough"])
+    assert tokens.truncated == 1
+    assert max(seen) == 2000
+    ids = tokens.ids_S[tokens.starts_N[1] :][: tokens.lengths_N[1]]
+    assert ids.tolist() == (wanted.ids or [0])
+
+
+def test_what_comes_after_a_giant_word_is_found_as_far_as_texts_are_looked_at(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenize, "UNBROKEN", 4000)
+    ours = FastTokenizer.open(Bundle.open(tiny_bundle))
+    (unknown,) = ours(["x" * 200]).ids_S[1:-1]
+    for letters, fevers, found in ((5000, 9000, 62), (15_000, 9, 9), (20_000, 9, 0)):
+        tokens = ours(["x" * letters + " fever" * fevers])
+        assert tokens.ids_S[1] == unknown
+        assert tokens.lengths_N.tolist() == [min(3 + found, 64)]
+        assert tokens.truncated == (found != 9)
+
+
 def test_only_tokenizers_that_split_at_spaces_first_look_at_a_part() -> None:
     plain = byte_level()
     assert cuts_between_words(plain)

@@ -30,6 +30,12 @@ CHUNK_CHARACTERS = 256 * 1024
 CHARACTERS = 32
 """Of a long text so many for each token that is kept are looked at first; few texts have more."""
 
+UNBROKEN = 256 * 1024
+"""Of a text that cannot be cut between two words no more are looked at."""
+
+GROWTH = 4
+"""So many times longer is the beginning that is looked at next, where the tokens are too few."""
+
 NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
 NORMALIZERS |= {"Nmt", "Precompiled", "Strip"}
 """None looks beyond a space between two letters."""
@@ -130,11 +136,11 @@ class FastTokenizer:
                 characters += len(texts[end])
                 end += 1
             ids: list[int] = []
-            for row, encoding in enumerate(self._encode(texts[begin:end]), start=begin):
+            for row, (encoding, whole) in enumerate(self._encode(texts[begin:end]), start=begin):
                 of_text = encoding.ids or [self._pad_id]
                 ids.extend(of_text)
                 lengths_N[row] = len(of_text)
-                if len(of_text) == self._max_length and encoding.overflowing:
+                if encoding.overflowing or not whole:
                     truncated += 1
             pieces.append(np.asarray(ids, dtype=np.int32))
             begin = end
@@ -152,7 +158,7 @@ class FastTokenizer:
         Raises:
             InputError: It holds a lone surrogate.
         """
-        ids_BT = np.asarray([self._encode([text])[0].ids or [self._pad_id]], dtype=np.int64)
+        ids_BT = np.asarray([self._encode([text])[0][0].ids or [self._pad_id]], dtype=np.int64)
         return TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=np.ones_like(ids_BT))
 
     def made_up_batches(self, *, tokens: int, count: int) -> list[TokenBatch]:
@@ -167,20 +173,29 @@ class FastTokenizer:
             batches.append(TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=mask_BT))
         return batches
 
-    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode texts, of long ones no more than it takes to fill the longest length."""
-        length = CHARACTERS * self._max_length if self._cuts else None
-        heads = [_head(text, length) for text in texts]
+    def _encode(self, texts: Sequence[str]) -> list[tuple[Encoding, bool]]:
+        """Encode texts, of long ones no more than it takes to fill the longest length.
+
+        Returns:
+            For each its tokens, and whether it was looked at whole.
+        """
+        first = CHARACTERS * self._max_length
+        most = max(UNBROKEN, first)
+        heads = [_head(text, first, most) if self._cuts else text[:most] for text in texts]
         try:
             encodings = cast("list[Encoding]", self._tokenizer.encode_batch_fast(heads))
         except TypeError as error:
             refuse_what_is_not_text(texts)
             raise InputError(f"texts: cannot be tokenised ({error})") from error
-        for row, (text, head) in enumerate(zip(texts, heads, strict=True)):
-            while len(head) < len(text) and not encodings[row].overflowing:
-                head = _head(text, 8 * len(head))
-                encodings[row] = self._tokenizer.encode_batch_fast([head])[0]
-        return encodings
+        for row, text in enumerate(texts if self._cuts else ()):
+            while len(heads[row]) < len(text) and not encodings[row].overflowing:
+                longer = _head(text, GROWTH * len(heads[row]), most)
+                if len(heads[row]) > most or len(longer) <= len(heads[row]):
+                    break
+                heads[row] = longer
+                encodings[row] = self._tokenizer.encode_batch_fast([longer])[0]
+        whole = (len(head) == len(text) for head, text in zip(heads, texts, strict=True))
+        return list(zip(encodings, whole, strict=True))
 
 
 def cuts_between_words(tokenizer: Tokenizer) -> bool:
@@ -188,7 +203,7 @@ def cuts_between_words(tokenizer: Tokenizer) -> bool:
 
     They are where texts are split at spaces before anything looks for tokens, and nothing
     before that, normalisation and added tokens, looks beyond a space between two letters.
-    Only what is known to be so counts: for other tokenizers long texts are encoded whole.
+    Only what is known to be so counts.
     """
     told = json.loads(tokenizer.to_str())
     splits = [
@@ -209,21 +224,25 @@ def _parts(told: dict[str, Any] | None, of_sequence: str) -> list[dict[str, Any]
     return [] if told is None else told.get(of_sequence, [told])
 
 
-def _head(text: str, length: int | None) -> str:
+def _head(text: str, length: int, most: int) -> str:
     """Return the beginning of a text, about ``length`` long, up to a space between two words.
 
-    A longer one if there is no such space in the second half of it; the whole text if there is
-    none at all, or ``length`` is None.
+    A longer one if there is no such space in the second half of it; the first ``most``
+    characters of a longer text if there is none in them either.
 
-    >>> _head("one two three", 9)
+    >>> _head("one two three", 9, 100)
     'one two'
+    >>> _head("onetwothree", 2, 9)
+    'onetwothr'
     """
-    while length is not None and length < len(text):
+    while length < len(text):
         place = length + 1
         while (place := text.rfind(" ", length // 2, place)) > 0:
             if text[place - 1].isalnum() and text[place + 1 : place + 2].isalnum():
                 return text[:place]
-        length *= 8
+        if length >= most:
+            return text[:most]
+        length = min(GROWTH * length, most)
     return text
 
 
