@@ -223,6 +223,40 @@ def test_a_file_named_like_a_task_gets_a_name_of_its_own(data: Path) -> None:
     assert [t.files for t in choose(["wordsim-sts12"], discover(data))] == [("wordsim/sts12.tsv",)]
 
 
+def test_files_of_every_layout_are_tasks_of_their_own_names(tmp_path: Path) -> None:
+    labelled = "".join(("no\tbad\n", "yes\tgood\n")[i % 2] for i in range(40))
+    parts = ("senteval/Parted.train", "senteval/Parted.test", "glue/RTE.train", "glue/RTE.dev")
+    for name in ("senteval/Own.all", "tweets/Own.train", "tweets/Own.test", *parts):
+        put(tmp_path, f"{name}.tsv", "label\ttext\n" + labelled)
+    put(tmp_path, "kb_own/own_names.tsv", "id\tname\tkind\n" + "".join(
+        f"H:{i}\tname number {i}\tlabel\nH:{i}\tnumber {i} name\texact\n" for i in range(30)
+    ))  # fmt: skip
+    put(tmp_path, "kb_own/own_alt_ids.tsv", "alt_id\tid\n")
+    for dictionary in ("test_dictionary", "train_dictionary", "dev_dictionary"):
+        put(tmp_path, f"el_my_own/{dictionary}.txt", "D1||fever\nD2|D3||liver cancer\n")
+    put(tmp_path, "el_my_own/processed_test/a.concept", "1||0|5||D||fever||D1\n")
+    put(tmp_path, "sts/Own.train.tsv", "score\tsentence1\tsentence2\n1\ta\tb\n")
+    names = [task.name for task in discover(tmp_path)[len(TASKS) :]]
+    assert set(names) == {
+        "senteval-own", "parted", "glue-rte", "tweets-own", "own", "my-own", "my-own-kb"
+    }  # fmt: skip
+    found = scores(evaluate(LetterEncoder(), data=tmp_path, tasks=names).results)
+    assert {result.status for result in found.values()} == {Status.SCORED}
+    assert (found["senteval-own"].items, found["parted"].items, found["own"].items) == (40, 40, 3)
+    assert found["tweets-own"].metric == "macro f1"
+    assert found["my-own"].score == found["my-own-kb"].score == 1.0
+
+
+def test_a_part_that_a_found_task_lacks_is_told_with_the_file_it_belongs_to(tmp_path: Path) -> None:
+    put(tmp_path, "senteval/Own.test.tsv", "label\ttext\n1\ta\n")
+    (result,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["own"]).results
+    assert result.status is Status.MISSING
+    assert result.note == (
+        f"no senteval/Own.train.tsv under {tmp_path}; "
+        f"get it from where {tmp_path}/senteval/Own.test.tsv is from"
+    )
+
+
 def test_the_linking_tasks_take_the_convention_asked_for(data: Path) -> None:
     names = "D1||fever\nD1||fevers\nD1||feverish\nD2||fev\nD3||fe ve r\n"
     put(data, "el_ncbi_disease/test_dictionary.txt", names)

@@ -2,7 +2,8 @@
 
 A task is one value here. Files of the same layout that are not listed are found by their place:
 any ``wordsim/*.tsv``, ``multisimlex/*.tsv``, ``sts/*.tsv``, ``xling_bli/*/*.test.*.tsv``,
-``tweets/*.test.tsv``.
+``tweets/*.test.tsv``, ``senteval/*.all.tsv`` and ``*.test.tsv``, ``glue/*.dev.tsv``,
+``kb_*/*_names.tsv``, ``el_*/test_dictionary.txt`` and ``train_dictionary.txt``.
 """
 
 from __future__ import annotations
@@ -161,7 +162,12 @@ def _crossed(left: str, right: str) -> Task:
 
 
 def _linked(
-    name: str, names: str, gold: str, *, convention: Convention = Convention.BIOSYN
+    name: str,
+    names: str,
+    gold: str,
+    *,
+    convention: Convention = Convention.BIOSYN,
+    where: str = "",
 ) -> Task:
     return Task(
         name=name,
@@ -169,23 +175,25 @@ def _linked(
         kind=Kind.LINKING,
         files=(names, gold),
         metric="acc@1",
-        where=_WHERE.get(name, _BIOSYN),
+        where=where or _WHERE.get(name, _BIOSYN),
         convention=convention,
     )
 
 
-def _biosyn(name: str, folder: str, *, dictionary: str = "test_dictionary") -> Task:
-    return _linked(name, f"{folder}/{dictionary}.txt", f"{folder}/processed_test")
+def _biosyn(
+    name: str, folder: str, *, dictionary: str = "test_dictionary", where: str = ""
+) -> Task:
+    return _linked(name, f"{folder}/{dictionary}.txt", f"{folder}/processed_test", where=where)
 
 
-def _held_out(name: str, names: str) -> Task:
+def _held_out(name: str, names: str, *, where: str = "") -> Task:
     return Task(
         name=name,
         family=Family.LINKING,
         kind=Kind.HELD_OUT,
         files=(names,),
         metric="acc@1",
-        where=_WHERE[name],
+        where=where or _WHERE[name],
     )
 
 
@@ -223,9 +231,9 @@ def _transfer(
     )
 
 
-def _split(name: str, *, labels: tuple[str, ...] = _BINARY) -> Task:
+def _split(name: str, *, labels: tuple[str, ...] = _BINARY, where: str = "") -> Task:
     parts = (f"senteval/{name}.{part}.tsv" for part in ("train", "test", "dev"))
-    return _transfer(name.lower(), *parts, labels=labels)
+    return _transfer(name.lower(), *parts, labels=labels, where=where)
 
 
 def _tweets(name: str, file: str, *, where: str = "", labels: tuple[str, ...] = ()) -> Task:
@@ -290,29 +298,11 @@ def discover(data: Path) -> tuple[Task, ...]:
     """
     known = {file for task in TASKS for file in task.files}
     found: list[Task] = []
-    for path in sorted(data.glob("*/*.tsv")) + sorted(data.glob("xling_bli/*/*.tsv")):
-        file, stem = path.relative_to(data).as_posix(), path.stem
-        if file in known or path.name.startswith("."):
-            continue
-        where = f"it is at {path}"
-        match file.split("/")[0]:
-            case "sts" if not stem.endswith(".train"):
-                low = 1.0 if stem.startswith("SICK") else 0.0
-                found.append(_sts(stem.lower(), stem, low=low, where=where))
-            case "wordsim":
-                found.append(_words(stem.lower(), f"wordsim/{stem}", high=math.inf, where=where))
-            case "multisimlex":
-                task = _words(
-                    f"multisimlex-{stem.lower()}", f"multisimlex/{stem}", high=6.0, where=where
-                )
-                found.append(task)
-            case "xling_bli" if ".test." in path.name:
-                found.append(_translation(f"bli-{stem.split('.')[-1]}", file))
-            case "tweets" if stem.endswith(".test"):
-                name = stem.removesuffix(".test")
-                found.append(_tweets(f"tweets-{name.lower()}", name, where=where))
-            case _:
-                pass
+    patterns = ("*/*.tsv", "xling_bli/*/*.tsv", "el_*/*_dictionary.txt")
+    for path in (path for pattern in patterns for path in sorted(data.glob(pattern))):
+        file = path.relative_to(data).as_posix()
+        if file not in known and not path.name.startswith("."):
+            found += _of_layout(file, where=f"where {path} is from")
     taken = {AVERAGED, *(task.name for task in TASKS), *(family.value for family in Family)}
     named: list[Task] = []
     for task in found:
@@ -322,6 +312,42 @@ def discover(data: Path) -> tuple[Task, ...]:
         taken.add(name)
         named.append(replace(task, name=name))
     return (*TASKS, *named)
+
+
+def _of_layout(file: str, *, where: str) -> list[Task]:
+    """Return the task that a file is the main one of, if its place tells."""
+    folder, name = file.split("/")[0], file.split("/")[-1]
+    stem = Path(name).stem
+    part = Path(stem).suffix
+    whole = stem.removesuffix(part)
+    kind, _, rest = folder.partition("_")
+    match kind, part:
+        case "sts", _ if part != ".train":
+            low = 1.0 if stem.startswith("SICK") else 0.0
+            return [_sts(stem.lower(), stem, low=low, where=where)]
+        case "wordsim", _:
+            return [_words(stem.lower(), f"wordsim/{stem}", high=math.inf, where=where)]
+        case "multisimlex", _:
+            task = f"multisimlex-{stem.lower()}"
+            return [_words(task, f"multisimlex/{stem}", high=6.0, where=where)]
+        case "xling", _ if ".test." in name:
+            return [_translation(f"bli-{part[1:]}", file)]
+        case "tweets", ".test":
+            return [_tweets(f"tweets-{whole.lower()}", whole, where=where)]
+        case "senteval", ".all":
+            return [_transfer(whole.lower(), file, where=where, labels=())]
+        case "senteval", ".test":
+            return [_split(whole, where=where, labels=())]
+        case "glue", ".dev":
+            parts = (f"glue/{whole}.train.tsv", file)
+            return [_transfer(f"glue-{whole.lower()}", *parts, where=where, labels=())]
+        case "kb", "" if stem.endswith("_names"):
+            return [_held_out(stem.removesuffix("_names").lower(), file, where=where)]
+        case "el", "" if name in {"test_dictionary.txt", "train_dictionary.txt"}:
+            task = rest.replace("_", "-").lower() + "-kb" * stem.startswith("train")
+            return [_biosyn(task, folder, dictionary=stem, where=where)]
+        case _:
+            return []
 
 
 def choose(asked: Iterable[str], tasks: Iterable[Task]) -> list[Task]:
