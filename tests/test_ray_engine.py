@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from mirror_rt import Encoder
 from mirror_rt.errors import ConfigError, MirrorError, MissingExtraError
 from mirror_rt.runtime import ray_engine, windows
 from mirror_rt.runtime.job import embed
+from mirror_rt.runtime.jobfolder import JobFolder
 from mirror_rt.runtime.ray_engine import RayEngine
 from mirror_rt.runtime.ray_worker import Worker
+from mirror_rt.runtime.work import Task, make_shard
 from mirror_rt_cli.app import app
 from tests.vectors import bytes_of, made_up, written
 
@@ -78,6 +81,45 @@ def test_the_folder_of_a_cluster_is_that_of_one_process_over_a_changed_input_too
     assert sorted(copied) == [42, 49, ROWS]  # of the changed input one shard is kept
 
 
+class Backwards:
+    """An engine that makes two shards, the last ones, and is interrupted."""
+
+    def make(self, encoder: Encoder, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
+        """Make the last two shards."""
+        for task in list(tasks)[:-3:-1]:
+            yield make_shard(encoder, job, task, progress=None)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_job_that_was_killed_over_other_inputs_copies_from_each_what_one_process_copies(
+    tiny_bundle_int8: Path, tmp_path: Path
+) -> None:
+    encoder = Encoder.open(tiny_bundle_int8, threads=1)
+    one, two, three = (made_up(200, seed=seed) for seed in range(3))
+    inputs = [
+        [*one[:100], *two[:100]],
+        [*one[:100], *two[10:60], *three[:150], *two[90:120], *three[130:200]],
+        [*one[:100], *two[10:60], *three[:150], *three[180:200], *two[80:120], *one[130:170]],
+    ]
+    source = tmp_path / "a.txt"
+    for these in inputs[:2]:
+        with pytest.raises(KeyboardInterrupt):
+            embed(encoder, written(source, these), tmp_path / "local", engine=Backwards())
+    written(source, inputs[2])
+    for name in ("ray", "killed"):
+        shutil.copytree(tmp_path / "local", tmp_path / name)
+    with pytest.raises(KeyboardInterrupt):
+        embed(encoder, source, tmp_path / "killed", engine=Backwards())
+    local = embed(encoder, source, tmp_path / "local")
+    report = embed(encoder, source, tmp_path / "ray", engine=RayEngine())
+    assert local.copied > 50
+    assert report == local
+    assert embed(encoder, source, tmp_path / "killed").kept == local.kept + 2
+    assert bytes_of(tmp_path / "local") == bytes_of(tmp_path / "ray")
+    assert bytes_of(tmp_path / "local") == bytes_of(tmp_path / "killed")
+
+
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
@@ -134,10 +176,10 @@ def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
     class Dying(Worker):
         """Is killed once over each of three windows."""
 
-        def answer(self, name: str, number: int, copies: bool) -> dict[str, object]:
+        def answer(self, name: str, number: int, seen: int) -> dict[str, object]:
             mark = marks / str(number)
             if number not in (1, 4, 6) or mark.exists():
-                return super().answer(name, number, copies)
+                return super().answer(name, number, seen)
             mark.touch()
             replace = os.replace
 
@@ -148,7 +190,7 @@ def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
 
             os.replace = killed
             if number != 1:
-                super().answer(name, number, copies)
+                super().answer(name, number, seen)
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError
 

@@ -162,12 +162,14 @@ def test_a_run_over_another_input_that_is_killed_too_ends_as_one_that_was_not(
     assert not (tmp_path / "broken/.job/sources.json").exists()
 
 
-def interrupted(encoder: Encoder, source: Path, out: Path, *, windows: int) -> None:
+def interrupted(
+    encoder: Encoder, source: Path, out: Path, *, windows: int, engine: job.Engine | None = None
+) -> None:
     """Embed until so many windows are logged, and end there as by Ctrl-C."""
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, windows=windows)
         with pytest.raises(KeyboardInterrupt):
-            embed(encoder, source, out)
+            embed(encoder, source, out, engine=engine)
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
@@ -504,11 +506,15 @@ def test_killed_at_every_kind_of_moment_a_job_ends_in_the_same_bytes(
 
 
 class Shuffled:
-    """An engine that makes the shards in another order."""
+    """An engine that reads all input first, and makes the shards in another order."""
+
+    def __init__(self, seed: int = 3) -> None:
+        self.rng = random.Random(seed)
 
     def make(self, encoder: Encoder, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
         """Make the shards in a seeded order."""
-        for task in random.Random(3).sample(list(tasks), 9):
+        all_tasks = list(tasks)
+        for task in self.rng.sample(all_tasks, len(all_tasks)):
             yield make_shard(encoder, job, task, progress=None)
 
 
@@ -528,6 +534,35 @@ def test_shards_may_be_made_in_any_order(
     report = embed(encoder, source, broken)
     assert (report.kept, report.copied) == (4, 0)
     assert bytes_of(broken.parent) == bytes_of(whole.parent)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_killed_under_any_engine_over_inputs_that_change_a_job_ends_in_the_same_bytes(
+    tiny_bundle_int8: Path, tmp_path: Path, seed: int
+) -> None:
+    encoder, rng = Encoder.open(tiny_bundle_int8, threads=1), random.Random(seed)
+    blocks = [made_up(ROWS, seed=number) for number in range(9)]
+    source, last = tmp_path / "a.txt", rng.randint(1, 4)
+    for change in range(3):
+        if change:  # two blocks are other ones, and three change places
+            for place in rng.sample(range(9), 2):
+                blocks[place] = [*rng.choice(blocks)[10:], *made_up(10, seed=rng.randint(20, 40))]
+            one, two, three = rng.sample(range(9), 3)
+            blocks[one], blocks[two], blocks[three] = blocks[two], blocks[three], blocks[one]
+        written(source, [text for block in blocks for text in block])
+        if change < 2:
+            interrupted(encoder, source, tmp_path / "out", windows=2, engine=Shuffled(seed))
+    shutil.copytree(tmp_path / "out", tmp_path / "whole")
+    whole = embed(encoder, source, tmp_path / "whole")
+    computed = 0
+    for engine in rng.sample((job.Local(), Shuffled(seed + 1)), 2):
+        left = len(whole.shards) - whole.kept - computed
+        if left > last:
+            interrupted(encoder, source, tmp_path / "out", windows=last, engine=engine)
+            computed += last
+    report = embed(encoder, source, tmp_path / "out")
+    assert report.kept == whole.kept + computed
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 
 @pytest.mark.slow

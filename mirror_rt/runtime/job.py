@@ -18,7 +18,7 @@ from typing import Protocol
 
 from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.runtime.encoder import Encoder, Progress
-from mirror_rt.runtime.jobfolder import JobFolder, Settings
+from mirror_rt.runtime.jobfolder import JobFolder, Settings, Stage
 from mirror_rt.runtime.seen import Seen, write_sidecar
 from mirror_rt.runtime.shards import Shard, write_npy, write_parquet
 from mirror_rt.runtime.sources import Row, read_rows
@@ -250,25 +250,35 @@ def _tasks(rows: Iterable[Row], job: JobFolder, keep: Callable[[Shard], None]) -
     job.begin()
     finished, logged = job.finished(), job.logged()
     # Vectors are copied from the last finished run, or, if none ever was, from unfinished ones
-    # over other inputs. These are noted once: a resumed run must take the same way, and end in
-    # the same bytes, as one that was never killed.
-    begin, sources = (0, finished) if finished else job.sources()
-    earlier = {shard.name: shard for shard in [*sources, *logged]}
+    # over other inputs: from the first window that was another in them. What that is, is noted
+    # once, and holds none of the shards of this input: a resumed run must take the same way,
+    # and end in the same bytes, as one that was never killed, in whatever order shards are made.
+    stages = [Stage(begin=0, shards=finished)] if finished else job.stages()
+    known = [shard for stage in stages for shard in stage.shards]
+    earlier = {shard.name: shard for shard in [*known, *logged]}
+    ours: set[str] = set()
+    copied: Stage | None = None
     seen: Seen | None = None
     for window in chain([first], all_windows):
+        ours.add(window.name)
         shard = earlier.get(window.name)
         if shard is not None and shard.fault(job.path) is None:
             keep(_with_sidecar(job, shard, window))
             continue
         if shard is None and not finished and _was_another(window, logged):
-            begin, seen, logged = window.number, None, []
-            sources = list(earlier.values())
-            job.set_sources(begin, sources)
-        copies = shard is None and bool(sources) and window.number >= begin
-        if copies and seen is None:
-            seen = _seen(job, sources)
-        # A faulty shard is made as it was.
-        yield Task(window=window, seen=seen if copies else None)
+            others = [earlier[name] for name in sorted(earlier.keys() - ours)]
+            stages = [stage for stage in stages if stage.begin < window.number]
+            stages.append(Stage(begin=window.number, shards=others))
+            of_ours = earlier | {shard.name: shard for shard in job.logged()}
+            job.set_stages(stages, [of_ours[name] for name in sorted(of_ours.keys() & ours)])
+            logged = []
+        stage = next((s for s in reversed(stages) if s.begin <= window.number), None)
+        if shard is not None or stage is None:  # a faulty shard is made as it was
+            yield Task(window=window, seen=None)
+            continue
+        if stage is not copied:
+            copied, seen = stage, _seen(job, stage)
+        yield Task(window=window, seen=seen)
 
 
 def _was_another(window: Window, logged: Sequence[Shard]) -> bool:
@@ -283,11 +293,11 @@ def _with_sidecar(job: JobFolder, shard: Shard, window: Window) -> Shard:
     return replace(shard, sidecar=write_sidecar(job.sidecar(shard.name), window.digests))
 
 
-def _seen(job: JobFolder, shards: Sequence[Shard]) -> Seen:
+def _seen(job: JobFolder, stage: Stage) -> Seen:
     """Gather the strings of earlier shards that are still as they were written."""
     sources = [
         (job.path.absolute() / shard.name, job.sidecar(shard.name))
-        for shard in shards
+        for shard in stage.shards
         if job.has_sidecar(shard) and shard.fault(job.path) is None
     ]
-    return Seen.merge(job.work.absolute() / "merged.bin", sources)
+    return Seen.merge(job.work.absolute() / f"merged-{stage.begin}.bin", sources)

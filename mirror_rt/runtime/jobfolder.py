@@ -4,7 +4,8 @@ OUT/part-00000-<content>.parquet …   shards, each whole
 OUT/manifest.json                    written last: which shards, in which order
 OUT/.job/settings.json               what the vectors of the run begun last depend on
 OUT/.job/log.jsonl                   a line for each shard of an unfinished run
-OUT/.job/sources.json                shards of unfinished runs over other inputs, to copy from
+OUT/.job/sources.json                shards of unfinished runs over other inputs, to copy from,
+                                     and from which window on
 OUT/.job/seen/<shard>.npy            hashes of its texts, to find them again
 OUT/.job/windows/<shard>             rows that wait for a worker on another machine
 
@@ -27,7 +28,16 @@ from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import InputError, TargetError
 from mirror_rt.runtime.shards import Shard
 
-__all__ = ["JobFolder", "Settings", "lock", "read_manifest", "verify_vectors", "write_json"]
+__all__ = [
+    "JobFolder",
+    "Settings",
+    "Stage",
+    "lock",
+    "read_manifest",
+    "verify_vectors",
+    "write_json",
+    "write_whole",
+]
 
 FORMAT_VERSION = 1
 KIND = "vectors"
@@ -53,6 +63,19 @@ class Settings:
     ids: bool
     window_rows: int
     format_version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """Where vectors are copied from, from some window on.
+
+    Attributes:
+        begin: The number of that window.
+        shards: The shards, made of other rows.
+    """
+
+    begin: int
+    shards: Sequence[Shard]
 
 
 class JobFolder:
@@ -136,27 +159,28 @@ class JobFolder:
     def log(self, shard: Shard) -> None:
         """Note a finished shard."""
         with open(self.work / "log.jsonl", "a", encoding="utf-8") as handle:
-            # A line torn by a kill must not swallow this one.
-            handle.write("\n" + json.dumps(asdict(shard)) + "\n")
+            handle.write(_line(shard))
 
-    def sources(self) -> tuple[int, list[Shard]]:
-        """Return the shards of unfinished runs over other inputs, and the first window since."""
+    def stages(self) -> list[Stage]:
+        """Return where unfinished runs copied from, in the order of their first windows."""
         try:
             content = json.loads((self.work / "sources.json").read_text(encoding="utf-8"))
-            return content["begin"], [Shard(**shard) for shard in content["shards"]]
+            return [
+                Stage(begin=stage["begin"], shards=[Shard(**shard) for shard in stage["shards"]])
+                for stage in content
+            ]
         except (OSError, ValueError, TypeError, KeyError):
-            return 0, []
+            return []
 
-    def set_sources(self, begin: int, shards: Sequence[Shard]) -> None:
-        """Keep shards of other inputs apart from those that are logged from here on.
+    def set_stages(self, stages: Sequence[Stage], logged: Sequence[Shard]) -> None:
+        """Keep shards of other inputs apart from those of this one.
 
         Args:
-            begin: The first window that was another then.
-            shards: All that there are.
+            stages: Where to copy from.
+            logged: What the log holds from here on.
         """
-        content = {"begin": begin, "shards": [asdict(shard) for shard in shards]}
-        write_json(self.work / "sources.json", content)
-        (self.work / "log.jsonl").unlink(missing_ok=True)
+        write_json(self.work / "sources.json", [asdict(stage) for stage in stages])
+        write_whole(self.work / "log.jsonl", "".join(map(_line, logged)))
 
     def sidecar(self, name: str) -> Path:
         """Return where the hashes of a shard's texts are."""
@@ -270,9 +294,19 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file, whole or not at all."""
+    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write a file, whole or not at all."""
     fresh = path.with_name(f".{path.name}.partial")
-    fresh.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    fresh.write_text(content, encoding="utf-8")
     os.replace(fresh, path)
+
+
+def _line(shard: Shard) -> str:
+    # A line torn by a kill must not swallow the next one.
+    return "\n" + json.dumps(asdict(shard)) + "\n"
 
 
 @contextmanager

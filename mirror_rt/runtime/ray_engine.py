@@ -159,24 +159,26 @@ class RayEngine:
         return threads, min(self.workers or room, windows)
 
 
-def _stage(job: JobFolder, tasks: Iterator[Task]) -> tuple[list[dict[str, Any]], Seen | None]:
+def _stage(job: JobFolder, tasks: Iterator[Task]) -> tuple[list[dict[str, Any]], list[Seen]]:
     """Write the windows where the workers find them.
 
     Returns:
-        For each its ``name``, ``number`` and whether it ``copies`` vectors; and from where.
+        For each its ``name``, ``number``, and ``seen``: which of what is returned too vectors
+        are copied from, -1 for none.
     """
     shutil.rmtree(job.staged, ignore_errors=True)
     job.staged.mkdir()
     items: list[dict[str, Any]] = []
-    seen: Seen | None = None
+    all_seen: list[Seen] = []
     for task in tasks:
         window = task.window
         table = pa.table({"text": window.texts, "id": window.ids})
         pq.write_table(table, job.staged / window.name, compression="zstd")
-        copies = task.seen is not None
-        items.append({"name": window.name, "number": window.number, "copies": copies})
-        seen = task.seen or seen  # there is but one in a run
-    return items, seen
+        if task.seen is not None and task.seen not in all_seen:
+            all_seen.append(task.seen)
+        seen = -1 if task.seen is None else all_seen.index(task.seen)
+        items.append({"name": window.name, "number": window.number, "seen": seen})
+    return items, all_seen
 
 
 def _answers(

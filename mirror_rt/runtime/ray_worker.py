@@ -39,7 +39,7 @@ class Order:
         bundle: Path of the bundle.
         out: Path of the job's folder.
         settings: Of the job.
-        seen: Where vectors may be copied from.
+        seen: From where vectors may be copied.
         threads: CPUs of a worker.
         driver: Name of the machine that gives the order.
     """
@@ -47,7 +47,7 @@ class Order:
     bundle: str
     out: str
     settings: dict[str, Any]
-    seen: Seen | None
+    seen: list[Seen]
     threads: int
     driver: str
 
@@ -65,12 +65,18 @@ class Worker:
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
         """Make the shards of the windows named in a batch of items."""
-        rows = zip(batch["name"], batch["number"], batch["copies"], strict=True)
-        answers = [self.answer(str(name), int(number), bool(c)) for name, number, c in rows]
+        rows = zip(batch["name"], batch["number"], batch["seen"], strict=True)
+        answers = [self.answer(str(name), int(number), int(seen)) for name, number, seen in rows]
         return {"answer": [json.dumps(answer) for answer in answers]}
 
-    def answer(self, name: str, number: int, copies: bool) -> dict[str, Any]:
-        """Make one shard and tell of it."""
+    def answer(self, name: str, number: int, seen: int) -> dict[str, Any]:
+        """Make one shard and tell of it.
+
+        Args:
+            name: Of the shard.
+            number: Of the window.
+            seen: From which of what the order names vectors are copied; -1 from none.
+        """
         try:
             tokens = 0
 
@@ -81,7 +87,7 @@ class Worker:
             encoder = self.open()
             window = self.window(name, number)
             with self.survived(window):
-                task = Task(window=window, seen=self.order.seen if copies else None)
+                task = Task(window=window, seen=self.order.seen[seen] if seen >= 0 else None)
                 made = make_shard(encoder, self.job, task, progress=count)
         except Exception as error:
             return {"error": _told(error, driver=self.order.driver)}
