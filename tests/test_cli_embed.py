@@ -20,6 +20,7 @@ from mirror_rt.runtime.cores import usable_cores
 from mirror_rt_cli import progress
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
+from tests.vectors import bytes_of
 
 
 def embed(*arguments: str | Path, stdin: str | None = None) -> Result:
@@ -76,6 +77,7 @@ def test_an_existing_file_is_kept_without_force(
     [
         ("v.csv", b"fever\n", "name a file in .npy or .parquet"),
         ("v.npy", b"", "is empty"),
+        ("names.txt/v", b"fever\n", "names.txt is a file, not a folder"),
         ("v.npy", b"fever\nb\xff\n", "line 2 is not UTF-8"),
     ],
 )
@@ -88,6 +90,58 @@ def test_bad_input_is_told_in_one_line_and_nothing_is_written(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["names.txt"]
+
+
+def test_the_input_is_never_replaced(tiny_bundle: Path, names: Path, tmp_path: Path) -> None:
+    table, out = tmp_path / "v.parquet", tmp_path / "vectors"
+    for first in (table, out):
+        assert embed(tiny_bundle, names, "--out", first).exit_code == 0
+    (shard,) = out.glob("part-*")
+    before = bytes_of(tmp_path)
+    for source, target in ((table, table), (shard, out)):
+        done = embed(tiny_bundle, source, "--out", target, "--force", "--dtype", "float16")
+        assert done.exit_code == 1
+        assert f"{target}: would replace the input" in done.stderr
+        assert bytes_of(tmp_path) == before
+
+
+def test_the_ending_of_a_file_may_be_in_capitals(
+    tiny_bundle: Path, names: Path, tmp_path: Path
+) -> None:
+    assert embed(tiny_bundle, names, "--out", tmp_path / "V.NPY").exit_code == 0
+    assert np.load(tmp_path / "V.NPY").shape == (len(NAMES) + 2, 32)
+
+
+def test_a_link_to_nothing_is_no_folder_to_write(
+    tiny_bundle: Path, names: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "v").symlink_to(tmp_path / "gone")
+    done = embed(tiny_bundle, names, "--out", tmp_path / "v")
+    assert done.exit_code == 1
+    assert "is a link to nothing" in done.stderr
+
+
+NO_ROOM = """
+import resource, sys
+from mirror_rt_cli.app import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+@pytest.mark.parametrize("room", [100, 800, 2000, 4000])  # settings, hashes, a shard, the file
+def test_what_finds_no_room_is_named_in_one_line(
+    tiny_bundle: Path, names: Path, tmp_path: Path, room: int
+) -> None:
+    out = tmp_path / "v.npy"
+    arguments = [room, "embed", tiny_bundle, names, "--out", out, "--no-text"]
+    command = [sys.executable, "-c", NO_ROOM, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"mirror-rt: {tmp_path}/.v.npy.job")
+    assert done.stderr.endswith("File too large\n")
+    assert not out.exists()
 
 
 def test_info_tells_of_the_vectors_and_finds_a_flipped_byte(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
@@ -11,6 +12,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt_cli.app import app
 from mirror_rt_cli.export import Cpu
 from tests.tiny import NAMES
+from tests.vectors import bytes_of
 
 
 def export(*arguments: str | Path, stdin: str | None = None) -> Result:
@@ -54,6 +56,18 @@ def test_a_taken_folder_is_an_error_on_one_line(tiny_bert: Path, tmp_path: Path)
     assert done.exit_code == 1
     assert "exists already" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_checkpoint_is_never_replaced_by_its_own_bundle(tiny_bert: Path, tmp_path: Path) -> None:
+    model = tmp_path / "run/model"
+    shutil.copytree(tiny_bert, model)
+    (tmp_path / "run/training.json").write_text('{"losses": []}')  # a folder that force replaces
+    before = bytes_of(tmp_path)
+    for out in (model, tmp_path / "run"):
+        done = export(model, "--out", out, "--force")
+        assert done.exit_code == 1
+        assert f"{out}: is or holds the checkpoint" in done.stderr
+        assert bytes_of(tmp_path) == before
 
 
 def test_the_cpus_offered_are_those_that_export_knows() -> None:

@@ -17,7 +17,7 @@ import onnx
 
 from mirror_rt.bundle import MODEL, Bundle, Manifest, sha256_file
 from mirror_rt.checkpoints import read_pooling, refuse_changes_to_texts
-from mirror_rt.errors import ConfigError, ModelError
+from mirror_rt.errors import ConfigError, ModelError, TargetError
 from mirror_rt.exporting import candidates, sample
 from mirror_rt.exporting.candidates import Built, Workshop
 from mirror_rt.exporting.companions import lowers_case, write_companions
@@ -93,12 +93,14 @@ def export(
         GateError: No int8 graph passes the gate.
         ConfigError: ``min_top1`` is no share, the sample has not two strings, or the precision
             is to be chosen for another CPU than this.
-        TargetError: ``out`` exists and ``force`` is not set.
+        TargetError: ``out`` exists and ``force`` is not set, or it holds the checkpoint.
     """
     place, own = Path(out), host()
     _check(min_top1, precision, recipe, target or own, own)
     check_target(place, force=force, folder=True)
     folder = fetch(checkpoint)
+    if folder.resolve().is_relative_to(place.resolve()):
+        raise TargetError(f"{out}: is or holds the checkpoint, {folder}; choose another name")
     own_pooling, own_length = read_pooling(folder)
     model = load_model(
         folder,

@@ -138,19 +138,22 @@ def embed(
 
     Raises:
         InputError: The input is empty or broken; what was embedded before is kept.
-        TargetError: ``out`` exists, or is of another job.
+        TargetError: ``out`` exists, is of another job, would replace the input, or cannot be made.
         ConfigError: An option does not fit.
+        OSError: There is no room for it.
     """
-    if out.suffix in NO_FOLDERS:
+    ending = out.suffix.lower()
+    if ending in NO_FOLDERS:
         raise ConfigError(f"{out}: name a file in {' or '.join(FILES)}, or a folder of shards")
+    _keep_input(source, out)
     rows = read_rows(source, column=column, id_column=id_column)
     options = options or VectorOptions()
-    if out.suffix not in FILES:
+    if ending not in FILES:
         return embed_rows(
             encoder, rows, out, ids=id_column is not None, options=options, force=force,
             progress=progress, engine=engine, shown=str(source),
         )  # fmt: skip
-    if out.suffix == ".npy" and options.dtype is Dtype.INT8:
+    if ending == ".npy" and options.dtype is Dtype.INT8:
         raise ConfigError(f"{out}: .npy has no place for the scale of int8; write .parquet")
     check_target(out, force=force)
     if out.is_dir():
@@ -160,7 +163,7 @@ def embed(
     with JobFolder.hold(folder, settings, force=True) as job:
         report = _run(encoder, rows, job, engine or Local(), progress, shown=str(source))
         with staging_file(out, force=force) as fresh:
-            match out.suffix:
+            match ending:
                 case ".npy":
                     write_npy(fresh, folder, report.shards)
                 case _:
@@ -192,6 +195,12 @@ def embed_rows(
     settings = _settings(encoder, options, ids=ids)
     with JobFolder.hold(out, settings, force=force) as job:
         return _run(encoder, rows, job, engine or Local(), progress, shown=shown)
+
+
+def _keep_input(source: str | Path, out: Path) -> None:
+    given, place = Path(source).resolve(), out.resolve()
+    if given == place or (given.parent == place and given.name.startswith("part-")):
+        raise TargetError(f"{out}: would replace the input, {source}; choose another name")
 
 
 def _settings(encoder: Encoder, options: VectorOptions, *, ids: bool) -> Settings:

@@ -15,6 +15,7 @@ names differ, beside those of the manifest, which stay until the new manifest is
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from typing import Any
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import InputError, TargetError
 from mirror_rt.runtime.shards import Shard
+from mirror_rt.staging import check_target
 
 __all__ = [
     "JobFolder",
@@ -41,6 +43,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 KIND = "vectors"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What only a write can fail with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +108,13 @@ class JobFolder:
             force: Whether the job may replace one with other settings.
 
         Raises:
-            TargetError: The folder is of another job, not of a job at all, or in use.
+            TargetError: The folder is of another job, not of a job at all, in use, or cannot be
+                made.
+            OSError: There is no room for it.
         """
         folder = cls(path, settings)
+        if not path.exists():
+            check_target(path)
         left = [found for found in (_of_manifest(path), _begun(path)) if found is not None]
         if not left and path.exists() and not _is_bare(path):
             raise TargetError(f"{path}: exists and holds no vectors; choose another name")
@@ -120,12 +128,15 @@ class JobFolder:
         with lock(folder.work / "lock", path):
             try:
                 yield folder
-            except BaseException:
+            except BaseException as error:
                 if not any(path.glob("part-*")):
                     shutil.rmtree(folder.work, ignore_errors=True)
                     if ours:
                         with suppress(OSError):
                             path.rmdir()
+                if isinstance(error, OSError) and error.errno in NO_ROOM and not error.filename:
+                    # A write that fails names no file, nor does Arrow.
+                    raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
                 raise
 
     def begin(self) -> None:

@@ -7,6 +7,7 @@ hashes at a time, into one sorted file that is searched where it lies on disk.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,8 +43,9 @@ def write_sidecar(path: Path, digests_of_rows: bytes) -> str:
     entries = _entries(digests_of_rows)
     order = np.lexsort((entries["row"], entries["low"], entries["high"]))
     fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
-    with open(fresh, "wb") as handle:
-        np.save(handle, entries[order], allow_pickle=False)
+    content = io.BytesIO()  # NumPy itself would not tell why a disk refuses
+    np.save(content, entries[order], allow_pickle=False)
+    fresh.write_bytes(content.getbuffer())
     sha256 = sha256_file(fresh)
     os.replace(fresh, path)
     return sha256
