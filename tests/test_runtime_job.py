@@ -97,6 +97,14 @@ def test_ids_and_texts_are_kept_as_asked(encoder: Encoder, tmp_path: Path) -> No
     assert table["id"].to_pylist() == ["x1", "x2"]
 
 
+def test_ids_are_not_lost_in_a_file_that_has_no_place_for_them(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    (tmp_path / "a.tsv").write_text("id\ttext\nx1\tfever\n")
+    with pytest.raises(ConfigError, match=r"no place for ids; write .parquet"):
+        embed(encoder, tmp_path / "a.tsv", tmp_path / "v.npy", id_column="id")
+
+
 def test_a_second_run_over_the_same_input_computes_nothing(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.runtime import sources
 from mirror_rt.runtime.sources import Kind, count_rows, kind_of, read_rows
 
 TEXTS = ["fever", "", "fever", 'a "quoted" one, with a comma', "two\nlines", "naïve  é"]
@@ -165,3 +167,15 @@ def test_mention_is_among_the_usual_columns(tmp_path: Path) -> None:
 def test_the_usual_columns_are_found_without_being_named(tmp_path: Path) -> None:
     path = written(tmp_path / "gold.tsv", "mention\tid\nbone pain\tHP:0002653\n")
     assert list(read_rows(path)) == [("bone pain", "")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_rows_are_not_counted_in_what_can_be_read_but_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("fever\ncough\n")
+    assert count_rows(tmp_path / "a.txt") == 2
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(sources, "open_binary", lambda source: pytest.fail("opened"))
+    for source in (tmp_path / "pipe", tmp_path / "gone", "-"):
+        assert count_rows(source) is None

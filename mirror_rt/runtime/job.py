@@ -155,6 +155,8 @@ def embed(
         )  # fmt: skip
     if ending == ".npy" and options.dtype is Dtype.INT8:
         raise ConfigError(f"{out}: .npy has no place for the scale of int8; write .parquet")
+    if ending == ".npy" and id_column is not None:
+        raise ConfigError(f"{out}: .npy has no place for ids; write .parquet")
     check_target(out, force=force)
     if out.is_dir():
         raise TargetError(f"{out}: is a folder; name a file")

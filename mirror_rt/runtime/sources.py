@@ -105,8 +105,11 @@ def columns_of(source: str | Path) -> list[str]:
 
 
 def count_rows(source: str | Path) -> int | None:
-    """Return about how many rows there are, quickly, for showing the time left."""
-    if str(source) == "-":
+    """Return about how many rows there are, quickly, for showing the time left.
+
+    None for what can be read but once: standard input, a pipe.
+    """
+    if not Path(source).is_file():
         return None
     if kind_of(source) is Kind.PARQUET:
         return int(_open_parquet(source).metadata.num_rows)
