@@ -403,6 +403,17 @@ def test_strings_that_are_cut_off_are_counted(encoder: Encoder, tmp_path: Path) 
     assert json.loads((tmp_path / "out/manifest.json").read_text())["truncated"] == 2
 
 
+def test_strings_that_are_cut_off_are_counted_where_they_are_copied_too(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    long, out = ["fever " * 100, "naïve " * 100, "fever " * 100, "é" * 30], tmp_path / "out"
+    source = written(tmp_path / "a.txt", long)
+    assert embed(encoder, source, out).truncated == 2
+    report = embed(encoder, written(source, ["cough " * 100, *long]), out)
+    assert (report.computed, report.copied, report.truncated) == (1, 4, 3)
+    assert json.loads((out / "manifest.json").read_text())["truncated"] == 3
+
+
 def test_a_full_disk_leaves_no_half_shard_and_the_job_goes_on(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,6 +205,14 @@ class Encoder:
             truncated=tokens.truncated,
         )
 
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return how many different ones of ``texts`` ``encode`` would cut off, without embedding.
+
+        Raises:
+            InputError: One of them holds a lone surrogate.
+        """
+        return self._tokenizer.count_truncated(texts)
+
 
 def _recent(tokenizer: FastTokenizer, session: Session) -> Callable[[str], Float32]:
     """Return what embeds one text, (D,) float32, without sorting or threads, and keeps recent ones.

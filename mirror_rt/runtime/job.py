@@ -61,7 +61,7 @@ class Report:
         computed: Different strings that went through the model in this run.
         copied: Rows whose vector was copied from an earlier run.
         kept: Shards that were there already.
-        truncated: Strings cut off at the longest length, as far as they were computed.
+        truncated: Strings cut off at the longest length, different ones of each shard.
         shards: The shards, in order.
     """
 

@@ -39,7 +39,7 @@ class Shard:
         content: Hex hash of the settings of the job, and its texts and ids, in order.
         rows: How many there are.
         sha256: Of the file.
-        truncated: Different texts computed for it that were over the longest length.
+        truncated: Different texts of it that are over the longest length, and were cut off.
         sidecar: sha256 of the file of its texts' hashes; empty in folders of before it was kept.
     """
 

@@ -40,6 +40,9 @@ NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Str
 NORMALIZERS |= {"Nmt", "Precompiled", "Strip"}
 """None looks beyond a space between two letters."""
 
+AROUND = 8
+"""More tokens than any tokenizer puts around a text."""
+
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<|endoftext|>", "</s>")
 
 
@@ -151,6 +154,17 @@ class FastTokenizer:
             pad_id=self._pad_id,
             truncated=truncated,
         )
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return how many different ones of ``texts`` are over the longest length.
+
+        Raises:
+            InputError: One of them holds a lone surrogate.
+        """
+        # A letter of ASCII is a token at most, and few are put around a text.
+        short = self._max_length - AROUND
+        long = {text for text in texts if len(text) > short or not text.isascii()}
+        return self(list(long)).truncated
 
     def one(self, text: str) -> TokenBatch:
         """Tokenise one text into a batch of one row.

@@ -61,6 +61,7 @@ def make_shard(encoder: Encoder, job: JobFolder, task: Task, *, progress: Progre
     all_fresh = len(fresh_U) == rows
     texts = window.texts if all_fresh else [window.texts[row] for row in fresh_U]
     encoded = encoder.encode_counted(texts, progress=progress)
+    truncated = encoded.truncated
     stored = store(truncate(encoded.vectors_ND, job.settings.dims), dtype)
     if not all_fresh and seen is not None:
         whole = empty_stored(rows, job.settings.dims, dtype)
@@ -69,6 +70,8 @@ def make_shard(encoder: Encoder, job: JobFolder, task: Task, *, progress: Progre
             here_N = np.flatnonzero(shards_N == number)
             _put(whole, here_N, read_stored(seen.shards[number]).rows(rows_N[here_N]))
         stored = whole
+        copied = [window.texts[row] for row in np.flatnonzero(shards_N >= 0)]
+        truncated += encoder.count_truncated(copied)
         if progress is not None:
             progress(rows - len(fresh_U), 0)
     columns = Columns(
@@ -83,7 +86,7 @@ def make_shard(encoder: Encoder, job: JobFolder, task: Task, *, progress: Progre
         content=window.content,
         rows=rows,
         sha256=sha256,
-        truncated=encoded.truncated,
+        truncated=truncated,
         sidecar=sidecar,
     )
     return Made(shard=shard, computed=encoded.different, copied=rows - len(fresh_U))
