@@ -73,3 +73,9 @@ def test_the_loss_is_what_the_original_thinks_of_the_new_neighbour() -> None:
     assert found.top1 == pytest.approx(2 / 3)  # the query turned to "far"
     wanted = (np.cos(np.radians(10)) - np.cos(np.radians(20))) / 3
     assert found.loss == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_name_as_long_as_a_book_is_told_in_part() -> None:
+    vectors_ND = unit_rows(1, 2)
+    moved = compare(vectors_ND, vectors_ND, ["a" * 1_000_000, "fever"]).described()["moved"]
+    assert sorted(name for name, _ in moved) == ["a" * 80, "fever"]

@@ -24,6 +24,9 @@ TIE = 1e-5
 
 BLOCK = 512
 
+SHOWN = 80
+"""Letters of a name that are told: a text may be a book."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
@@ -36,7 +39,7 @@ class Ranking:
         loss: Mean original cosine lost by taking the new nearest name instead of the old one.
         cosine: Mean cosine of a vector and its original.
         worst: The lowest of those cosines.
-        moved: The names that moved most, with their cosine, worst first.
+        moved: The names that moved most, as far as they are told, with their cosine, worst first.
     """
 
     names: int
@@ -88,7 +91,7 @@ def compare(original_ND: Float32, changed_ND: Float32, names: Sequence[str]) -> 
         loss=lost / count,
         cosine=float(cosines_N.mean()),
         worst=float(cosines_N.min()),
-        moved=tuple((names[i], float(cosines_N[i])) for i in order_N),
+        moved=tuple((names[i][:SHOWN], float(cosines_N[i])) for i in order_N),
     )
 
 
