@@ -289,11 +289,8 @@ def probabilities(
         judged, teaching = drawn[::2], drawn[1::2]
     asked = sorted({id_ for query in [*judged, *teaching] for id_ in query.ids})
     gone = set(random.Random(1).sample(asked, len(asked) // 5))
-    # An entity goes under each of its ids, and an id with each entity that lists it.
-    for _ in range(3):
-        for entity in task.entities:
-            if gone & {entity.id, *entity.alternative_ids}:
-                gone |= {entity.id, *entity.alternative_ids}
+    # An id goes with each entity that lists it; other ids of that entity stay where others list
+    # them, or a homonym would take all that it may mean with it.
     left = [e for e in task.entities if not gone & {e.id, *e.alternative_ids}]
     kb = KnowledgeBase.build(
         bundle, left, work / "kb", encoder=encoder, index=IndexKind.EXACT, force=True

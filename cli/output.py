@@ -18,7 +18,7 @@ from mirror_rt.types import Answer, Candidate
 from . import layout
 
 if TYPE_CHECKING:
-    from mirror_rt.knowledge.explain import Explained
+    from mirror_rt.knowledge.explain import Explanation
 
 _COLUMNS = (
     "rank", "id", "name", "matched", "score", "probability", "how", "tied", "read_as", "context",
@@ -129,7 +129,7 @@ def tsv(lines: Sequence[str], *, head: bool) -> Iterator[str]:
             yield "\t".join(map(_one_cell, row))
 
 
-def explained(texts: Sequence[str], found: Iterable[Sequence[Explained]]) -> None:
+def explained(texts: Sequence[str], found: Iterable[Explanation]) -> None:
     """Print an object a mention: its candidates with their evidence, rivals marked."""
     for text, mine in zip(texts, found, strict=True):
         rows = []
@@ -137,7 +137,10 @@ def explained(texts: Sequence[str], found: Iterable[Sequence[Explained]]) -> Non
             reasons = asdict(one)
             del reasons["candidate"]
             rows.append({**candidate_fields(one.candidate), **reasons})
-        typer.echo(in_json({"mention": text, "candidates": rows}))
+        record: dict[str, object] = {"mention": text, "candidates": rows}
+        if mine.reason is not None:
+            record["reason"] = mine.reason.value
+        typer.echo(in_json(record))
 
 
 def in_json(value: object) -> str:

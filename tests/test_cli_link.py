@@ -122,6 +122,14 @@ def test_explain_shows_evidence_ranks_and_rivals(hearts: Path) -> None:
     assert [c["tied"] for c in asd[:2]] == [True, True]
     assert asd[0]["evidence"]["dense"] == pytest.approx(1.0, abs=1e-2)
     assert empty == []
+    options = ["--explain", "--min-probability", "0.999"]
+    code, out, _ = _run("link", str(hearts), "liver cancers", "?!", *options)
+    assert code == 0
+    below, blank = map(json.loads, out.splitlines())
+    assert below["reason"] == "below threshold", "and what came nearest to it"
+    assert below["candidates"][0]["id"] == "H:4"
+    assert all(candidate["rival"] for candidate in below["candidates"])
+    assert (blank["reason"], blank["candidates"]) == ("only punctuation", [])
 
 
 def test_doubtful_links_are_left_out_in_place(hearts: Path) -> None:

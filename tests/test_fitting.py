@@ -17,7 +17,7 @@ from mirror_rt.knowledge.fitting import (
     together,
 )
 
-TRUE = dict(zip(FEATURES, (8.0, 3.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.5, 0.0), strict=True))
+TRUE = dict(zip(FEATURES, (8.0, 3.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0), strict=True))
 
 
 def _samples(count: int, *, seed: int, truth: Combination) -> Samples:

@@ -28,7 +28,7 @@ __all__ = ["FEATURES", "Combination", "sigmoid"]
 
 FEATURES = (
     "dense", "letters", "same_words", "numbers_differ", "length", "shared_words",
-    "explains", "is_explained", "loose",
+    "explains", "is_explained", "spelling", "misspelt", "loose",
 )  # fmt: skip
 """The evidence for a name, in the order of the columns:
 
@@ -36,12 +36,14 @@ dense: cosine of the vectors; letters: cosine of the character trigrams; same_wo
 but for plural, accents and word order; numbers_differ: another number, Roman numeral or single
 letter; length: how far apart the lengths are (absolute natural log of their ratio);
 shared_words: Jaccard overlap of the words; explains, is_explained: how likely the mention's
-words are given the name's, and the other way (see ``wording``); loose: a broad, narrow or
-related name.
+words are given the name's, and the other way (see ``wording``); spelling: 1 less the share of
+letters that differ (optimal string alignment: changed, left out, put in, swapped with the next);
+misspelt: 1 by the number of those edits, if they are few and all spoil words that no name has;
+loose: a broad, narrow or related name.
 """
 
-_DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, -0.3)
-_DEFAULT_NIL = 9.5
+_DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, 1.0, 4.0, -0.3)
+_DEFAULT_NIL = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 
 from mirror_rt.knowledge.catalogue import Catalogue, TextRow
 from mirror_rt.knowledge.combination import FEATURES
@@ -27,6 +29,8 @@ __all__ = ["WIDTH", "Pool", "gather"]
 
 WIDTH = 32
 """Names taken from each door."""
+_MISSPELT = 0.75
+"""Texts less alike in spelling are not one misspelt: an edit in four letters, two in eight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +98,9 @@ def gather(
         pools.append(
             Pool(
                 rows_K=rows,
-                features_KF=_features(normalised[i], mine, wording, dense_K, letters_K),
+                features_KF=_features(
+                    normalised[i], mine, wording, dense_K, letters_K, held_out=without is not None
+                ),
                 from_vectors_K=np.isin(rows, near),
                 texts=mine,
             )
@@ -108,6 +114,8 @@ def _features(
     wording: Wording,
     dense_K: Float32,
     letters_K: Float32,
+    *,
+    held_out: bool,
 ) -> Float32:
     key, numbers, words = loose_key(normalised), number_tokens(normalised), normalised.split()
     mine = frozenset(words)
@@ -117,10 +125,16 @@ def _features(
     explains_K, explained_K = wording.alike(key, [text.loose for text in texts])
     features_KF[:, 6] = explains_K
     features_KF[:, 7] = explained_K
+    edits_K = process.cdist([normalised], [t.normalised for t in texts], scorer=OSA.distance)[0]
+    features_KF[:, 8] = 1 - edits_K / [max(len(t.normalised), len(normalised), 1) for t in texts]
+    strange = wording.strange(key.split(), own=held_out)
     for k, text in enumerate(texts):
         other = frozenset(text.normalised.split())
         features_KF[k, 2] = text.loose == key
         features_KF[k, 3] = number_tokens(text.normalised) != numbers
         features_KF[k, 4] = abs(math.log((len(text.normalised) + 1) / (len(normalised) + 1)))
         features_KF[k, 5] = len(mine & other) / max(len(mine | other), 1)
+        spoilt = frozenset(key.split()).difference(text.loose.split())
+        if spoilt and spoilt <= strange and features_KF[k, 8] >= _MISSPELT:
+            features_KF[k, 9] = 1 / max(edits_K[k], 1)
     return features_KF

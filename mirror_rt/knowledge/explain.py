@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,13 +13,13 @@ from mirror_rt.knowledge import doors, linker
 from mirror_rt.knowledge.combination import FEATURES
 from mirror_rt.knowledge.context import CONSIDERED
 from mirror_rt.knowledge.grades import is_loose
-from mirror_rt.types import Candidate
+from mirror_rt.types import Answer, Candidate, Nil
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.filters import Filters
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 
-__all__ = ["Explained", "explain"]
+__all__ = ["Explained", "Explanation", "explain"]
 
 _RIVALS = 3
 
@@ -49,6 +49,20 @@ class Explained:
     rival: bool = False
 
 
+class Explanation(list[Explained]):
+    """What is said of one mention: its candidates, then the rivals.
+
+    Attributes:
+        reason: Why it links to nothing, as in ``Answer``; the rivals show what came nearest.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, explained: Iterable[Explained] = (), *, reason: Nil | None = None) -> None:
+        super().__init__(explained)
+        self.reason = reason
+
+
 def explain(
     kb: KnowledgeBase,
     mentions: Sequence[str],
@@ -60,7 +74,7 @@ def explain(
     document: str | Sequence[str] | None = None,
     composites: bool = False,
     contexts: Sequence[str] | None = None,
-) -> list[list[Explained]]:
+) -> list[Explanation]:
     """Link mentions as ``KnowledgeBase.link`` does and say why.
 
     The model is asked for every mention, also for those that are names. The parts of a
@@ -80,9 +94,13 @@ def explain(
     linked = link(top=top, contexts=contexts)
     before = linked if contexts is None else link(top=max(top, CONSIDERED))
     allowed = kb.allowed(filters=filters)
-    asked = [(i, part) for i, found in enumerate(linked) for part in _readings(found)]
+    asked = [
+        (i, part)
+        for i, (mention, found) in enumerate(zip(mentions, linked, strict=True))
+        for part in _readings(mention, found)
+    ]
     texts = [(part or mentions[i]).strip() for i, part in asked]
-    results: list[list[Explained]] = [[] for _ in mentions]
+    results = [Explanation(reason=found.reason) for found in linked]
     if not texts:
         return results
     width = max(doors.WIDTH, 2 * top)
@@ -104,7 +122,10 @@ def explain(
     return results
 
 
-def _readings(found: Sequence[Candidate]) -> list[str]:
+def _readings(mention: str, found: Answer) -> list[str]:
+    """Return what the mention was read as, "" for itself; one that links to nothing is itself."""
+    if not found:
+        return [""] if linker.has_content(mention) else []
     return list(dict.fromkeys(c.read_as for c in found))
 
 

@@ -156,6 +156,21 @@ class Wording:
         backward_K = np.bincount(owner, per_word, minlength=len(names)) / safe_K
         return forward_K.astype(np.float32), backward_K.astype(np.float32)
 
+    def strange(self, words: Sequence[str], *, own: bool = False) -> frozenset[str]:
+        """Return which words of a loose key no name has.
+
+        Args:
+            words: The words.
+            own: Whether they are those of a name, which is not to count.
+        """
+        ids_U, _ = self._look_up(words)
+        counts = (int(self._counts_V[i]) if i >= 0 else 0 for i in ids_U.tolist())
+        return frozenset(
+            word
+            for word, count in zip(words, counts, strict=True)
+            if count <= (words.count(word) if own else 0)
+        )
+
     def _look_up(self, words: Sequence[str]) -> tuple[Int64, npt.NDArray[np.float64]]:
         """Return the number of each word in the tables (-1: unknown) and its relative frequency."""
         hashes = np.array([_hash(word) for word in words], dtype=np.int64)

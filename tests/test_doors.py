@@ -1,0 +1,86 @@
+"""The evidence for candidate names, against independent computations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.combination import FEATURES
+from mirror_rt.knowledge.doors import gather
+from mirror_rt.knowledge.normalise import normalise
+from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+
+
+def _edits(a: str, b: str) -> int:
+    """Count letters changed, left out, put in or swapped with the next (Damerau 1964), slowly."""
+    rows = [list(range(len(b) + 1))]
+    for i, x in enumerate(a, start=1):
+        rows.append([i])
+        for j, y in enumerate(b, start=1):
+            least = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (x != y))
+            if i > 1 and j > 1 and (x, a[i - 2]) == (b[j - 2], y):
+                least = min(least, rows[i - 2][j - 2] + 1)
+            rows[i].append(least)
+    return rows[-1][-1]
+
+
+@pytest.mark.parametrize("mention", ["Livre cancer", "septl defekts", "VDS", "a\u0301o", "心臓"])
+def test_spelling_counts_edits_of_normalised_names(tmp_path: Path, mention: str) -> None:
+    entities = [*HEARTS, entity("X", "心臓病", "ao")]
+    bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
+    with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
+        (pool,) = kb.gather([mention], encoder.encode([mention]))
+    asked = normalise(mention)
+    expected = [
+        1 - _edits(asked, text.normalised) / max(len(asked), len(text.normalised))
+        for text in pool.texts
+    ]
+    column = pool.features_KF[:, FEATURES.index("spelling")]
+    assert len(column) > 1
+    assert column.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_misspelt_name_goes_before_names_that_share_more_trigrams(tmp_path: Path) -> None:
+    entities = [entity("right", "Leonberg"), entity("wrong", "Enberg"), entity("far", "Marienberg")]
+    bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
+    with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
+        (found,) = kb.link(["Loenberg"])
+    assert found[0].entity_id == "right"
+
+
+def test_misspelt_are_few_edits_that_spoil_only_words_of_no_name(tmp_path: Path) -> None:
+    entities = [
+        entity("1", "upper limb pain"),
+        entity("2", "lower limb pain", "pain in the lower limb"),
+        entity("3", "limp"),
+    ]
+    bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
+    asked = ["uppre limb pani", "uper limb pain", "lower limp pain", "limb"]
+    with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
+        pools = kb.gather(asked, encoder.encode(asked))
+    column = FEATURES.index("misspelt")
+    found = [
+        {t.text: v for t, v in zip(p.texts, p.features_KF[:, column].tolist(), strict=True) if v}
+        for p in pools
+    ]
+    third = pytest.approx(1 / 3)
+    assert found[:2] == [{"upper limb pain": 0.5}, {"upper limb pain": 1, "lower limb pain": third}]
+    assert found[2:] == [{}, {}], "limp and limb are words of names, whatever is near"
+
+
+def test_a_name_held_out_does_not_make_its_own_words_known(tmp_path: Path) -> None:
+    entities = [entity("1", "oesophagitis", "esophagitis"), entity("2", "gastritis", "gastrits")]
+    bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
+    with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
+        texts = ["esophagitis"]
+        (row,) = [k for k in range(4) if kb.catalogue.text_rows([k])[k].text == texts[0]]
+        apart = gather(
+            texts, encoder.encode(texts), kb.catalogue, kb.index, kb.ngrams, kb.wording,
+            without=[row],
+        )  # fmt: skip
+        (whole,) = kb.gather(texts, encoder.encode(texts))
+    column = FEATURES.index("misspelt")
+    assert max(apart[0].features_KF[:, column]) == 1.0
+    assert max(whole.features_KF[:, column]) == 0.0
