@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from mirror_rt.bundle import Bundle, sha256_file
@@ -16,7 +17,7 @@ from mirror_rt.exporting import candidates, pipeline
 from mirror_rt.exporting.cpu import Target, host, multiplies_safely
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.exporting.quantize import Method, Recipe
-from mirror_rt.runtime import Encoder
+from mirror_rt.runtime import Encoder, session
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.model import FAMILIES
 from mirror_rt.types import Pooling, Precision
@@ -303,3 +304,32 @@ def _many_names() -> list[str]:
                 yield f"{one} {two}"
 
     return list(pairs())
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+@pytest.mark.parametrize("cpu", list(Target))
+def test_where_full_weights_would_overflow_they_are_multiplied_without_a_sign(
+    loud_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu: Target, reduced: bool
+) -> None:
+    target = Target.AVX2 if reduced else Target.AVX512_VNNI
+    bundle = export(loud_bert, tmp_path / "bundle", target=target)
+    assert bundle.manifest.quantisation["reduce_range"] == reduced
+    plain_ND = Encoder.open(bundle).encode(NAMES)
+    opened = []
+
+    class Watched(onnxruntime.InferenceSession):
+        def __init__(self, model: str, options: onnxruntime.SessionOptions, **more: object) -> None:
+            opened.append(options)
+            super().__init__(model, options, **more)
+
+    monkeypatch.setattr(session.onnxruntime, "InferenceSession", Watched)
+    monkeypatch.setattr(session, "host", lambda: cpu)
+    vectors_ND = Encoder.open(bundle).encode(NAMES)
+    (options,) = opened
+    if reduced or cpu in {Target.AVX512_VNNI, Target.ARM64}:
+        with pytest.raises(RuntimeError, match="x64quantprecision"):
+            options.get_session_config_entry("session.x64quantprecision")
+    else:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    if not OVERFLOWS:
+        np.testing.assert_array_equal(vectors_ND, plain_ND)

@@ -14,6 +14,7 @@ import onnxruntime
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError
+from mirror_rt.runtime.cpu import host, multiplies_safely
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
@@ -55,7 +56,9 @@ class Session:
             BundleError: onnxruntime cannot load it, or it asks for inputs that are not tokens.
         """
         begin = time.monotonic()
-        session = _load(bundle.model_path, width)
+        full_range = bundle.manifest.quantisation.get("reduce_range") is False
+        exact = full_range and not multiplies_safely(host())
+        session = _load(bundle.model_path, width, exact=exact)
         seconds = time.monotonic() - begin
         foreign = {node.name for node in session.get_inputs()}.difference(INPUTS)
         if foreign:
@@ -78,7 +81,7 @@ class Session:
         )
 
 
-def _load(model: Path, width: int) -> onnxruntime.InferenceSession:
+def _load(model: Path, width: int, *, exact: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = width
     options.inter_op_num_threads = 1
@@ -87,6 +90,10 @@ def _load(model: Path, width: int) -> onnxruntime.InferenceSession:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # A memory pattern is kept for every shape ever seen, and nearly every batch has its own.
     options.enable_mem_pattern = False
+    if exact:
+        # Signed weights become unsigned ones, whose products are added in 32 bits on any x86:
+        # the same vectors as on a CPU with VNNI, only slower.
+        options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors share no public base but this
