@@ -40,7 +40,9 @@ def export(
     ] = Wanted.INT8,
     sample: Annotated[
         str | None,
-        typer.Option(help="Your own strings to measure with: a text or knowledge-base file."),
+        typer.Option(
+            help="Your own strings to measure with: a knowledge-base file, or one for embed."
+        ),
     ] = None,
     min_top1: Annotated[
         float | None,
@@ -100,8 +102,13 @@ def export(
 
 def _strings(source: str) -> list[str]:
     from mirror_rt.knowledge import formats
+    from mirror_rt.runtime import sources
     from mirror_rt.textfiles import read_lines
 
+    if source != "-" and sources.kind_of(source) is not sources.Kind.TEXT:
+        columns = sources.columns_of(source)
+        if len(columns) == 1 or not {"text", "mention", "query"}.isdisjoint(columns):
+            return [text for text, _ in sources.read_rows(source)]
     if source != "-" and formats.sniff(source) is not None:
         return list(formats.read_names(source))
     return read_lines(source)

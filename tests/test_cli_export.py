@@ -6,11 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from mirror_rt.bundle import Bundle
 from mirror_rt_cli.app import app
-from mirror_rt_cli.export import Cpu
+from mirror_rt_cli.export import Cpu, _strings
 from tests.tiny import NAMES
 from tests.vectors import bytes_of
 
@@ -42,6 +43,25 @@ def test_the_sample_may_be_a_knowledge_base_or_standard_input(
     done = export(tiny_bert, "--out", tmp_path / "two", "--sample", "-", stdin="fever\ncough\n")
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["gate"]["names"] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "name\nfever\ncough\n"),
+        ("a.tsv", "text\tlabel\nfever\tx\ncough\ty\n"),
+        ("a.tsv", "id\tname\talias\n1\tfever\tcough\n"),
+        ("a.tsv", "1\tfever\n2\tcough\n"),
+        ("a.jsonl", '{"id": 1, "text": "fever"}\n{"id": 2, "text": "cough"}\n'),
+        ("a.txt", "fever\ncough\n"),
+        ("a.txt", "1||fever\n2||cough\n"),
+    ],
+)
+def test_the_strings_of_a_sample_are_those_of_every_layout(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert _strings(str(tmp_path / name)) == ["fever", "cough"]
 
 
 def test_without_a_sample_it_says_what_it_measured_with(tiny_bert: Path, tmp_path: Path) -> None:
