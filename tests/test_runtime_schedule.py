@@ -106,9 +106,9 @@ def test_calibrating_takes_no_longer_than_it_may_however_slow_the_model(
         with lock:
             now += seconds
 
-    def slow_load(path: Path, width: int) -> object:
+    def slow_load(path: Path, width: int, **how: bool) -> object:
         take(opening)
-        opened = load(path, width)
+        opened = load(path, width, **how)
         widths[id(opened)] = width
         return opened
 
