@@ -13,66 +13,27 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 from card import provenance
-from results_table import FILES, SHOWN, VARIANTS, found, judged, keep, say, settle, trained
+from results_table import FILES, SHOWN, VARIANTS, found, judged, say, settle, trained
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.evaluation.report import cell
 from mirror_rt.evaluation.result import Report, mean_report
 from mirror_rt.quickstart import demo_model
-from mirror_rt.runtime import Encoder
-from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.pairs import read_table
-from mirror_rt.training.whitening import Whitening, fit_whitening
 
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
-    "repetition": {"repeat_rate": 0.32},
-    "queue": {"queue": 500},
     "plain-2": {"epochs": 2},
     "hard-negatives-2": {"epochs": 2, "hard_negatives": 3},
 }
-"""What each has that ``both`` has not. The rate and 2.5 batches of queue are ESimCSE's best."""
-
-WHITENED = "whitening"
-"""The model of ``plain``, its vectors whitened by those of 10,000 names of its corpus."""
+"""What each has that ``both`` has not. Those that lost are gone, and in docs/experiments.md."""
 
 TASKS = "sts12,sts13,stsb,simlex999,umnsrs,mayosrs,ncbi-kb,hpo"
-
-
-class Whitened:
-    """An embedder whose vectors are whitened."""
-
-    def __init__(self, model: Encoder, whitening: Whitening) -> None:
-        self._model, self._whitening = model, whitening
-
-    @property
-    def dim(self) -> int:
-        """Width of a whitened vector."""
-        return self._whitening.matrix_DK.shape[1]
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return (N, dim) float32 unit rows."""
-        return self._whitening.apply(self._model.encode(texts))
-
-
-def whitened(args: argparse.Namespace, corpus: Path, seed: int) -> Report:
-    """Judge the plain model of a seed with whitened vectors; its bundle must be there."""
-    name = f"{WHITENED}-{seed}"
-    if (args.work / f"{name}.json").exists():
-        return keep(None, args, name=name)
-    model = Encoder.open(args.work / f"plain-{seed}-bundle")
-    table = read_table(TrainConfig(corpus=corpus, base="", out=args.work / "none"))
-    count = min(len(table.strings), 1_000 if args.small else 10_000)
-    rows = np.random.default_rng(seed).choice(len(table.strings), size=count, replace=False)
-    fitted = fit_whitening(model.encode([table.strings[row] for row in rows]))
-    return keep(Whitened(model, fitted), args, name=name)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -83,14 +44,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     before = judged(demo_model(), args, name="before")
     for seed in args.seeds:  # every candidate once before any twice
         for name in args.variants:
-            if name == WHITENED:
-                continue
             folder = trained(args, corpus, name, seed, {**VARIANTS["both"], **CANDIDATES[name]})
             account = json.loads((folder / "training.json").read_text())
             seconds[name].append(account["seconds"])
             runs[name].append(judged(folder, args, name=f"{name}-{seed}"))
-        if WHITENED in args.variants:
-            runs[WHITENED].append(whitened(args, corpus, seed))
     return {
         **provenance("variants", ("mirror-rt", "torch", "transformers", "onnxruntime")),
         "seconds": round(time.perf_counter() - started, 1),
@@ -98,7 +55,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "seeds": args.seeds,
         "max_pairs": args.max_pairs,
         "small": args.small,
-        "variants": {name: dict(CANDIDATES.get(name, {})) for name in args.variants},
+        "variants": {name: dict(CANDIDATES[name]) for name in args.variants},
         "training_seconds": {n: round(fmean(s), 1) for n, s in seconds.items() if s},
         "reports": [before.as_dict()]
         + [mean_report(name, reports).as_dict() for name, reports in runs.items()],
@@ -125,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [*CANDIDATES, WHITENED]
+    names = list(CANDIDATES)
     parser.add_argument("--data", type=Path, required=True, help="folder of evaluation sets")
     parser.add_argument("--work", type=Path, default=Path("build/variants"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/variants.json"))
@@ -136,8 +93,6 @@ def main() -> None:
     parser.add_argument("--max-pairs", type=int, default=10_000)
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
-    if WHITENED in args.variants and "plain" not in args.variants:
-        parser.error("whitening is of the plain model: add plain to --variants")
     if args.small:  # two steps an epoch, so that the third is of the second epoch
         args.names, args.seeds, args.tasks = ["hpo"], args.seeds[:1], "simlex999,rg65"
         args.max_pairs = 400

@@ -46,9 +46,6 @@ def train(
     span_guard: Annotated[
         int | None, typer.Option(help="Never mask strings with fewer characters.")
     ] = None,
-    repeat_rate: Annotated[
-        float | None, typer.Option(help="Tokens said twice in second views, as a share (0).")
-    ] = None,
     dropout: Annotated[float | None, typer.Option(help="By default the base's own rate.")] = None,
     drophead: Annotated[
         float | None, typer.Option(help="Rate of dropped heads, in place of dropout.")
@@ -67,9 +64,6 @@ def train(
     ] = None,
     max_pairs: Annotated[int | None, typer.Option(help="Pairs in an epoch, at most.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps of the run, at most.")] = None,
-    queue: Annotated[
-        int | None, typer.Option(help="Views of past steps as further negatives (0).")
-    ] = None,
     hard_negatives: Annotated[
         int | None,
         typer.Option(help="Nearest strings of other meanings to put into a batch, epoch 2 on (0)."),
@@ -106,7 +100,6 @@ def train(
         "span_length": span_length,
         "span_rate": span_rate,
         "span_guard": span_guard,
-        "repeat_rate": repeat_rate,
         "dropout": dropout,
         "drophead": drophead,
         "epochs": epochs,
@@ -118,7 +111,6 @@ def train(
         "pairs_per_entity": pairs_per_entity,
         "max_pairs": max_pairs,
         "max_steps": max_steps,
-        "queue": queue,
         "hard_negatives": hard_negatives,
         "seed": seed,
         "device": device,

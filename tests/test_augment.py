@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror_rt.training.augment import mask_span, repeat_tokens
+from mirror_rt.training.augment import mask_span
 
 MASK = "<mask>"
 
@@ -55,45 +54,3 @@ def test_a_repeated_span_is_not_always_cut_at_its_first_occurrence() -> None:
 def test_the_guard_spares_short_strings_and_is_off_by_default() -> None:
     assert parts("short stature", 2, 0, guard=30) == "short stature"
     assert MASK in parts("short stature", 2, 0)
-
-
-def repeated(ids: list[int], seed: int, **options: object) -> list[int]:
-    given: dict[str, object] = {"rate": 0.5, "special": [1, 2, 3], "max_length": 100}
-    rng = np.random.default_rng(seed)
-    return repeat_tokens(np.asarray(ids), rng=rng, **(given | options)).tolist()  # type: ignore[arg-type]
-
-
-def test_tokens_are_said_twice_where_they_stand_and_special_ones_never() -> None:
-    ids = [1, 10, 11, 3, 12, 13, 14, 15, 2]
-    seen: dict[int, int] = {}
-    places: dict[int, int] = {}
-    for seed in range(2000):
-        found = repeated(ids, seed)
-        groups = [(key, len(list(same))) for key, same in itertools.groupby(found)]
-        assert [key for key, _ in groups] == ids
-        assert all(count == 1 or (count == 2 and key > 3) for key, count in groups)
-        twice = [key for key, count in groups if count == 2]
-        seen[len(twice)] = seen.get(len(twice), 0) + 1
-        for key in twice:
-            places[key] = places.get(key, 0) + 1
-    # 6 tokens at rate 0.5: 0, 1, 2 or 3 of them, evenly; 1.5 of 6 on average, each alike.
-    assert sorted(seen) == [0, 1, 2, 3]
-    assert all(abs(count - 500) < 80 for count in seen.values())
-    assert sorted(places) == [10, 11, 12, 13, 14, 15]
-    assert all(abs(count - 500) < 80 for count in places.values())
-
-
-def test_a_low_rate_still_repeats_up_to_two() -> None:
-    lengths = {len(repeated([1, 10, 11, 12, 2], seed, rate=0.01)) for seed in range(50)}
-    assert lengths == {5, 6, 7}
-
-
-def test_repeating_goes_no_further_than_the_tokens_and_the_room_there_are() -> None:
-    assert {len(repeated([1, 10, 2], seed, rate=1.0)) for seed in range(50)} == {3, 4}
-    assert {len(repeated([1, *range(10, 20), 2], s, max_length=13)) for s in range(50)} == {12, 13}
-    assert repeated([1, 10, 11, 2], 0, max_length=4) == [1, 10, 11, 2]
-    assert repeated([1, 3, 2], 0) == [1, 3, 2]
-
-
-def test_rate_nought_repeats_nothing() -> None:
-    assert all(repeated([1, 10, 11, 2], seed, rate=0.0) == [1, 10, 11, 2] for seed in range(20))

@@ -21,7 +21,7 @@ def test_a_corpus_from_standard_input_becomes_a_checkpoint(tmp_path: Path, tiny_
     result = run(
         "-", "--base", tiny_bert, "--out", out, "--preset", "word", "--batch-size", 8,
         "--temperature", 0.1, "--epochs", 1, "--pooling", "mean", "--seed", 3,
-        "--repeat-rate", 0.2, "--queue", 20,
+        "--span-rate", 0.5, "--drophead", 0.1,
         text="\n".join([*NAMES, *NAMES]),
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -31,7 +31,7 @@ def test_a_corpus_from_standard_input_becomes_a_checkpoint(tmp_path: Path, tiny_
     account = json.loads((out / "training.json").read_text())
     assert account["counts"]["duplicates"] == 26
     asked = {"preset": "word", "temperature": 0.1, "epochs": 1, "pooling": "mean", "seed": 3}
-    asked |= {"repeat_rate": 0.2, "queue": 20, "hard_negatives": 0}
+    asked |= {"span_rate": 0.5, "drophead": 0.1, "hard_negatives": 0}
     assert asked.items() <= account["config"].items()
     assert "26 repeated" in result.stderr
 

@@ -19,7 +19,6 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import Watch
 from mirror_rt.training.loop import Step, train
 from mirror_rt.training.mining import HardOrder
-from mirror_rt.training.momentum import MomentumQueue
 from mirror_rt.training.resume import folder_of
 from mirror_rt.types import Pairs
 from tests.tiny import NAMES
@@ -195,7 +194,6 @@ def test_running_out_of_memory_says_which_option_to_lower(
     ("place", "name"),
     [
         (torch.optim.AdamW, "step"),
-        (MomentumQueue, "advance"),
         (Watch, "look"),
         (HardOrder, "begin"),
     ],
@@ -208,7 +206,7 @@ def test_wherever_memory_runs_out_it_is_told(
 
     monkeypatch.setattr(place, name, fail)
     with pytest.raises(TrainingError, match=r"step \d: out of memory"):
-        train(make(queue=8, hard_negatives=2, held_out=2))
+        train(make(hard_negatives=2, held_out=2))
 
 
 def test_the_micro_batch_may_be_lowered_on_the_way(make: Callable[..., TrainConfig]) -> None:

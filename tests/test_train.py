@@ -137,26 +137,6 @@ def test_views_are_masked_at_the_rate_asked_for(config_of: MakeConfig, rate: flo
     assert abs(share - rate) <= 4 * (rate * (1 - rate) / len(seen)) ** 0.5
 
 
-def test_tokens_are_repeated_in_second_views_of_mirror_pairs_alone(
-    config_of: MakeConfig, tmp_path: Path
-) -> None:
-    rows = [f"X:{i // 2}\t{name}" for i, name in enumerate(NAMES)]
-    (tmp_path / "kb.tsv").write_text("id\tname\n" + "\n".join(rows))
-    both = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 1.0}
-    config = config_of(corpus=tmp_path / "kb.tsv", pairs=both, repeat_rate=0.5)
-    model, table = load_base(config), read_table(config)
-    drawn = list(batches(table, tokenise(table.strings, model), model, config, steps=3))
-    longer = 0
-    for batch in drawn:
-        for view, (text, ids) in enumerate(zip(batch.texts, batch.tokens, strict=True)):
-            plain = model.tokenizer(text)["input_ids"]
-            partner = batch.keys[view - 8]
-            if view < 8 or partner[0] != batch.keys[view][0]:
-                assert ids.tolist() == plain
-            longer += len(ids) > len(plain)
-    assert longer > 3
-
-
 def test_strings_the_model_cannot_tell_apart_are_no_negatives(
     config_of: MakeConfig, tmp_path: Path
 ) -> None:

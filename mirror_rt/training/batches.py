@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import ConfigError, TrainingError
-from mirror_rt.training.augment import mask_span, repeat_tokens
+from mirror_rt.training.augment import mask_span
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.mining import HardOrder
 from mirror_rt.training.model import TextModel, tokenise
@@ -165,7 +165,7 @@ def make_batch(
     rows_V = pairs_P2.T.reshape(-1).tolist()
     texts = [table.strings[row] for row in rows_V]
     tokens = [clean[row] for row in rows_V]
-    mirrored = [size + i for i in range(size) if rows_V[i] == rows_V[size + i]]
+    mirrored = (size + i for i in range(size) if rows_V[i] == rows_V[size + i])
     masked = [
         view
         for view in mirrored
@@ -183,13 +183,4 @@ def make_batch(
     fresh = tokenise([texts[view] for view in masked], model) if masked else []
     for view, ids in zip(masked, fresh, strict=True):
         tokens[view] = ids
-    if config.repeat_rate:
-        for view in mirrored:
-            tokens[view] = repeat_tokens(
-                tokens[view],
-                rate=config.repeat_rate,
-                special=model.tokenizer.all_special_ids,
-                max_length=model.max_length,
-                rng=rng,
-            )
     return Batch(texts=texts, tokens=tokens, keys=[keys[row] for row in rows_V])

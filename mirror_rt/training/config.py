@@ -53,7 +53,6 @@ class TrainConfig:
         span_rate: Share of second views that are masked.
         span_guard: Shorter strings than this many characters are never masked. The authors'
             code had 30 here, which spared most names; 0 masks all that are long enough.
-        repeat_rate: Rate of tokens said twice in the second views of mirror pairs; 0: none.
         dropout: Rate for hidden states and attention alike; None keeps the base's own
             (0 when ``drophead`` is on).
         drophead: Rate at which whole attention heads are dropped, per string and layer.
@@ -68,8 +67,6 @@ class TrainConfig:
         pairs_per_entity: Synonym pairs drawn from one entity in an epoch, at most.
         max_pairs: Pairs in an epoch, at most; None for all.
         max_steps: Steps in the run, at most; None for all.
-        queue: Views of past steps that are negatives too, encoded by a slowly moving average of
-            the encoder; 0: none.
         hard_negatives: From the second epoch on, the strings of other meanings nearest to an
             anchor that are put into its batch; 0: batches are drawn at random.
         held_out: Pairs set aside, on which the loss, alignment and uniformity are measured.
@@ -94,7 +91,6 @@ class TrainConfig:
     span_length: int = _PRESET
     span_rate: float = 1.0
     span_guard: int = 0
-    repeat_rate: float = 0.0
     dropout: float | None = None
     drophead: float = 0.0
     epochs: int = _PRESET
@@ -106,7 +102,6 @@ class TrainConfig:
     pairs_per_entity: int = 10
     max_pairs: int | None = None
     max_steps: int | None = None
-    queue: int = 0
     hard_negatives: int = 0
     held_out: int = 0
     checkpoint_every: int = 0
@@ -130,21 +125,11 @@ class TrainConfig:
         for name in ("temperature", "lr"):
             _check(name, getattr(self, name), above=0.0)
         _check("weight_decay", self.weight_decay, least=0.0)
-        for name in ("span_rate", "repeat_rate"):
-            _check(name, getattr(self, name), least=0.0, most=1.0)
+        _check("span_rate", self.span_rate, least=0.0, most=1.0)
         for name in ("dropout", "drophead"):
             _check(name, getattr(self, name), least=0.0, below=1.0)
-        for name in (
-            "span_length",
-            "span_guard",
-            "queue",
-            "checkpoint_every",
-            "held_out",
-            "seed",
-        ):
+        for name in ("span_length", "span_guard", "checkpoint_every", "held_out", "seed"):
             _check(name, getattr(self, name), least=0)
-        if self.queue and self.loss is not Loss.INFO_NCE:
-            raise ConfigError("queue: is for --loss info-nce; give that, or --queue 0")
         for name in ("epochs", "pairs_per_entity", "max_pairs", "max_steps", "threads"):
             _check(name, getattr(self, name), least=1)
         _check("hard_negatives", self.hard_negatives, least=0, below=self.batch_size)

@@ -27,7 +27,6 @@ from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
 from mirror_rt.training.drophead import add_drophead
 from mirror_rt.training.mining import HardOrder
 from mirror_rt.training.model import TextModel, load_model, quicken_dropout, tokenise
-from mirror_rt.training.momentum import MomentumQueue
 from mirror_rt.training.pairs import PairTable, hold_out, read_table
 from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
 from mirror_rt.training.step import backward
@@ -127,7 +126,6 @@ def train(
         hard = None
         if config.hard_negatives:
             hard = HardOrder(model, clean, most=config.hard_negatives, size=config.batch_size)
-        queue = MomentumQueue(model, size=config.queue, bf16=config.bf16) if config.queue else None
         if resume:
             done, watch.seen, rest = load_state(
                 model, optimiser, config, corpus_sha256=table.sha256
@@ -135,8 +133,6 @@ def train(
             losses += done
             if hard is not None and "order" in rest:
                 hard.pairs_P2 = rest["order"].numpy()
-            if queue is not None and losses:
-                queue.load(rest)
         board.begin(len(losses))
         if not losses:
             board.look(watch.look(0))
@@ -145,7 +141,7 @@ def train(
             table, clean, model, config, steps=steps, start=already, keys=keys, hard=hard
         ):
             optimiser.zero_grad()
-            loss = backward(model, batch, config, queue)
+            loss = backward(model, batch, config)
             if not math.isfinite(loss):
                 raise _not_finite(f"the loss is {loss}", len(losses) + 1, batch, config)
             optimiser.step()
@@ -154,14 +150,10 @@ def train(
                 spoilt = not _finite([w.grad for w in weights if w.grad is not None])
                 what = "a gradient is not finite" if spoilt else "the weights are past all bounds"
                 raise _not_finite(what, len(losses) + 1, batch, config)
-            if queue is not None:
-                queue.advance(batch)
             losses.append(loss)
             board.look(watch.look(len(losses)))
             if config.checkpoint_every and len(losses) % config.checkpoint_every == 0:
-                rest = {} if queue is None else queue.state()
-                if hard is not None and hard.pairs_P2 is not None:
-                    rest["order"] = torch.from_numpy(hard.pairs_P2)
+                order = None if hard is None else hard.pairs_P2
                 save_state(
                     model,
                     optimiser,
@@ -169,7 +161,7 @@ def train(
                     watch.seen,
                     config,
                     corpus_sha256=table.sha256,
-                    rest=rest,
+                    rest={} if order is None else {"order": torch.from_numpy(order)},
                 )
             now = _step(losses, already, steps, config, time.perf_counter() - started)
             board.step(now.step, loss=loss, strings_per_second=now.strings_per_second)

@@ -1,4 +1,4 @@
-"""The contrastive loss over a batch. Axes: B pairs, V = 2B views, Q views of a queue, D width."""
+"""The contrastive loss over a batch. Axes: B pairs, V = 2B views, D width."""
 
 from __future__ import annotations
 
@@ -12,28 +12,17 @@ __all__ = ["contrastive", "info_nce", "multi_similarity"]
 
 
 def contrastive(
-    vectors_VD: Tensor,
-    related_VV: Tensor,
-    *,
-    loss: Loss,
-    temperature: float,
-    queue: tuple[Tensor, Tensor] | None = None,
+    vectors_VD: Tensor, related_VV: Tensor, *, loss: Loss, temperature: float
 ) -> Tensor:
     """Compute the loss asked for; arguments as below."""
     match loss:
         case Loss.INFO_NCE:
-            return info_nce(vectors_VD, related_VV, temperature=temperature, queue=queue)
+            return info_nce(vectors_VD, related_VV, temperature=temperature)
         case Loss.MULTI_SIMILARITY:
             return multi_similarity(vectors_VD, related_VV)
 
 
-def info_nce(
-    vectors_VD: Tensor,
-    related_VV: Tensor,
-    *,
-    temperature: float,
-    queue: tuple[Tensor, Tensor] | None = None,
-) -> Tensor:
+def info_nce(vectors_VD: Tensor, related_VV: Tensor, *, temperature: float) -> Tensor:
     """Symmetric InfoNCE (NT-Xent) with cosines: the mean over all 2B views.
 
     View i and view i + B are a positive pair; every other view is a negative of both, unless
@@ -44,8 +33,6 @@ def info_nce(
         vectors_VD: (2B, D) floating, first views then second views; need not be unit rows.
         related_VV: (2B, 2B) bool, true where two views may mean the same.
         temperature: τ, which divides the cosines.
-        queue: More negatives of all views: (Q, D) float32 unit rows, and (V, Q) bool, true
-            where a view is related to one of them. Source: Wu et al. 2022, *ESimCSE*, section 3.2.
 
     Returns:
         A scalar, float32 unless the vectors are float64.
@@ -56,13 +43,7 @@ def info_nce(
     ignored_VV = related_VV.clone().fill_diagonal_(True)
     ignored_VV[torch.arange(views, device=rows_VD.device), partner_V] = False
     logits_VV = (rows_VD @ rows_VD.T / temperature).masked_fill(ignored_VV, -torch.inf)
-    if queue is None:
-        return cross_entropy(logits_VV, partner_V)
-    queue_QD, related_VQ = queue
-    logits_VQ = (rows_VD @ queue_QD.to(rows_VD.dtype).T / temperature).masked_fill(
-        related_VQ, -torch.inf
-    )
-    return cross_entropy(torch.cat((logits_VV, logits_VQ), dim=1), partner_V)
+    return cross_entropy(logits_VV, partner_V)
 
 
 def multi_similarity(

@@ -14,35 +14,28 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.encoding import autocast, by_length, encode
 from mirror_rt.training.loss import contrastive
 from mirror_rt.training.model import TextModel
-from mirror_rt.training.momentum import MomentumQueue
 from mirror_rt.training.pairs import related
 
 __all__ = ["backward", "cached_backward", "plain_backward"]
 
 
-def backward(
-    model: TextModel, batch: Batch, config: TrainConfig, queue: MomentumQueue | None = None
-) -> float:
+def backward(model: TextModel, batch: Batch, config: TrainConfig) -> float:
     """Compute the loss of a batch and add its gradient to the parameters; return the loss."""
     if config.micro_batch is None:
-        return plain_backward(model, batch, config, queue)
-    return cached_backward(model, batch, config, queue)
+        return plain_backward(model, batch, config)
+    return cached_backward(model, batch, config)
 
 
-def plain_backward(
-    model: TextModel, batch: Batch, config: TrainConfig, queue: MomentumQueue | None = None
-) -> float:
+def plain_backward(model: TextModel, batch: Batch, config: TrainConfig) -> float:
     """Encode all views, keep what the gradient needs, and go back through it."""
     with autocast(model, bf16=config.bf16):
         vectors_VD = encode(model, batch.tokens)
-    loss = _loss(vectors_VD, batch, config, queue)
+    loss = _loss(vectors_VD, batch, config)
     torch.autograd.backward(loss)
     return loss.item()
 
 
-def cached_backward(
-    model: TextModel, batch: Batch, config: TrainConfig, queue: MomentumQueue | None = None
-) -> float:
+def cached_backward(model: TextModel, batch: Batch, config: TrainConfig) -> float:
     """As ``plain_backward``, the same gradient, holding one micro-batch in memory at a time.
 
     The vectors are computed without a graph; the loss gives their gradient; then each
@@ -57,7 +50,7 @@ def cached_backward(
             dropouts.append(_random_state(model.model.device))
             found.append(encode(model, [batch.tokens[view] for view in part]))
     vectors_VD = torch.cat(found).requires_grad_()
-    loss = _loss(vectors_VD[in_order], batch, config, queue)
+    loss = _loss(vectors_VD[in_order], batch, config)
     (gradient_VD,) = torch.autograd.grad(loss, vectors_VD)
     gradients = torch.split(gradient_VD, [len(part) for part in parts])
     for part, dropout, gradient_BD in zip(parts, dropouts, gradients, strict=True):
@@ -68,17 +61,9 @@ def cached_backward(
     return loss.item()
 
 
-def _loss(
-    vectors_VD: Tensor, batch: Batch, config: TrainConfig, queue: MomentumQueue | None
-) -> Tensor:
+def _loss(vectors_VD: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
     related_VV = torch.from_numpy(related(batch.keys)).to(vectors_VD.device)
-    return contrastive(
-        vectors_VD,
-        related_VV,
-        loss=config.loss,
-        temperature=config.temperature,
-        queue=None if queue is None else queue.negatives(batch.keys),
-    )
+    return contrastive(vectors_VD, related_VV, loss=config.loss, temperature=config.temperature)
 
 
 def _random_state(device: torch.device) -> Tensor:
