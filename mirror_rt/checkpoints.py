@@ -28,6 +28,16 @@ def read_pooling(folder: str | Path) -> tuple[Pooling, int | None]:
     folder = Path(folder)
     if not (folder / "modules.json").is_file():
         return Pooling.CLS, None
+    try:
+        return _read_modules(folder)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelError(
+            f"{folder}: modules.json, or a file that it names, is not as sentence-transformers "
+            f"writes it ({type(error).__name__}: {error}); save the model anew"
+        ) from error
+
+
+def _read_modules(folder: Path) -> tuple[Pooling, int | None]:
     modules = _read_json(folder / "modules.json")
     pooling: Pooling | None = None
     for module in modules:

@@ -117,6 +117,26 @@ def test_another_pooling_is_refused(tmp_path: Path, config: dict[str, object]) -
         read_pooling(folder)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("modules.json", "[{}]"),
+        ("modules.json", "[1]"),
+        ("1_Pooling/config.json", "[]"),
+        ("sentence_bert_config.json", "[]"),
+        ("sentence_bert_config.json", '{"max_seq_length": "many"}'),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused_on_one_line(
+    tmp_path: Path, name: str, content: str
+) -> None:
+    folder = add_pooling(tmp_path, "mean")
+    (folder / name).write_text(content)
+    with pytest.raises(ModelError, match="not as sentence-transformers writes it") as error:
+        read_pooling(folder)
+    assert "\n" not in str(error.value)
+
+
 def test_another_module_is_refused(tmp_path: Path) -> None:
     folder = add_pooling(tmp_path, "mean")
     modules = json.loads((folder / "modules.json").read_text())

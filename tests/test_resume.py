@@ -117,6 +117,17 @@ def test_an_unfinished_run_is_not_started_over_unasked(make: Callable[..., Train
     assert steps == list(range(1, 16))
 
 
+def test_force_does_not_remove_a_folder_that_is_no_unfinished_run(
+    make: Callable[..., TrainConfig],
+) -> None:
+    theirs = folder_of(make().out) / "mine.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("keep")
+    with pytest.raises(TargetError, match="not a folder that mirror-rt wrote"):
+        train(make(checkpoint_every=0), force=True)
+    assert theirs.read_text() == "keep"
+
+
 @pytest.mark.parametrize(
     ("change", "fault"),
     [({"lr": 5e-4}, "lr=0.001, now it is 0.0005"), ({"seed": 1}, "seed=42, now it is 1")],
@@ -171,8 +182,9 @@ def test_resuming_before_the_first_state_starts_at_the_start(
 
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(),
-              RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …")],
-    ids=["gpu", "python", "cpu"],
+              RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried …"),
+              RuntimeError("std::bad_alloc"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when …")],
+    ids=["gpu", "python", "cpu", "c++", "cublas"],
 )  # fmt: skip
 def test_running_out_of_memory_says_which_option_to_lower(
     make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -353,6 +355,36 @@ def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force_if_ou
     assert (config.out / "training.json").exists()
 
 
+def test_an_output_that_is_or_holds_what_is_read_is_refused_and_nothing_of_it_is_lost(
+    config_of: MakeConfig, tiny_bert: Path, corpus: Path
+) -> None:
+    out = train(config_of()).out
+    before = weights_of(out)
+    shutil.copytree(tiny_bert, out / "base")
+    for name in ("names.txt", "pairs.tsv"):
+        (out / name).write_text("\n".join(f"{a}\t{b}" for a, b in pairwise(NAMES)))
+    both = {"pairs": {Pairs.MIRROR: 1.0, Pairs.FILE: 1.0}, "pairs_file": out / "pairs.tsv"}
+    for name, options in {
+        "base": {"base": out},
+        "base, ": {"base": out / "base"},
+        "corpus": {"corpus": out / "names.txt"},
+        "pairs-file": both,
+    }.items():
+        with pytest.raises(TargetError, match=f"is or holds the {name}.* choose another name"):
+            train(config_of(**options), force=True)
+    assert weights_of(out) == before
+    assert {"base", "names.txt", "pairs.tsv"} <= {path.name for path in out.iterdir()}
+
+
+def test_logs_inside_the_output_are_refused_before_the_work_and_not_after_it(
+    config_of: MakeConfig,
+) -> None:
+    config = config_of()
+    with pytest.raises(TargetError, match="is or holds the tensorboard"):
+        train(config, tensorboard=config.out / "board")
+    assert not config.out.exists()
+
+
 def test_a_base_without_a_mask_token_is_refused_unless_nothing_is_masked(
     config_of: MakeConfig, tmp_path: Path, tiny_bert: Path
 ) -> None:
@@ -424,6 +456,33 @@ def test_a_broken_base_is_refused_on_one_line(
     for name, text in files.items():
         (base / name).write_text(text)
     with pytest.raises(ModelError, match=re.escape(fault)) as e:
+        train(config_of(base=base))
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fault"),
+    [
+        ("tokenizer.json", None, "its tokenizer cannot be read"),
+        ("tokenizer.json", '{"version": "1.0", ', "its tokenizer cannot be read"),
+        ("model.safetensors", None, "its weights cannot be read"),
+        ("model.safetensors", "cut", "its weights cannot be read"),
+        ("config.json", "[]", "not a Hugging Face model"),
+    ],
+)
+def test_a_base_with_a_file_that_is_gone_or_cut_off_is_refused_on_one_line(
+    config_of: MakeConfig, tmp_path: Path, name: str, content: str | None, fault: str
+) -> None:
+    base = tiny_checkpoint(tmp_path / "base")
+    file = base / name
+    match content:
+        case None:
+            file.unlink()
+        case "cut":
+            file.write_bytes(file.read_bytes()[:-100])
+        case _:
+            file.write_text(content)
+    with pytest.raises(ModelError, match=re.escape(f"{base}: {fault}")) as e:
         train(config_of(base=base))
     assert "\n" not in str(e.value)
 

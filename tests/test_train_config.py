@@ -51,6 +51,7 @@ def test_every_value_of_a_preset_can_be_overridden() -> None:
         ("temperature", 0.0), ("temperature", math.nan), ("lr", -1e-5), ("lr", math.inf),
         ("span_length", -1), ("span_rate", 1.5), ("dropout", 1.0), ("epochs", 0),
         ("max_length", 2), ("batch_size", 1), ("max_pairs", 0), ("max_steps", 0), ("seed", -1),
+        ("seed", 2**64),
         ("pairs_per_entity", 0), ("threads", 0), ("weight_decay", -0.1), ("pairs", {}),
         ("pairs", {Pairs.MIRROR: 0.0}), ("pairs", {Pairs.MIRROR: math.nan}),
         ("pairs_file", Path("p.tsv")),

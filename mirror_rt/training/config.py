@@ -128,8 +128,9 @@ class TrainConfig:
         _check("span_rate", self.span_rate, least=0.0, most=1.0)
         for name in ("dropout", "drophead"):
             _check(name, getattr(self, name), least=0.0, below=1.0)
-        for name in ("span_length", "span_guard", "checkpoint_every", "held_out", "seed"):
+        for name in ("span_length", "span_guard", "checkpoint_every", "held_out"):
             _check(name, getattr(self, name), least=0)
+        _check("seed", self.seed, least=0, most=2**63 - 1)
         for name in ("epochs", "pairs_per_entity", "max_pairs", "max_steps", "threads"):
             _check(name, getattr(self, name), least=1)
         _check("hard_negatives", self.hard_negatives, least=0, below=self.batch_size)

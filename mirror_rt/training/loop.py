@@ -34,6 +34,9 @@ from mirror_rt.types import Pooling, Preset
 
 __all__ = ["Step", "TrainReport", "load_base", "pick_device", "train"]
 
+_NO_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "ALLOC_FAILED")
+"""What plain errors of torch say when memory ran out: its allocator, C++, cuBLAS."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
@@ -103,10 +106,12 @@ def train(
         InputError: The corpus cannot be read, or is too small.
         MissingExtraError: ``tensorboard`` is given, and TensorBoard is not installed.
         ModelError: The base cannot be used.
-        TargetError: ``config.out`` is taken or cannot be written.
+        TargetError: ``config.out`` is taken, cannot be written, or holds what the run reads or
+            writes elsewhere.
         TrainingError: Training cannot go on.
     """
     check_target(config.out, force=force, folder=True)
+    _check_apart(config, tensorboard)
     check_unfinished(config.out, resume=resume, force=force)
     table, held_P2 = hold_out(
         read_table(config), config, rng=np.random.default_rng([config.seed, HELD_OUT_STREAM])
@@ -184,6 +189,21 @@ def train(
     return report
 
 
+def _check_apart(config: TrainConfig, tensorboard: Path | None) -> None:
+    """Refuse an output that would replace what the run reads, or stand in its own way.
+
+    Raises:
+        TargetError: It is or holds a file or folder of the run.
+    """
+    read = {"base": config.base, "corpus": config.corpus, "pairs-file": config.pairs_file}
+    paths = {name: Path(path) for name, path in read.items() if path and Path(path).exists()}
+    if tensorboard is not None:  # made before the first step, and the output after the last
+        paths["tensorboard"] = tensorboard
+    for name, path in paths.items():
+        if path.resolve().is_relative_to(config.out.resolve()):
+            raise TargetError(f"{config.out}: is or holds the {name}, {path}; choose another name")
+
+
 def load_base(config: TrainConfig) -> TextModel:
     """Load the base model of a run, with its dropout and pooling.
 
@@ -252,7 +272,7 @@ def _memory_told(losses: list[float], config: TrainConfig) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "DefaultCPUAllocator" not in str(error):
+        if not known and not any(sign in str(error) for sign in _NO_MEMORY):
             raise
         views = 2 * config.batch_size if config.micro_batch is None else config.micro_batch
         lower = f"a lower --batch-size than {config.batch_size} or --max-length than "

@@ -98,11 +98,12 @@ def load_model(
         ModelError: The folder is not a model that can be used so.
         ConfigError: ``max_length`` is more than the model has positions for.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder}: not a Hugging Face model ({_line(error)})") from error
     decoder = config.is_encoder_decoder or getattr(config, "is_decoder", False)
     if decoder or config.model_type not in FAMILIES:
@@ -118,8 +119,11 @@ def load_model(
             setattr(config, name, dropout)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder}: its tokenizer cannot be read ({_line(error)})") from error
+    except Exception as error:  # broken JSON comes as that very class, a missing file as any
+        raise ModelError(
+            f"{folder}: its tokenizer cannot be read ({_line(error)}); "
+            "copy the files of its tokenizer beside its weights"
+        ) from error
     try:
         model = AutoModel.from_pretrained(
             folder,
@@ -128,8 +132,11 @@ def load_model(
             use_safetensors=True,
             attn_implementation=attention,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{folder}: its weights cannot be read ({_line(error)})") from error
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder}: its weights cannot be read ({_line(error)}); "
+            "is its safetensors file there, and whole?"
+        ) from error
     for name, rate in own_rates.items():  # the modules have theirs; what is saved is the base's
         setattr(model.config, name, rate)
     room = _positions(config, tokenizer)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mirror_rt.errors import ConfigError, TargetError, TrainingError
-from mirror_rt.staging import staging_folder
+from mirror_rt.staging import check_target, staging_folder
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.model import TextModel
 
@@ -36,13 +36,16 @@ def check_unfinished(out: Path, *, resume: bool, force: bool) -> None:
     """Refuse to start over where an unfinished run could be taken up.
 
     Raises:
-        TargetError: There is one, and neither ``resume`` nor ``force`` says what to do with it.
+        TargetError: There is one, and neither ``resume`` nor ``force`` says what to do with it;
+            or what is there is no unfinished run.
     """
-    if folder_of(out).exists() and not (resume or force):
+    folder = folder_of(out)
+    if folder.exists() and not (resume or force):
         raise TargetError(
-            f"{folder_of(out)}: holds an unfinished run; give --resume to go on with it, "
+            f"{folder}: holds an unfinished run; give --resume to go on with it, "
             "or --force to start over"
         )
+    check_target(folder, force=True, folder=True)
 
 
 def save_state(
