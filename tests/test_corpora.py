@@ -30,6 +30,15 @@ def test_a_language_without_a_list_is_refused_with_those_there_are() -> None:
         corpora.words("xx", count=10)
 
 
+@pytest.mark.parametrize("language", ["gl", "af", "eu", "be", "cy", "no such: one", ""])
+def test_a_language_does_not_get_the_words_of_its_neighbour(language: str) -> None:
+    # The library's nearest match: Spanish for Galician and Basque, Dutch for Afrikaans.
+    pytest.importorskip("wordfreq")
+    with pytest.raises(ConfigError, match=r"no word list for .*; there is ar, ") as error:
+        corpora.words(language, count=10)
+    assert "\n" not in str(error.value)
+
+
 def test_names_of_a_knowledge_base_come_once_each(tmp_path: Path) -> None:
     kb = tmp_path / "kb.tsv"
     kb.write_text("id\tname\nA\tfever\nB\tfever\nA\tpyrexia\n")

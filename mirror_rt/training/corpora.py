@@ -55,12 +55,11 @@ def words(language: str, *, count: int) -> Made:
     require("wordfreq", extra="corpus")
     import wordfreq
 
-    try:
-        listed = wordfreq.top_n_list(language, count)
-    except LookupError as error:
-        known = ", ".join(sorted(wordfreq.available_languages()))
-        raise ConfigError(f"lang: no word list for {language!r}; there is {known}") from error
-    return _different(listed, count=None, seed=0)
+    known = wordfreq.available_languages()
+    if language not in known:  # the library would take a neighbour's: Spanish for Galician
+        listed = ", ".join(sorted(known))
+        raise ConfigError(f"lang: no word list for {language!r}; there is {listed}")
+    return _different(wordfreq.top_n_list(language, count), count=None, seed=0)
 
 
 def names(source: str | Path, *, count: int | None = None, seed: int = 42) -> Made:
