@@ -42,6 +42,7 @@ class FakeHub(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.made: list[dict[str, object]] = []
         self.refuse = False
+        self.faults: list[dict[str, str]] = []
 
     @property
     def address(self) -> str:
@@ -65,7 +66,8 @@ class Answers(BaseHTTPRequestHandler):
             name = f"{asked.get('organization', 'me')}/{asked['name']}"
             self.reply(200, {"url": f"{self.server.address}/{name}"})
         elif self.path == "/api/validate-yaml":
-            self.reply(200, {"errors": [], "warnings": []})
+            faults = self.server.faults
+            self.reply(400 if faults else 200, {"errors": faults, "warnings": []})
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
             self.reply(200, {"files": [
@@ -126,6 +128,13 @@ def test_a_checkpoint_arrives_byte_for_byte(checkpoint: Path, hub: FakeHub) -> N
     for name, content in hub.files.items():
         if name != "training.json":
             assert content == (checkpoint / name).read_bytes(), name
+
+
+def test_a_bundle_arrives_byte_for_byte(tiny_bundle: Path, hub: FakeHub) -> None:
+    push(tiny_bundle, "me/enc", endpoint=hub.address, token="t")
+    files = {p.relative_to(tiny_bundle).as_posix(): p for p in tiny_bundle.rglob("*")}
+    assert hub.files == {n: p.read_bytes() for n, p in files.items() if p.is_file()}
+    assert {"model.onnx", "manifest.json", "tokenizer.json"} <= set(hub.files)
 
 
 def test_no_folder_of_this_machine_is_told_to_the_hub(
@@ -237,6 +246,14 @@ def test_a_hub_that_refuses_is_told_on_one_line(checkpoint: Path, hub: FakeHub) 
     assert "\n" not in str(error.value)
 
 
+def test_a_card_that_the_hub_refuses_is_told_with_the_fault(own: Path, hub: FakeHub) -> None:
+    hub.faults = [{"message": '"license" must be one of apache-2.0, mit'}]
+    with pytest.raises(TargetError, match='"license" must be one of apache') as error:
+        push(own, "me/enc", endpoint=hub.address, token="t")
+    assert "\n" not in str(error.value)
+    assert not hub.files
+
+
 def test_a_name_that_is_none_is_told(checkpoint: Path, hub: FakeHub) -> None:
     with pytest.raises(TargetError, match="owner/name"):
         push(checkpoint, "no good!", endpoint=hub.address, token="t")
@@ -249,6 +266,10 @@ def test_offline_is_told_and_not_a_traceback(checkpoint: Path) -> None:
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="neither a checkpoint nor a bundle"):
+        push(tmp_path, "me/enc")
+    # A knowledge base and a folder of vectors have a manifest too.
+    (tmp_path / "manifest.json").write_text('{"kind": "knowledge base"}')
     with pytest.raises(ModelError, match="neither a checkpoint nor a bundle"):
         push(tmp_path, "me/enc")
 

@@ -38,7 +38,7 @@ def push(
             cannot be read.
         TargetError: The hub is out of reach or refuses.
     """
-    if not any((folder / name).is_file() for name in ("model.safetensors", "manifest.json")):
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.onnx")):
         raise ModelError(f"{folder}: neither a checkpoint nor a bundle; name such a folder")
     trained = (folder / "training.json").is_file()
     training = public(read_training(folder)) if trained else None
@@ -63,11 +63,11 @@ def push(
             )
     except HFValidationError as error:
         raise TargetError(f"{repository}: not a repository name; give owner/name") from error
-    except (HfHubHTTPError, OSError) as error:  # an OSError: the network
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    except (HfHubHTTPError, OSError, ValueError) as error:  # the network; the card's header
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise TargetError(
-            f"{repository}: the hub did not take it ({first[:200]}); "
-            "log in with: hf auth login, or check the name and the network"
+            f"{repository}: the hub did not take it ({reason[:200]}); "
+            "log in with: hf auth login, or check the name, the network and the card's header"
         ) from error
     return str(address)
 
