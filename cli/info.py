@@ -11,13 +11,16 @@ from . import output
 
 
 def info(
-    folder: Annotated[Path, typer.Argument(help="A checkpoint, bundle or knowledge base.")],
+    folder: Annotated[
+        Path, typer.Argument(help="A checkpoint, bundle, knowledge base or folder of vectors.")
+    ],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file and compare it with its sha256.")
+        bool,
+        typer.Option("--verify", help="Compare every file with its sha256, where one is kept."),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Print what a checkpoint, bundle or knowledge base is."""
+    """Print what a folder is: a checkpoint, bundle, knowledge base or vectors."""
     from mirror_rt.describe import describe
 
     output.facts(describe(folder, verify=verify), as_json=json)

@@ -25,8 +25,8 @@ def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
         verify: Whether to read every file and compare it with its sha256.
 
     Raises:
-        InputError: It is missing, a file, a folder of another kind, or vectors of which a shard
-            has changed.
+        InputError: It is missing, a file, a folder of another kind, what an unfinished run left,
+            or vectors of which a shard is missing or has changed.
         BundleError: It is a bundle that is not whole or has changed.
         KnowledgeBaseError: It is a knowledge base that is not whole or has changed.
         ModelError: It is a checkpoint whose config cannot be read.
@@ -49,8 +49,11 @@ def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
                 return _bundle(path, verify=verify)
     if (path / "config.json").is_file():
         return _checkpoint(path)
+    for left, run in ((".job", "mirror-rt embed"), ("state.json", "mirror-rt train with --resume")):
+        if (path / left).exists():
+            raise InputError(f"{path}: is not finished; to go on, run again the same {run}")
     raise InputError(
-        f"{path}: not a checkpoint, bundle or knowledge base "
+        f"{path}: not a checkpoint, bundle, knowledge base or folder of vectors "
         f"(neither {MANIFEST} nor config.json is there)"
     )
 
@@ -79,7 +82,9 @@ def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[st
     from mirror_rt.runtime.jobfolder import read_manifest, verify_vectors
 
     shards = read_manifest(path)
-    if verify and (faults := verify_vectors(path)):
+    files = [path / shard.name for shard in shards]
+    lost = [f"{file}: is missing" for file in files if not file.is_file()]
+    if faults := verify_vectors(path) if verify else lost:
         raise InputError(
             f"{faults[0]} ({len(faults)} of {len(shards)} shards are faulty); "
             "run the same mirror-rt embed again, which makes only these anew"
@@ -90,7 +95,7 @@ def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[st
         "path": str(path),
         **about,
         "shards": len(shards),
-        "megabytes": _megabytes(path.glob("part-*")),
+        "megabytes": _megabytes(files),
         "verified": verify,
     }
 
@@ -125,6 +130,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "dim": config.get("hidden_size", config.get("dim")),
         "megabytes": _megabytes(weights),
         "pooling": _pooling(path),
+        "verified": False,  # no checksum is kept of it
     }
     if (path / "training.json").is_file():
         described["training"] = _json(path / "training.json")

@@ -9,6 +9,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.loop import train
 from mirror_rt.types import Entity, Name
 from mirror_rt_cli.app import app
 from tests.tiny import add_pooling, tiny_checkpoint
@@ -40,6 +42,8 @@ def test_a_checkpoint_tells_its_architecture_and_pooling(tmp_path: Path) -> None
     assert told["kind"] == "checkpoint"
     assert (told["architecture"], told["layers"], told["dim"]) == ("bert", 2, 32)
     assert told["pooling"] == "mean"
+    # No checksum is kept of it, so nothing is verified, whatever is asked.
+    assert json.loads(info(folder, "--json", "--verify").stdout)["verified"] is False
 
 
 def test_the_pooling_of_either_kind_of_config_is_told(tmp_path: Path) -> None:
@@ -102,7 +106,7 @@ def test_what_is_not_ours_is_named(tmp_path: Path) -> None:
     for name, message in {
         "missing": "no such folder",
         "file.txt": "is a file",
-        ".": "not a checkpoint, bundle or knowledge base",
+        ".": "not a checkpoint, bundle, knowledge base or folder of vectors",
         "broken": "cannot be read",
         "pickled": "no safetensors weights",
     }.items():
@@ -116,3 +120,45 @@ def test_vectors_whose_manifest_lacks_its_shards_are_one_line(tmp_path: Path) ->
     done = info(tmp_path)
     assert done.exit_code == 1
     assert "its manifest.json cannot be read ('shards')" in done.stderr
+
+
+@pytest.fixture
+def vectors(tmp_path: Path, tiny_bundle: Path) -> Path:
+    (tmp_path / "names.txt").write_text("heart disease\nlung disease\n")
+    embed = ["embed", tiny_bundle, tmp_path / "names.txt", "--out", tmp_path / "vectors"]
+    assert CliRunner().invoke(app, [str(word) for word in embed]).exit_code == 0
+    return tmp_path / "vectors"
+
+
+def test_vectors_count_the_shards_that_their_manifest_names(vectors: Path) -> None:
+    before = json.loads(info(vectors, "--json").stdout)
+    (vectors / "part-00007-of-another-run.parquet").write_bytes(bytes(3_000_000))
+    assert json.loads(info(vectors, "--json").stdout) == before
+    assert (before["kind"], before["rows"], before["shards"]) == ("vectors", 2, 1)
+    next(vectors.glob("part-00000*")).unlink()
+    done = info(vectors)
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "is missing (1 of 1 shards are faulty); run the same mirror-rt embed" in done.stderr
+
+
+def test_what_is_not_finished_is_told_with_the_command_that_goes_on(
+    vectors: Path, tmp_path: Path, tiny_bert: Path
+) -> None:
+    (vectors / "manifest.json").unlink()  # as after a kill
+    done = info(vectors)
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "is not finished; to go on, run again the same mirror-rt embed" in done.stderr
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "c.txt").write_text("a\nb\nc\nd\n")
+    config = TrainConfig(
+        corpus=tmp_path / "c.txt", base=tiny_bert, out=tmp_path / "o", batch_size=2,
+        checkpoint_every=1,
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        train(config, progress=stop)
+    done = info(tmp_path / "o.unfinished")
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert "run again the same mirror-rt train with --resume" in done.stderr
