@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror_rt.errors import ConfigError
+from mirror_rt.types import Pooling
 
 from . import models
 
 if TYPE_CHECKING:
+    from mirror_rt.evaluation.baselines import Model
     from mirror_rt.evaluation.result import Report
+    from mirror_rt.knowledge import KnowledgeBase
 
 
 class Rule(Enum):
@@ -63,6 +66,10 @@ def evaluate(
         str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
     id_column: Annotated[str | None, typer.Option(help="The gold table's column of ids.")] = None,
+    pooling: Annotated[
+        Pooling | None,
+        typer.Option(help="How MODEL, a checkpoint or base, pools; by default its own, else cls."),
+    ] = None,
     compare: Annotated[
         list[str] | None, typer.Option(help="A further MODEL to put beside it; repeatable.")
     ] = None,
@@ -92,14 +99,17 @@ def evaluate(
         from mirror_rt.evaluation.plot import check_plot
 
         check_plot(plot, force=force)
+    if card and pooling is not None:
+        raise ConfigError("evaluate: a card tells of a model's own pooling; leave --pooling away")
     if card:
         from mirror_rt.training.card import add_scores, read_training
 
         read_training(Path(model))
-    names = [model, *(compare or [])]
+    named: list[tuple[str, Pooling | None]] = [(model, pooling)]
+    named += [(other, None) for other in compare or []]
     if gold is not None:
         columns = (mention_column, id_column)
-        reports = _linking(names, gold, kb, convention or Rule.ENTITY, columns=columns)
+        reports = _linking(named, gold, kb, convention or Rule.ENTITY, columns=columns)
     else:
         folder = Path(str(data))
         if hub:
@@ -112,7 +122,7 @@ def evaluate(
                 folder,
                 progress=lambda words: typer.echo(words, err=True),
             )
-        reports = [_suite(name, folder, tasks, convention) for name in names]
+        reports = [_suite(*one, folder, tasks, convention) for one in named]
     if as_json:
         typer.echo(to_json(reports))
     else:
@@ -130,8 +140,22 @@ def evaluate(
     check_none_failed(reports)
 
 
+def _opened(name: str, pooling: Pooling | None) -> tuple[str, Model | KnowledgeBase]:
+    """Open a model, pooling as asked; return what to call it, and the model."""
+    model = models.open_model(name)
+    if pooling is None:
+        return name, model
+    from dataclasses import replace
+
+    from mirror_rt.training.checkpoint import TorchEncoder
+
+    if not isinstance(model, TorchEncoder):
+        raise ConfigError(f"--pooling: is for a checkpoint or base, and {name} is none")
+    return f"{name} ({pooling.value})", TorchEncoder(replace(model.model, pooling=pooling))
+
+
 def _linking(
-    names: list[str],
+    named: list[tuple[str, Pooling | None]],
     gold: Path,
     kb: Path | None,
     rule: Rule,
@@ -143,15 +167,15 @@ def _linking(
 
     convention = Convention(rule.value)
     asked = read_gold(gold, convention=convention, mention_column=columns[0], id_column=columns[1])
+    if asked.without_id:
+        typer.echo(f"{gold}: {asked.without_id:,} mentions without an id are left out", err=True)
     return [
-        judge_linking(
-            name, models.open_model(name), asked, task=gold.stem, kb=kb, convention=convention
-        )
-        for name in names
+        judge_linking(*_opened(*one), asked, task=gold.stem, kb=kb, convention=convention)
+        for one in named
     ]
 
 
-def _suite(name: str, data: Path, tasks: str, rule: Rule | None) -> Report:
+def _suite(name: str, pooling: Pooling | None, data: Path, tasks: str, rule: Rule | None) -> Report:
     import sys
 
     from rich.console import Console
@@ -160,7 +184,7 @@ def _suite(name: str, data: Path, tasks: str, rule: Rule | None) -> Report:
     from mirror_rt.evaluation.suite import evaluate as run
     from mirror_rt.knowledge import KnowledgeBase
 
-    model = models.open_model(name)
+    name, model = _opened(name, pooling)
     if isinstance(model, KnowledgeBase):
         raise ConfigError(f"{name}: a knowledge base is judged with --gold, a model with --data")
     with Console(stderr=True, quiet=not sys.stderr.isatty()).status(name) as status:

@@ -44,7 +44,7 @@ def reproduce(
 
     from mirror_rt.evaluation.paper import PaperTable
     from mirror_rt.evaluation.report import as_json as to_json
-    from mirror_rt.evaluation.report import check_none_failed, print_reports
+    from mirror_rt.evaluation.report import check_none_failed, notes, print_reports
     from mirror_rt.reproduce import reproduce as run
 
     try:
@@ -67,4 +67,6 @@ def reproduce(
         typer.echo(to_json(reports))
     else:
         print_reports(reports, Console())
+        for note in notes(reports):
+            typer.echo(note, err=True)
     check_none_failed(reports)

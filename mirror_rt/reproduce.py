@@ -12,7 +12,7 @@ from mirror_rt.evaluation.result import Report, Status, mean_report
 from mirror_rt.evaluation.suite import evaluate
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.loop import train
+from mirror_rt.training.loop import load_base, train
 from mirror_rt.types import Preset
 
 __all__ = ["SEEDS", "reproduce"]
@@ -73,12 +73,12 @@ def reproduce(
         progress: Called with a word on what happens next.
 
     Returns:
-        The paper before, ours before, the paper after, ours after (mean and spread); tasks
-        without data here are left out. Of the lexical table the paper's English alone stands
-        there, unless ``corpus`` has words of another language.
+        The paper before, ours before, the paper after, ours after (mean and spread). Tasks
+        without data here are missing in ours, and left out of the paper's. Of the lexical table
+        the paper's English alone stands there, unless ``corpus`` has words of another language.
 
     Raises:
-        ConfigError: There are no seeds, or no corpus.
+        ConfigError: There are no seeds, no corpus, or no data of the table's tasks.
         TargetError: A checkpoint of other settings is in the way.
         MirrorError: As ``train`` and ``evaluate``.
     """
@@ -102,28 +102,29 @@ def reproduce(
         for seed in seeds
     ]
     tell = progress or (lambda words: None)
-    for config in configs:
-        if not _is_there(config):
-            tell(f"train with seed {config.seed}")
-            train(config)
-    trained = TorchEncoder.open(configs[0].out)
+    to_train = [config for config in configs if not _is_there(config)]
     tell(f"judge {base}")
     # The base is judged as its checkpoints pool, like the paper's rows.
-    raw = TorchEncoder.open(base, pooling=trained.model.pooling, max_length=configs[0].max_length)
-    before = evaluate(raw, data=data, tasks=tasks, name=f"{Path(base).name}, here")
+    pooling = load_base(configs[0]).pooling
+    raw = TorchEncoder.open(base, pooling=pooling, max_length=configs[0].max_length)
+    named = f"{Path(base).name} {raw.model.pooling.value}, here"
+    before = evaluate(raw, data=data, tasks=tasks, name=named)
+    measured = {r.task for r in before.results if r.status is not Status.MISSING}
+    if not measured:
+        raise ConfigError(f"{data}: has no file of the tasks {', '.join(tasks)}")
+    for config in to_train:
+        tell(f"train with seed {config.seed}")
+        train(config)
     runs = []
     for config in configs:
         tell(f"judge seed {config.seed}")
         runs.append(evaluate(TorchEncoder.open(config.out), data=data, tasks=tasks))
     after = mean_report(f"+ Mirror, here ({len(runs)} seeds)", runs)
-    measured = {r.task for r in before.results if r.status is not Status.MISSING}
-    if not measured:
-        raise ConfigError(f"{data}: has no file of the tasks {', '.join(tasks)}")
     like = measured.intersection(
         _ENGLISH if table is PaperTable.LEXICAL and corpus is None else measured
     )
     paper_before, paper_after = (_only(r, like) for r in paper_reports(table, base))
-    return [paper_before, _only(before, measured), paper_after, _only(after, measured)]
+    return [paper_before, before, paper_after, after]
 
 
 def _is_there(config: TrainConfig) -> bool:

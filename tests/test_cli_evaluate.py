@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from mirror_rt.evaluation import suite
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.training.checkpoint import TorchEncoder
+from mirror_rt.types import Pooling
 from mirror_rt_cli.app import app
+from tests.tiny import NAMES
 
 KB = (
     "id\tname\tkind\nH:1\tshort stature\tlabel\nH:1\tsmall height\texact\n"
@@ -103,3 +108,40 @@ def test_a_knowledge_base_cannot_be_judged_by_names(files: Path, tiny_bundle: Pa
     result = CliRunner().invoke(app, ["evaluate", *arguments])
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "ranks entities, not names" in result.stderr
+
+
+def test_a_base_is_pooled_as_asked_beside_itself(tmp_path: Path, tiny_bert: Path) -> None:
+    (tmp_path / "wordsim").mkdir()
+    rows = "".join(f"{a}\t{b}\t{i * 7 % 10}\n" for i, (a, b) in enumerate(pairwise(NAMES)))
+    (tmp_path / "wordsim/simlex999.tsv").write_text(rows)
+    data = ("--data", tmp_path, "--tasks", "simlex999", "--json")
+    out = run(tiny_bert, *data, "--pooling", "mean", "--compare", tiny_bert)
+    asked, own = json.loads(out)["reports"]
+    assert (asked["model"], own["model"]) == (f"{tiny_bert} (mean)", str(tiny_bert))
+    for report, pooling in ((asked, Pooling.MEAN), (own, Pooling.CLS)):
+        encoder = TorchEncoder.open(tiny_bert, pooling=pooling)
+        (expected,) = suite.evaluate(encoder, data=tmp_path, tasks=["simlex999"]).results
+        assert report["results"][0]["score"] == pytest.approx(expected.score, abs=1e-6)
+    assert asked["results"][0]["score"] != own["results"][0]["score"]
+
+
+def test_pooling_is_refused_where_it_changes_nothing_or_would_mislead(
+    files: Path, tiny_bert: Path, tiny_bundle: Path
+) -> None:
+    gold = ["--gold", str(files / "gold.tsv"), "--kb", str(files / "kb.tsv"), "--pooling", "mean"]
+    for model, extra, fault in (
+        ("baseline:exact", [], "--pooling: is for a checkpoint or base, and baseline:exact is"),
+        (tiny_bundle, [], f"--pooling: is for a checkpoint or base, and {tiny_bundle} is none"),
+        (tiny_bert, ["--card"], "a card tells of a model's own pooling"),
+    ):
+        result = CliRunner().invoke(app, ["evaluate", str(model), *gold, *extra])
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+        assert fault in result.stderr
+
+
+def test_mentions_without_an_id_are_counted(files: Path) -> None:
+    (files / "gold.tsv").write_text(GOLD + "odd thing\t-1\nother\t\n")
+    arguments = ["evaluate", "baseline:exact", "--gold", str(files / "gold.tsv")]
+    result = CliRunner().invoke(app, [*arguments, "--kb", str(files / "kb.tsv"), "--json"])
+    assert scores(result.stdout)["items"] == 3
+    assert result.stderr == f"{files / 'gold.tsv'}: 2 mentions without an id are left out\n"

@@ -197,6 +197,26 @@ def test_an_undefined_correlation_says_why(
     assert why in result.note
 
 
+def test_vectors_that_are_no_numbers_are_never_a_score(data: Path) -> None:
+    # No number is above NaN, so a right candidate without one would rank first.
+    class Broken(LetterEncoder):
+        def encode(self, texts: Sequence[str]) -> Float32:
+            """Spoil the last vector of each call."""
+            vectors = super().encode(texts)
+            vectors[-1] = np.nan
+            return vectors
+
+    names = ["sts12", "qnli", "ncbi", "hpo", "bli-de-en", "cr", "tweets-mine"]
+    found = scores(evaluate(Broken(), data=data, tasks=names).results)
+    assert set(found) == set(names)
+    for name in ("sts12", "qnli"):
+        assert found[name].status is Status.UNDEFINED
+    for name in names[2:]:
+        assert found[name].status is Status.FAILED, name
+        assert "are not finite" in found[name].note
+    assert {result.score for result in found.values()} == {None}
+
+
 def test_a_detector_with_one_class_says_so(tmp_path: Path) -> None:
     rows = "index\tquestion\tsentence\tlabel\n0\ta\tb\tentailment\n1\tc\td\tentailment\n"
     put(tmp_path, "glue/QNLI.dev.tsv", rows)
@@ -404,6 +424,9 @@ def test_the_command_gives_json_and_a_picture(data: Path, tmp_path: Path) -> Non
     again = CliRunner().invoke(app, arguments)
     assert (again.exit_code, len(again.stderr.splitlines())) == (1, 1)
     assert "exists already" in again.stderr
+    folder = CliRunner().invoke(app, [*arguments[:-1], str(data / "sts"), "--force"])
+    assert (folder.exit_code, folder.stdout) == (1, "")
+    assert "is a folder; name a file" in folder.stderr
 
 
 def trigrams(text: str) -> set[str]:

@@ -68,14 +68,22 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     assert first.exit_code == 0, first.output
     reports = json.loads(first.stdout)["reports"]
     assert [r["model"] for r in reports] == [
-        "paper, BERT mean", "tiny-bert, here", "paper, + Mirror", "+ Mirror, here (2 seeds)",
+        "paper, BERT mean", "tiny-bert mean, here", "paper, + Mirror", "+ Mirror, here (2 seeds)",
     ]  # fmt: skip
     assert [r["results"][0]["task"] for r in reports] == ["sts12"] * 4
+    # The paper's row has what stands beside it; of ours the rest is missing, with where to get it.
+    assert [len(r["results"]) for r in reports] == [1, 7, 1, 7]
+    for result in (*reports[1]["results"][1:], *reports[3]["results"][1:]):
+        assert (result["status"], result["score"]) == ("missing", None)
+        assert "get it from" in result["note"]
     assert reports[3]["results"][0]["spreads"]["all"] >= 0.0
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*.safetensors")}
     assert len(stamps) == 2
     again = CliRunner().invoke(app, arguments)
     assert again.stdout == first.stdout
+    for_people = CliRunner().invoke(app, arguments[:-1])
+    assert for_people.exit_code == 0
+    assert "sickr: no sts/SICK.test.tsv" in for_people.stderr
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
     other = CliRunner().invoke(app, [*arguments, "--max-steps", "2"])
     assert other.exit_code == 1
@@ -104,7 +112,10 @@ def test_english_words_stand_beside_the_papers_english_alone(
         out = ["--out", str(tmp_path / f"out{len(extra)}")]
         result = CliRunner().invoke(app, [*arguments, *out, *extra])
         assert result.exit_code == 0, result.output
-        tasks = [[r["task"] for r in m["results"]] for m in json.loads(result.stdout)["reports"]]
+        tasks = [
+            [r["task"] for r in m["results"] if r["status"] == "scored"]
+            for m in json.loads(result.stdout)["reports"]
+        ]
         assert tasks[0] == tasks[2] == rows_of_the_paper
         assert tasks[1] == tasks[3] == ["multisimlex-eng", "multisimlex-fra"]
 
@@ -114,3 +125,25 @@ def test_a_run_without_strings_or_data_is_refused(tmp_path: Path, tiny_bert: Pat
     result = CliRunner().invoke(app, [*common, "--data", str(tmp_path)])
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "--corpus" in result.stderr
+    # Told before hours of training, not after them.
+    (tmp_path / "names.txt").write_text("\n".join(f"{a} {b}" for a in NAMES for b in NAMES[:8]))
+    common += ["--corpus", str(tmp_path / "names.txt"), "--max-steps", "1"]
+    for data, fault in (("none", "no such folder"), ("", "has no file of the tasks sts12, ")):
+        result = CliRunner().invoke(app, [*common, "--data", str(tmp_path / data)])
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+        assert fault in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_runs_checkpoint_in_the_way_is_told_before_any_training(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(f"{a} {b}" for a in NAMES for b in NAMES[:8]))
+    (tmp_path / "out/seed-2").mkdir(parents=True)
+    result = CliRunner().invoke(app, [
+        "reproduce", "--base", str(tiny_bert), "--out", str(tmp_path / "out"), "--seeds", "1,2",
+        "--corpus", str(tmp_path / "names.txt"), "--max-steps", "1", "--data", str(tmp_path),
+    ])  # fmt: skip
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "seed-2: is in the way and not a checkpoint of ours" in result.stderr
+    assert not (tmp_path / "out/seed-1").exists()

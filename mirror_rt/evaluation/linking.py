@@ -13,6 +13,7 @@ import numpy as np
 
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.gold import Convention, Query
+from mirror_rt.evaluation.metrics import finite
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.types import Embedder, Entity
 
@@ -154,11 +155,13 @@ def rank_queries(
         queries: The mentions.
         names_UD: (U, D) float32, the vectors of ``table.texts`` if they are there already.
         block: How many mentions to score at once; memory grows with block × names.
+
+    Raises:
+        ModelError: A vector is not finite.
     """
-    if names_UD is None:
-        names_UD = embedder.encode(table.texts)
+    names_UD = finite(embedder.encode(table.texts) if names_UD is None else names_UD)
     parts = list(dict.fromkeys(part for query in queries for part in query.parts))
-    parts_QD = embedder.encode(parts)
+    parts_QD = finite(embedder.encode(parts))
     row_of = {part: row for row, part in enumerate(parts)}
     asked: dict[tuple[int, frozenset[str]], Rank] = {}
     right = dict(zip((q.ids for q in queries), table.right_groups(queries), strict=True))

@@ -1,6 +1,6 @@
 """The scores themselves, in numpy. A score that is not defined is None, never NaN.
 
-N items, F folds or classes.
+N items, D width of a vector.
 """
 
 from __future__ import annotations
@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mirror_rt.errors import ModelError
+
 if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
     Floats: TypeAlias = npt.NDArray[np.floating[Any]] | Sequence[float]
 
 __all__ = [
@@ -19,6 +23,7 @@ __all__ = [
     "area_under_curve",
     "average_ranks",
     "f1",
+    "finite",
     "macro_f1",
     "spearman",
     "why_undefined",
@@ -81,6 +86,21 @@ def why_undefined(gold: Floats, predicted: Floats) -> str:
         one = "are of one class only" if a.dtype == bool else "have the same gold score"
         return f"all {len(a)} items {one}"
     return "every prediction is the same"
+
+
+def finite(vectors_ND: Float32) -> Float32:
+    """Return (N, D) float32 vectors as they are; nothing can be ranked by one that is NaN.
+
+    Raises:
+        ModelError: A number is not finite.
+    """
+    broken = int((~np.isfinite(vectors_ND).all(axis=1)).sum())
+    if broken:
+        raise ModelError(
+            f"the vectors of {broken} of {len(vectors_ND)} texts are not finite, so there is no "
+            "score; are the weights whole?"
+        )
+    return vectors_ND
 
 
 def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:

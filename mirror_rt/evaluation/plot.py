@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mirror_rt._extras import require
+from mirror_rt.errors import TargetError
 from mirror_rt.evaluation.result import Report
 from mirror_rt.staging import check_target, staging_file
 
@@ -19,10 +20,13 @@ def check_plot(path: Path, *, force: bool = False) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        TargetError: The file exists and ``force`` is not set, or its folder is no folder.
+        TargetError: The file exists and ``force`` is not set, it is a folder, or its folder is
+            none.
     """
     require("matplotlib", extra="evaluate")
     check_target(path, force=force)
+    if path.is_dir():
+        raise TargetError(f"{path}: is a folder; name a file")
 
 
 def draw(reports: Sequence[Report], path: Path, *, force: bool = False) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from mirror_rt._extras import require
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.baselines import CharNgrams
-from mirror_rt.evaluation.metrics import accuracy, f1, macro_f1
+from mirror_rt.evaluation.metrics import accuracy, f1, finite, macro_f1
 from mirror_rt.evaluation.tables import Pair
 from mirror_rt.types import Embedder
 
@@ -32,13 +32,17 @@ STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0)
 
 
 def features(embedder: Embedder, items: Sequence[Pair]) -> Float32:
-    """Return (N, D) float32 features: the text's vector, or |u − v| and u·v of a pair."""
+    """Return (N, D) float32 features: the text's vector, or |u − v| and u·v of a pair.
+
+    Raises:
+        ModelError: A vector is not finite.
+    """
     paired = any(item.right for item in items)
     both_sides = [i.left for i in items] + [i.right for i in items if paired]
     texts = list(dict.fromkeys(both_sides))
     if isinstance(embedder, CharNgrams):
         embedder = embedder.fitted(texts)
-    vectors_ND = embedder.encode(texts)
+    vectors_ND = finite(embedder.encode(texts))
     row = {text: i for i, text in enumerate(texts)}
     left_ND = vectors_ND[[row[item.left] for item in items]]
     if not paired:

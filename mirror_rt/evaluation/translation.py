@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch, Model
+from mirror_rt.evaluation.metrics import finite
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
@@ -46,6 +47,9 @@ def induce(model: Model, translations: Mapping[str, set[str]]) -> Mapping[str, f
     Args:
         model: Encodes both languages.
         translations: Each source word's right target words.
+
+    Raises:
+        ModelError: A vector is not finite.
     """
     sources = list(translations)
     if isinstance(model, ExactMatch):
@@ -54,7 +58,7 @@ def induce(model: Model, translations: Mapping[str, set[str]]) -> Mapping[str, f
     targets = list(dict.fromkeys(t for s in sources for t in sorted(translations[s])))
     if isinstance(model, CharNgrams):
         model = model.fitted([*sources, *targets])
-    scores_ST = model.encode(sources) @ model.encode(targets).T
+    scores_ST = finite(model.encode(sources)) @ finite(model.encode(targets)).T
 
     def right(scores: Float32) -> float:
         chosen = [targets[column] for column in scores.argmax(axis=1).tolist()]
