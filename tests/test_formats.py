@@ -239,6 +239,14 @@ def test_a_gzip_file_reads_like_the_plain_one(tmp_path: Path, name: str, text: s
         ("kb.jsonl", '{"id": "A", "name": "one"}\n{"id": "B", "name": "\\ud800"}\n', 2, "UTF-8"),
         ("kb.jsonl", '{"id": "A", "name": "one"}\n{"id": "B\\t", "name": "x"}\n', 2, "U+0009"),
         ("kb.jsonl", '{"id": "A", "name": "o"}\n{"id":"B","name":"x","aliases":"y"}\n', 2, "list"),
+        ("kb.jsonl", '{"id": "A", "name": "o"}\n{"id":' + "9" * 5_000 + "}\n", 2, "not JSON"),
+        (
+            "kb.jsonl",
+            '{"id": "A", "name": "o"}\n{"id": "B", "name": "x", "language": "\\ud800"}\n',
+            2,
+            "the language is not UTF-8",
+        ),
+        ("kb.tsv", b"id\tname\tsource\nA\tone\t\xff\n", 2, "the source is not UTF-8"),
         ("kb.dictionary", "A||one\nB|two\n", 2, "no ||"),
         ("kb.dictionary", "A||one\nB||\n", 2, "no name"),
         ("kb.dictionary", "A||one\n|B||two\n", 2, "no id"),
@@ -393,6 +401,14 @@ def test_a_csv_description_may_be_longer_than_the_csv_module_allows(tmp_path: Pa
     path = write(tmp_path, "kb.csv", f'id,name,description\nA,one,"{long}"\n')
     (entity,) = read_entities(path)
     assert entity.description == long
+
+
+@pytest.mark.parametrize("headings", ["parent_id\tid\tname", "type_id\tcode\tlabel"])
+def test_a_column_that_is_headed_as_the_id_goes_before_other_ids(
+    tmp_path: Path, headings: str
+) -> None:
+    path = write(tmp_path, "kb.tsv", f"{headings}\nP:1\tA\tfever\nP:1\tB\tcough\n")
+    assert pairs(path) == [("A", "fever"), ("B", "cough")]
 
 
 def test_a_second_name_column_is_one_more_name(tmp_path: Path) -> None:

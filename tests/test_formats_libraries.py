@@ -85,6 +85,13 @@ def test_a_bad_parquet_row_is_named_by_its_number_and_a_bad_file_by_its_fault(
     path.write_text("no parquet")
     with pytest.raises(InputError, match="cannot be read as Parquet"):
         list(read_entities(path))
+    undecodable = pa.array([b"one", b"\xff", b"three"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"id": ["A", "B", "C"], "name": undecodable}), path)
+    with pytest.raises(InputError, match="row 2: not UTF-8"):
+        list(read_entities(path))
+    skipped = SkippedRows()
+    assert list(read_names(path, skip_bad=skipped)) == ["one", "three"]
+    assert skipped.bad == 1
 
 
 # --- RDF ---
@@ -209,6 +216,28 @@ def test_malformed_rdf_is_named_by_line_and_n_triples_can_be_passed_over(tmp_pat
     assert skipped.bad == 1
 
 
+def test_a_byte_order_mark_is_not_part_of_rdf(tmp_path: Path) -> None:
+    for name, text in (("kb.owl", OWL), ("kb.ttl", SKOS)):
+        plain = list(read_entities(write(tmp_path, name, text)))
+        assert list(read_entities(write(tmp_path, name, "\ufeff" + text))) == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("kb.owl.gz", "OWL"), ("kb.obo.gz", "OBO"), ("codes.xml.gz", "ICD")],
+)
+def test_a_packed_file_that_is_cut_off_is_told(tmp_path: Path, name: str, text: str) -> None:
+    contents = {
+        "OWL": OWL,
+        "OBO": "format-version: 1.2\n\n[Term]\nid: A\nname: a\n",
+        "ICD": "<ICD10CM.tabular><diag><name>A00</name><desc>Cholera</desc></diag>",
+    }
+    (tmp_path / name).write_bytes(gzip.compress(contents[text].encode())[:-9])
+    chosen = KbFormat.ICD10CM if text == "ICD" else None
+    with pytest.raises(InputError, match=r"\.gz: cannot be read to its end"):
+        list(read_entities(tmp_path / name, format=chosen))
+
+
 def test_without_rdflib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mirror_rt._extras.find_spec", lambda name: None)
     monkeypatch.delitem(sys.modules, "mirror_rt.knowledge.formats.rdf", raising=False)
@@ -282,7 +311,7 @@ def test_umls_filters_by_language_source_and_suppression(tmp_path: Path) -> None
 def test_a_row_of_umls_with_a_column_missing_is_named_by_line(tmp_path: Path) -> None:
     folder = umls(tmp_path)
     with (folder / "MRCONSO.RRF").open("a") as conso:
-        conso.write("C0000003|ENG|x|\n" + atom("C0000003", " ") + atom("C0000003", "Cough"))
+        conso.write("C0000003|ENG|x|\n" + atom("C0000003", " ") + atom("C0000003", "Cough") + "\n")
     with pytest.raises(InputError, match=r"MRCONSO\.RRF: line 7: 3 columns, MRCONSO has 18"):
         list(read_entities(folder))
     skipped = SkippedRows()

@@ -1,6 +1,8 @@
 import csv
 import gzip
 import json
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +197,13 @@ def test_json_lines_keep_the_text_and_short_metadata(tmp_path: Path) -> None:
     )
     from_parquet = list(read_passages(tmp_path / "p.parquet"))
     assert [p.text for p in from_parquet] == [p.text for p in found]
+
+
+def test_dates_and_decimals_of_parquet_are_metadata(tmp_path: Path) -> None:
+    row = {"id": "1", "text": "x", "day": date(2020, 5, 1), "price": Decimal("2.50")}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "p.parquet")
+    (passage,) = read_passages(tmp_path / "p.parquet")
+    assert passage.fields == (("day", "2020-05-01"), ("price", "2.50"))
 
 
 def test_tables_are_read_by_their_first_line(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterable, Iterator
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -110,10 +112,6 @@ def passage_of(catalogue: Catalogue, number: int) -> Passage:
     )
 
 
-def _parted(type_: str) -> tuple[str, str, str]:
-    return type_.partition("=")
-
-
 def _passage(row: object) -> Passage:
     if isinstance(row, csv.Error):
         raise RowError(f"not CSV ({row})")
@@ -150,10 +148,10 @@ def _values(given: object) -> list[str]:
     """Return the values of a metadata field as text; those of an object are left out."""
     match given:
         case str():
-            return [flat(given)]
+            return [flat(given, "metadata")]
         case bool():
             return ["true" if given else "false"]
-        case int() | float():
+        case int() | float() | date() | Decimal():  # the last two from Parquet
             return [str(given)]
         case list():
             return [value for one in given if not isinstance(one, list) for value in _values(one)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from mirror_rt.errors import InputError
+from mirror_rt.textfiles import open_binary
 from mirror_rt.types import NameKind
 
 NOT_UTF8 = "\ufdd0"
@@ -119,14 +122,32 @@ def checked(text: str, what: str) -> str:
     return stripped
 
 
-def flat(text: str) -> str:
-    """Return running text on one line, blanks and control characters joined: for descriptions.
+def flat(text: str, what: str = "description") -> str:
+    """Return what may be empty on one line, blanks and control characters joined.
+
+    Args:
+        text: Running text, or a tag such as a language.
+        what: What to call it in a message.
 
     Raises:
         RowError: It is not UTF-8.
     """
     line = " ".join(_CONTROL.sub(" ", text).split())
-    return checked(line, "description") if line else ""
+    return checked(line, what) if line else ""
+
+
+@contextmanager
+def whole(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file as ``open_binary`` does, for a reader that asks for more than lines.
+
+    Raises:
+        InputError: Also where a packed file is broken.
+    """
+    with open_binary(path) as handle:
+        try:
+            yield handle
+        except (EOFError, OSError, zlib.error) as error:
+            raise InputError(f"{shown(path)}: cannot be read to its end ({error})") from error
 
 
 _KINDS = {

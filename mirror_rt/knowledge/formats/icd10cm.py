@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mirror_rt.errors import InputError
-from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, shown
-from mirror_rt.textfiles import numbered_lines, open_binary
+from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, shown, whole
+from mirror_rt.textfiles import numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
 
 __all__ = ["read_icd10cm"]
@@ -45,7 +45,7 @@ def _order_line(line: str) -> Entity:
 
 
 def _tabular(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
-    with open_binary(path) as handle:
+    with whole(path) as handle:
         try:
             for _, element in ElementTree.iterparse(handle, events=("end",)):
                 if element.tag != "diag":

@@ -31,6 +31,8 @@ def _parse(line: str) -> Entity:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise RowError(f"not JSON ({error.msg} at character {error.pos + 1})") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise RowError(f"not JSON that can be read ({error})") from error
     except RecursionError as error:
         raise RowError("not JSON that can be read (nested too deeply)") from error
     if not isinstance(row, dict):
@@ -52,7 +54,7 @@ def entity_from_json(row: dict[str, object]) -> Entity:
     identifier = row.get("id")
     if isinstance(identifier, int) and not isinstance(identifier, bool):
         identifier = str(identifier)
-    language, source = _text(row, "language").strip(), _text(row, "source").strip()
+    language, source = (flat(_text(row, key), key) for key in ("language", "source"))
     first = _name({"kind": "preferred"} | row, language, source)
     aliases = row.get("aliases") or []
     if not isinstance(aliases, list):
@@ -106,8 +108,8 @@ def _name(item: dict[str, object], language: str, source: str) -> Name:
     return Name(
         text=checked(_text(item, "name"), "name"),
         kind=kind,
-        language=_text(item, "language").strip() if "language" in item else language,
-        source=_text(item, "source").strip() if "source" in item else source,
+        language=flat(_text(item, "language"), "language") if "language" in item else language,
+        source=flat(_text(item, "source"), "source") if "source" in item else source,
     )
 
 

@@ -28,6 +28,7 @@ from mirror_rt.knowledge.formats._rows import (
     checked,
     flat,
     shown,
+    whole,
 )
 from mirror_rt.knowledge.formats._successors import successors
 from mirror_rt.textfiles import numbered_lines, open_binary
@@ -95,7 +96,7 @@ def _scan(file: Path) -> tuple[set[str], bytes]:
         else:
             live.update(_id_of(line) for line in frame if line.startswith(b"id:"))
 
-    with open_binary(file) as handle:
+    with whole(file) as handle:
         for line in handle:
             if line.startswith(b"["):
                 close()

@@ -46,18 +46,30 @@ def read_parquet(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
 
 def _rows(
     table: pq.ParquetFile, headings: dict[str, Column]
-) -> Iterator[tuple[int, dict[str, object]]]:
+) -> Iterator[tuple[int, dict[str, object] | None]]:
     number = 0
     for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(headings)):
-        for row in batch.to_pylist():
+        for row in _decoded(batch):
             number += 1
             yield number, row
 
 
-def _parser(headings: dict[str, Column]) -> Callable[[dict[str, object]], Entity]:
+def _decoded(batch: pyarrow.RecordBatch) -> list[dict[str, object] | None]:
+    """Return the rows of a batch, None for one that is not UTF-8."""
+    try:
+        return [*batch.to_pylist()]
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [None]
+        return [row for i in range(batch.num_rows) for row in _decoded(batch.slice(i, 1))]
+
+
+def _parser(headings: dict[str, Column]) -> Callable[[dict[str, object] | None], Entity]:
     has_aliases = Column.ALIASES in headings.values()
 
-    def parse(row: dict[str, object]) -> Entity:
+    def parse(row: dict[str, object] | None) -> Entity:
+        if row is None:
+            raise RowError("not UTF-8")
         aliases: list[object] = []
         values: dict[str, object] = {} if has_aliases else {"kind": "exact"}
         for heading, column in headings.items():
@@ -66,9 +78,6 @@ def _parser(headings: dict[str, Column]) -> Callable[[dict[str, object]], Entity
                 aliases += value if isinstance(value, list) else [value] if value else []
             elif value is not None:
                 values[column.name.lower()] = value
-        try:
-            return entity_from_json(values | {"aliases": aliases})
-        except UnicodeDecodeError as error:
-            raise RowError("not UTF-8") from error
+        return entity_from_json(values | {"aliases": aliases})
 
     return parse

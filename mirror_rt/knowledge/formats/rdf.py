@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+import codecs
 import io
 import logging
 import re
@@ -34,9 +35,10 @@ from mirror_rt.knowledge.formats._rows import (  # noqa: E402
     each,
     flat,
     shown,
+    whole,
 )
 from mirror_rt.knowledge.formats._successors import successors  # noqa: E402
-from mirror_rt.textfiles import numbered_lines, open_binary  # noqa: E402
+from mirror_rt.textfiles import numbered_lines  # noqa: E402
 from mirror_rt.types import Entity, Name, NameKind  # noqa: E402
 
 __all__ = ["read_rdf"]
@@ -118,8 +120,8 @@ def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
         for _ in each(path, numbered_lines(path, strict=False), triple, skipped):
             pass
         return graph
-    with open_binary(path) as handle:
-        data = handle.read()
+    with whole(path) as handle:
+        data = handle.read().removeprefix(codecs.BOM_UTF8)
     is_xml = data.lstrip().startswith((b"<?xml", b"<rdf:RDF", b"<!"))
     if is_xml and b"<rdf:RDF" not in data:
         raise InputError(f"{shown(path)}: not RDF/XML (no rdf:RDF); convert it, e.g. with ROBOT")
@@ -185,7 +187,10 @@ def _entity(
         id=checked(identifier, "id"),
         names=in_order(list(dict.fromkeys(names)), keep),
         types=tuple(checked(t, "type") for t in dict.fromkeys(types)),
-        alternative_ids=tuple(dict.fromkeys([*alternative, *old_ids.get(identifier, ())])),
+        alternative_ids=tuple(
+            checked(other, "alternative id")
+            for other in dict.fromkeys([*alternative, *old_ids.get(identifier, ())])
+        ),
         cross_references=tuple(checked(r, "cross-reference") for r in dict.fromkeys(references)),
         description=flat(described[0].text) if described else "",
     )

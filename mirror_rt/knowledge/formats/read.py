@@ -43,7 +43,9 @@ def read_entities(
     chosen = format or sniff(path)
     if chosen is None:
         formats = ", ".join(member.value for member in KbFormat)
-        raise ConfigError(f"{shown(path)}: cannot tell its format; give one of {formats}")
+        raise ConfigError(
+            f"{shown(path)}: cannot tell its format; name it with --kb-format: {formats}"
+        )
     skipped = skip_bad if skip_bad is not None else SkippedRows(strict=True)
     return _not_empty(path, chosen, skipped, keep or NameFilter())
 

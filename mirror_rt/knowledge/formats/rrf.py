@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._filter import NameFilter, in_order
-from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each
+from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
 from mirror_rt.knowledge.formats._successors import successors
 from mirror_rt.textfiles import numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
@@ -56,7 +56,7 @@ def read_rrf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
         conso = found
     types = _types(_beside(folder, "MRSTY.RRF"), skipped)
     merged = _merged(_beside(folder, "MRCUI.RRF"), skipped)
-    atoms = _kept(each(conso, numbered_lines(conso, strict=False), _atom, skipped), keep, skipped)
+    atoms = _kept(each(conso, _lines(conso), _atom, skipped), keep, skipped)
     met: set[str] = set()
     for cui, group in groupby(atoms, key=lambda atom: atom.cui):
         same = list(group)
@@ -93,10 +93,10 @@ def _atom(line: str) -> _Atom:
         name=Name(
             text=checked(row[14], "name"),
             kind=kind,
-            language=sys.intern(_LANGUAGES.get(language, language.casefold())),
-            source=sys.intern(source),
+            language=sys.intern(_LANGUAGES.get(language, flat(language, "language").casefold())),
+            source=sys.intern(flat(source, "source")),
         ),
-        reference=f"{source}:{code}" if code and code != "NOCODE" else "",
+        reference=flat(f"{source}:{code}", "code") if code and code != "NOCODE" else "",
         suppressed=row[16] not in ("", "N"),
     )
 
@@ -109,7 +109,7 @@ def _types(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]
     types: dict[str, tuple[str, ...]] = {}
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     if path is not None:
-        for cui, name in each(path, numbered_lines(path, strict=False), parse, skipped):
+        for cui, name in each(path, _lines(path), parse, skipped):
             both = (*types.get(cui, ()), name)
             types[cui] = known.setdefault(both, both)
     return types
@@ -123,12 +123,16 @@ def _merged(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...
 
     following: dict[str, tuple[str, ...]] = {}
     if path is not None:
-        for old, new in each(path, numbered_lines(path, strict=False), parse, skipped):
+        for old, new in each(path, _lines(path), parse, skipped):
             following[old] = following.get(old, ()) + new
     living = {new for news in following.values() for new in news} - following.keys()
     found, unresolved = successors(following, living)
     skipped.unresolved += unresolved
     return found
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in numbered_lines(path, strict=False) if line.strip())
 
 
 def _columns(line: str, number: int, table: str) -> list[str]:

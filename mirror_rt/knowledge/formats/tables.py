@@ -73,10 +73,11 @@ def header_columns(cells: Sequence[str]) -> dict[int, Column] | None:
     True
     """
     columns: dict[int, Column] = {}
-    for i, cell in enumerate(cells):
-        heading = cell.strip().casefold().replace(" ", "_").replace("-", "_")
+    headings = [cell.strip().casefold().replace(" ", "_").replace("-", "_") for cell in cells]
+    has_id = any(_COLUMN_OF.get(heading) is Column.ID for heading in headings)
+    for i, heading in enumerate(headings):
         column = _COLUMN_OF.get(heading) or _COLUMN_OF.get(heading.rstrip("_0123456789"))
-        if column is None and heading.endswith("_id"):
+        if column is None and heading.endswith("_id") and not has_id:  # parent_id beside id
             column = Column.ID
         if column is Column.NAME and column in columns.values():
             column = Column.ALIASES  # a second name is one more name, not a column to pass over
@@ -178,7 +179,8 @@ def _named(columns: dict[int, Column], *, width: int) -> Callable[[list[str]], E
             return [checked(part, what) for part in parts]
 
         kind = name_kind(one(Column.KIND)) if has_kind else plain
-        language, source = one(Column.LANGUAGE).strip(), one(Column.SOURCE).strip()
+        language = flat(one(Column.LANGUAGE), "language")
+        source = flat(one(Column.SOURCE), "source")
         texts = [(checked(one(Column.NAME), "name"), kind)]
         texts += [(alias, NameKind.EXACT) for alias in many(Column.ALIASES, "alias")]
         return Entity(

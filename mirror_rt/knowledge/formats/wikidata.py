@@ -39,7 +39,7 @@ def _parser(skipped: SkippedRows, keep: NameFilter) -> Callable[[str], Entity | 
     def parse(line: str) -> Entity | None:
         try:
             item = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise RowError(f"not JSON ({error})") from error
         if not isinstance(item, dict):
             raise RowError("not a JSON object")
