@@ -272,6 +272,11 @@ def test_nonsense_questions_are_refused(kb: KnowledgeBase) -> None:
         kb.link(["x"], top=0)
     with pytest.raises(InputError, match="text 2: holds a lone surrogate"):
         kb.link(["x", "\udcff"])
+    with pytest.raises(InputError, match="text 2: is nan, not a string"):
+        kb.search(["x", float("nan")])  # type: ignore[list-item]
+    for nonsense in (95.0, -0.1, float("nan")):
+        with pytest.raises(ConfigError, match="min_probability must be between 0 and 1"):
+            kb.link(["x"], min_probability=nonsense)
 
 
 def test_the_files_are_the_same_bytes_each_time(tmp_path: Path, bundle: Bundle) -> None:

@@ -36,13 +36,15 @@ def check(texts: Sequence[str], top: int) -> None:
 
     Raises:
         ConfigError: ``top`` is not positive, or ``texts`` is one string.
-        InputError: A text holds a lone surrogate; the message gives its place.
+        InputError: A text is no string or holds a lone surrogate; the message gives its place.
     """
     if top < 1:
         raise ConfigError(f"top must be at least 1, got {top}")
     if isinstance(texts, str):  # a string is a sequence of strings, a letter each
         raise ConfigError(f"give a list of strings, as in [{texts[:40]!r}], not one string")
     for i, text in enumerate(texts):
+        if not isinstance(text, str):  # as of a table where a cell is missing
+            raise InputError(f"text {i + 1}: is {text!r}, not a string; give '' for nothing")
         if lone_surrogate(text) is not None:
             raise InputError(f"text {i + 1}: holds a lone surrogate; it is not valid text")
 
@@ -85,7 +87,7 @@ def read_mentions(
         defined = defined_in[text]
         read = defined.get(mention.strip(), mention)
         named = not composites or kb.catalogue.by_name(normalise(read))
-        readings.append((read,) if named else composite_parts(read))
+        readings.append((read,) if named else tuple(dict.fromkeys(composite_parts(read))))
     return readings
 
 
@@ -180,7 +182,7 @@ def _propose(
             found, width = judged(pool=pool), len(pool.rows_K)
             # An entity of many names may fill the pool alone: gather until there are enough.
             while len(found) < top and width < most:
-                width = min(4 * width, most)
+                width = min(max(4 * width, doors.WIDTH), most)
                 wider = kb.gather([text], vectors_QD[i : i + 1], width=width, allowed=allowed)
                 found = judged(pool=wider[0])
             answers[text] = found

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirror_rt.knowledge import doors, linker
+from mirror_rt.knowledge import answering, doors, linker
 from mirror_rt.knowledge.combination import FEATURES
 from mirror_rt.knowledge.context import CONSIDERED
 from mirror_rt.knowledge.grades import is_loose
-from mirror_rt.types import Answer, Candidate, Nil
+from mirror_rt.types import Candidate, Nil
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.filters import Filters
@@ -35,7 +35,8 @@ class Explained:
         rank_by_letters: Its entity's place by the door of letters alone, from 1.
         rank_without_context: Its place had there been no context.
         evidence: The numbers of ``combination.FEATURES`` for the matched name.
-        weighed: Each number times its weight; their sum is the score that is compared.
+        weighed: Each number times its weight; their sum is the score that is compared, but of a
+            match by name, which is not weighed.
         rival: Whether it is only shown for comparison.
     """
 
@@ -70,6 +71,7 @@ def explain(
     top: int = 5,
     precision: float | None = None,
     min_probability: float = 0.0,
+    types: Sequence[str] = (),
     filters: Filters | None = None,
     document: str | Sequence[str] | None = None,
     composites: bool = False,
@@ -78,7 +80,8 @@ def explain(
     """Link mentions as ``KnowledgeBase.link`` does and say why.
 
     The model is asked for every mention, also for those that are names. The parts of a
-    composite are explained one after another, each with ranks and rivals of its own.
+    composite are explained one after another, each with ranks and rivals of its own, also those
+    that link to nothing.
 
     Arguments and errors are those of ``KnowledgeBase.link``.
     """
@@ -87,26 +90,39 @@ def explain(
         mentions,
         precision=precision,
         min_probability=min_probability,
+        types=types,
         filters=filters,
         document=document,
         composites=composites,
     )
     linked = link(top=top, contexts=contexts)
     before = linked if contexts is None else link(top=max(top, CONSIDERED))
-    allowed = kb.allowed(filters=filters)
-    asked = [
-        (i, part)
-        for i, (mention, found) in enumerate(zip(mentions, linked, strict=True))
-        for part in _readings(mention, found)
-    ]
-    texts = [(part or mentions[i]).strip() for i, part in asked]
+    allowed = kb.allowed(types=types, filters=filters)
     results = [Explanation(reason=found.reason) for found in linked]
-    if not texts:
+    readings = answering.read_mentions(kb, mentions, document=document, composites=composites)
+    asked: list[tuple[int, str, list[Candidate], list[Candidate]]] = []
+    for i, (mention, parts) in enumerate(zip(mentions, readings, strict=True)):
+        for text in parts:
+            mine, plain = (
+                [c for c in found[i] if (c.read_as or mention) == text]
+                for found in (linked, before)
+            )
+            if mine or linker.has_content(text):
+                asked.append((i, text, mine, plain))
+    if not asked:
         return results
-    width = max(doors.WIDTH, 2 * top)
-    pools = kb.gather(texts, kb.encoder.encode(texts), width=width, allowed=allowed)
-    for (i, part), text, pool in zip(asked, texts, pools, strict=True):
-        mine, plain = ([c for c in found[i] if c.read_as == part] for found in (linked, before))
+    texts = [text.strip() for _, text, _, _ in asked]
+    vectors_QD = kb.encoder.encode(texts)
+    narrow = max(doors.WIDTH, 2 * top)
+    most = len(kb.index.vectors_ND) if allowed is None else len(allowed.rows_R)
+    pools = kb.gather(texts, vectors_QD, width=narrow, allowed=allowed)
+    for q, ((i, text, mine, plain), pool) in enumerate(zip(asked, pools, strict=True)):
+        width = narrow
+        # As link does where an entity of many names fills the doors alone.
+        while width < most and not {c.matched for c in mine} <= {t.text for t in pool.texts}:
+            width = min(4 * width, most)
+            one = slice(q, q + 1)
+            (pool,) = kb.gather(texts[one], vectors_QD[one], width=width, allowed=allowed)
         rivals = linker.judge(
             text,
             pool,
@@ -116,17 +132,11 @@ def explain(
             allowed=allowed,
         )
         shown = {c.entity_id for c in mine}
-        more = [c for c in rivals if c.entity_id not in shown][:_RIVALS]
-        order = [*dict.fromkeys(c.entity_id for c in (*plain, *more))]
+        read_as = "" if text == mentions[i] else text
+        more = [replace(c, read_as=read_as) for c in rivals if c.entity_id not in shown][:_RIVALS]
+        order = [*dict.fromkeys(c.entity_id for c in (*plain, *mine, *more))]
         results[i] += _reasons(kb, pool, [*mine, *more], order, own=len(mine))
     return results
-
-
-def _readings(mention: str, found: Answer) -> list[str]:
-    """Return what the mention was read as, "" for itself; one that links to nothing is itself."""
-    if not found:
-        return [""] if linker.has_content(mention) else []
-    return list(dict.fromkeys(c.read_as for c in found))
 
 
 def _reasons(
@@ -139,23 +149,22 @@ def _reasons(
 ) -> list[Explained]:
     by_vectors, by_letters = (_entity_ranks(pool, column) for column in (0, 1))
     weights = kb.combination.weights
+    place_of = {text.text: k for k, text in enumerate(pool.texts)}
     found = []
     for rank, candidate in enumerate(candidates, start=1):
-        place = next((k for k, t in enumerate(pool.texts) if t.text == candidate.matched), None)
+        place = place_of[candidate.matched]
         (number, *_) = kb.catalogue.resolve(candidate.entity_id)
-        evidence: dict[str, float] = {}
-        if place is not None:
-            values = pool.features_KF[place].astype(float).tolist()
-            values[-1] = float(is_loose(pool.texts[place].holders[number]))
-            evidence = {n: round(v, 4) for n, v in zip(FEATURES, values, strict=True)}
+        values = pool.features_KF[place].astype(float).tolist()
+        values[-1] = float(is_loose(pool.texts[place].holders[number]))
+        evidence = dict(zip(FEATURES, values, strict=True))
         found.append(
             Explained(
                 candidate=candidate,
                 rank=rank,
-                rank_by_vectors=by_vectors.get(number, 0),
-                rank_by_letters=by_letters.get(number, 0),
+                rank_by_vectors=by_vectors[number],
+                rank_by_letters=by_letters[number],
                 rank_without_context=without_context.index(candidate.entity_id) + 1,
-                evidence=evidence,
+                evidence={n: round(v, 4) for n, v in evidence.items()},
                 weighed={n: round(v * weights[n], 4) for n, v in evidence.items()},
                 rival=rank > own,
             )

@@ -254,9 +254,11 @@ class KnowledgeBase:
             nothing (NIL), with the reason.
 
         Raises:
-            ConfigError: ``top`` is not positive, the precision cannot be promised, no entity
-                meets the filters, or there is not a context or document for each mention.
-            InputError: A mention or context holds a lone surrogate; the message gives its place.
+            ConfigError: ``top`` is not positive, the precision cannot be promised, the
+                probability is none, no entity meets the filters, or there is not a context or
+                document for each mention.
+            InputError: A mention is no string, or it or a context holds a lone surrogate; the
+                message gives its place.
             KnowledgeBaseError: The folder holds passages.
         """
         if self.manifest.holds == store.PASSAGES:
@@ -265,6 +267,8 @@ class KnowledgeBase:
         if contexts is not None:
             answering.check_contexts(contexts, mentions)
         least = min_probability
+        if not 0.0 <= least <= 1.0:
+            raise ConfigError(f"min_probability must be between 0 and 1, got {least}")
         if precision is not None:
             least = max(least, self.combination.threshold(precision))
         return answering.link(

@@ -1,0 +1,85 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.combination import FEATURES
+from mirror_rt.knowledge.explain import explain
+from mirror_rt.types import Nil
+from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+VARIANTS = [f"septal defect variant {i}" for i in range(150)]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return fake_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+
+
+@pytest.fixture(scope="module")
+def kb(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    out = tmp_path_factory.mktemp("kb") / "kb"
+    things = [*HEARTS, entity("V", VARIANTS[0], *VARIANTS[1:]), entity("Q", "???")]
+    return KnowledgeBase.build(bundle, things, out, encoder=LetterEncoder())
+
+
+def test_a_reading_that_links_to_nothing_has_its_own_rivals(kb: KnowledgeBase) -> None:
+    mentions = ["liver cancer, short statue", "SH"]
+    both, short = explain(
+        kb,
+        mentions,
+        document="She had a short height (SH).",
+        composites=True,
+        min_probability=0.979,
+        top=1,
+    )
+    assert [e.candidate.read_as for e in both if not e.rival] == ["liver cancer"]
+    assert both.reason is short.reason is Nil.THRESHOLD
+    rivals = [e.candidate for e in both if e.rival and e.candidate.read_as == "short statue"]
+    assert (len(rivals), rivals[0].entity_id) == (3, "H:3")
+    assert {(e.rival, e.candidate.read_as) for e in short} == {(True, "short height")}
+
+
+def test_every_candidate_has_its_evidence_even_behind_an_entity_of_many_names(
+    kb: KnowledgeBase,
+) -> None:
+    for mention in ("septal defect variants", "???"):
+        linked = kb.link([mention], top=3)[0]
+        (told,) = explain(kb, [mention], top=3)
+        assert [e.candidate.entity_id for e in told if not e.rival] == [c.entity_id for c in linked]
+        for one in told:
+            assert list(one.evidence) == list(one.weighed) == list(FEATURES)
+            assert min(one.rank_by_vectors, one.rank_by_letters, one.rank_without_context) >= 1
+
+
+def test_types_restrict_what_is_explained(kb: KnowledgeBase) -> None:
+    (told,) = explain(kb, ["liver cancer"], types=["growth"])
+    assert {e.candidate.entity_id for e in told} == {"H:3"}
+
+
+class Fickle(LetterEncoder):
+    """As an int8 bundle, more so: a vector depends on the texts beside it."""
+
+    def encode(self, texts: Sequence[str]) -> "Float32":
+        """Return (N, D) float32 unit rows, turned by the number of texts."""
+        return np.roll(super().encode(texts), len(texts) - 1, axis=1)
+
+
+def test_a_candidate_that_only_its_batch_found_is_explained(bundle: Bundle, tmp_path: Path) -> None:
+    names = [f"{word} {i}" for i in range(9) for word in ("heart", "lung")]
+    things = [entity(f"N:{name}", name) for name in names]
+    KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()).close()
+    with KnowledgeBase.open(tmp_path / "kb", encoder=Fickle()) as kb:
+        mentions, contexts = ["hearts", "lungs"], ["", "in the chest"]
+        linked = kb.link(mentions, contexts=contexts)
+        assert {c.entity_id for c in linked[0]} != {c.entity_id for c in kb.link(mentions)[0]}
+        told = explain(kb, mentions, contexts=contexts)
+    for found, reasons in zip(linked, told, strict=True):
+        assert [e.candidate for e in reasons if not e.rival] == found
