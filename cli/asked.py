@@ -125,7 +125,8 @@ def _rows(
                 "and words through - (standard input)"
             )
     if column is not None or beside is not None:
-        raise ConfigError("--column: words have no columns; name a file")
+        option = "--context-column" if column is None else "--column"
+        raise ConfigError(f"{option}: words have no columns; name a file")
     return ((argument, "", "") for argument in arguments)
 
 
@@ -288,7 +289,11 @@ def answer(
             cut += max(encoder.truncated, default=0)
             encoder.truncated.clear()
             show(done, total)
+    tell_cut(encoder, cut, done)
+
+
+def tell_cut(encoder: CountingEncoder, cut: int, total: int, *, more: str = "") -> None:
+    """Say on standard error how many strings were cut off; nothing if none was."""
     if cut:
         longest = encoder.encoder.bundle.manifest.max_length
-        words = f"cut off at {longest} tokens: {cut:,} of {done:,} strings"
-        typer.echo(words, err=True)
+        typer.echo(f"cut off at {longest} tokens: {cut:,} of {total:,} strings{more}", err=True)

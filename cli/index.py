@@ -92,11 +92,8 @@ def index(
     kb_source.tell_skipped(skipped)
     built.close()
     counts = built.manifest.counts
-    cut = sum(encoder.truncated)
-    if cut:
-        longest = encoder.encoder.bundle.manifest.max_length
-        told = f"cut off at {longest} tokens: {cut:,} of {counts['texts']:,} strings"
-        typer.echo(told + ("; --split embeds all of them" if passages else ""), err=True)
+    more = "; --split embeds all of them" if passages else ""
+    asked.tell_cut(encoder, sum(encoder.truncated), counts["texts"], more=more)
     found = float(built.manifest.index["recall_at_10"])
     if found < recall - _CHANCE:
         told = f"{out}: a search finds {found:.3f} of the true ten nearest, {recall} was asked"
@@ -109,6 +106,8 @@ def index(
         words += f", {counts['ambiguous_texts']:,} of them ambiguous"
     if counts["repeated_names"]:
         words += f"; {counts['repeated_names']:,} repeated names were read once"
+    if counts["joined_entities"]:
+        words += f"; {counts['joined_entities']:,} ids joined with entities that list them"
     typer.echo(words, err=True)
 
 

@@ -9,7 +9,7 @@ import typer
 
 from mirror_rt.errors import ConfigError
 
-from . import kb_source, progress
+from . import asked, kb_source, progress
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.changes import Change
@@ -34,9 +34,11 @@ def add(
     entities = kb_source.read(
         kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
     )
+    encoder = asked.CountingEncoder(kbdir / "bundle")
     with progress.bar("embedding new names") as show:
-        change = changes.add(kbdir, entities, progress=show)
+        change = changes.add(kbdir, entities, encoder=encoder, progress=show)
     kb_source.tell_skipped(skipped)
+    asked.tell_cut(encoder, sum(encoder.truncated), change.names_embedded)
     _tell(kbdir, change)
 
 
@@ -57,9 +59,11 @@ def update(
     entities = kb_source.read(
         kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
     )
+    encoder = asked.CountingEncoder(kbdir / "bundle")
     with progress.bar("embedding new names") as show:
-        change = changes.update(kbdir, entities, progress=show)
+        change = changes.update(kbdir, entities, encoder=encoder, progress=show)
     kb_source.tell_skipped(skipped)
+    asked.tell_cut(encoder, sum(encoder.truncated), change.names_embedded)
     _tell(kbdir, change)
 
 

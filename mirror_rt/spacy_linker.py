@@ -79,10 +79,7 @@ class MirrorLinker:
         self._kb: KnowledgeBase | None = None
         self._process = os.getpid()
         if settings.kb is not None:
-            kb = self.kb  # a fault in the configuration is told now, not at the first document
-            kb.allowed(filters=settings.filters)
-            if settings.precision is not None:
-                kb.combination.threshold(settings.precision)
+            self._answers([])  # a fault in the configuration is told now, not at the first document
 
     @property
     def kb(self) -> KnowledgeBase:
@@ -113,8 +110,17 @@ class MirrorLinker:
         ents = [ent for doc in docs for ent in doc.ents]
         if not ents:
             return
+        for ent, answer in zip(ents, self._answers(ents), strict=True):
+            ent.doc.user_data[_key(ent)] = {
+                "reason": None if answer.reason is None else answer.reason.value,
+                "candidates": [{**asdict(c), "how": c.how.value} for c in answer],
+            }
+            for token in ent:
+                token.ent_kb_id_ = answer[0].entity_id if answer else ""
+
+    def _answers(self, ents: Sequence[Span]) -> list[Answer]:
         settings = self.settings
-        answers = self.kb.link(
+        return self.kb.link(
             [ent.text for ent in ents],
             top=settings.top,
             min_probability=settings.threshold,
@@ -123,13 +129,6 @@ class MirrorLinker:
             document=[ent.doc.text for ent in ents] if settings.abbreviations else None,
             contexts=[_sentence(ent) for ent in ents] if settings.context else None,
         )
-        for ent, answer in zip(ents, answers, strict=True):
-            ent.doc.user_data[_key(ent)] = {
-                "reason": None if answer.reason is None else answer.reason.value,
-                "candidates": [{**asdict(c), "how": c.how.value} for c in answer],
-            }
-            for token in ent:
-                token.ent_kb_id_ = answer[0].entity_id if answer else ""
 
     def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
         """Return the settings as JSON; the knowledge base stays in its folder."""

@@ -108,6 +108,15 @@ def test_damaged_numbers_are_refused(tmp_path: Path, content: str) -> None:
         Combination.read(tmp_path / "c.json")
 
 
+def test_numbers_of_an_older_version_are_told(kb: KnowledgeBase) -> None:
+    path = kb.path / store.COMBINATION
+    content = json.loads(path.read_text())
+    del content["self"], content["weights"]["spelling"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(KnowledgeBaseError, match=r"no weight of spelling: .* build .* again"):
+        KnowledgeBase.open(kb.path)
+
+
 def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: Path) -> None:
     KnowledgeBase.build(tiny_bundle, [*HEARTS, *MORE], tmp_path / "kb")
     gold = [*GOLD, ("name number 30", frozenset({"N:99"}))]
@@ -122,5 +131,8 @@ def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: 
     change = CliRunner().invoke(app, ["kb", "remove", str(tmp_path / "kb"), "H:1"])
     assert f"its calibration on {len(gold)} gold links is undone" in change.stderr
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
-    again = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / "r.png")])
-    assert (again.exit_code, again.stdout) == (1, "")
+    before = (tmp_path / "kb" / store.COMBINATION).read_bytes()
+    for taken_or_no_png in ("r.png", "r.svg"):
+        again = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / taken_or_no_png)])
+        assert (again.exit_code, again.stdout) == (1, "")
+        assert (tmp_path / "kb" / store.COMBINATION).read_bytes() == before

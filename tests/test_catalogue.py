@@ -115,6 +115,9 @@ def test_an_alternative_id_leads_to_its_entity_and_an_own_id_goes_first(tmp_path
         (entity("A\t1", "a"), r"'A\\t1': a control character in the id"),
         (entity("A\n", "a"), r"'A\\n': a control character in the id"),
         (entity("A", "\ud800"), "lone surrogate"),
+        (entity("A", "a", types=("\ud800",)), "lone surrogate"),
+        (entity("A", "a", cross_references=("\ud800",)), "lone surrogate"),
+        (Entity(id="A", names=(Name(text="a", language="\ud800"),)), "lone surrogate"),
     ],
 )
 def test_what_cannot_be_stored_is_refused_with_its_place(

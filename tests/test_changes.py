@@ -357,6 +357,16 @@ def test_a_graph_with_many_unused_rows_is_built_again(graph: Path) -> None:
         assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (108, 0)
 
 
+def test_words_of_removed_names_are_words_of_no_name(graph: Path) -> None:
+    changes.remove(graph, ["N:3"])
+    with KnowledgeBase.open(graph) as kb:
+        assert kb.manifest.counts["unused_texts"] == 2
+        assert kb.wording.strange(["3", "4", "digit"]) == {"3"}
+        texts = kb.catalogue.text_rows(kb.ngrams.nearest("number 3", top=120).tolist())
+        assert len(texts) > 50
+        assert all(text.holders for text in texts.values())
+
+
 def test_a_name_that_comes_back_gets_its_row_back(graph: Path) -> None:
     encoder = LetterEncoder()
     changes.remove(graph, ["N:3"])

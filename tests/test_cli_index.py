@@ -31,6 +31,15 @@ def test_index_makes_a_knowledge_base_and_says_what_is_in_it(
     assert CliRunner().invoke(app, [*arguments, "--force"]).exit_code == 0
 
 
+def test_ids_that_are_joined_with_others_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "kb.txt").write_text("A|B||one\nA|B||two\nB||three\nC||four\n")
+    result = CliRunner().invoke(
+        app, ["index", str(tiny_bundle), str(tmp_path / "kb.txt"), "--out", str(tmp_path / "kb")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "2 entities, 4 different names; 1 ids joined" in result.stderr
+
+
 def test_a_bad_row_is_named_by_line_and_leaves_no_folder(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "kb.tsv").write_text(KB + "H:3\t\tpreferred\n")
     result = CliRunner().invoke(

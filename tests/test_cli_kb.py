@@ -111,6 +111,11 @@ def test_add_update_and_remove_change_a_knowledge_base(tiny_bundle: Path, tmp_pa
     assert result.exit_code == 0, result.output
     expected = "1 entities added, 1 changed, 0 removed, 3 now; 2 names embedded, 2 vectors kept"
     assert expected in result.stderr
+    assert "cut off" not in result.stderr
+    second.write_text("4\t" + "a giant name " * 100 + "\n")
+    result = run(app, ["kb", "add", str(kbdir), str(second)])
+    assert "cut off at 64 tokens: 1 of 1 strings" in result.stderr
+    result = run(app, ["kb", "remove", str(kbdir), "4"])
     second.write_text("2\tcough\n")
     result = run(app, ["kb", "update", str(kbdir), str(second)])
     assert "0 entities added, 1 changed, 0 removed, 3 now; 0 names embedded" in result.stderr

@@ -195,6 +195,12 @@ def test_files_are_never_taken_for_mentions(hearts: Path, tmp_path: Path, comman
     assert _run(command, str(hearts), "x", "--top", "0")[0] == 2
 
 
+def test_an_option_that_words_cannot_have_is_named(hearts: Path) -> None:
+    for option in ("--column", "--context-column"):
+        code, _, err = _run("link", str(hearts), "ASD", option, "sentence")
+        assert (code, err) == (1, f"mirror-rt: {option}: words have no columns; name a file\n")
+
+
 @pytest.mark.parametrize("form", ["jsonl", "tsv", "table"])
 def test_blocks_make_one_output(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str

@@ -172,6 +172,8 @@ def test_faults_of_the_configuration_are_told_at_once(kb: Path, tmp_path: Path) 
     for config, error, fault in (
         ({"kb": str(tmp_path)}, KnowledgeBaseError, "not a knowledge base"),
         ({"precision": 2.0}, ConfigError, "precision must be"),
+        ({"threshold": 50.0}, ConfigError, "min_probability must be"),
+        ({"top": 0}, ConfigError, "top must be"),
         ({"filters": {"type": ["none"]}}, ConfigError, "has the type 'none'"),
     ):
         with pytest.raises(error, match=fault):

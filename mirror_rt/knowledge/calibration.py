@@ -19,7 +19,7 @@ from mirror_rt.knowledge import linker, store
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.fitting import fit_platt, precision_curve
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
-from mirror_rt.staging import staging_file
+from mirror_rt.staging import check_target, staging_file
 from mirror_rt.types import Candidate, How
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ __all__ = [
     "Bin",
     "Calibration",
     "calibrate",
+    "check_drawing",
     "draw_reliability",
     "expected_calibration_error",
     "reliability",
@@ -184,8 +185,8 @@ def reliability(probability_S: Float64, hit_S: Bools, *, bins: int = 10) -> tupl
     )
 
 
-def draw_reliability(calibration: Calibration, path: Path, *, force: bool = False) -> None:
-    """Draw the reliability diagram as a PNG (needs [evaluate]).
+def check_drawing(path: Path, *, force: bool = False) -> None:
+    """Tell before any work whether ``draw_reliability`` can draw there.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -193,10 +194,16 @@ def draw_reliability(calibration: Calibration, path: Path, *, force: bool = Fals
         TargetError: ``path`` exists and ``force`` is not set.
     """
     require("matplotlib", extra="evaluate")
-    from matplotlib.figure import Figure
-
     if path.suffix.lower() != ".png":
         raise ConfigError(f"{path}: a reliability diagram is a PNG; end the name in .png")
+    check_target(path, force=force)
+
+
+def draw_reliability(calibration: Calibration, path: Path, *, force: bool = False) -> None:
+    """Draw the reliability diagram as a PNG (needs [evaluate]); errors as ``check_drawing``."""
+    check_drawing(path, force=force)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], linestyle=":", color="grey")

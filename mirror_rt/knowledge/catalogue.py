@@ -372,7 +372,9 @@ def _check(piece: Entity) -> None:
         raise InputError(f"an entity without id (name {shown!r}); every row needs an id")
     if not piece.names:
         raise InputError(f"{piece.id}: an entity without a name; every row needs a name")
-    for text in (piece.id, piece.description, *(n.text for n in piece.names)):
+    tags = {tag for n in piece.names for tag in (n.text, n.language, n.source)}
+    others = (*piece.types, *piece.alternative_ids, *piece.cross_references)
+    for text in (piece.id, piece.description, *tags, *others):
         if lone_surrogate(text) is not None:
             raise InputError(f"{piece.id!r}: a lone surrogate in {text[:40]!r}")
     for name in piece.names:
@@ -444,14 +446,21 @@ class Catalogue:
         return list(found.values())
 
     def normalised_blocks(self, *, size: int = 16_384) -> Iterator[list[str]]:
-        """Yield the normalised form of every distinct string, in the order of rows, in pieces."""
-        read = self._connection.execute("SELECT normalised FROM texts ORDER BY row")
+        """Yield the normalised form of every distinct string, in the order of rows, in pieces.
+
+        A string that names nothing any more is empty, so that no letters lead to it.
+        """
+        read = self._connection.execute(
+            "SELECT CASE WHEN row IN (SELECT row FROM names) THEN normalised ELSE '' END "
+            "FROM texts ORDER BY row"
+        )
         while block := [text for (text,) in read.fetchmany(size)]:
             yield block
 
     def loose_keys(self) -> Iterator[str]:
-        """Yield the loose key of every distinct string, in the order of rows."""
-        for (key,) in self._connection.execute("SELECT loose FROM texts ORDER BY row"):
+        """Yield the loose key of every distinct string that names something, in row order."""
+        sql = "SELECT loose FROM texts WHERE row IN (SELECT row FROM names) ORDER BY row"
+        for (key,) in self._connection.execute(sql):
             yield key
 
     def alias_pairs(

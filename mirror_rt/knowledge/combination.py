@@ -128,11 +128,14 @@ class Combination:
             if content.pop("self", None) not in {None, sum_of(content)}:
                 raise ValueError("changed since it was written, sha256 differs")
             made = cls(**content)
+            missing = [n for n in FEATURES if n not in made.weights]
+            if missing:
+                raise ValueError(f"no weight of {missing[0]}: written by an older version")
             numbers = [made.weights[n] for n in FEATURES]
             numbers += [made.nil, made.slope, made.intercept, made.by_name]
             if not all(math.isfinite(number) for number in numbers):
                 raise ValueError("a number is not finite")
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise KnowledgeBaseError(
                 f"{path}: cannot be used ({error}); build the knowledge base again"
             ) from error
