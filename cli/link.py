@@ -138,4 +138,6 @@ def link(
             job.finish(force=force)
     words = f"{out}: {job.rows:,} mentions"
     words += f", {job.kept:,} blocks of an earlier run kept" if job.kept else ""
+    if job.undecided:
+        words += f"; {job.undecided:,} of them have several ids alike: the first is written"
     typer.echo(words, err=True)

@@ -50,12 +50,14 @@ class LinkJob:
     Attributes:
         kept: Blocks that an earlier run had answered.
         rows: Mentions answered.
+        undecided: Mentions of which the file, PubTator, has one of several tied ids.
     """
 
     def __init__(self, source: str, out: Path, folder: Path) -> None:
         self.out = out
         self.kept = 0
         self.rows = 0
+        self.undecided = 0
         self._source = source
         self._folder = folder
         self._blocks: list[Path] = []
@@ -151,8 +153,11 @@ class LinkJob:
 
         for path in self._blocks:
             for line in _lines(path):
-                found = json.loads(line)["candidates"]
-                yield found[0]["id"] if found else NO_ID
+                best: dict[str, dict[str, Any]] = {}
+                for candidate in json.loads(line)["candidates"]:
+                    best.setdefault(candidate["read_as"], candidate)
+                self.undecided += any(c["tied"] and "context" not in c for c in best.values())
+                yield "|".join(c["id"] for c in best.values()) or NO_ID
 
     def _write_parquet(self, fresh: Path) -> None:
         import pyarrow as pa

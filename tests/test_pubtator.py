@@ -78,6 +78,15 @@ def test_ids_are_filled_in_and_all_else_is_kept(hearts: Path, file: Path) -> Non
     assert out.read_bytes().decode() == "".join(expected)
 
 
+def test_parts_of_a_composite_have_an_id_each(hearts: Path, tmp_path: Path) -> None:
+    text = "With liver cancer and short stature."
+    file, out = tmp_path / "a.pubtator", tmp_path / "out.pubtator"
+    file.write_text(f"1|t|{text}\n{_line(text, 'liver cancer and short stature', 'Disease')}\n")
+    code, _, err = _link(hearts, file, "--composites", "--out", out)
+    assert (code, err) == (0, f"{out}: 1 mentions\n")
+    assert out.read_text() == file.read_text().removesuffix("\n") + "\tH:4|H:3\n"
+
+
 def test_contexts_are_the_sentence_or_the_document(
     hearts: Path, file: Path, tmp_path: Path
 ) -> None:
@@ -92,6 +101,8 @@ def test_contexts_are_the_sentence_or_the_document(
         assert code == 0
         assert record["mention"] == "ASD"
         assert ("context" in record["candidates"][0]) is has
+        _, _, err = _link(hearts, plain, *options, "--out", tmp_path / "o.pubtator", "--force")
+        assert ("1 of them have several ids alike" in err) is not has
     code, out, err = _link(hearts, file, "--context-column", "title")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "takes sentence or document" in err

@@ -140,6 +140,8 @@ def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
         raise InputError(f"{shown(path)}: {fault}") from error
     except (ParserError, SyntaxError, ValueError) as error:
         raise InputError(f"{shown(path)}: {_located(error)}") from error
+    except RecursionError as error:
+        raise InputError(f"{shown(path)}: not RDF that can be read (nested too deeply)") from error
     return graph
 
 
