@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,3 +155,20 @@ def test_an_index_of_other_vectors_or_no_index_is_refused(tmp_path: Path) -> Non
     (tmp_path / "i").write_bytes(b"nonsense")
     with pytest.raises(KnowledgeBaseError, match="not an index"):
         Index.open(tmp_path / "i", vectors)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="only where a system can be asked")
+def test_only_the_links_of_a_graph_are_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = _unit_rows(10_000, seed=4).astype(np.float16)
+    build_index(vectors, tmp_path / "index", kind=IndexKind.HNSW)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda _, start, size, how: asked.append((start, size))
+    )
+    Index.open(tmp_path / "index", vectors)
+    ends = [start + size for start, size in asked]
+    assert [start for start, _ in asked] == [0, *ends[:-1]], "all of it, once"
+    assert ends[-1] == (tmp_path / "index").stat().st_size - vectors.nbytes
+    assert max(size for _, size in asked) <= 1 << 21 < ends[-1]
