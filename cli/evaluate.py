@@ -105,12 +105,13 @@ def evaluate(
         from mirror_rt.training.card import add_scores, read_training
 
         read_training(Path(model))
-    named: list[tuple[str, Pooling | None]] = [(model, pooling)]
-    named += [(other, None) for other in compare or []]
+    # All are opened before any is judged, which may take hours.
+    opened = [_opened(model, pooling), *(_opened(other, None) for other in compare or [])]
     if gold is not None:
         columns = (mention_column, id_column)
-        reports = _linking(named, gold, kb, convention or Rule.ENTITY, columns=columns)
+        reports = _linking(opened, gold, kb, convention or Rule.ENTITY, columns=columns)
     else:
+        judged = _without_bases(opened)
         folder = Path(str(data))
         if hub:
             from mirror_rt.evaluation.hub import fetch_missing
@@ -122,7 +123,7 @@ def evaluate(
                 folder,
                 progress=lambda words: typer.echo(words, err=True),
             )
-        reports = [_suite(*one, folder, tasks, convention) for one in named]
+        reports = [_suite(*one, folder, tasks, convention) for one in judged]
     if as_json:
         typer.echo(to_json(reports))
     else:
@@ -154,8 +155,24 @@ def _opened(name: str, pooling: Pooling | None) -> tuple[str, Model | KnowledgeB
     return f"{name} ({pooling.value})", TorchEncoder(replace(model.model, pooling=pooling))
 
 
+def _without_bases(
+    opened: list[tuple[str, Model | KnowledgeBase]],
+) -> list[tuple[str, Model]]:
+    """Refuse knowledge bases, which have no vectors to give."""
+    from mirror_rt.knowledge import KnowledgeBase
+
+    judged: list[tuple[str, Model]] = []
+    for name, model in opened:
+        if isinstance(model, KnowledgeBase):
+            raise ConfigError(
+                f"{name}: a knowledge base is judged with --gold, a model with --data"
+            )
+        judged.append((name, model))
+    return judged
+
+
 def _linking(
-    named: list[tuple[str, Pooling | None]],
+    opened: list[tuple[str, Model | KnowledgeBase]],
     gold: Path,
     kb: Path | None,
     rule: Rule,
@@ -167,26 +184,22 @@ def _linking(
 
     convention = Convention(rule.value)
     asked = read_gold(gold, convention=convention, mention_column=columns[0], id_column=columns[1])
+    reports = [
+        judge_linking(*one, asked, task=gold.stem, kb=kb, convention=convention) for one in opened
+    ]
     if asked.without_id:
         typer.echo(f"{gold}: {asked.without_id:,} mentions without an id are left out", err=True)
-    return [
-        judge_linking(*_opened(*one), asked, task=gold.stem, kb=kb, convention=convention)
-        for one in named
-    ]
+    return reports
 
 
-def _suite(name: str, pooling: Pooling | None, data: Path, tasks: str, rule: Rule | None) -> Report:
+def _suite(name: str, model: Model, data: Path, tasks: str, rule: Rule | None) -> Report:
     import sys
 
     from rich.console import Console
 
     from mirror_rt.evaluation.gold import Convention
     from mirror_rt.evaluation.suite import evaluate as run
-    from mirror_rt.knowledge import KnowledgeBase
 
-    name, model = _opened(name, pooling)
-    if isinstance(model, KnowledgeBase):
-        raise ConfigError(f"{name}: a knowledge base is judged with --gold, a model with --data")
     with Console(stderr=True, quiet=not sys.stderr.isatty()).status(name) as status:
         return run(
             model,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt.evaluation import suite
+from mirror_rt.evaluation import link_report, suite
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.types import Pooling
@@ -140,8 +140,30 @@ def test_pooling_is_refused_where_it_changes_nothing_or_would_mislead(
 
 
 def test_mentions_without_an_id_are_counted(files: Path) -> None:
-    (files / "gold.tsv").write_text(GOLD + "odd thing\t-1\nother\t\n")
+    (files / "gold.tsv").write_text(GOLD + "odd thing\t-1\nother\t\nthird\tnan\n")
     arguments = ["evaluate", "baseline:exact", "--gold", str(files / "gold.tsv")]
     result = CliRunner().invoke(app, [*arguments, "--kb", str(files / "kb.tsv"), "--json"])
     assert scores(result.stdout)["items"] == 3
-    assert result.stderr == f"{files / 'gold.tsv'}: 2 mentions without an id are left out\n"
+    assert result.stderr == f"{files / 'gold.tsv'}: 3 mentions without an id are left out\n"
+
+
+def test_every_model_is_opened_before_any_is_judged(
+    files: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(*_: object, **__: object) -> None:
+        pytest.fail("judged, and all of it lost")
+
+    monkeypatch.setattr(suite, "evaluate", judge)
+    monkeypatch.setattr(link_report, "judge_linking", judge)
+    KnowledgeBase.build(tiny_bundle, files / "kb.tsv", files / "kb").close()
+    data = ["--data", str(files)]
+    gold = ["--gold", str(files / "gold.tsv"), "--kb", str(files / "kb.tsv")]
+    for arguments, other, fault in (
+        (data, files / "kb.tsv", "is a file"),
+        (gold, files / "kb.tsv", "is a file"),
+        (data, files / "kb", "a knowledge base is judged with --gold"),
+    ):
+        words = ["evaluate", "baseline:exact", *arguments, "--compare", str(other)]
+        result = CliRunner().invoke(app, words)
+        assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+        assert fault in result.stderr

@@ -19,7 +19,7 @@ __all__ = ["Convention", "Gold", "Query", "read_gold"]
 
 MENTION_COLUMNS = ("mention", "title", "query", "text", "name", "term", "string")
 ID_COLUMNS = ("id", "ids", "entity_id", "gold", "gold_id", "concept_id", "concept", "cui")
-NO_ID = frozenset({"", "-1", "-", "NIL", "CUI-less", "None"})
+NO_ID = frozenset({"", "-1", "-", "NIL", "CUI-less", "None", "nan", "NaN"})
 
 
 class Convention(Enum):

@@ -245,7 +245,7 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # which "meta" cannot give
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device: {name} is not to be had here; give --device cpu") from error
     return device
