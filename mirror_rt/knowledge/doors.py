@@ -5,7 +5,6 @@ Axes: Q mentions, K candidate names, F features, D width.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -119,24 +118,33 @@ def _features(
     *,
     held_out: bool,
 ) -> Float32:
-    key, numbers, words = loose_key(normalised), number_tokens(normalised), normalised.split()
-    mine = frozenset(words)
+    key, numbers = loose_key(normalised), number_tokens(normalised)
+    words, loose_words = frozenset(normalised.split()), frozenset(key.split())
+    names = [text.normalised for text in texts]
+    lengths_K = np.fromiter(map(len, names), np.float64, count=len(names))
+    edits_K = process.cdist([normalised], names, scorer=OSA.distance)[0]
+    explains_K, explained_K = wording.alike(key, [text.loose for text in texts])
     features_KF = np.zeros((len(texts), len(FEATURES)), dtype=np.float32)
     features_KF[:, 0] = dense_K
     features_KF[:, 1] = letters_K
-    explains_K, explained_K = wording.alike(key, [text.loose for text in texts])
+    features_KF[:, 2] = [text.loose == key for text in texts]
+    features_KF[:, 3] = [number_tokens(name) != numbers for name in names]
+    features_KF[:, 4] = np.abs(np.log((lengths_K + 1) / (len(normalised) + 1)))
+    features_KF[:, 5] = [_overlap(words, name) for name in names]
     features_KF[:, 6] = explains_K
     features_KF[:, 7] = explained_K
-    edits_K = process.cdist([normalised], [t.normalised for t in texts], scorer=OSA.distance)[0]
-    features_KF[:, 8] = 1 - edits_K / [max(len(t.normalised), len(normalised), 1) for t in texts]
+    features_KF[:, 8] = 1 - edits_K / np.maximum(lengths_K, max(len(normalised), 1))
     strange = wording.strange(key.split(), own=held_out)
-    for k, text in enumerate(texts):
-        other = frozenset(text.normalised.split())
-        features_KF[k, 2] = text.loose == key
-        features_KF[k, 3] = number_tokens(text.normalised) != numbers
-        features_KF[k, 4] = abs(math.log((len(text.normalised) + 1) / (len(normalised) + 1)))
-        features_KF[k, 5] = len(mine & other) / max(len(mine | other), 1)
-        spoilt = frozenset(key.split()).difference(text.loose.split())
-        if spoilt and spoilt <= strange and features_KF[k, 8] >= _MISSPELT:
-            features_KF[k, 9] = 1 / max(edits_K[k], 1)
+    if strange:
+        for k in np.flatnonzero(features_KF[:, 8] >= _MISSPELT):
+            spoilt = loose_words.difference(texts[k].loose.split())
+            if spoilt and spoilt <= strange:
+                features_KF[k, 9] = 1 / max(edits_K[k], 1)
     return features_KF
+
+
+def _overlap(words: frozenset[str], name: str) -> float:
+    """Return the Jaccard overlap of words with those of a name."""
+    others = name.split()
+    both = len(words.intersection(others))
+    return both / max(len(words) + len(set(others)) - both, 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.types import How, NameKind
@@ -51,6 +52,7 @@ def loose_key(normalised: str) -> str:
     return " ".join(sorted(kept or words))
 
 
+@lru_cache(maxsize=1 << 16)
 def number_tokens(normalised: str) -> frozenset[str]:
     """Return the tokens that number a thing: digits, Roman numerals, single letters to h.
 
