@@ -55,9 +55,18 @@ def test_misspelt_are_few_edits_that_spoil_only_words_of_no_name(tmp_path: Path)
         entity("1", "upper limb pain"),
         entity("2", "lower limb pain", "pain in the lower limb"),
         entity("3", "limp"),
+        entity("4", "route 66"),
     ]
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
-    asked = ["uppre limb pani", "uper limb pain", "lower limp pain", "limb"]
+    asked = [
+        "uppre limb pani",
+        "uper limb pain",
+        "lower limp pain",
+        "limb",
+        "ruote 66",
+        "route 67",
+        "route 667",
+    ]
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
         pools = kb.gather(asked, encoder.encode(asked))
     column = FEATURES.index("misspelt")
@@ -67,7 +76,8 @@ def test_misspelt_are_few_edits_that_spoil_only_words_of_no_name(tmp_path: Path)
     ]
     third = pytest.approx(1 / 3)
     assert found[:2] == [{"upper limb pain": 0.5}, {"upper limb pain": 1, "lower limb pain": third}]
-    assert found[2:] == [{}, {}], "limp and limb are words of names, whatever is near"
+    assert found[2:4] == [{}, {}], "limp and limb are words of names, whatever is near"
+    assert found[4:] == [{"route 66": 1}, {}, {}], "another number is another road"
 
 
 def test_a_name_held_out_does_not_make_its_own_words_known(tmp_path: Path) -> None:

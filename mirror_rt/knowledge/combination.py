@@ -38,7 +38,8 @@ letter; length: how far apart the lengths are (absolute natural log of their rat
 shared_words: Jaccard overlap of the words; explains, is_explained: how likely the mention's
 words are given the name's, and the other way (see ``wording``); spelling: 1 less the share of
 letters that differ (optimal string alignment: changed, left out, put in, swapped with the next);
-misspelt: 1 by the number of those edits, if they are few and all spoil words that no name has;
+misspelt: 1 by the number of those edits, if they are few, change no digit and all spoil words
+that no name has;
 loose: a broad, narrow or related name.
 """
 

@@ -136,11 +136,17 @@ def _features(
     features_KF[:, 8] = 1 - edits_K / np.maximum(lengths_K, max(len(normalised), 1))
     strange = wording.strange(key.split(), own=held_out)
     if strange:
-        for k in np.flatnonzero(features_KF[:, 8] >= _MISSPELT):
+        digits = _digits(normalised)
+        for k in np.flatnonzero(features_KF[:, 8] >= _MISSPELT).tolist():
             spoilt = loose_words.difference(texts[k].loose.split())
-            if spoilt and spoilt <= strange:
+            if spoilt and spoilt <= strange and _digits(names[k]) == digits:
                 features_KF[k, 9] = 1 / max(edits_K[k], 1)
     return features_KF
+
+
+def _digits(text: str) -> list[str]:
+    """Return the digits of a text: another number is another thing, not a slip."""
+    return [sign for sign in text if sign.isdigit()]
 
 
 def _overlap(words: frozenset[str], name: str) -> float:
