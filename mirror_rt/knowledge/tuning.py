@@ -21,7 +21,7 @@ __all__ = ["RECALL", "measure", "tune"]
 RECALL = 0.98
 """Share of the true ten nearest rows that ``AUTO`` wants found."""
 _TOP = 10
-_QUERIES = 200
+_QUERIES = 1_000
 _LEAST = 8
 _MOST = 2_048
 _STEP = 1.4
