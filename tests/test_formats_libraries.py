@@ -208,6 +208,7 @@ def test_malformed_rdf_is_named_by_line_and_n_triples_can_be_passed_over(tmp_pat
         "no.owl": ("<?xml version='1.0'?><Ontology/>", "not RDF/XML"),
         "nameless.ttl": (SKOS + ":x a skos:Concept .", "http://example.org/x: no name"),
         "deep.ttl": (SKOS + ":x :y " + "[ :y " * 3_000, "nested too deeply"),
+        "short.ttl": (SKOS + ":x :y :z", "ends too early"),
     }
     for name, (text, message) in cases.items():
         with pytest.raises(InputError, match=message):

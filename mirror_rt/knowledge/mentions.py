@@ -8,7 +8,7 @@ __all__ = ["abbreviations", "composite_parts"]
 
 _BRACKETS = re.compile(r"\(([^()]{2,200})\)")
 _JOINTS = re.compile(r"\s*(?:,\s*(?:and|or)\b|,|\band/or\b|\band\b|\bor\b)\s*", re.IGNORECASE)
-_NUMBER = re.compile(r"\d+[a-z]?|[ivx]{1,5}|[A-Z]")
+_NUMBER = re.compile(r"\d+[a-z]?|[ivx]{1,5}|[IVX]{1,5}|[A-Z]")
 _OF = re.compile(r"^(.*?\bof(?: the)?) ", re.IGNORECASE)
 
 
@@ -80,15 +80,18 @@ def composite_parts(mention: str) -> tuple[str, ...]:
     ('cancer of the breast', 'cancer of the ovary')
     >>> composite_parts("spinocerebellar ataxia 1 and 2")
     ('spinocerebellar ataxia 1', 'spinocerebellar ataxia 2')
+    >>> composite_parts("type I or II diabetes")
+    ('type I diabetes', 'type II diabetes')
     """
     parts = [part.strip() for part in _JOINTS.split(mention)]
     if len(parts) < 2 or not all(parts):
         return (mention,)
     first, last = parts[0], parts[-1].split()
     shared = _OF.match(first)
-    if all(_NUMBER.fullmatch(part) for part in parts[1:]) and " " in first:
-        stem = first.rsplit(" ", 1)[0]
-        return (first, *(f"{stem} {part}" for part in parts[1:]))
+    stem, _, number = first.rpartition(" ")
+    numbers = [number, *parts[1:-1], last[0]]
+    if stem and all(map(_NUMBER.fullmatch, numbers)):
+        return tuple(" ".join([stem, one, *last[1:]]) for one in numbers)
     if shared and not any(_OF.match(part) for part in parts[1:]):
         return (first, *(f"{shared.group(1)} {part}" for part in parts[1:]))
     counts = [len(part.split()) for part in parts[:-1]]

@@ -140,8 +140,9 @@ def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
         raise InputError(f"{shown(path)}: {fault}") from error
     except (ParserError, SyntaxError, ValueError) as error:
         raise InputError(f"{shown(path)}: {_located(error)}") from error
-    except RecursionError as error:
-        raise InputError(f"{shown(path)}: not RDF that can be read (nested too deeply)") from error
+    except (RecursionError, IndexError) as error:
+        fault = "nested too deeply" if isinstance(error, RecursionError) else "ends too early"
+        raise InputError(f"{shown(path)}: not RDF that can be read ({fault})") from error
     return graph
 
 
