@@ -16,7 +16,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGES: dict[Path, tuple[str, ...] | None] = {
     HERE / "README.md": None,
-    HERE.parent / "README.md": ("encode_speed.json",),
+    HERE.parent / "README.md": ("encode_speed.json", "kb_scale.json"),
     HERE.parent / "docs" / "quantisation.md": ("quantisation.json",),
 }
 """Which records a page shows; None: all."""
