@@ -22,7 +22,7 @@ class Wanted(Enum):
 
 
 class Cpu(Enum):
-    """The CPUs that a bundle can be made for (``mirror_rt.exporting.cpu.Target``)."""
+    """The CPUs that a bundle can be made for (``mirror_rt.runtime.cpu.Target``)."""
 
     AVX2 = "avx2"
     AVX512 = "avx512"
@@ -61,9 +61,9 @@ def export(
 
     Example: mirror-rt export encoder --out bundle --sample names.txt
     """
-    from mirror_rt.exporting.cpu import Target
     from mirror_rt.exporting.pipeline import MIN_TOP1
     from mirror_rt.exporting.pipeline import export as run
+    from mirror_rt.runtime.cpu import Target
 
     bundle = run(
         checkpoint,

@@ -12,7 +12,7 @@ from typing import Any
 from mirror_rt.errors import ModelError
 from mirror_rt.types import Pooling
 
-__all__ = ["read_pooling", "refuse_changes_to_texts", "write_modules"]
+__all__ = ["read_object", "read_pooling", "refuse_changes_to_texts", "write_modules"]
 
 
 def read_pooling(folder: str | Path) -> tuple[Pooling, int | None]:
@@ -112,7 +112,19 @@ def _read_json(path: Path) -> Any:  # noqa: ANN401  (what JSON holds)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})") from error
+        raise ModelError(f"{path}: cannot be read ({error}); restore or remove it") from error
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """Read a JSON object that a checkpoint or bundle has.
+
+    Raises:
+        ModelError: It is missing, or not a JSON object.
+    """
+    content = _read_json(file)
+    if not isinstance(content, dict):
+        raise ModelError(f"{file}: is not a JSON object; restore or remove it")
+    return content
 
 
 def write_modules(folder: Path, *, dim: int, pooling: Pooling, max_length: int) -> None:

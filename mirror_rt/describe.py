@@ -5,13 +5,12 @@ Reads manifests only, unless asked to verify; never starts a model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mirror_rt.bundle import MANIFEST, Bundle
-from mirror_rt.checkpoints import read_pooling
+from mirror_rt.checkpoints import read_object, read_pooling
 from mirror_rt.errors import InputError, ModelError
 
 __all__ = ["describe"]
@@ -39,7 +38,7 @@ def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
             "mirror-rt kb stats)"
         )
     if (path / MANIFEST).is_file():
-        content = _json(path / MANIFEST)
+        content = read_object(path / MANIFEST)
         match content.get("kind"):
             case "knowledge base":
                 return _knowledge_base(path, verify=verify)
@@ -118,7 +117,7 @@ def _knowledge_base(path: Path, *, verify: bool) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    config = _json(path / "config.json")
+    config = read_object(path / "config.json")
     weights = sorted(path.glob("*.safetensors"))
     if not weights:
         raise ModelError(f"{path}: has a config.json but no safetensors weights")
@@ -133,7 +132,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         "verified": False,  # no checksum is kept of it
     }
     if (path / "training.json").is_file():
-        described["training"] = _json(path / "training.json")
+        described["training"] = read_object(path / "training.json")
     return described
 
 
@@ -145,13 +144,3 @@ def _pooling(path: Path) -> str:
 
 def _megabytes(files: Iterable[Path]) -> float:
     return round(sum(file.stat().st_size for file in files) / 1e6, 1)
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: not a JSON object")
-    return content

@@ -12,8 +12,8 @@ import pytest
 from mirror_rt.errors import GateError
 from mirror_rt.exporting import candidates
 from mirror_rt.exporting.candidates import choose_fastest, choose_int8, ladder
-from mirror_rt.exporting.cpu import Target
 from mirror_rt.exporting.quantize import Method, Recipe
+from mirror_rt.runtime.cpu import Target
 
 NODES = [f"node {i}" for i in range(12)]
 """By what rounding them costs, dearest first."""

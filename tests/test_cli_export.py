@@ -91,6 +91,6 @@ def test_a_checkpoint_is_never_replaced_by_its_own_bundle(tiny_bert: Path, tmp_p
 
 
 def test_the_cpus_offered_are_those_that_export_knows() -> None:
-    from mirror_rt.exporting.cpu import Target
+    from mirror_rt.runtime.cpu import Target
 
     assert {cpu.value for cpu in Cpu} == {target.value for target in Target}

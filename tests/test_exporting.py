@@ -14,10 +14,10 @@ import pytest
 from mirror_rt.bundle import Bundle, sha256_file
 from mirror_rt.errors import ConfigError, GateError, ModelError, TargetError
 from mirror_rt.exporting import candidates, pipeline
-from mirror_rt.exporting.cpu import Target, host, multiplies_safely
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.runtime import Encoder, session
+from mirror_rt.runtime.cpu import Target, host, multiplies_safely
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.model import FAMILIES
 from mirror_rt.types import Pooling, Precision

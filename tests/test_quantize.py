@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from mirror_rt.exporting.cpu import Target, host, multiplies_safely
 from mirror_rt.exporting.graph import SentenceModel, write_graph
 from mirror_rt.exporting.quantize import Method, Recipe, quantise
 from mirror_rt.exporting.smoothing import channel_ranges, smooth
 from mirror_rt.exporting.weight_only import constant_weights, halve_weights, pack_groups
+from mirror_rt.runtime.cpu import Target, host, multiplies_safely
 from mirror_rt.types import Pooling, TokenBatch
 from tests.test_graph import body_of, tokens
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from mirror_rt.bundle import MANIFEST, MODEL, Bundle, Manifest, sha256_file
 from mirror_rt.errors import GateError
-from mirror_rt.exporting.cpu import Target, host, multiplies_safely
 from mirror_rt.exporting.quantize import Method, Recipe, quantise
 from mirror_rt.exporting.ranking import Ranking, compare
 from mirror_rt.runtime import Encoder
+from mirror_rt.runtime.cpu import Target, host, multiplies_safely
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch

@@ -21,7 +21,6 @@ from mirror_rt.errors import ConfigError, ModelError, TargetError
 from mirror_rt.exporting import candidates, sample
 from mirror_rt.exporting.candidates import Built, Workshop
 from mirror_rt.exporting.companions import lowers_case, write_companions
-from mirror_rt.exporting.cpu import Target, host
 from mirror_rt.exporting.graph import OPSET, SentenceModel, write_graph
 from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.exporting.sensitivity import by_sensitivity
@@ -29,6 +28,7 @@ from mirror_rt.exporting.smoothing import channel_ranges, smooth
 from mirror_rt.exporting.weight_only import constant_weights
 from mirror_rt.runtime import Encoder
 from mirror_rt.runtime.batching import pack
+from mirror_rt.runtime.cpu import Target, host
 from mirror_rt.runtime.tokenize import FastTokenizer
 from mirror_rt.staging import check_target, staging_folder
 from mirror_rt.training.checkpoint import TorchEncoder, fetch

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mirror_rt.checkpoints import read_object
 from mirror_rt.errors import ModelError
 from mirror_rt.staging import staging_file
 
@@ -94,7 +95,7 @@ def add_scores(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:
         TargetError: It cannot be written.
     """
     training = read_training(folder)
-    scores = _read(folder / SCORES) if (folder / SCORES).exists() else {}
+    scores = read_object(folder / SCORES) if (folder / SCORES).exists() else {}
     for result in results:
         known = {m: v for m, v in result["scores"].items() if v is not None}
         if known:
@@ -122,17 +123,7 @@ def read_training(folder: Path) -> dict[str, Any]:
             f"{folder}: has no training.json, and so no model card of ours; "
             "name a checkpoint that mirror-rt trained"
         )
-    return _read(folder / "training.json")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{file}: cannot be read ({error}); restore or remove it") from error
-    if not isinstance(told, dict):
-        raise ModelError(f"{file}: is not a JSON object; restore or remove it")
-    return told
+    return read_object(folder / "training.json")
 
 
 def _measured(training: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> str:
