@@ -54,7 +54,7 @@ def export(
     pooling: Annotated[
         Pooling | None, typer.Option(help="By default what the checkpoint says, else cls.")
     ] = None,
-    max_length: Annotated[int | None, typer.Option(min=2, help="Longest input in tokens.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write CHECKPOINT as an ONNX bundle that the CPU runtime serves.

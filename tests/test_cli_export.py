@@ -78,6 +78,17 @@ def test_a_taken_folder_is_an_error_on_one_line(tiny_bert: Path, tmp_path: Path)
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("length", [0, 2])
+def test_a_length_without_room_for_text_is_an_error_on_one_line(
+    tiny_bert: Path, tmp_path: Path, length: int
+) -> None:
+    done = export(tiny_bert, "--out", tmp_path / "b", "--max-length", str(length))
+    assert done.exit_code == 1
+    assert "give at least 3" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_checkpoint_is_never_replaced_by_its_own_bundle(tiny_bert: Path, tmp_path: Path) -> None:
     model = tmp_path / "run/model"
     shutil.copytree(tiny_bert, model)

@@ -499,6 +499,13 @@ def test_weights_in_a_pickle_are_not_loaded(config_of: MakeConfig, tmp_path: Pat
         train(config_of(base=base))
 
 
+@pytest.mark.parametrize("length", [0, 2])
+def test_tokens_too_few_for_any_text_are_refused(tiny_bert: Path, length: int) -> None:
+    with pytest.raises(ConfigError, match=rf"{length} tokens .* 2 special ones; give at least 3"):
+        load_model(tiny_bert, pooling=Pooling.CLS, max_length=length)
+    assert load_model(tiny_bert, pooling=Pooling.CLS, max_length=3).max_length == 3
+
+
 def test_more_tokens_than_the_model_has_positions_for_are_refused(config_of: MakeConfig) -> None:
     with pytest.raises(ConfigError, match="takes at most 64 tokens, got 65"):
         train(config_of(max_length=65))

@@ -91,8 +91,9 @@ def export(
     Raises:
         ModelError: The checkpoint cannot be used, or the graph does not compute what torch does.
         GateError: No int8 graph passes the gate.
-        ConfigError: ``min_top1`` is no share, the sample has not two strings, or the precision
-            is to be chosen for another CPU than this.
+        ConfigError: ``min_top1`` is no share, the sample has not two strings, ``max_length``
+            does not fit the model or has no room for text, or the precision is to be chosen for
+            another CPU than this.
         TargetError: ``out`` exists and ``force`` is not set, or it holds the checkpoint.
     """
     place, own = Path(out), host()
@@ -105,7 +106,7 @@ def export(
     model = load_model(
         folder,
         pooling=pooling or own_pooling,
-        max_length=max_length or own_length,
+        max_length=own_length if max_length is None else max_length,
         attention="eager",
     )
     refuse_changes_to_texts(folder, lowers=lowers_case(model.tokenizer))

@@ -94,12 +94,14 @@ class TorchEncoder:
 
         Raises:
             ModelError: It is not a model that can be used.
-            ConfigError: ``max_length`` is more than it has positions for.
+            ConfigError: ``max_length`` is more than it has positions for, or too short for text.
         """
         folder = fetch(name)
         own_pooling, own_length = read_pooling(folder)
         model = load_model(
-            folder, pooling=pooling or own_pooling, max_length=max_length or own_length
+            folder,
+            pooling=pooling or own_pooling,
+            max_length=own_length if max_length is None else max_length,
         )
         model.model.eval()
         return cls(model)

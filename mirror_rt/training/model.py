@@ -96,7 +96,8 @@ def load_model(
 
     Raises:
         ModelError: The folder is not a model that can be used so.
-        ConfigError: ``max_length`` is more than the model has positions for.
+        ConfigError: ``max_length`` is more than the model has positions for, or has no room for
+            a token beside the special ones.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -142,9 +143,14 @@ def load_model(
     room = _positions(config, tokenizer)
     if max_length is not None and max_length > room:
         raise ConfigError(f"max_length: {folder} takes at most {room} tokens, got {max_length}")
-    return TextModel(
-        model=model, tokenizer=tokenizer, pooling=pooling, max_length=max_length or min(room, 512)
-    )
+    special = tokenizer.num_special_tokens_to_add()
+    if max_length is not None and max_length <= special:
+        raise ConfigError(
+            f"max_length: {max_length} tokens have no room for text beside the {special} special "
+            f"ones; give at least {special + 1}"
+        )
+    longest = min(room, 512) if max_length is None else max_length
+    return TextModel(model=model, tokenizer=tokenizer, pooling=pooling, max_length=longest)
 
 
 def _positions(config: Any, tokenizer: Any) -> int:  # noqa: ANN401  (untyped library)
