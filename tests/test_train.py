@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
@@ -485,6 +487,41 @@ def test_a_base_with_a_file_that_is_gone_or_cut_off_is_refused_on_one_line(
     with pytest.raises(ModelError, match=re.escape(f"{base}: {fault}")) as e:
         train(config_of(base=base))
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("gone", "fault"),
+    [
+        ("encoder.layer.1.", "lacks 16 of the encoder's weights (encoder.layer.1.attention"),
+        ("embeddings.LayerNorm.bias", "lacks 1 of the encoder's weights (embeddings.LayerNorm"),
+        ("", "lacks "),
+    ],
+)
+def test_a_base_that_lacks_weights_of_its_encoder_is_refused_on_one_line(
+    config_of: MakeConfig, tmp_path: Path, gone: str, fault: str
+) -> None:
+    base = tiny_checkpoint(tmp_path / "base")
+    weights = load_file(base / "model.safetensors")
+    kept = {key: value for key, value in weights.items() if not key.startswith(gone)}
+    save_file(kept, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=re.escape(f"{base}: {fault}")) as e:
+        train(config_of(base=base))
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa, ModernBERT
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_base_without_a_pooler_and_with_a_head_loads_as_it_is(
+    tmp_path: Path, architecture: str
+) -> None:
+    base = tiny_checkpoint(tmp_path / "base", architecture=architecture)
+    config = transformers.AutoConfig.from_pretrained(base)
+    masked = transformers.AutoModelForMaskedLM.from_config(config).eval()
+    masked.save_pretrained(base)
+    loaded = load_model(base, pooling=Pooling.CLS, max_length=None).model
+    wanted = masked.base_model.state_dict()
+    for key, value in loaded.state_dict().items():
+        assert key.startswith("pooler.") or torch.equal(value, wanted[key]), key
 
 
 def test_a_base_that_is_nowhere_is_refused(config_of: MakeConfig) -> None:

@@ -126,18 +126,26 @@ def load_model(
             "copy the files of its tokenizer beside its weights"
         ) from error
     try:
-        model = AutoModel.from_pretrained(
+        model, loaded = AutoModel.from_pretrained(
             folder,
             config=config,
             trust_remote_code=False,
             use_safetensors=True,
             attn_implementation=attention,
+            output_loading_info=True,
         )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: its weights cannot be read ({_line(error)}); "
             "is its safetensors file there, and whole?"
         ) from error
+    # What is missing was drawn at random. The pooler is not used, and has none in many models.
+    missing = sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise ModelError(
+            f"{folder}: lacks {len(missing)} of the encoder's weights ({missing[0]}"
+            f"{', …' if len(missing) > 1 else ''}); copy or download the model again"
+        )
     for name, rate in own_rates.items():  # the modules have theirs; what is saved is the base's
         setattr(model.config, name, rate)
     room = _positions(config, tokenizer)
