@@ -6,6 +6,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from mirror_rt.errors import MirrorError, TargetError
 
-__all__ = ["check_target", "staging_file", "staging_folder", "undisturbed"]
+__all__ = ["check_target", "clear_leftovers", "staging_file", "staging_folder", "undisturbed"]
 
 _WRITE_REFUSED = ("no space left", "file too large", "disk i/o error", "disk is full")
 _NO_ROOM = 4 * 1024 * 1024
@@ -149,12 +150,56 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
 def _beside(place: Path) -> Iterator[Path]:
     """Give a folder for what is not finished, and remove it whatever comes."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".partial", dir=place.parent))
+    clear_leftovers(place)
+    made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    with _locked(made):
+        # It is called a partial one only now that it is locked: no other process takes it for a
+        # leftover.
+        holder = made.with_name(f"{made.name}.partial")
+        os.replace(made, holder)
+        try:
+            yield holder
+        finally:
+            with undisturbed():
+                shutil.rmtree(holder, ignore_errors=True)
+
+
+def clear_leftovers(target: Path) -> None:
+    """Remove what processes that were killed have left beside ``target``.
+
+    What a process is writing is locked by it, and stays; so does all where there are no such
+    locks, and an old output that was moved aside and is nowhere else.
+    """
+    place = target.resolve()
+    ours = re.compile(rf"\.{re.escape(place.name)}\.\w{{8}}\.partial")
+    found = place.parent.iterdir() if place.parent.is_dir() else ()
+    for holder in [path for path in found if ours.fullmatch(path.name) and path.is_dir()]:
+        if (holder / "old").exists() and not place.exists():
+            continue
+        with _locked(holder) as locked:
+            if locked:
+                shutil.rmtree(holder, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Lock a folder until the block, or the process, ends; say whether that could be done."""
     try:
-        yield holder
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locked = True
+        except OSError:
+            locked = False
+        yield locked
     finally:
-        with undisturbed():
-            shutil.rmtree(holder, ignore_errors=True)
+        os.close(handle)
 
 
 @contextmanager

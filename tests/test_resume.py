@@ -117,6 +117,14 @@ def test_an_unfinished_run_is_not_started_over_unasked(make: Callable[..., Train
     assert steps == list(range(1, 16))
 
 
+def test_a_half_written_state_of_a_killed_run_is_removed(make: Callable[..., TrainConfig]) -> None:
+    config = make(checkpoint_every=0)
+    left = config.out.with_name(f".{folder_of(config.out).name}.12345678.partial")
+    left.mkdir()
+    train(config)
+    assert not left.exists()
+
+
 def test_force_does_not_remove_a_folder_that_is_no_unfinished_run(
     make: Callable[..., TrainConfig],
 ) -> None:

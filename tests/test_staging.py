@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -18,10 +20,13 @@ from mirror_rt.errors import TargetError
 from mirror_rt.staging import check_target, staging_file, staging_folder
 
 
+MARK = '{"format_version": 1}'
+
+
 def ours(folder: Path) -> Path:
     """Make a folder such as mirror-rt writes, with something old in it."""
     folder.mkdir()
-    (folder / "manifest.json").write_text('{"format_version": 1}')
+    (folder / "manifest.json").write_text(MARK)
     (folder / "old.txt").write_text("old")
     return folder
 
@@ -257,6 +262,50 @@ def test_a_second_interrupt_leaves_no_partial_folder(
         signal.raise_signal(signal.SIGINT)
     assert names(tmp_path) == []
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from mirror_rt.staging import staging_file, staging_folder
+staging = {"staging_file": staging_file, "staging_folder": staging_folder}[sys.argv[1]]
+with staging(Path("out"), force=True) as fresh:
+    (fresh / "half" if fresh.is_dir() else fresh).write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks that end with their process")
+@pytest.mark.parametrize("staging", [staging_file, staging_folder])
+def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(
+    tmp_path: Path, staging: Callable[..., Any]
+) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, staging.__name__], cwd=tmp_path, check=False)
+    (left,) = names(tmp_path)
+    assert re.fullmatch(r"\.out\..{8}\.partial", left)
+    mine = [".out.12345678.partial", ".out.partial", ".out.b.12345678.partial"]
+    (tmp_path / mine[0]).write_text("a file")
+    for name in mine[1:]:
+        (tmp_path / name).mkdir()
+    with staging(tmp_path / "out", force=True) as live:
+        assert left not in names(tmp_path)
+        with staging(tmp_path / "out", force=True) as other:
+            assert live.parent.exists(), "another live one is kept"
+            (other / "manifest.json" if other.is_dir() else other).write_text(MARK)
+        (live / "manifest.json" if live.is_dir() else live).write_text(MARK)
+    assert names(tmp_path) == sorted(["out", *mine])
+
+
+def test_an_old_output_that_is_nowhere_else_is_not_removed(tmp_path: Path) -> None:
+    ours(tmp_path / "old")
+    (tmp_path / ".out.12345678.partial").mkdir()
+    (tmp_path / "old").rename(tmp_path / ".out.12345678.partial/old")
+    with staging_folder(tmp_path / "out"):
+        pass
+    assert names(tmp_path / ".out.12345678.partial/old") == ["manifest.json", "old.txt"]
+    with staging_folder(tmp_path / "out", force=True):
+        pass
+    assert names(tmp_path) == ["out"]
 
 
 def test_staging_works_away_from_the_main_thread(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mirror_rt.errors import ConfigError, TargetError, TrainingError
-from mirror_rt.staging import check_target, staging_folder
+from mirror_rt.staging import check_target, clear_leftovers, staging_folder
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.model import TextModel
 
@@ -33,7 +33,7 @@ def folder_of(out: Path) -> Path:
 
 
 def check_unfinished(out: Path, *, resume: bool, force: bool) -> None:
-    """Refuse to start over where an unfinished run could be taken up.
+    """Refuse to start over where an unfinished run could be taken up; clear half-written states.
 
     Raises:
         TargetError: There is one, and neither ``resume`` nor ``force`` says what to do with it;
@@ -46,6 +46,7 @@ def check_unfinished(out: Path, *, resume: bool, force: bool) -> None:
             "or --force to start over"
         )
     check_target(folder, force=True, folder=True)
+    clear_leftovers(folder)
 
 
 def save_state(
