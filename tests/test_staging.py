@@ -19,7 +19,6 @@ import pytest
 from mirror_rt.errors import TargetError
 from mirror_rt.staging import check_target, staging_file, staging_folder
 
-
 MARK = '{"format_version": 1}'
 
 
