@@ -102,13 +102,12 @@ def export(
 
 def _strings(source: str) -> list[str]:
     from mirror_rt.knowledge import formats
-    from mirror_rt.runtime import sources
+    from mirror_rt.runtime.sources import read_rows
     from mirror_rt.textfiles import read_lines
+    from mirror_rt.training.corpus import is_text_table
 
-    if source != "-" and sources.kind_of(source) is not sources.Kind.TEXT:
-        columns = sources.columns_of(source)
-        if len(columns) == 1 or not {"text", "mention", "query"}.isdisjoint(columns):
-            return [text for text, _ in sources.read_rows(source)]
+    if is_text_table(source):
+        return [text for text, _ in read_rows(source)]
     if source != "-" and formats.sniff(source) is not None:
         return list(formats.read_names(source))
     return read_lines(source)

@@ -66,6 +66,28 @@ def test_a_knowledge_base_gives_each_name_once_with_all_its_entities(tmp_path: P
     assert corpus.duplicates == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", 'name\nfever\n"cough, dry"\n'),
+        ("t.csv", 'label,text\n1,fever\n2,"cough, dry"\n'),
+        ("t.tsv", "mention\tid\nfever\tH:1\ncough, dry\tH:2\n"),
+        ("t.jsonl", '{"id": "1", "text": "fever"}\n{"id": "2", "text": "cough, dry"}\n'),
+    ],
+)
+def test_a_table_of_texts_gives_its_texts_alone(tmp_path: Path, name: str, content: str) -> None:
+    corpus = read_corpus(written(tmp_path, name, content))
+    assert corpus.strings == ("fever", "cough, dry")
+    assert corpus.entities == ((), ())
+    with pytest.raises(InputError, match="text 1 has 200000 characters"):
+        read_corpus(written(tmp_path, name, content.replace("fever", "fever " * 33_333 + "fe")))
+
+
+def test_a_table_of_entities_is_none_of_texts_whatever_else_it_has(tmp_path: Path) -> None:
+    corpus = read_corpus(written(tmp_path, "kb.csv", "id,name,text\nH:1,fever,hot\nH:1,heat,hot\n"))
+    assert corpus.entities == ((0,), (0,))
+
+
 @pytest.mark.parametrize("text", ["", "\n \n\t\n"])
 def test_a_corpus_without_strings_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="no strings to train on"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror_rt.errors import InputError
 from mirror_rt.textfiles import numbered_lines
 
-__all__ = ["MAX_CHARACTERS", "Corpus", "read_corpus", "read_pairs"]
+__all__ = ["MAX_CHARACTERS", "Corpus", "is_text_table", "read_corpus", "read_pairs"]
 
 MAX_CHARACTERS = 100_000
 """A longer string is a file by mistake; all but its first tokens would be cut off anyway."""
@@ -43,17 +43,38 @@ class Corpus:
         return rows
 
 
+def is_text_table(source: str | Path) -> bool:
+    """Tell whether a table is one of texts, for ``sources.read_rows``, and no knowledge base.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    from mirror_rt.knowledge.formats.tables import header_columns
+    from mirror_rt.runtime import sources
+
+    if str(source) == "-" or sources.kind_of(source) is sources.Kind.TEXT:
+        return False
+    columns = sources.columns_of(source)
+    if header_columns(columns) is not None:
+        return False
+    return len(columns) == 1 or not {"text", "mention", "query"}.isdisjoint(columns)
+
+
 def read_corpus(source: str | Path) -> Corpus:
-    """Read a text file (a string a line) or the names of a knowledge-base file.
+    """Read a text file (a string a line), a table of texts, or the names of a knowledge-base file.
 
     Raises:
         InputError: It cannot be read, or holds no string; a string is too long.
     """
     from mirror_rt.knowledge import formats
+    from mirror_rt.runtime.sources import read_rows
 
     known = None if str(source) == "-" else formats.sniff(source)
-    if known is None:
-        corpus = _collect((text, None) for text in _checked_lines(source))
+    if is_text_table(source):
+        rows = enumerate((text for text, _ in read_rows(source)), 1)
+        corpus = _collect(_checked(source, "text", rows))
+    elif known is None:
+        corpus = _collect(_checked(source, "line", numbered_lines(source)))
     else:
         entities = formats.read_entities(source, format=known)
         corpus = _collect((name.text, entity.id) for entity in entities for name in entity.names)
@@ -92,14 +113,16 @@ def read_pairs(source: str | Path) -> tuple[list[tuple[str, str]], int]:
     return list(pairs), dropped
 
 
-def _checked_lines(source: str | Path) -> Iterator[str]:
-    for number, text in numbered_lines(source):
+def _checked(
+    source: str | Path, unit: str, numbered: Iterable[tuple[int, str]]
+) -> Iterator[tuple[str, None]]:
+    for number, text in numbered:
         if len(text) > MAX_CHARACTERS:
             raise InputError(
-                f"{source}: line {number} has {len(text)} characters; "
+                f"{source}: {unit} {number} has {len(text)} characters; "
                 "give one name or sentence a line"
             )
-        yield text
+        yield text, None
 
 
 def _collect(named: Iterable[tuple[str, str | None]]) -> Corpus:
