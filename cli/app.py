@@ -18,7 +18,7 @@ try:
     import typer
     from typer.core import TyperGroup
 
-    from mirror_rt.errors import MirrorError
+    from mirror_rt.errors import MirrorError, one_line
     from mirror_rt.version import VERSION
 
     from . import (
@@ -98,7 +98,7 @@ def explain(error: MirrorError | MemoryError | OSError) -> str:
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
     """Tell ``message`` on one line of stderr and end the program."""
-    typer.echo(f"mirror-rt: {' '.join(message.split())}", err=True)
+    typer.echo(f"mirror-rt: {one_line(message)}", err=True)
     sys.exit(status)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mirror_rt.errors import one_line
 from mirror_rt.types import Pooling, Precision
 
 
@@ -79,7 +80,8 @@ def export(
     manifest = bundle.manifest
     gate = dict(manifest.gate)
     for name, cosine in gate.pop("moved")[:3]:
-        typer.echo(f"moved most: {name!r} (cosine to float32 {cosine:.4f})", err=True)
+        moved = f"moved most: {name!r} (cosine to float32 {cosine:.4f})"
+        typer.echo(one_line(moved), err=True)
     if sample is None:
         typer.echo(
             "no --sample given: measured on made-up strings, --min-top1 not applied; "

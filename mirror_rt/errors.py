@@ -13,10 +13,13 @@
     ├── TargetError          a place to write to that is taken or cannot be written
     └── MissingExtraError    an optional stack that is not installed (also an ImportError)
 
-A message names the thing, the fault and the way out, on one line.
+A message names the thing, the fault and the way out, on one line. It may quote what a file
+holds: ``one_line`` makes it fit to show.
 """
 
 from __future__ import annotations
+
+import re
 
 __all__ = [
     "BundleError",
@@ -29,11 +32,36 @@ __all__ = [
     "ModelError",
     "TargetError",
     "TrainingError",
+    "one_line",
 ]
+
+_BREAK = re.compile(r"\s*[\r\n]\s*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, other ends of lines, turns of direction, and what is no character."""
+_HEAD, _TAIL = 700, 300
+
+
+def one_line(message: str) -> str:
+    r"""Return a message as it may be sent to a terminal, whatever it quotes.
+
+    Line ends become spaces, control characters are escaped, and of a very long message the
+    middle is left out: the thing is named at its beginning, the way out at its end.
+
+    >>> one_line("kb.tsv: line 2:\n '\x1b[31mcœur\a' is no kind")
+    "kb.tsv: line 2: '\\x1b[31mcœur\\x07' is no kind"
+    """
+    if len(message) > _HEAD + _TAIL:
+        message = f"{message[:_HEAD]} … {message[-_TAIL:]}"
+    joined = _BREAK.sub(" ", message.strip())
+    return _CONTROL.sub(lambda sign: sign.group().encode("unicode_escape").decode(), joined)
 
 
 class MirrorError(Exception):
     """The root: anything mirror-rt refuses to do. Its text is one line, fit to show a user."""
+
+    def __str__(self) -> str:
+        """Return the message, through ``one_line``."""
+        return one_line(super().__str__())
 
 
 class ConfigError(MirrorError, ValueError):

@@ -38,6 +38,8 @@ def run_failing(error: BaseException) -> Result:
     ("error", "status", "shown"),
     [
         (InputError("names.txt: line 3\nis bad"), 1, "mirror-rt: names.txt: line 3 is bad\n"),
+        (InputError("a: '\x1b[31m\a\x9bcœur'"), 1, r"mirror-rt: a: '\x1b[31m\x07\x9bcœur'"),
+        (OSError(errno.EIO, "bad", "\x1b]0;x\a"), 1, r"mirror-rt: \x1b]0;x\x07: bad"),
         (KeyboardInterrupt(), 130, "mirror-rt: interrupted; no half-written output was left\n"),
         (OSError(errno.ENOSPC, "No space", "o.npy"), 1, "mirror-rt: o.npy: the disk is full"),
         (PermissionError(errno.EACCES, "Permission denied", "x"), 1, "mirror-rt: x: Permission"),

@@ -283,6 +283,24 @@ def test_a_bad_row_is_refused_by_its_line_and_counted_when_asked(
     assert isinstance(rest, list) or "holds no entity" in rest
 
 
+def test_a_message_shows_no_control_character_of_its_row_and_is_not_endless(
+    tmp_path: Path,
+) -> None:
+    header, good = "id,name,kind\n", "P:1,fever,exact\n"
+    headings = 'œ\x1b[m,"b\x07\nc",' + "d" * 10_000
+    rows = f"{headings}\nP:1,fever,exact\nP:2,cough,exact\n"
+    for content in (rows, f'{header}P:2,cough,"œ\x1b[m{"k" * 10_000}"\n{good}'):
+        path = write(tmp_path, "kb.csv", content)
+        skipped = SkippedRows()
+        assert list(read_entities(path, skip_bad=skipped))
+        with pytest.raises(InputError) as error:
+            list(read_entities(path))
+        for message in (*skipped.messages, str(error.value)):
+            assert r"œ\x1b[m" in message
+            assert message.isprintable()
+            assert len(message) < 1_500
+
+
 def test_headings_settle_what_a_third_column_holds(tmp_path: Path) -> None:
     rows = "A\tone\tlabel\t\nB\ttwo\tlabel\textra\n"
     with pytest.raises(InputError, match=r"line 2: has 4 columns .* head the columns"):

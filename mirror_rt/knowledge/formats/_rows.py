@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeVar
 
-from mirror_rt.errors import InputError
+from mirror_rt.errors import InputError, one_line
 from mirror_rt.textfiles import open_binary
 from mirror_rt.types import NameKind
 
@@ -59,7 +59,7 @@ class SkippedRows:
             raise InputError(message)
         self.bad += 1
         if len(self.messages) < _MESSAGES_KEPT:
-            self.messages.append(message)
+            self.messages.append(one_line(message))
 
 
 def shown(path: str | Path) -> str:
