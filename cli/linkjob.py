@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENDINGS = (".jsonl", ".tsv", ".parquet", ".pubtator")
 
-_BEST = ("id", "name", "matched", "score", "probability", "how", "tied")
+_TEXTS, _NUMBERS = ("id", "name", "matched", "how"), ("score", "probability")
 
 
 def settings_of(kb: KnowledgeBase, **options: object) -> dict[str, object]:
@@ -153,11 +153,9 @@ class LinkJob:
 
         for path in self._blocks:
             for line in _lines(path):
-                best: dict[str, dict[str, Any]] = {}
-                for candidate in json.loads(line)["candidates"]:
-                    best.setdefault(candidate["read_as"], candidate)
-                self.undecided += any(c["tied"] and "context" not in c for c in best.values())
-                yield "|".join(c["id"] for c in best.values()) or NO_ID
+                best = _best(json.loads(line))
+                self.undecided += any(c["tied"] and "context" not in c for c in best)
+                yield "|".join(c["id"] for c in best) or NO_ID
 
     def _write_parquet(self, fresh: Path) -> None:
         import pyarrow as pa
@@ -165,7 +163,7 @@ class LinkJob:
 
         best = [
             *((name, pa.string()) for name in ("id", "name", "matched")),
-            *((name, pa.float64()) for name in ("score", "probability")),
+            *((name, pa.float64()) for name in _NUMBERS),
             ("how", pa.string()),
             ("tied", pa.bool_()),
         ]
@@ -184,9 +182,26 @@ class LinkJob:
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
+def _best(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the best candidate of each part of a mention: most often of the one there is."""
+    best: dict[str, dict[str, Any]] = {}
+    for candidate in record["candidates"]:
+        best.setdefault(candidate["read_as"], candidate)
+    return list(best.values())
+
+
 def _flat(record: dict[str, Any]) -> dict[str, Any]:
-    first = record["candidates"][0] if record["candidates"] else {}
-    return {**record, **{name: first.get(name) for name in _BEST}}
+    """Return a row of Parquet, with the parts of a composite together."""
+    best = _best(record)
+    if not best:
+        return record
+    numbers = {name: [c[name] for c in best if c[name] is not None] for name in _NUMBERS}
+    return {
+        **record,
+        **{name: "|".join(c[name] for c in best) for name in _TEXTS},
+        **{name: min(values, default=None) for name, values in numbers.items()},
+        "tied": any(c["tied"] for c in best),
+    }
 
 
 def _lines(path: Path) -> list[str]:

@@ -109,6 +109,25 @@ def test_parquet_has_a_row_a_mention(hearts: Path, mentions: Path, tmp_path: Pat
     assert [row["reason"] for row in rows if row["id"] is None] == ["empty", "only punctuation"]
 
 
+def test_the_columns_of_parquet_have_every_part_of_a_composite(
+    hearts: Path, tmp_path: Path
+) -> None:
+    names = ["atrial septal defect and short stature", "short stature and ?", "ASD"]
+    mentions = _write(tmp_path / "m.tsv", names)
+    _link(hearts, mentions, "--composites", "--out", tmp_path / "a.parquet")
+    both, one, tied = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    first: dict[str, dict[str, object]] = {}
+    for candidate in both["candidates"]:
+        first.setdefault(candidate["read_as"], candidate)
+    assert list(first) == ["atrial septal defect", "short stature"]
+    for name in ("id", "name", "matched", "how"):
+        assert both[name] == "|".join(str(c[name]) for c in first.values())
+    for name in ("score", "probability"):
+        assert both[name] == min(c[name] for c in first.values())  # type: ignore[type-var]
+    assert "|" not in one["id"]
+    assert (tied["id"], tied["tied"]) == (tied["candidates"][0]["id"], True)
+
+
 def test_a_taken_name_another_ending_and_explain_are_refused(
     hearts: Path, mentions: Path, tmp_path: Path
 ) -> None:
