@@ -99,6 +99,7 @@ def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> li
         *((f"  {message}", "") for message in skipped.messages),
         ("obsolete terms", f"{skipped.obsolete:,}"),
         ("old ids without successor", f"{skipped.unresolved:,}"),
+        ("classes without a name", f"{skipped.nameless:,}"),
         ("names filtered out", f"{skipped.filtered:,}"),
     ]
     return rows

@@ -62,6 +62,7 @@ def tell_skipped(skipped: SkippedRows) -> None:
         "obsolete terms": skipped.obsolete,
         "names filtered out": skipped.filtered,
         "old ids without successor": skipped.unresolved,
+        "classes without a name": skipped.nameless,
     }
     if any(counts.values()):
         words = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)

@@ -100,6 +100,19 @@ def test_index_skips_bad_rows_when_asked_and_says_so(
     assert "2 entities, 3 different names" in result.stderr
 
 
+def test_index_says_how_many_classes_have_no_name(tiny_bundle: Path, tmp_path: Path) -> None:
+    stubs = "@prefix : <http://e.org/> . @prefix owl: <http://www.w3.org/2002/07/owl#> ."
+    label = "<http://www.w3.org/2000/01/rdf-schema#label>"
+    path = tmp_path / "kb.ttl"
+    path.write_text(f'{stubs} :a a owl:Class ; {label} "fever" . :b a owl:Class .')
+    arguments = ["index", str(tiny_bundle), str(path), "--out", str(tmp_path / "kb")]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "left out: 1 classes without a name" in done.stderr
+    stats = CliRunner().invoke(app, ["kb", "stats", str(path), "--format", "tsv"])
+    assert "classes without a name\t1\n" in stats.stdout
+
+
 def test_add_update_and_remove_change_a_knowledge_base(tiny_bundle: Path, tmp_path: Path) -> None:
     run = CliRunner().invoke
     kbdir, first, second = tmp_path / "kb", tmp_path / "a.tsv", tmp_path / "b.tsv"

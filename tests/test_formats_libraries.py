@@ -206,7 +206,11 @@ def test_malformed_rdf_is_named_by_line_and_n_triples_can_be_passed_over(tmp_pat
         "kb.nt": (TRIPLES, r"line 2: not N-Triples"),
         "latin.ttl": (SKOS.replace("nusre", "nusr\udce9"), r"line 9 is not UTF-8"),
         "no.owl": ("<?xml version='1.0'?><Ontology/>", "not RDF/XML"),
-        "nameless.ttl": (SKOS + ":x a skos:Concept .", "http://example.org/x: no name"),
+        "blank.ttl": (SKOS + ':x a skos:Concept ; skos:prefLabel " " .', "org/x: no name"),
+        "nameless.ttl": (
+            SKOS.split(":nurse", 1)[0] + ":x a skos:Concept .",
+            r"holds no entity, read as rdf \(1 classes without a name\)",
+        ),
         "deep.ttl": (SKOS + ":x :y " + "[ :y " * 3_000, "nested too deeply"),
         "short.ttl": (SKOS + ":x :y :z", "ends too early"),
     }
@@ -480,6 +484,22 @@ def test_every_language_keeps_the_labels_that_wikidata_has_for_all_of_them(tmp_p
     path.write_text("[\n" + json.dumps(item(5, labels=labels)) + "\n]\n")
     (found,) = read_entities(path, format=KbFormat.WIKIDATA, keep=NameFilter(languages=("en",)))
     assert found.names == (Name(text="Ada Lovelace", kind=PREFERRED, language="mul"),)
+
+
+def test_classes_without_a_name_are_left_out_and_counted(tmp_path: Path) -> None:
+    stubs = """<owl:Class rdf:about="http://purl.obolibrary.org/obo/HP_3"/>
+  <owl:Class rdf:about="http://purl.obolibrary.org/obo/HP_4">
+    <rdfs:subClassOf rdf:resource="http://purl.obolibrary.org/obo/HP_3"/>
+  </owl:Class>
+  <owl:Class rdf:about="http://purl.obolibrary.org/obo/HP_5">
+    <rdfs:label>old</rdfs:label><owl:deprecated>true</owl:deprecated>
+    <obo:IAO_0100001 rdf:resource="http://purl.obolibrary.org/obo/HP_4"/>
+  </owl:Class>
+</rdf:RDF>"""
+    path = write(tmp_path, "kb.owl", OWL.replace("</rdf:RDF>", stubs))
+    skipped = SkippedRows(strict=True)
+    assert [e.id for e in read_entities(path, skip_bad=skipped)] == ["HP:1"]
+    assert skipped == SkippedRows(strict=True, obsolete=2, unresolved=1, nameless=2)
 
 
 def test_what_obo_leaves_out_is_counted(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ class SkippedRows:
         obsolete: Terms marked obsolete by the file itself.
         filtered: Names that a filter left out (language, source, suppressed).
         unresolved: Ids that point to no entity of the file, or round in a circle.
+        nameless: Classes and concepts of RDF without a name.
         messages: What was wrong with the first 20 bad rows.
     """
 
@@ -47,6 +48,7 @@ class SkippedRows:
     obsolete: int = 0
     filtered: int = 0
     unresolved: int = 0
+    nameless: int = 0
     messages: list[str] = field(default_factory=list)
 
     def refuse(self, message: str) -> None:

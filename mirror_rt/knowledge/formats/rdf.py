@@ -75,10 +75,11 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
 
     The id is ``oboInOwl:id``, the CURIE of an OBO address, or the address itself. Deprecated
     ones are left out, their ids given to the successor (``IAO:0100001``,
-    ``dcterms:isReplacedBy``, else a single ``oboInOwl:consider``).
+    ``dcterms:isReplacedBy``, else a single ``oboInOwl:consider``). Ones without a name, as an
+    ontology has of others that it refers to, are left out and counted.
 
     Raises:
-        InputError: The file cannot be parsed (by line), or a concept has no name.
+        InputError: The file cannot be parsed (by line), or an id or a name is bad.
     """
     graph = _parsed(path, skipped)
     subjects = dict.fromkeys(chain.from_iterable(graph.subjects(RDF.type, t) for t in _ENTITIES))
@@ -91,6 +92,7 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
     )
     skipped.unresolved += unresolved
     abbreviations = _abbreviations(graph)
+    met: set[str] = set()
     for node, identifier in named.items():
         if node in old:
             continue
@@ -99,7 +101,12 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
         except RowError as fault:
             skipped.refuse(f"{shown(path)}: {node}: {fault}")
             continue
+        if entity is None:
+            skipped.nameless += 1
+            continue
+        met.update(old_ids.get(identifier, ()))
         yield entity
+    skipped.unresolved += len({old for olds in old_ids.values() for old in olds} - met)
 
 
 def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
@@ -162,7 +169,7 @@ def _entity(
     old_ids: dict[str, tuple[str, ...]],
     abbreviations: set[tuple[Node, str]],
     keep: NameFilter,
-) -> Entity:
+) -> Entity | None:
     names = [
         _name(label, kind) for p, kind in _NAMES.items() for label in _literals(graph, node, p)
     ]
@@ -177,7 +184,7 @@ def _entity(
             for n in names
         ]
     if not names:
-        raise RowError("no name")
+        return None
     texts = chain.from_iterable(_literals(graph, node, p) for p in _DESCRIPTIONS)
     described = in_order([Name(text=str(t), language=t.language or "") for t in texts], keep)
     alternative = [str(o) for o in graph.objects(node, _OIO.hasAlternativeId)]

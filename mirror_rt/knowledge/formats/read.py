@@ -72,6 +72,7 @@ def _not_empty(
     if entity is None:
         reasons = [f"{skipped.bad} bad rows, first: {skipped.messages[0]}"] if skipped.bad else []
         reasons += [f"{skipped.filtered} names left out by the filter"] if skipped.filtered else []
+        reasons += [f"{skipped.nameless} classes without a name"] if skipped.nameless else []
         because = f" ({'; '.join(reasons)})" if reasons else ""
         raise InputError(f"{shown(path)}: holds no entity, read as {chosen.value}{because}")
 
