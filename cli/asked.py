@@ -176,12 +176,14 @@ class CountingEncoder:
     """Opens a bundle when it is first needed, and counts what it cuts off.
 
     Attributes:
-        truncated: Strings cut off, of each call.
+        truncated: How many strings were cut off, of each call, while there is no ``kb``.
+        cut: The strings cut off since there is one.
         kb: The knowledge base that the bundle is in, once that is open.
     """
 
     def __init__(self, bundle: Path) -> None:
         self.truncated: list[int] = []
+        self.cut: set[str] = set()
         self.kb: KnowledgeBase | None = None
         self._bundle = bundle
         self._encoder: Encoder | None = None
@@ -206,7 +208,10 @@ class CountingEncoder:
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 unit rows, row i for texts[i]."""
         found = self.encoder.encode_counted(texts)
-        self.truncated.append(found.truncated)
+        if self.kb is None:
+            self.truncated.append(found.truncated)
+        elif found.truncated:
+            self.cut.update(text for text in texts if self.encoder.count_truncated([text]))
         return found.vectors_ND
 
 
@@ -269,8 +274,11 @@ def answer(
     encoder: CountingEncoder,
     what: str,
     total: int | None = None,
+    around: Callable[[Block], Sequence[str] | None] = lambda block: None,
 ) -> None:
     """Answer and print block by block; say at the end how many strings were cut off.
+
+    Contexts that were compared count apart; what they were compared with does not count.
 
     Args:
         some: The blocks.
@@ -279,21 +287,37 @@ def answer(
         encoder: The knowledge base's.
         what: A word for the job, for a bar where the answers go elsewhere.
         total: How many strings there are, where that is known.
+        around: Gives the contexts of a block, if it has any.
     """
-    done, cut = 0, 0
+    from mirror_rt.knowledge.mentions import composite_parts
+
+    done, cut, cut_contexts = 0, 0, set[int]()
     with progress.bar(what, shown=not sys.stdout.isatty()) as show:
         for block in some:
             found = find(block)
             write(block.texts, found, not done)
             done += len(block.texts)
-            cut += max(encoder.truncated, default=0)
-            encoder.truncated.clear()
+            if encoder.cut:
+                asked = ({text.strip(), *composite_parts(text)} for text in set(block.texts))
+                cut += sum(not encoder.cut.isdisjoint(readings) for readings in asked)
+                contexts = {text.strip() for text in around(block) or ()}
+                cut_contexts.update(hash(text) for text in contexts & encoder.cut)
+                encoder.cut.clear()
             show(done, total)
     tell_cut(encoder, cut, done)
+    tell_cut(encoder, len(cut_contexts), None, what="contexts")
 
 
-def tell_cut(encoder: CountingEncoder, cut: int, total: int, *, more: str = "") -> None:
+def tell_cut(
+    encoder: CountingEncoder,
+    cut: int,
+    total: int | None,
+    *,
+    what: str = "strings",
+    more: str = "",
+) -> None:
     """Say on standard error how many strings were cut off; nothing if none was."""
     if cut:
         longest = encoder.encoder.bundle.manifest.max_length
-        typer.echo(f"cut off at {longest} tokens: {cut:,} of {total:,} strings{more}", err=True)
+        of = "" if total is None else f" of {total:,}"
+        typer.echo(f"cut off at {longest} tokens: {cut:,}{of} {what}{more}", err=True)

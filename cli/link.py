@@ -103,6 +103,7 @@ def link(
                 lambda texts, found, head: output.explained(texts, found),
                 encoder=encoder,
                 what="link",
+                around=around,
             )
             return
 
@@ -118,6 +119,7 @@ def link(
                 lambda texts, lines, head: output.show(lines, form, head=head),
                 encoder=encoder,
                 what="link",
+                around=around,
             )
             return
         from .linkjob import LinkJob, settings_of
@@ -133,6 +135,7 @@ def link(
                 lambda texts, lines, head: None,
                 encoder=encoder,
                 what="link",
+                around=around,
                 total=asked.count(mentions),
             )
             job.finish(force=force)

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
-from tests.kb import HEARTS
+from tests.kb import HEARTS, entity
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +235,25 @@ def test_mentions_cut_off_are_counted(hearts: Path, extra: list[str]) -> None:
     assert "of 2 strings" in err
     _, _, err = _run("link", str(hearts), "x", *extra)
     assert err == ""
+
+
+def test_contexts_cut_off_are_counted_apart_and_descriptions_are_not(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = "atrial septal defect " * 100
+    entities = [replace(entity(id_, "cold"), description=long) for id_ in ("C:1", "C:2")]
+    KnowledgeBase.build(tiny_bundle, entities, tmp_path / "kb").close()
+    monkeypatch.setattr(asked, "BLOCK", 2)
+    (tmp_path / "m.tsv").write_text(f"mention\tc\ncold\t{long}\ncold\tx\ncold\t{long}\ncold\tred\n")
+    kb, mentions, told = str(tmp_path / "kb"), str(tmp_path / "m.tsv"), "cut off at 64 tokens: 1 "
+    _, _, err = _run("link", kb, "cold", "--context", "red rash")
+    assert err == ""
+    for extra in ([], ["--explain"]):
+        for more in (["--context", long], ["--context-column", "c"]):
+            _, _, err = _run("link", kb, mentions, "--column", "mention", *more, *extra)
+            assert err == f"{told}contexts\n"
+    _, _, err = _run("link", kb, long, "cold", "--context", long)
+    assert err == f"{told}of 2 strings\n{told}contexts\n"
 
 
 @pytest.mark.parametrize("width", [20, 60, 100, 160])

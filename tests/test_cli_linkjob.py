@@ -35,7 +35,7 @@ class Counting(LetterEncoder):
 
     def __init__(self, bundle: Path) -> None:
         super().__init__()
-        self.truncated: list[int] = []
+        self.cut: set[str] = set()
 
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 unit rows, or die."""
