@@ -189,7 +189,7 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
             if order and peer.sorts:
                 continue
             # A peer that sorts has its batches from strings that are all about as long.
-            part = middle(by_length if peer.sorts else texts, max(1, len(texts) // 5))
+            part = middle(by_length if peer.sorts else texts, max(1, min(len(texts) // 5, 1_000)))
             size = best_size(peer, part)
             card.say(f"{peer.name}{order}: batches of {size}, {about}")
             name = f"{peer.name}{order}"

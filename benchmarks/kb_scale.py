@@ -47,7 +47,7 @@ from mirror_rt.types import Embedder, Entity, IndexKind, Name, NameKind
 ASKED = 400
 STAGES = ("embed", "build", "ask", "tfidf", "rapidfuzz")
 PEERS = ("tfidf", "rapidfuzz")
-RECIPE = 7
+RECIPE = 8
 """Counted up where a stage does or tells something else: what earlier ones kept is left alone."""
 CORES = 2
 AT_ONCE = 32
@@ -140,16 +140,22 @@ def misspelt(text: str, rng: random.Random) -> str:
 
 
 class Stored:
-    """Gives the vectors of names that were embedded before, in the order of the file."""
+    """Gives the vectors of names that were embedded before, in the order of the file.
 
-    def __init__(self, names: Path, vectors: Path) -> None:
+    When it has given all of them, others are embedded.
+    """
+
+    def __init__(self, names: Path, vectors: Path, encoder: Embedder) -> None:
+        self._encoder = encoder
         self._vectors_ND = np.load(vectors, mmap_mode="r")
         self.dim = int(self._vectors_ND.shape[1])
         self._lines = names.open(encoding="utf-8")
         self._row = 0
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return (N, D) float32 rows of the next N names, which these must be."""
+        """Return (N, D) float32 rows of the next N names, which these must be, or of others."""
+        if self._row == len(self._vectors_ND):
+            return np.asarray(self._encoder.encode(texts))
         for text in texts:
             if next(self._lines).rstrip("\n") != text:
                 raise ValueError(f"name {self._row:,} and later ones are not those embedded")
@@ -193,8 +199,11 @@ def embed(
 def build(
     size: int, work: Path, bundle: Path | None, args: argparse.Namespace
 ) -> dict[str, object]:
+    from mirror_rt.runtime import Encoder
+
     opened = projection_bundle(work / "bundle") if bundle is None else Bundle.open(bundle)
-    encoder = Stored(work / "names.txt", work / "vectors.npy")
+    others = Projection() if bundle is None else Encoder.open(bundle)
+    encoder = Stored(work / "names.txt", work / "vectors.npy", others)
     start = time.perf_counter()
     built = KnowledgeBase.build(
         opened, read(work), work / "kb", encoder=encoder, index=IndexKind(args.index), force=True

@@ -11,19 +11,7 @@ from mirror_rt.knowledge.combination import FEATURES
 from mirror_rt.knowledge.doors import gather
 from mirror_rt.knowledge.normalise import normalise
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
-
-
-def _edits(a: str, b: str) -> int:
-    """Count letters changed, left out, put in or swapped with the next (Damerau 1964), slowly."""
-    rows = [list(range(len(b) + 1))]
-    for i, x in enumerate(a, start=1):
-        rows.append([i])
-        for j, y in enumerate(b, start=1):
-            least = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (x != y))
-            if i > 1 and j > 1 and (x, a[i - 2]) == (b[j - 2], y):
-                least = min(least, rows[i - 2][j - 2] + 1)
-            rows[i].append(least)
-    return rows[-1][-1]
+from tests.spelling import edits
 
 
 @pytest.mark.parametrize("mention", ["Livre cancer", "septl defekts", "VDS", "a\u0301o", "心臓"])
@@ -34,7 +22,7 @@ def test_spelling_counts_edits_of_normalised_names(tmp_path: Path, mention: str)
         (pool,) = kb.gather([mention], encoder.encode([mention]))
     asked = normalise(mention)
     expected = [
-        1 - _edits(asked, text.normalised) / max(len(asked), len(text.normalised))
+        1 - edits(asked, text.normalised) / max(len(asked), len(text.normalised))
         for text in pool.texts
     ]
     column = pool.features_KF[:, FEATURES.index("spelling")]

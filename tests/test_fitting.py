@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rapidfuzz.distance import DamerauLevenshtein
 from sklearn.linear_model import LogisticRegression
 
 from mirror_rt.errors import ConfigError
+from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.combination import FEATURES, Combination
 from mirror_rt.knowledge.fitting import (
     Samples,
     fit,
     fit_platt,
+    held_out_samples,
+    misspell,
     outcomes,
     precision_curve,
     together,
 )
+from tests.kb import LetterEncoder, entity, fake_bundle
 
 TRUE = dict(zip(FEATURES, (8.0, 3.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0), strict=True))
 
@@ -84,6 +92,50 @@ def test_a_few_links_change_nothing_and_order_does_not_matter() -> None:
     assert fit(few) == Combination()
     many = _samples(200, seed=1, truth=truth)
     assert fit(many) == fit(many)
+
+
+def test_every_sample_teaches() -> None:
+    samples = _samples(400, seed=1, truth=Combination(weights=TRUE, nil=8.0))
+    other = _samples(400, seed=2, truth=Combination(weights=TRUE, nil=8.0))
+    for start in (0, 1):
+        features, right = samples.features_SKF.copy(), samples.right_SK.copy()
+        features[start::2], right[start::2] = other.features_SKF[start::2], other.right_SK[start::2]
+        real = (features != 0).any(axis=2)
+        changed = replace(samples, features_SKF=features, right_SK=right & real, real_SK=real)
+        assert fit(changed).weights != fit(samples).weights
+
+
+@given(text=st.text(alphabet="abcdeé漢 -12", max_size=30), seed=st.integers(0, 1_000))
+@settings(deadline=None)
+def test_a_misspelt_text_is_two_letters_away_at_most(text: str, seed: int) -> None:
+    slip = misspell(text, np.random.default_rng(seed))
+    if sum(map(str.isalpha, text)) < 6:
+        assert slip == ""
+    elif slip:
+        assert DamerauLevenshtein.distance(text, slip) <= 2
+        others = [[s for s in t if not s.isalpha()] for t in (text, slip)]
+        assert others[0] == others[1]
+
+
+def test_some_names_are_asked_misspelt_beside_themselves(tmp_path: Path) -> None:
+    words = [f"{a}{b}itis" for a in ("card", "nephr", "gastr", "derm", "oste") for b in "aeiouylm"]
+    entities = [entity(w, f"{w} of the heart", f"cardiac {w}") for w in words]
+    bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
+    with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
+        rng = np.random.default_rng(0)
+        pairs = kb.catalogue.held_out_pairs(40, rng)
+        samples = held_out_samples(
+            pairs, kb.catalogue, kb.index, kb.ngrams, kb.wording, encoder, absent=0.0, rng=rng
+        )
+        rows = kb.catalogue.text_rows([row for row, _ in pairs])
+    assert len(pairs) == 40
+    assert len(samples) == 42
+    spelling = FEATURES.index("spelling")
+    for k in (40, 41):
+        asked = rows[pairs[k - 40][0]].text
+        right = samples.features_SKF[k, samples.right_SK[k], spelling].max()
+        # The name itself is there, one or two letters away.
+        assert 1 - 3 / len(asked) < right < 1
 
 
 def test_platt_agrees_with_scikit_learn() -> None:

@@ -56,9 +56,14 @@ def test_stored_vectors_are_as_wide_as_the_bundle_made_them(
 
     (tmp_path / "names.txt").write_text("a\nb\n")
     np.save(tmp_path / "vectors.npy", np.ones((2, 7), dtype=np.float16))
-    stored = kb_scale.Stored(tmp_path / "names.txt", tmp_path / "vectors.npy")
+    others = kb_scale.Projection()
+    stored = kb_scale.Stored(tmp_path / "names.txt", tmp_path / "vectors.npy", others)
     assert stored.dim == 7
+    with pytest.raises(ValueError, match="name 0 and later"):
+        stored.encode(["b"])
+    stored._lines.seek(0)
     assert stored.encode(["a", "b"]).shape == (2, 7)
+    np.testing.assert_array_equal(stored.encode(["aa"]), others.encode(["aa"]))
     stored._lines.close()
 
 

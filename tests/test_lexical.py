@@ -8,6 +8,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.lexical import NGRAM_FILES, NgramIndex, write_ngrams
+from tests.spelling import edits
 from tests.tiny import NAMES
 
 
@@ -43,6 +44,32 @@ def test_the_nearest_are_those_of_brute_force(tmp_path: Path, query: str) -> Non
     np.testing.assert_allclose(scores[best], np.sort(scores)[::-1][:3], atol=1e-6)
 
 
+@pytest.mark.parametrize("query", ["livre cancer", "hart", "cou", "acute cofgh", "心臓ab", "xyz"])
+def test_those_spelt_alike_are_those_of_counting_edits(tmp_path: Path, query: str) -> None:
+    names = [*NAMES, "cough", "heart", "心臓病", "心臓 ab", "ear t", "cancer of the left liver"]
+    index = _open(names, tmp_path)
+    shares = [
+        bool(set(_trigrams(query)) & set(_trigrams(name)))
+        and 0.5 <= (len(query.encode()) + 1) / (len(name.encode()) + 1) <= 2
+        for name in names
+    ]
+    spelt = [1 - edits(query, name) / max(len(query), len(name)) for name in names]
+    ranked = sorted((row for row, s in enumerate(shares) if s), key=lambda row: -spelt[row])
+    expected = {*ranked[:2], *index.nearest(query, top=2).tolist()}
+    found = index.alike(query, top=2).tolist()
+    assert len(set(found)) == len(found) >= (2 if any(shares) else 0)
+    # Of equally many edits any will do.
+    assert sorted(spelt[row] for row in found) == pytest.approx(sorted(spelt[r] for r in expected))
+    assert index.alike(query, top=2, allowed_N=np.zeros(len(names), dtype=bool)).tolist() == []
+
+
+def test_of_passages_no_letters_are_kept(tmp_path: Path) -> None:
+    write_ngrams(iter([NAMES]), tmp_path, rows=len(NAMES), names=False)
+    index = NgramIndex.open(tmp_path)
+    assert np.load(tmp_path / NGRAM_FILES[4]).size == 0
+    assert set(index.alike("kidney", top=4)) == set(index.nearest("kidney", top=4))
+
+
 def test_a_query_leaves_nothing_behind_for_the_next(tmp_path: Path) -> None:
     index = _open(NAMES, tmp_path)
     first = index.nearest("kidney disease", top=5)
@@ -68,10 +95,11 @@ def test_every_name_is_nearest_to_itself(
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    _open(NAMES, tmp_path)
-    np.save(tmp_path / NGRAM_FILES[1], np.zeros(3, dtype=np.int32))
-    with pytest.raises(KnowledgeBaseError, match="does not fit"):
-        NgramIndex.open(tmp_path)
+    for damaged in (NGRAM_FILES[1], NGRAM_FILES[3], NGRAM_FILES[4]):
+        _open(NAMES, tmp_path)
+        np.save(tmp_path / damaged, np.zeros(3, dtype=np.int32))
+        with pytest.raises(KnowledgeBaseError, match="does not fit"):
+            NgramIndex.open(tmp_path)
     (tmp_path / NGRAM_FILES[0]).unlink()
     with pytest.raises(KnowledgeBaseError, match="cannot be read"):
         NgramIndex.open(tmp_path)

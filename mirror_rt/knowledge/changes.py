@@ -101,21 +101,23 @@ def remove(
     ids: Sequence[str],
     *,
     missing_ok: bool = False,
+    encoder: Embedder | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Change:
-    """Remove entities by their ids; no model is needed.
+    """Remove entities by their ids; no name is embedded again.
 
     Args:
         kbdir: The knowledge base.
         ids: Ids of entities; alternative ids are not taken.
         missing_ok: Whether ids that are not there are passed over.
+        encoder: The opened bundle of the knowledge base, where there is one already.
         progress: Called with (names done, names).
 
     Raises:
         KnowledgeBaseError: The folder is not a whole knowledge base, or is being changed.
         InputError: An id is not there, or no entity would be left.
     """
-    with _changing(Path(kbdir), encoder=None) as kb:
+    with _changing(Path(kbdir), encoder=encoder) as kb:
         there = {id_ for id_ in ids if _has(kb, id_)}
         missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in there]
         if missing and not missing_ok:
@@ -201,14 +203,15 @@ def _rewrite(
         holds=kb.manifest.holds,
         progress=progress,
     )
-    now = KnowledgeBaseManifest.read(kb.path).counts["entities"]
+    counts = KnowledgeBaseManifest.read(kb.path).counts
+    now = counts["entities"]
     return Change(
         entities_added=added,
         entities_changed=changed,
         entities_removed=removed,
         entities_joined=kb.manifest.counts["entities"] + added - removed - now,
         entities=now,
-        names_embedded=known.embedded,
+        names_embedded=counts["texts"] - known.reused,  # misspelt ones, to learn from, apart
         names_reused=known.reused,
         gold_links=int(kb.combination.fitted_on.get("gold_links", 0)),
     )
@@ -241,7 +244,6 @@ class _KnownVectors:
     def __init__(self, kb: KnowledgeBase) -> None:
         self._kb = kb
         self._rows = {text: row for row, text in enumerate(kb.catalogue.texts())}
-        self.embedded = 0
         self.reused = 0
 
     @property
@@ -257,6 +259,5 @@ class _KnownVectors:
         if new:
             vectors_ND[new] = self._kb.encoder.encode([texts[i] for i in new])
         vectors_ND[known] = self._kb.index.vectors_ND[[self._rows[texts[i]] for i in known]]
-        self.embedded += len(new)
         self.reused += len(known)
         return vectors_ND

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["WIDTH", "Pool", "gather"]
 
 WIDTH = 32
-"""Names taken from the nearest vectors, and from those of the same words; twice as many by letters.
-
-In a short name one slip spoils three trigrams, and many names share the others."""
+"""Names taken from each: the nearest vectors, trigrams, spelling, and those of the same words."""
 _MISSPELT = 0.75
 """Texts less alike in spelling are not one misspelt: an edit in four letters, two in eight."""
 
@@ -73,7 +71,7 @@ def gather(
         index: The dense door.
         ngrams: The door of letters.
         wording: Which words stand for each other.
-        width: How many names to take from each door; of the door of letters twice as many.
+        width: How many names to take from each door; letters give as many again by spelling.
         without: A row to leave out for each mention (its own name, when one is held out).
         allowed: The rows to gather from; None for all.
     """
@@ -82,7 +80,7 @@ def gather(
     chosen: list[tuple[Int64, Int64]] = []
     for i, text in enumerate(normalised):
         near = hits.rows_QK[i][hits.rows_QK[i] >= 0]
-        alike = ngrams.nearest(text, top=2 * width + (without is not None), allowed_N=mask_N)
+        alike = ngrams.alike(text, top=width + (without is not None), allowed_N=mask_N)
         same = np.array(catalogue.by_loose(loose_key(text)), dtype=np.int64)
         same = (same if mask_N is None else same[mask_N[same]])[:width]
         rows = np.unique(np.concatenate([near, alike, same]))

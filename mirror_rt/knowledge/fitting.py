@@ -1,7 +1,8 @@
 """Learn the combination from the knowledge base itself: hold a name out, link it back.
 
 No labels: a name of an entity that has others is asked as if it were a mention, with its own
-row left out. For a part of them every name of the entity is left out; then "none" is right.
+row left out; a few are asked misspelt, with their row there, as names themselves hardly show what
+a slip is. For a part of them every name of the entity is left out; then "none" is right.
 
 Axes: S samples, K candidate names (padded), F features, D width.
 """
@@ -21,12 +22,13 @@ from mirror_rt.knowledge.grades import is_loose
 from mirror_rt.knowledge.index import Index
 from mirror_rt.knowledge.lexical import NgramIndex
 from mirror_rt.knowledge.linker import alike
+from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.wording import Wording
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from mirror_rt.types import Float32, Int64
+    from mirror_rt.types import Embedder, Float32, Int64
 
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
@@ -36,16 +38,22 @@ __all__ = [
     "fit",
     "fit_platt",
     "held_out_samples",
+    "misspell",
     "outcomes",
     "precision_curve",
     "stack",
     "together",
 ]
 
-_PENALTY = 0.5
+_PENALTY = 0.1
 _ROUNDS = 40
 _ENOUGH = 40
 """Fewer samples than this teach nothing; the built-in numbers stay."""
+_MISSPELT_ONE_IN = 20
+"""One is asked misspelt for this many held out, about as many as text has slips; more of them
+link more slips and fewer synonyms right."""
+_LONG = 6
+"""Shorter names are not misspelt: what they become may be anything."""
 _FEWEST_ABOVE = 20
 """A precision is promised on no fewer links than this."""
 
@@ -87,11 +95,14 @@ def held_out_samples(
     index: Index,
     ngrams: NgramIndex,
     wording: Wording,
+    encoder: Embedder,
     *,
     absent: float,
     rng: np.random.Generator,
 ) -> Samples:
     """Gather candidates for names of the knowledge base as if they were mentions.
+
+    Each is asked with its own row left out; the first of them misspelt as well.
 
     Args:
         pairs: (row, entity) of the names, from ``Catalogue.held_out_pairs``.
@@ -99,6 +110,7 @@ def held_out_samples(
         index: The dense door, which has the names' vectors.
         ngrams: The door of letters.
         wording: Learned without these names.
+        encoder: What made the vectors, for those misspelt.
         absent: Share of the names whose entity is left out whole.
         rng: Draws those.
     """
@@ -116,8 +128,43 @@ def held_out_samples(
             wording,
             without=part,
         )
-    gone_S = rng.random(len(rows)) < absent
-    return stack(pools, [{entity} for _, entity in pairs], gone=gone_S.tolist())
+    right = [{entity} for _, entity in pairs]
+    slips: list[str] = []
+    for row in rows[: len(rows) // _MISSPELT_ONE_IN]:
+        slip = misspell(texts[row].text, rng)
+        if slip and not catalogue.by_name(normalise(slip)):
+            slips.append(slip)
+            right.append(set(texts[row].holders))
+    if slips:
+        asked = [normalise(slip) for slip in slips]
+        pools += gather(asked, encoder.encode(slips), catalogue, index, ngrams, wording)
+    return stack(pools, right, gone=(rng.random(len(pools)) < absent).tolist())
+
+
+def misspell(text: str, rng: np.random.Generator) -> str:
+    """Return a text with one or two slips in its letters, or nothing where it has too few.
+
+    A slip changes a letter to another of the text, leaves it out, doubles it, or swaps it with
+    the one before. Digits, spaces and punctuation stay.
+    """
+    signs = list(text)
+    for _ in range(int(rng.integers(1, 3))):
+        places = [i for i, sign in enumerate(signs) if sign.isalpha()]
+        if len(places) < _LONG:
+            return ""
+        i = places[int(rng.integers(len(places)))]
+        match int(rng.integers(4)):
+            case 0:
+                signs[i] = signs[places[int(rng.integers(len(places)))]]
+            case 1:
+                del signs[i]
+            case 2:
+                signs.insert(i, signs[i])
+            case _ if i - 1 in places:
+                signs[i - 1], signs[i] = signs[i], signs[i - 1]
+            case _:
+                pass
+    return "".join(signs)
 
 
 def stack(pools: Sequence[Pool], right: Sequence[set[int]], *, gone: Sequence[bool]) -> Samples:
@@ -165,10 +212,9 @@ def stack(pools: Sequence[Pool], right: Sequence[set[int]], *, gone: Sequence[bo
 
 
 def fit(samples: Samples, *, start: Combination | None = None) -> Combination:
-    """Fit the weights on half of the samples and the Platt scaling on the other half.
+    """Fit the weights on all samples; the Platt scaling on what each half says of the other.
 
-    Each round takes every entity's best name under the present weights, then makes one Newton
-    step, pulled a little towards the built-in numbers (which few samples keep).
+    The probabilities are thus scaled on samples that the weights in use there had not seen.
 
     Args:
         samples: What to learn from; too few leave the built-in numbers.
@@ -178,30 +224,39 @@ def fit(samples: Samples, *, start: Combination | None = None) -> Combination:
     if len(samples) < _ENOUGH:
         return start
     order = np.arange(len(samples))
-    first, second = samples[order[::2]], samples[order[1::2]]
+    halves = (order[::2], order[1::2])
+    told = [(_weigh(samples[halves[1 - i]], start), samples[halves[i]]) for i in (0, 1)]
+    judged = [outcomes(unseen, weighed) for weighed, unseen in told]
+    share_S, hit_S = (np.concatenate(parts) for parts in zip(*judged, strict=True))
+    slope, intercept = fit_platt(share_S, hit_S)
+    sure = [together(part, replace(one, slope=slope, intercept=intercept)) for one, part in told]
+    return replace(
+        _weigh(samples, start),
+        slope=slope,
+        intercept=intercept,
+        curve=precision_curve(*(np.concatenate(parts) for parts in zip(*sure, strict=True))),
+        fitted_on={"held_out_names": len(samples), "right_at_1": round(float(hit_S.mean()), 4)},
+    )
+
+
+def _weigh(samples: Samples, start: Combination) -> Combination:
+    """Fit the weights and the score of none.
+
+    Each round takes every entity's best name under the present weights, then makes one Newton
+    step, pulled a little towards the numbers to start from (which few samples keep).
+    """
     prior = np.array([*(start.weights[name] for name in FEATURES), start.nil])
     weights = prior.copy()
     for _ in range(_ROUNDS):
-        gradient, curvature = _slopes(first, weights)
+        gradient, curvature = _slopes(samples, weights)
         gradient -= _PENALTY * (weights - prior)
         step = np.linalg.solve(curvature + _PENALTY * np.eye(len(weights)), gradient)
         step *= min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
         weights += step
         if np.abs(step).max() < 1e-4:
             break
-    fitted = replace(
-        start,
-        weights=dict(zip(FEATURES, weights[:-1].tolist(), strict=True)),
-        nil=float(weights[-1]),
-    )
-    share_S, hit_S = outcomes(second, fitted)
-    slope, intercept = fit_platt(share_S, hit_S)
-    scaled = replace(fitted, slope=slope, intercept=intercept)
-    return replace(
-        scaled,
-        curve=precision_curve(*together(second, scaled)),
-        fitted_on={"held_out_names": len(samples), "right_at_1": round(float(hit_S.mean()), 4)},
-    )
+    fitted = dict(zip(FEATURES, weights[:-1].tolist(), strict=True))
+    return replace(start, weights=fitted, nil=float(weights[-1]))
 
 
 def _slopes(samples: Samples, weights: Float64) -> tuple[Float64, Float64]:

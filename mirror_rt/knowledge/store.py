@@ -196,9 +196,9 @@ def write_store(
         index, recipe = _write_index(
             vectors_ND, folder / INDEX, choice=choice, recall=recall, grown_from=grown_from
         )
-        write_ngrams(catalogue.normalised_blocks(), folder, rows=counts.texts)
+        write_ngrams(catalogue.normalised_blocks(), folder, rows=counts.texts, names=holds == NAMES)
         if holds == NAMES:
-            learn(catalogue, index, folder)
+            learn(catalogue, index, folder, encoder)
         else:
             write_wording(catalogue.loose_keys(), iter(()), folder)
             Combination().write(folder / COMBINATION)
@@ -248,7 +248,7 @@ def _write_index(
     return index.reaching(recipe), recipe
 
 
-def learn(catalogue: Catalogue, index: Index, folder: Path) -> None:
+def learn(catalogue: Catalogue, index: Index, folder: Path, encoder: Embedder) -> None:
     """Learn which words stand for each other, then how to weigh the doors, from the names alone.
 
     The names that the weights are learned from are kept out of the tables of words: the
@@ -264,6 +264,7 @@ def learn(catalogue: Catalogue, index: Index, folder: Path) -> None:
         index,
         NgramIndex.open(folder),
         Wording.open(folder),
+        encoder,
         absent=_ABSENT,
         rng=rng,
     )

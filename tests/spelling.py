@@ -1,0 +1,16 @@
+"""Edits between two texts, counted the slow way."""
+
+from __future__ import annotations
+
+
+def edits(a: str, b: str) -> int:
+    """Count letters changed, left out, put in or swapped with the next (Damerau 1964), slowly."""
+    rows = [list(range(len(b) + 1))]
+    for i, x in enumerate(a, start=1):
+        rows.append([i])
+        for j, y in enumerate(b, start=1):
+            least = min(rows[i - 1][j] + 1, rows[i][j - 1] + 1, rows[i - 1][j - 1] + (x != y))
+            if i > 1 and j > 1 and (x, a[i - 2]) == (b[j - 2], y):
+                least = min(least, rows[i - 2][j - 2] + 1)
+            rows[i].append(least)
+    return rows[-1][-1]
