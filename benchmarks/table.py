@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -160,23 +161,31 @@ def quantisation(record: Record) -> list[str]:
 
 def linking(record: Record) -> list[str]:
     rows, sure, causes = [], [], []
-    for found in record["results"]:
-        who = (found["task"], found["encoder"])
-        doors = [found[d]["any_holder"] for d in ("exact", "letters", "dense", "together")]
-        both = [f"{d['acc@1']:.3f} / {d['acc@5']:.3f}" for d in doors]
-        strict = found["together"]["strict_homonyms"]
-        rows.append((*who, f"{found['queries']:,}", *both, f"{strict['acc@1']:.3f}"))
-        told = found["probabilities"]
-        ways = [told["from_its_own_names"], told["calibrated"]]
-        errors = [f"{way['calibration_error']:.3f}" for way in ways]
-        nil = [f"{way['nil_auroc']:.3f}" for way in ways]
-        gone = ways[0]["without_entity"] / told["mentions"]
-        sure.append((*who, f"{told['mentions']:,}", f"{gone:.2f}", *errors, *nil))
+    seeds: dict[tuple[str, str], list[Record]] = {}
+    for one in record["results"]:
+        seeds.setdefault((one["task"], one["encoder"]), []).append(one)
+    for who, all_seeds in seeds.items():
+        found = all_seeds[0]
+        doors = [[one[d] for one in all_seeds] for d in ("exact", "letters", "dense", "together")]
+        both = [
+            f"{mean(one['any_holder']['acc@1'] for one in door)} / "
+            f"{mean(one['any_holder']['acc@5'] for one in door)}"
+            for door in doors
+        ]
+        strict = mean(one["strict_homonyms"]["acc@1"] for one in doors[-1])
+        rows.append((*who, f"{found['queries']:,}", *both, strict))
+        told = [one["probabilities"] for one in all_seeds]
+        ways = [[one[way] for one in told] for way in ("from_its_own_names", "calibrated")]
+        errors = [mean(one["calibration_error"] for one in way) for way in ways]
+        nil = [mean(one["nil_auroc"] for one in way) for way in ways]
+        gone = ways[0][0]["without_entity"] / told[0]["mentions"]
+        sure.append((*who, f"{told[0]['mentions']:,}", f"{gone:.2f}", *errors, *nil))
         lost = found["misses"]["causes"]
         causes.append((*who, "; ".join(f"{cause}: {n}" for cause, n in lost.items())))
     words = (
         "Each door alone and all together, acc@1 / acc@5; int8, mean pooling; tuned: one epoch of "
-        "at most 25,000 synonym pairs of the knowledge base's own names. A homonym is right if any "
+        "at most 25,000 synonym pairs of the knowledge base's own names, mean ± standard deviation "
+        "over the seeds. A homonym is right if any "
         "of its holders is, as in BioSyn; *strict*: together, acc@1, the right holder first. "
         "`ncbi-test` has the train and dev mentions among its names, `ncbi-train` has not."
     )
@@ -193,9 +202,17 @@ def linking(record: Record) -> list[str]:
     return [
         "### Linking", "", words, "", *grid(doors_head, rows), "",
         both_words, "", *grid(sure_head, sure), "",
-        "What the misses are due to, in parts of mentions:", "",
+        "What the misses are due to, in parts of mentions (of several seeds the first):", "",
         *grid(["knowledge base", "encoder", "misses"], causes),
     ]  # fmt: skip
+
+
+def mean(values: Iterable[float]) -> str:
+    """Return the mean of some seeds' values, with their standard deviation if there are more."""
+    numbers = list(values)
+    if len(numbers) == 1:
+        return f"{numbers[0]:.3f}"
+    return f"{statistics.mean(numbers):.3f} ±{statistics.stdev(numbers):.3f}"
 
 
 def kb_scale(record: Record) -> list[str]:
