@@ -6,7 +6,7 @@ The rate of matrix multiplication, of which the limit is computed, is measured i
 
     python benchmarks/encode_speed.py --out benchmarks/results/encode_speed.json
     python benchmarks/encode_speed.py --data DIR --strings sentences \
-        --out benchmarks/results/encode_speed_sentences.json    # each about 15 minutes, 2 cores
+        --out benchmarks/results/encode_speed_sentences.json    # each about half an hour, 2 cores
     python benchmarks/encode_speed.py --small                       # to see that it runs
 """
 
@@ -230,7 +230,7 @@ def main() -> None:
     parser.add_argument("--strings", choices=("names", "sentences"), default="names")
     parser.add_argument("--names", type=Path, help="a text file instead of HPO's names")
     parser.add_argument("--data", type=Path, help="folder of evaluation sets, for sentences")
-    parser.add_argument("--count", type=int, help="strings: 4,000 names or 2,400 sentences")
+    parser.add_argument("--count", type=int, help="strings: 20,000 names or 10,000 sentences")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="peers to time: words of their names, with commas")
@@ -240,7 +240,7 @@ def main() -> None:
     card.pin(args.threads)
     if args.small:
         args.count, args.repeats = 60, 1
-    args.count = args.count or {"names": 4000, "sentences": 2400}[args.strings]
+    args.count = args.count or {"names": 20_000, "sentences": 10_000}[args.strings]
     if args.names:
         from mirror_rt.textfiles import read_lines
 
