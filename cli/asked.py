@@ -176,13 +176,13 @@ class CountingEncoder:
     """Opens a bundle when it is first needed, and counts what it cuts off.
 
     Attributes:
-        truncated: How many strings were cut off, of each call, while there is no ``kb``.
+        calls: (strings, how many of them were cut off) of each call, while there is no ``kb``.
         cut: The strings cut off since there is one.
         kb: The knowledge base that the bundle is in, once that is open.
     """
 
     def __init__(self, bundle: Path) -> None:
-        self.truncated: list[int] = []
+        self.calls: list[tuple[int, int]] = []
         self.cut: set[str] = set()
         self.kb: KnowledgeBase | None = None
         self._bundle = bundle
@@ -209,10 +209,18 @@ class CountingEncoder:
         """Return (N, D) float32 unit rows, row i for texts[i]."""
         found = self.encoder.encode_counted(texts)
         if self.kb is None:
-            self.truncated.append(found.truncated)
+            self.calls.append((len(texts), found.truncated))
         elif found.truncated:
             self.cut.update(text for text in texts if self.encoder.count_truncated([text]))
         return found.vectors_ND
+
+    def tell_cut(self, names: int, *, more: str = "") -> None:
+        """Say how many of the names of a build were cut off: misspelt ones come after them."""
+        cut = done = 0
+        for strings, truncated in self.calls:
+            if done < names:
+                done, cut = done + strings, cut + truncated
+        tell_cut(self, cut, what=f"of {names:,} strings{more}")
 
 
 class Remembered:
@@ -274,9 +282,10 @@ def answer(
     encoder: CountingEncoder,
     what: str,
     total: int | None = None,
+    read: Callable[[Block], Iterable[Sequence[str]]] = lambda block: zip(block.texts),
     around: Callable[[Block], Sequence[str] | None] = lambda block: None,
 ) -> None:
-    """Answer and print block by block; say at the end how many strings were cut off.
+    """Answer and print block by block; say at the end how many different strings were cut off.
 
     Contexts that were compared count apart; what they were compared with does not count.
 
@@ -287,37 +296,29 @@ def answer(
         encoder: The knowledge base's.
         what: A word for the job, for a bar where the answers go elsewhere.
         total: How many strings there are, where that is known.
+        read: Gives what each string of a block is read as.
         around: Gives the contexts of a block, if it has any.
     """
-    from mirror_rt.knowledge.mentions import composite_parts
-
-    done, cut, cut_contexts = 0, 0, set[int]()
+    done, cut, cut_contexts = 0, set[int](), set[int]()
     with progress.bar(what, shown=not sys.stdout.isatty()) as show:
         for block in some:
             found = find(block)
             write(block.texts, found, not done)
             done += len(block.texts)
             if encoder.cut:
-                asked = ({text.strip(), *composite_parts(text)} for text in set(block.texts))
-                cut += sum(not encoder.cut.isdisjoint(readings) for readings in asked)
+                for text, readings in zip(block.texts, read(block), strict=True):
+                    if not encoder.cut.isdisjoint(one.strip() for one in readings):
+                        cut.add(hash(text))
                 contexts = {text.strip() for text in around(block) or ()}
                 cut_contexts.update(hash(text) for text in contexts & encoder.cut)
                 encoder.cut.clear()
             show(done, total)
-    tell_cut(encoder, cut, done)
-    tell_cut(encoder, len(cut_contexts), None, what="contexts")
+    tell_cut(encoder, len(cut), what="different strings")
+    tell_cut(encoder, len(cut_contexts), what="different contexts")
 
 
-def tell_cut(
-    encoder: CountingEncoder,
-    cut: int,
-    total: int | None,
-    *,
-    what: str = "strings",
-    more: str = "",
-) -> None:
-    """Say on standard error how many strings were cut off; nothing if none was."""
+def tell_cut(encoder: CountingEncoder, cut: int, *, what: str) -> None:
+    """Say on standard error how many were cut off; nothing if none was."""
     if cut:
         longest = encoder.encoder.bundle.manifest.max_length
-        of = "" if total is None else f" of {total:,}"
-        typer.echo(f"cut off at {longest} tokens: {cut:,}{of} {what}{more}", err=True)
+        typer.echo(f"cut off at {longest} tokens: {cut:,} {what}", err=True)

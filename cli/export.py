@@ -106,10 +106,11 @@ def _strings(source: str) -> list[str]:
     from mirror_rt.knowledge import formats
     from mirror_rt.runtime.sources import read_rows
     from mirror_rt.textfiles import read_lines
-    from mirror_rt.training.corpus import is_text_table
+    from mirror_rt.training.corpus import text_column
 
-    if is_text_table(source):
-        return [text for text, _ in read_rows(source)]
+    column = text_column(source)
+    if column is not None:
+        return [text for text, _ in read_rows(source, column=column)]
     if source != "-" and formats.sniff(source) is not None:
         return list(formats.read_names(source))
     return read_lines(source)

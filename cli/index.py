@@ -93,7 +93,7 @@ def index(
     built.close()
     counts = built.manifest.counts
     more = "; --split embeds all of them" if passages else ""
-    asked.tell_cut(encoder, sum(encoder.truncated), counts["texts"], more=more)
+    encoder.tell_cut(counts["texts"], more=more)
     found = float(built.manifest.index["recall_at_10"])
     if found < recall - _CHANCE:
         told = f"{out}: a search finds {found:.3f} of the true ten nearest, {recall} was asked"

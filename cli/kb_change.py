@@ -38,7 +38,7 @@ def add(
     with progress.bar("embedding new names") as show:
         change = changes.add(kbdir, entities, encoder=encoder, progress=show)
     kb_source.tell_skipped(skipped)
-    asked.tell_cut(encoder, sum(encoder.truncated), change.names_embedded)
+    encoder.tell_cut(change.names_embedded)
     _tell(kbdir, change)
 
 
@@ -63,7 +63,7 @@ def update(
     with progress.bar("embedding new names") as show:
         change = changes.update(kbdir, entities, encoder=encoder, progress=show)
     kb_source.tell_skipped(skipped)
-    asked.tell_cut(encoder, sum(encoder.truncated), change.names_embedded)
+    encoder.tell_cut(change.names_embedded)
     _tell(kbdir, change)
 
 
@@ -77,7 +77,7 @@ def remove(
         bool, typer.Option("--missing-ok", help="Pass over ids that are not there.")
     ] = False,
 ) -> None:
-    """Remove entities with all their names; starts no model."""
+    """Remove entities with all their names; embeds no name again."""
     from mirror_rt.knowledge import changes
     from mirror_rt.textfiles import read_lines
 

@@ -64,6 +64,7 @@ def link(
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.answering import read_mentions
     from mirror_rt.textfiles import read_lines
 
     if explain and (form is not output.Format.JSONL or out):
@@ -82,6 +83,10 @@ def link(
     with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder) as kb:
         encoder.kb = kb
         text = "\n".join(read_lines(document)) if document else None
+
+        def read(block: asked.Block) -> list[tuple[str, ...]]:
+            documents = block.documents if text is None else text
+            return read_mentions(kb, block.texts, document=documents, composites=composites)
 
         def options(block: asked.Block) -> dict[str, Any]:
             return {
@@ -103,6 +108,7 @@ def link(
                 lambda texts, found, head: output.explained(texts, found),
                 encoder=encoder,
                 what="link",
+                read=read,
                 around=around,
             )
             return
@@ -119,6 +125,7 @@ def link(
                 lambda texts, lines, head: output.show(lines, form, head=head),
                 encoder=encoder,
                 what="link",
+                read=read,
                 around=around,
             )
             return
@@ -135,6 +142,7 @@ def link(
                 lambda texts, lines, head: None,
                 encoder=encoder,
                 what="link",
+                read=read,
                 around=around,
                 total=asked.count(mentions),
             )

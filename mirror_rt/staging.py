@@ -167,17 +167,19 @@ def _beside(place: Path) -> Iterator[Path]:
 def clear_leftovers(target: Path) -> None:
     """Remove what processes that were killed have left beside ``target``.
 
-    What a process is writing is locked by it, and stays; so does all where there are no such
-    locks, and an old output that was moved aside and is nowhere else.
+    What a process of this machine is writing is locked by it, and stays; so does all where there
+    are no such locks (Windows), and an old output that was moved aside and is nowhere else.
     """
     place = target.resolve()
     ours = re.compile(rf"\.{re.escape(place.name)}\.\w{{8}}\.partial")
-    found = place.parent.iterdir() if place.parent.is_dir() else ()
-    for holder in [path for path in found if ours.fullmatch(path.name) and path.is_dir()]:
-        if (holder / "old").exists() and not place.exists():
-            continue
+    try:
+        found = [path for path in place.parent.iterdir() if ours.fullmatch(path.name)]
+    except OSError:  # it is not there, or may be written but not listed
+        return
+    for holder in filter(Path.is_dir, found):
         with _locked(holder) as locked:
-            if locked:
+            only_copy = (holder / "old").exists() and not place.exists()
+            if locked and not only_copy:
                 shutil.rmtree(holder, ignore_errors=True)
 
 

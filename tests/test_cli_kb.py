@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
 
 ROWS = (
@@ -113,7 +114,9 @@ def test_index_says_how_many_classes_have_no_name(tiny_bundle: Path, tmp_path: P
     assert "classes without a name\t1\n" in stats.stdout
 
 
-def test_add_update_and_remove_change_a_knowledge_base(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_add_update_and_remove_change_a_knowledge_base(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = CliRunner().invoke
     kbdir, first, second = tmp_path / "kb", tmp_path / "a.tsv", tmp_path / "b.tsv"
     first.write_text("1\tfever\n2\tcough\n")
@@ -128,6 +131,10 @@ def test_add_update_and_remove_change_a_knowledge_base(tiny_bundle: Path, tmp_pa
     second.write_text("4\t" + "a giant name " * 100 + "\n")
     result = run(app, ["kb", "add", str(kbdir), str(second)])
     assert "cut off at 64 tokens: 1 of 1 strings" in result.stderr
+    encoder = asked.CountingEncoder(kbdir / "bundle")
+    encoder.calls = [(3, 1), (2, 2), (5, 4)]
+    encoder.tell_cut(5)
+    assert capsys.readouterr().err == "cut off at 64 tokens: 3 of 5 strings\n"
     result = run(app, ["kb", "remove", str(kbdir), "4"])
     second.write_text("2\tcough\n")
     result = run(app, ["kb", "update", str(kbdir), str(second)])

@@ -232,7 +232,7 @@ def test_mentions_cut_off_are_counted(hearts: Path, extra: list[str]) -> None:
     long = "atrial septal defect " * 100
     _, _, err = _run("link", str(hearts), long, "x", *extra)
     assert err.startswith("cut off at ")
-    assert "of 2 strings" in err
+    assert "1 different strings" in err
     _, _, err = _run("link", str(hearts), "x", *extra)
     assert err == ""
 
@@ -251,9 +251,9 @@ def test_contexts_cut_off_are_counted_apart_and_descriptions_are_not(
     for extra in ([], ["--explain"]):
         for more in (["--context", long], ["--context-column", "c"]):
             _, _, err = _run("link", kb, mentions, "--column", "mention", *more, *extra)
-            assert err == f"{told}contexts\n"
+            assert err == f"{told}different contexts\n"
     _, _, err = _run("link", kb, long, "cold", "--context", long)
-    assert err == f"{told}of 2 strings\n{told}contexts\n"
+    assert err == f"{told}different strings\n{told}different contexts\n"
 
 
 @pytest.mark.parametrize("width", [20, 60, 100, 160])

@@ -111,10 +111,15 @@ def test_a_misspelt_text_is_two_letters_away_at_most(text: str, seed: int) -> No
     slip = misspell(text, np.random.default_rng(seed))
     if sum(map(str.isalpha, text)) < 6:
         assert slip == ""
-    elif slip:
+    else:
         assert DamerauLevenshtein.distance(text, slip) <= 2
         others = [[s for s in t if not s.isalpha()] for t in (text, slip)]
         assert others[0] == others[1]
+
+
+def test_most_slips_differ_and_no_two_seeds_agree_on_them() -> None:
+    slips = {misspell("nephritis of 2", np.random.default_rng(seed)) for seed in range(40)}
+    assert len(slips - {"nephritis of 2"}) > 25
 
 
 def test_some_names_are_asked_misspelt_beside_themselves(tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_a_folder_replaced_by_one_of_another_bundle_is_refused_when_the_model_is
                 ask()
 
 
-def test_a_newer_format_and_a_folder_of_something_else_are_refused(
+def test_a_newer_format_an_older_one_and_a_folder_of_something_else_are_refused(
     tmp_path: Path, hearts: Path, bundle: Bundle
 ) -> None:
     copy = tmp_path / "kb"
@@ -261,6 +261,9 @@ def test_a_newer_format_and_a_folder_of_something_else_are_refused(
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
     with pytest.raises(KnowledgeBaseError, match="format 99, this version reads up to"):
+        KnowledgeBase.open(copy)
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
+    with pytest.raises(KnowledgeBaseError, match="format 1, of an older version; build"):
         KnowledgeBase.open(copy)
     for folder in (bundle.path, tmp_path, tmp_path / "none"):
         with pytest.raises(KnowledgeBaseError, match="not a knowledge base"):

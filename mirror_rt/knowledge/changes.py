@@ -7,7 +7,7 @@ every reader sees the old state, and a kill leaves it; two changes at once are r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,10 +17,18 @@ import numpy as np
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, KnowledgeBaseError
+from mirror_rt.knowledge.catalogue import Catalogue
 from mirror_rt.knowledge.choosing import Choice
 from mirror_rt.knowledge.index import may_grow
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
-from mirror_rt.knowledge.store import BUNDLE, PASSAGES, KnowledgeBaseManifest, alone, write_store
+from mirror_rt.knowledge.store import (
+    BUNDLE,
+    CATALOGUE,
+    PASSAGES,
+    KnowledgeBaseManifest,
+    alone,
+    write_store,
+)
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.types import Embedder, Entity
 
@@ -203,16 +211,17 @@ def _rewrite(
         holds=kb.manifest.holds,
         progress=progress,
     )
-    counts = KnowledgeBaseManifest.read(kb.path).counts
-    now = counts["entities"]
+    now = KnowledgeBaseManifest.read(kb.path).counts["entities"]
+    with closing(Catalogue.open(kb.path / CATALOGUE)) as catalogue:
+        reused = [text in known.rows for text in catalogue.texts()]
     return Change(
         entities_added=added,
         entities_changed=changed,
         entities_removed=removed,
         entities_joined=kb.manifest.counts["entities"] + added - removed - now,
         entities=now,
-        names_embedded=counts["texts"] - known.reused,  # misspelt ones, to learn from, apart
-        names_reused=known.reused,
+        names_embedded=reused.count(False),
+        names_reused=reused.count(True),
         gold_links=int(kb.combination.fitted_on.get("gold_links", 0)),
     )
 
@@ -243,8 +252,7 @@ class _KnownVectors:
 
     def __init__(self, kb: KnowledgeBase) -> None:
         self._kb = kb
-        self._rows = {text: row for row, text in enumerate(kb.catalogue.texts())}
-        self.reused = 0
+        self.rows = {text: row for row, text in enumerate(kb.catalogue.texts())}
 
     @property
     def dim(self) -> int:
@@ -254,10 +262,9 @@ class _KnownVectors:
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 rows; those that are known exactly as they were stored."""
         vectors_ND = np.empty((len(texts), self.dim), dtype=np.float32)
-        new = [i for i, text in enumerate(texts) if text not in self._rows]
-        known = [i for i, text in enumerate(texts) if text in self._rows]
+        new = [i for i, text in enumerate(texts) if text not in self.rows]
+        known = [i for i, text in enumerate(texts) if text in self.rows]
         if new:
             vectors_ND[new] = self._kb.encoder.encode([texts[i] for i in new])
-        vectors_ND[known] = self._kb.index.vectors_ND[[self._rows[texts[i]] for i in known]]
-        self.reused += len(known)
+        vectors_ND[known] = self._kb.index.vectors_ND[[self.rows[texts[i]] for i in known]]
         return vectors_ND

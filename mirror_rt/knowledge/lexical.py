@@ -103,7 +103,7 @@ def write_ngrams(
     norms_N = np.maximum(norms_N, 1e-9).astype(np.float32)
     arrays = (starts_G, rows_P, norms_N, name_starts, name_bytes_B)
     for name, array in zip(NGRAM_FILES, arrays, strict=True):
-        np.save(folder / name, array, allow_pickle=False)
+        np.save(folder / name, np.asarray(array), allow_pickle=False)
 
 
 def _idf(counts_G: Int64, rows: int) -> npt.NDArray[np.float64]:
@@ -171,7 +171,9 @@ class NgramIndex:
         rows_K = _first(rows_P[long_P], scores_P[long_P], _SPELT)
         texts = self._names(rows_K)
         spelt_K = process.cdist([normalised], texts, scorer=OSA.normalized_similarity)[0]
-        return np.union1d(_first(rows_P, scores_P, top), _first(rows_K, spelt_K, top))
+        # Many names take equally many edits: of these, those that share more trigrams.
+        spelt = rows_K[np.argsort(-spelt_K, kind="stable")[:top]]
+        return np.union1d(_first(rows_P, scores_P, top), spelt)
 
     def _names(self, rows_K: Int64) -> list[str]:
         starts_K = self._name_starts[rows_K]
@@ -243,7 +245,10 @@ class NgramIndex:
 
 
 def _first(rows_P: Int64, scores_P: Float32, top: int) -> Int64:
-    """Return the rows of the ``top`` highest scores, best first; of equal ones the lower row."""
+    """Return the rows of the ``top`` highest scores, best first, then by row.
+
+    Of scores that are equal where the list ends, any may stay.
+    """
     if len(rows_P) > top:
         kept = np.argpartition(-scores_P, top - 1)[:top]
         rows_P, scores_P = rows_P[kept], scores_P[kept]

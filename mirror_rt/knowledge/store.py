@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 ReadT = TypeVar("ReadT")
-KB_FORMAT_VERSION = 1
+KB_FORMAT_VERSION = 2
 KB_MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.npy"
@@ -127,6 +127,11 @@ class KnowledgeBaseManifest:
             raise KnowledgeBaseError(
                 f"{folder}: knowledge-base format {version}, this version reads up to "
                 f"{KB_FORMAT_VERSION}; run: pip install -U mirror-rt"
+            )
+        if version < KB_FORMAT_VERSION:
+            raise KnowledgeBaseError(
+                f"{folder}: knowledge-base format {version}, of an older version; "
+                "build the knowledge base again"
             )
         if content.get("self", sum_of(content)) != sum_of(content):
             raise KnowledgeBaseError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from mirror_rt.errors import InputError
 from mirror_rt.textfiles import numbered_lines
 
-__all__ = ["MAX_CHARACTERS", "Corpus", "is_text_table", "read_corpus", "read_pairs"]
+__all__ = ["MAX_CHARACTERS", "Corpus", "read_corpus", "read_pairs", "text_column"]
 
 MAX_CHARACTERS = 100_000
 """A longer string is a file by mistake; all but its first tokens would be cut off anyway."""
@@ -43,8 +43,8 @@ class Corpus:
         return rows
 
 
-def is_text_table(source: str | Path) -> bool:
-    """Tell whether a table is one of texts, for ``sources.read_rows``, and no knowledge base.
+def text_column(source: str | Path) -> str | None:
+    """Return which column of a table has texts; None of a knowledge base, or of plain text.
 
     Raises:
         InputError: The file cannot be read.
@@ -53,11 +53,12 @@ def is_text_table(source: str | Path) -> bool:
     from mirror_rt.runtime import sources
 
     if str(source) == "-" or sources.kind_of(source) is sources.Kind.TEXT:
-        return False
+        return None
     columns = sources.columns_of(source)
     if header_columns(columns) is not None:
-        return False
-    return len(columns) == 1 or not {"text", "mention", "query"}.isdisjoint(columns)
+        return None
+    usual = ("text", "mention", "query") if len(columns) > 1 else columns
+    return next((column for column in usual if column in columns), None)
 
 
 def read_corpus(source: str | Path) -> Corpus:
@@ -70,8 +71,9 @@ def read_corpus(source: str | Path) -> Corpus:
     from mirror_rt.runtime.sources import read_rows
 
     known = None if str(source) == "-" else formats.sniff(source)
-    if is_text_table(source):
-        rows = enumerate((text for text, _ in read_rows(source)), 1)
+    column = text_column(source)
+    if column is not None:
+        rows = enumerate((text for text, _ in read_rows(source, column=column)), 1)
         corpus = _collect(_checked(source, "text", rows))
     elif known is None:
         corpus = _collect(_checked(source, "line", numbered_lines(source)))
