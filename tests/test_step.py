@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from mirror_rt.training.batches import Batch, batches
+from mirror_rt.training.batches import Batch, batches, make_batch, string_keys
 from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.curves import Watch
 from mirror_rt.training.encoding import by_length, encode, grouped, packed
 from mirror_rt.training.loop import load_base
-from mirror_rt.training.loss import info_nce
+from mirror_rt.training.loss import info_nce, multi_similarity
 from mirror_rt.training.model import TextModel, tokenise
 from mirror_rt.training.pairs import read_table, related
 from mirror_rt.training.step import backward, cached_backward, plain_backward
-from mirror_rt.types import Pooling
+from mirror_rt.types import Loss, Pairs, Pooling
 from tests.tiny import NAMES
 
 
@@ -84,6 +85,50 @@ def test_the_step_equals_that_of_one_padded_batch(
     assert found == pytest.approx(loss.item(), abs=near)
     if dtype is torch.float64:
         assert_close(ours, gradients(model))
+
+
+KIN = [
+    ("A", "liver cancer"), ("A", "cancer of the liver"), ("A", "liver tumor"), ("A", "liver pain"),
+    ("B", "Fever"), ("B", "acute pain"), ("C", "fever"), ("C", "chronic pain"),
+    ("D", "short stature"), ("D", "small hand"),
+]  # fmt: skip
+"""Five pairs: two of one entity, and two whose first names differ in letter case alone."""
+
+
+@pytest.mark.parametrize("loss", Loss)
+def test_names_that_may_mean_the_same_are_no_negatives_in_a_step_nor_where_it_is_watched(
+    tmp_path: Path, tiny_bert: Path, loss: Loss
+) -> None:
+    (tmp_path / "kb.tsv").write_text("id\tname\n" + "".join(f"{i}\t{n}\n" for i, n in KIN))
+    config = TrainConfig(
+        corpus=tmp_path / "kb.tsv", base=tiny_bert, out=tmp_path / "o", pairs=Pairs.SYNONYMS,
+        loss=loss, dropout=0.0, pooling=Pooling.MEAN, bf16=False,
+    )  # fmt: skip
+    model, table = load_base(config), read_table(config)
+    model.model.train().to(torch.float64)
+    clean = tokenise(table.strings, model)
+    pairs, keys = np.arange(len(KIN)).reshape(-1, 2), string_keys(table, clean)
+    batch = make_batch(pairs, table, clean, keys, model, config, rng=np.random.default_rng(0))
+    views = [*KIN[::2], *KIN[1::2]]
+    assert batch.texts == [name for _, name in views]
+    same = [[a == b or n.lower() == m.lower() for b, m in views] for a, n in views]
+
+    def by_hand(related_VV: torch.Tensor) -> torch.Tensor:
+        vectors = encode(model, batch.tokens)
+        if loss is Loss.INFO_NCE:
+            return info_nce(vectors, related_VV, temperature=config.temperature)
+        return multi_similarity(vectors, related_VV)
+
+    found = plain_backward(model, batch, config)
+    ours = gradients(model)
+    expected = by_hand(torch.tensor(same))
+    expected.backward()
+    assert found == pytest.approx(expected.item(), abs=1e-9)
+    assert_close(ours, gradients(model))
+    look = Watch(pairs, table, clean, keys, model, config, steps=1).look(0)
+    assert look is not None
+    assert look["loss"] == pytest.approx(found, abs=1e-6)
+    assert abs(by_hand(torch.eye(len(views), dtype=torch.bool)).item() - found) > 1e-3
 
 
 @pytest.mark.parametrize("micro_batch", [1, 4, 100])
