@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Seen", "digests", "write_sidecar"]
 
-RANGE = 2_000_000
-"""Strings merged at a time, 24 bytes each."""
+RANGE = 500_000
+"""About so many strings are merged, or mapped into memory, at a time, 24 bytes each."""
 
 _ENTRY = np.dtype([("high", "<u8"), ("low", "<u8"), ("shard", "<u4"), ("row", "<u4")])
 
@@ -52,48 +52,83 @@ def write_sidecar(path: Path, digests_of_rows: bytes) -> str:
 
 
 class Seen:
-    """The strings of some shards, by hash."""
+    """The strings of some shards, by hash.
 
-    def __init__(self, path: Path, shards: Sequence[Path]) -> None:
+    Args:
+        path: The merged file.
+        shards: The shards, by number.
+        edges: The first hash (its first half) of each range but the first.
+        places: The first row in the file of each range, and the end of the last.
+    """
+
+    def __init__(
+        self, path: Path, shards: Sequence[Path], *, edges: Sequence[int], places: Sequence[int]
+    ) -> None:
         self._path = path
         self.shards = shards
+        self._edges = np.array(edges, dtype=np.uint64)
+        self._places = places
 
     @classmethod
     def merge(cls, path: Path, shards: Sequence[tuple[Path, Path]]) -> Seen:
-        """Merge the sidecars of ``shards``, each (shard, sidecar), into the file ``path``."""
-        sidecars = [np.load(sidecar, mmap_mode="r", allow_pickle=False) for _, sidecar in shards]
-        total = sum(len(entries) for entries in sidecars)
-        parts = total // RANGE + 1
-        edges = np.array([2**64 * part // parts for part in range(1, parts)], dtype=np.uint64)
-        places = [
-            np.concatenate([[0], np.searchsorted(e["high"], edges), [len(e)]]) for e in sidecars
-        ]
+        """Merge the sidecars of ``shards``, each (shard, sidecar), into the file ``path``.
+
+        They are opened one at a time, for every range anew: there may be more of them than
+        files that a process may hold.
+        """
+        sidecars = [sidecar for _, sidecar in shards]
+        ranges = sum(len(_mapped(sidecar)) for sidecar in sidecars) // RANGE + 1
+        edges = [2**64 * number // ranges for number in range(1, ranges)]
+        cuts = [_cuts(_mapped(sidecar), edges) for sidecar in sidecars]
+        places = [0]
         with open(path, "wb") as handle:
-            for part in range(parts):
-                pieces = []
-                for number, (entries, cuts) in enumerate(zip(sidecars, places, strict=True)):
-                    piece = np.array(entries[cuts[part] : cuts[part + 1]])
-                    piece["shard"] = number
+            for number in range(ranges):
+                pieces = [np.empty(0, dtype=_ENTRY)]
+                for shard, sidecar in enumerate(sidecars):
+                    begin, end = cuts[shard][number : number + 2]
+                    piece = np.array(_mapped(sidecar)[begin:end])
+                    piece["shard"] = shard
                     pieces.append(piece)
-                merged = np.concatenate(pieces) if pieces else np.empty(0, dtype=_ENTRY)
-                handle.write(merged[np.argsort(merged["high"], kind="stable")].tobytes())
-        return cls(path, [shard for shard, _ in shards])
+                merged = np.concatenate(pieces)
+                handle.write(merged[np.argsort(merged["high"], kind="stable")].data)
+                places.append(places[-1] + len(merged))
+        return cls(path, [shard for shard, _ in shards], edges=edges, places=places)
 
     def find(self, digests_of_rows: bytes) -> tuple[Int64, Int64]:
         """Return the shard number and row of each hash, (N,) int64 each, -1 where unseen."""
         wanted = _entries(digests_of_rows)
         shards_N = np.full(len(wanted), -1, dtype=np.int64)
         rows_N = np.full(len(wanted), -1, dtype=np.int64)
-        if self._path.stat().st_size and len(wanted):
-            known = np.memmap(self._path, dtype=_ENTRY, mode="r")
-            places_N = np.searchsorted(known["high"], wanted["high"])
-            places_N = np.minimum(places_N, len(known) - 1)
-            found = known[places_N]
+        ranges_N = np.searchsorted(self._edges, wanted["high"], side="right")
+        for number in np.unique(ranges_N):
+            begin, end = self._places[number : number + 2]
+            if begin == end:
+                continue
+            # Of a file mapped as a whole, all that was ever looked at would count as memory.
+            known = np.memmap(
+                self._path, _ENTRY, mode="r", offset=begin * _ENTRY.itemsize, shape=end - begin
+            )
+            here_N = np.flatnonzero(ranges_N == number)
+            asked = wanted[here_N]
+            places = np.searchsorted(known["high"], asked["high"])
+            found = known[np.minimum(places, len(known) - 1)]
             # Two texts that share the first half of a hash are, for one of them, not found.
-            same_N = (found["high"] == wanted["high"]) & (found["low"] == wanted["low"])
-            shards_N[same_N] = found["shard"][same_N]
-            rows_N[same_N] = found["row"][same_N]
+            same = (found["high"] == asked["high"]) & (found["low"] == asked["low"])
+            shards_N[here_N[same]] = found["shard"][same]
+            rows_N[here_N[same]] = found["row"][same]
         return shards_N, rows_N
+
+
+def _mapped(sidecar: Path) -> npt.NDArray[Any]:
+    """Return the entries of a sidecar, as they lie on disk."""
+    entries: npt.NDArray[Any] = np.load(sidecar, mmap_mode="r", allow_pickle=False)
+    return entries
+
+
+def _cuts(entries: npt.NDArray[Any], edges: Sequence[int]) -> list[int]:
+    """Return the first row of each range, and the end of the last."""
+    inner = np.searchsorted(entries["high"], np.array(edges, dtype=np.uint64))
+    return [0, *inner.tolist(), len(entries)]
 
 
 def _entries(digests_of_rows: bytes) -> npt.NDArray[Any]:
