@@ -17,6 +17,7 @@ import pytest
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime import sources
 from mirror_rt.runtime.sources import Kind, count_rows, kind_of, read_rows
+from tests.vectors import in_layout
 
 TEXTS = ["fever", "", "fever", 'a "quoted" one, with a comma', "two\nlines", "naïve  é"]
 ONE_LINE = [text for text in TEXTS if "\n" not in text]
@@ -35,6 +36,14 @@ def test_a_line_of_plain_text_is_a_row(tmp_path: Path) -> None:
         packed = written(tmp_path / name, gzip.compress(path.read_bytes()))
         assert [text for text, _ in read_rows(packed)] == ONE_LINE
         assert count_rows(packed) == len(ONE_LINE)
+
+
+@pytest.mark.parametrize("packing", ["gz", "zst"])
+@pytest.mark.parametrize("layout", ["txt", "csv", "tsv", "jsonl"])
+def test_every_layout_is_read_where_it_is_packed(tmp_path: Path, layout: str, packing: str) -> None:
+    path = in_layout(tmp_path / f"a.{layout}.{packing}", ONE_LINE)
+    assert [text for text, _ in read_rows(path)] == ONE_LINE
+    assert count_rows(path) == len(ONE_LINE) + (layout in {"csv", "tsv"})
 
 
 def test_csv_cells_may_be_quoted_and_go_over_lines(tmp_path: Path) -> None:

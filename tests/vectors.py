@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mirror_rt.runtime.sources import Kind, kind_of
 from tests.tiny import WORDS
 
 
@@ -16,6 +23,32 @@ def made_up(count: int, *, seed: int = 0) -> list[str]:
 
 def written(path: Path, texts: list[str]) -> Path:
     path.write_text("".join(text + "\n" for text in texts))
+    return path
+
+
+def in_layout(path: Path, texts: Sequence[str]) -> Path:
+    """Write texts in the layout, and packed as, the name tells; a table has a column ``text``."""
+    match kind_of(path):
+        case Kind.PARQUET:
+            pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), path)
+            return path
+        case Kind.TEXT:
+            lines = list(texts)
+        case Kind.TSV:
+            lines = ["text", *texts]
+        case Kind.CSV:
+            lines = ["text", *('"' + text.replace('"', '""') + '"' for text in texts)]
+        case Kind.JSONL:
+            lines = [json.dumps({"text": text}) for text in texts]
+    content = "".join(line + "\n" for line in lines).encode()
+    match path.suffix:
+        case ".gz":
+            path.write_bytes(gzip.compress(content))
+        case ".zst":
+            with pa.CompressedOutputStream(str(path), "zstd") as stream:
+                stream.write(content)
+        case _:
+            path.write_bytes(content)
     return path
 
 
