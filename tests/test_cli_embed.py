@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import random
+import string
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,11 +19,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mirror_rt import Encoder
+from mirror_rt.runtime import windows
 from mirror_rt.runtime.cores import usable_cores
 from mirror_rt_cli import progress
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
-from tests.vectors import bytes_of
+from tests.vectors import bytes_of, made_up, written
 
 
 def embed(*arguments: str | Path, stdin: str | None = None) -> Result:
@@ -144,6 +148,38 @@ def test_what_finds_no_room_is_named_in_one_line(
     assert not out.exists()
 
 
+NO_ROOM_FOR_A_SHARD = f"""
+from mirror_rt.runtime import windows
+windows.WINDOW_BYTES = 50 * 32 * 4
+{NO_ROOM}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
+def test_where_a_shard_finds_no_room_the_others_stay_and_the_job_goes_on(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, out = random.Random(5), tmp_path / "out"
+    long = ["".join(rng.choices(string.ascii_letters, k=2000)) for _ in range(50)]
+    source = written(tmp_path / "a.txt", [*made_up(100), *long, *made_up(20)])
+    arguments = [30_000, "embed", tiny_bundle, source, "--out", out]
+    command = [sys.executable, "-c", NO_ROOM_FOR_A_SHARD, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"mirror-rt: {out}")
+    assert done.stderr.endswith("File too large\n")
+    assert done.stderr.count("\n") == 1
+    left = [path.name.partition("-")[0] for path in sorted(out.iterdir())]
+    assert left == [".job", "part", "part"]
+    monkeypatch.setattr(windows, "WINDOW_BYTES", 50 * 32 * 4)
+    again = embed(tiny_bundle, source, "--out", out)
+    assert again.exit_code == 0, again.stderr
+    assert "computed 70 different strings" in again.stderr
+    assert "kept 2 shards" in again.stderr
+    assert embed(tiny_bundle, source, "--out", tmp_path / "whole").exit_code == 0
+    assert bytes_of(out) == bytes_of(tmp_path / "whole")
+
+
 def test_info_tells_of_the_vectors_and_finds_a_flipped_byte(
     tiny_bundle: Path, names: Path, tmp_path: Path
 ) -> None:
@@ -202,6 +238,35 @@ def test_a_person_is_shown_what_was_done_and_the_rates_of_what_was_computed(
         ("embed", 1300, 5000, "150 strings/s 1,200 tokens/s"),
         ("embed", 1400, 5000, "200 strings/s 1,600 tokens/s"),
     ]
+
+
+class Terminal(io.StringIO):
+    """Keeps what a person would be shown."""
+
+    def isatty(self) -> bool:
+        """Pretend."""
+        return True
+
+
+def test_the_bar_tells_how_far_it_is_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, terminal = 100.0, Terminal()
+    monkeypatch.setattr("rich.console.monotonic", lambda: now)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.bar("embed") as show:
+        show(100, 1000, "before")
+        now = 110.0
+        show(200, 1000, "10 strings/s")
+    for shown in ("embed", "200/1000", "10 strings/s", "0:01:20"):
+        assert shown in terminal.getvalue()
+
+
+def test_nobody_is_shown_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", nobody := io.StringIO())
+    with progress.bar("embed") as show:
+        show(100, 1000)
+    assert nobody.getvalue() == ""
 
 
 def test_a_file_is_not_counted_where_nobody_looks() -> None:

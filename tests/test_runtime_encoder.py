@@ -9,10 +9,12 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from onnxruntime import RunOptions
 
 from mirror_rt import Encoder
 from mirror_rt.errors import BundleError, ConfigError, InputError
@@ -198,6 +200,31 @@ def test_a_run_over_long_texts_gives_its_memory_back(tiny_bundle: Path) -> None:
         for longest in ("65", "64")
     )  # fmt: skip
     assert kept - given_back > 100
+
+
+@pytest.mark.parametrize(("tokens", "given_back"), [(127, False), (128, True), (512, True)])
+def test_texts_are_long_from_128_tokens_on(tokens: int, given_back: bool) -> None:
+    settings = []
+
+    class Graph:
+        """Notes what it is run with."""
+
+        def get_inputs(self) -> list[SimpleNamespace]:
+            return [SimpleNamespace(name="input_ids"), SimpleNamespace(name="attention_mask")]
+
+        def run(self, outputs: list[str], feed: object, options: RunOptions | None) -> list[str]:
+            settings.append(options)
+            return outputs
+
+    ids_BT = np.full((2, tokens), 5)
+    batch = TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=np.ones_like(ids_BT))
+    Session(Graph(), output="vectors", seconds=0).run(batch)
+    (options,) = settings
+    if given_back:
+        wanted = options.get_run_config_entry("memory.enable_memory_arena_shrinkage")
+        assert wanted == "cpu:0"
+    else:
+        assert options is None
 
 
 def test_an_encoder_dropped_gives_its_session_back_at_once(tiny_bundle: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,14 +55,16 @@ def test_every_candidate_uses_all_threads(threads: int) -> None:
     assert len(set(schedules)) == len(schedules)
 
 
-def test_a_schedule_is_remembered_for_its_bundle_and_threads_only(
-    tiny_bundle: Path, tiny_bundle_int8: Path
+def test_a_schedule_is_remembered_for_its_bundle_threads_and_cpu_only(
+    tiny_bundle: Path, tiny_bundle_int8: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle, other = Bundle.open(tiny_bundle), Bundle.open(tiny_bundle_int8)
     remember(bundle, 4, Schedule(workers=2, width=2))
     assert recall(bundle, 4) == Schedule(workers=2, width=2)
     assert recall(bundle, 8) == Schedule(workers=8)
     assert recall(other, 4) == Schedule(workers=4)
+    monkeypatch.setattr("mirror_rt.runtime.schedule._cpu", lambda: "another CPU")
+    assert recall(bundle, 4) == Schedule(workers=4)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"workers": 99, "width": 1}', '{"a": 1}', "{"])
@@ -137,10 +138,24 @@ def test_without_a_writable_cache_calibrating_still_works(
     assert Encoder.open(tiny_bundle, threads=2).calibrate(seconds=0.1) in candidates(2)
 
 
-@pytest.mark.parametrize("width", [1, 2])
-def test_a_remembered_width_is_used(tiny_bundle: Path, width: int) -> None:
-    wanted = Schedule(workers=2 // width, width=width)
-    remember(Bundle.open(tiny_bundle), 2, wanted)
-    encoder = Encoder.open(tiny_bundle, threads=2)
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_a_remembered_schedule_is_how_batches_run(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    wanted = Schedule(workers=4 // width, width=width)
+    remember(Bundle.open(tiny_bundle), 4, wanted)
+    encoder = Encoder.open(tiny_bundle, threads=4)
     assert encoder.schedule == wanted
-    assert encoder.encode(list(itertools.islice(itertools.cycle(NAMES), 200))).shape == (200, 32)
+    assert encoder._session._session.get_session_options().intra_op_num_threads == width
+    expected_ND = encoder.encode(NAMES[:8])
+    run, together, threads = session.Session.run, threading.Barrier(wanted.workers, timeout=60), []
+
+    def waiting(self: session.Session, batch: TokenBatch) -> object:
+        threads.append(threading.get_ident())
+        together.wait()  # fewer runs at once would wait for ever
+        return run(self, batch)
+
+    monkeypatch.setattr(encoder_module, "TOKENS", 1)  # each text is a batch
+    monkeypatch.setattr(session.Session, "run", waiting)
+    np.testing.assert_allclose(encoder.encode(NAMES[:8]), expected_ND, atol=1e-6)
+    assert (len(threads), len(set(threads))) == (8, wanted.workers)
