@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
+from mirror_rt.training import loop
+from mirror_rt.training.config import TrainConfig
+from mirror_rt.types import Pooling
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
 
@@ -42,6 +50,9 @@ def test_a_corpus_from_standard_input_becomes_a_checkpoint(tmp_path: Path, tiny_
         (["--pairs", "nonsense"], "pairs: 'nonsense' is not a source"),
         (["--pairs", "mirror=x"], "pairs: 'mirror=x' is not a source"),
         (["--pairs", "synonyms"], "no entity with two names"),
+        (["--pairs", "file"], "c.txt: line 1 is not two strings with a tab between"),
+        (["--pairs", "file", "--pairs-file", "p.tsv"], "file alone, give that file as the corpus"),
+        (["--pairs", "mirror=1,file=1"], "file stands beside others; give --pairs-file"),
         (["--temperature", "0"], "temperature: must be above 0"),
         (["--base", "no/where"], "no/where: no such folder"),
         ([], "26 different pairs do not fill a batch of 200"),
@@ -58,6 +69,150 @@ def test_a_fault_is_told_on_one_line(
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.txt"]
+
+
+OPTIONS: dict[str, object] = {
+    "preset": "sentence", "pairs": "mirror=1,file=3", "pairs_file": "p.tsv", "pooling": "mean",
+    "loss": "multi-similarity", "temperature": 0.3, "span_length": 4, "span_rate": 0.5,
+    "span_guard": 6, "dropout": 0.2, "drophead": 0.15, "epochs": 3, "max_length": 17, "lr": 3e-4,
+    "weight_decay": 0.02, "batch_size": 11, "micro_batch": 5, "pairs_per_entity": 7,
+    "max_pairs": 90, "max_steps": 8, "hard_negatives": 2, "held_out": 12, "checkpoint_every": 9,
+    "seed": 13, "device": "cpu", "threads": 1, "bf16": False,
+}  # fmt: skip
+
+
+def test_every_option_reaches_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[TrainConfig, dict[str, Any]]] = []
+
+    def train(config: TrainConfig, **options: Any) -> loop.TrainReport:  # noqa: ANN401
+        asked.append((config, options))
+        counts = dict.fromkeys(("lines", "blank", "duplicates", "pairs_dropped", "strings"), 0)
+        return loop.TrainReport(
+            out=config.out, losses=(1.0,), held_out=(), counts=counts, pooling=Pooling.CLS,
+            seconds=1.0, strings_per_second=1.0,
+        )  # fmt: skip
+
+    monkeypatch.setattr(loop, "train", train)
+    common = ["c.txt", "--base", "b", "--out", tmp_path]
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
+    words[-1] = "--no-bf16"
+    words += ["--resume", "--force", "--tensorboard", tmp_path / "board"]
+    for arguments in ([], words):
+        result = run(*common, *arguments)
+        assert result.exit_code == 0, result.output
+    (plain, as_it_is), (told, other) = asked
+    assert plain.as_json() == TrainConfig(corpus="c.txt", base="b", out=tmp_path).as_json()
+    assert told.as_json() == plain.as_json() | OPTIONS | {"pairs": {"mirror": 0.25, "file": 0.75}}
+    assert {*OPTIONS, "corpus", "base", "out"} == {field.name for field in fields(TrainConfig)}
+    assert all(plain.as_json()[name] != value for name, value in told.as_json().items()
+               if name in OPTIONS)  # fmt: skip
+    for options, board, flag in ((as_it_is, None, False), (other, tmp_path / "board", True)):
+        options.pop("progress")
+        assert options == {"force": flag, "resume": flag, "tensorboard": board}
+
+
+def test_pairs_of_a_file_train_alone(tmp_path: Path, tiny_bert: Path) -> None:
+    lines = [f"{a}\t{b}" for a, b in pairwise(NAMES)]
+    (tmp_path / "p.tsv").write_text("\n".join([*lines, f"{NAMES[1]}\t{NAMES[0]}"]))
+    out = tmp_path / "out"
+    result = run(tmp_path / "p.tsv", "--pairs", "file", "--base", tiny_bert, "--out", out,
+                 "--batch-size", 8)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["steps"] == 2 * (25 // 8)
+    account = json.loads((out / "training.json").read_text())
+    assert account["config"]["pairs"] == {"file": 1.0}
+    assert account["counts"].items() >= {"lines": 26, "pairs_dropped": 1, "strings": 26}.items()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "shares", "steps"),
+    [
+        # All 25 pairs of the file, and half as many others, for which there are enough.
+        ("mirror=1,file=2", {"mirror": 1 / 3, "file": 2 / 3}, 2 * ((25 + 12) // 8)),
+        # All 26 mirrored names of the corpus; the file has more pairs than their share takes.
+        ("mirror=2,file", {"mirror": 2 / 3, "file": 1 / 3}, 2 * ((26 + 13) // 8)),
+    ],
+)
+def test_pairs_of_a_file_stand_beside_a_corpus_by_their_shares(
+    tmp_path: Path, tiny_bert: Path, pairs: str, shares: dict[str, float], steps: int
+) -> None:
+    (tmp_path / "c.txt").write_text("\n".join(NAMES))
+    (tmp_path / "p.tsv").write_text("\n".join(f"{a}\t{b}" for a, b in pairwise(NAMES)))
+    out = tmp_path / "out"
+    result = run(tmp_path / "c.txt", "--pairs", pairs, "--pairs-file", tmp_path / "p.tsv",
+                 "--base", tiny_bert, "--out", out, "--batch-size", 8)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["steps"] == steps
+    config = json.loads((out / "training.json").read_text())["config"]
+    assert config["pairs"] == pytest.approx(shares)
+    assert config["pairs_file"] == str(tmp_path / "p.tsv")
+
+
+def test_synonyms_and_names_are_mixed_by_their_shares(tmp_path: Path, tiny_bert: Path) -> None:
+    rows = [f"X:{i}\t{name} {kind}" for i, name in enumerate(NAMES) for kind in ("pain", "rash")]
+    (tmp_path / "kb.tsv").write_text("id\tname\n" + "\n".join(rows))
+    out = tmp_path / "out"
+    result = run(tmp_path / "kb.tsv", "--pairs", "mirror=1,synonyms=3", "--base", tiny_bert,
+                 "--out", out, "--batch-size", 8, "--max-steps", 1)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    account = json.loads((out / "training.json").read_text())
+    assert account["config"]["pairs"] == {"mirror": 0.25, "synonyms": 0.75}
+    assert "| positive pairs | mirror (25%) and synonyms (75%) |" in (out / "README.md").read_text()
+
+
+def test_an_interrupted_run_is_taken_up_by_the_same_command_and_resume(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.txt").write_text("\n".join(NAMES))
+    command = [tmp_path / "c.txt", "--base", tiny_bert, "--batch-size", 8, "--checkpoint-every", 2]
+    plain, done = loop.backward, []
+
+    def interrupted(*given: Any) -> float:  # noqa: ANN401
+        done.append(given)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+        return plain(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "backward", interrupted)
+        result = run(*command, "--out", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (130, "")
+    again = run(*command, "--out", tmp_path / "out")
+    assert (again.exit_code, len(again.stderr.splitlines())) == (1, 1)
+    assert "give --resume to go on with it" in again.stderr
+    taken_up = run(*command, "--out", tmp_path / "out", "--resume")
+    whole = run(*command, "--out", tmp_path / "whole")
+    assert taken_up.exit_code == whole.exit_code == 0
+    first, second = (json.loads(r.stdout) for r in (taken_up, whole))
+    assert first["steps"] == second["steps"] == 6
+    assert first["last_loss"] == second["last_loss"]
+    name = "model.safetensors"
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_base_of_the_hub_is_fetched_by_its_name_without_pickles(
+    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[tuple[str, list[str]]] = []
+
+    def snapshot_download(name: str, *, ignore_patterns: list[str]) -> str:
+        fetched.append((name, ignore_patterns))
+        return str(tiny_bert)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    (tmp_path / "c.txt").write_text("\n".join(NAMES))
+    out = tmp_path / "out"
+    result = run(tmp_path / "c.txt", "--base", "someone/tiny", "--out", out, "--batch-size", 8,
+                 "--max-steps", 1)  # fmt: skip
+    assert result.exit_code == 0, result.output
+    ((name, ignored),) = fetched
+    assert name == "someone/tiny"
+    assert "*.bin" in ignored
+    account = json.loads((out / "training.json").read_text())
+    assert (account["config"]["base"], account["base_is_local"]) == ("someone/tiny", False)
+    _, header, body = (out / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(header)["base_model"] == "someone/tiny"
+    assert "# someone/tiny, trained by mirror-rt" in body
 
 
 def test_a_bundle_given_as_the_base_is_told(tmp_path: Path, tiny_bundle: Path) -> None:
