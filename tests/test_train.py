@@ -29,6 +29,7 @@ from mirror_rt.types import Loss, Pairs, Pooling, Preset
 from tests.tiny import NAMES, add_pooling, tiny_checkpoint
 
 MakeConfig = Callable[..., TrainConfig]
+WEIGHTS = "model.safetensors"
 
 GOLDEN = [
     2.5058, 3.5336, 3.0719, 3.45, 2.9276, 2.9841, 2.9585, 3.1914, 3.1022, 2.8831,
@@ -53,7 +54,7 @@ def config_of(corpus: Path, tiny_bert: Path) -> MakeConfig:
 
 
 def weights_of(folder: Path) -> bytes:
-    return (folder / "model.safetensors").read_bytes()
+    return (folder / WEIGHTS).read_bytes()
 
 
 def test_twenty_seeded_steps_have_the_losses_they_always_had(config_of: MakeConfig) -> None:
@@ -66,6 +67,19 @@ def test_twenty_seeded_steps_have_the_losses_they_always_had(config_of: MakeConf
 def test_training_brings_the_views_of_a_string_together(config_of: MakeConfig) -> None:
     report = train(config_of(epochs=40, max_steps=60, lr=3e-4, pooling=Pooling.MEAN))
     assert np.mean(report.losses[-10:]) < 0.7 * np.mean(report.losses[:10])
+
+
+def test_every_weight_decays_at_the_rate_asked_for(
+    config_of: MakeConfig, tiny_bert: Path, tmp_path: Path
+) -> None:
+    rates = {"lr": 1e-2, "dropout": 0.0, "max_steps": 1}
+    kept, decayed = (
+        load_file(train(config_of(**rates, weight_decay=d, out=tmp_path / str(d))).out / WEIGHTS)
+        for d in (0.0, 0.5)
+    )
+    for name, before in load_file(tiny_bert / WEIGHTS).items():
+        if not name.startswith("pooler."):  # is not trained
+            torch.testing.assert_close(decayed[name], kept[name] - 1e-2 * 0.5 * before)
 
 
 def test_one_seed_gives_the_same_bytes_twice_and_another_does_not(
@@ -83,9 +97,14 @@ def test_training_leaves_the_random_state_and_threads_of_its_caller_alone(
 ) -> None:
     torch.manual_seed(5)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
+    during: list[int] = []
     torch.set_num_threads(threads + 1)
     try:
-        train(config_of(threads=1, max_steps=1))
+        train(
+            config_of(threads=threads + 2, max_steps=1),
+            progress=lambda _: during.append(torch.get_num_threads()),
+        )
+        assert during == [threads + 2]
         assert torch.get_num_threads() == threads + 1
     finally:
         torch.set_num_threads(threads)
@@ -264,6 +283,33 @@ def test_the_keys_of_all_strings_are_found_once(
     assert len(found) == 1
 
 
+def test_a_string_is_tokenised_once_and_again_only_where_a_span_of_it_is_masked(
+    config_of: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, list[list[str]]] = {"loop": [], "batches": []}
+
+    def counted(module: str) -> Callable[..., list[np.ndarray]]:
+        def count(texts: list[str], model: TextModel) -> list[np.ndarray]:
+            found[module].append(list(texts))
+            return tokenise(texts, model)
+
+        return count
+
+    for module in found:
+        monkeypatch.setattr(f"mirror_rt.training.{module}.tokenise", counted(module))
+    config = config_of(span_rate=0.5, epochs=2, max_steps=5, held_out=4, hard_negatives=2)
+    report = train(config)
+    assert [sorted(texts) for texts in found["loop"]] == [sorted(NAMES)]
+    masked = [text for texts in found["batches"] for text in texts]
+    assert all(text.count("[MASK]") == 1 for text in masked)
+    views = len(report.losses) * config.batch_size + config.held_out
+    assert 0 < len(masked) < views
+    found["loop"].clear()
+    found["batches"].clear()
+    train(config_of(span_length=0, epochs=2, max_steps=5, held_out=4, hard_negatives=2), force=True)
+    assert (len(found["loop"]), found["batches"]) == (1, [])
+
+
 def test_a_base_that_reads_everything_is_not_warned_of(
     config_of: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -401,15 +447,19 @@ def test_a_base_without_a_mask_token_is_refused_unless_nothing_is_masked(
 
 
 @pytest.mark.parametrize(
-    "family", ["gpt2", "t5", "bart", "fnet", "perceiver", "tapas", "wav2vec2", "longformer"]
+    ("family", "decoder", "kind"),
+    [
+        ("bert", {"is_decoder": True}, "a bert decoder"),
+        *((f, {}, f) for f in "gpt2 t5 bart fnet perceiver tapas wav2vec2 longformer".split()),
+    ],
 )
 def test_a_base_of_another_kind_is_refused(
-    config_of: MakeConfig, tmp_path: Path, family: str
+    config_of: MakeConfig, tmp_path: Path, family: str, decoder: dict[str, bool], kind: str
 ) -> None:
     base = tmp_path / "other"
     base.mkdir()
-    (base / "config.json").write_text(json.dumps({"model_type": family}))
-    with pytest.raises(ModelError, match=f"{family} is not a masked language model .* bert,") as e:
+    (base / "config.json").write_text(json.dumps({"model_type": family} | decoder))
+    with pytest.raises(ModelError, match=f": {kind} is not a masked language model .* bert,") as e:
         train(config_of(base=base))
     assert "\n" not in str(e.value)
 
