@@ -6,6 +6,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from typer.testing import CliRunner
 
@@ -100,6 +101,46 @@ def test_a_mistake_is_told_in_one_line(
     assert fault in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("convention", "of_task", "of_own"), [("", 6, 2), ("entity", 2, 2), ("biosyn", 6, 6)]
+)
+def test_linking_is_judged_by_the_convention_asked_for_or_else_the_usual_one(
+    tmp_path: Path, convention: str, of_task: int, of_own: int
+) -> None:
+    # The right name is that of the second entity, and the sixth of all.
+    names = [*(("D1", f"fever {letter}") for letter in "abcde"), ("D2", "liver")]
+    folder = tmp_path / "el_ncbi_disease"
+    (folder / "processed_test").mkdir(parents=True)
+    (folder / "test_dictionary.txt").write_text("".join(f"{i}||{name}\n" for i, name in names))
+    (folder / "processed_test/a.concept").write_text("1||0|7||Disease||fever x||D2\n")
+    (tmp_path / "kb.tsv").write_text("".join(f"{i}\t{n}\n" for i, n in [("id", "name"), *names]))
+    (tmp_path / "gold.tsv").write_text("mention\tid\nfever x\tD2\n")
+    asked = ["--json", *(("--convention", convention) if convention else ())]
+    data = ("--data", tmp_path, "--tasks", "ncbi")
+    gold = ("--gold", tmp_path / "gold.tsv", "--kb", tmp_path / "kb.tsv")
+    for arguments, rank in ((data, of_task), (gold, of_own)):
+        found = scores(run("baseline:char-ngram", *arguments, *asked))["scores"]
+        assert found["acc@5"] == float(rank <= 5)
+        assert found["mrr"] == pytest.approx(1 / rank)
+
+
+def test_a_model_of_the_hub_is_judged_by_its_name(
+    files: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+
+    def snapshot_download(name: str, **_: object) -> str:
+        fetched.append(name)
+        return str(tiny_bert)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    gold = ("--gold", files / "gold.tsv", "--kb", files / "kb.tsv", "--json")
+    by_name, by_folder = (json.loads(run(m, *gold))["reports"] for m in ("a/tiny", tiny_bert))
+    assert fetched == ["a/tiny"]
+    assert by_name[0]["model"] == "a/tiny"
+    assert by_name[0]["results"] == by_folder[0]["results"]
 
 
 def test_a_knowledge_base_cannot_be_judged_by_names(files: Path, tiny_bundle: Path) -> None:
