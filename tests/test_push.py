@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shutil
 import threading
@@ -42,6 +43,10 @@ class FakeHub(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.made: list[dict[str, object]] = []
         self.refuse = False
+        self.large: set[str] = set()
+        self.stored: dict[str, bytes] = {}
+        self.full = False
+        self.tokens: set[str | None] = set()
         self.faults: list[dict[str, str]] = []
 
     @property
@@ -58,6 +63,7 @@ class Answers(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Make a repository, say how files are sent, take a commit."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.tokens.add(self.headers["Authorization"])
         if self.server.refuse:
             self.reply(401, {"error": "Invalid username or password."})
         elif self.path == "/api/repos/create":
@@ -71,7 +77,13 @@ class Answers(BaseHTTPRequestHandler):
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
             self.reply(200, {"files": [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files
+                {"path": f["path"], "uploadMode": "lfs" if f["path"] in self.server.large
+                 else "regular", "shouldIgnore": False} for f in files
+            ]})  # fmt: skip
+        elif self.path.endswith("/info/lfs/objects/batch"):
+            self.reply(200, {"transfer": "basic", "objects": [
+                o | {"actions": {"upload": {"href": f"{self.server.address}/store/{o['oid']}"}}}
+                for o in json.loads(body)["objects"]
             ]})  # fmt: skip
         elif "/commit/" in self.path:
             for line in body.splitlines():
@@ -79,11 +91,20 @@ class Answers(BaseHTTPRequestHandler):
                 if entry["key"] == "file":
                     value = entry["value"]
                     self.server.files[value["path"]] = base64.b64decode(value["content"])
+                elif entry["key"] == "lfsFile":
+                    value = entry["value"]
+                    self.server.files[value["path"]] = self.server.stored[value["oid"]]
             self.reply(200, {
                 "commitUrl": "https://huggingface.co/me/enc/commit/1", "commitOid": "1",
             })  # fmt: skip
         else:
             self.reply(404, {"error": self.path})
+
+    def do_PUT(self) -> None:
+        """Store a large file."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.stored[self.path.rsplit("/", 1)[-1]] = body
+        self.reply(403 if self.server.full else 200, {})
 
     def do_GET(self) -> None:
         """Describe the repository."""
@@ -128,6 +149,34 @@ def test_a_checkpoint_arrives_byte_for_byte(checkpoint: Path, hub: FakeHub) -> N
     for name, content in hub.files.items():
         if name != "training.json":
             assert content == (checkpoint / name).read_bytes(), name
+
+
+def test_the_command_uploads_with_the_token_of_the_login_and_prints_the_address(
+    checkpoint: Path, hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "mine")
+    hub.large = {"model.safetensors"}
+    result = CliRunner().invoke(
+        app, ["push", str(checkpoint), "me/enc", "--endpoint", hub.address, "--private"]
+    )
+    assert (result.exit_code, result.stdout) == (0, f"{hub.address}/me/enc\n"), result.output
+    assert hub.made[0]["private"] is True
+    assert hub.tokens == {"Bearer mine"}
+    weights = (checkpoint / "model.safetensors").read_bytes()
+    assert hub.stored == {hashlib.sha256(weights).hexdigest(): weights}
+    sent = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
+    assert set(hub.files) == sent
+    assert hub.files["model.safetensors"] == weights
+
+
+def test_a_large_file_that_the_hub_refuses_is_told_on_one_line(
+    checkpoint: Path, hub: FakeHub
+) -> None:
+    hub.large, hub.full = {"model.safetensors"}, True
+    with pytest.raises(TargetError, match=r"did not take it .*'model\.safetensors'") as error:
+        push(checkpoint, "me/enc", endpoint=hub.address, token="t")
+    assert "\n" not in str(error.value)
+    assert not hub.files
 
 
 def test_a_bundle_arrives_byte_for_byte(tiny_bundle: Path, hub: FakeHub) -> None:

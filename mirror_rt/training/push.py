@@ -63,7 +63,8 @@ def push(
             )
     except HFValidationError as error:
         raise TargetError(f"{repository}: not a repository name; give owner/name") from error
-    except (HfHubHTTPError, OSError, ValueError) as error:  # the network; the card's header
+    # The network; the card's header; a large file, of which the library says no more.
+    except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TargetError(
             f"{repository}: the hub did not take it ({reason[:200]}); "
