@@ -90,6 +90,48 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     assert "was trained with other settings" in other.stderr
 
 
+@pytest.mark.parametrize(
+    ("table", "corpus", "task", "settings"),
+    [
+        ("sts", "mirror_corpus/stsbenchmark_train_10k_sents_random_sampled.txt", "sts12",
+         {"preset": "sentence", "temperature": 0.04, "span_length": 5, "max_length": 50}),
+        ("lexical", "mirror_corpus/en_words_top_10k.txt", "multisimlex-eng",
+         {"preset": "word", "temperature": 0.2, "span_length": 0, "max_length": 25}),
+        ("linking", "el_ncbi_disease/train_dictionary.txt", "ncbi",
+         {"preset": "name", "temperature": 0.04, "span_length": 2, "max_length": 25}),
+    ],
+)  # fmt: skip
+def test_each_table_is_trained_for_with_the_papers_settings(
+    tmp_path: Path, tiny_bert: Path, table: str, corpus: str, task: str, settings: dict[str, object]
+) -> None:
+    strings = [f"{a} {b}" for a in NAMES for b in NAMES[:8]]
+    names = "".join(f"D{i}||{string}\n" for i, string in enumerate(strings))
+    pairs = [f"{a}\t{b}\t{i % 6}\n" for i, (a, b) in enumerate(pairwise(NAMES))]
+    for file, text in {
+        corpus: names if table == "linking" else "\n".join(strings),
+        "el_ncbi_disease/test_dictionary.txt": names,
+        "el_ncbi_disease/processed_test/a.concept": f"1||0|7||Disease||{strings[3]}||D3\n",
+        "multisimlex/ENG.tsv": "".join(pairs),
+        "sts/STS12.test.tsv": "sentence1\tsentence2\tscore\n" + "".join(pairs),
+    }.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text)
+    result = CliRunner().invoke(app, [
+        "reproduce", "--base", str(tiny_bert), "--data", str(tmp_path), "--table", table,
+        "--out", str(tmp_path / "out"), "--seeds", "5", "--max-steps", "1", "--device", "cpu",
+        "--json",
+    ])  # fmt: skip
+    assert result.exit_code == 0, result.output
+    scored = [
+        [r["task"] for r in report["results"] if r["status"] == "scored"]
+        for report in json.loads(result.stdout)["reports"]
+    ]
+    assert [tasks[0] for tasks in scored] == [task] * 4
+    config = json.loads((tmp_path / "out/seed-5/training.json").read_text())["config"]
+    settings |= {"max_pairs": 10_000, "seed": 5, "batch_size": 200, "lr": 2e-5}
+    assert config == config | settings | {"corpus": str(tmp_path / corpus), "pairs": {"mirror": 1}}
+
+
 def test_english_words_stand_beside_the_papers_english_alone(
     tmp_path: Path, tiny_bert: Path
 ) -> None:
