@@ -56,6 +56,17 @@ def test_a_sample_is_the_seeds_alone(tmp_path: Path) -> None:
     assert len(set(first)) == 10
 
 
+def test_the_command_takes_language_number_and_seed(tmp_path: Path) -> None:
+    kb = tmp_path / "kb.tsv"
+    kb.write_text("id\tname\n" + "".join(f"{i}\tname {i}\n" for i in range(100)))
+    sampled = run("names", kb, "--count", 10, "--seed", 7)
+    assert sampled.stdout.splitlines() == corpora.names(kb, count=10, seed=7).strings
+    pytest.importorskip("wordfreq")
+    for language in ("en", "fr"):
+        made = run("words", "--lang", language, "--count", 5)
+        assert made.stdout.splitlines() == corpora.words(language, count=5).strings
+
+
 def test_paragraphs_are_split_and_every_loss_is_counted(tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_text("One two. Three four! One two.\n\nOh. 日本です。病気です。\n" + "x" * 50)

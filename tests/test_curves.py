@@ -13,7 +13,7 @@ import torch
 
 from mirror_rt.errors import ConfigError, TrainingError
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.curves import alignment, uniformity
+from mirror_rt.training.curves import alignment, draw_curves, uniformity
 from mirror_rt.training.loop import train
 from mirror_rt.training.pairs import draw_epoch, hold_out, read_table
 from mirror_rt.types import Pairs
@@ -102,6 +102,42 @@ def test_watching_changes_no_weight_and_tells_about_ten_times(
     monkeypatch.setattr(Watch, "look", lambda *_: None)
     blind = train(config, force=True)
     assert blind.losses == report.losses
+
+
+def test_the_curves_are_those_of_the_run_with_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    seen = [
+        {"step": step, "loss": 2.0 - step, "alignment": 0.5 + step, "uniformity": -1.0 - step}
+        for step in (0, 3)
+    ]
+    draw_curves([3.0, 2.5, 2.25], seen, tmp_path / "a.png")
+    draw_curves([3.0, 2.5, 2.25], [], tmp_path / "b.png")
+    shown = [
+        {
+            line.get_label(): np.stack(line.get_data(), axis=1).tolist()
+            for axes in figure.axes
+            for line in axes.lines
+        }
+        for figure in drawn
+    ]
+    batches = {"training batch": [[1, 3.0], [2, 2.5], [3, 2.25]]}
+    assert shown[0] == batches | {
+        "held out": [[0, 2.0], [3, -1.0]],
+        "alignment": [[0, 0.5], [3, 3.5]],
+        "uniformity": [[0, -1.0], [3, -4.0]],
+    }
+    assert shown[1] == batches
+    losses, others = drawn[0].axes
+    assert (losses.get_xlabel(), losses.get_ylabel(), others.get_xlabel()) == (
+        "step", "loss", "step"
+    )  # fmt: skip
+    named = [[text.get_text() for text in axes.get_legend().texts] for axes in drawn[0].axes]
+    assert named == [["training batch", "held out"], ["alignment", "uniformity"]]
 
 
 def test_alignment_and_uniformity_equal_their_definitions() -> None:
