@@ -129,6 +129,8 @@ def trained(
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
+    # Taken first: the commit is that of the code which runs, not of what is there hours later.
+    told = provenance("results_table", ("mirror-rt", "torch", "transformers", "onnxruntime"))
     corpus = settle(args)
     reports = [keep(CharNgrams(), args, name="char-ngram")]
     reports.append(judged(demo_model(), args, name="before"))
@@ -139,7 +141,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             judgements.append(judged(folder, args, name=f"{variant}-{seed}"))
     reports += [mean_report(variant, judgements) for variant, judgements in runs.items()]
     return {
-        **provenance("results_table", ("mirror-rt", "torch", "transformers", "onnxruntime")),
+        **told,
         "seconds": round(time.perf_counter() - started, 1),
         "names": {n: sha256_file(args.data / FILES[n]) for n in args.names},
         "seeds": args.seeds,
