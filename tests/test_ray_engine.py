@@ -151,15 +151,16 @@ def driver(how: signal.Signals, *arguments: object) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.parametrize("auto", [False, True])
 def test_a_driver_that_was_killed_is_resumed_by_one_process(
-    cluster: str, encoder: Encoder, tmp_path: Path
+    cluster: str, encoder: Encoder, tmp_path: Path, auto: bool
 ) -> None:
     source = written(tmp_path / "a.txt", [*made_up(430), *made_up(40)])
     whole, broken = tmp_path / "whole/v.parquet", tmp_path / "broken/v.parquet"
     embed(encoder, source, whole)
     done = driver(
         signal.SIGKILL, encoder.bundle.path, source, "--out", broken, "--engine", "ray",
-        "--address", cluster,
+        "--address", "auto" if auto else cluster,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not broken.exists()
@@ -275,6 +276,39 @@ def test_options_that_do_not_fit_are_refused(
     done = cli(tiny_bundle, written(tmp_path / "a.txt", ["a"]), "--out", tmp_path / "v", *options)
     assert done.exit_code == 1
     assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_auto_is_the_cluster_of_this_machine_and_not_one_of_its_own(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    done = driver(
+        signal.SIGKILL, encoder.bundle.path, written(tmp_path / "a.txt", ["a"]),
+        "--out", tmp_path / "v", "--engine", "ray", "--address", "auto", "--threads", 999,
+    )  # fmt: skip
+    assert done.returncode == 1  # a cluster of its own would have room
+    assert "threads 999: no machine of the cluster has more than" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [("", "Could not find any running Ray"), ("127.0.0.1:9", "Connection refused")],
+)
+def test_auto_where_there_is_no_cluster_is_refused(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, message: str
+) -> None:
+    pytest.importorskip("ray", reason="needs mirror-rt[ray]")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray._private.services.psutil.process_iter", lambda attributes: [])
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where the last cluster would be noted
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    source = written(tmp_path / "a.txt", ["a"])
+    done = cli(tiny_bundle, source, "--out", tmp_path / "v", "--engine", "ray", "--address", "auto")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("mirror-rt: auto: no Ray cluster to work with (")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 

@@ -219,6 +219,8 @@ def _check_reachable(address: str | None) -> None:
     Raises:
         OSError: Nobody is there.
     """
+    if address == "auto":  # for Ray that is first of all what the environment names
+        address = os.environ.get("RAY_ADDRESS")
     host, _, port = (address or "").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=10).close()
