@@ -47,6 +47,8 @@ def calibrate(
         f"{found.error_before:.3f} before, {found.error_after:.3f} after",
         err=True,
     )
+    if found.left_out:
+        typer.echo(f"{found.left_out:,} gold mentions without a candidate left out", err=True)
     if unknown:
         typer.echo(
             f"{len(unknown):,} of {len(pairs):,} gold mentions have ids that {kbdir} lacks "

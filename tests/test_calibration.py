@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +11,15 @@ from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase, changes, store
-from mirror_rt.knowledge.calibration import calibrate, expected_calibration_error
+from mirror_rt.knowledge.calibration import (
+    Bin,
+    Calibration,
+    calibrate,
+    draw_reliability,
+    expected_calibration_error,
+)
 from mirror_rt.knowledge.combination import Combination
+from mirror_rt.types import Nil
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -75,6 +84,26 @@ def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: Knowle
     assert len(kb.link(["ASD"], precision=0.6)[0]) == 2
 
 
+def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
+    kb: KnowledgeBase,
+) -> None:
+    kb.combination = replace(kb.combination, curve=((0.5, 0.9), (0.99, 0.995)))
+    name, shared, nothing = kb.link(["VSD", "ASD", "qqqq xx"], precision=0.995)
+    assert [c.entity_id for c in name] == ["H:2"]
+    assert [c.entity_id for c in shared] == ["H:1", "H:5"]
+    assert nothing.reason is Nil.THRESHOLD
+    (asked,) = kb.link(["VSD"], precision=0.995, min_probability=0.99)
+    assert asked.reason is Nil.THRESHOLD, "a probability is asked of every mention"
+    kb.combination = replace(kb.combination, fitted_on={"gold_links": 40})
+    assert [f.reason for f in kb.link(["VSD", "ASD"], precision=0.995)] == [Nil.THRESHOLD] * 2
+    assert all(kb.link(["VSD", "ASD"], precision=0.9))
+
+
+def test_gold_mentions_without_a_candidate_are_counted(kb: KnowledgeBase) -> None:
+    found = calibrate(kb, [("?", frozenset({"N:1"})), *GOLD, ("", frozenset())])
+    assert (found.links, found.left_out) == (len(GOLD), 2)
+
+
 def test_too_few_links_are_refused_and_change_nothing(kb: KnowledgeBase) -> None:
     before = (kb.path / "combination.json").read_bytes()
     with pytest.raises(InputError, match="at least 20"):
@@ -119,20 +148,40 @@ def test_numbers_of_an_older_version_are_told(kb: KnowledgeBase) -> None:
 
 def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: Path) -> None:
     KnowledgeBase.build(tiny_bundle, [*HEARTS, *MORE], tmp_path / "kb")
-    gold = [*GOLD, ("name number 30", frozenset({"N:99"}))]
+    gold = [*GOLD, ("name number 30", frozenset({"N:99"})), ("?", frozenset({"N:1"}))]
     rows = "".join(f"{mention}\t{'|'.join(ids)}\n" for mention, ids in gold)
     (tmp_path / "gold.tsv").write_text("mention\tid\n" + rows)
     arguments = ["calibrate", str(tmp_path / "kb"), str(tmp_path / "gold.tsv")]
     result = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / "r.png")])
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["links"] == len(gold)
+    assert json.loads(result.stdout)["links"] == len(gold) - 1
+    assert "1 gold mentions without a candidate left out" in result.stderr
     assert f"1 of {len(gold)} gold mentions have ids that" in result.stderr
     assert "(first N:99)" in result.stderr
     change = CliRunner().invoke(app, ["kb", "remove", str(tmp_path / "kb"), "H:1"])
-    assert f"its calibration on {len(gold)} gold links is undone" in change.stderr
+    assert f"its calibration on {len(gold) - 1} gold links is undone" in change.stderr
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
     before = (tmp_path / "kb" / store.COMBINATION).read_bytes()
     for taken_or_no_png in ("r.png", "r.svg"):
         again = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / taken_or_no_png)])
         assert (again.exit_code, again.stdout) == (1, "")
         assert (tmp_path / "kb" / store.COMBINATION).read_bytes() == before
+
+
+def test_a_diagram_has_its_size_and_shows_its_calibration(tmp_path: Path) -> None:
+    low, high = (
+        Bin(links=30, probability=0.25, right=0.2),
+        Bin(links=40, probability=0.9, right=0.95),
+    )
+    one = Calibration(
+        links=70, left_out=0, accuracy=0.6, error_before=0.2, error_after=0.05, bins=(low, high)
+    )
+    other = replace(one, bins=(low, replace(high, right=0.5)))
+    for name, found in (("one", one), ("same", one), ("other", other)):
+        draw_reliability(found, tmp_path / f"{name}.png")
+    first, same, differs = (
+        (tmp_path / f"{name}.png").read_bytes() for name in ("one", "same", "other")
+    )
+    assert struct.unpack(">II", first[16:24]) == (540, 540)
+    assert first == same
+    assert first != differs

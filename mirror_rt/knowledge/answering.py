@@ -99,6 +99,7 @@ def link(
     *,
     top: int,
     least: float,
+    least_by_name: float,
     allowed: Allowed | None,
 ) -> list[Answer]:
     """Answer mentions as ``KnowledgeBase.link`` says.
@@ -110,6 +111,7 @@ def link(
         contexts: The context of each, or None.
         top: How many candidates.
         least: The probability below which a part links to nothing.
+        least_by_name: The same of a part that is a name.
         allowed: Who may be proposed.
     """
     given = contexts if contexts is not None else [""] * len(mentions)
@@ -129,7 +131,8 @@ def link(
         ordered = by_context(kb, [proposed[text] for text, _ in some], [c for _, c in some])
         for (text, context), found in zip(some, ordered, strict=True):
             # Asked before a context decides: it chooses between candidates, not whether to link.
-            if not found or linker.confidence(proposed[text]) < least:
+            wanted = least_by_name if linker.is_name(found) else least
+            if not found or linker.confidence(proposed[text]) < wanted:
                 answers[text, context] = Answer(reason=_reason(kb, text, allowed))
             else:
                 answers[text, context] = Answer(

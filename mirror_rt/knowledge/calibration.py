@@ -64,6 +64,7 @@ class Calibration:
 
     Attributes:
         links: Gold mentions used.
+        left_out: Gold mentions without a candidate.
         accuracy: Share whose first candidate is right.
         error_before: Expected calibration error before.
         error_after: The same after.
@@ -71,6 +72,7 @@ class Calibration:
     """
 
     links: int
+    left_out: int
     accuracy: float
     error_before: float
     error_after: float
@@ -126,6 +128,7 @@ def calibrate(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> 
     kb.combination = found
     return Calibration(
         links=len(rows),
+        left_out=len(gold) - len(rows),
         accuracy=float(hit_S.mean()),
         error_before=expected_calibration_error(before_S, hit_S),
         error_after=expected_calibration_error(after_S, hit_S),

@@ -56,7 +56,7 @@ class Combination:
         nil: The score of "none of these".
         slope: Platt's slope on the log odds of a share.
         intercept: Platt's intercept.
-        by_name: Probability that an unambiguous match by name is right.
+        by_name: Probability that an unambiguous match by name is right; a calibration learns it.
         curve: (threshold, precision) of links at or above it, thresholds ascending.
         fitted_on: How many links each number was learned from, and how good they are.
     """
@@ -70,6 +70,11 @@ class Combination:
     by_name: float = 0.98
     curve: Sequence[Sequence[float]] = ()
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def judges_names(self) -> bool:
+        """Whether matches by name were among the links that the curve was learned from."""
+        return "gold_links" in self.fitted_on
 
     def scores(self, features_KF: Float32) -> Float32:
         """Return the (K,) float32 scores of candidate names."""

@@ -236,6 +236,8 @@ class KnowledgeBase:
                 with the best one are given, so ``top`` does not decide whether it is linked.
             precision: Leave only mentions linked whose best candidate has the probability at
                 which links were right that often, on the links the probabilities came from.
+                Before a calibration there is no match by name among these, and none is left
+                out for it.
             min_probability: Leave only mentions linked whose best candidate has this
                 probability; candidates tied with it count together.
             types: Propose only entities that have one of these types: ``filters={"type": …}``.
@@ -266,11 +268,12 @@ class KnowledgeBase:
         answering.check(mentions, top)
         if contexts is not None:
             answering.check_contexts(contexts, mentions)
-        least = min_probability
+        least = least_by_name = min_probability
         if not 0.0 <= least <= 1.0:
             raise ConfigError(f"min_probability must be between 0 and 1, got {least}")
         if precision is not None:
             least = max(least, self.combination.threshold(precision))
+            least_by_name = least if self.combination.judges_names else least_by_name
         return answering.link(
             self,
             mentions,
@@ -278,6 +281,7 @@ class KnowledgeBase:
             contexts,
             top=top,
             least=least,
+            least_by_name=least_by_name,
             allowed=self.allowed(types=types, filters=filters),
         )
 
