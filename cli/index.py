@@ -106,6 +106,9 @@ def index(
         words += f", {counts['ambiguous_texts']:,} of them ambiguous"
     if counts["repeated_names"]:
         words += f"; {counts['repeated_names']:,} repeated names were read once"
+    if counts["further_descriptions"]:
+        further = counts["further_descriptions"]
+        words += f"; {further:,} descriptions left out, as their entity has another"
     if counts["joined_entities"]:
         words += f"; {counts['joined_entities']:,} ids joined with entities that list them"
     typer.echo(words, err=True)

@@ -95,10 +95,19 @@ def _tell(kbdir: Path, change: Change) -> None:
     joined = change.entities_joined
     told = f"{joined:,} joined with others that list them, " if joined > 0 else ""
     told += f"{-joined:,} on their own again, " if joined < 0 else ""
+    more = "".join(
+        f"; {count:,} {what}"
+        for count, what in (
+            (change.names_repeated, "repeated names were read once"),
+            (change.descriptions_left_out, "descriptions left out, as their entity has another"),
+            (change.ids_missing, "ids were not there"),
+        )
+        if count
+    )
     typer.echo(
         f"{kbdir}: {change.entities_added:,} entities added, {change.entities_changed:,} changed, "
         f"{change.entities_removed:,} removed, {told}{change.entities:,} now; "
-        f"{change.names_embedded:,} names embedded, {change.names_reused:,} vectors kept",
+        f"{change.names_embedded:,} names embedded, {change.names_reused:,} vectors kept{more}",
         err=True,
     )
     if change.gold_links:

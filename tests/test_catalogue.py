@@ -170,3 +170,11 @@ def test_a_small_catalogue_holds_out_seen_names_too(tmp_path: Path) -> None:
     assert len(some) == 30
     assert any(unseen)
     assert unseen == sorted(unseen, reverse=True)
+
+
+def test_the_first_description_stays_and_others_are_counted(tmp_path: Path) -> None:
+    texts = ["", "Hot.", "Hot.", "Warm."]
+    pieces = [Entity(id="A", names=(Name(text="fever"),), description=text) for text in texts]
+    counts = write_catalogue([*pieces, *HEARTS], tmp_path / "catalogue.sqlite")
+    assert counts.further_descriptions == 1
+    assert Catalogue.open(tmp_path / "catalogue.sqlite").entity(0).description == "Hot."

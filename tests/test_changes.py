@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,7 @@ def test_add_embeds_only_names_that_are_new_and_keeps_every_vector(kbdir: Path) 
         entities=6,
         names_embedded=3,
         names_reused=len(before),
+        names_repeated=2,
     )
     after = vectors(kbdir)
     assert {text: after[text] for text in before} == before
@@ -97,6 +99,24 @@ def test_an_entity_is_not_taken_in_by_one_that_was_read_in_fewer_pieces(
     assert [(e.id, e.name) for e in content(tmp_path / "kb")] == [("Y", "heart")]
 
 
+def test_what_was_there_already_is_counted_and_is_no_change(kbdir: Path) -> None:
+    hot = replace(entity("H:9", "fever"), description="Hot.")
+    more = [replace(entity("H:3", "short stature", "dwarfism"), description="Small."), hot]
+    encoder = LetterEncoder()
+    assert changes.add(kbdir, more, encoder=encoder).entities_changed == 1
+    again = changes.add(kbdir, more, encoder=encoder)
+    assert (again.entities_added, again.entities_changed, again.names_embedded) == (0, 0, 0)
+    assert (again.names_repeated, again.descriptions_left_out) == (3, 0)
+    warm = [replace(hot, description="Warm.")]
+    other = changes.add(kbdir, warm, encoder=encoder)
+    assert (other.entities_changed, other.names_repeated, other.descriptions_left_out) == (0, 1, 1)
+    assert content(kbdir)[-1] == hot
+    replaced = changes.update(kbdir, warm, encoder=encoder)
+    assert (replaced.entities_changed, replaced.names_repeated) == (1, 0)
+    assert content(kbdir)[-1:] == warm
+    assert changes.update(kbdir, warm, encoder=encoder).entities_changed == 0
+
+
 def test_update_replaces_an_entity_whole(kbdir: Path) -> None:
     encoder = LetterEncoder()
     change = changes.update(kbdir, [entity("H:5", "autism")], encoder=encoder)
@@ -126,7 +146,8 @@ def test_what_cannot_be_done_changes_nothing(kbdir: Path, tmp_path: Path) -> Non
     with pytest.raises(KnowledgeBaseError, match="no such folder"):
         changes.add(tmp_path / "none", before)
     assert content(kbdir) == before
-    assert changes.remove(kbdir, ["H:8", "H:1"], missing_ok=True).entities == 4
+    change = changes.remove(kbdir, ["H:8", "H:1", "H:50", "H:8"], missing_ok=True)
+    assert (change.entities, change.entities_removed, change.ids_missing) == (4, 1, 2)
 
 
 def test_an_index_kind_that_was_asked_for_stays(bundle: Bundle, tmp_path: Path) -> None:
@@ -186,6 +207,34 @@ def test_a_second_change_at_the_same_time_is_told(kbdir: Path) -> None:
 
     changes.add(kbdir, slowly(), encoder=LetterEncoder())
     assert [e.id for e in content(kbdir)][-1] == "H:9"
+
+
+HOLDING = """
+import sys
+from pathlib import Path
+from mirror_rt.knowledge import store
+
+with store.alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_change_by_another_process_is_told(kbdir: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDING, str(kbdir)],
+        cwd=Path(__file__).parent.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
+            changes.remove(kbdir, ["H:1"])
+        other.communicate()
+    assert other.returncode == 0
+    assert changes.remove(kbdir, ["H:1"]).entities_removed == 1
 
 
 @pytest.mark.parametrize("lock", ["a folder", "no database", "no parent"])
@@ -362,6 +411,7 @@ def test_words_of_removed_names_are_words_of_no_name(graph: Path) -> None:
     with KnowledgeBase.open(graph) as kb:
         assert kb.manifest.counts["unused_texts"] == 2
         assert kb.wording.strange(["3", "4", "digit"]) == {"3"}
+        assert [len(kb.catalogue.by_loose(key)) for key in ("3 number", "4 number")] == [0, 1]
         texts = kb.catalogue.text_rows(kb.ngrams.nearest("number 3", top=120).tolist())
         assert len(texts) > 50
         assert all(text.holders for text in texts.values())

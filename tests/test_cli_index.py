@@ -40,6 +40,17 @@ def test_ids_that_are_joined_with_others_are_counted(tiny_bundle: Path, tmp_path
     assert "2 entities, 4 different names; 1 ids joined" in result.stderr
 
 
+def test_descriptions_left_out_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
+    rows = [("A", "Hot."), ("A", "Warm."), ("B", "Small.")]
+    lines = "".join(f'{{"id": "{i}", "name": "fever", "description": "{d}"}}\n' for i, d in rows)
+    (tmp_path / "kb.jsonl").write_text(lines)
+    result = CliRunner().invoke(
+        app, ["index", str(tiny_bundle), str(tmp_path / "kb.jsonl"), "--out", str(tmp_path / "kb")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "; 1 descriptions left out, as their entity has another\n" in result.stderr
+
+
 def test_a_bad_row_is_named_by_line_and_leaves_no_folder(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "kb.tsv").write_text(KB + "H:3\t\tpreferred\n")
     result = CliRunner().invoke(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge import KnowledgeBase, changes
 from mirror_rt.knowledge.combination import FEATURES
-from mirror_rt.knowledge.doors import gather
+from mirror_rt.knowledge.doors import WIDTH, gather
 from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.types import IndexKind
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 from tests.spelling import edits
 
@@ -82,3 +84,23 @@ def test_a_name_held_out_does_not_make_its_own_words_known(tmp_path: Path) -> No
     column = FEATURES.index("misspelt")
     assert max(apart[0].features_KF[:, column]) == 1.0
     assert max(whole.features_KF[:, column]) == 0.0
+
+
+def test_names_that_were_removed_take_no_place_among_the_nearest(tmp_path: Path) -> None:
+    bundle, encoder, out = fake_bundle(tmp_path / "bundle"), LetterEncoder(), tmp_path / "kb"
+    names = [f"number {i}" for i in range(440)]
+    things = [entity(name, name) for name in names]
+    KnowledgeBase.build(bundle, things, out, encoder=encoder, index=IndexKind.HNSW).close()
+    asked_D = encoder.encode(["number 77"])
+    with KnowledgeBase.open(out) as kb:
+        scores_N = kb.index.vectors_ND.astype(np.float32) @ asked_D[0]
+        texts = kb.catalogue.texts()
+    nearest = [texts[row] for row in np.argsort(-scores_N, kind="stable").tolist()]
+    changes.remove(out, nearest[:40], encoder=encoder)
+    with KnowledgeBase.open(out, encoder=encoder) as kb:
+        assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (440, 40)
+        (pool,) = kb.gather(["number 77"], asked_D)
+    brought = [t.text for t, near in zip(pool.texts, pool.from_vectors_K, strict=True) if near]
+    assert len(brought) == WIDTH
+    assert nearest[40] in brought
+    assert not set(nearest[:40]) & {text.text for text in pool.texts}

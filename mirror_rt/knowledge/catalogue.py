@@ -109,6 +109,7 @@ class Counts:
             id as an alternative, which other pieces of the first did not (``A|B||name``).
         joined_entities: Entities that another one, of more pieces, lists as itself.
         shadowed_ids: Alternative ids that are another entity's own id, which goes first.
+        further_descriptions: Descriptions left out, as their entity was read with another.
     """
 
     pieces: int
@@ -122,6 +123,7 @@ class Counts:
     shared_names: int
     joined_entities: int
     shadowed_ids: int
+    further_descriptions: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -304,7 +306,7 @@ def _fill(
     for text in first_texts:
         row_of(text)
     pieces_of: dict[int, int] = {}
-    pieces = names_read = names = 0
+    pieces = names_read = names = further_descriptions = 0
     for piece in entities:
         _check(piece)
         names_read += len(piece.names)
@@ -316,10 +318,12 @@ def _fill(
         pieces += read
         ordinal = pieces_of[number] = pieces_of.get(number, 0) + read
         if piece.description:
-            connection.execute(
-                "UPDATE entities SET description = ? WHERE number = ? AND description = ''",
+            kept = connection.execute(
+                "UPDATE entities SET description = ?1 "
+                "WHERE number = ?2 AND description IN ('', ?1)",
                 (piece.description, number),
-            )
+            ).rowcount
+            further_descriptions += not kept
         for name in piece.names:
             row = row_of(name.text)
             names += connection.execute(
@@ -352,6 +356,7 @@ def _fill(
         "names_read": names_read,
         "names": names,
         "repeated_names": names_read - names,
+        "further_descriptions": further_descriptions,
         "texts": len(rows),
         "unused_texts": connection.execute(
             "SELECT (SELECT count(*) FROM texts) - (SELECT count(DISTINCT row) FROM names)"
@@ -486,10 +491,12 @@ class Catalogue:
                 yield pair
 
     def by_loose(self, key: str) -> list[int]:
-        """Return the rows of the strings with this key (see ``grades.loose_key``)."""
+        """Return the rows of the names with this key (see ``grades.loose_key``)."""
         if not key:
             return []
-        return [row for (row,) in self._rows("SELECT row FROM texts WHERE loose = ?", (key,))]
+        named = "EXISTS (SELECT 1 FROM names WHERE names.row = texts.row)"
+        sql = f"SELECT row FROM texts WHERE loose = ? AND {named}"
+        return [row for (row,) in self._rows(sql, (key,))]
 
     def held_out_pairs(self, count: int, rng: np.random.Generator) -> list[tuple[int, int]]:
         """Return up to ``count`` (row, entity), one an entity with more names, none ambiguous.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,13 +48,16 @@ class Change:
 
     Attributes:
         entities_added: Entities with ids that were new.
-        entities_changed: Entities that were there and got new content.
+        entities_changed: Entities that were there and have other content now.
         entities_removed: Entities that are gone.
         entities_joined: Entities that others list as themselves and have taken in, less those
             that are on their own again.
         entities: Entities now.
         names_embedded: Strings that had to be embedded.
         names_reused: Strings whose vectors were there already.
+        names_repeated: Names given that their entity had already, alike in every field.
+        descriptions_left_out: Descriptions given for entities that have another.
+        ids_missing: Ids to remove that were not there.
         gold_links: Links of a calibration on gold, which the change has undone.
     """
 
@@ -65,6 +68,9 @@ class Change:
     entities: int
     names_embedded: int
     names_reused: int
+    names_repeated: int = 0
+    descriptions_left_out: int = 0
+    ids_missing: int = 0
     gold_links: int = 0
 
 
@@ -134,9 +140,10 @@ def remove(
         if all(piece.id in there for piece in kb.catalogue.pieces()):
             raise InputError(f"{kbdir}: no entity would be left; delete the folder instead")
         kept = (piece for piece in kb.catalogue.pieces() if piece.id not in there)
-        return _rewrite(
+        change = _rewrite(
             kb, kept, leaving=_names_of(kb, there), removed=len(there), progress=progress
         )
+        return replace(change, ids_missing=len(missing))
 
 
 def _merge(
@@ -155,25 +162,53 @@ def _merge(
         given: dict[str, list[Entity]] = {}
         for piece in entities:
             given.setdefault(piece.id, []).append(piece)
-        fresh = sum(not _has(kb, id_) for id_ in given)
+        there = {id_ for id_ in given if _has(kb, id_)}
+        changed = repeated = 0
 
         def now() -> Iterator[Entity]:
+            nonlocal changed, repeated
             waiting = dict(given)
             for old in kb.catalogue.pieces():
-                new = waiting.pop(old.id, None)
-                if not (replacing and new):
+                if old.id not in waiting:
                     yield old
-                yield from new or ()
+                    continue
+                new = waiting.pop(old.id)
+                pieces = new if replacing else [old, *new]
+                changed += old.id in there and _joined(pieces) != _joined([old])
+                repeated += _repeated(pieces)
+                yield from pieces
+            repeated += sum(map(_repeated, waiting.values()))
             yield from chain.from_iterable(waiting.values())
 
-        return _rewrite(
+        change = _rewrite(
             kb,
             now(),
             leaving=_names_of(kb, given) if replacing else 0,
-            added=fresh,
-            changed=len(given) - fresh,
+            added=len(given) - len(there),
             progress=progress,
         )
+        return replace(change, entities_changed=changed, names_repeated=repeated)
+
+
+def _joined(pieces: Sequence[Entity]) -> Entity:
+    """Return one entity of all that its pieces say, what has no order in one."""
+    types, others, references = (
+        tuple(sorted({text for piece in pieces for text in getattr(piece, field)}))
+        for field in ("types", "alternative_ids", "cross_references")
+    )
+    return Entity(
+        id=pieces[0].id,
+        names=tuple(dict.fromkeys(name for piece in pieces for name in piece.names)),
+        types=types,
+        alternative_ids=tuple(other for other in others if other != pieces[0].id),
+        cross_references=references,
+        description=next((piece.description for piece in pieces if piece.description), ""),
+    )
+
+
+def _repeated(pieces: Sequence[Entity]) -> int:
+    names = [name for piece in pieces for name in piece.names]
+    return len(names) - len(set(names))
 
 
 def _names_of(kb: KnowledgeBase, ids: Iterable[str]) -> int:
@@ -191,7 +226,6 @@ def _rewrite(
     *,
     leaving: int,
     added: int = 0,
-    changed: int = 0,
     removed: int = 0,
     progress: Callable[[int, int], None] | None,
 ) -> Change:
@@ -211,17 +245,18 @@ def _rewrite(
         holds=kb.manifest.holds,
         progress=progress,
     )
-    now = KnowledgeBaseManifest.read(kb.path).counts["entities"]
+    counts = KnowledgeBaseManifest.read(kb.path).counts
     with closing(Catalogue.open(kb.path / CATALOGUE)) as catalogue:
         reused = [text in known.rows for text in catalogue.texts()]
     return Change(
         entities_added=added,
-        entities_changed=changed,
+        entities_changed=0,
         entities_removed=removed,
-        entities_joined=kb.manifest.counts["entities"] + added - removed - now,
-        entities=now,
+        entities_joined=kb.manifest.counts["entities"] + added - removed - counts["entities"],
+        entities=counts["entities"],
         names_embedded=reused.count(False),
         names_reused=reused.count(True),
+        descriptions_left_out=counts["further_descriptions"],
         gold_links=int(kb.combination.fitted_on.get("gold_links", 0)),
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,22 +76,24 @@ def gather(
         without: A row to leave out for each mention (its own name, when one is held out).
         allowed: The rows to gather from; None for all.
     """
-    hits = nearest(index, vectors_QD, top=width + (without is not None), allowed=allowed)
+    wide = width + (without is not None)
+    hits = nearest(index, vectors_QD, top=wide, allowed=allowed)
     mask_N = None if allowed is None else allowed.mask_N
-    chosen: list[tuple[Int64, Int64]] = []
+    found: list[tuple[Int64, Int64]] = []
     for i, text in enumerate(normalised):
         near = hits.rows_QK[i][hits.rows_QK[i] >= 0]
-        alike = ngrams.alike(text, top=width + (without is not None), allowed_N=mask_N)
+        alike = ngrams.alike(text, top=wide, allowed_N=mask_N)
         same = np.array(catalogue.by_loose(loose_key(text)), dtype=np.int64)
         same = (same if mask_N is None else same[mask_N[same]])[:width]
-        rows = np.unique(np.concatenate([near, alike, same]))
-        if without is not None:
-            rows = rows[rows != without[i]]
-        chosen.append((rows, near))
-    wanted = np.unique(np.concatenate([rows for rows, _ in chosen])).tolist() if chosen else []
+        found.append((near, np.concatenate([alike, same])))
+    wanted = np.unique(np.concatenate([*chain(*found)])).tolist() if found else []
     texts = catalogue.text_rows(wanted)
     pools = []
-    for i, (rows, near) in enumerate(chosen):
+    for i, (nearest_K, others) in enumerate(found):
+        near = _named(nearest_K, vectors_QD[i], catalogue, index, texts, top=wide)
+        rows = np.unique(np.concatenate([near, others]))
+        if without is not None:
+            rows = rows[rows != without[i]]
         mine = [texts[row] for row in rows.tolist()]
         dense_K = exact_scores(index.vectors_ND, vectors_QD[i], rows)
         letters_K = ngrams.cosines(normalised[i], [t.normalised for t in mine])
@@ -105,6 +108,31 @@ def gather(
             )
         )
     return pools
+
+
+def _named(
+    near_K: Int64,
+    query_D: Float32,
+    catalogue: Catalogue,
+    index: Index,
+    texts: dict[int, TextRow],
+    *,
+    top: int,
+) -> Int64:
+    """Return the nearest rows that name something.
+
+    Rows whose names were removed stay in an index that is added to. Where such are among the
+    nearest, the next ones take their places; ``texts`` gets theirs.
+    """
+    width, rows = top, len(index.vectors_ND)
+    while True:
+        named = [row for row in near_K.tolist() if texts[row].holders]
+        if len(named) >= min(top, len(near_K)) or width >= rows:
+            return np.array(named[:top], dtype=np.int64)
+        width = min(4 * width, rows)
+        near_K = index.search(query_D[None], top=width).rows_QK[0]
+        near_K = near_K[near_K >= 0]
+        texts |= catalogue.text_rows(near_K.tolist())
 
 
 def _features(
