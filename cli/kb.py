@@ -97,10 +97,7 @@ def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> li
         ("cross-references", f"{found.cross_references:,}"),
         ("bad rows", f"{skipped.bad:,}"),
         *((f"  {message}", "") for message in skipped.messages),
-        ("obsolete terms", f"{skipped.obsolete:,}"),
-        ("old ids without successor", f"{skipped.unresolved:,}"),
-        ("classes without a name", f"{skipped.nameless:,}"),
-        ("names filtered out", f"{skipped.filtered:,}"),
+        *((what, f"{count:,}") for what, count in kb_source.left_out(skipped).items()),
     ]
     return rows
 

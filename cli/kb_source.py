@@ -57,13 +57,19 @@ def tell_skipped(skipped: SkippedRows) -> None:
     """Say on standard error what was left out, and why; nothing if nothing was."""
     for message in skipped.messages:
         typer.echo(message, err=True)
-    counts = {
-        "bad rows": skipped.bad,
+    counts = {"bad rows": skipped.bad, **left_out(skipped), "metadata values": skipped.metadata}
+    if any(counts.values()):
+        words = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        typer.echo(f"left out: {words}", err=True)
+
+
+def left_out(skipped: SkippedRows) -> dict[str, int]:
+    """Return how much of an entity file was left out, though no row was bad."""
+    return {
         "obsolete terms": skipped.obsolete,
         "names filtered out": skipped.filtered,
         "old ids without successor": skipped.unresolved,
         "classes without a name": skipped.nameless,
+        "classes without an id": skipped.anonymous,
+        "types of concepts without a name": skipped.types,
     }
-    if any(counts.values()):
-        words = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        typer.echo(f"left out: {words}", err=True)

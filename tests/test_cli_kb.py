@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
+from tests.test_formats_libraries import TRIPLES, atom, umls
 
 ROWS = (
     "id\tname\tkind\tlang\n1\tfever\tlabel\ten\n1\tpyrexia\texact\ten\n1\tfever\texact\ten\n"
@@ -53,6 +54,22 @@ def test_stats_filters_by_language(rows: Path) -> None:
     result = CliRunner().invoke(app, arguments)
     assert "names\t1\n" in result.stdout
     assert "names filtered out\t5\n" in result.stdout
+
+
+def test_stats_chooses_sources_and_takes_suppressed_names(tmp_path: Path) -> None:
+    folder = umls(tmp_path)
+    for options, by_source, filtered in (
+        ([], {"MSH": 4, "NCI": 1}, 1),
+        (["--source", "MSH"], {"MSH": 4}, 2),
+        (["--source", "NCI"], {"NCI": 1}, 5),
+        (["--suppressed"], {"MSH": 5, "NCI": 1}, 0),
+        (["--source", "MSH", "--suppressed"], {"MSH": 5}, 1),
+    ):
+        result = CliRunner().invoke(app, ["kb", "stats", str(folder), *options, "-f", "jsonl"])
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert found["names_by_source"] == by_source
+        assert found["left_out"]["filtered"] == filtered
 
 
 @pytest.mark.parametrize(
@@ -101,6 +118,33 @@ def test_index_skips_bad_rows_when_asked_and_says_so(
     assert "2 entities, 3 different names" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        (
+            "kb.obo",
+            "format-version: 1.2\n\n[Term]\nid: A\nname: a\n\n[Term]\nid: B\n",
+            "line 8: B: no name",
+        ),
+        ("kb.nt", TRIPLES, "line 2: not N-Triples"),
+        ("MRCONSO.RRF", atom("C0000001", "fever") + "C2|\n", "line 2: 1 columns"),
+    ],
+)
+def test_bad_rows_of_the_big_vocabularies_are_skipped_when_asked(
+    tiny_bundle: Path, tmp_path: Path, name: str, text: str, fault: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    arguments = ["index", str(tiny_bundle), str(tmp_path / name), "--out", str(tmp_path / "kb")]
+    refused = CliRunner().invoke(app, arguments)
+    assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
+    assert f"{tmp_path / name}: {fault}" in refused.stderr
+    done = CliRunner().invoke(app, [*arguments, "--skip-bad"])
+    assert done.exit_code == 0, done.output
+    assert f"{tmp_path / name}: {fault}" in done.stderr
+    assert "left out: 1 bad rows\n" in done.stderr
+    assert "1 entities, 1 different names" in done.stderr
+
+
 def test_index_says_how_many_classes_have_no_name(tiny_bundle: Path, tmp_path: Path) -> None:
     stubs = "@prefix : <http://e.org/> . @prefix owl: <http://www.w3.org/2002/07/owl#> ."
     label = "<http://www.w3.org/2000/01/rdf-schema#label>"
@@ -128,6 +172,9 @@ def test_add_update_and_remove_change_a_knowledge_base(
     expected = "1 entities added, 1 changed, 0 removed, 3 now; 2 names embedded, 2 vectors kept"
     assert expected in result.stderr
     assert "cut off" not in result.stderr
+    result = run(app, ["kb", "add", str(kbdir), str(second)])
+    expected = "0 entities added, 0 changed, 0 removed, 3 now; 0 names embedded, 4 vectors kept; 2"
+    assert f"{expected} repeated names were read once\n" in result.stderr
     second.write_text("4\t" + "a giant name " * 100 + "\n")
     result = run(app, ["kb", "add", str(kbdir), str(second)])
     assert "cut off at 64 tokens: 1 of 1 strings" in result.stderr
@@ -147,6 +194,7 @@ def test_add_update_and_remove_change_a_knowledge_base(
         app, ["kb", "remove", str(kbdir), "--from", str(tmp_path / "ids.txt"), "--missing-ok"]
     )
     assert "1 removed, 2 now" in result.stderr
+    assert result.stderr.endswith("vectors kept; 1 ids were not there\n")
     linked = run(app, ["link", str(kbdir), "Cough", "rash"])
     found = [json.loads(line)["candidates"][0] for line in linked.stdout.splitlines()]
     assert [(c["id"], c["how"]) for c in found] == [("2", "normalised-case"), ("3", "exact")]

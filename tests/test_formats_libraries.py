@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mirror_rt.errors import InputError, MissingExtraError
+from mirror_rt.knowledge.catalogue import write_catalogue
 from mirror_rt.knowledge.formats import (
     KbFormat,
     NameFilter,
@@ -325,6 +326,34 @@ def test_a_row_of_umls_with_a_column_missing_is_named_by_line(tmp_path: Path) ->
     assert skipped.bad == 2
 
 
+@pytest.mark.parametrize(("table", "line"), [("MRSTY", 3), ("MRCUI", 7)])
+def test_a_bad_row_of_the_tables_beside_is_named_and_can_be_counted(
+    tmp_path: Path, table: str, line: int
+) -> None:
+    folder = umls(tmp_path)
+    types = gzip.decompress((folder / "MRSTY.RRF.gz").read_bytes())
+    (folder / "MRSTY.RRF").write_bytes(types)
+    with (folder / f"{table}.RRF").open("a") as file:
+        file.write("C0000001|x|\n")
+    with pytest.raises(InputError, match=rf"{table}\.RRF: line {line}: 2 columns, {table} has"):
+        list(read_entities(folder))
+    skipped = SkippedRows()
+    infarction, fever = read_entities(folder, skip_bad=skipped)
+    assert (infarction.types, fever.types) == (("Disease or Syndrome",), ("Sign",))
+    assert (skipped.bad, skipped.filtered, skipped.unresolved) == (1, 1, 3)
+
+
+def test_types_of_concepts_without_a_name_are_counted(tmp_path: Path) -> None:
+    folder = umls(tmp_path)
+    (folder / "MRSTY.RRF").write_text(
+        "C0000077|T047|B2|Disease or Syndrome|AT1||\nC0000077|T184|A2|Sign|AT2||\n"
+        "C0000002|T184|A2|Sign|AT2||\n"
+    )
+    skipped = SkippedRows()
+    assert [e.types for e in read_entities(folder, skip_bad=skipped)] == [(), ("Sign",)]
+    assert skipped.types == 2
+
+
 # --- ICD-10-CM ---
 
 ORDER = (
@@ -513,3 +542,93 @@ def test_what_obo_leaves_out_is_counted(tmp_path: Path) -> None:
     assert [e.id for e in read_entities(path, skip_bad=skipped)] == ["A:1"]
     left_out = (skipped.bad, skipped.obsolete, skipped.unresolved, skipped.filtered)
     assert left_out == (1, 1, 1, 1)
+
+
+def test_concepts_without_an_address_are_counted(tmp_path: Path) -> None:
+    more = '[] a skos:Concept ; skos:prefLabel "x"@en .\n[] a skos:Concept .\n'
+    more += '[] a skos:Concept ; xl:altLabel [ xl:literalForm "y"@en ] .\n'
+    skipped = SkippedRows()
+    found = read_entities(write(tmp_path, "kb.ttl", SKOS + more), skip_bad=skipped)
+    assert [e.name for e in found] == ["nurse", "cook"]
+    assert skipped == SkippedRows(obsolete=1, anonymous=2)
+
+
+TABLE = [["A", "one", "en"], ["A", "one", "en"], ["A", "uno", "es"], ["B", "", "en"]]
+RDF = """\
+@prefix skos: <http://www.w3.org/2004/02/skos/core#> .
+@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
+<e:A> a skos:Concept ; rdfs:label "one"@en ; skos:prefLabel "one"@en ; skos:altLabel "uno"@es .
+<e:B> a skos:Concept ; skos:prefLabel " "@en .
+"""
+OBO = """\
+format-version: 1.2
+
+[Term]
+id: A
+name: one
+synonym: "one" EXACT []
+synonym: "one" EXACT []
+
+[Term]
+id: B
+
+[Instance]
+id: C
+name: three
+instance_of: A
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("kb.tsv", "\n".join("\t".join(r) for r in [["id", "name", "lang"], *TABLE]), (2, 1, 1)),
+        ("kb.csv", "\n".join(",".join(r) for r in [["id", "name", "lang"], *TABLE]), (2, 1, 1)),
+        (
+            "kb.jsonl",
+            '{"id": "A", "name": "one", "language": "en", "aliases": '
+            '["one", "one", {"name": "uno", "language": "es"}]}\n{"id": "B"}\n',
+            (3, 1, 1),
+        ),
+        ("kb.parquet", "", (2, 1, 1)),
+        ("kb.dictionary", "A||one|one\nB||\n", (2, 0, 1)),
+        ("kb.obo", OBO, (3, 1, 1)),
+        ("kb.ttl", RDF, (2, 1, 1)),
+        (
+            "MRCONSO.RRF",
+            atom("C1", "one")
+            + atom("C1", "one", AUI="A2", CODE="D2")
+            + atom("C1", "uno", LAT="SPA")
+            + "C2|\n",
+            (2, 1, 1),
+        ),
+        ("order.txt", 2 * ORDER.splitlines(keepends=True)[0] + "00003 A001 Cholera\n", (2, 0, 1)),
+        (
+            "dump.json",
+            "[\n"
+            + json.dumps(
+                item(
+                    1,
+                    labels={"en": term("en", "one")},
+                    aliases={"en": [term("en", "one")] * 2, "es": [term("es", "uno")]},
+                )
+            )
+            + ',\n{"type":"item","id":"Q2","lab\n]\n',
+            (3, 1, 1),
+        ),
+    ],
+)
+def test_every_name_of_a_file_is_read_or_counted(
+    tmp_path: Path, name: str, content: str, expected: tuple[int, int, int]
+) -> None:
+    path = write(tmp_path, name, content)
+    if name == "kb.parquet":
+        ids, names, languages = zip(*TABLE, strict=True)
+        pq.write_table(pa.table({"id": ids, "name": names, "lang": languages}), path)
+    chosen = {"kb.dictionary": KbFormat.DICTIONARY, "order.txt": KbFormat.ICD10CM}.get(name)
+    skipped, keep = SkippedRows(), NameFilter(languages=("en",))
+    entities = list(read_entities(path, format=chosen, skip_bad=skipped, keep=keep))
+    read = sum(len(entity.names) for entity in entities)
+    assert (read, skipped.filtered, skipped.bad) == expected
+    counts = write_catalogue(entities, tmp_path / "catalogue.sqlite")
+    assert (counts.names_read, counts.repeated_names) == (read, 1)

@@ -180,7 +180,9 @@ def test_json_lines_keep_the_text_and_short_metadata(tmp_path: Path) -> None:
     lines = "\n\n".join(json.dumps(row) for row in ROWS)
     (tmp_path / "a.jsonl").write_text(lines)
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
-    found = list(read_passages(tmp_path / "a.jsonl"))
+    skipped = SkippedRows(strict=True)
+    found = list(read_passages(tmp_path / "a.jsonl", skip_bad=skipped))
+    assert skipped == SkippedRows(strict=True, metadata=2), "an object and a long value"
     assert found == [
         Passage(
             id="a",
@@ -197,6 +199,33 @@ def test_json_lines_keep_the_text_and_short_metadata(tmp_path: Path) -> None:
     )
     from_parquet = list(read_passages(tmp_path / "p.parquet"))
     assert [p.text for p in from_parquet] == [p.text for p in found]
+
+
+def test_metadata_left_out_is_counted_value_by_value(tmp_path: Path) -> None:
+    row = {"id": "a", "text": "x", "tags": [["y"], {"z": 1}, "k", None, "", "w" * 201, "w" * 200]}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    skipped = SkippedRows()
+    (passage,) = read_passages(tmp_path / "a.jsonl", skip_bad=skipped)
+    assert passage.fields == (("tags", "k"), ("tags", "w" * 200))
+    assert skipped == SkippedRows(metadata=3)
+
+
+def test_a_row_of_parquet_that_is_not_utf_8_is_counted_when_asked(tmp_path: Path) -> None:
+    texts = pa.array([b"one", b"\xff", b"three"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"id": ["a", "b", "c"], "text": texts}), tmp_path / "p.parquet")
+    with pytest.raises(InputError, match=r"p\.parquet: row 2: not UTF-8"):
+        list(read_passages(tmp_path / "p.parquet"))
+    skipped = SkippedRows()
+    found = read_passages(tmp_path / "p.parquet", skip_bad=skipped)
+    assert [p.text for p in found] == ["one", "three"]
+    assert skipped.bad == 1
+
+
+def test_two_passages_with_one_id_are_refused(bundle: Bundle, tmp_path: Path) -> None:
+    twice = [*TEXTS, Passage(id="p2", text="Another text.")]
+    with pytest.raises(InputError, match="the id 'p2' was there before"):
+        KnowledgeBase.build(bundle, twice, tmp_path / "kb", passages=True, encoder=LetterEncoder())
+    assert not (tmp_path / "kb").exists()
 
 
 def test_dates_and_decimals_of_parquet_are_metadata(tmp_path: Path) -> None:
@@ -264,13 +293,14 @@ def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path:
     rows = [
         {"id": "1", "text": "red rash", "year": 2020},
         {"id": "2", "text": "chronic cough " * 60, "title": "Cough", "year": 2021},
-        {"id": "3", "text": "short stature", "year": 2021},
+        {"id": "3", "text": "short stature", "year": 2021, "notes": {"by": "x"}},
     ]
     (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
     file, out = str(tmp_path / "p.jsonl"), str(tmp_path / "kb")
     code, _, err = run("index", str(tiny_bundle), file, "--passages", "--out", out)
     assert code == 0
     assert err.splitlines() == [
+        "left out: 1 metadata values",
         "cut off at 64 tokens: 1 of 4 strings; --split embeds all of them",
         f"{out}: 3 passages",
     ]
@@ -301,7 +331,7 @@ def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path:
     code, _, err = run(
         "index", str(tiny_bundle), file, "--passages", "--split", "20", "--force", "--out", out
     )
-    assert (code, err) == (0, f"{out}: 3 passages\n")
+    assert (code, err) == (0, f"left out: 1 metadata values\n{out}: 3 passages\n")
     for extra, fault in (
         (["--split", "3"], "add --passages"),
         (["--passages", "--source", "x"], "no options"),

@@ -34,7 +34,8 @@ def read_passages(path: str | Path, *, skip_bad: SkippedRows | None = None) -> I
 
     Args:
         path: A .jsonl, .csv, .tsv or .parquet file; .gz and .zst too but for Parquet.
-        skip_bad: Counts bad rows instead of stopping at the first; None to stop.
+        skip_bad: Counts bad rows instead of stopping at the first, and metadata left out: over
+            200 characters, objects, lists in lists; None to stop.
 
     Raises:
         ConfigError: The file is of none of these layouts.
@@ -45,9 +46,9 @@ def read_passages(path: str | Path, *, skip_bad: SkippedRows | None = None) -> I
     seen: set[str] = set()
 
     def parse(row: object) -> Passage:
-        passage = _passage(row)
+        passage = _passage(row, skipped)
         if passage.id in seen:
-            raise RowError(f"the id {passage.id!r} was there before; each passage needs its own")
+            raise RowError(_repeated(passage.id))
         seen.add(passage.id)
         return passage
 
@@ -76,11 +77,15 @@ def as_entities(passages: Iterable[Passage], *, split: int | None = None) -> Ite
 
     Raises:
         ConfigError: ``split`` is not positive.
-        InputError: A passage has no text or holds a lone surrogate.
+        InputError: A passage has no text, the id of one before it, or a lone surrogate.
     """
     if split is not None and split < 1:
         raise ConfigError(f"split must be at least 1 word, got {split}")
+    seen: set[str] = set()
     for passage in passages:
+        if passage.id in seen:
+            raise InputError(_repeated(passage.id))
+        seen.add(passage.id)
         if lone_surrogate(passage.text + passage.title) is not None:
             raise InputError(f"passage {passage.id!r}: holds a lone surrogate")
         text, title = flat(passage.text), flat(passage.title)
@@ -112,7 +117,13 @@ def passage_of(catalogue: Catalogue, number: int) -> Passage:
     )
 
 
-def _passage(row: object) -> Passage:
+def _repeated(id_: str) -> str:
+    return f"the id {id_!r} was there before; each passage needs its own"
+
+
+def _passage(row: object, skipped: SkippedRows) -> Passage:
+    if isinstance(row, RowError):
+        raise row
     if isinstance(row, csv.Error):
         raise RowError(f"not CSV ({row})")
     if not isinstance(row, dict):
@@ -129,34 +140,37 @@ def _passage(row: object) -> Passage:
         raise RowError("not UTF-8")
     if not flat(texts["text"]):
         raise RowError("no text")
-    fields = [
-        (str(key), value)
-        for key, given in row.items()
+    given = [
+        (str(key), _value(one))
+        for key, values in row.items()
         if key not in texts
-        for value in _values(given)
-        if value and len(value) <= _LONGEST_FIELD
+        for one in (values if isinstance(values, list) else [values])
     ]
-    return Passage(
+    fields = [(key, value) for key, value in given if value is not None]
+    passage = Passage(
         id=checked(texts["id"], "id"),
         text=texts["text"],
         title=flat(texts["title"]),
-        fields=tuple(fields),
+        fields=tuple((key, value) for key, value in fields if value),
     )
+    skipped.metadata += len(given) - len(fields)
+    return passage
 
 
-def _values(given: object) -> list[str]:
-    """Return the values of a metadata field as text; those of an object are left out."""
+def _value(given: object) -> str | None:
+    """Return a value of metadata as text, empty where there is none; None if it is no use."""
     match given:
+        case None:
+            text = ""
         case str():
-            return [flat(given, "metadata")]
+            text = flat(given, "metadata")
         case bool():
-            return ["true" if given else "false"]
+            text = "true" if given else "false"
         case int() | float() | date() | Decimal():  # the last two from Parquet
-            return [str(given)]
-        case list():
-            return [value for one in given if not isinstance(one, list) for value in _values(one)]
+            text = str(given)
         case _:
-            return []
+            return None
+    return text if len(text) <= _LONGEST_FIELD else None
 
 
 def _json_lines(path: str | Path) -> Iterator[tuple[int, object]]:
@@ -190,16 +204,18 @@ def _parquet(path: str | Path) -> Iterator[tuple[int, object]]:
     import pyarrow
     import pyarrow.parquet as pq
 
+    from mirror_rt.knowledge.formats.parquet import decoded
+
     number = 0
     try:
         with pq.ParquetFile(path) as table:
             for batch in table.iter_batches(batch_size=1_024):
-                for row in batch.to_pylist():
+                for row in decoded(batch):
                     number += 1
-                    yield number, row
+                    yield number, RowError("not UTF-8") if row is None else row
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+    except (pyarrow.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
             f"{path}: cannot be read as Parquet after row {number} ({reason})"

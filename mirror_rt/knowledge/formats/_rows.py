@@ -40,6 +40,9 @@ class SkippedRows:
         filtered: Names that a filter left out (language, source, suppressed).
         unresolved: Ids that point to no entity of the file, or round in a circle.
         nameless: Classes and concepts of RDF without a name.
+        anonymous: Classes and concepts of RDF with a name but no address (blank nodes).
+        types: Types (UMLS) of concepts that no name was read of.
+        metadata: Values of passages that are no use to filter by.
         messages: What was wrong with the first 20 bad rows.
     """
 
@@ -49,6 +52,9 @@ class SkippedRows:
     filtered: int = 0
     unresolved: int = 0
     nameless: int = 0
+    anonymous: int = 0
+    types: int = 0
+    metadata: int = 0
     messages: list[str] = field(default_factory=list)
 
     def refuse(self, message: str) -> None:

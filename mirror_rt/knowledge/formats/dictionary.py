@@ -39,7 +39,5 @@ def parse_dictionary_line(line: str) -> Entity:
         raise RowError("no || between id and name")
     ids = dict.fromkeys(checked(part, "id") for part in left.split("|"))
     first, *others = ids
-    names = dict.fromkeys(checked(part, "name") for part in right.split("|"))
-    return Entity(
-        id=first, names=tuple(Name(text=name) for name in names), alternative_ids=tuple(others)
-    )
+    names = tuple(Name(text=checked(part, "name")) for part in right.split("|"))
+    return Entity(id=first, names=names, alternative_ids=tuple(others))

@@ -14,7 +14,7 @@ from mirror_rt.knowledge.formats.jsonl import entity_from_json
 from mirror_rt.knowledge.formats.tables import Column, header_columns
 from mirror_rt.types import Entity
 
-__all__ = ["read_parquet"]
+__all__ = ["decoded", "read_parquet"]
 
 _ROWS_AT_ONCE = 8192
 
@@ -49,19 +49,19 @@ def _rows(
 ) -> Iterator[tuple[int, dict[str, object] | None]]:
     number = 0
     for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE, columns=list(headings)):
-        for row in _decoded(batch):
+        for row in decoded(batch):
             number += 1
             yield number, row
 
 
-def _decoded(batch: pyarrow.RecordBatch) -> list[dict[str, object] | None]:
+def decoded(batch: pyarrow.RecordBatch) -> list[dict[str, object] | None]:
     """Return the rows of a batch, None for one that is not UTF-8."""
     try:
         return [*batch.to_pylist()]
     except UnicodeDecodeError:
         if batch.num_rows == 1:
             return [None]
-        return [row for i in range(batch.num_rows) for row in _decoded(batch.slice(i, 1))]
+        return [row for i in range(batch.num_rows) for row in decoded(batch.slice(i, 1))]
 
 
 def _parser(headings: dict[str, Column]) -> Callable[[dict[str, object] | None], Entity]:

@@ -76,7 +76,8 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
     The id is ``oboInOwl:id``, the CURIE of an OBO address, or the address itself. Deprecated
     ones are left out, their ids given to the successor (``IAO:0100001``,
     ``dcterms:isReplacedBy``, else a single ``oboInOwl:consider``). Ones without a name, as an
-    ontology has of others that it refers to, are left out and counted.
+    ontology has of others that it refers to, are left out and counted, and so are blank nodes
+    with one, which have no id to be called by.
 
     Raises:
         InputError: The file cannot be parsed (by line), or an id or a name is bad.
@@ -84,6 +85,7 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
     graph = _parsed(path, skipped)
     subjects = dict.fromkeys(chain.from_iterable(graph.subjects(RDF.type, t) for t in _ENTITIES))
     named = {node: _id(graph, node) for node in subjects if isinstance(node, URIRef)}
+    skipped.anonymous += sum(node not in named and _is_named(graph, node) for node in subjects)
     old = {node for node in named if _is_deprecated(graph, node)}
     skipped.obsolete += len(old)
     following = {named[node]: news for node in old if (news := _replaced_by(graph, node))}
@@ -195,7 +197,7 @@ def _entity(
     types += [str(t) for t in graph.objects(node, _OIO.hasOBONamespace)]
     return Entity(
         id=checked(identifier, "id"),
-        names=in_order(list(dict.fromkeys(names)), keep),
+        names=in_order(names, keep),
         types=tuple(checked(t, "type") for t in dict.fromkeys(types)),
         alternative_ids=tuple(
             checked(other, "alternative id")
@@ -212,6 +214,10 @@ def _name(label: Literal, kind: NameKind) -> Name:
 
 def _literals(graph: Graph, node: Node, predicate: URIRef) -> Iterator[Literal]:
     return (o for o in graph.objects(node, predicate) if isinstance(o, Literal))
+
+
+def _is_named(graph: Graph, node: Node) -> bool:
+    return any((node, p, None) in graph for p in (*_NAMES, *_XL_NAMES))
 
 
 def _is_plain(node: Node) -> bool:

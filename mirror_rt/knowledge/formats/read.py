@@ -73,6 +73,7 @@ def _not_empty(
         reasons = [f"{skipped.bad} bad rows, first: {skipped.messages[0]}"] if skipped.bad else []
         reasons += [f"{skipped.filtered} names left out by the filter"] if skipped.filtered else []
         reasons += [f"{skipped.nameless} classes without a name"] if skipped.nameless else []
+        reasons += [f"{skipped.anonymous} classes without an id"] if skipped.anonymous else []
         because = f" ({'; '.join(reasons)})" if reasons else ""
         raise InputError(f"{shown(path)}: holds no entity, read as {chosen.value}{because}")
 

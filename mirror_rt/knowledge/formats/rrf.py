@@ -63,11 +63,12 @@ def read_rrf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
         met.update(merged.get(cui, ()))
         yield Entity(
             id=cui,
-            names=in_order(list(dict.fromkeys(atom.name for atom in same)), keep),
-            types=types.get(cui, ()),
+            names=in_order([atom.name for atom in same], keep),
+            types=types.pop(cui, ()),  # given once: what is left is of no entity
             alternative_ids=merged.get(cui, ()),
             cross_references=tuple(dict.fromkeys(a.reference for a in same if a.reference)),
         )
+    skipped.types += sum(map(len, types.values()))
     skipped.unresolved += len({old for olds in merged.values() for old in olds} - met)
 
 
