@@ -43,6 +43,11 @@ ColumnOption = Annotated[
     str | None, typer.Option(help="Column or field of a .csv, .tsv, .jsonl or .parquet file.")
 ]
 
+TypeOption = Annotated[
+    list[str] | None,
+    typer.Option("--type", help="Only entities of this type (or of another one given)."),
+]
+
 WhereOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -75,20 +80,36 @@ def conditions(
 
 
 def blocks(
-    arguments: Sequence[str], *, column: str | None, beside: str | None = None
+    arguments: Sequence[str],
+    *,
+    column: str | None,
+    beside: str | None = None,
+    documents: str | None = None,
+    abbreviations: bool = True,
 ) -> Iterator[Block]:
     """Yield the strings meant on the command line, ``BLOCK`` at a time; a file is read as it goes.
 
-    A single argument may be a file, in every layout that ``embed`` reads, or ``-``. ``beside``
-    names another column of it, whose strings are the contexts: of PubTator ``sentence`` or
-    ``document``.
+    A single argument may be a file, in every layout that ``embed`` reads, or ``-``. A null in it
+    is an empty string. What it passes over is said on standard error when it has been read.
+
+    Args:
+        arguments: The words, a file or ``-``.
+        column: The file's column of strings.
+        beside: Another column of it, whose strings are the contexts: of PubTator ``sentence`` or
+            ``document``.
+        documents: Another column of it, whose strings are the documents; PubTator has its own.
+        abbreviations: Whether documents are wanted, for the abbreviations that they define.
 
     Raises:
         InputError: A file cannot be read or is empty, the only argument looks like a file
             that is not there, or one of several is a file.
         ConfigError: Words, or plain text, were asked for a column.
     """
-    rows = _rows(arguments, column, beside)
+    rows = _rows(arguments, column, beside, documents)
+    if abbreviations:
+        rows = _defining(rows)
+    else:
+        rows = ((text, context, "") for text, context, _ in rows)
     first = list(islice(rows, BLOCK))
     if not first:
         raise InputError(f"{_shown(arguments[0])}: is empty; give one string a row")
@@ -104,18 +125,16 @@ def blocks(
 
 
 def _rows(
-    arguments: Sequence[str], column: str | None, beside: str | None
+    arguments: Sequence[str], column: str | None, beside: str | None, documents: str | None
 ) -> Iterator[tuple[str, str, str]]:
     from mirror_rt.knowledge.pubtator import is_pubtator
-    from mirror_rt.runtime.sources import read_rows
 
     if len(arguments) == 1:
         only = arguments[0]
         if only == "-" or _is_file(only):
             if is_pubtator(only):
-                return _pubtator(only, column, beside)
-            rows = read_rows(only, column=column, id_column=beside)
-            return ((text, context, "") for text, context in rows)
+                return _pubtator(only, column, beside, documents)
+            return _table(only, column, beside, documents)
         if only.lower().endswith(_FILE_ENDINGS):
             raise InputError(f"{only}: no such file")
     for argument in arguments:
@@ -124,32 +143,63 @@ def _rows(
                 f"{argument}: is a file among other arguments; give one file, or join files "
                 "and words through - (standard input)"
             )
-    if column is not None or beside is not None:
-        option = "--context-column" if column is None else "--column"
-        raise ConfigError(f"{option}: words have no columns; name a file")
+    options = {"--column": column, "--context-column": beside, "--document-column": documents}
+    for option, named in options.items():
+        if named is not None:
+            raise ConfigError(f"{option}: words have no columns; name a file")
     return ((argument, "", "") for argument in arguments)
 
 
-def _pubtator(
-    source: str, column: str | None, beside: str | None
+def _table(
+    source: str, column: str | None, beside: str | None, documents: str | None
 ) -> Iterator[tuple[str, str, str]]:
-    from mirror_rt.knowledge.mentions import abbreviations
+    from mirror_rt.runtime.sources import Gaps, read_rows
+
+    gaps = Gaps()
+    rows = read_rows(source, column=column, id_column=beside, gaps=gaps)
+    if documents is None:
+        yield from ((text, context, "") for text, context in rows)
+    else:
+        others = read_rows(source, column=column, id_column=documents, gaps=Gaps())
+        for (text, context), (_, document) in zip(rows, others, strict=True):
+            yield text, context, document
+    if gaps.blank_rows:
+        typer.echo(f"{source}: {gaps.blank_rows:,} blank rows passed over", err=True)
+
+
+def _pubtator(
+    source: str, column: str | None, beside: str | None, documents: str | None
+) -> Iterator[tuple[str, str, str]]:
     from mirror_rt.knowledge.pubtator import read_mentions
 
-    if column is not None or beside not in {None, "sentence", "document"}:
+    if column is not None or documents is not None or beside not in {None, "sentence", "document"}:
         raise ConfigError(
             f"{source}: PubTator has no columns; --context-column takes sentence or document"
         )
 
     def rows() -> Iterator[tuple[str, str, str]]:
-        last, defined = "", dict[str, str]()
+        elsewhere = 0
         for mention in read_mentions(source):
-            if mention.document != last:
-                last, defined = mention.document, abbreviations(mention.document)
-            context = mention.sentence if beside == "sentence" else last if beside else ""
-            yield mention.text, context, last if mention.text.strip() in defined else ""
+            elsewhere += not mention.stands
+            document = mention.document
+            context = mention.sentence if beside == "sentence" else document if beside else ""
+            yield mention.text, context, document
+        if elsewhere:
+            told = f"{source}: {elsewhere:,} mentions do not stand in the text at their offsets"
+            typer.echo(told, err=True)
 
     return rows()
+
+
+def _defining(rows: Iterator[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+    """Leave out a document that does not define its mention: nothing stands beside it then."""
+    from mirror_rt.knowledge.mentions import abbreviations
+
+    last, defined = "", dict[str, str]()
+    for text, context, document in rows:
+        if document != last:
+            last, defined = document, abbreviations(document)
+        yield text, context, document if text.strip() in defined else ""
 
 
 def count(arguments: Sequence[str]) -> int | None:

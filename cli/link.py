@@ -30,10 +30,7 @@ def link(
     min_probability: Annotated[
         float, typer.Option(help="Link only what has this probability; the rest is NIL.")
     ] = 0.0,
-    types: Annotated[
-        list[str] | None,
-        typer.Option("--type", help="Propose only entities of this type (or another one given)."),
-    ] = None,
+    types: asked.TypeOption = None,
     where: asked.WhereOption = None,
     context: Annotated[
         str | None, typer.Option(help="The text around the mention: decides between close ones.")
@@ -45,6 +42,13 @@ def link(
         Path | None,
         typer.Option(help="The text the mentions are from: its abbreviations are written out."),
     ] = None,
+    document_column: Annotated[
+        str | None, typer.Option(help="Column or field of the file with each mention's document.")
+    ] = None,
+    as_written: Annotated[
+        bool,
+        typer.Option("--no-abbreviations", help="Of PubTator: write no abbreviation out."),
+    ] = False,
     composites: Annotated[
         bool, typer.Option("--composites", help="Split 'breast and ovarian cancer' into its parts.")
     ] = False,
@@ -71,6 +75,10 @@ def link(
         raise ConfigError("--explain prints JSON lines; leave out --format and --out")
     if context is not None and context_column is not None:
         raise ConfigError("--context and --context-column: give one of them")
+    if document is not None and document_column is not None:
+        raise ConfigError("--document and --document-column: give one of them")
+    if as_written and (document is not None or document_column is not None):
+        raise ConfigError("--no-abbreviations: a document is asked for nothing else; leave it out")
     filters = asked.conditions(where, types)
 
     def around(block: asked.Block) -> list[str] | None:
@@ -78,7 +86,13 @@ def link(
             return block.contexts
         return None if context is None else [context] * len(block.texts)
 
-    some = asked.blocks(mentions, column=column, beside=context_column)
+    some = asked.blocks(
+        mentions,
+        column=column,
+        beside=context_column,
+        documents=document_column,
+        abbreviations=not as_written,
+    )
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder) as kb:
         encoder.kb = kb

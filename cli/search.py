@@ -20,6 +20,7 @@ def search(
         output.Format, typer.Option("--format", "-f", help="How to print.")
     ] = output.Format.JSONL,
     column: asked.ColumnOption = None,
+    types: asked.TypeOption = None,
     where: asked.WhereOption = None,
     hybrid: Annotated[
         bool | None,
@@ -34,7 +35,7 @@ def search(
     """Find the passages nearest to queries, or the entities with the nearest names."""
     from mirror_rt.knowledge import KnowledgeBase
 
-    filters = asked.conditions(where)
+    filters = asked.conditions(where, types)
     some = asked.blocks(queries, column=column)
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, encoder=encoder) as kb:

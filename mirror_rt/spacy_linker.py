@@ -50,6 +50,7 @@ class Settings:
         precision: Link only what was right this often where probabilities were learned.
         abbreviations: Whether an entity that its document defines as an abbreviation is read
             as what it stands for.
+        composites: Whether an entity of several things is split into its parts.
         context: Whether an entity's sentence, where sentences are known, decides between close
             candidates.
         filters: Propose only entities that meet these; see ``knowledge.filters``.
@@ -60,6 +61,7 @@ class Settings:
     threshold: float = 0.0
     precision: float | None = None
     abbreviations: bool = True
+    composites: bool = False
     context: bool = True
     filters: dict[str, list[str]] | None = None
 
@@ -67,6 +69,7 @@ class Settings:
 class MirrorLinker:
     """Sets ``ent.kb_id_``, empty where nothing is linked (NIL), and ``ent._.candidates``.
 
+    Of a composite ``ent.kb_id_`` has the ids of its parts with ``|`` between.
     ``ent._.candidates`` is an ``Answer``: candidates best first, and the reason where there are
     none. It is kept in ``doc.user_data`` as plain values, so that documents can be serialised.
 
@@ -115,8 +118,11 @@ class MirrorLinker:
                 "reason": None if answer.reason is None else answer.reason.value,
                 "candidates": [{**asdict(c), "how": c.how.value} for c in answer],
             }
+            best: dict[str, str] = {}
+            for candidate in answer:
+                best.setdefault(candidate.read_as, candidate.entity_id)
             for token in ent:
-                token.ent_kb_id_ = answer[0].entity_id if answer else ""
+                token.ent_kb_id_ = "|".join(best.values())
 
     def _answers(self, ents: Sequence[Span]) -> list[Answer]:
         settings = self.settings
@@ -127,6 +133,7 @@ class MirrorLinker:
             precision=settings.precision,
             filters=settings.filters,
             document=[ent.doc.text for ent in ents] if settings.abbreviations else None,
+            composites=settings.composites,
             contexts=[_sentence(ent) for ent in ents] if settings.context else None,
         )
 
@@ -195,6 +202,7 @@ def make_linker(
     threshold: float,
     precision: Optional[float],  # noqa: UP045
     abbreviations: bool,
+    composites: bool,
     context: bool,
     filters: Optional[dict[str, list[str]]],  # noqa: UP045
 ) -> MirrorLinker:
@@ -206,6 +214,7 @@ def make_linker(
             threshold=threshold,
             precision=precision,
             abbreviations=abbreviations,
+            composites=composites,
             context=context,
             filters=filters,
         )

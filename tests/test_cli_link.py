@@ -3,6 +3,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
@@ -119,7 +121,8 @@ def test_explain_shows_evidence_ranks_and_rivals(hearts: Path) -> None:
     assert set(first["weighed"]) == set(first["evidence"])
     assert all(rival["rival"] for rival in rivals)
     assert len(rivals) == 3
-    assert sorted(c["rank_by_vectors"] for c in liver if c["rank_by_vectors"])[0] == 1
+    for rank in ("rank_by_vectors", "rank_by_letters", "rank_without_context"):
+        assert min(c[rank] for c in liver) == 1 < max(c[rank] for c in liver)
     assert [c["tied"] for c in asd[:2]] == [True, True]
     assert asd[0]["evidence"]["dense"] == pytest.approx(1.0, abs=1e-2)
     assert empty == []
@@ -290,6 +293,8 @@ def test_filters_restrict_link_and_search(hearts: Path) -> None:
         both = ["--where", "id=H:3,H:4", "--where", "type=growth"]
         _, out, _ = _run(command, str(hearts), "atrial defect", *both)
         assert [c["id"] for c in json.loads(out)["candidates"]] == ["H:3"]
+        _, out, _ = _run(command, str(hearts), "atrial defect", "--type", "growth")
+        assert [c["id"] for c in json.loads(out)["candidates"]] == ["H:3"]
         for where, fault in (("growth", "give FIELD=VALUE"), ("type=x", "has the type 'x'")):
             code, out, err = _run(command, str(hearts), "x", "--where", where)
             assert (code, out, err.count("\n")) == (1, "", 1)
@@ -332,3 +337,54 @@ def test_json_sends_no_control_character_to_a_terminal(hearts: Path) -> None:
     assert code == 0
     assert not set(out) & {"\x9b", "\x1b", "\x7f"}
     assert json.loads(out)["mention"] == "liver \x9b31m \x1b[31m \x7f cancer"
+
+
+def test_a_null_is_an_empty_mention_in_its_place_and_blank_rows_are_counted(
+    hearts: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"mention": "ASD", "c": "x"}\n\n'
+        '{"mention": null, "c": null}\n'
+        '{"mention": "VSD", "c": ""}\n'
+    )
+    (tmp_path / "a.csv").write_text("mention,c\nASD,x\n\n,\n\nVSD,\n")
+    columns = {"mention": ["ASD", None, "VSD"], "c": ["x", None, ""]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    for name, blank in (("a.jsonl", 1), ("a.csv", 2), ("a.parquet", 0)):
+        file = str(tmp_path / name)
+        told = f"{file}: {blank} blank rows passed over\n" if blank else ""
+        code, out, err = _run("link", str(hearts), file, "--context-column", "c")
+        records = [json.loads(line) for line in out.splitlines()]
+        assert (code, err) == (0, told)
+        assert [record["mention"] for record in records] == ["ASD", "", "VSD"]
+        assert records[1] == {"mention": "", "candidates": [], "reason": "empty"}
+        code, out, err = _run("search", str(hearts), file, "--top", "1")
+        assert (code, err) == (0, told)
+        assert [json.loads(line)["query"] for line in out.splitlines()] == ["ASD", "", "VSD"]
+    (tmp_path / "a.jsonl").write_text('{"mention": "ASD"}\n{"mentoin": "VSD"}\n')
+    code, _, err = _run("link", str(hearts), str(tmp_path / "a.jsonl"))
+    assert (code, err.count("\n")) == (1, 1)
+    assert "line 2: field 'mention' is not a string" in err
+
+
+def test_each_mention_may_have_a_document_of_its_own(hearts: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.tsv"
+    texts = ["The short stature (SS) of", "no SS", "A septal spot (SS) is"]
+    rows = "".join(f"SS\t{text}\tc{i}\n" for i, text in enumerate(texts))
+    file.write_text("mention\ttext\tc\n" + rows)
+    options = [str(file), "--column", "mention", "--document-column", "text", "--top", "1"]
+    for more in ([], ["--context-column", "c"]):
+        code, out, _ = _run("link", str(hearts), *options, *more)
+        found = [json.loads(line)["candidates"][0] for line in out.splitlines()]
+        assert code == 0
+        assert [c["read_as"] for c in found] == ["short stature", "", "septal spot"]
+        assert found[0]["id"] == "H:3"
+    for arguments, fault in (
+        ([*options, "--document", str(file)], "--document and --document-column: give one"),
+        ([*options, "--no-abbreviations"], "--no-abbreviations: a document is asked for"),
+        (["SS", "--document-column", "text"], "--document-column: words have no columns"),
+        ([str(file), "--document-column", "txt"], "no column 'txt'"),
+    ):
+        code, out, err = _run("link", str(hearts), *arguments)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert fault in err

@@ -138,3 +138,23 @@ def test_a_file_that_changed_meanwhile_is_told(file: Path) -> None:
     for ids in (["x"] * 5, ["x"] * 7):
         with pytest.raises(InputError, match="changed while"):
             list(with_ids(file, ids))
+
+
+def test_abbreviations_can_be_left_as_they_are_written(hearts: Path, file: Path) -> None:
+    for more, expected in (([], "H:3"), (["--no-abbreviations"], "-")):
+        out = file.with_name("out.pubtator")
+        options = ["--min-probability", "0.9", "--out", out, "--force", *more]
+        assert _link(hearts, file, *options)[0] == 0
+        ids = [line.split("\t")[5] for line in out.read_text().splitlines() if "\tSS\t" in line]
+        assert ids == [expected, "-"]
+    code, _, err = _link(hearts, file, "--document-column", "text")
+    assert (code, "PubTator has no columns" in err) == (1, True)
+
+
+def test_mentions_that_are_not_at_their_offsets_are_counted(hearts: Path, file: Path) -> None:
+    assert _link(hearts, file)[2] == ""
+    shifted = file.read_bytes().replace(b"two\t7\t10\tVSD", b"two\t6\t9\tVSD")
+    file.write_bytes(shifted)
+    code, out, err = _link(hearts, file)
+    assert (code, len(out.splitlines())) == (0, 6)
+    assert err == f"{file}: 1 mentions do not stand in the text at their offsets\n"

@@ -34,7 +34,8 @@ def kb(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-PATTERNS = ("cold", "Liver Cancer", "SS", "liver tumor", "xyzzy", "!!")
+BOTH = "liver cancer and short stature"
+PATTERNS = ("cold", "Liver Cancer", "SS", "liver tumor", "xyzzy", "!!", BOTH)
 
 
 def _pipeline(kb: Path, *, sentences: bool = False, **config: object) -> "spacy.Language":
@@ -93,6 +94,15 @@ def test_the_sentence_decides_between_bearers_of_a_name(kb: Path) -> None:
     assert all(c.context is not None for c in expected[0])
     for nlp in (_pipeline(kb), _pipeline(kb, sentences=True, context=False)):
         assert [c.context for c in nlp(texts[0]).ents[0]._.candidates] == [None, None]
+
+
+def test_the_parts_of_a_composite_have_an_id_each(kb: Path) -> None:
+    (whole,) = _pipeline(kb)(f"She has {BOTH}.").ents
+    assert "|" not in whole.kb_id_
+    (split,) = _pipeline(kb, composites=True)(f"She has {BOTH}.").ents
+    assert (split.text, split.kb_id_) == (BOTH, "C:3|C:4")
+    with KnowledgeBase.open(kb) as same:
+        assert [split._.candidates] == same.link([BOTH], composites=True)
 
 
 def test_documents_of_a_batch_are_linked_in_one_call(

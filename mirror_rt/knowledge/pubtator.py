@@ -43,6 +43,11 @@ class Mention:
     end: int
 
     @property
+    def stands(self) -> bool:
+        """Whether its text is what the document has between its offsets."""
+        return self.document[self.start : self.end] == self.text
+
+    @property
     def sentence(self) -> str:
         """The sentence around it: up to a stop and a space on either side."""
         begin = max((m.end() for m in _STOP.finditer(self.document, 0, self.start)), default=0)

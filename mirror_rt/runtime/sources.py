@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,23 @@ from typing import Any
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.textfiles import csv_rows, lone_surrogate, numbered_lines, open_binary
 
-__all__ = ["Kind", "Row", "columns_of", "count_rows", "kind_of", "read_rows"]
+__all__ = ["Gaps", "Kind", "Row", "columns_of", "count_rows", "kind_of", "read_rows"]
 
 Row = tuple[str, str]
 """A text and its id; the id is empty where none was asked for."""
 
 USUAL_COLUMNS = ("text", "name", "mention", "query")
+
+
+@dataclass(slots=True)
+class Gaps:
+    """What is missing from a file, for a reader who goes on: a null is read as an empty string.
+
+    Attributes:
+        blank_rows: Rows of a table, and lines of JSON, with nothing in them: they are no rows.
+    """
+
+    blank_rows: int = 0
 
 
 class Kind(Enum):
@@ -45,7 +57,11 @@ def kind_of(source: str | Path) -> Kind:
 
 
 def read_rows(
-    source: str | Path, *, column: str | None = None, id_column: str | None = None
+    source: str | Path,
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    gaps: Gaps | None = None,
 ) -> Iterator[Row]:
     """Yield (text, id) of every row, in order, reading as it goes.
 
@@ -56,6 +72,7 @@ def read_rows(
             blank lines too.
         id_column: The column or field that holds an id to keep beside the vector; of a list
             of ids, in JSON lines and Parquet, they are joined by ``|``.
+        gaps: Counts what is passed over, and takes nulls; None to refuse a null.
 
     Raises:
         InputError: The file cannot be read, lacks the column, or a row is broken; the message
@@ -70,13 +87,13 @@ def read_rows(
                 )
             return ((text, "") for _, text in numbered_lines(source))
         case Kind.CSV:
-            return _tables(source, column, id_column, _split_csv)
+            return _tables(source, column, id_column, gaps, _split_csv)
         case Kind.TSV:
-            return _tables(source, column, id_column, _split_tsv)
+            return _tables(source, column, id_column, gaps, _split_tsv)
         case Kind.JSONL:
-            return _json_lines(source, column, id_column)
+            return _json_lines(source, column, id_column, gaps)
         case Kind.PARQUET:
-            return _parquet(source, column, id_column)
+            return _parquet(source, column, id_column, gaps)
 
 
 def columns_of(source: str | Path) -> list[str]:
@@ -141,6 +158,7 @@ def _tables(
     source: str | Path,
     column: str | None,
     id_column: str | None,
+    gaps: Gaps | None,
     split: Callable[[Iterator[str]], Iterator[list[str]]],
 ) -> Iterator[Row]:
     # A quoted cell may go over several lines, so the line ends are put back.
@@ -161,6 +179,8 @@ def _tables(
             return
         if row in ([], [""]):
             if len(header) > 1:
+                if gaps is not None:
+                    gaps.blank_rows += 1
                 continue
             row = [""]  # an empty line of a single column is an empty text
         if len(row) != len(header):
@@ -181,11 +201,15 @@ def _split_tsv(lines: Iterator[str]) -> Iterator[list[str]]:
     return (line[:-1].split("\t") for line in lines)
 
 
-def _json_lines(source: str | Path, column: str | None, id_column: str | None) -> Iterator[Row]:
+def _json_lines(
+    source: str | Path, column: str | None, id_column: str | None, gaps: Gaps | None
+) -> Iterator[Row]:
     field: str | None = None
-    for number, record in _records(source):
+    for number, record in _records(source, gaps):
         if field is None:
             field = _pick(source, column, list(record))
+        if gaps is not None:
+            record = {key: "" if value is None else value for key, value in record.items()}
         text, row_id = record.get(field), record.get(id_column) if id_column else ""
         if not isinstance(text, str):
             raise InputError(f"{source}: line {number}: field {field!r} is not a string")
@@ -197,9 +221,11 @@ def _json_lines(source: str | Path, column: str | None, id_column: str | None) -
         yield text, shown
 
 
-def _records(source: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(source: str | Path, gaps: Gaps | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     for number, line in numbered_lines(source):
         if not line.strip():
+            if gaps is not None:
+                gaps.blank_rows += 1
             continue
         try:
             record = json.loads(line)
@@ -214,7 +240,9 @@ def _joined(row_id: object) -> str:
     return "|".join(map(str, row_id)) if isinstance(row_id, list) else str(row_id)
 
 
-def _parquet(source: str | Path, column: str | None, id_column: str | None) -> Iterator[Row]:
+def _parquet(
+    source: str | Path, column: str | None, id_column: str | None, gaps: Gaps | None
+) -> Iterator[Row]:
     import pyarrow as pa
 
     file = _open_parquet(source)
@@ -231,6 +259,8 @@ def _parquet(source: str | Path, column: str | None, id_column: str | None) -> I
             ids = [""] * len(texts) if id_column is None else batch.column(id_column).to_pylist()
             for text, row_id in zip(texts, ids, strict=True):
                 number += 1
+                if gaps is not None:
+                    text, row_id = ("" if value is None else value for value in (text, row_id))
                 if not isinstance(text, str):
                     raise InputError(f"{source}: row {number}: {column!r} is not a string")
                 if row_id is None:
