@@ -9,6 +9,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.combination import FEATURES
 from mirror_rt.knowledge.explain import explain
+from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.types import Nil
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -83,3 +84,38 @@ def test_a_candidate_that_only_its_batch_found_is_explained(bundle: Bundle, tmp_
         told = explain(kb, mentions, contexts=contexts)
     for found, reasons in zip(linked, told, strict=True):
         assert [e.candidate for e in reasons if not e.rival] == found
+
+
+def test_ranks_evidence_and_weights_are_those_of_brute_force(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    mention = "autism, liver and holes of short statures"
+    with KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder()) as kb:
+        (told,) = explain(kb, [mention], top=5)
+        texts, learned = kb.catalogue.texts(), kb.combination
+        dense_N = kb.index.vectors_ND.astype(np.float32) @ LetterEncoder().encode([mention])[0]
+        letters_N = kb.ngrams.cosines(normalise(mention), [normalise(text) for text in texts])
+    own = {thing.id: [texts.index(name.text) for name in thing.names] for thing in HEARTS}
+    by_vectors, by_letters = (
+        {id_: max(scores_N[rows].tolist()) for id_, rows in own.items()}
+        for scores_N in (dense_N, letters_N)
+    )
+    assert min(by_letters.values()) > 0, "or their order would be open"
+
+    def place(id_: str, best: dict[str, float]) -> int:
+        return 1 + sum(score > best[id_] + 1e-6 for score in best.values())
+
+    assert sorted(e.candidate.entity_id for e in told) == sorted(own)
+    for one in told:
+        id_, row = one.candidate.entity_id, texts.index(one.candidate.matched)
+        assert one.rank_by_vectors == place(id_, by_vectors)
+        assert one.rank_by_letters == place(id_, by_letters)
+        assert one.evidence["dense"] == pytest.approx(dense_N[row], abs=1e-3)
+        assert one.evidence["letters"] == pytest.approx(letters_N[row], abs=1e-3)
+        for name in FEATURES:
+            weighed = one.evidence[name] * learned.weights[name]
+            assert one.weighed[name] == pytest.approx(weighed, abs=1e-3)
+    sums = np.array([sum(one.weighed.values()) for one in told], dtype=np.float32)
+    assert (np.diff(sums) <= 1e-3).all()
+    expected = [learned.probability(share) for share in learned.shares(sums).tolist()]
+    assert [e.candidate.probability for e in told] == pytest.approx(expected, abs=1e-3)

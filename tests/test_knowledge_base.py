@@ -1,6 +1,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBase
 from mirror_rt.runtime import Encoder
 from mirror_rt.types import Embedder, Entity, How, IndexKind
 from mirror_rt_cli import asked
+from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 
@@ -344,3 +347,47 @@ def test_one_string_is_not_taken_for_a_list_of_letters(kb: KnowledgeBase) -> Non
     for ask in (kb.link, kb.search):
         with pytest.raises(ConfigError, match=r"give a list of strings, as in \['heart'\]"):
             ask("heart")
+
+
+READER = """
+import json, sys
+from mirror_rt import KnowledgeBase
+from tests.kb import LetterEncoder
+
+with KnowledgeBase.open(sys.argv[1], encoder=LetterEncoder()) as kb:
+    print("open", flush=True)
+    found = kb.link(json.loads(sys.stdin.readline()))
+    print(json.dumps([[(c.entity_id, c.probability) for c in mine] for mine in found]))
+"""
+
+
+def test_several_processes_link_from_one_folder_that_nobody_may_write(
+    tmp_path: Path, hearts: Path, kb: KnowledgeBase
+) -> None:
+    copy = tmp_path / "kb"
+    shutil.copytree(hearts, copy)
+    files = sorted(copy.rglob("*"))
+    for path in (*files, copy):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    mentions = ["ASD", "liver tumour", "septal defects", "short body"]
+    readers = [
+        subprocess.Popen(
+            [sys.executable, "-c", READER, str(copy)],
+            cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    try:
+        opened = [reader.stdout.readline() for reader in readers if reader.stdout]
+        for reader in readers:  # all have it open, and are asked before any has to answer
+            assert reader.stdin is not None
+            reader.stdin.write(json.dumps(mentions) + "\n")
+            reader.stdin.flush()
+        answers = [reader.communicate()[0] for reader in readers]
+    finally:
+        for path in (copy, *files):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+    assert opened == ["open\n"] * 3
+    expected = [[[c.entity_id, c.probability] for c in mine] for mine in kb.link(mentions)]
+    assert [json.loads(answer) for answer in answers] == [expected] * 3
+    assert sorted(copy.rglob("*")) == files
