@@ -41,10 +41,15 @@ docs: .venv/dev             ## the generated pages
 tables: .venv/dev           ## the tables of both READMEs, from benchmarks/results
 	$(PY) benchmarks/table.py
 
-bench: .venv/dev            ## speed, alone on the machine: hours with every peer
+bench: .venv/dev            ## speed, alone on the machine: hours with every peer; more with DATA=DIR
 	$(PY) -m pip --disable-pip-version-check install --quiet -c constraints.txt -e '.[bench]'
 	for name in encode_speed embed_scale latency import_time train_speed; do \
 		$(PY) benchmarks/$$name.py --out benchmarks/results/$$name.json > /dev/null || exit 1; done
+ifdef DATA
+	$(PY) benchmarks/encode_speed.py --strings sentences --data $(DATA) \
+		--out benchmarks/results/encode_speed_sentences.json > /dev/null
+	$(PY) benchmarks/quantisation.py --data $(DATA) --out benchmarks/results/quantisation.json > /dev/null
+endif
 	$(PY) benchmarks/table.py
 
 build: .venv/dev            ## sdist, and the wheel made from it

