@@ -27,8 +27,7 @@ def tiny_checkpoint(folder: Path, *, architecture: str = "bert", seed: int = 7) 
 
     Args:
         folder: Where to write; made if missing.
-        architecture: ``bert``, ``roberta``, ``xlm-roberta``, ``distilbert``, ``electra`` or
-            ``mpnet``.
+        architecture: One of ``mirror_rt.training.model.FAMILIES``.
         seed: Seed of the weights.
     """
     import torch
@@ -36,7 +35,7 @@ def tiny_checkpoint(folder: Path, *, architecture: str = "bert", seed: int = 7) 
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)] + list("0123456789-,'()/[].|:")
-    from_pad = architecture in {"roberta", "xlm-roberta", "mpnet"}
+    from_pad = architecture in {"camembert", "mpnet", "roberta", "xlm-roberta"}
     if from_pad:
         names = {"unk": "<unk>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "mask": "<mask>"}
         order = ["cls", "pad", "sep", "unk"]
@@ -76,6 +75,30 @@ def tiny_checkpoint(folder: Path, *, architecture: str = "bert", seed: int = 7) 
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     fast.save_pretrained(folder)
+    return folder
+
+
+def scaled(folder: Path, factor: float, *, part: str = "") -> Path:
+    """Multiply the matrices of a tiny checkpoint whose names hold ``part``; return the folder."""
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    weights = {
+        name: weight * factor if weight.ndim == 2 and part in name else weight
+        for name, weight in load_file(file).items()
+    }
+    save_file(weights, file, metadata={"format": "pt"})
+    return folder
+
+
+def without_padding(folder: Path) -> Path:
+    """Take the padding token of a tiny BERT from its vocabulary, its tokenizer and its config."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        content = json.loads((folder / name).read_text().replace("[PAD]", "[unused]"))
+        content.pop("pad_token", None)
+        (folder / name).write_text(json.dumps(content))
+    config = json.loads((folder / "config.json").read_text()) | {"pad_token_id": None}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 

@@ -32,7 +32,7 @@ class SentenceModel(nn.Module):
         body: A Hugging Face encoder in evaluation mode.
         pooling: How token states become one vector.
         first_only: With [CLS] pooling, compute the last layer for [CLS] alone (the same
-            vectors, about a fifth faster with 6 layers), in a copy of ``body``.
+            vectors, at 1.1 to 1.2 times the speed with 6 layers), in a copy of ``body``.
     """
 
     def __init__(self, body: PreTrainedModel, *, pooling: Pooling, first_only: bool = True) -> None:
@@ -98,7 +98,11 @@ def _onnx_config(model: SentenceModel) -> Any:  # noqa: ANN401  (optimum has no 
     kind = body.config.model_type
     try:
         constructor = TasksManager.get_exporter_config_constructor(
-            exporter="onnx", model=body, task="feature-extraction", library_name="transformers"
+            exporter="onnx",
+            # ERNIE is a BERT with task ids, which it fills in itself; optimum does not know it.
+            model_type="bert" if kind == "ernie" else kind,
+            task="feature-extraction",
+            library_name="transformers",
         )
     except (KeyError, ValueError) as error:
         raise ModelError(

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mirror_rt.errors import ModelError
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.model import TextModel
 
@@ -27,6 +28,9 @@ def by_sensitivity(model: TextModel, names: Sequence[str], nodes: Sequence[str])
         model: The model that was exported.
         names: Sample strings.
         nodes: Names of the graph's multiplications by a weight.
+
+    Raises:
+        ModelError: One of them is named like no layer of the model.
     """
     encoder = TorchEncoder(model)
     exact_BD = torch.from_numpy(encoder.encode(names))
@@ -39,8 +43,14 @@ def by_sensitivity(model: TextModel, names: Sequence[str], nodes: Sequence[str])
         handle.remove()
         cost[_plain(name)] = float((exact_BD * rounded_BD).sum(1).mean())
     # '/body/encoder/layer.0/output/dense/MatMul' is the module 'encoder.layer.0.output.dense'.
-    ends = {node: _plain(node.removesuffix("/MatMul").removeprefix("/body/")) for node in nodes}
-    return sorted(nodes, key=lambda node: (cost.get(ends[node], 1.0), node))
+    layers = {node: _plain(node.removesuffix("/MatMul").removeprefix("/body/")) for node in nodes}
+    for node, name in layers.items():
+        if name not in cost:
+            raise ModelError(
+                f"{node}: no layer of the model has this name, so what rounding it costs cannot be "
+                "told; give --precision fp32, and please report it"
+            )
+    return sorted(nodes, key=lambda node: (cost[layers[node]], node))
 
 
 def _plain(name: str) -> str:
