@@ -12,7 +12,7 @@ import pytest
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.runtime import Encoder
 from mirror_rt.types import Pooling, Precision
-from tests.tiny import NAMES, tiny_checkpoint
+from tests.tiny import NAMES, tiny_checkpoint, without_padding
 
 TEXTS = [*NAMES, "chronic " * 90]
 """The last one is longer than the model takes: every program must cut it at the same place."""
@@ -20,12 +20,21 @@ TEXTS = [*NAMES, "chronic " * 90]
 
 @pytest.fixture(
     scope="module",
-    params=["bert-cls-fp32", "bert-mean-int8", "roberta-cls-int8", "distilbert-mean-fp32"],
+    params=[
+        "bert-cls-fp32",
+        "bert-mean-int8",
+        "roberta-cls-int8",
+        "distilbert-mean-fp32",
+        "unpadded-mean-int8",
+    ],
 )
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     family, pooling, precision = request.param.split("-")
     folder = tmp_path_factory.mktemp(request.param)
-    checkpoint = tiny_checkpoint(folder / "model", architecture=family)
+    if family == "unpadded":
+        checkpoint = without_padding(tiny_checkpoint(folder / "model"))
+    else:
+        checkpoint = tiny_checkpoint(folder / "model", architecture=family)
     bundle = export(
         checkpoint, folder / "bundle", precision=Precision(precision), pooling=Pooling(pooling)
     )
@@ -66,3 +75,26 @@ def test_sentence_transformers_serves_a_bundle_with_its_onnx_backend(
         )
         vectors_ND = peer.encode(TEXTS, batch_size=8)
     np.testing.assert_allclose(vectors_ND, Encoder.open(bundle).encode(TEXTS), atol=1e-5)
+
+
+def test_a_folder_saved_by_sentence_transformers_is_exported_to_its_vectors(
+    tiny_bert: Path, tmp_path: Path
+) -> None:
+    peers = pytest.importorskip("sentence_transformers")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the peer's own libraries
+        from sentence_transformers import models
+
+        peer = peers.SentenceTransformer(
+            modules=[
+                models.Transformer(str(tiny_bert), max_seq_length=24),
+                models.Pooling(32, pooling_mode="mean"),
+                models.Normalize(),
+            ],
+            device="cpu",
+        )
+        peer.save(str(tmp_path / "model"), create_model_card=False)
+        vectors_ND = peer.encode(TEXTS)
+    bundle = export(tmp_path / "model", tmp_path / "bundle", precision=Precision.FP32)
+    assert (bundle.manifest.pooling, bundle.manifest.max_length) == (Pooling.MEAN, 24)
+    np.testing.assert_allclose(Encoder.open(bundle).encode(TEXTS), vectors_ND, atol=1e-5)

@@ -25,7 +25,9 @@ def write_companions(model: TextModel, folder: Path) -> None:
     """Write tokenizer, configuration and the modules of sentence-transformers.
 
     The tokenizer loses any fixed padding or truncation of its own and tells the longest input
-    of the bundle, so that every program cuts a long string at the same place.
+    of the bundle, so that every program cuts a long string at the same place. Without a padding
+    token of its own it takes another special token for one: padding is masked, but other
+    programs ask for its name.
 
     Raises:
         ModelError: The model has no fast tokenizer.
@@ -40,6 +42,8 @@ def write_companions(model: TextModel, folder: Path) -> None:
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.model_max_length = model.max_length
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    if tokenizer.pad_token is None and tokenizer.all_special_tokens:
+        tokenizer.pad_token = tokenizer.all_special_tokens[0]
     tokenizer.save_pretrained(folder)
     model.model.config.save_pretrained(folder)
     write_modules(folder, dim=model.dim, pooling=model.pooling, max_length=model.max_length)
