@@ -11,7 +11,7 @@ import pytest
 
 from mirror_rt.errors import GateError
 from mirror_rt.exporting import candidates
-from mirror_rt.exporting.candidates import choose_fastest, choose_int8, ladder
+from mirror_rt.exporting.candidates import choose_fastest, choose_first, ladder
 from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.runtime.cpu import Target
 
@@ -45,7 +45,7 @@ class Shop:
 
 def test_the_ladder_steps_down_to_where_the_dearest_quarter_stays_in_float(tmp_path: Path) -> None:
     shop = Shop(tmp_path, lambda recipe: 0.85 + len(recipe.keep_float) / 40)
-    chosen = choose_int8(shop, ladder(shop, Target.AVX512_VNNI), min_top1=0.9)
+    chosen = choose_first(shop, ladder(shop, Target.AVX512_VNNI), min_top1=0.9)
     assert chosen.recipe.method is Method.STATIC
     assert chosen.recipe.keep_float == tuple(sorted(NODES[:3]))
     assert len(shop.built) == 2
@@ -64,7 +64,7 @@ def test_every_recipe_of_the_ladder_gives_the_same_vector_in_any_batch(tmp_path:
 def test_where_nothing_passes_the_best_is_told(tmp_path: Path) -> None:
     shop = Shop(tmp_path, lambda r: 0.7 if r.method is Method.WEIGHT_ONLY else 0.6)
     with pytest.raises(GateError, match=r"70\.0%.*--min-top1 asks for 90\.0%"):
-        choose_int8(shop, ladder(shop, Target.AVX2), min_top1=0.9)
+        choose_first(shop, ladder(shop, Target.AVX2), min_top1=0.9)
 
 
 @pytest.mark.parametrize(

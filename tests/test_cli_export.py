@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from mirror_rt.bundle import Bundle
 from mirror_rt_cli.app import app
 from mirror_rt_cli.export import Cpu, _strings
-from tests.tiny import NAMES
-from tests.vectors import bytes_of
+from tests.tiny import NAMES, scaled, tiny_checkpoint
+from tests.vectors import bytes_of, written
 
 
 def export(*arguments: str | Path, stdin: str | None = None) -> Result:
@@ -69,6 +69,52 @@ def test_without_a_sample_it_says_what_it_measured_with(tiny_bert: Path, tmp_pat
     assert done.exit_code == 0, done.stderr
     assert "made-up strings" in done.stderr
     assert json.loads(done.stdout)["gate"]["sample"] == "made up"
+
+
+@pytest.mark.parametrize(
+    ("asked", "methods"),
+    [("fp32", {"none"}), ("fp16-weights", {"half"}), ("auto", {"none", "static", "weight-only"})],
+)
+def test_the_precision_asked_for_is_made(
+    tiny_bert: Path, tmp_path: Path, asked: str, methods: set[str]
+) -> None:
+    names = written(tmp_path / "names.txt", NAMES)
+    done = export(
+        tiny_bert, "--out", tmp_path / "b", "--sample", names, "--precision", asked,
+        "--min-top1", "0",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["quantisation"]["method"] in methods
+    if asked == "auto":
+        assert told["gate"]["strings_per_second"].keys() == methods
+    else:
+        assert told["precision"] == asked
+
+
+def test_the_target_and_the_gate_asked_for_are_kept_to(tiny_bert: Path, tmp_path: Path) -> None:
+    names = written(tmp_path / "names.txt", NAMES)
+    done = export(
+        tiny_bert, "--out", tmp_path / "b", "--sample", names, "--target", "avx2",
+        "--min-top1", "0.25",
+    )  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    manifest = Bundle.open(tmp_path / "b").manifest
+    assert (manifest.gate["target"], manifest.gate["min_top1"]) == ("avx2", 0.25)
+    assert manifest.quantisation["reduce_range"] is True
+
+
+def test_a_gate_that_nothing_passes_is_an_error_on_one_line(tmp_path: Path) -> None:
+    names = written(tmp_path / "names.txt", NAMES)
+    model = scaled(tiny_checkpoint(tmp_path / "model"), 1e-7, part="_embeddings")
+    done = export(
+        model, "--out", tmp_path / "b", "--sample", names, "--precision", "fp16-weights",
+        "--min-top1", "1",
+    )  # fmt: skip
+    assert done.exit_code == 1
+    assert "--min-top1 asks for 100.0%" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == [model, names]
 
 
 def test_a_taken_folder_is_an_error_on_one_line(tiny_bert: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from mirror_rt.runtime.cpu import Target, host, multiplies_safely
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
 
-__all__ = ["Built", "Workshop", "choose_fastest", "choose_int8", "ladder", "race", "seal"]
+__all__ = ["Built", "Workshop", "choose_fastest", "choose_first", "ladder", "race", "seal"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ def ladder(workshop: Workshop, target: Target) -> Iterator[Recipe]:
     yield Recipe(method=Method.WEIGHT_ONLY, group=32)
 
 
-def choose_int8(workshop: Workshop, recipes: Iterator[Recipe], *, min_top1: float) -> Built:
+def choose_first(workshop: Workshop, recipes: Iterator[Recipe], *, min_top1: float) -> Built:
     """Return the first of ``recipes`` that passes the gate.
 
     Raises:
@@ -144,9 +144,9 @@ def choose_int8(workshop: Workshop, recipes: Iterator[Recipe], *, min_top1: floa
             shutil.rmtree(built.bundle.path)
     assert best is not None  # there is always one recipe
     raise GateError(
-        f"{workshop.manifest.source['name']}: the best int8 graph keeps the nearest name of "
-        f"{best.ranking.top1:.1%} of the sample, --min-top1 asks for {min_top1:.1%}; "
-        "give --precision fp32, or a lower --min-top1"
+        f"{workshop.manifest.source['name']}: the best {best.recipe.precision.value} graph keeps "
+        f"the nearest name of {best.ranking.top1:.1%} of the sample, --min-top1 asks for "
+        f"{min_top1:.1%}; give --precision fp32, or a lower --min-top1"
     )
 
 

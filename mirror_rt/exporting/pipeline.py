@@ -83,14 +83,14 @@ def export(
         sample: The user's own strings to measure with; up to 2,000 of them are drawn. Without
             any, made-up ones show that the graph is right, and ``min_top1`` is not asked for.
         min_top1: The gate: least share of the sample whose nearest other name must stay the
-            same under int8.
+            same under smaller weights.
         target: The CPU that the bundle is for; None is this one.
         recipe: Exactly this recipe instead of a choice; ``precision`` is not looked at.
         force: Replace ``out`` if it exists.
 
     Raises:
         ModelError: The checkpoint cannot be used, or the graph does not compute what torch does.
-        GateError: No int8 graph passes the gate.
+        GateError: No graph of the precision asked for passes the gate.
         ConfigError: ``min_top1`` is no share, the sample has not two strings, ``max_length``
             does not fit the model or has no room for text, or the precision is to be chosen for
             another CPU than this.
@@ -230,13 +230,15 @@ def _choose(
 ) -> tuple[Built, dict[str, Any]]:
     recipes = candidates.ladder(workshop, target)
     if recipe is not None:
-        return candidates.choose_int8(workshop, iter([recipe]), min_top1=min_top1), {}
-    match precision:
-        case None:
-            return candidates.choose_fastest(workshop, recipes, min_top1=min_top1)
-        case Precision.FP32:
-            return workshop.build(Recipe(method=Method.NONE)), {}
-        case Precision.FP16_WEIGHTS:
-            return workshop.build(Recipe(method=Method.HALF)), {}
-        case Precision.INT8:
-            return candidates.choose_int8(workshop, recipes, min_top1=min_top1), {}
+        recipes = iter([recipe])
+    else:
+        match precision:
+            case None:
+                return candidates.choose_fastest(workshop, recipes, min_top1=min_top1)
+            case Precision.FP32:
+                recipes = iter([Recipe(method=Method.NONE)])
+            case Precision.FP16_WEIGHTS:
+                recipes = iter([Recipe(method=Method.HALF)])
+            case Precision.INT8:
+                pass
+    return candidates.choose_first(workshop, recipes, min_top1=min_top1), {}
