@@ -117,7 +117,8 @@ def test_static_rounds_every_weight_and_takes_the_bias_in(graph: Path, tmp_path:
     assert ((run(tmp_path / "q.onnx") * run(graph)).sum(axis=1) > 0.9).all()
 
 
-def test_a_static_product_is_what_rounding_by_hand_gives(tmp_path: Path) -> None:
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_a_static_product_is_what_rounding_by_hand_gives(tmp_path: Path, per_channel: bool) -> None:
     rng = np.random.default_rng(4)
     weight_KN = rng.normal(size=(16, 5)).astype(np.float32)
     bias_N = rng.normal(size=5).astype(np.float32)
@@ -144,15 +145,17 @@ def test_a_static_product_is_what_rounding_by_hand_gives(tmp_path: Path) -> None
     )
     onnx.save(model, tmp_path / "one.onnx")
     reduce = not multiplies_safely(host())  # 8 bits would overflow on this CPU
-    recipe = Recipe(method=Method.STATIC, reduce_range=reduce)
+    recipe = Recipe(method=Method.STATIC, reduce_range=reduce, per_channel=per_channel)
     quantise(tmp_path / "one.onnx", tmp_path / "q.onnx", recipe, batches=[BATCH])
     states = table[FEED["input_ids"]]
     seen = states[FEED["attention_mask"] == 1]
     step = (seen.max() - seen.min()) / 255
     zero = round(float(-seen.min() / step))
     ints = np.clip(np.rint(states / step) + zero, 0, 255) - zero
-    steps_N = np.abs(weight_KN).max(axis=0) / (63 if reduce else 127)
-    wanted = ints @ np.rint(weight_KN / steps_N) * step * steps_N + bias_N
+    steps = np.abs(weight_KN).max(axis=0 if per_channel else None) / (63 if reduce else 127)
+    constants = {t.name: t for t in onnx.load(tmp_path / "q.onnx").graph.initializer}
+    assert list(constants["w_steps"].dims) == ([5] if per_channel else [])
+    wanted = ints @ np.rint(weight_KN / steps) * step * steps + bias_N
     np.testing.assert_allclose(run(tmp_path / "q.onnx"), wanted, atol=1e-4)
 
 
