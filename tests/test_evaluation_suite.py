@@ -74,8 +74,8 @@ def data(tmp_path: Path) -> Path:
         "0\tfever\tfever\tentailment\n1\tliver\tzebra crossing\tnot_entailment\n")  # fmt: skip
     labelled = "".join(f"{i % 2}\t{'good' if i % 2 else 'bad'} thing {i}\n" for i in range(40))
     put(tmp_path, "senteval/CR.all.tsv", "label\tsentence\n" + labelled)
-    for part in ("train", "test"):
-        put(tmp_path, f"tweets/mine.{part}.tsv", "label\ttext\n" + labelled)
+    for name in ("mine.train", "mine.test", "crisis.train", "crisis.test"):
+        put(tmp_path, f"tweets/{name}.tsv", "label\ttext\n" + labelled)
     return tmp_path
 
 
@@ -88,7 +88,7 @@ def test_every_task_gives_a_score_or_says_where_to_get_its_data(data: Path) -> N
     found = scores(report.results)
     assert {task.name for task in TASKS} <= set(found)
     for name in ("sts12", "mine", "multisimlex-eng-fra", "bli-de-en", "hpo", "ncbi", "qnli", "cr",
-                 "tweets-mine"):  # fmt: skip
+                 "tweets-mine", "tweets-crisis"):  # fmt: skip
         assert found[name].status is Status.SCORED, name
         assert found[name].score is not None
     for name in ("sickr", "cometa", "mr", "bli-en-fr"):
@@ -96,7 +96,8 @@ def test_every_task_gives_a_score_or_says_where_to_get_its_data(data: Path) -> N
         assert found[name].score is None
         assert "get it from" in found[name].note
     assert found["hpo"].items == 3  # a tenth of the 30 synonyms
-    assert found["cr"].score == 1.0
+    assert found["cr"].score == found["tweets-crisis"].score == 1.0
+    assert found["tweets-crisis"].metric == "macro f1"
     assert found["qnli"].scores == {"auc": 1.0}
     assert "sts average" not in found  # SICK is missing
 
@@ -278,9 +279,10 @@ def test_a_part_that_a_found_task_lacks_is_told_with_the_file_it_belongs_to(tmp_
 
 
 def test_the_linking_tasks_take_the_convention_asked_for(data: Path) -> None:
-    names = "D1||fever\nD1||fevers\nD1||feverish\nD2||fev\nD3||fe ve r\n"
+    # The right name is that of the second entity, and the sixth of all.
+    names = "".join(f"D1||fever {letter}\n" for letter in "abcde") + "D2||liver\n"
     put(data, "el_ncbi_disease/test_dictionary.txt", names)
-    put(data, "el_ncbi_disease/processed_test/a.concept", "1||0|5||D||fever x+fever y||D1\n")
+    put(data, "el_ncbi_disease/processed_test/a.concept", "1||0|5||D||fever x+fever y||D2\n")
     letters = LetterEncoder()
     by_names = evaluate(letters, data=data, tasks=["ncbi", "hpo"]).results
     assert [r.task for r in by_names] == ["ncbi", "ncbi, unseen", "hpo"]
@@ -289,6 +291,9 @@ def test_the_linking_tasks_take_the_convention_asked_for(data: Path) -> None:
     ).results
     # What does not stand beside the paper must not be taken for it; hpo is by entities anyway.
     assert [r.task for r in by_entities] == ["ncbi (entity)", "ncbi (entity), unseen", "hpo"]
+    for results, rank in ((by_names, 6), (by_entities, 2)):
+        assert results[0].scores["mrr"] == pytest.approx(1 / rank)
+        assert results[0].scores["acc@5"] == float(rank <= 5)
     arguments = ["evaluate", "baseline:exact", "--data", str(data), "--tasks", "ncbi", "--json"]
     result = CliRunner().invoke(app, [*arguments, "--convention", "entity"])
     assert json.loads(result.stdout)["reports"][0]["results"][0]["task"] == "ncbi (entity)"
@@ -484,6 +489,26 @@ def test_the_char_ngram_baseline_on_real_data(shared_data: Callable[[str], Path]
     assert found["hpo"].score > 0.2
 
 
+@pytest.mark.slow
+def test_the_char_ngram_baseline_on_real_texts_and_words_of_two_languages(
+    shared_data: Callable[[str], Path],
+) -> None:
+    pytest.importorskip("sklearn")
+    floors = {
+        "cr": 0.7, "trec": 0.65, "mrpc": 0.7, "sst2": 0.62, "qnli": 0.75, "tweets-emotion": 0.32,
+        "bli-en-fr": 0.44, "bli-en-it": 0.38, "clws-eng-fra": 0.0,
+    }  # fmt: skip
+    folder = shared_data("sts").parent
+    for task in TASKS:
+        if task.name in floors:
+            shared_data(task.files[0])
+    # Narrow, which takes an eighth of the time.
+    model = CharNgrams(width=256)
+    found = scores(evaluate(model, data=folder, tasks=list(floors)).results)
+    assert {result.status for result in found.values()} == {Status.SCORED}
+    assert {name for name, floor in floors.items() if found[name].score < floor} == set()
+
+
 def test_every_real_pair_file_is_read(shared_data: Callable[[str], Path]) -> None:
     folder = shared_data("sts").parent
     known = discover(folder)
@@ -507,6 +532,26 @@ def test_two_languages_give_cross_lingual_pairs_where_their_scores_agree() -> No
     ]
     with pytest.raises(InputError, match="2 and 1 rows"):
         cross_pairs(english, french[:1], scale=6.0)
+
+
+def test_a_cross_lingual_set_is_scored_as_scipy_scores_its_pairs(tmp_path: Path) -> None:
+    english = [("arm", "muscle", 3.0), ("animal", "zebra", 5.0), ("cat", "liver", 0.5),
+               ("fever", "cough", 6.0)]  # fmt: skip
+    french = [("bras", "muscle", 2.0), ("animal", "zèbre", 5.5), ("chat", "foie", 0.0),
+              ("fièvre", "toux", 1.0)]  # fmt: skip
+    for code, rows in (("ENG", english), ("FRA", french)):
+        put(tmp_path, f"multisimlex/{code}.tsv", "".join(f"{a}\t{b}\t{s}\n" for a, b, s in rows))
+    (result,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["clws-eng-fra"]).results
+    # The scores of the last row are too far apart.
+    crossed = [
+        ("arm", "muscle", 2.5), ("bras", "muscle", 2.5), ("animal", "zèbre", 5.25),
+        ("animal", "zebra", 5.25), ("cat", "foie", 0.25), ("chat", "liver", 0.25),
+    ]  # fmt: skip
+    letters = LetterEncoder()
+    cosines = [np.dot(*letters.encode([a, b])) for a, b, _ in crossed]
+    expected = spearmanr([score for _, _, score in crossed], cosines).statistic
+    assert (result.status, result.items) == (Status.SCORED, 6)
+    assert result.score == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("other", "pairs"), [(3.2, 2), (5.6, 2), (3.19, 0), (5.61, 0)])
