@@ -84,7 +84,8 @@ def train(
         Path | None, typer.Option(help="Folder to write losses and speed to, for TensorBoard.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an unfinished run, to the same bytes.")
+        bool,
+        typer.Option("--resume", help="Go on with an unfinished run; on a CPU, to the same bytes."),
     ] = False,
     force: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
 ) -> None:

@@ -62,8 +62,9 @@ class TrainConfig:
         weight_decay: Weight decay of AdamW, on all parameters.
         batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
         micro_batch: Views that pass the encoder at once. When given, gradients are cached
-            (GradCache), so that any batch fits in memory, with the same gradient but for the
-            draws of dropout, which depend on it.
+            (GradCache), so that no batch is too large for the encoder's memory (the loss still
+            compares all views with all), with the same gradient but for the draws of dropout,
+            which depend on it.
         pairs_per_entity: Synonym pairs drawn from one entity in an epoch, at most.
         max_pairs: Pairs in an epoch, at most; None for all.
         max_steps: Steps in the run, at most; None for all.

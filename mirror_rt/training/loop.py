@@ -96,8 +96,9 @@ def train(
         config: What to do.
         progress: Called after each step.
         force: Whether an existing ``config.out`` is replaced, once the new one is whole.
-        resume: Whether an unfinished run is taken up. The weights will be those of a run that
-            was never interrupted, to the bit, on the same machine and threads.
+        resume: Whether an unfinished run is taken up. On a CPU the weights will be those of a
+            run that was never interrupted, to the bit, on the same machine and threads; a GPU
+            may add up in another order each time.
         tensorboard: Folder to write losses, speed and what is measured on held-out pairs to,
             for TensorBoard; None: nowhere.
 

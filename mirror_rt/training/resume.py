@@ -1,4 +1,4 @@
-"""Keep the state of an unfinished run, and take it up again to the bit. Nothing is pickled."""
+"""Keep the state of an unfinished run and take it up again, on a CPU to the bit; no pickles."""
 
 from __future__ import annotations
 
