@@ -32,7 +32,7 @@ class SentenceModel(nn.Module):
         body: A Hugging Face encoder in evaluation mode.
         pooling: How token states become one vector.
         first_only: With [CLS] pooling, compute the last layer for [CLS] alone (the same
-            vectors, at 1.1 to 1.2 times the speed with 6 layers), in a copy of ``body``.
+            vectors, about a tenth faster with 6 layers), in a copy of ``body``.
     """
 
     def __init__(self, body: PreTrainedModel, *, pooling: Pooling, first_only: bool = True) -> None:
