@@ -12,6 +12,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
+import transformers
 from onnx import numpy_helper
 
 from mirror_rt.bundle import Bundle, sha256_file
@@ -65,6 +67,20 @@ def test_a_bundle_gives_the_vectors_of_its_checkpoint(
     np.testing.assert_allclose(vectors_ND, TorchEncoder.open(folder).encode(NAMES), atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(vectors_ND, axis=1), 1, atol=1e-6)
     assert bundle.manifest.gate["torch_difference"] <= 1e-4
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_states_that_belong_to_no_text_have_ranges_too(tmp_path: Path) -> None:
+    folder = tiny_checkpoint(tmp_path / "model", architecture="deberta-v2")
+    config = transformers.AutoConfig.from_pretrained(folder)
+    config.update({"relative_attention": True, "pos_att_type": ["p2c", "c2p"]})
+    config.update({"share_att_key": False, "position_buckets": 8, "max_relative_positions": -1})
+    torch.manual_seed(7)
+    transformers.AutoModel.from_config(config).save_pretrained(folder)
+    add_pooling(folder, "mean")
+    bundle = export(folder, tmp_path / "bundle", recipe=STATIC, sample=NAMES, min_top1=0.0)
+    found = Encoder.open(bundle).encode(NAMES)
+    assert (found * TorchEncoder.open(folder).encode(NAMES)).sum(1).min() > 0.98
 
 
 def test_the_manifest_has_the_sha256_of_every_file(tiny_bundle_int8: Path) -> None:

@@ -62,9 +62,13 @@ def channel_ranges(
         if "token_type_ids" in inputs:
             feed["token_type_ids"] = np.zeros_like(batch.input_ids_BT)
         real_BT = batch.attention_mask_BT.astype(bool)
-        for name, states_BTK in zip(names, session.run(names, feed), strict=True):
-            # The last layer of a [CLS] model has a single position.
-            kept = states_BTK[real_BT[:, : states_BTK.shape[1]]]
+        for name, states in zip(names, session.run(names, feed), strict=True):
+            texts, *places = states.shape[:-1]
+            if texts == len(real_BT) and places[0] <= real_BT.shape[1]:
+                # The last layer of a [CLS] model has a single position.
+                kept = states[real_BT[:, : places[0]]]
+            else:  # as the relative positions of DeBERTa, which are the same for all texts
+                kept = states.reshape(-1, states.shape[-1])
             low_K, high_K = kept.min(axis=0), kept.max(axis=0)
             if name in ranges:
                 low_K = np.minimum(low_K, ranges[name][0])
