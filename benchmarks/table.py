@@ -188,10 +188,11 @@ def linking(record: Record) -> list[str]:
         sure.append((*who, f"{told[0]['mentions']:,}", f"{gone:.2f}", *errors, *nil))
         lost = found["misses"]["causes"]
         causes.append((*who, "; ".join(f"{cause}: {n}" for cause, n in lost.items())))
+    most = max(map(len, seeds.values()))
+    over = f", mean ± standard deviation over {most} seeds" if most > 1 else ""
     words = (
         "Each door alone and all together, acc@1 / acc@5; int8, mean pooling; tuned: one epoch of "
-        "at most 25,000 synonym pairs of the knowledge base's own names, mean ± standard deviation "
-        "over the seeds. A homonym is right if any "
+        f"at most 25,000 synonym pairs of the knowledge base's own names{over}. A homonym is right if any "
         "of its holders is, as in BioSyn; *strict*: together, acc@1, the right holder first. "
         "`ncbi-test` has the train and dev mentions among its names, `ncbi-train` has not."
     )
@@ -208,7 +209,7 @@ def linking(record: Record) -> list[str]:
     return [
         "### Linking", "", words, "", *grid(doors_head, rows), "",
         both_words, "", *grid(sure_head, sure), "",
-        "What the misses are due to, in parts of mentions (of several seeds the first):", "",
+        "What the misses are due to, in parts of mentions:", "",
         *grid(["knowledge base", "encoder", "misses"], causes),
     ]  # fmt: skip
 
