@@ -192,9 +192,10 @@ def linking(record: Record) -> list[str]:
     over = f", mean ± standard deviation over {most} seeds" if most > 1 else ""
     words = (
         "Each door alone and all together, acc@1 / acc@5; int8, mean pooling; tuned: one epoch of "
-        f"at most 25,000 synonym pairs of the knowledge base's own names{over}. A homonym is right "
-        "if any of its holders is, as in BioSyn; *strict*: together, acc@1, the right holder first. "
-        "`ncbi-test` has the train and dev mentions among its names, `ncbi-train` has not."
+        f"at most 25,000 synonym pairs of the knowledge base's own names{over}. "
+        "A homonym is right if any of its holders is, as in BioSyn; *strict*: together, acc@1, the "
+        "right holder first. `ncbi-test` has the train and dev mentions among its names, "
+        "`ncbi-train` has not."
     )
     both_words = (
         "Probabilities with a fifth of the ids asked for removed, and every entity that lists "
