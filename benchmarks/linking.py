@@ -366,7 +366,6 @@ def main() -> None:
         for name in args.tasks.split(","):
             task = load(name, args.data, small=args.small)
             steps = 3 if args.small else None
-            # The first of each kind is told whole, the others for mean and spread.
             encoders: list[tuple[str, int | None]] = [("untuned", None)]
             encoders += [("tuned", seed) for seed in range(args.seeds if args.tune else 0)]
             for label, seed in encoders:
