@@ -3,7 +3,10 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,11 +14,15 @@ import pytest
 from mirror_rt import KnowledgeBase
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
+from mirror_rt.knowledge import store
 from mirror_rt.runtime import Encoder
 from mirror_rt.types import Embedder, Entity, How, IndexKind
 from mirror_rt_cli import asked
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +229,64 @@ def test_a_changed_byte_or_a_missing_file_is_refused(
     (copy / name).unlink()
     with pytest.raises((KnowledgeBaseError, BundleError), match=r"missing|not a bundle"):
         KnowledgeBase.open(copy)
+
+
+class _OtherEncoder(LetterEncoder):
+    def encode(self, texts: Sequence[str]) -> "Float32":
+        return -super().encode(texts)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_files_of_another_bundle_or_catalogue_are_refused_whatever_their_size(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, big: bool
+) -> None:
+    if big:
+        monkeypatch.setattr(store, "_HASHED_AT_OPEN", 0)
+    things = [entity(f"E:{i}", f"thing {i}", f"object {i}") for i in range(500)]
+    turned = [entity(f"E:{i}", f"thing {i}"[::-1], f"object {i}"[::-1]) for i in range(500)]
+    KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()).close()
+    other = fake_bundle(tmp_path / "bundle", content="another model")
+    KnowledgeBase.build(other, things, tmp_path / "a", encoder=_OtherEncoder()).close()
+    KnowledgeBase.build(bundle, turned, tmp_path / "b", encoder=LetterEncoder()).close()
+    tried = 0
+    for name in store.FILES:
+        own = (tmp_path / "kb" / name).read_bytes()
+        for foreign in (tmp_path / "a" / name, tmp_path / "b" / name):
+            if foreign.read_bytes() == own:
+                continue
+            tried += len(foreign.read_bytes()) == len(own)
+            (tmp_path / "kb" / name).write_bytes(foreign.read_bytes())
+            with pytest.raises(KnowledgeBaseError, match=f"{name}: changed since it was built"):
+                KnowledgeBase.open(tmp_path / "kb")
+        (tmp_path / "kb" / name).write_bytes(own)
+    assert tried >= 4, "the catalogue, the vectors and the index among them"
+    KnowledgeBase.open(tmp_path / "kb").close()
+
+
+def test_blocks_are_looked_at_from_the_first_byte_to_the_last(tmp_path: Path) -> None:
+    size = 1 << 20
+    (tmp_path / "f").write_bytes(bytes(size))
+    before = store.sha256_of_blocks(tmp_path / "f")
+    for place in (0, size - 1):
+        content = bytearray(size)
+        content[place] = 1
+        (tmp_path / "f").write_bytes(content)
+        assert store.sha256_of_blocks(tmp_path / "f") != before
+    for few in (b"", b"1", bytes(5_000)):
+        (tmp_path / "f").write_bytes(few)
+        assert store.sha256_of_blocks(tmp_path / "f")
+
+
+def test_a_knowledge_base_without_sums_of_blocks_opens(
+    tmp_path: Path, hearts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_HASHED_AT_OPEN", 0)
+    copy = tmp_path / "kb"
+    shutil.copytree(hearts, copy)
+    manifest = store.KnowledgeBaseManifest.read(copy)
+    files = {n: {k: f[k] for k in ("bytes", "sha256")} for n, f in manifest.files.items()}
+    replace(manifest, files=files).write(copy / "manifest.json")
+    KnowledgeBase.open(copy).close()
 
 
 def test_a_changed_model_is_refused_when_it_is_needed(tmp_path: Path, hearts: Path) -> None:

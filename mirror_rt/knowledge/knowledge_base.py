@@ -148,7 +148,7 @@ class KnowledgeBase:
             path: The folder.
             bundle: A bundle that must be the one the knowledge base was built with.
             encoder: The opened bundle, where there is one already.
-            verify: Whether to hash the files; see ``store.check_files``.
+            verify: Whether to hash the files whole; see ``store.check_files``.
 
         Raises:
             KnowledgeBaseError: It is not whole, has changed, is of a newer format, or was
