@@ -198,6 +198,28 @@ def test_obo_keeps_scopes_and_gives_old_ids_to_their_successor(tmp_path: Path) -
     assert skipped == SkippedRows(obsolete=4, unresolved=2)
 
 
+OLD_IDS = {
+    "A:1": "alt_id: A:2",
+    "A:3": 'alt_id: A:4 {source="x"} ! a comment\nis_obsolete: true\nreplaced_by: A:2',
+    "A:5": "alt_id: A:6\nis_obsolete: true\nconsider: A:4",
+    # These lead nowhere, two of them round in a circle.
+    "A:10": "alt_id: A:11\nis_obsolete: true\nreplaced_by: A:12",
+    "A:20": "alt_id: A:20\nalt_id: A:21\nis_obsolete: true\nreplaced_by: A:22",
+    "A:22": "alt_id: A:20\nis_obsolete: true\nreplaced_by: A:20",
+    "A:30": "alt_id: A:1\nalt_id: A:31\nis_obsolete: true",
+}
+
+
+def test_alternative_ids_of_obsolete_terms_go_to_the_successor_too(tmp_path: Path) -> None:
+    terms = (f"[Term]\nid: {id_}\nname: {id_}\n{lines}\n" for id_, lines in OLD_IDS.items())
+    text = "\n".join(["format-version: 1.2\n", *terms])
+    skipped = SkippedRows()
+    (found,) = read_entities(write(tmp_path, "kb.obo", text), skip_bad=skipped)
+    assert (found.id, found.alternative_ids) == ("A:1", ("A:2", "A:3", "A:4", "A:5", "A:6"))
+    # A:10, A:11, A:20, A:21, A:22 and A:31; of A:30 the file says no successor.
+    assert skipped == SkippedRows(obsolete=6, unresolved=6)
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

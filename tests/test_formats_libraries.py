@@ -531,6 +531,24 @@ def test_classes_without_a_name_are_left_out_and_counted(tmp_path: Path) -> None
     assert skipped == SkippedRows(strict=True, obsolete=2, unresolved=1, nameless=2)
 
 
+def test_alternative_ids_of_deprecated_classes_go_to_the_successor_too(tmp_path: Path) -> None:
+    more = """<oio:hasAlternativeId>HP:8</oio:hasAlternativeId>
+    <oio:hasAlternativeId>HP:1</oio:hasAlternativeId>
+    <obo:IAO_0100001 rdf:resource="http://purl.obolibrary.org/obo/HP_9"/>
+  </owl:Class>
+  <owl:Class rdf:about="http://purl.obolibrary.org/obo/HP_3">
+    <owl:deprecated>true</owl:deprecated><oio:hasAlternativeId>HP:4</oio:hasAlternativeId>
+  </owl:Class>"""
+    was = """<obo:IAO_0100001 rdf:resource="http://purl.obolibrary.org/obo/HP_1"/>
+  </owl:Class>"""
+    assert was in OWL
+    skipped = SkippedRows()
+    path = write(tmp_path, "kb.owl", OWL.replace(was, more))
+    (found,) = read_entities(path, skip_bad=skipped)
+    assert found.alternative_ids == ("HP:9", "HP:2", "HP:8")
+    assert skipped == SkippedRows(obsolete=2, unresolved=1), "HP:4 leads nowhere"
+
+
 def test_what_obo_leaves_out_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "kb.obo"
     path.write_text(

@@ -16,7 +16,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
 from mirror_rt.knowledge import store
 from mirror_rt.runtime import Encoder
-from mirror_rt.types import Embedder, Entity, How, IndexKind
+from mirror_rt.types import Embedder, Entity, How, IndexKind, Name, NameKind, Passage
 from mirror_rt_cli import asked
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
@@ -406,6 +406,32 @@ def test_another_kind_of_folder_is_named_as_what_it_is(tmp_path: Path, tiny_bund
     (tmp_path / "manifest.json").write_text('{"kind": "vectors"}')
     with pytest.raises(KnowledgeBaseError, match="is vectors, not a knowledge base"):
         KnowledgeBase.open(tmp_path)
+
+
+def test_an_entity_is_looked_up_by_any_of_its_ids(tmp_path: Path, bundle: Bundle) -> None:
+    whole = Entity(
+        id="A",
+        names=(Name(text="cold", kind=NameKind.PREFERRED), Name(text="Schnupfen", language="de")),
+        types=("disease",),
+        alternative_ids=("B", "BOTH", "OLD"),
+        cross_references=("X:1",),
+        description="A runny nose.",
+    )
+    things = [whole, entity("B", "flu", alternative_ids=("BOTH",)), *HEARTS]
+    kb = _build(bundle, things, tmp_path / "kb")
+    assert kb.entity("A") == kb.entity("OLD") == whole
+    assert kb.entity("B").name == "flu", "its own id goes first"
+    with pytest.raises(InputError, match="no entity has the id 'C'"):
+        kb.entity("C")
+    with pytest.raises(InputError, match="'BOTH' is an alternative id of A, B; give"):
+        kb.entity("BOTH")
+
+
+def test_passages_are_no_entities(tmp_path: Path, bundle: Bundle) -> None:
+    texts = [Passage(id="1", text="a runny nose")]
+    KnowledgeBase.build(bundle, texts, tmp_path / "kb", encoder=LetterEncoder(), passages=True)
+    with pytest.raises(KnowledgeBaseError, match="holds passages, not entities; use search"):
+        KnowledgeBase.open(tmp_path / "kb").entity("1")
 
 
 def test_one_string_is_not_taken_for_a_list_of_letters(kb: KnowledgeBase) -> None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
-from mirror_rt.errors import ConfigError, KnowledgeBaseError
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import answering, doors, store
 from mirror_rt.knowledge.catalogue import Catalogue
 from mirror_rt.knowledge.choosing import EXACT_LIMIT, Choice
@@ -316,6 +316,30 @@ class KnowledgeBase:
             hybrid=self.manifest.holds == store.PASSAGES if hybrid is None else hybrid,
             allowed=self.allowed(types=types, filters=filters),
         )
+
+    def entity(self, id_: str) -> Entity:
+        """Look an entity up by its id, or by an alternative one (merged, obsolete).
+
+        Args:
+            id_: The id; an entity whose own it is goes before those that list it.
+
+        Raises:
+            InputError: No entity has the id, or several list it; the message names them.
+            KnowledgeBaseError: The folder holds passages.
+        """
+        if self.manifest.holds == store.PASSAGES:
+            raise KnowledgeBaseError(f"{self.path}: holds passages, not entities; use search")
+        numbers = self.catalogue.resolve(id_)
+        if not numbers:
+            raise InputError(f"{self.path}: no entity has the id {id_!r}; link finds ids by name")
+        if len(numbers) > 1:
+            ids = [own for own, _ in self.catalogue.headings(numbers).values()]
+            more = f" and {len(ids) - 3:,} more" if len(ids) > 3 else ""
+            raise InputError(
+                f"{self.path}: {id_!r} is an alternative id of {', '.join(ids[:3])}{more}; "
+                "give the id of one of them"
+            )
+        return self.catalogue.entity(numbers[0])
 
     def allowed(
         self, *, types: Sequence[str] = (), filters: Filters | None = None

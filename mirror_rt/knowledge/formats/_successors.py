@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 
-__all__ = ["successors"]
+__all__ = ["merge", "successors"]
+
+
+def merge(
+    replaced_by: dict[str, tuple[str, ...]],
+    olds: Iterable[str],
+    new: str,
+    *,
+    live: Container[str],
+) -> None:
+    """Note that an entity, obsolete itself or not, has taken over ids.
+
+    Args:
+        replaced_by: The next ids of each old one; added to.
+        olds: Its alternative ids; those that are an entity's own mean that entity.
+        new: Its own id.
+        live: Ids of entities that are not obsolete.
+    """
+    for old in olds:
+        if old != new and old not in live:
+            replaced_by[old] = (*replaced_by.get(old, ()), new)
 
 
 def successors(

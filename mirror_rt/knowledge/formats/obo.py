@@ -1,8 +1,9 @@
 """Read OBO ontologies through fastobo: synonyms with their scope, and the successors of old ids.
 
 Obsolete terms are left out; the id of one that names its successor (``replaced_by``, else a
-single ``consider``) becomes an alternative id of that successor, through other obsolete terms
-if need be. The file is therefore gone through twice, first for the ids.
+single ``consider``) becomes an alternative id of that successor, and so do its own alternative
+ids, through other obsolete terms and alternative ids if need be. The file is therefore gone
+through twice, first for the ids.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from mirror_rt.knowledge.formats._rows import (
     shown,
     whole,
 )
-from mirror_rt.knowledge.formats._successors import successors
+from mirror_rt.knowledge.formats._successors import merge, successors
 from mirror_rt.textfiles import numbered_lines, open_binary
 from mirror_rt.types import Entity, Name, NameKind
 
@@ -55,11 +56,16 @@ def read_obo(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
     """
     with _readable_twice(path) as file:
         live, obsolete = _scan(file)
-        replaced_by = {}
+        replaced_by: dict[str, tuple[str, ...]] = {}
+        for new, olds in live.items():
+            merge(replaced_by, olds, new, live=live)
         for frame in _frames(io.BytesIO(obsolete), path, SkippedRows()):
             skipped.obsolete += 1
+            own = str(frame.id)
             if following := _replaced_by(frame):
-                replaced_by[str(frame.id)] = following
+                replaced_by[own] = (*replaced_by.get(own, ()), *following)
+            olds = [str(c.alt_id) for c in frame if isinstance(c, clauses.AltIdClause)]
+            merge(replaced_by, olds, own, live=live)
         old_ids, unresolved = successors(replaced_by, live)
         skipped.unresolved += unresolved
         met: set[str] = set()
@@ -67,24 +73,25 @@ def read_obo(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
             for frame in _frames(handle, path, skipped):
                 if _is_obsolete(frame):
                     continue
-                olds = old_ids.get(str(frame.id), ())
+                merged = old_ids.get(str(frame.id), ())
                 try:
-                    entity = _entity(frame, olds)
+                    entity = _entity(frame, merged)
                 except RowError as fault:
                     line = _line_of(file, str(frame.id))
                     skipped.refuse(f"{shown(path)}: line {line}: {frame.id}: {fault}")
                     continue
-                met.update(olds)
+                met.update(merged)
                 yield entity
         skipped.unresolved += len({old for olds in old_ids.values() for old in olds} - met)
 
 
-def _scan(file: Path) -> tuple[set[str], bytes]:
-    """Return the ids of all live terms, and the text of the obsolete ones: few, so cheap to parse.
+def _scan(file: Path) -> tuple[dict[str, list[str]], bytes]:
+    """Return the ids of all live terms with their alternative ids, and the text of the obsolete.
 
-    A look at the lines is enough to tell them apart, and a tenth of the cost of parsing all.
+    Those are few, so cheap to parse. A look at the lines is enough to tell them apart, and a
+    tenth of the cost of parsing all.
     """
-    live: set[str] = set()
+    live: dict[str, list[str]] = {}
     obsolete: list[bytes] = []
     frame: list[bytes] = []
 
@@ -93,8 +100,9 @@ def _scan(file: Path) -> tuple[set[str], bytes]:
             return
         if any(_OBSOLETE_LINE.match(line) for line in frame):
             obsolete.extend([*frame, b"\n"])
-        else:
-            live.update(_id_of(line) for line in frame if line.startswith(b"id:"))
+            return
+        for own in (_id_of(line) for line in frame if line.startswith(b"id:")):
+            live[own] = [_id_of(line) for line in frame if line.startswith(b"alt_id:")]
 
     with whole(file) as handle:
         for line in handle:
@@ -107,7 +115,8 @@ def _scan(file: Path) -> tuple[set[str], bytes]:
 
 
 def _id_of(line: bytes) -> str:
-    return line[3:].split(b"!")[0].decode("utf-8", errors="replace").strip()
+    value = line.partition(b":")[2].split(b"!")[0].split(b" {")[0]
+    return value.decode("utf-8", errors="replace").strip()
 
 
 def _replaced_by(frame: clauses.TermFrame) -> tuple[str, ...]:

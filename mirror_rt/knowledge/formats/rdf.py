@@ -37,7 +37,7 @@ from mirror_rt.knowledge.formats._rows import (  # noqa: E402
     shown,
     whole,
 )
-from mirror_rt.knowledge.formats._successors import successors  # noqa: E402
+from mirror_rt.knowledge.formats._successors import merge, successors  # noqa: E402
 from mirror_rt.textfiles import numbered_lines  # noqa: E402
 from mirror_rt.types import Entity, Name, NameKind  # noqa: E402
 
@@ -74,7 +74,7 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
     """Read named classes, individuals and concepts.
 
     The id is ``oboInOwl:id``, the CURIE of an OBO address, or the address itself. Deprecated
-    ones are left out, their ids given to the successor (``IAO:0100001``,
+    ones are left out, their ids and alternative ids given to the successor (``IAO:0100001``,
     ``dcterms:isReplacedBy``, else a single ``oboInOwl:consider``). Ones without a name, as an
     ontology has of others that it refers to, are left out and counted, and so are blank nodes
     with one, which have no id to be called by.
@@ -89,9 +89,10 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
     old = {node for node in named if _is_deprecated(graph, node)}
     skipped.obsolete += len(old)
     following = {named[node]: news for node in old if (news := _replaced_by(graph, node))}
-    old_ids, unresolved = successors(
-        dict(sorted(following.items())), {named[n] for n in named.keys() - old}
-    )
+    live = {named[n] for n in named.keys() - old}
+    for node, own in named.items():
+        merge(following, _alternative(graph, node), own, live=live)
+    old_ids, unresolved = successors(dict(sorted(following.items())), live)
     skipped.unresolved += unresolved
     abbreviations = _abbreviations(graph)
     met: set[str] = set()
@@ -189,7 +190,6 @@ def _entity(
         return None
     texts = chain.from_iterable(_literals(graph, node, p) for p in _DESCRIPTIONS)
     described = in_order([Name(text=str(t), language=t.language or "") for t in texts], keep)
-    alternative = [str(o) for o in graph.objects(node, _OIO.hasAlternativeId)]
     references = [
         _id(graph, o) for p in _REFERENCES for o in graph.objects(node, p) if _is_plain(o)
     ]
@@ -201,7 +201,7 @@ def _entity(
         types=tuple(checked(t, "type") for t in dict.fromkeys(types)),
         alternative_ids=tuple(
             checked(other, "alternative id")
-            for other in dict.fromkeys([*alternative, *old_ids.get(identifier, ())])
+            for other in dict.fromkeys([*_alternative(graph, node), *old_ids.get(identifier, ())])
         ),
         cross_references=tuple(checked(r, "cross-reference") for r in dict.fromkeys(references)),
         description=flat(described[0].text) if described else "",
@@ -237,6 +237,10 @@ def _id(graph: Graph, node: Node) -> str:
 
 def _is_deprecated(graph: Graph, node: URIRef) -> bool:
     return any(str(o).casefold() in ("true", "1") for o in graph.objects(node, OWL.deprecated))
+
+
+def _alternative(graph: Graph, node: URIRef) -> list[str]:
+    return [str(o) for o in graph.objects(node, _OIO.hasAlternativeId)]
 
 
 def _replaced_by(graph: Graph, node: URIRef) -> tuple[str, ...]:
