@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror_rt.errors import InputError
-from mirror_rt.evaluation.hub import SOURCES, fetch_missing
+from mirror_rt.evaluation.hub import SOURCES, HubFile, fetch_missing
 from mirror_rt.evaluation.suite import evaluate
 from mirror_rt.evaluation.tasks import TASKS, choose
 from mirror_rt_cli.app import app
@@ -92,6 +92,32 @@ FEWER = {
 }
 """Datasets that lack splits."""
 
+RATED = [
+    {"id": str(i), "document_id": str(i), "text_1": left, "text_2": right, "label": label}
+    for i, (left, right, label) in enumerate(
+        (("Glaucoma", "Fibrillation", "279.0"), ("Carbatrol", "Dilantin", "370.5"))
+    )
+]
+POSTS = [
+    {"cui": "271782001", "medical_concept": "Drowsy", "social_media_text": "drowsy all day"},
+    {"cui": "22253000", "medical_concept": "Pain", "social_media_text": "pain"},
+]
+
+# Of datasets that are scripts the hub keeps a copy: a folder of Parquet for each split.
+EXPORTED: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
+    ("bigbio/umnsrs", "umnsrs_similarity_bigbio_pairs"): {"train": RATED},
+    ("bigbio/umnsrs", "umnsrs_relatedness_bigbio_pairs"): {"train": RATED[::-1]},
+    ("bigbio/mayosrs", "mayosrs_bigbio_pairs"): {
+        "train": [row | {"label": str(i)} for i, row in enumerate(RATED)]
+    },
+    ("bigbio/mayosrs", "mayosrs_source"): {"train": [{"text_1": "x", "code_1": "C0"}]},
+    ("bigbio/ask_a_patient", "ask_a_patient_source"): {
+        f"{split}_{fold}": POSTS[:held]
+        for split, held in (("train", 1), ("validation", 1), ("test", 2))
+        for fold in range(10)
+    },
+}
+
 
 @pytest.fixture
 def mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -119,6 +145,20 @@ def mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             ]} for c in configs
         ]  # fmt: skip
         (tmp_path / name / "README.md").write_text(f"---\nconfigs: {json.dumps(card)}\n---\n")
+    for (name, exported), splits in EXPORTED.items():
+        script = tmp_path / name / f"{name.partition('/')[2]}.py"
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.touch()
+        for split, content in splits.items():
+            file = tmp_path / "refs/convert/parquet" / name / exported / split / "0000.parquet"
+            datasets.Dataset.from_list(content).to_parquet(file)
+    load = datasets.load_dataset
+
+    def of_revision(path: str, revision: str = "", **asked: object) -> object:
+        # The library looks at the revision only on the hub itself.
+        return load(str(tmp_path / revision / path) if revision else path, **asked)
+
+    monkeypatch.setattr(datasets, "load_dataset", of_revision)
     return tmp_path
 
 
@@ -136,6 +176,12 @@ def test_every_source_is_read_by_the_library_and_scored(mirrored: Path) -> None:
     assert items == {"mr": 60, "cr": 40, "subj": 40, "mpqa": 40, "sst2": 20, "mrpc": 20}
     assert len((data / "senteval/MRPC.train.tsv").read_text().splitlines()) == 1 + 40
     assert (data / "senteval/TREC.test.tsv").read_text().startswith("label\ttext\nDESC\tHow is 0 ?")
+    rated = "word1\tword2\tscore\nGlaucoma\tFibrillation\t279.0\nCarbatrol\tDilantin\t370.5\n"
+    assert (data / "wordsim/umnsrs_sim.tsv").read_text() == rated
+    # Ten folds of the test part together; each concept has its name once, whatever fold has it.
+    concepts = (data / "el_askapatient/test_dictionary.txt").read_text()
+    assert concepts == "id\tname\n271782001\tDrowsy\n22253000\tPain\n"
+    assert (found["askapatient"].items, found["askapatient"].score) == (20, 1.0)
 
 
 def test_a_dataset_that_is_not_to_be_had_is_told_on_one_line(
@@ -148,8 +194,8 @@ def test_a_dataset_that_is_not_to_be_had_is_told_on_one_line(
     assert not list((tmp_path / "data").rglob("*.*"))
 
 
-def rows(dataset: str, config: str | None, split: str) -> Iterator[Mapping[str, Any]]:
-    yield from HUB[dataset, config]
+def rows(source: HubFile) -> Iterator[Mapping[str, Any]]:
+    yield from HUB[source.dataset, source.config]
 
 
 def test_a_fetched_set_is_written_once_and_scored_like_any_other(tmp_path: Path) -> None:
@@ -177,9 +223,9 @@ def test_a_task_names_the_hub_where_the_hub_has_it_and_another_place_anyway() ->
 
 
 def test_a_dataset_with_other_columns_leaves_no_file_and_costs_no_other(tmp_path: Path) -> None:
-    def other(dataset: str, config: str | None, split: str) -> Iterator[Mapping[str, Any]]:
+    def other(source: HubFile) -> Iterator[Mapping[str, Any]]:
         yield {"sentence1": "a", "sentence2": "b", "score": 1.0}
-        if dataset == "mteb/sts12-sts":
+        if source.dataset == "mteb/sts12-sts":
             yield {"text_a": "a", "text_b": "b", "similarity": 1.0}
 
     told: list[str] = []

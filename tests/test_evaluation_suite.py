@@ -273,9 +273,27 @@ def test_a_part_that_a_found_task_lacks_is_told_with_the_file_it_belongs_to(tmp_
     (result,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["own"]).results
     assert result.status is Status.MISSING
     assert result.note == (
-        f"no senteval/Own.train.tsv under {tmp_path}; "
+        f"no senteval/Own.train.tsv under {tmp_path} "
+        f"(columns label and text or sentence1, sentence2); "
         f"get it from where {tmp_path}/senteval/Own.test.tsv is from"
     )
+
+
+def test_what_a_linking_task_lacks_is_told_in_full_with_its_layout(tmp_path: Path) -> None:
+    (before,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["bc5cdr-d"]).results
+    assert before.note.startswith(
+        f"no el_bc5cdr_d/test_dictionary.txt and el_bc5cdr_d/processed_test under {tmp_path} ("
+    )
+    assert before.note.endswith(f"; get it from {choose(['bc5cdr-d'], TASKS)[0].where}")
+    # Both of the layouts that it names are read.
+    put(tmp_path, "el_bc5cdr_d/test_dictionary.txt", "D1||fever\nD2||liver cancer\n")
+    (half,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["bc5cdr-d"]).results
+    assert half.note.startswith(f"no el_bc5cdr_d/processed_test under {tmp_path} (")
+    put(tmp_path, "el_bc5cdr_d/processed_test", "mention\tid\nfever\tD1\nliver cancer\tD2\n")
+    put(tmp_path, "el_bc5cdr_c/test_dictionary.txt", "id\tname\nD1\tfever\n")
+    put(tmp_path, "el_bc5cdr_c/processed_test/a.concept", "1||0|5||D||fever||D1\n")
+    scored = evaluate(LetterEncoder(), data=tmp_path, tasks=["bc5cdr-d", "bc5cdr-c"]).results
+    assert [r.score for r in scored if "unseen" not in r.task] == [1.0, 1.0]
 
 
 def test_the_linking_tasks_take_the_convention_asked_for(data: Path) -> None:

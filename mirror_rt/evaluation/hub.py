@@ -18,9 +18,6 @@ from mirror_rt.staging import staging_file
 
 __all__ = ["SOURCES", "HubFile", "Rows", "fetch_missing"]
 
-Rows = Callable[[str, str | None, str], Iterable[Mapping[str, Any]]]
-"""Gives the rows of (dataset, configuration, split); ``a+b`` is both splits."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFile:
@@ -32,6 +29,9 @@ class HubFile:
         split: Its split, or several with ``+`` between.
         columns: Our column for each of the hub's, in the order we write them.
         labels: What the hub's class numbers mean; empty keeps the numbers.
+        exported: Whether the dataset is a script, which ``datasets`` no longer runs, and is read
+            from the hub's own Parquet copy of its rows; the folds of a split come together.
+        distinct: Whether equal lines are written once.
     """
 
     dataset: str
@@ -39,11 +39,17 @@ class HubFile:
     split: str = "test"
     columns: Mapping[str, str]
     labels: tuple[str, ...] = field(default=())
+    exported: bool = False
+    distinct: bool = False
 
+
+Rows = Callable[[HubFile], Iterable[Mapping[str, Any]]]
+"""Gives the hub's rows for one file of ours."""
 
 _SCORED = {"score": "score", "sentence1": "sentence1", "sentence2": "sentence2"}
 _PAIRED = {"label": "label", "sentence1": "sentence1", "sentence2": "sentence2"}
 _LABELLED = {"label": "label", "text": "text"}
+_RATED = {"text_1": "word1", "text_2": "word2", "label": "score"}
 
 SOURCES: Mapping[str, HubFile] = {
     **{
@@ -56,6 +62,30 @@ SOURCES: Mapping[str, HubFile] = {
         dataset="tasksource/simlex",
         split="train",
         columns={"word1": "word1", "word2": "word2", "SimLex999": "score"},
+    ),
+    **{
+        f"wordsim/{ours}.tsv": HubFile(
+            dataset=dataset, config=config, split="train", columns=_RATED, exported=True
+        )
+        for ours, dataset, config in (
+            ("umnsrs_sim", "bigbio/umnsrs", "umnsrs_similarity_bigbio_pairs"),
+            ("mayosrs", "bigbio/mayosrs", "mayosrs_bigbio_pairs"),
+        )
+    },
+    # The concepts of the set are all there is to link to, each under its formal name.
+    "el_askapatient/test_dictionary.txt": HubFile(
+        dataset="bigbio/ask_a_patient",
+        config="ask_a_patient_source",
+        split="train+validation+test",
+        columns={"cui": "id", "medical_concept": "name"},
+        exported=True,
+        distinct=True,
+    ),
+    "el_askapatient/processed_test": HubFile(
+        dataset="bigbio/ask_a_patient",
+        config="ask_a_patient_source",
+        columns={"social_media_text": "mention", "cui": "id"},
+        exported=True,
     ),
     # Ten folds are made of all there is, whatever splits the hub made of it.
     "senteval/MR.all.tsv": HubFile(
@@ -115,7 +145,7 @@ SOURCES: Mapping[str, HubFile] = {
         for ours, split in (("train", "train"), ("test", "test"), ("val", "validation"))
     },
 }
-"""Our files that the hub has as plain data; sets that need a script of theirs to run are left out.
+"""Our files that the hub has as plain data, or of which it keeps a Parquet copy.
 
 STS12 to 16 come without their subsets: the pooled score only.
 """
@@ -166,8 +196,8 @@ def fetch_missing(
 def _fetch(source: HubFile, file: Path, rows: Rows) -> None:
     with staging_file(file) as fresh, open(fresh, "w", encoding="utf-8") as handle:
         handle.write("\t".join(source.columns.values()) + "\n")
-        for row in rows(source.dataset, source.config, source.split):
-            handle.write("\t".join(_fields(row, source)) + "\n")
+        lines: Iterable[str] = ("\t".join(_fields(row, source)) + "\n" for row in rows(source))
+        handle.writelines(dict.fromkeys(lines) if source.distinct else lines)
 
 
 def _fields(row: Mapping[str, Any], source: HubFile) -> list[str]:
@@ -184,14 +214,24 @@ def _fields(row: Mapping[str, Any], source: HubFile) -> list[str]:
     return [" ".join(str(value).split()) for value in values.values()]
 
 
-def _rows(dataset: str, config: str | None, split: str) -> Iterable[Mapping[str, Any]]:
+def _rows(source: HubFile) -> Iterable[Mapping[str, Any]]:
     import datasets
 
+    # The copy has a folder for each configuration.
+    asked = (
+        {"revision": "refs/convert/parquet", "data_dir": source.config}
+        if source.exported
+        else {"name": source.config}
+    )
     try:
-        found: Iterable[Mapping[str, Any]] = datasets.load_dataset(dataset, config, split=split)
+        found: Iterable[Mapping[str, Any]] = datasets.load_dataset(
+            source.dataset, split=source.split, **asked
+        )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]
         lost = isinstance(error, ConnectionError)
         way_out = "is there a network?" if lost else "get the data elsewhere"
-        raise InputError(f"{dataset}: the hub does not give it ({reason}); {way_out}") from error
+        raise InputError(
+            f"{source.dataset}: the hub does not give it ({reason}); {way_out}"
+        ) from error
     return found

@@ -20,7 +20,7 @@ from mirror_rt.evaluation.metrics import why_undefined
 from mirror_rt.evaluation.result import Report, Result, Status
 from mirror_rt.evaluation.similarity import cross_pairs, pair_auc, pair_similarities, pair_spearman
 from mirror_rt.evaluation.tables import Pair, read_labelled, read_pairs, read_words
-from mirror_rt.evaluation.tasks import AVERAGED, Family, Kind, Task, choose, discover
+from mirror_rt.evaluation.tasks import AVERAGED, LAYOUTS, Family, Kind, Task, choose, discover
 from mirror_rt.evaluation.transfer import score_folds, score_split
 from mirror_rt.evaluation.translation import induce
 from mirror_rt.knowledge.formats import read_entities
@@ -89,10 +89,11 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
         MissingExtraError: A transfer task, and scikit-learn is not installed.
     """
     files = [_find(data, pattern) for pattern in task.files]
-    lacking = [p for p, found in zip(task.files, files, strict=True) if not found]
     # The third part of a split chooses the regularisation; without it a tenth of the first does.
-    if [pattern for pattern in lacking if pattern not in task.files[2:]]:
-        note = f"no {lacking[0]} under {data}; get it from {task.where}"
+    lacking = [p for p, found in zip(task.files[:2], files, strict=False) if not found]
+    if lacking:
+        files_told = " and ".join(lacking)
+        note = f"no {files_told} under {data} ({LAYOUTS[task.kind]}); get it from {task.where}"
         return [_without(task, Status.MISSING, note)]
     first = files[0][0]
     match task.kind:

