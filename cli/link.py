@@ -28,7 +28,8 @@ def link(
         typer.Option(help="Link only what was right this often where probabilities were learned."),
     ] = None,
     min_probability: Annotated[
-        float, typer.Option(help="Link only what has this probability; the rest is NIL.")
+        float,
+        typer.Option(help="Link only what has this probability, the rest is NIL; 0 links all."),
     ] = 0.0,
     types: asked.TypeOption = None,
     where: asked.WhereOption = None,

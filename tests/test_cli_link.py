@@ -39,7 +39,7 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
                 "name": "liver cancer",
                 "matched": "liver cancer",
                 "score": 1.0,
-                "probability": 0.98,
+                "probability": 0.93,
                 "how": "normalised-case",
                 "tied": False,
                 "read_as": "",

@@ -16,7 +16,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
 from mirror_rt.knowledge import store
 from mirror_rt.runtime import Encoder
-from mirror_rt.types import Embedder, Entity, How, IndexKind, Name, NameKind, Passage
+from mirror_rt.types import Embedder, Entity, How, IndexKind, Name, NameKind, Nil, Passage
 from mirror_rt_cli import asked
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
@@ -127,6 +127,14 @@ def test_a_preferred_name_goes_before_an_alias(tmp_path: Path, bundle: Bundle) -
 @pytest.mark.parametrize("mention", ["", "  ", "\t", "...", "–"])
 def test_nothing_links_to_nothing_and_keeps_its_place(kb: KnowledgeBase, mention: str) -> None:
     assert [bool(found) for found in kb.link(["fever", mention, "ASD"])] == [True, False, True]
+
+
+def test_every_mention_with_a_word_links_until_a_probability_is_asked_for(
+    kb: KnowledgeBase,
+) -> None:
+    (found,), (asked,) = kb.link(["qqqq"]), kb.link(["qqqq"], min_probability=0.5)
+    assert (found[0].probability or 0) < 0.5
+    assert (list(asked), asked.reason) == ([], Nil.THRESHOLD)
 
 
 def test_repeated_mentions_are_encoded_once(hearts: Path) -> None:

@@ -45,6 +45,9 @@ loose: a broad, narrow or related name.
 
 _DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, 1.0, 4.0, -0.3)
 _DEFAULT_NIL = 10.0
+_BY_NAME = 0.93
+"""What mentions of NCBI disease are right that MEDIC has as a name; nothing in a knowledge base
+tells it (docs/experiments.md, "How often a match by name is right")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class Combination:
     nil: float = _DEFAULT_NIL
     slope: float = 1.0
     intercept: float = 0.0
-    by_name: float = 0.98
+    by_name: float = _BY_NAME
     curve: Sequence[Sequence[float]] = ()
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 

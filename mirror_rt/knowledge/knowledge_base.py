@@ -239,7 +239,8 @@ class KnowledgeBase:
                 Before a calibration there is no match by name among these, and none is left
                 out for it.
             min_probability: Leave only mentions linked whose best candidate has this
-                probability; candidates tied with it count together.
+                probability; candidates tied with it count together. At 0 every mention is
+                linked that is not empty or punctuation, however improbable its candidates.
             types: Propose only entities that have one of these types: ``filters={"type": …}``.
             filters: Propose only entities that meet these conditions; see ``filters``.
             document: The text that the mentions are from, or one for each mention: a mention
