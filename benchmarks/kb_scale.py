@@ -162,6 +162,10 @@ class Stored:
         start, self._row = self._row, self._row + len(texts)
         return self._vectors_ND[start : self._row].astype(np.float32)
 
+    def close(self) -> None:
+        """Give the file back."""
+        self._lines.close()
+
 
 def embed(
     size: int, work: Path, bundle: Path | None, args: argparse.Namespace
@@ -219,6 +223,7 @@ def build(
         "index": dict(built.manifest.index),
     }
     built.close()
+    encoder.close()
     return result
 
 

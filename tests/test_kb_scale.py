@@ -82,7 +82,7 @@ def test_stored_vectors_are_as_wide_as_the_bundle_made_them(
     stored._lines.seek(0)
     assert stored.encode(["a", "b"]).shape == (2, 7)
     np.testing.assert_array_equal(stored.encode(["aa"]), others.encode(["aa"]))
-    stored._lines.close()
+    stored.close()
 
 
 def test_a_peer_stops_when_its_budget_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
