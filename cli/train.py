@@ -54,6 +54,9 @@ def train(
     max_length: Annotated[int | None, typer.Option(help="Tokens of a string (preset).")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate (preset).")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW (0.01).")] = None,
+    base_share: Annotated[
+        float | None, typer.Option(help="Share of the base's weights in what is written (0).")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch (200).")] = None,
     micro_batch: Annotated[
         int | None,
@@ -107,6 +110,7 @@ def train(
         "max_length": max_length,
         "lr": lr,
         "weight_decay": weight_decay,
+        "base_share": base_share,
         "batch_size": batch_size,
         "micro_batch": micro_batch,
         "pairs_per_entity": pairs_per_entity,

@@ -100,6 +100,17 @@ def test_a_run_killed_and_resumed_has_the_weights_of_an_unbroken_one(
     assert not folder_of(config.out).exists()
 
 
+def test_a_run_taken_up_keeps_the_share_of_the_base_of_an_unbroken_one(
+    make: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    config = make(base_share=0.25)
+    interrupt(config, step=8)
+    train(config, resume=True)
+    whole = train(make(base_share=0.25, out=tmp_path / "whole"))
+    name = "model.safetensors"
+    assert (config.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
 def test_the_state_holds_no_pickle(make: Callable[..., TrainConfig]) -> None:
     config = make()
     interrupt(config, step=4)

@@ -82,6 +82,20 @@ def test_every_weight_decays_at_the_rate_asked_for(
             torch.testing.assert_close(decayed[name], kept[name] - 1e-2 * 0.5 * before)
 
 
+def test_the_base_keeps_the_share_of_the_weights_that_was_asked_for(
+    config_of: MakeConfig, tiny_bert: Path, tmp_path: Path
+) -> None:
+    trained, mixed = (
+        train(config_of(base_share=share, out=tmp_path / str(share))) for share in (0.0, 0.25)
+    )
+    assert mixed.losses == trained.losses
+    trained, mixed = (load_file(report.out / WEIGHTS) for report in (trained, mixed))
+    for name, before in load_file(tiny_bert / WEIGHTS).items():
+        torch.testing.assert_close(mixed[name], 0.25 * before + 0.75 * trained[name])
+    before = load_file(tiny_bert / WEIGHTS)
+    assert any(not torch.equal(mixed[name], trained[name]) for name in before)
+
+
 def test_one_seed_gives_the_same_bytes_twice_and_another_does_not(
     config_of: MakeConfig, tmp_path: Path
 ) -> None:

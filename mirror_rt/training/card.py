@@ -53,6 +53,7 @@ def model_card(training: Mapping[str, Any]) -> str:
         ("batch", f"{config['batch_size']} pairs, {len(losses)} steps"),
         ("hard negatives mined", config.get("hard_negatives", 0)),
         ("learning rate, weight decay", f"{config['lr']}, {config['weight_decay']}"),
+        ("share of the base's weights", config.get("base_share", 0.0)),
         ("longest input", f"{config['max_length']} tokens"),
         ("seed", config["seed"]),
         ("time", f"{training['seconds']:.0f} s"),

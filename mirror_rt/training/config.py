@@ -60,6 +60,9 @@ class TrainConfig:
         max_length: Longest input in tokens, special ones included (preset).
         lr: Constant learning rate of AdamW (preset).
         weight_decay: Weight decay of AdamW, on all parameters.
+        base_share: Share of the base's own weights in the checkpoint: when the run is done, each
+            weight becomes their mean, weighted so. Above 0 keeps more of what the base knew
+            (Wortsman et al. 2022, *Robust Fine-Tuning of Zero-Shot Models*).
         batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
         micro_batch: Views that pass the encoder at once. When given, gradients are cached
             (GradCache), so that no batch is too large for the encoder's memory (the loss still
@@ -98,6 +101,7 @@ class TrainConfig:
     max_length: int = _PRESET
     lr: float = _PRESET
     weight_decay: float = 0.01
+    base_share: float = 0.0
     batch_size: int = 200
     micro_batch: int | None = None
     pairs_per_entity: int = 10
@@ -127,7 +131,7 @@ class TrainConfig:
             _check(name, getattr(self, name), above=0.0)
         _check("weight_decay", self.weight_decay, least=0.0)
         _check("span_rate", self.span_rate, least=0.0, most=1.0)
-        for name in ("dropout", "drophead"):
+        for name in ("dropout", "drophead", "base_share"):
             _check(name, getattr(self, name), least=0.0, below=1.0)
         for name in ("span_length", "span_guard", "checkpoint_every", "held_out"):
             _check(name, getattr(self, name), least=0)

@@ -121,8 +121,10 @@ def train(
     with _seeded(config), Board(tensorboard) as board, _memory_told(losses, config):
         model = load_base(config)
         model.model.to(pick_device(config.device)).train()
+        weights = list(model.model.parameters())
+        base = [w.detach().clone() for w in weights] if config.base_share else []
         optimiser = torch.optim.AdamW(
-            model.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+            weights, lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
         clean = tokenise(table.strings, model)
         steps = count_steps(table, config)
@@ -151,7 +153,6 @@ def train(
             if not math.isfinite(loss):
                 raise _not_finite(f"the loss is {loss}", len(losses) + 1, batch, config)
             optimiser.step()
-            weights = list(model.model.parameters())
             if not _finite(weights):
                 spoilt = not _finite([w.grad for w in weights if w.grad is not None])
                 what = "a gradient is not finite" if spoilt else "the weights are past all bounds"
@@ -174,6 +175,9 @@ def train(
             if progress is not None:
                 progress(now)
         seconds = time.perf_counter() - started
+        with torch.no_grad():
+            for weight, own in zip(weights, base, strict=False):  # none is kept for a share of 0
+                weight.lerp_(own, config.base_share)
     report = TrainReport(
         out=config.out,
         losses=tuple(losses),
