@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -216,8 +217,56 @@ def test_alternative_ids_of_obsolete_terms_go_to_the_successor_too(tmp_path: Pat
     skipped = SkippedRows()
     (found,) = read_entities(write(tmp_path, "kb.obo", text), skip_bad=skipped)
     assert (found.id, found.alternative_ids) == ("A:1", ("A:2", "A:3", "A:4", "A:5", "A:6"))
-    # A:10, A:11, A:20, A:21, A:22 and A:31; of A:30 the file says no successor.
-    assert skipped == SkippedRows(obsolete=6, unresolved=6)
+    # A:10, A:11, A:20, A:21, A:22, A:30 and A:31.
+    assert skipped == SkippedRows(obsolete=6, unresolved=7)
+
+
+def test_the_successor_that_a_term_names_goes_before_what_another_obsolete_one_says(
+    tmp_path: Path,
+) -> None:
+    terms = {
+        "A:1": "",
+        "A:2": "",
+        "A:3": "is_obsolete: true\nreplaced_by: A:1",
+        "A:4": "alt_id: A:3\nalt_id: A:5\nis_obsolete: true\nreplaced_by: A:2",
+        "A:5": "is_obsolete: true",
+    }
+    for order in (list(terms), list(terms)[::-1]):
+        frames = (f"[Term]\nid: {id_}\nname: {id_}\n{terms[id_]}\n" for id_ in order)
+        path = write(tmp_path, "kb.obo", "\n".join(["format-version: 1.2\n", *frames]))
+        found = {e.id: e.alternative_ids for e in read_entities(path)}
+        assert found == {"A:1": ("A:3",), "A:2": ("A:4", "A:5")}
+
+
+def test_two_pieces_of_an_obo_term_keep_the_alternative_ids_of_both(tmp_path: Path) -> None:
+    pieces = "".join(
+        f"\n[Term]\nid: A:1\nname: one\n{line}\n" for line in ("alt_id: A:2", "xref: X:1")
+    )
+    old = "\n[Term]\nid: A:3\nname: three\nis_obsolete: true\nreplaced_by: A:2\n"
+    path = write(tmp_path, "kb.obo", "format-version: 1.2\n" + pieces + old)
+    assert {"A:2", "A:3"} == {i for e in read_entities(path) for i in e.alternative_ids}
+
+
+@pytest.mark.parametrize(
+    ("id_", "alt_id", "fault"),
+    [
+        (b"A:2", b"A:\x019", "A:2: the alt_id holds the control character U+0001"),
+        (b"A:2", b"A:\xff9", "A:2: the alt_id is not UTF-8"),
+        (b"A:\xff2", b"A:9", "the id is not UTF-8"),
+    ],
+)
+def test_a_bad_id_of_an_obsolete_term_is_that_terms_fault(
+    tmp_path: Path, id_: bytes, alt_id: bytes, fault: str
+) -> None:
+    old = b"\n[Term]\nid: %s\nalt_id: A:8\nalt_id: %s\n" % (id_, alt_id)
+    old += b"is_obsolete: true\nreplaced_by: A:1\n"
+    path = write(tmp_path, "kb.obo", HEAD.encode() + b"id: A:1\nname: one\n" + old)
+    with pytest.raises(InputError, match=rf"line 8: .*{re.escape(fault)}"):
+        list(read_entities(path))
+    skipped = SkippedRows()
+    (found,) = read_entities(path, skip_bad=skipped)
+    assert (found.id, found.alternative_ids) == ("A:1", ())
+    assert (skipped.bad, skipped.obsolete, skipped.unresolved) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(

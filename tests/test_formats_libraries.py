@@ -501,7 +501,7 @@ def test_the_real_human_phenotype_ontology_agrees_with_its_published_names(
     ours = {(e.id, n.text) for e in read_entities(obo, skip_bad=skipped) for n in e.names}
     table = shared_data("kb_hpo/hpo_names.tsv")
     published = {(e.id, n.text) for e in read_entities(table) for n in e.names}
-    assert (skipped.bad, skipped.unresolved) == (0, 0)
+    assert (skipped.bad, skipped.unresolved) == (0, 5), "five are obsolete without successor"
     assert len({i for i, _ in ours}) == 19_034
     assert {i for i, _ in ours} == {i for i, _ in published}
     assert published - ours == set()
@@ -546,7 +546,48 @@ def test_alternative_ids_of_deprecated_classes_go_to_the_successor_too(tmp_path:
     path = write(tmp_path, "kb.owl", OWL.replace(was, more))
     (found,) = read_entities(path, skip_bad=skipped)
     assert found.alternative_ids == ("HP:9", "HP:2", "HP:8")
-    assert skipped == SkippedRows(obsolete=2, unresolved=1), "HP:4 leads nowhere"
+    assert skipped == SkippedRows(obsolete=2, unresolved=2), "HP:3 and HP:4 lead nowhere"
+
+
+CLASSES = """\
+@prefix rdfs: <http://www.w3.org/2000/01/rdf-schema#> .
+@prefix owl: <http://www.w3.org/2002/07/owl#> .
+@prefix oio: <http://www.geneontology.org/formats/oboInOwl#> .
+@prefix obo: <http://purl.obolibrary.org/obo/> .
+obo:HP_1 a owl:Class ; rdfs:label "one" .
+obo:HP_5 a owl:Class ; rdfs:label "five" .
+obo:HP_2 a owl:Class ; owl:deprecated true ; obo:IAO_0100001 obo:HP_1 ;
+    oio:hasAlternativeId "HP:8" , VALUE .
+"""
+
+
+@pytest.mark.parametrize("value", ['" HP:5 "', "obo:HP_5", "[ rdfs:label 'blank' ]"])
+def test_an_alternative_id_that_is_a_live_class_or_none_is_not_given_away(
+    tmp_path: Path, value: str
+) -> None:
+    path = write(tmp_path, "kb.ttl", CLASSES.replace("VALUE", value))
+    found = {e.id: e.alternative_ids for e in read_entities(path)}
+    assert found == {"HP:1": ("HP:2", "HP:8"), "HP:5": ()}
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ('""', "HP_2: no alternative id"),
+        (r'"HP:\u00019"', r"HP_2: the alternative id holds the control character U\+0001"),
+        (r'"x" ; oio:id "HP:\u00012"', r"HP_2: the id holds the control character U\+0001"),
+    ],
+)
+def test_a_bad_id_of_a_deprecated_class_is_that_classs_fault(
+    tmp_path: Path, value: str, fault: str
+) -> None:
+    path = write(tmp_path, "kb.ttl", CLASSES.replace("VALUE", value))
+    with pytest.raises(InputError, match=fault):
+        list(read_entities(path))
+    skipped = SkippedRows()
+    found = {e.id: e.alternative_ids for e in read_entities(path, skip_bad=skipped)}
+    assert found == {"HP:1": (), "HP:5": ()}
+    assert (skipped.bad, skipped.obsolete, skipped.unresolved) == (1, 0, 0)
 
 
 def test_what_obo_leaves_out_is_counted(tmp_path: Path) -> None:

@@ -9,22 +9,24 @@ __all__ = ["merge", "successors"]
 
 def merge(
     replaced_by: dict[str, tuple[str, ...]],
-    olds: Iterable[str],
-    new: str,
+    alternative: Mapping[str, Iterable[str]],
     *,
     live: Container[str],
 ) -> None:
-    """Note that an entity, obsolete itself or not, has taken over ids.
+    """Note which ids entities, obsolete themselves or not, have taken over.
 
     Args:
-        replaced_by: The next ids of each old one; added to.
-        olds: Its alternative ids; those that are an entity's own mean that entity.
-        new: Its own id.
+        replaced_by: The next ids of every obsolete entity, none if it names none; added to.
+            What one names itself goes before the word of another obsolete one.
+        alternative: The alternative ids of each entity; those that are an entity's own mean
+            that entity.
         live: Ids of entities that are not obsolete.
     """
-    for old in olds:
-        if old != new and old not in live:
-            replaced_by[old] = (*replaced_by.get(old, ()), new)
+    named = {old for old, following in replaced_by.items() if following}
+    for new, olds in alternative.items():
+        for old in olds:
+            if old != new and old not in live and (new in live or old not in named):
+                replaced_by[old] = (*replaced_by.get(old, ()), new)
 
 
 def successors(
@@ -45,7 +47,7 @@ def successors(
     """
     found: dict[str, list[str]] = {}
     unresolved = 0
-    for old in replaced_by:
+    for old in sorted(replaced_by):
         seen, todo = {old}, [old]
         ends: list[str] = []
         while todo:

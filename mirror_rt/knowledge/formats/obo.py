@@ -45,6 +45,7 @@ _SCOPES = {
 }
 _PIECE = 1 << 16
 _OBSOLETE_LINE = re.compile(rb"is_obsolete:\s*true\b")
+_UNDECODABLE = re.compile("[\ud800-\udfff]")
 _ABBREVIATIONS = {"abbreviation", "acronym", "omo:0003000", "omo:0003012"}
 
 
@@ -55,17 +56,24 @@ def read_obo(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
         InputError: The file is not OBO; the message names the line.
     """
     with _readable_twice(path) as file:
-        live, obsolete = _scan(file)
+
+        def refuse(frame: clauses.TermFrame, fault: RowError) -> None:
+            line = _line_of(file, str(frame.id))
+            skipped.refuse(f"{shown(path)}: line {line}: {frame.id}: {fault}")
+
+        live, alternative, obsolete = _scan(file)
         replaced_by: dict[str, tuple[str, ...]] = {}
-        for new, olds in live.items():
-            merge(replaced_by, olds, new, live=live)
         for frame in _frames(io.BytesIO(obsolete), path, SkippedRows()):
+            try:
+                own, olds = checked(str(frame.id), "id"), _alternative(frame)
+            except RowError as fault:
+                refuse(frame, fault)
+                continue
             skipped.obsolete += 1
-            own = str(frame.id)
-            if following := _replaced_by(frame):
-                replaced_by[own] = (*replaced_by.get(own, ()), *following)
-            olds = [str(c.alt_id) for c in frame if isinstance(c, clauses.AltIdClause)]
-            merge(replaced_by, olds, own, live=live)
+            if own not in live:
+                replaced_by[own] = (*replaced_by.get(own, ()), *_replaced_by(frame))
+            alternative.setdefault(own, []).extend(olds)
+        merge(replaced_by, alternative, live=live)
         old_ids, unresolved = successors(replaced_by, live)
         skipped.unresolved += unresolved
         met: set[str] = set()
@@ -77,21 +85,21 @@ def read_obo(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
                 try:
                     entity = _entity(frame, merged)
                 except RowError as fault:
-                    line = _line_of(file, str(frame.id))
-                    skipped.refuse(f"{shown(path)}: line {line}: {frame.id}: {fault}")
+                    refuse(frame, fault)
                     continue
                 met.update(merged)
                 yield entity
         skipped.unresolved += len({old for olds in old_ids.values() for old in olds} - met)
 
 
-def _scan(file: Path) -> tuple[dict[str, list[str]], bytes]:
-    """Return the ids of all live terms with their alternative ids, and the text of the obsolete.
+def _scan(file: Path) -> tuple[set[str], dict[str, list[str]], bytes]:
+    """Return the ids of all live terms, their alternative ids, and the text of the obsolete.
 
     Those are few, so cheap to parse. A look at the lines is enough to tell them apart, and a
     tenth of the cost of parsing all.
     """
-    live: dict[str, list[str]] = {}
+    live: set[str] = set()
+    alternative: dict[str, list[str]] = {}  # of terms that have some: most have none
     obsolete: list[bytes] = []
     frame: list[bytes] = []
 
@@ -101,8 +109,16 @@ def _scan(file: Path) -> tuple[dict[str, list[str]], bytes]:
         if any(_OBSOLETE_LINE.match(line) for line in frame):
             obsolete.extend([*frame, b"\n"])
             return
+        try:
+            olds = [
+                checked(_id_of(line), "alt_id") for line in frame if line.startswith(b"alt_id:")
+            ]
+        except RowError:  # the term is refused when it is read
+            olds = []
         for own in (_id_of(line) for line in frame if line.startswith(b"id:")):
-            live[own] = [_id_of(line) for line in frame if line.startswith(b"alt_id:")]
+            live.add(own)
+            if olds:
+                alternative.setdefault(own, []).extend(olds)
 
     with whole(file) as handle:
         for line in handle:
@@ -111,12 +127,15 @@ def _scan(file: Path) -> tuple[dict[str, list[str]], bytes]:
                 frame.clear()
             frame.append(line)
     close()
-    return live, b"".join(obsolete)
+    return live, alternative, b"".join(obsolete)
 
 
 def _id_of(line: bytes) -> str:
-    value = line.partition(b":")[2].split(b"!")[0].split(b" {")[0]
-    return value.decode("utf-8", errors="replace").strip()
+    return _text(line.partition(b":")[2].split(b"!")[0].split(b" {")[0]).strip()
+
+
+def _text(raw: bytes) -> str:
+    return _UNDECODABLE.sub(NOT_UTF8, raw.decode("utf-8", errors="surrogateescape"))
 
 
 def _replaced_by(frame: clauses.TermFrame) -> tuple[str, ...]:
@@ -125,9 +144,12 @@ def _replaced_by(frame: clauses.TermFrame) -> tuple[str, ...]:
     return tuple(following or (considered if len(considered) == 1 else ()))
 
 
+def _alternative(frame: clauses.TermFrame) -> list[str]:
+    return [checked(str(c.alt_id), "alt_id") for c in frame if isinstance(c, clauses.AltIdClause)]
+
+
 def _entity(frame: clauses.TermFrame, old_ids: tuple[str, ...]) -> Entity:
     names: list[Name] = []
-    alternative: list[str] = []
     references: list[str] = []
     types: list[str] = []
     description = ""
@@ -136,8 +158,6 @@ def _entity(frame: clauses.TermFrame, old_ids: tuple[str, ...]) -> Entity:
             names.append(Name(text=checked(clause.name, "name"), kind=NameKind.PREFERRED))
         elif isinstance(clause, clauses.SynonymClause):
             names.append(_synonym(clause.synonym))
-        elif isinstance(clause, clauses.AltIdClause):
-            alternative.append(checked(str(clause.alt_id), "alt_id"))
         elif isinstance(clause, clauses.XrefClause):
             references.append(checked(str(clause.xref.id), "xref"))
         elif isinstance(clause, clauses.NamespaceClause):
@@ -150,7 +170,7 @@ def _entity(frame: clauses.TermFrame, old_ids: tuple[str, ...]) -> Entity:
         id=checked(str(frame.id), "id"),
         names=tuple(names),
         types=tuple(types),
-        alternative_ids=tuple(dict.fromkeys([*alternative, *old_ids])),
+        alternative_ids=tuple(dict.fromkeys([*_alternative(frame), *old_ids])),
         cross_references=tuple(references),
         description=description,
     )
@@ -208,8 +228,7 @@ class _Utf8:
         try:
             raw.decode("utf-8")
         except UnicodeDecodeError:
-            text = raw.decode("utf-8", errors="surrogateescape")
-            return re.sub("[\ud800-\udfff]", NOT_UTF8, text).encode("utf-8")
+            return _text(raw).encode("utf-8")
         return raw
 
 
@@ -228,6 +247,6 @@ def _readable_twice(path: str | Path) -> Iterator[Path]:
 def _line_of(file: Path, identifier: str) -> int:
     """Find where a term begins: fastobo gives lines of malformed frames only."""
     for number, line in numbered_lines(file, strict=False):
-        if line.startswith("id:") and _id_of(line.encode(errors="replace")) == identifier:
+        if line.startswith("id:") and _id_of(line.encode(errors="surrogateescape")) == identifier:
             return number
     return 0

@@ -87,12 +87,24 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
     named = {node: _id(graph, node) for node in subjects if isinstance(node, URIRef)}
     skipped.anonymous += sum(node not in named and _is_named(graph, node) for node in subjects)
     old = {node for node in named if _is_deprecated(graph, node)}
-    skipped.obsolete += len(old)
-    following = {named[node]: news for node in old if (news := _replaced_by(graph, node))}
     live = {named[n] for n in named.keys() - old}
+    following: dict[str, tuple[str, ...]] = {}
+    alternative: dict[str, list[str]] = {}
     for node, own in named.items():
-        merge(following, _alternative(graph, node), own, live=live)
-    old_ids, unresolved = successors(dict(sorted(following.items())), live)
+        try:
+            olds = _alternative(graph, node)
+            checked(own, "id")
+        except RowError as fault:
+            if node in old:  # a live one is refused below, if it has a name
+                skipped.refuse(f"{shown(path)}: {node}: {fault}")
+            continue
+        if node in old:
+            skipped.obsolete += 1
+            if own not in live:
+                following[own] = (*following.get(own, ()), *_replaced_by(graph, node))
+        alternative.setdefault(own, []).extend(olds)
+    merge(following, alternative, live=live)
+    old_ids, unresolved = successors(following, live)
     skipped.unresolved += unresolved
     abbreviations = _abbreviations(graph)
     met: set[str] = set()
@@ -190,9 +202,7 @@ def _entity(
         return None
     texts = chain.from_iterable(_literals(graph, node, p) for p in _DESCRIPTIONS)
     described = in_order([Name(text=str(t), language=t.language or "") for t in texts], keep)
-    references = [
-        _id(graph, o) for p in _REFERENCES for o in graph.objects(node, p) if _is_plain(o)
-    ]
+    references = [r for p in _REFERENCES for r in _ids(graph, node, p)]
     types = [str(t) for t in graph.objects(node, RDF.type) if t not in _ENTITIES and _is_plain(t)]
     types += [str(t) for t in graph.objects(node, _OIO.hasOBONamespace)]
     return Entity(
@@ -200,8 +210,7 @@ def _entity(
         names=in_order(names, keep),
         types=tuple(checked(t, "type") for t in dict.fromkeys(types)),
         alternative_ids=tuple(
-            checked(other, "alternative id")
-            for other in dict.fromkeys([*_alternative(graph, node), *old_ids.get(identifier, ())])
+            dict.fromkeys([*_alternative(graph, node), *old_ids.get(identifier, ())])
         ),
         cross_references=tuple(checked(r, "cross-reference") for r in dict.fromkeys(references)),
         description=flat(described[0].text) if described else "",
@@ -228,11 +237,15 @@ def _id(graph: Graph, node: Node) -> str:
     if isinstance(node, URIRef):
         given = graph.value(node, _OIO.id)
         if given is not None:
-            return str(given)
+            return str(given).strip()
         purl = _PURL.fullmatch(str(node))
         if purl is not None:
             return f"{purl[1]}:{purl[2]}"
-    return str(node)
+    return str(node).strip()
+
+
+def _ids(graph: Graph, node: Node, predicate: URIRef) -> list[str]:
+    return [_id(graph, o) for o in graph.objects(node, predicate) if _is_plain(o)]
 
 
 def _is_deprecated(graph: Graph, node: URIRef) -> bool:
@@ -240,12 +253,12 @@ def _is_deprecated(graph: Graph, node: URIRef) -> bool:
 
 
 def _alternative(graph: Graph, node: URIRef) -> list[str]:
-    return [str(o) for o in graph.objects(node, _OIO.hasAlternativeId)]
+    return [checked(o, "alternative id") for o in _ids(graph, node, _OIO.hasAlternativeId)]
 
 
 def _replaced_by(graph: Graph, node: URIRef) -> tuple[str, ...]:
-    found = [_id(graph, o) for p in _REPLACED_BY for o in graph.objects(node, p)]
-    considered = [_id(graph, o) for o in graph.objects(node, _OIO.consider)]
+    found = [new for p in _REPLACED_BY for new in _ids(graph, node, p)]
+    considered = _ids(graph, node, _OIO.consider)
     return tuple(found or (considered if len(considered) == 1 else ()))
 
 
