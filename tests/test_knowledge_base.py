@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mirror_rt import KnowledgeBase
-from mirror_rt.bundle import Bundle
+from mirror_rt.bundle import Bundle, sha256_file, sha256_of_blocks
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
 from mirror_rt.knowledge import store
 from mirror_rt.runtime import Encoder
@@ -137,6 +137,15 @@ def test_every_mention_with_a_word_links_until_a_probability_is_asked_for(
     assert (list(asked), asked.reason) == ([], Nil.THRESHOLD)
 
 
+def test_a_name_of_many_is_as_sure_as_a_name_of_one(tmp_path: Path, bundle: Bundle) -> None:
+    things = [entity(f"{n}-{i}", f"name of {n}") for n in range(1, 12) for i in range(n)]
+    kb = _build(bundle, things, tmp_path / "kb")
+    mentions = [f"name of {n}" for n in range(1, 12)]
+    sure = kb.combination.by_name
+    assert [len(found) for found in kb.link(mentions, min_probability=sure)] == list(range(1, 12))
+    assert not any(kb.link(mentions, min_probability=sure + 1e-6))
+
+
 def test_repeated_mentions_are_encoded_once(hearts: Path) -> None:
     encoder = LetterEncoder()
     found = KnowledgeBase.open(hearts, encoder=encoder).link(["fevers", "x", "fevers"])
@@ -250,6 +259,7 @@ def test_files_of_another_bundle_or_catalogue_are_refused_whatever_their_size(
 ) -> None:
     if big:
         monkeypatch.setattr(store, "_HASHED_AT_OPEN", 0)
+        monkeypatch.setattr(store, "_HASHED_WHOLE", 0)
     things = [entity(f"E:{i}", f"thing {i}", f"object {i}") for i in range(500)]
     turned = [entity(f"E:{i}", f"thing {i}"[::-1], f"object {i}"[::-1]) for i in range(500)]
     KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()).close()
@@ -274,15 +284,70 @@ def test_files_of_another_bundle_or_catalogue_are_refused_whatever_their_size(
 def test_blocks_are_looked_at_from_the_first_byte_to_the_last(tmp_path: Path) -> None:
     size = 1 << 20
     (tmp_path / "f").write_bytes(bytes(size))
-    before = store.sha256_of_blocks(tmp_path / "f")
-    for place in (0, size - 1):
+    before = sha256_of_blocks(tmp_path / "f")
+    run = size // 15  # as long as a block and what lies between it and the next
+    for place, length in ((0, 1), (size - 1, 1), *((k * run + 99, run) for k in range(14))):
         content = bytearray(size)
-        content[place] = 1
+        content[place : place + length] = b"1" * length
         (tmp_path / "f").write_bytes(content)
-        assert store.sha256_of_blocks(tmp_path / "f") != before
+        assert sha256_of_blocks(tmp_path / "f") != before, place
     for few in (b"", b"1", bytes(5_000)):
         (tmp_path / "f").write_bytes(few)
-        assert store.sha256_of_blocks(tmp_path / "f")
+        assert sha256_of_blocks(tmp_path / "f")
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_a_byte_between_the_blocks_of_a_large_file_is_missed_until_all_is_hashed(
+    tmp_path: Path, hearts: Path, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    monkeypatch.setattr(store, "_HASHED_AT_OPEN", 0)
+    copy = tmp_path / "kb"
+    shutil.copytree(hearts, copy)
+    manifest = store.KnowledgeBaseManifest.read(copy)
+    file = copy / "spare.bin"
+    file.write_bytes(bytes(1 << 20))
+    told = {"bytes": 1 << 20, "sha256": sha256_file(file), "sampled": sha256_of_blocks(file)}
+    replace(manifest, files={**manifest.files, file.name: told}).write(copy / "manifest.json")
+    content = bytearray(1 << 20)
+    content[30_000] = 1
+    file.write_bytes(content)
+    if not small:
+        monkeypatch.setattr(store, "_HASHED_WHOLE", 1 << 19)
+        KnowledgeBase.open(copy).close()
+    with pytest.raises(KnowledgeBaseError, match=r"spare\.bin: changed since it was built"):
+        KnowledgeBase.open(copy, verify=None if small else True)
+
+
+def test_a_manifest_without_a_whole_sum_is_not_taken_for_verified(
+    tmp_path: Path, hearts: Path
+) -> None:
+    copy = tmp_path / "kb"
+    shutil.copytree(hearts, copy)
+    manifest = store.KnowledgeBaseManifest.read(copy)
+    files = {n: {k: f[k] for k in ("bytes", "sampled")} for n, f in manifest.files.items()}
+    replace(manifest, files=files).write(copy / "manifest.json")
+    with pytest.raises(KnowledgeBaseError, match="changed since it was built"):
+        KnowledgeBase.open(copy, verify=True)
+
+
+def test_a_folder_that_is_replaced_while_its_files_are_hashed_is_read_again(
+    tmp_path: Path, hearts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, away = tmp_path / "kb", tmp_path / "away"
+    shutil.copytree(hearts, copy)
+
+    def gone_for_a_moment(path: Path) -> str:
+        if away.exists():
+            return sha256_file(path)
+        copy.rename(away)
+        try:
+            return sha256_file(path)
+        finally:
+            shutil.copytree(away, copy)
+
+    monkeypatch.setattr(store, "sha256_file", gone_for_a_moment)
+    KnowledgeBase.open(copy).close()
+    assert away.exists()
 
 
 def test_a_knowledge_base_without_sums_of_blocks_opens(
@@ -429,10 +494,19 @@ def test_an_entity_is_looked_up_by_any_of_its_ids(tmp_path: Path, bundle: Bundle
     kb = _build(bundle, things, tmp_path / "kb")
     assert kb.entity("A") == kb.entity("OLD") == whole
     assert kb.entity("B").name == "flu", "its own id goes first"
-    with pytest.raises(InputError, match="no entity has the id 'C'"):
+    with pytest.raises(InputError, match="no entity has the id 'C'; look it up by name with link"):
         kb.entity("C")
     with pytest.raises(InputError, match="'BOTH' is an alternative id of A, B; give"):
         kb.entity("BOTH")
+    for nonsense, fault in (
+        ("\ud800", "holds a lone surrogate"),
+        (2**70, "an id is a string, not 1180591620717411303424"),
+        (["A"], r"an id is a string, not \['A'\]"),
+        (None, "an id is a string, not None"),
+    ):
+        with pytest.raises(InputError, match=fault) as told:
+            kb.entity(nonsense)  # type: ignore[arg-type]
+        assert "\n" not in str(told.value)
 
 
 def test_passages_are_no_entities(tmp_path: Path, bundle: Bundle) -> None:

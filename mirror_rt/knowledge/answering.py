@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["check", "check_contexts", "link", "read_mentions", "search"]
 
 _AT_ONCE = 1_024
+_ROUNDING = 1e-9
+"""Probabilities no further apart are equal: a third three times is not quite the whole."""
 
 
 def check(texts: Sequence[str], top: int) -> None:
@@ -132,7 +134,7 @@ def link(
         for (text, context), found in zip(some, ordered, strict=True):
             # Asked before a context decides: it chooses between candidates, not whether to link.
             wanted = least_by_name if linker.is_name(found) else least
-            if not found or linker.confidence(proposed[text]) < wanted:
+            if not found or linker.confidence(proposed[text]) < wanted - _ROUNDING:
                 answers[text, context] = Answer(reason=_reason(kb, text, allowed))
             else:
                 answers[text, context] = Answer(

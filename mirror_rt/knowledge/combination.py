@@ -46,8 +46,8 @@ loose: a broad, narrow or related name.
 _DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, 1.0, 4.0, -0.3)
 _DEFAULT_NIL = 10.0
 _BY_NAME = 0.93
-"""What mentions of NCBI disease are right that MEDIC has as a name; nothing in a knowledge base
-tells it (docs/experiments.md, "How often a match by name is right")."""
+"""How often a mention that is a name in MEDIC means that entity, on NCBI disease; nothing in a
+knowledge base tells it (docs/experiments.md, "How often a match by name is right")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

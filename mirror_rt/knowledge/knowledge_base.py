@@ -22,6 +22,7 @@ from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.knowledge.wording import Wording
 from mirror_rt.staging import check_target
+from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Answer, Embedder, Entity, IndexKind, Passage
 
 if TYPE_CHECKING:
@@ -325,14 +326,21 @@ class KnowledgeBase:
             id_: The id; an entity whose own it is goes before those that list it.
 
         Raises:
-            InputError: No entity has the id, or several list it; the message names them.
+            InputError: The id is no string or holds a lone surrogate, no entity has it, or
+                several list it; the message names them.
             KnowledgeBaseError: The folder holds passages.
         """
         if self.manifest.holds == store.PASSAGES:
             raise KnowledgeBaseError(f"{self.path}: holds passages, not entities; use search")
+        if not isinstance(id_, str):
+            raise InputError(f"an id is a string, not {id_!r}")
+        if lone_surrogate(id_) is not None:
+            raise InputError(f"the id {id_!r} holds a lone surrogate; it is not valid text")
         numbers = self.catalogue.resolve(id_)
         if not numbers:
-            raise InputError(f"{self.path}: no entity has the id {id_!r}; link finds ids by name")
+            raise InputError(
+                f"{self.path}: no entity has the id {id_!r}; look it up by name with link"
+            )
         if len(numbers) > 1:
             ids = [own for own, _ in self.catalogue.headings(numbers).values()]
             more = f" and {len(ids) - 3:,} more" if len(ids) > 3 else ""

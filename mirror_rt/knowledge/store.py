@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import sqlite3
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from mirror_rt.bundle import MANIFEST, Bundle, sha256_file, sum_of
+from mirror_rt.bundle import MANIFEST, Bundle, sha256_file, sha256_of_blocks, sum_of
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
 from mirror_rt.knowledge.choosing import Choice
@@ -66,8 +65,7 @@ _ENCODED_AT_ONCE = 16_384
 _HELD_OUT = 2_000
 _ABSENT = 0.15
 _HASHED_AT_OPEN = 256 * 1024 * 1024
-_BLOCKS = 16
-_BLOCK = 4_096
+_HASHED_WHOLE = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +78,7 @@ class KnowledgeBaseManifest:
         counts: What was read, stored and left out (see ``catalogue.Counts``).
         index: The recipe of the index.
         files: Size in bytes, sha256 (hex) and that of sampled blocks (see
-            ``sha256_of_blocks``) of each file outside ``bundle/``.
+            ``bundle.sha256_of_blocks``) of each file outside ``bundle/``.
         holds: ``names`` of entities, or ``passages``.
         made_by: Version of mirror-rt that wrote it.
         format_version: Version of this layout.
@@ -316,41 +314,34 @@ def check_files(
     Args:
         folder: The knowledge base.
         manifest: Its manifest.
-        verify: Whether to hash every file whole rather than blocks of it; None: while they are
-            together under 256 MiB (a fraction of a second).
+        verify: Whether to hash every file whole rather than, of those above 16 MiB, blocks;
+            None: while they are together under 256 MiB (a fraction of a second).
 
     Raises:
-        KnowledgeBaseError: A file is missing or has changed.
+        KnowledgeBaseError: A file is missing, cannot be read or has changed.
     """
     if verify is None:
         verify = sum(int(f["bytes"]) for f in manifest.files.values()) <= _HASHED_AT_OPEN
-    key, hashed = ("sha256", sha256_file) if verify else ("sampled", sha256_of_blocks)
     for name, expected in manifest.files.items():
         file = folder / name
-        if not file.is_file():
-            raise KnowledgeBaseError(f"{folder}: {name} is missing; build the knowledge base again")
-        # A manifest of an earlier version has no sum of blocks.
-        if file.stat().st_size != expected["bytes"] or (
-            key in expected and hashed(file) != expected[key]
-        ):
+        try:
+            same = file.stat().st_size == expected["bytes"]
+            if same and (verify or expected["bytes"] <= _HASHED_WHOLE):
+                same = sha256_file(file) == expected.get("sha256")
+            elif same and "sampled" in expected:  # a manifest of an earlier version has none
+                same = sha256_of_blocks(file) == expected["sampled"]
+        except FileNotFoundError as error:
+            raise KnowledgeBaseError(
+                f"{folder}: {name} is missing; build the knowledge base again"
+            ) from error
+        except OSError as error:
+            raise KnowledgeBaseError(
+                f"{file}: cannot be read ({error.strerror}); build the knowledge base again"
+            ) from error
+        if not same:
             raise KnowledgeBaseError(
                 f"{file}: changed since it was built; build the knowledge base again"
             )
-
-
-def sha256_of_blocks(path: Path) -> str:
-    """Return the hex sha256 of 16 blocks of a file, evenly spread from its first to its last byte.
-
-    Another file of the same size differs in them, unless it is nearly the same; reading them
-    takes milliseconds whatever the size.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as handle:
-        last = max(path.stat().st_size - _BLOCK, 0)
-        for i in range(_BLOCKS):
-            handle.seek(last * i // (_BLOCKS - 1))
-            digest.update(handle.read(_BLOCK))
-    return digest.hexdigest()
 
 
 @contextmanager
