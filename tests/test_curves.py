@@ -35,6 +35,14 @@ def make(tmp_path: Path, tiny_bert: Path) -> Callable[..., TrainConfig]:
     return config
 
 
+def test_the_last_look_is_at_what_is_written(make: Callable[..., TrainConfig]) -> None:
+    first, *_, trained, written = train(make(held_out=10, base_share=0.999)).held_out
+    assert written["step"] == trained["step"]
+    for name in ("loss", "alignment", "uniformity"):
+        moved = abs(trained[name] - first[name])
+        assert abs(written[name] - first[name]) < 0.05 * moved
+
+
 def test_nothing_held_out_is_drawn_for_training(make: Callable[..., TrainConfig]) -> None:
     both = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 1.0}
     config = make(pairs=both, held_out=10)

@@ -12,7 +12,8 @@ from torch import nn
 
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.encoding import autocast, by_length, encode, grouped, packed
-from mirror_rt.training.model import quicken_dropout, tokenise
+from mirror_rt.training.model import tokenise
+from mirror_rt.training.quick import quicken_dropout
 from mirror_rt.types import Pooling
 from tests.tiny import NAMES, tiny_checkpoint
 

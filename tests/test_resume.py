@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from mirror_rt.errors import ConfigError, TargetError, TrainingError
 from mirror_rt.training import loop
@@ -100,15 +103,32 @@ def test_a_run_killed_and_resumed_has_the_weights_of_an_unbroken_one(
     assert not folder_of(config.out).exists()
 
 
-def test_a_run_taken_up_keeps_the_share_of_the_base_of_an_unbroken_one(
-    make: Callable[..., TrainConfig], tmp_path: Path
+def test_a_run_taken_up_keeps_the_share_of_the_base_that_it_began_with(
+    make: Callable[..., TrainConfig], tmp_path: Path, tiny_bert: Path
 ) -> None:
-    config = make(base_share=0.25)
-    interrupt(config, step=8)
-    train(config, resume=True)
-    whole = train(make(base_share=0.25, out=tmp_path / "whole"))
     name = "model.safetensors"
+    base = shutil.copytree(tiny_bert, tmp_path / "base")
+    config = make(base=base, base_share=0.25, hard_negatives=2)
+    whole = train(replace(config, out=tmp_path / "whole"))
+    interrupt(config, step=8)
+    others = {key: 2 * weight for key, weight in load_file(base / name).items()}
+    save_file(others, base / name, {"format": "pt"})
+    train(config, resume=True)
     assert (config.out / name).read_bytes() == (whole.out / name).read_bytes()
+
+
+def test_an_option_newer_than_a_run_has_its_default_there(
+    make: Callable[..., TrainConfig],
+) -> None:
+    config = make()
+    interrupt(config, step=4)
+    account = folder_of(config.out) / "state.json"
+    content = json.loads(account.read_text())
+    del content["config"]["base_share"]
+    account.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"begun with base_share=0\.0, now it is 0\.5"):
+        train(replace(config, base_share=0.5), resume=True)
+    assert len(train(config, resume=True).losses) == 15
 
 
 def test_the_state_holds_no_pickle(make: Callable[..., TrainConfig]) -> None:

@@ -60,9 +60,9 @@ class TrainConfig:
         max_length: Longest input in tokens, special ones included (preset).
         lr: Constant learning rate of AdamW (preset).
         weight_decay: Weight decay of AdamW, on all parameters.
-        base_share: Share of the base's own weights in the checkpoint: when the run is done, each
-            weight becomes their mean, weighted so. Above 0 keeps more of what the base knew
-            (Wortsman et al. 2022, *Robust Fine-Tuning of Zero-Shot Models*).
+        base_share: Share s of the base in the checkpoint: each weight written is s × the base's +
+            (1 − s) × the trained one, which keeps more of what the base knew (Wortsman et al. 2022,
+            *Robust Fine-Tuning of Zero-Shot Models*). The base's weights are held in memory.
         batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
         micro_batch: Views that pass the encoder at once. When given, gradients are cached
             (GradCache), so that no batch is too large for the encoder's memory (the loss still

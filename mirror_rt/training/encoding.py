@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from mirror_rt.training.model import TextModel
+from mirror_rt.training.quick import QuickAttention
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:
@@ -143,9 +144,10 @@ def encode(model: TextModel, tokens: Sequence[Int64]) -> Tensor:
     embedded = model.model.get_input_embeddings()(flat).split([i.numel() for i, _ in laid_out])
     vectors = []
     for block, (ids_RT, owner_RT), rows in zip(blocks, laid_out, embedded, strict=True):
-        states_RTD = model.model(
-            inputs_embeds=rows.view(*ids_RT.shape, -1), **_guides(owner_RT, model)
-        ).last_hidden_state
+        with QuickAttention() if device.type == "cpu" else nullcontext():
+            states_RTD = model.model(
+                inputs_embeds=rows.view(*ids_RT.shape, -1), **_guides(owner_RT, model)
+            ).last_hidden_state
         real_N = torch.from_numpy(np.flatnonzero(owner_RT >= 0)).to(device)
         sizes = [lengths[string] for row in block.rows for string in row]
         vectors.append(_pooled(states_RTD.flatten(0, 1)[real_N], sizes, model.pooling))

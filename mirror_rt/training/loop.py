@@ -26,8 +26,9 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
 from mirror_rt.training.drophead import add_drophead
 from mirror_rt.training.mining import HardOrder
-from mirror_rt.training.model import TextModel, load_model, quicken_dropout, tokenise
+from mirror_rt.training.model import TextModel, load_model, tokenise
 from mirror_rt.training.pairs import PairTable, hold_out, read_table
+from mirror_rt.training.quick import quicken_dropout
 from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
 from mirror_rt.training.step import backward
 from mirror_rt.types import Pooling, Preset
@@ -122,7 +123,7 @@ def train(
         model = load_base(config)
         model.model.to(pick_device(config.device)).train()
         weights = list(model.model.parameters())
-        base = [w.detach().clone() for w in weights] if config.base_share else []
+        base = [w.detach().to("cpu", copy=True) for w in weights] if config.base_share else []
         optimiser = torch.optim.AdamW(
             weights, lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
@@ -141,6 +142,8 @@ def train(
             losses += done
             if hard is not None and "order" in rest:
                 hard.pairs_P2 = rest["order"].numpy()
+            if rest:  # what is at the base's name now may be another model
+                base = [rest[f"base.{number}"] for number in range(len(base))]
         board.begin(len(losses))
         if not losses:
             board.look(watch.look(0))
@@ -160,7 +163,9 @@ def train(
             losses.append(loss)
             board.look(watch.look(len(losses)))
             if config.checkpoint_every and len(losses) % config.checkpoint_every == 0:
-                order = None if hard is None else hard.pairs_P2
+                rest = {f"base.{number}": own for number, own in enumerate(base)}
+                if hard is not None and hard.pairs_P2 is not None:
+                    rest["order"] = torch.from_numpy(hard.pairs_P2)
                 save_state(
                     model,
                     optimiser,
@@ -168,16 +173,18 @@ def train(
                     watch.seen,
                     config,
                     corpus_sha256=table.sha256,
-                    rest={} if order is None else {"order": torch.from_numpy(order)},
+                    rest=rest,
                 )
             now = _step(losses, already, steps, config, time.perf_counter() - started)
             board.step(now.step, loss=loss, strings_per_second=now.strings_per_second)
             if progress is not None:
                 progress(now)
         seconds = time.perf_counter() - started
-        with torch.no_grad():
-            for weight, own in zip(weights, base, strict=False):  # none is kept for a share of 0
-                weight.lerp_(own, config.base_share)
+        if base:
+            with torch.no_grad():
+                for weight, own in zip(weights, base, strict=True):
+                    weight.lerp_(own.to(weight.device), config.base_share)
+            board.look(watch.look(len(losses)))  # of what is written
     report = TrainReport(
         out=config.out,
         losses=tuple(losses),

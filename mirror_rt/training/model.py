@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from mirror_rt.errors import ConfigError, InputError, ModelError
 from mirror_rt.textfiles import lone_surrogate
@@ -21,7 +19,7 @@ from mirror_rt.types import Pooling
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["FAMILIES", "TextModel", "load_model", "quicken_dropout", "tokenise"]
+__all__ = ["FAMILIES", "TextModel", "load_model", "tokenise"]
 
 FAMILIES = (
     "albert",
@@ -190,30 +188,6 @@ def tokenise(texts: Sequence[str], model: TextModel) -> list[Int64]:
         )["input_ids"]
         ids.extend(np.asarray(row, dtype=np.int64) for row in found)
     return ids
-
-
-class _Dropout(nn.Dropout):
-    """Dropout whose choices are drawn 16 bits each: on a CPU, a seventh of the time.
-
-    The rate is rounded to a multiple of 2^-16; what stays is scaled by 1 / (1 − rate), as ever.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return the input with dropout while in training, like ``nn.Dropout``."""
-        if not self.training or not self.p or input.device.type != "cpu":
-            return super().forward(input)
-        words = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-        draws = words.view(torch.int16)[: input.numel()].view(input.shape)
-        kept = draws >= round(self.p * 2**16) - 2**15
-        return input * kept.to(input.dtype).mul_(1 / (1 - self.p))
-
-
-def quicken_dropout(model: nn.Module) -> None:
-    """Replace the dropout layers of a model by faster ones of the same rates."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                setattr(module, name, _Dropout(child.p))
 
 
 def _line(error: BaseException) -> str:

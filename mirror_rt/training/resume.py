@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,9 @@ def load_state(
 def _check_same(
     account: dict[str, Any], config: TrainConfig, corpus_sha256: str, folder: Path
 ) -> None:
-    then, now = account["config"], config.as_json()
+    # An option that is newer than the run had its default then.
+    then = {f.name: f.default for f in fields(TrainConfig)} | account["config"]
+    now = config.as_json()
     for name in sorted((then.keys() | now.keys()) - _FREE):
         if then.get(name) != now.get(name):
             raise ConfigError(
