@@ -236,6 +236,40 @@ def test_a_dataset_with_other_columns_leaves_no_file_and_costs_no_other(tmp_path
     assert told[1:] == [f"fetched {written[0]}"]
 
 
+DICTIONARY, MENTIONS = "el_askapatient/test_dictionary.txt", "el_askapatient/processed_test"
+
+
+@pytest.mark.parametrize(("own", "lacking"), [(DICTIONARY, MENTIONS), (MENTIONS, DICTIONARY)])
+def test_half_a_linking_set_is_not_filled_up_with_another_version(
+    tmp_path: Path, own: str, lacking: str
+) -> None:
+    (tmp_path / own).parent.mkdir()
+    (tmp_path / own).write_text("mine")
+    told: list[str] = []
+    tasks = choose(["askapatient", "sts12"], TASKS)
+    written = fetch_missing(tasks, tmp_path, rows=rows, progress=told.append)
+    assert written == [tmp_path / "sts/STS12.test.tsv"]
+    assert told[0].startswith(f"{tmp_path / own} is there, {lacking} not; ")
+    (tmp_path / lacking).write_text("mine too")
+    assert fetch_missing(tasks, tmp_path, rows=rows, progress=told.append) == []
+    assert len(told) == 2
+
+
+def test_a_linking_set_comes_whole_or_not_at_all(tmp_path: Path) -> None:
+    def broken(source: HubFile) -> Iterator[Mapping[str, Any]]:
+        yield from POSTS
+        if source.split == "test":
+            raise InputError("the hub does not give it")
+
+    told: list[str] = []
+    tasks = choose(["askapatient"], TASKS)
+    assert fetch_missing(tasks, tmp_path, rows=broken, progress=told.append) == []
+    assert told == ["the hub does not give it"]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    written = fetch_missing(tasks, tmp_path, rows=lambda source: POSTS)
+    assert written == [tmp_path / DICTIONARY, tmp_path / MENTIONS]
+
+
 def test_a_dataset_that_the_hub_no_longer_gives_is_told_and_missing(
     mirrored: Path, tmp_path: Path
 ) -> None:

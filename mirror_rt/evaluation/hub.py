@@ -6,14 +6,15 @@ folder, so that one reader serves both and the next run needs no network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mirror_rt._extras import require
 from mirror_rt.errors import InputError
-from mirror_rt.evaluation.tasks import Task
+from mirror_rt.evaluation.tasks import Kind, Task
 from mirror_rt.staging import staging_file
 
 __all__ = ["SOURCES", "HubFile", "Rows", "fetch_missing"]
@@ -160,7 +161,9 @@ def fetch_missing(
 ) -> list[Path]:
     """Write the files of ``tasks`` that are not under ``data`` and that the hub has.
 
-    A dataset that the hub no longer gives, or that has other columns, costs no other one.
+    A dataset that the hub no longer gives, or that has other columns, costs no other one. The
+    files of a linking task are fetched together or not at all: the ids of a user's own
+    dictionary need not be those of the hub's mentions.
 
     Args:
         tasks: The tasks that shall run.
@@ -175,29 +178,46 @@ def fetch_missing(
         MissingExtraError: ``datasets`` is not installed.
         InputError: The hub cannot be reached.
     """
-    wanted = [f for task in tasks for f in task.files if f in SOURCES and not (data / f).exists()]
+    tell = progress or (lambda words: None)
+    wanted: list[tuple[str, ...]] = []
+    for task in tasks:
+        there = [file for file in task.files if (data / file).exists()]
+        lacking = tuple(file for file in task.files if file in SOURCES and file not in there)
+        if task.kind is not Kind.LINKING:
+            wanted += [(file,) for file in lacking]
+        elif lacking and there:
+            tell(
+                f"{data / there[0]} is there, {' and '.join(lacking)} not; the hub may have "
+                "another version, so nothing is fetched: put yours there, or remove what is there"
+            )
+        elif lacking:
+            wanted.append(lacking)
     if wanted and rows is None:
         require("datasets", extra="hub")
-    tell = progress or (lambda words: None)
-    written = []
-    for name in dict.fromkeys(wanted):
+    written: list[Path] = []
+    for names in dict.fromkeys(wanted):
         try:
-            _fetch(SOURCES[name], data / name, rows or _rows)
+            _fetch(names, data, rows or _rows)
         except InputError as error:
             if isinstance(error.__cause__, ConnectionError):
                 raise
             tell(str(error))
         else:
-            tell(f"fetched {data / name}")
-            written.append(data / name)
+            for name in names:
+                tell(f"fetched {data / name}")
+                written.append(data / name)
     return written
 
 
-def _fetch(source: HubFile, file: Path, rows: Rows) -> None:
-    with staging_file(file) as fresh, open(fresh, "w", encoding="utf-8") as handle:
-        handle.write("\t".join(source.columns.values()) + "\n")
-        lines: Iterable[str] = ("\t".join(_fields(row, source)) + "\n" for row in rows(source))
-        handle.writelines(dict.fromkeys(lines) if source.distinct else lines)
+def _fetch(names: Sequence[str], data: Path, rows: Rows) -> None:
+    """Write files, all of them or none."""
+    with ExitStack() as stack:
+        for name in names:
+            source, fresh = SOURCES[name], stack.enter_context(staging_file(data / name))
+            lines: Iterable[str] = ("\t".join(_fields(row, source)) + "\n" for row in rows(source))
+            with open(fresh, "w", encoding="utf-8") as handle:
+                handle.write("\t".join(source.columns.values()) + "\n")
+                handle.writelines(dict.fromkeys(lines) if source.distinct else lines)
 
 
 def _fields(row: Mapping[str, Any], source: HubFile) -> list[str]:

@@ -92,8 +92,8 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
     # The third part of a split chooses the regularisation; without it a tenth of the first does.
     lacking = [p for p, found in zip(task.files[:2], files, strict=False) if not found]
     if lacking:
-        files_told = " and ".join(lacking)
-        note = f"no {files_told} under {data} ({LAYOUTS[task.kind]}); get it from {task.where}"
+        files_told, them = " or ".join(lacking), "it" if len(lacking) == 1 else "them"
+        note = f"no {files_told} under {data} ({LAYOUTS[task.kind]}); get {them} from {task.where}"
         return [_without(task, Status.MISSING, note)]
     first = files[0][0]
     match task.kind:
