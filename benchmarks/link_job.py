@@ -74,19 +74,22 @@ def names_of(kb: Path) -> list[str]:
 
 
 def build(args: argparse.Namespace, work: Path) -> Path:
-    """Return the knowledge base: that of an earlier run, or a new one."""
-    kb = work / f"kb-{args.names}"
-    if not kb.exists():
-        from kb_scale import places
+    """Return the knowledge base: that of an earlier run with the same bundle, or a new one."""
+    from mirror_rt.bundle import Bundle
 
+    bundle = args.bundle or work / "bundle"
+    if not bundle.exists():
         from mirror_rt.exporting.pipeline import export
-        from mirror_rt.knowledge import KnowledgeBase
         from mirror_rt.quickstart import demo_model
         from mirror_rt.types import Pooling, Precision
 
-        bundle = args.bundle or work / "bundle"
-        if not bundle.exists():
-            export(demo_model(), bundle, precision=Precision.INT8, pooling=Pooling.MEAN)
+        export(demo_model(), bundle, precision=Precision.INT8, pooling=Pooling.MEAN)
+    kb = work / f"kb-{args.names}-{Bundle.open(bundle).fingerprint[:12]}"
+    if not kb.exists():
+        from kb_scale import places
+
+        from mirror_rt.knowledge import KnowledgeBase
+
         entities, _, _ = places(args.names)
         KnowledgeBase.build(bundle, entities, kb).close()
     return kb
@@ -95,18 +98,22 @@ def build(args: argparse.Namespace, work: Path) -> Path:
 def measure(names: Sequence[str], kb: Path, count: int, work: Path) -> dict[str, Any]:
     """Link a file of ``count`` mentions, in one go and with a kill in the middle."""
     from mirror_rt.bundle import sha256_file
+    from mirror_rt_cli.linkjob import blocks_of
 
     asked = mentions(names, count)
     known = set(names)
     source, whole, again = (work / f"{count}.{end}" for end in ("txt", "jsonl", "again.jsonl"))
     source.write_text("".join(f"{text}\n" for text in asked), encoding="utf-8")
-    for out in (whole, again):  # what a run of this that was stopped left
+    for out in (whole, again):  # what an earlier run of this left
         shutil.rmtree(blocks_of(out), ignore_errors=True)
+        out.unlink(missing_ok=True)
     child = [sys.executable, "-c", CHILD, str(card.HERE), str(kb), str(source), "--force", "--out"]
     told, seconds = run([*child, str(whole)])
     rows = check(whole, asked)
     killed = kill_halfway([*child, str(again)], again, rows)
     resumed, rest = run([*child, str(again)])
+    if resumed["kept"] < killed:
+        raise RuntimeError(f"{again}: {resumed['kept']} of {killed} blocks were kept after a kill")
     if sha256_file(again) != sha256_file(whole):
         raise RuntimeError(f"{again}: differs from {whole} after a kill")
     different = set(asked)
@@ -118,8 +125,8 @@ def measure(names: Sequence[str], kb: Path, count: int, work: Path) -> dict[str,
         "seconds": round(seconds, 1),
         "mentions_per_second": round(count / seconds, 1),
         "peak_rss_mib": told["peak_rss_mib"],
-        "resident_at_the_end_mb": told["at_the_end"],
-        "output_mb": round(whole.stat().st_size / 1e6),
+        "resident_at_the_end_mib": told["at_the_end"],
+        "output_mib": round(whole.stat().st_size / 2**20),
         "killed_after_blocks": killed,
         "blocks_kept": resumed["kept"],
         "resumed_seconds": round(rest, 1),
@@ -140,13 +147,10 @@ def run(child: Sequence[str]) -> tuple[dict[str, Any], float]:
     return told | {"kept": int(kept[1].replace(",", "")) if kept else 0}, seconds
 
 
-def blocks_of(out: Path) -> Path:
-    return out.with_name(f".{out.name}.job")
-
-
 def kill_halfway(child: Sequence[str], out: Path, rows: int) -> int:
     """Start a job, kill it when half of its blocks are there, and return how many there are."""
     from mirror_rt_cli.asked import BLOCK
+    from mirror_rt_cli.linkjob import blocks_of
 
     folder = blocks_of(out)
     job = subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -184,6 +188,8 @@ def main() -> None:
     card.pin(args.threads)
     if args.small:
         args.names, args.sizes = 2_000, [10_000]
+    # First of all: by its end the repository may be at another commit.
+    record = card.record("link_job", args, {"threads": args.threads, "misspelt": MISSPELT})
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
@@ -191,9 +197,8 @@ def main() -> None:
         names, sizes = names_of(kb), []
         for count in args.sizes:
             sizes.append(measure(names, kb, count, work))
-            card.say(json.dumps(sizes[-1]))
-    content = {"threads": args.threads, "names": len(names), "misspelt": MISSPELT, "sizes": sizes}
-    card.finish(card.record("link_job", args, content), args.out)
+            # After each: what goes wrong at a million costs no other size.
+            card.finish(record | {"names": len(names), "sizes": sizes}, args.out)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,11 @@ def settings_of(kb: KnowledgeBase, **options: object) -> dict[str, object]:
     return dict(json.loads(json.dumps(content)))
 
 
+def blocks_of(out: Path) -> Path:
+    """Return the folder of the blocks of a file to be."""
+    return out.with_name(f".{out.name}.job")
+
+
 class LinkJob:
     """The blocks of a file to be, held by this process.
 
@@ -87,7 +92,7 @@ class LinkJob:
         if out.suffix == ".pubtator" and (source == "-" or not is_pubtator(source)):
             raise ConfigError(f"{out}: PubTator is written for a PubTator file alone")
         check_target(out, force=force)
-        folder = out.with_name(f".{out.name}.job")
+        folder = blocks_of(out)
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder / "lock", out):
             if _read(folder / "settings.json") != settings:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.kb import fake_bundle
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
@@ -158,6 +160,80 @@ def test_a_row_missing_or_out_of_place_is_no_result(tmp_path: Path) -> None:
         check(out, ["x", "b\u2028"])
     with pytest.raises(ValueError, match="argument"):
         check(out, ["a", "b\u2028", "c"])
+
+
+@pytest.mark.parametrize(("kept", "right"), [(2, True), (1, False), (0, False)])
+def test_a_job_that_begins_anew_after_a_kill_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, right: bool
+) -> None:
+    import link_job
+
+    def run(child: list[str]) -> tuple[dict[str, Any], float]:
+        source, out = Path(child[-4]), Path(child[-1])
+        asked = source.read_text(encoding="utf-8").splitlines()
+        out.write_text("".join(json.dumps({"mention": text}) + "\n" for text in asked))
+        return {"peak_rss_mib": 1, "at_the_end": {}, "kept": kept}, 1.0
+
+    def kill_halfway(child: list[str], out: Path, rows: int) -> int:
+        assert not out.exists()
+        return 2
+
+    monkeypatch.setattr(link_job, "run", run)
+    monkeypatch.setattr(link_job, "kill_halfway", kill_halfway)
+    for _ in range(2):  # the files of the first run are there in the second
+        if right:
+            assert link_job.measure(["Berlin"], tmp_path / "kb", 9, tmp_path)["blocks_kept"] == 2
+        else:
+            with pytest.raises(RuntimeError, match=f"{kept} of 2 blocks were kept after a kill"):
+                link_job.measure(["Berlin"], tmp_path / "kb", 9, tmp_path)
+
+
+def test_each_bundle_has_a_knowledge_base_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import kb_scale
+    import link_job
+
+    from mirror_rt.knowledge import KnowledgeBase
+
+    def build(bundle: Path, entities: object, out: Path) -> SimpleNamespace:
+        out.mkdir()
+        built.append(bundle)
+        return SimpleNamespace(close=lambda: None)
+
+    built: list[Path] = []
+    monkeypatch.setattr(KnowledgeBase, "build", build)
+    monkeypatch.setattr(kb_scale, "places", lambda size: ([], [], []))
+    bundles = [fake_bundle(tmp_path / name, content=name).path for name in "ab"]
+    for bundle in (*bundles, *bundles):
+        link_job.build(SimpleNamespace(names=5, bundle=bundle), tmp_path)
+    assert built == bundles
+
+
+def test_a_size_that_fails_costs_no_other_its_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import card
+    import link_job
+
+    def measure(names: list[str], kb: Path, count: int, work: Path) -> dict[str, Any]:
+        monkeypatch.setattr(card, "_commit", lambda: "a later one")
+        if count > 1:
+            raise RuntimeError("no memory")
+        return {"mentions": count}
+
+    out = tmp_path / "record.json"
+    monkeypatch.setattr(card, "_commit", lambda: "the one that ran")
+    monkeypatch.setattr(card, "pin", lambda cores: None)
+    monkeypatch.setattr(link_job, "build", lambda args, work: work)
+    monkeypatch.setattr(link_job, "names_of", lambda kb: ["Berlin"])
+    monkeypatch.setattr(link_job, "measure", measure)
+    monkeypatch.setattr(sys, "argv", ["link_job.py", "--sizes", "1", "2", "--out", str(out)])
+    with pytest.raises(RuntimeError, match="no memory"):
+        link_job.main()
+    record = json.loads(out.read_text())
+    assert (record["sizes"], record["names"]) == ([{"mentions": 1}], 1)
+    assert record["commit"] == "the one that ran"
 
 
 @pytest.mark.slow
