@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mirror_rt import KnowledgeBase
-from mirror_rt.bundle import Bundle, sha256_file, sha256_of_blocks
+from mirror_rt.bundle import Bundle, Manifest, sha256_file, sha256_of_blocks
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
 from mirror_rt.knowledge import store
 from mirror_rt.runtime import Encoder
@@ -330,22 +330,26 @@ def test_a_manifest_without_a_whole_sum_is_not_taken_for_verified(
         KnowledgeBase.open(copy, verify=True)
 
 
-def test_a_folder_that_is_replaced_while_its_files_are_hashed_is_read_again(
-    tmp_path: Path, hearts: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("holder", "name"), [(store, "sha256_file"), (Manifest, "read")], ids=["hashed", "bundle"]
+)
+def test_a_folder_that_is_replaced_while_its_files_are_read_is_read_again(
+    tmp_path: Path, hearts: Path, monkeypatch: pytest.MonkeyPatch, holder: object, name: str
 ) -> None:
+    really = getattr(holder, name)
     copy, away = tmp_path / "kb", tmp_path / "away"
     shutil.copytree(hearts, copy)
 
-    def gone_for_a_moment(path: Path) -> str:
+    def gone_for_a_moment(path: Path) -> object:
         if away.exists():
-            return sha256_file(path)
+            return really(path)
         copy.rename(away)
         try:
-            return sha256_file(path)
+            return really(path)
         finally:
             shutil.copytree(away, copy)
 
-    monkeypatch.setattr(store, "sha256_file", gone_for_a_moment)
+    monkeypatch.setattr(holder, name, gone_for_a_moment)
     KnowledgeBase.open(copy).close()
     assert away.exists()
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from mirror_rt.bundle import MANIFEST, Bundle, sha256_file, sha256_of_blocks, sum_of
-from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.errors import BundleError, KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
 from mirror_rt.knowledge.choosing import Choice
 from mirror_rt.knowledge.combination import Combination
@@ -393,13 +393,13 @@ def read_unchanged(
         attempts: How often to begin again if the folder is another one afterwards.
 
     Raises:
-        KnowledgeBaseError: As ``reading``, or the folder is replaced all the time.
+        BundleError, KnowledgeBaseError: As ``reading``, or the folder is replaced all the time.
     """
     for _ in range(attempts):
         before = _state(folder)
         try:
             found = reading(KnowledgeBaseManifest.read(folder))
-        except KnowledgeBaseError:
+        except (BundleError, KnowledgeBaseError):
             if _state(folder) == before:
                 raise
             continue
