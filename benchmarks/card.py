@@ -56,7 +56,7 @@ def provenance(name: str, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
     return {
         "name": name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": _COMMIT,
         "command": shlex.join(["python", f"benchmarks/{name}.py", *map(_told, sys.argv[1:])]),
         "machine": machine(),
         "versions": {package: v for package in packages if (v := _version(package))},
@@ -161,6 +161,10 @@ def _commit() -> str:
     git = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
     done = subprocess.run(git, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
+
+
+_COMMIT = _commit()
+"""Of the code that runs; hours later, when the record is written, there may be another."""
 
 
 def _version(package: str) -> str | None:

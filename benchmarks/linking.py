@@ -357,6 +357,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     args = parser.parse_args()
     record = provenance("linking", ("mirror-rt", "faiss-cpu", "onnxruntime", "numpy"))
+    record["base_share"] = BASE_SHARE
     results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)

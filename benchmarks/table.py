@@ -190,10 +190,11 @@ def linking(record: Record) -> list[str]:
         causes.append((*who, "; ".join(f"{cause}: {n}" for cause, n in lost.items())))
     most = max(map(len, seeds.values()))
     over = f", mean ± standard deviation over {most} seeds" if most > 1 else ""
+    share = record.get("base_share")
     words = (
         "Each door alone and all together, acc@1 / acc@5; int8, mean pooling; tuned: one epoch of "
-        "at most 25,000 synonym pairs of the knowledge base's own names, half of the base's "
-        f"weights kept{over}. "
+        "at most 25,000 synonym pairs of the knowledge base's own names"
+        f"{f', --base-share {share:g}' if share else ''}{over}. "
         "A homonym is right if any of its holders is, as in BioSyn; *strict*: together, acc@1, the "
         "right holder first. `ncbi-test` has the train and dev mentions among its names, "
         "`ncbi-train` has not."

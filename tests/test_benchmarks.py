@@ -91,13 +91,12 @@ def test_agreement_is_scored_by_nearest_others() -> None:
 
 
 def test_every_candidate_is_the_plain_recipe_but_for_what_it_names(tmp_path: Path) -> None:
-    from results_table import VARIANTS
-    from variants import CANDIDATES
+    from variants import CANDIDATES, PLAIN
 
     from mirror_rt.training.config import TrainConfig
 
     plain: dict[str, Any] = {"corpus": "c", "base": "b", "out": tmp_path, "epochs": 1}
-    plain |= VARIANTS["both"]
+    plain |= PLAIN
     before = TrainConfig(**plain).as_json()
     for options in CANDIDATES.values():
         now = TrainConfig(**(plain | options)).as_json()
@@ -217,13 +216,13 @@ def test_a_size_that_fails_costs_no_other_its_record(
     import link_job
 
     def measure(names: list[str], kb: Path, count: int, work: Path) -> dict[str, Any]:
-        monkeypatch.setattr(card, "_commit", lambda: "a later one")
+        monkeypatch.setattr(card, "_COMMIT", "a later one")
         if count > 1:
             raise RuntimeError("no memory")
         return {"mentions": count}
 
     out = tmp_path / "record.json"
-    monkeypatch.setattr(card, "_commit", lambda: "the one that ran")
+    monkeypatch.setattr(card, "_COMMIT", "the one that ran")
     monkeypatch.setattr(card, "pin", lambda cores: None)
     monkeypatch.setattr(link_job, "build", lambda args, work: work)
     monkeypatch.setattr(link_job, "names_of", lambda kb: ["Berlin"])
