@@ -324,19 +324,33 @@ def sureness(kb: KnowledgeBase, queries: Sequence[Query]) -> dict[str, object]:
         "right": round(float(hit.mean()), 4),
         "mean_probability": round(float(sure.mean()), 4),
         "calibration_error": round(expected_calibration_error(sure, hit), 4),
+        "error_if_true": round(error_if_true([query.parts[0] for query in queries], sure), 4),
         "nil_auroc": round(area_under_curve([bool(ids) for ids in right], sure), 4),
         "auroc_of_being_right": round(area_under_curve(hit.tolist(), sure), 4),
     }
 
 
+def error_if_true(mentions: Sequence[str], sure: np.ndarray, *, draws: int = 200) -> float:
+    """Return the mean calibration error of so few mentions, were each probability true.
+
+    Equal mentions are right or wrong together.
+    """
+    rng = np.random.default_rng(0)
+    number_of = {mention: n for n, mention in enumerate(dict.fromkeys(mentions))}
+    of_S = [number_of[mention] for mention in mentions]
+    drawn = (rng.random(len(number_of))[of_S] < sure for _ in range(draws))
+    return float(np.mean([expected_calibration_error(sure, hit) for hit in drawn]))
+
+
 def told(found: Mapping[str, Any]) -> str:
     """Say a result in one line."""
     doors = [f"{d} {found[d]['any_holder']['acc@1']:.3f}" for d in DOORS]
-    learned = found["probabilities"]["from_its_own_names"]
+    learned, gold = (found["probabilities"][way] for way in ("from_its_own_names", "calibrated"))
     return (
         f"{found['task']} {found['encoder']}: {', '.join(doors)}, "
         f"acc@5 {found['together']['any_holder']['acc@5']:.3f}, "
-        f"ECE {learned['calibration_error']:.3f}, NIL {learned['nil_auroc']:.3f}"
+        f"ECE {learned['calibration_error']:.3f}, NIL {learned['nil_auroc']:.3f}, calibrated "
+        f"{gold['calibration_error']:.3f}, {gold['nil_auroc']:.3f}"
     )
 
 

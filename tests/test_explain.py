@@ -120,5 +120,5 @@ def test_ranks_evidence_and_weights_are_those_of_brute_force(
             assert one.weighed[name] == pytest.approx(weighed, abs=1e-3)
     sums = np.array([sum(one.weighed.values()) for one in told], dtype=np.float32)
     assert (np.diff(sums) <= 1e-3).all()
-    expected = [learned.probability(share) for share in learned.shares(sums).tolist()]
+    expected = learned.probabilities(sums, np.arange(len(sums)) == 0).tolist()
     assert [e.candidate.probability for e in told] == pytest.approx(expected, abs=1e-3)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import DamerauLevenshtein
+from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from mirror_rt.errors import ConfigError
@@ -16,12 +17,11 @@ from mirror_rt.knowledge.combination import FEATURES, Combination
 from mirror_rt.knowledge.fitting import (
     Samples,
     fit,
-    fit_platt,
+    fit_sureness,
     held_out_samples,
     misspell,
     outcomes,
     precision_curve,
-    together,
 )
 from tests.kb import LetterEncoder, entity, fake_bundle
 
@@ -53,14 +53,13 @@ def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
     for name in FEATURES:
         assert fitted.weights[name] == pytest.approx(TRUE[name], abs=0.6)
     assert fitted.nil == pytest.approx(8.0, abs=0.8)
-    assert fitted.slope == pytest.approx(1.0, abs=0.15)
 
 
 def test_its_probabilities_are_those_of_being_right() -> None:
     truth = Combination(weights=TRUE, nil=8.0)
     fitted = fit(_samples(4_000, seed=1, truth=truth))
-    share, hit = outcomes(_samples(4_000, seed=2, truth=truth), fitted)
-    p = np.array([fitted.probability(s) for s in share.tolist()])
+    evidence, hit = outcomes(_samples(4_000, seed=2, truth=truth), fitted)
+    p = fitted.sure(evidence)
     for low in (0.0, 0.3, 0.6):
         inside = (p >= low) & (p < low + 0.3)
         assert p[inside].mean() == pytest.approx(hit[inside].mean(), abs=0.06)
@@ -79,11 +78,47 @@ def test_entities_of_one_name_are_sure_together() -> None:
         entity_SK=np.array([[4, 7, 9]]),
         name_SK=np.array([[0, 0, 1]]),
     )
-    shares = combination.shares(combination.scores(features[0]))
-    told = [combination.probability(share) for share in shares.tolist()]
-    assert [a.tolist() for a in outcomes(samples, combination)] == [[shares[0]], [False]]
-    sure, right = together(samples, combination)
-    assert (sure.tolist(), right.tolist()) == ([pytest.approx(told[0] + told[1])], [True])
+    scores = combination.scores(features[0])
+    (evidence,), (right,) = outcomes(samples, combination)
+    told = combination.probabilities(scores, np.array([True, True, False]))
+    assert right
+    assert combination.sure(evidence) == pytest.approx(told[0] + told[1])
+    shares = combination.shares(scores)
+    above, none = scores[0] - combination.nil, 1 - shares.sum()
+    both = np.log((shares[0] + shares[1]) / (1 - shares[0] - shares[1] - none))
+    assert evidence == pytest.approx(
+        [min(above, 8), min(both, 4), np.log1p(min(scores[0] - scores[2], 3)), 1], rel=1e-4
+    )
+
+
+@given(
+    scores=st.lists(st.floats(-30, 30, width=16), min_size=1, max_size=8),
+    tied=st.integers(1, 8),
+    nil=st.floats(-10, 10),
+    raised=st.floats(0.1, 5),
+)
+@settings(deadline=None)
+def test_probabilities_go_by_the_scores(
+    scores: list[float], tied: int, nil: float, raised: float
+) -> None:
+    combination = Combination(nil=nil)
+    ranked = np.sort(np.array(scores, dtype=np.float32))[::-1]
+    best = (np.arange(len(ranked)) < tied) & (ranked == ranked[0])
+    told = combination.probabilities(ranked, best)
+    sure = float(combination.sure(combination.evidence(ranked, best)))
+    assert told[best].sum() == pytest.approx(sure)
+    assert told.sum() <= 1 + 1e-6
+    assert (np.diff(told) <= 1e-12).all()
+    assert (told >= 0).all()
+    higher = np.where(best, ranked + np.float32(raised), ranked)
+    assert combination.sure(combination.evidence(higher, best)) >= sure - 1e-9
+
+
+def test_nothing_is_less_sure_than_no_candidate() -> None:
+    combination = Combination()
+    none = combination.evidence(np.array([], dtype=np.float32), np.array([], dtype=bool))
+    poor = combination.evidence(np.array([-30, -30.5], dtype=np.float32), np.array([True, False]))
+    assert combination.sure(none) <= combination.sure(poor) < 0.1
 
 
 def test_a_few_links_change_nothing_and_order_does_not_matter() -> None:
@@ -143,15 +178,44 @@ def test_some_names_are_asked_misspelt_beside_themselves(tmp_path: Path) -> None
         assert 1 - 3 / len(asked) < right < 1
 
 
-def test_platt_agrees_with_scikit_learn() -> None:
+def _drawn(weights: tuple[float, ...], *, count: int = 5_000) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
-    share = rng.random(5_000)
-    odds = np.log(share / (1 - share))
-    hit = rng.random(5_000) < 1 / (1 + np.exp(-(0.7 * odds - 0.4)))
-    peer = LogisticRegression(C=1e6).fit(odds[:, None], hit)
-    slope, intercept = fit_platt(share, hit)
-    assert slope == pytest.approx(float(peer.coef_[0, 0]), abs=0.01)
-    assert intercept == pytest.approx(float(peer.intercept_[0]), abs=0.01)
+    evidence = np.append(4 * rng.normal(size=(count, 3)), np.ones((count, 1)), axis=1)
+    return evidence, rng.random(count) < 1 / (1 + np.exp(-evidence @ np.array(weights)))
+
+
+def test_how_sure_agrees_with_scikit_learn() -> None:
+    evidence, hit = _drawn((0.7, 0.3, 1.2, -0.4))
+    peer = LogisticRegression(C=1e6).fit(evidence[:, :3], hit)
+    fitted = list(fit_sureness(evidence, hit, Combination()).values())
+    assert fitted[:3] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
+    assert fitted[3] == pytest.approx(float(peer.intercept_[0]), abs=0.01)
+
+
+@pytest.mark.parametrize("count", [25, 400])
+@pytest.mark.parametrize(
+    "weights", [(0.7, -0.6, 1.2, -0.4), (-1, -1, -1, 2), (8, 9, -8, 0), (0, 0, 0, 9)]
+)
+def test_what_is_further_above_its_rivals_is_never_less_sure(
+    weights: tuple[float, ...], count: int
+) -> None:
+    """As a general optimiser finds it within those bounds."""
+    evidence, hit = _drawn(weights, count=count)
+    start = Combination()
+    fitted = np.array(list(fit_sureness(evidence, hit, start).values()))
+    prior = np.array(list(start.sureness.values()))
+
+    right, wrong = int(hit.sum()), int((~hit).sum())
+    target = np.where(hit, (right + 1) / (right + 2), 1 / (wrong + 2))  # Platt's
+
+    def loss(weights: np.ndarray) -> float:
+        odds = evidence @ weights
+        likely = (np.logaddexp(0, odds) - target * odds).sum()
+        return float(likely + ((weights - prior) ** 2).sum() / 2)
+
+    peer = minimize(loss, prior, method="L-BFGS-B", bounds=[(0, None)] * 3 + [(None, None)])
+    assert (fitted[:3] >= 0).all()
+    assert fitted == pytest.approx(peer.x, abs=0.01)
 
 
 def test_a_threshold_keeps_its_promise_on_the_links_it_came_from() -> None:

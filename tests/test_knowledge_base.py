@@ -516,7 +516,7 @@ def test_an_entity_is_looked_up_by_any_of_its_ids(tmp_path: Path, bundle: Bundle
 def test_passages_are_no_entities(tmp_path: Path, bundle: Bundle) -> None:
     texts = [Passage(id="1", text="a runny nose")]
     KnowledgeBase.build(bundle, texts, tmp_path / "kb", encoder=LetterEncoder(), passages=True)
-    with pytest.raises(KnowledgeBaseError, match="holds passages, not entities; use search"):
+    with pytest.raises(KnowledgeBaseError, match="holds passages, not names; use search"):
         KnowledgeBase.open(tmp_path / "kb").entity("1")
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import doors, linker
 from mirror_rt.knowledge.context import CONSIDERED, by_context
 from mirror_rt.knowledge.filters import Allowed
@@ -26,11 +26,21 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
     from mirror_rt.types import Float32
 
-__all__ = ["check", "check_contexts", "link", "read_mentions", "search"]
+__all__ = ["check", "check_contexts", "check_names", "link", "read_mentions", "search"]
 
 _AT_ONCE = 1_024
 _ROUNDING = 1e-9
 """Probabilities no further apart are equal: a third three times is not quite the whole."""
+
+
+def check_names(kb: KnowledgeBase) -> None:
+    """Refuse passages where names are asked for.
+
+    Raises:
+        KnowledgeBaseError: The folder holds passages.
+    """
+    if kb.manifest.holds == PASSAGES:
+        raise KnowledgeBaseError(f"{kb.path}: holds passages, not names; use search")
 
 
 def check(texts: Sequence[str], top: int) -> None:

@@ -5,7 +5,6 @@ Axes: S links, B bins.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +14,11 @@ import numpy as np
 
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.knowledge import linker, store
-from mirror_rt.knowledge.combination import Combination
-from mirror_rt.knowledge.fitting import fit_platt, precision_curve
+from mirror_rt.knowledge import answering, linker, store
+from mirror_rt.knowledge.combination import SURENESS, Combination
+from mirror_rt.knowledge.fitting import fit_sureness, outcomes, precision_curve, stack
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 from mirror_rt.staging import check_target, staging_file
-from mirror_rt.types import Candidate, How
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,7 +36,7 @@ __all__ = [
     "reliability",
 ]
 
-_BY_NAME = frozenset({How.EXACT, How.CASE, How.PUNCTUATION})
+_AT_ONCE = 1_024
 _FOLDS = 5
 _FEWEST = 20
 
@@ -65,7 +63,7 @@ class Calibration:
     Attributes:
         links: Gold mentions used.
         left_out: Gold mentions without a candidate.
-        accuracy: Share whose first candidate is right.
+        accuracy: Share whose best candidate is right, or one tied with it.
         error_before: Expected calibration error before.
         error_after: The same after.
         bins: The reliability diagram after, from low to high.
@@ -91,34 +89,23 @@ def calibrate(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> 
         gold: Mentions with the ids that are right; no ids means that none is.
 
     Raises:
-        InputError: There are fewer than 20 mentions to learn from.
-        KnowledgeBaseError: Another process is changing it, or has changed it since it was opened.
+        InputError: There are fewer than 20 mentions to learn from, or one is no valid text.
+        KnowledgeBaseError: The folder holds passages, another process is changing it, or has
+            changed it since it was opened.
     """
-    answers = kb.link([mention for mention, _ in gold], top=2)
-    asked = [
-        (linker.best(found), _own_ids(kb, ids))
-        for (_, ids), found in zip(gold, answers, strict=True)
-        if found
-    ]
-    rows = [(best[0], best[0].entity_id in own) for best, own in asked]
-    if len(rows) < _FEWEST:
-        raise InputError(f"{len(rows)} gold mentions with a candidate; at least {_FEWEST} needed")
-    before_S = np.array([candidate.probability for candidate, _ in rows], dtype=np.float64)
-    hit_S = np.array([hit for _, hit in rows])
-    after_S = np.empty(len(rows))
-    # A precision is promised of what ``link`` asks a threshold of: all that are tied, together.
-    sure_S = np.empty(len(rows))
-    any_S = np.array([any(c.entity_id in own for c in best) for best, own in asked])
+    answering.check_names(kb)
+    answering.check([mention for mention, _ in gold], top=1)
+    asked = _ask(kb, gold)
+    if len(asked) < _FEWEST:
+        raise InputError(f"{len(asked)} gold mentions with a candidate; at least {_FEWEST} needed")
+    before_S, after_S = _sure(asked, kb.combination), np.empty(len(asked))
     for fold in range(_FOLDS):
-        held = np.arange(len(rows)) % _FOLDS == fold
-        fitted = _fit([row for row, out in zip(rows, held, strict=True) if not out], kb.combination)
-        for i in np.flatnonzero(held):
-            after = [_again(candidate, kb.combination, fitted) for candidate in asked[i][0]]
-            after_S[i], sure_S[i] = after[0], min(sum(after), 1.0)
+        held = np.arange(len(asked)) % _FOLDS == fold
+        after_S[held] = _sure(asked[held], _fit(asked[~held], kb.combination))
     found = replace(
-        _fit(rows, kb.combination),
-        curve=precision_curve(sure_S, any_S),
-        fitted_on={**kb.combination.fitted_on, "gold_links": len(rows)},
+        _fit(asked, kb.combination),
+        curve=precision_curve(after_S, asked.hit_S),
+        fitted_on={**kb.combination.fitted_on, "gold_links": len(asked)},
     )
     with (
         store.still(kb.path, kb.manifest),
@@ -127,44 +114,89 @@ def calibrate(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> 
         found.write(path)
     kb.combination = found
     return Calibration(
-        links=len(rows),
-        left_out=len(gold) - len(rows),
-        accuracy=float(hit_S.mean()),
-        error_before=expected_calibration_error(before_S, hit_S),
-        error_after=expected_calibration_error(after_S, hit_S),
-        bins=reliability(after_S, hit_S),
+        links=len(asked),
+        left_out=len(gold) - len(asked),
+        accuracy=float(asked.hit_S.mean()),
+        error_before=expected_calibration_error(before_S, asked.hit_S),
+        error_after=expected_calibration_error(after_S, asked.hit_S),
+        bins=reliability(after_S, asked.hit_S),
     )
 
 
-def _own_ids(kb: KnowledgeBase, ids: frozenset[str]) -> set[str]:
-    numbers = [number for id_ in ids for number in kb.catalogue.resolve(id_)]
-    return {id_ for id_, _ in kb.catalogue.headings(numbers).values()}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Gold links; what is tied with the best candidate counts together with it.
 
+    Attributes:
+        named_S: (S,) bool, the mention is a name.
+        tied_S: (S,) bool, it is one of several entities.
+        evidence_S4: (S, 4) float64 values of ``combination.SURENESS`` where it is none.
+        hit_S: (S,) bool, the best candidate is right.
+    """
 
-def _fit(rows: Sequence[tuple[Candidate, bool]], old: Combination) -> Combination:
-    named = [hit for candidate, hit in rows if candidate.how in _BY_NAME and not candidate.tied]
-    judged = [(_share(c, old), hit) for c, hit in rows if c.how not in _BY_NAME]
-    # The old value stands for two more links: a few gold mentions should not overthrow it.
-    by_name = (sum(named) + 2 * old.by_name) / (len(named) + 2)
-    slope, intercept = old.slope, old.intercept
-    if len(judged) >= _FEWEST:
-        slope, intercept = fit_platt(
-            np.array([share for share, _ in judged]), np.array([hit for _, hit in judged])
+    named_S: Bools
+    tied_S: Bools
+    evidence_S4: Float64
+    hit_S: Bools
+
+    def __getitem__(self, chosen: Bools) -> _Asked:
+        return _Asked(
+            named_S=self.named_S[chosen],
+            tied_S=self.tied_S[chosen],
+            evidence_S4=self.evidence_S4[chosen],
+            hit_S=self.hit_S[chosen],
         )
-    return replace(old, by_name=by_name, slope=slope, intercept=intercept)
+
+    def __len__(self) -> int:
+        return len(self.hit_S)
 
 
-def _share(candidate: Candidate, combination: Combination) -> float:
-    """Undo the Platt scaling of a candidate's probability."""
-    p = min(max(candidate.probability or 0.0, 1e-9), 1 - 1e-9)
-    odds = (math.log(p / (1 - p)) - combination.intercept) / combination.slope
-    return 1 / (1 + math.exp(-max(min(odds, 30.0), -30.0)))
+def _ask(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> _Asked:
+    """Link the mentions that have a candidate, as ``link`` does."""
+    named_S, tied_S = np.zeros(len(gold), dtype=bool), np.zeros(len(gold), dtype=bool)
+    hit_S, found_S = np.zeros(len(gold), dtype=bool), np.zeros(len(gold), dtype=bool)
+    evidence_S4 = np.zeros((len(gold), len(SURENESS)))
+    right = [{n for id_ in ids for n in kb.catalogue.resolve(id_)} for _, ids in gold]
+    places_of: dict[str, list[int]] = {}
+    for i, (mention, _) in enumerate(gold):
+        best = linker.best(linker.by_name(mention, kb.catalogue, kb.combination))
+        if best:
+            bearers = {n for c in best for n in kb.catalogue.resolve(c.entity_id)}
+            found_S[i] = named_S[i] = True
+            tied_S[i], hit_S[i] = len(best) > 1, not bearers.isdisjoint(right[i])
+        elif linker.has_content(mention):
+            places_of.setdefault(mention.strip(), []).append(i)
+    texts = list(places_of)
+    for start in range(0, len(texts), _AT_ONCE):
+        some = texts[start : start + _AT_ONCE]
+        pools = kb.gather(some, np.asarray(kb.encoder.encode(some), dtype=np.float32))
+        asked_as = [
+            (pool, i) for text, pool in zip(some, pools, strict=True) for i in places_of[text]
+        ]
+        places = [i for _, i in asked_as]
+        samples = stack(
+            [pool for pool, _ in asked_as], [right[i] for i in places], gone=[False] * len(places)
+        )
+        evidence_S4[places], hit_S[places] = outcomes(samples, kb.combination)
+        found_S[places] = samples.real_SK.any(axis=1)
+    asked = _Asked(named_S=named_S, tied_S=tied_S, evidence_S4=evidence_S4, hit_S=hit_S)
+    return asked[found_S]
 
 
-def _again(candidate: Candidate, old: Combination, new: Combination) -> float:
-    if candidate.how in _BY_NAME:
-        return (candidate.probability or 0.0) * new.by_name / old.by_name
-    return new.probability(_share(candidate, old))
+def _fit(asked: _Asked, old: Combination) -> Combination:
+    named_S = asked.hit_S[asked.named_S & ~asked.tied_S]
+    judged = asked[~asked.named_S]
+    # The old value stands for two more links: a few gold mentions should not overthrow it.
+    by_name = (float(named_S.sum()) + 2 * old.by_name) / (len(named_S) + 2)
+    sureness = old.sureness
+    if len(judged) >= _FEWEST:
+        sureness = fit_sureness(judged.evidence_S4, judged.hit_S, old)
+    return replace(old, by_name=by_name, sureness=sureness)
+
+
+def _sure(asked: _Asked, combination: Combination) -> Float64:
+    sure_S = combination.sure(asked.evidence_S4)
+    return np.where(asked.named_S, combination.by_name, sure_S)
 
 
 def expected_calibration_error(probability_S: Float64, hit_S: Bools) -> float:

@@ -1,10 +1,11 @@
 """How the doors' evidence becomes one score and a probability: a small conditional logit.
 
 A name has the score ``x·w``, an entity that of its best name, "none of them" the score
-``nil``; a softmax over them gives each its share (McFadden 1974). A Platt scaling on top makes
-a share a probability of being right.
+``nil``; a softmax over them gives each its share (McFadden 1974). How sure the best entity is
+depends on more than its share: a logistic function of how far it is above none, above all
+others together and above the next one makes it a probability of being right.
 
-Axes: K candidate names, E entities, F features.
+Axes: K candidate names, E entities, F features, S links.
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ from mirror_rt.bundle import sum_of
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from mirror_rt.types import Float32
 
-__all__ = ["FEATURES", "Combination", "sigmoid"]
+    Float64 = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+__all__ = ["FEATURES", "SURENESS", "Combination", "sigmoid"]
 
 FEATURES = (
     "dense", "letters", "same_words", "numbers_differ", "length", "shared_words",
@@ -43,8 +49,20 @@ that no name has;
 loose: a broad, narrow or related name.
 """
 
+SURENESS = ("over_none", "over_others", "over_next", "constant")
+"""What tells how sure the best entity is, those tied with it counted together:
+
+over_none: its score less that of none, at most 8 either way; over_others: natural log of its
+share over that of all other entities together, at most 4 either way; over_next: natural log of
+1 plus how far its score is above the next entity's, at most 3; constant: 1.
+"""
+
 _DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, 1.0, 4.0, -0.3)
 _DEFAULT_NIL = 10.0
+_DEFAULT_SURENESS = (0.45, 0.25, 0.9, -1.1)
+_MOST_OVER_NONE = 8.0
+_MOST_OVER_OTHERS = 4.0
+_MOST_OVER_NEXT = 3.0
 _BY_NAME = 0.93
 """How often a mention that is a name in MEDIC means that entity, on NCBI disease; nothing in a
 knowledge base tells it (docs/experiments.md, "How often a match by name is right")."""
@@ -57,8 +75,7 @@ class Combination:
     Attributes:
         weights: The weight of each feature, by name.
         nil: The score of "none of these".
-        slope: Platt's slope on the log odds of a share.
-        intercept: Platt's intercept.
+        sureness: The weight of each of ``SURENESS``, by name; none but the constant is negative.
         by_name: Probability that an unambiguous match by name is right; a calibration learns it.
         curve: (threshold, precision) of links at or above it, thresholds ascending.
         fitted_on: How many links each number was learned from, and how good they are.
@@ -68,8 +85,9 @@ class Combination:
         default_factory=lambda: dict(zip(FEATURES, _DEFAULTS, strict=True))
     )
     nil: float = _DEFAULT_NIL
-    slope: float = 1.0
-    intercept: float = 0.0
+    sureness: Mapping[str, float] = field(
+        default_factory=lambda: dict(zip(SURENESS, _DEFAULT_SURENESS, strict=True))
+    )
     by_name: float = _BY_NAME
     curve: Sequence[Sequence[float]] = ()
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
@@ -92,11 +110,53 @@ class Combination:
         shares_E: Float32 = powers_E / (powers_E.sum() + math.exp(self.nil - top))
         return shares_E
 
-    def probability(self, share: float) -> float:
-        """Return the calibrated probability of an entity with this share."""
-        share = min(max(share, 1e-6), 1 - 1e-6)
-        odds = math.log(share / (1 - share))
-        return float(sigmoid(np.float64(self.slope * odds + self.intercept)))
+    def evidence(self, scores_E: Float32, best_E: Bools) -> Float64:
+        """Return the (4,) float64 values of ``SURENESS``.
+
+        Args:
+            scores_E: (E,) float32 scores of entities; of none at all, nothing could be less sure.
+            best_E: (E,) bool, the best one and those tied with it.
+        """
+        if not len(scores_E):
+            return np.array([-_MOST_OVER_NONE, -_MOST_OVER_OTHERS, 0.0, 1.0])
+        shares_E = self.shares(scores_E).astype(np.float64)
+        first, rest_E = float(scores_E[best_E].max()), scores_E[~best_E]
+        share, others = (
+            max(float(part.sum()), 1e-9) for part in (shares_E[best_E], shares_E[~best_E])
+        )
+        lead = first - float(rest_E.max()) if len(rest_E) else _MOST_OVER_NEXT
+        return np.array(
+            [
+                np.clip(first - self.nil, -_MOST_OVER_NONE, _MOST_OVER_NONE),
+                np.clip(math.log(share / others), -_MOST_OVER_OTHERS, _MOST_OVER_OTHERS),
+                math.log1p(min(max(lead, 0.0), _MOST_OVER_NEXT)),
+                1.0,
+            ]
+        )
+
+    def sure(self, evidence_S4: Float64) -> Float64:
+        """Return (S,) float64 probabilities of being right by rows of ``evidence``."""
+        weights_4 = np.array([self.sureness[name] for name in SURENESS])
+        sure_S: Float64 = sigmoid(evidence_S4 @ weights_4)
+        return sure_S
+
+    def probabilities(self, scores_E: Float32, best_E: Bools) -> Float64:
+        """Return the (E,) float64 probability of each entity of being right; at most 1 in all.
+
+        The best one and those tied with it have together what ``sure`` says, by their shares.
+        The others have no more than that for their shares, nor than is left to them and none.
+
+        Args:
+            scores_E: As ``evidence`` takes them.
+            best_E: The same.
+        """
+        shares_E = self.shares(scores_E).astype(np.float64)
+        sure = float(self.sure(self.evidence(scores_E, best_E)))
+        share = float(shares_E[best_E].sum())
+        most = sure / share
+        left = min(most, (1.0 - sure) / (1.0 - share)) if share < 1.0 else 0.0
+        probabilities_E: Float64 = shares_E * np.where(best_E, most, left)
+        return probabilities_E
 
     def threshold(self, precision: float) -> float:
         """Return the lowest probability at and above which links were right that often.
@@ -138,10 +198,12 @@ class Combination:
                 raise ValueError("changed since it was written, sha256 differs")
             made = cls(**content)
             missing = [n for n in FEATURES if n not in made.weights]
+            missing += [n for n in SURENESS if n not in made.sureness]
             if missing:
                 raise ValueError(f"no weight of {missing[0]}: written by an older version")
             numbers = [made.weights[n] for n in FEATURES]
-            numbers += [made.nil, made.slope, made.intercept, made.by_name]
+            numbers += [made.sureness[n] for n in SURENESS]
+            numbers += [made.nil, made.by_name]
             if not all(math.isfinite(number) for number in numbers):
                 raise ValueError("a number is not finite")
         except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.knowledge.catalogue import Catalogue
-from mirror_rt.knowledge.combination import FEATURES, Combination, sigmoid
+from mirror_rt.knowledge.combination import FEATURES, SURENESS, Combination, sigmoid
 from mirror_rt.knowledge.doors import Pool, gather
 from mirror_rt.knowledge.grades import is_loose
 from mirror_rt.knowledge.index import Index
@@ -36,13 +36,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Samples",
     "fit",
-    "fit_platt",
+    "fit_sureness",
     "held_out_samples",
     "misspell",
     "outcomes",
     "precision_curve",
     "stack",
-    "together",
 ]
 
 _PENALTY = 0.1
@@ -210,9 +209,9 @@ def stack(pools: Sequence[Pool], right: Sequence[set[int]], *, gone: Sequence[bo
 
 
 def fit(samples: Samples, *, start: Combination | None = None) -> Combination:
-    """Fit the weights on all samples; the Platt scaling on what each half says of the other.
+    """Fit the weights on all samples, how sure they are on what each half says of the other.
 
-    The probabilities are thus scaled on samples that the weights in use there had not seen.
+    The probabilities are thus learned from samples that the weights in use there had not seen.
 
     Args:
         samples: What to learn from; too few leave the built-in numbers.
@@ -223,16 +222,12 @@ def fit(samples: Samples, *, start: Combination | None = None) -> Combination:
         return start
     order = np.arange(len(samples))
     halves = (order[::2], order[1::2])
-    told = [(_weigh(samples[halves[1 - i]], start), samples[halves[i]]) for i in (0, 1)]
-    judged = [outcomes(unseen, weighed) for weighed, unseen in told]
-    share_S, hit_S = (np.concatenate(parts) for parts in zip(*judged, strict=True))
-    slope, intercept = fit_platt(share_S, hit_S)
-    sure = [together(part, replace(one, slope=slope, intercept=intercept)) for one, part in told]
+    told = [outcomes(samples[halves[i]], _weigh(samples[halves[1 - i]], start)) for i in (0, 1)]
+    evidence_S4, hit_S = (np.concatenate(parts) for parts in zip(*told, strict=True))
+    fitted = replace(_weigh(samples, start), sureness=fit_sureness(evidence_S4, hit_S, start))
     return replace(
-        _weigh(samples, start),
-        slope=slope,
-        intercept=intercept,
-        curve=precision_curve(*(np.concatenate(parts) for parts in zip(*sure, strict=True))),
+        fitted,
+        curve=precision_curve(fitted.sure(evidence_S4), hit_S),
         fitted_on={"samples": len(samples), "right_at_1": round(float(hit_S.mean()), 4)},
     )
 
@@ -296,38 +291,26 @@ def _best_names(samples: Samples, scores_SK: Float64 | Float32) -> Bools:
 
 
 def outcomes(samples: Samples, combination: Combination) -> tuple[Float64, Bools]:
-    """Return for each sample the best entity's share (S,) and whether that entity is right (S,)."""
-    share_S = np.zeros(len(samples))
-    hit_S = np.zeros(len(samples), dtype=bool)
-    scores_SK = combination.scores(samples.features_SKF)
-    best_SK = _best_names(samples, scores_SK)
-    for i in np.flatnonzero(samples.real_SK.any(axis=1)):
-        shares = combination.shares(scores_SK[i, best_SK[i]])
-        best = int(shares.argmax())
-        share_S[i] = shares[best]
-        hit_S[i] = samples.right_SK[i, best_SK[i]][best]
-    return share_S, hit_S
-
-
-def together(samples: Samples, combination: Combination) -> tuple[Float64, Bools]:
-    """Return for each sample how sure the best and its ties are, and if one is right.
+    """Return how sure the best entity of each sample is, and if it or one tied with it is right.
 
     It is what ``link`` asks a threshold of (see ``linker.confidence``).
+
+    Returns:
+        (S, 4) float64 values of ``combination.SURENESS``, and (S,) bool.
     """
-    sure_S = np.zeros(len(samples))
+    evidence_S4 = np.zeros((len(samples), len(SURENESS)))
     right_S = np.zeros(len(samples), dtype=bool)
     scores_SK = combination.scores(samples.features_SKF)
     best_SK = _best_names(samples, scores_SK)
-    for i in np.flatnonzero(samples.real_SK.any(axis=1)):
-        scores = scores_SK[i, best_SK[i]]
-        order = np.argsort(-scores, kind="stable")
+    for i in range(len(samples)):
+        scores_E = scores_SK[i, best_SK[i]]
+        order = np.argsort(-scores_E, kind="stable")
         names = samples.name_SK[i, best_SK[i]][order]
-        groups = np.array(alike(names.tolist(), scores[order].tolist()))
-        best = order[groups == groups[0]]
-        shares = combination.shares(scores)[best]
-        sure_S[i] = min(sum(combination.probability(share) for share in shares.tolist()), 1.0)
-        right_S[i] = samples.right_SK[i, best_SK[i]][best].any()
-    return sure_S, right_S
+        groups = np.array(alike(names.tolist(), scores_E[order].tolist()))
+        best_E = groups == groups[:1]
+        evidence_S4[i] = combination.evidence(scores_E[order], best_E)
+        right_S[i] = samples.right_SK[i, best_SK[i]][order][best_E].any()
+    return evidence_S4, right_S
 
 
 def precision_curve(
@@ -352,20 +335,36 @@ def precision_curve(
     )
 
 
-def fit_platt(share_S: Float64, hit_S: Bools) -> tuple[float, float]:
-    """Fit slope and intercept of the log odds (Platt 1999, with his smoothed targets)."""
-    share_S = np.clip(share_S, 1e-6, 1 - 1e-6)
-    inputs_S2 = np.stack([np.log(share_S / (1 - share_S)), np.ones(len(share_S))], axis=1)
+def fit_sureness(evidence_S4: Float64, hit_S: Bools, start: Combination) -> dict[str, float]:
+    """Fit the weights of ``combination.SURENESS``, pulled a little to those to start from.
+
+    A logistic regression with Platt's smoothed targets (1999). But for the constant no weight
+    becomes negative: what is further above its rivals is never less sure.
+    """
     right, wrong = int(hit_S.sum()), int((~hit_S).sum())
     target_S = np.where(hit_S, (right + 1) / (right + 2), 1 / (wrong + 2))
-    prior = np.array([1.0, 0.0])
+    prior = np.array([start.sureness[name] for name in SURENESS])
+    least = np.array([0.0, 0.0, 0.0, -np.inf])
     weights = prior.copy()
-    for _ in range(50):
-        p_S = sigmoid(inputs_S2 @ weights)
-        gradient = inputs_S2.T @ (target_S - p_S) - (weights - prior)
-        curvature = (inputs_S2 * (p_S * (1 - p_S))[:, None]).T @ inputs_S2 + np.eye(2)
-        step = np.linalg.solve(curvature, gradient)
-        weights += np.clip(step, -1.0, 1.0)
-        if np.abs(step).max() < 1e-6:
+
+    def loss(weights: Float64) -> float:
+        odds_S = evidence_S4 @ weights
+        likely = (np.logaddexp(0.0, odds_S) - target_S * odds_S).sum()
+        return float(likely + 0.5 * ((weights - prior) ** 2).sum())
+
+    for _ in range(_ROUNDS):
+        p_S = sigmoid(evidence_S4 @ weights)
+        gradient = evidence_S4.T @ (target_S - p_S) - (weights - prior)
+        curvature = (evidence_S4 * (p_S * (1 - p_S))[:, None]).T @ evidence_S4 + np.eye(4)
+        # A projected Newton step (Bertsekas 1982), halved until it does not lose.
+        free = (weights > least) | (gradient > 0)
+        step = np.zeros(4)
+        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
+        before, size = weights, 1.0
+        weights = np.maximum(before + step, least)
+        while loss(weights) > loss(before) and size > 1e-6:
+            size /= 2
+            weights = np.maximum(before + size * step, least)
+        if np.abs(weights - before).max() < 1e-6:
             break
-    return max(float(weights[0]), 0.05), float(weights[1])
+    return dict(zip(SURENESS, weights.tolist(), strict=True))

@@ -265,8 +265,7 @@ class KnowledgeBase:
                 message gives its place.
             KnowledgeBaseError: The folder holds passages.
         """
-        if self.manifest.holds == store.PASSAGES:
-            raise KnowledgeBaseError(f"{self.path}: holds passages, not names; use search")
+        answering.check_names(self)
         answering.check(mentions, top)
         if contexts is not None:
             answering.check_contexts(contexts, mentions)
@@ -330,8 +329,7 @@ class KnowledgeBase:
                 several list it; the message names them.
             KnowledgeBaseError: The folder holds passages.
         """
-        if self.manifest.holds == store.PASSAGES:
-            raise KnowledgeBaseError(f"{self.path}: holds passages, not entities; use search")
+        answering.check_names(self)
         if not isinstance(id_, str):
             raise InputError(f"an id is a string, not {id_!r}")
         if lone_surrogate(id_) is not None:

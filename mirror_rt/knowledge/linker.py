@@ -189,16 +189,16 @@ def judge(
     for i in np.argsort(-scores_K, kind="stable").tolist():
         place_of.setdefault(entities[i], i)
     scores_E = scores_K[list(place_of.values())]
-    shares_E = combination.shares(scores_E)
     names = [pool.texts[places[i]].normalised for i in place_of.values()]
     groups = alike(names, scores_E.tolist())
-    ranked = zip(place_of.items(), shares_E.tolist(), groups, tied(groups), strict=True)
+    sure_E = combination.probabilities(scores_E, np.array(groups) == groups[0])
+    ranked = zip(place_of.items(), sure_E.tolist(), groups, tied(groups), strict=True)
     chosen = [one for n, one in enumerate(ranked) if n < top or one[2] == groups[0]]
     headings = catalogue.headings([entity for (entity, _), *_ in chosen])
     normalised = normalise(mention)
     key = loose_key(normalised) if normalised.isascii() else None
     found = []
-    for (entity, i), share, _, is_tied in chosen:
+    for (entity, i), sure, _, is_tied in chosen:
         text = pool.texts[places[i]]
         # Of ASCII names, those with other keys are alike at no step, which are dear to try.
         unlike = key is not None and text.loose != key and text.normalised.isascii()
@@ -209,7 +209,7 @@ def judge(
                 name=headings[entity][1],
                 matched=text.text,
                 score=float(min(pool.features_KF[places[i], 0], 1.0)),
-                probability=combination.probability(share),
+                probability=sure,
                 how=(None if unlike else grade(mention.strip(), text.text)) or door,
                 tied=is_tied,
             )

@@ -52,7 +52,7 @@ __all__ = [
 ]
 
 ReadT = TypeVar("ReadT")
-KB_FORMAT_VERSION = 2
+KB_FORMAT_VERSION = 3
 KB_MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.npy"
