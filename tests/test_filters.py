@@ -94,13 +94,15 @@ def test_every_field_must_be_met_by_one_of_its_values(
 
 
 def test_the_probability_is_shared_by_those_allowed(crowd: KnowledgeBase) -> None:
-    free, by_type, by_filter = (
+    by_type, by_filter = (
         crowd.link(["a nursse"], top=3, **how)  # type: ignore[arg-type]
-        for how in ({}, {"types": ["job"]}, {"filters": {"type": "job"}})
+        for how in ({"types": ["job"]}, {"filters": {"type": "job"}})
     )
     assert by_type == by_filter
-    (first,), (alone,) = free[0][:1], crowd.link(["a nursse"], top=3, filters={"id": "J:0"})[0]
-    assert first.entity_id == alone.entity_id == "J:0"
+    mention = "tumour of 8 and 9"
+    first, second = crowd.link([mention], top=2)[0][:2]
+    (alone,) = crowd.link([mention], filters={"id": first.entity_id})[0][:1]
+    assert first.entity_id == alone.entity_id != second.entity_id
     assert first.probability is not None
     assert alone.probability is not None
     assert alone.probability > first.probability
