@@ -14,11 +14,14 @@ from mirror_rt.knowledge import KnowledgeBase, changes, store
 from mirror_rt.knowledge.calibration import (
     Bin,
     Calibration,
+    _ask,
+    _sure,
     calibrate,
     draw_reliability,
     expected_calibration_error,
 )
 from mirror_rt.knowledge.combination import Combination
+from mirror_rt.knowledge.linker import best, confidence
 from mirror_rt.types import Nil
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
@@ -44,6 +47,61 @@ def test_calibrating_lowers_the_error_and_stays_in_the_folder(kb: KnowledgeBase)
     assert reopened.combination.fitted_on["gold_links"] == len(GOLD)
     mentions = [mention for mention, _ in GOLD]
     assert reopened.link(mentions) == kb.link(mentions)
+
+
+def test_calibrating_twice_is_calibrating_once(kb: KnowledgeBase) -> None:
+    first = calibrate(kb, GOLD)
+    numbers = (kb.path / store.COMBINATION).read_bytes()
+    kb = KnowledgeBase.open(kb.path, encoder=LetterEncoder())
+    assert calibrate(kb, GOLD) == first
+    assert (kb.path / store.COMBINATION).read_bytes() == numbers
+
+
+def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
+    """Repeated and padded mentions, ties, alternative ids, an entity that fills every door."""
+    ends = (f"{a}{b}{c}" for a in "bdfgkl" for b in "aeiou" for c in "mnprst")
+    flood = entity("M:1", *(f"river blindness of the upper bank {end}" for end in ends))
+    banks = [entity(f"B:{i}", f"river blindness lower bank {side}") for i, side in enumerate("ew")]
+    gold = [
+        ("river blindnes of the upper bank", frozenset({"M:1"})),
+        ("  river blindnes of the upper bank ", frozenset({"B:0"})),
+        ("river blindnes of the upper bank", frozenset({"M:1", "none such"})),
+        ("ASD", frozenset({"H:50"})),
+        ("ASD", frozenset({"H:3"})),
+        ("cancers of a liver", frozenset({"H:4"})),
+        (" short stature", frozenset({"H:3"})),
+        ("holes in a heart", frozenset({"H:2"})),
+        ("?", frozenset({"H:2"})),
+        ("of nothing here", frozenset()),
+    ]
+    bundle, things = fake_bundle(tmp_path / "bundle"), [flood, *banks, *HEARTS, *MORE]
+    with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
+        asked = _ask(kb, gold)
+        for top in (1, 2, 5):
+            answers = kb.link([mention for mention, _ in gold], top=top)
+            said = [confidence(found) for found in answers if found]
+            assert _sure(asked, kb.combination) == pytest.approx(said)
+            for least in (0.1, 0.3, 0.5):
+                kept = kb.link([m for m, _ in gold], top=top, min_probability=least)
+                there = [bool(f) for f, all_ in zip(kept, answers, strict=True) if all_]
+                assert there == [p >= least for p in said]
+        own = [{n for i in ids for n in kb.catalogue.resolve(i)} for _, ids in gold]
+        hits = [
+            any(kb.catalogue.resolve(c.entity_id)[0] in mine for c in best(found))
+            for found, mine in zip(answers, own, strict=True)
+            if found
+        ]
+    assert asked.hit_S.tolist() == hits
+    assert hits[3:5] == [True, False]
+
+
+def test_no_threshold_is_above_what_the_links_have(tmp_path: Path) -> None:
+    few = GOLD[:16] + [(f"something else {i}", frozenset[str]()) for i in range(6)]
+    bundle, things = fake_bundle(tmp_path / "bundle"), [*HEARTS, *MORE]
+    with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
+        calibrate(kb, few)
+        for _, precision in kb.combination.curve:
+            assert any(kb.link([mention for mention, _ in few], precision=precision))
 
 
 def test_a_knowledge_base_that_changed_meanwhile_is_not_calibrated(kb: KnowledgeBase) -> None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import DamerauLevenshtein
 from scipy.optimize import minimize
+from scipy.special import expit, logsumexp, softmax
 from sklearn.linear_model import LogisticRegression
 
 from mirror_rt.errors import ConfigError
@@ -37,8 +38,8 @@ def _samples(count: int, *, seed: int, truth: Combination) -> Samples:
     right = np.zeros((count, 12), dtype=bool)
     for i in range(count):
         places = np.flatnonzero(real[i])
-        shares = truth.shares(truth.scores(features[i, places])).astype(np.float64)
-        drawn = rng.choice(len(places) + 1, p=np.append(shares, 1 - shares.sum()))
+        scores = np.append(truth.scores(features[i, places]), truth.nil).astype(np.float64)
+        drawn = rng.choice(len(places) + 1, p=softmax(scores))
         if drawn < len(places):
             right[i, places[drawn]] = True
     entity = np.where(real, np.arange(12), -1)
@@ -58,7 +59,7 @@ def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
 def test_its_probabilities_are_those_of_being_right() -> None:
     truth = Combination(weights=TRUE, nil=8.0)
     fitted = fit(_samples(4_000, seed=1, truth=truth))
-    evidence, hit = outcomes(_samples(4_000, seed=2, truth=truth), fitted)
+    evidence, hit, _ = outcomes(_samples(4_000, seed=2, truth=truth), fitted)
     p = fitted.sure(evidence)
     for low in (0.0, 0.3, 0.6):
         inside = (p >= low) & (p < low + 0.3)
@@ -79,46 +80,72 @@ def test_entities_of_one_name_are_sure_together() -> None:
         name_SK=np.array([[0, 0, 1]]),
     )
     scores = combination.scores(features[0])
-    (evidence,), (right,) = outcomes(samples, combination)
-    told = combination.probabilities(scores, np.array([True, True, False]))
+    evidence, (right,), (there,) = outcomes(samples, combination)
     assert right
-    assert combination.sure(evidence) == pytest.approx(told[0] + told[1])
-    shares = combination.shares(scores)
-    above, none = scores[0] - combination.nil, 1 - shares.sum()
-    both = np.log((shares[0] + shares[1]) / (1 - shares[0] - shares[1] - none))
-    assert evidence == pytest.approx(
-        [min(above, 8), min(both, 4), np.log1p(min(scores[0] - scores[2], 3)), 1], rel=1e-4
-    )
+    assert there
+    told = combination.probabilities(scores, np.array([True, True, False]))
+    assert combination.sure(evidence) == pytest.approx([told[0] + told[1]])
+    over_others = logsumexp(scores[:2]) - logsumexp([scores[2], combination.nil - 3])
+    expected = [
+        min(scores[0] - combination.nil, 8),
+        min(over_others, 4),
+        np.log1p(min(scores[0] - max(scores[2], combination.nil - 3), 3)),
+    ]
+    assert evidence[0] == pytest.approx(expected, rel=1e-4)
 
 
 @given(
-    scores=st.lists(st.floats(-30, 30, width=16), min_size=1, max_size=8),
-    tied=st.integers(1, 8),
+    scores=st.lists(st.floats(-300, 300, width=16), min_size=1, max_size=8),
+    ties=st.sets(st.integers(0, 7)),
     nil=st.floats(-10, 10),
     raised=st.floats(0.1, 5),
 )
 @settings(deadline=None)
 def test_probabilities_go_by_the_scores(
-    scores: list[float], tied: int, nil: float, raised: float
+    scores: list[float], ties: set[int], nil: float, raised: float
 ) -> None:
     combination = Combination(nil=nil)
     ranked = np.sort(np.array(scores, dtype=np.float32))[::-1]
-    best = (np.arange(len(ranked)) < tied) & (ranked == ranked[0])
+    best = np.isin(np.arange(len(ranked)), [0, *ties])
     told = combination.probabilities(ranked, best)
-    sure = float(combination.sure(combination.evidence(ranked, best)))
+    evidence = combination.evidence(ranked, best)[None]
+    (sure,), (there,) = combination.sure(evidence), combination.likely_there(evidence)
     assert told[best].sum() == pytest.approx(sure)
-    assert told.sum() <= 1 + 1e-6
-    assert (np.diff(told) <= 1e-12).all()
+    assert told.sum() <= there + 1e-9
     assert (told >= 0).all()
+    for group in (told[best], told[~best]):
+        assert (np.diff(group) <= 1e-12).all()
+    assert told.max() == told[0]
     higher = np.where(best, ranked + np.float32(raised), ranked)
-    assert combination.sure(combination.evidence(higher, best)) >= sure - 1e-9
+    assert combination.sure(combination.evidence(higher, best)[None])[0] >= sure - 1e-9
 
 
-def test_nothing_is_less_sure_than_no_candidate() -> None:
-    combination = Combination()
-    none = combination.evidence(np.array([], dtype=np.float32), np.array([], dtype=bool))
-    poor = combination.evidence(np.array([-30, -30.5], dtype=np.float32), np.array([True, False]))
-    assert combination.sure(none) <= combination.sure(poor) < 0.1
+def test_what_the_best_leaves_is_shared_by_the_others() -> None:
+    combination = Combination(nil=0.0)
+    scores = np.array([5.0, 4.0, 3.0, 3.0], dtype=np.float32)
+    told = combination.probabilities(scores, np.array([True, False, False, False]))
+    evidence = combination.evidence(scores, np.array([True, False, False, False]))[None]
+    left = combination.likely_there(evidence)[0] - told[0]
+    assert told[1:] == pytest.approx(left * softmax([4.0, 3.0, 3.0]), rel=1e-5)
+    # Of two that all but score the same neither is likelier, as if they were tied.
+    near = combination.probabilities(np.array([5.0, 4.9999], dtype=np.float32), np.arange(2) < 1)
+    tied = combination.probabilities(np.array([5.0, 5.0], dtype=np.float32), np.arange(2) < 2)
+    assert near[0] == pytest.approx(near[1], rel=1e-3)
+    assert near.sum() <= tied.sum()
+
+
+def test_evidence_has_bounds_and_none_is_always_a_rival() -> None:
+    combination = Combination(nil=0.0)
+
+    def of(*scores: float) -> list[float]:
+        ranked = np.array(scores, dtype=np.float32)
+        return combination.evidence(ranked, np.arange(len(ranked)) == 0).tolist()
+
+    assert of(50, -50) == pytest.approx([8, 4, np.log(4)])
+    assert of(-50, -51) == pytest.approx([-8, -4, 0])
+    assert of(-1) == pytest.approx([-1, 2, np.log(3)])
+    assert of(-4) == pytest.approx([-4, -1, 0])
+    assert of() == [-8, -4, 0]
 
 
 def test_a_few_links_change_nothing_and_order_does_not_matter() -> None:
@@ -178,18 +205,27 @@ def test_some_names_are_asked_misspelt_beside_themselves(tmp_path: Path) -> None
         assert 1 - 3 / len(asked) < right < 1
 
 
-def _drawn(weights: tuple[float, ...], *, count: int = 5_000) -> tuple[np.ndarray, np.ndarray]:
+def _drawn(
+    there: tuple[float, ...], first: tuple[float, ...], *, count: int = 5_000
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
-    evidence = np.append(4 * rng.normal(size=(count, 3)), np.ones((count, 1)), axis=1)
-    return evidence, rng.random(count) < 1 / (1 + np.exp(-evidence @ np.array(weights)))
+    evidence = 3 * rng.normal(size=(count, 3))
+    is_there = rng.random(count) < expit(evidence @ np.array(there[:3]) + there[3])
+    hit = is_there & (rng.random(count) < expit(evidence[:, 1:] @ np.array(first)))
+    return evidence, hit, is_there
 
 
 def test_how_sure_agrees_with_scikit_learn() -> None:
-    evidence, hit = _drawn((0.7, 0.3, 1.2, -0.4))
-    peer = LogisticRegression(C=1e6).fit(evidence[:, :3], hit)
-    fitted = list(fit_sureness(evidence, hit, Combination()).values())
-    assert fitted[:3] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
-    assert fitted[3] == pytest.approx(float(peer.intercept_[0]), abs=0.01)
+    evidence, hit, there = _drawn((0.7, 0.3, 1.2, -0.4), (0.5, 0.9))
+    fitted = fit_sureness(evidence, hit, there, start=Combination())
+    peer = LogisticRegression(C=1e6).fit(evidence, there)
+    assert list(fitted.there.values())[:3] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
+    assert fitted.there["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.01)
+    peer = LogisticRegression(C=1e6, fit_intercept=False).fit(evidence[there, 1:], hit[there])
+    assert list(fitted.first.values()) == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
+    both = expit(evidence @ np.array([*fitted.there.values()][:3]) + fitted.there["constant"])
+    both *= expit(evidence[:, 1:] @ np.array([*fitted.first.values()]))
+    assert fitted.sure(evidence) == pytest.approx(both)
 
 
 @pytest.mark.parametrize("count", [25, 400])
@@ -200,22 +236,26 @@ def test_what_is_further_above_its_rivals_is_never_less_sure(
     weights: tuple[float, ...], count: int
 ) -> None:
     """As a general optimiser finds it within those bounds."""
-    evidence, hit = _drawn(weights, count=count)
+    evidence, hit, there = _drawn(weights, weights[1:3], count=count)
     start = Combination()
-    fitted = np.array(list(fit_sureness(evidence, hit, start).values()))
-    prior = np.array(list(start.sureness.values()))
+    fitted = fit_sureness(evidence, hit, there, start=start)
+    inputs = np.append(evidence, np.ones((count, 1)), axis=1)
+    for mine, prior, given_, asked in (
+        (fitted.there, start.there, inputs, there),
+        (fitted.first, start.first, evidence[there, 1:], hit[there]),
+    ):
+        x, before = given_, np.array([*prior.values()])
+        right, wrong = int(asked.sum()), int((~asked).sum())
+        target = np.where(asked, (right + 1) / (right + 2), 1 / (wrong + 2))  # Platt's
 
-    right, wrong = int(hit.sum()), int((~hit).sum())
-    target = np.where(hit, (right + 1) / (right + 2), 1 / (wrong + 2))  # Platt's
+        def loss(
+            w: np.ndarray, x: np.ndarray = x, t: np.ndarray = target, b: np.ndarray = before
+        ) -> float:
+            return float((np.logaddexp(0, x @ w) - t * (x @ w)).sum() + ((w - b) ** 2).sum() / 2)
 
-    def loss(weights: np.ndarray) -> float:
-        odds = evidence @ weights
-        likely = (np.logaddexp(0, odds) - target * odds).sum()
-        return float(likely + ((weights - prior) ** 2).sum() / 2)
-
-    peer = minimize(loss, prior, method="L-BFGS-B", bounds=[(0, None)] * 3 + [(None, None)])
-    assert (fitted[:3] >= 0).all()
-    assert fitted == pytest.approx(peer.x, abs=0.01)
+        bounds = [(None if name == "constant" else 0, None) for name in prior]
+        peer = minimize(loss, before, method="L-BFGS-B", bounds=bounds)
+        assert [*mine.values()] == pytest.approx(peer.x, abs=0.01)
 
 
 def test_a_threshold_keeps_its_promise_on_the_links_it_came_from() -> None:

@@ -5,9 +5,8 @@ Axes: Q texts, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
@@ -23,10 +22,11 @@ from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Answer, Candidate, Nil
 
 if TYPE_CHECKING:
+    from mirror_rt.knowledge.doors import Pool
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
     from mirror_rt.types import Float32
 
-__all__ = ["check", "check_contexts", "check_names", "link", "read_mentions", "search"]
+__all__ = ["check", "check_contexts", "check_names", "gathered", "link", "read_mentions", "search"]
 
 _AT_ONCE = 1_024
 _ROUNDING = 1e-9
@@ -179,29 +179,46 @@ def _propose(
         text: linker.by_name(text, kb.catalogue, kb.combination, allowed=allowed) for text in texts
     }
     unknown = [text for text, found in answers.items() if not found and linker.has_content(text)]
+    for text, pool in gathered(kb, unknown, top=top, allowed=allowed):
+        answers[text] = linker.judge(
+            text, pool, kb.catalogue, kb.combination, top=top, allowed=allowed
+        )
+    return answers
+
+
+def gathered(
+    kb: KnowledgeBase, texts: Sequence[str], *, top: int, allowed: Allowed | None = None
+) -> Iterator[tuple[str, Pool]]:
+    """Yield each text with the names that might be meant.
+
+    They are of ``top`` entities at least, and of as many as a context chooses among: how sure the
+    best one is goes by its rivals, who must be the same however many are asked for.
+
+    Args:
+        kb: The knowledge base.
+        texts: What is asked.
+        top: How many entities are wanted.
+        allowed: Who may be proposed.
+    """
     most = len(kb.index.vectors_ND) if allowed is None else len(allowed.rows_R)
-    for start in range(0, len(unknown), _AT_ONCE):
-        some = unknown[start : start + _AT_ONCE]
+    wanted = max(top, CONSIDERED)
+    for start in range(0, len(texts), _AT_ONCE):
+        some = texts[start : start + _AT_ONCE]
         vectors_QD = _encoded(kb, [text.strip() for text in some])
-        width = max(doors.WIDTH, 2 * top)
-        pools = kb.gather(some, vectors_QD, width=width, allowed=allowed)
+        pools = kb.gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top), allowed=allowed)
         for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
-            judged = partial(
-                linker.judge,
-                text,
-                catalogue=kb.catalogue,
-                combination=kb.combination,
-                top=top,
-                allowed=allowed,
-            )
-            found, width = judged(pool=pool), len(pool.rows_K)
+            width = len(pool.rows_K)
             # An entity of many names may fill the pool alone: gather until there are enough.
-            while len(found) < top and width < most:
+            while width < most and _entities(pool, allowed) < wanted:
                 width = min(max(4 * width, doors.WIDTH), most)
                 wider = kb.gather([text], vectors_QD[i : i + 1], width=width, allowed=allowed)
-                found = judged(pool=wider[0])
-            answers[text] = found
-    return answers
+                pool = wider[0]
+            yield text, pool
+
+
+def _entities(pool: Pool, allowed: Allowed | None) -> int:
+    held = {entity for text in pool.texts for entity in text.holders}
+    return len(held) if allowed is None else sum(entity in allowed for entity in held)
 
 
 def search(

@@ -36,7 +36,6 @@ __all__ = [
     "reliability",
 ]
 
-_AT_ONCE = 1_024
 _FOLDS = 5
 _FEWEST = 20
 
@@ -98,14 +97,19 @@ def calibrate(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> 
     asked = _ask(kb, gold)
     if len(asked) < _FEWEST:
         raise InputError(f"{len(asked)} gold mentions with a candidate; at least {_FEWEST} needed")
-    before_S, after_S = _sure(asked, kb.combination), np.empty(len(asked))
+    # What was learned from names: to calibrate again is not to calibrate what is calibrated.
+    old = replace(kb.combination, **kb.combination.uncalibrated)
+    judges = int((~asked.named_S).sum()) >= _FEWEST
+    before_S, after_S = _sure(asked, old), np.empty(len(asked))
     for fold in range(_FOLDS):
         held = np.arange(len(asked)) % _FOLDS == fold
-        after_S[held] = _sure(asked[held], _fit(asked[~held], kb.combination))
+        after_S[held] = _sure(asked[held], _fit(asked[~held], old, judges=judges))
+    found = _fit(asked, old, judges=judges)
     found = replace(
-        _fit(asked, kb.combination),
-        curve=precision_curve(after_S, asked.hit_S),
-        fitted_on={**kb.combination.fitted_on, "gold_links": len(asked)},
+        found,
+        uncalibrated={"there": old.there, "first": old.first, "by_name": old.by_name},
+        curve=precision_curve(_sure(asked, found), asked.hit_S),
+        fitted_on={**old.fitted_on, "gold_links": len(asked)},
     )
     with (
         store.still(kb.path, kb.manifest),
@@ -130,21 +134,24 @@ class _Asked:
     Attributes:
         named_S: (S,) bool, the mention is a name.
         tied_S: (S,) bool, it is one of several entities.
-        evidence_S4: (S, 4) float64 values of ``combination.SURENESS`` where it is none.
+        evidence_S3: (S, 3) float64 values of ``combination.SURENESS`` where it is none.
         hit_S: (S,) bool, the best candidate is right.
+        there_S: (S,) bool, a candidate is right, where it is none.
     """
 
     named_S: Bools
     tied_S: Bools
-    evidence_S4: Float64
+    evidence_S3: Float64
     hit_S: Bools
+    there_S: Bools
 
-    def __getitem__(self, chosen: Bools) -> _Asked:
+    def __getitem__(self, chosen: Bools | Sequence[int]) -> _Asked:
         return _Asked(
             named_S=self.named_S[chosen],
             tied_S=self.tied_S[chosen],
-            evidence_S4=self.evidence_S4[chosen],
+            evidence_S3=self.evidence_S3[chosen],
             hit_S=self.hit_S[chosen],
+            there_S=self.there_S[chosen],
         )
 
     def __len__(self) -> int:
@@ -152,51 +159,49 @@ class _Asked:
 
 
 def _ask(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> _Asked:
-    """Link the mentions that have a candidate, as ``link`` does."""
-    named_S, tied_S = np.zeros(len(gold), dtype=bool), np.zeros(len(gold), dtype=bool)
-    hit_S, found_S = np.zeros(len(gold), dtype=bool), np.zeros(len(gold), dtype=bool)
-    evidence_S4 = np.zeros((len(gold), len(SURENESS)))
-    right = [{n for id_ in ids for n in kb.catalogue.resolve(id_)} for _, ids in gold]
-    places_of: dict[str, list[int]] = {}
-    for i, (mention, _) in enumerate(gold):
+    """Link the mentions that have a candidate as ``link`` does, each once, in the order of gold."""
+    asked = [
+        (mention.strip(), frozenset(n for id_ in ids for n in kb.catalogue.resolve(id_)))
+        for mention, ids in gold
+    ]
+    number_of = {link: n for n, link in enumerate(dict.fromkeys(asked))}
+    links = list(number_of)
+    named_S, tied_S, hit_S, there_S, found_S = np.zeros((5, len(links)), dtype=bool)
+    evidence_S3 = np.zeros((len(links), len(SURENESS)))
+    unnamed: dict[str, list[int]] = {}
+    for n, (mention, right) in enumerate(links):
         best = linker.best(linker.by_name(mention, kb.catalogue, kb.combination))
         if best:
-            bearers = {n for c in best for n in kb.catalogue.resolve(c.entity_id)}
-            found_S[i] = named_S[i] = True
-            tied_S[i], hit_S[i] = len(best) > 1, not bearers.isdisjoint(right[i])
+            bearers = {number for c in best for number in kb.catalogue.resolve(c.entity_id)}
+            found_S[n] = named_S[n] = True
+            tied_S[n], hit_S[n] = len(best) > 1, not bearers.isdisjoint(right)
         elif linker.has_content(mention):
-            places_of.setdefault(mention.strip(), []).append(i)
-    texts = list(places_of)
-    for start in range(0, len(texts), _AT_ONCE):
-        some = texts[start : start + _AT_ONCE]
-        pools = kb.gather(some, np.asarray(kb.encoder.encode(some), dtype=np.float32))
-        asked_as = [
-            (pool, i) for text, pool in zip(some, pools, strict=True) for i in places_of[text]
-        ]
-        places = [i for _, i in asked_as]
+            unnamed.setdefault(mention, []).append(n)
+    for mention, pool in answering.gathered(kb, list(unnamed), top=1):
+        some = unnamed[mention]
         samples = stack(
-            [pool for pool, _ in asked_as], [right[i] for i in places], gone=[False] * len(places)
+            [pool] * len(some), [set(links[n][1]) for n in some], gone=[False] * len(some)
         )
-        evidence_S4[places], hit_S[places] = outcomes(samples, kb.combination)
-        found_S[places] = samples.real_SK.any(axis=1)
-    asked = _Asked(named_S=named_S, tied_S=tied_S, evidence_S4=evidence_S4, hit_S=hit_S)
-    return asked[found_S]
+        evidence_S3[some], hit_S[some], there_S[some] = outcomes(samples, kb.combination)
+        found_S[some] = samples.real_SK.any(axis=1)
+    whole = _Asked(
+        named_S=named_S, tied_S=tied_S, evidence_S3=evidence_S3, hit_S=hit_S, there_S=there_S
+    )
+    return whole[[n for link in asked if found_S[n := number_of[link]]]]
 
 
-def _fit(asked: _Asked, old: Combination) -> Combination:
+def _fit(asked: _Asked, old: Combination, *, judges: bool) -> Combination:
     named_S = asked.hit_S[asked.named_S & ~asked.tied_S]
     judged = asked[~asked.named_S]
     # The old value stands for two more links: a few gold mentions should not overthrow it.
     by_name = (float(named_S.sum()) + 2 * old.by_name) / (len(named_S) + 2)
-    sureness = old.sureness
-    if len(judged) >= _FEWEST:
-        sureness = fit_sureness(judged.evidence_S4, judged.hit_S, old)
-    return replace(old, by_name=by_name, sureness=sureness)
+    if judges:
+        old = fit_sureness(judged.evidence_S3, judged.hit_S, judged.there_S, start=old)
+    return replace(old, by_name=by_name)
 
 
 def _sure(asked: _Asked, combination: Combination) -> Float64:
-    sure_S = combination.sure(asked.evidence_S4)
-    return np.where(asked.named_S, combination.by_name, sure_S)
+    return np.where(asked.named_S, combination.by_name, combination.sure(asked.evidence_S3))
 
 
 def expected_calibration_error(probability_S: Float64, hit_S: Bools) -> float:

@@ -1,9 +1,10 @@
 """How the doors' evidence becomes one score and a probability: a small conditional logit.
 
 A name has the score ``x·w``, an entity that of its best name, "none of them" the score
-``nil``; a softmax over them gives each its share (McFadden 1974). How sure the best entity is
-depends on more than its share: a logistic function of how far it is above none, above all
-others together and above the next one makes it a probability of being right.
+``nil``; they are drawn in proportion to their exponentials (McFadden 1974). How sure the best
+entity is depends on more than its share of them: by how far it is above none, above all others
+together and above the next one, two logistic functions say how likely the right entity is among
+the candidates at all, and how likely, if it is, the best one is right.
 
 Axes: K candidate names, E entities, F features, S links.
 """
@@ -49,20 +50,24 @@ that no name has;
 loose: a broad, narrow or related name.
 """
 
-SURENESS = ("over_none", "over_others", "over_next", "constant")
+SURENESS = ("over_none", "over_others", "over_next")
 """What tells how sure the best entity is, those tied with it counted together:
 
 over_none: its score less that of none, at most 8 either way; over_others: natural log of its
 share over that of all other entities together, at most 4 either way; over_next: natural log of
-1 plus how far its score is above the next entity's, at most 3; constant: 1.
+1 plus how far its score is above the next entity's, at most 3. Beside the others there is always
+one whose score is 3 below that of none: it is no use to be alone.
 """
 
 _DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, 1.0, 4.0, -0.3)
 _DEFAULT_NIL = 10.0
-_DEFAULT_SURENESS = (0.45, 0.25, 0.9, -1.1)
+_DEFAULT_THERE = (0.5, 0.2, 0.0, 0.7)
+_DEFAULT_FIRST = (0.7, 0.95)
+"""As the names of HPO and MEDIC teach them."""
 _MOST_OVER_NONE = 8.0
 _MOST_OVER_OTHERS = 4.0
 _MOST_OVER_NEXT = 3.0
+_NEVER_ALONE = 3.0
 _BY_NAME = 0.93
 """How often a mention that is a name in MEDIC means that entity, on NCBI disease; nothing in a
 knowledge base tells it (docs/experiments.md, "How often a match by name is right")."""
@@ -75,8 +80,12 @@ class Combination:
     Attributes:
         weights: The weight of each feature, by name.
         nil: The score of "none of these".
-        sureness: The weight of each of ``SURENESS``, by name; none but the constant is negative.
+        there: The weights by which ``SURENESS`` tells whether the right entity is among the
+            candidates, and a constant; none but that is negative.
+        first: Those by which ``SURENESS`` without ``over_none`` tells whether, if it is there,
+            the best one is right; none is negative.
         by_name: Probability that an unambiguous match by name is right; a calibration learns it.
+        uncalibrated: ``there``, ``first`` and ``by_name`` before a calibration, if there was one.
         curve: (threshold, precision) of links at or above it, thresholds ascending.
         fitted_on: How many links each number was learned from, and how good they are.
     """
@@ -85,10 +94,14 @@ class Combination:
         default_factory=lambda: dict(zip(FEATURES, _DEFAULTS, strict=True))
     )
     nil: float = _DEFAULT_NIL
-    sureness: Mapping[str, float] = field(
-        default_factory=lambda: dict(zip(SURENESS, _DEFAULT_SURENESS, strict=True))
+    there: Mapping[str, float] = field(
+        default_factory=lambda: dict(zip((*SURENESS, "constant"), _DEFAULT_THERE, strict=True))
+    )
+    first: Mapping[str, float] = field(
+        default_factory=lambda: dict(zip(SURENESS[1:], _DEFAULT_FIRST, strict=True))
     )
     by_name: float = _BY_NAME
+    uncalibrated: Mapping[str, Any] = field(default_factory=dict)
     curve: Sequence[Sequence[float]] = ()
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
@@ -103,60 +116,59 @@ class Combination:
         scores_K: Float32 = features_KF @ weights_F
         return scores_K
 
-    def shares(self, scores_E: Float32) -> Float32:
-        """Return the (E,) float32 shares of entities; what is missing to 1 is that of none."""
-        top = max(float(scores_E.max(initial=-np.inf)), self.nil)
-        powers_E = np.exp(scores_E - top)
-        shares_E: Float32 = powers_E / (powers_E.sum() + math.exp(self.nil - top))
-        return shares_E
-
     def evidence(self, scores_E: Float32, best_E: Bools) -> Float64:
-        """Return the (4,) float64 values of ``SURENESS``.
+        """Return the (3,) float64 values of ``SURENESS``.
 
         Args:
             scores_E: (E,) float32 scores of entities; of none at all, nothing could be less sure.
             best_E: (E,) bool, the best one and those tied with it.
         """
         if not len(scores_E):
-            return np.array([-_MOST_OVER_NONE, -_MOST_OVER_OTHERS, 0.0, 1.0])
-        shares_E = self.shares(scores_E).astype(np.float64)
-        first, rest_E = float(scores_E[best_E].max()), scores_E[~best_E]
-        share, others = (
-            max(float(part.sum()), 1e-9) for part in (shares_E[best_E], shares_E[~best_E])
-        )
-        lead = first - float(rest_E.max()) if len(rest_E) else _MOST_OVER_NEXT
+            return np.array([-_MOST_OVER_NONE, -_MOST_OVER_OTHERS, 0.0])
+        best, others = (scores_E[chosen].astype(np.float64) for chosen in (best_E, ~best_E))
+        others = np.append(others, self.nil - _NEVER_ALONE)
+        ratio = np.logaddexp.reduce(best) - np.logaddexp.reduce(others)
+        lead = best.max() - others.max()
         return np.array(
             [
-                np.clip(first - self.nil, -_MOST_OVER_NONE, _MOST_OVER_NONE),
-                np.clip(math.log(share / others), -_MOST_OVER_OTHERS, _MOST_OVER_OTHERS),
-                math.log1p(min(max(lead, 0.0), _MOST_OVER_NEXT)),
-                1.0,
+                np.clip(best.max() - self.nil, -_MOST_OVER_NONE, _MOST_OVER_NONE),
+                np.clip(ratio, -_MOST_OVER_OTHERS, _MOST_OVER_OTHERS),
+                math.log1p(np.clip(lead, 0.0, _MOST_OVER_NEXT)),
             ]
         )
 
-    def sure(self, evidence_S4: Float64) -> Float64:
+    def likely_there(self, evidence_S3: Float64) -> Float64:
+        """Return (S,) float64, how likely the right entity is among the candidates."""
+        weights_3 = np.array([self.there[name] for name in SURENESS])
+        likely_S: Float64 = sigmoid(evidence_S3 @ weights_3 + self.there["constant"])
+        return likely_S
+
+    def sure(self, evidence_S3: Float64) -> Float64:
         """Return (S,) float64 probabilities of being right by rows of ``evidence``."""
-        weights_4 = np.array([self.sureness[name] for name in SURENESS])
-        sure_S: Float64 = sigmoid(evidence_S4 @ weights_4)
+        weights_2 = np.array([self.first[name] for name in SURENESS[1:]])
+        sure_S: Float64 = self.likely_there(evidence_S3) * sigmoid(evidence_S3[:, 1:] @ weights_2)
         return sure_S
 
     def probabilities(self, scores_E: Float32, best_E: Bools) -> Float64:
         """Return the (E,) float64 probability of each entity of being right; at most 1 in all.
 
-        The best one and those tied with it have together what ``sure`` says, by their shares.
-        The others have no more than that for their shares, nor than is left to them and none.
+        The best one and those tied with it have together what ``sure`` says; the others have
+        together no more than what is missing from that to ``likely_there``, and each no more
+        than the best for its score. Either part is shared in proportion to the exponentials.
 
         Args:
             scores_E: As ``evidence`` takes them.
             best_E: The same.
         """
-        shares_E = self.shares(scores_E).astype(np.float64)
-        sure = float(self.sure(self.evidence(scores_E, best_E)))
-        share = float(shares_E[best_E].sum())
-        most = sure / share
-        left = min(most, (1.0 - sure) / (1.0 - share)) if share < 1.0 else 0.0
-        probabilities_E: Float64 = shares_E * np.where(best_E, most, left)
-        return probabilities_E
+        evidence_13 = self.evidence(scores_E, best_E)[None]
+        sure, there = float(self.sure(evidence_13)[0]), float(self.likely_there(evidence_13)[0])
+        scores = scores_E.astype(np.float64)
+        own_E: Float64 = sure * np.exp(scores - np.logaddexp.reduce(scores[best_E]))
+        if best_E.all():
+            return own_E
+        left_E = (there - sure) * np.exp(scores - np.logaddexp.reduce(scores[~best_E]))
+        own_E[~best_E] = np.minimum(own_E, left_E)[~best_E]
+        return own_E
 
     def threshold(self, precision: float) -> float:
         """Return the lowest probability at and above which links were right that often.
@@ -198,11 +210,12 @@ class Combination:
                 raise ValueError("changed since it was written, sha256 differs")
             made = cls(**content)
             missing = [n for n in FEATURES if n not in made.weights]
-            missing += [n for n in SURENESS if n not in made.sureness]
+            missing += [n for n in (*SURENESS, "constant") if n not in made.there]
+            missing += [n for n in SURENESS[1:] if n not in made.first]
             if missing:
                 raise ValueError(f"no weight of {missing[0]}: written by an older version")
             numbers = [made.weights[n] for n in FEATURES]
-            numbers += [made.sureness[n] for n in SURENESS]
+            numbers += [*made.there.values(), *made.first.values()]
             numbers += [made.nil, made.by_name]
             if not all(math.isfinite(number) for number in numbers):
                 raise ValueError("a number is not finite")

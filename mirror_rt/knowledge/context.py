@@ -19,7 +19,7 @@ __all__ = ["CONSIDERED", "by_context", "profile"]
 
 CONSIDERED = 5
 """Candidates that a context chooses among at least, however few are asked for."""
-_CLOSE = 0.1
+_CLOSE = 0.2
 """Candidates are close whose probability is at most so much below the best one's."""
 _KEPT = 16_384
 """Vectors of profiles kept in memory."""
@@ -43,7 +43,7 @@ def by_context(
 ) -> list[list[Candidate]]:
     """Put close candidates in the order of how well they fit the context of their mention.
 
-    Those whose probability is within 0.1 of the best are reordered by the cosine of the context
+    Those whose probability is within 0.2 of the best are reordered by the cosine of the context
     with their profiles, both embedded by the knowledge base's own encoder; the others stay.
 
     Args:

@@ -223,11 +223,11 @@ def fit(samples: Samples, *, start: Combination | None = None) -> Combination:
     order = np.arange(len(samples))
     halves = (order[::2], order[1::2])
     told = [outcomes(samples[halves[i]], _weigh(samples[halves[1 - i]], start)) for i in (0, 1)]
-    evidence_S4, hit_S = (np.concatenate(parts) for parts in zip(*told, strict=True))
-    fitted = replace(_weigh(samples, start), sureness=fit_sureness(evidence_S4, hit_S, start))
+    evidence_S3, hit_S, there_S = (np.concatenate(parts) for parts in zip(*told, strict=True))
+    fitted = fit_sureness(evidence_S3, hit_S, there_S, start=_weigh(samples, start))
     return replace(
         fitted,
-        curve=precision_curve(fitted.sure(evidence_S4), hit_S),
+        curve=precision_curve(fitted.sure(evidence_S3), hit_S),
         fitted_on={"samples": len(samples), "right_at_1": round(float(hit_S.mean()), 4)},
     )
 
@@ -290,15 +290,16 @@ def _best_names(samples: Samples, scores_SK: Float64 | Float32) -> Bools:
     return best.reshape(scores_SK.shape) & samples.real_SK
 
 
-def outcomes(samples: Samples, combination: Combination) -> tuple[Float64, Bools]:
+def outcomes(samples: Samples, combination: Combination) -> tuple[Float64, Bools, Bools]:
     """Return how sure the best entity of each sample is, and if it or one tied with it is right.
 
     It is what ``link`` asks a threshold of (see ``linker.confidence``).
 
     Returns:
-        (S, 4) float64 values of ``combination.SURENESS``, and (S,) bool.
+        (S, 3) float64 values of ``combination.SURENESS``; (S,) bool, the best is right; (S,) bool,
+        a candidate is.
     """
-    evidence_S4 = np.zeros((len(samples), len(SURENESS)))
+    evidence_S3 = np.zeros((len(samples), len(SURENESS)))
     right_S = np.zeros(len(samples), dtype=bool)
     scores_SK = combination.scores(samples.features_SKF)
     best_SK = _best_names(samples, scores_SK)
@@ -308,9 +309,9 @@ def outcomes(samples: Samples, combination: Combination) -> tuple[Float64, Bools
         names = samples.name_SK[i, best_SK[i]][order]
         groups = np.array(alike(names.tolist(), scores_E[order].tolist()))
         best_E = groups == groups[:1]
-        evidence_S4[i] = combination.evidence(scores_E[order], best_E)
+        evidence_S3[i] = combination.evidence(scores_E[order], best_E)
         right_S[i] = samples.right_SK[i, best_SK[i]][order][best_E].any()
-    return evidence_S4, right_S
+    return evidence_S3, right_S, np.logical_or.reduce(samples.right_SK, axis=1)
 
 
 def precision_curve(
@@ -335,36 +336,61 @@ def precision_curve(
     )
 
 
-def fit_sureness(evidence_S4: Float64, hit_S: Bools, start: Combination) -> dict[str, float]:
-    """Fit the weights of ``combination.SURENESS``, pulled a little to those to start from.
+def fit_sureness(
+    evidence_S3: Float64, hit_S: Bools, there_S: Bools, *, start: Combination
+) -> Combination:
+    """Fit how likely the right entity is there, and how likely the best one is right if it is.
 
-    A logistic regression with Platt's smoothed targets (1999). But for the constant no weight
-    becomes negative: what is further above its rivals is never less sure.
+    Two logistic regressions, the second on the links where a candidate is right. But for the
+    constant no weight becomes negative: what is further above its rivals is never less sure.
+
+    Args:
+        evidence_S3: As ``outcomes`` returns it.
+        hit_S: The same.
+        there_S: The same.
+        start: The numbers to start from and to be pulled to; the others are taken over.
     """
+    with_constant_S4 = np.append(evidence_S3, np.ones((len(evidence_S3), 1)), axis=1)
+    there = [start.there[name] for name in (*SURENESS, "constant")]
+    first = [start.first[name] for name in SURENESS[1:]]
+    there = _logistic(with_constant_S4, there_S, there, least=(0.0, 0.0, 0.0, -np.inf))
+    first = _logistic(evidence_S3[there_S, 1:], hit_S[there_S], first, least=(0.0, 0.0))
+    return replace(
+        start,
+        there=dict(zip((*SURENESS, "constant"), there, strict=True)),
+        first=dict(zip(SURENESS[1:], first, strict=True)),
+    )
+
+
+def _logistic(
+    inputs_SF: Float64, hit_S: Bools, prior: Sequence[float], *, least: Sequence[float]
+) -> list[float]:
+    """Fit weights no less than ``least``, with Platt's smoothed targets (1999)."""
     right, wrong = int(hit_S.sum()), int((~hit_S).sum())
     target_S = np.where(hit_S, (right + 1) / (right + 2), 1 / (wrong + 2))
-    prior = np.array([start.sureness[name] for name in SURENESS])
-    least = np.array([0.0, 0.0, 0.0, -np.inf])
-    weights = prior.copy()
+    prior_F, least_F = np.array(prior), np.array(least)
 
-    def loss(weights: Float64) -> float:
-        odds_S = evidence_S4 @ weights
+    def loss(weights_F: Float64) -> float:
+        odds_S = inputs_SF @ weights_F
         likely = (np.logaddexp(0.0, odds_S) - target_S * odds_S).sum()
-        return float(likely + 0.5 * ((weights - prior) ** 2).sum())
+        return float(likely + 0.5 * ((weights_F - prior_F) ** 2).sum())
 
+    weights_F = prior_F
     for _ in range(_ROUNDS):
-        p_S = sigmoid(evidence_S4 @ weights)
-        gradient = evidence_S4.T @ (target_S - p_S) - (weights - prior)
-        curvature = (evidence_S4 * (p_S * (1 - p_S))[:, None]).T @ evidence_S4 + np.eye(4)
+        p_S = sigmoid(inputs_SF @ weights_F)
+        gradient_F = inputs_SF.T @ (target_S - p_S) - (weights_F - prior_F)
+        curvature_FF = (inputs_SF * (p_S * (1 - p_S))[:, None]).T @ inputs_SF
+        curvature_FF += np.eye(len(prior_F))
         # A projected Newton step (Bertsekas 1982), halved until it does not lose.
-        free = (weights > least) | (gradient > 0)
-        step = np.zeros(4)
-        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
-        before, size = weights, 1.0
-        weights = np.maximum(before + step, least)
-        while loss(weights) > loss(before) and size > 1e-6:
+        free = (weights_F > least_F) | (gradient_F > 0)
+        step_F, size = np.zeros(len(prior_F)), 1.0
+        step_F[free] = np.linalg.solve(curvature_FF[np.ix_(free, free)], gradient_F[free])
+        before_F = weights_F
+        weights_F = np.maximum(before_F + step_F, least_F)
+        while loss(weights_F) > loss(before_F) and size > 1e-6:
             size /= 2
-            weights = np.maximum(before + size * step, least)
-        if np.abs(weights - before).max() < 1e-6:
+            weights_F = np.maximum(before_F + size * step_F, least_F)
+        if np.abs(weights_F - before_F).max() < 1e-6:
             break
-    return dict(zip(SURENESS, weights.tolist(), strict=True))
+    fitted: list[float] = weights_F.tolist()
+    return fitted

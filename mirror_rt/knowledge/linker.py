@@ -191,8 +191,12 @@ def judge(
     scores_E = scores_K[list(place_of.values())]
     names = [pool.texts[places[i]].normalised for i in place_of.values()]
     groups = alike(names, scores_E.tolist())
-    sure_E = combination.probabilities(scores_E, np.array(groups) == groups[0])
-    ranked = zip(place_of.items(), sure_E.tolist(), groups, tied(groups), strict=True)
+    best_E = np.array(groups) == groups[0]
+    sure_E = combination.probabilities(scores_E, best_E)
+    ranked = sorted(
+        zip(place_of.items(), sure_E.tolist(), groups, tied(groups), strict=True),
+        key=lambda one: one[2] != groups[0],  # what is tied with the best stands beside it
+    )
     chosen = [one for n, one in enumerate(ranked) if n < top or one[2] == groups[0]]
     headings = catalogue.headings([entity for (entity, _), *_ in chosen])
     normalised = normalise(mention)
