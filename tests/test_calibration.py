@@ -4,17 +4,19 @@ import json
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
-from mirror_rt.knowledge import KnowledgeBase, changes, store
+from mirror_rt.knowledge import KnowledgeBase, calibration, changes, store
 from mirror_rt.knowledge.calibration import (
     Bin,
     Calibration,
     _ask,
+    _fit,
     _sure,
     calibrate,
     draw_reliability,
@@ -22,7 +24,7 @@ from mirror_rt.knowledge.calibration import (
 )
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.linker import best, confidence
-from mirror_rt.types import Nil
+from mirror_rt.types import Entity, Name, NameKind, Nil, Passage
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -77,7 +79,7 @@ def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
     bundle, things = fake_bundle(tmp_path / "bundle"), [flood, *banks, *HEARTS, *MORE]
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
         asked = _ask(kb, gold)
-        for top in (1, 2, 5):
+        for top in (1, 2, 5, 20, 60):
             answers = kb.link([mention for mention, _ in gold], top=top)
             said = [confidence(found) for found in answers if found]
             assert _sure(asked, kb.combination) == pytest.approx(said)
@@ -95,12 +97,70 @@ def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
     assert hits[3:5] == [True, False]
 
 
+def test_ties_of_all_doors_are_sure_together_and_stand_together(tmp_path: Path) -> None:
+    def loose(id_: str, *names: str) -> Entity:
+        kinds = (NameKind.PREFERRED, NameKind.RELATED)
+        pairs = zip(names, kinds, strict=True)
+        return Entity(id=id_, names=tuple(Name(text=n, kind=k) for n, k in pairs))
+
+    things = [
+        entity("A", "winter cold"),
+        loose("B", "blizzard", "winter cold"),
+        entity("C", "winter colt"),
+        *HEARTS,
+    ]
+    bundle = fake_bundle(tmp_path / "bundle")
+    with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
+        weights = {**kb.combination.weights, "loose": -5.0}
+        kb.combination = replace(kb.combination, weights=weights)
+        (found,) = kb.link(["winter coldd"])
+        assert [c.entity_id for c in found[:3]] == ["A", "B", "C"]
+        assert [c.tied for c in found[:3]] == [True, True, False]
+        assert (found[1].probability or 0) < (found[2].probability or 0)
+        both = (found[0].probability or 0) + (found[1].probability or 0)
+        assert confidence(found) == pytest.approx(both)
+        gold = [("winter coldd", frozenset({"B"}))]
+        assert _sure(_ask(kb, gold), kb.combination) == pytest.approx([both])
+        assert _ask(kb, gold).hit_S.all()
+
+
+def test_folds_leave_equal_links_out_together(
+    kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[set[int]] = []
+
+    def fit(asked: Any, *given: Any, **more: Any) -> Combination:  # noqa: ANN401
+        taught.append(set(asked.link_S.tolist()))
+        return _fit(asked, *given, **more)
+
+    monkeypatch.setattr(calibration, "_fit", fit)
+    calibrate(kb, GOLD[:40] * 3)
+    everything = set(range(40))
+    assert taught[5] == everything
+    left_out = [everything - some for some in taught[:5]]
+    assert [len(some) for some in left_out] == [8] * 5
+    assert set.union(*left_out) == everything
+
+
+def test_passages_are_not_calibrated(tmp_path: Path) -> None:
+    bundle = fake_bundle(tmp_path / "bundle")
+    passages = [Passage(id="1", text="a text")]
+    with KnowledgeBase.build(
+        bundle, passages, tmp_path / "kb", passages=True, encoder=LetterEncoder()
+    ) as kb:
+        with pytest.raises(KnowledgeBaseError, match="holds passages"):
+            calibrate(kb, GOLD)
+
+
 def test_no_threshold_is_above_what_the_links_have(tmp_path: Path) -> None:
     few = GOLD[:16] + [(f"something else {i}", frozenset[str]()) for i in range(6)]
     bundle, things = fake_bundle(tmp_path / "bundle"), [*HEARTS, *MORE]
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
         calibrate(kb, few)
-        for _, precision in kb.combination.curve:
+        said = [confidence(found) for found in kb.link([mention for mention, _ in few])]
+        assert kb.combination.curve
+        for threshold, precision in kb.combination.curve:
+            assert any(p == pytest.approx(threshold, abs=2e-6) for p in said)
             assert any(kb.link([mention for mention, _ in few], precision=precision))
 
 
@@ -191,6 +251,26 @@ def test_the_error_is_the_mean_gap_of_the_bins() -> None:
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"weights": {}}', '{"nil": "x"}'])
 def test_damaged_numbers_are_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
+    with pytest.raises(KnowledgeBaseError, match="cannot be used"):
+        Combination.read(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"there": {"over_none": float("nan")}},
+        {"uncalibrated": {"by_name": "much"}},
+        {"uncalibrated": {"there": {}}},
+        {"slope": 1.0},
+    ],
+)
+def test_numbers_that_are_none_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    Combination().write(tmp_path / "c.json")
+    content = json.loads((tmp_path / "c.json").read_text())
+    del content["self"]
+    for name, value in change.items():
+        content[name] = {**content[name], **value} if isinstance(value, dict) else value
+    (tmp_path / "c.json").write_text(json.dumps(content))
     with pytest.raises(KnowledgeBaseError, match="cannot be used"):
         Combination.read(tmp_path / "c.json")
 

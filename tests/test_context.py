@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -5,6 +6,7 @@ import pytest
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.context import _close
 from mirror_rt.knowledge.explain import explain
 from mirror_rt.knowledge.linker import within
 from mirror_rt.types import Candidate, Entity, How, Name
@@ -77,6 +79,15 @@ def _profile(id_: str) -> str:
     return mine.description or f"{mine.types[0]}; cold"
 
 
+def test_those_with_three_tenths_of_the_best_ones_probability_are_close() -> None:
+    def close(*probabilities: float) -> int:
+        return _close([_letters(p) for p in probabilities])
+
+    assert [close(0.5, 0.16, 0.14), close(0.02, 0.005), close(0.9), close()] == [2, 1, 1, 0]
+    tied = replace(_letters(0.01), matched="name 0.5", tied=True)
+    assert _close([_letters(0.5), tied, _letters(0.2), _letters(0.1)]) == 3
+
+
 def test_without_a_context_nothing_changes(kb: KnowledgeBase) -> None:
     mentions = ["cold", "colds", "warm sun", "", "a cold hand"]
     plain = kb.link(mentions, top=2)
@@ -104,7 +115,7 @@ def test_it_decides_between_two_that_are_nearly_alike(bundle: Bundle, tmp_path: 
     things = [*sides, *THINGS]
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
         plain = kb.link(["infarction cardiac"])[0]
-        assert 0 < (plain[0].probability or 0) - (plain[1].probability or 0) < 0.2
+        assert 0.3 < (plain[1].probability or 0) / (plain[0].probability or 1) < 1
         for side in ("left", "right"):
             (found,) = kb.link(["infarction cardiac"], contexts=[f"of the {side} side"])
             assert found[0].entity_id == f"S:{side}"
@@ -114,7 +125,7 @@ def test_candidates_far_below_the_best_stay_where_they_are(kb: KnowledgeBase) ->
     (plain,) = kb.link(["colds"], top=5)
     (found,) = kb.link(["colds"], top=5, contexts=["warm hand"])
     probabilities = [c.probability or 0.0 for c in plain]
-    far = next(i for i, p in enumerate(probabilities) if probabilities[0] - p > 0.2)
+    far = next(i for i, p in enumerate(probabilities) if p < 0.3 * probabilities[0])
     assert far == 3
     assert found[far:] == plain[far:]
 

@@ -122,3 +122,19 @@ def test_ranks_evidence_and_weights_are_those_of_brute_force(
     assert (np.diff(sums) <= 1e-3).all()
     expected = learned.probabilities(sums, np.arange(len(sums)) == 0).tolist()
     assert [e.candidate.probability for e in told] == pytest.approx(expected, abs=1e-3)
+
+
+def test_rivals_are_as_likely_as_link_says(tmp_path: Path) -> None:
+    """Also beside an entity of so many names that they fill every door."""
+    ends = (f"{a}{b}{c}" for a in "bdfgkl" for b in "aeiou" for c in "mnprst")
+    flood = entity("M:1", *(f"river blindness of the upper bank {end}" for end in ends))
+    bundle, mention = fake_bundle(tmp_path / "bundle"), "river blindnes of the upper bank"
+    with KnowledgeBase.build(
+        bundle, [flood, *HEARTS], tmp_path / "kb", encoder=LetterEncoder()
+    ) as kb:
+        (linked,) = kb.link([mention], top=4)
+        (told,) = explain(kb, [mention], top=1)
+        (nothing,) = explain(kb, [mention], top=1, min_probability=1.0)
+    assert [one.candidate for one in told] == linked
+    assert [one.rival for one in told] == [False, True, True, True]
+    assert [one.candidate for one in nothing] == linked[:3]

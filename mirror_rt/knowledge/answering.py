@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
     from mirror_rt.types import Float32
 
-__all__ = ["check", "check_contexts", "check_names", "gathered", "link", "read_mentions", "search"]
+__all__ = [
+    "check",
+    "check_contexts",
+    "check_names",
+    "gathered",
+    "link",
+    "read_mentions",
+    "search",
+    "widening",
+]
 
 _AT_ONCE = 1_024
 _ROUNDING = 1e-9
@@ -179,41 +188,76 @@ def _propose(
         text: linker.by_name(text, kb.catalogue, kb.combination, allowed=allowed) for text in texts
     }
     unknown = [text for text, found in answers.items() if not found and linker.has_content(text)]
-    for text, pool in gathered(kb, unknown, top=top, allowed=allowed):
-        answers[text] = linker.judge(
-            text, pool, kb.catalogue, kb.combination, top=top, allowed=allowed
-        )
+    for text, vector_1D, pool in gathered(kb, unknown, allowed=allowed):
+        found = linker.judge(text, pool, kb.catalogue, kb.combination, top=top, allowed=allowed)
+        answers[text] = _further(kb, text, vector_1D, pool, found, top=top, allowed=allowed)
     return answers
 
 
 def gathered(
-    kb: KnowledgeBase, texts: Sequence[str], *, top: int, allowed: Allowed | None = None
-) -> Iterator[tuple[str, Pool]]:
-    """Yield each text with the names that might be meant.
+    kb: KnowledgeBase, texts: Sequence[str], *, allowed: Allowed | None = None
+) -> Iterator[tuple[str, Float32, Pool]]:
+    """Yield each text with its vector, (1, D) float32, and the names that might be meant.
 
-    They are of ``top`` entities at least, and of as many as a context chooses among: how sure the
-    best one is goes by its rivals, who must be the same however many are asked for.
+    They are of as many entities as a context chooses among, if there are so many. How sure the
+    best one is goes by its rivals, so they are the same however many candidates are asked for.
 
     Args:
         kb: The knowledge base.
         texts: What is asked.
-        top: How many entities are wanted.
         allowed: Who may be proposed.
     """
-    most = len(kb.index.vectors_ND) if allowed is None else len(allowed.rows_R)
-    wanted = max(top, CONSIDERED)
+    there = kb.manifest.counts["entities"] if allowed is None else int(allowed.entities_E.sum())
     for start in range(0, len(texts), _AT_ONCE):
         some = texts[start : start + _AT_ONCE]
         vectors_QD = _encoded(kb, [text.strip() for text in some])
-        pools = kb.gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top), allowed=allowed)
+        pools = kb.gather(some, vectors_QD, allowed=allowed)
         for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
-            width = len(pool.rows_K)
+            vector_1D = vectors_QD[i : i + 1]
             # An entity of many names may fill the pool alone: gather until there are enough.
-            while width < most and _entities(pool, allowed) < wanted:
-                width = min(max(4 * width, doors.WIDTH), most)
-                wider = kb.gather([text], vectors_QD[i : i + 1], width=width, allowed=allowed)
-                pool = wider[0]
-            yield text, pool
+            for wide in widening(kb, text, vector_1D, pool, allowed=allowed):
+                pool = wide
+                if _entities(pool, allowed) >= min(CONSIDERED, there):
+                    break
+            yield text, vector_1D, pool
+
+
+def widening(
+    kb: KnowledgeBase, text: str, vector_1D: Float32, pool: Pool, *, allowed: Allowed | None
+) -> Iterator[Pool]:
+    """Yield a pool, then ones of four times as many names each, until there are no more."""
+    yield pool
+    width = len(pool.rows_K)
+    most = len(kb.index.vectors_ND) if allowed is None else len(allowed.rows_R)
+    while width < most:
+        width = min(max(4 * width, doors.WIDTH), most)
+        yield kb.gather([text], vector_1D, width=width, allowed=allowed)[0]
+
+
+def _further(
+    kb: KnowledgeBase,
+    text: str,
+    vector_1D: Float32,
+    pool: Pool,
+    found: list[Candidate],
+    *,
+    top: int,
+    allowed: Allowed | None,
+) -> list[Candidate]:
+    """Append candidates of wider pools until there are ``top``; those found stay as they are."""
+    if len(found) >= top:
+        return found
+    more: list[Candidate] = []
+    known = {c.entity_id for c in found}
+    for wide in widening(kb, text, vector_1D, pool, allowed=allowed):
+        judged = linker.judge(text, wide, kb.catalogue, kb.combination, top=top, allowed=allowed)
+        more = [c for c in judged if c.entity_id not in known]
+        if len(found) + len(more) >= top:
+            break
+    # Each is no more likely than any found before, and all together than what these leave.
+    told = [c.probability or 0.0 for c in found]
+    most = min([*told, max(1.0 - sum(told), 0.0) / max(len(more), 1)])
+    return found + [replace(c, probability=min(c.probability or 0.0, most)) for c in more]
 
 
 def _entities(pool: Pool, allowed: Allowed | None) -> int:

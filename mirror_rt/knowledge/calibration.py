@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
+    Int64 = npt.NDArray[np.int64]
 
 __all__ = [
     "Bin",
@@ -102,7 +103,7 @@ def calibrate(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> 
     judges = int((~asked.named_S).sum()) >= _FEWEST
     before_S, after_S = _sure(asked, old), np.empty(len(asked))
     for fold in range(_FOLDS):
-        held = np.arange(len(asked)) % _FOLDS == fold
+        held = asked.link_S % _FOLDS == fold
         after_S[held] = _sure(asked[held], _fit(asked[~held], old, judges=judges))
     found = _fit(asked, old, judges=judges)
     found = replace(
@@ -132,6 +133,7 @@ class _Asked:
     """Gold links; what is tied with the best candidate counts together with it.
 
     Attributes:
+        link_S: (S,) int64, equal for equal links, from 0 in the order they first come in.
         named_S: (S,) bool, the mention is a name.
         tied_S: (S,) bool, it is one of several entities.
         evidence_S3: (S, 3) float64 values of ``combination.SURENESS`` where it is none.
@@ -139,6 +141,7 @@ class _Asked:
         there_S: (S,) bool, a candidate is right, where it is none.
     """
 
+    link_S: Int64
     named_S: Bools
     tied_S: Bools
     evidence_S3: Float64
@@ -147,6 +150,7 @@ class _Asked:
 
     def __getitem__(self, chosen: Bools | Sequence[int]) -> _Asked:
         return _Asked(
+            link_S=self.link_S[chosen],
             named_S=self.named_S[chosen],
             tied_S=self.tied_S[chosen],
             evidence_S3=self.evidence_S3[chosen],
@@ -177,7 +181,7 @@ def _ask(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> _Aske
             tied_S[n], hit_S[n] = len(best) > 1, not bearers.isdisjoint(right)
         elif linker.has_content(mention):
             unnamed.setdefault(mention, []).append(n)
-    for mention, pool in answering.gathered(kb, list(unnamed), top=1):
+    for mention, _, pool in answering.gathered(kb, list(unnamed)):
         some = unnamed[mention]
         samples = stack(
             [pool] * len(some), [set(links[n][1]) for n in some], gone=[False] * len(some)
@@ -185,7 +189,12 @@ def _ask(kb: KnowledgeBase, gold: Sequence[tuple[str, frozenset[str]]]) -> _Aske
         evidence_S3[some], hit_S[some], there_S[some] = outcomes(samples, kb.combination)
         found_S[some] = samples.real_SK.any(axis=1)
     whole = _Asked(
-        named_S=named_S, tied_S=tied_S, evidence_S3=evidence_S3, hit_S=hit_S, there_S=there_S
+        link_S=np.arange(len(links)),
+        named_S=named_S,
+        tied_S=tied_S,
+        evidence_S3=evidence_S3,
+        hit_S=hit_S,
+        there_S=there_S,
     )
     return whole[[n for link in asked if found_S[n := number_of[link]]]]
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ SURENESS = ("over_none", "over_others", "over_next")
 over_none: its score less that of none, at most 8 either way; over_others: natural log of its
 share over that of all other entities together, at most 4 either way; over_next: natural log of
 1 plus how far its score is above the next entity's, at most 3. Beside the others there is always
-one whose score is 3 below that of none: it is no use to be alone.
+one whose score is 3 below that of none, so that being alone makes nothing sure.
 """
 
 _DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, 1.0, 4.0, -0.3)
@@ -164,10 +164,10 @@ class Combination:
         sure, there = float(self.sure(evidence_13)[0]), float(self.likely_there(evidence_13)[0])
         scores = scores_E.astype(np.float64)
         own_E: Float64 = sure * np.exp(scores - np.logaddexp.reduce(scores[best_E]))
-        if best_E.all():
-            return own_E
-        left_E = (there - sure) * np.exp(scores - np.logaddexp.reduce(scores[~best_E]))
-        own_E[~best_E] = np.minimum(own_E, left_E)[~best_E]
+        if not best_E.all():
+            others = scores[~best_E]
+            left = (there - sure) * np.exp(others - np.logaddexp.reduce(others))
+            own_E[~best_E] = np.minimum(own_E[~best_E], left)
         return own_E
 
     def threshold(self, precision: float) -> float:
@@ -215,11 +215,12 @@ class Combination:
             if missing:
                 raise ValueError(f"no weight of {missing[0]}: written by an older version")
             numbers = [made.weights[n] for n in FEATURES]
-            numbers += [*made.there.values(), *made.first.values()]
-            numbers += [made.nil, made.by_name]
+            for one in (made, replace(made, **made.uncalibrated)):
+                numbers += [one.there[n] for n in (*SURENESS, "constant")]
+                numbers += [*(one.first[n] for n in SURENESS[1:]), one.nil, one.by_name]
             if not all(math.isfinite(number) for number in numbers):
                 raise ValueError("a number is not finite")
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             raise KnowledgeBaseError(
                 f"{path}: cannot be used ({error}); build the knowledge base again"
             ) from error

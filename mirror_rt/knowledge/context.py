@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mirror_rt.knowledge.linker import best
 from mirror_rt.types import Candidate
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ __all__ = ["CONSIDERED", "by_context", "profile"]
 
 CONSIDERED = 5
 """Candidates that a context chooses among at least, however few are asked for."""
-_CLOSE = 0.2
-"""Candidates are close whose probability is at most so much below the best one's."""
+_CLOSE = 0.3
+"""Candidates are close that have at least this share of the best one's probability."""
 _KEPT = 16_384
 """Vectors of profiles kept in memory."""
 
@@ -43,8 +44,9 @@ def by_context(
 ) -> list[list[Candidate]]:
     """Put close candidates in the order of how well they fit the context of their mention.
 
-    Those whose probability is within 0.2 of the best are reordered by the cosine of the context
-    with their profiles, both embedded by the knowledge base's own encoder; the others stay.
+    Those with at least 0.3 of the best one's probability, and those tied with it, are reordered
+    by the cosine of the context with their profiles, both embedded by the knowledge base's own
+    encoder; the others stay.
 
     Args:
         kb: The knowledge base.
@@ -75,10 +77,11 @@ def by_context(
 
 def _close(found: Sequence[Candidate]) -> int:
     """Return how many candidates at the head are close to the first."""
-    for count, candidate in enumerate(found):
-        if (found[0].probability or 0.0) - (candidate.probability or 0.0) > _CLOSE:
-            return count
-    return len(found)
+    least = _CLOSE * (found[0].probability or 0.0) if found else 0.0
+    count = len(best(found)) if found else 0  # those tied with it stand beside it
+    while count < len(found) and (found[count].probability or 0.0) >= least:
+        count += 1
+    return count
 
 
 def _profiles(kb: KnowledgeBase, ids: set[str]) -> dict[str, Float32]:

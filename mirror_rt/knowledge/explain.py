@@ -112,25 +112,15 @@ def explain(
     if not asked:
         return results
     texts = [text.strip() for _, text, _, _ in asked]
-    vectors_QD = kb.encoder.encode(texts)
-    narrow = max(doors.WIDTH, 2 * top)
-    most = len(kb.index.vectors_ND) if allowed is None else len(allowed.rows_R)
-    pools = kb.gather(texts, vectors_QD, width=narrow, allowed=allowed)
-    for q, ((i, text, mine, plain), pool) in enumerate(zip(asked, pools, strict=True)):
-        width = narrow
-        # As link does where an entity of many names fills the doors alone.
-        while width < most and not {c.matched for c in mine} <= {t.text for t in pool.texts}:
-            width = min(4 * width, most)
-            one = slice(q, q + 1)
-            (pool,) = kb.gather(texts[one], vectors_QD[one], width=width, allowed=allowed)
-        rivals = linker.judge(
-            text,
-            pool,
-            kb.catalogue,
-            kb.combination,
-            top=len(mine) + top + _RIVALS,
-            allowed=allowed,
-        )
+    gathered = answering.gathered(kb, texts, allowed=allowed)
+    for (i, text, mine, plain), (_, vector_1D, pool) in zip(asked, gathered, strict=True):
+        wanted = len(mine) + top + _RIVALS
+        rivals = linker.judge(text, pool, kb.catalogue, kb.combination, top=wanted, allowed=allowed)
+        # What link appended from a wider pool has its evidence there.
+        for wide in answering.widening(kb, text, vector_1D, pool, allowed=allowed):
+            pool = wide
+            if {c.matched for c in mine} <= {row.text for row in pool.texts}:
+                break
         shown = {c.entity_id for c in mine}
         read_as = "" if text == mentions[i] else text
         more = [replace(c, read_as=read_as) for c in rivals if c.entity_id not in shown][:_RIVALS]

@@ -5,6 +5,7 @@ Axes: Q queries, K candidate names, D width.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
@@ -154,7 +155,9 @@ def _groups(found: Sequence[Candidate]) -> list[int]:
     # A stricter step of a match by name sets names apart that are the same once normalised.
     steps = [c.how if c.how in _STEPS else None for c in ranked]
     names = [(step, normalise(c.matched)) for step, c in zip(steps, ranked, strict=True)]
-    group_of = dict(zip(order, alike(names, [c.probability or 0.0 for c in ranked]), strict=True))
+    # Probabilities are exponentials of scores: their logarithms are as far apart as those.
+    heights = [math.log(max(c.probability or 0.0, 1e-300)) for c in ranked]
+    group_of = dict(zip(order, alike(names, heights), strict=True))
     return [group_of[i] for i in range(len(found))]
 
 
