@@ -211,20 +211,21 @@ def _drawn(
     rng = np.random.default_rng(3)
     evidence = 3 * rng.normal(size=(count, 3))
     is_there = rng.random(count) < expit(evidence @ np.array(there[:3]) + there[3])
-    hit = is_there & (rng.random(count) < expit(evidence[:, 1:] @ np.array(first)))
+    hit = is_there & (rng.random(count) < expit(evidence[:, 1:] @ np.array(first[:2]) + first[2]))
     return evidence, hit, is_there
 
 
 def test_how_sure_agrees_with_scikit_learn() -> None:
-    evidence, hit, there = _drawn((0.7, 0.3, 1.2, -0.4), (0.5, 0.9))
+    evidence, hit, there = _drawn((0.7, 0.3, 1.2, -0.4), (0.5, 0.9, -0.6))
     fitted = fit_sureness(evidence, hit, there, start=Combination())
     peer = LogisticRegression(C=1e6).fit(evidence, there)
     assert list(fitted.there.values())[:3] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
     assert fitted.there["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.01)
-    peer = LogisticRegression(C=1e6, fit_intercept=False).fit(evidence[there, 1:], hit[there])
-    assert list(fitted.first.values()) == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
+    peer = LogisticRegression(C=1e6).fit(evidence[there, 1:], hit[there])
+    assert list(fitted.first.values())[:2] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
+    assert fitted.first["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.02)
     both = expit(evidence @ np.array([*fitted.there.values()][:3]) + fitted.there["constant"])
-    both *= expit(evidence[:, 1:] @ np.array([*fitted.first.values()]))
+    both *= expit(evidence[:, 1:] @ [*fitted.first.values()][:2] + fitted.first["constant"])
     assert fitted.sure(evidence) == pytest.approx(both)
 
 
@@ -236,13 +237,13 @@ def test_what_is_further_above_its_rivals_is_never_less_sure(
     weights: tuple[float, ...], count: int
 ) -> None:
     """As a general optimiser finds it within those bounds."""
-    evidence, hit, there = _drawn(weights, weights[1:3], count=count)
+    evidence, hit, there = _drawn(weights, weights[1:], count=count)
     start = Combination()
     fitted = fit_sureness(evidence, hit, there, start=start)
     inputs = np.append(evidence, np.ones((count, 1)), axis=1)
-    for mine, prior, given_, asked in (
-        (fitted.there, start.there, inputs, there),
-        (fitted.first, start.first, evidence[there, 1:], hit[there]),
+    for mine, prior, given_, asked, most in (
+        (fitted.there, start.there, inputs, there, None),
+        (fitted.first, start.first, inputs[there, 1:], hit[there], 0),
     ):
         x, before = given_, np.array([*prior.values()])
         right, wrong = int(asked.sum()), int((~asked).sum())
@@ -253,7 +254,7 @@ def test_what_is_further_above_its_rivals_is_never_less_sure(
         ) -> float:
             return float((np.logaddexp(0, x @ w) - t * (x @ w)).sum() + ((w - b) ** 2).sum() / 2)
 
-        bounds = [(None if name == "constant" else 0, None) for name in prior]
+        bounds = [(None, most) if name == "constant" else (0, None) for name in prior]
         peer = minimize(loss, before, method="L-BFGS-B", bounds=bounds)
         assert [*mine.values()] == pytest.approx(peer.x, abs=0.01)
 

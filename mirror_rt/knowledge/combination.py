@@ -62,7 +62,7 @@ one whose score is 3 below that of none, so that being alone makes nothing sure.
 _DEFAULTS = (9.0, 2.0, 3.0, -1.5, -1.0, -4.0, 0.9, 0.3, 1.0, 4.0, -0.3)
 _DEFAULT_NIL = 10.0
 _DEFAULT_THERE = (0.5, 0.2, 0.0, 0.7)
-_DEFAULT_FIRST = (0.7, 0.95)
+_DEFAULT_FIRST = (0.7, 0.95, 0.0)
 """As the names of HPO and MEDIC teach them."""
 _MOST_OVER_NONE = 8.0
 _MOST_OVER_OTHERS = 4.0
@@ -83,7 +83,8 @@ class Combination:
         there: The weights by which ``SURENESS`` tells whether the right entity is among the
             candidates, and a constant; none but that is negative.
         first: Those by which ``SURENESS`` without ``over_none`` tells whether, if it is there,
-            the best one is right; none is negative.
+            the best one is right, and a constant that is not positive: of two that all but
+            score the same, neither has more than half.
         by_name: Probability that an unambiguous match by name is right; a calibration learns it.
         uncalibrated: ``there``, ``first`` and ``by_name`` before a calibration, if there was one.
         curve: (threshold, precision) of links at or above it, thresholds ascending.
@@ -98,7 +99,7 @@ class Combination:
         default_factory=lambda: dict(zip((*SURENESS, "constant"), _DEFAULT_THERE, strict=True))
     )
     first: Mapping[str, float] = field(
-        default_factory=lambda: dict(zip(SURENESS[1:], _DEFAULT_FIRST, strict=True))
+        default_factory=lambda: dict(zip((*SURENESS[1:], "constant"), _DEFAULT_FIRST, strict=True))
     )
     by_name: float = _BY_NAME
     uncalibrated: Mapping[str, Any] = field(default_factory=dict)
@@ -146,7 +147,8 @@ class Combination:
     def sure(self, evidence_S3: Float64) -> Float64:
         """Return (S,) float64 probabilities of being right by rows of ``evidence``."""
         weights_2 = np.array([self.first[name] for name in SURENESS[1:]])
-        sure_S: Float64 = self.likely_there(evidence_S3) * sigmoid(evidence_S3[:, 1:] @ weights_2)
+        first_S = sigmoid(evidence_S3[:, 1:] @ weights_2 + self.first["constant"])
+        sure_S: Float64 = self.likely_there(evidence_S3) * first_S
         return sure_S
 
     def probabilities(self, scores_E: Float32, best_E: Bools) -> Float64:
@@ -211,13 +213,14 @@ class Combination:
             made = cls(**content)
             missing = [n for n in FEATURES if n not in made.weights]
             missing += [n for n in (*SURENESS, "constant") if n not in made.there]
-            missing += [n for n in SURENESS[1:] if n not in made.first]
+            missing += [n for n in (*SURENESS[1:], "constant") if n not in made.first]
             if missing:
                 raise ValueError(f"no weight of {missing[0]}: written by an older version")
             numbers = [made.weights[n] for n in FEATURES]
             for one in (made, replace(made, **made.uncalibrated)):
                 numbers += [one.there[n] for n in (*SURENESS, "constant")]
-                numbers += [*(one.first[n] for n in SURENESS[1:]), one.nil, one.by_name]
+                numbers += [one.first[n] for n in (*SURENESS[1:], "constant")]
+                numbers += [one.nil, one.by_name]
             if not all(math.isfinite(number) for number in numbers):
                 raise ValueError("a number is not finite")
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:

@@ -342,7 +342,8 @@ def fit_sureness(
     """Fit how likely the right entity is there, and how likely the best one is right if it is.
 
     Two logistic regressions, the second on the links where a candidate is right. But for the
-    constant no weight becomes negative: what is further above its rivals is never less sure.
+    constants no weight becomes negative: what is further above its rivals is never less sure.
+    The constant of the second does not become positive.
 
     Args:
         evidence_S3: As ``outcomes`` returns it.
@@ -350,25 +351,32 @@ def fit_sureness(
         there_S: The same.
         start: The numbers to start from and to be pulled to; the others are taken over.
     """
-    with_constant_S4 = np.append(evidence_S3, np.ones((len(evidence_S3), 1)), axis=1)
-    there = [start.there[name] for name in (*SURENESS, "constant")]
-    first = [start.first[name] for name in SURENESS[1:]]
-    there = _logistic(with_constant_S4, there_S, there, least=(0.0, 0.0, 0.0, -np.inf))
-    first = _logistic(evidence_S3[there_S, 1:], hit_S[there_S], first, least=(0.0, 0.0))
-    return replace(
-        start,
-        there=dict(zip((*SURENESS, "constant"), there, strict=True)),
-        first=dict(zip(SURENESS[1:], first, strict=True)),
-    )
+    inputs_S4 = np.append(evidence_S3, np.ones((len(evidence_S3), 1)), axis=1)
+    free = (-np.inf, np.inf)
+    fitted: list[dict[str, float]] = []
+    for names, old, inputs, asked, bounds in (
+        (SURENESS, start.there, inputs_S4, there_S, free),
+        (SURENESS[1:], start.first, inputs_S4[there_S, 1:], hit_S[there_S], (-np.inf, 0.0)),
+    ):
+        every = (*names, "constant")
+        weights = _logistic(
+            inputs, asked, [old[n] for n in every], bounds=[(0.0, np.inf)] * len(names) + [bounds]
+        )
+        fitted.append(dict(zip(every, weights, strict=True)))
+    return replace(start, there=fitted[0], first=fitted[1])
 
 
 def _logistic(
-    inputs_SF: Float64, hit_S: Bools, prior: Sequence[float], *, least: Sequence[float]
+    inputs_SF: Float64,
+    hit_S: Bools,
+    prior: Sequence[float],
+    *,
+    bounds: Sequence[tuple[float, float]],
 ) -> list[float]:
-    """Fit weights no less than ``least``, with Platt's smoothed targets (1999)."""
+    """Fit weights within bounds, with Platt's smoothed targets (1999)."""
     right, wrong = int(hit_S.sum()), int((~hit_S).sum())
     target_S = np.where(hit_S, (right + 1) / (right + 2), 1 / (wrong + 2))
-    prior_F, least_F = np.array(prior), np.array(least)
+    prior_F, (least_F, most_F) = np.array(prior), np.array(bounds).T
 
     def loss(weights_F: Float64) -> float:
         odds_S = inputs_SF @ weights_F
@@ -382,14 +390,14 @@ def _logistic(
         curvature_FF = (inputs_SF * (p_S * (1 - p_S))[:, None]).T @ inputs_SF
         curvature_FF += np.eye(len(prior_F))
         # A projected Newton step (Bertsekas 1982), halved until it does not lose.
-        free = (weights_F > least_F) | (gradient_F > 0)
+        free = np.where(gradient_F > 0, weights_F < most_F, weights_F > least_F)
         step_F, size = np.zeros(len(prior_F)), 1.0
         step_F[free] = np.linalg.solve(curvature_FF[np.ix_(free, free)], gradient_F[free])
         before_F = weights_F
-        weights_F = np.maximum(before_F + step_F, least_F)
+        weights_F = np.clip(before_F + step_F, least_F, most_F)
         while loss(weights_F) > loss(before_F) and size > 1e-6:
             size /= 2
-            weights_F = np.maximum(before_F + size * step_F, least_F)
+            weights_F = np.clip(before_F + size * step_F, least_F, most_F)
         if np.abs(weights_F - before_F).max() < 1e-6:
             break
     fitted: list[float] = weights_F.tolist()
