@@ -210,7 +210,7 @@ def linking(record: Record) -> list[str]:
         "area under the ROC curve of telling mentions whose entity is there; learned from the "
         "names alone, then calibrated on gold links other than those judged. In brackets, what "
         "the error of so few mentions would be on average were every probability true: equal ones "
-        "are right or wrong together, and NCBI's test mentions are repeated (952 are 343 different ones)."
+        "are right or wrong together, and NCBI's test mentions repeat (952 are 343 different ones)."
     )
     head = ["knowledge base", "encoder", "mentions"]
     doors_head = [*head, "by name", "letters", "vectors", "together", "strict"]
