@@ -45,7 +45,7 @@ ColumnOption = Annotated[
 
 TypeOption = Annotated[
     list[str] | None,
-    typer.Option("--type", help="Only entities of this type (or of another one given)."),
+    typer.Option("--type", "--types", help="Only entities of this type (or of another one given)."),
 ]
 
 WhereOption = Annotated[

@@ -293,7 +293,8 @@ def test_filters_restrict_link_and_search(hearts: Path) -> None:
         both = ["--where", "id=H:3,H:4", "--where", "type=growth"]
         _, out, _ = _run(command, str(hearts), "atrial defect", *both)
         assert [c["id"] for c in json.loads(out)["candidates"]] == ["H:3"]
-        _, out, _ = _run(command, str(hearts), "atrial defect", "--type", "growth")
+        option = "--types" if command == "link" else "--type"
+        _, out, _ = _run(command, str(hearts), "atrial defect", option, "growth")
         assert [c["id"] for c in json.loads(out)["candidates"]] == ["H:3"]
         for where, fault in (("growth", "give FIELD=VALUE"), ("type=x", "has the type 'x'")):
             code, out, err = _run(command, str(hearts), "x", "--where", where)
