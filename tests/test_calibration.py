@@ -16,6 +16,7 @@ from mirror_rt.knowledge.calibration import (
     Bin,
     Calibration,
     _ask,
+    _Asked,
     _fit,
     _sure,
     calibrate,
@@ -79,8 +80,10 @@ def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
     bundle, things = fake_bundle(tmp_path / "bundle"), [flood, *banks, *HEARTS, *MORE]
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
         asked = _ask(kb, gold)
+        longest = kb.link([mention for mention, _ in gold], top=60)
         for top in (1, 2, 5, 20, 60):
             answers = kb.link([mention for mention, _ in gold], top=top)
+            assert [f[:top] for f in answers] == [f[:top] for f in longest]
             said = [confidence(found) for found in answers if found]
             assert _sure(asked, kb.combination) == pytest.approx(said)
             for least in (0.1, 0.3, 0.5):
@@ -129,9 +132,9 @@ def test_folds_leave_equal_links_out_together(
 ) -> None:
     taught: list[set[int]] = []
 
-    def fit(asked: Any, *given: Any, **more: Any) -> Combination:  # noqa: ANN401
+    def fit(asked: _Asked, old: Combination, *, judges: bool) -> Combination:
         taught.append(set(asked.link_S.tolist()))
-        return _fit(asked, *given, **more)
+        return _fit(asked, old, judges=judges)
 
     monkeypatch.setattr(calibration, "_fit", fit)
     calibrate(kb, GOLD[:40] * 3)

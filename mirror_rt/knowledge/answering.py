@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import doors, linker
 from mirror_rt.knowledge.context import CONSIDERED, by_context
@@ -188,9 +190,19 @@ def _propose(
         text: linker.by_name(text, kb.catalogue, kb.combination, allowed=allowed) for text in texts
     }
     unknown = [text for text, found in answers.items() if not found and linker.has_content(text)]
+    short: list[tuple[str, Float32]] = []
     for text, vector_1D, pool in gathered(kb, unknown, allowed=allowed):
         found = linker.judge(text, pool, kb.catalogue, kb.combination, top=top, allowed=allowed)
-        answers[text] = _further(kb, text, vector_1D, pool, found, top=top, allowed=allowed)
+        answers[text] = found
+        if len(found) < top:
+            short.append((text, vector_1D))
+    for start in range(0, len(short), _AT_ONCE):
+        some = [text for text, _ in short[start : start + _AT_ONCE]]
+        vectors_QD = np.concatenate([vector for _, vector in short[start : start + _AT_ONCE]])
+        pools = kb.gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top), allowed=allowed)
+        for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
+            mine = vectors_QD[i : i + 1]
+            answers[text] = _further(kb, text, mine, pool, answers[text], top=top, allowed=allowed)
     return answers
 
 
@@ -244,9 +256,7 @@ def _further(
     top: int,
     allowed: Allowed | None,
 ) -> list[Candidate]:
-    """Append candidates of wider pools until there are ``top``; those found stay as they are."""
-    if len(found) >= top:
-        return found
+    """Append candidates of a pool, or wider ones, until there are ``top``; those found stay."""
     more: list[Candidate] = []
     known = {c.entity_id for c in found}
     for wide in widening(kb, text, vector_1D, pool, allowed=allowed):
