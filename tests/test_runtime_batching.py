@@ -46,7 +46,7 @@ def test_items_run_at_the_same_time() -> None:
     assert len(list(in_threads(lambda _: meeting.wait(), range(3), threads=3))) == 3
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 def test_the_first_error_stops_the_rest(threads: int) -> None:
     begun: list[int] = []
 
@@ -56,4 +56,17 @@ def test_the_first_error_stops_the_rest(threads: int) -> None:
 
     with pytest.raises(ValueError, match="item 0"):
         list(in_threads(work, range(10_000), threads=threads))
-    assert len(begun) < 10_000
+    assert len(begun) <= threads  # each may have begun one before the first had failed
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_what_came_before_an_error_is_given_first(threads: int) -> None:
+    def work(item: int) -> int:
+        if item >= 20:
+            raise ValueError(f"item {item}")
+        return item
+
+    results = in_threads(work, range(10_000), threads=threads)
+    assert [next(results) for _ in range(20)] == list(range(20))
+    with pytest.raises(ValueError, match="item 20"):
+        next(results)

@@ -6,7 +6,7 @@ N texts, B texts of a batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -52,8 +52,22 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], *, threads: int) -> I
     if threads == 1 or len(items) < 2:
         yield from map(work, items)
         return
+    failed = len(items)
+
+    def unless_stopped(at: int) -> R:
+        # Whoever reads the results may come late to an error: a thread stops the others itself.
+        # Only what comes after the error is left out, so nobody ever waits for that.
+        nonlocal failed
+        if at > failed:
+            raise CancelledError
+        try:
+            return work(items[at])
+        except BaseException:
+            failed = min(failed, at)
+            raise
+
     with ThreadPoolExecutor(min(threads, len(items)), thread_name_prefix="mirror-rt") as pool:
-        futures = [pool.submit(work, item) for item in items]
+        futures = [pool.submit(unless_stopped, at) for at in range(len(items))]
         try:
             for future in futures:
                 yield future.result()
