@@ -27,8 +27,8 @@ def _unit_rows(count: int, *, seed: int, width: int = 32) -> Float32:
 
 
 def _open(folder: Path, vectors: Float16, kind: IndexKind) -> Index:
-    build_index(vectors, folder / "index.faiss", kind=kind)
-    return Index.open(folder / "index.faiss", vectors)
+    recipe = build_index(vectors, folder / "index.faiss", kind=kind)
+    return Index.open(folder / "index.faiss", vectors, recipe)
 
 
 def test_the_exact_index_agrees_with_brute_force(tmp_path: Path) -> None:
@@ -102,12 +102,13 @@ def test_rows_added_later_are_found(tmp_path: Path, kind: IndexKind) -> None:
     assert hits.rows_QK[:, 0].tolist() == asked
 
 
-def test_lists_grow_until_they_know_too_little() -> None:
+def test_lists_and_graphs_grow_until_they_know_too_little() -> None:
     recipe = {"kind": "ivf-sq8", "learned_from_rows": 100}
     assert may_grow(recipe, IndexKind.IVF_SQ8, rows=200)
     assert not may_grow(recipe, IndexKind.IVF_SQ8, rows=201)
     assert not may_grow(recipe, IndexKind.RABITQ, rows=100)
-    assert may_grow({"kind": "hnsw"}, IndexKind.HNSW, rows=10**9)
+    assert may_grow(recipe | {"kind": "hnsw"}, IndexKind.HNSW, rows=200)
+    assert not may_grow(recipe | {"kind": "hnsw"}, IndexKind.HNSW, rows=201)
     assert not may_grow({"kind": "exact"}, IndexKind.EXACT, rows=100)
 
 
@@ -128,13 +129,13 @@ def test_one_query_takes_one_thread_and_several_take_all(
     queries, told, used = _unit_rows(2, seed=2), [4], []
     monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: told[-1])
     monkeypatch.setattr(faiss, "omp_set_num_threads", told.append)
-    real = faiss.IndexHNSW.search
+    real = faiss.IndexPreTransform.search
 
     def search(*args: Any, **more: Any) -> Any:  # noqa: ANN401
         used.append(told[-1])
         return real(*args, **more)
 
-    monkeypatch.setattr(faiss.IndexHNSW, "search", search)
+    monkeypatch.setattr(faiss.IndexPreTransform, "search", search)
     index.search(queries[:1], top=3)
     index.search(queries, top=3)
     assert (used, told[-1]) == ([1, 4], 4)
@@ -162,13 +163,30 @@ def test_only_the_links_of_a_graph_are_read_ahead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = _unit_rows(10_000, seed=4).astype(np.float16)
-    build_index(vectors, tmp_path / "index", kind=IndexKind.HNSW)
+    recipe = build_index(vectors, tmp_path / "index", kind=IndexKind.HNSW)
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(
         os, "posix_fadvise", lambda _, start, size, how: asked.append((start, size))
     )
-    Index.open(tmp_path / "index", vectors)
+    Index.open(tmp_path / "index", vectors, recipe)
     ends = [start + size for start, size in asked]
     assert [start for start, _ in asked] == [0, *ends[:-1]], "all of it, once"
-    assert ends[-1] == (tmp_path / "index").stat().st_size - vectors.nbytes
+    assert ends[-1] == (tmp_path / "index").stat().st_size - recipe["axes"] * len(vectors)
     assert max(size for _, size in asked) <= 1 << 21 < ends[-1]
+
+
+def test_a_graph_keeps_the_axes_that_rows_differ_in(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    deep = rng.standard_normal((2_000, 20)) @ rng.standard_normal((20, 96))
+    rows = deep + 1e-2 * rng.standard_normal((2_000, 96)) + 100  # and much in common
+    vectors = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+    recipe = build_index(vectors, tmp_path / "index", kind=IndexKind.HNSW)
+    assert recipe["axes"] == 32  # the least multiple of 16 that holds 20, and no more
+    index = Index.open(tmp_path / "index", vectors, recipe)
+    queries = vectors[:50].astype(np.float32)
+    scores = queries @ vectors.astype(np.float32).T
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    rows_found = index.search(queries, top=10).rows_QK
+    assert np.mean([len({*a} & {*b}) for a, b in zip(rows_found, order, strict=True)]) > 9.8
+    sizes = (tmp_path / "index").stat().st_size
+    assert sizes < 2_000 * (32 + 280) + 96 * 32 * 4 + 8_192

@@ -26,7 +26,7 @@ def bytes_per_row(kind: IndexKind, width: int) -> float:
         case IndexKind.EXACT:
             return 2 * width
         case IndexKind.HNSW:
-            return 2 * width + 280  # 64 links of 4 bytes at the bottom, the levels above
+            return width + 280  # at most; 64 links of 4 bytes at the bottom, the levels above
         case IndexKind.IVF_SQ8:
             return width + 8
         case IndexKind.IVF_PQ:

@@ -33,9 +33,9 @@ _OVERFETCH = (2, 4, 8, 16, 32)
 def tune(index: Index, *, recall: float = RECALL, seed: int = 0) -> dict[str, float | int]:
     """Find the least breadth of search that reaches a recall.
 
-    Where codes are shorter than vectors, the overfetch comes first: the least with which every
-    list read would find the wanted share and half of what is missing to all. If none does, the
-    widest is taken, and the recall measured says what it gives.
+    Of lists the overfetch comes first: the least with which every list read would find the
+    wanted share and half of what is missing to all. If none does, the widest is taken, and the
+    recall measured says what it gives.
 
     Args:
         index: Any index; one that scans every row finds them all.
@@ -50,8 +50,8 @@ def tune(index: Index, *, recall: float = RECALL, seed: int = 0) -> dict[str, fl
         return measure(index, seed=seed + 1)
     queries_QD, nearest_Q = _questions(index.vectors_ND, seed=seed)
 
-    overfetch = 1
-    if not index.codes_are_exact:
+    overfetch = index.overfetch
+    if not index.is_graph:
         for overfetch in _OVERFETCH:
             all_read = index.reaching({"breadth": index.widest, "overfetch": overfetch})
             if _recall(all_read, queries_QD, nearest_Q) >= (1 + recall) / 2:
