@@ -75,12 +75,12 @@ def record(name: str, args: argparse.Namespace, results: Mapping[str, Any]) -> d
     return provenance(name) | {"load_before": getattr(args, "load_before", None), **results}
 
 
-def peak_mb() -> float:
-    """Return the largest resident memory of this process so far, in MB.
+def peak_mb(process: int | str = "self") -> float:
+    """Return the largest resident memory of this process, or of another, so far, in MB.
 
     Not from getrusage, whose peak is inherited from the process that started this one.
     """
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError("this system does not say how much memory a process took")

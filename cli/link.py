@@ -60,6 +60,9 @@ def link(
         Path | None,
         typer.Option(help="Write .jsonl, .tsv, .parquet or .pubtator; after a kill, go on."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that judge mentions; the answers are the same.")
+    ] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Link mentions to entities, by name first, then by vectors, letters and words together.
@@ -95,7 +98,7 @@ def link(
         abbreviations=not as_written,
     )
     encoder = asked.CountingEncoder(kbdir / "bundle")
-    with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder) as kb:
+    with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder, workers=workers) as kb:
         encoder.kb = kb
         text = "\n".join(read_lines(document)) if document else None
 

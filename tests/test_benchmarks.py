@@ -171,7 +171,7 @@ def test_a_job_that_begins_anew_after_a_kill_is_no_result(
         source, out = Path(child[-4]), Path(child[-1])
         asked = source.read_text(encoding="utf-8").splitlines()
         out.write_text("".join(json.dumps({"mention": text}) + "\n" for text in asked))
-        return {"peak_rss_mib": 1, "at_the_end": {}, "kept": kept}, 1.0
+        return {"peak_rss_mib": 1, "worker_peak_rss_mib": 1, "at_the_end": {}, "kept": kept}, 1.0
 
     def kill_halfway(child: list[str], out: Path, rows: int) -> int:
         assert not out.exists()
@@ -215,7 +215,9 @@ def test_a_size_that_fails_costs_no_other_its_record(
     import card
     import link_job
 
-    def measure(names: list[str], kb: Path, count: int, work: Path) -> dict[str, Any]:
+    def measure(
+        names: list[str], kb: Path, count: int, work: Path, *, workers: int
+    ) -> dict[str, Any]:
         monkeypatch.setattr(card, "_COMMIT", "a later one")
         if count > 1:
             raise RuntimeError("no memory")

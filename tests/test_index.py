@@ -148,6 +148,21 @@ def test_one_row_can_be_searched(tmp_path: Path, kind: IndexKind) -> None:
     assert hits.rows_QK.tolist() == [[0]]
 
 
+@pytest.mark.parametrize(("width", "constant"), [(20, False), (20, True), (7, False), (1, True)])
+def test_a_graph_of_any_width_and_of_equal_rows_is_searched_and_grows(
+    tmp_path: Path, width: int, constant: bool
+) -> None:
+    rows = _unit_rows(1 if constant else 400, seed=6, width=width)
+    vectors = np.repeat(rows, 400 // len(rows), axis=0).astype(np.float16)
+    recipe = build_index(vectors[:300], tmp_path / "old", kind=IndexKind.HNSW)
+    assert 1 <= recipe["axes"] <= width
+    build_index(vectors, tmp_path / "new", kind=IndexKind.HNSW, grown_from=tmp_path / "old")
+    index = Index.open(tmp_path / "new", vectors, recipe)
+    hits = index.search(vectors[-3:].astype(np.float32), top=5)
+    assert (hits.rows_QK >= 0).all()
+    np.testing.assert_allclose(hits.scores_QK[:, 0], 1, atol=2e-3)
+
+
 def test_an_index_of_other_vectors_or_no_index_is_refused(tmp_path: Path) -> None:
     vectors = _unit_rows(10, seed=1).astype(np.float16)
     build_index(vectors, tmp_path / "i", kind=IndexKind.EXACT)

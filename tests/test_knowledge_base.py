@@ -206,6 +206,18 @@ def test_a_long_name_and_other_scripts_are_names_like_any(tmp_path: Path, bundle
     assert [found[0].entity_id for found in kb.link(asked)] == ["0", "1", "2", "3"]
 
 
+def test_a_vector_that_is_not_finite_is_told(tmp_path: Path, bundle: Bundle) -> None:
+    class Spoilt(LetterEncoder):
+        def encode(self, texts: Sequence[str]) -> "Float32":
+            found = super().encode(texts)
+            found[[text == "liver cancer" for text in texts]] = np.nan
+            return found
+
+    with pytest.raises(KnowledgeBaseError, match="gives 'liver cancer' a vector that is not fin"):
+        KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=Spoilt())
+    assert list(tmp_path.glob("*kb*")) == []
+
+
 def test_auto_takes_hnsw_above_the_limit(tmp_path: Path, bundle: Bundle) -> None:
     kb = KnowledgeBase.build(
         bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder(), exact_limit=3

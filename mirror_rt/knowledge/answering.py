@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import doors, linker
 from mirror_rt.knowledge.context import CONSIDERED, by_context
@@ -33,6 +31,7 @@ __all__ = [
     "check_contexts",
     "check_names",
     "gathered",
+    "judged",
     "link",
     "read_mentions",
     "search",
@@ -190,19 +189,39 @@ def _propose(
         text: linker.by_name(text, kb.catalogue, kb.combination, allowed=allowed) for text in texts
     }
     unknown = [text for text, found in answers.items() if not found and linker.has_content(text)]
-    short: list[tuple[str, Float32]] = []
-    for text, vector_1D, pool in gathered(kb, unknown, allowed=allowed):
-        found = linker.judge(text, pool, kb.catalogue, kb.combination, top=top, allowed=allowed)
-        answers[text] = found
-        if len(found) < top:
-            short.append((text, vector_1D))
-    for start in range(0, len(short), _AT_ONCE):
-        some = [text for text, _ in short[start : start + _AT_ONCE]]
-        vectors_QD = np.concatenate([vector for _, vector in short[start : start + _AT_ONCE]])
-        pools = kb.gather(some, vectors_QD, width=max(doors.WIDTH, 2 * top), allowed=allowed)
-        for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
-            mine = vectors_QD[i : i + 1]
-            answers[text] = _further(kb, text, mine, pool, answers[text], top=top, allowed=allowed)
+    for some, vectors_QD in _in_turn(kb, unknown):
+        answers.update(
+            zip(some, kb.judged(some, vectors_QD, top=top, allowed=allowed), strict=True)
+        )
+    return answers
+
+
+def judged(
+    kb: KnowledgeBase,
+    texts: Sequence[str],
+    vectors_QD: Float32,
+    *,
+    top: int,
+    allowed: Allowed | None,
+) -> list[list[Candidate]]:
+    """Judge texts that are no names as ``KnowledgeBase.judged`` says."""
+    answers: list[list[Candidate]] = []
+    for text, _, pool in _pooled(kb, texts, vectors_QD, allowed=allowed):
+        answers.append(
+            linker.judge(text, pool, kb.catalogue, kb.combination, top=top, allowed=allowed)
+        )
+    short = [i for i, found in enumerate(answers) if len(found) < top]
+    if not short:
+        return answers
+    pools = kb.gather(
+        [texts[i] for i in short],
+        vectors_QD[short],
+        width=max(doors.WIDTH, 2 * top),
+        allowed=allowed,
+    )
+    for i, pool in zip(short, pools, strict=True):
+        mine = vectors_QD[i : i + 1]
+        answers[i] = _further(kb, texts[i], mine, pool, answers[i], top=top, allowed=allowed)
     return answers
 
 
@@ -219,19 +238,30 @@ def gathered(
         texts: What is asked.
         allowed: Who may be proposed.
     """
-    there = kb.manifest.counts["entities"] if allowed is None else int(allowed.entities_E.sum())
+    for some, vectors_QD in _in_turn(kb, texts):
+        yield from _pooled(kb, some, vectors_QD, allowed=allowed)
+
+
+def _in_turn(kb: KnowledgeBase, texts: Sequence[str]) -> Iterator[tuple[Sequence[str], Float32]]:
+    """Yield some of the texts at a time, with their vectors, (Q, D) float32."""
     for start in range(0, len(texts), _AT_ONCE):
         some = texts[start : start + _AT_ONCE]
-        vectors_QD = _encoded(kb, [text.strip() for text in some])
-        pools = kb.gather(some, vectors_QD, allowed=allowed)
-        for i, (text, pool) in enumerate(zip(some, pools, strict=True)):
-            vector_1D = vectors_QD[i : i + 1]
-            # An entity of many names may fill the pool alone: gather until there are enough.
-            for wide in widening(kb, text, vector_1D, pool, allowed=allowed):
-                pool = wide
-                if _entities(pool, allowed) >= min(CONSIDERED, there):
-                    break
-            yield text, vector_1D, pool
+        yield some, _encoded(kb, [text.strip() for text in some])
+
+
+def _pooled(
+    kb: KnowledgeBase, texts: Sequence[str], vectors_QD: Float32, *, allowed: Allowed | None
+) -> Iterator[tuple[str, Float32, Pool]]:
+    there = kb.manifest.counts["entities"] if allowed is None else int(allowed.entities_E.sum())
+    pools = kb.gather(texts, vectors_QD, allowed=allowed)
+    for i, (text, pool) in enumerate(zip(texts, pools, strict=True)):
+        vector_1D = vectors_QD[i : i + 1]
+        # An entity of many names may fill the pool alone: gather until there are enough.
+        for wide in widening(kb, text, vector_1D, pool, allowed=allowed):
+            pool = wide
+            if _entities(pool, allowed) >= min(CONSIDERED, there):
+                break
+        yield text, vector_1D, pool
 
 
 def widening(

@@ -43,11 +43,13 @@ class Allowed:
     """The entities that may be proposed.
 
     Attributes:
+        wanted: The conditions that they meet.
         entities_E: (E,) bool, by number; numbers beyond its end are not allowed.
         mask_N: (N,) bool, the rows of their names.
         rows_R: (R,) int64, the same rows, ascending.
     """
 
+    wanted: Conditions
     entities_E: npt.NDArray[np.bool_]
     mask_N: npt.NDArray[np.bool_]
     rows_R: Int64
@@ -102,7 +104,9 @@ def allow(wanted: Conditions, catalogue: Catalogue, *, rows: int, path: Path) ->
     entities_E[left] = True
     mask_N = np.zeros(rows, dtype=bool)
     mask_N[np.array(catalogue.rows_of(left.tolist()), dtype=np.int64)] = True
-    return Allowed(entities_E=entities_E, mask_N=mask_N, rows_R=np.flatnonzero(mask_N))
+    return Allowed(
+        wanted=wanted, entities_E=entities_E, mask_N=mask_N, rows_R=np.flatnonzero(mask_N)
+    )
 
 
 def nearest(index: Index, queries_QD: Float32, *, top: int, allowed: Allowed | None = None) -> Hits:

@@ -279,16 +279,16 @@ class Index:
     def _parameters(self, wide: int) -> Any:  # noqa: ANN401  (the stubs know no constructor)
         """Return FAISS's parameters of a search for so many rows."""
         library: Any = faiss
+        lists = faiss.try_extract_index_ivf(self._faiss)
         if self.is_graph:
             parameters = library.SearchParametersHNSW(efSearch=max(self.breadth, wide))
-            return library.SearchParametersPreTransform(index_params=parameters)
-        lists = faiss.try_extract_index_ivf(self._faiss)
-        if lists is None:
+        elif lists is None:
             return None
-        # So many lists that they hold a few times the rows wanted.
-        enough = math.ceil(_ROWS_READ * wide * lists.nlist / len(self.vectors_ND))
-        probes = min(max(self.breadth, enough), lists.nlist)
-        parameters = library.SearchParametersIVF(nprobe=probes)
+        else:
+            # So many lists that they hold a few times the rows wanted.
+            enough = math.ceil(_ROWS_READ * wide * lists.nlist / len(self.vectors_ND))
+            probes = min(max(self.breadth, enough), lists.nlist)
+            parameters = library.SearchParametersIVF(nprobe=probes)
         if isinstance(self._faiss, faiss.IndexPreTransform):
             return library.SearchParametersPreTransform(index_params=parameters)
         return parameters

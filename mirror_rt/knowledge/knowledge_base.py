@@ -21,9 +21,10 @@ from mirror_rt.knowledge.lexical import NgramIndex
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.knowledge.wording import Wording
+from mirror_rt.knowledge.workers import Workers
 from mirror_rt.staging import check_target
 from mirror_rt.textfiles import lone_surrogate
-from mirror_rt.types import Answer, Embedder, Entity, IndexKind, Passage
+from mirror_rt.types import Answer, Candidate, Embedder, Entity, IndexKind, Passage
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.filters import Conditions, Filters
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 __all__ = ["KnowledgeBase"]
 
 _FILTERS_KEPT = 8
+_PIECE = 32
+"""Mentions judged together."""
 
 
 class KnowledgeBase:
@@ -45,6 +48,7 @@ class KnowledgeBase:
         ngrams: The door of letters.
         wording: Which words stand for each other.
         combination: How the doors' evidence is weighed.
+        workers: The processes that judge mentions beside this one, if any were asked for.
         profiles: Vectors of entities that a context was compared with, by id.
     """
 
@@ -68,6 +72,7 @@ class KnowledgeBase:
         self.wording = wording
         self.combination = combination
         self.profiles: dict[str, Float32] = {}
+        self.workers: Workers | None = None
         self._encoder = encoder
         self._allowed: dict[Conditions, Allowed] = {}
 
@@ -142,6 +147,7 @@ class KnowledgeBase:
         bundle: str | Path | Bundle | None = None,
         encoder: Embedder | None = None,
         verify: bool | None = None,
+        workers: int = 1,
     ) -> KnowledgeBase:
         """Open a knowledge base; reads no vectors and starts no model.
 
@@ -150,8 +156,12 @@ class KnowledgeBase:
             bundle: A bundle that must be the one the knowledge base was built with.
             encoder: The opened bundle, where there is one already.
             verify: Whether to hash the files whole; see ``store.check_files``.
+            workers: Processes that judge the mentions of a ``link`` of many; they are started
+                by the first such. A script that asks for several has its work under
+                ``if __name__ == "__main__":``, as they read it anew.
 
         Raises:
+            ConfigError: ``workers`` is not positive.
             KnowledgeBaseError: It is not whole, has changed, is of a newer format, or was
                 built with another bundle.
         """
@@ -159,7 +169,12 @@ class KnowledgeBase:
         def whole(manifest: store.KnowledgeBaseManifest) -> KnowledgeBase:
             return cls._open(Path(path), manifest, bundle=bundle, encoder=encoder, verify=verify)
 
-        return store.read_unchanged(Path(path), whole)
+        if workers < 1:
+            raise ConfigError(f"workers must be at least 1, got {workers}")
+        kb = store.read_unchanged(Path(path), whole)
+        if workers > 1:
+            kb.workers = Workers(kb.path, kb.manifest, workers)
+        return kb
 
     @classmethod
     def _open(
@@ -263,7 +278,8 @@ class KnowledgeBase:
                 document for each mention.
             InputError: A mention is no string, or it or a context holds a lone surrogate; the
                 message gives its place.
-            KnowledgeBaseError: The folder holds passages.
+            KnowledgeBaseError: The folder holds passages, or workers cannot do their part (see
+                ``workers.Workers.judged``).
         """
         answering.check_names(self)
         answering.check(mentions, top)
@@ -395,9 +411,52 @@ class KnowledgeBase:
             allowed=allowed,
         )
 
+    def judged(
+        self,
+        mentions: Sequence[str],
+        vectors_QD: Float32,
+        *,
+        top: int,
+        allowed: Allowed | None = None,
+    ) -> list[list[Candidate]]:
+        """Gather and judge the names that might be meant, on the workers if there are any.
+
+        Args:
+            mentions: Q texts that are no names.
+            vectors_QD: (Q, D) float32 unit rows, their vectors.
+            top: How many entities at most for each; more where they are tied with the best.
+            allowed: Who may be proposed; None for all.
+
+        Returns:
+            The candidates of each text, best first.
+
+        Raises:
+            KnowledgeBaseError: As ``workers.Workers.judged`` says.
+        """
+        # In the same pieces with workers and without: products of many rows at once differ in
+        # their last bits from those of few.
+        starts = range(0, len(mentions), _PIECE)
+        pieces = [(mentions[i : i + _PIECE], vectors_QD[i : i + _PIECE]) for i in starts]
+        if self.workers is not None and len(pieces) > 1:
+            return self.workers.judged(
+                pieces,
+                top=top,
+                wanted=() if allowed is None else allowed.wanted,
+                combination=self.combination,
+            )
+        return [
+            found
+            for texts, some_QD in pieces
+            for found in answering.judged(self, texts, some_QD, top=top, allowed=allowed)
+        ]
+
     def close(self) -> None:
-        """Give the files back."""
-        self.catalogue.close()
+        """Give the files back, and end the workers."""
+        try:
+            if self.workers is not None:
+                self.workers.close()
+        finally:
+            self.catalogue.close()
 
     def __enter__(self) -> KnowledgeBase:
         return self

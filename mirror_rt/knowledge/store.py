@@ -299,7 +299,13 @@ def _write_vectors(
     )
     for start in range(0, rows, _ENCODED_AT_ONCE):
         texts = catalogue.texts(start=start, stop=start + _ENCODED_AT_ONCE)
-        vectors_ND[start : start + len(texts)] = encoder.encode(texts)
+        found_BD = encoder.encode(texts)
+        if not np.isfinite(found_BD).all():
+            spoilt = texts[int(np.argmin(np.isfinite(found_BD).all(axis=1)))]
+            raise KnowledgeBaseError(
+                f"the bundle gives {spoilt[:60]!r} a vector that is not finite; export it again"
+            )
+        vectors_ND[start : start + len(texts)] = found_BD
         if progress:
             progress(start + len(texts), rows)
     vectors_ND.flush()  # type: ignore[attr-defined]

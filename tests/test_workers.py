@@ -1,0 +1,185 @@
+"""Processes that judge mentions: the same answers as without, and none left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from mirror_rt.errors import ConfigError, KnowledgeBaseError
+from mirror_rt.knowledge import KnowledgeBase, answering, changes
+from mirror_rt.types import IndexKind
+from mirror_rt_cli import asked
+from mirror_rt_cli.app import app
+from tests.conftest import REPOSITORY
+from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+
+LEAST = 33
+"""One more than a process judges at a time: work for two."""
+NAMES = [
+    "septal defects of atria", "livers with cancer", "tiny bodies", "hart hole", "spectrum autism",
+    "carcinoma, hepatic!", "ventricle septum defect",
+]  # fmt: skip
+MENTIONS = [*(f"{name} {i}" for i in range(2 * LEAST) for name in NAMES), "ASD", "", "?!"]
+"""All but the last are no names, and more than a piece of work for each process."""
+
+
+@pytest.fixture
+def hearts(tmp_path: Path) -> Path:
+    out = tmp_path / "hearts"
+    KnowledgeBase.build(
+        fake_bundle(tmp_path / "bundle"), HEARTS, out, encoder=LetterEncoder()
+    ).close()
+    return out
+
+
+@pytest.fixture
+def kb(hearts: Path) -> Iterator[KnowledgeBase]:
+    with KnowledgeBase.open(hearts, encoder=LetterEncoder(), workers=2) as kb:
+        yield kb
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("index", [IndexKind.HNSW, IndexKind.IVF_SQ8])
+def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None:
+    rng = np.random.default_rng(0)
+    letters = np.array(list("abcdefghij"))
+    words = ["".join(rng.choice(letters, size=6)) for _ in range(3_000)]
+    things = [entity(f"W:{i}", word, f"{word} {words[i - 1]}") for i, word in enumerate(words)]
+    out = tmp_path / "kb"
+    encoder = LetterEncoder()
+    bundle = fake_bundle(tmp_path / "bundle")
+    mentions = [f"{word[:3]}x{word[3:]}" for word in words[:150]]
+    with KnowledgeBase.build(bundle, things, out, encoder=encoder, index=index) as alone:
+        assert alone.index.breadth < len(things), "not every row is looked at"
+        expected = alone.link(mentions)
+    with KnowledgeBase.open(out, encoder=encoder, workers=2) as kb:
+        assert kb.link(mentions) == expected
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise AssertionError("judged by the process that asked")
+
+
+@pytest.mark.parametrize("filters", [None, {"type": "growth"}, {"id": ["H:1", "H:4"]}])
+def test_workers_give_the_very_same_answers(
+    hearts: Path,
+    kb: KnowledgeBase,
+    filters: dict[str, str | list[str]] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
+        expected = alone.link(MENTIONS, top=3, filters=filters)
+    assert len({answer[0].entity_id for answer in expected if answer}) > (filters is None)
+    monkeypatch.setattr(answering, "judged", refuse)
+    found = kb.link(MENTIONS, top=3, filters=filters)
+    assert found == expected
+    assert [answer.reason for answer in found] == [answer.reason for answer in expected]
+
+
+def test_few_mentions_start_no_process(kb: KnowledgeBase) -> None:
+    kb.link(MENTIONS[: LEAST - 1])
+    assert multiprocessing.active_children() == []
+    kb.link(MENTIONS[:LEAST])
+    assert multiprocessing.active_children() != []
+
+
+def test_workers_judge_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBase) -> None:
+    kb.link(MENTIONS)  # they have it open by now
+    taught = replace(kb.combination, nil=kb.combination.nil + 1)
+    with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
+        before = alone.link(MENTIONS)
+        kb.combination = alone.combination = taught
+        assert kb.link(MENTIONS) == alone.link(MENTIONS) != before
+
+
+def test_a_folder_that_was_replaced_is_told(hearts: Path, kb: KnowledgeBase) -> None:
+    changes.remove(hearts, ["H:1"])
+    with pytest.raises(KnowledgeBaseError, match="hearts: was replaced while it was open"):
+        kb.link(MENTIONS)
+
+
+def test_a_worker_that_was_killed_is_told(kb: KnowledgeBase) -> None:
+    kb.link(MENTIONS)
+    worker, *_ = multiprocessing.active_children()
+    worker.kill()
+    worker.join()
+    with pytest.raises(KnowledgeBaseError, match="one of 2 workers ended before its time: killed"):
+        kb.link(MENTIONS)
+
+
+def test_a_script_whose_work_is_read_anew_is_told(hearts: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+from mirror_rt.knowledge import KnowledgeBase
+from tests.kb import LetterEncoder
+from tests.test_workers import MENTIONS
+
+with KnowledgeBase.open({str(hearts)!r}, encoder=LetterEncoder(), workers=2) as kb:
+    kb.link(MENTIONS)
+""")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "work is not under if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+
+
+def test_no_workers_are_refused(hearts: Path) -> None:
+    with pytest.raises(ConfigError, match="workers must be at least 1, got 0"):
+        KnowledgeBase.open(hearts, workers=0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_whoever_asked_them(hearts: Path, number: int) -> None:
+    script = """
+import os, sys
+from mirror_rt.knowledge import KnowledgeBase
+from tests.kb import LetterEncoder
+from tests.test_workers import MENTIONS
+
+kb = KnowledgeBase.open(sys.argv[1], encoder=LetterEncoder(), workers=2)
+kb.link(MENTIONS)
+os.kill(0 if sys.argv[2] == "2" else os.getpid(), int(sys.argv[2]))
+"""
+    # The workers hold the pipe as well: its end is theirs. An interrupt is sent to all of them.
+    died = subprocess.run(
+        [sys.executable, "-c", script, str(hearts), str(int(number))],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=120, start_new_session=True,
+        check=False,
+    )  # fmt: skip
+    assert died.returncode == -number
+    assert died.stderr.count("Traceback") == (number == signal.SIGINT)
+
+
+def test_a_file_linked_by_workers_has_the_same_bytes(
+    hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counting(LetterEncoder):
+        def __init__(self, bundle: Path) -> None:
+            super().__init__()
+            self.cut: set[str] = set()
+
+    monkeypatch.setattr(asked, "CountingEncoder", Counting)
+    monkeypatch.setattr(asked, "BLOCK", 2 * LEAST)
+    mentions = tmp_path / "mentions.txt"
+    mentions.write_text("".join(f"{name}\n" for name in MENTIONS if name), encoding="utf-8")
+
+    def linked(out: Path, *more: str) -> bytes:
+        arguments = ["link", str(hearts), str(mentions), "--out", str(out), *more]
+        assert CliRunner().invoke(app, arguments).exit_code == 0
+        return out.read_bytes()
+
+    alone = linked(tmp_path / "a.jsonl")
+    monkeypatch.setattr(answering, "judged", refuse)
+    assert linked(tmp_path / "b.jsonl", "--workers", "2") == alone
