@@ -16,19 +16,18 @@ from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase, answering, changes
+from mirror_rt.knowledge.workers import LEAST
 from mirror_rt.types import IndexKind
 from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
-LEAST = 33
-"""One more than a process judges at a time: work for two."""
 NAMES = [
     "septal defects of atria", "livers with cancer", "tiny bodies", "hart hole", "spectrum autism",
     "carcinoma, hepatic!", "ventricle septum defect",
 ]  # fmt: skip
-MENTIONS = [*(f"{name} {i}" for i in range(2 * LEAST) for name in NAMES), "ASD", "", "?!"]
+MENTIONS = [*(f"{name} {i}" for i in range(LEAST) for name in NAMES), "ASD", "", "?!"]
 """All but the last are no names, and more than a piece of work for each process."""
 
 

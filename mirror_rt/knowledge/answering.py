@@ -24,7 +24,7 @@ from mirror_rt.types import Answer, Candidate, Nil
 if TYPE_CHECKING:
     from mirror_rt.knowledge.doors import Pool
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
-    from mirror_rt.types import Float32
+    from mirror_rt.types import Float32, Int64
 
 __all__ = [
     "check",
@@ -200,13 +200,23 @@ def judged(
     kb: KnowledgeBase,
     texts: Sequence[str],
     vectors_QD: Float32,
+    near_QK: Int64,
     *,
     top: int,
     allowed: Allowed | None,
 ) -> list[list[Candidate]]:
-    """Judge texts that are no names as ``KnowledgeBase.judged`` says."""
+    """Judge texts that are no names as ``KnowledgeBase.judged`` says.
+
+    Args:
+        kb: The knowledge base.
+        texts: Q texts.
+        vectors_QD: (Q, D) float32 unit rows, their vectors.
+        near_QK: (Q, K) int64 rows nearest to them, -1 where there are no more.
+        top: How many entities at most for each.
+        allowed: Who may be proposed.
+    """
     answers: list[list[Candidate]] = []
-    for text, _, pool in _pooled(kb, texts, vectors_QD, allowed=allowed):
+    for text, _, pool in _pooled(kb, texts, vectors_QD, near_QK=near_QK, allowed=allowed):
         answers.append(
             linker.judge(text, pool, kb.catalogue, kb.combination, top=top, allowed=allowed)
         )
@@ -250,10 +260,15 @@ def _in_turn(kb: KnowledgeBase, texts: Sequence[str]) -> Iterator[tuple[Sequence
 
 
 def _pooled(
-    kb: KnowledgeBase, texts: Sequence[str], vectors_QD: Float32, *, allowed: Allowed | None
+    kb: KnowledgeBase,
+    texts: Sequence[str],
+    vectors_QD: Float32,
+    *,
+    near_QK: Int64 | None = None,
+    allowed: Allowed | None,
 ) -> Iterator[tuple[str, Float32, Pool]]:
     there = kb.manifest.counts["entities"] if allowed is None else int(allowed.entities_E.sum())
-    pools = kb.gather(texts, vectors_QD, allowed=allowed)
+    pools = kb.gather(texts, vectors_QD, near_QK=near_QK, allowed=allowed)
     for i, (text, pool) in enumerate(zip(texts, pools, strict=True)):
         vector_1D = vectors_QD[i : i + 1]
         # An entity of many names may fill the pool alone: gather until there are enough.

@@ -60,6 +60,7 @@ def gather(
     wording: Wording,
     *,
     width: int = WIDTH,
+    near_QK: Int64 | None = None,
     without: Sequence[int] | None = None,
     allowed: Allowed | None = None,
 ) -> list[Pool]:
@@ -73,15 +74,18 @@ def gather(
         ngrams: The door of letters.
         wording: Which words stand for each other.
         width: How many names to take from each door; letters give as many again by spelling.
+        near_QK: (Q, K) int64 rows of the dense door, -1 where there are no more, if it was
+            asked already.
         without: A row to leave out for each mention (its own name, when one is held out).
         allowed: The rows to gather from; None for all.
     """
     wide = width + (without is not None)
-    hits = nearest(index, vectors_QD, top=wide, allowed=allowed)
+    if near_QK is None:
+        near_QK = nearest(index, vectors_QD, top=wide, allowed=allowed).rows_QK
     mask_N = None if allowed is None else allowed.mask_N
     found: list[tuple[Int64, Int64]] = []
     for i, text in enumerate(normalised):
-        near = hits.rows_QK[i][hits.rows_QK[i] >= 0]
+        near = near_QK[i][near_QK[i] >= 0]
         alike = ngrams.alike(text, top=wide, allowed_N=mask_N)
         same = np.array(catalogue.by_loose(loose_key(text)), dtype=np.int64)
         same = (same if mask_N is None else same[mask_N[same]])[:width]

@@ -15,26 +15,24 @@ from mirror_rt.knowledge.catalogue import Catalogue
 from mirror_rt.knowledge.choosing import EXACT_LIMIT, Choice
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.doors import Pool
-from mirror_rt.knowledge.filters import Allowed, allow, conditions
+from mirror_rt.knowledge.filters import Allowed, allow, conditions, nearest
 from mirror_rt.knowledge.index import Index
 from mirror_rt.knowledge.lexical import NgramIndex
 from mirror_rt.knowledge.normalise import normalise
 from mirror_rt.knowledge.tuning import RECALL
 from mirror_rt.knowledge.wording import Wording
-from mirror_rt.knowledge.workers import Workers
+from mirror_rt.knowledge.workers import LEAST, Workers
 from mirror_rt.staging import check_target
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Answer, Candidate, Embedder, Entity, IndexKind, Passage
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.filters import Conditions, Filters
-    from mirror_rt.types import Float32
+    from mirror_rt.types import Float32, Int64
 
 __all__ = ["KnowledgeBase"]
 
 _FILTERS_KEPT = 8
-_PIECE = 32
-"""Mentions judged together."""
 
 
 class KnowledgeBase:
@@ -390,6 +388,7 @@ class KnowledgeBase:
         vectors_QD: Float32,
         *,
         width: int = doors.WIDTH,
+        near_QK: Int64 | None = None,
         allowed: Allowed | None = None,
     ) -> list[Pool]:
         """Gather the names that might be meant, with the evidence for each.
@@ -398,6 +397,7 @@ class KnowledgeBase:
             mentions: Q texts.
             vectors_QD: (Q, D) float32 unit rows, their vectors.
             width: How many names to take from each door.
+            near_QK: (Q, K) int64 rows of the dense door, if it was asked already.
             allowed: Whose names to take; None for all.
         """
         return doors.gather(
@@ -408,6 +408,7 @@ class KnowledgeBase:
             self.ngrams,
             self.wording,
             width=width,
+            near_QK=near_QK,
             allowed=allowed,
         )
 
@@ -433,22 +434,19 @@ class KnowledgeBase:
         Raises:
             KnowledgeBaseError: As ``workers.Workers.judged`` says.
         """
-        # In the same pieces with workers and without: products of many rows at once differ in
-        # their last bits from those of few.
-        starts = range(0, len(mentions), _PIECE)
-        pieces = [(mentions[i : i + _PIECE], vectors_QD[i : i + _PIECE]) for i in starts]
-        if self.workers is not None and len(pieces) > 1:
-            return self.workers.judged(
-                pieces,
-                top=top,
-                wanted=() if allowed is None else allowed.wanted,
-                combination=self.combination,
-            )
-        return [
-            found
-            for texts, some_QD in pieces
-            for found in answering.judged(self, texts, some_QD, top=top, allowed=allowed)
-        ]
+        # Searched here, all at once, with workers and without: it takes every core, and products
+        # of many rows differ in their last bits from those of few.
+        near_QK = nearest(self.index, vectors_QD, top=doors.WIDTH, allowed=allowed).rows_QK
+        if self.workers is None or len(mentions) < LEAST:
+            return answering.judged(self, mentions, vectors_QD, near_QK, top=top, allowed=allowed)
+        return self.workers.judged(
+            mentions,
+            vectors_QD,
+            near_QK,
+            top=top,
+            wanted=() if allowed is None else allowed.wanted,
+            combination=self.combination,
+        )
 
     def close(self) -> None:
         """Give the files back, and end the workers."""

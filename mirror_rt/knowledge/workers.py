@@ -3,11 +3,12 @@
 Most of a link is Python, which runs on one core of a process. Each worker opens the same folder,
 whose pages are shared, and no encoder.
 
-Axes: Q mentions, D width.
+Axes: Q mentions, K rows, D width.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.filters import Conditions
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
     from mirror_rt.knowledge.store import KnowledgeBaseManifest
-    from mirror_rt.types import Candidate, Float32
+    from mirror_rt.types import Candidate, Float32, Int64
 
-__all__ = ["Workers"]
+__all__ = ["LEAST", "Workers"]
+
+LEAST = 16
+"""Mentions judged at once that are worth asking other processes for."""
+_PIECES = 2
+"""Pieces of work for each process: the last ones even out what the first ones took longer."""
 
 
 class Workers:
@@ -48,7 +54,9 @@ class Workers:
 
     def judged(
         self,
-        pieces: Sequence[tuple[Sequence[str], Float32]],
+        mentions: Sequence[str],
+        vectors_QD: Float32,
+        near_QK: Int64,
         *,
         top: int,
         wanted: Conditions,
@@ -57,14 +65,15 @@ class Workers:
         """Judge mentions as ``KnowledgeBase.judged`` does.
 
         Args:
-            pieces: Q texts that are no names and their vectors, (Q, D) float32 unit rows: what
-                one process judges at a time.
+            mentions: Q texts that are no names.
+            vectors_QD: (Q, D) float32 unit rows, their vectors.
+            near_QK: (Q, K) int64 rows nearest to them, -1 where there are no more.
             top: How many entities at most for each; more where they are tied with the best.
             wanted: What they have to meet.
             combination: What judges: a calibration changes it while the folder is open.
 
         Returns:
-            The candidates of each text, one piece after another.
+            The candidates of each text, best first.
 
         Raises:
             KnowledgeBaseError: Processes cannot be started here, one ended before its time, or
@@ -75,11 +84,21 @@ class Workers:
         with self._lock:
             if self._pool is None:
                 self._pool = self._made()
+        size = math.ceil(len(mentions) / (_PIECES * self._count))
+        pieces = [slice(start, start + size) for start in range(0, len(mentions), size)]
         try:
             with _as_workers_start():
                 found = [
-                    self._pool.submit(_judged, list(texts), vectors_QD, top, wanted, combination)
-                    for texts, vectors_QD in pieces
+                    self._pool.submit(
+                        _judged,
+                        list(mentions[piece]),
+                        vectors_QD[piece],
+                        near_QK[piece],
+                        top=top,
+                        wanted=wanted,
+                        combination=combination,
+                    )
+                    for piece in pieces
                 ]
             try:
                 return [candidates for some in found for candidates in some.result()]
@@ -162,10 +181,13 @@ def _outlive_nobody() -> None:
 def _judged(
     mentions: list[str],
     vectors_QD: Float32,
+    near_QK: Int64,
+    *,
     top: int,
     wanted: Conditions,
     combination: Combination,
 ) -> list[list[Candidate]]:
+    from mirror_rt.knowledge import answering
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 
     global _opened
@@ -179,4 +201,5 @@ def _judged(
             raise KnowledgeBaseError(f"{path}: was replaced while it was open; open it again")
         _opened = opened
     _opened.combination = combination
-    return _opened.judged(mentions, vectors_QD, top=top, allowed=_opened.allowed(filters=wanted))
+    allowed = _opened.allowed(filters=wanted)
+    return answering.judged(_opened, mentions, vectors_QD, near_QK, top=top, allowed=allowed)
