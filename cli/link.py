@@ -61,7 +61,10 @@ def link(
         typer.Option(help="Write .jsonl, .tsv, .parquet or .pubtator; after a kill, go on."),
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Processes that judge mentions; the answers are the same.")
+        int,
+        typer.Option(
+            min=1, help="Processes that judge mentions, one a core at most; same answers."
+        ),
     ] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:

@@ -107,17 +107,17 @@ class Workers:
                     some.cancel()
         except BrokenProcessPool as error:
             raise KnowledgeBaseError(
-                f"{self._path}: one of {self._count} workers ended before its time: killed for "
-                "want of memory, or started by a script whose work is not under "
-                "if __name__ == '__main__':; open the knowledge base again, with fewer workers"
+                f"{self._path}: one of {self._count} workers ended before its time, perhaps for "
+                "want of memory; run it again with fewer"
             ) from error
 
     def _made(self) -> ProcessPoolExecutor:
         from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
         from multiprocessing import get_context
 
         try:
-            return ProcessPoolExecutor(
+            pool = ProcessPoolExecutor(
                 self._count,
                 # Not forked: onnxruntime and FAISS have threads, which a fork leaves behind.
                 mp_context=get_context("spawn"),
@@ -128,6 +128,20 @@ class Workers:
             raise KnowledgeBaseError(
                 f"{self._path}: {self._count} workers cannot be started here ({error}); ask for one"
             ) from error
+        try:
+            # Asked for nothing at first: of one that ends at once, while more than a pipe holds
+            # is on its way to it, some versions of Python (3.11.2) wait for ever.
+            with _as_workers_start():
+                ready = [pool.submit(_ready) for _ in range(self._count)]
+            for one in ready:
+                one.result()
+        except BrokenProcessPool as error:
+            pool.shutdown()
+            raise KnowledgeBaseError(
+                f"{self._path}: its workers cannot be started; a script that asks for some has its "
+                "work under: if __name__ == '__main__'"
+            ) from error
+        return pool
 
     def close(self) -> None:
         """End the processes, when what they have begun is done."""
@@ -176,6 +190,10 @@ def _outlive_nobody() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def _ready() -> None:
+    """Do nothing."""
 
 
 def _judged(
