@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.bundle import Bundle, Manifest, sha256_file
+from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.types import Entity, Name, NameKind, Pooling, Precision
 
 if TYPE_CHECKING:
@@ -68,3 +69,11 @@ HEARTS = [
     entity("H:4", "liver cancer", "cancer of the liver", "hepatic carcinoma"),
     entity("H:5", "autism spectrum disorder", "ASD", alternative_ids=("H:50",)),
 ]
+
+
+def hearts_in(folder: Path) -> Path:
+    """Build a knowledge base of ``HEARTS`` in a folder, and return its own."""
+    out = folder / "hearts"
+    bundle = fake_bundle(folder / "bundle")
+    KnowledgeBase.build(bundle, HEARTS, out, encoder=LetterEncoder()).close()
+    return out

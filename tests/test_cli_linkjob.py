@@ -16,7 +16,7 @@ from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
 from mirror_rt_cli.linkjob import settings_of
 from tests.conftest import REPOSITORY
-from tests.kb import HEARTS, LetterEncoder, fake_bundle
+from tests.kb import HEARTS, LetterEncoder, hearts_in
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
@@ -55,11 +55,7 @@ def in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hearts(tmp_path: Path) -> Path:
-    out = tmp_path / "hearts"
-    KnowledgeBase.build(
-        fake_bundle(tmp_path / "bundle"), HEARTS, out, encoder=LetterEncoder()
-    ).close()
-    return out
+    return hearts_in(tmp_path)
 
 
 @pytest.fixture

@@ -4,9 +4,8 @@ from pathlib import Path
 import pytest
 
 from mirror_rt.errors import InputError
-from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.pubtator import is_pubtator, read_mentions, with_ids
-from tests.kb import HEARTS, LetterEncoder, fake_bundle
+from tests.kb import hearts_in
 from tests.test_cli_linkjob import _link, in_small_blocks  # noqa: F401
 
 TITLE = "Short stature (SS) and liver cancer."
@@ -44,11 +43,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hearts(tmp_path: Path) -> Path:
-    out = tmp_path / "hearts"
-    KnowledgeBase.build(
-        fake_bundle(tmp_path / "bundle"), HEARTS, out, encoder=LetterEncoder()
-    ).close()
-    return out
+    return hearts_in(tmp_path)
 
 
 def test_mentions_stand_where_their_lines_say(file: Path) -> None:

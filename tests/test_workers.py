@@ -21,7 +21,7 @@ from mirror_rt.types import IndexKind
 from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
 from tests.conftest import REPOSITORY
-from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+from tests.kb import LetterEncoder, entity, fake_bundle, hearts_in
 
 NAMES = [
     "septal defects of atria", "livers with cancer", "tiny bodies", "hart hole", "spectrum autism",
@@ -33,11 +33,7 @@ MENTIONS = [*(f"{name} {i}" for i in range(LEAST) for name in NAMES), "ASD", "",
 
 @pytest.fixture
 def hearts(tmp_path: Path) -> Path:
-    out = tmp_path / "hearts"
-    KnowledgeBase.build(
-        fake_bundle(tmp_path / "bundle"), HEARTS, out, encoder=LetterEncoder()
-    ).close()
-    return out
+    return hearts_in(tmp_path)
 
 
 @pytest.fixture
