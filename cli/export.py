@@ -78,7 +78,7 @@ def export(
         force=force,
     )
     manifest = bundle.manifest
-    gate = dict(manifest.gate)
+    gate = dict(manifest.accuracy_gate)
     for name, cosine in gate.pop("moved")[:3]:
         moved = f"moved most: {name!r} (cosine to float32 {cosine:.4f})"
         typer.echo(one_line(moved), err=True)

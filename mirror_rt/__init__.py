@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mirror_rt.training.checkpoint import TorchEncoder
     from mirror_rt.training.config import TrainConfig
     from mirror_rt.training.loop import train
-    from mirror_rt.types import Candidate, Entity, Loss, Pairs, Pooling, Precision, Preset
+    from mirror_rt.types import Candidate, Entity, Loss, PairSource, Pooling, Precision, Preset
 
 _WHERE: dict[str, str] = {
     "Bundle": "mirror_rt.bundle",
@@ -31,7 +31,7 @@ _WHERE: dict[str, str] = {
     "KnowledgeBase": "mirror_rt.knowledge",
     "Loss": "mirror_rt.types",
     "MirrorError": "mirror_rt.errors",
-    "Pairs": "mirror_rt.types",
+    "PairSource": "mirror_rt.types",
     "Pooling": "mirror_rt.types",
     "Precision": "mirror_rt.types",
     "Preset": "mirror_rt.types",
@@ -50,7 +50,7 @@ __all__ = [
     "KnowledgeBase",
     "Loss",
     "MirrorError",
-    "Pairs",
+    "PairSource",
     "Pooling",
     "Precision",
     "Preset",

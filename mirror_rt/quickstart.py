@@ -19,7 +19,7 @@ from mirror_rt._extras import require
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ModelError
 from mirror_rt.staging import check_target, staging_folder
-from mirror_rt.types import Candidate, Entity, Pairs, Precision, Preset
+from mirror_rt.types import Candidate, Entity, PairSource, Precision, Preset
 
 __all__ = [
     "MENTIONS",
@@ -84,7 +84,7 @@ class QuickstartReport:
         entities: Entities in the knowledge base.
         names: Names in it, the held-out ones gone.
         questions: Held-out synonyms asked.
-        pairs: Pairs of synonyms trained on.
+        pairs: PairSource of synonyms trained on.
         before: The base model as it came, exported.
         after: The same after training.
         training_seconds: Wall time of training.
@@ -197,7 +197,7 @@ def quickstart(
             base=str(model),
             out=folder / "checkpoint",
             preset=Preset.SYNONYMS,
-            pairs=Pairs.SYNONYMS,
+            pairs=PairSource.SYNONYMS,
             lr=2e-4,  # for twenty steps; the preset is for a hundred and more
             max_pairs=pairs,
             seed=seed,

@@ -128,7 +128,7 @@ def export(
             "target": (target or own).value,
             "judged_with": chosen.judged_with,
         }
-        candidates.seal(chosen.bundle.path, replace(chosen.bundle.manifest, gate=gate))
+        candidates.seal(chosen.bundle.path, replace(chosen.bundle.manifest, accuracy_gate=gate))
         fresh.rmdir()
         os.rename(chosen.bundle.path, fresh)
     return Bundle.open(place, verify=False)

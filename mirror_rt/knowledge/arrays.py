@@ -99,7 +99,8 @@ def ragged_indices(starts_R: Int64, sizes_R: Int64) -> Int64:
     """
     ends_R = np.cumsum(sizes_R)
     total = int(ends_R[-1]) if len(ends_R) else 0
-    return np.arange(total) + np.repeat(starts_R - (ends_R - sizes_R), sizes_R)
+    shifts: Int64 = np.repeat(starts_R - (ends_R - sizes_R), sizes_R)
+    return np.arange(total) + shifts
 
 
 @lru_cache(maxsize=1 << 16)

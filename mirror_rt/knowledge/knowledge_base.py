@@ -28,7 +28,7 @@ from mirror_rt.knowledge.retrieval.candidates import Retrievers
 from mirror_rt.knowledge.retrieval.index_selection import EXACT_LIMIT, IndexChoice
 from mirror_rt.knowledge.retrieval.trigram_index import TrigramIndex
 from mirror_rt.knowledge.retrieval.vector_index import VectorIndex
-from mirror_rt.knowledge.storage import integrity, update
+from mirror_rt.knowledge.storage import integrity
 from mirror_rt.knowledge.storage.build import write_knowledge_base
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
@@ -39,6 +39,7 @@ from mirror_rt.knowledge.storage.manifest import (
     RERANKER,
     KnowledgeBaseManifest,
 )
+from mirror_rt.knowledge.storage.update import UpdateReport, UpdateSource, merge, remove
 from mirror_rt.staging import check_target, staging_file
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Embedder, Entity, IndexKind, LinkResult, Passage, SearchResult
@@ -46,7 +47,6 @@ from mirror_rt.types import Embedder, Entity, IndexKind, LinkResult, Passage, Se
 if TYPE_CHECKING:
     from mirror_rt.knowledge.linking.linker import ProposeBatch
     from mirror_rt.knowledge.retrieval.filters import Filters
-    from mirror_rt.knowledge.storage.update import UpdateReport
     from mirror_rt.types import Float32
 
 __all__ = ["KnowledgeBase"]
@@ -428,7 +428,7 @@ class KnowledgeBase:
                 it, or has changed it since it was opened.
             InputError: An entity cannot be read or stored; nothing has changed then.
         """
-        return self._updated(lambda kb: update.merge(kb, entities, replacing=False), progress)
+        return self._updated(lambda kb: merge(kb, entities, replacing=False), progress)
 
     def update(
         self, entities: Iterable[Entity], *, progress: Progress | None = None
@@ -437,7 +437,7 @@ class KnowledgeBase:
 
         Arguments and errors are those of ``add``.
         """
-        return self._updated(lambda kb: update.merge(kb, entities, replacing=True), progress)
+        return self._updated(lambda kb: merge(kb, entities, replacing=True), progress)
 
     def remove(
         self, ids: Sequence[str], *, missing_ok: bool = False, progress: Progress | None = None
@@ -453,15 +453,15 @@ class KnowledgeBase:
             KnowledgeBaseError: As ``add``.
             InputError: An id is not there, or no entity would be left.
         """
-        return self._updated(lambda kb: update.remove(kb, ids, missing_ok=missing_ok), progress)
+        return self._updated(lambda kb: remove(kb, ids, missing_ok=missing_ok), progress)
 
     def _updated(
-        self, change: Callable[[update.UpdateSource], UpdateReport], progress: Progress | None
+        self, change: Callable[[UpdateSource], UpdateReport], progress: Progress | None
     ) -> UpdateReport:
         resources = self.resources
         with integrity.assert_unchanged(self.path, self.manifest):
             report = change(
-                update.UpdateSource(
+                UpdateSource(
                     path=self.path,
                     manifest=self.manifest,
                     catalogue=resources.catalogue,

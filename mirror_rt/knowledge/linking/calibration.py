@@ -205,8 +205,8 @@ def _link(
                     else -1
                     for i in places
                 ]
-                right = [set(links[n][1]) if n >= 0 else set[int]() for n in links_of]
-                samples = samples_of(pool.batch, pool.features_PF, names, right)
+                answers = [set(links[n][1]) if n >= 0 else set[int]() for n in links_of]
+                samples = samples_of(pool.batch, pool.features_PF, names, answers)
                 outcomes = calibration_targets(samples, resources.reranker)
                 kept = [k for k, n in enumerate(links_of) if n >= 0]
                 some = [links_of[k] for k in kept]

@@ -84,4 +84,5 @@ def is_name(resources: LinkResources, texts: Sequence[str]) -> list[bool]:
     """Return for each text whether it is a name once normalized."""
     names = resources.names
     offsets, _ = names.rows_named(names.analyze(texts).hashes_Q)
-    return (np.diff(offsets) > 0).tolist()
+    named: list[bool] = (np.diff(offsets) > 0).tolist()
+    return named

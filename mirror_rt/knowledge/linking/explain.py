@@ -131,9 +131,10 @@ def explain(
                 parts.append(_Part(mention=i, text=text, returned=returned, without_context=plain))
     explained: list[list[CandidateExplanation]] = [[] for _ in mentions]
     mask = resources.masks.get(options.filters)
-    for start, texts, vectors_QD in encoded_batches([p.text.strip() for p in parts], encode):
-        some = parts[start : start + len(texts)]
-        for places, pool in scored_pools(resources, texts, vectors_QD, mask=mask):
+    batches = encoded_batches([part.text.strip() for part in parts], encode)
+    for start, stripped, vectors_QD in batches:
+        some = parts[start : start + len(stripped)]
+        for places, pool in scored_pools(resources, stripped, vectors_QD, mask=mask):
             for place, i in enumerate(places):
                 if i >= 0:
                     vector_1D = vectors_QD[i : i + 1]

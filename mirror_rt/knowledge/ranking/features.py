@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rapidfuzz import process
@@ -27,13 +27,15 @@ from mirror_rt.knowledge.retrieval.vector_index import exact_scores
 from mirror_rt.types import NameKind
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     import numpy.typing as npt
 
     from mirror_rt.types import Float32, Int64
 
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
-    Values = npt.NDArray[np.generic]
+    Values: TypeAlias = npt.NDArray[Any]
 
 __all__ = ["FEATURES", "FeatureInputs", "compute_features"]
 
@@ -107,18 +109,22 @@ def _trigram_cosine(inputs: FeatureInputs) -> Values:
 def _same_token_bag(inputs: FeatureInputs) -> Values:
     batch = inputs.batch
     names = inputs.retrievers.names
-    return batch.mentions.key_hashes_Q[batch.mention_K] == names.key_hashes[batch.row_K]
+    same_K: Values = batch.mentions.key_hashes_Q[batch.mention_K] == names.key_hashes[batch.row_K]
+    return same_K
 
 
 def _number_mismatch(inputs: FeatureInputs) -> Values:
     batch = inputs.batch
     names = inputs.retrievers.names
-    return batch.mentions.number_hashes_Q[batch.mention_K] != names.number_hashes[batch.row_K]
+    hashes_K = batch.mentions.number_hashes_Q[batch.mention_K]
+    differ_K: Values = hashes_K != names.number_hashes[batch.row_K]
+    return differ_K
 
 
 def _log_length_ratio(inputs: FeatureInputs) -> Values:
     logs_K2 = np.log(inputs.lengths_K2 + 1.0)
-    return np.abs(logs_K2[:, 1] - logs_K2[:, 0])
+    ratio_K: Values = np.abs(logs_K2[:, 1] - logs_K2[:, 0])
+    return ratio_K
 
 
 def _token_jaccard(inputs: FeatureInputs) -> Values:
@@ -138,7 +144,8 @@ def _token_jaccard(inputs: FeatureInputs) -> Values:
     shared = np.bincount(
         candidates, has_QU[batch.mention_K[candidates], places], minlength=len(sizes_K)
     )
-    return shared / np.maximum(sizes_Q[batch.mention_K] + sizes_K - shared, 1)
+    jaccard_K: Values = shared / np.maximum(sizes_Q[batch.mention_K] + sizes_K - shared, 1)
+    return jaccard_K
 
 
 def _translation_forward(inputs: FeatureInputs) -> Values:

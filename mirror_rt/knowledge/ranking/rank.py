@@ -7,7 +7,7 @@ after another, best first, F features.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,14 +57,14 @@ class RankedBatch:
 
 
 def best_names(
-    mention_P: Int64, entity_P: Int64, scores_P: Float32, *, mentions: int
+    mention_P: Int64, entity_P: npt.NDArray[Any], scores_P: npt.NDArray[Any], *, mentions: int
 ) -> tuple[Int64, Int64]:
     """Keep the pair with the best name of each entity.
 
     Args:
         mention_P: (P,) int64 which mention, ascending.
         entity_P: (P,) int64 which entity.
-        scores_P: (P,) float32.
+        scores_P: (P,) floats.
         mentions: Q.
 
     Returns:

@@ -191,7 +191,8 @@ class TrigramIndex:
         Raises:
             KnowledgeBaseError: One is missing, cannot be read or does not fit the others.
         """
-        found = cls(**open_arrays(folder, _GROUP, _ARRAYS))
+        arrays: dict[str, Any] = open_arrays(folder, _GROUP, _ARRAYS)
+        found = cls(**arrays)
         fits = (
             (len(found.offsets) - 1).bit_count() == 1
             and int(found.offsets[-1]) == len(found.rows) == len(found.name_trigrams)

@@ -295,10 +295,9 @@ class VectorIndex:
         """Return the same index, searched with the parameters of a recipe."""
         return replace(
             self,
-            **{
-                name: int(recipe.get(name, getattr(self, name)))
-                for name in ("efSearch", "nprobe", "k_factor")
-            },
+            efSearch=int(recipe.get("efSearch", self.efSearch)),
+            nprobe=int(recipe.get("nprobe", self.nprobe)),
+            k_factor=int(recipe.get("k_factor", self.k_factor)),
         )
 
     def search(self, queries_QD: Float32, *, top: int) -> Hits:
