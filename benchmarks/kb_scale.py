@@ -39,6 +39,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,6 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.types import Embedder, Entity, IndexKind, Name, NameKind
 
 ASKED = 400
-STAGES = ("names", "embed", "build", "ask", "tfidf", "rapidfuzz")
-PEERS = ("tfidf", "rapidfuzz")
 PEERS_UP_TO = 1_000_000
 """More names than this do not fit in memory as what the peers make of them."""
 RECIPE = 10
@@ -471,13 +470,25 @@ def accuracy(found: Sequence[str], gold: Sequence[tuple[str, str]]) -> float | N
     return round(statistics.mean(right), 4) if right else None
 
 
-def tfidf(
-    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
-) -> dict[str, object]:
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another way to find the nearest name.
+
+    Attributes:
+        how: What it is, in words.
+        one: Gives the ids of one text's best name, in a list.
+        many: Gives those of many texts.
+    """
+
+    how: str
+    one: Callable[[Sequence[str]], list[str]]
+    many: Callable[[Sequence[str]], list[str]]
+
+
+def tfidf_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
+    """Do as scispaCy does."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts, ids = names_of(work)
-    start = time.perf_counter()
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 3), min_df=10, dtype=np.float32
     )
@@ -494,7 +505,7 @@ def tfidf(
             scores = (vectorizer.transform(asked) @ columns).toarray()
             return [ids[i] for i in scores.argmax(axis=1)]
     else:
-        m, construction = (100, 2_000) if size <= 10_000 else (16, 100)
+        m, construction = (100, 2_000) if len(texts) <= 15_000 else (16, 100)
         how = f"char-3-gram TF-IDF, nmslib HNSW M {m}, efConstruction {construction}"
         kind = nmslib.DataType.SPARSE_VECTOR
         index = nmslib.init(method="hnsw", space="cosinesimil_sparse", data_type=kind)
@@ -508,19 +519,14 @@ def tfidf(
             hits = index.knnQueryBatch(queries, k=1, num_threads=min(CORES, len(asked)))
             return [ids[near[0]] if len(near) else "" for near, _ in hits]
 
-    built = time.perf_counter() - start
-    return {"scispaCy's approach": {"how": how} | compared(best, best, built, work, args.budget)}
+    return Peer(how=how, one=best, many=best)
 
 
-def rapidfuzz(
-    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
-) -> dict[str, object]:
+def rapidfuzz_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
+    """Compare with every name."""
     from rapidfuzz import fuzz, process, utils
 
-    texts, ids = names_of(work)
-    start = time.perf_counter()
     folded = [utils.default_process(text) for text in texts]
-    built = time.perf_counter() - start
 
     def one(asked: Sequence[str]) -> list[str]:
         text = utils.default_process(asked[0])
@@ -533,7 +539,22 @@ def rapidfuzz(
         return [ids[i] for i in scores.argmax(axis=1)]
 
     how = "extractOne and cdist, ratio, names through default_process beforehand"
-    return {"RapidFuzz": {"how": how} | compared(one, many, built, work, args.budget)}
+    return Peer(how=how, one=one, many=many)
+
+
+PEERS: Mapping[str, tuple[str, Callable[[Sequence[str], Sequence[str]], Peer]]] = {
+    "tfidf": ("scispaCy's approach", tfidf_peer),
+    "rapidfuzz": ("RapidFuzz", rapidfuzz_peer),
+}
+
+
+def ask_peer(name: str, work: Path, budget: float) -> dict[str, object]:
+    texts, ids = names_of(work)
+    start = time.perf_counter()
+    label, make = PEERS[name]
+    peer = make(texts, ids)
+    built = time.perf_counter() - start
+    return {label: {"how": peer.how} | compared(peer.one, peer.many, built, work, budget)}
 
 
 def names_of(work: Path) -> tuple[list[str], list[str]]:
@@ -595,6 +616,9 @@ def within(
     return found, seconds
 
 
+STAGES = {"names": names, "embed": embed, "build": build, "ask": ask}
+
+
 def stage(name: str, size: int, work: Path, args: argparse.Namespace) -> dict[str, object]:
     """Return what a stage found, from the folder or from a new process."""
     kept = work / (f"{name}-{args.budget:g}.json" if name in PEERS else f"{name}.json")
@@ -636,7 +660,7 @@ def run(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
         folder = work / f"{size}-{vectors}-{args.index}-{RECIPE}"
         folder.mkdir(parents=True, exist_ok=True)
         result: dict[str, Any] = {}
-        for name in ("names",) if args.only_names else ("names", "embed", "build", "ask"):
+        for name in ("names",) if args.only_names else STAGES:
             result |= stage(name, size, folder, args)
         if args.only_names:
             continue
@@ -667,14 +691,15 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="1,000 and 2,000 names")
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stage:
-        todo = dict(zip(STAGES, (names, embed, build, ask, tfidf, rapidfuzz), strict=True))[
-            args.stage
-        ]
         bundle = None if args.projection else args.bundle
-        print(json.dumps(todo(args.one, args.work, bundle, args)))
+        if args.stage in PEERS:
+            told = ask_peer(args.stage, args.work, args.budget)
+        else:
+            told = STAGES[args.stage](args.one, args.work, bundle, args)
+        print(json.dumps(told))
         return
     packages = ("mirror-rt", "faiss-cpu", "onnxruntime", "numpy", "scikit-learn", "nmslib")
     record = provenance("kb_scale", (*packages, "rapidfuzz"))
