@@ -38,7 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
@@ -303,17 +303,14 @@ def embed(
 def embedded_before(encoder: Embedder, work: Path) -> dict[str, object]:
     """Return the rate on some of the names, after a look at whether the vectors are theirs."""
     vectors_ND = np.load(work / "vectors.npy", mmap_mode="r")
-    every = max(1, len(vectors_ND) // SAMPLED)
-    some, count = [], 0
-    with (work / "names.txt").open(encoding="utf-8") as lines:
-        for line in lines:
-            if count % every == 0:
-                some.append(line.rstrip("\n"))
-            count += 1
+    pairs = some_texts(work, SAMPLED)
+    some = [text for _, text in pairs]
     start = time.perf_counter()
     made_ND = np.asarray(encoder.encode(some))
     seconds = time.perf_counter() - start
-    if count != len(vectors_ND) or not np.allclose(made_ND, vectors_ND[::every], atol=2e-3):
+    stored_ND = vectors_ND[[row for row, _ in pairs]]
+    count = json.loads((work / "names.json").read_text(encoding="utf-8"))["names"]
+    if count != len(vectors_ND) or not np.allclose(made_ND, stored_ND, atol=2e-3):
         raise ValueError(f"{work / 'vectors.npy'}: not the vectors of {work / 'names.txt'}")
     return {
         "embed_names_per_second": round(len(some) / seconds),
@@ -324,6 +321,18 @@ def embedded_before(encoder: Embedder, work: Path) -> dict[str, object]:
 
 def read_texts(work: Path) -> list[str]:
     return (work / "names.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def some_texts(work: Path, count: int) -> list[tuple[int, str]]:
+    """Return about so many names, evenly spread, with their rows."""
+    total = json.loads((work / "names.json").read_text(encoding="utf-8"))["names"]
+    return chosen_texts(work, set(range(0, total, max(1, total // count))))
+
+
+def chosen_texts(work: Path, rows: Collection[int]) -> list[tuple[int, str]]:
+    """Return the names of some rows; no others are held in memory."""
+    with (work / "names.txt").open(encoding="utf-8", newline="\n") as lines:
+        return [(row, line.rstrip("\n")) for row, line in enumerate(lines) if row in rows]
 
 
 def build(
@@ -388,15 +397,14 @@ def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) ->
                 while handle.read(1 << 24):
                     pass
     later = timed(lambda text: kb.link([text]), questions[100:400])
-    rows = range(0, len(kb.index.vectors_ND), max(1, len(kb.index.vectors_ND) // 200))
-    names = [text.text for text in kb.catalogue.text_rows(rows).values()]
+    names = [text for _, text in some_texts(work, 200)]
     exact = timed(lambda text: kb.link([text]), names)
     asked = [f"{text}s" for text in names]  # others, as the encoder remembers recent ones
     # As a link does: a bundle's encoder takes a single string on a shorter path.
     single = isinstance(kb.encoder, Encoder)
     encoding = timed(lambda text: kb.encoder.encode(text if single else [text]), asked)
     after_links = resident_mb()  # before the recall, which goes through all vectors
-    found = recall(kb, kb.encoder)
+    found = recall(kb, kb.encoder, work)
     start = time.perf_counter()
     answers = kb.link([text for text, _ in (*typos, *held)])
     seconds = time.perf_counter() - start
@@ -433,15 +441,15 @@ def forget(folder: Path) -> None:
                 os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def recall(kb: KnowledgeBase, encoder: Embedder, *, queries: int = 200) -> float:
+def recall(kb: KnowledgeBase, encoder: Embedder, work: Path, *, queries: int = 200) -> float:
     """Return the share of the true ten nearest rows that the index finds, for changed names."""
-    rng = random.Random(1)
-    rows = rng.sample(range(len(kb.index.vectors_ND)), min(queries, len(kb.index.vectors_ND)))
-    texts = kb.catalogue.text_rows(rows)
-    vectors_QD = np.asarray(encoder.encode([f"{texts[row].text}s" for row in rows]))
+    vectors_ND = np.load(work / "vectors.npy", mmap_mode="r")
+    rows = random.Random(1).sample(range(len(vectors_ND)), min(queries, len(vectors_ND)))
+    texts = dict(chosen_texts(work, {*rows}))
+    vectors_QD = np.asarray(encoder.encode([f"{texts[row]}s" for row in rows]))
     best_QK = np.full((len(rows), 10), -np.inf, dtype=np.float32)
-    for start in range(0, len(kb.index.vectors_ND), 65_536):
-        block = kb.index.vectors_ND[start : start + 65_536].astype(np.float32)
+    for start in range(0, len(vectors_ND), 65_536):
+        block = vectors_ND[start : start + 65_536].astype(np.float32)
         scores_QM = np.concatenate([best_QK, vectors_QD @ block.T], axis=1)
         best_QK = np.partition(scores_QM, -10, axis=1)[:, -10:]
     tenth_Q = best_QK.min(axis=1)

@@ -3,7 +3,8 @@
 The earlier code has an environment of its own: that of --old PYTHON, or one that is made in the
 folder of --work. Both codes, RapidFuzz and scispaCy's approach (see kb_scale.py) are processes
 that hold the same names and wait; each is asked in its turn, alone, on the same cores. No mention
-is a name of the knowledge base, and none comes twice, so that nothing is remembered. Stages:
+is a name of the knowledge base, and none comes twice in a turn, or at all where there are enough
+of them. Stages:
 
 build   HPO, places: ``mirror-rt index`` of both, a process each, embedding included
 medic   mentions of NCBI disease

@@ -363,8 +363,8 @@ def link_speed(record: Record) -> list[str]:
     ]
     words = (
         f"Commit {commits['old']} beside {commits['new']}, in turns on the same "
-        f"{record['threads']} cores, one process each; mentions are no names, none comes twice, "
-        "many are asked at once unless it says one. Both propose the same first entity for "
+        f"{record['threads']} cores, one process each; mentions are no names, many "
+        "are asked at once unless it says one. Both propose the same first entity for "
         f"{', '.join(same)}."
     )
     head = ["what", "earlier", "now", "better", *peers]

@@ -59,10 +59,11 @@ def test_memory_is_looked_at_before_the_recall_has_gone_through_all_vectors(
     order: list[str] = []
     monkeypatch.setattr(kb_scale, "ASKED", 60)
     monkeypatch.setattr(kb_scale, "resident_mb", lambda: order.append("memory"))
-    monkeypatch.setattr(kb_scale, "recall", lambda kb, encoder: order.append("recall") or 1.0)
+    monkeypatch.setattr(kb_scale, "recall", lambda *given: order.append("recall") or 1.0)
     args = argparse.Namespace(index="auto")
-    for stage in (kb_scale.names, kb_scale.embed, kb_scale.build, kb_scale.ask):
-        stage(2_000, tmp_path, None, args)
+    for name, stage in kb_scale.STAGES.items():
+        told = stage(2_000, tmp_path, None, args)
+        (tmp_path / f"{name}.json").write_text(json.dumps(told))
     assert order == ["memory"] * 3 + ["recall"]
 
 
@@ -128,6 +129,7 @@ def test_vectors_made_apart_are_taken_if_they_are_of_the_names(
 
     texts = [f"Ely {i}" for i in range(50)]
     (tmp_path / "names.txt").write_text("".join(f"{text}\n" for text in texts))
+    (tmp_path / "names.json").write_text('{"names": 50}')
     made = kb_scale.Projection().encode(texts).astype(np.float16)
     np.save(tmp_path / "vectors.npy", made)
     found = kb_scale.embedded_before(kb_scale.Projection(), tmp_path)
