@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirror_rt._extras import require
+from mirror_rt._extras import require_drawing
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import answering, linker, store
 from mirror_rt.knowledge.combination import SURENESS, Combination
@@ -242,7 +242,7 @@ def check_drawing(path: Path, *, force: bool = False) -> None:
         ConfigError: ``path`` does not end in .png.
         TargetError: ``path`` exists and ``force`` is not set.
     """
-    require("matplotlib", extra="evaluate")
+    require_drawing("evaluate")
     if path.suffix.lower() != ".png":
         raise ConfigError(f"{path}: a reliability diagram is a PNG; end the name in .png")
     check_target(path, force=force)

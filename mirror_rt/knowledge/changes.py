@@ -241,6 +241,7 @@ def _rewrite(
         choice=choice,
         recall=float(recipe.get("recall", RECALL)),
         force=True,
+        keep=True,
         grown_from=kb.path if _may_grow(kb, choice, leaving) else None,
         holds=kb.manifest.holds,
         progress=progress,

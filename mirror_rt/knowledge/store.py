@@ -166,6 +166,7 @@ def write_store(
     choice: Choice,
     recall: float = RECALL,
     force: bool = False,
+    keep: bool = False,
     grown_from: Path | None = None,
     holds: str = NAMES,
     progress: Callable[[int, int], None] | None = None,
@@ -180,6 +181,7 @@ def write_store(
         choice: The kind of index, or what chooses it.
         recall: Share of the true ten nearest names that the index is tuned to find.
         force: Whether ``out`` may be replaced.
+        keep: Whether files in it that mirror-rt did not write are carried over; else it is refused.
         grown_from: A knowledge base of the same bundle: its strings keep their rows, and its
             index is added to rather than built again if it is of the right kind and has learned
             from enough rows.
@@ -190,7 +192,7 @@ def write_store(
         TargetError: ``out`` exists and ``force`` is not set.
         InputError: An entity cannot be stored; the message names it.
     """
-    with staging_folder(out, force=force) as folder:
+    with staging_folder(out, force=force, keep=keep) as folder:
         first_texts: list[str] = []
         if grown_from is not None:
             with closing(Catalogue.open(grown_from / CATALOGUE)) as before:
