@@ -224,9 +224,9 @@ class JobFolder:
     def _sweep(self, shards: Sequence[Shard]) -> None:
         """Remove all shards, and hashes of texts, but these."""
         names = {shard.name for shard in shards}
-        for path in [*self.path.iterdir(), *self.sidecars.iterdir()]:
-            name = path.name.removesuffix(".npy")
-            if _SHARD.fullmatch(name) and name not in names:
+        found = [path for path in self.path.iterdir() if _SHARD.fullmatch(path.name)]
+        for path in [*found, *self.sidecars.iterdir()]:
+            if path.name.removesuffix(".npy") not in names:
                 path.unlink()
 
     def _forget(self) -> None:
