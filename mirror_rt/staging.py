@@ -64,6 +64,12 @@ def check_target(
         TargetError: It exists and ``force`` is not set, is nothing that may be replaced or a
             mount point, or its parent is not a folder.
     """
+    if str(target) == "-":
+        raise TargetError("-: results go to no pipe here; name a file or folder")
+    try:
+        str(target.absolute()).encode("utf-8")
+    except UnicodeEncodeError as error:  # FAISS and Arrow take no others
+        raise TargetError(f"{target}: is no name in UTF-8; choose another name") from error
     if target.is_symlink() and not target.exists():
         raise TargetError(f"{target}: is a link to nothing; remove it or choose another name")
     if target.exists():

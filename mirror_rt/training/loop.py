@@ -25,6 +25,7 @@ from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
 from mirror_rt.staging import check_apart, check_target, staging_file, staging_folder
 from mirror_rt.training.batches import Batch, batches, check_negatives, count_steps, string_keys
 from mirror_rt.training.board import Board
+from mirror_rt.training.card import license_of
 from mirror_rt.training.checkpoint import fetch, write_checkpoint
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
@@ -353,6 +354,7 @@ def _account(config: TrainConfig, report: TrainReport, table: PairTable) -> dict
     return {
         "config": config.as_json(),
         "base_is_local": Path(config.base).exists(),
+        "base_license": license_of(fetch(config.base)),
         "pooling": report.pooling.value,
         "counts": report.counts,
         "corpus_sha256": table.sha256,

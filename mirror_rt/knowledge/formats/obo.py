@@ -47,8 +47,9 @@ _KEPT = {
 _ABBREVIATIONS = {"abbreviation", "acronym", "omo:0003000", "omo:0003012"}
 _FRAME = re.compile(r"\[(\w+)\]\s*(?:!.*)?")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"([^\[]*)')
-_PLAIN = re.compile(r"(?:[^!\\]|\\.?)*")
-_MODIFIERS = re.compile(r'(?:^|\s)\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}\s*$')
+_BRACES = r'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}'
+_PLAIN = re.compile(rf"(?:\\.?|(?<=\s){_BRACES}|[^!\\])*")
+_MODIFIERS = re.compile(rf"(?:^|\s){_BRACES}\s*$")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "W": " "}
 
@@ -200,7 +201,7 @@ def _plain(value: str) -> str:
     >>> _plain(r'x \{y\} {source="a!"} ! a remark'), _plain("true ! so")
     ('x {y}', 'true')
     """
-    found = _PLAIN.match(_MODIFIERS.sub("", value))
+    found = _PLAIN.match(value)
     without = _MODIFIERS.sub("", found[0] if found else "")
     return _unescaped(without).strip()
 

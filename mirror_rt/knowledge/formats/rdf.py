@@ -68,7 +68,7 @@ _DESCRIPTIONS = (SKOS.definition, URIRef(f"{_OBO}IAO_0000115"), DCTERMS.descript
 _REFERENCES = (_OIO.hasDbXref, SKOS.exactMatch, OWL.equivalentClass, SKOS.notation)
 _REPLACED_BY = (URIRef(f"{_OBO}IAO_0100001"), DCTERMS.isReplacedBy)
 _ABBREVIATIONS = ("abbreviation", "acronym", "OMO_0003000", "OMO_0003012")
-_TAG = re.compile(rb"[A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*|")
+_TAG = re.compile(rb"[A-Za-z]+(?:-[A-Za-z0-9]+)*|")
 _XML_TAG = re.compile(rb"""\sxml:lang\s*=\s*(["'])(.*?)\1""")
 _TURTLE_TAG = re.compile(rb'(?<!\\)"@([\w-]+(?:\.[\w-]+)*)')
 _TRIPLE_TAG = re.compile(r'"@([\w-]+(?:\.[\w-]+)*)(?=\s*\.\s*(?:#.*)?$)')
@@ -139,11 +139,11 @@ def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
         parser = W3CNTriplesParser(NTGraphSink(graph))
 
         def triple(line: str) -> None:
-            known = _TRIPLE_TAG.sub(
-                lambda tag: tag[0] if _TAG.fullmatch(tag[1].encode()) else '"', line
-            )
+            tag = _TRIPLE_TAG.search(line)
+            if tag is not None and not _TAG.fullmatch(tag[1].encode()):
+                line = f'{line[: tag.start()]}"{line[tag.end() :]}'
             try:
-                parser.parsestring(known + "\n")
+                parser.parsestring(line + "\n")
             except Exception as error:
                 raise RowError(f"not N-Triples ({error})") from error
 
@@ -172,7 +172,7 @@ def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
     try:
         try:
             _fill(graph, data, is_xml=is_xml)
-        except SyntaxError:
+        except (SyntaxError, ValueError):
             # A tag that is no language tag: its string is read as one without.
             known = _TURTLE_TAG.sub(lambda tag: tag[0] if _TAG.fullmatch(tag[1]) else b'"', data)
             if known == data:
@@ -203,9 +203,8 @@ def _located(error: Exception) -> str:
     words = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
         line = getattr(error, "lines", 0) + 1
-        why = re.search(
-            r"Bad syntax \((.*?)\) at", words
-        )  # what follows is bytes as Python has them
+        # What follows in the message is bytes as Python writes them.
+        why = re.search(r"Bad syntax \((.*?)\) at", words)
         return f"line {line}: not Turtle ({why[1] if why else 'bad syntax'})"
     found = re.match(r"\S*?:(\d+):\d+: (.*)", words)
     return f"line {found[1]}: not RDF ({found[2]})" if found else f"not RDF ({words[:200]})"
