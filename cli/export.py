@@ -65,7 +65,9 @@ def export(
     from mirror_rt.exporting.pipeline import MIN_TOP1
     from mirror_rt.exporting.pipeline import export as run
     from mirror_rt.runtime.cpu import Target
+    from mirror_rt.staging import check_apart
 
+    check_apart(out, {"sample": sample})
     bundle = run(
         checkpoint,
         out,

@@ -53,6 +53,7 @@ def index(
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.passages import read_passages
+    from mirror_rt.staging import check_apart, check_target
 
     budget = None if memory is None else _bytes(memory)
     if split is not None and not passages:
@@ -61,6 +62,8 @@ def index(
         raise ConfigError("--passages takes no options of names; leave them out")
     if bundle.is_file():
         raise ConfigError(f"{bundle}: is a file; the bundle, a folder, comes before the names")
+    check_target(out, force=force, folder=True)
+    check_apart(out, {"file of names": kb} | ({} if _is_own(bundle, out) else {"bundle": bundle}))
     skipped = SkippedRows(strict=not skip_bad)
     entities: Iterator[Entity] | Iterator[Passage]
     if passages:
@@ -112,6 +115,12 @@ def index(
     if counts["joined_entities"]:
         words += f"; {counts['joined_entities']:,} ids joined with entities that list them"
     typer.echo(words, err=True)
+
+
+def _is_own(bundle: Path, out: Path) -> bool:
+    """Tell whether a knowledge base is built anew with its own bundle, of which it has a copy."""
+    own = out / "bundle"
+    return own.is_dir() and bundle.is_dir() and own.samefile(bundle)
 
 
 def _bytes(text: str) -> int:

@@ -90,7 +90,7 @@ def train(
         bool,
         typer.Option("--resume", help="Go on with an unfinished run; on a CPU, to the same bytes."),
     ] = False,
-    force: Annotated[bool, typer.Option(help="Replace OUT if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Train an encoder from unlabelled strings, or from the synonyms of a knowledge base.
 

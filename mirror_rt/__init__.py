@@ -6,10 +6,21 @@ The public names are those of ``__all__``. Each is imported when it is first use
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mirror_rt.version import VERSION as __version__
+
+# Libraries under us report to their makers unless they are told not to before they are imported:
+# onnxruntime (from 1.29 on, Linux too) writes a device id into the home folder and sends events,
+# Ray and the client of the hub send what was called. What the user has set stands.
+for _switch, _off in (
+    ("ORT_DISABLE_TELEMETRY", "1"),
+    ("RAY_USAGE_STATS_ENABLED", "0"),
+    ("HF_HUB_DISABLE_TELEMETRY", "1"),
+):
+    os.environ.setdefault(_switch, _off)
 
 if TYPE_CHECKING:
     from mirror_rt.bundle import Bundle

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirror_rt._extras import require
+from mirror_rt._extras import require_drawing
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.linking.linker import check_texts, encoded_batches
@@ -276,7 +276,7 @@ def check_plot(path: Path, *, force: bool = False) -> None:
         ConfigError: ``path`` does not end in .png.
         TargetError: ``path`` exists and ``force`` is not set.
     """
-    require("matplotlib", extra="evaluate")
+    require_drawing("evaluate")
     if path.suffix.lower() != ".png":
         raise ConfigError(f"{path}: a reliability diagram is a PNG; end the name in .png")
     check_target(path, force=force)

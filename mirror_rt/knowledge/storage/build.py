@@ -107,6 +107,7 @@ def write_knowledge_base(
     choice: IndexChoice,
     recall: float = RECALL,
     force: bool = False,
+    keep: bool = False,
     append_to: Path | None = None,
     content_type: str = NAMES,
     progress: Callable[[int, int], None] | None = None,
@@ -121,6 +122,7 @@ def write_knowledge_base(
         choice: The kind of index, or what chooses it.
         recall: Share of the true ten nearest names that the index is tuned to find.
         force: Whether ``out`` may be replaced.
+        keep: Whether files in it that mirror-rt did not write are carried over; else it is refused.
         append_to: A knowledge base of the same bundle: its strings keep their rows, and its
             index is added to rather than built again if it is of the right kind and has learned
             from enough rows.
@@ -131,7 +133,7 @@ def write_knowledge_base(
         OutputExistsError: ``out`` exists and ``force`` is not set.
         InputError: An entity cannot be stored; the message names it.
     """
-    with staging_folder(out, force=force) as folder:
+    with staging_folder(out, force=force, keep=keep) as folder:
         first_texts: list[str] = []
         if append_to is not None:
             with closing(Catalogue.open(append_to / CATALOGUE)) as before:

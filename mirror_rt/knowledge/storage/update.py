@@ -187,6 +187,7 @@ def _rewrite(
         choice=choice,
         recall=float(recipe.get("recall", RECALL)),
         force=True,
+        keep=True,
         append_to=kb.path if _appends(kb, choice, leaving) else None,
         content_type=kb.manifest.content_type,
         progress=kb.progress,
