@@ -109,6 +109,7 @@ class KbFormat(Enum):
     DICTIONARY = "dictionary"
     OBO = "obo"
     PARQUET = "parquet"
+    XLSX = "xlsx"
     RDF = "rdf"
     RRF = "rrf"
     ICD10CM = "icd10cm"
@@ -163,6 +164,7 @@ class Entity:
         alternative_ids: Other ids that mean the same entity (merged or obsolete ones).
         cross_references: Ids of the same thing elsewhere.
         description: A definition in words; empty when there is none.
+        fields: What else is known, as pairs of field and value; a field may come again.
     """
 
     id: str
@@ -171,6 +173,7 @@ class Entity:
     alternative_ids: tuple[str, ...] = ()
     cross_references: tuple[str, ...] = ()
     description: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:

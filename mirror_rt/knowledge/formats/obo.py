@@ -32,7 +32,7 @@ from mirror_rt.knowledge.formats._rows import (
     whole,
 )
 from mirror_rt.knowledge.formats._successors import merge, successors
-from mirror_rt.textfiles import numbered_lines, open_binary
+from mirror_rt.textfiles import Source, StrPath, numbered_lines, open_binary
 from mirror_rt.types import Entity, Name, NameKind
 
 __all__ = ["read_obo"]
@@ -49,7 +49,7 @@ _UNDECODABLE = re.compile("[\ud800-\udfff]")
 _ABBREVIATIONS = {"abbreviation", "acronym", "omo:0003000", "omo:0003012"}
 
 
-def read_obo(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
+def read_obo(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     """Read every term that is not obsolete; instances are counted as filtered.
 
     Raises:
@@ -187,7 +187,7 @@ def _is_obsolete(frame: clauses.TermFrame) -> bool:
 
 
 def _frames(
-    handle: IO[bytes] | gzip.GzipFile, path: str | Path, skipped: SkippedRows
+    handle: IO[bytes] | gzip.GzipFile, path: StrPath, skipped: SkippedRows
 ) -> Iterator[clauses.TermFrame]:
     """Yield term frames; a frame that is not OBO is refused by line, and the next one read."""
     try:
@@ -233,8 +233,8 @@ class _Utf8:
 
 
 @contextmanager
-def _readable_twice(path: str | Path) -> Iterator[Path]:
-    if str(path) != "-":
+def _readable_twice(path: StrPath) -> Iterator[Path]:
+    if not Source.of(path).once:
         yield Path(path)
         return
     with tempfile.TemporaryDirectory(prefix="mirror-rt-") as folder:
