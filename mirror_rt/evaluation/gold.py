@@ -21,6 +21,7 @@ from mirror_rt.tables import (
     cell_text,
     joined_text,
     known,
+    parquet_parts,
     seem,
 )
 from mirror_rt.textfiles import StrPath, numbered_lines
@@ -97,12 +98,14 @@ def read_gold(
     """
     source = Path(path)
     rows: list[tuple[str, str]]
-    if (mention_column or id_column) and (source.is_dir() or source.suffix == ".concept"):
+    if (mention_column or id_column) and (
+        source.suffix == ".concept" or (source.is_dir() and not parquet_parts(source))
+    ):
         raise ConfigError(
             f"{source}: .concept files have no named columns; "
             "leave --mention-column and --id-column away"
         )
-    if source.is_dir():
+    if source.is_dir() and not parquet_parts(source):
         files = sorted(source.glob("*.concept"))
         if not files:
             raise InputError(f"{source}: no .concept files in this folder")
@@ -155,6 +158,8 @@ def _table_rows(
         where = f"{table.shown}: {table.unit} {number}"
         if isinstance(cells, RowError):
             raise InputError(f"{where}: {cells}")
+        if table.is_blank(cells):
+            continue
         try:
             text = cell_text(cells[mention], "mention")
             found = joined_text(cells[ids], "id")

@@ -58,10 +58,12 @@ def read_passages(
     table.take_headings()
     roles = _roles(table, columns)
 
-    def parse(cells: Cells | RowError) -> Passage:
+    def parse(cells: Cells | RowError) -> Passage | None:
         nonlocal roles
         if isinstance(cells, RowError):
             raise cells
+        if table.is_blank(cells):
+            return None
         if len(table.headings) > roles.width:
             roles = _roles(table, columns)
         passage = _passage(cells, table.headings, roles, skipped)

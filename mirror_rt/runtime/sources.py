@@ -109,7 +109,7 @@ def read_columns(
             if isinstance(cells, RowError):
                 raise cells
             text, *rest = (cells[place] for place in places)
-            notes.missing += text is None
+            notes.missing += text is None or text == ""
             yield [
                 cell_text(text, names[0]),
                 *(joined_text(cell, name) for cell, name in zip(rest, names[1:], strict=True)),

@@ -272,11 +272,10 @@ class Table:
                 yield number, row
                 continue
             if listed:
-                if not any(cell.strip() for cell in row):
-                    if not self._blank_is_row or len(row) > 1:
-                        self.notes.blank_rows += 1
-                        continue
-                elif len(again) > 1 and [cell.strip() for cell in row] == again:
+                if len(row) < 2 and not self._blank_is_row and not "".join(row).strip():
+                    self.notes.blank_rows += 1
+                    continue
+                if len(again) > 1 and [cell.strip() for cell in row] == again:
                     self.notes.repeated_headings += 1
                     continue
             width = len(self.headings)
@@ -302,6 +301,10 @@ class Table:
         if len(found) > 1:
             raise InputError(f"{self.shown}: more than one column {named!r}; rename the others")
         return found[0]
+
+    def is_blank(self, cells: Cells) -> bool:
+        """Say whether nothing stands in a row, as spreadsheets leave them below the last one."""
+        return not self.by_name and not any(cell and cell.strip() for cell in cells)
 
     # -- layouts
 

@@ -41,7 +41,7 @@ from mirror_rt.tables import (
 from mirror_rt.textfiles import StrPath
 from mirror_rt.types import Entity, KbFormat, Name, NameKind
 
-__all__ = ["Columns", "entity_from_json", "field_values", "has_entities", "read_table"]
+__all__ = ["KINDS", "Columns", "entity_from_json", "field_values", "has_entities", "read_table"]
 
 LONGEST_FIELD = 200
 """Longer values are no use to filter by, and are left out."""
@@ -146,6 +146,9 @@ def read_table(
             try:
                 if isinstance(cells, RowError):
                     raise cells
+                if table.is_blank(cells):
+                    notes.blank_rows += 1
+                    continue
                 entity = parse(cells)
             except RowError as fault:
                 skipped.refuse(f"{table.shown}: {table.unit} {number}: {fault}")
