@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -18,7 +19,19 @@ from . import progress
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.runtime import Encoder
+    from mirror_rt.tables import Notes, TableOptions
     from mirror_rt.types import Float32
+
+
+class InputFormat(Enum):
+    """The layouts of a file; the same words as those of the reader, without importing it."""
+
+    TEXT = "text"
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    XLSX = "xlsx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +56,11 @@ ColumnOption = Annotated[
     str | None, typer.Option(help="Column or field of a .csv, .tsv, .jsonl or .parquet file.")
 ]
 
+FormatOption = Annotated[
+    InputFormat | None,
+    typer.Option("--input-format", help="What the file or standard input is; else its name tells."),
+]
+
 TypeOption = Annotated[
     list[str] | None,
     typer.Option("--type", "--types", help="Only entities of this type (or of another one given)."),
@@ -58,8 +76,18 @@ WhereOption = Annotated[
 
 _FILE_ENDINGS = (
     ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".pubtator",
-    ".gz", ".zst",
+    ".gz", ".zst", ".bz2", ".xz", ".xlsx",
 )  # fmt: skip
+
+
+def table_options(
+    form: InputFormat | None, delimiter: str | None, encoding: str | None
+) -> TableOptions:
+    """Return what the options say of a file."""
+    from mirror_rt.tables import Kind, TableOptions
+
+    kind = None if form is None else Kind(form.value)
+    return TableOptions(format=kind, delimiter=delimiter, encoding=encoding)
 
 
 def conditions(
@@ -86,6 +114,7 @@ def blocks(
     beside: str | None = None,
     documents: str | None = None,
     abbreviations: bool = True,
+    options: TableOptions | None = None,
 ) -> Iterator[Block]:
     """Yield the strings meant on the command line, ``BLOCK`` at a time; a file is read as it goes.
 
@@ -99,13 +128,14 @@ def blocks(
             ``document``.
         documents: Another column of it, whose strings are the documents; PubTator has its own.
         abbreviations: Whether documents are wanted, for the abbreviations that they define.
+        options: What is said of the file.
 
     Raises:
         InputError: A file cannot be read or is empty, the only argument looks like a file
             that is not there, or one of several is a file.
         ConfigError: Words, or plain text, were asked for a column.
     """
-    rows = _rows(arguments, column, beside, documents)
+    rows = _rows(arguments, column, beside, documents, options)
     if abbreviations:
         rows = _defining(rows)
     else:
@@ -125,16 +155,26 @@ def blocks(
 
 
 def _rows(
-    arguments: Sequence[str], column: str | None, beside: str | None, documents: str | None
+    arguments: Sequence[str],
+    column: str | None,
+    beside: str | None,
+    documents: str | None,
+    options: TableOptions | None,
 ) -> Iterator[tuple[str, str, str]]:
     from mirror_rt.knowledge.pubtator import is_pubtator
 
     if len(arguments) == 1:
         only = arguments[0]
         if only == "-" or _is_file(only):
-            if is_pubtator(only):
+            said = options is not None and options.format is not None
+            if not said and Path(only).is_file() and is_pubtator(only):
                 return _pubtator(only, column, beside, documents)
-            return _table(only, column, beside, documents)
+            if only != "-" and not said and "." not in only and "/" not in only:
+                typer.echo(
+                    f"{only}: is read as the file of that name; to ask the word, give it through -",
+                    err=True,
+                )
+            return _table(only, column, beside, documents, options)
         if only.lower().endswith(_FILE_ENDINGS):
             raise InputError(f"{only}: no such file")
     for argument in arguments:
@@ -143,28 +183,34 @@ def _rows(
                 f"{argument}: is a file among other arguments; give one file, or join files "
                 "and words through - (standard input)"
             )
-    options = {"--column": column, "--context-column": beside, "--document-column": documents}
-    for option, named in options.items():
+    given = {"--column": column, "--context-column": beside, "--document-column": documents}
+    for option, named in given.items():
         if named is not None:
             raise ConfigError(f"{option}: words have no columns; name a file")
     return ((argument, "", "") for argument in arguments)
 
 
 def _table(
-    source: str, column: str | None, beside: str | None, documents: str | None
+    source: str,
+    column: str | None,
+    beside: str | None,
+    documents: str | None,
+    options: TableOptions | None,
 ) -> Iterator[tuple[str, str, str]]:
-    from mirror_rt.runtime.sources import Gaps, read_rows
+    from mirror_rt.runtime.sources import Notes, read_columns
 
-    gaps = Gaps()
-    rows = read_rows(source, column=column, id_column=beside, gaps=gaps)
-    if documents is None:
-        yield from ((text, context, "") for text, context in rows)
-    else:
-        others = read_rows(source, column=column, id_column=documents, gaps=Gaps())
-        for (text, context), (_, document) in zip(rows, others, strict=True):
-            yield text, context, document
-    if gaps.blank_rows:
-        typer.echo(f"{source}: {gaps.blank_rows:,} blank rows passed over", err=True)
+    notes = Notes()
+    others = [name for name in (beside, documents) if name is not None]
+    for text, *rest in read_columns(source, column, others, options=options, notes=notes):
+        context = rest[0] if beside is not None else ""
+        yield text, context, rest[-1] if documents is not None else ""
+    tell(source, notes)
+
+
+def tell(source: str, notes: Notes) -> None:
+    """Say on standard error what was passed over of a file, and how it was understood."""
+    for sentence in notes.sentences():
+        typer.echo(f"{_shown(source)}: {sentence}", err=True)
 
 
 def _pubtator(
@@ -213,9 +259,14 @@ def count(arguments: Sequence[str]) -> int | None:
 
 def _is_file(argument: str) -> bool:
     try:
-        return Path(argument).exists() and not Path(argument).is_dir()
+        path = Path(argument)
+        if not path.is_dir():
+            return path.exists()
     except (OSError, ValueError):  # too long for a name of a file, or holds a NUL
         return False
+    from mirror_rt.tables import parquet_parts
+
+    return bool(parquet_parts(path))
 
 
 def _shown(argument: str) -> str:

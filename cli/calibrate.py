@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from . import kb_source
+
 
 def calibrate(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base; its numbers are replaced.")],
@@ -21,6 +23,8 @@ def calibrate(
         str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
     id_column: Annotated[str | None, typer.Option(help="The gold table's column of ids.")] = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the reliability diagram as this PNG.")
     ] = None,
@@ -36,7 +40,10 @@ def calibrate(
     if plot is not None:
         check_drawing(plot, force=force)
         check_apart(plot, {"gold": gold})
-    asked = read_gold(gold, mention_column=mention_column, id_column=id_column, keep_nil=True)
+    options = kb_source.table_options(delimiter, encoding)
+    asked = read_gold(
+        gold, mention_column=mention_column, id_column=id_column, keep_nil=True, options=options
+    )
     pairs = [(part, query.ids) for query in asked.queries for part in query.parts]
     with KnowledgeBase.open(kbdir) as kb:
         unknown = [ids for _, ids in pairs if ids and not any(map(kb.catalogue.resolve, ids))]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import kb_source
+
 if TYPE_CHECKING:
     from mirror_rt.training.corpora import Made
 
@@ -39,14 +41,27 @@ def names(
         int | None, typer.Option(min=1, help="Names to sample; all by default.")
     ] = None,
     seed: SeedOption = 42,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Give the names of a knowledge base, or a sample."""
+    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.training import corpora
 
     _check(out, kb, force=force)
-    _write(corpora.names(kb, count=count, seed=seed), out, force=force)
+    skipped = SkippedRows(strict=True)
+    made = corpora.names(
+        kb, count=count, seed=seed, skip_bad=skipped,
+        columns=kb_source.columns(id_column, name_column, alias_column),
+        options=kb_source.table_options(delimiter, encoding),
+    )  # fmt: skip
+    kb_source.tell_understood(skipped)
+    _write(made, out, force=force)
 
 
 @corpus.command()

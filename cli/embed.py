@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from . import progress
+from . import asked, kb_source, progress
 
 
 class Dtype(Enum):
@@ -34,7 +34,7 @@ def embed(
     texts: Annotated[
         str,
         typer.Argument(
-            help="One string a line, or .csv, .tsv, .jsonl, .parquet; also .gz, .zst; - is stdin."
+            help="One string a line, or .csv, .tsv, .xlsx, .jsonl, .parquet; - is stdin."
         ),
     ],
     out: Annotated[
@@ -42,6 +42,9 @@ def embed(
     ],
     column: Annotated[str | None, typer.Option(help="Column or field of the text.")] = None,
     id_column: Annotated[str | None, typer.Option(help="Column or field of an id to keep.")] = None,
+    input_format: asked.FormatOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     dtype: Annotated[Dtype, typer.Option(help="How numbers are stored.")] = Dtype.FLOAT32,
     dims: Annotated[
         int | None, typer.Option(min=1, help="Keep the first so many numbers (matryoshka models).")
@@ -89,12 +92,15 @@ def embed(
             made_by = RayEngine(address=address, workers=workers, threads=threads)
             encoder = Encoder.open(bundle, threads=1)
     options = job.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
+    notes = sources.Notes()
     begin = time.monotonic()
     with progress.counting("embed", total=lambda: sources.count_rows(texts)) as advance:
         report = job.embed(
             encoder, texts, out, column=column, id_column=id_column, options=options,
-            force=force, progress=advance, engine=made_by,
+            force=force, progress=advance, engine=made_by, notes=notes,
+            table=asked.table_options(input_format, delimiter, encoding),
         )  # fmt: skip
+    asked.tell(texts, notes)
     rate = report.computed / max(time.monotonic() - begin, 1e-3)
     words = f"{out}: {report.rows:,} vectors of width {dims or encoder.dim}; "
     words += f"computed {report.computed:,} different strings ({rate:,.0f} a second)"

@@ -11,12 +11,13 @@ import typer
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Pooling
 
-from . import models
+from . import kb_source, models
 
 if TYPE_CHECKING:
     from mirror_rt.evaluation.baselines import Model
     from mirror_rt.evaluation.result import Report
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.tables import TableOptions
 
 
 class Rule(Enum):
@@ -66,6 +67,8 @@ def evaluate(
         str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
     id_column: Annotated[str | None, typer.Option(help="The gold table's column of ids.")] = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     pooling: Annotated[
         Pooling | None,
         typer.Option(help="How MODEL, a checkpoint or base, pools; by default its own, else cls."),
@@ -111,7 +114,10 @@ def evaluate(
     opened = [_opened(model, pooling), *(_opened(other, None) for other in compare or [])]
     if gold is not None:
         columns = (mention_column, id_column)
-        reports = _linking(opened, gold, kb, convention or Rule.ENTITY, columns=columns)
+        options = kb_source.table_options(delimiter, encoding)
+        reports = _linking(
+            opened, gold, kb, convention or Rule.ENTITY, columns=columns, options=options
+        )
     else:
         judged = _without_bases(opened)
         folder = Path(str(data))
@@ -180,12 +186,16 @@ def _linking(
     rule: Rule,
     *,
     columns: tuple[str | None, str | None],
+    options: TableOptions,
 ) -> list[Report]:
     from mirror_rt.evaluation.gold import Convention, read_gold
     from mirror_rt.evaluation.link_report import judge_linking
 
     convention = Convention(rule.value)
-    asked = read_gold(gold, convention=convention, mention_column=columns[0], id_column=columns[1])
+    asked = read_gold(
+        gold, convention=convention, mention_column=columns[0], id_column=columns[1],
+        options=options,
+    )  # fmt: skip
     reports = [
         judge_linking(*one, asked, task=gold.stem, kb=kb, convention=convention) for one in opened
     ]

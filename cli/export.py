@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mirror_rt.errors import one_line
+from mirror_rt.errors import InputError, one_line
 from mirror_rt.types import Pooling, Precision
+
+from . import kb_source
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.formats import Columns
+    from mirror_rt.tables import TableOptions
 
 
 class Wanted(Enum):
@@ -56,6 +62,11 @@ def export(
         Pooling | None, typer.Option(help="By default what the checkpoint says, else cls.")
     ] = None,
     max_length: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write CHECKPOINT as an ONNX bundle that the CPU runtime serves.
@@ -68,13 +79,15 @@ def export(
     from mirror_rt.staging import check_apart
 
     check_apart(out, {"sample": sample})
+    columns = kb_source.columns(id_column, name_column, alias_column)
+    options = kb_source.table_options(delimiter, encoding)
     bundle = run(
         checkpoint,
         out,
         precision=None if precision is Wanted.AUTO else Precision(precision.value),
         pooling=pooling,
         max_length=max_length,
-        sample=None if sample is None else _strings(sample),
+        sample=None if sample is None else _strings(sample, columns, options),
         min_top1=MIN_TOP1 if min_top1 is None else min_top1,
         target=None if target is None else Target(target.value),
         force=force,
@@ -104,15 +117,18 @@ def export(
     typer.echo(json.dumps(summary, ensure_ascii=False))
 
 
-def _strings(source: str) -> list[str]:
-    from mirror_rt.knowledge import formats
-    from mirror_rt.runtime.sources import read_rows
-    from mirror_rt.textfiles import read_lines
-    from mirror_rt.training.corpus import text_column
+def _strings(source: str, columns: Columns, options: TableOptions) -> list[str]:
+    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.training.corpus import open_strings
 
-    column = text_column(source)
-    if column is not None:
-        return [text for text, _ in read_rows(source, column=column)]
-    if source != "-" and formats.sniff(source) is not None:
-        return list(formats.read_names(source))
-    return read_lines(source)
+    skipped = SkippedRows(strict=True)
+    found = open_strings(source, columns=columns, options=options, skip_bad=skipped)
+    if found.texts is not None:
+        strings = [text for _, text in found.texts]
+        skipped.remarks += found.notes.sentences()
+    else:
+        strings = [name.text for entity in found.entities or () for name in entity.names]
+    kb_source.tell_understood(skipped)
+    if not strings:
+        raise InputError(f"{source}: is empty; give one string a line")
+    return strings

@@ -42,6 +42,12 @@ def index(
     language: kb_source.LanguageOption = None,
     source: kb_source.SourceOption = None,
     suppressed: kb_source.SuppressedOption = False,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.FieldOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
@@ -62,12 +68,16 @@ def index(
         raise ConfigError("--passages takes no options of names; leave them out")
     if bundle.is_file():
         raise ConfigError(f"{bundle}: is a file; the bundle, a folder, comes before the names")
+    if passages and (alias_column or field):
+        raise ConfigError("--passages: all other columns are metadata; leave the options out")
     check_target(out, force=force, folder=True)
     check_apart(out, {"file of names": kb} | ({} if _is_own(bundle, out) else {"bundle": bundle}))
     skipped = SkippedRows(strict=not skip_bad)
+    columns = kb_source.columns(id_column, name_column, alias_column, field)
+    options = kb_source.table_options(delimiter, encoding)
     entities: Iterator[Entity] | Iterator[Passage]
     if passages:
-        entities = read_passages(kb, skip_bad=skipped)
+        entities = read_passages(kb, skip_bad=skipped, columns=columns, options=options)
     else:
         entities = kb_source.read(
             kb,
@@ -76,6 +86,8 @@ def index(
             sources=source,
             suppressed=suppressed,
             skipped=skipped,
+            columns=columns,
+            options=options,
         )
     encoder = asked.CountingEncoder(bundle)
     with progress.bar("embedding passages" if passages else "embedding names") as show:

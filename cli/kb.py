@@ -32,6 +32,12 @@ def stats(
     language: kb_source.LanguageOption = None,
     source: kb_source.SourceOption = None,
     suppressed: kb_source.SuppressedOption = False,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.FieldOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     form: Annotated[
         output.Format, typer.Option("--format", "-f", help="How to print.")
     ] = output.Format.TABLE,
@@ -49,8 +55,11 @@ def stats(
             sources=source,
             suppressed=suppressed,
             skipped=skipped,
+            columns=kb_source.columns(id_column, name_column, alias_column, field),
+            options=kb_source.table_options(delimiter, encoding),
         )
     )
+    kb_source.tell_understood(skipped)
     match form:
         case output.Format.JSONL:
             left_out = asdict(skipped)

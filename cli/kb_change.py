@@ -24,6 +24,12 @@ def add(
     language: kb_source.LanguageOption = None,
     source: kb_source.SourceOption = None,
     suppressed: kb_source.SuppressedOption = False,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.FieldOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
 ) -> None:
     """Add entities of a file, and names to entities that are there; embeds only new names."""
@@ -32,8 +38,10 @@ def add(
 
     skipped = SkippedRows(strict=not skip_bad)
     entities = kb_source.read(
-        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
-    )
+        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped,
+        columns=kb_source.columns(id_column, name_column, alias_column, field),
+        options=kb_source.table_options(delimiter, encoding),
+    )  # fmt: skip
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with progress.bar("embedding new names") as show:
         change = changes.add(kbdir, entities, encoder=encoder, progress=show)
@@ -49,6 +57,12 @@ def update(
     language: kb_source.LanguageOption = None,
     source: kb_source.SourceOption = None,
     suppressed: kb_source.SuppressedOption = False,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.FieldOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
 ) -> None:
     """Replace entities by those of a file with the same ids, and add new ones."""
@@ -57,8 +71,10 @@ def update(
 
     skipped = SkippedRows(strict=not skip_bad)
     entities = kb_source.read(
-        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped
-    )
+        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped,
+        columns=kb_source.columns(id_column, name_column, alias_column, field),
+        options=kb_source.table_options(delimiter, encoding),
+    )  # fmt: skip
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with progress.bar("embedding new names") as show:
         change = changes.update(kbdir, entities, encoder=encoder, progress=show)

@@ -11,11 +11,14 @@ import typer
 from mirror_rt.types import Entity, KbFormat
 
 if TYPE_CHECKING:
-    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.knowledge.formats import Columns, SkippedRows
+    from mirror_rt.tables import TableOptions
 
 KbFile = Annotated[
     Path,
-    typer.Argument(help="TSV, CSV, JSONL, id||name, OBO, RDF, Parquet, RRF, … (- is stdin)."),
+    typer.Argument(
+        help="TSV, CSV, Excel, JSONL, id||name, OBO, RDF, Parquet, RRF, … (- is stdin)."
+    ),
 ]
 FormatOption = Annotated[
     KbFormat | None, typer.Option("--kb-format", help="Its format; else told by name and content.")
@@ -33,6 +36,46 @@ SuppressedOption = Annotated[
 SkipBadOption = Annotated[
     bool, typer.Option("--skip-bad", help="Count bad rows instead of stopping at the first.")
 ]
+IdColumnOption = Annotated[
+    str | None, typer.Option("--id-column", help="Heading of the ids, or its number.")
+]
+NameColumnOption = Annotated[
+    str | None, typer.Option("--name-column", help="Heading of the names, or its number.")
+]
+AliasColumnOption = Annotated[
+    list[str] | None, typer.Option("--alias-column", help="Heading of aliases; repeat it.")
+]
+FieldOption = Annotated[
+    list[str] | None,
+    typer.Option("--field", help="Keep this column as a field; repeat it; '*' for all others."),
+]
+DelimiterOption = Annotated[
+    str | None, typer.Option(help="What separates a table's cells: one character, or tab.")
+]
+EncodingOption = Annotated[
+    str | None, typer.Option(help="What the text is written in, as windows-1252; else UTF-8.")
+]
+
+
+def columns(
+    id_column: str | None,
+    name_column: str | None,
+    aliases: list[str] | None,
+    fields: list[str] | None = None,
+) -> Columns:
+    """Return the columns of a table that the options name."""
+    from mirror_rt.knowledge.formats import Columns
+
+    return Columns(
+        id=id_column, name=name_column, aliases=tuple(aliases or ()), fields=tuple(fields or ())
+    )
+
+
+def table_options(delimiter: str | None, encoding: str | None) -> TableOptions:
+    """Return how the options say that a table is written."""
+    from mirror_rt.tables import TableOptions
+
+    return TableOptions(delimiter=delimiter, encoding=encoding)
 
 
 def read(
@@ -43,6 +86,8 @@ def read(
     sources: list[str] | None,
     suppressed: bool,
     skipped: SkippedRows,
+    columns: Columns | None = None,
+    options: TableOptions | None = None,
 ) -> Iterator[Entity]:
     """Read a knowledge-base file as the options say."""
     from mirror_rt.knowledge.formats import NameFilter, read_entities
@@ -50,11 +95,20 @@ def read(
     keep = NameFilter(
         languages=tuple(languages or ()), sources=tuple(sources or ()), suppressed=suppressed
     )
-    return read_entities(path, format=kb_format, skip_bad=skipped, keep=keep)
+    return read_entities(
+        path, format=kb_format, skip_bad=skipped, keep=keep, columns=columns, options=options
+    )
+
+
+def tell_understood(skipped: SkippedRows) -> None:
+    """Say on standard error how a table was understood, and which columns were left alone."""
+    for remark in skipped.understood():
+        typer.echo(remark, err=True)
 
 
 def tell_skipped(skipped: SkippedRows) -> None:
     """Say on standard error what was left out, and why; nothing if nothing was."""
+    tell_understood(skipped)
     for message in skipped.messages:
         typer.echo(message, err=True)
     counts = {"bad rows": skipped.bad, **left_out(skipped), "metadata values": skipped.metadata}
@@ -66,6 +120,7 @@ def tell_skipped(skipped: SkippedRows) -> None:
 def left_out(skipped: SkippedRows) -> dict[str, int]:
     """Return how much of an entity file was left out, though no row was bad."""
     return {
+        "rows that repeat the headings": skipped.repeated_headings,
         "obsolete terms": skipped.obsolete,
         "names filtered out": skipped.filtered,
         "old ids without successor": skipped.unresolved,

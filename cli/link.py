@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import asked, output
+from . import asked, kb_source, output
 
 
 def link(
@@ -20,6 +20,9 @@ def link(
         output.Format, typer.Option("--format", "-f", help="How to print.")
     ] = output.Format.JSONL,
     column: asked.ColumnOption = None,
+    input_format: asked.FormatOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Refuse unless the knowledge base was built with it.")
     ] = None,
@@ -99,6 +102,7 @@ def link(
         beside=context_column,
         documents=document_column,
         abbreviations=not as_written,
+        options=asked.table_options(input_format, delimiter, encoding),
     )
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder, workers=workers) as kb:

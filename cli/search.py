@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import asked, output
+from . import asked, kb_source, output
 
 
 def search(
@@ -20,6 +20,9 @@ def search(
         output.Format, typer.Option("--format", "-f", help="How to print.")
     ] = output.Format.JSONL,
     column: asked.ColumnOption = None,
+    input_format: asked.FormatOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     types: asked.TypeOption = None,
     where: asked.WhereOption = None,
     hybrid: Annotated[
@@ -36,7 +39,8 @@ def search(
     from mirror_rt.knowledge import KnowledgeBase
 
     filters = asked.conditions(where, types)
-    some = asked.blocks(queries, column=column)
+    options = asked.table_options(input_format, delimiter, encoding)
+    some = asked.blocks(queries, column=column, options=options)
     encoder = asked.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
         encoder.kb = kb

@@ -11,7 +11,7 @@ import typer
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Loss, PairSource, Pooling, Preset
 
-from . import progress
+from . import kb_source, progress
 
 if TYPE_CHECKING:
     from mirror_rt.training.loop import Step
@@ -34,6 +34,11 @@ def train(
     pairs_file: Annotated[
         Path | None, typer.Option(help="a<TAB>b lines, where file stands beside other pairs.")
     ] = None,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     pooling: Annotated[
         Pooling | None, typer.Option(help="By default the base's own, else cls.")
     ] = None,
@@ -98,6 +103,11 @@ def train(
     """
     options: dict[str, Any] = {
         "pairs_file": pairs_file,
+        "id_column": id_column,
+        "name_column": name_column,
+        "alias_columns": tuple(alias_column) if alias_column else None,
+        "delimiter": delimiter,
+        "encoding": encoding,
         "pooling": pooling,
         "loss": loss,
         "temperature": temperature,
@@ -138,7 +148,10 @@ def train(
             rates = f"loss {step.loss:.4f}  {step.strings_per_second:.0f} strings/s"
             show(step.step, step.steps, rates)
 
-        report = run(config, progress=draw, force=force, resume=resume, tensorboard=tensorboard)
+        report = run(
+            config, progress=draw, force=force, resume=resume, tensorboard=tensorboard,
+            tell=lambda remark: typer.echo(remark, err=True),
+        )  # fmt: skip
     counts = report.counts
     typer.echo(
         f"trained on {counts['strings']} different strings from {counts['lines']} lines or names "

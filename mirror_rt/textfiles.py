@@ -1,139 +1,382 @@
-"""Read text files a line at a time: plain, .gz or .zst, or standard input, strictly UTF-8."""
+"""Read text files a line at a time, from a path, a pipe or standard input, packed or not.
+
+What a file is packed with (gzip, zstd, bzip2, xz) is told by its first bytes, not its name; so
+is UTF-16, and lines that end in CR. A ``Source`` can be looked into before it is read, though a
+pipe can be read but once.
+"""
 
 from __future__ import annotations
 
-import csv
+import bz2
+import codecs
 import gzip
 import io
+import lzma
+import re
+import stat
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
+from os import PathLike
 from pathlib import Path
-from threading import RLock
-from typing import IO, cast
+from typing import IO, TypeAlias, cast
 
-from mirror_rt.errors import InputError
+from mirror_rt.errors import ConfigError, InputError
+
+StrPath: TypeAlias = "str | PathLike[str]"
 
 __all__ = [
     "MAX_LINE_BYTES",
-    "csv_rows",
+    "UNPACKING_ERRORS",
+    "Source",
+    "StrPath",
+    "encoding_hint",
     "lone_surrogate",
     "numbered_lines",
     "open_binary",
     "read_lines",
+    "shown",
 ]
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """A longer line is a binary file by mistake, and would fill memory before it fails."""
 
-_csv_limit = RLock()
-"""The csv module has one limit for the process; it is raised for the length of one row."""
+UNPACKING_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
+"""What broken packed files raise when they are read."""
+
+_HEAD_BYTES = 1 << 16
+_BLOCK = 1 << 18
+_UNDECODABLE = "mirror_rt.undecodable"
+
+_PACKED = {
+    "gzip": re.compile(rb"\x1f\x8b\x08"),
+    "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
+    "bzip2": re.compile(rb"BZh[1-9]1A"),
+    "xz": re.compile(rb"\xfd7zXZ\x00"),
+}
+
+
+class Source:
+    """A file that can be looked into before it is read, even one that can be read but once.
+
+    It can stand wherever a path can.
+
+    Args:
+        path: A path, or ``-`` for standard input.
+        encoding: What its text is written in; by default UTF-8, or UTF-16 if it is that.
+
+    Raises:
+        ConfigError: There is no such encoding.
+    """
+
+    def __init__(self, path: StrPath, *, encoding: str | None = None) -> None:
+        if encoding is not None:
+            try:
+                "".encode(encoding)  # more than look-up: some codecs are not of text
+            except (LookupError, ValueError) as error:
+                raise ConfigError(
+                    f"--encoding {encoding}: no such encoding; give one such as windows-1252"
+                ) from error
+        self._path = str(path)
+        self._head: bytes | None = None
+        self._held: IO[bytes] | None = None
+        self._taken = False
+        self._packing = ""
+        self.encoding = encoding
+        self.once = self._path == "-" or not _is_regular(self._path)
+
+    @classmethod
+    def of(cls, source: StrPath, *, encoding: str | None = None) -> Source:
+        """Return ``source`` itself if it is one, else make one of a path."""
+        return source if isinstance(source, Source) else cls(source, encoding=encoding)
+
+    def __fspath__(self) -> str:
+        return self._path
+
+    def __str__(self) -> str:
+        return self._path
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close what was opened for a look and has not been read."""
+        held, self._held = getattr(self, "_held", None), None
+        if held is not None and self._path != "-":
+            held.close()
+
+    def head(self) -> bytes:
+        """Return its first 64 KiB, unpacked; nothing is lost for who reads it after.
+
+        Raises:
+            InputError: It cannot be opened, or is broken.
+        """
+        if self._head is None:
+            handle = self._opened()
+            try:
+                parts, left = [], _HEAD_BYTES
+                while left and (part := handle.read(left)):
+                    parts.append(part)
+                    left -= len(part)
+            except UNPACKING_ERRORS as error:
+                if not parts:
+                    handle.close()
+                    raise InputError(self._broken(error, 0)) from error
+                # Whoever reads on is told where it breaks.
+            self._head = b"".join(parts)
+            if self.once:
+                self._held = handle
+            else:
+                handle.close()
+        return self._head
+
+    def _broken(self, error: BaseException, line: int) -> str:
+        reason = str(error) or type(error).__name__
+        return f"{shown(self)}: broken {self._packing or 'file'} after line {line} ({reason})"
+
+    @contextmanager
+    def open(self) -> Iterator[IO[bytes]]:
+        """Open it for reading its bytes, unpacked, from the beginning.
+
+        Raises:
+            InputError: It is missing, a folder, may not be read, or was read before and cannot
+                be read twice.
+        """
+        if self.once and self._taken:
+            raise InputError(f"{shown(self)}: can be read but once; save it as a file")
+        self._taken = True
+        if self._held is not None:
+            rest, self._held = self._held, None
+            blocks = iter(lambda: rest.read(_BLOCK), b"")
+            handle = _stream(chain([self._head or b""], blocks), rest.close)
+        else:
+            handle = self._opened()
+        try:
+            yield handle
+        finally:
+            if self._path != "-":
+                handle.close()
+
+    def _opened(self) -> IO[bytes]:
+        if self._path == "-":
+            if sys.stdin is None:
+                raise InputError("standard input: is closed")
+            return self._unpacked(sys.stdin.buffer)
+        path = Path(self._path)
+        if path.is_dir():
+            raise InputError(f"{path}: is a folder; name a file")
+        try:
+            return self._unpacked(open(path, "rb"))
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file") from error
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"{path}: cannot be read ({reason})") from error
+
+    def _unpacked(self, raw: IO[bytes]) -> IO[bytes]:
+        """Return a handle on what a packed file holds, or on the file itself."""
+        magic = b""
+        while len(magic) < 6 and (more := raw.read(6 - len(magic))):
+            magic += more
+        self._packing = next((name for name, sign in _PACKED.items() if sign.match(magic)), "")
+        if self.once:
+            blocks = iter(lambda: cast("io.BufferedReader", raw).read1(_BLOCK), b"")
+            whole = _stream(chain([magic], blocks), raw.close)
+        else:
+            raw.seek(0)
+            whole = raw
+        match self._packing:
+            case "gzip":
+                inner = cast("IO[bytes]", gzip.GzipFile(fileobj=whole))
+            case "bzip2":
+                inner = cast("IO[bytes]", bz2.BZ2File(whole))
+            case "xz":
+                inner = cast("IO[bytes]", lzma.LZMAFile(whole))
+            case "zstd":
+                import pyarrow
+
+                packed = pyarrow.PythonFile(whole, mode="r")
+                inner = io.BufferedReader(pyarrow.CompressedInputStream(packed, "zstd"))
+            case _:
+                return whole
+
+        def close() -> None:
+            inner.close()
+            whole.close()
+
+        return _stream(iter(lambda: inner.read(_BLOCK), b""), close)
+
+
+class _Blocks(io.RawIOBase):
+    """Blocks of bytes, for whoever wants a file."""
+
+    def __init__(self, blocks: Iterator[bytes], closing: Callable[[], None]) -> None:
+        self._blocks = blocks
+        self._closing = closing
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        while not self._ready:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._ready = memoryview(block)
+        target = cast("memoryview", buffer)
+        count = min(len(target), len(self._ready))
+        target[:count] = self._ready[:count]
+        self._ready = self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._closing()
+        super().close()
+
+
+def _stream(blocks: Iterator[bytes], closing: Callable[[], None]) -> IO[bytes]:
+    return cast("IO[bytes]", io.BufferedReader(_Blocks(blocks, closing), buffer_size=_BLOCK))
+
+
+def _is_regular(path: str) -> bool:
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return True  # opening it tells what is wrong
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+
+
+def shown(source: StrPath) -> str:
+    """Return the name to call a source by in a message."""
+    return "standard input" if str(source) == "-" else str(source)
 
 
 @contextmanager
-def open_binary(source: str | Path) -> Iterator[IO[bytes]]:
-    """Open ``source`` for reading bytes; ``-`` is standard input, .gz and .zst are unpacked.
+def open_binary(source: StrPath) -> Iterator[IO[bytes]]:
+    """Open ``source`` for reading bytes; ``-`` is standard input, packed files are unpacked.
 
     Raises:
-        InputError: It is missing, a folder, or may not be read.
+        InputError: It is missing, a folder, may not be read, or was read and cannot be again.
     """
-    if str(source) == "-":
-        yield sys.stdin.buffer
-        return
-    path = Path(source)
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file")
-    try:
-        handle = _opened(path)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    with handle:
+    with Source.of(source).open() as handle:
         yield handle
 
 
-def _opened(path: Path) -> IO[bytes]:
-    match path.suffix.lower():
-        case ".gz":
-            return cast("IO[bytes]", gzip.open(path, "rb"))
-        case ".zst":
-            import pyarrow
+def numbered_lines(source: StrPath, *, strict: bool = True) -> Iterator[tuple[int, str]]:
+    r"""Yield (line number from 1, text without its line end) of a text file.
 
-            packed = pyarrow.OSFile(str(path))
-            return io.BufferedReader(pyarrow.CompressedInputStream(packed, "zstd"))
-        case _:
-            return open(path, "rb")
-
-
-def numbered_lines(source: str | Path, *, strict: bool = True) -> Iterator[tuple[int, str]]:
-    r"""Yield (line number from 1, text without its line end) of a UTF-8 file.
-
-    Only ``\n`` and ``\r\n`` end a line, so a string may hold any other Unicode separator.
-    A byte order mark at the start is dropped.
+    Only ``\n`` and ``\r\n`` end a line, so a string may hold any other Unicode separator; of a
+    file that has none of them in its first 64 KiB, ``\r`` does. A byte order mark at the start
+    is dropped. The text is UTF-8, UTF-16, or what the ``Source`` says.
 
     Args:
         source: A path, or ``-`` for standard input.
-        strict: Whether to refuse bytes that are not UTF-8. If not, they come as lone
-            surrogates (``surrogateescape``), for a caller who refuses row by row.
+        strict: Whether to refuse bytes that are no text. If not, they come as lone
+            surrogates, for a caller who refuses row by row.
 
     Raises:
-        InputError: The file cannot be opened, is not UTF-8 (the line is named), is a broken
-            gzip or zstd file, or has a line over ``MAX_LINE_BYTES``.
+        InputError: The file cannot be opened, is not text (the line is named), is packed and
+            broken, or has a line over ``MAX_LINE_BYTES``.
     """
-    shown = "standard input" if str(source) == "-" else str(source)
-    with open_binary(source) as handle:
+    given = Source.of(source)
+    encoding, ends_in_cr = _writing(given)
+    errors = "surrogateescape"
+    with given.open() as handle:
+        if encoding is not None or ends_in_cr:
+            handle = _recoded(handle, encoding, ends_in_cr)
+            errors = "surrogateescape" if encoding is None else "surrogatepass"
         number = 0
         while True:
             try:
                 raw = handle.readline(MAX_LINE_BYTES + 1)
-            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                raise InputError(f"{shown}: broken gzip after line {number} ({error})") from error
-            except OSError as error:
-                raise InputError(f"{shown}: broken after line {number} ({error})") from error
+            except UNPACKING_ERRORS as error:
+                raise InputError(given._broken(error, number)) from error
             if not raw:
                 return
             number += 1
             if len(raw) > MAX_LINE_BYTES:
-                raise InputError(f"{shown}: line {number} is over 64 MiB; is this a text file?")
-            try:
-                text = raw.decode("utf-8", errors="strict" if strict else "surrogateescape")
-            except UnicodeDecodeError as error:
                 raise InputError(
-                    f"{shown}: line {number} is not UTF-8 (byte {error.start + 1}); "
-                    "convert it, for example with: iconv -t UTF-8"
-                ) from error
+                    f"{shown(given)}: line {number} is over 64 MiB; is this a text file?"
+                )
+            try:
+                text = raw.decode("utf-8")
+            except UnicodeDecodeError as error:
+                if strict:
+                    name = given.encoding or encoding or "UTF-8"
+                    place = f" (byte {error.start + 1})" if encoding is None else ""
+                    hint = f"; {encoding_hint(raw)}" if encoding is None else ""
+                    raise InputError(
+                        f"{shown(given)}: line {number} is not {name}{place}{hint}"
+                    ) from error
+                text = raw.decode("utf-8", errors=errors)
             if number == 1:
                 text = text.removeprefix("\ufeff")
             yield number, text.removesuffix("\n").removesuffix("\r")
 
 
-def csv_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    r"""Yield (last line's number, cells or what is wrong) of each row of strict CSV.
+def encoding_hint(text: bytes | str) -> str:
+    r"""Say which encoding a text that is not UTF-8 likely has, and what to do.
 
-    A cell may be as long as a line; the csv module alone refuses one over 128 KiB.
-
-    Args:
-        lines: The lines with their ends, so that a quoted cell may go over several.
-
-    >>> [row for _, row in csv_rows(['a,"b\n', 'c"\n'])]
-    [['a', 'b\nc']]
+    >>> encoding_hint(b"caf\xe9")
+    'probably it is windows-1252: give --encoding windows-1252, or convert the file (iconv -f)'
     """
-    reader = csv.reader(lines, strict=True)
-    while True:
-        row: list[str] | csv.Error
-        with _csv_limit:
-            before = csv.field_size_limit(MAX_LINE_BYTES)
-            try:
-                row = next(reader)
-            except StopIteration:
+    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    high = sum(byte >= 0x80 for byte in raw)
+    letters = sum(chr(byte).isalpha() for byte in raw if byte < 0x80)
+    if high > 2 and high > letters:  # a script of its own, not Latin with accents
+        found = "perhaps it is windows-1251, shift_jis, gb18030 or euc-kr"
+        return f"{found}: name it with --encoding, or convert the file (iconv -f)"
+    likely = "windows-1252"
+    return f"probably it is {likely}: give --encoding {likely}, or convert the file (iconv -f)"
+
+
+def _writing(source: Source) -> tuple[str | None, bool]:
+    """Tell the encoding if it is not UTF-8, and whether lines end in CR alone."""
+    head = source.head()
+    encoding = source.encoding or _utf16(head)
+    if encoding is not None and codecs.lookup(encoding).name == "utf-8":
+        encoding = None
+    text = head if encoding is None else head.decode(encoding, errors="replace").encode("utf-8")
+    return encoding, b"\r" in text and b"\n" not in text
+
+
+def _utf16(head: bytes) -> str | None:
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    # Without a mark: every other byte of a Latin text is NUL.
+    some = head[:1000]
+    even, odd = some[::2].count(0), some[1::2].count(0)
+    if len(some) >= 4 and max(even, odd) > len(some) // 4 and min(even, odd) == 0:
+        return "utf-16-le" if odd else "utf-16-be"
+    return None
+
+
+def _recoded(handle: IO[bytes], encoding: str | None, ends_in_cr: bool) -> IO[bytes]:
+    """Return the text of a handle as UTF-8; what cannot be decoded becomes lone surrogates."""
+    codecs.register_error(_UNDECODABLE, lambda error: ("\udcff", getattr(error, "end", 0)))
+    decoder = codecs.getincrementaldecoder(encoding or "utf-8")(
+        "surrogateescape" if encoding is None else _UNDECODABLE
+    )
+
+    def blocks() -> Iterator[bytes]:
+        while True:
+            raw = handle.read(_BLOCK)
+            text = decoder.decode(raw, final=not raw)
+            if ends_in_cr:
+                text = text.replace("\r\n", "\n").replace("\r", "\n")
+            if text:
+                errors = "surrogateescape" if encoding is None else "surrogatepass"
+                yield text.encode("utf-8", errors)
+            if not raw:
                 return
-            except csv.Error as error:
-                row = error
-            finally:
-                csv.field_size_limit(before)
-        yield reader.line_num, row
+
+    return _stream(blocks(), lambda: None)
 
 
 def lone_surrogate(text: str) -> int | None:
@@ -149,7 +392,7 @@ def lone_surrogate(text: str) -> int | None:
     return None
 
 
-def read_lines(source: str | Path) -> list[str]:
+def read_lines(source: StrPath) -> list[str]:
     """Return every line of a text file, empty ones too, so that row i is line i + 1.
 
     Raises:
@@ -157,6 +400,5 @@ def read_lines(source: str | Path) -> list[str]:
     """
     lines = [text for _, text in numbered_lines(source)]
     if not lines:
-        shown = "standard input" if str(source) == "-" else str(source)
-        raise InputError(f"{shown}: is empty; give one string a line")
+        raise InputError(f"{shown(source)}: is empty; give one string a line")
     return lines

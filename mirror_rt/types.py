@@ -110,6 +110,7 @@ class KbFormat(Enum):
     DICTIONARY = "dictionary"
     OBO = "obo"
     PARQUET = "parquet"
+    XLSX = "xlsx"
     RDF = "rdf"
     RRF = "rrf"
     ICD10CM = "icd10cm"

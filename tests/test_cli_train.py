@@ -72,8 +72,9 @@ def test_a_fault_is_told_on_one_line(
 
 
 OPTIONS: dict[str, object] = {
-    "preset": "sentence", "pairs": "mirror=1,file=3", "pairs_file": "p.tsv", "pooling": "mean",
-    "loss": "multi-similarity", "temperature": 0.3, "span_length": 4, "span_rate": 0.5,
+    "preset": "sentence", "pairs": "mirror=1,file=3", "pairs_file": "p.tsv",
+    "id_column": "no", "name_column": "word", "delimiter": ";", "encoding": "latin-1",
+    "pooling": "mean", "loss": "multi-similarity", "temperature": 0.3, "span_length": 4, "span_rate": 0.5,
     "span_guard": 6, "dropout": 0.2, "drophead": 0.15, "epochs": 3, "max_length": 17, "lr": 3e-4,
     "weight_decay": 0.02, "base_share": 0.25, "batch_size": 11, "micro_batch": 5,
     "pairs_per_entity": 7, "max_pairs": 90, "max_steps": 8, "hard_negatives": 2, "held_out": 12,
@@ -96,18 +97,31 @@ def test_every_option_reaches_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
     common = ["c.txt", "--base", "b", "--out", tmp_path]
     words = [f"--{name.replace('_', '-')}={value}" for name, value in OPTIONS.items()]
     words[-1] = "--no-bf16"
-    words += ["--resume", "--force", "--tensorboard", tmp_path / "board"]
+    words += [
+        "--alias-column",
+        "a",
+        "--alias-column",
+        "b",
+        "--resume",
+        "--force",
+        "--tensorboard",
+        tmp_path / "board",
+    ]
     for arguments in ([], words):
         result = run(*common, *arguments)
         assert result.exit_code == 0, result.output
     (plain, as_it_is), (told, other) = asked
     assert plain.as_json() == TrainConfig(corpus="c.txt", base="b", out=tmp_path).as_json()
-    assert told.as_json() == plain.as_json() | OPTIONS | {"pairs": {"mirror": 0.25, "file": 0.75}}
-    assert {*OPTIONS, "corpus", "base", "out"} == {field.name for field in fields(TrainConfig)}
+    assert told.as_json() == plain.as_json() | OPTIONS | {
+        "pairs": {"mirror": 0.25, "file": 0.75}, "alias_columns": ["a", "b"],
+    }  # fmt: skip
+    assert {*OPTIONS, "alias_columns", "corpus", "base", "out"} == {
+        field.name for field in fields(TrainConfig)
+    }
     assert all(plain.as_json()[name] != value for name, value in told.as_json().items()
                if name in OPTIONS)  # fmt: skip
     for options, board, flag in ((as_it_is, None, False), (other, tmp_path / "board", True)):
-        options.pop("progress")
+        del options["progress"], options["tell"]
         assert options == {"force": flag, "resume": flag, "tensorboard": board}
 
 

@@ -187,9 +187,9 @@ def test_the_columns_of_a_gold_tsv_are_found_by_their_header(tmp_path: Path, hea
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("mention\tid\nflu\n", "line 2 has 1 columns"),
+        ("mention\tid\nflu\n", "no mention with an id"),
         ("mention\tid\nflu\tD1\n \tD2\n", "line 3 has no mention"),
-        ("word\tlabel\nflu\tD1\n", "cannot tell the mention column"),
+        ("word\tcolour\nflu\tD1\n", "cannot tell the mention column"),
         ("mention\tid\nflu\t-1\n", "no mention with an id"),
         ("", "cannot tell the mention column"),
     ],

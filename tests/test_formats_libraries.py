@@ -81,10 +81,10 @@ def test_a_bad_parquet_row_is_named_by_its_number_and_a_bad_file_by_its_fault(
     assert list(read_names(path, skip_bad=skipped)) == ["one", "three"]
     assert skipped.bad == 1
     pq.write_table(pa.table({"word": ["one"]}), path)
-    with pytest.raises(InputError, match="no columns for id and name; it has word"):
+    with pytest.raises(InputError, match=r"which column holds the ids.*: word"):
         list(read_entities(path))
     path.write_text("no parquet")
-    with pytest.raises(InputError, match="cannot be read as Parquet"):
+    with pytest.raises(InputError, match="not a Parquet file"):
         list(read_entities(path))
     undecodable = pa.array([b"one", b"\xff", b"three"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"id": ["A", "B", "C"], "name": undecodable}), path)
@@ -241,7 +241,7 @@ def test_a_packed_file_that_is_cut_off_is_told(tmp_path: Path, name: str, text: 
     }
     (tmp_path / name).write_bytes(gzip.compress(contents[text].encode())[:-9])
     chosen = KbFormat.ICD10CM if text == "ICD" else None
-    with pytest.raises(InputError, match=r"\.gz: "):
+    with pytest.raises(InputError, match=r"\.gz: (broken gzip|cannot be read to its end)"):
         list(read_entities(tmp_path / name, format=chosen))
 
 

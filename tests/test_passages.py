@@ -256,12 +256,12 @@ def test_tables_are_read_by_their_first_line(tmp_path: Path) -> None:
         ("a.jsonl", '{"text": "x"}', "line 1: no id"),
         ("a.jsonl", '{"id": "a", "text": 1.5}', "line 1: text is not a string"),
         ("a.jsonl", "[1]", "line 1: not a JSON object"),
-        ("a.jsonl", "{", "line 1: not a JSON object"),
-        ("a.jsonl", '{"id": "a", "text": "\\ud800"}', "line 1: not UTF-8"),
+        ("a.jsonl", "{", "line 1: not JSON"),
+        ("a.jsonl", '{"id": "a", "text": "\\ud800"}', "line 1: the text is not UTF-8"),
         ("a.jsonl", "", "holds no passage"),
         ("a.csv", "id,txt\na,b\n", "must name the columns id and text"),
-        ("a.csv", "id,text\na\n", "line 2: not CSV"),
-        ("a.tsv", "id\ttext\na\tb\tc\n", "line 2: not"),
+        ("a.csv", "id,text\na\n", "line 2: no text"),
+        ("a.tsv", "id\ttext\na\tb\tc\n", "line 2: has 3 columns"),
         ("a.parquet", "nonsense", "Parquet"),
     ],
 )
@@ -281,7 +281,7 @@ def test_bad_rows_can_be_counted_and_other_layouts_are_refused(tmp_path: Path) -
     assert [p.id for p in read_passages(tmp_path / "a.jsonl", skip_bad=skipped)] == ["a"]
     assert skipped.bad == 2
     (tmp_path / "a.txt").write_text("x\n")
-    with pytest.raises(ConfigError, match=r"\.jsonl, \.csv, \.tsv or \.parquet"):
+    with pytest.raises(ConfigError, match="no columns"):
         list(read_passages(tmp_path / "a.txt"))
 
 

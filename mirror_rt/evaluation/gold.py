@@ -12,13 +12,23 @@ from enum import Enum
 from pathlib import Path
 
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.runtime.sources import Kind, columns_of, kind_of, read_rows
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.tables import (
+    Column,
+    Kind,
+    RowError,
+    Table,
+    TableOptions,
+    cell_text,
+    joined_text,
+    known,
+    parquet_parts,
+    seem,
+)
+from mirror_rt.textfiles import StrPath, numbered_lines
 
 __all__ = ["Convention", "Gold", "Query", "read_gold"]
 
-MENTION_COLUMNS = ("mention", "title", "query", "text", "name", "term", "string")
-ID_COLUMNS = ("id", "ids", "entity_id", "gold", "gold_id", "concept_id", "concept", "cui")
+MENTIONS = (Column.TEXT, Column.NAME, Column.TITLE)
 NO_ID = frozenset({"", "-1", "-", "NIL", "CUI-less", "None", "nan", "NaN"})
 
 
@@ -56,18 +66,19 @@ class Gold:
 
 
 def read_gold(
-    path: str | Path,
+    path: StrPath,
     *,
     convention: Convention = Convention.ENTITY,
     mention_column: str | None = None,
     id_column: str | None = None,
     keep_nil: bool = False,
+    options: TableOptions | None = None,
 ) -> Gold:
     r"""Read gold mentions.
 
     A folder, or a file named ``*.concept``, holds lines ``doc||span||type||mention||ids``
-    where a composite mention joins its parts with ``|``. Anything else is a table: CSV, JSON
-    lines or Parquet by its name, else tab-separated with one header line. Ids are separated
+    where a composite mention joins its parts with ``|``. Anything else is a table of any
+    layout, with headings. Ids are separated
     by ``|`` or ``+``; since an id may itself hold such a sign (``NA+1``), what stands in a
     table's cell, and between its ``|``, is right as a whole too. Mentions without an id are
     left out.
@@ -78,6 +89,7 @@ def read_gold(
         mention_column: The table's column of mentions; looked for among the usual names if None.
         id_column: The table's column of ids; likewise.
         keep_nil: Whether mentions without an id are kept, as queries without ids.
+        options: How the table is written, where that is not to be told.
 
     Raises:
         InputError: The file cannot be read, a row lacks a mention or a column, a column is not
@@ -86,12 +98,14 @@ def read_gold(
     """
     source = Path(path)
     rows: list[tuple[str, str]]
-    if (mention_column or id_column) and (source.is_dir() or source.suffix == ".concept"):
+    if (mention_column or id_column) and (
+        source.suffix == ".concept" or (source.is_dir() and not parquet_parts(source))
+    ):
         raise ConfigError(
             f"{source}: .concept files have no named columns; "
             "leave --mention-column and --id-column away"
         )
-    if source.is_dir():
+    if source.is_dir() and not parquet_parts(source):
         files = sorted(source.glob("*.concept"))
         if not files:
             raise InputError(f"{source}: no .concept files in this folder")
@@ -100,7 +114,7 @@ def read_gold(
     elif source.suffix == ".concept":
         rows, table = list(_concept_rows(source)), False
     else:
-        rows = list(_table_rows(source, mention_column, id_column))
+        rows = list(_table_rows(path, mention_column, id_column, options or TableOptions()))
         table = True
     match convention:
         case Convention.BIOSYN:
@@ -133,49 +147,39 @@ def _concept_rows(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _table_rows(
-    path: Path, mention_column: str | None, id_column: str | None
+    path: StrPath, mention_column: str | None, id_column: str | None, options: TableOptions
 ) -> Iterator[tuple[str, str]]:
-    if kind_of(path) not in {Kind.TEXT, Kind.TSV}:
-        header = columns_of(path)
-        mention = header[_column(path, header, mention_column, MENTION_COLUMNS, "mention")]
-        ids = header[_column(path, header, id_column, ID_COLUMNS, "id")]
-        for number, (text, found) in enumerate(read_rows(path, column=mention, id_column=ids), 1):
-            if not text.strip():
-                raise InputError(f"{path}: row {number} has no mention")
-            yield text, found.strip()
-        return
-    lines = numbered_lines(path)
-    header = next(lines, (1, ""))[1].split("\t")
-    mention_at = _column(path, header, mention_column, MENTION_COLUMNS, "mention")
-    id_at = _column(path, header, id_column, ID_COLUMNS, "id")
-    for number, line in lines:
-        if not line.strip():
+    table = Table(path, options=options, default=Kind.TSV)
+    table.take_headings()
+    mention = _column(table, mention_column, MENTIONS, "mention")
+    ids = _column(table, id_column, (Column.ID,), "id")
+    table.only = [mention, ids]
+    for number, cells in table.rows():
+        where = f"{table.shown}: {table.unit} {number}"
+        if isinstance(cells, RowError):
+            raise InputError(f"{where}: {cells}")
+        if table.is_blank(cells):
             continue
-        fields = line.split("\t")
-        if len(fields) <= max(mention_at, id_at):
-            raise InputError(
-                f"{path}: line {number} has {len(fields)} columns, the header has {len(header)}"
-            )
-        if not fields[mention_at].strip():
-            raise InputError(f"{path}: line {number} has no mention")
-        yield fields[mention_at], fields[id_at].strip()
+        try:
+            text = cell_text(cells[mention], "mention")
+            found = joined_text(cells[ids], "id")
+        except RowError as fault:
+            raise InputError(f"{where}: {fault}") from fault
+        if not text.strip():
+            raise InputError(f"{where} has no mention")
+        yield text, found.strip()
 
 
-def _column(
-    path: Path, header: Sequence[str], asked: str | None, usual: tuple[str, ...], what: str
-) -> int:
-    names = [name.strip().casefold() for name in header]
+def _column(table: Table, asked: str | None, columns: Sequence[Column], what: str) -> int:
     if asked is not None:
-        if asked.casefold() in names:
-            return names.index(asked.casefold())
-        raise InputError(f"{path}: no column {asked!r}; its header is: {', '.join(header)}")
-    for name in usual:
-        if name in names:
-            return names.index(name)
-    guesses = [i for i, name in enumerate(names) if what == "id" and name.endswith("_id")]
-    if len(guesses) == 1:
-        return guesses[0]
+        return table.place(asked)
+    found = known(table.headings, *columns)
+    if what == "id":
+        seeming = seem(table.headings, Column.ID)
+        found = found or (seeming if len(seeming) == 1 else [])
+    if found:
+        return found[0]
     raise InputError(
-        f"{path}: cannot tell the {what} column from the header ({', '.join(header)}); "
-        f"give --{what}-column"
+        f"{table.shown}: cannot tell the {what} column from the header "
+        f"({', '.join(table.headings)}); give --{what}-column"
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from mirror_rt.errors import InputError
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.tables import Kind, RowError, Table, TableOptions, cell_text
+from mirror_rt.textfiles import StrPath
 
 __all__ = ["Pair", "number_of", "read_labelled", "read_pairs", "read_rows", "read_words"]
 
@@ -31,29 +31,33 @@ class Pair:
     group: str = ""
 
 
-def read_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, row by header name); no quoting, blank lines passed over.
+_UNQUOTED = TableOptions(quoted=False)
+"""The published sets quote nothing: a sentence may begin and end with a quotation mark."""
+
+
+def read_rows(path: StrPath, table: Table | None = None) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, row by heading in small letters); what is missing is empty.
 
     Raises:
-        InputError: The file cannot be read, is empty, or a row has too few columns.
+        InputError: The file cannot be read, is empty, or a row is broken.
     """
-    lines = numbered_lines(path)
-    header = next(lines, (1, ""))[1]
-    if not header.strip():
+    table = table or Table(path, options=_UNQUOTED, default=Kind.TSV)
+    if table.first is not None:
+        table.take_headings()
+    names = [name.strip().casefold() for name in table.headings]
+    if not names:
         raise InputError(f"{path}: no header line")
-    names = [name.strip().casefold() for name in header.split("\t")]
-    for number, line in lines:
-        if not line.strip():
-            continue
-        fields = line.split("\t")
-        if len(fields) < len(names):
-            raise InputError(
-                f"{path}: line {number} has {len(fields)} columns, the header has {len(names)}"
-            )
-        yield number, dict(zip(names, fields, strict=False))
+    for number, cells in table.rows():
+        try:
+            if isinstance(cells, RowError):
+                raise cells
+            texts = [cell_text(cell, "cell", numbers=True) for cell in cells]
+        except RowError as fault:
+            raise InputError(f"{path}: {table.unit} {number}: {fault}") from fault
+        yield number, dict(zip(names, texts, strict=True))
 
 
-def read_pairs(path: Path, *, low: float = -math.inf, high: float = math.inf) -> list[Pair]:
+def read_pairs(path: StrPath, *, low: float = -math.inf, high: float = math.inf) -> list[Pair]:
     """Read scored pairs of sentences or words.
 
     The header names the texts ``sentence1``/``sentence2`` or ``word1``/``word2`` and the score
@@ -79,7 +83,7 @@ def read_pairs(path: Path, *, low: float = -math.inf, high: float = math.inf) ->
     return _some(path, pairs)
 
 
-def read_labelled(path: Path, *, labels: Sequence[str] = ()) -> list[Pair]:
+def read_labelled(path: StrPath, *, labels: Sequence[str] = ()) -> list[Pair]:
     """Read labelled texts, or labelled pairs of two sentences or of a question and a sentence.
 
     A single text is ``left``, and ``right`` is empty.
@@ -111,17 +115,15 @@ def read_labelled(path: Path, *, labels: Sequence[str] = ()) -> list[Pair]:
     return _some(path, pairs)
 
 
-def read_words(path: Path) -> dict[str, set[str]]:
+def read_words(path: StrPath) -> dict[str, set[str]]:
     """Read a bilingual dictionary: ``source<TAB>target`` without a header; both kept in order.
 
     Raises:
         InputError: A line is not two words, or there are none.
     """
     translations: dict[str, set[str]] = {}
-    for number, line in numbered_lines(path):
-        if not line.strip():
-            continue
-        fields = [field.strip() for field in line.split("\t")]
+    for number, cells in Table(path, options=_UNQUOTED, default=Kind.TSV).rows():
+        fields = [] if isinstance(cells, RowError) else [str(cell).strip() for cell in cells]
         if len(fields) != 2 or not all(fields):
             raise InputError(f"{path}: line {number} is not source<TAB>target")
         translations.setdefault(fields[0], set()).add(fields[1])
@@ -131,7 +133,7 @@ def read_words(path: Path) -> dict[str, set[str]]:
 
 
 def number_of(
-    text: str, path: Path, line: int, *, low: float = -math.inf, high: float = math.inf
+    text: str, path: StrPath, line: int, *, low: float = -math.inf, high: float = math.inf
 ) -> float:
     """Return a finite number in [low, high].
 
@@ -149,18 +151,11 @@ def number_of(
     return value
 
 
-def _pair_rows(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    _, first = next(numbered_lines(path), (1, ""))
-    fields = first.split("\t")
-    if len(fields) == 3 and _is_number(fields[2]):
-        for number, line in numbered_lines(path):
-            if line.strip():
-                fields = line.split("\t")
-                if len(fields) != 3:
-                    raise InputError(f"{path}: line {number} has {len(fields)} columns, not 3")
-                yield number, {"word1": fields[0], "word2": fields[1], "score": fields[2]}
-    else:
-        yield from read_rows(path)
+def _pair_rows(path: StrPath) -> Iterator[tuple[int, Mapping[str, str]]]:
+    table = Table(path, options=_UNQUOTED, default=Kind.TSV)
+    if table.first is not None and len(table.first) == 3 and _is_number(table.first[2]):
+        table.call_columns(["word1", "word2", "score"])
+    yield from read_rows(path, table)
 
 
 def _is_number(text: str) -> bool:
@@ -171,14 +166,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _pick(path: Path, row: Mapping[str, str], names: Sequence[str]) -> str:
+def _pick(path: StrPath, row: Mapping[str, str], names: Sequence[str]) -> str:
     for name in names:
         if name in row:
             return row[name]
     raise InputError(f"{path}: no column {' or '.join(names)}; its header is: {', '.join(row)}")
 
 
-def _some(path: Path, pairs: list[Pair]) -> list[Pair]:
+def _some(path: StrPath, pairs: list[Pair]) -> list[Pair]:
     if not pairs:
         raise InputError(f"{path}: holds no rows")
     return pairs

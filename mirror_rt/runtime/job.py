@@ -21,11 +21,12 @@ from mirror_rt.runtime.encoder import Encoder, Progress
 from mirror_rt.runtime.jobfolder import JobFolder, Settings, Stage
 from mirror_rt.runtime.seen import Seen, write_sidecar
 from mirror_rt.runtime.shards import Shard, write_npy, write_parquet
-from mirror_rt.runtime.sources import Row, read_rows
+from mirror_rt.runtime.sources import Notes, Row, read_rows
 from mirror_rt.runtime.storage import Dtype
 from mirror_rt.runtime.windows import Window, rows_of_a_window, windows
 from mirror_rt.runtime.work import Made, Task, make_shard
 from mirror_rt.staging import check_apart, check_target, staging_file
+from mirror_rt.tables import TableOptions
 
 __all__ = ["Engine", "Local", "Report", "VectorOptions", "embed", "embed_rows"]
 
@@ -119,6 +120,8 @@ def embed(
     force: bool = False,
     progress: Progress | None = None,
     engine: Engine | None = None,
+    table: TableOptions | None = None,
+    notes: Notes | None = None,
 ) -> Report:
     """Embed the rows of a file.
 
@@ -135,6 +138,8 @@ def embed(
         force: Whether to replace a file, or the vectors of another job, once the new ones are done.
         progress: Called as the work goes on; with 0 tokens for rows that were there already.
         engine: Who computes; by default this process. The bytes do not depend on it.
+        table: What is known of the file, where its name and content do not tell.
+        notes: Counts what is passed over of it.
 
     Raises:
         InputError: The input is empty or broken; what was embedded before is kept.
@@ -146,7 +151,7 @@ def embed(
     if ending in NO_FOLDERS:
         raise ConfigError(f"{out}: name a file in {' or '.join(FILES)}, or a folder of shards")
     _keep_input(source, out)
-    rows = read_rows(source, column=column, id_column=id_column)
+    rows = read_rows(source, column=column, id_column=id_column, options=table, notes=notes)
     options = options or VectorOptions()
     if ending not in FILES:
         return embed_rows(

@@ -45,6 +45,11 @@ class TrainConfig:
         preset: Fills every value below that says "preset".
         pairs: The source of positive pairs, or several with their shares.
         pairs_file: ``a<TAB>b`` lines for ``PairSource.FILE``; by default the corpus itself.
+        id_column: The column of ids, of a table; None to tell it by the headings.
+        name_column: The column of names or texts; likewise.
+        alias_columns: The columns of aliases; likewise.
+        delimiter: What separates the table's cells; None to tell it.
+        encoding: What the corpus is written in; None for UTF-8 or UTF-16.
         pooling: How token states become a vector. By default what the base's own ``1_Pooling``
             says, else [CLS], but the mean for sentences on BERT, as in the paper.
         loss: InfoNCE, or the multi-similarity loss of SapBERT, which suits synonyms.
@@ -89,6 +94,11 @@ class TrainConfig:
     preset: Preset = Preset.NAME
     pairs: PairSource | Mapping[PairSource, float] = PairSource.MIRROR
     pairs_file: Path | None = None
+    id_column: str | None = None
+    name_column: str | None = None
+    alias_columns: tuple[str, ...] | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
     pooling: Pooling | None = None
     loss: Loss = Loss.INFO_NCE
     temperature: float = _PRESET
@@ -172,6 +182,8 @@ def _plain(value: object) -> object:
             return value.value
         case Path():
             return str(value)
+        case tuple():
+            return list(value)
         case _:
             return value
 

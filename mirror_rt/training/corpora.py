@@ -8,13 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.textfiles import StrPath, numbered_lines
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.formats import Columns, SkippedRows
+    from mirror_rt.tables import TableOptions
 
 __all__ = ["Made", "names", "sentences", "words"]
 
@@ -62,7 +66,15 @@ def words(language: str, *, count: int) -> Made:
     return _different(wordfreq.top_n_list(language, count), count=None, seed=0)
 
 
-def names(source: str | Path, *, count: int | None = None, seed: int = 42) -> Made:
+def names(
+    source: StrPath,
+    *,
+    count: int | None = None,
+    seed: int = 42,
+    columns: Columns | None = None,
+    options: TableOptions | None = None,
+    skip_bad: SkippedRows | None = None,
+) -> Made:
     """Return names of a knowledge-base file, or a sample of them in random order.
 
     Raises:
@@ -71,11 +83,12 @@ def names(source: str | Path, *, count: int | None = None, seed: int = 42) -> Ma
     """
     from mirror_rt.knowledge.formats import read_names
 
-    return _different(read_names(source), count=count, seed=seed)
+    found = read_names(source, columns=columns, options=options, skip_bad=skip_bad)
+    return _different(found, count=count, seed=seed)
 
 
 def sentences(
-    source: str | Path,
+    source: StrPath,
     *,
     count: int | None = None,
     split: bool = False,

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mirror_rt.errors import InputError
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.tables import (
+    Column,
+    Kind,
+    Notes,
+    RowError,
+    Table,
+    TableOptions,
+    cell_text,
+    known,
+    told_kind,
+)
+from mirror_rt.textfiles import Source, StrPath, numbered_lines, shown
 
-__all__ = ["MAX_CHARACTERS", "Corpus", "read_corpus", "read_pairs", "text_column"]
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.formats import Columns, SkippedRows
+    from mirror_rt.types import Entity
+
+__all__ = ["MAX_CHARACTERS", "Corpus", "Strings", "open_strings", "read_corpus", "read_pairs"]
 
 MAX_CHARACTERS = 100_000
 """A longer string is a file by mistake; all but its first tokens would be cut off anyway."""
@@ -43,80 +58,142 @@ class Corpus:
         return rows
 
 
-def text_column(source: str | Path) -> str | None:
-    """Return which column of a table has texts; None of a knowledge base, or of plain text.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strings:
+    """What a file holds to train on or to measure with.
+
+    Attributes:
+        texts: (row or line, text) where it is plain text or a table of texts.
+        entities: The entities where it is a knowledge base.
+        unit: What texts are numbered by.
+        notes: What is passed over of a table of texts.
+    """
+
+    texts: Iterator[tuple[int, str]] | None = None
+    entities: Iterator[Entity] | None = None
+    unit: str = "line"
+    notes: Notes = field(default_factory=Notes)
+
+
+def open_strings(
+    source: StrPath,
+    *,
+    columns: Columns | None = None,
+    options: TableOptions | None = None,
+    skip_bad: SkippedRows | None = None,
+) -> Strings:
+    """Tell plain text, a table of texts and a knowledge base apart, without losing of a pipe.
+
+    Args:
+        source: A path, or ``-``.
+        columns: Which columns to read; a table of texts has its text in the one of names.
+        options: How a table is written, where that is not to be told.
+        skip_bad: Counts what a knowledge base leaves out.
 
     Raises:
         InputError: The file cannot be read.
     """
-    from mirror_rt.knowledge.formats.tables import header_columns
-    from mirror_rt.runtime import sources
+    from mirror_rt.knowledge import formats
+    from mirror_rt.knowledge.formats.tables import KINDS, has_entities
+    from mirror_rt.runtime.sources import read_rows
 
-    if str(source) == "-" or sources.kind_of(source) is sources.Kind.TEXT:
-        return None
-    columns = sources.columns_of(source)
-    if header_columns(columns) is not None:
-        return None
-    usual = ("text", "mention", "query") if len(columns) > 1 else columns
-    return next((column for column in usual if column in columns), None)
+    options, columns = options or TableOptions(), columns or formats.Columns()
+    given = Source.of(source, encoding=options.encoding)
+    kind = told_kind(given, options, Kind.TEXT)
+    known_as = formats.sniff(given)
+    if kind is not Kind.TEXT and known_as in {None, *KINDS}:
+        if not given.once:  # else headings are looked for where they are read
+            table = Table(source, options=options)
+            if not table.by_name and table.first is None:
+                raise InputError(f"{given}: has no strings to train on; give one a row")
+            headings = table.headings if table.by_name else table.first or []
+            of_texts = len(headings) == 1 or columns.name or known(headings, Column.TEXT)
+            if columns.id is None and of_texts and not has_entities(table):
+                notes = Notes()
+                rows = read_rows(given, column=columns.name, options=options, notes=notes)
+                numbered = enumerate((text for text, _ in rows), 1)
+                return Strings(texts=numbered, unit="text", notes=notes)
+    if known_as is None and kind is Kind.TEXT:
+        return Strings(texts=numbered_lines(given))
+    skipped = skip_bad if skip_bad is not None else formats.SkippedRows(strict=True)
+    return Strings(
+        entities=formats.read_entities(
+            given, format=known_as, skip_bad=skipped, columns=columns, options=options
+        )
+    )
 
 
-def read_corpus(source: str | Path) -> Corpus:
+def read_corpus(
+    source: StrPath,
+    *,
+    columns: Columns | None = None,
+    options: TableOptions | None = None,
+    skip_bad: SkippedRows | None = None,
+) -> Corpus:
     """Read a text file (a string a line), a table of texts, or the names of a knowledge-base file.
 
     Raises:
         InputError: It cannot be read, or holds no string; a string is too long.
     """
-    from mirror_rt.knowledge import formats
-    from mirror_rt.runtime.sources import read_rows
-
-    known = None if str(source) == "-" else formats.sniff(source)
-    column = text_column(source)
-    if column is not None:
-        rows = enumerate((text for text, _ in read_rows(source, column=column)), 1)
-        corpus = _collect(_checked(source, "text", rows))
-    elif known is None:
-        corpus = _collect(_checked(source, "line", numbered_lines(source)))
+    found = open_strings(source, columns=columns, options=options, skip_bad=skip_bad)
+    if found.texts is not None:
+        corpus = _collect(_checked(source, found.unit, found.texts))
+        if skip_bad is not None:
+            skip_bad.remarks += found.notes.sentences()
     else:
-        entities = formats.read_entities(source, format=known)
+        entities = found.entities or iter(())
         corpus = _collect((name.text, entity.id) for entity in entities for name in entity.names)
     if not corpus.strings:
-        shown = "standard input" if str(source) == "-" else source
-        raise InputError(f"{shown}: has no strings to train on; give one a line")
+        raise InputError(f"{shown(source)}: has no strings to train on; give one a line")
     return corpus
 
 
-def read_pairs(source: str | Path) -> tuple[list[tuple[str, str]], int]:
-    """Read ``a<TAB>b`` lines.
+def read_pairs(
+    source: StrPath, *, options: TableOptions | None = None
+) -> tuple[list[tuple[str, str]], int]:
+    """Read pairs: ``a<TAB>b`` lines, or a table of two columns, or of ``sentence1, sentence2``.
 
     Returns:
-        The pairs, without repeats, pairs of equal strings and blank lines, and how many lines
+        The pairs, without repeats, pairs of equal strings and blank lines, and how many rows
         were dropped for that.
 
     Raises:
-        InputError: The file cannot be read, or a line has not two strings.
+        InputError: The file cannot be read, or a row has not two strings.
     """
     pairs: dict[tuple[str, str], None] = {}
+    notes = Notes()
+    table = Table(source, options=options, default=Kind.TSV, notes=notes)
+    first = table.headings if table.by_name else table.first or []
+    left, right = known(first, Column.LEFT), known(first, Column.RIGHT)
+    places = [left[0], right[0]] if left and right else [0, 1]
+    if left and right:
+        table.take_headings()
     dropped = 0
-    for number, line in numbered_lines(source):
-        if not line.strip():
-            dropped += 1
-            continue
-        parts = [part.strip() for part in line.split("\t")]
+    for number, cells in table.rows():
+        try:
+            if isinstance(cells, RowError):
+                raise cells
+            parts = [cell_text(cell, "string").strip() for cell in cells]
+        except RowError as fault:
+            raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+        if left and right:
+            parts = [parts[place] for place in places]
         if len(parts) != 2 or not all(parts):
-            raise InputError(f"{source}: line {number} is not two strings with a tab between")
-        first, second = parts
-        if first == second or (first, second) in pairs or (second, first) in pairs:
+            raise InputError(
+                f"{table.shown}: {table.unit} {number} is not two strings with a tab between"
+            )
+        one, other = parts
+        if one == other or (one, other) in pairs or (other, one) in pairs:
             dropped += 1
             continue
-        pairs[(first, second)] = None
+        pairs[(one, other)] = None
     if not pairs:
-        raise InputError(f"{source}: has no pairs; give a<TAB>b lines")
-    return list(pairs), dropped
+        raise InputError(f"{table.shown}: has no pairs; give a<TAB>b lines")
+    return list(pairs), dropped + notes.blank_rows + notes.repeated_headings
 
 
 def _checked(
-    source: str | Path, unit: str, numbered: Iterable[tuple[int, str]]
+    source: StrPath, unit: str, numbered: Iterable[tuple[int, str]]
 ) -> Iterator[tuple[str, None]]:
     for number, text in numbered:
         if len(text) > MAX_CHARACTERS:

@@ -94,6 +94,7 @@ def train(
     force: bool = False,
     resume: bool = False,
     tensorboard: Path | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> TrainReport:
     """Train an encoder without labels and write it as a checkpoint.
 
@@ -108,6 +109,7 @@ def train(
             may add up in another order each time.
         tensorboard: Folder to write losses, speed and what is measured on held-out pairs to,
             for TensorBoard; None: nowhere.
+        tell: Called with what is worth saying of the files that were read.
 
     Raises:
         ConfigError: The options contradict each other, or do not fit the base model.
@@ -121,8 +123,12 @@ def train(
     check_target(config.out, force=force, folder=True)
     _check_apart(config, tensorboard)
     check_unfinished(config.out, resume=resume, force=force)
+    read = read_table(config)
+    if tell is not None:
+        for remark in read.remarks:
+            tell(remark)
     table, held_P2 = hold_out(
-        read_table(config), config, rng=np.random.default_rng([config.seed, HELD_OUT_STREAM])
+        read, config, rng=np.random.default_rng([config.seed, HELD_OUT_STREAM])
     )
     losses: list[float] = []
     with _seeded(config), Board(tensorboard) as board, _memory_told(losses, config):

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.formats import Columns, SkippedRows
 from mirror_rt.knowledge.text.held_out import is_held_out
+from mirror_rt.tables import TableOptions
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.corpus import Corpus, read_corpus, read_pairs
 from mirror_rt.types import PairSource
@@ -40,6 +42,7 @@ class PairTable:
         filed_P2: (P, 2) int64 rows of the pairs read from a pairs file.
         counts: What was read and dropped, for the report.
         sha256: Hex sha256 over what was read.
+        remarks: How the files were understood, where that is worth saying.
     """
 
     strings: tuple[str, ...]
@@ -49,6 +52,7 @@ class PairTable:
     filed_P2: Int64
     counts: Mapping[str, int]
     sha256: str
+    remarks: tuple[str, ...] = ()
 
 
 def read_table(config: TrainConfig) -> PairTable:
@@ -61,13 +65,18 @@ def read_table(config: TrainConfig) -> PairTable:
     sources = set(config.shares)
     filed: list[tuple[str, str]] = []
     dropped = 0
+    options = TableOptions(delimiter=config.delimiter, encoding=config.encoding)
+    skipped = SkippedRows(strict=True)
     corpus = Corpus(strings=(), entities=(), lines=0, blank=0, duplicates=0)
     if sources == {PairSource.FILE}:
         if config.pairs_file is not None:
             raise ConfigError("pairs_file: with --pairs file alone, give that file as the corpus")
-        filed, dropped = read_pairs(config.corpus)
+        filed, dropped = read_pairs(config.corpus, options=options)
     else:
-        corpus = read_corpus(config.corpus)
+        columns = Columns(
+            id=config.id_column, name=config.name_column, aliases=config.alias_columns or ()
+        )
+        corpus = read_corpus(config.corpus, columns=columns, options=options, skip_bad=skipped)
         if PairSource.FILE in sources:
             if config.pairs_file is None:
                 raise ConfigError("pairs: file stands beside others; give --pairs-file as well")
@@ -113,6 +122,7 @@ def read_table(config: TrainConfig) -> PairTable:
             "entities": len(named),
         },
         sha256=_digest(tuple(rows), groups, filed_P2),
+        remarks=tuple(skipped.understood()),
     )
 
 

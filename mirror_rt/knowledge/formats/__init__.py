@@ -10,6 +10,15 @@ from mirror_rt.knowledge.formats._filter import NameFilter
 from mirror_rt.knowledge.formats._rows import SkippedRows
 from mirror_rt.knowledge.formats.detect import sniff
 from mirror_rt.knowledge.formats.read import read_entities, read_names
+from mirror_rt.knowledge.formats.tables import Columns
 from mirror_rt.types import KbFormat
 
-__all__ = ["KbFormat", "NameFilter", "SkippedRows", "read_entities", "read_names", "sniff"]
+__all__ = [
+    "Columns",
+    "KbFormat",
+    "NameFilter",
+    "SkippedRows",
+    "read_entities",
+    "read_names",
+    "sniff",
+]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, TypeVar
 
 from mirror_rt.errors import InputError, one_line
-from mirror_rt.textfiles import open_binary
+from mirror_rt.tables import RowError
+from mirror_rt.textfiles import UNPACKING_ERRORS, StrPath, encoding_hint, open_binary, shown
 from mirror_rt.types import NameKind
+
+__all__ = [
+    "NOT_UTF8", "RowError", "SkippedRows", "checked", "each", "flat", "is_kind", "name_kind",
+    "shown", "whole",
+]  # fmt: skip
 
 NOT_UTF8 = "\ufdd0"
 """Stands for undecodable bytes where a library wants valid UTF-8; no text may hold it."""
@@ -23,10 +27,6 @@ _MESSAGES_KEPT = 20
 
 RowT = TypeVar("RowT")
 MadeT = TypeVar("MadeT")
-
-
-class RowError(ValueError):
-    """One row cannot be used; the text is the fault alone, the reader adds file and line."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +42,10 @@ class SkippedRows:
         nameless: Classes and concepts of RDF without a name.
         anonymous: Classes and concepts of RDF with a name but no address (blank nodes).
         types: Types (UMLS) of concepts that no name was read of.
-        metadata: Values of passages that are no use to filter by.
+        metadata: Values of passages and fields that are no use to filter by.
+        repeated_headings: Rows of tables equal to their headings.
+        left_alone: Headings of tables of which no column was read.
+        remarks: Sentences on how a table was understood.
         messages: What was wrong with the first 20 bad rows.
     """
 
@@ -55,7 +58,15 @@ class SkippedRows:
     anonymous: int = 0
     types: int = 0
     metadata: int = 0
+    repeated_headings: int = 0
+    left_alone: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
+
+    def understood(self) -> list[str]:
+        """Return what there is to say, once, on how a table was understood."""
+        alone = ", ".join(dict.fromkeys(self.left_alone))
+        return [*dict.fromkeys(self.remarks), *([f"columns left alone: {alone}"] if alone else [])]
 
     def refuse(self, message: str) -> None:
         """Count a bad row.
@@ -70,13 +81,8 @@ class SkippedRows:
             self.messages.append(one_line(message))
 
 
-def shown(path: str | Path) -> str:
-    """Return the name to call a source by in a message."""
-    return "standard input" if str(path) == "-" else str(path)
-
-
 def each(
-    path: str | Path,
+    path: StrPath,
     rows: Iterable[tuple[int, RowT]],
     parse: Callable[[RowT], MadeT | None],
     skipped: SkippedRows,
@@ -118,13 +124,15 @@ def checked(text: str, what: str) -> str:
     >>> checked(" heart attack ", "name")
     'heart attack'
     """
-    refused = _REFUSED.search(text)
+    stripped = text.strip()  # line ends at its edges too
+    refused = _REFUSED.search(stripped)
     if refused is not None:
         sign = refused.group()
+        if "\udc80" <= sign <= "\udcff":
+            raise RowError(f"the {what} is not UTF-8; {encoding_hint(text)}")
         if sign == NOT_UTF8 or "\ud800" <= sign <= "\udfff":
             raise RowError(f"the {what} is not UTF-8")
         raise RowError(f"the {what} holds the control character U+{ord(sign):04X}")
-    stripped = text.strip()
     if not stripped:
         raise RowError(f"no {what}")
     return stripped
@@ -145,7 +153,7 @@ def flat(text: str, what: str = "description") -> str:
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[IO[bytes]]:
+def whole(path: StrPath) -> Iterator[IO[bytes]]:
     """Open a file as ``open_binary`` does, for a reader that asks for more than lines.
 
     Raises:
@@ -154,7 +162,7 @@ def whole(path: str | Path) -> Iterator[IO[bytes]]:
     with open_binary(path) as handle:
         try:
             yield handle
-        except (EOFError, OSError, zlib.error) as error:
+        except UNPACKING_ERRORS as error:
             raise InputError(f"{shown(path)}: cannot be read to its end ({error})") from error
 
 

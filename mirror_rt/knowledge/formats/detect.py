@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path, PurePath
 
-from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._rows import RowError
 from mirror_rt.knowledge.formats.dictionary import parse_dictionary_line
-from mirror_rt.textfiles import open_binary
+from mirror_rt.tables import Column, Kind, TableOptions, known, parquet_parts, seem, told_kind
+from mirror_rt.textfiles import Source, StrPath, numbered_lines
 from mirror_rt.types import KbFormat
 
 __all__ = ["sniff"]
@@ -27,6 +28,8 @@ _SUFFIXES = {
     ".ndjson": KbFormat.JSONL,
     ".obo": KbFormat.OBO,
     ".parquet": KbFormat.PARQUET,
+    ".xlsx": KbFormat.XLSX,
+    ".xls": KbFormat.XLSX,
     ".owl": KbFormat.RDF,
     ".rdf": KbFormat.RDF,
     ".skos": KbFormat.RDF,
@@ -36,35 +39,54 @@ _SUFFIXES = {
 }
 
 
-def sniff(path: str | Path) -> KbFormat | None:
-    """Tell a knowledge base's format by its name, else by its first lines; None for plain text.
+_PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
-    Standard input (``-``) is never looked at. A folder is known if it holds ``MRCONSO.RRF``.
+
+def sniff(path: StrPath) -> KbFormat | None:
+    """Tell a knowledge base's format by its name and first bytes; None for plain text.
+
+    A pipe is looked into too, and loses nothing if it comes as a ``Source``; standard input is
+    looked into only so. A folder is known if it holds ``MRCONSO.RRF`` or Parquet files.
 
     Raises:
         InputError: The file is missing or cannot be read.
     """
-    if str(path) == "-":
+    if str(path) == "-" and not isinstance(path, Source):
         return None
-    if Path(path).is_dir() and any(Path(path).glob("MRCONSO.RRF*")):
-        return KbFormat.RRF
+    if Path(path).is_dir():
+        if any(Path(path).glob("MRCONSO.RRF*")):
+            return KbFormat.RRF
+        return KbFormat.PARQUET if parquet_parts(path) else None
+    source = Source.of(path)
     suffixes = [suffix.casefold() for suffix in PurePath(path).suffixes]
-    if suffixes and suffixes[-1] == ".gz":
+    if suffixes and suffixes[-1] in _PACKINGS:
         suffixes.pop()
-    if suffixes and suffixes[-1] in _SUFFIXES:
-        return _SUFFIXES[suffixes[-1]]
-    with open_binary(path) as handle:
-        try:
-            raw = handle.read(_PEEK_BYTES)
-        except (EOFError, OSError) as error:
-            raise InputError(f"{path}: cannot be read ({error})") from error
-    if raw.startswith(b"PAR1"):
-        return KbFormat.PARQUET
-    text = raw.decode("utf-8", errors="replace").removeprefix("\ufeff")
-    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip()]
-    if len(raw) == _PEEK_BYTES and len(lines) > 1:
-        lines.pop()
-    return _from_lines(lines[:_PEEK_LINES])
+    named = _SUFFIXES.get(suffixes[-1]) if suffixes else None
+    kind = told_kind(source, TableOptions(), Kind.TEXT)
+    if kind in (Kind.PARQUET, Kind.XLSX):
+        return KbFormat(kind.value)
+    lines = [line for line in _head_lines(source) if line.strip()]
+    if named is KbFormat.JSONL and lines and _is_wikidata_dump(lines):
+        return KbFormat.WIKIDATA
+    return named or _from_lines(lines[:_PEEK_LINES])
+
+
+def _head_lines(source: Source) -> list[str]:
+    """Return the whole lines of the beginning of a file."""
+    head = source.head()
+    beginning = _Beginning(source, head)
+    lines = [line for _, line in numbered_lines(beginning, strict=False)]
+    return lines[:-1] if len(head) >= _PEEK_BYTES and len(lines) > 1 else lines
+
+
+class _Beginning(Source):
+    """The first bytes of a source, as if they were all."""
+
+    def __init__(self, source: Source, head: bytes) -> None:
+        super().__init__(source, encoding=source.encoding)
+        self._head = head
+        self._held = io.BytesIO(b"")
+        self.once = False
 
 
 def _from_lines(lines: list[str]) -> KbFormat | None:
@@ -76,15 +98,27 @@ def _from_lines(lines: list[str]) -> KbFormat | None:
         return _from_markup("\n".join(lines))
     if all(_is_dictionary(line) for line in lines):
         return KbFormat.DICTIONARY
-    if _is_wikidata(lines[1] if lines[0].strip() == "[" and len(lines) > 1 else lines[0]):
+    if _is_wikidata_dump(lines):
         return KbFormat.WIKIDATA
-    if {"id", "name"} <= _json_keys(lines[0]):
+    if _are_of_entities([*_json_keys(lines[0])]):
         return KbFormat.JSONL
     if all(_ICD10CM_LINE.match(line) for line in lines):
         return KbFormat.ICD10CM
     if all("\t" in line.strip() for line in lines):
         return KbFormat.TSV
+    if any(_are_of_entities(lines[0].split(sign)) for sign in (",", ";", "|", "\t")):
+        return KbFormat.CSV
     return None
+
+
+def _are_of_entities(headings: list[str]) -> bool:
+    cells = [heading.strip(' "#') for heading in headings]
+    ids, names = (known(cells, c) or seem(cells, c) for c in (Column.ID, Column.NAME))
+    return bool(ids and names)
+
+
+def _is_wikidata_dump(lines: list[str]) -> bool:
+    return _is_wikidata(lines[1] if lines[0].strip() == "[" and len(lines) > 1 else lines[0])
 
 
 def _from_markup(text: str) -> KbFormat | None:

@@ -9,16 +9,15 @@ with ``|`` between them; a name therefore cannot hold ``|``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.textfiles import StrPath, numbered_lines
 from mirror_rt.types import Entity, Name
 
 __all__ = ["parse_dictionary_line", "read_dictionary"]
 
 
-def read_dictionary(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
+def read_dictionary(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     """Read ``id||name`` lines; blank lines are passed over."""
     lines = ((n, line) for n, line in numbered_lines(path, strict=False) if line.strip())
     return each(path, lines, parse_dictionary_line, skipped)

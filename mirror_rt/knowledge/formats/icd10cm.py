@@ -13,13 +13,13 @@ from pathlib import Path
 
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, shown, whole
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.textfiles import StrPath, numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
 
 __all__ = ["read_icd10cm"]
 
 
-def read_icd10cm(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
+def read_icd10cm(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     """Read every code, headings too; the code without its point is an alternative id.
 
     Raises:
@@ -44,7 +44,7 @@ def _order_line(line: str) -> Entity:
     return _entity(checked(code, "code"), names, types=(kind,))
 
 
-def _tabular(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
+def _tabular(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     with whole(path) as handle:
         try:
             for _, element in ElementTree.iterparse(handle, events=("end",)):

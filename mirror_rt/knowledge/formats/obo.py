@@ -22,7 +22,7 @@ from pathlib import Path
 
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, flat, shown
 from mirror_rt.knowledge.formats._successors import merge, successors
-from mirror_rt.textfiles import numbered_lines, open_binary
+from mirror_rt.textfiles import Source, StrPath, numbered_lines, open_binary
 from mirror_rt.types import Entity, Name, NameKind
 
 __all__ = ["read_obo"]
@@ -82,7 +82,7 @@ class _Frame:
         return tuple(self.of("replaced_by") or (considered if len(considered) == 1 else ()))
 
 
-def read_obo(path: str | Path, skipped: SkippedRows) -> Iterator[Entity]:
+def read_obo(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     """Read every term that is not obsolete; instances are counted as filtered.
 
     Raises:
@@ -223,8 +223,8 @@ def _unescaped(text: str) -> str:
 
 
 @contextmanager
-def _readable_twice(path: str | Path) -> Iterator[Path]:
-    if str(path) != "-" and Path(path).is_file():
+def _readable_twice(path: StrPath) -> Iterator[Path]:
+    if not Source.of(path).once:
         yield Path(path)
         return
     with open_binary(path) as source, tempfile.TemporaryDirectory(prefix="mirror-rt-") as folder:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from xml.sax import SAXParseException
 
 from mirror_rt._extras import require
@@ -39,7 +39,7 @@ from mirror_rt.knowledge.formats._rows import (  # noqa: E402
     whole,
 )
 from mirror_rt.knowledge.formats._successors import merge, successors  # noqa: E402
-from mirror_rt.textfiles import numbered_lines  # noqa: E402
+from mirror_rt.textfiles import StrPath, numbered_lines  # noqa: E402
 from mirror_rt.types import Entity, Name, NameKind  # noqa: E402
 
 __all__ = ["read_rdf"]
@@ -76,7 +76,7 @@ _FUNCTIONAL = re.compile(rb"\s*(?:#[^\n]*\s*)*(?:Prefix|Ontology)\s*[(:]")
 _PURL = re.compile(re.escape(_OBO) + r"([A-Za-z]+)_(\w+)")
 
 
-def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
+def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
     """Read named classes, individuals and concepts.
 
     The id is ``oboInOwl:id``, the CURIE of an OBO address, or the address itself. Deprecated
@@ -130,7 +130,7 @@ def read_rdf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterat
     skipped.unresolved += len({old for olds in old_ids.values() for old in olds} - met)
 
 
-def _parsed(path: str | Path, skipped: SkippedRows) -> Graph:
+def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
     # Without a handler, rdflib's remarks on odd addresses would go to the user's screen.
     logging.getLogger("rdflib").addHandler(logging.NullHandler())
     graph = Graph()

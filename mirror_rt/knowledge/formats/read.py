@@ -6,31 +6,38 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.knowledge.formats import dictionary, jsonl, tables
+from mirror_rt.knowledge.formats import dictionary, tables
 from mirror_rt.knowledge.formats._filter import NameFilter, filtered
-from mirror_rt.knowledge.formats._rows import SkippedRows, shown
+from mirror_rt.knowledge.formats._rows import SkippedRows
 from mirror_rt.knowledge.formats.detect import sniff
+from mirror_rt.knowledge.formats.tables import Columns
+from mirror_rt.tables import TableOptions
+from mirror_rt.textfiles import Source, StrPath, shown
 from mirror_rt.types import Entity, KbFormat
 
 __all__ = ["read_entities", "read_names"]
 
 
 def read_entities(
-    path: str | Path,
+    path: StrPath,
     *,
     format: KbFormat | None = None,
     skip_bad: SkippedRows | None = None,
     keep: NameFilter | None = None,
+    columns: Columns | None = None,
+    options: TableOptions | None = None,
 ) -> Iterator[Entity]:
     """Read a knowledge base, piece by piece in the order of the file.
 
     Args:
-        path: The file, ``.gz`` too; ``-`` for standard input (then ``format`` is needed); for
-            UMLS also the folder of the RRF files.
+        path: The file, packed or not, a pipe, or ``-`` for standard input; for UMLS also the
+            folder of the RRF files, for Parquet that of the parts.
         format: Its format; None to tell from its name and first lines.
         skip_bad: Counts bad rows instead of stopping at the first, and what else was left out;
             None to stop.
         keep: Which names to keep; None for all that are not suppressed.
+        columns: Which columns of a table to read; None to tell by the headings.
+        options: How a table is written, where that is not to be told; None to tell.
 
     Raises:
         ConfigError: The format cannot be told.
@@ -40,34 +47,54 @@ def read_entities(
     """
     if Path(path).is_file() and not Path(path).stat().st_size:
         raise InputError(f"{path}: is empty; give an entity a row")
-    chosen = format or sniff(path)
+    options = options or TableOptions()
+    source = Source.of(path, encoding=options.encoding)
+    chosen = format or sniff(source)
     if chosen is None:
         formats = ", ".join(member.value for member in KbFormat)
         raise ConfigError(
             f"{shown(path)}: cannot tell its format; name it with --kb-format: {formats}"
         )
     skipped = skip_bad if skip_bad is not None else SkippedRows(strict=True)
-    return _not_empty(path, chosen, skipped, keep or NameFilter())
+    keep = keep or NameFilter()
+    if chosen in tables.KINDS:
+        kind = tables.KINDS[chosen]
+        found = tables.read_table(
+            source, skipped, kind=kind, columns=columns, options=options, keep=keep
+        )
+    elif columns is not None and columns.named():
+        raise ConfigError(
+            f"{shown(path)}: is read as {chosen.value}, which has no columns to choose; "
+            "leave --id-column, --name-column, --alias-column and --field away"
+        )
+    else:
+        found = _reader(source, chosen, skipped, keep)
+    return _not_empty(path, chosen, filtered(found, keep, skipped), skipped)
 
 
 def read_names(
-    path: str | Path,
+    path: StrPath,
     *,
     format: KbFormat | None = None,
     skip_bad: SkippedRows | None = None,
     keep: NameFilter | None = None,
+    columns: Columns | None = None,
+    options: TableOptions | None = None,
 ) -> Iterator[str]:
     """Read every name of a knowledge base, as often as it is there; as ``read_entities``."""
-    for entity in read_entities(path, format=format, skip_bad=skip_bad, keep=keep):
+    found = read_entities(
+        path, format=format, skip_bad=skip_bad, keep=keep, columns=columns, options=options
+    )
+    for entity in found:
         for name in entity.names:
             yield name.text
 
 
 def _not_empty(
-    path: str | Path, chosen: KbFormat, skipped: SkippedRows, keep: NameFilter
+    path: StrPath, chosen: KbFormat, found: Iterator[Entity], skipped: SkippedRows
 ) -> Iterator[Entity]:
     entity = None
-    for entity in filtered(_reader(path, chosen, skipped, keep), keep, skipped):
+    for entity in found:
         yield entity
     if entity is None:
         reasons = [f"{skipped.bad} bad rows, first: {skipped.messages[0]}"] if skipped.bad else []
@@ -79,26 +106,16 @@ def _not_empty(
 
 
 def _reader(
-    path: str | Path, chosen: KbFormat, skipped: SkippedRows, keep: NameFilter
+    path: StrPath, chosen: KbFormat, skipped: SkippedRows, keep: NameFilter
 ) -> Iterator[Entity]:
     # Readers that stand on a foreign library are imported when they are asked for.
     match chosen:
-        case KbFormat.TSV:
-            return tables.read_tsv(path, skipped)
-        case KbFormat.CSV:
-            return tables.read_csv(path, skipped)
-        case KbFormat.JSONL:
-            return jsonl.read_jsonl(path, skipped)
         case KbFormat.DICTIONARY:
             return dictionary.read_dictionary(path, skipped)
         case KbFormat.OBO:
             from mirror_rt.knowledge.formats import obo
 
             return obo.read_obo(path, skipped)
-        case KbFormat.PARQUET:
-            from mirror_rt.knowledge.formats import parquet
-
-            return parquet.read_parquet(path, skipped)
         case KbFormat.RDF:
             from mirror_rt.knowledge.formats import rdf
 
@@ -115,3 +132,5 @@ def _reader(
             from mirror_rt.knowledge.formats import wikidata
 
             return wikidata.read_wikidata(path, skipped, keep)
+        case _:
+            raise AssertionError(f"{chosen}: is a table")

@@ -16,7 +16,7 @@ from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._filter import NameFilter, in_order
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
 from mirror_rt.knowledge.formats._successors import successors
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.textfiles import StrPath, numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
 
 __all__ = ["read_rrf"]
@@ -37,7 +37,7 @@ class _Atom(NamedTuple):
     suppressed: bool
 
 
-def read_rrf(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
+def read_rrf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
     """Read the concepts of ``MRCONSO.RRF``, given by its path or its folder.
 
     Languages come as two-letter tags (ENG as ``en``), the vocabulary (SAB) as source, its code

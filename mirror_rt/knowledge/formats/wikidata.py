@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from mirror_rt.knowledge.formats._filter import NameFilter, in_order
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
-from mirror_rt.textfiles import numbered_lines
+from mirror_rt.textfiles import StrPath, numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
 
 __all__ = ["read_wikidata"]
@@ -17,7 +16,7 @@ __all__ = ["read_wikidata"]
 _INSTANCE_OF = "P31"
 
 
-def read_wikidata(path: str | Path, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
+def read_wikidata(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
     """Read items: labels as preferred names, aliases, classes (P31), external ids.
 
     An external id becomes the cross-reference ``property:value``. The description is that of

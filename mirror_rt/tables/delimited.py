@@ -1,0 +1,245 @@
+"""Split the lines of a delimited file into rows, by RFC 4180 where cells are quoted.
+
+A row is numbered by the line it begins on. A quoted cell that does not end as it should is the
+fault of the line where it opens, and reading goes on at the next line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeAlias
+
+from mirror_rt.tables.vocabulary import Column, known
+
+__all__ = ["DELIMITERS", "RowError", "separator_line", "split_rows", "told_delimiter"]
+
+DELIMITERS = (",", ";", "\t", "|")
+
+_MOST_LINES = 10_000
+"""A quoted cell over more lines is a stray quote: to look further would take time and memory."""
+
+_MOST_CHARACTERS = 1 << 24
+
+_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_WHOLE_CELL = re.compile(r'"(?:[^"]|"")*"')
+
+Line: TypeAlias = "tuple[int, str]"
+
+
+class RowError(ValueError):
+    """One row cannot be used; the text is the fault alone, the reader adds file and line."""
+
+
+def separator_line(line: str) -> str | None:
+    """Return the delimiter that a first line ``sep=;`` names, as Excel writes it.
+
+    >>> separator_line("sep=;"), separator_line("id;name")
+    (';', None)
+    """
+    found = _SEPARATOR.fullmatch(line)
+    return found[1] if found else None
+
+
+def told_delimiter(lines: Sequence[str], default: str) -> str | None:
+    r"""Tell what separates the cells of a file.
+
+    Args:
+        lines: Its first lines; the first may be headings.
+        default: What its name says; stands where nothing speaks for another.
+
+    Returns:
+        The delimiter, or None where it cannot be told: the first line holds one, but no other
+        line agrees.
+
+    >>> told_delimiter(["id;name", "1;a, b"], ","), told_delimiter(["text"], ",")
+    (';', ',')
+    >>> told_delimiter(["fever, high", "cough", "a, b, c"], "\t") is None
+    True
+    """
+    if not lines:
+        return default
+
+    def rate(delimiter: str) -> tuple[int, bool, bool, int]:
+        rows = [_cells(line, delimiter) for line in lines]
+        first = rows[0] if len(rows[0]) > 1 else []
+        words = len(known(first, *Column))
+        alike = len(rows) > 1 and len(first) > 1 and all(len(row) == len(first) for row in rows)
+        return words, alike, delimiter == default, len(first)
+
+    rates = {delimiter: rate(delimiter) for delimiter in {default: 0, **dict.fromkeys(DELIMITERS)}}
+    best = max(rates, key=lambda delimiter: rates[delimiter])
+    words, alike, _, _ = rates[best]
+    if words or alike or rates[default][3]:
+        return best if words or alike else default
+    if known([lines[0]], *Column) or not any(d in lines[0] for d in DELIMITERS):
+        return default
+    return None
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    if '"' not in line:
+        return line.split(delimiter)
+    cells, rest = [], line
+    while True:
+        quoted = _WHOLE_CELL.match(rest)
+        if quoted and rest[quoted.end() : quoted.end() + 1] in ("", delimiter):
+            cell, rest = quoted.group(), rest[quoted.end() :]
+            cells.append(unquoted(cell))
+            if not rest:
+                return cells
+            rest = rest[1:]
+            continue
+        cell, found, rest = rest.partition(delimiter)
+        cells.append(cell)
+        if not found:
+            return cells
+
+
+def unquoted(cell: str) -> str:
+    """Return what stands between the quotes of a cell that is quoted as a whole; else the cell.
+
+    >>> unquoted('"a ""b"" c"'), unquoted('5" pipe'), unquoted('"a" and "b"')
+    ('a "b" c', '5" pipe', '"a" and "b"')
+    """
+    if len(cell) > 1 and _WHOLE_CELL.fullmatch(cell):
+        return cell[1:-1].replace('""', '"')
+    return cell
+
+
+class _Lines:
+    """Lines that can be given back."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = iter(lines)
+        self._back: deque[Line] = deque()
+
+    def next(self) -> Line | None:
+        return self._back.popleft() if self._back else next(self._lines, None)
+
+    def give_back(self, lines: Sequence[Line]) -> None:
+        self._back.extendleft(reversed(lines))
+
+
+class _Stray(Exception):
+    """A quote that begins no cell as it should."""
+
+    def __init__(self, line: int, fault: str) -> None:
+        super().__init__(fault)
+        self.line = line
+        self.fault = fault
+
+
+def split_rows(
+    lines: Iterable[Line], delimiter: str, *, quoted: bool = True
+) -> Iterator[tuple[int, list[str] | RowError]]:
+    r"""Yield (number of its first line, cells or what is wrong) of each row, empty ones too.
+
+    Args:
+        lines: Numbered lines without their ends.
+        delimiter: What separates cells. Between tabs a ``"`` is a quote only around a whole
+            cell, as spreadsheets write it: a lone one is text.
+        quoted: Whether quotes mean anything.
+
+    >>> rows = split_rows([(1, 'a,"b'), (2, 'c"'), (3, 'd,"e'), (4, "f,g")], ",")
+    >>> [(number, row if isinstance(row, list) else "fault") for number, row in rows]
+    [(1, ['a', 'b\nc']), (3, 'fault'), (4, ['f', 'g'])]
+    """
+    given = _Lines(lines)
+    width = 0
+    while (line := given.next()) is not None:
+        number, text = line
+        row: list[str] | RowError
+        if not quoted or '"' not in text:
+            row = text.split(delimiter)
+        elif delimiter == "\t":
+            row = _tabbed(line, given, width)
+        else:
+            try:
+                row, _ = _quoted(line, given, delimiter, width)
+            except _Stray as stray:
+                number, row = stray.line, RowError(stray.fault)
+        if not width and isinstance(row, list) and row != [""]:
+            width = len(row)
+        yield number, row
+
+
+def _tabbed(line: Line, given: _Lines, width: int) -> list[str]:
+    cells = line[1].split("\t")
+    whole = [unquoted(cell) for cell in cells]
+    opens = any(a is b and a.startswith('"') for a, b in zip(cells, whole, strict=True))
+    if not opens or not width:
+        return whole
+    try:
+        row, more = _quoted(line, given, "\t", width)
+    except _Stray:
+        return whole
+    # A tab in a cell, or a cell over several lines; lines that are rows by themselves are no
+    # part of one.
+    odd = all(text.count("\t") + 1 != width for _, text in more) if more else len(cells) != width
+    if odd and len(row) == width:
+        return row
+    given.give_back(more)
+    return whole
+
+
+def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list[str], list[Line]]:
+    """Return the cells of a row, and the lines that it took beside its first.
+
+    Raises:
+        _Stray: A quoted cell does not end; all lines but those before the fault are given back.
+    """
+    text = line[1]
+    cells: list[str] = []
+    more: list[Line] = []
+    at = 0  # where in the text the next cell begins
+    while True:
+        if text[at : at + 1] != '"':
+            end = text.find(delimiter, at)
+            cells.append(text[at:] if end < 0 else text[at:end])
+            if end < 0:
+                return cells, more
+            at = end + 1
+            continue
+        opened, before, end = at, len(more), at + 1
+        parts: list[str] = []
+        fault, size = "", 0
+        while not fault:
+            close = text.find('"', end)
+            if close < 0:
+                parts.append(text[end:])
+                size += len(parts[-1])
+                following = given.next()
+                if following is None:
+                    fault = "a quoted cell does not end"
+                elif len(more) - before > _MOST_LINES or size > _MOST_CHARACTERS:
+                    given.give_back([following])
+                    fault = f"a quoted cell does not end within {len(more) - before:,} lines"
+                else:
+                    more.append(following)
+                    parts.append("\n")
+                    text, end = following[1], 0
+            elif text[close + 1 : close + 2] == '"':
+                parts.append(text[end : close + 1])
+                end = close + 2
+            elif text[close + 1 : close + 2] in ("", delimiter):
+                parts.append(text[end:close])
+                break
+            elif len(more) > before:
+                fault = "a quoted cell does not end where another begins"
+            else:
+                fault = f"text after the quoted cell {text[opened : close + 1]}"
+        inner = more[before:]
+        if not fault and len(inner) > 2 and width > 1:
+            rows = [len(_cells(between, delimiter)) == width for _, between in inner[:-1]]
+            if all(rows):
+                fault = f"a quoted cell takes in {len(inner):,} lines that are rows"
+        if fault:
+            given.give_back(inner)
+            where = more[before - 1][0] if before else line[0]
+            raise _Stray(where, f"not CSV ({fault})")
+        cells.append("".join(parts))
+        if close + 1 == len(text):
+            return cells, more
+        at = close + 2

@@ -1,0 +1,593 @@
+"""Read a table of any layout a row at a time: CSV, TSV, JSON lines, Parquet, Excel.
+
+Every row is a list of cells in the order of the headings. What a row lacks - a key of JSON, the
+end of a short row - is None, like a null. Rows in = rows out + rows counted in ``Notes``.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.tables.delimited import RowError, separator_line, split_rows, told_delimiter
+from mirror_rt.tables.vocabulary import Column, heading_key, known, sound_like_headings
+from mirror_rt.textfiles import (
+    UNPACKING_ERRORS,
+    Source,
+    StrPath,
+    encoding_hint,
+    lone_surrogate,
+    numbered_lines,
+    shown,
+)
+
+__all__ = [
+    "Cells", "Kind", "Notes", "RowError", "Table", "TableOptions", "cell_text", "delimiter_named",
+    "joined_text", "kind_of", "parquet_parts", "told_kind",
+]  # fmt: skip
+
+Cells: TypeAlias = "list[Any]"
+Row: TypeAlias = "tuple[int, Cells | RowError]"
+
+_LOOKED_AT = 1_000
+_LOOKED_AT_CHARACTERS = 1 << 22
+_ROWS_AT_ONCE = 1_024
+_PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
+
+
+class Kind(Enum):
+    """The layout of a file."""
+
+    TEXT = "text"
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    XLSX = "xlsx"
+
+
+_KINDS = {
+    ".csv": Kind.CSV, ".tsv": Kind.TSV, ".tab": Kind.TSV, ".jsonl": Kind.JSONL,
+    ".ndjson": Kind.JSONL, ".parquet": Kind.PARQUET, ".xlsx": Kind.XLSX, ".xlsm": Kind.XLSX,
+    ".xls": Kind.XLSX,
+}  # fmt: skip
+
+
+def kind_of(source: StrPath) -> Kind:
+    """Tell the layout by the last suffix, compression aside; what is unknown is plain text.
+
+    A folder of Parquet parts, as Spark writes it, is Parquet.
+
+    >>> kind_of("names.tsv.gz")
+    <Kind.TSV: 'tsv'>
+    """
+    path = Path(source)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in _PACKINGS:
+        suffixes.pop()
+    kind = _KINDS.get(suffixes[-1], Kind.TEXT) if suffixes else Kind.TEXT
+    with suppress(OSError, ValueError):
+        if kind is Kind.TEXT and path.is_dir() and parquet_parts(path):
+            return Kind.PARQUET
+    return kind
+
+
+def parquet_parts(folder: StrPath) -> list[Path]:
+    """Return the Parquet files of a folder in their order; hidden ones are not data."""
+    root = Path(folder)
+    return sorted(
+        path
+        for path in root.rglob("*.parquet")
+        if path.is_file()
+        and not any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions:
+    """What is said of a file, where its name and content do not tell.
+
+    Attributes:
+        format: Its layout; None to tell it.
+        delimiter: What separates its cells, one character or ``tab``; None to tell it.
+        encoding: What its text is written in; None for UTF-8, or UTF-16 if it is that.
+        quoted: Whether ``"`` around a cell are quotes.
+
+    Raises:
+        ConfigError: The delimiter is no single character, or there is no such encoding.
+    """
+
+    format: Kind | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoted: bool = True
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", delimiter_named(self.delimiter))
+        if self.encoding is not None:
+            Source("-", encoding=self.encoding)
+
+
+def delimiter_named(text: str) -> str:
+    r"""Return the character that is meant.
+
+    Raises:
+        ConfigError: It is not one character.
+
+    >>> delimiter_named("tab"), delimiter_named("\\t"), delimiter_named(";")
+    ('\t', '\t', ';')
+    """
+    found = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}.get(text, text)
+    if len(found) != 1 or found in '"\r\n':
+        raise ConfigError(f"--delimiter {text}: give one character, or tab")
+    return found
+
+
+@dataclass(slots=True, kw_only=True)
+class Notes:
+    """What was passed over, for whoever says so once.
+
+    Attributes:
+        blank_rows: Rows, and lines of JSON, with nothing in them: they are no rows.
+        missing: Rows without the text that was asked for; they count as empty strings.
+        repeated_headings: Rows equal to the headings, as of files put behind each other.
+        comments: Lines before the headings that begin with ``#``.
+        remarks: Sentences on how the file was understood.
+    """
+
+    blank_rows: int = 0
+    missing: int = 0
+    repeated_headings: int = 0
+    comments: int = 0
+    remarks: list[str] = field(default_factory=list)
+
+    def sentences(self) -> list[str]:
+        """Return what there is to say."""
+        counts = {
+            "blank rows passed over": self.blank_rows,
+            "rows have no text": self.missing,
+            "rows that repeat the headings passed over": self.repeated_headings,
+            "lines that begin with # passed over": self.comments,
+        }
+        return [*self.remarks, *(f"{count:,} {what}" for what, count in counts.items() if count)]
+
+
+class Table:
+    """A table that is being read.
+
+    Attributes:
+        shown: What to call it in a message.
+        kind: Its layout.
+        unit: What rows are numbered by: "line" or "row".
+        headings: Those of its columns; of JSON lines they grow as rows are read. Empty where
+            the first row is data.
+        first: The first row, where it may be headings or data; else None.
+        head: The first rows (1,000 at most) without the headings.
+        only: The columns of Parquet that are wanted, if not all; the others are not read.
+        notes: What was passed over so far.
+
+    Args:
+        source: A path, a ``Source`` or ``-``.
+        options: What is known of it.
+        default: The layout of what has no telling name.
+        notes: Where to count what is passed over.
+
+    Raises:
+        InputError: It cannot be opened, or is not what its name says.
+        ConfigError: It is plain text.
+    """
+
+    def __init__(
+        self,
+        source: StrPath,
+        *,
+        options: TableOptions | None = None,
+        default: Kind = Kind.TEXT,
+        notes: Notes | None = None,
+    ) -> None:
+        self._options = options = options or TableOptions()
+        self._source = Source.of(source, encoding=options.encoding)
+        if options.encoding is not None:
+            self._source.encoding = options.encoding
+        self.shown = shown(source)
+        self.notes = notes if notes is not None else Notes()
+        self.kind = told_kind(self._source, options, default)
+        self.unit = "line" if self.kind in (Kind.CSV, Kind.TSV, Kind.JSONL) else "row"
+        self.headings: list[str] = []
+        self._places: dict[str, int] = {}
+        self._blank_is_row = False
+        self.only: list[int] | None = None
+        match self.kind:
+            case Kind.TEXT:
+                raise ConfigError(
+                    f"{self.shown}: plain text has no columns; name it .csv, .tsv, .jsonl, .xlsx "
+                    "or .parquet, or say what it is with --input-format"
+                )
+            case Kind.JSONL:
+                rows = self._json_lines()
+            case Kind.PARQUET:
+                rows = self._parquet()
+                next(rows, None)  # its headings are known, and it waits for what is wanted
+            case Kind.XLSX:
+                rows = self._sheet()
+            case Kind.CSV | Kind.TSV:
+                rows = self._delimited()
+        self._rows = rows
+        self.head: list[Row] = []
+        size = 0
+        for number, row in islice(rows, 0 if self.kind is Kind.PARQUET else _LOOKED_AT):
+            self.head.append((number, row))
+            size += 0 if isinstance(row, RowError) else sum(map(len, map(str, row)))
+            if size > _LOOKED_AT_CHARACTERS:
+                break
+        self.first: list[str] | None = None
+        if self.kind in (Kind.CSV, Kind.TSV, Kind.XLSX) and self.head:
+            first = self.head[0][1]
+            if isinstance(first, RowError):
+                raise InputError(f"{self.shown}: {self.unit} {self.head[0][0]}: {first}")
+            self.first = [str(cell) for cell in first]
+
+    @property
+    def by_name(self) -> bool:
+        """Whether its columns have names by its layout."""
+        return self.kind in (Kind.JSONL, Kind.PARQUET)
+
+    def take_headings(self) -> None:
+        """Take the first row for the headings."""
+        if self.first is None:
+            return
+        self.headings = [cell.strip().removeprefix("#").strip() for cell in self.first]
+        self.head = self.head[1:]
+        self._blank_is_row = len(self.headings) == 1
+
+    def call_columns(self, headings: Sequence[str]) -> None:
+        """Give headings to a table that has none: its first row is data."""
+        self.headings = list(headings)
+        self.first = None
+
+    def rows(self) -> Iterator[Row]:
+        """Yield (number, cells or what is wrong) of every row, once.
+
+        Cells are as many as the headings, where there are some: a row that is too long is wrong
+        unless what is over is blank. A row equal to the headings, of two cells or more, is
+        counted and passed over, and so is a blank one; but a blank line of a single column is an
+        empty text.
+
+        Raises:
+            InputError: The rest cannot be read.
+        """
+        again = [cell.strip() for cell in self.first or []] if self.headings else []
+        listed = not self.by_name
+        for number, row in chain(self.head, self._rows):
+            if isinstance(row, RowError):
+                yield number, row
+                continue
+            if listed:
+                if len(row) < 2 and not self._blank_is_row and not "".join(row).strip():
+                    self.notes.blank_rows += 1
+                    continue
+                if len(again) > 1 and [cell.strip() for cell in row] == again:
+                    self.notes.repeated_headings += 1
+                    continue
+            width = len(self.headings)
+            if len(row) != width and width:
+                if len(row) > width and any(str(cell).strip() for cell in row[width:]):
+                    yield number, RowError(f"has {len(row)} columns, the header has {width}")
+                    continue
+                row = [*row[:width], *[None] * (width - len(row))]
+            yield number, row
+
+    def place(self, named: str) -> int:
+        """Return which column is called so, capitals and blanks aside.
+
+        Raises:
+            InputError: There is none, or more than one.
+        """
+        exact = [i for i, heading in enumerate(self.headings) if heading == named]
+        key = heading_key(named)
+        found = exact or [i for i, h in enumerate(self.headings) if heading_key(h) == key]
+        if not found:
+            there = ", ".join(self.headings)
+            raise InputError(f"{self.shown}: no column {named!r}; there are: {there}")
+        if len(found) > 1:
+            raise InputError(f"{self.shown}: more than one column {named!r}; rename the others")
+        return found[0]
+
+    def is_blank(self, cells: Cells) -> bool:
+        """Say whether nothing stands in a row, as spreadsheets leave them below the last one."""
+        return not self.by_name and not any(cell and cell.strip() for cell in cells)
+
+    # -- layouts
+
+    def _delimited(self) -> Iterator[Row]:
+        lines = numbered_lines(self._source, strict=False)
+        some = list(_some(lines))
+        more = chain.from_iterable([some, lines])
+        default = self._options.delimiter or ("," if self.kind is Kind.CSV else "\t")
+        comments = 0
+        while some and some[0][1].startswith("#") and _is_comment(some, default):
+            comments += 1
+            some.pop(0)
+        if some and some[0][1].startswith("#"):  # headings; as of CTD, with more # below them
+            while len(some) > 1 and not some[1][1].strip("# \t,;|"):
+                comments += 1
+                some.pop(1)
+        self.notes.comments += comments
+        if some and (named := separator_line(some[0][1].strip())) is not None:
+            some.pop(0)
+            delimiter: str | None = self._options.delimiter or named
+        elif self._options.delimiter is not None:
+            delimiter = self._options.delimiter
+        else:
+            seen = [line for _, line in some if line.strip()][:50]
+            if seen:
+                seen[0] = seen[0].removeprefix("#")
+            if default == "\t":  # a cell may hold a tab at its end only by mistake
+                seen = [line.rstrip("\t") if "\t" not in line.strip() else line for line in seen]
+            delimiter = told_delimiter(seen, default)
+        if delimiter is None:
+            first = seen[0]
+            sign = next(d for d in (";", ",", "\t", "|") if d in first)
+            name = "tab" if sign == "\t" else sign
+            raise InputError(
+                f"{self.shown}: its first line holds {name!r} but the lines after it do not agree; "
+                f"if that separates the columns give --delimiter '{name}', if there is one column "
+                f"give --delimiter '{'tab' if default == chr(9) else default}'"
+                if self._options.delimiter is None
+                else f"{self.shown}: cannot be split"
+            )
+        return self._split(more, delimiter)
+
+    def _split(self, lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[Row]:
+        begun = False
+        for number, row in split_rows(lines, delimiter, quoted=self._options.quoted):
+            if not begun and isinstance(row, list) and not any(cell.strip() for cell in row):
+                self.notes.blank_rows += 1
+                continue  # nothing stands before the headings
+            begun = True
+            yield number, row
+
+    def _json_lines(self) -> Iterator[Row]:
+        for number, line in numbered_lines(self._source, strict=False):
+            if not line.strip():
+                self.notes.blank_rows += 1
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                fault = f"not JSON ({error.msg} at character {error.pos + 1})"
+                yield number, RowError(fault)
+                continue
+            except (ValueError, RecursionError) as error:  # too many digits, too deep
+                yield number, RowError(f"not JSON that can be read ({error})")
+                continue
+            if not isinstance(record, dict):
+                yield number, RowError('not a JSON object such as {"id": …, "name": …}')
+                continue
+            yield number, self._in_order(record)
+
+    def _in_order(self, record: dict[str, Any]) -> Cells:
+        row: Cells = [None] * len(self.headings)
+        for key, value in record.items():
+            place = self._places.get(key)
+            if place is None:
+                place = self._places[key] = len(self.headings)
+                self.headings.append(key)
+                row.append(None)
+            row[place] = value
+        return row
+
+    def _parquet(self) -> Iterator[Row]:
+        path = Path(self._source)
+        with ExitStack() as stack:
+            parts: list[tuple[str, Any, dict[str, str]]] = []
+            if path.is_dir():
+                for part in parquet_parts(path):
+                    sides = (piece.partition("=") for piece in part.relative_to(path).parts[:-1])
+                    beside = {key: value for key, equals, value in sides if equals}
+                    parts.append((str(part), part, beside))
+            else:
+                parts.append((self.shown, stack.enter_context(_seekable(self._source)), {}))
+            for name, file, beside in parts:
+                with _told(name, 0):
+                    table = stack.enter_context(_parquet_file(file)) if len(parts) == 1 else None
+                    with nullcontext(table) if table else _parquet_file(file) as opened:
+                        names = [*opened.schema_arrow.names, *beside]
+                twice = next((key for key in names if names.count(key) > 1), None)
+                if twice is not None:
+                    raise InputError(f"{name}: more than one column {twice!r}; rename the others")
+                self._in_order(dict.fromkeys(names))
+            yield 0, []
+            number = 0
+            for name, file, beside in parts:
+                with nullcontext(table) if table else _parquet_file(file) as opened:
+                    names = opened.schema_arrow.names
+                    if self.only is not None:
+                        wanted = {self.headings[i] for i in self.only}
+                        names = [key for key in names if key in wanted]
+                    batches = opened.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names)
+                    while True:
+                        with _told(name, number):
+                            batch = next(batches, None)
+                        if batch is None:
+                            break
+                        for record in _records(batch):
+                            number += 1
+                            if record is None:
+                                yield number, RowError("not UTF-8")
+                            else:
+                                yield number, self._in_order({**record, **beside})
+
+    def _sheet(self) -> Iterator[Row]:
+        from mirror_rt.tables.excel import read_sheet
+
+        with _seekable(self._source) as file:
+            rows, others = read_sheet(self.shown, file)
+        if others:
+            self.notes.remarks.append(f"sheets left alone: {', '.join(others)}")
+        begun = False
+        for number, row in enumerate(rows, 1):
+            while row and not row[-1]:
+                row.pop()
+            if row or begun:
+                begun = True
+                yield number, row or [""]
+
+
+def _some(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    size = 0
+    for number, line in islice(lines, 200):
+        yield number, line
+        size += len(line)
+        if size > _LOOKED_AT_CHARACTERS:
+            return
+
+
+def _is_comment(lines: Sequence[tuple[int, str]], default: str) -> bool:
+    """Tell a line that begins with ``#`` and is neither headings nor data."""
+    line = lines[0][1].removeprefix("#")
+    if not line.strip():
+        return True
+    cells = [line.split(sign) for sign in dict.fromkeys([default, ",", ";", "\t", "|"])]
+    if any(len(some) > 1 and _sound(some) for some in cells):
+        return False
+    return line[0].isspace() or all(len(some) < 2 for some in cells)
+
+
+def _sound(cells: list[str]) -> bool:
+    return sound_like_headings(cells) or bool(known(cells, Column.TEXT))
+
+
+def told_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
+    """Tell the layout of a file: as was said, by its first bytes, else by its name.
+
+    Raises:
+        InputError: It cannot be opened, or is a folder or an archive.
+    """
+    if options.format is not None:
+        return options.format
+    kind = kind_of(source)
+    if Path(source).is_dir():
+        if kind is Kind.PARQUET:
+            return kind
+        raise InputError(f"{source}: is a folder; name a file")
+    magic = source.head()[:8]
+    if magic.startswith(b"PAR1"):
+        return Kind.PARQUET
+    if magic.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        if kind is not Kind.XLSX and b"xl/" not in source.head() and magic.startswith(b"PK"):
+            raise InputError(
+                f"{shown(source)}: is a zip archive; unpack it and name the file in it"
+            )
+        return Kind.XLSX
+    return default if kind is Kind.TEXT else kind
+
+
+def _parquet_file(file: Path | IO[bytes]) -> Any:  # noqa: ANN401 - pyarrow has no types
+    import pyarrow.parquet as pq
+
+    # Otherwise the columns of a whole row group are read at once.
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
+
+
+@contextmanager
+def _told(name: str, number: int) -> Iterator[None]:
+    """Turn what pyarrow raises into one line."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        what = f"broken Parquet after row {number}" if number else "not a Parquet file"
+        raise InputError(f"{name}: {what} ({reason})") from error
+
+
+@contextmanager
+def _seekable(source: Source) -> Iterator[IO[bytes]]:
+    """Give a file in which one can go back and forth: a copy, where that one cannot."""
+    with source.open() as handle:
+        if handle.seekable():
+            yield handle
+            return
+        with tempfile.SpooledTemporaryFile(max_size=1 << 24) as copy:
+            try:
+                for block in iter(lambda: handle.read(1 << 20), b""):
+                    copy.write(block)
+            except UNPACKING_ERRORS as error:
+                raise InputError(f"{shown(source)}: broken or cut off ({error})") from error
+            copy.seek(0)
+            yield copy
+
+
+def _records(batch: Any) -> list[dict[str, object] | None]:  # noqa: ANN401 - pyarrow has no types
+    """Return the rows of a batch, None for one that is not UTF-8."""
+    try:
+        return [*batch.to_pylist()]
+    except UnicodeDecodeError:
+        if batch.num_rows == 1:
+            return [None]
+        return [row for i in range(batch.num_rows) for row in _records(batch.slice(i, 1))]
+
+
+def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:
+    """Return a cell as text; a null and what is missing are empty.
+
+    Args:
+        cell: A string, or a value of JSON or Parquet.
+        what: What to call it in a message.
+        numbers: Whether a number will do, as for an id: whole floats lose their point.
+
+    Raises:
+        RowError: It is something else, or not UTF-8.
+
+    >>> cell_text(7.0, "id", numbers=True), cell_text(None, "name")
+    ('7', '')
+    """
+    if cell is None:
+        return ""
+    if isinstance(cell, str):
+        if lone_surrogate(cell) is not None:
+            hint = f"; {encoding_hint(cell)}" if "\udc80" <= max(cell) <= "\udcff" else ""
+            raise RowError(f"the {what} is not UTF-8{hint}")
+        return cell
+    if numbers and isinstance(cell, (int, float)) and not isinstance(cell, bool):
+        return str(int(cell)) if float(cell).is_integer() else str(cell)
+    raise RowError(f"{what} is not a string but {_said(cell)}")
+
+
+def joined_text(cell: object, what: str) -> str:
+    """Return a cell as text, numbers too; of a list the values with ``|`` between them.
+
+    Raises:
+        RowError: It is something else, or not UTF-8.
+
+    >>> joined_text(["a", 7], "ids")
+    'a|7'
+    """
+    if isinstance(cell, list):
+        return "|".join(cell_text(one, what, numbers=True) for one in cell)
+    return cell_text(cell, what, numbers=True)
+
+
+def _said(cell: object) -> str:
+    match cell:
+        case bool():
+            return f"the truth value {cell}"
+        case int() | float():
+            return f"the number {cell}"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return f"a {type(cell).__name__}"
