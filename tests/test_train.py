@@ -433,7 +433,7 @@ def test_an_output_that_is_or_holds_what_is_read_is_refused_and_nothing_of_it_is
         {"corpus": out / "names.txt"},
         both,
     ):
-        with pytest.raises(TargetError, match="holds .* choose another name"):
+        with pytest.raises(TargetError, match=r"holds .* choose another name"):
             train(config_of(**options), force=True)
     assert weights_of(out) == before
     assert {"base", "names.txt", "pairs.tsv"} <= {path.name for path in out.iterdir()}
