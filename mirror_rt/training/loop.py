@@ -207,7 +207,8 @@ def train(
         strings_per_second=2 * config.batch_size * (len(losses) - already) / seconds,
     )
     with staging_folder(config.out, force=force) as folder:
-        account = _account(config, report, table)
+        folder_of_base = Path(model.model.name_or_path)
+        account = _account(config, report, table, folder_of_base)
         write_checkpoint(model, folder, training=account, more=[_CURVES])
         draw_curves(report.losses, report.held_out, folder / _CURVES)
     shutil.rmtree(folder_of(config.out), ignore_errors=True)
@@ -354,13 +355,15 @@ def _not_finite(what: str, step: int, batch: Batch, config: TrainConfig) -> Trai
     )
 
 
-def _account(config: TrainConfig, report: TrainReport, table: PairTable) -> dict[str, object]:
+def _account(
+    config: TrainConfig, report: TrainReport, table: PairTable, base: Path
+) -> dict[str, object]:
     """What ``training.json`` says of a run."""
     packages = ("mirror-rt", "torch", "transformers", "tokenizers", "numpy")
     return {
         "config": config.as_json(),
         "base_is_local": Path(config.base).exists(),
-        "base_license": license_of(fetch(config.base)),
+        "base_license": license_of(base),
         "pooling": report.pooling.value,
         "counts": report.counts,
         "corpus_sha256": table.sha256,
