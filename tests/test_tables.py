@@ -28,6 +28,7 @@ from mirror_rt.evaluation.gold import read_gold
 from mirror_rt.knowledge.formats import (
     Columns,
     KbFormat,
+    NameFilter,
     SkippedRows,
     read_entities,
     sniff,
@@ -472,6 +473,25 @@ def test_a_line_end_at_the_edge_of_a_name_is_no_fault(tmp_path: Path) -> None:
         assert [e.name for e in read_entities(path)] == ["heart"]
 
 
+def test_a_name_that_is_left_out_cannot_be_bad(tmp_path: Path) -> None:
+    pytest.importorskip("rdflib")
+    skos = (
+        "@prefix s: <http://www.w3.org/2004/02/skos/core#> .\n"
+        '<http://e/1> a s:Concept ; s:prefLabel "heart\\r"@en , "Herz\\nOrgan"@de .\n'
+    )
+    row = {"id": "1", "name": "heart", "language": "en"}
+    row |= {"aliases": [{"name": "Herz\nOrgan", "language": "de"}]}  # type: ignore[dict-item]
+    paths = [write(tmp_path, "a.ttl", skos), write(tmp_path, "a.jsonl", json.dumps(row))]
+    for path in paths:
+        with pytest.raises(InputError, match=r"U\+000A"):
+            list(read_entities(path))
+        skipped = SkippedRows(strict=True)
+        keep = NameFilter(languages=("en",))
+        (entity,) = read_entities(path, skip_bad=skipped, keep=keep)
+        assert [n.text for n in entity.names] == ["heart"]
+        assert skipped.filtered == 1
+
+
 # -- files that people bring, made up in the layout of the real ones
 
 
@@ -556,6 +576,7 @@ def test_ctd(tmp_path: Path, sign: str) -> None:
     lines = ["# MEDIC, made up", "# Fields:", f"# {sign.join(head)}", "#", sign.join(row)]
     path = write(tmp_path, "CTD_diseases.csv", "\n".join(lines))
     (entity,) = read_entities(path)
+    assert [*read_entities(piped(path.read_bytes(), tmp_path))] == [entity]
     assert (entity.id, entity.name, entity.aliases) == (
         "MESH:D006073",
         "Gout",
@@ -570,6 +591,21 @@ def test_results_of_a_wikidata_query(tmp_path: Path, variable: str) -> None:
     text = f"{variable},{variable}Label,{variable}Description\nhttp://w/Q1,gout,a disease\n"
     (entity,) = read_entities(write(tmp_path, "query.csv", text))
     assert (entity.id, entity.name) == ("http://w/Q1", "gout")
+
+
+def test_results_of_a_wikidata_query_in_its_tsv(tmp_path: Path) -> None:
+    text = '?item\t?itemLabel\n<http://w/Q1>\t"gout"@en\n<http://w/Q2>\t"a \\\\"b\\\\""@en\n'
+    found, skipped = entities(write(tmp_path, "query.tsv", text.replace("\\\\", "\\")))
+    assert found == {"http://w/Q1": ("gout",), "http://w/Q2": ('a "b"',)}
+    assert skipped.bad == 0
+
+
+def test_unknown_headings_above_ids_without_digits_are_told(tmp_path: Path) -> None:
+    skipped = SkippedRows()
+    path = write(tmp_path, "kb.csv", "Kürzel;Bezeichnung\nheart;Herz\nlung;Lunge\n")
+    assert len(list(read_entities(path, skip_bad=skipped))) == 3
+    (remark,) = skipped.remarks
+    assert "Kürzel, Bezeichnung" in remark
 
 
 def test_a_dump_of_wikidata_may_be_packed_and_called_ndjson(tmp_path: Path) -> None:

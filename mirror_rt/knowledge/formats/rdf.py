@@ -12,6 +12,7 @@ import io
 import logging
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import PurePath
 from xml.sax import SAXParseException
@@ -186,11 +187,13 @@ def _entity(
     keep: NameFilter,
 ) -> Entity | None:
     names = [
-        _name(label, kind) for p, kind in _NAMES.items() for label in _literals(graph, node, p)
+        _name(label, kind, keep)
+        for p, kind in _NAMES.items()
+        for label in _literals(graph, node, p)
     ]
     for p, kind in _XL_NAMES.items():
         for label in graph.objects(node, p):
-            names += [_name(form, kind) for form in _literals(graph, label, _XL.literalForm)]
+            names += [_name(form, kind, keep) for form in _literals(graph, label, _XL.literalForm)]
     if abbreviations:
         names = [
             Name(text=n.text, kind=NameKind.ABBREVIATION, language=n.language)
@@ -217,8 +220,10 @@ def _entity(
     )
 
 
-def _name(label: Literal, kind: NameKind) -> Name:
-    return Name(text=checked(str(label), "name"), kind=kind, language=label.language or "")
+def _name(label: Literal, kind: NameKind, keep: NameFilter) -> Name:
+    name = Name(text=str(label), kind=kind, language=label.language or "")
+    # What a filter leaves out cannot be bad.
+    return replace(name, text=checked(name.text, "name")) if keep.keeps(name) else name
 
 
 def _literals(graph: Graph, node: Node, predicate: URIRef) -> Iterator[Literal]:
