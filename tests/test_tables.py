@@ -85,6 +85,7 @@ def every_layout(rows: Rows, folder: Path) -> dict[str, Path]:
         "semicolons": write(folder, "b.csv", delimited(rows, ";")),
         "bars": write(folder, "c.csv", delimited(rows, "|")),
         "sep=": write(folder, "d.csv", "sep=;\r\n" + delimited(rows, ";")),
+        "sep=tab": write(folder, "k.csv", "sep=\t\r\n" + delimited(rows, "\t")),
         "bom": write(folder, "e.csv", b"\xef\xbb\xbf" + delimited(rows, ",").encode()),
         "utf-16": write(folder, "f.csv", delimited(rows, "\t").encode("utf-16")),
         "jsonl": write(folder, "a.jsonl", "\n".join(map(json.dumps, records(rows)))),
@@ -301,6 +302,13 @@ def test_an_empty_text_is_the_same_by_every_way_to_be_missing(tmp_path: Path) ->
         assert skipped.bad == 2
     write(tmp_path, "first.jsonl", '{"id": "0"}\n{"id": "1", "text": "x"}\n')
     assert list(read_rows(tmp_path / "first.jsonl")) == [("", ""), ("x", "")]
+
+
+def test_keys_of_json_that_are_alike_but_for_capitals_are_one(tmp_path: Path) -> None:
+    rows = [{"ID": "1", "Name": "x"}, {"id": "2", "name": "y"}, {"id": "3", "Id": 4, "name": "z"}]
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [(e.id, e.name) for e in read_entities(path)] == [("1", "x"), ("2", "y"), ("3", "z")]
+    assert [text for text, _ in read_rows(path)] == ["x", "y", "z"]
 
 
 def test_several_columns_come_from_one_reading_of_a_pipe(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ _MOST_LINES = 10_000
 
 _MOST_CHARACTERS = 1 << 24
 
-_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _WHOLE_CELL = re.compile(r'"(?:[^"]|"")*"')
 
 Line: TypeAlias = "tuple[int, str]"

@@ -332,7 +332,7 @@ class Table:
             while len(some) > 1 and not some[1][1].strip("# \t,;|"):
                 self.notes.comments += 1
                 some.pop(1)
-        named = separator_line(some[0][1].strip()) if some else None
+        named = separator_line(some[0][1]) if some else None
         if named is not None:
             some.pop(0)
         delimiter = self._options.delimiter or named or self._told(some, default)
@@ -385,11 +385,22 @@ class Table:
         for key, value in record.items():
             place = self._places.get(key)
             if place is None:
-                place = self._places[key] = len(self.headings)
-                self.headings.append(key)
-                row.append(None)
+                place = self._place_of_new(key, record)
+                row += [None] * (len(self.headings) - len(row))
             row[place] = value
         return row
+
+    def _place_of_new(self, key: str, record: dict[str, Any]) -> int:
+        """Return the column of a key: that of one alike but for capitals, or a new one."""
+        folded = f"\n{heading_key(key)}"  # no key of a file begins so
+        place = self._places.get(folded)
+        taken = [self._places.get(other) for other in record]
+        if place is None or self.kind is Kind.PARQUET or place in taken:
+            place = len(self.headings)
+            self.headings.append(key)
+            self._places.setdefault(folded, place)
+        self._places[key] = place
+        return place
 
     def _parquet(self) -> Iterator[Row]:
         path = Path(self._source)
