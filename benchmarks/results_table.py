@@ -36,7 +36,7 @@ from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import train
-from mirror_rt.types import Entity, Pairs, Precision, Preset
+from mirror_rt.types import Entity, PairSource, Precision, Preset
 
 FILES = {
     "hpo": "kb_hpo/hpo_names.tsv",
@@ -48,9 +48,13 @@ FILES = {
 # half of the base's weights on mentions of NCBI's train and dev parts; see docs/experiments.md.
 SYNONYMS: Mapping[str, Any] = {"temperature": 0.07, "lr": 2e-4, "pairs_per_entity": 2}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "mirror": {"pairs": Pairs.MIRROR},
-    "synonyms": {"pairs": Pairs.SYNONYMS, **SYNONYMS},
-    "both": {"pairs": {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 1.0}, **SYNONYMS, "base_share": 0.5},
+    "mirror": {"pairs": PairSource.MIRROR},
+    "synonyms": {"pairs": PairSource.SYNONYMS, **SYNONYMS},
+    "both": {
+        "pairs": {PairSource.MIRROR: 1.0, PairSource.SYNONYMS: 1.0},
+        **SYNONYMS,
+        "base_share": 0.5,
+    },
 }
 NAMES = "names.tsv"
 TASKS = "sts12,sts13,stsb,multisimlex-eng,simlex999,wordsim353,rg65,umnsrs,mayosrs,ncbi-kb,hpo,esco"
@@ -112,7 +116,7 @@ def trained(
     out = args.work / f"{variant}-{seed}"
     if not out.exists():
         given = {"epochs": 1, **(VARIANTS[variant] if options is None else options)}
-        sources = 1 if isinstance(given["pairs"], Pairs) else len(given["pairs"])
+        sources = 1 if isinstance(given["pairs"], PairSource) else len(given["pairs"])
         config = TrainConfig(
             corpus=corpus,
             base=demo_model(),

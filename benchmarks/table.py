@@ -17,7 +17,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGES: dict[Path, tuple[str, ...] | None] = {
     HERE / "README.md": None,
-    HERE.parent / "README.md": ("encode_speed.json", "kb_scale.json"),
+    HERE.parent / "README.md": ("encode_speed.json", "link_speed.json", "kb_scale.json"),
     HERE.parent / "docs" / "quantisation.md": ("quantisation.json",),
 }
 """Which records a page shows; None: all."""
@@ -319,6 +319,70 @@ def link_job(record: Record) -> list[str]:
     return ["### Linking long files", "", words, "", *grid(head, rows)]
 
 
+def link_speed(record: Record) -> list[str]:
+    """Return the rows of each stage: the earlier code, this one, how many times, the peers."""
+    peers = ("RapidFuzz", "scispaCy's approach")
+    rows: list[Sequence[object]] = []
+
+    def row(what: str, ways: Record, tell: Callable[[Record], tuple[float, str]]) -> None:
+        told = {name: tell(way) for name, way in ways.items()}
+        low, high = sorted((told["old"][0], told["new"][0]))
+        better = told["new"][0] == (high if what.endswith("/s") else low)
+        times = high / low if better else low / high
+        others = [told[peer][1] if peer in told else "" for peer in peers]
+        rows.append((what, told["old"][1], told["new"][1], f"{times:.1f} ×", *others))
+
+    def codes(ways: Record) -> Record:
+        return {name: ways[name] for name in ("old", "new")}
+
+    for name, stage in record["stages"].items():
+        ways = stage["ways"]
+        if name.startswith("links"):
+            of = f"{stage['what'].partition('-')[0]}, {stage['names']:,} names: "
+            row(f"{of}mentions/s", ways, lambda way: _rate(way["mentions_per_second"]))
+            row(f"{of}one mention, p50 / p99, ms", ways, lambda way: _both(way["one_ms"]))
+            mine = codes(ways)
+            row(f"{of}exact name, p50 / p99, ms", mine, lambda way: _both(way["exact_name_ms"]))
+            row(f"{of}its encoder alone, texts/s", mine, lambda w: _rate(w["encoder_per_second"]))
+            row(
+                f"{of}resident after opening, MB",
+                mine,
+                lambda way: _whole(way["resident_after_open_mb"]["whole"]),
+            )
+        elif name.startswith("build"):
+            of = f"{stage['what'].partition('-')[0]}, {stage['names']:,} names: build, s"
+            row(of, ways, lambda way: _whole(way["seconds"]["median"]))
+        else:
+            of = f"a file of {stage['mentions']:,} mentions, {stage['different']:,} different, s"
+            row(of, ways, lambda way: _whole(way["seconds"]["median"]))
+    commits = record["commits"]
+    same = [
+        f"{stage['same_first']:.1%} of {stage['mentions']:,} ({stage['what']})"
+        for name, stage in record["stages"].items()
+        if name.startswith("links")
+    ]
+    words = (
+        f"Commit {commits['old']} beside {commits['new']}, in turns on the same "
+        f"{record['threads']} cores, one process each; mentions are no names, many "
+        "are asked at once unless it says one. Both propose the same first entity for "
+        f"{', '.join(same)}."
+    )
+    head = ["what", "earlier", "now", "better", *peers]
+    return ["### Linking, before and now", "", words, "", *grid(head, rows)]
+
+
+def _rate(value: Record) -> tuple[float, str]:
+    return value["median"], f"{value['median']:,.0f}"
+
+
+def _both(value: Record) -> tuple[float, str]:
+    return value["p50"], f"{value['p50']:.2f} / {value['p99']:.2f}"
+
+
+def _whole(value: float) -> tuple[float, str]:
+    return value, f"{value:,.1f}" if value < 10 else f"{value:,.0f}"
+
+
 SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "encode_speed": encode_speed,
     "embed_scale": embed_scale,
@@ -328,6 +392,7 @@ SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "quantisation": quantisation,
     "linking": linking,
     "kb_scale": kb_scale,
+    "link_speed": link_speed,
     "link_job": link_job,
 }
 

@@ -7,6 +7,7 @@ inside its body, so that ``mirror-rt --help`` answers at once.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -153,8 +154,44 @@ def main() -> None:
     def terminate(number: int, frame: object) -> NoReturn:
         raise Terminated
 
+    _open_streams()
     try:
         signal.signal(signal.SIGTERM, terminate)
-        app()
+        try:
+            app()
+        finally:
+            # The end has begun: a second Ctrl-C finds nothing to interrupt.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            sys.stdout.flush()
     except KeyboardInterrupt as error:
         fail(INTERRUPTED, status=143 if isinstance(error, Terminated) else 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        # Of what could not be written, nothing is left to be written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(explain(error))
+
+
+def _open_streams() -> None:
+    """Have all three streams, in UTF-8, whatever started us and in whatever locale."""
+    if os.name == "posix" and sys.getfilesystemencoding() != "utf-8":
+        # Only a fresh start changes how arguments and names of files are read.
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:  # closed; else the first file that is opened would be in its place
+            os.open(os.devnull, os.O_RDONLY if number < 2 else os.O_WRONLY)
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8")
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")

@@ -35,9 +35,11 @@ def calibrate(
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.calibration import calibrate as fit
     from mirror_rt.knowledge.calibration import check_drawing, draw_reliability
+    from mirror_rt.staging import check_apart
 
     if plot is not None:
         check_drawing(plot, force=force)
+        check_apart(plot, {"gold": gold})
     options = kb_source.table_options(delimiter, encoding)
     asked = read_gold(
         gold, mention_column=mention_column, id_column=id_column, keep_nil=True, options=options

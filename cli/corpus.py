@@ -53,6 +53,7 @@ def names(
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.training import corpora
 
+    _check(out, kb, force=force)
     skipped = SkippedRows(strict=True)
     made = corpora.names(
         kb, count=count, seed=seed, skip_bad=skipped,
@@ -81,10 +82,19 @@ def sentences(
     """Give the sentences of a text, or a sample."""
     from mirror_rt.training import corpora
 
+    _check(out, file, force=force)
     made = corpora.sentences(
         file, count=count, split=split, shortest=shortest, longest=longest, seed=seed
     )
     _write(made, out, force=force)
+
+
+def _check(out: Path | None, source: str, *, force: bool) -> None:
+    from mirror_rt.staging import check_apart, check_target
+
+    if out is not None:
+        check_target(out, force=force)
+        check_apart(out, {"input": source})
 
 
 def _write(made: Made, out: Path | None, *, force: bool) -> None:

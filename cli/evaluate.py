@@ -84,7 +84,7 @@ def evaluate(
         bool,
         typer.Option("--card", help="Put the scores into the model card of MODEL, a checkpoint."),
     ] = False,
-    force: Annotated[bool, typer.Option(help="Replace the PNG if it exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the PNG if it exists.")] = False,
 ) -> None:
     """Judge MODEL: on its own names with --gold, or on the field's tasks with --data."""
     from mirror_rt.evaluation.report import as_json as to_json
@@ -100,8 +100,10 @@ def evaluate(
         raise ConfigError("evaluate: --mention-column and --id-column go with --gold, not --data")
     if plot is not None:
         from mirror_rt.evaluation.plot import check_plot
+        from mirror_rt.staging import check_apart
 
         check_plot(plot, force=force)
+        check_apart(plot, {"gold": gold, "kb": kb, "model": model})
     if card and pooling is not None:
         raise ConfigError("evaluate: a card tells of a model's own pooling; leave --pooling away")
     if card:

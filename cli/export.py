@@ -76,7 +76,9 @@ def export(
     from mirror_rt.exporting.pipeline import MIN_TOP1
     from mirror_rt.exporting.pipeline import export as run
     from mirror_rt.runtime.cpu import Target
+    from mirror_rt.staging import check_apart
 
+    check_apart(out, {"sample": sample})
     columns = kb_source.columns(id_column, name_column, alias_column)
     options = kb_source.table_options(delimiter, encoding)
     bundle = run(
@@ -91,7 +93,7 @@ def export(
         force=force,
     )
     manifest = bundle.manifest
-    gate = dict(manifest.gate)
+    gate = dict(manifest.accuracy_gate)
     for name, cosine in gate.pop("moved")[:3]:
         moved = f"moved most: {name!r} (cosine to float32 {cosine:.4f})"
         typer.echo(one_line(moved), err=True)

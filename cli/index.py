@@ -59,6 +59,7 @@ def index(
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.passages import read_passages
+    from mirror_rt.staging import check_apart, check_target
 
     budget = None if memory is None else _bytes(memory)
     if split is not None and not passages:
@@ -69,6 +70,8 @@ def index(
         raise ConfigError(f"{bundle}: is a file; the bundle, a folder, comes before the names")
     if passages and (alias_column or field):
         raise ConfigError("--passages: all other columns are metadata; leave the options out")
+    check_target(out, force=force, folder=True)
+    check_apart(out, {"file of names": kb} | ({} if _is_own(bundle, out) else {"bundle": bundle}))
     skipped = SkippedRows(strict=not skip_bad)
     columns = kb_source.columns(id_column, name_column, alias_column, field)
     options = kb_source.table_options(delimiter, encoding)
@@ -124,6 +127,12 @@ def index(
     if counts["joined_entities"]:
         words += f"; {counts['joined_entities']:,} ids joined with entities that list them"
     typer.echo(words, err=True)
+
+
+def _is_own(bundle: Path, out: Path) -> bool:
+    """Tell whether a knowledge base is built anew with its own bundle, of which it has a copy."""
+    own = out / "bundle"
+    return own.is_dir() and bundle.is_dir() and own.samefile(bundle)
 
 
 def _bytes(text: str) -> int:

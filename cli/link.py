@@ -160,7 +160,8 @@ def link(
             kb, top=top, precision=precision, min_probability=min_probability, filters=filters,
             context=context, document=text, composites=composites,
         )  # fmt: skip
-        with LinkJob.hold(mentions[0], out, settings, force=force) as job:
+        beside = {"document": document}
+        with LinkJob.hold(mentions[0], out, settings, force=force, inputs=beside) as job:
             asked.answer(
                 some,
                 lambda block: job.answer(block, remembered),

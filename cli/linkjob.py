@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirror_rt.errors import ConfigError
-from mirror_rt.staging import check_target, staging_file
+from mirror_rt.staging import check_apart, check_target, staging_file
 
 from . import output
 from .asked import Block, Remembered
@@ -70,7 +70,13 @@ class LinkJob:
     @classmethod
     @contextmanager
     def hold(
-        cls, source: str, out: Path, settings: Mapping[str, object], *, force: bool
+        cls,
+        source: str,
+        out: Path,
+        settings: Mapping[str, object],
+        *,
+        force: bool,
+        inputs: Mapping[str, str | Path | None] | None = None,
     ) -> Iterator[LinkJob]:
         """Begin a job, or go on with one of the same settings; leave no trace if no block comes.
 
@@ -79,6 +85,7 @@ class LinkJob:
             out: The file to be.
             settings: What ``settings_of`` says.
             force: Whether ``out`` may be replaced.
+            inputs: What else is read, by the word for it.
 
         Raises:
             ConfigError: ``out`` has no ending that is written, or one for another ``source``.
@@ -92,6 +99,7 @@ class LinkJob:
         if out.suffix == ".pubtator" and (source == "-" or not is_pubtator(source)):
             raise ConfigError(f"{out}: PubTator is written for a PubTator file alone")
         check_target(out, force=force)
+        check_apart(out, {"input": source, **(inputs or {})})
         folder = blocks_of(out)
         folder.mkdir(parents=True, exist_ok=True)
         with lock(folder / "lock", out):

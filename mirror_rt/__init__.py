@@ -6,10 +6,21 @@ The public names are those of ``__all__``. Each is imported when it is first use
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from mirror_rt.version import VERSION as __version__
+
+# Libraries under us report to their makers unless they are told not to before they are imported:
+# onnxruntime (from 1.29 on, Linux too) writes a device id into the home folder and sends events,
+# Ray and the client of the hub send what was called. What the user has set stands.
+for _switch, _off in (
+    ("ORT_DISABLE_TELEMETRY", "1"),
+    ("RAY_USAGE_STATS_ENABLED", "0"),
+    ("HF_HUB_DISABLE_TELEMETRY", "1"),
+):
+    os.environ.setdefault(_switch, _off)
 
 if TYPE_CHECKING:
     from mirror_rt.bundle import Bundle
@@ -21,7 +32,7 @@ if TYPE_CHECKING:
     from mirror_rt.training.checkpoint import TorchEncoder
     from mirror_rt.training.config import TrainConfig
     from mirror_rt.training.loop import train
-    from mirror_rt.types import Candidate, Entity, Loss, Pairs, Pooling, Precision, Preset
+    from mirror_rt.types import Candidate, Entity, Loss, PairSource, Pooling, Precision, Preset
 
 _WHERE: dict[str, str] = {
     "Bundle": "mirror_rt.bundle",
@@ -31,7 +42,7 @@ _WHERE: dict[str, str] = {
     "KnowledgeBase": "mirror_rt.knowledge",
     "Loss": "mirror_rt.types",
     "MirrorError": "mirror_rt.errors",
-    "Pairs": "mirror_rt.types",
+    "PairSource": "mirror_rt.types",
     "Pooling": "mirror_rt.types",
     "Precision": "mirror_rt.types",
     "Preset": "mirror_rt.types",
@@ -50,7 +61,7 @@ __all__ = [
     "KnowledgeBase",
     "Loss",
     "MirrorError",
-    "Pairs",
+    "PairSource",
     "Pooling",
     "Precision",
     "Preset",

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import sys
+import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 from mirror_rt.errors import MissingExtraError
 
@@ -22,3 +28,23 @@ def require(*modules: str, extra: str) -> None:
         raise MissingExtraError(
             f"{', '.join(missing)}: not installed; run: pip install 'mirror-rt[{extra}]'"
         )
+
+
+def require_drawing(extra: str) -> None:
+    """Ask for matplotlib, and keep it from making folders in a home that has none of its own.
+
+    Its cache of fonts then lasts as long as the process.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    require("matplotlib", extra=extra)
+    if "MPLCONFIGDIR" in os.environ or "matplotlib" in sys.modules:
+        return
+    home = Path(os.path.expanduser("~"))
+    bases = [os.environ.get("XDG_CONFIG_HOME") or home / ".config"]
+    bases += [os.environ.get("XDG_CACHE_HOME") or home / ".cache"]
+    if not any((Path(base) / "matplotlib").is_dir() for base in bases):
+        folder = tempfile.mkdtemp(prefix="mirror-rt-")
+        os.environ["MPLCONFIGDIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -49,7 +49,7 @@ class Manifest:
         opset: ONNX opset of the graph.
         source: What was exported: name or folder name, and its weights' sha256.
         quantisation: The recipe of an integer export; empty for fp32.
-        gate: What the export measured against full precision, in its own words.
+        accuracy_gate: What the export measured against full precision, in its own words.
         versions: Package versions that made it.
         format_version: Version of this layout.
     """
@@ -63,7 +63,7 @@ class Manifest:
     opset: int = 0
     source: Mapping[str, str] = field(default_factory=dict)
     quantisation: Mapping[str, Any] = field(default_factory=dict)
-    gate: Mapping[str, Any] = field(default_factory=dict)
+    accuracy_gate: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
@@ -71,7 +71,7 @@ class Manifest:
         """Write the manifest as JSON with a sum of itself, the same bytes for the same content."""
         content = asdict(self) | {"pooling": self.pooling.value, "precision": self.precision.value}
         content = json.loads(json.dumps(content))
-        content["self"] = sum_of(content)
+        content["manifest_sha256"] = sum_of(content)
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         path.write_text(text + "\n", encoding="utf-8")
 
@@ -107,7 +107,7 @@ class Manifest:
                 f"{FORMAT_VERSION}; run: pip install -U mirror-rt"
             )
         # A manifest from before it had a sum is taken as it is.
-        if content.get("self", sum_of(content)) != sum_of(content):
+        if content.get("manifest_sha256", sum_of(content)) != sum_of(content):
             raise BundleError(
                 f"{path}: changed since it was exported (sha256 differs); export again"
             )
@@ -180,8 +180,8 @@ class Bundle:
 
 
 def sum_of(content: Mapping[str, Any]) -> str:
-    """Return the hex sha256 of what a JSON file holds, without the sum itself (``self``)."""
-    rest = {name: value for name, value in content.items() if name != "self"}
+    """Return the hex sha256 of what a JSON file holds, without the checksum itself."""
+    rest = {name: value for name, value in content.items() if name != "manifest_sha256"}
     text = json.dumps(rest, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

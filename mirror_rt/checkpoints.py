@@ -67,7 +67,7 @@ def refuse_changes_to_texts(folder: str | Path, *, lowers: bool) -> None:
         lowers: Whether its tokenizer lower-cases anyway, so that doing it before is no change.
 
     Raises:
-        ModelError: It puts a prompt before every text, or lower-cases it.
+        ModelError: It puts a prompt before every text, or lower-cases it, or it cuts vectors off.
     """
     folder = Path(folder)
     path = folder / "config_sentence_transformers.json"
@@ -78,6 +78,12 @@ def refuse_changes_to_texts(folder: str | Path, *, lowers: bool) -> None:
         raise ModelError(
             f"{path}: default_prompt_name {name!r} puts {prompt!r} before every text, which a "
             "bundle does not; set it to null, and put the prompt into your own texts"
+        )
+    kept = config.get("truncate_dim")
+    if kept is not None:
+        raise ModelError(
+            f"{path}: truncate_dim {kept} cuts vectors off, which a bundle does not; set it to "
+            f"null, and cut off where you embed: mirror-rt embed --dims {kept}"
         )
     path = folder / "sentence_bert_config.json"
     config = _read_json(path) if path.is_file() else {}
@@ -103,8 +109,8 @@ def _pooling_of(path: Path) -> Pooling:
         return Pooling(mode)
     except ValueError as error:
         raise ModelError(
-            f"{path}: pools by {' and '.join(map(str, modes)) or 'nothing'}; "
-            "only cls and mean can be used"
+            f"{path}: pools by {' and '.join(map(str, modes)) or 'nothing'}"
+            f"{' at once' if len(modes) > 1 else ''}; only cls and mean can be used, alone"
         ) from error
 
 

@@ -71,7 +71,7 @@ def _bundle(path: Path, *, verify: bool) -> dict[str, Any]:
         "megabytes": _megabytes(bundle.path / name for name in manifest.files),
         "fingerprint": bundle.fingerprint,
         "quantisation": dict(manifest.quantisation),
-        "gate": dict(manifest.gate),
+        "accuracy_gate": dict(manifest.accuracy_gate),
         "versions": dict(manifest.versions),
         "verified": verify,
     }

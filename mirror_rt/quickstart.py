@@ -6,6 +6,7 @@ Stages are called as a user's own program would call them. What it prints is wha
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -18,8 +19,8 @@ from typing import TypeAlias
 from mirror_rt._extras import require
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ModelError
-from mirror_rt.staging import check_target, staging_folder
-from mirror_rt.types import Candidate, Entity, Pairs, Precision, Preset
+from mirror_rt.staging import check_target, contents, staging_folder
+from mirror_rt.types import Candidate, Entity, PairSource, Precision, Preset
 
 __all__ = [
     "MENTIONS",
@@ -84,7 +85,7 @@ class QuickstartReport:
         entities: Entities in the knowledge base.
         names: Names in it, the held-out ones gone.
         questions: Held-out synonyms asked.
-        pairs: Pairs of synonyms trained on.
+        pairs: PairSource of synonyms trained on.
         before: The base model as it came, exported.
         after: The same after training.
         training_seconds: Wall time of training.
@@ -149,9 +150,10 @@ def quickstart(
     The synonyms that are asked for are neither in the index nor among the training pairs.
 
     Args:
-        out: The folder to make: ``checkpoint/``, ``bundle/``, ``kb/``, the knowledge base
-            without the held-out names (``kb.jsonl``), those as a gold file
-            (``held-out.tsv``), and what was measured (``quickstart.json``).
+        out: The folder to make: ``checkpoint/``, ``bundle/``, ``kb/``, the base model's own
+            bundle (``untuned-bundle/``), the knowledge base without the held-out names
+            (``kb.jsonl``), those as a gold file (``held-out.tsv``), and what was measured
+            (``quickstart.json``).
         pairs: Training pairs, drawn at random.
         seed: Decides what is held out, and everything in training.
         force: Whether ``out`` may be replaced.
@@ -189,6 +191,7 @@ def quickstart(
         say("   held-out synonyms linked.")
         with TemporaryDirectory(dir=folder) as scratch:
             before = _export_index_score(model, Path(scratch), kept, questions)
+            os.rename(Path(scratch) / "bundle", folder / "untuned-bundle")
         say(_in_words(before))
 
         say(f"3. Train: {pairs:,} pairs of synonyms (a sample), one epoch, InfoNCE.")
@@ -197,7 +200,7 @@ def quickstart(
             base=str(model),
             out=folder / "checkpoint",
             preset=Preset.SYNONYMS,
-            pairs=Pairs.SYNONYMS,
+            pairs=PairSource.SYNONYMS,
             lr=2e-4,  # for twenty steps; the preset is for a hundred and more
             max_pairs=pairs,
             seed=seed,
@@ -226,7 +229,8 @@ def quickstart(
             seconds=time.perf_counter() - started,
             links=links,
         )
-        text = json.dumps(asdict(measured), indent=2, default=lambda how: how.value)
+        account = {**asdict(measured), "files": contents(folder)}
+        text = json.dumps(account, indent=2, default=lambda how: how.value)
         (folder / "quickstart.json").write_text(text + "\n", encoding="utf-8")
     return measured
 

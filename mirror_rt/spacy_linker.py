@@ -27,7 +27,7 @@ from spacy.tokens import Doc, Span  # noqa: E402
 from spacy.util import minibatch  # noqa: E402
 
 from mirror_rt.errors import ConfigError, InputError  # noqa: E402
-from mirror_rt.types import Answer, Candidate, How, Nil  # noqa: E402
+from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason  # noqa: E402
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
@@ -46,11 +46,11 @@ class Settings:
     Attributes:
         kb: The folder of the knowledge base.
         top: Candidates of an entity.
-        threshold: Link only what has this probability.
-        precision: Link only what was right this often where probabilities were learned.
-        abbreviations: Whether an entity that its document defines as an abbreviation is read
-            as what it stands for.
-        composites: Whether an entity of several things is split into its parts.
+        min_probability: Link only what has this probability.
+        target_precision: Link only what was right this often where probabilities were learned.
+        abbreviations: Whether an entity that its document defines as an abbreviation is linked
+            by its long form.
+        split_composites: Whether an entity of several things is split into its parts.
         context: Whether an entity's sentence, where sentences are known, decides between close
             candidates.
         filters: Propose only entities that meet these; see ``knowledge.filters``.
@@ -58,10 +58,10 @@ class Settings:
 
     kb: str | None = None
     top: int = 5
-    threshold: float = 0.0
-    precision: float | None = None
+    min_probability: float = 0.0
+    target_precision: float | None = None
     abbreviations: bool = True
-    composites: bool = False
+    split_composites: bool = False
     context: bool = True
     filters: dict[str, list[str]] | None = None
 
@@ -70,7 +70,7 @@ class MirrorLinker:
     """Sets ``ent.kb_id_``, empty where nothing is linked (NIL), and ``ent._.candidates``.
 
     Of a composite ``ent.kb_id_`` has the ids of its parts with ``|`` between.
-    ``ent._.candidates`` is an ``Answer``: candidates best first, and the reason where there are
+    ``ent._.candidates`` is a ``LinkResult``: candidates best first, and the reason where there are
     none. It is kept in ``doc.user_data`` as plain values, so that documents can be serialised.
 
     Attributes:
@@ -82,7 +82,7 @@ class MirrorLinker:
         self._kb: KnowledgeBase | None = None
         self._process = os.getpid()
         if settings.kb is not None:
-            self._answers([])  # a fault in the configuration is told now, not at the first document
+            self._results([])  # a fault in the configuration is told now, not at the first document
 
     @property
     def kb(self) -> KnowledgeBase:
@@ -113,27 +113,28 @@ class MirrorLinker:
         ents = [ent for doc in docs for ent in doc.ents]
         if not ents:
             return
-        for ent, answer in zip(ents, self._answers(ents), strict=True):
+        for ent, result in zip(ents, self._results(ents), strict=True):
             ent.doc.user_data[_key(ent)] = {
-                "reason": None if answer.reason is None else answer.reason.value,
-                "candidates": [{**asdict(c), "how": c.how.value} for c in answer],
+                "mention": result.mention,
+                "nil_reason": None if result.nil_reason is None else result.nil_reason.value,
+                "candidates": [{**asdict(c), "match_type": c.match_type.value} for c in result],
             }
             best: dict[str, str] = {}
-            for candidate in answer:
-                best.setdefault(candidate.read_as, candidate.entity_id)
+            for candidate in result:
+                best.setdefault(candidate.expanded_form, candidate.entity_id)
             for token in ent:
                 token.ent_kb_id_ = "|".join(best.values())
 
-    def _answers(self, ents: Sequence[Span]) -> list[Answer]:
+    def _results(self, ents: Sequence[Span]) -> list[LinkResult]:
         settings = self.settings
         return self.kb.link(
             [ent.text for ent in ents],
             top=settings.top,
-            min_probability=settings.threshold,
-            precision=settings.precision,
+            min_probability=settings.min_probability,
+            target_precision=settings.target_precision,
             filters=settings.filters,
             document=[ent.doc.text for ent in ents] if settings.abbreviations else None,
-            composites=settings.composites,
+            split_composites=settings.split_composites,
             contexts=[_sentence(ent) for ent in ents] if settings.context else None,
         )
 
@@ -187,10 +188,19 @@ def _key(ent: Span) -> tuple[str, int, int]:
     return (_KEY, ent.start_char, ent.end_char)
 
 
-def _candidates(ent: Span) -> Answer:
-    kept = ent.doc.user_data.get(_key(ent), {"reason": None, "candidates": []})
-    found = [Candidate(**{**c, "how": How(c["how"])}) for c in kept["candidates"]]
-    return Answer(found, reason=None if kept["reason"] is None else Nil(kept["reason"]))
+def _candidates(ent: Span) -> LinkResult:
+    kept = ent.doc.user_data.get(_key(ent))
+    if kept is None:
+        return LinkResult(mention=ent.text)
+    found = [
+        Candidate(**{**c, "match_type": MatchType(c["match_type"])}) for c in kept["candidates"]
+    ]
+    reason = kept["nil_reason"]
+    return LinkResult(
+        mention=kept["mention"],
+        candidates=tuple(found),
+        nil_reason=None if reason is None else NilReason(reason),
+    )
 
 
 # spaCy reads these annotations when it checks a configuration, on Python 3.10 too.
@@ -199,10 +209,10 @@ def make_linker(
     name: str,
     kb: Optional[str],  # noqa: UP045
     top: int,
-    threshold: float,
-    precision: Optional[float],  # noqa: UP045
+    min_probability: float,
+    target_precision: Optional[float],  # noqa: UP045
     abbreviations: bool,
-    composites: bool,
+    split_composites: bool,
     context: bool,
     filters: Optional[dict[str, list[str]]],  # noqa: UP045
 ) -> MirrorLinker:
@@ -211,10 +221,10 @@ def make_linker(
         Settings(
             kb=kb,
             top=top,
-            threshold=threshold,
-            precision=precision,
+            min_probability=min_probability,
+            target_precision=target_precision,
             abbreviations=abbreviations,
-            composites=composites,
+            split_composites=split_composites,
             context=context,
             filters=filters,
         )

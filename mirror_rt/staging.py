@@ -1,4 +1,8 @@
-"""Write files and folders whole or not at all: beside the target first, then renamed onto it."""
+"""Write files and folders whole or not at all: beside the target first, then renamed onto it.
+
+One rule says what may be replaced: of a folder only the files that its manifest names as ours.
+Whatever else it holds stays where it is, or the folder is refused before any work is done.
+"""
 
 from __future__ import annotations
 
@@ -9,50 +13,73 @@ import os
 import re
 import shutil
 import signal
+import stat
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from mirror_rt.errors import MirrorError, TargetError
 
-__all__ = ["check_target", "clear_leftovers", "staging_file", "staging_folder", "undisturbed"]
+__all__ = [
+    "check_apart",
+    "check_target",
+    "clear_leftovers",
+    "contents",
+    "staging_file",
+    "staging_folder",
+    "undisturbed",
+]
 
 _WRITE_REFUSED = ("no space left", "file too large", "disk i/o error", "disk is full")
 _NO_ROOM = 4 * 1024 * 1024
-_MARKS = {
-    "manifest.json": "format_version",
-    "training.json": "losses",
-    "config.json": "model_type",
-    "quickstart.json": "seconds",
-    "state.json": "corpus_sha256",
+_MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
+"""Files of which each folder we write has one; ``files`` in it names what else is ours."""
+_ALSO = {
+    "knowledge base": {"reranker.json", "combination.json"},
+    "training.json": {"scores.json"},
 }
-"""Files of which each folder we write has one, with a key that it holds."""
+"""What is ours though it was written after the manifest, by the manifest's kind or name."""
+_WORK = ".job"
+"""The folder of an embedding job in its output, ours as a whole."""
+_LEFTOVER = re.compile(r"\.(.+)\.\w{8}\.partial")
 _NO_REPLACE, _EXCHANGE = 1, 2  # RENAME_NOREPLACE, RENAME_EXCHANGE of linux/fs.h
 
 
-def check_target(target: Path, *, force: bool = False, folder: bool = False) -> None:
-    """Refuse a target that is taken, before any work is done for it.
+def check_target(
+    target: Path, *, force: bool = False, folder: bool = False, keep: bool = False
+) -> None:
+    """Refuse a target that is taken or cannot be replaced, before any work is done for it.
 
     Args:
         target: What is to be written.
         force: Whether it may be replaced, if it is a file or a folder that mirror-rt wrote.
         folder: Whether a folder is to be written.
+        keep: Whether files that mirror-rt did not write are carried over into the new folder;
+            if not, a folder that holds any is refused.
 
     Raises:
-        TargetError: It exists and ``force`` is not set, is nothing that may be replaced, or its
-            parent is not a folder.
+        TargetError: It exists and ``force`` is not set, is nothing that may be replaced or a
+            mount point, or its parent is not a folder.
     """
+    if str(target) == "-":
+        raise TargetError("-: results go to no pipe here; name a file or folder")
+    try:
+        str(target.absolute()).encode("utf-8")
+    except UnicodeEncodeError as error:  # FAISS and Arrow take no others
+        raise TargetError(f"{target}: is no name in UTF-8; choose another name") from error
     if target.is_symlink() and not target.exists():
         raise TargetError(f"{target}: is a link to nothing; remove it or choose another name")
     if target.exists():
         if not force:
             raise TargetError(f"{target}: exists already; choose another name or give --force")
         if folder:
-            _check_ours(target)
+            _check_ours(target, keep=keep)
         elif not target.is_dir() and not target.is_file():
             raise TargetError(f"{target}: is not a regular file; choose another name")
+        _check_mounts(target)
     for parent in target.resolve().parents:
         if parent.exists():
             if not parent.is_dir():
@@ -62,7 +89,43 @@ def check_target(target: Path, *, force: bool = False, folder: bool = False) -> 
             return
 
 
-def _check_ours(target: Path) -> None:
+def check_apart(target: Path, inputs: Mapping[str, str | Path | None]) -> None:
+    """Refuse a target that is, or holds, what the command reads: it would be replaced.
+
+    Compared by what the system says a path is, so links and mounts do not hide it.
+
+    Args:
+        target: What is to be written.
+        inputs: What is read, by the word for it; None, ``-`` and what is no path are passed over.
+
+    Raises:
+        TargetError: One of them is the target or lies in it.
+    """
+    try:
+        taken = target.stat()
+    except OSError:  # nothing is replaced
+        return
+    for what, given in inputs.items():
+        if given is None or str(given) == "-":
+            continue
+        try:
+            path = Path(given).resolve(strict=True)
+        except (OSError, ValueError):
+            continue
+        for place in (path, *path.parents):
+            if os.path.samestat(place.stat(), taken):
+                raise TargetError(
+                    f"{target}: is or holds the {what}, {given}, which would be replaced; "
+                    "choose another name"
+                )
+
+
+def contents(folder: Path) -> list[str]:
+    """Return all that a folder holds, as its manifest names it: relative, with ``/``, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def _check_ours(target: Path, *, keep: bool) -> None:
     """Refuse to replace what we did not write: a slip in ``--out`` must not cost a home folder."""
     if not target.is_dir():
         raise TargetError(f"{target}: is a file, not a folder; choose another name")
@@ -75,71 +138,220 @@ def _check_ours(target: Path) -> None:
             f"{target}: is the current folder or holds it, and cannot be replaced; "
             "run from elsewhere or choose another name"
         )
-    if any(target.iterdir()) and not any(_marked(target / m, key) for m, key in _MARKS.items()):
+    ours = _ours(target)
+    foreign = next(_foreign(target, ours), None)
+    if foreign is None or (keep and ours):
+        return
+    if not ours:
         raise TargetError(
             f"{target}: is not a folder that mirror-rt wrote, so --force does not replace it; "
             "choose another name or remove it yourself"
         )
+    raise TargetError(
+        f"{target}: holds {foreign.relative_to(target).as_posix()}, which mirror-rt did not "
+        "write, so --force does not replace it; move that away or choose another name"
+    )
 
 
-def _marked(file: Path, key: str) -> bool:
+def _ours(folder: Path) -> set[str]:
+    """Return what the manifests of a folder, and of folders in it, say that we wrote."""
+    ours: set[str] = set()
+    for name in _MANIFESTS:
+        content = _manifest(folder / name)
+        if content is None:
+            continue
+        ours |= {name, *map(str, content.get("files", ()))}
+        ours |= _ALSO.get(name, set()) | _ALSO.get(str(content.get("kind")), set())
+        if content.get("kind") == "vectors":
+            ours |= {_WORK, *(str(shard["name"]) for shard in content["shards"])}
+    if ours:
+        ours |= {f"bundle/{name}" for name in _ours(folder / "bundle")}
+    return ours
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and key in content
+        return None
+    if not isinstance(content, dict):
+        return None
+    named = "shards" if content.get("kind") == "vectors" else "files"
+    return content if isinstance(content.get(named), (dict, list)) else None
+
+
+def _foreign(folder: Path, ours: set[str]) -> Iterator[Path]:
+    """Yield what is not ours; a folder of which nothing is ours, as a whole."""
+    above = {name[:place] for name in ours for place, sign in enumerate(name) if sign == "/"}
+    todo = [folder]
+    while todo:
+        for path in sorted(todo.pop().iterdir()):
+            name = path.relative_to(folder).as_posix()
+            leftover = _LEFTOVER.fullmatch(path.name)
+            if path.is_dir() and not path.is_symlink() and name in above | ours - {_WORK}:
+                todo.append(path)
+            elif name not in ours and (leftover is None or leftover[1] not in ours):
+                yield path
+
+
+def _check_mounts(target: Path) -> None:
+    """Refuse what cannot be renamed, or holds another disk.
+
+    Raises:
+        TargetError: The target is a mount point, or holds one.
+    """
+    place = target.resolve()
+    for mount in _mount_points(place):
+        if mount == place:
+            raise TargetError(
+                f"{target}: is a mount point, which cannot be replaced; name a folder or file in it"
+            )
+        if mount.is_relative_to(place):
+            raise TargetError(
+                f"{target}: holds the mount point {mount}; unmount it or choose another name"
+            )
+
+
+def _mount_points(place: Path) -> list[Path]:
+    found = [place] if os.path.ismount(place) else []
+    try:
+        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return found
+    escaped = re.compile(r"\\([0-7]{3})")  # blanks and the like are written as \040
+    paths = (line.split(" ")[4] for line in table.splitlines())
+    return found + [Path(escaped.sub(lambda m: chr(int(m[1], 8)), path)) for path in paths]
 
 
 @contextmanager
-def staging_folder(target: Path, *, force: bool = False) -> Iterator[Path]:
+def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> Iterator[Path]:
     """Give an empty folder that becomes ``target`` if the block ends well.
 
     With ``force`` an existing target and the new one change places in one step where the
     system can do that (Linux); else the old one is moved aside first. Either way it is removed
     only after the new one is in place, and at no moment is there half a folder under its name.
-    Where ``target`` is a symbolic link, what it points to is replaced.
+    The new one has the mode and the group of the old one. Where ``target`` is a symbolic link,
+    what it points to is replaced.
+
+    Args:
+        target: The folder to make.
+        force: Whether a folder that mirror-rt wrote may be replaced.
+        keep: Whether what else is in it is carried over; if not, such a folder is refused.
 
     Raises:
-        TargetError: ``target`` exists, before or after the block, and ``force`` is not set, or
-            it is not a folder that mirror-rt wrote.
+        TargetError: ``target`` exists, before or after the block, and ``force`` is not set; it
+            is not a folder that mirror-rt wrote, or a mount point; or another process is writing
+            it.
     """
-    check_target(target, force=force, folder=True)
+    check_target(target, force=force, folder=True, keep=keep)
     place = target.resolve()
-    with _beside(place) as holder:
+    with _beside(place, shown=target) as holder:
         # mkdtemp makes 0700 folders; what the user gets should follow the umask as mkdir does.
         fresh, old = holder / "new", holder / "old"
         fresh.mkdir()
         with _disk_told(target, holder):
             yield fresh
-        check_target(target, force=force, folder=True)
+        check_target(target, force=force, folder=True, keep=keep)
         if not place.exists():
             _rename_new(fresh, place, shown=target)
-        elif not _rename2(fresh, place, _EXCHANGE):
+            return
+        ours = _ours(place)
+        _carry_over(place, fresh, ours, shown=target)
+        _resemble(fresh, place)
+        if _rename2(fresh, place, _EXCHANGE):
+            replaced = fresh
+        else:
+            replaced = old
             try:
                 os.rename(place, old)
                 os.rename(fresh, place)
             finally:
                 if old.exists() and not place.exists():
                     os.rename(old, place)
+        # What came into the folder while it was being replaced.
+        _carry_over(replaced, place, ours, shown=None)
+
+
+def _carry_over(source: Path, to: Path, ours: set[str], *, shown: Path | None) -> None:
+    """Put what is not ours into another folder as well: linked, so that no moment is without it.
+
+    Raises:
+        TargetError: The other folder has something else by that name; not where ``shown`` is None.
+    """
+    for path in _foreign(source, ours):
+        twin = to / path.relative_to(source)
+        whole = path.is_dir() and not path.is_symlink()
+        if not os.path.lexists(twin):
+            twin.parent.mkdir(parents=True, exist_ok=True)
+            if whole:
+                shutil.copytree(path, twin, symlinks=True, copy_function=_link)
+                _resemble(twin, path)
+            else:
+                _link(path, twin)
+        elif whole and twin.is_dir():
+            _carry_over(path, twin, set(), shown=shown)
+        elif shown is not None:
+            raise TargetError(f"{shown}: {path.name} in it has a name that we need; move it away")
+
+
+def _link(source: str | Path, target: str | Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a disk without such links
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _resemble(fresh: Path, old: Path) -> None:
+    """Give a path, and all in it, the mode and group of what had its name, as far as we may.
+
+    What is new in a folder with the set-group-id bit has the folder's group, and a folder the bit.
+    """
+    shared = old.stat() if old.is_dir() and old.stat().st_mode & stat.S_ISGID else None
+    below = fresh.rglob("*") if fresh.is_dir() else ()
+    for new in (fresh, *below):
+        before = old if new == fresh else old / new.relative_to(fresh)
+        now = new.lstat()
+        try:
+            as_was = before.lstat()
+        except OSError:
+            if shared is not None:
+                bit = stat.S_ISGID if new.is_dir() else 0
+                _belong(new, -1, shared.st_gid, stat.S_IMODE(now.st_mode) | bit)
+        else:
+            if not os.path.samestat(as_was, now) and not new.is_symlink():
+                _belong(new, as_was.st_uid, as_was.st_gid, stat.S_IMODE(as_was.st_mode))
+
+
+def _belong(path: Path, owner: int, group: int, mode: int) -> None:
+    with suppress(OSError, AttributeError):
+        os.chown(path, -1, group)
+    with suppress(OSError, AttributeError):
+        os.chown(path, owner, -1)
+    with suppress(OSError):
+        os.chmod(path, mode)  # the last, as a change of owner takes bits away
 
 
 @contextmanager
 def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
     """Give a path beside ``target`` that is renamed onto it if the block ends well.
 
+    A file that is replaced leaves its mode and group to the new one.
+
     Raises:
-        TargetError: ``target`` exists, before or after the block, and ``force`` is not set, or
-            is a folder or a device.
+        TargetError: ``target`` exists, before or after the block, and ``force`` is not set; it
+            is a folder, a device or a mount point; or another process is writing it.
     """
     check_target(target, force=force)
     if target.is_dir():
         raise TargetError(f"{target}: is a folder; name a file")
     place = target.resolve()
-    with _beside(place) as holder:
+    with _beside(place, shown=target) as holder:
         fresh = holder / place.name
         with _disk_told(target, holder):
             yield fresh
         check_target(target, force=force)
+        if place.exists():
+            _resemble(fresh, place)
         if force:
             os.replace(fresh, place)
         else:
@@ -147,16 +359,24 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def _beside(place: Path) -> Iterator[Path]:
-    """Give a folder for what is not finished, and remove it whatever comes."""
+def _beside(place: Path, *, shown: Path) -> Iterator[Path]:
+    """Give a folder for what is not finished, and remove it whatever comes.
+
+    Raises:
+        TargetError: Another process is writing ``place``.
+    """
     place.parent.mkdir(parents=True, exist_ok=True)
-    clear_leftovers(place)
-    made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-    with _locked(made):
-        # It is called a partial one only now that it is locked: no other process takes it for a
-        # leftover.
-        holder = made.with_name(f"{made.name}.partial")
-        os.replace(made, holder)
+    with ExitStack() as held:
+        # Only one looks at a time: of two that begin together, one goes on.
+        with _locked(place.parent, wait=True):
+            if clear_leftovers(place):
+                raise TargetError(f"{shown}: another process is writing it; wait for it")
+            made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+            held.enter_context(_locked(made))
+            # It is called a partial one only now that it is locked: no other process takes it
+            # for a leftover.
+            holder = made.with_name(f"{made.name}.partial")
+            os.replace(made, holder)
         try:
             yield holder
         finally:
@@ -164,8 +384,8 @@ def _beside(place: Path) -> Iterator[Path]:
                 shutil.rmtree(holder, ignore_errors=True)
 
 
-def clear_leftovers(target: Path) -> None:
-    """Remove what processes that were killed have left beside ``target``.
+def clear_leftovers(target: Path) -> bool:
+    """Remove what processes that were killed have left; say whether a live one writes ``target``.
 
     What a process of this machine is writing is locked by it, and stays; so does all where there
     are no such locks (Windows), and an old output that was moved aside and is nowhere else.
@@ -175,30 +395,43 @@ def clear_leftovers(target: Path) -> None:
     try:
         found = [path for path in place.parent.iterdir() if ours.fullmatch(path.name)]
     except OSError:  # it is not there, or may be written but not listed
-        return
+        return False
+    live = False
     for holder in filter(Path.is_dir, found):
         with _locked(holder) as locked:
             only_copy = (holder / "old").exists() and not place.exists()
             if locked and not only_copy:
                 shutil.rmtree(holder, ignore_errors=True)
+            live = live or locked is False
+    return live
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Lock a folder until the block, or the process, ends; say whether that could be done."""
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool | None]:
+    """Lock a folder until the block, or the process, ends.
+
+    Args:
+        folder: The folder.
+        wait: Whether to wait until another process has let go of it.
+
+    Yields:
+        Whether it is locked by us; None where it cannot be told.
+    """
     try:
         import fcntl
 
         handle = os.open(folder, os.O_RDONLY)
     except (ImportError, OSError):
-        yield False
+        yield None
         return
     try:
+        locked: bool | None = True
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = True
-        except OSError:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
             locked = False
+        except OSError:  # a disk without locks
+            locked = None
         yield locked
     finally:
         os.close(handle)

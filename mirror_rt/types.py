@@ -6,10 +6,10 @@ Q queries, K hits, R index rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, overload
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -23,23 +23,24 @@ if TYPE_CHECKING:
     Int64: TypeAlias = npt.NDArray[np.int64]
 
 __all__ = [
-    "Answer",
     "Candidate",
     "Embedder",
     "Entity",
     "Hits",
-    "How",
     "IndexKind",
     "KbFormat",
+    "LinkResult",
     "Loss",
+    "MatchType",
     "Name",
     "NameKind",
-    "Nil",
-    "Pairs",
+    "NilReason",
+    "PairSource",
     "Passage",
     "Pooling",
     "Precision",
     "Preset",
+    "SearchResult",
     "TokenBatch",
 ]
 
@@ -74,7 +75,7 @@ class Preset(Enum):
     SYNONYMS = "synonyms"
 
 
-class Pairs(Enum):
+class PairSource(Enum):
     """Where the positive pairs of contrastive training come from."""
 
     MIRROR = "mirror"
@@ -116,28 +117,49 @@ class KbFormat(Enum):
     WIKIDATA = "wikidata"
 
 
-class How(Enum):
-    """How a candidate was found: the strictest step at which its name is the mention, or a door."""
+class MatchType(str, Enum):
+    """How a candidate's name matches.
+
+    The strictest level at which it is the mention, or the retriever that found it: ``LEXICAL`` or
+    ``DENSE``.
+    """
 
     EXACT = "exact"
-    CASE = "normalised-case"
-    PUNCTUATION = "normalised-punctuation"
-    PLURAL = "normalised-plural"
-    ACCENTS = "normalised-accents"
-    WORD_ORDER = "normalised-word-order"
-    LETTERS = "letters"
+    CASE = "case"
+    PUNCTUATION = "punctuation"
+    PLURAL = "plural"
+    ACCENTS = "accents"
+    WORD_ORDER = "word_order"
+    LEXICAL = "lexical"
     DENSE = "dense"
+
+    __str__ = str.__str__
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the mention is the name, but for case, punctuation and spaces."""
+        return self in {MatchType.EXACT, MatchType.CASE, MatchType.PUNCTUATION}
+
+
+class NilReason(str, Enum):
+    """Why a text has no candidate (NIL, as TAC-KBP calls it)."""
+
+    EMPTY = "empty"
+    PUNCTUATION = "punctuation"
+    BELOW_THRESHOLD = "below_threshold"
+    FILTERED_OUT = "filtered_out"
+
+    __str__ = str.__str__
 
 
 class IndexKind(Enum):
-    """How the nearest vectors of a knowledge base are found."""
+    """How the nearest vectors of a knowledge base are found; see ``retrieval.vector_index``."""
 
     AUTO = "auto"
     EXACT = "exact"
-    HNSW = "hnsw"
-    IVF_SQ8 = "ivf-sq8"
+    PQ = "pq"
     IVF_PQ = "ivf-pq"
-    RABITQ = "rabitq"
+    HNSW = "hnsw"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +186,7 @@ class Entity:
         alternative_ids: Other ids that mean the same entity (merged or obsolete ones).
         cross_references: Ids of the same thing elsewhere.
         description: A definition in words; empty when there is none.
-        fields: What else is known, as pairs of field and value; a field may come again.
+        fields: Further columns of the input, as pairs of field and value; a field may come again.
     """
 
     id: str
@@ -197,75 +219,147 @@ class Passage:
         id: Its identifier.
         text: The text.
         title: Its title, which it can be found by too; empty where it has none.
-        fields: Metadata to filter by, as pairs of field and value; a field may come again.
+        metadata: Fields to filter by, as pairs of field and value; a field may come again.
     """
 
     id: str
     text: str
     title: str = ""
-    fields: tuple[tuple[str, str], ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One entity proposed for a mention, or one passage found for a query.
+    """One entity proposed for a mention, or one entity or passage found for a query.
 
     Attributes:
         entity_id: The entity's id.
-        name: Its preferred name.
-        matched: The name of the entity that matched best.
-        score: Cosine of the mention and ``matched``, in [-1, 1]; 1.0 for a match by name. Of a
-            search by two doors ``0.8 × dense + 0.2 × letters``.
+        entity_name: Its preferred name.
+        matched_name: The name of the entity that matched best.
+        match_type: How that name matches.
+        score: Cosine of the mention and ``matched_name``, in [-1, 1]; 1.0 for an exact match. Of
+            a hybrid search ``0.8 × dense_score + 0.2 × lexical_score``.
         probability: Calibrated probability of being right, or None where none was fitted.
-        how: Which door found it.
         tied: Whether the name alone cannot decide: another entity matches as well.
-        read_as: What the mention was read as, where an abbreviation was written out or a
-            composite split; empty where it was taken as it stands.
-        context: Cosine of the mention's context and the entity's description, where it decided
-            the order among close candidates; None where the names did.
-        dense: Cosine of the query and ``matched``; None but for a search by two doors.
-        letters: Trigram cosine of the two; None but for such a search.
-        passage: The passage itself, where the store holds passages.
+        expanded_form: The long form of an abbreviation, or the part of a composite mention, that
+            was matched; empty where the mention was matched as it stands.
+        context_score: Cosine of the mention's context and the entity's description, where it
+            decided the order among close candidates; None elsewhere.
+        dense_score: Cosine of the query's and the name's vectors; only of a hybrid search.
+        lexical_score: Cosine of their character trigrams; only of a hybrid search.
+        passage: The passage itself, where the knowledge base holds passages.
     """
 
     entity_id: str
-    name: str
-    matched: str
+    entity_name: str
+    matched_name: str
+    match_type: MatchType = MatchType.DENSE
     score: float
     probability: float | None = None
-    how: How = How.DENSE
     tied: bool = False
-    read_as: str = ""
-    context: float | None = None
-    dense: float | None = None
-    letters: float | None = None
+    expanded_form: str = ""
+    context_score: float | None = None
+    dense_score: float | None = None
+    lexical_score: float | None = None
     passage: Passage | None = None
 
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as the commands print them: numbers rounded to four places.
 
-class Nil(Enum):
-    """Why a text has no candidate."""
+        Of a passage its ``title`` and ``text`` stand in place of an entity's name. Scores that
+        were not computed are left out.
+        """
+        score = round(self.score, 4)
+        fields: dict[str, object]
+        if self.passage is not None:
+            fields = {
+                "id": self.passage.id,
+                "title": self.passage.title,
+                "text": self.passage.text,
+                "matched_text": self.matched_name,
+                "match_type": self.match_type.value,
+                "score": score,
+            }
+        else:
+            fields = {
+                "entity_id": self.entity_id,
+                "entity_name": self.entity_name,
+                "matched_name": self.matched_name,
+                "match_type": self.match_type.value,
+                "score": score,
+                "probability": None if self.probability is None else round(self.probability, 4),
+                "tied": self.tied,
+                "expanded_form": self.expanded_form,
+            }
+        for name in ("context_score", "dense_score", "lexical_score"):
+            value = getattr(self, name)
+            if value is not None:
+                fields[name] = round(value, 4)
+        return fields
 
-    EMPTY = "empty"
-    PUNCTUATION = "only punctuation"
-    THRESHOLD = "below threshold"
-    FILTER = "filtered out"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidates(Sequence[Candidate]):
+    """Candidates, best first: a sequence of them that knows why it is empty."""
+
+    candidates: tuple[Candidate, ...] = ()
+    nil_reason: NilReason | None = None
+
+    @overload
+    def __getitem__(self, place: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Candidate, ...]: ...
+    def __getitem__(self, place: int | slice) -> Candidate | tuple[Candidate, ...]:
+        return self.candidates[place]
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    def _to_dict(self, subject: str, text: str) -> dict[str, object]:
+        record: dict[str, object] = {
+            subject: text,
+            "candidates": [candidate.to_dict() for candidate in self.candidates],
+        }
+        if self.nil_reason is not None:
+            record["nil_reason"] = self.nil_reason.value
+        return record
 
 
-class Answer(list[Candidate]):
-    """The candidates of one text, best first: a list that knows why it is empty.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkResult(_Candidates):
+    """The entities that a mention may mean, best first.
 
     Attributes:
-        reason: Why there is no candidate (NIL); None where there is one. ``FILTER`` means that
-            the text is a name, but of entities that a filter leaves out, and that what is left
-            is below the threshold. A mention read as several may have a reason beside the
-            candidates of its other parts.
+        mention: The mention as it was given.
+        candidates: The candidates; the object is a sequence of them.
+        nil_reason: Why there is no candidate (NIL); None where there is one. ``FILTERED_OUT``
+            means that the mention is a name, but of entities that a filter leaves out, and that
+            what is left is below the threshold. A mention split into parts may have a reason
+            beside the candidates of its other parts.
     """
 
-    __slots__ = ("reason",)
+    mention: str
 
-    def __init__(self, candidates: Iterable[Candidate] = (), *, reason: Nil | None = None) -> None:
-        super().__init__(candidates)
-        self.reason = reason
+    def to_dict(self) -> dict[str, object]:
+        """Return the result as ``mirror-rt link`` prints it in JSON."""
+        return self._to_dict("mention", self.mention)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult(_Candidates):
+    """The entities or passages found for a query, best first.
+
+    Attributes:
+        query: The query as it was given.
+        candidates: What was found; the object is a sequence of it.
+        nil_reason: Why nothing was found; None where something was.
+    """
+
+    query: str
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the result as ``mirror-rt search`` prints it in JSON."""
+        return self._to_dict("query", self.query)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

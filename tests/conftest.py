@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import mirror_rt  # noqa: F401  (turns telemetry off before any test imports onnxruntime)
+
 # Two cores: one thread a process keeps seeded results the same and the machine usable.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

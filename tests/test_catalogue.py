@@ -7,7 +7,7 @@ import pytest
 
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
-from mirror_rt.knowledge.reserve import is_reserved
+from mirror_rt.knowledge.text.held_out import is_held_out
 from mirror_rt.types import Entity, Name, NameKind
 from tests.kb import HEARTS, entity
 
@@ -156,7 +156,7 @@ def test_names_held_out_are_those_that_training_leaves_unseen(tmp_path: Path) ->
     pairs = catalogue.held_out_pairs(250, np.random.default_rng(0))
     texts = catalogue.text_rows([row for row, _ in pairs])
     assert len(pairs) == len(dict(pairs)) == 250
-    assert all(is_reserved(texts[row].text) for row, _ in pairs)
+    assert all(is_held_out(texts[row].text) for row, _ in pairs)
     assert all(set(texts[row].holders) == {held} for row, held in pairs)
 
 
@@ -166,7 +166,7 @@ def test_a_small_catalogue_holds_out_seen_names_too(tmp_path: Path) -> None:
     assert len(catalogue.held_out_pairs(250, np.random.default_rng(0))) == 100
     some = catalogue.held_out_pairs(30, np.random.default_rng(0))
     texts = catalogue.text_rows([row for row, _ in some])
-    unseen = [is_reserved(texts[row].text) for row, _ in some]
+    unseen = [is_held_out(texts[row].text) for row, _ in some]
     assert len(some) == 30
     assert any(unseen)
     assert unseen == sorted(unseen, reverse=True)

@@ -14,7 +14,7 @@ from mirror_rt.errors import InputError
 from mirror_rt_cli import app as program
 
 HEAVY = (
-    "accelerate", "faiss", "fastobo", "numpy", "onnx", "onnxruntime", "optimum", "pyarrow",
+    "accelerate", "faiss", "numpy", "onnx", "onnxruntime", "optimum", "pyarrow",
     "rich", "tokenizers", "torch", "transformers",
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import alignment, draw_curves, uniformity
 from mirror_rt.training.loop import train
 from mirror_rt.training.pairs import draw_epoch, hold_out, read_table
-from mirror_rt.types import Pairs
+from mirror_rt.types import PairSource
 from tests.tiny import NAMES
 
 
@@ -44,7 +44,7 @@ def test_the_last_look_is_at_what_is_written(make: Callable[..., TrainConfig]) -
 
 
 def test_nothing_held_out_is_drawn_for_training(make: Callable[..., TrainConfig]) -> None:
-    both = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 1.0}
+    both = {PairSource.MIRROR: 1.0, PairSource.SYNONYMS: 1.0}
     config = make(pairs=both, held_out=10)
     table = read_table(config)
     rest, held = hold_out(table, config, rng=np.random.default_rng(0))
@@ -68,7 +68,7 @@ def test_no_string_that_is_held_out_is_in_a_pair_of_any_source(
     lines = [f"{a}\t{b}" for a, b in pairwise(NAMES)]
     (tmp_path / "p.tsv").write_text("\n".join(lines))
     config = make(
-        corpus=tmp_path / "c.txt", pairs={Pairs.MIRROR: 1.0, Pairs.FILE: 1.0},
+        corpus=tmp_path / "c.txt", pairs={PairSource.MIRROR: 1.0, PairSource.FILE: 1.0},
         pairs_file=tmp_path / "p.tsv", held_out=held_out,
     )  # fmt: skip
     table = read_table(config)
@@ -85,11 +85,11 @@ def test_one_pair_held_out_is_refused_for_nothing_can_be_measured_on_it(
 ) -> None:
     with pytest.raises(ConfigError, match=r"held_out: .* higher --held-out than 1, or 0"):
         train(make(held_out=1))
-    both = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 1.0}
+    both = {PairSource.MIRROR: 1.0, PairSource.SYNONYMS: 1.0}
     with pytest.raises(TrainingError, match=r"0 different pairs .* lower --held-out than 100"):
         train(make(held_out=100, pairs=both))
     with pytest.raises(TrainingError, match=r"3 different pairs .* lower --held-out than 25"):
-        train(make(held_out=25, pairs=Pairs.SYNONYMS))
+        train(make(held_out=25, pairs=PairSource.SYNONYMS))
 
 
 def test_watching_changes_no_weight_and_tells_about_ten_times(

@@ -10,7 +10,7 @@ import pytest
 from mirror_rt.knowledge import KnowledgeBase, changes
 from mirror_rt.knowledge.combination import FEATURES
 from mirror_rt.knowledge.doors import WIDTH, gather
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import IndexKind
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 from tests.spelling import edits
@@ -22,7 +22,7 @@ def test_spelling_counts_edits_of_normalised_names(tmp_path: Path, mention: str)
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
         (pool,) = kb.gather([mention], encoder.encode([mention]))
-    asked = normalise(mention)
+    asked = normalize(mention)
     expected = [
         1 - edits(asked, text.normalised) / max(len(asked), len(text.normalised))
         for text in pool.texts

@@ -28,7 +28,7 @@ from mirror_rt.evaluation.linking import (
     rank_queries,
     unseen,
 )
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.textfiles import read_lines
 from mirror_rt.types import Entity, Name, NameKind
 
@@ -279,7 +279,7 @@ def test_held_out_synonyms_leave_no_trace_in_the_knowledge_base() -> None:
         ("la grippe", frozenset({"A"})),
         ("common cold", frozenset({"C"})),
     ]
-    left = {normalise(name.text) for e in kept for name in e.names}
+    left = {normalize(name.text) for e in kept for name in e.names}
     assert left == {"flu", "grippe", "cor", "heart trouble"}
     assert [e.id for e in kept] == ["A", "B", "C"]
 

@@ -26,7 +26,7 @@ from mirror_rt.evaluation.tables import Pair, read_pairs
 from mirror_rt.evaluation.tasks import TASKS, choose, discover
 from mirror_rt.evaluation.transfer import score_folds, score_split
 from mirror_rt.evaluation.translation import csls, induce
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt_cli.app import app
 from tests.kb import LetterEncoder
 
@@ -466,7 +466,7 @@ def test_trigram_overlap_gives_the_known_floor_of_each_sts_set(
     pairs = read_pairs(shared_data(f"sts/{file}.tsv"), low=0.0, high=5.0)
     overlaps = []
     for pair in pairs:
-        a, b = (trigrams(f" {normalise(text)} ") for text in (pair.left, pair.right))
+        a, b = (trigrams(f" {normalize(text)} ") for text in (pair.left, pair.right))
         overlaps.append(len(a & b) / len(a | b))
     gold = [pair.score for pair in pairs]
     ours = spearman(gold, overlaps)

@@ -10,7 +10,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.combination import FEATURES
 from mirror_rt.knowledge.explain import explain
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import Nil
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -97,7 +97,7 @@ def test_ranks_evidence_and_weights_are_those_of_brute_force(
         (told,) = explain(kb, [mention], top=5)
         texts, learned = kb.catalogue.texts(), kb.combination
         dense_N = kb.index.vectors_ND.astype(np.float32) @ LetterEncoder().encode([mention])[0]
-        letters_N = kb.ngrams.cosines(normalise(mention), [normalise(text) for text in texts])
+        letters_N = kb.ngrams.cosines(normalize(mention), [normalize(text) for text in texts])
     own = {thing.id: [texts.index(name.text) for name in thing.names] for thing in HEARTS}
     by_vectors, by_letters = (
         {id_: max(scores_N[rows].tolist()) for id_, rows in own.items()}

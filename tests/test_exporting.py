@@ -116,9 +116,14 @@ def test_a_target_that_exists_is_kept_unless_forced(tiny_bert: Path, tmp_path: P
     with pytest.raises(TargetError, match="not a folder that mirror-rt wrote"):
         export(tiny_bert, out, force=True)
     assert [p.name for p in out.iterdir()] == ["mine"]
-    (out / "config.json").write_text('{"model_type": "bert"}')
+    (out / "mine").unlink()
     export(tiny_bert, out, force=True)
-    assert not (out / "mine").exists()
+    (out / "mine").write_text("precious")
+    with pytest.raises(TargetError):
+        export(tiny_bert, out, force=True)
+    assert (out / "mine").read_text() == "precious"
+    (out / "mine").unlink()
+    export(tiny_bert, out, force=True)
     Bundle.open(out)
 
 

@@ -340,8 +340,20 @@ def test_a_gzip_file_reads_like_the_plain_one(tmp_path: Path, name: str, text: s
         (
             "kb.obo",
             HEAD + "id: A\nnam: x\n\n[Term]\nid: B\nname: b\n",
-            5,
-            "",
+            4,
+            "no name",
+        ),
+        (
+            "kb.obo",
+            HEAD + "id: A\nname: a\nsynonym: heart EXACT []\n\n[Term]\nid: B\nname: b\n",
+            4,
+            "not in quotes",
+        ),
+        (
+            "kb.obo",
+            HEAD + "name: a\n\n[Term]\nid: B\nname: b\n",
+            3,
+            "no id",
         ),
         (
             "kb.obo",

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.knowledge.grades import grade, loose_key, number_tokens
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import How
 
 
@@ -44,7 +44,7 @@ def test_the_order_of_words_does_not_change_the_loose_key(words: list[str]) -> N
 
 @given(st.text())
 def test_the_loose_key_of_a_loose_key_is_itself_in_sense(text: str) -> None:
-    key = loose_key(normalise(text))
+    key = loose_key(normalize(text))
     assert key == " ".join(sorted(key.split()))
 
 
@@ -59,4 +59,4 @@ def test_numbers_letters_and_roman_numerals_number_things() -> None:
 @given(*[st.text(alphabet="asie -,'2OfT", max_size=9)] * 2)
 def test_ascii_names_alike_at_any_step_have_one_key(one: str, other: str) -> None:
     if grade(one, other) is not None:
-        assert loose_key(normalise(one)) == loose_key(normalise(other))
+        assert loose_key(normalize(one)) == loose_key(normalize(other))

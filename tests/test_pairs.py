@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.knowledge.reserve import is_reserved
+from mirror_rt.knowledge.text.held_out import is_held_out
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.corpus import read_corpus, read_pairs
 from mirror_rt.training.pairs import draw_epoch, read_table, related, synonym_pairs
-from mirror_rt.types import Pairs
+from mirror_rt.types import PairSource
 
 KB = (
     "id\tname\nH:1\tfever\nH:1\tpyrexia\nH:1\thigh temperature\n"
@@ -117,7 +117,7 @@ def test_mirror_pairs_are_every_string_once(tmp_path: Path) -> None:
 
 
 def test_synonym_pairs_join_names_of_one_entity_only(tmp_path: Path) -> None:
-    config = config_of(written(tmp_path, "kb.tsv", KB), pairs=Pairs.SYNONYMS)
+    config = config_of(written(tmp_path, "kb.tsv", KB), pairs=PairSource.SYNONYMS)
     table = read_table(config)
     pairs = draw_epoch(table, config, rng=np.random.default_rng(1))
     named = {frozenset(table.strings[row] for row in pair) for pair in pairs.tolist()}
@@ -152,7 +152,7 @@ def test_sources_are_mixed_by_their_shares_without_repeats(tmp_path: Path) -> No
     seen = [pair for pair in names if not any(map(is_reserved, pair))][:100]
     rows = [f"H:{i}\t{name}" for i, pair in enumerate(seen) for name in pair]
     corpus = written(tmp_path, "kb.tsv", "id\tname\n" + "\n".join(rows))
-    shares = {Pairs.MIRROR: 1.0, Pairs.SYNONYMS: 2.0}
+    shares = {PairSource.MIRROR: 1.0, PairSource.SYNONYMS: 2.0}
     config = config_of(corpus, pairs=shares)
     pairs = draw_epoch(read_table(config), config, rng=np.random.default_rng(3)).tolist()
     mirrored = sum(a == b for a, b in pairs)
@@ -164,7 +164,7 @@ def test_reserved_names_are_no_synonyms_but_stand_for_themselves(tmp_path: Path)
     names = [f"name {i}" for i in range(600)]
     rows = [f"H:{i // 3}\t{name}" for i, name in enumerate(names)]
     corpus = written(tmp_path, "kb.tsv", "id\tname\n" + "\n".join(rows))
-    table = read_table(config_of(corpus, pairs=Pairs.SYNONYMS))
+    table = read_table(config_of(corpus, pairs=PairSource.SYNONYMS))
     used = {table.strings[row] for rows in table.entities for row in rows}
     reserved = set(filter(is_reserved, names))
     assert 15 < len(reserved) < 50
@@ -200,7 +200,7 @@ def test_names_that_share_an_entity_are_related_and_others_are_not(tmp_path: Pat
 def test_lines_of_a_pairs_file_stand_beside_a_corpus(tmp_path: Path) -> None:
     corpus = written(tmp_path, "c.txt", "a\nb\n")
     filed = written(tmp_path, "p.tsv", "a\tx\na\ty\n")
-    shares = {Pairs.MIRROR: 1.0, Pairs.FILE: 1.0}
+    shares = {PairSource.MIRROR: 1.0, PairSource.FILE: 1.0}
     table = read_table(config_of(corpus, pairs=shares, pairs_file=filed))
     assert table.strings == ("a", "b", "x", "y")
     assert table.filed_P2.tolist() == [[0, 2], [0, 3]]
@@ -215,14 +215,14 @@ def test_lines_of_a_pairs_file_stand_beside_a_corpus(tmp_path: Path) -> None:
 def test_pairs_that_the_files_cannot_give_are_refused(tmp_path: Path) -> None:
     corpus = written(tmp_path, "c.txt", "a\nb\n")
     with pytest.raises(InputError, match="no entity with two names"):
-        read_table(config_of(corpus, pairs=Pairs.SYNONYMS))
+        read_table(config_of(corpus, pairs=PairSource.SYNONYMS))
     with pytest.raises(ConfigError, match="--pairs-file"):
-        read_table(config_of(corpus, pairs={Pairs.MIRROR: 1.0, Pairs.FILE: 1.0}))
+        read_table(config_of(corpus, pairs={PairSource.MIRROR: 1.0, PairSource.FILE: 1.0}))
 
 
 def test_names_left_unseen_are_told_where_without_them_no_pair_is_left(tmp_path: Path) -> None:
-    unseen = next(name for name in map("name {}".format, range(1_000)) if is_reserved(name))
+    unseen = next(name for name in map("name {}".format, range(1_000)) if is_held_out(name))
     corpus = written(tmp_path, "kb.tsv", f"id\tname\nH:1\tfever\nH:1\t{unseen}\nH:2\tcough\n")
     with pytest.raises(InputError, match=r"the 1 that are left unseen .* give more names") as error:
-        read_table(config_of(corpus, pairs=Pairs.SYNONYMS))
+        read_table(config_of(corpus, pairs=PairSource.SYNONYMS))
     assert "\n" not in str(error.value)

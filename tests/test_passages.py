@@ -15,7 +15,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase, changes, hybrid
 from mirror_rt.knowledge.formats import SkippedRows
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.knowledge.passages import read_passages
 from mirror_rt.types import How, Nil, Passage
 from mirror_rt_cli.app import app
@@ -84,7 +84,7 @@ def test_the_score_is_the_weighted_sum_of_both_cosines(
     query = "chronic kidney cough of the liver"
     (found,) = kb.search([query], top=2)
     dense = kb.index.vectors_ND.astype(np.float32) @ LetterEncoder().encode([query])[0]
-    letters = kb.ngrams.cosines(normalise(query), [normalise(text) for text in texts])
+    letters = kb.ngrams.cosines(normalize(query), [normalize(text) for text in texts])
     nearest = {i for values in (dense, letters) for i in np.argsort(-values)[:8].tolist()}
     expected = 0.8 * dense + 0.2 * letters
     best = sorted(nearest, key=lambda i: -expected[i])[:2]

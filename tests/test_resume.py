@@ -23,7 +23,7 @@ from mirror_rt.training.curves import Watch
 from mirror_rt.training.loop import Step, train
 from mirror_rt.training.mining import HardOrder
 from mirror_rt.training.resume import folder_of
-from mirror_rt.types import Pairs
+from mirror_rt.types import PairSource
 from tests.tiny import NAMES
 
 KILLED_AT_STEP_8 = """
@@ -194,7 +194,7 @@ def test_a_run_is_not_taken_up_on_the_same_names_of_other_entities(
     kb = tmp_path / "kb.tsv"
     rows = [f"{i // 2}\t{name}" for i, name in enumerate(NAMES)]
     kb.write_text("id\tname\n" + "\n".join(rows))
-    config = make(corpus=kb, pairs=Pairs.SYNONYMS)
+    config = make(corpus=kb, pairs=PairSource.SYNONYMS)
     interrupt(config, step=4)
     rows[0], rows[-1] = f"{len(NAMES)}\t{NAMES[0]}", f"0\t{NAMES[-1]}"
     kb.write_text("id\tname\n" + "\n".join(rows))

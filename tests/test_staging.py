@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from mirror_rt.errors import TargetError
-from mirror_rt.staging import check_target, staging_file, staging_folder
+from mirror_rt.staging import check_apart, check_target, staging_file, staging_folder
 
-MARK = '{"format_version": 1}'
+MARK = '{"format_version": 1, "files": ["old.txt", "new.txt"]}'
 
 
 def ours(folder: Path) -> Path:
@@ -180,6 +180,8 @@ def test_an_interrupt_between_two_renames_puts_the_old_folder_back(
         {"mine.txt": "precious"},
         {"manifest.json": '{"name": "a web page"}'},
         {"config.json": '{"port": 80}'},
+        {"config.json": '{"model_type": "bert"}', "model.safetensors": "weights"},
+        {"manifest.json": '{"format_version": 1}'},
         {"config.json": "[]"},
         {"training.json/mine.txt": "precious"},
     ],
@@ -288,10 +290,13 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(
         (tmp_path / name).mkdir()
     with staging(tmp_path / "out", force=True) as live:
         assert left not in names(tmp_path)
-        with staging(tmp_path / "out", force=True) as other:
-            assert live.parent.exists(), "another live one is kept"
-            (other / "manifest.json" if other.is_dir() else other).write_text(MARK)
         (live / "manifest.json" if live.is_dir() else live).write_text(MARK)
+        with (
+            pytest.raises(TargetError, match="another process"),
+            staging(tmp_path / "out", force=True) as other,
+        ):
+            pytest.fail(f"both write {other}")
+        assert live.parent.exists(), "a live one is kept"
     assert names(tmp_path) == sorted(["out", *mine])
 
 
@@ -316,3 +321,188 @@ def test_staging_works_away_from_the_main_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert names(tmp_path) == ["out.txt"]
+
+
+FOREIGN = [
+    "notes.txt",
+    ".hidden",
+    "notes/a.txt",
+    "notes/deep/b.txt",
+    "sub/mine.txt",
+    "empty/",
+    ".old.txt.job/block.jsonl",
+    ".mine.12345678.partial",
+]
+
+
+def with_foreign(folder: Path, name: str) -> Path:
+    """Make a folder of ours, with a file in a folder, and something of the user's in it."""
+    ours(folder)
+    (folder / "manifest.json").write_text(MARK.replace('"old.txt"', '"old.txt", "sub/old.txt"'))
+    (folder / "sub").mkdir()
+    (folder / "sub/old.txt").write_text("old")
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith("/"):
+        path.mkdir()
+    else:
+        path.write_text("precious")
+    return path
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_force_refuses_a_folder_of_ours_that_holds_something_else(
+    tmp_path: Path, name: str
+) -> None:
+    mine = with_foreign(tmp_path / "out", name)
+    with pytest.raises(TargetError), staging_folder(tmp_path / "out", force=True):
+        pytest.fail("the block ran")
+    assert mine.is_dir() or mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+@pytest.mark.parametrize("linked", [True, False])
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_is_not_ours_is_carried_over_and_what_is_ours_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, linked: bool, in_one_step: bool
+) -> None:
+    def refused(*paths: object, **options: object) -> None:
+        raise OSError
+
+    if not in_one_step:
+        monkeypatch.setattr("mirror_rt.staging._rename2", lambda one, other, how: False)
+    if not linked:
+        monkeypatch.setattr(os, "link", refused)
+    mine = with_foreign(tmp_path / "out", name)
+    (tmp_path / "out/away").symlink_to(tmp_path)
+    with staging_folder(tmp_path / "out", force=True, keep=True) as folder:
+        (folder / "new.txt").write_text("new")
+        (tmp_path / "out/late.txt").write_text("made meanwhile")
+    assert mine.is_dir() or mine.read_text() == "precious"
+    assert (tmp_path / "out/late.txt").read_text() == "made meanwhile"
+    assert (tmp_path / "out/away").readlink() == tmp_path
+    assert (tmp_path / "out/new.txt").read_text() == "new"
+    assert not (tmp_path / "out/old.txt").exists()
+    assert not (tmp_path / "out/sub/old.txt").exists()
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_name_that_is_taken_by_the_user_is_not_written_over(tmp_path: Path) -> None:
+    with_foreign(tmp_path / "out", "mine.txt")
+    with (
+        pytest.raises(TargetError),
+        staging_folder(tmp_path / "out", force=True, keep=True) as folder,
+    ):
+        (folder / "mine.txt").write_text("new")
+    assert (tmp_path / "out/mine.txt").read_text() == "precious"
+    assert (tmp_path / "out/old.txt").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no modes")
+@pytest.mark.parametrize("mode", [0o2775, 0o700, 0o755])
+def test_a_folder_that_is_replaced_keeps_mode_and_group(tmp_path: Path, mode: int) -> None:
+    ours(tmp_path / "out")
+    others = [group for group in os.getgroups() if group != os.getgid()]
+    group = 4321 if os.geteuid() == 0 else (others or [os.getgid()])[0]
+    os.chown(tmp_path / "out", -1, group)
+    (tmp_path / "out").chmod(mode)
+    (tmp_path / "out/old.txt").chmod(0o660)
+    with staging_folder(tmp_path / "out", force=True) as folder:
+        (folder / "old.txt").write_text("changed")
+        (folder / "new.txt").write_text("new")
+        (folder / "sub").mkdir()
+    found = (tmp_path / "out").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_gid) == (mode, group)
+    assert stat.S_IMODE((tmp_path / "out/old.txt").stat().st_mode) == 0o660
+    if mode & stat.S_ISGID:
+        assert {p.stat().st_gid for p in (tmp_path / "out").iterdir() if p.name != "old.txt"} == {
+            group
+        }
+        assert (tmp_path / "out/sub").stat().st_mode & stat.S_ISGID
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no modes")
+def test_a_file_that_is_replaced_keeps_its_mode(tmp_path: Path) -> None:
+    for mode in (0o664, 0o600):
+        (tmp_path / "a.txt").write_text("old")
+        (tmp_path / "a.txt").chmod(mode)
+        with staging_file(tmp_path / "a.txt", force=True) as fresh:
+            fresh.write_text("new")
+        assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
+
+
+def test_a_mount_point_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours(tmp_path / "out")
+    for mount in (tmp_path / "out", tmp_path / "out/below"):
+        monkeypatch.setattr("mirror_rt.staging._mount_points", lambda place, at=mount: [at])
+        with pytest.raises(TargetError, match="mount point"):
+            check_target(tmp_path / "out", force=True, folder=True)
+    (tmp_path / "file").write_text("old")
+    monkeypatch.setattr("mirror_rt.staging._mount_points", lambda place: [place])
+    with (
+        pytest.raises(TargetError, match="mount point"),
+        staging_file(tmp_path / "file", force=True),
+    ):
+        pytest.fail("the block ran")
+
+
+MOUNTED = """
+mount --bind "$1/real" "$1/out" && mount --bind "$1/real.txt" "$1/out.txt" || exit 77
+exec "$2" -c "
+import sys
+from pathlib import Path
+from mirror_rt.errors import TargetError
+from mirror_rt.staging import check_apart, check_target
+here = Path(sys.argv[1])
+for name, folder in (('out', True), ('out.txt', False)):
+    try:
+        check_target(here / name, force=True, folder=folder)
+        sys.exit(1)
+    except TargetError:
+        pass
+for target, source in (('real', 'out/old.txt'), ('real.txt', 'out.txt')):
+    try:
+        check_apart(here / target, {'input': here / source})
+        sys.exit(2)
+    except TargetError:
+        pass
+" "$1"
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no mounts of our own here")
+def test_real_mounts_are_known_as_targets_and_seen_through_as_inputs(tmp_path: Path) -> None:
+    ours(tmp_path / "real")
+    (tmp_path / "out").mkdir()
+    for name in ("real.txt", "out.txt"):
+        (tmp_path / name).write_text("old")
+    command = ["unshare", "-Urm", "sh", "-c", MOUNTED, "sh", str(tmp_path), sys.executable]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("this system gives us no mounts")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_target_is_never_what_is_read(tmp_path: Path) -> None:
+    ours(tmp_path / "out")
+    (tmp_path / "link").symlink_to("out/old.txt")
+    (tmp_path / "away").symlink_to("out")
+    (tmp_path / "twin.txt").hardlink_to(tmp_path / "out/old.txt")
+    source = tmp_path / "out/old.txt"
+    for target, given in (
+        ("out", source),
+        ("out", tmp_path / "link"),
+        ("away", source),
+        ("out/old.txt", source),
+        ("link", source),
+        ("out/old.txt", tmp_path / "link"),
+        ("twin.txt", source),
+        ("out", tmp_path / "out"),
+    ):
+        with pytest.raises(TargetError):
+            check_apart(tmp_path / target, {"input": given})
+    check_apart(tmp_path / "out", {"input": tmp_path / "none", "word": "-", "nothing": None})
+    check_apart(tmp_path / "new", {"input": source})
+    check_apart(tmp_path / "out/old.txt", {"input": tmp_path})

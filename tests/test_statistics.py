@@ -7,7 +7,7 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.knowledge.statistics import AmbiguousName, gather
 from mirror_rt.types import Entity, Name, NameKind
 
@@ -34,7 +34,7 @@ def test_counts_equal_those_of_a_slow_count(entities: list[Entity]) -> None:
     alternative: dict[str, set[str]] = defaultdict(set)
     for i, text in names:
         holders[text].add(i)
-        folded[normalise(text)].add(i)
+        folded[normalize(text)].add(i)
     for e in entities:
         for other in e.alternative_ids:
             alternative[other].add(e.id)

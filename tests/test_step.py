@@ -20,7 +20,7 @@ from mirror_rt.training.loss import info_nce, multi_similarity
 from mirror_rt.training.model import TextModel, tokenise
 from mirror_rt.training.pairs import read_table, related
 from mirror_rt.training.step import backward, cached_backward, plain_backward
-from mirror_rt.types import Loss, Pairs, Pooling
+from mirror_rt.types import Loss, PairSource, Pooling
 from tests.tiny import NAMES
 
 
@@ -101,7 +101,7 @@ def test_names_that_may_mean_the_same_are_no_negatives_in_a_step_nor_where_it_is
 ) -> None:
     (tmp_path / "kb.tsv").write_text("id\tname\n" + "".join(f"{i}\t{n}\n" for i, n in KIN))
     config = TrainConfig(
-        corpus=tmp_path / "kb.tsv", base=tiny_bert, out=tmp_path / "o", pairs=Pairs.SYNONYMS,
+        corpus=tmp_path / "kb.tsv", base=tiny_bert, out=tmp_path / "o", pairs=PairSource.SYNONYMS,
         loss=loss, dropout=0.0, pooling=Pooling.MEAN, bf16=False,
     )  # fmt: skip
     model, table = load_base(config), read_table(config)

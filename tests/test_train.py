@@ -25,7 +25,7 @@ from mirror_rt.training.loop import Step, load_base, train
 from mirror_rt.training.model import FAMILIES, TextModel, load_model, tokenise
 from mirror_rt.training.pairs import read_table
 from mirror_rt.training.resume import folder_of
-from mirror_rt.types import Loss, Pairs, Pooling, Preset
+from mirror_rt.types import Loss, PairSource, Pooling, Preset
 from tests.tiny import NAMES, add_pooling, tiny_checkpoint
 
 MakeConfig = Callable[..., TrainConfig]
@@ -201,7 +201,9 @@ def test_synonyms_of_a_knowledge_base_train(config_of: MakeConfig, tmp_path: Pat
     kb = tmp_path / "kb.tsv"
     rows = [f"X:{i}\t{name} {kind}" for i, name in enumerate(NAMES) for kind in ("pain", "rash")]
     kb.write_text("id\tname\n" + "\n".join(rows))
-    report = train(config_of(corpus=kb, pairs=Pairs.SYNONYMS, epochs=10, max_steps=20, lr=1e-3))
+    report = train(
+        config_of(corpus=kb, pairs=PairSource.SYNONYMS, epochs=10, max_steps=20, lr=1e-3)
+    )
     assert report.counts["entities"] == 26
     assert np.mean(report.losses[-5:]) < np.mean(report.losses[:5])
 
@@ -210,7 +212,13 @@ def test_the_multi_similarity_loss_trains(config_of: MakeConfig, tmp_path: Path)
     kb = tmp_path / "kb.tsv"
     rows = [f"X:{i}\t{name} {kind}" for i, name in enumerate(NAMES) for kind in ("pain", "rash")]
     kb.write_text("id\tname\n" + "\n".join(rows))
-    options = {"corpus": kb, "pairs": Pairs.SYNONYMS, "epochs": 20, "max_steps": 40, "lr": 3e-4}
+    options = {
+        "corpus": kb,
+        "pairs": PairSource.SYNONYMS,
+        "epochs": 20,
+        "max_steps": 40,
+        "lr": 3e-4,
+    }
     report = train(config_of(**options, loss=Loss.MULTI_SIMILARITY, pooling=Pooling.MEAN))
     assert np.mean(report.losses[-5:]) < 0.9 * np.mean(report.losses[:5])
 
@@ -263,7 +271,7 @@ def test_a_script_that_the_base_does_not_read_is_refused(
 def test_one_entity_alone_has_no_negatives(config_of: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "kb.tsv").write_text("id\tname\n" + "\n".join(f"1\t{n}" for n in NAMES))
     with pytest.raises(TrainingError, match=r"no string .* can be a negative"):
-        train(config_of(corpus=tmp_path / "kb.tsv", pairs=Pairs.SYNONYMS))
+        train(config_of(corpus=tmp_path / "kb.tsv", pairs=PairSource.SYNONYMS))
 
 
 @pytest.mark.parametrize(("readable", "told"), [(8, True), (14, False)])
@@ -425,7 +433,10 @@ def test_an_output_that_is_or_holds_what_is_read_is_refused_and_nothing_of_it_is
     shutil.copytree(tiny_bert, out / "base")
     for name in ("names.txt", "pairs.tsv"):
         (out / name).write_text("\n".join(f"{a}\t{b}" for a, b in pairwise(NAMES)))
-    both = {"pairs": {Pairs.MIRROR: 1.0, Pairs.FILE: 1.0}, "pairs_file": out / "pairs.tsv"}
+    both = {
+        "pairs": {PairSource.MIRROR: 1.0, PairSource.FILE: 1.0},
+        "pairs_file": out / "pairs.tsv",
+    }
     for name, options in {
         "base": {"base": out},
         "base, ": {"base": out / "base"},

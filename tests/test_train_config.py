@@ -9,7 +9,7 @@ import pytest
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.types import Pairs, Preset
+from mirror_rt.types import PairSource, Preset
 
 
 def config_of(**options: object) -> TrainConfig:
@@ -34,7 +34,7 @@ def test_presets_are_the_papers(
 
 
 def test_the_preset_for_synonyms_has_a_rate_of_its_own() -> None:
-    config = config_of(preset=Preset.SYNONYMS, pairs=Pairs.SYNONYMS)
+    config = config_of(preset=Preset.SYNONYMS, pairs=PairSource.SYNONYMS)
     assert (config.lr, config.temperature, config.epochs) == (1e-4, 0.07, 1)
     assert config_of(preset=Preset.SYNONYMS, lr=2e-4).lr == 2e-4
 
@@ -54,7 +54,7 @@ def test_every_value_of_a_preset_can_be_overridden() -> None:
         ("seed", 2**64),
         ("pairs_per_entity", 0), ("threads", 0), ("weight_decay", -0.1), ("base_share", 1.0),
         ("pairs", {}),
-        ("pairs", {Pairs.MIRROR: 0.0}), ("pairs", {Pairs.MIRROR: math.nan}),
+        ("pairs", {PairSource.MIRROR: 0.0}), ("pairs", {PairSource.MIRROR: math.nan}),
         ("pairs_file", Path("p.tsv")),
     ],
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from mirror_rt.errors import ConfigError
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import Embedder
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class ExactMatch:
 
     def similarities(self, left: Sequence[str], right: Sequence[str]) -> Float32:
         """Return (N,) float32, 1 where the normalised strings are equal, else 0."""
-        equal = [normalise(a) == normalise(b) for a, b in zip(left, right, strict=True)]
+        equal = [normalize(a) == normalize(b) for a, b in zip(left, right, strict=True)]
         return np.array(equal, np.float32)
 
 
@@ -72,7 +72,7 @@ class CharNgrams:
         return vectors_ND
 
     def _buckets(self, text: str) -> Iterator[tuple[int, float, int]]:
-        padded = f" {normalise(text)} "
+        padded = f" {normalize(text)} "
         grams = Counter(padded[i : i + n] for n in self.sizes for i in range(len(padded) - n + 1))
         for gram, count in grams.items():
             code = zlib.crc32(gram.encode("utf-8", "surrogatepass"))

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from mirror_rt.errors import ConfigError
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import Entity, NameKind
 
 __all__ = ["SEED", "SHARE", "hold_out_synonyms", "join_pieces", "standard_split"]
@@ -70,12 +70,12 @@ def hold_out_synonyms(
     if not 0.0 < share <= 1.0:
         raise ConfigError(f"share of held-out synonyms must be above 0 and at most 1, got {share}")
     joined = join_pieces(entities)
-    used = Counter(normalise(name.text) for entity in joined for name in entity.names)
+    used = Counter(normalize(name.text) for entity in joined for name in entity.names)
     eligible = [
         (row, text)
         for row, entity in enumerate(joined)
         for text in entity.aliases
-        if used[normalise(text)] == 1
+        if used[normalize(text)] == 1
         and any(n.text == text and n.kind is NameKind.EXACT for n in entity.names)
     ]
     held = sorted(rng.sample(range(len(eligible)), round(share * len(eligible))))

@@ -22,7 +22,7 @@ from mirror_rt.evaluation.linking import (
 from mirror_rt.evaluation.result import Report, Result
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.formats import read_entities
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.linking.exact import is_name
 from mirror_rt.types import Candidate, Entity
 
 if TYPE_CHECKING:
@@ -79,15 +79,17 @@ def _base_results(task: str, base: KnowledgeBase, queries: Sequence[Query]) -> l
         worst([_place(answers[part], ids) for part in query.parts])
         for query, ids in zip(queries, right, strict=True)
     ]
-    new = {part for part in parts if not base.catalogue.by_name(normalise(part))}
+    named = is_name(base.resources, parts)
+    new = {part for part, known in zip(parts, named, strict=True) if not known}
     rows = [i for i, query in enumerate(queries) if new.intersection(query.parts)]
     return _both(task, ranks, reachable=[bool(ids) for ids in right], new=rows)
 
 
 def _own_ids(base: KnowledgeBase, ids: frozenset[str]) -> frozenset[str]:
     """Return the ids under which the knowledge base holds what ``ids`` mean."""
-    numbers = sorted({number for id_ in ids for number in base.catalogue.resolve(id_)})
-    return frozenset(id_ for id_, _ in base.catalogue.headings(numbers).values())
+    catalogue = base.resources.catalogue
+    numbers = {number for id_ in ids for number in catalogue.resolve(id_)}
+    return frozenset(id_ for id_, _ in catalogue.ids_and_names(numbers).values())
 
 
 def _place(candidates: Sequence[Candidate], ids: frozenset[str]) -> Rank:

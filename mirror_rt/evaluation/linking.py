@@ -14,7 +14,7 @@ import numpy as np
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.gold import Convention, Query
 from mirror_rt.evaluation.metrics import finite
-from mirror_rt.knowledge.normalise import normalise
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import Embedder, Entity
 
 if TYPE_CHECKING:
@@ -198,10 +198,10 @@ def exact_ranks(table: NameTable, queries: Sequence[Query]) -> list[Rank]:
     sizes = np.diff([*table.starts_G.tolist(), len(table.text_R)])
     groups: dict[str, dict[int, None]] = {}
     for text, group in zip(table.text_R, np.repeat(np.arange(len(sizes)), sizes), strict=True):
-        groups.setdefault(normalise(table.texts[text]), {})[int(group)] = None
+        groups.setdefault(normalize(table.texts[text]), {})[int(group)] = None
 
     def place(part: str, ids: frozenset[str]) -> Rank:
-        found = enumerate(groups.get(normalise(part), ()), start=1)
+        found = enumerate(groups.get(normalize(part), ()), start=1)
         return next((i for i, group in found if table.ids_G[group] & ids), None)
 
     return [worst([place(part, query.ids) for part in query.parts]) for query in queries]
@@ -212,11 +212,11 @@ def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:
 
     This is the refined subset: what a look-up of normalised names cannot solve.
     """
-    known = {normalise(text) for text in table.texts}
+    known = {normalize(text) for text in table.texts}
     return [
         i
         for i, query in enumerate(queries)
-        if any(normalise(part) not in known for part in query.parts)
+        if any(normalize(part) not in known for part in query.parts)
     ]
 
 

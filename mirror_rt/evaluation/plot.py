@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mirror_rt._extras import require
+from mirror_rt._extras import require_drawing
 from mirror_rt.errors import TargetError
 from mirror_rt.evaluation.result import Report
 from mirror_rt.staging import check_target, staging_file
@@ -23,7 +23,7 @@ def check_plot(path: Path, *, force: bool = False) -> None:
         TargetError: The file exists and ``force`` is not set, it is a folder, or its folder is
             none.
     """
-    require("matplotlib", extra="evaluate")
+    require_drawing("evaluate")
     check_target(path, force=force)
     if path.is_dir():
         raise TargetError(f"{path}: is a folder; name a file")

@@ -17,7 +17,7 @@ import onnx
 
 from mirror_rt.bundle import MODEL, Bundle, Manifest, sha256_file
 from mirror_rt.checkpoints import read_pooling, refuse_changes_to_texts
-from mirror_rt.errors import ConfigError, ModelError, TargetError
+from mirror_rt.errors import ConfigError, ModelError
 from mirror_rt.exporting import candidates, sample
 from mirror_rt.exporting.candidates import Built, Workshop
 from mirror_rt.exporting.companions import lowers_case, write_companions
@@ -30,7 +30,7 @@ from mirror_rt.runtime import Encoder
 from mirror_rt.runtime.batching import pack
 from mirror_rt.runtime.cpu import Target, host
 from mirror_rt.runtime.tokenize import FastTokenizer
-from mirror_rt.staging import check_target, staging_folder
+from mirror_rt.staging import check_apart, check_target, staging_folder
 from mirror_rt.training.checkpoint import TorchEncoder, fetch
 from mirror_rt.training.model import TextModel, load_model
 from mirror_rt.types import Pooling, Precision
@@ -100,8 +100,7 @@ def export(
     _check(min_top1, precision, recipe, target or own, own)
     check_target(place, force=force, folder=True)
     folder = fetch(checkpoint)
-    if folder.resolve().is_relative_to(place.resolve()):
-        raise TargetError(f"{out}: is or holds the checkpoint, {folder}; choose another name")
+    check_apart(place, {"checkpoint": folder})
     own_pooling, own_length = read_pooling(folder)
     model = load_model(
         folder,
@@ -128,7 +127,7 @@ def export(
             "target": (target or own).value,
             "judged_with": chosen.judged_with,
         }
-        candidates.seal(chosen.bundle.path, replace(chosen.bundle.manifest, gate=gate))
+        candidates.seal(chosen.bundle.path, replace(chosen.bundle.manifest, accuracy_gate=gate))
         fresh.rmdir()
         os.rename(chosen.bundle.path, fresh)
     return Bundle.open(place, verify=False)

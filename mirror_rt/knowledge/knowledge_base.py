@@ -4,75 +4,97 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
-from mirror_rt.knowledge import answering, doors, store
-from mirror_rt.knowledge.catalogue import Catalogue
-from mirror_rt.knowledge.choosing import EXACT_LIMIT, Choice
-from mirror_rt.knowledge.combination import Combination
-from mirror_rt.knowledge.doors import Pool
-from mirror_rt.knowledge.filters import Allowed, allow, conditions, nearest
-from mirror_rt.knowledge.index import Index
-from mirror_rt.knowledge.lexical import NgramIndex
-from mirror_rt.knowledge.normalise import normalise
-from mirror_rt.knowledge.tuning import RECALL
-from mirror_rt.knowledge.wording import Wording
-from mirror_rt.knowledge.workers import LEAST, Workers
-from mirror_rt.staging import check_target
+from mirror_rt.knowledge.entities.names import NameArrays
+from mirror_rt.knowledge.entities.reader import Catalogue
+from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
+from mirror_rt.knowledge.linking.calibration import CalibrationReport, calibrate
+from mirror_rt.knowledge.linking.explain import Explanation, explain
+from mirror_rt.knowledge.linking.linker import link
+from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources, MaskCache
+from mirror_rt.knowledge.linking.search import search
+from mirror_rt.knowledge.linking.workers import Workers
+from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.translation import TranslationTable
+from mirror_rt.knowledge.retrieval.autotune import RECALL
+from mirror_rt.knowledge.retrieval.candidates import Retrievers
+from mirror_rt.knowledge.retrieval.index_selection import EXACT_LIMIT, IndexChoice
+from mirror_rt.knowledge.retrieval.trigram_index import TrigramIndex
+from mirror_rt.knowledge.retrieval.vector_index import VectorIndex
+from mirror_rt.knowledge.storage import integrity
+from mirror_rt.knowledge.storage.build import write_knowledge_base
+from mirror_rt.knowledge.storage.manifest import (
+    BUNDLE,
+    CATALOGUE,
+    INDEX,
+    NAMES,
+    PASSAGES,
+    RERANKER,
+    KnowledgeBaseManifest,
+)
+from mirror_rt.knowledge.storage.update import UpdateReport, UpdateSource, merge, remove
+from mirror_rt.staging import check_target, staging_file
 from mirror_rt.textfiles import lone_surrogate
-from mirror_rt.types import Answer, Candidate, Embedder, Entity, IndexKind, Passage
+from mirror_rt.types import Embedder, Entity, IndexKind, LinkResult, Passage, SearchResult
 
 if TYPE_CHECKING:
-    from mirror_rt.knowledge.filters import Conditions, Filters
-    from mirror_rt.types import Float32, Int64
+    from mirror_rt.knowledge.linking.linker import ProposeBatch
+    from mirror_rt.knowledge.retrieval.filters import Filters
+    from mirror_rt.types import Float32
 
 __all__ = ["KnowledgeBase"]
 
-_FILTERS_KEPT = 8
+Progress = Callable[[int, int], None]
 
 
 class KnowledgeBase:
     """Entities, their names and the vectors of the names, in one folder opened read-only.
 
+    ``link``, ``search``, ``explain`` and ``entity`` may be called from several threads at once.
+    ``add``, ``update``, ``remove``, ``calibrate`` and ``close`` may not be called while another
+    thread uses the object. Several processes may open one folder: its files are mapped into
+    memory, so that they share what they read. A process that has it open keeps the state it
+    opened when another process changes the folder.
+
     Attributes:
         path: The folder.
         manifest: What the folder says of itself.
-        catalogue: Entities and names.
-        index: The vectors and what finds the nearest.
-        ngrams: The door of letters.
-        wording: Which words stand for each other.
-        combination: How the doors' evidence is weighed.
-        workers: The processes that judge mentions beside this one, if any were asked for.
-        profiles: Vectors of entities that a context was compared with, by id.
     """
 
     def __init__(
         self,
         path: Path,
-        manifest: store.KnowledgeBaseManifest,
+        manifest: KnowledgeBaseManifest,
+        resources: LinkResources,
         *,
-        catalogue: Catalogue,
-        index: Index,
-        ngrams: NgramIndex,
-        wording: Wording,
-        combination: Combination,
         encoder: Embedder | None,
+        workers: int = 1,
     ) -> None:
         self.path = path
         self.manifest = manifest
-        self.catalogue = catalogue
-        self.index = index
-        self.ngrams = ngrams
-        self.wording = wording
-        self.combination = combination
-        self.profiles: dict[str, Float32] = {}
-        self.workers: Workers | None = None
+        self._resources: LinkResources | None = resources
         self._encoder = encoder
-        self._allowed: dict[Conditions, Allowed] = {}
+        self._worker_count = workers
+        self._workers: Workers | None = None
+        if workers > 1:
+            opening = partial(_open_same, path.absolute(), manifest)
+            self._workers = Workers(path, opening, workers)
+
+    def __repr__(self) -> str:
+        counts, index = self.manifest.counts, self.manifest.index
+        what = "passages" if self.manifest.content_type == PASSAGES else "entities"
+        closed = ", closed" if self._resources is None else ""
+        return (
+            f"<KnowledgeBase {str(self.path)!r}: {counts['entities']:,} {what}, "
+            f"{counts['texts']:,} distinct names, {index['kind']} index{closed}>"
+        )
 
     @classmethod
     def build(
@@ -86,10 +108,9 @@ class KnowledgeBase:
         encoder: Embedder | None = None,
         index: IndexKind = IndexKind.AUTO,
         exact_limit: int = EXACT_LIMIT,
-        memory: int | None = None,
         recall: float = RECALL,
         force: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> KnowledgeBase:
         """Build a knowledge base and open it.
 
@@ -99,13 +120,11 @@ class KnowledgeBase:
                 the same id are one entity, so a repeated id with another name is an alias.
             out: The folder to make.
             passages: Whether ``entities`` are passages, or a file of them (see
-                ``passages.read_passages``): the folder then is for ``search`` alone.
-            split: Embed passages in pieces of so many words.
+                ``formats.passages.read_passages``): the folder then is for ``search`` alone.
+            split: Embed passages in pieces of this many words.
             encoder: The opened bundle, where there is one already.
             index: The kind of index.
-            exact_limit: Up to so many distinct names, ``AUTO`` means ``EXACT``.
-            memory: Bytes that an index chosen by ``AUTO`` may take when it is searched; by
-                default half of what is available here.
+            exact_limit: Up to this many distinct names, ``AUTO`` means ``EXACT``.
             recall: Share of the true ten nearest names that the index is tuned to find.
             force: Whether ``out`` may be replaced.
             progress: Called with (names embedded, names).
@@ -123,16 +142,16 @@ class KnowledgeBase:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if encoder is None:
             encoder = _open_encoder(opened)
-        with store.alone(out) if out.is_dir() else nullcontext():
-            store.write_store(
+        with integrity.exclusive_lock(out) if out.is_dir() else nullcontext():
+            write_knowledge_base(
                 opened,
                 _read_passages(entities, split) if passages else _read(entities),
                 out,
                 encoder=encoder,
-                choice=Choice(kind=index, exact_limit=exact_limit, memory=memory),
+                choice=IndexChoice(kind=index, exact_limit=exact_limit),
                 recall=recall,
                 force=force,
-                holds=store.PASSAGES if passages else store.NAMES,
+                content_type=PASSAGES if passages else NAMES,
                 progress=progress,
             )
         return cls.open(out, encoder=encoder, verify=False)
@@ -153,65 +172,32 @@ class KnowledgeBase:
             path: The folder.
             bundle: A bundle that must be the one the knowledge base was built with.
             encoder: The opened bundle, where there is one already.
-            verify: Whether to hash the files whole; see ``store.check_files``.
-            workers: Processes that judge the mentions of a ``link`` of many; they are started
-                by the first such. A script that asks for several has its work under
-                ``if __name__ == "__main__":``, as they read it anew.
+            verify: Whether to hash the files whole; see ``storage.integrity.check_files``.
+            workers: Processes that score the candidates of many mentions; they are started when
+                they are first needed. A script that asks for several has its work under
+                ``if __name__ == "__main__":``, as they import it again.
 
         Raises:
             ConfigError: ``workers`` is not positive.
-            KnowledgeBaseError: It is not whole, has changed, is of a newer format, or was
-                built with another bundle.
+            KnowledgeBaseError: It is not whole, has changed, is of another format, or was built
+                with another bundle.
         """
-
-        def whole(manifest: store.KnowledgeBaseManifest) -> KnowledgeBase:
-            return cls._open(Path(path), manifest, bundle=bundle, encoder=encoder, verify=verify)
-
         if workers < 1:
             raise ConfigError(f"workers must be at least 1, got {workers}")
-        kb = store.read_unchanged(Path(path), whole)
-        if workers > 1:
-            kb.workers = Workers(kb.path, kb.manifest, workers)
-        return kb
+        opening = partial(_open_resources, Path(path), bundle=bundle, verify=verify)
+        manifest, resources = integrity.read_consistently(Path(path), opening)
+        return cls(Path(path), manifest, resources, encoder=encoder, workers=workers)
 
-    @classmethod
-    def _open(
-        cls,
-        folder: Path,
-        manifest: store.KnowledgeBaseManifest,
-        *,
-        bundle: str | Path | Bundle | None,
-        encoder: Embedder | None,
-        verify: bool | None,
-    ) -> KnowledgeBase:
-        store.check_files(folder, manifest, verify=verify)
-        own = Bundle(
-            path=folder / store.BUNDLE, manifest=Manifest.read(folder / store.BUNDLE / MANIFEST)
-        )
-        if own.fingerprint != manifest.bundle:
-            raise KnowledgeBaseError(
-                f"{folder}: its bundle is not the one it was built with; build it again"
-            )
-        if bundle is not None:
-            given = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-            if given.fingerprint != manifest.bundle:
-                raise KnowledgeBaseError(
-                    f"{folder}: was not built with {given.path}; leave --bundle out, or build "
-                    "the knowledge base again"
-                )
-        vectors_ND = store.open_vectors(folder)
-        index = Index.open(folder / store.INDEX, vectors_ND, manifest.index)
-        return cls(
-            folder,
-            manifest,
-            index=index,
-            ngrams=NgramIndex.open(folder),
-            wording=Wording.open(folder),
-            combination=Combination.read(folder / store.COMBINATION),
-            # The last, for it holds a file: nothing may go wrong between its opening and the end.
-            catalogue=Catalogue.open(folder / store.CATALOGUE),
-            encoder=encoder,
-        )
+    @property
+    def resources(self) -> LinkResources:
+        """What linking reads: the catalogue, the retrievers, the reranker.
+
+        Raises:
+            KnowledgeBaseError: The knowledge base is closed.
+        """
+        if self._resources is None:
+            raise KnowledgeBaseError(f"{self.path}: is closed; open it again")
+        return self._resources
 
     @property
     def encoder(self) -> Embedder:
@@ -221,50 +207,59 @@ class KnowledgeBase:
             KnowledgeBaseError: The folder was replaced by one of another bundle meanwhile.
         """
         if self._encoder is None:
-            self._encoder = _open_encoder(store.open_bundle(self.path, self.manifest.bundle))
+            self._encoder = _open_encoder(integrity.open_bundle(self.path, self.manifest.bundle))
         return self._encoder
+
+    def _encode(self, texts: Sequence[str]) -> Float32:
+        from mirror_rt.runtime.encoder import Encoder
+
+        encoder = self.encoder
+        if len(texts) == 1 and isinstance(encoder, Encoder):
+            return encoder.encode(texts[0])[None]  # has no batch to lay out: a tenth less time
+        return encoder.encode(texts)
 
     def link(
         self,
         mentions: Sequence[str],
         *,
         top: int = 5,
-        precision: float | None = None,
+        target_precision: float | None = None,
         min_probability: float = 0.0,
-        types: Sequence[str] = (),
         filters: Filters | None = None,
         document: str | Sequence[str] | None = None,
-        composites: bool = False,
         contexts: Sequence[str] | None = None,
-    ) -> list[Answer]:
+        split_composites: bool = False,
+    ) -> list[LinkResult]:
         """Propose entities for each mention.
 
         A mention that is a name in the knowledge base, letter for letter or but for Unicode
         form, case, punctuation and spaces, gives the entities that bear it, all of them if it
-        is ambiguous, and asks no model. For any other the names nearest by vector, by letters
-        and by words are gathered and judged together.
+        is ambiguous, and asks no model. For any other, candidate names are retrieved by vectors,
+        by trigrams, by edit distance and by their words, and reranked together.
 
         Args:
-            mentions: The strings; empty ones, and ones of punctuation only, link to nothing.
-            top: How many entities at most for a mention that is not a name; all that are tied
-                with the best one are given, so ``top`` does not decide whether it is linked.
-            precision: Leave only mentions linked whose best candidate has the probability at
-                which links were right that often, on the links the probabilities came from.
-                Before a calibration there is no match by name among these, and none is left
-                out for it.
+            mentions: The strings; empty ones, and ones of punctuation only, link to nothing. Of
+                one over ``linker.MOST_CHARACTERS`` characters only the beginning is compared.
+            top: How many entities at most for a mention that is no exact match; all that are
+                tied with the best one are returned, so ``top`` does not decide whether it is
+                linked.
+            target_precision: Leave only mentions linked whose best candidate has the
+                probability at which links were right this often, on the links the probabilities
+                came from. Before a calibration there is no exact match among these, and none is
+                left out for it.
             min_probability: Leave only mentions linked whose best candidate has this
                 probability; candidates tied with it count together. At 0 every mention is
                 linked that is not empty or punctuation, however improbable its candidates.
-            types: Propose only entities that have one of these types: ``filters={"type": …}``.
-            filters: Propose only entities that meet these conditions; see ``filters``.
-            document: The text that the mentions are from, or one for each mention: a mention
-                that its text defines as an abbreviation is read as what it stands for.
-            composites: Whether to split a mention that is no name at "and", "or" and commas;
-                its candidates are then those of each part, one part after another. If a part
-                links to nothing, the answer has the reason beside the candidates of others.
+            filters: Propose only entities that meet these conditions; see
+                ``retrieval.filters``.
+            document: The text that the mentions are from, or one for each mention: an
+                abbreviation that its text defines is linked by its long form.
             contexts: For each mention the text around it, such as its sentence, or an empty
-                string. It decides the order of candidates whose probabilities are close (see
-                ``context.by_context``); with ``top`` below 5, among the best five.
+                string. It decides the order of candidates whose probabilities are close; with
+                ``top`` below 5, among the best five.
+            split_composites: Whether to split a mention that is no name at "and", "or" and
+                commas; its candidates are then those of each part, one part after another. If a
+                part links to nothing, the result has the reason beside the candidates of others.
 
         Returns:
             For each mention its candidates, best first; none for a mention that links to
@@ -272,32 +267,60 @@ class KnowledgeBase:
 
         Raises:
             ConfigError: ``top`` is not positive, the precision cannot be promised, the
-                probability is none, no entity meets the filters, or there is not a context or
-                document for each mention.
+                probability is out of range, no entity meets the filters, or there is not a
+                context or document for each mention.
             InputError: A mention is no string, or it or a context holds a lone surrogate; the
                 message gives its place.
-            KnowledgeBaseError: The folder holds passages, or workers cannot do their part (see
-                ``workers.Workers.judged``).
+            KnowledgeBaseError: The folder holds passages, is closed, or workers cannot do their
+                part (see ``workers.Workers.propose``).
         """
-        answering.check_names(self)
-        answering.check(mentions, top)
-        if contexts is not None:
-            answering.check_contexts(contexts, mentions)
-        least = least_by_name = min_probability
-        if not 0.0 <= least <= 1.0:
-            raise ConfigError(f"min_probability must be between 0 and 1, got {least}")
-        if precision is not None:
-            least = max(least, self.combination.threshold(precision))
-            least_by_name = least if self.combination.judges_names else least_by_name
-        return answering.link(
-            self,
+        return link(
+            self._names(),
             mentions,
-            answering.read_mentions(self, mentions, document=document, composites=composites),
-            contexts,
-            top=top,
-            least=least,
-            least_by_name=least_by_name,
-            allowed=self.allowed(types=types, filters=filters),
+            self._encode,
+            LinkOptions(
+                top=top,
+                target_precision=target_precision,
+                min_probability=min_probability,
+                filters=filters,
+                split_composites=split_composites,
+            ),
+            document=document,
+            contexts=contexts,
+            propose_batch=self._propose_batch,
+        )
+
+    def explain(
+        self,
+        mentions: Sequence[str],
+        *,
+        top: int = 5,
+        target_precision: float | None = None,
+        min_probability: float = 0.0,
+        filters: Filters | None = None,
+        document: str | Sequence[str] | None = None,
+        contexts: Sequence[str] | None = None,
+        split_composites: bool = False,
+    ) -> list[Explanation]:
+        """Link mentions as ``link`` does, and explain the results.
+
+        The model is asked for every mention, also for exact matches. The parts of a composite
+        are explained one after another, each with ranks of its own, also those that link to
+        nothing. Arguments and errors are those of ``link``.
+        """
+        return explain(
+            self._names(),
+            mentions,
+            self._encode,
+            LinkOptions(
+                top=top,
+                target_precision=target_precision,
+                min_probability=min_probability,
+                filters=filters,
+                split_composites=split_composites,
+            ),
+            document=document,
+            contexts=contexts,
         )
 
     def search(
@@ -306,30 +329,31 @@ class KnowledgeBase:
         *,
         top: int = 10,
         hybrid: bool | None = None,
-        types: Sequence[str] = (),
         filters: Filters | None = None,
-    ) -> list[Answer]:
+    ) -> list[SearchResult]:
         """Find the entities with the nearest names, or the passages nearest to the queries.
 
         Args:
             queries: The strings; empty ones find nothing.
             top: How many entities or passages at most.
-            hybrid: Whether to go by vectors and letters together (see ``hybrid.by_both``)
-                rather than by vectors alone; by default for passages only.
-            types: Find only entities that have one of these types.
-            filters: Find only entities that meet these conditions; see ``filters``.
+            hybrid: Whether to rank by vectors and trigrams together (``0.8 × dense + 0.2 ×
+                lexical``) rather than by vectors alone; by default for passages only.
+            filters: Find only entities that meet these conditions; see ``retrieval.filters``.
 
         Raises:
             ConfigError: ``top`` is not positive, or no entity meets the filters.
             InputError: A query holds a lone surrogate; the message gives its place.
+            KnowledgeBaseError: The knowledge base is closed.
         """
-        answering.check(queries, top)
-        return answering.search(
-            self,
+        passages = self.manifest.content_type == PASSAGES
+        return search(
+            self.resources,
             queries,
+            self._encode,
             top=top,
-            hybrid=self.manifest.holds == store.PASSAGES if hybrid is None else hybrid,
-            allowed=self.allowed(types=types, filters=filters),
+            hybrid=passages if hybrid is None else hybrid,
+            passages=passages,
+            filters=filters,
         )
 
     def entity(self, id_: str) -> Entity:
@@ -341,120 +365,141 @@ class KnowledgeBase:
         Raises:
             InputError: The id is no string or holds a lone surrogate, no entity has it, or
                 several list it; the message names them.
-            KnowledgeBaseError: The folder holds passages.
+            KnowledgeBaseError: The folder holds passages, or is closed.
         """
-        answering.check_names(self)
+        catalogue = self._names().catalogue
         if not isinstance(id_, str):
             raise InputError(f"an id is a string, not {id_!r}")
         if lone_surrogate(id_) is not None:
             raise InputError(f"the id {id_!r} holds a lone surrogate; it is not valid text")
-        numbers = self.catalogue.resolve(id_)
+        numbers = catalogue.resolve(id_)
         if not numbers:
             raise InputError(
                 f"{self.path}: no entity has the id {id_!r}; look it up by name with link"
             )
         if len(numbers) > 1:
-            ids = [own for own, _ in self.catalogue.headings(numbers).values()]
+            ids = [own for own, _ in catalogue.ids_and_names(numbers).values()]
             more = f" and {len(ids) - 3:,} more" if len(ids) > 3 else ""
             raise InputError(
                 f"{self.path}: {id_!r} is an alternative id of {', '.join(ids[:3])}{more}; "
                 "give the id of one of them"
             )
-        return self.catalogue.entity(numbers[0])
+        return catalogue.entity(numbers[0])
 
-    def allowed(
-        self, *, types: Sequence[str] = (), filters: Filters | None = None
-    ) -> Allowed | None:
-        """Look up who meets filters; None where there are none. The last few are remembered.
+    def stats(self) -> KbStatistics:
+        """Count what is in the knowledge base.
 
         Raises:
-            ConfigError: No entity meets them, or one has a value that no entity has.
+            KnowledgeBaseError: The folder holds passages, or is closed.
         """
-        wanted = conditions(types, filters)
-        if not wanted:
-            return None
-        found = self._allowed.get(wanted)
-        if found is None:
-            rows = len(self.index.vectors_ND)
-            found = allow(wanted, self.catalogue, rows=rows, path=self.path)
-            if len(self._allowed) >= _FILTERS_KEPT:
-                self._allowed.clear()
-            self._allowed[wanted] = found
-        return found
+        return compute_statistics(self._names().catalogue.entities())
 
-    def gather(
-        self,
-        mentions: Sequence[str],
-        vectors_QD: Float32,
-        *,
-        width: int = doors.WIDTH,
-        near_QK: Int64 | None = None,
-        allowed: Allowed | None = None,
-    ) -> list[Pool]:
-        """Gather the names that might be meant, with the evidence for each.
+    def calibrate(self, gold: Sequence[tuple[str, frozenset[str]]]) -> CalibrationReport:
+        """Fit the probabilities to gold links and store them in the folder.
 
         Args:
-            mentions: Q texts.
-            vectors_QD: (Q, D) float32 unit rows, their vectors.
-            width: How many names to take from each door.
-            near_QK: (Q, K) int64 rows of the dense door, if it was asked already.
-            allowed: Whose names to take; None for all.
-        """
-        return doors.gather(
-            [normalise(text) for text in mentions],
-            vectors_QD,
-            self.catalogue,
-            self.index,
-            self.ngrams,
-            self.wording,
-            width=width,
-            near_QK=near_QK,
-            allowed=allowed,
-        )
-
-    def judged(
-        self,
-        mentions: Sequence[str],
-        vectors_QD: Float32,
-        *,
-        top: int,
-        allowed: Allowed | None = None,
-    ) -> list[list[Candidate]]:
-        """Gather and judge the names that might be meant, on the workers if there are any.
-
-        Args:
-            mentions: Q texts that are no names.
-            vectors_QD: (Q, D) float32 unit rows, their vectors.
-            top: How many entities at most for each; more where they are tied with the best.
-            allowed: Who may be proposed; None for all.
-
-        Returns:
-            The candidates of each text, best first.
+            gold: Mentions with the ids that are right; no ids means NIL.
 
         Raises:
-            KnowledgeBaseError: As ``workers.Workers.judged`` says.
+            InputError: There are fewer than 20 mentions to learn from, or one is no valid text.
+            KnowledgeBaseError: The folder holds passages, is closed, another process is changing
+                it, or has changed it since it was opened.
         """
-        # Searched here, all at once, with workers and without: it takes every core, and products
-        # of many rows differ in their last bits from those of few.
-        near_QK = nearest(self.index, vectors_QD, top=doors.WIDTH, allowed=allowed).rows_QK
-        if self.workers is None or len(mentions) < LEAST:
-            return answering.judged(self, mentions, vectors_QD, near_QK, top=top, allowed=allowed)
-        return self.workers.judged(
-            mentions,
-            vectors_QD,
-            near_QK,
-            top=top,
-            wanted=() if allowed is None else allowed.wanted,
-            combination=self.combination,
-        )
+        reranker, report = calibrate(self._names(), gold, self._encode)
+        with (
+            integrity.assert_unchanged(self.path, self.manifest),
+            staging_file(self.path / RERANKER, force=True) as path,
+        ):
+            reranker.write(path)
+        self._resources = replace(self.resources, reranker=reranker)
+        return report
+
+    def add(self, entities: Iterable[Entity], *, progress: Progress | None = None) -> UpdateReport:
+        """Add entities, and names, types and references to entities that are there.
+
+        The object then is the changed knowledge base.
+
+        Args:
+            entities: Pieces as a reader gives them.
+            progress: Called with (names done, names).
+
+        Raises:
+            KnowledgeBaseError: The folder holds passages, is closed, another process is changing
+                it, or has changed it since it was opened.
+            InputError: An entity cannot be read or stored; nothing has changed then.
+        """
+        return self._updated(lambda kb: merge(kb, entities, replacing=False), progress)
+
+    def update(
+        self, entities: Iterable[Entity], *, progress: Progress | None = None
+    ) -> UpdateReport:
+        """Replace entities by new ones with the same ids, names and all; add those that are new.
+
+        Arguments and errors are those of ``add``.
+        """
+        return self._updated(lambda kb: merge(kb, entities, replacing=True), progress)
+
+    def remove(
+        self, ids: Sequence[str], *, missing_ok: bool = False, progress: Progress | None = None
+    ) -> UpdateReport:
+        """Remove entities by their ids; no name is embedded again.
+
+        Args:
+            ids: Ids of entities; alternative ids are not taken.
+            missing_ok: Whether ids that are not there are passed over.
+            progress: Called with (names done, names).
+
+        Raises:
+            KnowledgeBaseError: As ``add``.
+            InputError: An id is not there, or no entity would be left.
+        """
+        return self._updated(lambda kb: remove(kb, ids, missing_ok=missing_ok), progress)
+
+    def _updated(
+        self, change: Callable[[UpdateSource], UpdateReport], progress: Progress | None
+    ) -> UpdateReport:
+        resources = self.resources
+        with integrity.assert_unchanged(self.path, self.manifest):
+            report = change(
+                UpdateSource(
+                    path=self.path,
+                    manifest=self.manifest,
+                    catalogue=resources.catalogue,
+                    vectors_ND=resources.retrievers.vectors.vectors_ND,
+                    encoder=_Lazy(self),
+                    gold_links=int(resources.reranker.fitted_on.get("gold_links", 0)),
+                    progress=progress,
+                )
+            )
+            changed = KnowledgeBase.open(
+                self.path, encoder=self._encoder, verify=False, workers=self._worker_count
+            )
+        self.close()
+        self.manifest, self._resources = changed.manifest, changed.resources
+        self._workers = changed._workers
+        return report
+
+    @property
+    def _propose_batch(self) -> ProposeBatch | None:
+        return None if self._workers is None else self._workers.propose
+
+    def _names(self) -> LinkResources:
+        """Return the resources of a knowledge base of names (KnowledgeBaseError: of passages)."""
+        resources = self.resources
+        if self.manifest.content_type == PASSAGES:
+            raise KnowledgeBaseError(f"{self.path}: holds passages, not names; use search")
+        return resources
 
     def close(self) -> None:
-        """Give the files back, and end the workers."""
+        """Give the files back, and end the workers. Closing twice does nothing."""
+        resources, self._resources = self._resources, None
+        if resources is None:
+            return
         try:
-            if self.workers is not None:
-                self.workers.close()
+            if self._workers is not None:
+                self._workers.close()
         finally:
-            self.catalogue.close()
+            resources.catalogue.close()
 
     def __enter__(self) -> KnowledgeBase:
         return self
@@ -468,6 +513,79 @@ class KnowledgeBase:
         self.close()
 
 
+@dataclass(frozen=True)
+class _Lazy:
+    """The encoder of a knowledge base, opened when a text must be embedded."""
+
+    kb: KnowledgeBase
+
+    @property
+    def dim(self) -> int:
+        """Width of a vector."""
+        return self.kb.manifest.dim
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Return (N, D) float32 unit rows, row i for texts[i]."""
+        return self.kb.encoder.encode(texts)
+
+
+def _open_resources(
+    folder: Path,
+    manifest: KnowledgeBaseManifest,
+    *,
+    bundle: str | Path | Bundle | None,
+    verify: bool | None,
+) -> tuple[KnowledgeBaseManifest, LinkResources]:
+    integrity.check_files(folder, manifest, verify=verify)
+    own = Bundle(path=folder / BUNDLE, manifest=Manifest.read(folder / BUNDLE / MANIFEST))
+    if own.fingerprint != manifest.bundle:
+        raise KnowledgeBaseError(
+            f"{folder}: its bundle is not the one it was built with; build it again"
+        )
+    if bundle is not None:
+        given = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        if given.fingerprint != manifest.bundle:
+            raise KnowledgeBaseError(
+                f"{folder}: was not built with {given.path}; leave --bundle out, or build "
+                "the knowledge base again"
+            )
+    vectors_ND = integrity.open_vectors(folder)
+    names = NameArrays.open(folder)
+    if len(names) != len(vectors_ND):
+        raise KnowledgeBaseError(
+            f"{folder}: {len(names):,} names and {len(vectors_ND):,} vectors; "
+            "build the knowledge base again"
+        )
+    retrievers = Retrievers(
+        vectors=VectorIndex.open(folder / INDEX, vectors_ND, manifest.index),
+        trigrams=TrigramIndex.open(folder),
+        names=names,
+    )
+    translation = TranslationTable.open(folder, names)
+    reranker = Reranker.read(folder / RERANKER)
+    # Open this last: it holds a file handle that would leak if a later step failed.
+    catalogue = Catalogue.open(folder / CATALOGUE)
+    return manifest, LinkResources(
+        path=folder,
+        entities=manifest.counts["entities"],
+        catalogue=catalogue,
+        retrievers=retrievers,
+        translation=translation,
+        reranker=reranker,
+        masks=MaskCache(catalogue, rows=len(vectors_ND), path=folder),
+    )
+
+
+def _open_same(folder: Path, manifest: KnowledgeBaseManifest) -> LinkResources:
+    """Open a knowledge base that must be the one that another process has open."""
+    opening = partial(_open_resources, folder, bundle=None, verify=False)
+    found, resources = integrity.read_consistently(folder, opening)
+    if found != manifest:
+        resources.catalogue.close()
+        raise KnowledgeBaseError(f"{folder}: was replaced while it was open; open it again")
+    return resources
+
+
 def _read(entities: str | Path | Iterable[Entity] | Iterable[Passage]) -> Iterable[Entity]:
     if isinstance(entities, (str, Path)):
         from mirror_rt.knowledge.formats import read_entities
@@ -479,7 +597,7 @@ def _read(entities: str | Path | Iterable[Entity] | Iterable[Passage]) -> Iterab
 def _read_passages(
     given: str | Path | Iterable[Entity] | Iterable[Passage], split: int | None
 ) -> Iterable[Entity]:
-    from mirror_rt.knowledge.passages import as_entities, read_passages
+    from mirror_rt.knowledge.formats.passages import as_entities, read_passages
 
     found = read_passages(given) if isinstance(given, (str, Path)) else given
     return as_entities(cast("Iterable[Passage]", found), split=split)

@@ -25,7 +25,7 @@ from mirror_rt.runtime.sources import Notes, Row, read_rows
 from mirror_rt.runtime.storage import Dtype
 from mirror_rt.runtime.windows import Window, rows_of_a_window, windows
 from mirror_rt.runtime.work import Made, Task, make_shard
-from mirror_rt.staging import check_target, staging_file
+from mirror_rt.staging import check_apart, check_target, staging_file
 from mirror_rt.tables import TableOptions
 
 __all__ = ["Engine", "Local", "Report", "VectorOptions", "embed", "embed_rows"]
@@ -205,9 +205,12 @@ def embed_rows(
 
 
 def _keep_input(source: str | Path, out: Path) -> None:
-    given, place = Path(source).resolve(), out.resolve()
-    if given == place or (given.parent == place and given.name.startswith("part-")):
-        raise TargetError(f"{out}: would replace the input, {source}; choose another name")
+    if not out.is_dir():
+        check_apart(out, {"input": source})
+    elif Path(source).name.startswith("part-") and Path(source).exists():
+        # Only shards of a folder are replaced.
+        if Path(source).resolve().parent.samefile(out):
+            raise TargetError(f"{out}: would replace the input, {source}; choose another name")
 
 
 def _settings(encoder: Encoder, options: VectorOptions, *, ids: bool) -> Settings:

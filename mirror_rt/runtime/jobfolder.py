@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -43,6 +44,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 KIND = "vectors"
+_SHARD = re.compile(r"part-\d{5,}-[0-9a-f]{16}\.parquet")
+"""The name of a shard; what else is called ``part-…`` is not ours."""
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What only a write can fail with."""
 
@@ -129,7 +132,7 @@ class JobFolder:
             try:
                 yield folder
             except BaseException as error:
-                if not any(path.glob("part-*")):
+                if not any(_SHARD.fullmatch(child.name) for child in path.iterdir()):
                     shutil.rmtree(folder.work, ignore_errors=True)
                     if ours:
                         with suppress(OSError):
@@ -213,14 +216,16 @@ class JobFolder:
         write_json(self.path / "manifest.json", content)
         self._sweep(shards)
         for path in [*self.path.glob(".part-*.partial"), *self.work.glob("merged*")]:
-            path.unlink()
+            if _SHARD.match(path.name, 1) or path.parent == self.work:
+                path.unlink()
         shutil.rmtree(self.staged, ignore_errors=True)
         self._forget()
 
     def _sweep(self, shards: Sequence[Shard]) -> None:
         """Remove all shards, and hashes of texts, but these."""
         names = {shard.name for shard in shards}
-        for path in [*self.path.glob("part-*"), *self.sidecars.iterdir()]:
+        found = [path for path in self.path.iterdir() if _SHARD.fullmatch(path.name)]
+        for path in [*found, *self.sidecars.iterdir()]:
             if path.name.removesuffix(".npy") not in names:
                 path.unlink()
 

@@ -1,5 +1,5 @@
-"""Train an encoder from unlabelled strings or a knowledge base's own names (needs [train])."""
+"""Train an encoder from unlabelled strings or a knowledge base's own names.
 
-from mirror_rt._extras import require
-
-require("torch", "transformers", "safetensors", "matplotlib", extra="train")
+Corpora, model cards and uploads need nothing but the base; what trains needs [train], which
+``_stack`` asks for.
+"""

@@ -12,7 +12,7 @@ from mirror_rt.checkpoints import read_object
 from mirror_rt.errors import ModelError
 from mirror_rt.staging import staging_file
 
-__all__ = ["SCORES", "add_scores", "model_card", "read_training"]
+__all__ = ["SCORES", "add_scores", "license_of", "model_card", "read_training"]
 
 SCORES = "scores.json"
 """Of a checkpoint: each task's scores by metric, as its card has them."""
@@ -35,6 +35,9 @@ def model_card(training: Mapping[str, Any]) -> str:
         "pipeline_tag: sentence-similarity",
         f"tags: {json.dumps(tags)}",
     ]
+    license_ = training.get("base_license")
+    if license_:
+        header.append(f"license: {json.dumps(license_)}")
     if of_the_hub:
         header.append(f"base_model: {json.dumps(base)}")
     counts, losses = training["counts"], training["losses"]
@@ -42,6 +45,8 @@ def model_card(training: Mapping[str, Any]) -> str:
     pairs = " and ".join(f"{name} ({share:.0%})" for name, share in config["pairs"].items())
     recipe = [
         ("base model", named),
+        ("license of the base", license_ or "not given by it: ask its makers"),
+        ("data", _data(config)),
         ("positive pairs", pairs),
         ("different strings", f"{counts['strings']:,}"),
         ("loss", config["loss"]),
@@ -60,8 +65,7 @@ def model_card(training: Mapping[str, Any]) -> str:
     ]
     lines = ["---", *header, "---", "", f"# {named}, trained by mirror-rt", ""]
     lines += [
-        "An encoder of names and sentences, trained without labels in the way of Mirror-BERT "
-        "(Liu et al., EMNLP 2021, arXiv:2104.08027) by mirror-rt.",
+        f"An encoder of names and sentences, trained {_way(config['pairs'])} by mirror-rt.",
         "",
         "```python",
         "from sentence_transformers import SentenceTransformer",
@@ -79,6 +83,33 @@ def model_card(training: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines) + "\n" + _measured(training, {})
+
+
+def license_of(folder: Path) -> str | None:
+    """Return the license that a model's own card names; None if it names none."""
+    try:
+        card = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    header = re.match(r"---\n(.*?)\n---", card, re.DOTALL)
+    found = re.search(r"^license:\s*['\"]?([\w.+-]+)", header[1], re.MULTILINE) if header else None
+    return found[1] if found else None
+
+
+def _way(pairs: Mapping[str, float]) -> str:
+    """Say what the positive pairs are: only mirrored strings need no labels."""
+    mirror = "without labels in the way of Mirror-BERT (Liu et al., EMNLP 2021, arXiv:2104.08027)"
+    ways = {
+        "mirror": mirror,
+        "synonyms": "on the synonyms of a knowledge base",
+        "file": "on pairs of strings from a file",
+    }
+    return " and ".join(ways.get(name, name) for name, share in pairs.items() if share)
+
+
+def _data(config: Mapping[str, Any]) -> str:
+    files = (config.get("corpus"), config.get("pairs_file"))
+    return ", ".join(Path(str(file)).name for file in files if file)
 
 
 def add_scores(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mirror_rt.bundle import MANIFEST
 from mirror_rt.checkpoints import read_pooling, write_modules
 from mirror_rt.errors import ModelError
+from mirror_rt.staging import contents
 from mirror_rt.training.card import model_card
 from mirror_rt.training.encoding import encode_all
 from mirror_rt.training.model import TextModel, load_model, tokenise
@@ -58,21 +59,27 @@ def fetch(name: str | Path) -> Path:
         ) from error
 
 
-def write_checkpoint(model: TextModel, folder: Path, *, training: Mapping[str, Any]) -> None:
+def write_checkpoint(
+    model: TextModel, folder: Path, *, training: Mapping[str, Any], more: Sequence[str] = ()
+) -> None:
     """Write a model with its tokenizer, pooling and the account of its training.
 
     Args:
         model: The model to write, as safetensors.
         folder: An empty folder.
-        training: What ``training.json`` shall say.
+        training: What ``training.json`` shall say, beside the files of the folder.
+        more: Files that are written into it later.
     """
     model.model.save_pretrained(folder, safe_serialization=True)
     model.tokenizer.save_pretrained(folder)
     write_modules(folder, dim=model.dim, pooling=model.pooling, max_length=model.max_length)
     (folder / "2_Normalize").mkdir()
-    text = json.dumps(training, indent=2, ensure_ascii=False)
-    (folder / "training.json").write_text(text + "\n", encoding="utf-8")
     (folder / "README.md").write_text(model_card(training), encoding="utf-8")
+    for weights in folder.glob("*.safetensors"):  # which their library writes for one user alone
+        weights.chmod(folder.stat().st_mode & 0o666)
+    account = {**training, "files": sorted({*contents(folder), *more})}
+    text = json.dumps(account, indent=2, ensure_ascii=False)
+    (folder / "training.json").write_text(text + "\n", encoding="utf-8")
 
 
 class TorchEncoder:

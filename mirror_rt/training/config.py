@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.errors import ConfigError
-from mirror_rt.types import Loss, Pairs, Pooling, Preset
+from mirror_rt.types import Loss, PairSource, Pooling, Preset
 
 __all__ = ["PRESETS", "TrainConfig"]
 
@@ -44,7 +44,7 @@ class TrainConfig:
         out: The checkpoint folder to write.
         preset: Fills every value below that says "preset".
         pairs: The source of positive pairs, or several with their shares.
-        pairs_file: ``a<TAB>b`` lines for ``Pairs.FILE``; by default the corpus itself.
+        pairs_file: ``a<TAB>b`` lines for ``PairSource.FILE``; by default the corpus itself.
         id_column: The column of ids, of a table; None to tell it by the headings.
         name_column: The column of names or texts; likewise.
         alias_columns: The columns of aliases; likewise.
@@ -68,17 +68,17 @@ class TrainConfig:
         base_share: Share s of the base in the checkpoint: each weight written is s × the base's +
             (1 − s) × the trained one, which keeps more of what the base knew (Wortsman et al. 2022,
             *Robust Fine-Tuning of Zero-Shot Models*). The base's weights are held in memory.
-        batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
+        batch_size: PairSource in a batch; each view has 2 × batch_size − 2 negatives.
         micro_batch: Views that pass the encoder at once. When given, gradients are cached
             (GradCache), so that no batch is too large for the encoder's memory (the loss still
             compares all views with all), with the same gradient but for the draws of dropout,
             which depend on it.
         pairs_per_entity: Synonym pairs drawn from one entity in an epoch, at most.
-        max_pairs: Pairs in an epoch, at most; None for all.
+        max_pairs: PairSource in an epoch, at most; None for all.
         max_steps: Steps in the run, at most; None for all.
         hard_negatives: From the second epoch on, the strings of other meanings nearest to an
             anchor that are put into its batch; 0: batches are drawn at random.
-        held_out: Pairs set aside, on which the loss, alignment and uniformity are measured.
+        held_out: PairSource set aside, on which the loss, alignment and uniformity are measured.
         checkpoint_every: Steps after which the state of the run is kept, so that it can be taken
             up with ``resume``; 0: never.
         seed: Decides order, masks and dropout.
@@ -92,7 +92,7 @@ class TrainConfig:
     base: str | Path
     out: Path
     preset: Preset = Preset.NAME
-    pairs: Pairs | Mapping[Pairs, float] = Pairs.MIRROR
+    pairs: PairSource | Mapping[PairSource, float] = PairSource.MIRROR
     pairs_file: Path | None = None
     id_column: str | None = None
     name_column: str | None = None
@@ -160,15 +160,15 @@ class TrainConfig:
         shares = self.shares
         if not shares or any(not math.isfinite(s) or s <= 0 for s in shares.values()):
             raise ConfigError("pairs: give each source a share above 0, as in mirror=1,synonyms=2")
-        if self.pairs_file is not None and Pairs.FILE not in shares:
+        if self.pairs_file is not None and PairSource.FILE not in shares:
             raise ConfigError("pairs_file: is only read with --pairs file; add it to --pairs")
 
     @property
-    def shares(self) -> dict[Pairs, float]:
-        """The share of each source of pairs, summing to 1, in the order of ``Pairs``."""
-        given = {self.pairs: 1.0} if isinstance(self.pairs, Pairs) else self.pairs
+    def shares(self) -> dict[PairSource, float]:
+        """The share of each source of pairs, summing to 1, in the order of ``PairSource``."""
+        given = {self.pairs: 1.0} if isinstance(self.pairs, PairSource) else self.pairs
         total = sum(given.values())
-        return {p: given[p] / total if total > 0 else 0.0 for p in Pairs if p in given}
+        return {p: given[p] / total if total > 0 else 0.0 for p in PairSource if p in given}
 
     def as_json(self) -> dict[str, Any]:
         """The values as plain JSON types."""

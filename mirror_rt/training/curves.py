@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
+from mirror_rt._extras import require_drawing
 from mirror_rt.training.batches import Batch, make_batch
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.encoding import by_length, encode
@@ -107,6 +108,7 @@ class Watch:
 
 def draw_curves(losses: Sequence[float], seen: Sequence[dict[str, float]], path: Path) -> None:
     """Write the curves of a run as a PNG."""
+    require_drawing("train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

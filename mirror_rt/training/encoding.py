@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+import mirror_rt.training._stack  # noqa: F401
+
+# isort: split
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize

@@ -14,13 +14,18 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
+
+import mirror_rt.training._stack  # noqa: F401
+
+# isort: split
 import torch
 
 from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
-from mirror_rt.staging import check_target, staging_file, staging_folder
+from mirror_rt.staging import check_apart, check_target, staging_file, staging_folder
 from mirror_rt.training.batches import Batch, batches, check_negatives, count_steps, string_keys
 from mirror_rt.training.board import Board
+from mirror_rt.training.card import license_of
 from mirror_rt.training.checkpoint import fetch, write_checkpoint
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
@@ -35,6 +40,7 @@ from mirror_rt.types import Pooling, Preset
 
 __all__ = ["Step", "TrainReport", "load_base", "pick_device", "train"]
 
+_CURVES = "training.png"
 _NO_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "ALLOC_FAILED")
 """What plain errors of torch say when memory ran out: its allocator, C++, cuBLAS."""
 
@@ -201,8 +207,9 @@ def train(
         strings_per_second=2 * config.batch_size * (len(losses) - already) / seconds,
     )
     with staging_folder(config.out, force=force) as folder:
-        write_checkpoint(model, folder, training=_account(config, report, table))
-        draw_curves(report.losses, report.held_out, folder / "training.png")
+        account = _account(config, report, table)
+        write_checkpoint(model, folder, training=account, more=[_CURVES])
+        draw_curves(report.losses, report.held_out, folder / _CURVES)
     shutil.rmtree(folder_of(config.out), ignore_errors=True)
     return report
 
@@ -220,6 +227,7 @@ def _check_apart(config: TrainConfig, tensorboard: Path | None) -> None:
     for name, path in paths.items():
         if path.resolve().is_relative_to(config.out.resolve()):
             raise TargetError(f"{config.out}: is or holds the {name}, {path}; choose another name")
+    check_apart(config.out, paths)
 
 
 def load_base(config: TrainConfig) -> TextModel:
@@ -352,6 +360,7 @@ def _account(config: TrainConfig, report: TrainReport, table: PairTable) -> dict
     return {
         "config": config.as_json(),
         "base_is_local": Path(config.base).exists(),
+        "base_license": license_of(fetch(config.base)),
         "pooling": report.pooling.value,
         "counts": report.counts,
         "corpus_sha256": table.sha256,

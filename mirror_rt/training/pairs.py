@@ -14,11 +14,11 @@ import numpy as np
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats import Columns, SkippedRows
-from mirror_rt.knowledge.reserve import is_reserved
+from mirror_rt.knowledge.text.held_out import is_held_out
 from mirror_rt.tables import TableOptions
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.corpus import Corpus, read_corpus, read_pairs
-from mirror_rt.types import Pairs
+from mirror_rt.types import PairSource
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -68,7 +68,7 @@ def read_table(config: TrainConfig) -> PairTable:
     options = TableOptions(delimiter=config.delimiter, encoding=config.encoding)
     skipped = SkippedRows(strict=True)
     corpus = Corpus(strings=(), entities=(), lines=0, blank=0, duplicates=0)
-    if sources == {Pairs.FILE}:
+    if sources == {PairSource.FILE}:
         if config.pairs_file is not None:
             raise ConfigError("pairs_file: with --pairs file alone, give that file as the corpus")
         filed, dropped = read_pairs(config.corpus, options=options)
@@ -77,15 +77,15 @@ def read_table(config: TrainConfig) -> PairTable:
             id=config.id_column, name=config.name_column, aliases=config.alias_columns or ()
         )
         corpus = read_corpus(config.corpus, columns=columns, options=options, skip_bad=skipped)
-        if Pairs.FILE in sources:
+        if PairSource.FILE in sources:
             if config.pairs_file is None:
                 raise ConfigError("pairs: file stands beside others; give --pairs-file as well")
             filed, dropped = read_pairs(config.pairs_file)
     named = corpus.names_by_entity
-    unseen = {row for row, string in enumerate(corpus.strings) if is_reserved(string)}
+    unseen = {row for row, string in enumerate(corpus.strings) if is_held_out(string)}
     seen = (tuple(row for row in rows if row not in unseen) for rows in named.values())
     entities = tuple(rows for rows in seen if len(rows) > 1)
-    if Pairs.SYNONYMS in sources and not entities:
+    if PairSource.SYNONYMS in sources and not entities:
         if any(len(rows) > 1 for rows in named.values()):
             raise InputError(
                 f"{config.corpus}: has no entity with two names but for the {len(unseen)} that are "
@@ -149,17 +149,17 @@ def hold_out(
         ConfigError: They are too few to measure on.
     """
     counts = {source: round(config.held_out * share) for source, share in config.shares.items()}
-    chosen = rng.permutation(len(table.entities))[: counts.get(Pairs.SYNONYMS, 0)].tolist()
+    chosen = rng.permutation(len(table.entities))[: counts.get(PairSource.SYNONYMS, 0)].tolist()
     entities = [table.entities[i] for i in chosen]
     parts = [synonym_pairs(entities, most=1, rng=rng)]
     held = {m for rows in entities for m in set.intersection(*(set(table.groups[r]) for r in rows))}
     gone = {row for row, found in enumerate(table.groups) if held.intersection(found)}
     mirrored = [row for row in table.mirrored if row not in gone]
-    picked = rng.permutation(len(mirrored))[: counts.get(Pairs.MIRROR, 0)].tolist()
+    picked = rng.permutation(len(mirrored))[: counts.get(PairSource.MIRROR, 0)].tolist()
     alone = [mirrored[i] for i in picked]
     parts.append(np.asarray([(row, row) for row in alone], dtype=np.int64).reshape(-1, 2))
     order = rng.permutation(len(table.filed_P2))
-    lines = counts.get(Pairs.FILE, 0)
+    lines = counts.get(PairSource.FILE, 0)
     parts.append(table.filed_P2[order[:lines]])
     held_P2 = np.concatenate(parts)
     if config.held_out and len(held_P2) < 2:
@@ -200,14 +200,16 @@ def draw_epoch(table: PairTable, config: TrainConfig, *, rng: np.random.Generato
     return pairs_P2[rng.permutation(len(pairs_P2))]
 
 
-def _pool(source: Pairs, table: PairTable, config: TrainConfig, rng: np.random.Generator) -> Int64:
+def _pool(
+    source: PairSource, table: PairTable, config: TrainConfig, rng: np.random.Generator
+) -> Int64:
     match source:
-        case Pairs.MIRROR:
+        case PairSource.MIRROR:
             rows = np.asarray(table.mirrored, dtype=np.int64)
             return np.stack((rows, rows), axis=1)
-        case Pairs.SYNONYMS:
+        case PairSource.SYNONYMS:
             return synonym_pairs(table.entities, most=config.pairs_per_entity, rng=rng)
-        case Pairs.FILE:
+        case PairSource.FILE:
             return table.filed_P2
 
 

@@ -80,6 +80,7 @@ def save_state(
         "held_out": seen,
         "config": config.as_json(),
         "corpus_sha256": corpus_sha256,
+        "files": [_WEIGHTS, _OPTIMISER, _RANDOM, _REST],
     }
     with staging_folder(folder_of(config.out), force=True) as folder:
         save_file({k: v.clone() for k, v in model.model.state_dict().items()}, folder / _WEIGHTS)

@@ -61,6 +61,10 @@ def _tabular(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
                     for inner in element.findall("diag"):
                         element.remove(inner)
                 yield entity
+        except (LookupError, ValueError) as error:  # an encoding that expat does not know
+            raise InputError(
+                f"{shown(path)}: line 1: not XML that can be read ({error})"
+            ) from error
         except ElementTree.ParseError as error:
             line, column = error.position
             raise InputError(

@@ -1,4 +1,8 @@
-"""Read OBO ontologies through fastobo: synonyms with their scope, and the successors of old ids.
+"""Read OBO ontologies: synonyms with their scope, and the successors of old ids.
+
+OBO is lines of ``tag: value``. Only the clauses that an entity is made of are looked at, and of
+these no more than is kept: comments, other tags, lists of references and modifiers may be of any
+dialect. A file with a wrong date is still an ontology.
 
 Obsolete terms are left out; the id of one that names its successor (``replaced_by``, else a
 single ``consider``) becomes an alternative id of that successor, and so do its own alternative
@@ -8,29 +12,15 @@ through twice, first for the ids.
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
-import fastobo
-from fastobo import term as clauses
-
-from mirror_rt.errors import InputError
-from mirror_rt.knowledge.formats._rows import (
-    NOT_UTF8,
-    RowError,
-    SkippedRows,
-    checked,
-    flat,
-    shown,
-    whole,
-)
+from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, flat, shown
 from mirror_rt.knowledge.formats._successors import merge, successors
 from mirror_rt.textfiles import Source, StrPath, numbered_lines, open_binary
 from mirror_rt.types import Entity, Name, NameKind
@@ -43,193 +33,193 @@ _SCOPES = {
     "NARROW": NameKind.NARROW,
     "RELATED": NameKind.RELATED,
 }
-_PIECE = 1 << 16
-_OBSOLETE_LINE = re.compile(rb"is_obsolete:\s*true\b")
-_UNDECODABLE = re.compile("[\ud800-\udfff]")
+_SYNONYMS = {
+    "synonym": "RELATED",  # where no scope is given
+    "exact_synonym": "EXACT",  # OBO 1.0
+    "broad_synonym": "BROAD",
+    "narrow_synonym": "NARROW",
+    "related_synonym": "RELATED",
+}
+_KEPT = {
+    "id", "name", "def", "xref", "namespace", "alt_id", "is_obsolete", "replaced_by", "consider",
+    *_SYNONYMS,
+}  # fmt: skip
 _ABBREVIATIONS = {"abbreviation", "acronym", "omo:0003000", "omo:0003012"}
+_FRAME = re.compile(r"\[(\w+)\]\s*(?:!.*)?")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"([^\[]*)')
+_BRACES = r'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}'
+_PLAIN = re.compile(rf"(?:\\.?|(?<=\s){_BRACES}|[^!\\])*")
+_MODIFIERS = re.compile(rf"(?:^|\s){_BRACES}\s*$")
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "W": " "}
+
+
+@dataclass(slots=True)
+class _Frame:
+    """What is kept of a stanza: each clause as it stands, with its line."""
+
+    kind: str
+    line: int
+    clauses: list[tuple[str, str]] = field(default_factory=list)
+
+    def of(self, tag: str) -> list[str]:
+        """Return the plain values of a tag."""
+        return [_plain(value) for found, value in self.clauses if found == tag]
+
+    @property
+    def id(self) -> str:
+        return next(iter(self.of("id")), "")
+
+    @property
+    def obsolete(self) -> bool:
+        return any(value.casefold() == "true" for value in self.of("is_obsolete"))
+
+    def alternative(self) -> list[str]:
+        return [checked(value, "alt_id") for value in self.of("alt_id")]
+
+    def replaced_by(self) -> tuple[str, ...]:
+        considered = self.of("consider")
+        return tuple(self.of("replaced_by") or (considered if len(considered) == 1 else ()))
 
 
 def read_obo(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     """Read every term that is not obsolete; instances are counted as filtered.
 
     Raises:
-        InputError: The file is not OBO; the message names the line.
+        InputError: A term has no id or no name, or one that cannot be used, or a line is no
+            clause; the message names the line.
     """
     with _readable_twice(path) as file:
 
-        def refuse(frame: clauses.TermFrame, fault: RowError) -> None:
-            line = _line_of(file, str(frame.id))
-            skipped.refuse(f"{shown(path)}: line {line}: {frame.id}: {fault}")
+        def refuse(frame: _Frame, fault: RowError) -> None:
+            skipped.refuse(f"{shown(path)}: line {frame.line}: {frame.id or '?'}: {fault}")
 
-        live, alternative, obsolete = _scan(file)
-        replaced_by: dict[str, tuple[str, ...]] = {}
-        for frame in _frames(io.BytesIO(obsolete), path, SkippedRows()):
+        live: set[str] = set()
+        alternative: dict[str, list[str]] = {}
+        obsolete: list[_Frame] = []
+        for frame in _terms(file, path, SkippedRows()):
+            if frame.obsolete:
+                obsolete.append(frame)
+                continue
+            live.add(frame.id)
             try:
-                own, olds = checked(str(frame.id), "id"), _alternative(frame)
+                olds = frame.alternative()
+            except RowError:  # the term is refused when it is read
+                continue
+            if olds:
+                alternative.setdefault(frame.id, []).extend(olds)
+        replaced_by: dict[str, tuple[str, ...]] = {}
+        for frame in obsolete:
+            try:
+                own, olds = checked(frame.id, "id"), frame.alternative()
             except RowError as fault:
                 refuse(frame, fault)
                 continue
             skipped.obsolete += 1
             if own not in live:
-                replaced_by[own] = (*replaced_by.get(own, ()), *_replaced_by(frame))
+                replaced_by[own] = (*replaced_by.get(own, ()), *frame.replaced_by())
             alternative.setdefault(own, []).extend(olds)
         merge(replaced_by, alternative, live=live)
         old_ids, unresolved = successors(replaced_by, live)
         skipped.unresolved += unresolved
         met: set[str] = set()
-        with open_binary(file) as handle:
-            for frame in _frames(handle, path, skipped):
-                if _is_obsolete(frame):
-                    continue
-                merged = old_ids.get(str(frame.id), ())
-                try:
-                    entity = _entity(frame, merged)
-                except RowError as fault:
-                    refuse(frame, fault)
-                    continue
-                met.update(merged)
-                yield entity
+        for frame in _terms(file, path, skipped):
+            if frame.obsolete:
+                continue
+            merged = old_ids.get(frame.id, ())
+            try:
+                entity = _entity(frame, merged)
+            except RowError as fault:
+                refuse(frame, fault)
+                continue
+            met.update(merged)
+            yield entity
         skipped.unresolved += len({old for olds in old_ids.values() for old in olds} - met)
 
 
-def _scan(file: Path) -> tuple[set[str], dict[str, list[str]], bytes]:
-    """Return the ids of all live terms, their alternative ids, and the text of the obsolete.
-
-    Those are few, so cheap to parse. A look at the lines is enough to tell them apart, and a
-    tenth of the cost of parsing all.
-    """
-    live: set[str] = set()
-    alternative: dict[str, list[str]] = {}  # of terms that have some: most have none
-    obsolete: list[bytes] = []
-    frame: list[bytes] = []
-
-    def close() -> None:
-        if not frame or not frame[0].startswith(b"[Term]"):
-            return
-        if any(_OBSOLETE_LINE.match(line) for line in frame):
-            obsolete.extend([*frame, b"\n"])
-            return
-        try:
-            olds = [
-                checked(_id_of(line), "alt_id") for line in frame if line.startswith(b"alt_id:")
-            ]
-        except RowError:  # the term is refused when it is read
-            olds = []
-        for own in (_id_of(line) for line in frame if line.startswith(b"id:")):
-            live.add(own)
-            if olds:
-                alternative.setdefault(own, []).extend(olds)
-
-    with whole(file) as handle:
-        for line in handle:
-            if line.startswith(b"["):
-                close()
-                frame.clear()
-            frame.append(line)
-    close()
-    return live, alternative, b"".join(obsolete)
-
-
-def _id_of(line: bytes) -> str:
-    return _text(line.partition(b":")[2].split(b"!")[0].split(b" {")[0]).strip()
-
-
-def _text(raw: bytes) -> str:
-    return _UNDECODABLE.sub(NOT_UTF8, raw.decode("utf-8", errors="surrogateescape"))
-
-
-def _replaced_by(frame: clauses.TermFrame) -> tuple[str, ...]:
-    following = [str(c.term) for c in frame if isinstance(c, clauses.ReplacedByClause)]
-    considered = [str(c.term) for c in frame if isinstance(c, clauses.ConsiderClause)]
-    return tuple(following or (considered if len(considered) == 1 else ()))
-
-
-def _alternative(frame: clauses.TermFrame) -> list[str]:
-    return [checked(str(c.alt_id), "alt_id") for c in frame if isinstance(c, clauses.AltIdClause)]
-
-
-def _entity(frame: clauses.TermFrame, old_ids: tuple[str, ...]) -> Entity:
+def _entity(frame: _Frame, old_ids: tuple[str, ...]) -> Entity:
     names: list[Name] = []
-    references: list[str] = []
-    types: list[str] = []
-    description = ""
-    for clause in frame:
-        if isinstance(clause, clauses.NameClause):
-            names.append(Name(text=checked(clause.name, "name"), kind=NameKind.PREFERRED))
-        elif isinstance(clause, clauses.SynonymClause):
-            names.append(_synonym(clause.synonym))
-        elif isinstance(clause, clauses.XrefClause):
-            references.append(checked(str(clause.xref.id), "xref"))
-        elif isinstance(clause, clauses.NamespaceClause):
-            types.append(checked(str(clause.namespace), "namespace"))
-        elif isinstance(clause, clauses.DefClause):
-            description = flat(str(clause.definition))
+    for tag, value in frame.clauses:
+        if tag == "name":
+            names.append(Name(text=checked(_plain(value), "name"), kind=NameKind.PREFERRED))
+        elif tag in _SYNONYMS:
+            names.append(_synonym(value, _SYNONYMS[tag]))
     if not any(name.kind is NameKind.PREFERRED for name in names):
         raise RowError("no name")
+    definitions = [flat(_quoted(value)[0]) for tag, value in frame.clauses if tag == "def"]
+    references = [value.split(' "')[0] for value in frame.of("xref")]
     return Entity(
-        id=checked(str(frame.id), "id"),
+        id=checked(frame.id, "id"),
         names=tuple(names),
-        types=tuple(types),
-        alternative_ids=tuple(dict.fromkeys([*_alternative(frame), *old_ids])),
-        cross_references=tuple(references),
-        description=description,
+        types=tuple(checked(value, "namespace") for value in frame.of("namespace")),
+        alternative_ids=tuple(dict.fromkeys([*frame.alternative(), *old_ids])),
+        cross_references=tuple(checked(value, "xref") for value in references),
+        description=definitions[-1] if definitions else "",
     )
 
 
-def _synonym(synonym: fastobo.syn.Synonym) -> Name:
-    marked = str(synonym.type or "").casefold() in _ABBREVIATIONS
-    kind = NameKind.ABBREVIATION if marked else _SCOPES[synonym.scope]
-    return Name(text=checked(synonym.desc, "synonym"), kind=kind)
+def _synonym(value: str, scope: str) -> Name:
+    text, rest = _quoted(value)
+    words = rest.split()
+    if words and words[0] in _SCOPES:
+        scope = words.pop(0)
+    marked = bool(words) and words[0].casefold() in _ABBREVIATIONS
+    kind = NameKind.ABBREVIATION if marked else _SCOPES[scope]
+    return Name(text=checked(text.strip(), "synonym"), kind=kind)
 
 
-def _is_obsolete(frame: clauses.TermFrame) -> bool:
-    return any(isinstance(c, clauses.IsObsoleteClause) and c.obsolete for c in frame)
-
-
-def _frames(
-    handle: IO[bytes] | gzip.GzipFile, path: StrPath, skipped: SkippedRows
-) -> Iterator[clauses.TermFrame]:
-    """Yield term frames; a frame that is not OBO is refused by line, and the next one read."""
-    try:
-        # One thread: several spin while they wait, which costs more than it saves.
-        frames = fastobo.iter(_Utf8(handle), ordered=True, threads=1)
-    except SyntaxError as error:
-        fault = f"line {error.lineno}: not OBO ({error.msg})"
-        raise InputError(f"{shown(path)}: {fault}") from error
-    while True:
-        try:
-            frame = next(frames)
-        except StopIteration:
-            return
-        except SyntaxError as error:
-            skipped.refuse(f"{shown(path)}: line {error.lineno}: not OBO ({error.msg})")
+def _terms(file: Path, path: str | Path, skipped: SkippedRows) -> Iterator[_Frame]:
+    """Yield the terms of a file; instances, and lines of terms that are no clause, are counted."""
+    frame = _Frame("", 0)
+    for number, line in numbered_lines(file, strict=False):
+        text = line.strip()
+        if not text or text.startswith("!"):
             continue
-        if isinstance(frame, clauses.TermFrame):
-            yield frame
-        elif isinstance(frame, fastobo.instance.InstanceFrame):
-            skipped.filtered += 1
+        if text.startswith("["):
+            if frame.kind == "Term":
+                yield frame
+            opened = _FRAME.fullmatch(text)
+            if opened is None:
+                skipped.refuse(f"{shown(path)}: line {number}: not OBO ({text[:40]!r})")
+            frame = _Frame(opened[1] if opened else "", number)
+            skipped.filtered += frame.kind == "Instance"
+        elif frame.kind == "Term":
+            tag, colon, value = text.partition(":")
+            if not colon:
+                skipped.refuse(f"{shown(path)}: line {number}: not OBO ({text[:40]!r} has no tag)")
+            elif tag in _KEPT:
+                if tag == "id" and not frame.id:
+                    frame.line = number
+                frame.clauses.append((tag, value.strip()))
+    if frame.kind == "Term":
+        yield frame
 
 
-class _Utf8:
-    """A byte stream for fastobo, which gives up a whole file over one undecodable byte."""
+def _plain(value: str) -> str:
+    r"""Return a value without its modifiers and comment.
 
-    def __init__(self, handle: IO[bytes] | gzip.GzipFile) -> None:
-        self._handle = handle
-        self._ready = b""
+    >>> _plain(r'x \{y\} {source="a!"} ! a remark'), _plain("true ! so")
+    ('x {y}', 'true')
+    """
+    found = _PLAIN.match(value)
+    without = _MODIFIERS.sub("", found[0] if found else "")
+    return _unescaped(without).strip()
 
-    def read(self, size: int) -> bytes:
-        if len(self._ready) < size:
-            # Whole lines: a cut inside a character would look like a broken one.
-            self._ready += self._decodable(b"".join(self._handle.readlines(_PIECE)))
-        given, self._ready = self._ready[:size], self._ready[size:]
-        return given
 
-    def _decodable(self, raw: bytes) -> bytes:
-        try:
-            raw.decode("utf-8")
-        except UnicodeDecodeError:
-            return _text(raw).encode("utf-8")
-        return raw
+def _quoted(value: str) -> tuple[str, str]:
+    """Return what is in quotes, and what follows it before any list.
+
+    Raises:
+        RowError: It does not begin with a quoted string.
+    """
+    found = _QUOTED.match(value)
+    if found is None:
+        raise RowError(f"{value[:40]!r} is not in quotes")
+    return _unescaped(found[1]), found[2]
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPED.sub(lambda sign: _ESCAPES.get(sign[1], sign[1]), text) if "\\" in text else text
 
 
 @contextmanager
@@ -237,16 +227,8 @@ def _readable_twice(path: StrPath) -> Iterator[Path]:
     if not Source.of(path).once:
         yield Path(path)
         return
-    with tempfile.TemporaryDirectory(prefix="mirror-rt-") as folder:
+    with open_binary(path) as source, tempfile.TemporaryDirectory(prefix="mirror-rt-") as folder:
         copy = Path(folder) / "input.obo"
-        with open_binary(path) as source, open(copy, "wb") as target:
+        with open(copy, "wb") as target:
             shutil.copyfileobj(source, target)
         yield copy
-
-
-def _line_of(file: Path, identifier: str) -> int:
-    """Find where a term begins: fastobo gives lines of malformed frames only."""
-    for number, line in numbered_lines(file, strict=False):
-        if line.startswith("id:") and _id_of(line.encode(errors="surrogateescape")) == identifier:
-            return number
-    return 0

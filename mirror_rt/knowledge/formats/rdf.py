@@ -68,6 +68,11 @@ _DESCRIPTIONS = (SKOS.definition, URIRef(f"{_OBO}IAO_0000115"), DCTERMS.descript
 _REFERENCES = (_OIO.hasDbXref, SKOS.exactMatch, OWL.equivalentClass, SKOS.notation)
 _REPLACED_BY = (URIRef(f"{_OBO}IAO_0100001"), DCTERMS.isReplacedBy)
 _ABBREVIATIONS = ("abbreviation", "acronym", "OMO_0003000", "OMO_0003012")
+_TAG = re.compile(rb"[A-Za-z]+(?:-[A-Za-z0-9]+)*|")
+_XML_TAG = re.compile(rb"""\sxml:lang\s*=\s*(["'])(.*?)\1""")
+_TURTLE_TAG = re.compile(rb'(?<!\\)"@([\w-]+(?:\.[\w-]+)*)')
+_TRIPLE_TAG = re.compile(r'"@([\w-]+(?:\.[\w-]+)*)(?=\s*\.\s*(?:#.*)?$)')
+_FUNCTIONAL = re.compile(rb"\s*(?:#[^\n]*\s*)*(?:Prefix|Ontology)\s*[(:]")
 _PURL = re.compile(re.escape(_OBO) + r"([A-Za-z]+)_(\w+)")
 
 
@@ -134,9 +139,12 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
         parser = W3CNTriplesParser(NTGraphSink(graph))
 
         def triple(line: str) -> None:
+            tag = _TRIPLE_TAG.search(line)
+            if tag is not None and not _TAG.fullmatch(tag[1].encode()):
+                line = f'{line[: tag.start()]}"{line[tag.end() :]}'
             try:
                 parser.parsestring(line + "\n")
-            except (ParserError, ValueError) as error:
+            except Exception as error:
                 raise RowError(f"not N-Triples ({error})") from error
 
         # Nothing is made of a line here; going through them fills the graph.
@@ -148,32 +156,56 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
     is_xml = data.lstrip().startswith((b"<?xml", b"<rdf:RDF", b"<!"))
     if is_xml and b"<rdf:RDF" not in data:
         raise InputError(f"{shown(path)}: not RDF/XML (no rdf:RDF); convert it, e.g. with ROBOT")
-    if not is_xml:
+    if _FUNCTIONAL.match(data):
+        raise InputError(
+            f"{shown(path)}: line 1: OWL functional or Manchester syntax, which is not read; "
+            "convert it, e.g. with ROBOT"
+        )
+    if is_xml:
+        data = _XML_TAG.sub(lambda tag: tag[0] if _TAG.fullmatch(tag[2]) else b"", data)
+    else:
         try:
             data.decode("utf-8")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             raise InputError(f"{shown(path)}: line {line} is not UTF-8") from error
     try:
-        graph.parse(
-            source=io.BytesIO(data), format="xml" if is_xml else "turtle", publicID="file:///"
-        )
+        try:
+            _fill(graph, data, is_xml=is_xml)
+        except (SyntaxError, ValueError):
+            # A tag that is no language tag: its string is read as one without.
+            known = _TURTLE_TAG.sub(lambda tag: tag[0] if _TAG.fullmatch(tag[1]) else b'"', data)
+            if known == data:
+                raise
+            graph = Graph()
+            _fill(graph, known, is_xml=is_xml)
     except SAXParseException as error:
         fault = f"line {error.getLineNumber()}: not XML ({error.getMessage()})"
         raise InputError(f"{shown(path)}: {fault}") from error
     except (ParserError, SyntaxError, ValueError) as error:
         raise InputError(f"{shown(path)}: {_located(error)}") from error
-    except (RecursionError, IndexError) as error:
+    except Exception as error:
+        # rdflib's parsers assert, and index past the end, where a file is cut off.
         fault = "nested too deeply" if isinstance(error, RecursionError) else "ends too early"
+        if isinstance(error, LookupError) and "encoding" in str(error):
+            fault = str(error)
         raise InputError(f"{shown(path)}: not RDF that can be read ({fault})") from error
     return graph
+
+
+def _fill(graph: Graph, data: bytes, *, is_xml: bool) -> None:
+    kind = "xml" if is_xml else "turtle"
+    graph.parse(source=io.BytesIO(data), format=kind, publicID="file:///")
 
 
 def _located(error: Exception) -> str:
     """Word an error of rdflib, which has its line in one of two places."""
     words = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
-        return f"line {getattr(error, 'lines', 0) + 1}: not Turtle ({words[:200]})"
+        line = getattr(error, "lines", 0) + 1
+        # What follows in the message is bytes as Python writes them.
+        why = re.search(r"Bad syntax \((.*?)\) at", words)
+        return f"line {line}: not Turtle ({why[1] if why else 'bad syntax'})"
     found = re.match(r"\S*?:(\d+):\d+: (.*)", words)
     return f"line {found[1]}: not RDF ({found[2]})" if found else f"not RDF ({words[:200]})"
 
@@ -187,13 +219,16 @@ def _entity(
     keep: NameFilter,
 ) -> Entity | None:
     names = [
-        _name(label, kind, keep)
-        for p, kind in _NAMES.items()
-        for label in _literals(graph, node, p)
+        _name(label, kind) for p, kind in _NAMES.items() for label in _literals(graph, node, p)
     ]
     for p, kind in _XL_NAMES.items():
         for label in graph.objects(node, p):
-            names += [_name(form, kind, keep) for form in _literals(graph, label, _XL.literalForm)]
+            names += [_name(form, kind) for form in _literals(graph, label, _XL.literalForm)]
+    # A name that is left out cannot be bad.
+    names = [
+        replace(name, text=checked(name.text, "name")) if keep.keeps(name) else name
+        for name in names
+    ]
     if abbreviations:
         names = [
             Name(text=n.text, kind=NameKind.ABBREVIATION, language=n.language)
@@ -220,10 +255,8 @@ def _entity(
     )
 
 
-def _name(label: Literal, kind: NameKind, keep: NameFilter) -> Name:
-    name = Name(text=str(label), kind=kind, language=label.language or "")
-    # What a filter leaves out cannot be bad.
-    return replace(name, text=checked(name.text, "name")) if keep.keeps(name) else name
+def _name(label: Literal, kind: NameKind) -> Name:
+    return Name(text=str(label).strip(), kind=kind, language=label.language or "")
 
 
 def _literals(graph: Graph, node: Node, predicate: URIRef) -> Iterator[Literal]:

@@ -1,0 +1,1 @@
+"""Entities and their names: the catalogue and the arrays made of it."""

@@ -1,0 +1,341 @@
+"""What features need of every name, in arrays that are mapped into memory.
+
+Row ``i`` of each array is the distinct string in row ``i`` of the vectors. The arrays spare a
+look-up in the catalogue, and splitting strings, for every candidate of every mention.
+
+Axes: N rows, R rows asked for, Q texts, T tokens, V words of the vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.errors import InputError, KnowledgeBaseError
+from mirror_rt.knowledge.arrays import (
+    array_file,
+    hash_text,
+    offsets_of,
+    open_arrays,
+    ragged_indices,
+    write_arrays,
+)
+from mirror_rt.knowledge.text.match_levels import number_tokens, token_bag_key
+from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.types import NameKind
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Int32, Int64
+
+    UInt8 = npt.NDArray[np.uint8]
+
+__all__ = ["KINDS", "NAME_FILES", "AnalyzedTexts", "NameArrays", "NameArraysWriter", "analyze"]
+
+KINDS = tuple(NameKind)
+"""Kinds of names, in the order of the numbers that stand for them in arrays."""
+
+_GROUP = "name"
+_ARRAYS: dict[str, type] = {
+    "byte_offsets": np.int64, "bytes": np.uint8, "lengths": np.int32,
+    "hashes": np.int64, "hash_order": np.int32,
+    "key_hashes": np.int64, "key_order": np.int32,
+    "number_hashes": np.int64, "digit_hashes": np.int64,
+    "word_offsets": np.int64, "words": np.int32,
+    "token_offsets": np.int64, "tokens": np.int32,
+    "vocabulary": np.int64, "token_counts": np.int64,
+    "entity_offsets": np.int64, "entities": np.int32, "kinds": np.uint8,
+}  # fmt: skip
+NAME_FILES = tuple(array_file(_GROUP, name) for name in _ARRAYS)
+_END = "\n"
+_UNUSED = -1
+"""Hash of a string that names nothing any more: no text has it."""
+_MOST_ROWS = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalyzedTexts:
+    """Texts as features compare them.
+
+    Attributes:
+        normalized: Q texts, normalized.
+        keys: Their token-bag keys.
+        lengths_Q: (Q,) int32 characters of the normalized texts.
+        hashes_Q: (Q,) int64 hashes of the normalized texts.
+        key_hashes_Q: (Q,) int64 hashes of the keys.
+        number_hashes_Q: (Q,) int64, equal where the same tokens number the thing.
+        digit_hashes_Q: (Q,) int64, equal where the same digits stand in the same order.
+        word_offsets: (Q + 1,) int64 offsets of ``words``.
+        words: Distinct words of each normalized text, by number.
+        token_offsets: (Q + 1,) int64 offsets of ``tokens``.
+        tokens: Words of each key, by number.
+    """
+
+    normalized: Sequence[str]
+    keys: Sequence[str]
+    lengths_Q: Int32
+    hashes_Q: Int64
+    key_hashes_Q: Int64
+    number_hashes_Q: Int64
+    digit_hashes_Q: Int64
+    word_offsets: Int64
+    words: Int64
+    token_offsets: Int64
+    tokens: Int64
+
+    def __len__(self) -> int:
+        return len(self.normalized)
+
+
+def analyze(normalized: Sequence[str], vocabulary: dict[str, int]) -> AnalyzedTexts:
+    """Split and hash normalized texts.
+
+    Args:
+        normalized: The texts.
+        vocabulary: The number of each word; a word that is not there gets the next number.
+    """
+    keys = [token_bag_key(text) for text in normalized]
+    words = [dict.fromkeys(text.split()) for text in normalized]
+    tokens = [key.split() for key in keys]
+    number = vocabulary.setdefault
+
+    def numbers(split: Sequence[Iterable[str]]) -> Int64:
+        found = [number(word, len(vocabulary)) for some in split for word in some]
+        return np.array(found, dtype=np.int64)
+
+    def hashes(texts: Iterable[str]) -> Int64:
+        return np.array([hash_text(text) for text in texts], dtype=np.int64)
+
+    return AnalyzedTexts(
+        normalized=normalized,
+        keys=keys,
+        lengths_Q=np.array([len(text) for text in normalized], dtype=np.int32),
+        hashes_Q=hashes(normalized),
+        key_hashes_Q=hashes(keys),
+        number_hashes_Q=hashes(" ".join(sorted(number_tokens(text))) for text in normalized),
+        digit_hashes_Q=hashes(
+            "" if text.isalpha() else "".join(filter(str.isdigit, text)) for text in normalized
+        ),
+        word_offsets=offsets_of([len(some) for some in words]),
+        words=numbers(words),
+        token_offsets=offsets_of([len(some) for some in tokens]),
+        tokens=numbers(tokens),
+    )
+
+
+class NameArraysWriter:
+    """Collects the arrays of names, block by block, and writes them."""
+
+    def __init__(self) -> None:
+        self._vocabulary: dict[str, int] = {}
+        self._blocks: list[AnalyzedTexts] = []
+        self._bytes: list[bytes] = []
+        self._sizes: list[npt.NDArray[np.int64]] = []
+
+    def add(self, normalized: Sequence[str], *, keep_text: bool = True) -> None:
+        """Add the normalized strings of the next rows.
+
+        Args:
+            normalized: The strings; an empty one names nothing any more.
+            keep_text: Whether the strings are stored, to be found by edit distance.
+        """
+        block = analyze(normalized, self._vocabulary)
+        block.hashes_Q[[not text for text in normalized]] = _UNUSED
+        encoded = [f"{text}{_END}".encode() if keep_text else b"" for text in normalized]
+        self._bytes.append(b"".join(encoded))
+        self._sizes.append(np.array([len(one) for one in encoded], dtype=np.int64))
+        self._blocks.append(replace(block, normalized=(), keys=()))
+
+    def write(self, folder: Path, *, entities: Iterable[tuple[int, int, int]]) -> None:
+        """Write the arrays.
+
+        Args:
+            folder: Where the files of ``NAME_FILES`` go.
+            entities: (row, entity number, kind number), in the order of rows.
+
+        Raises:
+            InputError: There are more rows than the arrays can number.
+        """
+        blocks = self._blocks
+        hashes_N = np.concatenate([block.hashes_Q for block in blocks])
+        rows = len(hashes_N)
+        if rows > _MOST_ROWS:
+            raise InputError(f"{rows:,} different names; a knowledge base holds {_MOST_ROWS:,}")
+        key_hashes_N = np.concatenate([block.key_hashes_Q for block in blocks])
+        key_hashes_N[hashes_N == _UNUSED] = _UNUSED
+        # Words are numbered in the order of their hashes, so that a word is looked up by bisection.
+        word_hashes = np.array([hash_text(word) for word in self._vocabulary], dtype=np.int64)
+        order_V = np.argsort(word_hashes, kind="stable")
+        number_V = np.empty(len(order_V), dtype=np.int32)
+        number_V[order_V] = np.arange(len(order_V), dtype=np.int32)
+        tokens = number_V[np.concatenate([block.tokens for block in blocks])]
+        pairs = np.array([*entities], dtype=np.int64).reshape(-1, 3)
+        write_arrays(
+            folder,
+            _GROUP,
+            {
+                "byte_offsets": offsets_of(np.concatenate(self._sizes)),
+                "bytes": np.frombuffer(b"".join(self._bytes), dtype=np.uint8),
+                "lengths": np.concatenate([block.lengths_Q for block in blocks]),
+                "hashes": hashes_N,
+                "hash_order": np.argsort(hashes_N, kind="stable").astype(np.int32),
+                "key_hashes": key_hashes_N,
+                "key_order": np.argsort(key_hashes_N, kind="stable").astype(np.int32),
+                "number_hashes": np.concatenate([block.number_hashes_Q for block in blocks]),
+                "digit_hashes": np.concatenate([block.digit_hashes_Q for block in blocks]),
+                "word_offsets": _joined_offsets([block.word_offsets for block in blocks]),
+                "words": number_V[np.concatenate([block.words for block in blocks])],
+                "token_offsets": _joined_offsets([block.token_offsets for block in blocks]),
+                "tokens": tokens,
+                "vocabulary": word_hashes[order_V],
+                "token_counts": np.bincount(tokens, minlength=len(order_V)).astype(np.int64),
+                "entity_offsets": offsets_of(np.bincount(pairs[:, 0], minlength=rows)),
+                "entities": pairs[:, 1].astype(np.int32),
+                "kinds": pairs[:, 2].astype(np.uint8),
+            },
+        )
+
+
+def _joined_offsets(offsets: Sequence[Int64]) -> Int64:
+    return offsets_of(np.concatenate([np.diff(one) for one in offsets]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameArrays:
+    """The arrays, mapped into memory. Safe to share between threads.
+
+    Attributes:
+        byte_offsets: (N + 1,) int64 offsets of ``bytes``.
+        bytes: uint8, the normalized strings, each with a line end.
+        lengths: (N,) int32 characters.
+        hashes: (N,) int64 hashes of the normalized strings, -1 where a string names nothing.
+        hash_order: (N,) int32 rows in the order of ``hashes``.
+        key_hashes: (N,) int64 hashes of the token-bag keys, -1 as above.
+        key_order: (N,) int32 rows in the order of ``key_hashes``.
+        number_hashes: (N,) int64, see ``AnalyzedTexts``.
+        digit_hashes: (N,) int64, see ``AnalyzedTexts``.
+        word_offsets: (N + 1,) int64 offsets of ``words``.
+        words: int32 distinct words of the normalized strings, by number.
+        token_offsets: (N + 1,) int64 offsets of ``tokens``.
+        tokens: int32 words of the keys, by number.
+        vocabulary: (V,) int64 hashes of the words, ascending; the place is the number.
+        token_counts: (V,) int64, how often each word stands in a key.
+        entity_offsets: (N + 1,) int64 offsets of ``entities`` and ``kinds``.
+        entities: int32 numbers of the entities that bear the name, ascending within a row.
+        kinds: uint8, what the name is to each: a place in ``KINDS``.
+    """
+
+    byte_offsets: Int64
+    bytes: UInt8
+    lengths: Int32
+    hashes: Int64
+    hash_order: Int32
+    key_hashes: Int64
+    key_order: Int32
+    number_hashes: Int64
+    digit_hashes: Int64
+    word_offsets: Int64
+    words: Int32
+    token_offsets: Int64
+    tokens: Int32
+    vocabulary: Int64
+    token_counts: Int64
+    entity_offsets: Int64
+    entities: Int32
+    kinds: UInt8
+
+    @classmethod
+    def open(cls, folder: Path) -> NameArrays:
+        """Map the files of a knowledge base.
+
+        Raises:
+            KnowledgeBaseError: One is missing, cannot be read or does not fit the others.
+        """
+        found = cls(**open_arrays(folder, _GROUP, _ARRAYS))
+        rows = len(found.hashes)
+        of_rows = (found.lengths, found.hash_order, found.key_hashes, found.key_order,
+                   found.number_hashes, found.digit_hashes)  # fmt: skip
+        ragged = (
+            (found.byte_offsets, found.bytes), (found.word_offsets, found.words),
+            (found.token_offsets, found.tokens), (found.entity_offsets, found.entities),
+        )  # fmt: skip
+        fits = all(len(array) == rows for array in of_rows) and all(
+            len(offsets) == rows + 1 and int(offsets[-1]) == len(values)
+            for offsets, values in ragged
+        )
+        if not fits or len(found.vocabulary) != len(found.token_counts):
+            raise KnowledgeBaseError(
+                f"{folder}: the arrays of names do not fit; build the knowledge base again"
+            )
+        return found
+
+    def __len__(self) -> int:
+        return len(self.hashes)
+
+    def analyze(self, texts: Sequence[str]) -> AnalyzedTexts:
+        """Return texts with words numbered as the names' are; unknown ones come after those."""
+        local: dict[str, int] = {}
+        found = analyze([normalize(text) for text in texts], local)
+        hashes = np.array([hash_text(word) for word in local], dtype=np.int64)
+        size = len(self.vocabulary)
+        places = np.minimum(np.searchsorted(self.vocabulary, hashes), max(size - 1, 0))
+        known = self.vocabulary[places] == hashes if size else np.zeros(len(hashes), dtype=bool)
+        numbers = np.where(known, places, size + np.arange(len(hashes)))
+        found.words[:] = numbers[found.words]
+        found.tokens[:] = numbers[found.tokens]
+        return found
+
+    def rows_named(self, hashes_Q: Int64) -> tuple[Int64, Int64]:
+        """Return the rows of the names that are these texts once normalized.
+
+        Args:
+            hashes_Q: (Q,) int64 hashes of normalized texts.
+
+        Returns:
+            (Q + 1,) int64 offsets and the rows, ascending for each text.
+        """
+        return _equal(self.hashes, self.hash_order, hashes_Q)
+
+    def rows_with_key(self, key_hashes_Q: Int64) -> tuple[Int64, Int64]:
+        """Return the rows of the names with these token-bag keys, as ``rows_named`` does."""
+        return _equal(self.key_hashes, self.key_order, key_hashes_Q)
+
+    def entities_of(self, rows_R: Int64) -> tuple[Int64, Int32, UInt8]:
+        """Return who bears some names.
+
+        Args:
+            rows_R: (R,) int64 rows.
+
+        Returns:
+            (R,) int64 how many entities bear each; their numbers and the kinds of the names, one
+            row after another.
+        """
+        starts_R = self.entity_offsets[rows_R]
+        sizes_R = self.entity_offsets[rows_R + 1] - starts_R
+        places = ragged_indices(starts_R, sizes_R)
+        return sizes_R, self.entities[places], self.kinds[places]
+
+    def texts(self, rows_R: Int64) -> list[str]:
+        """Return the normalized strings of some rows."""
+        starts_R = self.byte_offsets[rows_R]
+        places = ragged_indices(starts_R, self.byte_offsets[rows_R + 1] - starts_R)
+        # All at once: a slice and a string for each would take longer than to compare them.
+        names: list[str] = self.bytes[places].tobytes().decode().split(_END)[:-1]
+        return names
+
+    def blocks(self, *, size: int = 16_384) -> Iterator[list[str]]:
+        """Yield all normalized strings in the order of rows, in pieces."""
+        for start in range(0, len(self), size):
+            yield self.texts(np.arange(start, min(start + size, len(self))))
+
+
+def _equal(hashes_N: Int64, order_N: Int32, wanted_Q: Int64) -> tuple[Int64, Int64]:
+    first_Q = np.searchsorted(hashes_N, wanted_Q, side="left", sorter=order_N)
+    last_Q = np.searchsorted(hashes_N, wanted_Q, side="right", sorter=order_N)
+    sizes_Q = last_Q - first_Q
+    return offsets_of(sizes_Q), order_N[ragged_indices(first_Q, sizes_Q)].astype(np.int64)

@@ -1,0 +1,266 @@
+"""Read the catalogue: entities and their names. Knows nothing of vectors."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.knowledge.entities.names import KINDS
+from mirror_rt.knowledge.entities.schema import CLOSE_KINDS, Pieces
+from mirror_rt.types import Entity, Name, NameKind
+
+__all__ = ["STANDARD_FIELDS", "Catalogue"]
+
+_MAPPED = 1 << 40
+"""Bytes of the file to map: all of it, as far as SQLite allows."""
+
+_WITH = {
+    "type": "SELECT entity FROM types WHERE type = ?1",
+    "source": "SELECT DISTINCT entity FROM names WHERE source = ?1",
+    "language": "SELECT DISTINCT entity FROM names WHERE language = ?1",
+    "id": "SELECT number FROM entities WHERE substr(id, 1, length(?1)) = ?1",
+    "xref": "SELECT DISTINCT entity FROM cross_references WHERE substr(id, 1, length(?1)) = ?1",
+    "description": "SELECT number FROM entities WHERE (description <> '') = (?1 = 'yes')",
+}
+"""The entities with a value in a field."""
+STANDARD_FIELDS = tuple(_WITH)
+"""Fields that every entity may have; any other is one of ``Entity.fields``."""
+
+_CLOSENESS = (
+    "CASE kind WHEN 'preferred' THEN 3 WHEN 'exact' THEN 2 WHEN 'abbreviation' THEN 1 ELSE 0 END"
+)
+
+
+class Catalogue:
+    """A catalogue opened for reading; safe to open from many processes at once."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    @classmethod
+    def open(cls, path: Path) -> Catalogue:
+        """Open ``catalogue.sqlite`` read-only.
+
+        Raises:
+            KnowledgeBaseError: It is missing or not a catalogue.
+        """
+        if not path.is_file():
+            raise KnowledgeBaseError(f"{path}: missing; build the knowledge base again")
+        # immutable: the folder is replaced as a whole, never written in place, so no locks.
+        uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+        connection: sqlite3.Connection | None = None
+        try:
+            connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            # Mapped, as the other files are: a page more to read is no call to the system.
+            connection.execute(f"PRAGMA mmap_size={_MAPPED}")
+            connection.execute("SELECT 1 FROM texts, names, entities LIMIT 1")
+        except sqlite3.DatabaseError as error:
+            if connection is not None:
+                connection.close()
+            raise KnowledgeBaseError(
+                f"{path}: not a catalogue ({error}); build the knowledge base again"
+            ) from error
+        return cls(connection, path)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._connection.close()
+
+    def field_names(self) -> list[str]:
+        """Return the fields that some entity has, beside those that every knowledge base has."""
+        return [field for (field,) in self._rows("SELECT DISTINCT field FROM fields", ())]
+
+    def texts(self, *, start: int = 0, stop: int | None = None) -> list[str]:
+        """Return the strings of vector rows ``start`` to ``stop`` (exclusive)."""
+        stop = 1 << 62 if stop is None else stop
+        sql = "SELECT text FROM texts WHERE row >= ? AND row < ? ORDER BY row"
+        return [text for (text,) in self._rows(sql, (start, stop))]
+
+    def named_texts(self, *, size: int = 16_384) -> Iterator[list[str]]:
+        """Yield every distinct string in the order of rows, in pieces.
+
+        A string that names nothing any more is empty.
+        """
+        read = self._connection.execute(
+            "SELECT CASE WHEN row IN (SELECT row FROM names) THEN text ELSE '' END "
+            "FROM texts ORDER BY row"
+        )
+        while block := [text for (text,) in read.fetchmany(size)]:
+            yield block
+
+    def names_of_rows(self) -> Iterator[tuple[int, int, int]]:
+        """Yield (row, entity number, kind) of each name; a kind is a place in ``names.KINDS``.
+
+        In the order of rows, then of entities. Where a string is several names of an entity,
+        the kind closest to it counts.
+        """
+        number_of = {kind.value: number for number, kind in enumerate(KINDS)}
+        sql = (
+            "SELECT row, entity, kind FROM names "
+            f"ORDER BY row, entity, {_CLOSENESS} DESC, kind DESC"
+        )
+        last = (-1, -1)
+        for row, entity, kind in self._connection.execute(sql):
+            if (row, entity) != last:
+                last = row, entity
+                yield row, entity, number_of[kind]
+
+    def close_names(self, *, without: Container[int] = ()) -> Iterator[tuple[int, int]]:
+        """Yield (entity number, row) of each name that means the entity itself, entity by entity.
+
+        Args:
+            without: Rows to leave out.
+        """
+        sql = f"SELECT entity, row FROM names WHERE kind IN ({CLOSE_KINDS}) ORDER BY entity, number"
+        for entity, row in self._connection.execute(sql):
+            if row not in without:
+                yield entity, row
+
+    def close_texts(self, entity: int) -> list[tuple[int, str]]:
+        """Return (row, string) of each distinct name that means an entity, in the order of rows."""
+        sql = (
+            "SELECT DISTINCT row, text FROM names JOIN texts USING(row) WHERE entity = ? AND "
+            f"kind IN ({CLOSE_KINDS}) ORDER BY row"
+        )
+        return self._rows(sql, (entity,))
+
+    def largest_number(self) -> int:
+        """Return the largest entity number."""
+        (found,) = self._rows("SELECT max(number) FROM entities", ())[0]
+        return int(found)
+
+    def texts_of(self, rows: Iterable[int]) -> dict[int, str]:
+        """Return the string of each row."""
+        found: dict[int, str] = {}
+        for some in _in_pieces(rows):
+            sql = f"SELECT row, text FROM texts WHERE row IN ({_marks(some)})"
+            found.update(self._rows(sql, some))
+        return found
+
+    def ids_and_names(self, entities: Iterable[int]) -> dict[int, tuple[str, str]]:
+        """Return (id, preferred name) of each entity number."""
+        found: dict[int, tuple[str, str]] = {}
+        for some in _in_pieces(entities):
+            sql = f"SELECT number, id, name FROM entities WHERE number IN ({_marks(some)})"
+            found.update((number, (id_, name)) for number, id_, name in self._rows(sql, some))
+        return found
+
+    def entities_with(
+        self, field: str, values: Sequence[str], *, most: int | None = None
+    ) -> list[int]:
+        """Return the entities (numbers, ascending) that have one of the values in a field.
+
+        Args:
+            field: As in ``filters.Filters``.
+            values: What is looked for.
+            most: Stop at so many.
+        """
+        limit = "" if most is None else f" LIMIT {most}"
+        found: set[int] = set()
+        for value in values:
+            if field in _WITH:
+                read = self._rows(_WITH[field] + limit, [value])
+                found.update(entity for (entity,) in read)
+            sql = "SELECT entity FROM fields WHERE field = ? AND value = ?"
+            found.update(entity for (entity,) in self._rows(sql + limit, [field, value]))
+        return sorted(found)
+
+    def rows_of(self, entities: Sequence[int]) -> list[int]:
+        """Return the rows of all names of the entities (numbers), ascending."""
+        found: set[int] = set()
+        for some in _in_pieces(entities):
+            sql = f"SELECT DISTINCT row FROM names WHERE entity IN ({_marks(some)})"
+            found.update(row for (row,) in self._rows(sql, some))
+        return sorted(found)
+
+    def resolve(self, id_: str) -> list[int]:
+        """Return the entities (numbers) an id means: its own, else those it was merged into."""
+        own = self._rows("SELECT number FROM entities WHERE id = ?", (id_,))
+        sql = "SELECT entity FROM alternative_ids WHERE id = ? ORDER BY entity"
+        return [number for (number,) in own or self._rows(sql, (id_,))]
+
+    def entity(self, number: int) -> Entity:
+        """Return an entity whole, its names in the order read.
+
+        Raises:
+            KnowledgeBaseError: There is no such number.
+        """
+        heading = self._rows("SELECT id, description FROM entities WHERE number = ?", (number,))
+        if not heading:
+            raise KnowledgeBaseError(f"{self._path}: no entity number {number}")
+        names = self._rows(
+            "SELECT text, kind, language, source FROM names JOIN texts USING(row) "
+            "WHERE entity = ? ORDER BY names.number",
+            (number,),
+        )
+        return Entity(
+            id=heading[0][0],
+            description=heading[0][1],
+            names=tuple(
+                Name(text=text, kind=NameKind(kind), language=language, source=source)
+                for text, kind, language, source in names
+            ),
+            types=self._column("SELECT type FROM types WHERE entity = ?", number),
+            alternative_ids=self._column("SELECT id FROM alternative_ids WHERE entity = ?", number),
+            cross_references=self._column(
+                "SELECT id FROM cross_references WHERE entity = ?", number
+            ),
+            fields=tuple(self._rows("SELECT field, value FROM fields WHERE entity = ?", (number,))),
+        )
+
+    def entities(self) -> Iterator[Entity]:
+        """Yield every entity, in the order read."""
+        for (number,) in self._rows("SELECT number FROM entities ORDER BY number", ()):
+            yield self.entity(number)
+
+    def pieces(self) -> Iterator[Entity]:
+        """Yield every entity as it was read, of which a build makes this catalogue again."""
+        sql = "SELECT number FROM entities UNION SELECT entity FROM unsettled ORDER BY 1"
+        for (number,) in self._rows(sql, ()):
+            kept = self._rows("SELECT content FROM unsettled WHERE entity = ?", (number,))
+            entity = _from_json(kept[0][0]) if kept else self.entity(number)
+            several = self._rows("SELECT pieces FROM several WHERE entity = ?", (number,))
+            if several:
+                listings = self._rows(
+                    "SELECT alternative, piece, text, language, source FROM listings "
+                    "JOIN texts USING(row) WHERE entity = ?",
+                    (number,),
+                )
+                same = {f.name: getattr(entity, f.name) for f in fields(Entity)}
+                entity = Pieces(**same, pieces=several[0][0], listings=tuple(listings))
+            yield entity
+
+    def _column(self, sql: str, value: int) -> tuple[str, ...]:
+        return tuple(text for (text,) in self._rows(sql, (value,)))
+
+    def _rows(self, sql: str, values: Sequence[object]) -> list[tuple]:  # type: ignore[type-arg]
+        try:
+            return self._connection.execute(sql, tuple(values)).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise KnowledgeBaseError(
+                f"{self._path}: damaged ({error}); build the knowledge base again"
+            ) from error
+
+
+def _from_json(content: str) -> Entity:
+    given: dict[str, Any] = json.loads(content)
+    names = [Name(**name | {"kind": NameKind(name["kind"])}) for name in given["names"]]
+    given["fields"] = [tuple(pair) for pair in given["fields"]]
+    given |= {field: tuple(v) for field, v in given.items() if isinstance(v, list)}
+    return Entity(**given | {"names": tuple(names)})
+
+
+def _in_pieces(values: Iterable[int], *, size: int = 900) -> Iterator[list[int]]:
+    distinct = sorted({int(value) for value in values})
+    for start in range(0, len(distinct), size):
+        yield distinct[start : start + size]
+
+
+def _marks(values: Sequence[int]) -> str:
+    return ",".join("?" * len(values))

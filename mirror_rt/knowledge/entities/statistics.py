@@ -1,0 +1,197 @@
+"""Say what is in a knowledge base before hours are spent on it."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.types import Entity
+
+__all__ = ["AmbiguousName", "KbStatistics", "compute_statistics"]
+
+_SHOWN = 5
+_PERCENTILES = (1, 5, 50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmbiguousName:
+    """A string that names several entities, and their number."""
+
+    name: str
+    entities: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KbStatistics:
+    """What a stream of entities holds.
+
+    Attributes:
+        entities: Distinct ids.
+        names: Names read.
+        distinct_names: Distinct strings among them; one vector each.
+        repeated_names: Names that the same entity had already, letter for letter.
+        ambiguous_names: Distinct strings that name more than one entity.
+        ambiguous_normalised: The same once case, punctuation and spaces are folded.
+        most_ambiguous: The five strings with most entities, most first.
+        entities_with_one_name: Entities that only one string names.
+        names_by_kind: Names of each kind, most first.
+        names_by_language: Names of each language, most first; ``""`` where none is given.
+        names_by_source: Names of each source, most first; ``""`` where none is given.
+        names_by_script: Names by the script of their first letter; ``none`` without letters.
+        name_length: Characters of the distinct strings: ``min``, ``max`` and percentiles.
+        longest_name_of: Id of an entity with the longest name.
+        types: Entities of each type, most first.
+        alternative_ids: Distinct alternative ids.
+        alternative_ids_that_are_entities: Those that are also some entity's own id.
+        shared_alternative_ids: Those given for more than one entity.
+        cross_references: References to elsewhere.
+        descriptions: Entities with a description.
+    """
+
+    entities: int
+    names: int
+    distinct_names: int
+    repeated_names: int
+    ambiguous_names: int
+    ambiguous_normalised: int
+    most_ambiguous: tuple[AmbiguousName, ...]
+    entities_with_one_name: int
+    names_by_kind: dict[str, int]
+    names_by_language: dict[str, int]
+    names_by_source: dict[str, int]
+    names_by_script: dict[str, int]
+    name_length: dict[str, int]
+    longest_name_of: str
+    types: dict[str, int]
+    alternative_ids: int
+    alternative_ids_that_are_entities: int
+    shared_alternative_ids: int
+    cross_references: int
+    descriptions: int
+
+
+class _NameOwners:
+    """Who holds each string: a number for one holder, a set for more, as most have one."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, int | set[int]] = {}
+
+    def add(self, text: str, number: int) -> bool:
+        """Note a holder; say whether it was new."""
+        held = self.of.get(text)
+        if held is None:
+            self.of[text] = number
+        elif isinstance(held, set):
+            if number in held:
+                return False
+            held.add(number)
+        elif held == number:
+            return False
+        else:
+            self.of[text] = {held, number}
+        return True
+
+    def shared(self) -> list[tuple[str, int]]:
+        """Return the strings that several hold, with their number."""
+        return [(text, len(held)) for text, held in self.of.items() if isinstance(held, set)]
+
+
+def compute_statistics(entities: Iterable[Entity]) -> KbStatistics:
+    """Count what is in a stream of entities; pieces with the same id are one entity.
+
+    Memory grows with the distinct names: about 0.4 GB for a million.
+    """
+    numbers: dict[str, int] = {}
+    own_names: list[int] = []
+    texts, folded, alternative = _NameOwners(), _NameOwners(), _NameOwners()
+    kinds, languages, sources = Counter[str](), Counter[str](), Counter[str]()
+    scripts, typed = Counter[str](), Counter[str]()
+    seen_types: set[tuple[int, str]] = set()
+    described: set[int] = set()
+    names = references = 0
+    longest = ("", 0)
+    for entity in entities:
+        number = numbers.setdefault(entity.id, len(numbers))
+        if number == len(own_names):
+            own_names.append(0)
+        for name in entity.names:
+            names += 1
+            kinds[name.kind.value] += 1
+            languages[name.language] += 1
+            sources[name.source] += 1
+            scripts[_script(name.text)] += 1
+            if len(name.text) > longest[1]:
+                longest = (entity.id, len(name.text))
+            if texts.add(name.text, number):
+                own_names[number] += 1
+                folded.add(normalize(name.text), number)
+        for other in entity.alternative_ids:
+            alternative.add(other, number)
+        for kind in entity.types:
+            if (number, kind) not in seen_types:
+                seen_types.add((number, kind))
+                typed[kind] += 1
+        references += len(entity.cross_references)
+        if entity.description:
+            described.add(number)
+    shared = sorted(texts.shared(), key=lambda pair: (-pair[1], pair[0]))
+    return KbStatistics(
+        entities=len(numbers),
+        names=names,
+        distinct_names=len(texts.of),
+        repeated_names=names - sum(own_names),
+        ambiguous_names=len(shared),
+        ambiguous_normalised=len(folded.shared()),
+        most_ambiguous=tuple(AmbiguousName(name=t, entities=n) for t, n in shared[:_SHOWN]),
+        entities_with_one_name=sum(count == 1 for count in own_names),
+        names_by_kind=dict(kinds.most_common()),
+        names_by_language=dict(languages.most_common()),
+        names_by_source=dict(sources.most_common()),
+        names_by_script=dict(scripts.most_common()),
+        name_length=_lengths(Counter(map(len, texts.of))),
+        longest_name_of=longest[0],
+        types=dict(typed.most_common()),
+        alternative_ids=len(alternative.of),
+        alternative_ids_that_are_entities=sum(other in numbers for other in alternative.of),
+        shared_alternative_ids=len(alternative.shared()),
+        cross_references=references,
+        descriptions=len(described),
+    )
+
+
+def _lengths(counts: Counter[int]) -> dict[str, int]:
+    """Return the least, greatest and percentile lengths (nearest rank)."""
+    total = counts.total()
+    if not total:
+        return {}
+    ordered = sorted(counts)
+    found = {"min": ordered[0]}
+    for percentile in _PERCENTILES:
+        rank, passed = max(1, -(-total * percentile // 100)), 0
+        for length in ordered:
+            passed += counts[length]
+            if passed >= rank:
+                found[f"p{percentile}"] = length
+                break
+    return found | {"max": ordered[-1]}
+
+
+def _script(text: str) -> str:
+    for sign in text:
+        script = _script_of(sign)
+        if script:
+            return script
+    return "none"
+
+
+@lru_cache(maxsize=1 << 16)
+def _script_of(sign: str) -> str:
+    if not sign.isalpha():
+        return ""
+    # The first word of a letter's name is its script, but for a few.
+    word = unicodedata.name(sign, "OTHER").split()[0].removesuffix("-").casefold()
+    return {"cjk": "han", "fullwidth": "latin", "modifier": "other"}.get(word, word)

@@ -1,0 +1,1 @@
+"""From mentions to results: exact match, retrieval, reranking, context, NIL."""

@@ -1,0 +1,107 @@
+"""Let the words around a mention decide between candidates that its name leaves close.
+
+Axes: E entities, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mirror_rt.knowledge.linking.proposals import Proposal
+from mirror_rt.knowledge.linking.resources import LinkResources
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.linking.resources import Encode
+    from mirror_rt.types import Entity, Float32
+
+__all__ = ["entity_text", "rerank_by_context"]
+
+_CLOSE = 0.3
+"""Candidates are close that have at least this share of the best one's probability."""
+_KEPT = 16_384
+"""Vectors of entities kept in memory."""
+
+
+def entity_text(entity: Entity) -> str:
+    """Return what is compared with a context: the description, else all that is known.
+
+    >>> from mirror_rt.types import Entity, Name
+    >>> entity_text(Entity(id="1", names=(Name(text="cold"),), types=("disease",)))
+    'disease; cold'
+    """
+    if entity.description:
+        return entity.description
+    names = dict.fromkeys(name.text for name in entity.names)
+    return "; ".join([*entity.types, *names, *entity.cross_references])
+
+
+def rerank_by_context(
+    resources: LinkResources,
+    proposals: Sequence[Proposal],
+    contexts: Sequence[str],
+    encode: Encode,
+) -> list[Proposal]:
+    """Put close candidates in the order of how well they fit the context of their mention.
+
+    Those with at least 0.3 of the best one's probability, and those tied with it, are reordered
+    by the cosine of the context with their descriptions, both embedded by the knowledge base's
+    own encoder; the others stay.
+
+    Args:
+        resources: The knowledge base.
+        proposals: The candidates of each mention, best first.
+        contexts: The context of each mention; a blank one decides nothing.
+        encode: Embeds texts.
+    """
+    close = [
+        _close(proposal) if context.strip() else 0
+        for proposal, context in zip(proposals, contexts, strict=True)
+    ]
+    decided = [i for i, count in enumerate(close) if count > 1]
+    results = list(proposals)
+    if not decided:
+        return results
+    vectors = _entity_vectors(
+        resources, {e for i in decided for e in proposals[i].entities[: close[i]]}, encode
+    )
+    texts = list(dict.fromkeys(contexts[i].strip() for i in decided))
+    of_context = dict(zip(texts, encode(texts), strict=True))
+    for i in decided:
+        vector_D = of_context[contexts[i].strip()]
+        entities = proposals[i].entities
+        fit = [float(vectors[entity] @ vector_D) for entity in entities[: close[i]]]
+        scores = [*fit, *([None] * (len(entities) - close[i]))]
+        order = sorted(range(close[i]), key=lambda k: -fit[k])
+        places = [*order, *range(close[i], len(entities))]
+        results[i] = replace(proposals[i], context_scores=scores).chosen(places)
+    return results
+
+
+def _close(proposal: Proposal) -> int:
+    """Return how many candidates at the head are close to the first."""
+    if not len(proposal):
+        return 0
+    least = _CLOSE * proposal.probabilities[0]
+    count = sum(proposal.best)  # those tied with it stand beside it
+    while count < len(proposal) and proposal.probabilities[count] >= least:
+        count += 1
+    return count
+
+
+def _entity_vectors(
+    resources: LinkResources, entities: set[int], encode: Encode
+) -> dict[int, Float32]:
+    # Another thread may clear what is kept: nothing is read from it twice.
+    kept = resources.entity_vectors
+    found = {entity: vector for entity in entities if (vector := kept.get(entity)) is not None}
+    new = sorted(entities - found.keys())
+    if new:
+        vectors_ED = encode([entity_text(resources.catalogue.entity(n)) for n in new])
+        computed = dict(zip(new, vectors_ED, strict=True))
+        if len(kept) + len(computed) > _KEPT:
+            kept.clear()
+        kept.update(computed)
+        found |= computed
+    return found

@@ -1,0 +1,88 @@
+"""Exact match: mentions that are a name, letter for letter or but for case and punctuation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mirror_rt.knowledge.entities.names import KINDS
+from mirror_rt.knowledge.linking.proposals import Proposal
+from mirror_rt.knowledge.linking.resources import LinkResources
+from mirror_rt.knowledge.retrieval.filters import FilterMask
+from mirror_rt.knowledge.text.match_levels import match_level
+from mirror_rt.types import MatchType, NameKind
+
+__all__ = ["exact_matches", "is_name"]
+
+_LEVELS = (MatchType.EXACT, MatchType.CASE, MatchType.PUNCTUATION)
+"""The levels of an exact match, the strictest first."""
+_PREFERRED = KINDS.index(NameKind.PREFERRED)
+
+
+def exact_matches(
+    resources: LinkResources, texts: Sequence[str], *, mask: FilterMask | None = None
+) -> list[Proposal]:
+    """Return every entity that bears each text as a name, the strictest level first.
+
+    More than one entity at the same level means that the name is ambiguous: all of them are
+    returned and flagged as tied, those first whose preferred name it is. A text that is no name
+    has none.
+    """
+    names = resources.names
+    wanted = [text.strip() for text in texts]
+    offsets, rows = names.rows_named(names.analyze(wanted).hashes_Q)
+    if not len(rows):
+        return [Proposal()] * len(texts)
+    strings = resources.catalogue.texts_of(rows.tolist())
+    sizes, entities, kinds = names.entities_of(rows)
+    allowed = np.ones(len(entities), dtype=bool) if mask is None else mask.allows(entities)
+    first = np.cumsum(sizes) - sizes
+    found = []
+    for i, text in enumerate(wanted):
+        matches = []
+        for k in range(offsets[i], offsets[i + 1]):
+            row = int(rows[k])
+            # Names of punctuation only are all the same once normalized, but match at no level.
+            level = match_level(text, strings[row])
+            if level in _LEVELS:
+                rank = _LEVELS.index(level)
+                matches += [
+                    (rank, kinds[p] != _PREFERRED, int(entities[p]), row)
+                    for p in range(first[k], first[k] + sizes[k])
+                    if allowed[p]
+                ]
+        found.append(_proposal(sorted(matches), resources.reranker.exact_match_prior))
+    return found
+
+
+def _proposal(matches: Sequence[tuple[int, bool, int, int]], prior: float) -> Proposal:
+    best: dict[int, tuple[int, int]] = {}
+    for level, _, entity, row in matches:
+        best.setdefault(entity, (level, row))
+    if not best:
+        return Proposal()
+    levels = [level for level, _ in best.values()]
+    holders = [levels.count(level) for level in range(len(_LEVELS))]
+    strictest = levels[0]
+    return Proposal(
+        entities=[*best],
+        rows=[row for _, row in best.values()],
+        scores=[1.0] * len(best),
+        probabilities=[
+            prior / holders[level] if level == strictest else (1 - prior) / len(best)
+            for level in levels
+        ],
+        match_types=[_LEVELS[level] for level in levels],
+        best=[level == strictest for level in levels],
+        tied=[holders[level] > 1 for level in levels],
+        exact=True,
+    )
+
+
+def is_name(resources: LinkResources, texts: Sequence[str]) -> list[bool]:
+    """Return for each text whether it is a name once normalized."""
+    names = resources.names
+    offsets, _ = names.rows_named(names.analyze(texts).hashes_Q)
+    named: list[bool] = (np.diff(offsets) > 0).tolist()
+    return named

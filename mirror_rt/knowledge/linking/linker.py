@@ -1,0 +1,322 @@
+"""Link mentions and search queries: each batch of texts passes every stage once.
+
+mentions → expand → exact match → retrieve → candidates → features → rerank → context → threshold
+→ results. Stages pass arrays and entity numbers; strings are looked up for what is returned.
+
+Axes: Q texts, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.linking.context import rerank_by_context
+from mirror_rt.knowledge.linking.exact import exact_matches, is_name
+from mirror_rt.knowledge.linking.proposals import CONSIDERED, Proposal, dense_rows, propose
+from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
+from mirror_rt.knowledge.retrieval.filters import FilterMask
+from mirror_rt.knowledge.text.abbreviations import find_abbreviations
+from mirror_rt.knowledge.text.composites import composite_parts
+from mirror_rt.knowledge.text.match_levels import match_level
+from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.textfiles import lone_surrogate
+from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.linking.resources import Encode
+    from mirror_rt.types import Float32, Int64
+
+__all__ = [
+    "MOST_CHARACTERS",
+    "ProposeBatch",
+    "candidates_of",
+    "check_contexts",
+    "check_texts",
+    "encoded_batches",
+    "expand_mentions",
+    "link",
+    "propose_here",
+]
+
+ProposeBatch: TypeAlias = Callable[
+    [LinkResources, Sequence[str], "Float32", "Int64", int, "FilterMask | None"], list[Proposal]
+]
+"""Proposes entities for texts that are no names: here, or in other processes."""
+
+MOST_CHARACTERS = 1_024
+"""A longer mention is cut off: a name is shorter, and what a search costs grows with it."""
+_AT_ONCE = 1_024
+_ROUNDING = 1e-9
+"""Probabilities no further apart are equal: a third three times is not quite the whole."""
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Refuse what is no list of texts.
+
+    Raises:
+        ConfigError: ``texts`` is one string.
+        InputError: A text is no string or holds a lone surrogate; the message gives its place.
+    """
+    if isinstance(texts, str):  # a string is a sequence of strings, a letter each
+        raise ConfigError(f"give a list of strings, as in [{texts[:40]!r}], not one string")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):  # as of a table where a cell is missing
+            raise InputError(f"text {i + 1}: is {text!r}, not a string; give '' for nothing")
+        if lone_surrogate(text) is not None:
+            raise InputError(f"text {i + 1}: holds a lone surrogate; it is not valid text")
+
+
+def check_contexts(contexts: Sequence[str], mentions: Sequence[str]) -> None:
+    """Refuse contexts that do not fit the mentions.
+
+    Raises:
+        ConfigError: There are not as many of them.
+        InputError: One holds a lone surrogate.
+    """
+    if isinstance(contexts, str) or len(contexts) != len(mentions):
+        raise ConfigError(
+            f"give a context for each of the {len(mentions):,} mentions, empty where there is none"
+        )
+    for i, text in enumerate(contexts):
+        if lone_surrogate(text) is not None:
+            raise InputError(f"context {i + 1}: holds a lone surrogate; it is not valid text")
+
+
+def expand_mentions(
+    resources: LinkResources,
+    mentions: Sequence[str],
+    *,
+    document: str | Sequence[str] | None,
+    split_composites: bool,
+) -> list[tuple[str, ...]]:
+    """Return the texts that each mention is linked by: its long form, its parts, or itself.
+
+    Of a mention over ``MOST_CHARACTERS`` only the beginning is taken.
+
+    Raises:
+        ConfigError: There is not one document, or one for each mention.
+    """
+    if document is None or isinstance(document, str):
+        document = [document or ""] * len(mentions)
+    if len(document) != len(mentions):
+        raise ConfigError(f"give one document, or one for each of the {len(mentions):,} mentions")
+    long_forms = {text: find_abbreviations(text) for text in dict.fromkeys(document)}
+    texts = [
+        long_forms[text].get(mention.strip(), mention)[:MOST_CHARACTERS]
+        for mention, text in zip(mentions, document, strict=True)
+    ]
+    if not split_composites:
+        return [(text,) for text in texts]
+    return [
+        (text,) if named else tuple(dict.fromkeys(composite_parts(text)))
+        for text, named in zip(texts, is_name(resources, texts), strict=True)
+    ]
+
+
+def link(
+    resources: LinkResources,
+    mentions: Sequence[str],
+    encode: Encode,
+    options: LinkOptions,
+    *,
+    document: str | Sequence[str] | None = None,
+    contexts: Sequence[str] | None = None,
+    propose_batch: ProposeBatch | None = None,
+) -> list[LinkResult]:
+    """Link mentions as ``KnowledgeBase.link`` says.
+
+    Args:
+        resources: The opened knowledge base.
+        mentions: The mentions.
+        encode: Embeds texts: (N, D) float32 unit rows.
+        options: What is asked for.
+        document: The text that the mentions are from, or one for each mention.
+        contexts: The text around each mention, or None.
+        propose_batch: Proposes entities for texts that are no names; by default in this process.
+    """
+    check_texts(mentions)
+    if contexts is not None:
+        check_contexts(contexts, mentions)
+    least, least_if_exact = options.thresholds(resources.reranker)
+    mask = resources.masks.get(options.filters)
+    expanded = expand_mentions(
+        resources, mentions, document=document, split_composites=options.split_composites
+    )
+    around = contexts if contexts is not None else [""] * len(mentions)
+    # Each part of a mention, with the context of the mention if it has one, is linked once.
+    parts = [
+        [(text, context if context.strip() else "") for text in texts]
+        for texts, context in zip(expanded, around, strict=True)
+    ]
+    distinct = list(dict.fromkeys(part for mine in parts for part in mine))
+    linked: dict[tuple[str, str], tuple[Proposal, NilReason | None]] = {}
+    for with_context in (False, True):
+        some = [part for part in distinct if bool(part[1]) is with_context]
+        if not some:
+            continue
+        # A context chooses among the first few, however few are asked for.
+        top = max(options.top, CONSIDERED) if with_context else options.top
+        texts = list(dict.fromkeys(text for text, _ in some))
+        proposed = dict(
+            zip(
+                texts,
+                _propose_all(
+                    resources, texts, encode, top=top, mask=mask, propose_batch=propose_batch
+                ),
+                strict=True,
+            )
+        )
+        ordered = rerank_by_context(
+            resources, [proposed[text] for text, _ in some], [c for _, c in some], encode
+        )
+        for part, proposal in zip(some, ordered, strict=True):
+            # A context chooses between candidates, not whether to link.
+            wanted = least_if_exact if proposal.exact else least
+            if not len(proposal) or proposed[part[0]].confidence < wanted - _ROUNDING:
+                linked[part] = Proposal(), _nil_reason(resources, part[0], mask)
+            else:
+                linked[part] = (proposal if proposal.exact else proposal.top(options.top)), None
+    found = dict(
+        zip(
+            linked,
+            candidates_of(resources, [text for text, _ in linked], [p for p, _ in linked.values()]),
+            strict=True,
+        )
+    )
+    return [
+        _result(mention, [(part[0], found[part], linked[part][1]) for part in mine])
+        for mention, mine in zip(mentions, parts, strict=True)
+    ]
+
+
+def _result(
+    mention: str, parts: Sequence[tuple[str, tuple[Candidate, ...], NilReason | None]]
+) -> LinkResult:
+    candidates: list[Candidate] = []
+    for text, found, _ in parts:
+        same = text == mention[:MOST_CHARACTERS]
+        candidates += found if same else [replace(c, expanded_form=text) for c in found]
+    # Of a composite also where other parts have candidates: no part goes unnoticed.
+    reason = next((reason for _, _, reason in parts if reason), None)
+    return LinkResult(mention=mention, candidates=tuple(candidates), nil_reason=reason)
+
+
+def _nil_reason(resources: LinkResources, text: str, mask: FilterMask | None) -> NilReason:
+    if not normalize(text):
+        return NilReason.PUNCTUATION if text.strip() else NilReason.EMPTY
+    if mask is not None and len(exact_matches(resources, [text])[0]):
+        return NilReason.FILTERED_OUT
+    return NilReason.BELOW_THRESHOLD
+
+
+def _propose_all(
+    resources: LinkResources,
+    texts: Sequence[str],
+    encode: Encode,
+    *,
+    top: int,
+    mask: FilterMask | None,
+    propose_batch: ProposeBatch | None,
+) -> list[Proposal]:
+    """Propose entities for each text: exact matches, else what the retrievers find."""
+    found = exact_matches(resources, texts, mask=mask)
+    unknown = [i for i, text in enumerate(texts) if not len(found[i]) and normalize(text)]
+    batches = encoded_batches([texts[i].strip() for i in unknown], encode)
+    for start, some, vectors_QD in batches:
+        # All at once: the index shares its work among the cores, and with workers every process
+        # continues from the same rows.
+        dense_QK = dense_rows(resources, vectors_QD, mask=mask)
+        proposals = (propose_batch or propose_here)(
+            resources, some, vectors_QD, dense_QK, top, mask
+        )
+        for i, proposal in zip(unknown[start : start + len(some)], proposals, strict=True):
+            found[i] = proposal
+    return found
+
+
+def propose_here(
+    resources: LinkResources,
+    texts: Sequence[str],
+    vectors_QD: Float32,
+    dense_QK: Int64,
+    top: int,
+    mask: FilterMask | None,
+) -> list[Proposal]:
+    """Propose entities in this process."""
+    return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)
+
+
+def encoded_batches(
+    texts: Sequence[str], encode: Encode
+) -> Iterator[tuple[int, Sequence[str], Float32]]:
+    """Yield (place of the first, texts, (Q, D) float32 vectors) of one batch after another.
+
+    The next batch is embedded while the caller works on this one: the model computes outside
+    Python's lock.
+    """
+    starts = range(0, len(texts), _AT_ONCE)
+    if len(starts) <= 1:
+        if texts:
+            yield 0, texts, encode(texts)
+        return
+    with ThreadPoolExecutor(1) as ahead:
+        pending = ahead.submit(encode, texts[:_AT_ONCE])
+        for start in starts:
+            vectors_QD = pending.result()
+            following = texts[start + _AT_ONCE : start + 2 * _AT_ONCE]
+            if following:
+                pending = ahead.submit(encode, following)
+            yield start, texts[start : start + _AT_ONCE], vectors_QD
+
+
+def candidates_of(
+    resources: LinkResources, texts: Sequence[str], proposals: Sequence[Proposal]
+) -> list[tuple[Candidate, ...]]:
+    """Look up the strings of proposals.
+
+    Args:
+        resources: The knowledge base.
+        texts: What was linked.
+        proposals: What was proposed for each.
+    """
+    strings = resources.catalogue.texts_of(row for p in proposals for row in p.rows)
+    headings = resources.catalogue.ids_and_names(e for p in proposals for e in p.entities)
+    names = resources.names
+    same_key = set[tuple[int, int]]()
+    fuzzy = [i for i, proposal in enumerate(proposals) if not proposal.exact and len(proposal)]
+    if fuzzy:
+        keys = names.analyze([texts[i] for i in fuzzy]).key_hashes_Q.tolist()
+        same_key = {
+            (i, row)
+            for i, key in zip(fuzzy, keys, strict=True)
+            for row in proposals[i].rows
+            if names.key_hashes[row] == key
+        }
+    results = []
+    for i, (text, proposal) in enumerate(zip(texts, proposals, strict=True)):
+        found = []
+        contexts = proposal.context_scores or [None] * len(proposal)
+        for k, entity in enumerate(proposal.entities):
+            row = proposal.rows[k]
+            match_type: MatchType | None = proposal.match_types[k]
+            # Names with another token-bag key match at no level, which takes long to find out.
+            if not proposal.exact and ((i, row) in same_key or not text.isascii()):
+                match_type = match_level(text.strip(), strings[row]) or match_type
+            found.append(
+                Candidate(
+                    entity_id=headings[entity][0],
+                    entity_name=headings[entity][1],
+                    matched_name=strings[row],
+                    match_type=match_type or MatchType.DENSE,
+                    score=proposal.scores[k],
+                    probability=proposal.probabilities[k] if proposal.probabilities else None,
+                    tied=proposal.tied[k],
+                    context_score=contexts[k],
+                )
+            )
+        results.append(tuple(found))
+    return results

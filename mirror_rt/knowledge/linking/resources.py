@@ -1,0 +1,123 @@
+"""What linking needs of an opened knowledge base, and what a caller may ask of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirror_rt.errors import ConfigError
+from mirror_rt.knowledge.entities.names import NameArrays
+from mirror_rt.knowledge.entities.reader import Catalogue
+from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.translation import TranslationTable
+from mirror_rt.knowledge.retrieval.candidates import Retrievers
+from mirror_rt.knowledge.retrieval.filters import FilterMask, compile_filter, parse_filters
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from mirror_rt.knowledge.retrieval.filters import Conditions, Filters
+    from mirror_rt.types import Float32
+
+    Encode: TypeAlias = Callable[[Sequence[str]], Float32]
+
+__all__ = ["LinkOptions", "LinkResources", "MaskCache"]
+
+_MASKS_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkOptions:
+    """What a caller asks of a link.
+
+    Attributes:
+        top: Entities at most for a mention that is no exact match; all that are tied with the
+            best one are returned, so ``top`` does not decide whether a mention is linked.
+        target_precision: Link only mentions whose best candidate has the probability at which
+            links were right this often, on the links that the probabilities came from.
+        min_probability: Link only mentions whose best candidate has this probability.
+        filters: Propose only entities that meet these conditions; see ``retrieval.filters``.
+        split_composites: Whether to split a mention that is no name at "and", "or" and commas.
+    """
+
+    top: int = 5
+    target_precision: float | None = None
+    min_probability: float = 0.0
+    filters: Filters | None = None
+    split_composites: bool = False
+
+    def thresholds(self, reranker: Reranker) -> tuple[float, float]:
+        """Return the probability below which a mention, and an exact match, is NIL.
+
+        Raises:
+            ConfigError: ``top`` is not positive, or a probability or precision is out of range
+                or was not reached.
+        """
+        if self.top < 1:
+            raise ConfigError(f"top must be at least 1, got {self.top}")
+        least = self.min_probability
+        if not 0.0 <= least <= 1.0:
+            raise ConfigError(f"min_probability must be between 0 and 1, got {least}")
+        if self.target_precision is None:
+            return least, least
+        wanted = max(least, reranker.threshold(self.target_precision))
+        return wanted, wanted if reranker.scores_exact_matches else least
+
+
+class MaskCache:
+    """Filters compiled lately. Safe to share between threads."""
+
+    def __init__(self, catalogue: Catalogue, *, rows: int, path: Path) -> None:
+        self._catalogue = catalogue
+        self._rows = rows
+        self._path = path
+        self._masks: dict[Conditions, FilterMask] = {}
+
+    def get(self, filters: Filters | None) -> FilterMask | None:
+        """Return the mask of filters; None where there are none.
+
+        Raises:
+            ConfigError: No entity meets them, or one has a field or value that no entity has.
+        """
+        conditions = parse_filters(filters)
+        if not conditions:
+            return None
+        found = self._masks.get(conditions)
+        if found is None:
+            found = compile_filter(conditions, self._catalogue, rows=self._rows, path=self._path)
+            if len(self._masks) >= _MASKS_KEPT:
+                self._masks.clear()
+            self._masks[conditions] = found
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkResources:
+    """The parts of an opened knowledge base that linking reads. It holds no encoder.
+
+    Attributes:
+        path: The folder, for messages.
+        entities: How many entities there are.
+        catalogue: Entities and the strings of names.
+        retrievers: What finds candidates.
+        translation: Which words stand for each other.
+        reranker: What scores candidates.
+        masks: Filters compiled lately.
+        entity_vectors: Vectors of entities that a context was compared with, by number.
+    """
+
+    path: Path
+    entities: int
+    catalogue: Catalogue
+    retrievers: Retrievers
+    translation: TranslationTable
+    reranker: Reranker
+    masks: MaskCache
+    entity_vectors: dict[int, Float32] = field(default_factory=dict)
+
+    @property
+    def names(self) -> NameArrays:
+        """The arrays of names."""
+        return self.retrievers.names

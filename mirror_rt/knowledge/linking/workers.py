@@ -1,0 +1,208 @@
+"""Processes that propose entities beside the one that embeds mentions.
+
+Much of a link is Python, which runs on one core of a process. Each worker opens the same folder,
+whose pages are shared, and no encoder.
+
+Axes: Q mentions, K rows, D width.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from threading import Lock, Thread
+from typing import TYPE_CHECKING
+
+from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.knowledge.linking.proposals import Proposal, propose
+from mirror_rt.knowledge.linking.resources import LinkResources
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+    from pathlib import Path
+
+    from mirror_rt.knowledge.ranking.reranker import Reranker
+    from mirror_rt.knowledge.retrieval.filters import Conditions, FilterMask
+    from mirror_rt.types import Float32, Int64
+
+__all__ = ["MIN_PER_WORKER", "Workers"]
+
+MIN_PER_WORKER = 16
+"""Fewer mentions are not worth asking other processes for."""
+_PIECES = 2
+"""Pieces of work for each process: the last ones even out what the first ones took longer."""
+
+
+class Workers:
+    """A pool of processes that have a knowledge base open, started when first asked.
+
+    Args:
+        path: The knowledge base, for messages.
+        open_resources: Opens it in a process; it is pickled by its name.
+        count: How many processes.
+    """
+
+    def __init__(self, path: Path, open_resources: Callable[[], LinkResources], count: int) -> None:
+        self._path = path
+        self._open_resources = open_resources
+        self._count = count
+        self._lock = Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def propose(
+        self,
+        resources: LinkResources,
+        texts: Sequence[str],
+        vectors_QD: Float32,
+        dense_QK: Int64,
+        top: int,
+        mask: FilterMask | None,
+    ) -> list[Proposal]:
+        """Propose entities as ``proposals.propose`` does.
+
+        Raises:
+            KnowledgeBaseError: Processes cannot be started here, one ended before its time, or
+                the folder was replaced before one opened it.
+        """
+        if len(texts) < MIN_PER_WORKER:
+            return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)
+        from concurrent.futures.process import BrokenProcessPool
+
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._started()
+        size = math.ceil(len(texts) / (_PIECES * self._count))
+        pieces = [slice(start, start + size) for start in range(0, len(texts), size)]
+        try:
+            with _inherited_settings():
+                pending = [
+                    self._pool.submit(
+                        _propose,
+                        list(texts[piece]),
+                        vectors_QD[piece],
+                        dense_QK[piece],
+                        top=top,
+                        conditions=() if mask is None else mask.conditions,
+                        reranker=resources.reranker,
+                    )
+                    for piece in pieces
+                ]
+            try:
+                return [proposal for some in pending for proposal in some.result()]
+            finally:
+                for some in pending:
+                    some.cancel()
+        except BrokenProcessPool as error:
+            raise KnowledgeBaseError(
+                f"{self._path}: one of {self._count} workers ended before its time, perhaps for "
+                "want of memory; run it again with fewer"
+            ) from error
+
+    def _started(self) -> ProcessPoolExecutor:
+        from concurrent.futures import ProcessPoolExecutor
+        from concurrent.futures.process import BrokenProcessPool
+        from multiprocessing import get_context
+
+        try:
+            pool = ProcessPoolExecutor(
+                self._count,
+                # Not forked: onnxruntime and FAISS have threads, which a fork leaves behind.
+                mp_context=get_context("spawn"),
+                initializer=_begin,
+                initargs=(self._open_resources,),
+            )
+        except (OSError, ImportError, ValueError) as error:
+            raise KnowledgeBaseError(
+                f"{self._path}: {self._count} workers cannot be started here ({error}); ask for one"
+            ) from error
+        try:
+            # Send a no-op first. If a worker dies while a large payload is being sent, Python
+            # 3.11.2 hangs.
+            with _inherited_settings():
+                ready = [pool.submit(_ready) for _ in range(self._count)]
+            for one in ready:
+                one.result()
+        except BrokenProcessPool as error:
+            pool.shutdown()
+            raise KnowledgeBaseError(
+                f"{self._path}: its workers cannot be started; a script that asks for some has its "
+                "work under: if __name__ == '__main__'"
+            ) from error
+        return pool
+
+    def close(self) -> None:
+        """End the processes, when what they have begun is done."""
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _inherited_settings() -> Iterator[None]:
+    """Set what a process that is being started takes over from this one.
+
+    An interrupt is for the process that asks, which ends its workers: they have it blocked. And
+    each computes on one thread, as they share the cores.
+    """
+    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    masks = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
+    os.environ.update(dict.fromkeys(threads, "1"))
+    try:
+        yield
+    finally:
+        for name, value in threads.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Opened:
+    """The resources of a worker process, opened when first needed."""
+
+    open: Callable[[], LinkResources] | None = None
+    resources: LinkResources | None = None
+
+
+def _begin(open_resources: Callable[[], LinkResources]) -> None:
+    _Opened.open = open_resources
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Exit when the parent dies, even if it was killed: the pool itself would wait for ever."""
+    from multiprocessing import parent_process
+
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _ready() -> None:
+    """Do nothing."""
+
+
+def _propose(
+    texts: list[str],
+    vectors_QD: Float32,
+    dense_QK: Int64,
+    *,
+    top: int,
+    conditions: Conditions,
+    reranker: Reranker,
+) -> list[Proposal]:
+    if _Opened.resources is None:
+        if _Opened.open is None:
+            raise RuntimeError("a worker was asked before it began")
+        _Opened.resources = _Opened.open()
+    # A calibration changes the reranker while the folder is open.
+    resources = replace(_Opened.resources, reranker=reranker)
+    mask = resources.masks.get(conditions)
+    return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)

@@ -1,0 +1,1 @@
+"""Score candidates: features, the reranker and what it learns from."""

@@ -1,0 +1,227 @@
+"""The features of a mention and a candidate name, for a whole batch: one function a feature.
+
+To add a feature, add its function to ``NAME_FEATURES`` (it depends on the name alone) or to
+``ENTITY_FEATURES`` (it depends on the entity that bears the name too). Nothing else knows which
+column a feature is in.
+
+Axes: Q mentions, K candidate names, P pairs of name and entity, F features, I words of a mention
+for each candidate, U different words of mentions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from mirror_rt.knowledge.arrays import ragged_indices
+from mirror_rt.knowledge.entities.names import KINDS
+from mirror_rt.knowledge.ranking.translation import TranslationTable, WordPairs
+from mirror_rt.knowledge.retrieval.candidates import CandidateBatch, Retrievers
+from mirror_rt.knowledge.retrieval.vector_index import exact_scores
+from mirror_rt.types import NameKind
+
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    import numpy.typing as npt
+
+    from mirror_rt.types import Float32, Int64
+
+    Float64 = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+    Values: TypeAlias = npt.NDArray[Any]
+
+__all__ = ["FEATURES", "FeatureInputs", "compute_features"]
+
+_TYPO_SIMILARITY = 0.75
+"""Names less similar in letters are not one another's typo: an edit in four letters, two in
+eight."""
+_BROAD_OR_RELATED = np.array(
+    [kind in {NameKind.BROAD, NameKind.NARROW, NameKind.RELATED} for kind in KINDS]
+)
+
+
+@dataclass(frozen=True)
+class FeatureInputs:
+    """A batch of candidates with what features are computed from, each part when it is needed."""
+
+    batch: CandidateBatch
+    retrievers: Retrievers
+    translation: TranslationTable
+
+    @cached_property
+    def edits_K(self) -> Int64:
+        """(K,) int64 edits between mention and name (optimal string alignment)."""
+        batch = self.batch
+        queries = [batch.mentions.normalized[i] for i in batch.mention_K.tolist()]
+        names = self.retrievers.names.texts(batch.row_K)
+        edits_K: Int64 = process.cpdist(queries, names, scorer=OSA.distance).astype(np.int64)
+        return edits_K
+
+    @cached_property
+    def lengths_K2(self) -> npt.NDArray[np.int64]:
+        """(K, 2) int64 characters of mention and name."""
+        batch = self.batch
+        pairs = [
+            batch.mentions.lengths_Q[batch.mention_K],
+            self.retrievers.names.lengths[batch.row_K],
+        ]
+        return np.stack(pairs, axis=1).astype(np.int64)
+
+    @cached_property
+    def edit_similarity_K(self) -> Float64:
+        """(K,) float64 1 less the share of letters that differ."""
+        similarity_K: Float64 = 1 - self.edits_K / np.maximum(self.lengths_K2.max(axis=1), 1)
+        return similarity_K
+
+    @cached_property
+    def pairs(self) -> WordPairs:
+        """The words of mentions beside those of their candidates."""
+        return WordPairs.of(self.batch, self.retrievers.names)
+
+    @cached_property
+    def translation_K2(self) -> Float64:
+        """(K, 2) float64 how well the name explains the mention, and the other way."""
+        return self.translation.log_probs(
+            self.pairs,
+            candidates=len(self.batch.row_K),
+            known=len(self.retrievers.names.vocabulary),
+        )
+
+
+def _dense_cosine(inputs: FeatureInputs) -> Values:
+    batch = inputs.batch
+    vectors_ND = inputs.retrievers.vectors.vectors_ND
+    return exact_scores(vectors_ND, batch.vectors_QD, batch.mention_K, batch.row_K)
+
+
+def _trigram_cosine(inputs: FeatureInputs) -> Values:
+    batch = inputs.batch
+    return inputs.retrievers.trigrams.cosines(batch.trigrams, batch.mention_K, batch.row_K)
+
+
+def _same_token_bag(inputs: FeatureInputs) -> Values:
+    batch = inputs.batch
+    names = inputs.retrievers.names
+    same_K: Values = batch.mentions.key_hashes_Q[batch.mention_K] == names.key_hashes[batch.row_K]
+    return same_K
+
+
+def _number_mismatch(inputs: FeatureInputs) -> Values:
+    batch = inputs.batch
+    names = inputs.retrievers.names
+    hashes_K = batch.mentions.number_hashes_Q[batch.mention_K]
+    differ_K: Values = hashes_K != names.number_hashes[batch.row_K]
+    return differ_K
+
+
+def _log_length_ratio(inputs: FeatureInputs) -> Values:
+    logs_K2 = np.log(inputs.lengths_K2 + 1.0)
+    ratio_K: Values = np.abs(logs_K2[:, 1] - logs_K2[:, 0])
+    return ratio_K
+
+
+def _token_jaccard(inputs: FeatureInputs) -> Values:
+    batch, names = inputs.batch, inputs.retrievers.names
+    # A table of which mention has which word, of those that some mention has.
+    distinct, columns = np.unique(batch.mentions.words, return_inverse=True)
+    sizes_Q = np.diff(batch.mentions.word_offsets)
+    has_QU = np.zeros((len(batch), len(distinct) + 1), dtype=np.int32)
+    has_QU[np.repeat(np.arange(len(batch)), sizes_Q), columns] = 1
+    starts_K = names.word_offsets[batch.row_K]
+    sizes_K = names.word_offsets[batch.row_K + 1] - starts_K
+    words = names.words[ragged_indices(starts_K, sizes_K)]
+    places = np.minimum(np.searchsorted(distinct, words), max(len(distinct) - 1, 0))
+    if len(distinct):
+        places[distinct[places] != words] = len(distinct)  # the column that is 0 for all
+    candidates = np.repeat(np.arange(len(sizes_K)), sizes_K)
+    shared = np.bincount(
+        candidates, has_QU[batch.mention_K[candidates], places], minlength=len(sizes_K)
+    )
+    jaccard_K: Values = shared / np.maximum(sizes_Q[batch.mention_K] + sizes_K - shared, 1)
+    return jaccard_K
+
+
+def _translation_forward(inputs: FeatureInputs) -> Values:
+    return inputs.translation_K2[:, 0]
+
+
+def _translation_backward(inputs: FeatureInputs) -> Values:
+    return inputs.translation_K2[:, 1]
+
+
+def _edit_similarity(inputs: FeatureInputs) -> Values:
+    return inputs.edit_similarity_K
+
+
+def _typo_match(inputs: FeatureInputs) -> Values:
+    batch, names, pairs = inputs.batch, inputs.retrievers.names, inputs.pairs
+    similar_K = inputs.edit_similarity_K >= _TYPO_SIMILARITY
+    same_digits_K = (
+        batch.mentions.digit_hashes_Q[batch.mention_K] == names.digit_hashes[batch.row_K]
+    )
+    # Words of the mention that the name lacks: all of them must be words that no name has.
+    count = len(pairs.candidate_I)
+    missing_I = np.bincount(pairs.place_X, pairs.same_X, minlength=count) == 0
+    counts = np.append(names.token_counts, 0)
+    known_I = counts[np.minimum(pairs.mention_tokens_I, len(names.token_counts))]
+    if batch.held_out:  # the mention's own words do not count
+        key = pairs.candidate_I * (len(names.token_counts) + 1) + pairs.mention_tokens_I
+        _, inverse, own = np.unique(key, return_inverse=True, return_counts=True)
+        known_I = known_I - own[inverse]
+    candidates = len(batch.row_K)
+    missing_K = np.bincount(pairs.candidate_I, missing_I, minlength=candidates)
+    known_K = np.bincount(pairs.candidate_I, missing_I & (known_I > 0), minlength=candidates)
+    typo_K = similar_K & same_digits_K & (missing_K > 0) & (known_K == 0)
+    return np.where(typo_K, 1 / np.maximum(inputs.edits_K, 1), 0.0)
+
+
+def _non_exact_synonym(inputs: FeatureInputs) -> Values:
+    return _BROAD_OR_RELATED[inputs.batch.kind_P]
+
+
+NAME_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
+    "dense_cosine": _dense_cosine,
+    "trigram_cosine": _trigram_cosine,
+    "same_token_bag": _same_token_bag,
+    "number_mismatch": _number_mismatch,
+    "log_length_ratio": _log_length_ratio,
+    "token_jaccard": _token_jaccard,
+    "translation_forward": _translation_forward,
+    "translation_backward": _translation_backward,
+    "edit_similarity": _edit_similarity,
+    "typo_match": _typo_match,
+}
+ENTITY_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
+    "non_exact_synonym": _non_exact_synonym,
+}
+FEATURES = (*NAME_FEATURES, *ENTITY_FEATURES)
+"""The features, in the order of their columns:
+
+dense_cosine: cosine of the vectors; trigram_cosine: TF-IDF cosine of the character trigrams;
+same_token_bag: the same but for plural, accents and word order; number_mismatch: another number,
+Roman numeral or single letter; log_length_ratio: absolute natural log of the ratio of the
+lengths; token_jaccard: Jaccard overlap of the words; translation_forward, translation_backward:
+how likely the mention's words are given the name's, and the other way (see ``translation``);
+edit_similarity: 1 less the share of letters that differ (optimal string alignment: changed, left
+out, put in, swapped with the next); typo_match: 1 by the number of those edits, if they are few,
+change no digit and all stand in words that no name has; non_exact_synonym: a broad, narrow or
+related name.
+"""
+
+
+def compute_features(inputs: FeatureInputs) -> Float32:
+    """Return the (P, F) float32 features of each pair of candidate name and entity."""
+    batch = inputs.batch
+    features_PF = np.empty((len(batch.entity_P), len(FEATURES)), dtype=np.float32)
+    for column, compute in enumerate(NAME_FEATURES.values()):
+        features_PF[:, column] = compute(inputs)[batch.name_P]
+    for column, compute in enumerate(ENTITY_FEATURES.values(), start=len(NAME_FEATURES)):
+        features_PF[:, column] = compute(inputs)
+    return features_PF

@@ -1,0 +1,116 @@
+"""From candidate names to entities: score, keep each entity's best name, find ties, order.
+
+Axes: Q mentions, P pairs of candidate name and entity, E entities of all mentions, one mention
+after another, best first, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirror_rt.knowledge.arrays import offsets_of
+from mirror_rt.knowledge.entities.names import NameArrays
+from mirror_rt.knowledge.ranking.features import FEATURES
+from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.ties import find_ties
+from mirror_rt.knowledge.retrieval.candidates import CandidateBatch
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Float32, Int64
+
+    Float64 = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+__all__ = ["RankedBatch", "best_names", "rank_entities"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedBatch:
+    """The entities of each mention, best first; those tied with the best stand beside it.
+
+    Attributes:
+        offsets: (Q + 1,) int64 offsets of the mentions' entities.
+        entity_E: (E,) int64 numbers of the entities.
+        pair_E: (E,) int64 place in P of the entity's best name.
+        row_E: (E,) int64 row of that name.
+        cosine_E: (E,) float32 cosine of the mention's and the name's vectors.
+        from_dense_E: (E,) bool, whether the dense retriever brought the name.
+        probability_E: (E,) float64.
+        best_E: (E,) bool, the first entity of its mention or tied with it.
+        tied_E: (E,) bool, whether another entity matches as well.
+    """
+
+    offsets: Int64
+    entity_E: Int64
+    pair_E: Int64
+    row_E: Int64
+    cosine_E: Float32
+    from_dense_E: Bools
+    probability_E: Float64
+    best_E: Bools
+    tied_E: Bools
+
+
+def best_names(
+    mention_P: Int64, entity_P: npt.NDArray[Any], scores_P: npt.NDArray[Any], *, mentions: int
+) -> tuple[Int64, Int64]:
+    """Keep the pair with the best name of each entity.
+
+    Args:
+        mention_P: (P,) int64 which mention, ascending.
+        entity_P: (P,) int64 which entity.
+        scores_P: (P,) floats.
+        mentions: Q.
+
+    Returns:
+        (Q + 1,) int64 offsets and (E,) int64 places in P, best first within a mention; of equal
+        scores the first.
+    """
+    order = np.lexsort((-scores_P, mention_P))
+    keys = np.stack([mention_P[order], entity_P[order]])
+    # Stable: of the pairs of an entity, the first in this order is its best name.
+    grouped = np.lexsort((keys[1], keys[0]))
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (np.diff(keys[:, grouped]) != 0).any(axis=0)
+    places = order[np.sort(grouped[first])]
+    return offsets_of(np.bincount(mention_P[places], minlength=mentions)), places
+
+
+def rank_entities(
+    batch: CandidateBatch, features_PF: Float32, reranker: Reranker, names: NameArrays
+) -> RankedBatch:
+    """Rank the entities of each mention by their best names.
+
+    Args:
+        batch: The candidates.
+        features_PF: (P, F) float32 their features.
+        reranker: What scores them.
+        names: The arrays of names.
+    """
+    mention_P = batch.mention_K[batch.name_P]
+    scores_P = reranker.scores(features_PF)
+    offsets, pair_E = best_names(mention_P, batch.entity_P, scores_P, mentions=len(batch))
+    row_E = batch.row_K[batch.name_P[pair_E]]
+    scores_E = scores_P[pair_E]
+    best_E, tied_E = find_ties(offsets, names.hashes[row_E], scores_E)
+    probability_E = reranker.probabilities(offsets, scores_E, best_E)
+    mention_E = np.repeat(np.arange(len(batch)), np.diff(offsets))
+    order = np.lexsort((~best_E, mention_E))  # what is tied with the best stands beside it
+    pair_E, row_E = pair_E[order], row_E[order]
+    dense = FEATURES.index("dense_cosine")
+    return RankedBatch(
+        offsets=offsets,
+        entity_E=batch.entity_P[pair_E],
+        pair_E=pair_E,
+        row_E=row_E,
+        cosine_E=np.minimum(features_PF[pair_E, dense], np.float32(1.0)),
+        from_dense_E=batch.from_dense_K[batch.name_P[pair_E]],
+        probability_E=probability_E[order],
+        best_E=best_E[order],
+        tied_E=tied_E[order],
+    )

@@ -1,0 +1,282 @@
+"""The reranker: features to one score and a probability, by a small conditional logit.
+
+A pair of name and entity has the score ``x·w``, an entity that of its best name, "none of them"
+(NIL) the score ``nil_score``; they are drawn in proportion to their exponentials (McFadden 1974).
+The confidence in the best entity depends on more than its share of them. From how far it is above
+NIL, above all others together and above the runner-up, two logistic functions compute how likely
+the right entity is among the candidates at all, and how likely, if it is, the best one is right.
+
+Axes: P pairs of candidate name and entity, E entities of all mentions, one mention after another,
+best first, F features, Q mentions.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mirror_rt.bundle import sum_of
+from mirror_rt.errors import ConfigError, KnowledgeBaseError
+from mirror_rt.knowledge.ranking.features import FEATURES
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Float32, Int64
+
+    Float64 = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+__all__ = ["CONFIDENCE_FEATURES", "Reranker", "sigmoid"]
+
+CONFIDENCE_FEATURES = ("margin_to_nil", "log_odds_vs_rest", "margin_to_runner_up")
+"""What the confidence in the best entity depends on, those tied with it counted together:
+
+margin_to_nil: its score less that of NIL, at most 8 either way; log_odds_vs_rest: natural log of
+its share over that of all other entities together, at most 4 either way; margin_to_runner_up:
+natural log of 1 plus how far its score is above the next entity's, at most 3. Beside the others
+there is always one whose score is 3 below that of NIL, so that being alone makes nothing certain.
+"""
+
+_CONSTANT = "constant"
+_IN_CANDIDATES = (*CONFIDENCE_FEATURES, _CONSTANT)
+_TOP1 = (*CONFIDENCE_FEATURES[1:], _CONSTANT)
+_DEFAULT_WEIGHTS = {
+    "dense_cosine": 9.0, "trigram_cosine": 2.0, "same_token_bag": 3.0, "number_mismatch": -1.5,
+    "log_length_ratio": -1.0, "token_jaccard": -4.0, "translation_forward": 0.9,
+    "translation_backward": 0.3, "edit_similarity": 1.0, "typo_match": 4.0,
+    "non_exact_synonym": -0.3,
+}  # fmt: skip
+_DEFAULT_NIL_SCORE = 10.0
+_DEFAULT_IN_CANDIDATES = (0.5, 0.2, 0.0, 0.7)
+_DEFAULT_TOP1 = (0.7, 0.95, 0.0)
+"""As the names of HPO and MEDIC teach them."""
+_MOST_OVER_NIL = 8.0
+_MOST_LOG_ODDS = 4.0
+_MOST_OVER_RUNNER_UP = 3.0
+_NEVER_ALONE = 3.0
+_EXACT_MATCH_PRIOR = 0.93
+"""How often a mention that is a name in MEDIC means that entity, on NCBI disease. Nothing in a
+knowledge base tells it (docs/experiments.md, "How often a match by name is right")."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reranker:
+    """The learned numbers of a knowledge base.
+
+    Attributes:
+        weights: The weight of each feature, by name.
+        nil_score: The score of "none of these".
+        in_candidates_weights: The weights by which ``CONFIDENCE_FEATURES`` give the probability
+            that the right entity is among the candidates, and a constant; none but that is
+            negative.
+        top1_weights: Those by which ``CONFIDENCE_FEATURES`` without ``margin_to_nil`` give the
+            probability that, if it is there, the best one is right, and a constant that is not
+            positive: of two that all but score the same, neither has more than half.
+        exact_match_prior: Probability that an unambiguous exact match is right; a calibration
+            learns it.
+        before_calibration: The three above before a calibration, if there was one.
+        precision_curve: (threshold, precision) of links at or above it, thresholds ascending.
+        fitted_on: How many links each number was learned from, and how good they are.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(_DEFAULT_WEIGHTS))
+    nil_score: float = _DEFAULT_NIL_SCORE
+    in_candidates_weights: Mapping[str, float] = field(
+        default_factory=lambda: dict(zip(_IN_CANDIDATES, _DEFAULT_IN_CANDIDATES, strict=True))
+    )
+    top1_weights: Mapping[str, float] = field(
+        default_factory=lambda: dict(zip(_TOP1, _DEFAULT_TOP1, strict=True))
+    )
+    exact_match_prior: float = _EXACT_MATCH_PRIOR
+    before_calibration: Mapping[str, Any] = field(default_factory=dict)
+    precision_curve: Sequence[Sequence[float]] = ()
+    fitted_on: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scores_exact_matches(self) -> bool:
+        """Whether exact matches were among the links that the curve was learned from."""
+        return "gold_links" in self.fitted_on
+
+    def uncalibrated(self) -> Reranker:
+        """Return the reranker as it was before a calibration."""
+        return replace(self, **self.before_calibration, before_calibration={})
+
+    def calibrated_values(self) -> dict[str, Any]:
+        """Return what a calibration replaces."""
+        return {name: getattr(self, name) for name in _CALIBRATED}
+
+    def scores(self, features_PF: Float32) -> Float32:
+        """Return the (P,) float32 scores of candidates."""
+        weights_F = np.array([self.weights[name] for name in FEATURES], dtype=np.float32)
+        scores_P: Float32 = features_PF @ weights_F
+        return scores_P
+
+    def confidence_features(self, offsets: Int64, scores_E: Float32, best_E: Bools) -> Float64:
+        """Return the (Q, 3) float64 values of ``CONFIDENCE_FEATURES``.
+
+        Args:
+            offsets: (Q + 1,) int64 offsets of the mentions' entities; a mention may have none.
+            scores_E: (E,) float32 scores of entities, best first within a mention.
+            best_E: (E,) bool, the best one of its mention and those tied with it.
+        """
+        scores = scores_E.astype(np.float64)
+        floor = self.nil_score - _NEVER_ALONE
+        found_Q = offsets[1:] > offsets[:-1]
+        best_Q = np.full(len(found_Q), -np.inf)
+        best_Q[found_Q] = scores[offsets[:-1][found_Q]]
+        rest_E = np.where(best_E, -np.inf, scores)
+        runner_up_Q = np.maximum(_per_mention(np.maximum, rest_E, offsets, -np.inf), floor)
+        peak_Q = np.where(found_Q, np.maximum(best_Q, runner_up_Q), floor)
+        powers_E = np.exp(scores - np.repeat(peak_Q, np.diff(offsets)))
+        best_mass_Q = _per_mention(np.add, np.where(best_E, powers_E, 0.0), offsets, 0.0)
+        rest_mass_Q = _per_mention(np.add, np.where(best_E, 0.0, powers_E), offsets, 0.0)
+        rest_mass_Q += np.exp(floor - peak_Q)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            odds_Q = np.log(best_mass_Q) - np.log(rest_mass_Q)
+            lead_Q = best_Q - runner_up_Q
+        features_Q3 = np.stack(
+            [
+                np.clip(best_Q - self.nil_score, -_MOST_OVER_NIL, _MOST_OVER_NIL),
+                np.clip(odds_Q, -_MOST_LOG_ODDS, _MOST_LOG_ODDS),
+                np.log1p(np.clip(lead_Q, 0.0, _MOST_OVER_RUNNER_UP)),
+            ],
+            axis=1,
+        )
+        features_Q3[~found_Q] = (-_MOST_OVER_NIL, -_MOST_LOG_ODDS, 0.0)
+        return features_Q3
+
+    def p_in_candidates(self, confidence_Q3: Float64) -> Float64:
+        """Return (Q,) float64 probabilities that the right entity is among the candidates."""
+        weights_3 = np.array([self.in_candidates_weights[name] for name in CONFIDENCE_FEATURES])
+        constant = self.in_candidates_weights[_CONSTANT]
+        p_Q: Float64 = sigmoid(confidence_Q3 @ weights_3 + constant)
+        return p_Q
+
+    def top1_probability(self, confidence_Q3: Float64) -> Float64:
+        """Return (Q,) float64 probabilities that the best entity is right."""
+        weights_2 = np.array([self.top1_weights[name] for name in CONFIDENCE_FEATURES[1:]])
+        top1_Q = sigmoid(confidence_Q3[:, 1:] @ weights_2 + self.top1_weights[_CONSTANT])
+        p_Q: Float64 = self.p_in_candidates(confidence_Q3) * top1_Q
+        return p_Q
+
+    def probabilities(self, offsets: Int64, scores_E: Float32, best_E: Bools) -> Float64:
+        """Return the (E,) float64 probability of each entity; at most 1 in all of a mention.
+
+        The best one and those tied with it have together ``top1_probability``; the others have
+        together no more than what is missing from that to ``p_in_candidates``, and each no more
+        than the best for its score. Either part is shared in proportion to the exponentials.
+
+        Args:
+            offsets: As ``confidence_features`` takes them.
+            scores_E: The same.
+            best_E: The same.
+        """
+        confidence_Q3 = self.confidence_features(offsets, scores_E, best_E)
+        sizes_Q = np.diff(offsets)
+        top1_E = np.repeat(self.top1_probability(confidence_Q3), sizes_Q)
+        inside_E = np.repeat(self.p_in_candidates(confidence_Q3), sizes_Q)
+        scores = scores_E.astype(np.float64)
+        shares_E: Float64 = top1_E * np.exp(scores - _log_mass(scores, best_E, offsets))
+        others_E = (inside_E - top1_E) * np.exp(scores - _log_mass(scores, ~best_E, offsets))
+        return np.where(best_E, shares_E, np.minimum(shares_E, others_E))
+
+    def threshold(self, precision: float) -> float:
+        """Return the lowest probability at and above which links were right that often.
+
+        Raises:
+            ConfigError: ``precision`` is out of range, or was not reached on any sample.
+        """
+        if not 0.0 < precision <= 1.0:
+            raise ConfigError(f"target precision must be above 0 and at most 1, got {precision}")
+        reached = [low for low, share in self.precision_curve if share >= precision]
+        if not reached:
+            best = max((share for _, share in self.precision_curve), default=0.0)
+            raise ConfigError(
+                f"target precision {precision} was not reached on the links it was learned from "
+                f"(best {best:.3f}); give gold links with: mirror-rt calibrate"
+            )
+        return min(reached)
+
+    def write(self, path: Path) -> None:
+        """Write the numbers as JSON, with a checksum of themselves.
+
+        The checksum is not in the manifest, as a calibration replaces this file alone, in one
+        step.
+        """
+        content = json.loads(json.dumps(asdict(self)))
+        content["sha256"] = sum_of(content)
+        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Reranker:
+        """Read the numbers.
+
+        Raises:
+            KnowledgeBaseError: The file is missing, not JSON, has changed, lacks a number or
+                holds one that is not finite.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("sha256", None) != sum_of(content):
+                raise ValueError("changed since it was written, sha256 differs")
+            reranker = cls(**content)
+            for one in (reranker, reranker.uncalibrated()):
+                one._check()
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            raise KnowledgeBaseError(
+                f"{path}: cannot be used ({error}); build the knowledge base again"
+            ) from error
+        return reranker
+
+    def _check(self) -> None:
+        """Refuse numbers that are missing or not finite (ValueError)."""
+        numbers = {"nil_score": self.nil_score, "exact_match_prior": self.exact_match_prior}
+        for values, names in (
+            (self.weights, FEATURES),
+            (self.in_candidates_weights, _IN_CANDIDATES),
+            (self.top1_weights, _TOP1),
+        ):
+            for name in names:
+                if name not in values:
+                    raise ValueError(f"no weight of {name}")
+                numbers[name] = values[name]
+        for name, number in numbers.items():
+            if not math.isfinite(number):
+                raise ValueError(f"{name} is not finite")
+
+
+_CALIBRATED = ("in_candidates_weights", "top1_weights", "exact_match_prior")
+
+
+def _per_mention(reduce: np.ufunc, values_E: Float64, offsets: Int64, empty: float) -> Float64:
+    """Reduce the values of each mention's entities; a mention without any has ``empty``."""
+    found_Q = offsets[1:] > offsets[:-1]
+    result_Q = np.full(len(found_Q), empty)
+    if found_Q.any():
+        result_Q[found_Q] = reduce.reduceat(values_E, offsets[:-1][found_Q])
+    return result_Q
+
+
+def _log_mass(scores_E: Float64, chosen_E: Bools, offsets: Int64) -> Float64:
+    """Return (E,) float64, the log of the sum of the exponentials of a mention's chosen ones."""
+    kept_E = np.where(chosen_E, scores_E, -np.inf)
+    peak_Q = _per_mention(np.maximum, kept_E, offsets, -np.inf)
+    sizes_Q = np.diff(offsets)
+    peak_E = np.repeat(peak_Q, sizes_Q)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sums_Q = _per_mention(np.add, np.where(chosen_E, np.exp(kept_E - peak_E), 0.0), offsets, 0)
+        log_E: Float64 = peak_E + np.repeat(np.log(sums_Q), sizes_Q)
+    return np.where(np.isfinite(log_E), log_E, np.inf)
+
+
+def sigmoid(odds: Any) -> Any:  # noqa: ANN401  (a number or an array, as given)
+    """Return 1 / (1 + e^-odds), for odds of any size."""
+    return 0.5 * (1.0 + np.tanh(0.5 * odds))

@@ -1,0 +1,87 @@
+"""Which entities neither their best names nor their scores tell apart.
+
+Axes: E entities of all mentions, one mention after another, best first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Float32, Int64
+
+    Bools = npt.NDArray[np.bool_]
+
+__all__ = ["find_ties", "is_tied", "tie_groups"]
+
+_EQUAL = 1e-5
+"""Scores no further apart differ by how their sums were rounded."""
+
+
+def tie_groups(names: Sequence[Hashable], scores: Sequence[float]) -> list[int]:
+    """Group entities that neither their names nor their scores tell apart.
+
+    Args:
+        names: For each entity its best name, normalized.
+        scores: Its score, best first.
+
+    Returns:
+        The number of each entity's group: equal names are one, and so are equal scores.
+
+    >>> tie_groups(["cold", "flu", "cold", "chill"], [3.0, 2.0, 1.0, 1.0])
+    [0, 1, 0, 0]
+    >>> tie_groups(["cold", "flu", "cold"], [3.0, 2.0, 2.0])
+    [0, 0, 0]
+    """
+    groups: list[int] = []
+    group_of: dict[Hashable, int] = {}
+    for i, name in enumerate(names):
+        equal = i > 0 and scores[i - 1] - scores[i] <= _EQUAL
+        before = groups[-1] if equal else i
+        groups.append(group_of.setdefault(name, before))
+        if equal and groups[-1] != before:  # in one group by its name, in another by its score
+            low, high = sorted((groups[-1], before))
+            groups = [low if group == high else group for group in groups]
+            group_of = {n: low if group == high else group for n, group in group_of.items()}
+    return groups
+
+
+def is_tied(groups: Sequence[int]) -> list[bool]:
+    """Return for each entity whether another one is in its group."""
+    sizes = Counter(groups)
+    return [sizes[group] > 1 for group in groups]
+
+
+def find_ties(offsets: Int64, names_E: Int64, scores_E: Float32) -> tuple[Bools, Bools]:
+    """Find the ties among the entities of each mention.
+
+    Args:
+        offsets: (Q + 1,) int64 offsets of the mentions' entities.
+        names_E: (E,) int64, equal where best names are, once normalized.
+        scores_E: (E,) float32, best first within a mention.
+
+    Returns:
+        (E,) bool, in the same group as the mention's first entity; (E,) bool, in a group with
+        another one.
+    """
+    first_E = np.zeros(len(names_E), dtype=bool)
+    first_E[offsets[:-1][offsets[1:] > offsets[:-1]]] = True
+    best_E, tied_E = first_E.copy(), np.zeros(len(names_E), dtype=bool)
+    mention_E = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    # Most mentions have no two equal names and no two equal scores: only the others are grouped.
+    order = np.lexsort((names_E, mention_E))
+    repeated = (np.diff(mention_E[order]) == 0) & (np.diff(names_E[order]) == 0)
+    equal = (np.diff(mention_E) == 0) & (scores_E[:-1] - scores_E[1:] <= _EQUAL)
+    unclear = np.unique(np.append(mention_E[order][1:][repeated], mention_E[1:][equal]))
+    for mention in unclear.tolist():
+        mine = slice(offsets[mention], offsets[mention + 1])
+        groups = tie_groups(names_E[mine].tolist(), scores_E[mine].tolist())
+        best_E[mine] = np.array(groups) == groups[0]
+        tied_E[mine] = is_tied(groups)
+    return best_E, tied_E

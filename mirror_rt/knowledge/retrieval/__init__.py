@@ -1,0 +1,1 @@
+"""Find candidate names: dense vectors, character trigrams, edit distance, exact keys."""

@@ -1,0 +1,121 @@
+"""Search an index as widely as the wanted recall asks for, and no more.
+
+Axes: Q queries, K hits, N rows, D width.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.knowledge.arrays import to_float32
+from mirror_rt.knowledge.retrieval.vector_index import VectorIndex
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float16, Float32, Int64
+
+__all__ = ["RECALL", "autotune", "measure_recall"]
+
+RECALL = 0.98
+"""Share of the true ten nearest rows that an index is tuned to find."""
+_TOP = 10
+_QUERIES = 500
+_TIMED = 200
+_LEAST = 8
+_LARGEST_EF = 2_048
+_STEP = 1.4
+_APART = 0.4
+_K_FACTORS = (2, 4, 8, 16, 32)
+
+
+def autotune(
+    index: VectorIndex, *, recall: float = RECALL, seed: int = 0
+) -> dict[str, float | int]:
+    """Find the least search that reaches a recall.
+
+    Of codes ``k_factor`` comes first: the least with which a scan of all codes would find the
+    wanted share and half of what is missing to all. If no parameter reaches the recall, the
+    largest is taken, and the recall measured says what it gives.
+
+    Args:
+        index: Any index; one that compares every row finds them all.
+        recall: The share wanted, in (0, 1].
+        seed: Draws the queries from the rows.
+
+    Returns:
+        ``efSearch`` or ``nprobe``, and ``k_factor``, for ``VectorIndex.with_parameters``, and
+        the fields of ``measure_recall``, from other queries than those it was tuned on.
+    """
+    queries_QD, tenth_Q = _queries(index.vectors_ND, 2 * _QUERIES, seed=seed)
+    half = len(queries_QD) // 2 if len(queries_QD) > 1 else len(queries_QD)
+
+    def found_by(settings: dict[str, int]) -> float:
+        return _recall(index.with_parameters(settings), queries_QD[:half], tenth_Q[:half])
+
+    settings: dict[str, int] = {}
+    if not index.is_graph and not index.is_exhaustive:
+        all_lists = {"nprobe": index.nlist} if index.nlist else {}
+        for k_factor in _K_FACTORS:
+            settings = {"k_factor": k_factor}
+            if found_by(settings | all_lists) >= (1 + recall) / 2:
+                break
+    if index.is_graph or index.nlist:
+        name = "efSearch" if index.is_graph else "nprobe"
+        largest = min(_LARGEST_EF, len(index.vectors_ND)) if index.is_graph else index.nlist
+        value = min(_LEAST, largest)
+        while found_by(settings | {name: value}) < recall and value < largest:
+            value = min(math.ceil(_STEP * value), largest)
+        settings[name] = value
+    tuned = index.with_parameters(settings)
+    return settings | _measured(tuned, queries_QD[-half:], tenth_Q[-half:])
+
+
+def measure_recall(index: VectorIndex, *, seed: int = 1) -> dict[str, float | int]:
+    """Return recall of the true ten nearest rows, and the milliseconds of a single search."""
+    return _measured(index, *_queries(index.vectors_ND, _QUERIES, seed=seed))
+
+
+def _measured(index: VectorIndex, queries_QD: Float32, tenth_Q: Float32) -> dict[str, float | int]:
+    taken = []
+    for query_D in queries_QD[:_TIMED]:
+        start = time.perf_counter()
+        index.search(query_D[None, :], top=_TOP)
+        taken.append(1e3 * (time.perf_counter() - start))
+    return {
+        "recall_at_10": round(_recall(index, queries_QD, tenth_Q), 4),
+        "search_ms_p50": round(float(np.percentile(taken, 50)), 3),
+        "search_ms_p99": round(float(np.percentile(taken, 99)), 3),
+    }
+
+
+def _queries(vectors_ND: Float16, count: int, *, seed: int) -> tuple[Float32, Float32]:
+    """Return queries near the rows, as mentions are near names, and their tenth best scores.
+
+    A query is a row moved towards another one: a row itself would find itself too easily. It is
+    moved so far that its ten nearest are about as hard to find as those of a misspelt name.
+    """
+    rng = np.random.default_rng(seed)
+    count = min(count, len(vectors_ND))
+    rows: Int64 = rng.choice(len(vectors_ND), size=count, replace=False)
+    others = rng.permutation(rows)
+    blend = to_float32(vectors_ND[rows]) + _APART * to_float32(vectors_ND[others])
+    queries_QD = blend / np.maximum(np.linalg.norm(blend, axis=1, keepdims=True), 1e-9)
+    top = min(_TOP, len(vectors_ND))
+    best_QK = np.full((count, top), -np.inf, dtype=np.float32)
+    for start in range(0, len(vectors_ND), 16_384):
+        block_ND = to_float32(np.ascontiguousarray(vectors_ND[start : start + 16_384]))
+        scores = queries_QD @ block_ND.T
+        kept = min(top, scores.shape[1])
+        scores = np.partition(scores, -kept, axis=1)[:, -kept:]
+        both = np.concatenate([best_QK, scores], axis=1)
+        best_QK = np.partition(both, -top, axis=1)[:, -top:]
+    return queries_QD, best_QK.min(axis=1)
+
+
+def _recall(index: VectorIndex, queries_QD: Float32, tenth_Q: Float32) -> float:
+    hits = index.search(queries_QD, top=min(_TOP, len(index.vectors_ND)))
+    # By score: rows with equal vectors may stand for each other.
+    return float((hits.scores_QK >= tenth_Q[:, None] - 1e-5).mean())

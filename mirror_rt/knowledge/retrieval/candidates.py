@@ -1,0 +1,188 @@
+"""Generate the candidate names of mentions: what each retriever brings, in flat arrays.
+
+Axes: Q mentions, K candidate names (of all mentions, one mention after another), P pairs of
+candidate name and entity that bears it, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.knowledge.entities.names import AnalyzedTexts, NameArrays
+from mirror_rt.knowledge.retrieval.filters import FilterMask, filtered_search
+from mirror_rt.knowledge.retrieval.trigram_index import QueryTrigrams, TrigramIndex
+from mirror_rt.knowledge.retrieval.vector_index import VectorIndex
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Float32, Int64
+
+    Bools = npt.NDArray[np.bool_]
+    UInt8 = npt.NDArray[np.uint8]
+
+__all__ = ["PER_RETRIEVER", "CandidateBatch", "Retrievers", "generate_candidates"]
+
+PER_RETRIEVER = 32
+"""Names taken from each: vectors, trigrams, edit distance, and names of the same words."""
+
+
+_ROW_BITS = 32
+_ROW_MASK = (1 << _ROW_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retrievers:
+    """What finds names: the dense index, the trigrams, and the arrays of the names."""
+
+    vectors: VectorIndex
+    trigrams: TrigramIndex
+    names: NameArrays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateBatch:
+    """The candidate names of mentions, and the entities that bear them.
+
+    Attributes:
+        mentions: Q mentions, analyzed.
+        trigrams: Their trigrams.
+        vectors_QD: (Q, D) float32 unit rows, their vectors.
+        mention_K: (K,) int64 which mention a name is a candidate for, ascending.
+        row_K: (K,) int64 the row of the name, ascending within a mention.
+        from_dense_K: (K,) bool, whether the dense retriever brought it.
+        name_P: (P,) int64 which candidate name (a place in K), ascending.
+        entity_P: (P,) int64 number of the entity, ascending within a name.
+        kind_P: (P,) uint8 what the name is to the entity: a place in ``names.KINDS``.
+        held_out: Whether the mentions are names of the knowledge base whose own rows were left
+            out.
+    """
+
+    mentions: AnalyzedTexts
+    trigrams: QueryTrigrams
+    vectors_QD: Float32
+    mention_K: Int64
+    row_K: Int64
+    from_dense_K: Bools
+    name_P: Int64
+    entity_P: Int64
+    kind_P: UInt8
+    held_out: bool = False
+
+    def __len__(self) -> int:
+        return len(self.mentions)
+
+
+def generate_candidates(
+    texts: Sequence[str],
+    vectors_QD: Float32,
+    retrievers: Retrievers,
+    *,
+    width: int = PER_RETRIEVER,
+    dense_QK: Int64 | None = None,
+    without: Sequence[int] | None = None,
+    mask: FilterMask | None = None,
+) -> CandidateBatch:
+    """Generate candidate names for mentions.
+
+    Args:
+        texts: The mentions.
+        vectors_QD: (Q, D) float32 unit rows, the mentions' vectors.
+        retrievers: What finds names.
+        width: How many names to take from each retriever.
+        dense_QK: (Q, K) int64 rows that the dense retriever found, -1 where there are no more,
+            if it was asked already.
+        without: A row to leave out for each mention (its own name, when one is held out).
+        mask: The rows and entities to choose from; None for all.
+    """
+    names = retrievers.names
+    mentions = names.analyze(texts)
+    trigrams = retrievers.trigrams.analyze(mentions.normalized)
+    wide = width + (without is not None)
+    if dense_QK is None:
+        dense_QK = filtered_search(retrievers.vectors, vectors_QD, top=wide, mask=mask).rows_QK
+    dense_QK = _skip_unused(dense_QK, vectors_QD, retrievers, top=wide)
+    mask_N = None if mask is None else mask.mask_N
+    lexical = retrievers.trigrams.search(trigrams, top=wide, names=names, mask_N=mask_N)
+    keys = np.concatenate(
+        [
+            _pairs(dense_QK),
+            *(_pairs([found[i] for found in lexical]) for i in (0, 1)),
+            _with_same_key(mentions, names, top=width, mask_N=mask_N),
+        ]
+    )
+    if without is not None:
+        keys = keys[~np.isin(keys, _pairs([[row] for row in without]))]
+    keys = np.unique(keys)
+    mention_K, row_K = keys >> _ROW_BITS, keys & _ROW_MASK
+    sizes_K, entity_P, kind_P = names.entities_of(row_K)
+    name_P = np.repeat(np.arange(len(row_K)), sizes_K)
+    if mask is not None:
+        allowed_P = mask.allows(entity_P)
+        name_P, entity_P, kind_P = name_P[allowed_P], entity_P[allowed_P], kind_P[allowed_P]
+    return CandidateBatch(
+        mentions=mentions,
+        trigrams=trigrams,
+        vectors_QD=vectors_QD,
+        mention_K=mention_K,
+        row_K=row_K,
+        from_dense_K=np.isin(keys, _pairs(dense_QK)),
+        name_P=name_P,
+        entity_P=entity_P.astype(np.int64),
+        kind_P=kind_P,
+        held_out=without is not None,
+    )
+
+
+def _pairs(rows: Sequence[Sequence[int]] | Sequence[Int64] | Int64) -> Int64:
+    """Return mention and row of each of the rows, as one number; rows of -1 are left out."""
+    sizes = [len(mine) for mine in rows]
+    flat = np.concatenate([np.asarray(mine, dtype=np.int64) for mine in rows] or [np.zeros(0, int)])
+    mentions = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    pairs: Int64 = (mentions << _ROW_BITS | flat)[flat >= 0]
+    return pairs
+
+
+def _with_same_key(
+    mentions: AnalyzedTexts, names: NameArrays, *, top: int, mask_N: Bools | None
+) -> Int64:
+    """Return the pairs of mention and name with the same words."""
+    offsets, rows = names.rows_with_key(mentions.key_hashes_Q)
+    mention_R = np.repeat(np.arange(len(mentions)), np.diff(offsets))
+    kept = np.array([bool(key) for key in mentions.keys], dtype=bool)[mention_R]
+    if mask_N is not None:
+        kept &= mask_N[rows]
+    mention_R, rows = mention_R[kept], rows[kept]
+    first = np.searchsorted(mention_R, mention_R)
+    kept = np.arange(len(rows)) - first < top
+    pairs: Int64 = mention_R[kept] << _ROW_BITS | rows[kept]
+    return pairs
+
+
+def _skip_unused(
+    dense_QK: Int64, vectors_QD: Float32, retrievers: Retrievers, *, top: int
+) -> Int64:
+    """Replace the nearest rows that name nothing by the next ones.
+
+    Rows whose names were removed stay in an index that rows were added to.
+    """
+    offsets, rows = retrievers.names.entity_offsets, len(retrievers.names)
+    unused = (dense_QK >= 0) & (offsets[dense_QK + 1] == offsets[dense_QK])
+    if not unused.any():
+        return dense_QK
+    found = np.where(unused, -1, dense_QK)
+    for i in np.flatnonzero(unused.any(axis=1)).tolist():
+        wanted, width = min(top, int((dense_QK[i] >= 0).sum())), top
+        used = found[i][found[i] >= 0]
+        while len(used) < wanted and width < rows:
+            width = min(4 * width, rows)
+            near = retrievers.vectors.search(vectors_QD[i : i + 1], top=width).rows_QK[0]
+            near = near[near >= 0]
+            used = near[offsets[near + 1] > offsets[near]][:top]
+        found[i] = -1
+        found[i, : len(used)] = used[: found.shape[1]]
+    return found

@@ -1,0 +1,369 @@
+"""The lexical retrievers: character trigrams by TF-IDF, and edit distance among what these find.
+
+Each letter of a normalized name gives the trigram around it, with a space at the ends of words.
+A trigram counts once a name (binary TF), and names are ranked by TF-IDF cosine. Postings are one
+sorted list of rows for each hashed trigram. A search reads the rarest trigrams' lists, ranks what
+they hold by these trigrams alone (a product of two sparse matrices), and computes the whole
+cosines of the best from the trigrams of each name, which are stored too. Of these names, the ones
+that it takes the fewest edits to are found as well: a typo in a short name changes most of its
+trigrams.
+
+Axes: G trigrams, K pairs of text and name, N rows, P postings, Q texts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+from scipy.sparse import csr_array
+
+from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.knowledge.arrays import (
+    array_file,
+    offsets_of,
+    open_arrays,
+    ragged_indices,
+    write_arrays,
+)
+from mirror_rt.knowledge.entities.names import NameArrays
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Float32, Int32, Int64
+
+    Bools = npt.NDArray[np.bool_]
+
+__all__ = ["TRIGRAM_FILES", "QueryTrigrams", "TrigramIndex", "write_trigrams"]
+
+_GROUP = "trigram"
+_ARRAYS: dict[str, type] = {
+    "offsets": np.int64, "rows": np.int32, "norms": np.float32,
+    "name_offsets": np.int64, "name_trigrams": np.int32,
+}  # fmt: skip
+TRIGRAM_FILES = tuple(array_file(_GROUP, name) for name in _ARRAYS)
+_BITS = 20
+"""Trigrams are hashed to 2^20 numbers, fewer for few names."""
+_POOL = 4_096
+"""Postings read from the rarest trigrams' lists: a good match shares one of these trigrams."""
+_WHOLE = 256
+"""Names of these whose whole cosines are computed: the best by the rarest trigrams."""
+_MOST_EDITED = 1_024
+_EDITED_CHARACTERS = 8_192
+"""Names whose edit distance is computed, the best by the rarest trigrams: as many as have this
+many characters when each is as long as the text. A typo changes most trigrams of a short name."""
+_LENGTH_RATIO = 0.5
+"""A name of less than this share of the other's length is not similar by edits."""
+_AT_ONCE = 32
+"""Texts whose pools are scored together: what they need stays in a core's cache."""
+
+
+def _trigrams(normalized: Sequence[str], bits: int) -> tuple[Int64, Int64]:
+    """Return (owner_G, trigram_G): which text, and which hashed trigram; each pair once, sorted."""
+    joined = "".join(f" {text} " for text in normalized)
+    signs = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    lengths = np.fromiter((len(t) + 2 for t in normalized), np.int64, count=len(normalized))
+    owners = np.repeat(np.arange(len(normalized)), lengths)
+    centers = np.flatnonzero(signs != 32)
+    wide = signs.astype(np.uint64)
+    mixed = (wide[centers - 1] * np.uint64(0x9E3779B1)) ^ (
+        wide[centers] * np.uint64(0x85EBCA77C2B2AE63)
+    )
+    mixed = (mixed ^ (wide[centers + 1] * np.uint64(0xC2B2AE3D27D4EB4F))) * np.uint64(
+        0x9FB21C651E98DF25
+    )
+    hashed = (mixed >> np.uint64(64 - bits)).astype(np.int64)
+    pairs = np.unique((owners[centers] << bits) | hashed)
+    return pairs >> bits, pairs & ((1 << bits) - 1)
+
+
+def write_trigrams(blocks: Iterable[Sequence[str]], folder: Path, *, rows: int) -> None:
+    """Write the postings of normalized texts, and the trigrams of each.
+
+    Args:
+        blocks: Normalized texts in the order of rows, in pieces.
+        folder: Where the files of ``TRIGRAM_FILES`` go.
+        rows: How many texts there are.
+    """
+    bits = min(_BITS, max(18, (8 * rows).bit_length()))
+    owners_P, trigrams_P = [], []
+    start = 0
+    for texts in blocks:
+        owners, trigrams = _trigrams(texts, bits)
+        owners_P.append((owners + start).astype(np.int32))
+        trigrams_P.append(trigrams.astype(np.int32))
+        start += len(texts)
+    owner_P, trigram_P = np.concatenate(owners_P), np.concatenate(trigrams_P)
+    counts_G = np.bincount(trigram_P, minlength=1 << bits)
+    # Transposed by scipy: a counting sort, in which the rows of a list stay ascending.
+    by_name = csr_array(
+        (np.zeros(len(trigram_P), np.int8), trigram_P, _counted(owner_P, rows)),
+        shape=(rows, 1 << bits),
+    )
+    by_trigram = by_name.tocsc()
+    norms_N = np.sqrt(np.bincount(owner_P, _idf(counts_G, rows)[trigram_P] ** 2, minlength=rows))
+    write_arrays(
+        folder,
+        _GROUP,
+        {
+            "offsets": by_trigram.indptr.astype(np.int64),
+            "rows": by_trigram.indices.astype(np.int32),
+            "norms": np.maximum(norms_N, 1e-9).astype(np.float32),
+            "name_offsets": _counted(owner_P, rows),
+            "name_trigrams": trigram_P,
+        },
+    )
+
+
+def _counted(owners: npt.NDArray[Any], count: int) -> Int64:
+    return offsets_of(np.bincount(owners, minlength=count))
+
+
+def _idf(counts_G: Int64, rows: int) -> npt.NDArray[np.float64]:
+    idf_G: npt.NDArray[np.float64] = np.log((1 + rows) / (1 + counts_G)) + 1
+    return idf_G
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryTrigrams:
+    """The trigrams of texts.
+
+    Attributes:
+        texts: Q normalized texts.
+        owners_G: (G,) int64 which text, ascending.
+        trigrams_G: (G,) int64 which trigram.
+        counts_G: (G,) int64 names that have it.
+        squares_G: (G,) float64 squared inverse document frequency.
+        norms_Q: (Q,) float64 lengths of the texts' TF-IDF vectors.
+    """
+
+    texts: Sequence[str]
+    owners_G: Int64
+    trigrams_G: Int64
+    counts_G: Int64
+    squares_G: npt.NDArray[np.float64]
+    norms_Q: npt.NDArray[np.float64]
+
+    def part(self, start: int, stop: int) -> QueryTrigrams:
+        """Return the trigrams of the texts from ``start`` to ``stop`` (exclusive)."""
+        first, last = np.searchsorted(self.owners_G, [start, stop])
+        return QueryTrigrams(
+            texts=self.texts[start:stop],
+            owners_G=self.owners_G[first:last] - start,
+            trigrams_G=self.trigrams_G[first:last],
+            counts_G=self.counts_G[first:last],
+            squares_G=self.squares_G[first:last],
+            norms_Q=self.norms_Q[start:stop],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrigramIndex:
+    """The postings, mapped into memory. Safe to share between threads.
+
+    Attributes:
+        offsets: (G + 1,) int64 offsets of ``rows``.
+        rows: (P,) int32 rows of the names that have each trigram, ascending.
+        norms: (N,) float32 lengths of the names' TF-IDF vectors.
+        name_offsets: (N + 1,) int64 offsets of ``name_trigrams``.
+        name_trigrams: (P,) int32 trigrams of each name, ascending.
+        local: Memory of each thread, used again.
+    """
+
+    offsets: Int64
+    rows: Int32
+    norms: Float32
+    name_offsets: Int64
+    name_trigrams: Int32
+    local: threading.local = field(default_factory=threading.local)
+
+    @classmethod
+    def open(cls, folder: Path) -> TrigramIndex:
+        """Map the files of a knowledge base.
+
+        Raises:
+            KnowledgeBaseError: One is missing, cannot be read or does not fit the others.
+        """
+        arrays: dict[str, Any] = open_arrays(folder, _GROUP, _ARRAYS)
+        found = cls(**arrays)
+        fits = (
+            (len(found.offsets) - 1).bit_count() == 1
+            and int(found.offsets[-1]) == len(found.rows) == len(found.name_trigrams)
+            and len(found.name_offsets) == len(found.norms) + 1
+            and int(found.name_offsets[-1]) == len(found.name_trigrams)
+        )
+        if not fits:
+            raise KnowledgeBaseError(
+                f"{folder}: the trigram index does not fit; build the knowledge base again"
+            )
+        return found
+
+    def analyze(self, normalized: Sequence[str]) -> QueryTrigrams:
+        """Return the trigrams of normalized texts."""
+        owners_G, trigrams_G = _trigrams(normalized, (len(self.offsets) - 1).bit_length() - 1)
+        counts_G = self.offsets[trigrams_G + 1] - self.offsets[trigrams_G]
+        squares_G = _idf(counts_G, len(self.norms)) ** 2
+        return QueryTrigrams(
+            texts=normalized,
+            owners_G=owners_G,
+            trigrams_G=trigrams_G,
+            counts_G=counts_G,
+            squares_G=squares_G,
+            norms_Q=np.sqrt(np.bincount(owners_G, squares_G, minlength=len(normalized))),
+        )
+
+    def search(
+        self,
+        queries: QueryTrigrams,
+        *,
+        top: int,
+        names: NameArrays | None = None,
+        mask_N: Bools | None = None,
+    ) -> list[tuple[Int64, Int64]]:
+        """Find the names that share most with each text, and those with the fewest edits.
+
+        Args:
+            queries: Q texts.
+            top: How many rows at most of each kind.
+            names: The names' letters; None to look for no edits.
+            mask_N: (N,) bool rows to find; None for all.
+
+        Returns:
+            For each text the rows with the highest TF-IDF cosines, best first, and the rows with
+            the highest normalized OSA similarity of the letters, best first.
+        """
+        found: list[tuple[Int64, Int64]] = []
+        none = np.zeros(0, dtype=np.int64)
+        whole = max(_WHOLE, 4 * top)
+        for start in range(0, len(queries.texts), _AT_ONCE):
+            part = queries.part(start, start + _AT_ONCE)
+            sizes = [max(whole, _edited(text, top)) for text in part.texts]
+            pools = self._pools(part, sizes, mask_N)
+            firsts = [rows[:whole] for rows in pools]
+            counts = [len(rows) for rows in firsts]
+            scores = self.cosines(
+                part, np.repeat(np.arange(len(counts)), counts), np.concatenate(firsts)
+            )
+            ends = np.cumsum(counts).tolist()
+            for text, pool, rows, end in zip(part.texts, pools, firsts, ends, strict=True):
+                cosines = scores[end - len(rows) : end]
+                best = rows[np.lexsort((rows, -cosines))[:top]]
+                found.append(
+                    (best, none if names is None else _fewest_edits(text, pool, names, top))
+                )
+        return found
+
+    def _pools(
+        self, queries: QueryTrigrams, sizes: Sequence[int], mask_N: Bools | None
+    ) -> list[Int64]:
+        """Return the rows that share the rarest trigrams with each text, best by these first."""
+        lists, counts_G = self._lists(queries, mask_N)
+        order_G = np.lexsort((counts_G, queries.owners_G))
+        owners_G, counts_G = queries.owners_G[order_G], counts_G[order_G]
+        before_G = np.cumsum(counts_G) - counts_G
+        first_G = np.searchsorted(owners_G, owners_G, side="left")
+        read_G = order_G[before_G - before_G[first_G] < _POOL]
+        # One row a text; the columns are the lists that some text reads.
+        needed, columns = np.unique(lists[read_G], return_inverse=True)
+        sizes_Q = np.bincount(queries.owners_G[read_G], minlength=len(queries.texts))
+        squares = queries.squares_G[read_G].astype(np.float32)
+        texts = csr_array(
+            (squares, columns, offsets_of(sizes_Q)), shape=(len(queries.texts), len(needed))
+        )
+        postings = [self._postings(trigram, mask_N) for trigram in needed.tolist()]
+        rows = np.concatenate(postings) if postings else np.zeros(0, dtype=np.int32)
+        offsets = offsets_of([len(one) for one in postings])
+        ones = np.ones(len(rows), dtype=np.float32)
+        product = texts @ csr_array((ones, rows, offsets), shape=(len(needed), len(self.norms)))
+        pools = []
+        for i, size in enumerate(sizes):
+            mine = slice(product.indptr[i], product.indptr[i + 1])
+            rows_P = product.indices[mine]
+            scores_P = product.data[mine] / self.norms[rows_P]
+            if len(rows_P) > size:
+                kept = np.argpartition(scores_P, len(rows_P) - size)[-size:]
+                rows_P, scores_P = rows_P[kept], scores_P[kept]
+            pools.append(rows_P[np.lexsort((rows_P, -scores_P))].astype(np.int64))
+        return pools
+
+    def _lists(self, queries: QueryTrigrams, mask_N: Bools | None) -> tuple[Int64, Int64]:
+        """Return (G,) trigrams and how many rows each one's list has, of those to be found."""
+        if mask_N is None:
+            return queries.trigrams_G, queries.counts_G
+        distinct, inverse_G = np.unique(queries.trigrams_G, return_inverse=True)
+        counts = [len(self._postings(trigram, mask_N)) for trigram in distinct.tolist()]
+        return queries.trigrams_G, np.array(counts, dtype=np.int64)[inverse_G]
+
+    def _postings(self, trigram: int, mask_N: Bools | None) -> Int32:
+        rows = self.rows[self.offsets[trigram] : self.offsets[trigram + 1]]
+        return rows if mask_N is None else rows[mask_N[rows]]
+
+    def cosines(self, queries: QueryTrigrams, query_K: Int64, rows_K: Int64) -> Float32:
+        """Return the TF-IDF cosines of pairs of text and name.
+
+        Args:
+            queries: Q texts.
+            query_K: (K,) int64 which text.
+            rows_K: (K,) int64 which name.
+
+        Returns:
+            (K,) float32 in [0, 1].
+        """
+        if not len(rows_K):
+            return np.zeros(0, dtype=np.float32)
+        # Weights of the texts' trigrams in a small table; trigrams that none has are column 0.
+        distinct, inverse_G = np.unique(queries.trigrams_G, return_inverse=True)
+        column_of = self._scratch()
+        column_of[distinct] = np.arange(1, len(distinct) + 1, dtype=np.int32)
+        table = np.zeros((len(queries.texts), len(distinct) + 1), dtype=np.float32)
+        table[queries.owners_G, inverse_G + 1] = queries.squares_G
+        starts_K = self.name_offsets[rows_K]
+        sizes_K = self.name_offsets[rows_K + 1] - starts_K
+        places = ragged_indices(starts_K, sizes_K)
+        columns = column_of[self.name_trigrams[places]]
+        column_of[distinct] = 0
+        columns += np.repeat((query_K * table.shape[1]).astype(np.int32), sizes_K)
+        sums_K = _sums(table.ravel()[columns], sizes_K)
+        norms_K = self.norms[rows_K] * queries.norms_Q[query_K]
+        cosines_K: Float32 = (sums_K / np.maximum(norms_K, 1e-9)).astype(np.float32)
+        return cosines_K
+
+    def _scratch(self) -> Int32:
+        """Return a table of zeros, one for each trigram; who fills it clears it again."""
+        if not hasattr(self.local, "scratch"):
+            self.local.scratch = np.zeros(len(self.offsets) - 1, dtype=np.int32)
+        scratch: Int32 = self.local.scratch
+        return scratch
+
+
+def _sums(values: Float32, sizes_K: Int64) -> Float32:
+    """Return the sum of each row of a ragged array; of an empty row 0."""
+    sums_K = np.zeros(len(sizes_K), dtype=np.float32)
+    filled = np.flatnonzero(sizes_K)
+    if len(filled):
+        starts = (np.cumsum(sizes_K) - sizes_K)[filled]
+        sums_K[filled] = np.add.reduceat(values, starts)
+    return sums_K
+
+
+def _edited(text: str, top: int) -> int:
+    """Return of how many names the edit distance to a text is computed."""
+    return max(min(_EDITED_CHARACTERS // max(len(text), 1), _MOST_EDITED), 2 * top)
+
+
+def _fewest_edits(text: str, rows_P: Int64, names: NameArrays, top: int) -> Int64:
+    """Return the rows of the names most similar in letters; of equal ones the first given."""
+    length = len(text)
+    rows_P = rows_P[: _edited(text, top)]
+    lengths_P = names.lengths[rows_P]
+    near_P = np.minimum(lengths_P, length) >= _LENGTH_RATIO * np.maximum(lengths_P, length)
+    rows_K = rows_P[near_P]
+    similar_K = process.cdist([text], names.texts(rows_K), scorer=OSA.normalized_similarity)[0]
+    return rows_K[np.argsort(-similar_K, kind="stable")[:top]]

@@ -1,0 +1,361 @@
+"""The dense retriever: nearest rows of a matrix of unit vectors, by inner product, through FAISS.
+
+Axes: Q queries, K hits, N rows, D width, A axes kept, S rows of a sample, W rows that are scored
+exactly, of which the best K are kept.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import faiss
+import numpy as np
+
+from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.knowledge.arrays import to_float32
+from mirror_rt.types import Hits, IndexKind
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.types import Float16, Float32, Int64
+
+__all__ = ["VectorIndex", "build_index", "can_append", "exact_scores", "top_k"]
+
+_GROWTH = 2.0
+"""An index learns anew when it has grown to this many times the rows that it learned from."""
+_PCA_DIM = 128
+"""Principal axes that codes are made of. Codes only lead to the nearest rows, which are then
+scored exactly: fewer axes and a larger ``k_factor`` find as much in less time."""
+_CENTROIDS = 16
+"""Of a 4-bit product quantizer; with fewer rows FAISS cannot train one."""
+_GRAPH_VARIANCE = 0.95
+"""Share of the rows' variance that the axes of a graph keep."""
+_GRAPH_AXES = 16
+"""Axes of a graph are a multiple of this: what a processor multiplies at once."""
+_SAMPLE = 65_536
+_M = 32
+_EF_CONSTRUCTION = 200
+_DEFAULT_EF_SEARCH = 128
+_DEFAULT_K_FACTOR = 4
+_MAX_NLIST = 16_384
+_ROWS_PER_LIST = 256
+_SAMPLE_PER_LIST = 64
+_ITERATIONS = 10
+_BLOCK = 65_536
+_AT_ONCE = 16
+"""Queries whose rows are scored exactly at once: their vectors stay in a core's cache."""
+_AHEAD = 1 << 21
+
+
+def build_index(
+    vectors_ND: Float16, path: Path, *, kind: IndexKind, append_to: Path | None = None
+) -> dict[str, Any]:
+    """Index unit rows and write the index.
+
+    ``EXACT`` scans all rows in float16. ``PQ`` scans 4-bit product-quantizer codes of all rows
+    (Jégou et al. 2011; the scan by registers of André et al. 2015). ``IVF_PQ`` keeps such codes
+    in lists around centroids (Sivic and Zisserman 2003), and scans the lists nearest to a query.
+    ``HNSW`` is a graph (Malkov and Yashunin 2018) of rows in 8 bits a number. Codes and graph
+    are made of the rows' principal axes. Everything is learned from a sample that depends on
+    the number of rows alone.
+
+    Args:
+        vectors_ND: (N, D) float16 unit rows; may be memory-mapped, it is read in blocks.
+        path: File to write.
+        kind: Any but ``AUTO``.
+        append_to: An index of this kind over the first of these rows, to add the others to.
+
+    Returns:
+        The recipe: what was built and with which numbers.
+    """
+    if append_to is not None:
+        index = faiss.read_index(str(append_to))
+        recipe: dict[str, Any] = {}
+    else:
+        index, recipe = _trained(vectors_ND, kind)
+    for start in range(index.ntotal, len(vectors_ND), _BLOCK):
+        index.add(_float32(vectors_ND[start : start + _BLOCK]))
+    faiss.write_index(index, str(path))
+    return {"kind": kind.value, **recipe}
+
+
+def can_append(recipe: Mapping[str, Any], kind: IndexKind, *, rows: int) -> bool:
+    """Return whether rows can be added to an index, to make one of a kind with this many rows.
+
+    A scan costs nothing to build. The other kinds learn from their rows, and do so again when
+    most rows are ones that they have not seen.
+    """
+    if kind is IndexKind.EXACT or recipe.get("kind") != kind.value:
+        return False
+    return rows <= _GROWTH * float(recipe.get("trained_on_rows", math.inf))
+
+
+def _trained(vectors_ND: Float16, kind: IndexKind) -> tuple[faiss.Index, dict[str, Any]]:
+    """Return an index without rows that has learned what it must, and its numbers."""
+    rows, width = vectors_ND.shape
+    index: Any  # the stubs know the attributes of no kind of index
+    if kind is IndexKind.EXACT:
+        index = faiss.index_factory(width, "SQfp16", faiss.METRIC_INNER_PRODUCT)
+        index.train(np.zeros((1, width), np.float32))  # learns nothing, but asks for it
+        return index, {"storage": "fp16"}
+    nlist = max(1, min(_MAX_NLIST, rows // _ROWS_PER_LIST, int(4 * math.sqrt(rows))))
+    wanted = max(_SAMPLE, nlist * _SAMPLE_PER_LIST) if kind is IndexKind.IVF_PQ else _SAMPLE
+    sample_SD = _sample(vectors_ND, wanted)
+    # Of unit rows the nearest are those of the highest product. Once axes are left out, a
+    # distance does not depend on what all rows have in common, as a product does.
+    if kind is IndexKind.HNSW:
+        axes = _principal_axes(sample_SD, None)
+        index = faiss.index_factory(axes.d_out, f"HNSW{_M}_SQ8", faiss.METRIC_L2)
+        index.hnsw.efConstruction = _EF_CONSTRUCTION
+        recipe = {"M": _M, "efConstruction": _EF_CONSTRUCTION, "storage": "sq8"}
+    else:
+        axes = _principal_axes(sample_SD, _PCA_DIM)
+        code = f"PQ{max(axes.d_out // 2, 1)}x4fs"
+        recipe = {"storage": code}
+        if kind is IndexKind.IVF_PQ:
+            code = f"IVF{nlist},{code}"
+            recipe["nlist"] = nlist
+        index = faiss.index_factory(axes.d_out, code, faiss.METRIC_L2)
+        index.pq.cp.min_points_per_centroid = 1  # else it warns on stderr
+        if kind is IndexKind.IVF_PQ:
+            index.cp.niter = _ITERATIONS
+            index.cp.min_points_per_centroid = 1
+            index.cp.max_points_per_centroid = _SAMPLE_PER_LIST
+    whole = faiss.IndexPreTransform(axes, index)
+    whole.train(sample_SD)
+    return whole, recipe | {"pca_dim": axes.d_out, "trained_on_rows": rows}
+
+
+def _sample(vectors_ND: Float16, count: int) -> Float32:
+    """Return up to ``count`` rows, drawn by the number of rows alone, in their order."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(vectors_ND))[:count])
+    # A product quantizer needs 16 rows, even if rows are repeated.
+    return _float32(vectors_ND[np.resize(rows, max(len(rows), _CENTROIDS))])
+
+
+def _principal_axes(sample_SD: Float32, count: int | None) -> faiss.LinearTransform:
+    """Return the transform to the principal axes.
+
+    Args:
+        sample_SD: (S, D) float32 rows.
+        count: How many axes, rounded down to an even number; None for as many as keep enough
+            of the rows' variance.
+    """
+    mean_D = sample_SD.mean(axis=0)
+    centered_SD = sample_SD - mean_D
+    variances_D, axes_DD = np.linalg.eigh(centered_SD.T @ centered_SD)  # ascending
+    width = len(mean_D)
+    if count is None:
+        kept_D = np.cumsum(variances_D[::-1]) / max(variances_D.sum(), 1e-9)
+        wanted = int(np.searchsorted(kept_D, _GRAPH_VARIANCE)) + 1
+        count = _GRAPH_AXES * math.ceil(wanted / _GRAPH_AXES)
+    else:
+        count = max(min(count, width) // 2 * 2, 1)
+    count = min(count, width)
+    axes_AD = np.ascontiguousarray(axes_DD.T[::-1][:count], dtype=np.float32)
+    axes = faiss.LinearTransform(width, count, True)
+    faiss.copy_array_to_vector(axes_AD.ravel(), axes.A)
+    faiss.copy_array_to_vector(-axes_AD @ mean_D, axes.b)
+    axes.is_trained = True
+    return axes
+
+
+def _float32(rows_ND: Float16) -> Float32:
+    return to_float32(np.ascontiguousarray(rows_ND))
+
+
+def exact_scores(
+    vectors_ND: Float16, queries_QD: Float32, query_K: Int64, rows_K: Int64
+) -> Float32:
+    """Return the cosines of pairs of query and row.
+
+    Args:
+        vectors_ND: (N, D) float16 unit rows.
+        queries_QD: (Q, D) float32 unit rows.
+        query_K: (K,) int64 which query.
+        rows_K: (K,) int64 which row.
+
+    Returns:
+        (K,) float32.
+    """
+    scores_K = np.empty(len(rows_K), dtype=np.float32)
+    for start in range(0, len(rows_K), 2_048):
+        part = slice(start, start + 2_048)
+        rows_KD = to_float32(vectors_ND[rows_K[part]])
+        np.einsum("kd,kd->k", rows_KD, queries_QD[query_K[part]], out=scores_K[part])
+    return scores_K
+
+
+def top_k(vectors_ND: Float16, queries_QD: Float32, rows_QW: Int64, *, top: int) -> Hits:
+    """Score some rows of each query exactly and keep the best; equal scores in the order of rows.
+
+    Args:
+        vectors_ND: (N, D) float16 unit rows.
+        queries_QD: (Q, D) float32 unit rows.
+        rows_QW: (Q, W) int64 rows of each query, -1 where there are no more.
+        top: K; fewer rows leave -1 with score -inf.
+    """
+    queries, width = len(queries_QD), min(top, rows_QW.shape[1])
+    scores_QK = np.full((queries, top), -np.inf, dtype=np.float32)
+    rows_QK = np.full((queries, top), -1, dtype=np.int64)
+    for start in range(0, queries, _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        rows_bW = np.sort(rows_QW[part], axis=1)
+        rows_bWD = to_float32(vectors_ND[np.maximum(rows_bW, 0)])
+        scores_bW = np.einsum("qwd,qd->qw", rows_bWD, queries_QD[part])
+        scores_bW[rows_bW < 0] = -np.inf
+        order = np.argsort(-scores_bW, axis=1, kind="stable")[:, :width]
+        rows_QK[part, :width] = np.take_along_axis(rows_bW, order, axis=1)
+        scores_QK[part, :width] = np.take_along_axis(scores_bW, order, axis=1)
+    return Hits(scores_QK=scores_QK, rows_QK=rows_QK)
+
+
+@dataclass(frozen=True, slots=True)
+class VectorIndex:
+    """An index opened by memory map, with the exact vectors behind it. Safe between threads.
+
+    Attributes:
+        vectors_ND: (N, D) float16 unit rows, memory-mapped.
+        efSearch: Rows that a search of a graph keeps in sight; 0 of other kinds.
+        nprobe: Lists that a search reads; 0 of kinds without lists.
+        k_factor: How many times the rows asked for are scored exactly (FAISS ``IndexRefine``).
+    """
+
+    vectors_ND: Float16
+    _faiss: faiss.Index
+    efSearch: int = 0
+    nprobe: int = 0
+    k_factor: int = 1
+
+    @classmethod
+    def open(
+        cls, path: Path, vectors_ND: Float16, recipe: Mapping[str, Any] | None = None
+    ) -> VectorIndex:
+        """Open an index file.
+
+        Args:
+            path: The file.
+            vectors_ND: (N, D) float16, the rows it was built from.
+            recipe: Its recipe, with ``efSearch``, ``nprobe`` and ``k_factor`` as they were tuned.
+
+        Raises:
+            KnowledgeBaseError: It is missing, damaged, or not of these vectors.
+        """
+        try:
+            recipe = dict(recipe or {})
+            if recipe.get("kind") == IndexKind.HNSW.value:
+                _read_ahead(path, besides=recipe["pca_dim"] * len(vectors_ND))
+            index = faiss.read_index(os.fspath(path), faiss.IO_FLAG_MMAP_IFC)
+        except (OSError, RuntimeError) as error:
+            raise KnowledgeBaseError(
+                f"{path}: not an index FAISS can read; build the knowledge base again"
+            ) from error
+        if (index.ntotal, index.d) != vectors_ND.shape:
+            raise KnowledgeBaseError(
+                f"{path}: {index.ntotal} rows of width {index.d}, the vectors are "
+                f"{vectors_ND.shape[0]} of {vectors_ND.shape[1]}; build the knowledge base again"
+            )
+        opened = cls(vectors_ND, index)
+        defaults: dict[str, int] = {"k_factor": 1 if opened.is_exhaustive else _DEFAULT_K_FACTOR}
+        if opened.is_graph:
+            defaults["efSearch"] = min(_DEFAULT_EF_SEARCH, len(vectors_ND))
+        elif opened.nlist:
+            defaults["nprobe"] = max(1, opened.nlist // 16)
+        return opened.with_parameters(defaults | recipe)
+
+    @property
+    def is_graph(self) -> bool:
+        """Whether rows are found by going from one to the next."""
+        return isinstance(self._inner, faiss.IndexHNSW)
+
+    @property
+    def is_exhaustive(self) -> bool:
+        """Whether a search compares every row, in float16."""
+        return not isinstance(self._faiss, faiss.IndexPreTransform)
+
+    @property
+    def nlist(self) -> int:
+        """How many lists there are; 0 of kinds without lists."""
+        return int(getattr(self._inner, "nlist", 0))
+
+    @property
+    def _inner(self) -> faiss.Index:
+        if isinstance(self._faiss, faiss.IndexPreTransform):
+            return faiss.downcast_index(self._faiss.index)
+        return self._faiss
+
+    def with_parameters(self, recipe: Mapping[str, Any]) -> VectorIndex:
+        """Return the same index, searched with the parameters of a recipe."""
+        return replace(
+            self,
+            efSearch=int(recipe.get("efSearch", self.efSearch)),
+            nprobe=int(recipe.get("nprobe", self.nprobe)),
+            k_factor=int(recipe.get("k_factor", self.k_factor)),
+        )
+
+    def search(self, queries_QD: Float32, *, top: int) -> Hits:
+        """Find the nearest rows, with exact scores; equal scores in the order of rows.
+
+        Args:
+            queries_QD: (Q, D) float32 unit rows.
+            top: K, how many to return; fewer rows than K leave -1 with score -inf.
+        """
+        queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
+        rows = len(self.vectors_ND)
+        wide = self.k_factor * top
+        if self.is_graph:
+            wide = min(wide, self.efSearch)  # what it keeps in sight
+        wide = min(max(wide, top + 10), rows)
+        found_QW: npt.NDArray[np.int64]
+        if wide == rows:  # all of them: a graph may not lead to every row
+            found_QW = np.broadcast_to(np.arange(rows), (len(queries_QD), rows))
+        else:
+            with _threads(1 if len(queries_QD) == 1 else faiss.omp_get_max_threads()):
+                _, found_QW = self._faiss.search(queries_QD, wide, params=self._parameters(wide))
+        return top_k(self.vectors_ND, queries_QD, found_QW, top=top)
+
+    def _parameters(self, wide: int) -> Any:  # noqa: ANN401  (the stubs know no constructor)
+        """Return FAISS's parameters of a search for this many rows."""
+        library: Any = faiss
+        if self.is_graph:
+            parameters = library.SearchParametersHNSW(efSearch=max(self.efSearch, wide))
+        elif self.nlist:
+            # As many lists as hold a few times the rows wanted.
+            enough = math.ceil(4 * wide * self.nlist / len(self.vectors_ND))
+            probes = min(max(self.nprobe, enough), self.nlist)
+            parameters = library.SearchParametersIVF(nprobe=probes)
+        else:
+            return None
+        return library.SearchParametersPreTransform(index_params=parameters)
+
+
+def _read_ahead(path: Path, *, besides: int) -> None:
+    """Ask the system for the start of a file, all ``besides`` the stored rows at its end.
+
+    FAISS looks through the links of a graph as it opens one; page by page from a disk, that
+    takes ten times as long as reading ahead.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with open(path, "rb") as handle:
+            stop = os.fstat(handle.fileno()).st_size - besides
+            for start in range(0, stop, _AHEAD):  # the system takes no more at once
+                length = min(_AHEAD, stop - start)
+                os.posix_fadvise(handle.fileno(), start, length, os.POSIX_FADV_WILLNEED)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Set FAISS's threads for a block: waking a pool costs more than one query does."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(count)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(before)

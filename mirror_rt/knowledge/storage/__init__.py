@@ -1,0 +1,1 @@
+"""The folder of a knowledge base: build it, check it, update it."""

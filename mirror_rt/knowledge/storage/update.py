@@ -1,0 +1,218 @@
+"""Update a knowledge base: add, remove and replace entities, embedding only names that are new.
+
+The changed folder is written beside the old one and takes its place in one step. Until then
+every reader sees the old state, and a kill leaves it; two updates at once are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.errors import InputError, KnowledgeBaseError
+from mirror_rt.knowledge.entities.reader import Catalogue
+from mirror_rt.knowledge.retrieval.autotune import RECALL
+from mirror_rt.knowledge.retrieval.index_selection import IndexChoice
+from mirror_rt.knowledge.retrieval.vector_index import can_append
+from mirror_rt.knowledge.storage.build import KnownVectors, write_knowledge_base
+from mirror_rt.knowledge.storage.manifest import BUNDLE, PASSAGES, KnowledgeBaseManifest
+from mirror_rt.types import Embedder, Entity
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float16
+
+__all__ = ["UpdateReport", "UpdateSource", "merge", "remove"]
+
+_UNUSED_SHARE = 0.1
+"""So many rows of an index may belong to strings that name nothing any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateReport:
+    """What an update did.
+
+    Attributes:
+        entities_added: Entities with ids that were new.
+        entities_changed: Entities that were there and have other content now.
+        entities_removed: Entities that are gone.
+        entities_merged: Entities that others list as themselves and have taken in, less those
+            that are on their own again.
+        entities: Entities now.
+        names_embedded: Strings that had to be embedded.
+        names_reused: Strings whose vectors were there already.
+        names_repeated: Names given that their entity had already, alike in every field.
+        descriptions_left_out: Descriptions given for entities that have another.
+        ids_missing: Ids to remove that were not there.
+        calibration_links_dropped: Links of a calibration on gold, which the update has undone.
+    """
+
+    entities_added: int
+    entities_changed: int
+    entities_removed: int
+    entities_merged: int
+    entities: int
+    names_embedded: int
+    names_reused: int
+    names_repeated: int = 0
+    descriptions_left_out: int = 0
+    ids_missing: int = 0
+    calibration_links_dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateSource:
+    """The knowledge base that is updated.
+
+    Attributes:
+        path: The folder.
+        manifest: Its manifest.
+        catalogue: Its entities.
+        vectors_ND: (N, D) float16 the vectors of its names.
+        encoder: Embeds names that are new.
+        gold_links: Links of a calibration on gold.
+        progress: Called with (names done, names).
+    """
+
+    path: Path
+    manifest: KnowledgeBaseManifest
+    catalogue: Catalogue
+    vectors_ND: Float16
+    encoder: Embedder
+    gold_links: int
+    progress: Callable[[int, int], None] | None
+
+
+def remove(kb: UpdateSource, ids: Sequence[str], *, missing_ok: bool) -> UpdateReport:
+    """Remove entities as ``KnowledgeBase.remove`` says."""
+    there = {id_ for id_ in ids if _has(kb, id_)}
+    missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in there]
+    if missing and not missing_ok:
+        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        raise InputError(f"{kb.path}: no entity {', '.join(missing[:3])}{more}; nothing removed")
+    if all(piece.id in there for piece in kb.catalogue.pieces()):
+        raise InputError(f"{kb.path}: no entity would be left; delete the folder instead")
+    kept = (piece for piece in kb.catalogue.pieces() if piece.id not in there)
+    report = _rewrite(kb, kept, leaving=_names_of(kb, there), removed=len(there))
+    return replace(report, ids_missing=len(missing))
+
+
+def merge(kb: UpdateSource, entities: Iterable[Entity], *, replacing: bool) -> UpdateReport:
+    """Add or replace entities as ``KnowledgeBase.add`` and ``KnowledgeBase.update`` say."""
+    if kb.manifest.content_type == PASSAGES:
+        raise KnowledgeBaseError(
+            f"{kb.path}: holds passages; build it again with: mirror-rt index --passages --force"
+        )
+    given: dict[str, list[Entity]] = {}
+    for piece in entities:
+        given.setdefault(piece.id, []).append(piece)
+    there = {id_ for id_ in given if _has(kb, id_)}
+    changed = repeated = 0
+
+    def merged() -> Iterator[Entity]:
+        nonlocal changed, repeated
+        waiting = dict(given)
+        for old in kb.catalogue.pieces():
+            if old.id not in waiting:
+                yield old
+                continue
+            new = waiting.pop(old.id)
+            pieces = new if replacing else [old, *new]
+            changed += old.id in there and _joined(pieces) != _joined([old])
+            repeated += _repeated(pieces)
+            yield from pieces
+        repeated += sum(map(_repeated, waiting.values()))
+        yield from chain.from_iterable(waiting.values())
+
+    report = _rewrite(
+        kb,
+        merged(),
+        leaving=_names_of(kb, given) if replacing else 0,
+        added=len(given) - len(there),
+    )
+    return replace(report, entities_changed=changed, names_repeated=repeated)
+
+
+def _joined(pieces: Sequence[Entity]) -> Entity:
+    """Return one entity of all that its pieces say, what has no order in one."""
+    types, others, references = (
+        tuple(sorted({text for piece in pieces for text in getattr(piece, field)}))
+        for field in ("types", "alternative_ids", "cross_references")
+    )
+    return Entity(
+        id=pieces[0].id,
+        names=tuple(dict.fromkeys(name for piece in pieces for name in piece.names)),
+        types=types,
+        alternative_ids=tuple(other for other in others if other != pieces[0].id),
+        cross_references=references,
+        description=next((piece.description for piece in pieces if piece.description), ""),
+    )
+
+
+def _repeated(pieces: Sequence[Entity]) -> int:
+    names = [name for piece in pieces for name in piece.names]
+    return len(names) - len(set(names))
+
+
+def _names_of(kb: UpdateSource, ids: Iterable[str]) -> int:
+    numbers = {number for id_ in ids for number in kb.catalogue.resolve(id_)}
+    return sum(len(kb.catalogue.entity(number).names) for number in numbers)
+
+
+def _has(kb: UpdateSource, id_: str) -> bool:
+    found = kb.catalogue.ids_and_names(kb.catalogue.resolve(id_))
+    return any(own == id_ for own, _ in found.values())
+
+
+def _rewrite(
+    kb: UpdateSource, entities: Iterable[Entity], *, leaving: int, added: int = 0, removed: int = 0
+) -> UpdateReport:
+    """Write the new state; ``leaving`` is how many names may go with what is removed."""
+    rows = len(kb.vectors_ND)
+    known = KnownVectors(
+        (kb.catalogue.texts(start=i, stop=i + 16_384) for i in range(0, rows, 16_384)),
+        kb.vectors_ND,
+        kb.encoder,
+    )
+    recipe = kb.manifest.index
+    choice = IndexChoice.from_recipe(recipe)
+    write_knowledge_base(
+        Bundle.open(kb.path / BUNDLE, verify=False),
+        entities,
+        kb.path,
+        encoder=known,
+        choice=choice,
+        recall=float(recipe.get("recall", RECALL)),
+        force=True,
+        keep=True,
+        append_to=kb.path if _appends(kb, choice, leaving) else None,
+        content_type=kb.manifest.content_type,
+        progress=kb.progress,
+    )
+    counts = KnowledgeBaseManifest.read(kb.path).counts
+    return UpdateReport(
+        entities_added=added,
+        entities_changed=0,
+        entities_removed=removed,
+        entities_merged=kb.manifest.counts["entities"] + added - removed - counts["entities"],
+        entities=counts["entities"],
+        names_embedded=counts["texts"] - known.known_names,
+        names_reused=known.known_names,
+        descriptions_left_out=counts["further_descriptions"],
+        calibration_links_dropped=kb.gold_links,
+    )
+
+
+def _appends(kb: UpdateSource, choice: IndexChoice, leaving: int) -> bool:
+    """Return whether the index is better added to than built again.
+
+    One that is added to keeps the rows of strings that name nothing any more, until there are
+    too many.
+    """
+    rows = len(kb.vectors_ND)
+    unused = kb.manifest.counts["unused_texts"] + leaving
+    kind = choice.resolve(rows)
+    return can_append(kb.manifest.index, kind, rows=rows) and unused <= _UNUSED_SHARE * rows

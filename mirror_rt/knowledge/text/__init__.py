@@ -1,0 +1,1 @@
+"""Strings: normalization, match levels, abbreviations, composite mentions."""

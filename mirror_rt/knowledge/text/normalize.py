@@ -1,0 +1,55 @@
+"""The one definition of when two names are the same but for how they are written."""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["normalize"]
+
+_KEPT = frozenset("#%&*@+")
+"""ASCII signs that carry meaning in names: C#, 5%, A&E, HLA-B*27, Na+."""
+
+
+class _Separators(dict[int, str | None]):
+    """Maps a code point to a space (it separates), to nothing (it is invisible) or to itself.
+
+    Filled as characters are met: most texts use a hundred of the million code points.
+    """
+
+    def __missing__(self, code: int) -> str | None:
+        sign = chr(code)
+        value: str | None = sign
+        match unicodedata.category(sign):
+            case "Pc" | "Pd" | "Ps" | "Pe" | "Pi" | "Pf" | "Po" | "Cc" | "Zs" | "Zl" | "Zp":
+                value = sign if sign in _KEPT else " "
+            case "Cf":
+                value = None  # soft hyphens, joiners, direction marks: not seen, not meant
+            case "Sk" if code < 128:
+                value = " "  # ` and ^, typed for an apostrophe or nothing
+            case _:
+                pass
+        self[code] = value
+        return value
+
+
+_SEPARATORS = _Separators()
+
+
+def normalize(text: str) -> str:
+    r"""Fold Unicode forms, case, punctuation and spaces.
+
+    NFKC and case folding as in Unicode's caseless matching, to a fixed point; punctuation but
+    ``#%&*@+`` and every kind of space become one space; invisible characters go. Accents and
+    other combining marks stay: they tell names apart.
+
+    >>> normalize("  Ataxia–Telangiectasia,\tType\u00a01 ")
+    'ataxia telangiectasia type 1'
+    """
+    if text.isascii():
+        return " ".join(text.lower().translate(_SEPARATORS).split())
+    while True:
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        folded = " ".join(folded.translate(_SEPARATORS).split())
+        if folded == text:
+            return folded
+        text = folded

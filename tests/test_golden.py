@@ -1,0 +1,58 @@
+"""Answers that were recorded before a rewrite are given after it; see ``golden.answers``."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mirror_rt.knowledge import KnowledgeBase
+from tests.golden import answers
+
+RECORDED: dict[str, Any] = json.loads(
+    (Path(answers.__file__).parent / "link_answers.json").read_text(encoding="utf-8")
+)
+SCORE, PROBABILITY = (answers.FIELDS.index(field) for field in ("score", "probability"))
+
+
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeBase]:
+    with answers.built(tmp_path_factory.mktemp("golden")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("call", answers.CALLS)
+def test_the_answers_are_those_recorded(kb: KnowledgeBase, call: str) -> None:
+    assert tuple(RECORDED["fields"]) == answers.FIELDS
+    recorded = RECORDED[call]
+    assert recorded
+    for text, told in zip(recorded, answers.ask(kb, call, list(recorded)), strict=True):
+        wanted = recorded[text]
+        assert told["nil_reason"] == wanted["nil_reason"], text
+        apart = [[_without_numbers(row) for row in one["candidates"]] for one in (told, wanted)]
+        assert apart[0] == apart[1], text
+        for mine, row in zip(told["candidates"], wanted["candidates"], strict=True):
+            for column in (SCORE, PROBABILITY):
+                assert (mine[column] is None) == (row[column] is None), text
+                assert mine[column] == pytest.approx(row[column], abs=1e-5), (text, row)
+
+
+def _without_numbers(row: list[Any]) -> list[Any]:
+    return [value for i, value in enumerate(row) if i not in (SCORE, PROBABILITY)]
+
+
+def test_what_is_recorded_is_of_every_kind() -> None:
+    calls = [told for call in answers.CALLS for told in RECORDED[call].values()]
+    reasons = Counter(told["nil_reason"] for told in calls)
+    assert {*reasons} == {None, "empty", "punctuation", "below_threshold", "filtered_out"}
+    rows = [
+        dict(zip(answers.FIELDS, row, strict=True)) for told in calls for row in told["candidates"]
+    ]
+    kinds = {row["match_type"] for row in rows}
+    assert kinds == {
+        "exact", "case", "punctuation", "plural", "accents", "word_order", "lexical", "dense",
+    }  # fmt: skip
+    assert {row["tied"] for row in rows} == {True, False}
+    assert any(row["expanded_form"] for row in rows)

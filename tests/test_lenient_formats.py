@@ -1,0 +1,188 @@
+"""What an entity is not made of cannot stop a file; what stops one is told in one sentence."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from mirror_rt.errors import InputError
+from mirror_rt.knowledge.formats import NameFilter, SkippedRows, read_entities
+from mirror_rt.types import Entity, KbFormat, NameKind
+
+OBO_TERM = "format-version: 1.2\n{head}\n[Term]{remark}\n{before}id: A:1\nname: one\n{line}\n"
+
+
+def read(path: Path, content: str | bytes, **options: object) -> list[Entity]:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return list(read_entities(path, **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "! a remark",
+        "!",
+        "  ! one with blanks",
+        "xref: http://e.org/Category\\:X",
+        "xref: TAO:Bird and Mabee 2003",
+        'def: "A thing." [Adapted from URL:http\\://e.org/?id=8]',
+        'def: "A thing." [PMID:1, PMID:2 {a="b"}]',
+        "creation_date: 202z-01-01",
+        "date: 05:20:2021",
+        "namespace: geo things",
+        "brand_new_tag: whatever } [ {",
+        "created_by:",
+        "is_a: B:1 {nonsense ! one",
+        "relationship: ! none",
+    ],
+)
+def test_clauses_that_are_not_needed_cost_nothing(tmp_path: Path, line: str) -> None:
+    for places in ({"line": line}, {"head": line}, {"before": line + "\n"}):
+        given = {"head": "", "remark": " ! remark", "before": "", "line": "", **places}
+        text = OBO_TERM.format(**given) + f"\n{line}\n\n[Term]\nid: A:2\nname: two\n"
+        text += f"\n[Typedef]\nid: part_of\n! remark\n{line}\n"
+        (first, second) = read(tmp_path / "kb.obo", text)
+        assert (first.id, first.names[0].text) == ("A:1", "one")
+        assert (second.id, second.names[0].text) == ("A:2", "two")
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "kind"),
+    [
+        ('synonym: "x!" EXACT [TAO:Bird and Mabee 2003]', "x!", NameKind.EXACT),
+        ('synonym: "x" []', "x", NameKind.RELATED),
+        ('synonym: "x"', "x", NameKind.RELATED),
+        ('synonym: "x" NARROW [] {a="b"} ! remark', "x", NameKind.NARROW),
+        ('synonym: "x" EXACT ABBREVIATION [a b, c]', "x", NameKind.ABBREVIATION),
+        ('synonym: "\\"x\\" \\{y\\}\\n" EXACT []', '"x" {y}', NameKind.EXACT),
+        ('exact_synonym: "AA" []', "AA", NameKind.EXACT),
+        ('broad_synonym: "AA" []', "AA", NameKind.BROAD),
+    ],
+)
+def test_a_synonym_is_its_text_and_scope(
+    tmp_path: Path, line: str, text: str, kind: NameKind
+) -> None:
+    (one,) = read(tmp_path / "kb.obo", OBO_TERM.format(head="", remark="", before="", line=line))
+    assert [(name.text, name.kind) for name in one.names[1:]] == [(text, kind)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "line"),
+    [
+        ("[Term]\nid: A:1\nsynonym: x EXACT []\nname: a\n", 2),
+        ("[Term]\nid: A:1\n", 2),
+        ("[Term]\nid: A:1\nname:\n", 2),
+        ("[Term]\nname: a\n", 1),
+        ("[Term\nid: A:1\nname: a\n", 1),
+    ],
+)
+def test_a_bad_term_is_named_by_line_and_passed_over(tmp_path: Path, bad: str, line: int) -> None:
+    text = f"{bad}\n[Term]\nid: A:2\nname: two\n"
+    with pytest.raises(InputError, match=f"line {line}: "):
+        read(tmp_path / "kb.obo", text)
+    skipped = SkippedRows()
+    assert [e.id for e in read(tmp_path / "kb.obo", text, skip_bad=skipped)] == ["A:2"]
+    assert skipped.bad == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name")
+def test_obo_that_can_be_read_once_is_read_whole(tmp_path: Path) -> None:
+    text = "format-version: 1.2\n" + "".join(
+        f"\n[Term]\nid: A:{n}\nname: name {n}\n" for n in range(5000)
+    )
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=(text,))
+    writer.start()
+    found = list(read_entities(tmp_path / "pipe", format=KbFormat.OBO))
+    writer.join()
+    assert len(found) == 5000
+
+
+RDF_XML = """<?xml version="1.0"?>
+<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+  xmlns:rdfs="http://www.w3.org/2000/01/rdf-schema#" xmlns:owl="http://www.w3.org/2002/07/owl#">
+<owl:Class rdf:about="http://e.org/1"><rdfs:label{label}>one</rdfs:label>
+<rdfs:comment{comment}>said</rdfs:comment></owl:Class></rdf:RDF>
+"""
+TURTLE = """@prefix skos: <http://www.w3.org/2004/02/skos/core#> .
+<http://e.org/1> a skos:Concept ; skos:prefLabel "one"%s ; skos:note "said"%s .
+"""
+NT = """<http://e.org/1> <http://www.w3.org/1999/02/22-rdf-syntax-ns#type> \
+<http://www.w3.org/2004/02/skos/core#Concept> .
+<http://e.org/1> <http://www.w3.org/2004/02/skos/core#prefLabel> "one"%s .
+<http://e.org/1> <http://www.w3.org/2004/02/skos/core#note> "said"%s .
+"""
+
+
+@pytest.mark.parametrize("tag", ["unibo.it", "en_US", "1", "en-"])
+def test_a_bad_language_tag_anywhere_is_none(tmp_path: Path, tag: str) -> None:
+    pytest.importorskip("rdflib")
+    for label, comment in ((tag, "en"), ("en", tag)):
+        attributes = {"label": f' xml:lang="{label}"', "comment": f" xml:lang='{comment}'"}
+        tags = (f"@{label}", f"@{comment}")
+        expected = "" if label == tag else "en"
+        for name, text in (
+            ("kb.owl", RDF_XML.format(**attributes)),
+            ("kb.ttl", TURTLE % tags),
+            ("kb.nt", NT % tags),
+        ):
+            (one,) = read(tmp_path / name, text)
+            assert [(n.text, n.language) for n in one.names] == [("one", expected)]
+
+
+@pytest.mark.parametrize("edge", ["\\r", "\\n", "\\t", " \\n "])
+def test_edges_of_a_name_go_before_it_is_judged(tmp_path: Path, edge: str) -> None:
+    pytest.importorskip("rdflib")
+    text = TURTLE.replace('"one"', f'"{edge}one{edge}"') % ("", "")
+    (one,) = read(tmp_path / "kb.ttl", text)
+    assert [n.text for n in one.names] == ["one"]
+
+
+def test_a_name_that_is_left_out_cannot_be_bad(tmp_path: Path) -> None:
+    pytest.importorskip("rdflib")
+    text = TURTLE.replace('"one"', '"Herz\\nOrgan"@de, "heart"') % ("@en", "")
+    skipped = SkippedRows()
+    keep = NameFilter(languages=("en",))
+    (one,) = read(tmp_path / "kb.ttl", text, keep=keep, skip_bad=skipped)
+    assert ([n.text for n in one.names], skipped.filtered, skipped.bad) == (["heart"], 1, 0)
+    with pytest.raises(InputError):
+        read(tmp_path / "kb.ttl", text)
+
+
+def fault_of(path: Path, content: str) -> str | None:
+    try:
+        read(path, content)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def test_a_file_cut_off_anywhere_is_told_in_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("rdflib")
+    xml = RDF_XML.format(label=' xml:lang="en"', comment="")
+    texts = {"kb.ttl": TURTLE % ("@en", ""), "kb.owl": xml, "kb.nt": NT % ("", "")}
+    for name, text in texts.items():
+        for end in range(1, len(text), 3):
+            told = fault_of(tmp_path / name, text[:end])
+            assert told is None or told.startswith(str(tmp_path / name))
+            assert "b'" not in (told or "")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("kb.owl", "Prefix(:=<http://e.org/>)\nOntology(<http://e.org>\n)"),
+        ("kb.owl", "# a remark\nOntology(<http://e.org>)"),
+        ("kb.owl", "Prefix: : <http://e.org/>\nOntology: <http://e.org>"),
+        ("kb.owl", '<?xml version="1.0" encoding="utf-18"?>\n<rdf:RDF></rdf:RDF>'),
+        ("codes.xml", '<?xml version="1.0" encoding="utf-18"?>\n<ICD10CM.tabular/>'),
+        ("codes.xml", '<?xml version="1.0" encoding="big5"?>\n<ICD10CM.tabular/>'),
+    ],
+)
+def test_other_syntaxes_and_encodings_are_told(tmp_path: Path, name: str, text: str) -> None:
+    pytest.importorskip("rdflib")
+    with pytest.raises(InputError):
+        read(tmp_path / name, text)
