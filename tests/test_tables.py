@@ -33,14 +33,13 @@ from mirror_rt.knowledge.formats import (
     read_entities,
     sniff,
 )
-from mirror_rt.knowledge.passages import read_passages
+from mirror_rt.knowledge.formats.passages import read_passages
 from mirror_rt.runtime.sources import Notes, read_columns, read_rows
 from mirror_rt.tables import Kind, RowError, Table, TableOptions
 from mirror_rt.tables.excel import write_xlsx
 from mirror_rt.textfiles import Source, numbered_lines
 from mirror_rt.training.corpus import read_corpus, read_pairs
 from mirror_rt.types import Entity, NameKind
-from mirror_rt_cli.app import app
 
 Rows = Sequence[Sequence[str]]
 
@@ -646,6 +645,8 @@ def test_gold_and_pairs_of_every_layout(tmp_path: Path) -> None:
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
+    from mirror_rt_cli.app import app
+
     return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
 
 
