@@ -763,8 +763,31 @@ def _originals(folder: Path) -> list[Path]:
     write(folder, "simple.csv", delimited(simple, ","))
     write(folder, "simple.tsv", delimited(simple, "\t"))
     write(folder, "dictionary.txt", "".join(f"A{i}||name {i}\n" for i in range(9)))
-    extra = ["simple.csv", "simple.tsv", "dictionary.txt"]
+    for name, text in OTHER_FORMATS.items():
+        write(folder, name, text)
+    extra = ["simple.csv", "simple.tsv", "dictionary.txt", *OTHER_FORMATS]
     return [*paths.values(), *(folder / name for name in extra)]
+
+
+_RRF = "C1|ENG|P|L1|PF|S1|Y|A1||||MSH|MH|D1|fever|0|N|256|\n"
+_ICD = "00001 A00     0 {0:60} {0}\n00002 A000    1 {1:60} {1}\n"
+_WIKIDATA = {"type": "item", "id": "Q1", "labels": {"en": {"language": "en", "value": "gout"}}}
+OTHER_FORMATS = {
+    "kb.obo": "format-version: 1.2\n\n[Term]\nid: T:1\nname: heart\nalt_id: T:9\n"
+    'def: "Pumps." [X:1]\nsynonym: "cor" EXACT []\n\n[Term]\nid: T:2\nname: lung\n',
+    "kb.ttl": "@prefix s: <http://www.w3.org/2004/02/skos/core#> .\n"
+    '<http://e/1> a s:Concept ; s:prefLabel "heart"@en ; s:altLabel "cor", "pump" .\n',
+    "kb.nt": "<http://e/1> <http://www.w3.org/1999/02/22-rdf-syntax-ns#type> "
+    "<http://www.w3.org/2004/02/skos/core#Concept> .\n"
+    '<http://e/1> <http://www.w3.org/2004/02/skos/core#prefLabel> "heart"@en .\n',
+    "kb.owl": '<?xml version="1.0"?>\n<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+    ' xmlns:rdfs="http://www.w3.org/2000/01/rdf-schema#" xmlns:owl="http://www.w3.org/2002/07/owl#">'
+    '\n<owl:Class rdf:about="http://e/1"><rdfs:label xml:lang="en">heart</rdfs:label></owl:Class>\n'
+    "</rdf:RDF>\n",
+    "kb.rrf": _RRF + _RRF.replace("C1", "C2").replace("fever", "cough"),
+    "codes.txt": _ICD.format("Cholera", "Cholera of one kind"),
+    "wikidata.json": f"[\n{json.dumps(_WIKIDATA | {'claims': {}})},\n]\n",
+}
 
 
 def _fuzz(folder: Path, count: int, seed: int) -> None:
