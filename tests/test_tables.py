@@ -470,6 +470,12 @@ def test_a_lone_inch_sign_in_a_tsv_is_text(tmp_path: Path) -> None:
     assert [[e.id, e.name] for e in read_entities(path)] == rows[1:]
 
 
+def test_a_cell_of_a_tsv_that_only_seems_quoted_takes_no_line_with_it(tmp_path: Path) -> None:
+    text = 'id\tname\tnote\nA\t"\na"\tx\t"y\nc"\tz\nB\ttwo\tx\n'
+    rows = [row for row in Table(write(tmp_path, "a.tsv", text)).rows()]
+    assert [number for number, _ in rows] == [1, 2, 3, 4, 5]
+
+
 def test_a_line_end_at_the_edge_of_a_name_is_no_fault(tmp_path: Path) -> None:
     paths = [
         write(tmp_path, "a.jsonl", '{"id": "1", "name": "heart\\n"}'),
