@@ -117,7 +117,9 @@ def export(
     typer.echo(json.dumps(summary, ensure_ascii=False))
 
 
-def _strings(source: str, columns: Columns, options: TableOptions) -> list[str]:
+def _strings(
+    source: str, columns: Columns | None = None, options: TableOptions | None = None
+) -> list[str]:
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.training.corpus import open_strings
 

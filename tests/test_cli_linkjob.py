@@ -249,11 +249,11 @@ def test_other_options_or_another_knowledge_base_begin_anew(
 def test_a_broken_row_costs_no_block_before_it(
     hearts: Path, mentions: Path, tmp_path: Path
 ) -> None:
-    broken = mentions.read_text(encoding="utf-8").replace("stature\t1", "stature")
+    broken = mentions.read_text(encoding="utf-8").replace("stature\t1", "stature\t1\tx")
     mentions.write_text(broken, encoding="utf-8")
     code, _, err = _link(hearts, mentions, "--out", tmp_path / "a.tsv")
     assert code == 1
-    assert "row 12 has 1 columns" in err
+    assert "line 12: has 3 columns" in err
     assert not (tmp_path / "a.tsv").exists()
     _, _, err = _link(hearts, _write(mentions, NAMES), "--out", tmp_path / "a.tsv")
     assert "5 blocks of an earlier run kept" in err

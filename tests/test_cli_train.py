@@ -74,7 +74,8 @@ def test_a_fault_is_told_on_one_line(
 OPTIONS: dict[str, object] = {
     "preset": "sentence", "pairs": "mirror=1,file=3", "pairs_file": "p.tsv",
     "id_column": "no", "name_column": "word", "delimiter": ";", "encoding": "latin-1",
-    "pooling": "mean", "loss": "multi-similarity", "temperature": 0.3, "span_length": 4, "span_rate": 0.5,
+    "pooling": "mean", "loss": "multi-similarity", "temperature": 0.3, "span_length": 4,
+    "span_rate": 0.5,
     "span_guard": 6, "dropout": 0.2, "drophead": 0.15, "epochs": 3, "max_length": 17, "lr": 3e-4,
     "weight_decay": 0.02, "base_share": 0.25, "batch_size": 11, "micro_batch": 5,
     "pairs_per_entity": 7, "max_pairs": 90, "max_steps": 8, "hard_negatives": 2, "held_out": 12,

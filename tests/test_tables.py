@@ -28,18 +28,18 @@ from mirror_rt.evaluation.gold import read_gold
 from mirror_rt.knowledge.formats import (
     Columns,
     KbFormat,
+    NameFilter,
     SkippedRows,
     read_entities,
     sniff,
 )
-from mirror_rt.knowledge.passages import read_passages
+from mirror_rt.knowledge.formats.passages import read_passages
 from mirror_rt.runtime.sources import Notes, read_columns, read_rows
 from mirror_rt.tables import Kind, RowError, Table, TableOptions
 from mirror_rt.tables.excel import write_xlsx
 from mirror_rt.textfiles import Source, numbered_lines
 from mirror_rt.training.corpus import read_corpus, read_pairs
 from mirror_rt.types import Entity, NameKind
-from mirror_rt_cli.app import app
 
 Rows = Sequence[Sequence[str]]
 
@@ -84,6 +84,7 @@ def every_layout(rows: Rows, folder: Path) -> dict[str, Path]:
         "semicolons": write(folder, "b.csv", delimited(rows, ";")),
         "bars": write(folder, "c.csv", delimited(rows, "|")),
         "sep=": write(folder, "d.csv", "sep=;\r\n" + delimited(rows, ";")),
+        "sep=tab": write(folder, "k.csv", "sep=\t\r\n" + delimited(rows, "\t")),
         "bom": write(folder, "e.csv", b"\xef\xbb\xbf" + delimited(rows, ",").encode()),
         "utf-16": write(folder, "f.csv", delimited(rows, "\t").encode("utf-16")),
         "jsonl": write(folder, "a.jsonl", "\n".join(map(json.dumps, records(rows)))),
@@ -302,6 +303,13 @@ def test_an_empty_text_is_the_same_by_every_way_to_be_missing(tmp_path: Path) ->
     assert list(read_rows(tmp_path / "first.jsonl")) == [("", ""), ("x", "")]
 
 
+def test_keys_of_json_that_are_alike_but_for_capitals_are_one(tmp_path: Path) -> None:
+    rows = [{"ID": "1", "Name": "x"}, {"id": "2", "name": "y"}, {"id": "3", "Id": 4, "name": "z"}]
+    path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
+    assert [(e.id, e.name) for e in read_entities(path)] == [("1", "x"), ("2", "y"), ("3", "z")]
+    assert [text for text, _ in read_rows(path)] == ["x", "y", "z"]
+
+
 def test_several_columns_come_from_one_reading_of_a_pipe(tmp_path: Path) -> None:
     text = "mention,context,document\n" + "".join(f"m{i},c{i},d{i}\n" for i in range(9_000))
     pipe = piped(text.encode(), tmp_path)
@@ -462,6 +470,12 @@ def test_a_lone_inch_sign_in_a_tsv_is_text(tmp_path: Path) -> None:
     assert [[e.id, e.name] for e in read_entities(path)] == rows[1:]
 
 
+def test_a_cell_of_a_tsv_that_only_seems_quoted_takes_no_line_with_it(tmp_path: Path) -> None:
+    text = 'id\tname\tnote\nA\t"\na"\tx\t"y\nc"\tz\nB\ttwo\tx\n'
+    rows = [row for row in Table(write(tmp_path, "a.tsv", text)).rows()]
+    assert [number for number, _ in rows] == [1, 2, 3, 4, 5]
+
+
 def test_a_line_end_at_the_edge_of_a_name_is_no_fault(tmp_path: Path) -> None:
     paths = [
         write(tmp_path, "a.jsonl", '{"id": "1", "name": "heart\\n"}'),
@@ -470,6 +484,25 @@ def test_a_line_end_at_the_edge_of_a_name_is_no_fault(tmp_path: Path) -> None:
     ]
     for path in paths:
         assert [e.name for e in read_entities(path)] == ["heart"]
+
+
+def test_a_name_that_is_left_out_cannot_be_bad(tmp_path: Path) -> None:
+    pytest.importorskip("rdflib")
+    skos = (
+        "@prefix s: <http://www.w3.org/2004/02/skos/core#> .\n"
+        '<http://e/1> a s:Concept ; s:prefLabel "heart\\r"@en , "Herz\\nOrgan"@de .\n'
+    )
+    row = {"id": "1", "name": "heart", "language": "en"}
+    row |= {"aliases": [{"name": "Herz\nOrgan", "language": "de"}]}  # type: ignore[dict-item]
+    paths = [write(tmp_path, "a.ttl", skos), write(tmp_path, "a.jsonl", json.dumps(row))]
+    for path in paths:
+        with pytest.raises(InputError, match=r"U\+000A"):
+            list(read_entities(path))
+        skipped = SkippedRows(strict=True)
+        keep = NameFilter(languages=("en",))
+        (entity,) = read_entities(path, skip_bad=skipped, keep=keep)
+        assert [n.text for n in entity.names] == ["heart"]
+        assert skipped.filtered == 1
 
 
 # -- files that people bring, made up in the layout of the real ones
@@ -556,6 +589,7 @@ def test_ctd(tmp_path: Path, sign: str) -> None:
     lines = ["# MEDIC, made up", "# Fields:", f"# {sign.join(head)}", "#", sign.join(row)]
     path = write(tmp_path, "CTD_diseases.csv", "\n".join(lines))
     (entity,) = read_entities(path)
+    assert [*read_entities(piped(path.read_bytes(), tmp_path))] == [entity]
     assert (entity.id, entity.name, entity.aliases) == (
         "MESH:D006073",
         "Gout",
@@ -570,6 +604,21 @@ def test_results_of_a_wikidata_query(tmp_path: Path, variable: str) -> None:
     text = f"{variable},{variable}Label,{variable}Description\nhttp://w/Q1,gout,a disease\n"
     (entity,) = read_entities(write(tmp_path, "query.csv", text))
     assert (entity.id, entity.name) == ("http://w/Q1", "gout")
+
+
+def test_results_of_a_wikidata_query_in_its_tsv(tmp_path: Path) -> None:
+    text = '?item\t?itemLabel\n<http://w/Q1>\t"gout"@en\n<http://w/Q2>\t"a \\\\"b\\\\""@en\n'
+    found, skipped = entities(write(tmp_path, "query.tsv", text.replace("\\\\", "\\")))
+    assert found == {"http://w/Q1": ("gout",), "http://w/Q2": ('a "b"',)}
+    assert skipped.bad == 0
+
+
+def test_unknown_headings_above_ids_without_digits_are_told(tmp_path: Path) -> None:
+    skipped = SkippedRows()
+    path = write(tmp_path, "kb.csv", "Kürzel;Bezeichnung\nheart;Herz\nlung;Lunge\n")
+    assert len(list(read_entities(path, skip_bad=skipped))) == 3
+    (remark,) = skipped.remarks
+    assert "Kürzel, Bezeichnung" in remark
 
 
 def test_a_dump_of_wikidata_may_be_packed_and_called_ndjson(tmp_path: Path) -> None:
@@ -602,6 +651,8 @@ def test_gold_and_pairs_of_every_layout(tmp_path: Path) -> None:
 
 
 def run(*arguments: object, stdin: bytes | None = None) -> Result:
+    from mirror_rt_cli.app import app
+
     return CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
 
 
@@ -718,8 +769,31 @@ def _originals(folder: Path) -> list[Path]:
     write(folder, "simple.csv", delimited(simple, ","))
     write(folder, "simple.tsv", delimited(simple, "\t"))
     write(folder, "dictionary.txt", "".join(f"A{i}||name {i}\n" for i in range(9)))
-    extra = ["simple.csv", "simple.tsv", "dictionary.txt"]
+    for name, text in OTHER_FORMATS.items():
+        write(folder, name, text)
+    extra = ["simple.csv", "simple.tsv", "dictionary.txt", *OTHER_FORMATS]
     return [*paths.values(), *(folder / name for name in extra)]
+
+
+_RRF = "C1|ENG|P|L1|PF|S1|Y|A1||||MSH|MH|D1|fever|0|N|256|\n"
+_ICD = "00001 A00     0 {0:60} {0}\n00002 A000    1 {1:60} {1}\n"
+_WIKIDATA = {"type": "item", "id": "Q1", "labels": {"en": {"language": "en", "value": "gout"}}}
+OTHER_FORMATS = {
+    "kb.obo": "format-version: 1.2\n\n[Term]\nid: T:1\nname: heart\nalt_id: T:9\n"
+    'def: "Pumps." [X:1]\nsynonym: "cor" EXACT []\n\n[Term]\nid: T:2\nname: lung\n',
+    "kb.ttl": "@prefix s: <http://www.w3.org/2004/02/skos/core#> .\n"
+    '<http://e/1> a s:Concept ; s:prefLabel "heart"@en ; s:altLabel "cor", "pump" .\n',
+    "kb.nt": "<http://e/1> <http://www.w3.org/1999/02/22-rdf-syntax-ns#type> "
+    "<http://www.w3.org/2004/02/skos/core#Concept> .\n"
+    '<http://e/1> <http://www.w3.org/2004/02/skos/core#prefLabel> "heart"@en .\n',
+    "kb.owl": '<?xml version="1.0"?>\n<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"'
+    ' xmlns:rdfs="http://www.w3.org/2000/01/rdf-schema#" xmlns:owl="http://www.w3.org/2002/07/owl#">'
+    '\n<owl:Class rdf:about="http://e/1"><rdfs:label xml:lang="en">heart</rdfs:label></owl:Class>\n'
+    "</rdf:RDF>\n",
+    "kb.rrf": _RRF + _RRF.replace("C1", "C2").replace("fever", "cough"),
+    "codes.txt": _ICD.format("Cholera", "Cholera of one kind"),
+    "wikidata.json": f"[\n{json.dumps(_WIKIDATA | {'claims': {}})},\n]\n",
+}
 
 
 def _fuzz(folder: Path, count: int, seed: int) -> None:

@@ -22,7 +22,7 @@ _MOST_LINES = 10_000
 
 _MOST_CHARACTERS = 1 << 24
 
-_SEPARATOR = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _WHOLE_CELL = re.compile(r'"(?:[^"]|"")*"')
 
 Line: TypeAlias = "tuple[int, str]"
@@ -125,10 +125,11 @@ class _Lines:
 class _Stray(Exception):
     """A quote that begins no cell as it should."""
 
-    def __init__(self, line: int, fault: str) -> None:
+    def __init__(self, line: int, fault: str, used: list[Line]) -> None:
         super().__init__(fault)
         self.line = line
         self.fault = fault
+        self.used = used  # what the row took beside its first line, up to the fault
 
 
 def split_rows(
@@ -173,7 +174,8 @@ def _tabbed(line: Line, given: _Lines, width: int) -> list[str]:
         return whole
     try:
         row, more = _quoted(line, given, "\t", width)
-    except _Stray:
+    except _Stray as stray:
+        given.give_back(stray.used)
         return whole
     # A tab in a cell, or a cell over several lines; lines that are rows by themselves are no
     # part of one.
@@ -238,7 +240,7 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
         if fault:
             given.give_back(inner)
             where = more[before - 1][0] if before else line[0]
-            raise _Stray(where, f"not CSV ({fault})")
+            raise _Stray(where, f"not CSV ({fault})", more[:before])
         cells.append("".join(parts))
         if close + 1 == len(text):
             return cells, more

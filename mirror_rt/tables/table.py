@@ -7,6 +7,7 @@ end of a short row - is None, like a null. Rows in = rows out + rows counted in 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
@@ -16,7 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.errors import ConfigError, InputError, one_line
 from mirror_rt.tables.delimited import RowError, separator_line, split_rows, told_delimiter
 from mirror_rt.tables.vocabulary import Column, heading_key, known, sound_like_headings
 from mirror_rt.textfiles import (
@@ -36,6 +37,9 @@ __all__ = [
 
 Cells: TypeAlias = "list[Any]"
 Row: TypeAlias = "tuple[int, Cells | RowError]"
+
+_LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"(?:@[\w-]+|\^\^\S+)?')
+_ESCAPED = re.compile(r"\\(.)")
 
 _LOOKED_AT = 1_000
 _LOOKED_AT_CHARACTERS = 1 << 22
@@ -158,7 +162,8 @@ class Notes:
             "rows that repeat the headings passed over": self.repeated_headings,
             "lines that begin with # passed over": self.comments,
         }
-        return [*self.remarks, *(f"{count:,} {what}" for what, count in counts.items() if count)]
+        told = [one_line(remark) for remark in self.remarks]
+        return told + [f"{count:,} {what}" for what, count in counts.items() if count]
 
 
 class Table:
@@ -265,8 +270,9 @@ class Table:
         Raises:
             InputError: The rest cannot be read.
         """
-        again = [cell.strip() for cell in self.first or []] if self.headings else []
+        again = [*map(heading_key, self.first or [])] if self.headings else []
         listed = not self.by_name
+        of_sparql = bool(self.headings) and all(h.startswith("?") for h in self.first or [""])
         for number, row in chain(self.head, self._rows):
             if isinstance(row, RowError):
                 yield number, row
@@ -275,9 +281,16 @@ class Table:
                 if len(row) < 2 and not self._blank_is_row and not "".join(row).strip():
                     self.notes.blank_rows += 1
                     continue
-                if len(again) > 1 and [cell.strip() for cell in row] == again:
+                if (
+                    len(row) == len(again) > 1
+                    and len(row[0]) < 100
+                    and heading_key(row[0]) == again[0]
+                    and [*map(heading_key, row)] == again
+                ):
                     self.notes.repeated_headings += 1
                     continue
+                if of_sparql:
+                    row = [_term(cell) for cell in row]
             width = len(self.headings)
             if len(row) != width and width:
                 if len(row) > width and any(str(cell).strip() for cell in row[width:]):
@@ -311,41 +324,33 @@ class Table:
     def _delimited(self) -> Iterator[Row]:
         lines = numbered_lines(self._source, strict=False)
         some = list(_some(lines))
-        more = chain.from_iterable([some, lines])
-        default = self._options.delimiter or ("," if self.kind is Kind.CSV else "\t")
-        comments = 0
-        while some and some[0][1].startswith("#") and _is_comment(some, default):
-            comments += 1
+        default = "," if self.kind is Kind.CSV else "\t"
+        while some and some[0][1].startswith("#") and _is_comment(some[0][1], default):
+            self.notes.comments += 1
             some.pop(0)
         if some and some[0][1].startswith("#"):  # headings; as of CTD, with more # below them
             while len(some) > 1 and not some[1][1].strip("# \t,;|"):
-                comments += 1
+                self.notes.comments += 1
                 some.pop(1)
-        self.notes.comments += comments
-        if some and (named := separator_line(some[0][1].strip())) is not None:
+        named = separator_line(some[0][1]) if some else None
+        if named is not None:
             some.pop(0)
-            delimiter: str | None = self._options.delimiter or named
-        elif self._options.delimiter is not None:
-            delimiter = self._options.delimiter
-        else:
-            seen = [line for _, line in some if line.strip()][:50]
-            if seen:
-                seen[0] = seen[0].removeprefix("#")
-            if default == "\t":  # a cell may hold a tab at its end only by mistake
-                seen = [line.rstrip("\t") if "\t" not in line.strip() else line for line in seen]
-            delimiter = told_delimiter(seen, default)
-        if delimiter is None:
-            first = seen[0]
-            sign = next(d for d in (";", ",", "\t", "|") if d in first)
-            name = "tab" if sign == "\t" else sign
-            raise InputError(
-                f"{self.shown}: its first line holds {name!r} but the lines after it do not agree; "
-                f"if that separates the columns give --delimiter '{name}', if there is one column "
-                f"give --delimiter '{'tab' if default == chr(9) else default}'"
-                if self._options.delimiter is None
-                else f"{self.shown}: cannot be split"
-            )
-        return self._split(more, delimiter)
+        delimiter = self._options.delimiter or named or self._told(some, default)
+        return self._split(chain(some, lines), delimiter)
+
+    def _told(self, some: Sequence[tuple[int, str]], default: str) -> str:
+        seen = [line for _, line in some if line.strip()][:50]
+        seen[:1] = [line.removeprefix("#") for line in seen[:1]]
+        delimiter = told_delimiter(seen, default)
+        if delimiter is not None:
+            return delimiter
+        names = {"\t": "tab"}
+        sign = next(sign for sign in (";", ",", "\t", "|") if sign in seen[0])
+        raise InputError(
+            f"{self.shown}: its first line holds {names.get(sign, sign)!r}, but the lines after it "
+            f"do not agree; if that separates columns give --delimiter '{names.get(sign, sign)}', "
+            f"if there is one column give --delimiter '{names.get(default, default)}'"
+        )
 
     def _split(self, lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[Row]:
         begun = False
@@ -380,11 +385,22 @@ class Table:
         for key, value in record.items():
             place = self._places.get(key)
             if place is None:
-                place = self._places[key] = len(self.headings)
-                self.headings.append(key)
-                row.append(None)
+                place = self._place_of_new(key, record)
+                row += [None] * (len(self.headings) - len(row))
             row[place] = value
         return row
+
+    def _place_of_new(self, key: str, record: dict[str, Any]) -> int:
+        """Return the column of a key: that of one alike but for capitals, or a new one."""
+        folded = f"\n{heading_key(key)}"  # no key of a file begins so
+        place = self._places.get(folded)
+        taken = [self._places.get(other) for other in record]
+        if place is None or self.kind is Kind.PARQUET or place in taken:
+            place = len(self.headings)
+            self.headings.append(key)
+            self._places.setdefault(folded, place)
+        self._places[key] = place
+        return place
 
     def _parquet(self) -> Iterator[Row]:
         path = Path(self._source)
@@ -452,15 +468,27 @@ def _some(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
             return
 
 
-def _is_comment(lines: Sequence[tuple[int, str]], default: str) -> bool:
+def _is_comment(line: str, default: str) -> bool:
     """Tell a line that begins with ``#`` and is neither headings nor data."""
-    line = lines[0][1].removeprefix("#")
+    line = line.removeprefix("#")
     if not line.strip():
         return True
     cells = [line.split(sign) for sign in dict.fromkeys([default, ",", ";", "\t", "|"])]
     if any(len(some) > 1 and _sound(some) for some in cells):
         return False
     return line[0].isspace() or all(len(some) < 2 for some in cells)
+
+
+def _term(cell: str) -> str:
+    r"""Return what a term of SPARQL's TSV stands for.
+
+    >>> _term("<http://e.org/Q1>"), _term('"gout"@en'), _term('"a \\"b\\""'), _term("7")
+    ('http://e.org/Q1', 'gout', 'a "b"', '7')
+    """
+    if cell.startswith("<") and cell.endswith(">"):
+        return cell[1:-1]
+    literal = _LITERAL.fullmatch(cell)
+    return _ESCAPED.sub(r"\1", literal[1]) if literal else cell
 
 
 def _sound(cells: list[str]) -> bool:

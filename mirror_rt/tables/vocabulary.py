@@ -75,7 +75,8 @@ def heading_key(heading: str) -> str:
     >>> heading_key(" Preferred Label"), heading_key("conceptURI"), heading_key("altLabels")
     ('preferred_label', 'concept_uri', 'alt_labels')
     """
-    apart = _CAMEL.sub("_", heading.strip().replace("IDs", "Ids").replace("URIs", "Uris"))
+    plain = heading.strip().removeprefix("?")  # a variable of SPARQL
+    apart = _CAMEL.sub("_", plain.replace("IDs", "Ids").replace("URIs", "Uris"))
     return _APART.sub("_", apart).strip("_").casefold()
 
 

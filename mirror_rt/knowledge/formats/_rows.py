@@ -66,7 +66,8 @@ class SkippedRows:
     def understood(self) -> list[str]:
         """Return what there is to say, once, on how a table was understood."""
         alone = ", ".join(dict.fromkeys(self.left_alone))
-        return [*dict.fromkeys(self.remarks), *([f"columns left alone: {alone}"] if alone else [])]
+        told = [*dict.fromkeys(self.remarks), *([f"columns left alone: {alone}"] if alone else [])]
+        return [one_line(sentence) for sentence in told]
 
     def refuse(self, message: str) -> None:
         """Count a bad row.

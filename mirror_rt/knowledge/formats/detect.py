@@ -104,15 +104,16 @@ def _from_lines(lines: list[str]) -> KbFormat | None:
         return KbFormat.JSONL
     if all(_ICD10CM_LINE.match(line) for line in lines):
         return KbFormat.ICD10CM
-    if all("\t" in line.strip() for line in lines):
+    heads = [line for line in lines if line.startswith("#")] + lines[:1]
+    if any(_are_of_entities(line.split("\t")) for line in heads):
         return KbFormat.TSV
-    if any(_are_of_entities(lines[0].split(sign)) for sign in (",", ";", "|", "\t")):
+    if any(_are_of_entities(line.split(sign)) for line in heads for sign in (",", ";", "|")):
         return KbFormat.CSV
-    return None
+    return KbFormat.TSV if all("\t" in line.strip() for line in lines) else None
 
 
 def _are_of_entities(headings: list[str]) -> bool:
-    cells = [heading.strip(' "#') for heading in headings]
+    cells = [heading.strip(' "#\r') for heading in headings]
     ids, names = (known(cells, c) or seem(cells, c) for c in (Column.ID, Column.NAME))
     return bool(ids and names)
 

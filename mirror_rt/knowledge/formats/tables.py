@@ -501,10 +501,12 @@ def _without_headings(
         roles = resolved(table.headings, chosen, table.shown)
         return lambda cells: _entity(cells, roles, skipped, keep), lambda: roles
     parse = _with_kind if _third_is_kind(rows) else _with_aliases
-    if width > 2 and parse is _with_aliases:
-        last = f" to {width}" if width > 3 else ""
+    first = table.first or [""]
+    if parse is _with_aliases and (width > 2 or not any(sign.isdigit() for sign in first[0])):
+        last = f", 3{f' to {width}' if width > 3 else ''} as aliases" if width > 2 else ""
         table.notes.remarks.append(
-            f"has no headings: column 1 is read as the id, 2 as the name, 3{last} as aliases"
+            f"no known headings: the first row ({', '.join(first)}) is read as data, "
+            f"column 1 as the id, 2 as the name{last}"
         )
 
     def two(cells: Cells) -> Entity:
