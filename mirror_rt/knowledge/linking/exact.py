@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt.knowledge.arrays import hash_text
 from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.linking.proposals import Proposal
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.match_levels import match_level
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import MatchType, NameKind
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Int64
 
 __all__ = ["exact_matches", "is_name"]
 
@@ -31,7 +37,7 @@ def exact_matches(
     """
     names = resources.names
     wanted = [text.strip() for text in texts]
-    offsets, rows = names.rows_named(names.analyze(wanted).hashes_Q)
+    offsets, rows = names.rows_named(_hashes(wanted))
     if not len(rows):
         return [Proposal()] * len(texts)
     strings = resources.catalogue.texts_of(rows.tolist())
@@ -80,9 +86,13 @@ def _proposal(matches: Sequence[tuple[int, bool, int, int]], prior: float) -> Pr
     )
 
 
+def _hashes(texts: Sequence[str]) -> Int64:
+    return np.array([hash_text(normalize(text)) for text in texts], dtype=np.int64)
+
+
 def is_name(resources: LinkResources, texts: Sequence[str]) -> list[bool]:
     """Return for each text whether it is a name once normalized."""
     names = resources.names
-    offsets, _ = names.rows_named(names.analyze(texts).hashes_Q)
+    offsets, _ = names.rows_named(_hashes(texts))
     named: list[bool] = (np.diff(offsets) > 0).tolist()
     return named

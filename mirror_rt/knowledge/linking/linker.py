@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.arrays import hash_text
 from mirror_rt.knowledge.linking.context import rerank_by_context
 from mirror_rt.knowledge.linking.exact import exact_matches, is_name
 from mirror_rt.knowledge.linking.proposals import CONSIDERED, Proposal, dense_rows, propose
@@ -21,7 +22,7 @@ from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.abbreviations import find_abbreviations
 from mirror_rt.knowledge.text.composites import composite_parts
-from mirror_rt.knowledge.text.match_levels import match_level
+from mirror_rt.knowledge.text.match_levels import match_level, token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason
@@ -49,7 +50,7 @@ ProposeBatch: TypeAlias = Callable[
 
 MOST_CHARACTERS = 1_024
 """A longer mention is cut off: a name is shorter, and what a search costs grows with it."""
-_AT_ONCE = 1_024
+_AT_ONCE = 512
 _ROUNDING = 1e-9
 """Probabilities no further apart are equal: a third three times is not quite the whole."""
 
@@ -289,7 +290,7 @@ def candidates_of(
     same_key = set[tuple[int, int]]()
     fuzzy = [i for i, proposal in enumerate(proposals) if not proposal.exact and len(proposal)]
     if fuzzy:
-        keys = names.analyze([texts[i] for i in fuzzy]).key_hashes_Q.tolist()
+        keys = [hash_text(token_bag_key(normalize(texts[i]))) for i in fuzzy]
         same_key = {
             (i, row)
             for i, key in zip(fuzzy, keys, strict=True)
