@@ -183,12 +183,12 @@ def embed(
         np.save(work / "vectors.npy", Projection().encode(list(distinct)).astype(np.float16))
         computed = len(distinct)
     else:
-        from mirror_rt.runtime import Encoder, job
+        from mirror_rt.runtime import Encoder, embedding
         from mirror_rt.runtime.storage import Dtype
 
         encoder = Encoder.open(bundle)
-        options = job.VectorOptions(dtype=Dtype.FLOAT16, text=False)
-        computed = job.embed(
+        options = embedding.VectorOptions(dtype=Dtype.FLOAT16, text=False)
+        computed = embedding.embed(
             encoder, work / "names.txt", work / "vectors.npy", options=options, force=True
         ).computed
     seconds = time.perf_counter() - start

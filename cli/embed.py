@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from . import engine as engines
 from . import progress
 
 
@@ -20,13 +21,6 @@ class Dtype(Enum):
     FLOAT16 = "float16"
     INT8 = "int8"
     BINARY = "binary"
-
-
-class Engine(Enum):
-    """Where the work is done."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 def embed(
@@ -51,13 +45,8 @@ def embed(
         int | None,
         typer.Option(min=1, help="Cores to use, with ray by each worker; by default all it may."),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option(help="This process, or workers on a Ray cluster.")
-    ] = Engine.LOCAL,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster to join, or auto; by default one on this machine."),
-    ] = None,
+    engine: engines.EngineOption = engines.Kind.LOCAL,
+    address: engines.AddressOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Ray workers; by default as many as have room.")
     ] = None,
@@ -74,24 +63,16 @@ def embed(
         # The tokenizer's threads, one pool for the process, are counted when it is first used.
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     from mirror_rt.errors import ConfigError
-    from mirror_rt.runtime import Encoder, job, sources, storage
+    from mirror_rt.runtime import Encoder, embedding, sources, storage
 
-    made_by: job.Engine = job.Local()
-    match engine:
-        case Engine.LOCAL:
-            for name, value in (("--address", address), ("--workers", workers)):
-                if value is not None:
-                    raise ConfigError(f"{name}: is for a Ray cluster; give --engine ray too")
-            encoder = Encoder.open(bundle, threads=threads)
-        case Engine.RAY:
-            from mirror_rt.runtime.ray_engine import RayEngine
-
-            made_by = RayEngine(address=address, workers=workers, threads=threads)
-            encoder = Encoder.open(bundle, threads=1)
-    options = job.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
+    made_by = engines.chosen(engine, address=address, workers=workers, threads=threads)
+    if made_by is None and workers is not None:
+        raise ConfigError("--workers: is for a Ray cluster; give --engine ray too")
+    encoder = Encoder.open(bundle, threads=threads if made_by is None else 1)
+    options = embedding.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
     begin = time.monotonic()
     with progress.counting("embed", total=lambda: sources.count_rows(texts)) as advance:
-        report = job.embed(
+        report = embedding.embed(
             encoder, texts, out, column=column, id_column=id_column, options=options,
             force=force, progress=advance, engine=made_by,
         )  # fmt: skip

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import asked, output
+from . import asked, output, progress
 
 
 def search(
@@ -34,20 +36,28 @@ def search(
 ) -> None:
     """Find the passages nearest to queries, or the entities with the nearest names."""
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.linking.inputs import Notes
+    from mirror_rt.knowledge.linking.job import BLOCK
+    from mirror_rt.runtime.encoder import Encoder
 
     filters = asked.conditions(where, types)
-    some = asked.blocks(queries, column=column)
-    encoder = asked.CountingEncoder(kbdir / "bundle")
-    with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
-        encoder.kb = kb
+    source, notes = asked.source_of(queries, columns={"column": column}), Notes()
+    texts = (text for text, _, _ in asked.rows_of(source, notes, {"column": column}))
+    done, cut = 0, 0
+    with (
+        KnowledgeBase.open(kbdir) as kb,
+        progress.bar("search", shown=not sys.stdout.isatty()) as show,
+    ):
         passages = kb.manifest.holds == "passages"
         both = passages if hybrid is None else hybrid
-        asked.answer(
-            some,
-            lambda block: kb.search(block.texts, top=top, hybrid=both, filters=filters),
-            lambda texts, found, head: output.candidates(
-                texts, found, form, subject="query", head=head, passages=passages, hybrid=both
-            ),
-            encoder=encoder,
-            what="search",
-        )
+        while block := list(islice(texts, BLOCK)):
+            found = kb.search(block, top=top, hybrid=both, filters=filters)
+            output.candidates(
+                block, found, form, subject="query", head=not done, passages=passages, hybrid=both
+            )
+            done += len(block)
+            if isinstance(kb.encoder, Encoder):
+                cut += kb.encoder.count_truncated(block)
+            show(done, None)
+        asked.tell_notes(source, notes)
+        asked.tell_cut(kb, cut, what="strings")

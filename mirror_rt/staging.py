@@ -9,15 +9,26 @@ import os
 import re
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 
 from mirror_rt.errors import MirrorError, TargetError
 
-__all__ = ["check_target", "clear_leftovers", "staging_file", "staging_folder", "undisturbed"]
+__all__ = [
+    "check_target",
+    "clear_leftovers",
+    "locked",
+    "replacing",
+    "staging_file",
+    "staging_folder",
+    "undisturbed",
+    "write_json",
+]
 
 _WRITE_REFUSED = ("no space left", "file too large", "disk i/o error", "disk is full")
 _NO_ROOM = 4 * 1024 * 1024
@@ -152,7 +163,7 @@ def _beside(place: Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(place)
     made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-    with _locked(made):
+    with locked(made):
         # It is called a partial one only now that it is locked: no other process takes it for a
         # leftover.
         holder = made.with_name(f"{made.name}.partial")
@@ -177,31 +188,73 @@ def clear_leftovers(target: Path) -> None:
     except OSError:  # it is not there, or may be written but not listed
         return
     for holder in filter(Path.is_dir, found):
-        with _locked(holder) as locked:
+        with locked(holder) as alone:
             only_copy = (holder / "old").exists() and not place.exists()
-            if locked and not only_copy:
+            if alone and not only_copy:
                 shutil.rmtree(holder, ignore_errors=True)
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    """Lock a folder until the block, or the process, ends; say whether that could be done."""
-    try:
-        import fcntl
+def locked(path: Path, *, create: bool = False) -> Iterator[bool]:
+    """Lock a file or a folder until the block, or the process, ends.
 
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+    Yields whether that could be done: not where another process has it, or it is not there; nor
+    a folder where the system has no such locks (Windows).
+
+    Args:
+        path: The file, or the folder.
+        create: Whether to make a file that is missing.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
+    except OSError:
+        if create:
+            raise
         yield False
         return
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            locked = True
-        except OSError:
-            locked = False
-        yield locked
+        yield _lock(handle)
     finally:
         os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    with suppress(OSError):
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` that is renamed onto it if the block ends well.
+
+    For files inside a folder of ours: what is there is replaced. Two processes may write the
+    same file at once: one of the two stays.
+    """
+    fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
+    try:
+        yield fresh
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file inside a folder of ours, whole or not at all."""
+    with replacing(path) as fresh:
+        text = json.dumps(content, indent=1, sort_keys=True)
+        fresh.write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Link mentions, as many as a file holds."""
