@@ -78,7 +78,7 @@ def _bundle(path: Path, *, verify: bool) -> dict[str, Any]:
 
 
 def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[str, Any]:
-    from mirror_rt.runtime.job import file_faults, read_manifest
+    from mirror_rt.runtime.jobfolder import file_faults, read_manifest
 
     shards = read_manifest(path)
     files = [path / shard.name for shard in shards]

@@ -22,16 +22,8 @@ from mirror_rt import Encoder
 from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.runtime import embedding
 from mirror_rt.runtime.embedding import VectorOptions, embed, embed_rows
-from mirror_rt.runtime.job import (
-    Engine,
-    JobFolder,
-    Local,
-    Shard,
-    Task,
-    Work,
-    file_faults,
-    read_manifest,
-)
+from mirror_rt.runtime.job import Engine, Local, Task, Work
+from mirror_rt.runtime.jobfolder import JobFolder, Shard, file_faults, read_manifest
 from mirror_rt.runtime.shards import read_stored
 from mirror_rt.runtime.storage import Dtype, truncate
 from tests.vectors import bytes_of, in_layout, made_up, written

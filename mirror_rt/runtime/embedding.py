@@ -9,7 +9,8 @@ N rows, U texts to compute.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from mirror_rt.runtime.job import (
     Made,
     Opener,
     Progress,
+    Report,
     Shard,
     Task,
     blocks_of,
@@ -91,7 +93,19 @@ class EmbedReport:
     copied: int
     kept: int
     truncated: int
-    shards: list[Shard] = field(default_factory=list)
+    shards: list[Shard]
+
+    @classmethod
+    def of(cls, report: Report) -> EmbedReport:
+        """Read it from what the job says."""
+        return cls(
+            rows=report.rows,
+            computed=report.done["computed"],
+            copied=report.done["copied"],
+            kept=report.kept,
+            truncated=report.total("truncated"),
+            shards=report.shards,
+        )
 
 
 def embed(
@@ -135,21 +149,21 @@ def embed(
     _keep_input(source, out)
     rows = read_rows(source, column=column, id_column=id_column)
     work = _Vectors(encoder, options or VectorOptions(), ids=id_column is not None)
-    if ending not in FILES:
-        return work.into_folder(
-            rows, out, force=force, progress=progress, engine=engine, shown=str(source)
-        )
     if ending == ".npy" and work.dtype is Dtype.INT8:
         raise ConfigError(f"{out}: .npy has no place for the scale of int8; write .parquet")
     if ending == ".npy" and id_column is not None:
         raise ConfigError(f"{out}: .npy has no place for ids; write .parquet")
-    settings = work.settings
-    with JobFolder.hold_beside(out, KIND, settings, work.ending, force=force) as job:
+    if ending not in FILES:
+        with work.hold(out, force=force) as job:
+            report = work.run(rows, job, engine=engine, progress=progress, shown=str(source))
+            job.finish(report.shards)
+        return EmbedReport.of(report)
+    with JobFolder.hold_beside(out, KIND, work.settings, work.ending, force=force) as job:
         report = work.run(rows, job, engine=engine, progress=progress, shown=str(source))
         with staging_file(out, force=force) as fresh:
             join = write_npy if ending == ".npy" else write_parquet
             join(fresh, [job.path / shard.name for shard in report.shards])
-    return report
+    return EmbedReport.of(report)
 
 
 def embed_rows(
@@ -172,7 +186,10 @@ def embed_rows(
         ConfigError: An option does not fit.
     """
     work = _Vectors(encoder, options or VectorOptions(), ids=ids)
-    return work.into_folder(rows, out, force=force, progress=progress, engine=engine, shown=shown)
+    with work.hold(out, force=force) as job:
+        report = work.run(rows, job, engine=engine, progress=progress, shown=shown)
+        job.finish(report.shards)
+    return EmbedReport.of(report)
 
 
 def rows_of_a_block(dim: int) -> int:
@@ -212,19 +229,9 @@ class _Vectors:
         self._ids = ids
         self._seen = seen
 
-    def into_folder(
-        self,
-        rows: Iterable[Row],
-        out: Path,
-        *,
-        force: bool,
-        progress: Progress | None,
-        engine: Engine | None,
-        shown: str,
-    ) -> EmbedReport:
-        """Run the job into a folder of shards that stays."""
-        with JobFolder(out, KIND, self.settings, self.ending).hold(force=force) as job:
-            return self.run(rows, job, engine=engine, progress=progress, shown=shown, finish=True)
+    def hold(self, out: Path, *, force: bool) -> AbstractContextManager[JobFolder]:
+        """Hold a folder of shards that stays."""
+        return JobFolder(out, KIND, self.settings, self.ending).hold(force=force)
 
     def run(
         self,
@@ -234,22 +241,11 @@ class _Vectors:
         engine: Engine | None,
         progress: Progress | None,
         shown: str,
-        finish: bool = False,
-    ) -> EmbedReport:
-        """Run the job, and end it with a manifest if the folder is to stay."""
+    ) -> Report:
+        """Make the shards of the rows."""
         most = rows_of_a_block(self._encoder.dim)
         blocks = blocks_of(rows, ("text", "id"), job.settings, most=most)
-        report = run(self, blocks, job, engine=engine, progress=progress, shown=shown)
-        if finish:
-            job.finish(report)
-        return EmbedReport(
-            rows=report.rows,
-            computed=report.done["computed"],
-            copied=report.done["copied"],
-            kept=report.kept,
-            truncated=report.total("truncated"),
-            shards=report.shards,
-        )
+        return run(self, blocks, job, engine=engine, progress=progress, shown=shown)
 
     def prepare(self, job: JobFolder, earlier: Sequence[Shard]) -> None:
         """Look up the strings of the last finished run, if it kept them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -12,6 +11,8 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow.parquet as pq
+
+from mirror_rt.runtime.job import digests
 
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
@@ -49,7 +50,7 @@ class Seen:
                 texts = pq.ParquetFile(shard).read(columns=["text"])["text"].to_pylist()
                 base.executemany(
                     "INSERT OR IGNORE INTO seen VALUES (?, ?, ?)",
-                    ((_hash(text), number, row) for row, text in enumerate(texts)),
+                    ((digests([text]), number, row) for row, text in enumerate(texts)),
                 )
             base.commit()
         return cls(path, shards)
@@ -62,10 +63,6 @@ class Seen:
         with closing(sqlite3.connect(name, uri=True)) as base:
             for i, text in enumerate(texts):
                 query = "SELECT shard, row FROM seen WHERE hash = ?"
-                if found := base.execute(query, (_hash(text),)).fetchone():
+                if found := base.execute(query, (digests([text]),)).fetchone():
                     places_N2[i] = found
         return places_N2[:, 0], places_N2[:, 1]
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()

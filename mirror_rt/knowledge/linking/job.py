@@ -49,6 +49,8 @@ BLOCK = 1_024
 """Mentions that are answered together; a job that is killed loses no more than these."""
 MEMORY = 1 << 17
 """Answers that are kept for mentions that come again, about a kilobyte each."""
+LONGEST = 1_000
+"""Characters of a mention that is kept for it to come again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,10 +186,10 @@ def link_lines(
         lines, more = _link(kb, block.columns, options, explain=explain)
         counts.update(more)
         answers.add(lines)
-        yield [answers[place] for place in places]
+        yield [answers.at(place) for place in places]
         places.clear()
     if places:
-        yield [answers[place] for place in places]
+        yield [answers.at(place) for place in places]
 
 
 def _count_truncated(
@@ -349,8 +351,8 @@ class _Repeats:
     """Tells mentions that were asked before from those to be asked.
 
     Args:
-        note: Called for each row with the number of its answer, as answers are numbered by the
-            mentions that are asked.
+        note: Called for each row with the place of its answer: its number, as answers are
+            numbered by the mentions that are asked; ``~number`` where no other row has it.
     """
 
     def __init__(self, note: Callable[[int], None]) -> None:
@@ -362,35 +364,38 @@ class _Repeats:
         """Yield the rows that are to be asked."""
         for mention, context, document in rows:
             alone = isinstance(mention, str) and not (context or document)
-            number = self._known.get(mention) if alone else None
+            shared = alone and len(mention) <= LONGEST
+            number = self._known.get(mention) if shared else None
             if number is not None and self._asked - number <= MEMORY:
                 self._note(number)
                 continue
-            if alone:
+            if shared:
                 self._known.pop(mention, None)  # put last: the oldest stand first
                 self._known[mention] = self._asked
                 if len(self._known) > MEMORY:
                     del self._known[next(iter(self._known))]
-            self._note(self._asked)
+            self._note(self._asked if shared else ~self._asked)
             self._asked += 1
             yield mention, context, document
 
 
 class _Answers:
-    """The answers that ``_Repeats`` may still name."""
+    """The answers that places of ``_Repeats`` may still name."""
 
     def __init__(self) -> None:
-        self._lines: dict[int, str] = {}
         self.count = 0
+        self._lines: dict[int, str] = {}
+        self._oldest = 0
 
-    def __getitem__(self, number: int) -> str:
-        return self._lines[number]
+    def at(self, place: int) -> str:
+        """Return the answer at a place."""
+        return self._lines.pop(~place) if place < 0 else self._lines[place]
 
     def add(self, lines: Iterable[str]) -> None:
         """Number some more, and forget those that were too long ago before these."""
-        oldest = next(iter(self._lines), 0)
-        for number in range(oldest, self.count - MEMORY):
-            del self._lines[number]
+        while self._oldest < self.count - MEMORY:
+            self._lines.pop(self._oldest, None)
+            self._oldest += 1
         for line in lines:
             self._lines[self.count] = line
             self.count += 1
@@ -413,11 +418,11 @@ class _Order:
     by_block: dict[int, int] = field(default_factory=dict)
     _some: array[int] = field(default_factory=lambda: array("q"))
 
-    def append(self, number: int) -> None:
-        """Note the answer of the next row."""
+    def append(self, place: int) -> None:
+        """Note the place of the next row's answer."""
         self.total += 1
         self.rest += 1
-        self._some.append(number)
+        self._some.append(place)
         if len(self._some) >= MEMORY:
             self.flush()
 
@@ -438,8 +443,8 @@ def _in_order(order: Path, shards: Iterator[Path]) -> Iterator[str]:
     answers = _Answers()
     with open(order, "rb") as handle:
         while some := array("q", handle.read(8 * BLOCK)):
-            for number in some:
-                while number >= answers.count:
+            for place in some:
+                while max(place, ~place) >= answers.count:
                     # Not splitlines: a mention may hold any other separator of Unicode.
                     answers.add(next(shards).read_bytes().decode("utf-8").split("\n")[:-1])
-                yield answers[number]
+                yield answers.at(place)
