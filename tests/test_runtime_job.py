@@ -269,6 +269,30 @@ def test_a_job_that_fails_keeps_the_finished_one_it_was_to_replace(
     assert bytes_of(out) == before
 
 
+def test_a_folder_of_another_format_is_replaced_by_force_alone_and_at_the_end(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    out, source = tmp_path / "out", written(tmp_path / "a.txt", made_up(120))
+    embed(encoder, source, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["format_version"] = 1
+    for shard in manifest["shards"]:
+        shard["sidecar"] = "x"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    (out / ".job/settings.json").unlink()
+    older = {name: content for name, content in bytes_of(out).items() if ".job" not in name}
+    with pytest.raises(TargetError):
+        embed(encoder, source, out)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, blocks=1)
+        with pytest.raises(KeyboardInterrupt):
+            embed(encoder, source, out, force=True, options=HALF)
+    assert bytes_of(out).items() >= older.items()
+    assert embed(encoder, source, out, force=True, options=HALF).kept == 1
+    assert file_faults(out) == []
+    assert len(list(out.glob("part-*"))) == 3
+
+
 def test_a_job_that_replaces_another_goes_on_after_a_kill(encoder: Encoder, tmp_path: Path) -> None:
     source, out = written(tmp_path / "a.txt", made_up(230)), tmp_path / "out"
     embed(encoder, source, out)

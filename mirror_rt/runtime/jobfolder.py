@@ -165,7 +165,7 @@ class JobFolder:
         """Begin the job, or go on with it; an unfinished one with other settings is removed."""
         if not self._fits(self._begun()):
             self._log.unlink(missing_ok=True)
-            self._sweep(_shards_in(self._of_manifest()))
+            self._sweep(self._of_manifest() or {})
             write_json(self.work / "settings.json", self.settings)
 
     def finished(self) -> list[Shard]:
@@ -205,8 +205,8 @@ class JobFolder:
             "shards": [asdict(shard) for shard in shards],
         }
         write_json(self.path / "manifest.json", content)
-        self._sweep(shards)
-        for path in [*self.path.glob(".*.partial"), *self.work.iterdir()]:
+        self._sweep(content)
+        for path in [*self.path.glob(".part-*.partial"), *self.work.iterdir()]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name not in {"lock", "settings.json"}:
@@ -216,9 +216,9 @@ class JobFolder:
     def _log(self) -> Path:
         return self.work / "log.jsonl"
 
-    def _sweep(self, shards: Sequence[Shard]) -> None:
-        """Remove all shards but these."""
-        names = {shard.name for shard in shards}
+    def _sweep(self, manifest: Mapping[str, Any]) -> None:
+        """Remove all shards but those of a manifest."""
+        names = {shard["name"] for shard in manifest.get("shards", ())}
         for path in self.path.glob("part-*"):
             if path.name not in names:
                 path.unlink()
