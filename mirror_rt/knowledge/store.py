@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, fields
@@ -23,7 +22,7 @@ from mirror_rt.knowledge.index import Index, build_index, may_grow
 from mirror_rt.knowledge.lexical import NGRAM_FILES, NgramIndex, write_ngrams
 from mirror_rt.knowledge.tuning import RECALL, tune
 from mirror_rt.knowledge.wording import WORD_FILES, Wording, write_wording
-from mirror_rt.staging import staging_folder
+from mirror_rt.staging import locked, staging_folder
 from mirror_rt.types import Embedder, Entity
 from mirror_rt.version import VERSION
 
@@ -357,21 +356,21 @@ def alone(folder: Path) -> Iterator[None]:
     Raises:
         KnowledgeBaseError: Another one is at it, or the lock cannot be opened.
     """
-    # SQLite locks on every system, and the lock goes with the process that holds it. The file
-    # stands beside the folder, as the folder itself is replaced.
+    # The lock goes with the process that holds it. The file stands beside the folder, as the
+    # folder itself is replaced.
     path = folder.absolute().parent / f".{folder.name}.lock"
     with ExitStack() as stack:
         try:
-            lock = stack.enter_context(
-                closing(sqlite3.connect(path, timeout=0, isolation_level=None))
+            held = stack.enter_context(locked(path, create=True))
+        except OSError as error:
+            raise KnowledgeBaseError(
+                f"{folder}: its lock {path} cannot be opened ({error}); make it a file you may "
+                "write"
+            ) from error
+        if not held:
+            raise KnowledgeBaseError(
+                f"{folder}: is being changed by another process; try again when it is done"
             )
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            if "locked" in str(error):  # Python 3.10 has no code of the error
-                fault = "is being changed by another process; try again when it is done"
-            else:
-                fault = f"its lock {path} cannot be opened ({error}); make it a file you may write"
-            raise KnowledgeBaseError(f"{folder}: {fault}") from error
         yield
 
 
