@@ -206,7 +206,9 @@ class JobFolder:
         }
         write_json(self.path / "manifest.json", content)
         self._sweep(content)
-        for path in [*self.path.glob(".part-*.partial"), *self.work.iterdir()]:
+        torn = (f".{name}.*.partial" for name in ("part-*", "manifest.json"))
+        left = (path for pattern in torn for path in self.path.glob(pattern))
+        for path in [*left, *self.work.iterdir()]:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name not in {"lock", "settings.json"}:

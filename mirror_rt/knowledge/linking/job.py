@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.knowledge_base import KnowledgeBase
     from mirror_rt.types import Answer
 
-__all__ = ["LinkReport", "link_file", "link_lines"]
+__all__ = ["BLOCK", "LinkReport", "link_file", "link_lines"]
 
 KIND = "links"
 ENDING = ".jsonl"
