@@ -27,7 +27,7 @@ import card
 
 CHILD = r"""
 import json, re, sys, time
-from mirror_rt.runtime import Encoder, job
+from mirror_rt.runtime import Encoder, embedding
 def peak_mib():
     # Not getrusage: its peak is inherited from the process that started this one.
     return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) // 1024
@@ -41,7 +41,7 @@ tokens = 0
 def count(_, more):
     global tokens
     tokens += more
-report = job.embed(encoder, source, job.Path(out), progress=count)
+report = embedding.embed(encoder, source, embedding.Path(out), progress=count)
 done = time.perf_counter()
 print(json.dumps({
     "open_seconds": round(opened - begin, 2), "seconds": round(done - opened, 2),

@@ -282,14 +282,14 @@ def embed(
         np.save(work / "vectors.npy", Projection().encode(texts).astype(np.float16))
         computed = len(texts)
     else:
-        from mirror_rt.runtime import Encoder, job
+        from mirror_rt.runtime import Encoder, embedding
         from mirror_rt.runtime.storage import Dtype
 
         encoder = Encoder.open(bundle)
         if (work / "vectors.npy").exists():
             return embedded_before(encoder, work)
-        options = job.VectorOptions(dtype=Dtype.FLOAT16, text=False)
-        computed = job.embed(
+        options = embedding.VectorOptions(dtype=Dtype.FLOAT16, text=False)
+        computed = embedding.embed(
             encoder, work / "names.txt", work / "vectors.npy", options=options
         ).computed
     seconds = time.perf_counter() - start

@@ -109,7 +109,6 @@ def measure(
 ) -> dict[str, Any]:
     """Link a file of ``count`` mentions, in one go, by workers, and with a kill in the middle."""
     from mirror_rt.bundle import sha256_file
-    from mirror_rt_cli.linkjob import blocks_of
 
     asked = mentions(names, count)
     known = set(names)
@@ -127,7 +126,7 @@ def measure(
     by_workers, seconds_by_workers = run([*begin, "--workers", str(workers), *end, str(shared)])
     if sha256_file(shared) != sha256_file(whole):
         raise RuntimeError(f"{shared}: differs from {whole}, which no workers made")
-    killed = kill_halfway([*child, str(again)], again, rows)
+    killed = kill_halfway([*child, str(again)], again, len(set(asked)))
     resumed, rest = run([*child, str(again)])
     if resumed["kept"] < killed:
         raise RuntimeError(f"{again}: {resumed['kept']} of {killed} blocks were kept after a kill")
@@ -157,6 +156,11 @@ def measure(
     }
 
 
+def blocks_of(out: Path) -> Path:
+    """Return the folder where a job keeps what it has answered."""
+    return out.with_name(f".{out.name}.job")
+
+
 def run(child: Sequence[str]) -> tuple[dict[str, Any], float]:
     """Run a job to its end; return what it tells and its seconds, from start to end."""
     begin = time.perf_counter()
@@ -169,14 +173,13 @@ def run(child: Sequence[str]) -> tuple[dict[str, Any], float]:
     return told | {"kept": int(kept[1].replace(",", "")) if kept else 0}, seconds
 
 
-def kill_halfway(child: Sequence[str], out: Path, rows: int) -> int:
+def kill_halfway(child: Sequence[str], out: Path, different: int) -> int:
     """Start a job, kill it when half of its blocks are there, and return how many there are."""
-    from mirror_rt_cli.asked import BLOCK
-    from mirror_rt_cli.linkjob import blocks_of
+    from mirror_rt.knowledge.linking.job import BLOCK
 
     folder = blocks_of(out)
     job = subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while len(list(folder.glob("*.jsonl"))) < rows / BLOCK / 2:
+    while len(list(folder.glob("part-*"))) < different / BLOCK / 2:
         if job.poll() is not None:
             raise RuntimeError(f"{out}: the job ended before it could be killed")
         time.sleep(0.02)
@@ -184,7 +187,7 @@ def kill_halfway(child: Sequence[str], out: Path, rows: int) -> int:
     job.wait()
     if out.exists():
         raise RuntimeError(f"{out}: is there though the job was killed")
-    return len(list(folder.glob("*.jsonl")))
+    return len(list(folder.glob("part-*")))
 
 
 def check(out: Path, asked: Sequence[str]) -> int:

@@ -33,12 +33,11 @@ def calibrate(
     """Fit the probabilities to your own gold links; print what that changed."""
     from mirror_rt.evaluation.gold import read_gold
     from mirror_rt.knowledge import KnowledgeBase
-    from mirror_rt.knowledge.calibration import calibrate as fit
-    from mirror_rt.knowledge.calibration import check_drawing, draw_reliability
+    from mirror_rt.knowledge.linking.calibration import check_plot, plot_reliability
     from mirror_rt.staging import check_apart
 
     if plot is not None:
-        check_drawing(plot, force=force)
+        check_plot(plot, force=force)
         check_apart(plot, {"gold": gold})
     options = kb_source.table_options(delimiter, encoding)
     asked = read_gold(
@@ -46,18 +45,22 @@ def calibrate(
     )
     pairs = [(part, query.ids) for query in asked.queries for part in query.parts]
     with KnowledgeBase.open(kbdir) as kb:
-        unknown = [ids for _, ids in pairs if ids and not any(map(kb.catalogue.resolve, ids))]
-        found = fit(kb, pairs)
+        unknown = [
+            ids for _, ids in pairs if ids and not any(map(kb.resources.catalogue.resolve, ids))
+        ]
+        found = kb.calibrate(pairs)
     if plot is not None:
-        draw_reliability(found, plot, force=force)
-    typer.echo(json.dumps(found.as_dict()))
+        plot_reliability(found, plot, force=force)
+    typer.echo(json.dumps(found.to_dict()))
     typer.echo(
         f"{found.links:,} links, {found.accuracy:.3f} right; calibration error "
-        f"{found.error_before:.3f} before, {found.error_after:.3f} after",
+        f"{found.ece_before:.3f} before, {found.ece_after:.3f} after",
         err=True,
     )
-    if found.left_out:
-        typer.echo(f"{found.left_out:,} gold mentions without a candidate left out", err=True)
+    if found.without_candidates:
+        typer.echo(
+            f"{found.without_candidates:,} gold mentions without a candidate left out", err=True
+        )
     if unknown:
         typer.echo(
             f"{len(unknown):,} of {len(pairs):,} gold mentions have ids that {kbdir} lacks "

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from . import asked, kb_source, progress
+from . import engine as engines
 
 
 class Dtype(Enum):
@@ -20,13 +21,6 @@ class Dtype(Enum):
     FLOAT16 = "float16"
     INT8 = "int8"
     BINARY = "binary"
-
-
-class Engine(Enum):
-    """Where the work is done."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 def embed(
@@ -41,10 +35,10 @@ def embed(
         Path, typer.Option(help="A .npy or .parquet file, or a folder of Parquet shards.")
     ],
     column: Annotated[str | None, typer.Option(help="Column or field of the text.")] = None,
-    id_column: Annotated[str | None, typer.Option(help="Column or field of an id to keep.")] = None,
     input_format: asked.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
+    id_column: Annotated[str | None, typer.Option(help="Column or field of an id to keep.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="How numbers are stored.")] = Dtype.FLOAT32,
     dims: Annotated[
         int | None, typer.Option(min=1, help="Keep the first so many numbers (matryoshka models).")
@@ -54,13 +48,8 @@ def embed(
         int | None,
         typer.Option(min=1, help="Cores to use, with ray by each worker; by default all it may."),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option(help="This process, or workers on a Ray cluster.")
-    ] = Engine.LOCAL,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Ray cluster to join, or auto; by default one on this machine."),
-    ] = None,
+    engine: engines.EngineOption = engines.Kind.LOCAL,
+    address: engines.AddressOption = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Ray workers; by default as many as have room.")
     ] = None,
@@ -77,30 +66,22 @@ def embed(
         # The tokenizer's threads, one pool for the process, are counted when it is first used.
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     from mirror_rt.errors import ConfigError
-    from mirror_rt.runtime import Encoder, job, sources, storage
+    from mirror_rt.runtime import Encoder, embedding, sources, storage
 
-    made_by: job.Engine = job.Local()
-    match engine:
-        case Engine.LOCAL:
-            for name, value in (("--address", address), ("--workers", workers)):
-                if value is not None:
-                    raise ConfigError(f"{name}: is for a Ray cluster; give --engine ray too")
-            encoder = Encoder.open(bundle, threads=threads)
-        case Engine.RAY:
-            from mirror_rt.runtime.ray_engine import RayEngine
-
-            made_by = RayEngine(address=address, workers=workers, threads=threads)
-            encoder = Encoder.open(bundle, threads=1)
-    options = job.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
+    made_by = engines.chosen(engine, address=address, workers=workers, threads=threads)
+    if made_by is None and workers is not None:
+        raise ConfigError("--workers: is for a Ray cluster; give --engine ray too")
+    encoder = Encoder.open(bundle, threads=threads if made_by is None else 1)
+    options = embedding.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
     notes = sources.Notes()
     begin = time.monotonic()
     with progress.counting("embed", total=lambda: sources.count_rows(texts)) as advance:
-        report = job.embed(
+        report = embedding.embed(
             encoder, texts, out, column=column, id_column=id_column, options=options,
             force=force, progress=advance, engine=made_by, notes=notes,
             table=asked.table_options(input_format, delimiter, encoding),
         )  # fmt: skip
-    asked.tell(texts, notes)
+    asked.tell_notes(texts, notes)
     rate = report.computed / max(time.monotonic() - begin, 1e-3)
     words = f"{out}: {report.rows:,} vectors of width {dims or encoder.dim}; "
     words += f"computed {report.computed:,} different strings ({rate:,.0f} a second)"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -27,16 +26,16 @@ def index(
     recall: Annotated[
         float, typer.Option(help="Share of the true ten nearest names that must be found.")
     ] = 0.98,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="What auto may take, as 2GB; by default half of what is free."),
+    vectors: Annotated[
+        Path | None,
+        typer.Option(help="Vectors of these names, made by embed; only missing ones are embedded."),
     ] = None,
     passages: Annotated[
         bool,
         typer.Option("--passages", help="The file holds texts to search: id, text[, title, …]."),
     ] = False,
     split: Annotated[
-        int | None, typer.Option(min=1, help="Embed passages in pieces of so many words.")
+        int | None, typer.Option(min=1, help="Embed passages in pieces of this many words.")
     ] = None,
     kb_format: kb_source.FormatOption = None,
     language: kb_source.LanguageOption = None,
@@ -58,10 +57,9 @@ def index(
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import SkippedRows
-    from mirror_rt.knowledge.passages import read_passages
+    from mirror_rt.knowledge.formats.passages import read_passages
     from mirror_rt.staging import check_apart, check_target
 
-    budget = None if memory is None else _bytes(memory)
     if split is not None and not passages:
         raise ConfigError("--split: only passages are embedded in pieces; add --passages")
     if passages and (kb_format or language or source or suppressed):
@@ -99,7 +97,7 @@ def index(
             split=split,
             encoder=encoder,
             index=kind,
-            memory=budget,
+            vectors=vectors,
             recall=recall,
             force=force,
             progress=show,
@@ -125,7 +123,7 @@ def index(
         further = counts["further_descriptions"]
         words += f"; {further:,} descriptions left out, as their entity has another"
     if counts["joined_entities"]:
-        words += f"; {counts['joined_entities']:,} ids joined with entities that list them"
+        words += f"; {counts['joined_entities']:,} ids merged with entities that list them"
     typer.echo(words, err=True)
 
 
@@ -133,11 +131,3 @@ def _is_own(bundle: Path, out: Path) -> bool:
     """Tell whether a knowledge base is built anew with its own bundle, of which it has a copy."""
     own = out / "bundle"
     return own.is_dir() and bundle.is_dir() and own.samefile(bundle)
-
-
-def _bytes(text: str) -> int:
-    """Return the bytes that ``2GB``, ``500 MB`` or a number of bytes means."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), flags=re.IGNORECASE)
-    if found is None:
-        raise typer.BadParameter(f"{text!r} is no size; write it as 2GB", param_hint="--memory")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))

@@ -10,8 +10,8 @@ import typer
 from . import kb_change, kb_source, output
 
 if TYPE_CHECKING:
+    from mirror_rt.knowledge.entities.statistics import KbStatistics
     from mirror_rt.knowledge.formats import SkippedRows
-    from mirror_rt.knowledge.statistics import KbStatistics
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,11 +43,11 @@ def stats(
     ] = output.Format.TABLE,
 ) -> None:
     """Say what is in a file: entities, names, ambiguity, languages, lengths, bad rows."""
+    from mirror_rt.knowledge.entities.statistics import compute_statistics
     from mirror_rt.knowledge.formats import SkippedRows
-    from mirror_rt.knowledge.statistics import gather
 
     skipped = SkippedRows()
-    found = gather(
+    found = compute_statistics(
         kb_source.read(
             kb,
             kb_format,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,9 @@ from mirror_rt.errors import ConfigError
 from . import asked, kb_source, progress
 
 if TYPE_CHECKING:
-    from mirror_rt.knowledge.changes import Change
+    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.knowledge.storage.update import UpdateReport
+    from mirror_rt.types import Entity
 
 KbDir = Annotated[Path, typer.Argument(help="The knowledge base to change.")]
 
@@ -33,7 +36,6 @@ def add(
     skip_bad: kb_source.SkipBadOption = False,
 ) -> None:
     """Add entities of a file, and names to entities that are there; embeds only new names."""
-    from mirror_rt.knowledge import changes
     from mirror_rt.knowledge.formats import SkippedRows
 
     skipped = SkippedRows(strict=not skip_bad)
@@ -42,12 +44,7 @@ def add(
         columns=kb_source.columns(id_column, name_column, alias_column, field),
         options=kb_source.table_options(delimiter, encoding),
     )  # fmt: skip
-    encoder = asked.CountingEncoder(kbdir / "bundle")
-    with progress.bar("embedding new names") as show:
-        change = changes.add(kbdir, entities, encoder=encoder, progress=show)
-    kb_source.tell_skipped(skipped)
-    encoder.tell_cut(change.names_embedded)
-    _tell(kbdir, change)
+    _change(kbdir, entities, skipped, replacing=False)
 
 
 def update(
@@ -66,7 +63,6 @@ def update(
     skip_bad: kb_source.SkipBadOption = False,
 ) -> None:
     """Replace entities by those of a file with the same ids, and add new ones."""
-    from mirror_rt.knowledge import changes
     from mirror_rt.knowledge.formats import SkippedRows
 
     skipped = SkippedRows(strict=not skip_bad)
@@ -75,12 +71,22 @@ def update(
         columns=kb_source.columns(id_column, name_column, alias_column, field),
         options=kb_source.table_options(delimiter, encoding),
     )  # fmt: skip
+    _change(kbdir, entities, skipped, replacing=True)
+
+
+def _change(
+    kbdir: Path, entities: Iterator[Entity], skipped: SkippedRows, *, replacing: bool
+) -> None:
+    from mirror_rt.knowledge import KnowledgeBase
+
     encoder = asked.CountingEncoder(kbdir / "bundle")
-    with progress.bar("embedding new names") as show:
-        change = changes.update(kbdir, entities, encoder=encoder, progress=show)
+    with KnowledgeBase.open(kbdir, encoder=encoder) as opened:
+        with progress.bar("embedding new names") as show:
+            change = opened.update if replacing else opened.add
+            report = change(entities, progress=show)
     kb_source.tell_skipped(skipped)
-    encoder.tell_cut(change.names_embedded)
-    _tell(kbdir, change)
+    encoder.tell_cut(report.names_embedded)
+    _tell(kbdir, report)
 
 
 def remove(
@@ -94,7 +100,7 @@ def remove(
     ] = False,
 ) -> None:
     """Remove entities with all their names; embeds no name again."""
-    from mirror_rt.knowledge import changes
+    from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.textfiles import read_lines
 
     wanted = list(ids or ())
@@ -102,33 +108,33 @@ def remove(
         wanted += [line.strip() for line in read_lines(id_file) if line.strip()]
     if not wanted:
         raise ConfigError("no ids to remove; name them, or give --from FILE")
-    with progress.bar("writing") as show:
-        change = changes.remove(kbdir, wanted, missing_ok=missing_ok, progress=show)
-    _tell(kbdir, change)
+    with KnowledgeBase.open(kbdir) as opened, progress.bar("writing") as show:
+        report = opened.remove(wanted, missing_ok=missing_ok, progress=show)
+    _tell(kbdir, report)
 
 
-def _tell(kbdir: Path, change: Change) -> None:
-    joined = change.entities_joined
-    told = f"{joined:,} joined with others that list them, " if joined > 0 else ""
-    told += f"{-joined:,} on their own again, " if joined < 0 else ""
+def _tell(kbdir: Path, report: UpdateReport) -> None:
+    merged = report.entities_merged
+    told = f"{merged:,} merged with others that list them, " if merged > 0 else ""
+    told += f"{-merged:,} on their own again, " if merged < 0 else ""
     more = "".join(
         f"; {count:,} {what}"
         for count, what in (
-            (change.names_repeated, "repeated names were read once"),
-            (change.descriptions_left_out, "descriptions left out, as their entity has another"),
-            (change.ids_missing, "ids were not there"),
+            (report.names_repeated, "repeated names were read once"),
+            (report.descriptions_left_out, "descriptions left out, as their entity has another"),
+            (report.ids_missing, "ids were not there"),
         )
         if count
     )
     typer.echo(
-        f"{kbdir}: {change.entities_added:,} entities added, {change.entities_changed:,} changed, "
-        f"{change.entities_removed:,} removed, {told}{change.entities:,} now; "
-        f"{change.names_embedded:,} names embedded, {change.names_reused:,} vectors kept{more}",
+        f"{kbdir}: {report.entities_added:,} entities added, {report.entities_changed:,} changed, "
+        f"{report.entities_removed:,} removed, {told}{report.entities:,} now; "
+        f"{report.names_embedded:,} names embedded, {report.names_reused:,} vectors kept{more}",
         err=True,
     )
-    if change.gold_links:
+    if report.calibration_links_dropped:
         typer.echo(
-            f"{kbdir}: its calibration on {change.gold_links:,} gold links is undone, as weights "
-            "are learned anew; run: mirror-rt calibrate",
+            f"{kbdir}: its calibration on {report.calibration_links_dropped:,} gold links is "
+            "undone, as weights are learned anew; run: mirror-rt calibrate",
             err=True,
         )

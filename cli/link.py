@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import asked, kb_source, output
+from . import asked, kb_source, output, progress
+from . import engine as engines
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.linking.inputs import Row
+    from mirror_rt.runtime.ray_engine import RayEngine
 
 
 def link(
@@ -26,7 +35,7 @@ def link(
     bundle: Annotated[
         Path | None, typer.Option(help="Refuse unless the knowledge base was built with it.")
     ] = None,
-    precision: Annotated[
+    target_precision: Annotated[
         float | None,
         typer.Option(help="Link only what was right this often where probabilities were learned."),
     ] = None,
@@ -34,8 +43,7 @@ def link(
         float,
         typer.Option(help="Link only what has this probability, the rest is NIL; 0 links all."),
     ] = 0.0,
-    types: asked.TypeOption = None,
-    where: asked.WhereOption = None,
+    filter_: asked.FilterOption = None,
     context: Annotated[
         str | None, typer.Option(help="The text around the mention: decides between close ones.")
     ] = None,
@@ -44,41 +52,53 @@ def link(
     ] = None,
     document: Annotated[
         Path | None,
-        typer.Option(help="The text the mentions are from: its abbreviations are written out."),
+        typer.Option(help="The text the mentions are from: its abbreviations are expanded."),
     ] = None,
     document_column: Annotated[
         str | None, typer.Option(help="Column or field of the file with each mention's document.")
     ] = None,
     as_written: Annotated[
         bool,
-        typer.Option("--no-abbreviations", help="Of PubTator: write no abbreviation out."),
+        typer.Option("--no-expand-abbreviations", help="Of PubTator: expand no abbreviation."),
     ] = False,
-    composites: Annotated[
-        bool, typer.Option("--composites", help="Split 'breast and ovarian cancer' into its parts.")
+    split_composites: Annotated[
+        bool,
+        typer.Option("--split-composites", help="Split 'breast and ovarian cancer' in two."),
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the evidence and the nearest rivals (jsonl).")
+        bool, typer.Option("--explain", help="Show the features, and the nearest others (jsonl).")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write .jsonl, .tsv, .parquet or .pubtator; after a kill, go on."),
+        typer.Option(
+            "--out", "-o", help="Write .jsonl, .tsv, .parquet or .pubtator; resumes after a kill."
+        ),
     ] = None,
     workers: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=1, help="Processes that judge mentions, one a core at most; same answers."
+            min=1,
+            help="Processes that score candidates, same answers; by default one, with ray as "
+            "many as have room.",
         ),
-    ] = 1,
+    ] = None,
+    engine: engines.EngineOption = engines.Kind.LOCAL,
+    address: engines.AddressOption = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Cores of each Ray worker; by default one or more."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
-    """Link mentions to entities, by name first, then by vectors, letters and words together.
+    """Link mentions to entities: exact matches first, then by vectors, trigrams and edits.
 
-    With --out there is a file in the end: the rows of the mentions, in their order. Run again
-    after a kill, it goes on where it was.
+    With --out the results go to a file, a row a mention. Run again after a kill, it continues
+    where it was; --engine ray spreads it over a cluster.
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
-    from mirror_rt.knowledge.answering import read_mentions
+    from mirror_rt.knowledge.linking.inputs import MentionNotes
+    from mirror_rt.staging import check_apart
     from mirror_rt.textfiles import read_lines
 
     if explain and (form is not output.Format.JSONL or out):
@@ -88,93 +108,100 @@ def link(
     if document is not None and document_column is not None:
         raise ConfigError("--document and --document-column: give one of them")
     if as_written and (document is not None or document_column is not None):
-        raise ConfigError("--no-abbreviations: a document is asked for nothing else; leave it out")
-    filters = asked.conditions(where, types)
-
-    def around(block: asked.Block) -> list[str] | None:
-        if context_column is not None:
-            return block.contexts
-        return None if context is None else [context] * len(block.texts)
-
-    some = asked.blocks(
-        mentions,
-        column=column,
-        beside=context_column,
-        documents=document_column,
-        abbreviations=not as_written,
-        options=asked.table_options(input_format, delimiter, encoding),
-    )
-    encoder = asked.CountingEncoder(kbdir / "bundle")
-    with KnowledgeBase.open(kbdir, bundle=bundle, encoder=encoder, workers=workers) as kb:
-        encoder.kb = kb
-        text = "\n".join(read_lines(document)) if document else None
-
-        def read(block: asked.Block) -> list[tuple[str, ...]]:
-            documents = block.documents if text is None else text
-            return read_mentions(kb, block.texts, document=documents, composites=composites)
-
-        def options(block: asked.Block) -> dict[str, Any]:
-            return {
-                "top": top,
-                "precision": precision,
-                "min_probability": min_probability,
-                "filters": filters,
-                "document": block.documents if text is None else text,
-                "composites": composites,
-                "contexts": around(block),
-            }
-
-        if explain:
-            from mirror_rt.knowledge.explain import explain as reasons
-
-            asked.answer(
-                some,
-                lambda block: reasons(kb, block.texts, **options(block)),
-                lambda texts, found, head: output.explained(texts, found),
-                encoder=encoder,
-                what="link",
-                read=read,
-                around=around,
-            )
-            return
-
-        def find(block: asked.Block) -> list[str]:
-            found = kb.link(block.texts, **options(block))
-            return output.in_lines(block.texts, found)
-
-        remembered = asked.Remembered(find)
+        raise ConfigError(
+            "--no-expand-abbreviations: a document is asked for nothing else; leave it out"
+        )
+    if engine is engines.Kind.RAY and out is None:
+        raise ConfigError("--engine ray: writes a file; give --out")
+    by = engines.chosen(engine, address=address, workers=workers, threads=threads)
+    if by is None and threads is not None:
+        raise ConfigError("--threads: is for Ray workers; give --engine ray too")
+    named = {
+        "column": column, "context_column": context_column, "document_column": document_column,
+    }  # fmt: skip
+    source, notes = asked.source_of(mentions, columns=named), MentionNotes()
+    columns: dict[str, Any] = {
+        "expand_abbreviations": not as_written,
+        "table": asked.table_options(input_format, delimiter, encoding),
+        **named,
+    }
+    options: dict[str, Any] = {
+        "context": context,
+        "document": "\n".join(read_lines(document)) if document else None,
+        "top": top,
+        "target_precision": target_precision,
+        "min_probability": min_probability,
+        "filters": asked.parsed_filters(filter_),
+        "split_composites": split_composites,
+    }
+    own = 1 if by is not None or workers is None else workers
+    with KnowledgeBase.open(kbdir, bundle=bundle, workers=own) as kb:
         if out is None:
-            asked.answer(
-                some,
-                remembered,
-                lambda texts, lines, head: output.show(lines, form, head=head),
-                encoder=encoder,
-                what="link",
-                read=read,
-                around=around,
-            )
-            return
-        from .linkjob import LinkJob, settings_of
+            rows = asked.rows_of(source, notes, columns)
+            _printed(kb, rows, form, options, explain=explain)
+            asked.tell_notes(source, notes)
+        else:
+            if isinstance(source, str):
+                check_apart(out, {"mentions": source, "document": document})
+            _into_file(kb, source, out, columns | options, force=force, engine=by)
 
-        settings = settings_of(
-            kb, top=top, precision=precision, min_probability=min_probability, filters=filters,
-            context=context, document=text, composites=composites,
-        )  # fmt: skip
-        beside = {"document": document}
-        with LinkJob.hold(mentions[0], out, settings, force=force, inputs=beside) as job:
-            asked.answer(
-                some,
-                lambda block: job.answer(block, remembered),
-                lambda texts, lines, head: None,
-                encoder=encoder,
-                what="link",
-                read=read,
-                around=around,
-                total=asked.count(mentions),
-            )
-            job.finish(force=force)
-    words = f"{out}: {job.rows:,} mentions"
-    words += f", {job.kept:,} blocks of an earlier run kept" if job.kept else ""
-    if job.undecided:
-        words += f"; {job.undecided:,} of them have several ids alike: the first is written"
+
+def _printed(
+    kb: KnowledgeBase,
+    rows: Iterator[Row],
+    form: output.Format,
+    options: Mapping[str, Any],
+    *,
+    explain: bool,
+) -> None:
+    from mirror_rt.knowledge.linking.job import link_lines
+
+    done, counts = 0, Counter[str]()
+    with progress.bar("link", shown=not sys.stdout.isatty()) as show:
+        for lines in link_lines(kb, rows, options, counts=counts, explain=explain):
+            output.show(lines, form, head=not done)
+            done += len(lines)
+            show(done, None)
+    _tell_cut(kb, counts)
+
+
+def _into_file(
+    kb: KnowledgeBase,
+    source: str | list[str],
+    out: Path,
+    options: Mapping[str, Any],
+    *,
+    force: bool,
+    engine: RayEngine | None,
+) -> None:
+    done, total = 0, asked.count(source) if sys.stderr.isatty() else None
+    with progress.bar("link") as show:
+
+        def advance(rows: int, _: int) -> None:
+            nonlocal done
+            done += rows
+            show(done, total)
+
+        report = kb.link_file(source, out, force=force, engine=engine, progress=advance, **options)
+    asked.tell_notes(source, report.notes)
+    counts = {
+        "too_long": report.too_long,
+        "truncated": report.truncated,
+        "truncated_contexts": report.truncated_contexts,
+    }
+    _tell_cut(kb, counts)
+    words = f"{out}: {report.rows:,} mentions"
+    words += f", {report.kept:,} blocks of an earlier run kept" if report.kept else ""
+    if report.undecided:
+        words += f"; {report.undecided:,} of them have several ids alike: the first is written"
     typer.echo(words, err=True)
+
+
+def _tell_cut(kb: KnowledgeBase, counts: Mapping[str, int]) -> None:
+    from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS
+
+    if counts.get("too_long"):
+        longest = f"only the first {MOST_CHARACTERS:,} characters were compared"
+        typer.echo(f"{counts['too_long']:,} long mentions: {longest}", err=True)
+    asked.tell_cut(kb, counts.get("truncated", 0), what="strings")
+    asked.tell_cut(kb, counts.get("truncated_contexts", 0), what="contexts")

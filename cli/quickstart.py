@@ -25,7 +25,8 @@ def quickstart(
     for mention, found in zip(MENTIONS, report.links, strict=True):
         for c in found[:1]:
             typer.echo(
-                f"   {mention.ljust(width)}  {c.entity_id}  {c.name}  ({c.how.value} {c.score:.2f})"
+                f"   {mention.ljust(width)}  {c.entity_id}  {c.entity_name}  "
+                f"({c.match_type} {c.score:.2f})"
             )
     gain = 100 * (report.after.accuracy_1 - report.before.accuracy_1)
     typer.echo(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from . import asked, kb_source, output
+from . import asked, kb_source, output, progress
 
 
 def search(
@@ -23,8 +25,7 @@ def search(
     input_format: asked.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
-    types: asked.TypeOption = None,
-    where: asked.WhereOption = None,
+    filter_: asked.FilterOption = None,
     hybrid: Annotated[
         bool | None,
         typer.Option(
@@ -37,21 +38,31 @@ def search(
 ) -> None:
     """Find the passages nearest to queries, or the entities with the nearest names."""
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.linking import results
+    from mirror_rt.knowledge.linking.inputs import MentionNotes
+    from mirror_rt.knowledge.linking.job import BLOCK
+    from mirror_rt.runtime.encoder import Encoder
 
-    filters = asked.conditions(where, types)
-    options = asked.table_options(input_format, delimiter, encoding)
-    some = asked.blocks(queries, column=column, options=options)
-    encoder = asked.CountingEncoder(kbdir / "bundle")
-    with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
-        encoder.kb = kb
-        passages = kb.manifest.holds == "passages"
+    filters = asked.parsed_filters(filter_)
+    source, notes = asked.source_of(queries, columns={"column": column}), MentionNotes()
+    options = {"column": column, "table": asked.table_options(input_format, delimiter, encoding)}
+    texts = (text for text, _, _ in asked.rows_of(source, notes, options))
+    done, cut = 0, 0
+    with (
+        KnowledgeBase.open(kbdir) as kb,
+        progress.bar("search", shown=not sys.stdout.isatty()) as show,
+    ):
+        passages = kb.manifest.content_type == "passages"
         both = passages if hybrid is None else hybrid
-        asked.answer(
-            some,
-            lambda block: kb.search(block.texts, top=top, hybrid=both, filters=filters),
-            lambda texts, found, head: output.candidates(
-                texts, found, form, subject="query", head=head, passages=passages, hybrid=both
-            ),
-            encoder=encoder,
-            what="search",
-        )
+        columns = results.HYBRID_COLUMNS if both else results.COLUMNS
+        columns = results.PASSAGE_COLUMNS if passages else columns
+        while block := list(islice(texts, BLOCK)):
+            found = kb.search(block, top=top, hybrid=both, filters=filters)
+            lines = [results.in_json(result.to_dict()) for result in found]
+            output.show(lines, form, subject="query", columns=columns, head=not done)
+            done += len(block)
+            if isinstance(kb.encoder, Encoder):
+                cut += kb.encoder.count_truncated(block)
+            show(done, None)
+        asked.tell_notes(source, notes)
+        asked.tell_cut(kb, cut, what="strings")

@@ -78,12 +78,12 @@ def _bundle(path: Path, *, verify: bool) -> dict[str, Any]:
 
 
 def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[str, Any]:
-    from mirror_rt.runtime.jobfolder import read_manifest, verify_vectors
+    from mirror_rt.runtime.jobfolder import file_faults, read_manifest
 
     shards = read_manifest(path)
     files = [path / shard.name for shard in shards]
     lost = [f"{file}: is missing" for file in files if not file.is_file()]
-    if faults := verify_vectors(path) if verify else lost:
+    if faults := file_faults(path) if verify else lost:
         raise InputError(
             f"{faults[0]} ({len(faults)} of {len(shards)} shards are faulty); "
             "run the same mirror-rt embed again, which makes only these anew"

@@ -14,11 +14,13 @@ import re
 import shutil
 import signal
 import stat
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from mirror_rt.errors import MirrorError, TargetError
@@ -28,9 +30,12 @@ __all__ = [
     "check_target",
     "clear_leftovers",
     "contents",
+    "locked",
+    "replacing",
     "staging_file",
     "staging_folder",
     "undisturbed",
+    "write_json",
 ]
 
 _WRITE_REFUSED = ("no space left", "file too large", "disk i/o error", "disk is full")
@@ -368,11 +373,11 @@ def _beside(place: Path, *, shown: Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as held:
         # Only one looks at a time: of two that begin together, one goes on.
-        with _locked(place.parent, wait=True):
+        with locked(place.parent, wait=True):
             if clear_leftovers(place):
                 raise TargetError(f"{shown}: another process is writing it; wait for it")
             made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
-            held.enter_context(_locked(made))
+            held.enter_context(locked(made))
             # It is called a partial one only now that it is locked: no other process takes it
             # for a leftover.
             holder = made.with_name(f"{made.name}.partial")
@@ -398,43 +403,80 @@ def clear_leftovers(target: Path) -> bool:
         return False
     live = False
     for holder in filter(Path.is_dir, found):
-        with _locked(holder) as locked:
+        with locked(holder) as alone:
             only_copy = (holder / "old").exists() and not place.exists()
-            if locked and not only_copy:
+            if alone and not only_copy:
                 shutil.rmtree(holder, ignore_errors=True)
-            live = live or locked is False
+            live = live or alone is False
     return live
 
 
 @contextmanager
-def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool | None]:
-    """Lock a folder until the block, or the process, ends.
+def locked(path: Path, *, create: bool = False, wait: bool = False) -> Iterator[bool | None]:
+    """Lock a file or a folder until the block, or the process, ends.
 
     Args:
-        folder: The folder.
+        path: The file, or the folder.
+        create: Whether to make a file that is missing.
         wait: Whether to wait until another process has let go of it.
 
     Yields:
-        Whether it is locked by us; None where it cannot be told.
+        Whether it is locked by us; None where it cannot be told: a folder that is not there, a
+        disk without locks, a folder on Windows.
+
+    Raises:
+        OSError: The file cannot be made.
     """
     try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+        handle = os.open(path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
+    except OSError:
+        if create:
+            raise
         yield None
         return
     try:
-        locked: bool | None = True
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            locked = False
-        except OSError:  # a disk without locks
-            locked = None
-        yield locked
+        yield _lock(handle, wait=wait)
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, *, wait: bool) -> bool | None:
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` that is renamed onto it if the block ends well.
+
+    For files inside a folder of ours: what is there is replaced. Two processes may write the
+    same file at once: one of the two stays.
+    """
+    fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
+    try:
+        yield fresh
+        os.replace(fresh, path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file inside a folder of ours, whole or not at all."""
+    with replacing(path) as fresh:
+        text = json.dumps(content, indent=1, sort_keys=True)
+        fresh.write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mirror_rt import Encoder
-from mirror_rt.runtime import windows
+from mirror_rt.runtime import embedding
 from mirror_rt.runtime.cores import usable_cores
 from mirror_rt_cli import progress
 from mirror_rt_cli.app import app
@@ -149,8 +149,8 @@ def test_what_finds_no_room_is_named_in_one_line(
 
 
 NO_ROOM_FOR_A_SHARD = f"""
-from mirror_rt.runtime import windows
-windows.WINDOW_BYTES = 50 * 32 * 4
+from mirror_rt.runtime import embedding
+embedding.BLOCK_BYTES = 50 * 32 * 4
 {NO_ROOM}
 """
 
@@ -171,7 +171,7 @@ def test_where_a_shard_finds_no_room_the_others_stay_and_the_job_goes_on(
     assert done.stderr.count("\n") == 1
     left = [path.name.partition("-")[0] for path in sorted(out.iterdir())]
     assert left == [".job", "part", "part"]
-    monkeypatch.setattr(windows, "WINDOW_BYTES", 50 * 32 * 4)
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", 50 * 32 * 4)
     again = embed(tiny_bundle, source, "--out", out)
     assert again.exit_code == 0, again.stderr
     assert "computed 70 different strings" in again.stderr

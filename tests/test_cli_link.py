@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt_cli import asked
+from mirror_rt.knowledge.linking import job
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, entity
 
@@ -212,7 +212,7 @@ def test_blocks_make_one_output(
     (tmp_path / "names.txt").write_text("ASD\nVSD\nASD\nliver cancer\n\n")
     arguments = ["link", str(hearts), str(tmp_path / "names.txt"), "--format", form]
     whole = _run(*arguments)
-    monkeypatch.setattr(asked, "BLOCK", 2)
+    monkeypatch.setattr(job, "BLOCK", 2)
     in_blocks = _run(*arguments)
     assert [line.split() for line in in_blocks[1].splitlines()] == [
         line.split() for line in whole[1].splitlines()
@@ -222,7 +222,7 @@ def test_blocks_make_one_output(
 def test_what_was_answered_is_out_before_a_later_row_fails(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asked, "BLOCK", 2)
+    monkeypatch.setattr(job, "BLOCK", 2)
     (tmp_path / "names.txt").write_bytes(b"ASD\nVSD\n\xff\n")
     code, out, err = _run("link", str(hearts), str(tmp_path / "names.txt"))
     assert code == 1
@@ -235,7 +235,7 @@ def test_mentions_cut_off_are_counted(hearts: Path, extra: list[str]) -> None:
     long = "atrial septal defect " * 100
     _, _, err = _run("link", str(hearts), long, "x", *extra)
     assert err.startswith("cut off at ")
-    assert "1 different strings" in err
+    assert "1 strings" in err
     _, _, err = _run("link", str(hearts), "x", *extra)
     assert err == ""
 
@@ -246,17 +246,18 @@ def test_contexts_cut_off_are_counted_apart_and_descriptions_are_not(
     long = "atrial septal defect " * 100
     entities = [replace(entity(id_, "cold"), description=long) for id_ in ("C:1", "C:2")]
     KnowledgeBase.build(tiny_bundle, entities, tmp_path / "kb").close()
-    monkeypatch.setattr(asked, "BLOCK", 2)
+    monkeypatch.setattr(job, "BLOCK", 2)
     (tmp_path / "m.tsv").write_text(f"mention\tc\ncold\t{long}\ncold\tx\ncold\t{long}\ncold\tred\n")
-    kb, mentions, told = str(tmp_path / "kb"), str(tmp_path / "m.tsv"), "cut off at 64 tokens: 1 "
+    kb, mentions, told = str(tmp_path / "kb"), str(tmp_path / "m.tsv"), "cut off at 64 tokens: "
     _, _, err = _run("link", kb, "cold", "--context", "red rash")
     assert err == ""
     for extra in ([], ["--explain"]):
-        for more in (["--context", long], ["--context-column", "c"]):
+        # Two mentions that have nothing beside them are one; of a column, each block counts.
+        for more, count in ((["--context", long], 1), (["--context-column", "c"], 2)):
             _, _, err = _run("link", kb, mentions, "--column", "mention", *more, *extra)
-            assert err == f"{told}different contexts\n"
+            assert err == f"{told}{count} contexts\n"
     _, _, err = _run("link", kb, long, "cold", "--context", long)
-    assert err == f"{told}different strings\n{told}different contexts\n"
+    assert err == f"{told}1 strings\n{told}1 contexts\n"
 
 
 @pytest.mark.parametrize("width", [20, 60, 100, 160])

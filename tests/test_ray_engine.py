@@ -1,4 +1,4 @@
-"""Embedding on a local Ray cluster: the bytes of one process, whoever dies on the way."""
+"""Jobs on a local Ray cluster: the bytes of one process, whoever dies on the way."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from mirror_rt import Encoder
-from mirror_rt.errors import ConfigError, MirrorError, MissingExtraError
-from mirror_rt.runtime import ray_engine, windows
-from mirror_rt.runtime.job import embed
-from mirror_rt.runtime.jobfolder import JobFolder
+from mirror_rt.errors import ConfigError, KnowledgeBaseError, MirrorError, MissingExtraError
+from mirror_rt.knowledge import KnowledgeBase, changes
+from mirror_rt.knowledge.linking import job as link_job
+from mirror_rt.runtime import embedding, ray_engine
+from mirror_rt.runtime.embedding import embed
+from mirror_rt.runtime.job import JobFolder, Shard, Task, Work
 from mirror_rt.runtime.ray_engine import RayEngine
 from mirror_rt.runtime.ray_worker import Worker
-from mirror_rt.runtime.work import Task, make_shard
 from mirror_rt_cli.app import app
+from tests.kb import HEARTS
 from tests.vectors import bytes_of, made_up, written
 
-ROWS = 50  # of a window, here
+ROWS = 50  # of a block, here
 
 # Ray is not ours to keep free of warnings.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -42,8 +44,8 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "WINDOW_BYTES", ROWS * 32 * 4)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", ROWS * 32 * 4)
 
 
 @pytest.fixture
@@ -84,15 +86,15 @@ def test_the_folder_of_a_cluster_is_that_of_one_process_over_a_changed_input_too
 class Backwards:
     """An engine that makes two shards, the last ones, and is interrupted."""
 
-    def make(self, encoder: Encoder, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
+    def make(self, work: Work, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
         """Make the last two shards."""
         for task in list(tasks)[:-3:-1]:
-            yield make_shard(encoder, job, task, progress=None)
+            yield work.make(job, task, None)
         raise KeyboardInterrupt
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_job_that_was_killed_over_other_inputs_copies_from_each_what_one_process_copies(
+def test_a_job_that_was_killed_over_other_inputs_ends_as_that_of_one_process(
     tiny_bundle_int8: Path, tmp_path: Path
 ) -> None:
     encoder = Encoder.open(tiny_bundle_int8, threads=1)
@@ -115,8 +117,8 @@ def test_a_job_that_was_killed_over_other_inputs_copies_from_each_what_one_proce
     report = embed(encoder, source, tmp_path / "ray", engine=RayEngine())
     again = embed(encoder, source, tmp_path / "killed")
     assert report == local
-    assert (local.kept, local.copied, local.computed) == (0, 111, 289)
-    assert (again.kept, again.copied, again.computed) == (2, 51, 249)
+    assert (local.kept, local.copied, local.computed) == (0, 0, 400)
+    assert (again.kept, again.copied, again.computed) == (2, 0, 300)
     assert bytes_of(tmp_path / "local") == bytes_of(tmp_path / "ray")
     assert bytes_of(tmp_path / "local") == bytes_of(tmp_path / "killed")
 
@@ -124,12 +126,12 @@ def test_a_job_that_was_killed_over_other_inputs_copies_from_each_what_one_proce
 DRIVER = """
 import os, signal, sys
 from pathlib import Path
-from mirror_rt.runtime import jobfolder, windows
+from mirror_rt.runtime import embedding, job
 from mirror_rt_cli.app import main
 
 rows, deadly, how = (int(sys.argv.pop(1)) for _ in range(3))
-windows.WINDOW_BYTES = rows * 32 * 4
-log = jobfolder.JobFolder.log
+embedding.BLOCK_BYTES = rows * 32 * 4
+log = job.JobFolder.log
 
 def dying(folder, shard):
     global deadly
@@ -138,7 +140,7 @@ def dying(folder, shard):
     if deadly == 0:
         os.kill(os.getpid(), how)
 
-jobfolder.JobFolder.log = dying
+job.JobFolder.log = dying
 main()
 """
 
@@ -178,10 +180,10 @@ def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
     class Dying(Worker):
         """Is killed once over each of three windows."""
 
-        def answer(self, name: str, number: int, seen: int) -> dict[str, object]:
+        def answer(self, name: str, number: int, again: bool) -> dict[str, object]:
             mark = marks / str(number)
             if number not in (1, 4, 6) or mark.exists():
-                return super().answer(name, number, seen)
+                return super().answer(name, number, again)
             mark.touch()
             replace = os.replace
 
@@ -192,7 +194,7 @@ def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
 
             os.replace = killed
             if number != 1:
-                super().answer(name, number, seen)
+                super().answer(name, number, again)
             os.kill(os.getpid(), signal.SIGKILL)
             raise AssertionError
 
@@ -205,22 +207,127 @@ def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 
+@pytest.fixture(scope="module")
+def hearts(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("kb") / "hearts"
+    KnowledgeBase.build(tiny_bundle, HEARTS, out).close()
+    return out
+
+
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_mentions_linked_on_a_cluster_are_those_of_one_process(
+    hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(link_job, "BLOCK", 40)
+    rows = [*made_up(90), "ASD", "", "hole in the heart", *made_up(90), *made_up(60, seed=1)]
+    source = tmp_path / "a.tsv"
+    source.write_text(
+        "mention\tc\n" + "".join(f"{r}\t{'x' * (i % 2)}\n" for i, r in enumerate(rows))
+    )
+    seen: list[int] = []
+    with KnowledgeBase.open(hearts) as kb:
+        for name, engine in (("local", None), ("ray", RayEngine(workers=2))):
+            report = link_job.link_file(
+                kb, source, tmp_path / f"{name}.{ending}", context_column="c", engine=engine,
+                progress=lambda rows, asked: seen.append(rows),
+            )  # fmt: skip
+            assert (report.rows, report.kept) == (len(rows), 0)
+    assert sum(seen) == 2 * len(rows)
+    assert (tmp_path / f"ray.{ending}").read_bytes() == (tmp_path / f"local.{ending}").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.tsv", f"local.{ending}", f"ray.{ending}",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_linking_goes_on_when_workers_die_and_after_an_interrupt(
+    hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_job, "BLOCK", 40)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+
+    class Dying(Worker):
+        """Is killed once over each of two blocks."""
+
+        def answer(self, name: str, number: int, again: bool) -> dict[str, object]:
+            mark = marks / str(number)
+            if number in (1, 3) and not mark.exists():
+                mark.touch()
+                if number == 3:
+                    super().answer(name, number, again)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().answer(name, number, again)
+
+    rows, out = made_up(230), tmp_path / "a.tsv"
+    with KnowledgeBase.open(hearts) as kb:
+        link_job.link_file(kb, rows, tmp_path / "whole.tsv")
+        monkeypatch.setattr(ray_engine, "Worker", Dying)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(JobFolder, "log", _interrupted_at(2))
+            link_job.link_file(kb, rows, out, engine=RayEngine())
+        assert not out.exists()
+        kept = link_job.link_file(kb, rows, out, engine=RayEngine()).kept
+    assert kept >= 1
+    assert sorted(mark.name for mark in marks.iterdir()) == ["1", "3"]
+    assert out.read_bytes() == (tmp_path / "whole.tsv").read_bytes()
+
+
+def _interrupted_at(shards: int) -> Callable[[JobFolder, Shard], None]:
+    log, count = JobFolder.log, 0
+
+    def counted(folder: JobFolder, shard: Shard) -> None:
+        nonlocal count
+        log(folder, shard)
+        count += 1
+        if count == shards:
+            raise KeyboardInterrupt
+
+    return counted
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_knowledge_base_changed_meanwhile_is_told_of_by_the_workers(
+    hearts: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(hearts, tmp_path / "kb")
+    with KnowledgeBase.open(tmp_path / "kb") as kb:
+        changes.remove(tmp_path / "kb", ["H:1"])
+        with pytest.raises(KnowledgeBaseError):
+            link_job.link_file(kb, ["a"], tmp_path / "a.tsv", engine=RayEngine(workers=1))
+    assert not list(tmp_path.glob("*a.tsv*"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("cluster")
+def test_the_command_links_on_a_cluster(hearts: Path, tmp_path: Path) -> None:
+    source = written(tmp_path / "a.txt", made_up(50))
+    for name, more in (("a.tsv", ()), ("b.tsv", ("--engine", "ray"))):
+        arguments = ["link", hearts, source, "--out", tmp_path / name, *more]
+        done = CliRunner().invoke(app, list(map(str, arguments)))
+        assert (done.exit_code, done.stdout) == (0, ""), done.stderr
+        assert done.stderr == f"{tmp_path / name}: 50 mentions\n"
+    assert (tmp_path / "a.tsv").read_bytes() == (tmp_path / "b.tsv").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_rows_that_kill_every_worker_are_named_and_the_others_kept(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Poisoned(Worker):
-        def open(self) -> Encoder:
+        def open(self) -> Work:
             opened = super().open()
-            encode = opened.encode_counted
+            make = opened.make
 
-            def deadly(texts: list[str], **options: object) -> object:
-                if "poison" in texts:
+            def deadly(job: JobFolder, task: Task, progress: object) -> object:
+                if "poison" in task.block.columns["text"]:
                     os.kill(os.getpid(), signal.SIGKILL)
-                return encode(texts, **options)
+                return make(job, task, progress)
 
-            opened.encode_counted = deadly
+            opened.make = deadly
             return opened
 
     texts = [*made_up(100), "first of them", "poison", *made_up(60, seed=1)]
@@ -244,7 +351,7 @@ def test_what_goes_wrong_in_a_worker_is_told_in_one_line(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full(Worker):
-        def open(self) -> Encoder:
+        def open(self) -> Work:
             raise OSError(errno.ENOSPC, "No space left on device", "/mnt/x")
 
     monkeypatch.setattr(ray_engine, "Worker", Full)

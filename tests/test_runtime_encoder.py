@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import weakref
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from onnxruntime import RunOptions
 
 from mirror_rt import Encoder
 from mirror_rt.errors import BundleError, ConfigError, InputError
+from mirror_rt.runtime import encoder as encoder_module
 from mirror_rt.runtime.session import Session
 from mirror_rt.types import TokenBatch
 from tests.tiny import NAMES
@@ -44,6 +46,26 @@ def test_vectors_are_those_of_torch_computed_one_text_at_a_time(
     vectors_ND = Encoder.open(tiny_bundle).encode(texts)
     assert vectors_ND.dtype == np.float32
     np.testing.assert_allclose(vectors_ND, expected_ND, atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_as_many_batches_run_at_once_as_there_are_threads(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    encoder = Encoder.open(tiny_bundle, threads=threads)
+    assert encoder._session._session.get_session_options().intra_op_num_threads == 1
+    expected_ND = encoder.encode(NAMES[:8])
+    run, together, seen = Session.run, threading.Barrier(threads, timeout=60), []
+
+    def waiting(self: Session, batch: TokenBatch) -> object:
+        seen.append(threading.get_ident())
+        together.wait()  # fewer runs at once would wait for ever
+        return run(self, batch)
+
+    monkeypatch.setattr(encoder_module, "TOKENS", 1)  # each text is a batch
+    monkeypatch.setattr(Session, "run", waiting)
+    np.testing.assert_allclose(encoder.encode(NAMES[:8]), expected_ND, atol=1e-6)
+    assert (len(seen), len(set(seen))) == (8, threads)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -218,7 +240,7 @@ def test_texts_are_long_from_128_tokens_on(tokens: int, given_back: bool) -> Non
 
     ids_BT = np.full((2, tokens), 5)
     batch = TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=np.ones_like(ids_BT))
-    Session(Graph(), output="vectors", seconds=0).run(batch)
+    Session(Graph(), output="vectors").run(batch)
     (options,) = settings
     if given_back:
         wanted = options.get_run_config_entry("memory.enable_memory_arena_shrinkage")

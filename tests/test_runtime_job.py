@@ -20,20 +20,20 @@ import pytest
 
 from mirror_rt import Encoder
 from mirror_rt.errors import ConfigError, InputError, TargetError
-from mirror_rt.runtime import job, windows
-from mirror_rt.runtime.job import VectorOptions, embed, embed_rows
-from mirror_rt.runtime.jobfolder import JobFolder, read_manifest, verify_vectors
-from mirror_rt.runtime.shards import Shard, read_stored
+from mirror_rt.runtime import embedding
+from mirror_rt.runtime.embedding import VectorOptions, embed, embed_rows
+from mirror_rt.runtime.job import Engine, Local, Task, Work
+from mirror_rt.runtime.jobfolder import JobFolder, Shard, file_faults, read_manifest
+from mirror_rt.runtime.shards import read_stored
 from mirror_rt.runtime.storage import Dtype, truncate
-from mirror_rt.runtime.work import Task, make_shard
 from tests.vectors import bytes_of, in_layout, made_up, written
 
-ROWS = 50  # of a window, here
+ROWS = 50  # of a block, here
 
 
 @pytest.fixture(autouse=True)
-def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "WINDOW_BYTES", ROWS * 32 * 4)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", ROWS * 32 * 4)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_changed_input_computes_only_the_strings_it_has_not_seen(
     assert report.computed == 3  # "new one" comes again in another window
     assert report.copied == len(changed) - 3
     np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
-    assert verify_vectors(out) == []
+    assert file_faults(out) == []
     named = {shard.name for shard in read_manifest(out)}
     assert {path.name for path in out.glob("part-*")} == named
 
@@ -137,15 +137,14 @@ def test_an_input_changed_between_a_kill_and_its_resume_is_not_mixed(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts, out = made_up(230), tmp_path / "out"
-    stop_after(monkeypatch, windows=3)
+    stop_after(monkeypatch, blocks=3)
     with pytest.raises(KeyboardInterrupt):
         embed(encoder, written(tmp_path / "a.txt", texts), out)
     monkeypatch.undo()
-    monkeypatch.setattr(windows, "WINDOW_BYTES", ROWS * 32 * 4)
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", ROWS * 32 * 4)
     changed = [*texts[:60], "new one", *texts[60:]]
     report = embed(encoder, written(tmp_path / "a.txt", changed), out)
-    assert report.kept == 1
-    assert report.copied == 150 - 50
+    assert (report.kept, report.copied) == (1, 0)
     np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
 
 
@@ -158,72 +157,58 @@ def test_a_run_over_another_input_that_is_killed_too_ends_as_one_that_was_not(
     last = [*made_up(150, seed=9), *reversed(first[:150]), "new one"]
     reports = []
     for out, killed in (("unbroken", 0), ("broken", kills)):
-        interrupted(encoder, written(tmp_path / "a.txt", first), tmp_path / out, windows=3)
+        interrupted(encoder, written(tmp_path / "a.txt", first), tmp_path / out, blocks=3)
         written(tmp_path / "a.txt", last)
         for _ in range(killed):
-            interrupted(encoder, tmp_path / "a.txt", tmp_path / out, windows=2)
+            interrupted(encoder, tmp_path / "a.txt", tmp_path / out, blocks=2)
         reports.append(embed(encoder, tmp_path / "a.txt", tmp_path / out))
-    assert [(r.computed, r.copied) for r in reports] == [
-        (151, 150),
-        (151 - kills * 100, 150) if kills == 1 else (1, 100),
-    ]
+    assert [(r.computed, r.copied) for r in reports] == [(301, 0), (301 - kills * 100, 0)]
     assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
-    assert not (tmp_path / "broken/.job/sources.json").exists()
 
 
 def interrupted(
-    encoder: Encoder, source: Path, out: Path, *, windows: int, engine: job.Engine | None = None
+    encoder: Encoder, source: Path, out: Path, *, blocks: int, engine: Engine | None = None
 ) -> None:
-    """Embed until so many windows are logged, and end there as by Ctrl-C."""
+    """Embed until so many blocks are logged, and end there as by Ctrl-C."""
     with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, windows=windows)
+        stop_after(patch, blocks=blocks)
         with pytest.raises(KeyboardInterrupt):
             embed(encoder, source, out, engine=engine)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
-def test_hashes_that_are_not_as_they_were_written_are_not_believed(
-    encoder: Encoder, tmp_path: Path, damage: str
-) -> None:
+def test_a_damaged_shard_is_not_copied_from(encoder: Encoder, tmp_path: Path) -> None:
     texts, out = made_up(170), tmp_path / "out"
-    embed(encoder, written(tmp_path / "a.txt", texts), out)
-    sidecar = sorted((out / ".job/seen").iterdir())[1]
-    content = bytearray(sidecar.read_bytes())
-    content[-4] ^= 1  # a bit of the number of a row
-    match damage:
-        case "flipped":
-            sidecar.write_bytes(content)
-        case "cut":
-            sidecar.write_bytes(content[: len(content) // 2])
-        case _:
-            sidecar.unlink()
+    report = embed(encoder, written(tmp_path / "a.txt", texts), out)
+    path = out / report.shards[1].name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
     changed = ["new one", *texts]
     report = embed(encoder, written(tmp_path / "a.txt", changed), out)
     assert (report.computed, report.copied) == (1 + ROWS, 120)
     np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
 
 
-def test_damaged_hashes_of_a_kept_shard_are_written_anew(encoder: Encoder, tmp_path: Path) -> None:
-    source, out = written(tmp_path / "a.txt", made_up(170)), tmp_path / "out"
-    embed(encoder, source, out)
-    before = bytes_of(out)
-    sorted((out / ".job/seen").iterdir())[2].write_bytes(b"")
-    assert embed(encoder, source, out).kept == 4
-    assert bytes_of(out) == before
+def test_without_the_texts_nothing_is_copied(encoder: Encoder, tmp_path: Path) -> None:
+    texts, out, options = made_up(120), tmp_path / "out", VectorOptions(text=False)
+    embed(encoder, written(tmp_path / "a.txt", texts), out, options=options)
+    changed = [*texts[:ROWS], "new one", *texts[ROWS:]]
+    report = embed(encoder, written(tmp_path / "a.txt", changed), out, options=options)
+    assert (report.kept, report.computed, report.copied) == (1, 71, 0)
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, *, windows: int) -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, *, blocks: int) -> None:
     """Let the job end as by Ctrl-C once so many shards are logged."""
-    log, count = job.JobFolder.log, 0
+    log, count = JobFolder.log, 0
 
-    def counted(folder: job.JobFolder, shard: Shard) -> None:
+    def counted(folder: JobFolder, shard: Shard) -> None:
         nonlocal count
         log(folder, shard)
         count += 1
-        if count == windows:
+        if count == blocks:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(job.JobFolder, "log", counted)
+    monkeypatch.setattr(JobFolder, "log", counted)
 
 
 def test_a_flipped_byte_is_found_and_only_its_shard_made_anew(
@@ -237,11 +222,11 @@ def test_a_flipped_byte_is_found_and_only_its_shard_made_anew(
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     (out / report.shards[3].name).unlink()
-    assert [fault.split(": ")[1].split()[0] for fault in verify_vectors(out)] == ["changed", "is"]
+    assert [fault.split(": ")[1].split()[0] for fault in file_faults(out)] == ["changed", "is"]
     again = embed(encoder, source, out)
     assert (again.kept, again.computed) == (2, 70)
     assert bytes_of(out) == before
-    assert verify_vectors(out) == []
+    assert file_faults(out) == []
 
 
 def test_another_bundle_or_other_settings_are_refused(
@@ -251,7 +236,7 @@ def test_another_bundle_or_other_settings_are_refused(
     embed(encoder, source, out)
     before = bytes_of(out)
     other = Encoder.open(tiny_bundle_int8)
-    with pytest.raises(TargetError, match="vectors of another bundle"):
+    with pytest.raises(TargetError, match="another bundle"):
         embed(other, source, out)
     with pytest.raises(TargetError, match=r"other settings \(dtype float32, now float16\)"):
         embed(encoder, source, out, options=VectorOptions(dtype=Dtype.FLOAT16))
@@ -279,16 +264,40 @@ def test_a_job_that_fails_keeps_the_finished_one_it_was_to_replace(
         embed(encoder, source, out, options=HALF, force=True)
     assert bytes_of(out).items() >= {n: b for n, b in before.items() if "settings" not in n}.items()
     np.testing.assert_allclose(vectors_of(out), encoder.encode(texts), atol=1e-6)
-    assert verify_vectors(out) == []
+    assert file_faults(out) == []
     assert embed(encoder, first, out).kept == 2  # it asks for no force
     assert bytes_of(out) == before
+
+
+def test_a_folder_of_another_format_is_replaced_by_force_alone_and_at_the_end(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    out, source = tmp_path / "out", written(tmp_path / "a.txt", made_up(120))
+    embed(encoder, source, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["format_version"] = 1
+    for shard in manifest["shards"]:
+        shard["sidecar"] = "x"
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    (out / ".job/settings.json").unlink()
+    older = {name: content for name, content in bytes_of(out).items() if ".job" not in name}
+    with pytest.raises(TargetError):
+        embed(encoder, source, out)
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, blocks=1)
+        with pytest.raises(KeyboardInterrupt):
+            embed(encoder, source, out, force=True, options=HALF)
+    assert bytes_of(out).items() >= older.items()
+    assert embed(encoder, source, out, force=True, options=HALF).kept == 1
+    assert file_faults(out) == []
+    assert len(list(out.glob("part-*"))) == 3
 
 
 def test_a_job_that_replaces_another_goes_on_after_a_kill(encoder: Encoder, tmp_path: Path) -> None:
     source, out = written(tmp_path / "a.txt", made_up(230)), tmp_path / "out"
     embed(encoder, source, out)
     with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, windows=3)
+        stop_after(patch, blocks=3)
         with pytest.raises(KeyboardInterrupt):
             embed(encoder, source, out, options=HALF, force=True)
     with pytest.raises(TargetError, match=r"dtype float32, now binary"):
@@ -425,7 +434,7 @@ def test_a_nul_is_a_character_like_any_other(encoder: Encoder, tmp_path: Path, n
 def test_a_million_identical_strings_are_computed_once_a_window(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(windows, "WINDOW_BYTES", windows.WINDOW_BYTES * 2000)
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", embedding.BLOCK_BYTES * 2000)
     rows = (("fever", "") for _ in range(1_000_000))
     report = embed_rows(encoder, rows, tmp_path / "out", options=VectorOptions(dtype=Dtype.BINARY))
     assert (report.rows, report.computed) == (1_000_000, 10)
@@ -475,7 +484,7 @@ def test_a_full_disk_leaves_no_half_shard_and_the_job_goes_on(
 MEMORY = """
 import re, sys
 from mirror_rt import Encoder
-from mirror_rt.runtime import job
+from mirror_rt.runtime import embedding
 
 def peak_mib():
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
@@ -484,7 +493,7 @@ import pyarrow.parquet
 encoder = Encoder.open(sys.argv[1], threads=1)
 encoder.encode("warm")
 before = peak_mib()
-job.embed(encoder, sys.argv[2], job.Path(sys.argv[3]))
+embedding.embed(encoder, sys.argv[2], embedding.Path(sys.argv[3]))
 print(peak_mib() - before)
 """
 
@@ -512,11 +521,11 @@ def test_memory_depends_not_on_how_long_the_texts_are(
 CHILD = """
 import os, random, signal, sys
 from mirror_rt import Encoder
-from mirror_rt.runtime import job, jobfolder, windows, work
+from mirror_rt.runtime import embedding, job
 from mirror_rt.runtime.session import Session
 
 bundle, source, out, rows, deadly = sys.argv[1:]
-windows.WINDOW_BYTES = int(rows) * 32 * 4
+embedding.BLOCK_BYTES = int(rows) * 32 * 4
 left = int(deadly)
 
 def dying(function):
@@ -531,12 +540,13 @@ def dying(function):
 if left:  # die at the n-th of the moments that matter
     os.replace = dying(os.replace)
     Session.run = dying(Session.run)
-    work.write_sidecar = dying(work.write_sidecar)
-    jobfolder.JobFolder.log = dying(jobfolder.JobFolder.log)
-    jobfolder.JobFolder.finish = dying(jobfolder.JobFolder.finish)
+    embedding.write_shard = dying(embedding.write_shard)
+    embedding.write_npy = dying(embedding.write_npy)
+    job.JobFolder.log = dying(job.JobFolder.log)
+    job.JobFolder.finish = dying(job.JobFolder.finish)
 encoder = Encoder.open(bundle, threads=2)
 print("begun", flush=True)
-job.embed(encoder, source, job.Path(out))
+embedding.embed(encoder, source, embedding.Path(out))
 """
 
 
@@ -565,11 +575,11 @@ class Shuffled:
     def __init__(self, seed: int = 3) -> None:
         self.rng = random.Random(seed)
 
-    def make(self, encoder: Encoder, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
+    def make(self, work: Work, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
         """Make the shards in a seeded order."""
         all_tasks = list(tasks)
         for task in self.rng.sample(all_tasks, len(all_tasks)):
-            yield make_shard(encoder, job, task, progress=None)
+            yield work.make(job, task, None)
 
 
 @pytest.mark.parametrize("out", ["out", "v.npy"])
@@ -580,11 +590,11 @@ def test_shards_may_be_made_in_any_order(
     whole, broken = tmp_path / "whole" / out, tmp_path / "broken" / out
     encoder = Encoder.open(tiny_bundle_int8)
     embed(encoder, source, whole)
-    stop_after(monkeypatch, windows=4)
+    stop_after(monkeypatch, blocks=4)
     with pytest.raises(KeyboardInterrupt):
         embed(encoder, source, broken, engine=Shuffled())
     monkeypatch.undo()
-    monkeypatch.setattr(windows, "WINDOW_BYTES", ROWS * 32 * 4)
+    monkeypatch.setattr(embedding, "BLOCK_BYTES", ROWS * 32 * 4)
     report = embed(encoder, source, broken)
     assert (report.kept, report.copied) == (4, 0)
     assert bytes_of(broken.parent) == bytes_of(whole.parent)
@@ -604,15 +614,17 @@ def test_killed_under_any_engine_over_inputs_that_change_a_job_ends_in_the_same_
             one, two, three = rng.sample(range(9), 3)
             blocks[one], blocks[two], blocks[three] = blocks[two], blocks[three], blocks[one]
         written(source, [text for block in blocks for text in block])
-        if change < 2:
-            interrupted(encoder, source, tmp_path / "out", windows=2, engine=Shuffled(seed))
+        if not change and seed % 2:
+            embed(encoder, source, tmp_path / "out")  # what is copied from
+        elif change < 2:
+            interrupted(encoder, source, tmp_path / "out", blocks=2, engine=Shuffled(seed))
     shutil.copytree(tmp_path / "out", tmp_path / "whole")
     whole = embed(encoder, source, tmp_path / "whole")
     computed = 0
-    for engine in rng.sample((job.Local(), Shuffled(seed + 1)), 2):
+    for engine in rng.sample((Local(), Shuffled(seed + 1)), 2):
         left = len(whole.shards) - whole.kept - computed
         if left > last:
-            interrupted(encoder, source, tmp_path / "out", windows=last, engine=engine)
+            interrupted(encoder, source, tmp_path / "out", blocks=last, engine=engine)
             computed += last
     report = embed(encoder, source, tmp_path / "out")
     assert report.kept == whole.kept + computed

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase, answering, changes
+from mirror_rt.knowledge.linking import job
 from mirror_rt.knowledge.workers import LEAST
 from mirror_rt.types import IndexKind
-from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
 from tests.conftest import REPOSITORY
 from tests.kb import LetterEncoder, entity, fake_bundle, hearts_in
@@ -160,13 +160,10 @@ os.kill(0 if sys.argv[2] == "2" else os.getpid(), int(sys.argv[2]))
 def test_a_file_linked_by_workers_has_the_same_bytes(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Counting(LetterEncoder):
-        def __init__(self, bundle: Path) -> None:
-            super().__init__()
-            self.cut: set[str] = set()
-
-    monkeypatch.setattr(asked, "CountingEncoder", Counting)
-    monkeypatch.setattr(asked, "BLOCK", 2 * LEAST)
+    monkeypatch.setattr(
+        "mirror_rt.knowledge.knowledge_base._open_encoder", lambda bundle: LetterEncoder()
+    )
+    monkeypatch.setattr(job, "BLOCK", 2 * LEAST)
     mentions = tmp_path / "mentions.txt"
     mentions.write_text("".join(f"{name}\n" for name in MENTIONS if name), encoding="utf-8")
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from mirror_rt.bundle import MANIFEST, Bundle, Manifest
+from mirror_rt.bundle import MANIFEST, Bundle, Manifest, sum_of
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge.entities.names import NameArrays
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
 from mirror_rt.knowledge.linking.calibration import CalibrationReport, calibrate
 from mirror_rt.knowledge.linking.explain import Explanation, explain
+from mirror_rt.knowledge.linking.job import LinkReport, link_file
 from mirror_rt.knowledge.linking.linker import link
 from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources, MaskCache
 from mirror_rt.knowledge.linking.search import search
@@ -30,6 +31,7 @@ from mirror_rt.knowledge.retrieval.trigram_index import TrigramIndex
 from mirror_rt.knowledge.retrieval.vector_index import VectorIndex
 from mirror_rt.knowledge.storage import integrity
 from mirror_rt.knowledge.storage.build import write_knowledge_base
+from mirror_rt.knowledge.storage.embedded import embedded_names
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
     CATALOGUE,
@@ -106,6 +108,7 @@ class KnowledgeBase:
         passages: bool = False,
         split: int | None = None,
         encoder: Embedder | None = None,
+        vectors: str | Path | None = None,
         index: IndexKind = IndexKind.AUTO,
         exact_limit: int = EXACT_LIMIT,
         recall: float = RECALL,
@@ -123,6 +126,8 @@ class KnowledgeBase:
                 ``formats.passages.read_passages``): the folder then is for ``search`` alone.
             split: Embed passages in pieces of this many words.
             encoder: The opened bundle, where there is one already.
+            vectors: A folder of vectors with their texts that ``embed`` made with this bundle:
+                only names that it lacks are embedded.
             index: The kind of index.
             exact_limit: Up to this many distinct names, ``AUTO`` means ``EXACT``.
             recall: Share of the true ten nearest names that the index is tuned to find.
@@ -130,7 +135,8 @@ class KnowledgeBase:
             progress: Called with (names embedded, names).
 
         Raises:
-            ConfigError: ``recall`` or ``split`` is out of range.
+            ConfigError: ``recall`` or ``split`` is out of range, or ``vectors`` are not of this
+                bundle.
             TargetError: ``out`` exists and ``force`` is not set.
             BundleError: The bundle cannot be used.
             InputError: The entities cannot be read or stored; the message names the place.
@@ -142,12 +148,17 @@ class KnowledgeBase:
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         if encoder is None:
             encoder = _open_encoder(opened)
-        with integrity.exclusive_lock(out) if out.is_dir() else nullcontext():
+        with (
+            integrity.exclusive_lock(out) if out.is_dir() else nullcontext(),
+            nullcontext(encoder)
+            if vectors is None
+            else embedded_names(Path(vectors), opened, encoder) as embedder,
+        ):
             write_knowledge_base(
                 opened,
                 _read_passages(entities, split) if passages else _read(entities),
                 out,
-                encoder=encoder,
+                encoder=embedder,
                 choice=IndexChoice(kind=index, exact_limit=exact_limit),
                 recall=recall,
                 force=force,
@@ -209,6 +220,21 @@ class KnowledgeBase:
         if self._encoder is None:
             self._encoder = _open_encoder(integrity.open_bundle(self.path, self.manifest.bundle))
         return self._encoder
+
+    @property
+    def opened_encoder(self) -> Embedder | None:
+        """The encoder, if it was needed so far."""
+        return self._encoder
+
+    @property
+    def checksums(self) -> list[str]:
+        """The sha256 of what answers depend on: the manifest and the reranker."""
+        # The manifest has the sums of every file but the one that calibration changes.
+        return [sum_of(asdict(self.manifest)), sum_of(asdict(self.resources.reranker))]
+
+    def opener(self) -> Callable[[int], KnowledgeBase]:
+        """Return what opens this folder with a number of threads, in another process too."""
+        return partial(_open_with_threads, str(self.path.absolute()))
 
     def _encode(self, texts: Sequence[str]) -> Float32:
         from mirror_rt.runtime.encoder import Encoder
@@ -385,6 +411,34 @@ class KnowledgeBase:
                 "give the id of one of them"
             )
         return catalogue.entity(numbers[0])
+
+    def link_file(
+        self,
+        source: str | Path | Sequence[str],
+        out: str | Path,
+        **options: Any,  # noqa: ANN401
+    ) -> LinkReport:
+        """Link the mentions of a file into a file, as a job that can be resumed.
+
+        ``out`` appears whole. After a kill, the same call continues where it was and ends in the
+        same bytes, whoever links: this process, the workers, or a Ray cluster.
+
+        Args:
+            source: A file of mentions, ``-``, or the mentions.
+            out: A name that ends in .jsonl, .tsv, .parquet, or, for a PubTator file, .pubtator.
+            **options: Those of ``linking.job.link_file``: the options of ``link``, the columns
+                of the file, ``force``, ``engine`` and ``progress``.
+
+        Raises:
+            ConfigError: An option does not fit, or ``out`` has no ending that is written.
+            InputError: The input is empty or broken; what was linked before is kept.
+            TargetError: ``out`` exists and ``force`` is not set, or another process is writing
+                it.
+            KnowledgeBaseError: As ``link``.
+            OSError: There is no room for it.
+        """
+        self._names()
+        return link_file(self, source, out, **options)
 
     def stats(self) -> KbStatistics:
         """Count what is in the knowledge base.
@@ -574,6 +628,13 @@ def _open_resources(
         reranker=reranker,
         masks=MaskCache(catalogue, rows=len(vectors_ND), path=folder),
     )
+
+
+def _open_with_threads(path: str, threads: int) -> KnowledgeBase:
+    from mirror_rt.runtime.encoder import Encoder
+
+    encoder = Encoder.open(Path(path) / BUNDLE, threads=threads)
+    return KnowledgeBase.open(path, encoder=encoder, verify=False)
 
 
 def _open_same(folder: Path, manifest: KnowledgeBaseManifest) -> LinkResources:

@@ -14,7 +14,10 @@ import numpy as np
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["in_threads", "pack"]
+__all__ = ["Progress", "in_threads", "pack"]
+
+Progress = Callable[[int, int], None]
+"""Called with (texts, tokens) done since the last call, from the calling thread."""
 
 T = TypeVar("T")
 R = TypeVar("R")

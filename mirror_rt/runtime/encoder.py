@@ -5,7 +5,6 @@ N texts, U different texts, D width.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,9 +15,8 @@ import numpy as np
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.runtime.batching import in_threads, pack
+from mirror_rt.runtime.batching import Progress, in_threads, pack
 from mirror_rt.runtime.cores import usable_cores
-from mirror_rt.runtime.schedule import Schedule, candidates, fastest, recall, remember
 from mirror_rt.runtime.session import Session
 from mirror_rt.runtime.tokenize import FastTokenizer, refuse_what_is_not_text
 
@@ -26,9 +24,6 @@ if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64
 
 __all__ = ["Encoded", "Encoder", "Progress"]
-
-Progress = Callable[[int, int], None]
-"""Called with (texts, tokens) done since the last call, from the calling thread."""
 
 TOKENS = 512
 """Tokens of a batch: enough for long inner loops, little enough to stay in a core's cache.
@@ -61,14 +56,14 @@ class Encoder:
 
     Attributes:
         bundle: The opened bundle.
-        schedule: How the cores are shared.
+        threads: Batches that run at once.
     """
 
     def __init__(
-        self, bundle: Bundle, tokenizer: FastTokenizer, session: Session, *, schedule: Schedule
+        self, bundle: Bundle, tokenizer: FastTokenizer, session: Session, *, threads: int
     ) -> None:
         self.bundle = bundle
-        self.schedule = schedule
+        self.threads = threads
         self._tokenizer = tokenizer
         self._session = session
         self._recent = _recent(tokenizer, session)
@@ -82,7 +77,7 @@ class Encoder:
         Args:
             bundle: The folder, or a bundle already opened.
             threads: How many cores to use; by default all that this process may. Each runs
-                its own batches, unless ``calibrate`` found wider runs to be faster here.
+                its own batches.
             verify: Whether to compare every file with its sha256.
 
         Raises:
@@ -93,61 +88,8 @@ class Encoder:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle, verify=verify)
-        schedule = recall(bundle, threads or usable_cores())
-        session = Session.open(bundle, width=schedule.width)
-        return cls(bundle, FastTokenizer.open(bundle), session, schedule=schedule)
-
-    def calibrate(self, *, seconds: float = 2.0) -> Schedule:
-        """Measure how to share the cores, use the best, and remember it for this CPU and bundle.
-
-        What is remembered lies in the user's cache folder; where that cannot be written the
-        measurement holds for this encoder only. Where there is no choice, or the model is too
-        slow to be measured in the time, nothing changes.
-
-        Args:
-            seconds: How long it may take.
-
-        Returns:
-            The schedule now in use.
-        """
-        begin = time.monotonic()
-        threads = self.schedule.workers * self.schedule.width
-        if threads == 1:
-            return self.schedule
-        sessions = {self.schedule: self._session}
-
-        def open_session(schedule: Schedule) -> Session:
-            if schedule not in sessions:
-                sessions[schedule] = Session.open(self.bundle, width=schedule.width)
-            return sessions[schedule]
-
-        batches = self._tokenizer.made_up_batches(tokens=TOKENS, count=threads)
-
-        def work(schedule: Schedule) -> None:
-            session = open_session(schedule)
-            list(in_threads(session.run, batches, threads=schedule.workers))
-
-        schedules, turns = [], []
-        step = self._session.seconds  # to open one more
-        for schedule in candidates(threads):
-            before = time.monotonic()
-            if before - begin + step > seconds / 2:
-                break
-            session = open_session(schedule)
-            opened = time.monotonic()
-            session.run(batches[0])  # the first run of a session sets it up
-            now = time.monotonic()
-            schedules.append(schedule)
-            turns.append((now - opened) * schedule.width)
-            step = max(step, now - before)
-        left = seconds - (time.monotonic() - begin)
-        if len(schedules) < 2 or sum(turns) > left:
-            return self.schedule
-        self.schedule = fastest(schedules, work, seconds=left, clock=time.monotonic)
-        self._session = sessions[self.schedule]
-        self._recent = _recent(self._tokenizer, self._session)
-        remember(self.bundle, threads, self.schedule)
-        return self.schedule
+        session = Session.open(bundle)
+        return cls(bundle, FastTokenizer.open(bundle), session, threads=threads or usable_cores())
 
     @property
     def dim(self) -> int:
@@ -196,7 +138,7 @@ class Encoder:
             return int(repeats_U[rows_B].sum()), int(tokens.lengths_N[rows_B].sum())
 
         batches = pack(tokens.lengths_N, tokens=TOKENS)
-        for done in in_threads(run, batches, threads=self.schedule.workers):
+        for done in in_threads(run, batches, threads=self.threads):
             if progress is not None:
                 progress(*done)
         return Encoded(

@@ -1,16 +1,15 @@
-"""The folder of an embedding job: its settings, its log, and the manifest that ends it.
+"""The folder of a job: its settings, its lock, its log, and the manifest that ends it.
 
 OUT/part-00000-<content>.parquet …   shards, each whole
 OUT/manifest.json                    written last: which shards, in which order
-OUT/.job/settings.json               what the vectors of the run begun last depend on
+OUT/.job/settings.json               what the shards of the run begun last depend on
 OUT/.job/log.jsonl                   a line for each shard of an unfinished run
-OUT/.job/sources.json                shards of unfinished runs over other inputs, to copy from,
-                                     and from which window on
-OUT/.job/seen/<shard>.npy            hashes of its texts, to find them again
-OUT/.job/windows/<shard>             rows that wait for a worker on another machine
+OUT/.job/blocks/<shard>              rows that wait for a worker on another machine
 
-A job with other settings is refused, or, if it may replace this one, writes its shards, whose
-names differ, beside those of the manifest, which stay until the new manifest is written.
+A job that ends in one file has such a folder beside it, ``.NAME.job``, until the file is there.
+
+A job with other settings is refused, or, if it may replace the finished one, writes its shards,
+whose names differ, beside those of the manifest, which stay until the new manifest is written.
 """
 
 from __future__ import annotations
@@ -20,94 +19,81 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import InputError, TargetError
-from mirror_rt.runtime.shards import Shard
-from mirror_rt.staging import check_target
+from mirror_rt.staging import check_target, locked, write_json
 
-__all__ = [
-    "JobFolder",
-    "Settings",
-    "Stage",
-    "lock",
-    "read_manifest",
-    "verify_vectors",
-    "write_json",
-    "write_whole",
-]
+__all__ = ["JobFolder", "Shard", "file_faults", "read_manifest"]
 
-FORMAT_VERSION = 1
-KIND = "vectors"
-_SHARD = re.compile(r"part-\d{5,}-[0-9a-f]{16}\.parquet")
+FORMAT_VERSION = 2
+_SHARD = re.compile(r"part-\d{5,}-[0-9a-f]{16}\.\w+")
 """The name of a shard; what else is called ``part-…`` is not ours."""
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TORN = re.compile(rf"\.({_SHARD.pattern}|manifest\.json)\..*\.partial")
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What only a write can fail with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """All that the bytes of the shards depend on, beside the texts.
+class Shard:
+    """The record of a finished shard.
 
     Attributes:
-        bundle: Fingerprint of the bundle.
-        dims: Numbers kept of each vector.
-        dtype: How they are stored.
-        text: Whether the texts are kept.
-        ids: Whether there are ids.
-        window_rows: Most rows of a shard.
+        name: Its file name.
+        rows: How many rows it has.
+        sha256: Of the file.
+        counts: What was counted while it was made.
     """
 
-    bundle: str
-    dims: int
-    dtype: str
-    text: bool
-    ids: bool
-    window_rows: int
-    format_version: int = FORMAT_VERSION
+    name: str
+    rows: int
+    sha256: str
+    counts: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def number(self) -> int:
+        """Which of the folder's shards, from 0."""
+        return int(self.name.split("-")[1])
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Where vectors are copied from, from some window on.
-
-    Attributes:
-        begin: The number of that window.
-        shards: The shards, made of other rows.
-    """
-
-    begin: int
-    shards: Sequence[Shard]
+    def fault(self, folder: Path) -> str | None:
+        """Tell what is wrong with the file, if anything."""
+        path = folder / self.name
+        if not path.is_file():
+            return f"{path}: is missing"
+        if sha256_file(path) != self.sha256:
+            return f"{path}: changed since it was written (sha256 differs)"
+        return None
 
 
 class JobFolder:
-    """An output folder that this process holds.
+    """A folder of shards.
 
     Args:
         path: The folder.
-        settings: Those of the job.
+        kind: What it holds, in a word such as ``vectors``.
+        settings: All that the bytes of the shards depend on, beside the rows; of JSON.
+        ending: Of the name of a shard.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, kind: str, settings: Mapping[str, Any], ending: str) -> None:
         self.path = path
-        self.settings = settings
+        self.kind = kind
+        self.settings = {"format_version": FORMAT_VERSION, **settings}
         self.work = path / ".job"
-        self.sidecars = self.work / "seen"
-        self.staged = self.work / "windows"
+        self.staged = self.work / "blocks"
+        self._ending = ending
 
-    @classmethod
     @contextmanager
-    def hold(cls, path: Path, settings: Settings, *, force: bool) -> Iterator[JobFolder]:
-        """Hold ``path`` for a job that ``begin`` begins; if no shard comes of it, leave no trace.
+    def hold(self, *, force: bool) -> Iterator[JobFolder]:
+        """Hold the folder for a job that ``run`` runs; if no shard comes of it, leave no trace.
 
         Args:
-            path: The folder.
-            settings: Those of the job.
             force: Whether the job may replace one with other settings.
 
         Raises:
@@ -115,123 +101,150 @@ class JobFolder:
                 made.
             OSError: There is no room for it.
         """
-        folder = cls(path, settings)
+        path = self.path
         if not path.exists():
             check_target(path)
-        left = [found for found in (_of_manifest(path), _begun(path)) if found is not None]
+        left = [found for found in (self._of_manifest(), self._begun()) if found is not None]
         if not left and path.exists() and not _is_bare(path):
-            raise TargetError(f"{path}: exists and holds no vectors; choose another name")
-        if left and not force and not any(_fits(found, settings) for found in left):
+            raise TargetError(f"{path}: exists and holds no {self.kind}; choose another name")
+        if left and not force and not any(self._fits(found) for found in left):
             raise TargetError(
-                f"{path}: {_difference(left[0], asdict(settings))}; choose another name, or "
-                "replace it with --force"
+                f"{path}: was made with other settings ({self._difference(left[0])}); choose "
+                "another name, or replace it with --force"
             )
-        ours = not path.exists() or folder.work.exists()  # an empty folder of the user's stays
-        folder.sidecars.mkdir(parents=True, exist_ok=True)
-        with lock(folder.work / "lock", path):
+        ours = not path.exists() or self.work.exists()  # an empty folder of the user's stays
+        self.work.mkdir(parents=True, exist_ok=True)
+        with locked(self.work / "lock", create=True) as alone:
+            if not alone:
+                raise TargetError(f"{path}: another process is writing it; wait for it")
             try:
-                yield folder
+                yield self
             except BaseException as error:
                 if not any(_SHARD.fullmatch(child.name) for child in path.iterdir()):
-                    shutil.rmtree(folder.work, ignore_errors=True)
+                    shutil.rmtree(self.work, ignore_errors=True)
                     if ours:
                         with suppress(OSError):
                             path.rmdir()
-                if isinstance(error, OSError) and error.errno in NO_ROOM and not error.filename:
+                if isinstance(error, OSError) and error.errno in _NO_ROOM and not error.filename:
                     # A write that fails names no file, nor does Arrow.
                     raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
                 raise
 
-    def begin(self) -> None:
-        """Begin the job, or go on with it; an unfinished one with other settings is removed.
+    @classmethod
+    @contextmanager
+    def hold_beside(
+        cls, out: Path, kind: str, settings: Mapping[str, Any], ending: str, *, force: bool
+    ) -> Iterator[JobFolder]:
+        """Hold the folder of a job that ends in one file; it is removed if the block ends well.
 
-        To be called when there is something to embed.
+        Args:
+            out: The file.
+            kind: What it holds, in a word.
+            settings: Those of the job.
+            ending: Of the name of a shard.
+            force: Whether the file may be replaced.
+
+        Raises:
+            TargetError: The file exists and ``force`` is not set, is a folder, or another process
+                is writing it.
+            OSError: There is no room for it.
         """
-        if not _fits(_begun(self.path), self.settings):
-            self._forget()
-            self._sweep(_shards_of(self.path))
-            write_json(self.work / "settings.json", asdict(self.settings))
+        check_target(out, force=force)
+        if out.is_dir():
+            raise TargetError(f"{out}: is a folder; name a file")
+        job = cls(out.with_name(f".{out.name}.job"), kind, settings, ending)
+        with job.hold(force=True):
+            yield job
+            shutil.rmtree(job.path, ignore_errors=True)
+
+    def at(self, path: Path) -> JobFolder:
+        """Return the same folder under another path."""
+        return JobFolder(path, self.kind, self.settings, self._ending)
+
+    def name_of(self, number: int, content: str) -> str:
+        """Return the file name of a shard: its place, and the hash of its rows."""
+        return f"part-{number:05d}-{content[:16]}{self._ending}"
+
+    def begin(self) -> None:
+        """Begin the job, or go on with it; an unfinished one with other settings is removed."""
+        if not self._fits(self._begun()):
+            self._log.unlink(missing_ok=True)
+            self._sweep(self._of_manifest() or {})
+            write_json(self.work / "settings.json", self.settings)
 
     def finished(self) -> list[Shard]:
         """Return the shards of the last run that came to its end, if it had these settings."""
-        return _shards_of(self.path) if _fits(_of_manifest(self.path), self.settings) else []
+        content = self._of_manifest()
+        return _shards_in(content) if self._fits(content) else []
 
     def logged(self) -> list[Shard]:
         """Return the shards of a run that did not come to its end, as far as it came."""
         try:
-            lines = (self.work / "log.jsonl").read_text(encoding="utf-8").splitlines()
+            lines = self._log.read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
         shards = []
         for line in lines:
-            try:
+            # A kill may have come in the middle of one.
+            with suppress(ValueError, TypeError):
                 shards.append(Shard(**json.loads(line)))
-            except (ValueError, TypeError):
-                continue  # the kill came in the middle of a line
         return shards
 
     def log(self, shard: Shard) -> None:
         """Note a finished shard."""
-        with open(self.work / "log.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(_line(shard))
-
-    def stages(self) -> list[Stage]:
-        """Return where unfinished runs copied from, in the order of their first windows."""
-        try:
-            content = json.loads((self.work / "sources.json").read_text(encoding="utf-8"))
-            return [
-                Stage(begin=stage["begin"], shards=[Shard(**shard) for shard in stage["shards"]])
-                for stage in content
-            ]
-        except (OSError, ValueError, TypeError, KeyError):
-            return []
-
-    def set_stages(self, stages: Sequence[Stage], logged: Sequence[Shard]) -> None:
-        """Keep shards of other inputs apart from those of this one.
-
-        Args:
-            stages: Where to copy from.
-            logged: What the log holds from here on.
-        """
-        write_json(self.work / "sources.json", [asdict(stage) for stage in stages])
-        write_whole(self.work / "log.jsonl", "".join(map(_line, logged)))
-
-    def sidecar(self, name: str) -> Path:
-        """Return where the hashes of a shard's texts are."""
-        return self.sidecars / f"{name}.npy"
-
-    def has_sidecar(self, shard: Shard) -> bool:
-        """Tell whether the hashes of a shard's texts are there as they were written."""
-        path = self.sidecar(shard.name)
-        return path.is_file() and sha256_file(path) == shard.sidecar
+        with open(self._log, "a", encoding="utf-8") as handle:
+            # A line torn by a kill must not swallow the next one.
+            handle.write("\n" + json.dumps(asdict(shard)) + "\n")
 
     def finish(self, shards: Sequence[Shard]) -> None:
         """Write the manifest, then remove what it does not name."""
-        content = asdict(self.settings) | {
-            "kind": KIND,
+        counts = Counter[str]()
+        for shard in shards:
+            counts.update(shard.counts)
+        content = {
+            **self.settings,
+            "kind": self.kind,
             "rows": sum(shard.rows for shard in shards),
-            "truncated": sum(shard.truncated for shard in shards),
+            **counts,
             "shards": [asdict(shard) for shard in shards],
         }
         write_json(self.path / "manifest.json", content)
-        self._sweep(shards)
-        for path in [*self.path.glob(".part-*.partial"), *self.work.glob("merged*")]:
-            if _SHARD.match(path.name, 1) or path.parent == self.work:
-                path.unlink()
-        shutil.rmtree(self.staged, ignore_errors=True)
-        self._forget()
-
-    def _sweep(self, shards: Sequence[Shard]) -> None:
-        """Remove all shards, and hashes of texts, but these."""
-        names = {shard.name for shard in shards}
-        found = [path for path in self.path.iterdir() if _SHARD.fullmatch(path.name)]
-        for path in [*found, *self.sidecars.iterdir()]:
-            if path.name.removesuffix(".npy") not in names:
+        self._sweep(content)
+        left = [path for path in self.path.iterdir() if _TORN.fullmatch(path.name)]
+        for path in [*left, *self.work.iterdir()]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name not in {"lock", "settings.json"}:
                 path.unlink()
 
-    def _forget(self) -> None:
-        for name in ("log.jsonl", "sources.json"):
-            (self.work / name).unlink(missing_ok=True)
+    @property
+    def _log(self) -> Path:
+        return self.work / "log.jsonl"
+
+    def _sweep(self, manifest: Mapping[str, Any]) -> None:
+        """Remove all shards but those of a manifest."""
+        names = {shard["name"] for shard in manifest.get("shards", ())}
+        for path in [child for child in self.path.iterdir() if _SHARD.fullmatch(child.name)]:
+            if path.name not in names:
+                path.unlink()
+
+    def _begun(self) -> dict[str, Any] | None:
+        return _read(self.work / "settings.json")
+
+    def _of_manifest(self) -> dict[str, Any] | None:
+        content = _read(self.path / "manifest.json")
+        return content if content is not None and content.get("kind") == self.kind else None
+
+    def _fits(self, content: Mapping[str, Any] | None) -> bool:
+        return content is not None and {**content, **self.settings} == content
+
+    def _difference(self, theirs: Mapping[str, Any]) -> str:
+        told = []
+        for name, value in self.settings.items():
+            if (other := theirs.get(name)) != value:
+                short = len(f"{other}{value}") < 60
+                told.append(f"{name} {other}, now {value}" if short else f"another {name}")
+        return ", ".join(told)
 
 
 def read_manifest(path: Path) -> list[Shard]:
@@ -245,19 +258,19 @@ def read_manifest(path: Path) -> list[Shard]:
         return [Shard(**shard) for shard in content["shards"]]
     except FileNotFoundError as error:
         raise InputError(
-            f"{path}: no finished vectors (no manifest.json); run mirror-rt embed again to go on"
+            f"{path}: not finished (no manifest.json); run the same command again to go on"
         ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: its manifest.json cannot be read ({error})") from error
 
 
-def verify_vectors(folder: str | Path) -> list[str]:
+def file_faults(folder: str | Path) -> list[str]:
     """Compare every shard of a finished folder with its sha256; return what is wrong.
 
-    Running the same ``mirror-rt embed`` again computes faulty shards anew, and only these.
+    Running the same command again makes faulty shards anew, and only these.
 
     Raises:
-        InputError: The folder holds no finished vectors.
+        InputError: The folder holds no finished job.
     """
     path = Path(folder)
     faults = (shard.fault(path) for shard in read_manifest(path))
@@ -269,15 +282,6 @@ def _is_bare(path: Path) -> bool:
     return path.is_dir() and all(child.name == ".job" for child in path.iterdir())
 
 
-def _begun(path: Path) -> dict[str, Any] | None:
-    return _read(path / ".job/settings.json")
-
-
-def _of_manifest(path: Path) -> dict[str, Any] | None:
-    content = _read(path / "manifest.json")
-    return content if content is not None and content.get("kind") == KIND else None
-
-
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -286,60 +290,8 @@ def _read(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _fits(content: dict[str, Any] | None, settings: Settings) -> bool:
-    return content is not None and content | asdict(settings) == content
-
-
-def _shards_of(path: Path) -> list[Shard]:
+def _shards_in(content: Mapping[str, Any] | None) -> list[Shard]:
     try:
-        return read_manifest(path)
-    except InputError:
+        return [Shard(**shard) for shard in (content or {}).get("shards", ())]
+    except TypeError:
         return []
-
-
-def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    if theirs.get("bundle") != ours["bundle"]:
-        return "holds vectors of another bundle"
-    names = [name for name in ours if theirs.get(name) != ours[name]]
-    return (
-        "was made with other settings ("
-        + ", ".join(f"{name} {theirs.get(name)}, now {ours[name]}" for name in names)
-        + ")"
-    )
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write a file, whole or not at all."""
-    fresh = path.with_name(f".{path.name}.partial")
-    fresh.write_text(content, encoding="utf-8")
-    os.replace(fresh, path)
-
-
-def _line(shard: Shard) -> str:
-    # A line torn by a kill must not swallow the next one.
-    return "\n" + json.dumps(asdict(shard)) + "\n"
-
-
-@contextmanager
-def lock(path: Path, shown: Path) -> Iterator[None]:
-    """Let one process at a time write a folder, where the system has such locks.
-
-    Raises:
-        TargetError: Another process is writing ``shown``.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(path, "w", encoding="utf-8") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise TargetError(f"{shown}: another process is writing it; wait for it") from error
-        yield

@@ -1,8 +1,8 @@
-"""Make the shards of an embedding job on a Ray cluster: Ray Data, an actor for each worker.
+"""Make the shards of a job on a Ray cluster: Ray Data, an actor for each worker.
 
-The driver cuts the input into windows and writes each as a Parquet file into the job's folder;
+The driver cuts the input into blocks and writes each as a Parquet file into the job's folder;
 ``map_batches`` gives their names to a pool of actors, which write the shards beside them. So
-the input, the vectors and the bundle never go through the object store, and a window is the
+the input, the shards and the model never go through the object store, and a block is the
 same, and ends in the same bytes, whoever makes it and however often.
 """
 
@@ -19,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -29,12 +29,8 @@ import pyarrow.parquet as pq
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, MirrorError
 from mirror_rt.runtime.cores import usable_cores
-from mirror_rt.runtime.encoder import Encoder, Progress
-from mirror_rt.runtime.jobfolder import JobFolder
+from mirror_rt.runtime.job import JobFolder, Made, Progress, Shard, Task, Work
 from mirror_rt.runtime.ray_worker import Order, Worker, raised
-from mirror_rt.runtime.seen import Seen
-from mirror_rt.runtime.shards import Shard
-from mirror_rt.runtime.work import Made, Task
 from mirror_rt.staging import undisturbed
 
 __all__ = ["RayEngine"]
@@ -48,13 +44,13 @@ class RayEngine:
     """A Ray cluster, or one of our own on this machine for as long as the job runs.
 
     A process that is connected to a cluster already keeps its connection. Every machine must
-    have mirror-rt and see the bundle and the output folder under the same paths.
+    have mirror-rt and see the bundle or knowledge base, and the output, under the same paths.
 
     Attributes:
         address: The cluster to join, ``auto`` for the one that this machine belongs to; None
             starts one on this machine.
         workers: Actors; by default as many as there is room for.
-        threads: CPUs of each; by default one, more where there are fewer windows than CPUs.
+        threads: CPUs of each; by default one, more where there are fewer blocks than CPUs.
     """
 
     address: str | None = None
@@ -62,11 +58,7 @@ class RayEngine:
     threads: int | None = None
 
     def make(
-        self,
-        encoder: Encoder,
-        job: JobFolder,
-        tasks: Iterator[Task],
-        progress: Progress | None,
+        self, work: Work, job: JobFolder, tasks: Iterator[Task], progress: Progress | None
     ) -> Generator[Made]:
         """Make the shards in whatever order they come.
 
@@ -85,26 +77,21 @@ class RayEngine:
         if first is None:
             return
         with self._connected():
-            items, seen = _stage(job, chain([first], tasks))
+            items = _stage(job, chain([first], tasks))
             threads, workers = self._shares(len(items))
             order = Order(
-                bundle=str(encoder.bundle.path.absolute()),
-                out=str(job.path.absolute()),
-                settings=asdict(job.settings),
-                seen=seen,
-                threads=threads,
+                opener=work.opener(), job=job.at(job.path.absolute()), threads=threads,
                 driver=platform.node(),
-            )
+            )  # fmt: skip
             answers = _answers(items, order, workers=workers)
             with _at_the_end(answers.close):
                 for answer in answers:
                     shard = Shard(**answer["made"].pop("shard"))
-                    made = Made(shard=shard, **answer["made"])
                     (job.staged / shard.name).unlink(missing_ok=True)
                     if progress is not None:
-                        progress(shard.rows - made.copied, answer["tokens"])
-                        progress(made.copied, 0)
-                    yield made
+                        for texts, tokens in answer["progress"]:
+                            progress(texts, tokens)
+                    yield Made(shard=shard, **answer["made"])
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -146,39 +133,28 @@ class RayEngine:
             logging.getLogger("ray.data").setLevel(logging.CRITICAL)
             yield
 
-    def _shares(self, windows: int) -> tuple[int, int]:
+    def _shares(self, blocks: int) -> tuple[int, int]:
         """Return the threads of a worker, and how many workers."""
         import ray
 
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
         most, all_of_them = int(max(nodes)), int(sum(nodes))
-        threads = self.threads or max(1, min(most, all_of_them // windows))
+        threads = self.threads or max(1, min(most, all_of_them // blocks))
         room = sum(int(cpus // threads) for cpus in nodes)
         if not room:
             raise ConfigError(f"threads {threads}: no machine of the cluster has more than {most}")
-        return threads, min(self.workers or room, windows)
+        return threads, min(self.workers or room, blocks)
 
 
-def _stage(job: JobFolder, tasks: Iterator[Task]) -> tuple[list[dict[str, Any]], list[Seen]]:
-    """Write the windows where the workers find them.
-
-    Returns:
-        For each its ``name``, ``number``, and ``seen``: which of what is returned too vectors
-        are copied from, -1 for none.
-    """
+def _stage(job: JobFolder, tasks: Iterator[Task]) -> list[dict[str, Any]]:
+    """Write the blocks where the workers find them, and return what names each."""
     shutil.rmtree(job.staged, ignore_errors=True)
     job.staged.mkdir()
     items: list[dict[str, Any]] = []
-    all_seen: list[Seen] = []
     for task in tasks:
-        window = task.window
-        table = pa.table({"text": window.texts, "id": window.ids})
-        pq.write_table(table, job.staged / window.name, compression="zstd")
-        if task.seen is not None and task.seen not in all_seen:
-            all_seen.append(task.seen)
-        seen = -1 if task.seen is None else all_seen.index(task.seen)
-        items.append({"name": window.name, "number": window.number, "seen": seen})
-    return items, all_seen
+        pq.write_table(pa.table(task.block.columns), job.staged / task.name, compression="zstd")
+        items.append({"name": task.name, "number": task.block.number, "again": task.again})
+    return items
 
 
 def _answers(

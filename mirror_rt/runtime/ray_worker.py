@@ -1,4 +1,4 @@
-"""What an actor of ``ray_engine`` does: windows that lie in the job's folder to shards.
+"""What an actor of ``ray_engine`` does: blocks that lie in the job's folder to shards.
 
 Ray itself is not needed here.
 """
@@ -12,23 +12,18 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from mirror_rt import errors
 from mirror_rt.errors import MirrorError, TargetError
-from mirror_rt.runtime.encoder import Encoder
-from mirror_rt.runtime.jobfolder import JobFolder, Settings
-from mirror_rt.runtime.seen import Seen
-from mirror_rt.runtime.windows import Window, window_of
-from mirror_rt.runtime.work import Task, make_shard
+from mirror_rt.runtime.job import Block, JobFolder, Opener, Task, Work
 
 __all__ = ["Order", "Worker", "raised"]
 
 TRIES = 3
-"""So many workers may die over one window before the job gives up."""
+"""So many workers may die over one block before the job gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,88 +31,82 @@ class Order:
     """What every worker of a job is told.
 
     Attributes:
-        bundle: Path of the bundle.
-        out: Path of the job's folder.
-        settings: Of the job.
-        seen: From where vectors may be copied.
+        opener: Opens the work.
+        job: The folder, under a path that holds on every machine.
         threads: CPUs of a worker.
         driver: Name of the machine that gives the order.
     """
 
-    bundle: str
-    out: str
-    settings: dict[str, Any]
-    seen: list[Seen]
+    opener: Opener
+    job: JobFolder
     threads: int
     driver: str
 
 
 class Worker:
-    """An actor: opens the bundle at its first window, and answers every window with a line.
+    """An actor: opens the work at its first block, and answers every block with a line.
 
     What goes wrong is an answer too: raised here, Ray would wrap it in pages of its own.
     """
 
     def __init__(self, order: Order) -> None:
         self.order = order
-        self.job = JobFolder(Path(order.out), Settings(**order.settings))
-        self.encoder: Encoder | None = None
+        self.job = order.job
+        self.work: Work | None = None
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[str]]:
-        """Make the shards of the windows named in a batch of items."""
-        rows = zip(batch["name"], batch["number"], batch["seen"], strict=True)
-        answers = [self.answer(str(name), int(number), int(seen)) for name, number, seen in rows]
+        """Make the shards of the blocks named in a batch of items."""
+        rows = zip(batch["name"], batch["number"], batch["again"], strict=True)
+        answers = [self.answer(str(name), int(number), bool(again)) for name, number, again in rows]
         return {"answer": [json.dumps(answer) for answer in answers]}
 
-    def answer(self, name: str, number: int, seen: int) -> dict[str, Any]:
+    def answer(self, name: str, number: int, again: bool) -> dict[str, Any]:
         """Make one shard and tell of it.
 
         Args:
             name: Of the shard.
-            number: Of the window.
-            seen: From which of what the order names vectors are copied; -1 from none.
+            number: Of the block.
+            again: As ``job.Task`` has it.
         """
         try:
-            tokens = 0
+            computed, copied = [0, 0], 0
 
-            def count(_: int, more: int) -> None:
-                nonlocal tokens
-                tokens += more
+            def count(texts: int, tokens: int) -> None:
+                nonlocal copied
+                if tokens:
+                    computed[0] += texts
+                    computed[1] += tokens
+                else:
+                    copied += texts
 
-            encoder = self.open()
-            window = self.window(name, number)
-            with self.survived(window):
-                task = Task(window=window, seen=self.order.seen[seen] if seen >= 0 else None)
-                made = make_shard(encoder, self.job, task, progress=count)
+            work = self.open()
+            columns = pq.ParquetFile(self.job.staged / name).read().to_pydict()
+            block = Block.of(number, columns, self.job.settings)
+            with self.survived(name, block):
+                made = work.make(self.job, Task(name=name, block=block, again=again), count)
         except Exception as error:
-            return {"error": _told(error, driver=self.order.driver)}
-        return {"made": asdict(made), "tokens": tokens}
+            return {"error": _described(error, driver=self.order.driver)}
+        return {"made": asdict(made), "progress": [computed, [copied, 0]]}
 
-    def open(self) -> Encoder:
-        """Open the bundle, once."""
-        if self.encoder is None:
+    def open(self) -> Work:
+        """Open the work, once."""
+        if self.work is None:
             if not self.job.staged.is_dir():
                 raise TargetError(
-                    f"{self.job.path}: the workers do not see it; put it, and the bundle, on a "
-                    "disk that all machines of the cluster share"
+                    f"{self.job.path}: the workers do not see it; put it, and the bundle or "
+                    "knowledge base, on a disk that all machines of the cluster share"
                 )
             os.environ["RAYON_NUM_THREADS"] = str(self.order.threads)  # of the tokenizer
-            self.encoder = Encoder.open(self.order.bundle, threads=self.order.threads)
-        return self.encoder
-
-    def window(self, name: str, number: int) -> Window:
-        """Read the rows of a window."""
-        columns = pq.ParquetFile(self.job.staged / name).read()
-        texts, ids = columns["text"].to_pylist(), columns["id"].to_pylist()
-        return window_of(number, texts, ids, self.job.settings)
+            self.work = self.order.opener(self.order.threads)
+        return self.work
 
     @contextmanager
-    def survived(self, window: Window) -> Iterator[None]:
+    def survived(self, name: str, block: Block) -> Iterator[None]:
         """Refuse rows over which workers have died too often; Ray itself would go on for ever."""
-        deaths = self.job.staged / f"{window.name}.deaths"
+        deaths = self.job.staged / f"{name}.deaths"
         if deaths.is_file() and deaths.stat().st_size >= TRIES:
             raise MirrorError(
-                f"{TRIES} workers died over the rows from {window.texts[0][:40]!r} on; if memory "
+                f"{TRIES} workers died over the rows from {block.first[:40]!r} on; if memory "
                 "ran out give fewer --workers, then run again to go on"
             )
         with open(deaths, "ab") as handle:
@@ -126,22 +115,22 @@ class Worker:
         deaths.unlink(missing_ok=True)
 
 
-def _told(error: Exception, *, driver: str) -> dict[str, Any]:
+def _described(error: Exception, *, driver: str) -> dict[str, Any]:
     """Put an exception into what JSON can carry."""
     here = "" if platform.node() == driver else f" (on {platform.node()})"
-    told: dict[str, Any] = {"kind": type(error).__name__, "traceback": traceback.format_exc()}
+    parts: dict[str, Any] = {"kind": type(error).__name__, "traceback": traceback.format_exc()}
     if isinstance(error, OSError) and error.errno is not None:
         filename = str(error.filename or "output") + here
-        return told | {"errno": error.errno, "message": error.strerror, "filename": filename}
-    return told | {"errno": None, "message": f"{error}{here}", "filename": None}
+        return parts | {"errno": error.errno, "message": error.strerror, "filename": filename}
+    return parts | {"errno": None, "message": f"{error}{here}", "filename": None}
 
 
-def raised(told: Mapping[str, Any]) -> Exception:
+def raised(parts: Mapping[str, Any]) -> Exception:
     """Make the exception again."""
-    kind, message = told["kind"], told["message"]
+    kind, message = parts["kind"], parts["message"]
     if kind in errors.__all__:
         exception: Exception = getattr(errors, kind)(message)
         return exception
-    if told["errno"] is not None:
-        return OSError(told["errno"], message, told["filename"])
+    if parts["errno"] is not None:
+        return OSError(parts["errno"], message, parts["filename"])
     return MemoryError(message) if kind == "MemoryError" else RuntimeError(f"{kind}: {message}")

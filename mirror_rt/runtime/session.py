@@ -5,7 +5,6 @@ B texts, T tokens, D width.
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -28,16 +27,9 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 class Session:
-    """One onnxruntime session; ``run`` may be called from several threads at once.
+    """One onnxruntime session; ``run`` may be called from several threads at once."""
 
-    Attributes:
-        seconds: How long it took to open.
-    """
-
-    def __init__(
-        self, session: onnxruntime.InferenceSession, *, output: str, seconds: float
-    ) -> None:
-        self.seconds = seconds
+    def __init__(self, session: onnxruntime.InferenceSession, *, output: str) -> None:
         self._session = session
         self._outputs = [output]
         self._inputs = frozenset(node.name for node in session.get_inputs())
@@ -45,28 +37,22 @@ class Session:
         self._shrink.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
 
     @classmethod
-    def open(cls, bundle: Bundle, *, width: int = 1) -> Session:
-        """Load ``model.onnx``.
-
-        Args:
-            bundle: The checked folder.
-            width: Threads that one run uses inside (onnxruntime's intra-op threads).
+    def open(cls, bundle: Bundle) -> Session:
+        """Load the ``model.onnx`` of a checked folder; a run uses one thread.
 
         Raises:
             BundleError: onnxruntime cannot load it, or it asks for inputs that are not tokens.
         """
-        begin = time.monotonic()
         full_range = bundle.manifest.quantisation.get("reduce_range") is False
         exact = full_range and not multiplies_safely(host())
-        session = _load(bundle.model_path, width, exact=exact)
-        seconds = time.monotonic() - begin
+        session = _load(bundle.model_path, exact=exact)
         foreign = {node.name for node in session.get_inputs()}.difference(INPUTS)
         if foreign:
             raise BundleError(
                 f"{bundle.model_path}: wants unknown inputs ({', '.join(sorted(foreign))}); "
                 "export again"
             )
-        return cls(session, output=session.get_outputs()[0].name, seconds=seconds)
+        return cls(session, output=session.get_outputs()[0].name)
 
     def run(self, batch: TokenBatch) -> Float32:
         """Return (B, D) float32 vectors of the tokens."""
@@ -81,13 +67,11 @@ class Session:
         )
 
 
-def _load(model: Path, width: int, *, exact: bool) -> onnxruntime.InferenceSession:
+def _load(model: Path, *, exact: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = width
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that spin while they wait would steal the cores from the other runs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # A memory pattern is kept for every shape ever seen, and nearly every batch has its own.
     options.enable_mem_pattern = False
     if exact:

@@ -1,15 +1,13 @@
-"""One shard of embedded rows: a Parquet file that appears whole, and the record of it.
+"""Files of vectors: one shard, a Parquet file that appears whole, or all of them joined.
 
 N rows, P stored numbers a row.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -18,51 +16,16 @@ import pyarrow.parquet as pq
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.runtime.storage import Dtype, Stored
+from mirror_rt.staging import replacing
 
 __all__ = [
     "Columns",
-    "Shard",
     "empty_stored",
     "read_stored",
     "write_npy",
     "write_parquet",
     "write_shard",
 ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """The record of a finished shard.
-
-    Attributes:
-        name: Its file name.
-        content: Hex hash of the settings of the job, and its texts and ids, in order.
-        rows: How many there are.
-        sha256: Of the file.
-        truncated: Different texts of it that are over the longest length, and were cut off.
-        sidecar: sha256 of the file of its texts' hashes; empty in folders of before it was kept.
-    """
-
-    name: str
-    content: str
-    rows: int
-    sha256: str
-    truncated: int
-    sidecar: str = ""
-
-    @property
-    def number(self) -> int:
-        """Which of the folder's shards, from 0."""
-        return int(self.name.split("-")[1])
-
-    def fault(self, folder: Path) -> str | None:
-        """Tell what is wrong with the file, if anything."""
-        path = folder / self.name
-        if not path.is_file():
-            return f"{path}: is missing"
-        if sha256_file(path) != self.sha256:
-            return f"{path}: changed since it was written (sha256 differs)"
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +55,7 @@ def write_shard(path: Path, columns: Columns, stored: Stored, *, about: Mapping[
     if len(stored.scale_N):
         arrays["scale"] = pa.array(stored.scale_N)
     table = pa.table(arrays).replace_schema_metadata(dict(about))
-    # Where a worker was given up for dead and is not, two may be writing the same shard.
-    fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
-    try:
+    with replacing(path) as fresh:
         # Numbers that look random do not compress, and dictionaries of them only cost time.
         pq.write_table(
             table,
@@ -104,11 +65,7 @@ def write_shard(path: Path, columns: Columns, stored: Stored, *, about: Mapping[
             use_dictionary=False,
             write_statistics=False,
         )
-        sha256 = sha256_file(fresh)
-        os.replace(fresh, path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    return sha256
+        return sha256_file(fresh)
 
 
 def read_stored(path: Path) -> Stored:
@@ -123,25 +80,28 @@ def read_stored(path: Path) -> Stored:
     return Stored(values_NP=values_NP, scale_N=scale_N)
 
 
-def write_npy(path: Path, folder: Path, shards: Sequence[Shard]) -> None:
+def write_npy(path: Path, shards: Sequence[Path]) -> None:
     """Join the vectors of shards in one (N, P) .npy file, a shard in memory at a time."""
-    first = read_stored(folder / shards[0].name).values_NP
-    shape = (sum(shard.rows for shard in shards), first.shape[1])
-    header = {"descr": first.dtype.str, "fortran_order": False, "shape": shape}
+    first = read_stored(shards[0]).values_NP
+    rows = sum(pq.ParquetFile(shard).metadata.num_rows for shard in shards)
+    header = {"descr": first.dtype.str, "fortran_order": False, "shape": (rows, first.shape[1])}
     with open(path, "wb") as handle:
         np.lib.format.write_array_header_1_0(handle, header)
         for shard in shards:
-            handle.write(read_stored(folder / shard.name).values_NP.data)
+            handle.write(read_stored(shard).values_NP.data)
 
 
-def write_parquet(path: Path, folder: Path, shards: Sequence[Shard]) -> None:
+def write_parquet(path: Path, shards: Sequence[Path]) -> None:
     """Join shards in one Parquet file, each a row group."""
-    schema = pq.read_schema(folder / shards[0].name)
     with pq.ParquetWriter(
-        path, schema, compression="none", use_dictionary=False, write_statistics=False
+        path,
+        pq.read_schema(shards[0]),
+        compression="none",
+        use_dictionary=False,
+        write_statistics=False,
     ) as writer:
         for shard in shards:
-            table = pq.ParquetFile(folder / shard.name).read()
+            table = pq.ParquetFile(shard).read()
             writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 

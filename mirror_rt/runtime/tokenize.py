@@ -175,18 +175,6 @@ class FastTokenizer:
         ids_BT = np.asarray([self._encode([text])[0][0].ids or [self._pad_id]], dtype=np.int64)
         return TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=np.ones_like(ids_BT))
 
-    def made_up_batches(self, *, tokens: int, count: int) -> list[TokenBatch]:
-        """Return ``count`` batches of ``tokens`` random ids, in rows as long as names are."""
-        rng = np.random.default_rng(0)
-        batches = []
-        for _ in range(count):
-            length = min(int(rng.integers(6, 20)), self._max_length)
-            shape = (max(1, tokens // length), length)
-            ids_BT = rng.integers(0, self._tokenizer.get_vocab_size(), shape)
-            mask_BT = np.ones(shape, dtype=np.int64)
-            batches.append(TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=mask_BT))
-        return batches
-
     def _encode(self, texts: Sequence[str]) -> list[tuple[Encoding, bool]]:
         """Encode texts, of long ones no more than it takes to fill the longest length.
 

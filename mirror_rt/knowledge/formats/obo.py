@@ -168,7 +168,7 @@ def _synonym(value: str, scope: str) -> Name:
     return Name(text=checked(text.strip(), "synonym"), kind=kind)
 
 
-def _terms(file: Path, path: str | Path, skipped: SkippedRows) -> Iterator[_Frame]:
+def _terms(file: Path, path: StrPath, skipped: SkippedRows) -> Iterator[_Frame]:
     """Yield the terms of a file; instances, and lines of terms that are no clause, are counted."""
     frame = _Frame("", 0)
     for number, line in numbered_lines(file, strict=False):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,6 +17,7 @@ from mirror_rt.knowledge.storage.manifest import (
     VECTORS,
     KnowledgeBaseManifest,
 )
+from mirror_rt.staging import locked
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float16
@@ -81,21 +81,21 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     Raises:
         KnowledgeBaseError: Another one is at it, or the lock cannot be opened.
     """
-    # SQLite locks on every system, and the lock goes with the process that holds it. The file
-    # stands beside the folder, as the folder itself is replaced.
+    # The lock goes with the process that holds it. The file stands beside the folder, as the
+    # folder itself is replaced.
     path = folder.absolute().parent / f".{folder.name}.lock"
     with ExitStack() as stack:
         try:
-            lock = stack.enter_context(
-                closing(sqlite3.connect(path, timeout=0, isolation_level=None))
+            held = stack.enter_context(locked(path, create=True))
+        except OSError as error:
+            raise KnowledgeBaseError(
+                f"{folder}: its lock {path} cannot be opened ({error}); make it a file you may "
+                "write"
+            ) from error
+        if held is False:
+            raise KnowledgeBaseError(
+                f"{folder}: is being changed by another process; try again when it is done"
             )
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.Error as error:
-            if "locked" in str(error):  # Python 3.10 has no code of the error
-                fault = "is being changed by another process; try again when it is done"
-            else:
-                fault = f"its lock {path} cannot be opened ({error}); make it a file you may write"
-            raise KnowledgeBaseError(f"{folder}: {fault}") from error
         yield
 
 

@@ -1,0 +1,46 @@
+"""Where a long job runs: this process, or workers on a Ray cluster."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirror_rt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mirror_rt.runtime.ray_engine import RayEngine
+
+
+class Kind(Enum):
+    """Where the work is done."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+EngineOption = Annotated[Kind, typer.Option(help="This process, or workers on a Ray cluster.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="Ray cluster to join, or auto; by default one on this machine."),
+]
+
+
+def chosen(
+    kind: Kind, *, address: str | None, workers: int | None, threads: int | None
+) -> RayEngine | None:
+    """Return the engine asked for; None: this process.
+
+    Raises:
+        ConfigError: A cluster is named, but not asked for.
+    """
+    match kind:
+        case Kind.LOCAL:
+            if address is not None:
+                raise ConfigError("--address: is for a Ray cluster; give --engine ray too")
+            return None
+        case Kind.RAY:
+            from mirror_rt.runtime.ray_engine import RayEngine
+
+            return RayEngine(address=address, workers=workers, threads=threads)

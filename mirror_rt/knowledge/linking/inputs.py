@@ -1,0 +1,109 @@
+"""Read mentions, a row at a time, each with its context and the document that it is from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from mirror_rt.errors import ConfigError
+from mirror_rt.knowledge.formats.pubtator import is_pubtator
+from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
+from mirror_rt.knowledge.text.abbreviations import find_abbreviations
+from mirror_rt.runtime.sources import read_columns
+from mirror_rt.tables import Notes, TableOptions
+
+__all__ = ["MentionNotes", "Row", "read_mentions"]
+
+Row: TypeAlias = tuple[str, str, str]
+"""A mention, its context, and the document that may define it; the last two may be empty."""
+
+
+@dataclass(slots=True)
+class MentionNotes(Notes):
+    """What was passed over in a file of mentions.
+
+    Attributes:
+        misplaced: Mentions of PubTator that do not stand in the text at their offsets.
+    """
+
+    misplaced: int = 0
+
+    def sentences(self) -> list[str]:
+        """Return what there is to say."""
+        found = Notes.sentences(self)
+        if self.misplaced:
+            found.append(f"{self.misplaced:,} mentions do not stand in the text at their offsets")
+        return found
+
+
+def read_mentions(
+    source: str | Path,
+    *,
+    column: str | None = None,
+    context_column: str | None = None,
+    document_column: str | None = None,
+    expand_abbreviations: bool = True,
+    table: TableOptions | None = None,
+    notes: MentionNotes | None = None,
+) -> Iterator[Row]:
+    """Yield the mentions of a file as it is read. A null in it is an empty string.
+
+    Args:
+        source: A file in any layout that ``embed`` reads, ``-``, or a PubTator file.
+        column: The column of the mentions.
+        context_column: The column of the text around each; of PubTator ``sentence`` or
+            ``document``.
+        document_column: The column of the document of each; PubTator has its own.
+        expand_abbreviations: Whether documents are wanted, for the abbreviations they define.
+        table: What is known of the file, where its name and content do not tell.
+        notes: Filled while the file is read.
+
+    Raises:
+        InputError: The file cannot be read, or a row is broken; the message names the row.
+        ConfigError: There are no columns to choose from.
+    """
+    noted = MentionNotes() if notes is None else notes
+    known = table is not None and table.format is not None
+    if not known and Path(source).is_file() and is_pubtator(source):
+        if column or document_column or context_column not in {None, "sentence", "document"}:
+            raise ConfigError(
+                f"{source}: PubTator has no columns; --context-column takes sentence or document"
+            )
+        rows = _pubtator(source, context_column, noted)
+    else:
+        rows = _table(source, column, context_column, document_column, table, noted)
+    if expand_abbreviations:
+        return _defining(rows)
+    return ((mention, context, "") for mention, context, _ in rows)
+
+
+def _table(
+    source: str | Path,
+    column: str | None,
+    context_column: str | None,
+    document_column: str | None,
+    table: TableOptions | None,
+    notes: MentionNotes,
+) -> Iterator[Row]:
+    others = [name for name in (context_column, document_column) if name is not None]
+    for mention, *rest in read_columns(source, column, others, options=table, notes=notes):
+        context = rest[0] if context_column is not None else ""
+        yield mention, context, rest[-1] if document_column is not None else ""
+
+
+def _pubtator(source: str | Path, context: str | None, notes: MentionNotes) -> Iterator[Row]:
+    for mention in read_pubtator(source):
+        notes.misplaced += not mention.stands
+        around = {None: "", "document": mention.document}.get(context)
+        yield mention.text, mention.sentence if around is None else around, mention.document
+
+
+def _defining(rows: Iterable[Row]) -> Iterator[Row]:
+    """Leave out a document that does not define its mention: nothing stands beside it then."""
+    last, defined = "", dict[str, str]()
+    for mention, context, document in rows:
+        if document != last:
+            last, defined = document, find_abbreviations(document)
+        yield mention, context, document if mention.strip() in defined else ""

@@ -1,0 +1,472 @@
+"""Link the mentions of a file into a file: a job of ``runtime.job``, and the same in memory.
+
+A mention that comes again with nothing beside it has been answered. Which rows are asked, and
+which of them together, depends on the rows alone: so the bytes do not depend on who answers.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from mirror_rt.bundle import sha256_file
+from mirror_rt.errors import ConfigError, KnowledgeBaseError
+from mirror_rt.knowledge.formats.pubtator import is_pubtator
+from mirror_rt.knowledge.linking.exact import is_name
+from mirror_rt.knowledge.linking.inputs import MentionNotes, Row, read_mentions
+from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS, expand_mentions
+from mirror_rt.knowledge.linking.resources import LinkResources
+from mirror_rt.knowledge.linking.results import WRITERS, context_decided, in_json
+from mirror_rt.runtime.job import (
+    Block,
+    Engine,
+    JobFolder,
+    Made,
+    Opener,
+    Progress,
+    Shard,
+    Task,
+    blocks_of,
+    run,
+)
+from mirror_rt.staging import replacing, staging_file
+from mirror_rt.tables import TableOptions
+from mirror_rt.version import VERSION
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.linking.explain import Explanation
+    from mirror_rt.knowledge.retrieval.filters import Filters
+    from mirror_rt.types import Embedder, LinkResult
+
+__all__ = ["BLOCK", "LinkReport", "LinkingBase", "link_file", "link_lines"]
+
+KIND = "links"
+ENDING = ".jsonl"
+COLUMNS = ("mention", "context", "document")
+BLOCK = 1_024
+"""Mentions that are answered together; a job that is killed loses no more than these."""
+MEMORY = 1 << 17
+"""Answers that are kept for mentions that come again, about a kilobyte each."""
+LONGEST = 1_000
+"""Characters of a mention that is kept for it to come again."""
+
+
+class LinkingBase(Protocol):
+    """An opened knowledge base, as a job needs it; see ``knowledge_base.KnowledgeBase``."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+    @property
+    def resources(self) -> LinkResources: ...  # noqa: D102
+    @property
+    def opened_encoder(self) -> Embedder | None: ...  # noqa: D102
+    @property
+    def checksums(self) -> list[str]: ...  # noqa: D102
+    @property
+    def opener(self) -> Callable[[], Callable[[int], LinkingBase]]: ...  # noqa: D102
+    @property
+    def link(self) -> Callable[..., list[LinkResult]]: ...  # noqa: D102
+    @property
+    def explain(self) -> Callable[..., list[Explanation]]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkReport:
+    """What a run did.
+
+    Attributes:
+        rows: Rows written, one a mention.
+        answered: Mentions that were asked, in all runs: each once, but for those with a context
+            or document, and those that came too long ago.
+        kept: Blocks of answers that were there already.
+        undecided: Mentions of which the file, PubTator, has one of several tied ids.
+        too_long: Mentions of which only the beginning was compared.
+        truncated: Mentions cut off at the longest length, different ones of each block.
+        truncated_contexts: The same of contexts that were compared.
+        notes: What was passed over in the input.
+    """
+
+    rows: int
+    answered: int
+    kept: int
+    undecided: int
+    too_long: int
+    truncated: int
+    truncated_contexts: int
+    notes: MentionNotes
+
+
+def link_file(
+    kb: LinkingBase,
+    source: str | Path | Sequence[str],
+    out: str | Path,
+    *,
+    column: str | None = None,
+    context_column: str | None = None,
+    document_column: str | None = None,
+    expand_abbreviations: bool = True,
+    table: TableOptions | None = None,
+    context: str | None = None,
+    document: str | None = None,
+    top: int = 5,
+    target_precision: float | None = None,
+    min_probability: float = 0.0,
+    filters: Filters | None = None,
+    split_composites: bool = False,
+    force: bool = False,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> LinkReport:
+    """Link the mentions of a file, a row of the output each, in their order.
+
+    ``out`` appears whole. After a kill, the same call goes on where it was and ends in the same
+    bytes; with other options, or a changed knowledge base, it begins anew.
+
+    Args:
+        kb: The knowledge base.
+        source: A file of mentions, ``-``, or the mentions; see ``inputs.read_mentions``.
+        out: A name that ends in .jsonl, .tsv, .parquet, or, for a PubTator file, .pubtator.
+        column: The column of the mentions.
+        context_column: The column of the text around each.
+        document_column: The column of the document of each.
+        expand_abbreviations: Whether a mention that its document defines as an abbreviation is
+            linked by its long form.
+        table: What is known of the file, where its name and content do not tell.
+        context: The text around all of them.
+        document: The document of all of them.
+        top: As in ``KnowledgeBase.link``, as are the following.
+        target_precision: See there.
+        min_probability: See there.
+        filters: See there.
+        split_composites: See there.
+        force: Whether ``out`` may be replaced.
+        engine: Who links; by default this process, and the workers of ``kb``.
+        progress: Called with (rows, mentions asked) of each block.
+
+    Raises:
+        ConfigError: An option does not fit, or ``out`` has no ending that is written.
+        InputError: The input is empty or broken; what was linked before is kept.
+        TargetError: ``out`` exists and ``force`` is not set, or another process is writing it.
+        KnowledgeBaseError: As ``KnowledgeBase.link`` says.
+        OSError: There is no room for it.
+    """
+    out = Path(out)
+    if out.suffix not in WRITERS:
+        raise ConfigError(f"{out}: name a file in {', '.join(WRITERS)}")
+    file = source if isinstance(source, (str, Path)) else None
+    if out.suffix == ".pubtator" and (file is None or not is_pubtator(file)):
+        raise ConfigError(f"{out}: PubTator is written for a PubTator file alone")
+    if context is not None and context_column is not None:
+        raise ConfigError("context and context_column: give one of them")
+    if document is not None and document_column is not None:
+        raise ConfigError("document and document_column: give one of them")
+    notes = MentionNotes()
+    if isinstance(source, (str, Path)):
+        rows = read_mentions(
+            source, column=column, context_column=context_column,
+            document_column=document_column, expand_abbreviations=expand_abbreviations,
+            table=table, notes=notes,
+        )  # fmt: skip
+    else:
+        rows = ((mention, "", "") for mention in source)
+    options = {
+        "top": top, "target_precision": target_precision, "min_probability": min_probability,
+        "filters": filters, "split_composites": split_composites, "context": context,
+        "document": document,
+    }  # fmt: skip
+    work = _Links(kb, options)
+    with JobFolder.hold_beside(out, KIND, work.settings, ENDING, force=force) as job:
+        return work.run(
+            rows, job, out, shown=str(file or "the mentions"), notes=notes, force=force,
+            engine=engine, progress=progress,
+        )  # fmt: skip
+
+
+def link_lines(
+    kb: LinkingBase,
+    rows: Iterable[Row],
+    options: Mapping[str, Any],
+    *,
+    counts: Counter[str],
+    explain: bool = False,
+) -> Iterator[list[str]]:
+    """Yield the JSON lines of mentions, some at a time, in their order: what ``link_file`` writes.
+
+    Args:
+        kb: The knowledge base.
+        rows: The mentions.
+        options: Those of ``KnowledgeBase.link``, and one ``context`` and ``document`` for all.
+        counts: ``truncated`` and ``truncated_contexts`` are added up here.
+        explain: Whether to say why, see ``knowledge.explain``.
+    """
+    places: list[int] = []
+    answers = _Answers()
+    for block in blocks_of(_Repeats(places.append).fresh(rows), COLUMNS, {}, most=BLOCK):
+        lines, more = _link(kb, block.columns, options, explain=explain)
+        counts.update(more)
+        answers.add(lines)
+        yield [answers.at(place) for place in places]
+        places.clear()
+    if places:
+        yield [answers.at(place) for place in places]
+
+
+def _count_truncated(
+    kb: LinkingBase,
+    columns: Mapping[str, Sequence[str]],
+    options: Mapping[str, Any],
+    *,
+    contexts: Sequence[str],
+    explain: bool,
+) -> Counter[str]:
+    """Count the mentions, and the contexts that were compared, that were cut off.
+
+    Args:
+        kb: The knowledge base.
+        columns: Those of a block.
+        options: Those of the link.
+        contexts: The contexts.
+        explain: Whether the encoder was asked for exact matches as well.
+    """
+    from mirror_rt.runtime.encoder import Encoder
+
+    counts: Counter[str] = Counter()
+    counts["too_long"] = sum(len(mention) > MOST_CHARACTERS for mention in columns["mention"])
+    encoder = kb.opened_encoder  # None: nothing was encoded
+    if not isinstance(encoder, Encoder):
+        return counts
+    mentions = list(dict.fromkeys(zip(columns["mention"], columns["document"], strict=True)))
+    document = options.get("document")
+    expanded = expand_mentions(
+        kb.resources,
+        [mention for mention, _ in mentions],
+        document=[text for _, text in mentions] if document is None else document,
+        split_composites=options.get("split_composites", False),
+    )
+    texts = list(dict.fromkeys(text for parts in expanded for text in parts))
+    exact = [not explain and known for known in is_name(kb.resources, texts)]
+    cut = {
+        text
+        for text, known in zip(texts, exact, strict=True)
+        if not known and encoder.count_truncated([text.strip()])
+    }
+    counts["truncated"] = len(
+        {m for (m, _), parts in zip(mentions, expanded, strict=True) if not cut.isdisjoint(parts)}
+    )
+    counts["truncated_contexts"] = encoder.count_truncated([text.strip() for text in contexts])
+    return counts
+
+
+def _link(
+    kb: LinkingBase,
+    columns: Mapping[str, list[str]],
+    options: Mapping[str, Any],
+    *,
+    explain: bool = False,
+) -> tuple[list[str], Counter[str]]:
+    """Link a block; return its JSON lines, and what was counted."""
+    mentions = columns["mention"]
+    context, document = options.get("context"), options.get("document")
+    contexts = columns["context"] if context is None else [context] * len(mentions)
+    found: Sequence[LinkResult | Explanation] = (kb.explain if explain else kb.link)(
+        mentions,
+        contexts=contexts if any(contexts) else None,
+        document=columns["document"] if document is None else document,
+        **{name: value for name, value in options.items() if name not in {"context", "document"}},
+    )
+    records = [result.to_dict() for result in found]
+    compared = [text for text, one in zip(contexts, records, strict=True) if context_decided(one)]
+    counts = _count_truncated(kb, columns, options, contexts=compared, explain=explain)
+    return [in_json(one) for one in records], counts
+
+
+class _Links:
+    """The work of a link job: a block of mentions to a shard of JSON lines."""
+
+    def __init__(self, kb: LinkingBase, options: Mapping[str, Any]) -> None:
+        # As it was opened: the folder may be another one by now.
+        settings = {"knowledge_base": kb.checksums, "version": VERSION, **options}
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self._kb = kb
+        self._options = options
+
+    def prepare(self, job: JobFolder, earlier: Sequence[Shard]) -> None:
+        """Do nothing: answers are never taken from another run."""
+
+    def opener(self) -> Opener:
+        """Return what opens this work on another machine."""
+        return partial(_open_links, self._kb.opener(), self.settings, self._options)
+
+    def make(self, job: JobFolder, task: Task, progress: Progress | None) -> Made:
+        """Link a block and write its shard."""
+        lines, counts = _link(self._kb, task.block.columns, self._options)
+        path = job.path / task.name
+        with replacing(path) as fresh:
+            fresh.write_bytes("".join(f"{line}\n" for line in lines).encode())
+            sha256 = sha256_file(fresh)
+        return Made(
+            shard=Shard(name=task.name, rows=len(lines), sha256=sha256, counts=dict(counts))
+        )
+
+    def run(
+        self,
+        rows: Iterable[Row],
+        job: JobFolder,
+        out: Path,
+        *,
+        shown: str,
+        notes: MentionNotes,
+        force: bool,
+        engine: Engine | None,
+        progress: Progress | None,
+    ) -> LinkReport:
+        """Answer the blocks, and make the file of them."""
+        order = job.work / "order.bin"
+        with open(order, "wb") as handle:
+            rows_of = _Order(handle)
+            fresh = _Repeats(rows_of.append).fresh(rows)
+            blocks = rows_of.of_blocks(blocks_of(fresh, COLUMNS, job.settings, most=BLOCK))
+
+            def each(shard: Shard, kept: bool) -> None:
+                if progress is not None:
+                    progress(rows_of.by_block.pop(shard.number), 0 if kept else shard.rows)
+
+            report = run(self, blocks, job, engine=engine, shown=shown, each=each)
+            rows_of.flush()
+            if progress is not None:
+                progress(rows_of.rest, 0)
+        shards = (job.path / shard.name for shard in report.shards)
+        with staging_file(out, force=force) as fresh_file:
+            undecided = WRITERS[out.suffix](fresh_file, _in_order(order, shards), shown)
+        return LinkReport(
+            rows=rows_of.total,
+            answered=report.rows,
+            kept=report.kept,
+            undecided=undecided,
+            too_long=report.total("too_long"),
+            truncated=report.total("truncated"),
+            truncated_contexts=report.total("truncated_contexts"),
+            notes=notes,
+        )
+
+
+def _open_links(
+    opener: Callable[[int], LinkingBase],
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    threads: int,
+) -> _Links:
+    kb = opener(threads)
+    work = _Links(kb, options)
+    if work.settings != settings:
+        raise KnowledgeBaseError(f"{kb.path}: was replaced while it was open; open it again")
+    return work
+
+
+class _Repeats:
+    """Tells mentions that were asked before from those to be asked.
+
+    Args:
+        note: Called for each row with the place of its answer: its number, as answers are
+            numbered by the mentions that are asked; ``~number`` where no other row has it.
+    """
+
+    def __init__(self, note: Callable[[int], None]) -> None:
+        self._note = note
+        self._known: dict[str, int] = {}
+        self._asked = 0
+
+    def fresh(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows that are to be asked."""
+        for mention, context, document in rows:
+            alone = isinstance(mention, str) and not (context or document)
+            shared = alone and len(mention) <= LONGEST
+            number = self._known.get(mention) if shared else None
+            if number is not None and self._asked - number <= MEMORY:
+                self._note(number)
+                continue
+            if shared:
+                self._known.pop(mention, None)  # put last: the oldest stand first
+                self._known[mention] = self._asked
+                if len(self._known) > MEMORY:
+                    del self._known[next(iter(self._known))]
+            self._note(self._asked if shared else ~self._asked)
+            self._asked += 1
+            yield mention, context, document
+
+
+class _Answers:
+    """The answers that places of ``_Repeats`` may still name."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._lines: dict[int, str] = {}
+        self._oldest = 0
+
+    def at(self, place: int) -> str:
+        """Return the answer at a place."""
+        return self._lines.pop(~place) if place < 0 else self._lines[place]
+
+    def add(self, lines: Iterable[str]) -> None:
+        """Number some more, and forget those that were too long ago before these."""
+        while self._oldest < self.count - MEMORY:
+            self._lines.pop(self._oldest, None)
+            self._oldest += 1
+        for line in lines:
+            self._lines[self.count] = line
+            self.count += 1
+
+
+@dataclass(slots=True)
+class _Order:
+    """Notes on disk which answer each row has, 8 bytes a row.
+
+    Attributes:
+        handle: The file.
+        total: Rows so far.
+        rest: Rows since the last block.
+        by_block: How many rows were read for each block that is not answered yet.
+    """
+
+    handle: IO[bytes]
+    total: int = 0
+    rest: int = 0
+    by_block: dict[int, int] = field(default_factory=dict)
+    _some: array[int] = field(default_factory=lambda: array("q"))
+
+    def append(self, place: int) -> None:
+        """Note the place of the next row's answer."""
+        self.total += 1
+        self.rest += 1
+        self._some.append(place)
+        if len(self._some) >= MEMORY:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is not written yet."""
+        self._some.tofile(self.handle)
+        del self._some[:]
+
+    def of_blocks(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        """Yield the blocks, and count the rows that each was read from."""
+        for block in blocks:
+            self.by_block[block.number], self.rest = self.rest, 0
+            yield block
+
+
+def _in_order(order: Path, shards: Iterator[Path]) -> Iterator[str]:
+    """Yield the line of each row, a shard in memory at a time beside those that come again."""
+    answers = _Answers()
+    with open(order, "rb") as handle:
+        while some := array("q", handle.read(8 * BLOCK)):
+            for place in some:
+                while max(place, ~place) >= answers.count:
+                    # Not splitlines: a mention may hold any other separator of Unicode.
+                    answers.add(next(shards).read_bytes().decode("utf-8").split("\n")[:-1])
+                yield answers.at(place)

@@ -1,0 +1,332 @@
+"""Embed files of any length into a folder of shards or one file: a job of ``job``.
+
+A run over a changed input keeps the shards whose rows are the same, and copies the vectors of
+strings that the last finished run has.
+
+N rows, U texts to compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.errors import ConfigError, TargetError
+from mirror_rt.runtime.job import (
+    Engine,
+    JobFolder,
+    Made,
+    Opener,
+    Progress,
+    Report,
+    Shard,
+    Task,
+    blocks_of,
+    run,
+)
+from mirror_rt.runtime.seen import Seen
+from mirror_rt.runtime.shards import (
+    Columns,
+    empty_stored,
+    read_stored,
+    write_npy,
+    write_parquet,
+    write_shard,
+)
+from mirror_rt.runtime.sources import Notes, Row, read_rows
+from mirror_rt.runtime.storage import Dtype, Stored, store, truncate
+from mirror_rt.staging import check_apart, staging_file
+from mirror_rt.tables import TableOptions
+
+if TYPE_CHECKING:
+    from mirror_rt.runtime.encoder import Encoder
+    from mirror_rt.types import Int64
+
+__all__ = ["EmbedReport", "VectorOptions", "embed", "embed_rows"]
+
+KIND = "vectors"
+FILES = (".npy", ".parquet")
+NO_FOLDERS = (
+    ".arrow", ".bin", ".csv", ".gz", ".h5", ".json", ".jsonl", ".npz", ".pkl", ".pt", ".tsv",
+    ".txt", ".zst",
+)  # fmt: skip
+"""A name that ends so was meant for a file, of a kind that is not written."""
+BLOCK_BYTES = 32 * 1024 * 1024
+"""Float32 bytes of a block's vectors: memory holds a few times as much, disk a file each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorOptions:
+    """What to write.
+
+    Attributes:
+        dtype: How numbers are stored.
+        dims: Keep the first so many numbers, made unit again (matryoshka models); None: all.
+        text: Whether to keep the texts beside the vectors.
+    """
+
+    dtype: Dtype = Dtype.FLOAT32
+    dims: int | None = None
+    text: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedReport:
+    """What a run did.
+
+    Attributes:
+        rows: Rows written, in all shards.
+        computed: Different strings that went through the model in this run.
+        copied: Rows whose vector was copied from an earlier run.
+        kept: Shards that were there already.
+        truncated: Strings cut off at the longest length, different ones of each shard.
+        shards: The shards, in order.
+    """
+
+    rows: int
+    computed: int
+    copied: int
+    kept: int
+    truncated: int
+    shards: list[Shard]
+
+    @classmethod
+    def of(cls, report: Report) -> EmbedReport:
+        """Read it from what the job says."""
+        return cls(
+            rows=report.rows,
+            computed=report.done["computed"],
+            copied=report.done["copied"],
+            kept=report.kept,
+            truncated=report.total("truncated"),
+            shards=report.shards,
+        )
+
+
+def embed(
+    encoder: Encoder,
+    source: str | Path,
+    out: Path,
+    *,
+    column: str | None = None,
+    id_column: str | None = None,
+    options: VectorOptions | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
+    table: TableOptions | None = None,
+    notes: Notes | None = None,
+) -> EmbedReport:
+    """Embed the rows of a file.
+
+    A folder can be given again: finished shards are kept, and a changed input computes only
+    the strings it has not seen, if the folder keeps the texts. A killed job goes on where it was
+    and ends in the same bytes.
+
+    Args:
+        encoder: The opened bundle.
+        source: A text, CSV, TSV, JSON-lines or Parquet file, or ``-``; see ``read_rows``.
+        out: A name ending in .npy or .parquet for one file, any other for a folder of shards.
+        column: The column of the text.
+        id_column: The column of an id to keep.
+        options: What to write.
+        force: Whether to replace a file, or the vectors of another job, once the new ones are done.
+        progress: Called as the work goes on; with 0 tokens for rows that were there already.
+        engine: Who computes; by default this process. The bytes do not depend on it.
+        table: What is known of the file, where its name and content do not tell.
+        notes: Counts what is passed over of it.
+
+    Raises:
+        InputError: The input is empty or broken; what was embedded before is kept.
+        TargetError: ``out`` exists, is of another job, would replace the input, or cannot be made.
+        ConfigError: An option does not fit.
+        OSError: There is no room for it.
+    """
+    ending = out.suffix.lower()
+    if ending in NO_FOLDERS:
+        raise ConfigError(f"{out}: name a file in {' or '.join(FILES)}, or a folder of shards")
+    _keep_input(source, out)
+    rows = read_rows(source, column=column, id_column=id_column, options=table, notes=notes)
+    work = _Vectors(encoder, options or VectorOptions(), ids=id_column is not None)
+    if ending == ".npy" and work.dtype is Dtype.INT8:
+        raise ConfigError(f"{out}: .npy has no place for the scale of int8; write .parquet")
+    if ending == ".npy" and id_column is not None:
+        raise ConfigError(f"{out}: .npy has no place for ids; write .parquet")
+    if ending not in FILES:
+        with work.hold(out, force=force) as job:
+            report = work.run(rows, job, engine=engine, progress=progress, shown=str(source))
+            job.finish(report.shards)
+        return EmbedReport.of(report)
+    with JobFolder.hold_beside(out, KIND, work.settings, work.ending, force=force) as job:
+        report = work.run(rows, job, engine=engine, progress=progress, shown=str(source))
+        with staging_file(out, force=force) as fresh:
+            join = write_npy if ending == ".npy" else write_parquet
+            join(fresh, [job.path / shard.name for shard in report.shards])
+    return EmbedReport.of(report)
+
+
+def embed_rows(
+    encoder: Encoder,
+    rows: Iterable[Row],
+    out: Path,
+    *,
+    ids: bool = False,
+    options: VectorOptions | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    engine: Engine | None = None,
+    shown: str = "the input",
+) -> EmbedReport:
+    """Embed (text, id) rows into a folder of shards, as ``embed`` does.
+
+    Raises:
+        InputError: There are no rows, or one is not text.
+        TargetError: ``out`` is of another job, or no folder of vectors.
+        ConfigError: An option does not fit.
+    """
+    work = _Vectors(encoder, options or VectorOptions(), ids=ids)
+    with work.hold(out, force=force) as job:
+        report = work.run(rows, job, engine=engine, progress=progress, shown=shown)
+        job.finish(report.shards)
+    return EmbedReport.of(report)
+
+
+def rows_of_a_block(dim: int) -> int:
+    """Return how many vectors of width ``dim`` make a block.
+
+    >>> rows_of_a_block(384)
+    21845
+    """
+    return max(1, BLOCK_BYTES // (4 * dim))
+
+
+class _Vectors:
+    """The work of an embedding job: a block of texts to a shard of vectors."""
+
+    ending = ".parquet"
+
+    def __init__(
+        self, encoder: Encoder, options: VectorOptions, *, ids: bool, seen: Seen | None = None
+    ) -> None:
+        dims = options.dims if options.dims is not None else encoder.dim
+        if not 1 <= dims <= encoder.dim:
+            raise ConfigError(
+                f"dims must be from 1 to {encoder.dim}, the bundle's width; got {dims}"
+            )
+        self.dtype = options.dtype
+        self.settings = {
+            "bundle": encoder.bundle.fingerprint,
+            "dims": dims,
+            "dtype": options.dtype.value,
+            "text": options.text,
+            "ids": ids,
+            "block_rows": rows_of_a_block(encoder.dim),
+        }
+        self._encoder = encoder
+        self._options = options
+        self._dims = dims
+        self._ids = ids
+        self._seen = seen
+
+    def hold(self, out: Path, *, force: bool) -> AbstractContextManager[JobFolder]:
+        """Hold a folder of shards that stays."""
+        return JobFolder(out, KIND, self.settings, self.ending).hold(force=force)
+
+    def run(
+        self,
+        rows: Iterable[Row],
+        job: JobFolder,
+        *,
+        engine: Engine | None,
+        progress: Progress | None,
+        shown: str,
+    ) -> Report:
+        """Make the shards of the rows."""
+        most = rows_of_a_block(self._encoder.dim)
+        blocks = blocks_of(rows, ("text", "id"), job.settings, most=most)
+        return run(self, blocks, job, engine=engine, progress=progress, shown=shown)
+
+    def prepare(self, job: JobFolder, earlier: Sequence[Shard]) -> None:
+        """Look up the strings of the last finished run, if it kept them."""
+        whole = [job.path.absolute() / s.name for s in earlier if s.fault(job.path) is None]
+        if whole and self._options.text:
+            self._seen = Seen.build(job.work.absolute() / "seen.sqlite", whole)
+
+    def opener(self) -> Opener:
+        """Return what opens this work on another machine."""
+        bundle = str(self._encoder.bundle.path.absolute())
+        return partial(_open_vectors, bundle, self._options, self._ids, self._seen)
+
+    def make(self, job: JobFolder, task: Task, progress: Progress | None) -> Made:
+        """Embed a block and write its shard."""
+        texts = task.block.columns["text"]
+        shards_N, rows_N = self._places(task)
+        fresh_U = np.flatnonzero(shards_N < 0)
+        all_fresh = len(fresh_U) == len(texts)
+        encoded = self._encoder.encode_counted(
+            texts if all_fresh else [texts[row] for row in fresh_U], progress=progress
+        )
+        truncated = encoded.truncated
+        stored = store(truncate(encoded.vectors_ND, self._dims), self.dtype)
+        if self._seen is not None and not all_fresh:
+            whole = empty_stored(len(texts), self._dims, self.dtype)
+            _put(whole, fresh_U, stored)
+            for number in np.unique(shards_N[shards_N >= 0]):
+                here_N = np.flatnonzero(shards_N == number)
+                _put(whole, here_N, read_stored(self._seen.shards[number]).rows(rows_N[here_N]))
+            stored = whole
+            copied = [texts[row] for row in np.flatnonzero(shards_N >= 0)]
+            truncated += self._encoder.count_truncated(copied)
+            if progress is not None:
+                progress(len(copied), 0)
+        sha256 = write_shard(
+            job.path / task.name,
+            Columns(
+                texts=texts if self._options.text else None,
+                ids=task.block.columns["id"] if self._ids else None,
+            ),
+            stored,
+            about={name: str(value) for name, value in job.settings.items()},
+        )
+        counts = {"truncated": truncated}
+        return Made(
+            shard=Shard(name=task.name, rows=len(texts), sha256=sha256, counts=counts),
+            counts={"computed": encoded.different, "copied": len(texts) - len(fresh_U)},
+        )
+
+    def _places(self, task: Task) -> tuple[Int64, Int64]:
+        """Return the shard and row that each vector can be copied from, -1 where from none."""
+        texts = task.block.columns["text"]
+        if self._seen is None or task.again:
+            none_N = np.full(len(texts), -1, dtype=np.int64)
+            return none_N, none_N
+        return self._seen.find(texts)
+
+
+def _open_vectors(
+    bundle: str, options: VectorOptions, ids: bool, seen: Seen | None, threads: int
+) -> _Vectors:
+    from mirror_rt.runtime.encoder import Encoder
+
+    return _Vectors(Encoder.open(bundle, threads=threads), options, ids=ids, seen=seen)
+
+
+def _put(whole: Stored, rows_N: Int64, part: Stored) -> None:
+    whole.values_NP[rows_N] = part.values_NP
+    if len(whole.scale_N):
+        whole.scale_N[rows_N] = part.scale_N
+
+
+def _keep_input(source: str | Path, out: Path) -> None:
+    if not out.is_dir():
+        check_apart(out, {"input": source})
+    elif Path(source).name.startswith("part-") and Path(source).exists():
+        # Only shards of a folder are replaced.
+        if Path(source).resolve().parent.samefile(out):
+            raise TargetError(f"{out}: would replace the input, {source}; choose another name")
