@@ -1,35 +1,42 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mirror_rt.knowledge import choosing
-from mirror_rt.knowledge.choosing import HNSW_LIMIT, Choice, bytes_per_row
+from mirror_rt.knowledge.retrieval.index_selection import EXACT_LIMIT, PQ_LIMIT, IndexChoice
 from mirror_rt.types import IndexKind
 
 
-def _kind(rows: int, **choice: int) -> IndexKind:
-    return Choice(**choice).settle(rows, 384)[0]  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [
+        (1, IndexKind.EXACT),
+        (EXACT_LIMIT, IndexKind.EXACT),
+        (EXACT_LIMIT + 1, IndexKind.PQ),
+        (PQ_LIMIT, IndexKind.PQ),
+        (PQ_LIMIT + 1, IndexKind.IVF_PQ),
+        (10_000_000, IndexKind.IVF_PQ),
+    ],
+)
+def test_the_size_chooses_the_kind(rows: int, kind: IndexKind) -> None:
+    assert IndexChoice().resolve(rows) is kind
 
 
-def test_the_size_chooses_the_kind() -> None:
-    plenty = 1 << 50
-    assert _kind(10, exact_limit=10, memory=plenty) is IndexKind.EXACT
-    assert _kind(11, exact_limit=10, memory=plenty) is IndexKind.HNSW
-    assert _kind(HNSW_LIMIT + 1, memory=plenty) is IndexKind.IVF_SQ8
-    assert Choice(kind=IndexKind.EXACT, exact_limit=10).settle(11, 384)[0] is IndexKind.EXACT
+def test_the_limit_of_a_scan_is_the_one_given() -> None:
+    assert IndexChoice(exact_limit=10).resolve(10) is IndexKind.EXACT
+    assert IndexChoice(exact_limit=10).resolve(11) is IndexKind.PQ
+    assert IndexChoice(exact_limit=0).resolve(1) is IndexKind.PQ
 
 
-@pytest.mark.parametrize("rows", [60_000, 1_000_000])
-def test_the_memory_chooses_among_the_larger_ones(rows: int) -> None:
-    least = int(rows * bytes_per_row(IndexKind.IVF_SQ8, 384))
-    assert _kind(rows, memory=least + 1) is IndexKind.IVF_SQ8
-    assert _kind(rows, memory=least - 1) is IndexKind.RABITQ
-    assert _kind(50_000, memory=0) is IndexKind.EXACT, "a scan of so few is no question of memory"
+@pytest.mark.parametrize("kind", [kind for kind in IndexKind if kind is not IndexKind.AUTO])
+def test_a_kind_that_was_asked_for_is_taken_whatever_the_size(kind: IndexKind) -> None:
+    for rows in (1, EXACT_LIMIT + 1, PQ_LIMIT + 1):
+        assert IndexChoice(kind=kind, exact_limit=10).resolve(rows) is kind
 
 
-def test_half_of_what_is_available_is_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "usable_memory", lambda: 1 << 30)
-    kind, asked = Choice().settle(1_000_000, 384)
-    assert (kind, asked["memory"]) == (IndexKind.IVF_SQ8, 1 << 29)
-    monkeypatch.setattr(choosing, "usable_memory", lambda: 0)
-    assert Choice.of(asked).settle(1_000_000, 384) == (kind, asked), "a change asks the same"
+@given(st.sampled_from(IndexKind), st.integers(0, 1 << 40))
+def test_an_update_asks_for_the_same(kind: IndexKind, limit: int) -> None:
+    choice = IndexChoice(kind=kind, exact_limit=limit)
+    assert IndexChoice.from_recipe(choice.to_recipe()) == choice
+    assert IndexChoice.from_recipe({}) == IndexChoice()

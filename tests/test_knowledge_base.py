@@ -16,7 +16,7 @@ from mirror_rt.bundle import Bundle, Manifest, sha256_file, sha256_of_blocks
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
 from mirror_rt.knowledge import store
 from mirror_rt.runtime import Encoder
-from mirror_rt.types import Embedder, Entity, How, IndexKind, Name, NameKind, Nil, Passage
+from mirror_rt.types import Embedder, Entity, MatchType, IndexKind, Name, NameKind, NilReason, Passage
 from mirror_rt_cli import asked
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
@@ -67,7 +67,7 @@ def test_candidates_are_the_entities_that_brute_force_finds(
     (found,) = kb.search([query], top=3)
     expected = _nearest_by_brute_force(query, HEARTS, LetterEncoder())[:3]
     assert [c.score for c in found] == pytest.approx([score for _, _, score in expected], abs=1e-3)
-    assert {(c.entity_id, c.matched) for c in found} <= {
+    assert {(c.entity_id, c.matched_name) for c in found} <= {
         (id_, text) for id_, text, _ in _nearest_by_brute_force(query, HEARTS, LetterEncoder())
     }
 
@@ -87,17 +87,17 @@ def test_an_entity_with_two_near_aliases_is_one_candidate(kb: KnowledgeBase) -> 
     assert [c.entity_id for c in found].count("H:4") == 1
     assert len(found) == len({c.entity_id for c in found}) == 5
     assert (found[0].entity_id, found[0].name) == ("H:4", "liver cancer")
-    assert found[0].how is How.WORD_ORDER
+    assert found[0].match_type is MatchType.WORD_ORDER
 
 
 def test_a_name_is_found_without_the_model(hearts: Path) -> None:
     encoder = LetterEncoder()
     kb = KnowledgeBase.open(hearts, encoder=encoder)
     (exact,), (folded,) = kb.link(["hepatic carcinoma", "  Hepatic-CARCINOMA!"])
-    assert (exact.entity_id, exact.how, exact.score) == ("H:4", How.EXACT, 1.0)
-    assert (folded.entity_id, folded.how, folded.matched) == (
+    assert (exact.entity_id, exact.match_type, exact.score) == ("H:4", MatchType.EXACT, 1.0)
+    assert (folded.entity_id, folded.match_type, folded.matched_name) == (
         "H:4",
-        How.PUNCTUATION,
+        MatchType.PUNCTUATION,
         "hepatic carcinoma",
     )
     assert encoder.asked == []
@@ -107,15 +107,15 @@ def test_an_ambiguous_name_lists_all_holders_as_tied(kb: KnowledgeBase) -> None:
     (found,) = kb.link(["ASD"], top=1)
     assert [(c.entity_id, c.tied) for c in found] == [("H:1", True), ("H:5", True)]
     (found,) = kb.link(["asd"], top=1)
-    assert [(c.how, c.tied) for c in found] == [(How.CASE, True)] * 2
+    assert [(c.match_type, c.tied) for c in found] == [(MatchType.CASE, True)] * 2
 
 
 def test_the_same_letters_go_before_the_same_but_for_case(tmp_path: Path, bundle: Bundle) -> None:
     kb = _build(bundle, [entity("1", "aids"), entity("2", "AIDS")], tmp_path / "kb")
     (found,) = kb.link(["AIDS"])
-    assert [(c.entity_id, c.how, c.tied) for c in found] == [
-        ("2", How.EXACT, False),
-        ("1", How.CASE, False),
+    assert [(c.entity_id, c.match_type, c.tied) for c in found] == [
+        ("2", MatchType.EXACT, False),
+        ("1", MatchType.CASE, False),
     ]
 
 
@@ -134,14 +134,14 @@ def test_every_mention_with_a_word_links_until_a_probability_is_asked_for(
 ) -> None:
     (found,), (asked,) = kb.link(["qqqq"]), kb.link(["qqqq"], min_probability=0.5)
     assert (found[0].probability or 0) < 0.5
-    assert (list(asked), asked.reason) == ([], Nil.THRESHOLD)
+    assert (list(asked), asked.nil_reason) == ([], NilReason.BELOW_THRESHOLD)
 
 
 def test_a_name_of_many_is_as_sure_as_a_name_of_one(tmp_path: Path, bundle: Bundle) -> None:
     things = [entity(f"{n}-{i}", f"name of {n}") for n in range(1, 12) for i in range(n)]
     kb = _build(bundle, things, tmp_path / "kb")
     mentions = [f"name of {n}" for n in range(1, 12)]
-    sure = kb.combination.by_name
+    sure = kb.resources.reranker.by_name
     assert [len(found) for found in kb.link(mentions, min_probability=sure)] == list(range(1, 12))
     assert not any(kb.link(mentions, min_probability=sure + 1e-6))
 
@@ -162,7 +162,7 @@ def test_enough_entities_are_found_behind_one_of_many_names(tmp_path: Path, bund
 
 def test_names_all_equal_are_one_vector_and_all_tied(tmp_path: Path, bundle: Bundle) -> None:
     kb = _build(bundle, [entity(str(i), "same") for i in range(7)], tmp_path / "kb")
-    assert kb.index.vectors_ND.shape == (1, 48)
+    assert kb.resources.retrievers.vectors.vectors_ND.shape == (1, 48)
     assert [c.tied for c in kb.link(["same"])[0]] == [True] * 7
     assert [c.tied for c in kb.link(["sames"], top=3)[0]] == [True] * 7
     assert [c.tied for c in kb.search(["sames"], top=3)[0]] == [True] * 3
@@ -452,18 +452,18 @@ def test_the_files_are_the_same_bytes_each_time(tmp_path: Path, bundle: Bundle) 
 
 def test_types_restrict_names_and_neighbours(kb: KnowledgeBase) -> None:
     for mention in ("liver cancer", "short", "defect of the septum"):
-        assert [c.entity_id for c in kb.link([mention], types=["growth"])[0]] == ["H:3"]
-    assert kb.link(["short stature"], types=["growth"]) == kb.link(["short stature"])
+        assert [c.entity_id for c in kb.link([mention], filters={"type": ["growth"]})[0]] == ["H:3"]
+    assert kb.link(["short stature"], filters={"type": ["growth"]}) == kb.link(["short stature"])
     with pytest.raises(ConfigError, match="has the type 'nothing'"):
-        kb.link(["x"], types=["nothing"])
+        kb.link(["x"], filters={"type": ["nothing"]})
 
 
 def test_a_homonym_of_one_type_is_not_tied(tmp_path: Path, bundle: Bundle) -> None:
     things = [entity("1", "cold", types=("disease",)), entity("2", "cold", types=("weather",))]
     kb = _build(bundle, things, tmp_path / "kb")
-    (found,) = kb.link(["cold"], types=["weather"])
+    (found,) = kb.link(["cold"], filters={"type": ["weather"]})
     assert [(c.entity_id, c.tied) for c in found] == [("2", False)]
-    (found,) = kb.link(["colds"], types=["weather"])
+    (found,) = kb.link(["colds"], filters={"type": ["weather"]})
     assert [(c.entity_id, c.tied) for c in found] == [("2", False)]
 
 
