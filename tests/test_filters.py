@@ -5,7 +5,8 @@ import pytest
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError
-from mirror_rt.knowledge import KnowledgeBase, filters
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.retrieval import filters
 from mirror_rt.types import Entity, Name, NilReason
 from tests.kb import LetterEncoder, entity, fake_bundle
 
@@ -41,7 +42,7 @@ def test_rare_entities_are_found_behind_nearer_ones(
     crowd: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, scanned: bool
 ) -> None:
     if not scanned:
-        monkeypatch.setattr(filters, "EXACT_LIMIT", 0)
+        monkeypatch.setattr(filters, "_SCANNED", 0)
     mentions = ["liver cancers 17", "heart defect of 200", "tumour nursing"]
     for ask in (crowd.link, crowd.search):
         for found in ask(mentions, top=3, filters={"type": "job"}):
@@ -54,8 +55,8 @@ def test_the_nearest_allowed_rows_are_those_of_brute_force(
     crowd: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, scanned: bool
 ) -> None:
     if not scanned:
-        monkeypatch.setattr(filters, "EXACT_LIMIT", 0)
-    allowed = crowd.allowed(filters={"id": ["D:1", "J:"]})
+        monkeypatch.setattr(filters, "_SCANNED", 0)
+    allowed = crowd.resources.masks.get({"id": ["D:1", "J:"]})
     assert allowed is not None
     texts = crowd.resources.catalogue.texts()
     ids = {c: i for i, c in enumerate(MANY)}
@@ -64,7 +65,9 @@ def test_the_nearest_allowed_rows_are_those_of_brute_force(
     ]
     assert allowed.rows_R.tolist() == mine
     queries_QD = LetterEncoder().encode(["liver 33", "teaching", "tumour 8"])
-    hits = filters.nearest(crowd.resources.retrievers.vectors, queries_QD, top=7, allowed=allowed)
+    hits = filters.filtered_search(
+        crowd.resources.retrievers.vectors, queries_QD, top=7, mask=allowed
+    )
     scores_QN = queries_QD @ crowd.resources.retrievers.vectors.vectors_ND[mine].astype(np.float32).T
     expected = np.sort(scores_QN, axis=1)[:, ::-1][:, :7]
     np.testing.assert_allclose(hits.scores_QK, expected, atol=1e-5)
@@ -94,11 +97,11 @@ def test_every_field_must_be_met_by_one_of_its_values(
 
 
 def test_the_probability_is_shared_by_those_allowed(crowd: KnowledgeBase) -> None:
-    by_type, by_filter = (
-        crowd.link(["a nursse"], top=3, **how)  # type: ignore[arg-type]
-        for how in ({"types": ["job"]}, {"filters": {"type": "job"}})
+    one, other = (
+        crowd.link(["a nursse"], top=3, filters=given)
+        for given in ({"type": "job"}, [("type", ["job"])])
     )
-    assert by_type == by_filter
+    assert one == other
     mention = "tumour of 8 and 9"
     first, second = crowd.link([mention], top=2)[0][:2]
     (alone,) = crowd.link([mention], filters={"id": first.entity_id})[0][:1]
@@ -111,7 +114,7 @@ def test_the_probability_is_shared_by_those_allowed(crowd: KnowledgeBase) -> Non
 def test_nonsense_filters_are_refused(crowd: KnowledgeBase) -> None:
     for conditions, fault in (
         ({"type": "jobs"}, "has the type 'jobs'"),
-        ({"colour": "red"}, "has the colour 'red'"),
+        ({"colour": "red"}, "has a field 'colour'"),
         ({"type": []}, "no value"),
         ({"description": "maybe"}, "yes or no"),
         ({"type": "job", "id": "D:"}, "meets all of type=job, id=D:"),
