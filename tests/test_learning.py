@@ -14,84 +14,96 @@ from sklearn.linear_model import LogisticRegression
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.combination import FEATURES, Combination
-from mirror_rt.knowledge.fitting import (
+from mirror_rt.knowledge.arrays import offsets_of
+from mirror_rt.knowledge.ranking.features import FEATURES
+from mirror_rt.knowledge.ranking.learning import (
+    Outcomes,
     Samples,
+    calibration_targets,
     fit,
-    fit_sureness,
+    fit_confidence,
+    held_out_names,
     held_out_samples,
     misspell,
-    outcomes,
     precision_curve,
 )
+from mirror_rt.knowledge.ranking.reranker import Reranker
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 TRUE = dict(zip(FEATURES, (8.0, 3.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0), strict=True))
 
 
-def _samples(count: int, *, seed: int, truth: Combination) -> Samples:
+def _samples(count: int, *, seed: int, truth: Reranker) -> Samples:
     """Draw candidates, then the right one as the model says that it is drawn."""
     rng = np.random.default_rng(seed)
-    features = rng.random((count, 12, len(FEATURES))).astype(np.float32)
-    real = rng.random((count, 12)) < 0.9
-    real[:, 0] = True
-    right = np.zeros((count, 12), dtype=bool)
-    for i in range(count):
-        places = np.flatnonzero(real[i])
-        scores = np.append(truth.scores(features[i, places]), truth.nil).astype(np.float64)
-        drawn = rng.choice(len(places) + 1, p=softmax(scores))
-        if drawn < len(places):
-            right[i, places[drawn]] = True
-    entity = np.where(real, np.arange(12), -1)
+    features, entities, right, sizes = [], [], [], []
+    for _ in range(count):
+        places = np.append(0, 1 + np.flatnonzero(rng.random(11) < 0.9))
+        drawn = rng.random((len(places), len(FEATURES))).astype(np.float32)
+        scores = np.append(truth.scores(drawn), truth.nil_score).astype(np.float64)
+        chosen = rng.choice(len(places) + 1, p=softmax(scores))
+        features.append(drawn)
+        entities.append(places)
+        right.append(np.arange(len(places)) == chosen)
+        sizes.append(len(places))
+    entity_P = np.concatenate(entities)
     return Samples(
-        features_SKF=features, real_SK=real, right_SK=right, entity_SK=entity, name_SK=entity
+        offsets=offsets_of(sizes),
+        features_PF=np.concatenate(features),
+        right_P=np.concatenate(right),
+        entity_P=entity_P,
+        name_P=entity_P,
     )
 
 
+def _alone(scores: np.ndarray) -> np.ndarray:
+    """Return the offsets of one mention with these entities."""
+    return np.array([0, len(scores)])
+
+
 def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
-    truth = Combination(weights=TRUE, nil=8.0)
+    truth = Reranker(weights=TRUE, nil_score=8.0)
     fitted = fit(_samples(6_000, seed=1, truth=truth))
     for name in FEATURES:
         assert fitted.weights[name] == pytest.approx(TRUE[name], abs=0.6)
-    assert fitted.nil == pytest.approx(8.0, abs=0.8)
+    assert fitted.nil_score == pytest.approx(8.0, abs=0.8)
 
 
 def test_its_probabilities_are_those_of_being_right() -> None:
-    truth = Combination(weights=TRUE, nil=8.0)
+    truth = Reranker(weights=TRUE, nil_score=8.0)
     fitted = fit(_samples(4_000, seed=1, truth=truth))
-    evidence, hit, _ = outcomes(_samples(4_000, seed=2, truth=truth), fitted)
-    p = fitted.sure(evidence)
+    found = calibration_targets(_samples(4_000, seed=2, truth=truth), fitted)
+    p, hit = fitted.top1_probability(found.confidence_S3), found.hit_S
     for low in (0.0, 0.3, 0.6):
         inside = (p >= low) & (p < low + 0.3)
         assert p[inside].mean() == pytest.approx(hit[inside].mean(), abs=0.06)
 
 
 def test_entities_of_one_name_are_sure_together() -> None:
-    combination = Combination(weights=TRUE, nil=3.0)
-    drawn = _samples(1, seed=1, truth=combination)
-    features = drawn.features_SKF[:, [0, 0, 1]].copy()
-    features[..., -1] = [[0, 1, 0]]  # the second bears the name as a loose one
-    features[:, 2] = 0
+    reranker = Reranker(weights=TRUE, nil_score=3.0)
+    drawn = _samples(1, seed=1, truth=reranker)
+    features = drawn.features_PF[[0, 0, 1]].copy()
+    features[:, -1] = [0, 1, 0]  # the second bears the name as a loose one
+    features[2] = 0
     samples = Samples(
-        features_SKF=features,
-        real_SK=np.ones((1, 3), dtype=bool),
-        right_SK=np.array([[False, True, False]]),
-        entity_SK=np.array([[4, 7, 9]]),
-        name_SK=np.array([[0, 0, 1]]),
+        offsets=np.array([0, 3]),
+        features_PF=features,
+        right_P=np.array([False, True, False]),
+        entity_P=np.array([4, 7, 9]),
+        name_P=np.array([0, 0, 1]),
     )
-    scores = combination.scores(features[0])
-    evidence, (right,), (there,) = outcomes(samples, combination)
-    assert right
-    assert there
-    told = combination.probabilities(scores, np.array([True, True, False]))
-    assert combination.sure(evidence) == pytest.approx([told[0] + told[1]])
-    over_others = logsumexp(scores[:2]) - logsumexp([scores[2], combination.nil - 3])
+    scores = reranker.scores(features)
+    outcomes = calibration_targets(samples, reranker)
+    assert (outcomes.hit_S.tolist(), outcomes.in_candidates_S.tolist()) == ([True], [True])
+    told = reranker.probabilities(_alone(scores), scores, np.array([True, True, False]))
+    assert reranker.top1_probability(outcomes.confidence_S3) == pytest.approx([told[0] + told[1]])
+    over_others = logsumexp(scores[:2]) - logsumexp([scores[2], reranker.nil_score - 3])
     expected = [
-        min(scores[0] - combination.nil, 8),
+        min(scores[0] - reranker.nil_score, 8),
         min(over_others, 4),
-        np.log1p(min(scores[0] - max(scores[2], combination.nil - 3), 3)),
+        np.log1p(min(scores[0] - max(scores[2], reranker.nil_score - 3), 3)),
     ]
-    assert evidence[0] == pytest.approx(expected, rel=1e-4)
+    assert outcomes.confidence_S3[0] == pytest.approx(expected, rel=1e-4)
 
 
 @given(
@@ -104,12 +116,13 @@ def test_entities_of_one_name_are_sure_together() -> None:
 def test_probabilities_go_by_the_scores(
     scores: list[float], ties: set[int], nil: float, raised: float
 ) -> None:
-    combination = Combination(nil=nil)
+    reranker = Reranker(nil_score=nil)
     ranked = np.sort(np.array(scores, dtype=np.float32))[::-1]
     best = np.isin(np.arange(len(ranked)), [0, *ties])
-    told = combination.probabilities(ranked, best)
-    evidence = combination.evidence(ranked, best)[None]
-    (sure,), (there,) = combination.sure(evidence), combination.likely_there(evidence)
+    offsets = _alone(ranked)
+    told = reranker.probabilities(offsets, ranked, best)
+    found = reranker.confidence_features(offsets, ranked, best)
+    (sure,), (there,) = reranker.top1_probability(found), reranker.p_in_candidates(found)
     assert told[best].sum() == pytest.approx(sure)
     assert told.sum() <= there + 1e-9
     assert (told >= 0).all()
@@ -117,29 +130,34 @@ def test_probabilities_go_by_the_scores(
         assert (np.diff(group) <= 1e-12).all()
     assert told.max() == told[0]
     higher = np.where(best, ranked + np.float32(raised), ranked)
-    assert combination.sure(combination.evidence(higher, best)[None])[0] >= sure - 1e-9
+    found = reranker.confidence_features(offsets, higher, best)
+    assert reranker.top1_probability(found)[0] >= sure - 1e-9
 
 
 def test_what_the_best_leaves_is_shared_by_the_others() -> None:
-    combination = Combination(nil=0.0)
+    reranker = Reranker(nil_score=0.0)
     scores = np.array([5.0, 4.0, 3.0, 3.0], dtype=np.float32)
-    told = combination.probabilities(scores, np.array([True, False, False, False]))
-    evidence = combination.evidence(scores, np.array([True, False, False, False]))[None]
-    left = combination.likely_there(evidence)[0] - told[0]
+    best = np.arange(4) < 1
+    told = reranker.probabilities(_alone(scores), scores, best)
+    found = reranker.confidence_features(_alone(scores), scores, best)
+    left = reranker.p_in_candidates(found)[0] - told[0]
     assert told[1:] == pytest.approx(left * softmax([4.0, 3.0, 3.0]), rel=1e-5)
     # Of two that all but score the same neither is likelier, as if they were tied.
-    near = combination.probabilities(np.array([5.0, 4.9999], dtype=np.float32), np.arange(2) < 1)
-    tied = combination.probabilities(np.array([5.0, 5.0], dtype=np.float32), np.arange(2) < 2)
+    two, even = (np.array([5.0, second], dtype=np.float32) for second in (4.9999, 5.0))
+    near = reranker.probabilities(_alone(two), two, np.arange(2) < 1)
+    tied = reranker.probabilities(_alone(even), even, np.arange(2) < 2)
     assert near[0] == pytest.approx(near[1], rel=1e-3)
     assert near.sum() <= tied.sum()
 
 
-def test_evidence_has_bounds_and_none_is_always_a_rival() -> None:
-    combination = Combination(nil=0.0)
+def test_confidence_has_bounds_and_none_is_always_a_rival() -> None:
+    reranker = Reranker(nil_score=0.0)
 
     def of(*scores: float) -> list[float]:
         ranked = np.array(scores, dtype=np.float32)
-        return combination.evidence(ranked, np.arange(len(ranked)) == 0).tolist()
+        best = np.arange(len(ranked)) == 0
+        (found,) = reranker.confidence_features(_alone(ranked), ranked, best).tolist()
+        return list(found)
 
     assert of(50, -50) == pytest.approx([8, 4, np.log(4)])
     assert of(-50, -51) == pytest.approx([-8, -4, 0])
@@ -149,22 +167,38 @@ def test_evidence_has_bounds_and_none_is_always_a_rival() -> None:
 
 
 def test_a_few_links_change_nothing_and_order_does_not_matter() -> None:
-    truth = Combination(weights=TRUE, nil=8.0)
+    truth = Reranker(weights=TRUE, nil_score=8.0)
     few = _samples(30, seed=1, truth=truth)
-    assert fit(few) == Combination()
+    assert fit(few) == Reranker()
     many = _samples(200, seed=1, truth=truth)
     assert fit(many) == fit(many)
+    turned = fit(many[np.arange(200)[::-1]])  # the halves change places
+    assert turned.weights == pytest.approx(fit(many).weights, abs=1e-5)
 
 
 def test_every_sample_teaches() -> None:
-    samples = _samples(400, seed=1, truth=Combination(weights=TRUE, nil=8.0))
-    other = _samples(400, seed=2, truth=Combination(weights=TRUE, nil=8.0))
+    samples = _samples(400, seed=1, truth=Reranker(weights=TRUE, nil_score=8.0))
+    other = _samples(400, seed=2, truth=Reranker(weights=TRUE, nil_score=8.0))
     for start in (0, 1):
-        features, right = samples.features_SKF.copy(), samples.right_SK.copy()
-        features[start::2], right[start::2] = other.features_SKF[start::2], other.right_SK[start::2]
-        real = (features != 0).any(axis=2)
-        changed = replace(samples, features_SKF=features, right_SK=right & real, real_SK=real)
-        assert fit(changed).weights != fit(samples).weights
+        every = np.arange(400)
+        parts = [samples[every[1 - start :: 2]], other[every[start::2]]]
+        assert fit(Samples.joined(parts)).weights != fit(samples).weights
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=40)
+def test_chosen_samples_are_those_of_lists(data: st.DataObject) -> None:
+    samples = _samples(6, seed=1, truth=Reranker())
+    chosen = data.draw(st.lists(st.integers(0, 5), max_size=9))
+    found = samples[np.array(chosen, dtype=np.int64)]
+    assert len(found) == len(chosen)
+    pieces = [slice(samples.offsets[k], samples.offsets[k + 1]) for k in chosen]
+    for name in ("features_PF", "right_P", "entity_P", "name_P"):
+        whole, mine = getattr(samples, name), getattr(found, name)
+        expected = np.concatenate([whole[:0], *(whole[piece] for piece in pieces)])
+        np.testing.assert_array_equal(mine, expected)
+    sizes = [piece.stop - piece.start for piece in pieces]
+    assert found.sample_P.tolist() == [k for k, size in enumerate(sizes) for _ in range(size)]
 
 
 @given(text=st.text(alphabet="abcdeé漢 -12", max_size=30), seed=st.integers(0, 1_000))
@@ -190,19 +224,39 @@ def test_some_names_are_asked_misspelt_beside_themselves(tmp_path: Path) -> None
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
         rng = np.random.default_rng(0)
-        pairs = kb.resources.catalogue.held_out_pairs(40, rng)
+        resources = kb.resources
+        pairs = held_out_names(resources.catalogue, resources.names, rng, count=40)
         samples = held_out_samples(
-            pairs, kb.resources.catalogue, kb.resources.retrievers.vectors, kb.resources.retrievers.trigrams, kb.wording, encoder, absent=0.0, rng=rng
+            pairs,
+            resources.catalogue,
+            resources.retrievers,
+            resources.translation,
+            encoder,
+            _NeverNil(),  # type: ignore[arg-type]
         )
-        rows = kb.resources.catalogue.text_rows([row for row, _ in pairs])
+        texts = resources.catalogue.texts()
     assert len(pairs) == 40
     assert len(samples) == 42
-    spelling = FEATURES.index("spelling")
+    similarity = FEATURES.index("edit_similarity")
     for k in (40, 41):
-        asked = rows[pairs[k - 40][0]].text
-        right = samples.features_SKF[k, samples.right_SK[k], spelling].max()
+        asked = texts[pairs[k - 40][0]]
+        mine = slice(samples.offsets[k], samples.offsets[k + 1])
+        right = samples.features_PF[mine][samples.right_P[mine], similarity].max()
         # The name itself is there, one or two letters away.
         assert 1 - 3 / len(asked) < right < 1
+
+
+class _NeverNil:
+    """Draws typos by chance, and no name whose entity is left out whole."""
+
+    def __init__(self) -> None:
+        self._rng = np.random.default_rng(0)
+
+    def random(self, count: int) -> np.ndarray:
+        return np.ones(count)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._rng, name)
 
 
 def _drawn(
@@ -217,16 +271,17 @@ def _drawn(
 
 def test_how_sure_agrees_with_scikit_learn() -> None:
     evidence, hit, there = _drawn((0.7, 0.3, 1.2, -0.4), (0.5, 0.9, -0.6))
-    fitted = fit_sureness(evidence, hit, there, start=Combination())
+    outcomes = Outcomes(confidence_S3=evidence, hit_S=hit, in_candidates_S=there)
+    fitted = fit_confidence(outcomes, start=Reranker())
     peer = LogisticRegression(C=1e6).fit(evidence, there)
-    assert list(fitted.there.values())[:3] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
-    assert fitted.there["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.01)
+    assert list(fitted.in_candidates_weights.values())[:3] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
+    assert fitted.in_candidates_weights["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.01)
     peer = LogisticRegression(C=1e6).fit(evidence[there, 1:], hit[there])
-    assert list(fitted.first.values())[:2] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
-    assert fitted.first["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.02)
-    both = expit(evidence @ np.array([*fitted.there.values()][:3]) + fitted.there["constant"])
-    both *= expit(evidence[:, 1:] @ [*fitted.first.values()][:2] + fitted.first["constant"])
-    assert fitted.sure(evidence) == pytest.approx(both)
+    assert list(fitted.top1_weights.values())[:2] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
+    assert fitted.top1_weights["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.02)
+    both = expit(evidence @ np.array([*fitted.in_candidates_weights.values()][:3]) + fitted.in_candidates_weights["constant"])
+    both *= expit(evidence[:, 1:] @ [*fitted.top1_weights.values()][:2] + fitted.top1_weights["constant"])
+    assert fitted.top1_probability(evidence) == pytest.approx(both)
 
 
 @pytest.mark.parametrize("count", [25, 400])
@@ -238,12 +293,13 @@ def test_what_is_further_above_its_rivals_is_never_less_sure(
 ) -> None:
     """As a general optimiser finds it within those bounds."""
     evidence, hit, there = _drawn(weights, weights[1:], count=count)
-    start = Combination()
-    fitted = fit_sureness(evidence, hit, there, start=start)
+    start = Reranker()
+    outcomes = Outcomes(confidence_S3=evidence, hit_S=hit, in_candidates_S=there)
+    fitted = fit_confidence(outcomes, start=start)
     inputs = np.append(evidence, np.ones((count, 1)), axis=1)
     for mine, prior, given_, asked, most in (
-        (fitted.there, start.there, inputs, there, None),
-        (fitted.first, start.first, inputs[there, 1:], hit[there], 0),
+        (fitted.in_candidates_weights, start.in_candidates_weights, inputs, there, None),
+        (fitted.top1_weights, start.top1_weights, inputs[there, 1:], hit[there], 0),
     ):
         x, before = given_, np.array([*prior.values()])
         right, wrong = int(asked.sum()), int((~asked).sum())
@@ -263,15 +319,15 @@ def test_a_threshold_keeps_its_promise_on_the_links_it_came_from() -> None:
     rng = np.random.default_rng(4)
     p = rng.random(2_000)
     hit = rng.random(2_000) < p
-    combination = replace(Combination(), curve=precision_curve(p, hit))
-    low = combination.threshold(0.9)
+    reranker = replace(Reranker(), precision_curve=precision_curve(p, hit))
+    low = reranker.threshold(0.9)
     assert hit[p >= low].mean() >= 0.9
-    assert low < combination.threshold(0.97)
+    assert low < reranker.threshold(0.97)
     for nonsense in (0.0, 1.1):
         with pytest.raises(ConfigError, match="precision must be"):
-            combination.threshold(nonsense)
+            reranker.threshold(nonsense)
     with pytest.raises(ConfigError, match="was not reached"):
-        Combination().threshold(0.9)
+        Reranker().threshold(0.9)
 
 
 def test_links_of_one_probability_are_above_a_threshold_together() -> None:
