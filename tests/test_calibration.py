@@ -224,7 +224,9 @@ def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: Knowle
     """The first of the two is right half of the time, one of them always."""
     halves = [("ASD", frozenset({one.entity_id})) for one in kb.link(["ASD"])[0]] * 20
     kb.calibrate(halves)
-    assert kb.resources.reranker.precision_curve[-1] == pytest.approx((Reranker().exact_match_prior, 1.0))
+    assert kb.resources.reranker.precision_curve[-1] == pytest.approx(
+        (Reranker().exact_match_prior, 1.0)
+    )
     wrong = [("ASD", frozenset({"N:1"}))] * 20
     kb.calibrate([*halves, *wrong])
     with pytest.raises(ConfigError, match=r"best 0\.667"):
@@ -243,7 +245,9 @@ def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
     (asked,) = kb.link(["VSD"], target_precision=0.995, min_probability=0.99)
     assert asked.nil_reason is NilReason.BELOW_THRESHOLD, "a probability is asked of every mention"
     with_numbers(kb, fitted_on={"gold_links": 40})
-    assert [f.nil_reason for f in kb.link(["VSD", "ASD"], target_precision=0.995)] == [NilReason.BELOW_THRESHOLD] * 2
+    assert [f.nil_reason for f in kb.link(["VSD", "ASD"], target_precision=0.995)] == [
+        NilReason.BELOW_THRESHOLD
+    ] * 2
     assert all(kb.link(["VSD", "ASD"], target_precision=0.9))
 
 

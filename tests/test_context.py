@@ -57,7 +57,9 @@ def test_the_context_decides_between_bearers_of_a_name(
         [CONTEXTS[wanted], *(_profile(c.entity_id) for c in close)]
     )
     assert [c.context_score for c in close] == pytest.approx([float(p @ vector) for p in profiles])
-    assert [c.context_score for c in close] == sorted((c.context_score or 0 for c in close), reverse=True)
+    assert [c.context_score for c in close] == sorted(
+        (c.context_score or 0 for c in close), reverse=True
+    )
 
 
 def _proposal(*probabilities: float, tied: int = 1) -> Proposal:
@@ -178,7 +180,9 @@ def test_contexts_must_fit_the_mentions(kb: KnowledgeBase) -> None:
 
 
 def test_parts_of_a_mention_share_its_context(kb: KnowledgeBase) -> None:
-    (found,) = kb.link(["cold and warm sea"], split_composites=True, contexts=[CONTEXTS["C:weather"]])
+    (found,) = kb.link(
+        ["cold and warm sea"], split_composites=True, contexts=[CONTEXTS["C:weather"]]
+    )
     (plain,) = kb.link(["cold and warm sea"], split_composites=True)
     parts = [c.expanded_form for c in plain]
     assert [c.expanded_form for c in found] == parts

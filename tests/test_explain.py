@@ -43,9 +43,15 @@ def test_a_reading_that_links_to_nothing_has_its_own_rivals(kb: KnowledgeBase) -
     )
     assert [e.candidate.expanded_form for e in both.candidates if e.returned] == ["liver cancer"]
     assert both.nil_reason is short.nil_reason is NilReason.BELOW_THRESHOLD
-    rivals = [e.candidate for e in both.candidates if not e.returned and e.candidate.expanded_form == "short statue"]
+    rivals = [
+        e.candidate
+        for e in both.candidates
+        if not e.returned and e.candidate.expanded_form == "short statue"
+    ]
     assert (len(rivals), rivals[0].entity_id) == (3, "H:3")
-    assert {(e.returned, e.candidate.expanded_form) for e in short.candidates} == {(False, "short height")}
+    assert {(e.returned, e.candidate.expanded_form) for e in short.candidates} == {
+        (False, "short height")
+    }
 
 
 def test_every_candidate_has_its_evidence_even_behind_an_entity_of_many_names(
@@ -94,7 +100,10 @@ def test_ranks_evidence_and_weights_are_those_of_brute_force(
     with KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder()) as kb:
         (told,) = kb.explain([mention], top=5)
         texts, learned = kb.resources.catalogue.texts(), kb.resources.reranker
-        dense_N = kb.resources.retrievers.vectors.vectors_ND.astype(np.float32) @ LetterEncoder().encode([mention])[0]
+        dense_N = (
+            kb.resources.retrievers.vectors.vectors_ND.astype(np.float32)
+            @ LetterEncoder().encode([mention])[0]
+        )
         trigrams = kb.resources.retrievers.trigrams
         rows_N = np.arange(len(texts))
         letters_N = trigrams.cosines(trigrams.analyze([normalize(mention)]), 0 * rows_N, rows_N)

@@ -141,9 +141,7 @@ def _batch(kb: KnowledgeBase, *, held_out: bool) -> tuple[list[str], CandidateBa
 @pytest.mark.parametrize(
     "name", [name for name in features.NAME_FEATURES if not name.startswith("translation")]
 )
-def test_a_feature_is_that_of_each_pair_alone(
-    kb: KnowledgeBase, name: str, held_out: bool
-) -> None:
+def test_a_feature_is_that_of_each_pair_alone(kb: KnowledgeBase, name: str, held_out: bool) -> None:
     mentions, batch = _batch(kb, held_out=held_out)
     resources = kb.resources
     inputs = FeatureInputs(batch, resources.retrievers, resources.translation)
@@ -245,9 +243,7 @@ def test_a_name_held_out_does_not_make_its_own_words_known(tmp_path: Path) -> No
         row = kb.resources.catalogue.texts().index(texts[0])
         retrievers = kb.resources.retrievers
         apart = generate_candidates(texts, encoder.encode(texts), retrievers, without=[row])
-        features_PF = compute_features(
-            FeatureInputs(apart, retrievers, kb.resources.translation)
-        )
+        features_PF = compute_features(FeatureInputs(apart, retrievers, kb.resources.translation))
         whole = pool_of(kb, texts).features_PF
     column = FEATURES.index("typo_match")
     assert max(features_PF[:, column]) == 1.0

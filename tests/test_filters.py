@@ -68,7 +68,9 @@ def test_the_nearest_allowed_rows_are_those_of_brute_force(
     hits = filters.filtered_search(
         crowd.resources.retrievers.vectors, queries_QD, top=7, mask=allowed
     )
-    scores_QN = queries_QD @ crowd.resources.retrievers.vectors.vectors_ND[mine].astype(np.float32).T
+    scores_QN = (
+        queries_QD @ crowd.resources.retrievers.vectors.vectors_ND[mine].astype(np.float32).T
+    )
     expected = np.sort(scores_QN, axis=1)[:, ::-1][:, :7]
     np.testing.assert_allclose(hits.scores_QK, expected, atol=1e-5)
     assert np.isin(hits.rows_QK, mine).all()
@@ -126,10 +128,19 @@ def test_nonsense_filters_are_refused(crowd: KnowledgeBase) -> None:
 def test_an_empty_answer_says_why(crowd: KnowledgeBase) -> None:
     mentions = ["", " \t", "?!", "qqq xx", "nurse"]
     reasons = [a.nil_reason for a in crowd.link(mentions, min_probability=0.9)]
-    assert reasons == [NilReason.EMPTY, NilReason.EMPTY, NilReason.PUNCTUATION, NilReason.BELOW_THRESHOLD, None]
+    assert reasons == [
+        NilReason.EMPTY,
+        NilReason.EMPTY,
+        NilReason.PUNCTUATION,
+        NilReason.BELOW_THRESHOLD,
+        None,
+    ]
     elsewhere = {"type": "disease"}
     answers = crowd.link(mentions, min_probability=0.9, filters=elsewhere)
-    assert [a.nil_reason for a in answers][-2:] == [NilReason.BELOW_THRESHOLD, NilReason.FILTERED_OUT]
+    assert [a.nil_reason for a in answers][-2:] == [
+        NilReason.BELOW_THRESHOLD,
+        NilReason.FILTERED_OUT,
+    ]
     assert [list(a) for a in answers] == [[]] * 5
     assert [a.nil_reason for a in crowd.search(mentions)][:3] == reasons[:3]
     (parts,) = crowd.link(["nurse, qqqq"], min_probability=0.9, split_composites=True)

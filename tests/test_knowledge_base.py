@@ -456,7 +456,9 @@ def test_the_files_are_the_same_bytes_each_time(tmp_path: Path, bundle: Bundle) 
     for file in files:
         one, two = ((tmp_path / name / file).read_bytes() for name in ("one", "two"))
         if str(file) == "manifest.json":  # has the times that searches took
-            one, two = (re.sub(rb'"(search_ms_p\d+|manifest_sha256)": .*', b"", text) for text in (one, two))
+            one, two = (
+                re.sub(rb'"(search_ms_p\d+|manifest_sha256)": .*', b"", text) for text in (one, two)
+            )
         assert one == two
 
 

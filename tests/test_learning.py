@@ -274,13 +274,22 @@ def test_how_sure_agrees_with_scikit_learn() -> None:
     outcomes = Outcomes(confidence_S3=evidence, hit_S=hit, in_candidates_S=there)
     fitted = fit_confidence(outcomes, start=Reranker())
     peer = LogisticRegression(C=1e6).fit(evidence, there)
-    assert list(fitted.in_candidates_weights.values())[:3] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
-    assert fitted.in_candidates_weights["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.01)
+    assert list(fitted.in_candidates_weights.values())[:3] == pytest.approx(
+        peer.coef_[0].tolist(), abs=0.01
+    )
+    assert fitted.in_candidates_weights["constant"] == pytest.approx(
+        float(peer.intercept_[0]), abs=0.01
+    )
     peer = LogisticRegression(C=1e6).fit(evidence[there, 1:], hit[there])
     assert list(fitted.top1_weights.values())[:2] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
     assert fitted.top1_weights["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.02)
-    both = expit(evidence @ np.array([*fitted.in_candidates_weights.values()][:3]) + fitted.in_candidates_weights["constant"])
-    both *= expit(evidence[:, 1:] @ [*fitted.top1_weights.values()][:2] + fitted.top1_weights["constant"])
+    both = expit(
+        evidence @ np.array([*fitted.in_candidates_weights.values()][:3])
+        + fitted.in_candidates_weights["constant"]
+    )
+    both *= expit(
+        evidence[:, 1:] @ [*fitted.top1_weights.values()][:2] + fitted.top1_weights["constant"]
+    )
     assert fitted.top1_probability(evidence) == pytest.approx(both)
 
 

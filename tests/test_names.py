@@ -23,7 +23,21 @@ from mirror_rt.knowledge.text.match_levels import number_tokens, token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import NameKind
 
-WORDS = ["liver", "livers", "cancer", "of", "the", "2a", "iv", "7", "é", "e\u0301", "心臓", "ß", "b"]
+WORDS = [
+    "liver",
+    "livers",
+    "cancer",
+    "of",
+    "the",
+    "2a",
+    "iv",
+    "7",
+    "é",
+    "e\u0301",
+    "心臓",
+    "ß",
+    "b",
+]
 names = st.lists(st.sampled_from(WORDS), max_size=5).map(lambda w: normalize(" ".join(w)))
 bearers = st.lists(st.tuples(st.integers(0, 9), st.integers(0, len(KINDS) - 1)), max_size=3)
 

@@ -84,7 +84,10 @@ def test_the_score_is_the_weighted_sum_of_both_cosines(
     kb = KnowledgeBase.build(bundle, given, tmp_path / "kb", passages=True, encoder=LetterEncoder())
     query = "chronic kidney cough of the liver"
     (found,) = kb.search([query], top=2)
-    dense = kb.resources.retrievers.vectors.vectors_ND.astype(np.float32) @ LetterEncoder().encode([query])[0]
+    dense = (
+        kb.resources.retrievers.vectors.vectors_ND.astype(np.float32)
+        @ LetterEncoder().encode([query])[0]
+    )
     trigrams, rows_N = kb.resources.retrievers.trigrams, np.arange(len(texts))
     letters = trigrams.cosines(trigrams.analyze([normalize(query)]), 0 * rows_N, rows_N)
     nearest = {i for values in (dense, letters) for i in np.argsort(-values)[:8].tolist()}
@@ -109,7 +112,9 @@ def test_names_are_searched_by_both_retrievers_when_asked(bundle: Bundle, tmp_pa
     kb = KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder())
     (found,) = kb.search(["hepatic carcinomas"], hybrid=True, top=9)
     assert (found[0].entity_id, found[0].matched_name) == ("H:4", "hepatic carcinoma")
-    assert found[0].score == pytest.approx(0.8 * found[0].dense_score + 0.2 * found[0].lexical_score)
+    assert found[0].score == pytest.approx(
+        0.8 * found[0].dense_score + 0.2 * found[0].lexical_score
+    )
     assert {c.entity_id for c in found} == {"H:1", "H:2", "H:3", "H:4", "H:5"}
     assert found[0].passage is None
 
@@ -313,7 +318,9 @@ def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path:
     assert len(first["candidates"]) == 2
     hit = first["candidates"][0]
     assert (hit["id"], hit["title"], hit["text"]) == ("1", "", "red rash")
-    assert hit["score"] == pytest.approx(0.8 * hit["dense_score"] + 0.2 * hit["lexical_score"], abs=2e-4)
+    assert hit["score"] == pytest.approx(
+        0.8 * hit["dense_score"] + 0.2 * hit["lexical_score"], abs=2e-4
+    )
     assert -1 <= hit["dense_score"] <= 1 and 0 < hit["lexical_score"] <= 1  # noqa: PT018
     _, answer, _ = run("search", out, "a red rash", "--no-hybrid", "--where", "year=2021")
     hits = json.loads(answer)["candidates"]

@@ -36,7 +36,10 @@ def _written(
 
 
 def _log_probs(
-    mentions: Sequence[str], rows: Sequence[Sequence[int]], names: NameArrays, table: TranslationTable
+    mentions: Sequence[str],
+    rows: Sequence[Sequence[int]],
+    names: NameArrays,
+    table: TranslationTable,
 ) -> list[list[list[float]]]:
     """Return for each mention, for each of its candidate rows, both directions."""
     analyzed = names.analyze(mentions)
@@ -139,12 +142,14 @@ def test_any_batch_agrees_with_strings(
         expected = [
             [book.explains(mention, names[k]), book.explains(names[k], mention)] for k in mine
         ]
-        np.testing.assert_allclose(np.array(values).reshape(-1, 2), np.reshape(expected, (-1, 2)), atol=2e-3)
+        np.testing.assert_allclose(
+            np.array(values).reshape(-1, 2), np.reshape(expected, (-1, 2)), atol=2e-3
+        )
 
 
 def test_a_word_that_stands_for_another_counts_more_than_one_that_does_not(tmp_path: Path) -> None:
     names, table = _written(NAMES, ALIASES, tmp_path)
-    (arm, leg), = _log_probs(["pain upper limb"], [[5, 7]], names, table)
+    ((arm, leg),) = _log_probs(["pain upper limb"], [[5, 7]], names, table)
     assert arm[0] > leg[0]
     assert arm[1] > leg[1]
 

@@ -411,7 +411,9 @@ def test_a_graph_is_added_to_and_keeps_its_rows(graph: Path) -> None:
         assert (counts["entities"], counts["texts"], counts["unused_texts"]) == (59, 121, 4)
         texts = kb.resources.catalogue.texts()
         for row in range(121):
-            (hits,) = kb.resources.retrievers.vectors.search(after[row : row + 1].astype(np.float32), top=1).rows_QK
+            (hits,) = kb.resources.retrievers.vectors.search(
+                after[row : row + 1].astype(np.float32), top=1
+            ).rows_QK
             assert texts[hits[0]] == texts[row]
         for found in (*kb.search(["number 3", "3 in digits 9", "something else"], top=59),):
             ids = [c.entity_id for c in found]
@@ -444,9 +446,7 @@ def test_words_of_removed_names_are_words_of_no_name(graph: Path) -> None:
         keys = names.analyze(["3 number", "4 number"])
         offsets, _ = names.rows_with_key(keys.key_hashes_Q)
         assert np.diff(offsets).tolist() == [0, 1]
-        ((found, alike),) = trigrams.search(
-            trigrams.analyze(["number 3"]), top=120, names=names
-        )
+        ((found, alike),) = trigrams.search(trigrams.analyze(["number 3"]), top=120, names=names)
         assert len(found) > 50
         assert (names.entities_of(found)[0] > 0).all()
         assert (names.entities_of(alike)[0] > 0).all()
