@@ -5,8 +5,9 @@ import pytest
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError
-from mirror_rt.knowledge import KnowledgeBase, filters
-from mirror_rt.types import Entity, Name, Nil
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.retrieval import filters
+from mirror_rt.types import Entity, Name, NilReason
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 MANY = [f"{word} {i}" for i in range(300) for word in ("liver cancer", "heart defect", "tumour")]
@@ -41,7 +42,7 @@ def test_rare_entities_are_found_behind_nearer_ones(
     crowd: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, scanned: bool
 ) -> None:
     if not scanned:
-        monkeypatch.setattr(filters, "EXACT_LIMIT", 0)
+        monkeypatch.setattr(filters, "_SCANNED", 0)
     mentions = ["liver cancers 17", "heart defect of 200", "tumour nursing"]
     for ask in (crowd.link, crowd.search):
         for found in ask(mentions, top=3, filters={"type": "job"}):
@@ -54,18 +55,22 @@ def test_the_nearest_allowed_rows_are_those_of_brute_force(
     crowd: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, scanned: bool
 ) -> None:
     if not scanned:
-        monkeypatch.setattr(filters, "EXACT_LIMIT", 0)
-    allowed = crowd.allowed(filters={"id": ["D:1", "J:"]})
+        monkeypatch.setattr(filters, "_SCANNED", 0)
+    allowed = crowd.resources.masks.get({"id": ["D:1", "J:"]})
     assert allowed is not None
-    texts = crowd.catalogue.texts()
+    texts = crowd.resources.catalogue.texts()
     ids = {c: i for i, c in enumerate(MANY)}
     mine = [
         row for row, text in enumerate(texts) if text not in ids or str(ids[text]).startswith("1")
     ]
     assert allowed.rows_R.tolist() == mine
     queries_QD = LetterEncoder().encode(["liver 33", "teaching", "tumour 8"])
-    hits = filters.nearest(crowd.index, queries_QD, top=7, allowed=allowed)
-    scores_QN = queries_QD @ crowd.index.vectors_ND[mine].astype(np.float32).T
+    hits = filters.filtered_search(
+        crowd.resources.retrievers.vectors, queries_QD, top=7, mask=allowed
+    )
+    scores_QN = (
+        queries_QD @ crowd.resources.retrievers.vectors.vectors_ND[mine].astype(np.float32).T
+    )
     expected = np.sort(scores_QN, axis=1)[:, ::-1][:, :7]
     np.testing.assert_allclose(hits.scores_QK, expected, atol=1e-5)
     assert np.isin(hits.rows_QK, mine).all()
@@ -94,11 +99,11 @@ def test_every_field_must_be_met_by_one_of_its_values(
 
 
 def test_the_probability_is_shared_by_those_allowed(crowd: KnowledgeBase) -> None:
-    by_type, by_filter = (
-        crowd.link(["a nursse"], top=3, **how)  # type: ignore[arg-type]
-        for how in ({"types": ["job"]}, {"filters": {"type": "job"}})
+    one, other = (
+        crowd.link(["a nursse"], top=3, filters=given)
+        for given in ({"type": "job"}, [("type", ["job"])])
     )
-    assert by_type == by_filter
+    assert one == other
     mention = "tumour of 8 and 9"
     first, second = crowd.link([mention], top=2)[0][:2]
     (alone,) = crowd.link([mention], filters={"id": first.entity_id})[0][:1]
@@ -111,7 +116,7 @@ def test_the_probability_is_shared_by_those_allowed(crowd: KnowledgeBase) -> Non
 def test_nonsense_filters_are_refused(crowd: KnowledgeBase) -> None:
     for conditions, fault in (
         ({"type": "jobs"}, "has the type 'jobs'"),
-        ({"colour": "red"}, "has the colour 'red'"),
+        ({"colour": "red"}, "has a field 'colour'"),
         ({"type": []}, "no value"),
         ({"description": "maybe"}, "yes or no"),
         ({"type": "job", "id": "D:"}, "meets all of type=job, id=D:"),
@@ -122,13 +127,22 @@ def test_nonsense_filters_are_refused(crowd: KnowledgeBase) -> None:
 
 def test_an_empty_answer_says_why(crowd: KnowledgeBase) -> None:
     mentions = ["", " \t", "?!", "qqq xx", "nurse"]
-    reasons = [a.reason for a in crowd.link(mentions, min_probability=0.9)]
-    assert reasons == [Nil.EMPTY, Nil.EMPTY, Nil.PUNCTUATION, Nil.THRESHOLD, None]
+    reasons = [a.nil_reason for a in crowd.link(mentions, min_probability=0.9)]
+    assert reasons == [
+        NilReason.EMPTY,
+        NilReason.EMPTY,
+        NilReason.PUNCTUATION,
+        NilReason.BELOW_THRESHOLD,
+        None,
+    ]
     elsewhere = {"type": "disease"}
     answers = crowd.link(mentions, min_probability=0.9, filters=elsewhere)
-    assert [a.reason for a in answers][-2:] == [Nil.THRESHOLD, Nil.FILTER]
+    assert [a.nil_reason for a in answers][-2:] == [
+        NilReason.BELOW_THRESHOLD,
+        NilReason.FILTERED_OUT,
+    ]
     assert [list(a) for a in answers] == [[]] * 5
-    assert [a.reason for a in crowd.search(mentions)][:3] == reasons[:3]
-    (parts,) = crowd.link(["nurse, qqqq"], min_probability=0.9, composites=True)
-    assert parts.reason is Nil.THRESHOLD, "of the second part"
+    assert [a.nil_reason for a in crowd.search(mentions)][:3] == reasons[:3]
+    (parts,) = crowd.link(["nurse, qqqq"], min_probability=0.9, split_composites=True)
+    assert parts.nil_reason is NilReason.BELOW_THRESHOLD, "of the second part"
     assert [c.entity_id for c in parts] == ["J:0"]

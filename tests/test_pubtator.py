@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mirror_rt.errors import InputError
-from mirror_rt.knowledge.pubtator import is_pubtator, read_mentions, with_ids
+from mirror_rt.knowledge.formats.pubtator import is_pubtator, read_mentions, with_ids
 from tests.kb import hearts_in
 from tests.test_cli_linkjob import _link, in_small_blocks  # noqa: F401
 
@@ -95,7 +95,7 @@ def test_contexts_are_the_sentence_or_the_document(
         (record,) = map(json.loads, out.splitlines())
         assert code == 0
         assert record["mention"] == "ASD"
-        assert ("context" in record["candidates"][0]) is has
+        assert ("context_score" in record["candidates"][0]) is has
         _, _, err = _link(hearts, plain, *options, "--out", tmp_path / "o.pubtator", "--force")
         assert ("1 of them have several ids alike" in err) is not has
     code, out, err = _link(hearts, file, "--context-column", "title")

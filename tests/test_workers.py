@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,26 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
+<<<<<<< HEAD
 from mirror_rt.knowledge import KnowledgeBase, answering, changes
 from mirror_rt.knowledge.linking import job
 from mirror_rt.knowledge.workers import LEAST
 from mirror_rt.types import IndexKind
 from mirror_rt_cli.app import app
+=======
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.linking import linker
+from mirror_rt.knowledge.linking.workers import MIN_PER_WORKER
+from mirror_rt.types import IndexKind
+>>>>>>> kbtests
 from tests.conftest import REPOSITORY
-from tests.kb import LetterEncoder, entity, fake_bundle, hearts_in
+from tests.kb import LetterEncoder, entity, fake_bundle, hearts_in, with_numbers
 
 NAMES = [
     "septal defects of atria", "livers with cancer", "tiny bodies", "hart hole", "spectrum autism",
     "carcinoma, hepatic!", "ventricle septum defect",
 ]  # fmt: skip
-MENTIONS = [*(f"{name} {i}" for i in range(LEAST) for name in NAMES), "ASD", "", "?!"]
+MENTIONS = [*(f"{name} {i}" for i in range(MIN_PER_WORKER) for name in NAMES), "ASD", "", "?!"]
 """All but the last are no names, and more than a piece of work for each process."""
 
 
@@ -43,7 +49,7 @@ def kb(hearts: Path) -> Iterator[KnowledgeBase]:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("index", [IndexKind.HNSW, IndexKind.IVF_SQ8])
+@pytest.mark.parametrize("index", [IndexKind.HNSW, IndexKind.PQ, IndexKind.IVF_PQ])
 def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None:
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghij"))
@@ -54,7 +60,8 @@ def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None
     bundle = fake_bundle(tmp_path / "bundle")
     mentions = [f"{word[:3]}x{word[3:]}" for word in words[:150]]
     with KnowledgeBase.build(bundle, things, out, encoder=encoder, index=index) as alone:
-        assert alone.index.breadth < len(things), "not every row is looked at"
+        vectors = alone.resources.retrievers.vectors
+        assert not vectors.is_exhaustive, "not every row is looked at"
         expected = alone.link(mentions)
     with KnowledgeBase.open(out, encoder=encoder, workers=2) as kb:
         assert kb.link(mentions) == expected
@@ -74,30 +81,32 @@ def test_workers_give_the_very_same_answers(
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
         expected = alone.link(MENTIONS, top=3, filters=filters)
     assert len({answer[0].entity_id for answer in expected if answer}) > (filters is None)
-    monkeypatch.setattr(answering, "judged", refuse)
+    monkeypatch.setattr(linker, "propose", refuse)
     found = kb.link(MENTIONS, top=3, filters=filters)
     assert found == expected
-    assert [answer.reason for answer in found] == [answer.reason for answer in expected]
+    assert [answer.nil_reason for answer in found] == [answer.nil_reason for answer in expected]
 
 
 def test_few_mentions_start_no_process(kb: KnowledgeBase) -> None:
-    kb.link(MENTIONS[: LEAST - 1])
+    kb.link(MENTIONS[: MIN_PER_WORKER - 1])
     assert multiprocessing.active_children() == []
-    kb.link(MENTIONS[:LEAST])
+    kb.link(MENTIONS[:MIN_PER_WORKER])
     assert multiprocessing.active_children() != []
 
 
 def test_workers_judge_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBase) -> None:
     kb.link(MENTIONS)  # they have it open by now
-    taught = replace(kb.combination, nil=kb.combination.nil + 1)
+    nil_score = kb.resources.reranker.nil_score + 1
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
         before = alone.link(MENTIONS)
-        kb.combination = alone.combination = taught
+        with_numbers(kb, nil_score=nil_score)
+        with_numbers(alone, nil_score=nil_score)
         assert kb.link(MENTIONS) == alone.link(MENTIONS) != before
 
 
 def test_a_folder_that_was_replaced_is_told(hearts: Path, kb: KnowledgeBase) -> None:
-    changes.remove(hearts, ["H:1"])
+    with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as other:
+        other.remove(["H:1"])
     with pytest.raises(KnowledgeBaseError, match="hearts: was replaced while it was open"):
         kb.link(MENTIONS)
 
@@ -160,10 +169,23 @@ os.kill(0 if sys.argv[2] == "2" else os.getpid(), int(sys.argv[2]))
 def test_a_file_linked_by_workers_has_the_same_bytes(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+<<<<<<< HEAD
     monkeypatch.setattr(
         "mirror_rt.knowledge.knowledge_base._open_encoder", lambda bundle: LetterEncoder()
     )
     monkeypatch.setattr(job, "BLOCK", 2 * LEAST)
+=======
+    from mirror_rt_cli import asked
+    from mirror_rt_cli.app import app
+
+    class Counting(LetterEncoder):
+        def __init__(self, bundle: Path) -> None:
+            super().__init__()
+            self.cut: set[str] = set()
+
+    monkeypatch.setattr(asked, "CountingEncoder", Counting)
+    monkeypatch.setattr(asked, "BLOCK", 2 * MIN_PER_WORKER)
+>>>>>>> kbtests
     mentions = tmp_path / "mentions.txt"
     mentions.write_text("".join(f"{name}\n" for name in MENTIONS if name), encoding="utf-8")
 
@@ -173,5 +195,5 @@ def test_a_file_linked_by_workers_has_the_same_bytes(
         return out.read_bytes()
 
     alone = linked(tmp_path / "a.jsonl")
-    monkeypatch.setattr(answering, "judged", refuse)
+    monkeypatch.setattr(linker, "propose", refuse)
     assert linked(tmp_path / "b.jsonl", "--workers", "2") == alone

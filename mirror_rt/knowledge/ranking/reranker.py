@@ -238,7 +238,7 @@ class Reranker:
 
     def _check(self) -> None:
         """Refuse numbers that are missing or not finite (ValueError)."""
-        numbers = {"nil_score": self.nil_score, "exact_match_prior": self.exact_match_prior}
+        numbers = [("nil_score", self.nil_score), ("exact_match_prior", self.exact_match_prior)]
         for values, names in (
             (self.weights, FEATURES),
             (self.in_candidates_weights, _IN_CANDIDATES),
@@ -247,8 +247,8 @@ class Reranker:
             for name in names:
                 if name not in values:
                     raise ValueError(f"no weight of {name}")
-                numbers[name] = values[name]
-        for name, number in numbers.items():
+                numbers.append((name, values[name]))
+        for name, number in numbers:
             if not math.isfinite(number):
                 raise ValueError(f"{name} is not finite")
 
@@ -259,7 +259,7 @@ _CALIBRATED = ("in_candidates_weights", "top1_weights", "exact_match_prior")
 def _per_mention(reduce: np.ufunc, values_E: Float64, offsets: Int64, empty: float) -> Float64:
     """Reduce the values of each mention's entities; a mention without any has ``empty``."""
     found_Q = offsets[1:] > offsets[:-1]
-    result_Q = np.full(len(found_Q), empty)
+    result_Q = np.full(len(found_Q), empty, dtype=np.float64)
     if found_Q.any():
         result_Q[found_Q] = reduce.reduceat(values_E, offsets[:-1][found_Q])
     return result_Q

@@ -44,7 +44,6 @@ _M = 32
 _EF_CONSTRUCTION = 200
 _DEFAULT_EF_SEARCH = 128
 _DEFAULT_K_FACTOR = 4
-_MAX_NLIST = 16_384
 _ROWS_PER_LIST = 256
 _SAMPLE_PER_LIST = 64
 _ITERATIONS = 10
@@ -105,7 +104,7 @@ def _trained(vectors_ND: Float16, kind: IndexKind) -> tuple[faiss.Index, dict[st
         index = faiss.index_factory(width, "SQfp16", faiss.METRIC_INNER_PRODUCT)
         index.train(np.zeros((1, width), np.float32))  # learns nothing, but asks for it
         return index, {"storage": "fp16"}
-    nlist = max(1, min(_MAX_NLIST, rows // _ROWS_PER_LIST, int(4 * math.sqrt(rows))))
+    nlist = max(1, min(rows // _ROWS_PER_LIST, int(2 * math.sqrt(rows))))
     wanted = max(_SAMPLE, nlist * _SAMPLE_PER_LIST) if kind is IndexKind.IVF_PQ else _SAMPLE
     sample_SD = _sample(vectors_ND, wanted)
     # Of unit rows the nearest are those of the highest product. Once axes are left out, a
