@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
-from mirror_rt.knowledge import KnowledgeBase, answering, changes
+from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job
-from mirror_rt.knowledge.workers import LEAST
+from mirror_rt.knowledge.linking.workers import MIN_PER_WORKER
 from mirror_rt.types import IndexKind
 from mirror_rt_cli.app import app
 from tests.conftest import REPOSITORY
@@ -27,7 +27,7 @@ NAMES = [
     "septal defects of atria", "livers with cancer", "tiny bodies", "hart hole", "spectrum autism",
     "carcinoma, hepatic!", "ventricle septum defect",
 ]  # fmt: skip
-MENTIONS = [*(f"{name} {i}" for i in range(LEAST) for name in NAMES), "ASD", "", "?!"]
+MENTIONS = [*(f"{name} {i}" for i in range(MIN_PER_WORKER) for name in NAMES), "ASD", "", "?!"]
 """All but the last are no names, and more than a piece of work for each process."""
 
 
@@ -43,7 +43,7 @@ def kb(hearts: Path) -> Iterator[KnowledgeBase]:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("index", [IndexKind.HNSW, IndexKind.IVF_SQ8])
+@pytest.mark.parametrize("index", [IndexKind.HNSW, IndexKind.IVF_PQ])
 def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None:
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghij"))
@@ -77,13 +77,13 @@ def test_workers_give_the_very_same_answers(
     monkeypatch.setattr(answering, "judged", refuse)
     found = kb.link(MENTIONS, top=3, filters=filters)
     assert found == expected
-    assert [answer.reason for answer in found] == [answer.reason for answer in expected]
+    assert [answer.nil_reason for answer in found] == [answer.nil_reason for answer in expected]
 
 
 def test_few_mentions_start_no_process(kb: KnowledgeBase) -> None:
-    kb.link(MENTIONS[: LEAST - 1])
+    kb.link(MENTIONS[: MIN_PER_WORKER - 1])
     assert multiprocessing.active_children() == []
-    kb.link(MENTIONS[:LEAST])
+    kb.link(MENTIONS[:MIN_PER_WORKER])
     assert multiprocessing.active_children() != []
 
 
@@ -163,7 +163,7 @@ def test_a_file_linked_by_workers_has_the_same_bytes(
     monkeypatch.setattr(
         "mirror_rt.knowledge.knowledge_base._open_encoder", lambda bundle: LetterEncoder()
     )
-    monkeypatch.setattr(job, "BLOCK", 2 * LEAST)
+    monkeypatch.setattr(job, "BLOCK", 2 * MIN_PER_WORKER)
     mentions = tmp_path / "mentions.txt"
     mentions.write_text("".join(f"{name}\n" for name in MENTIONS if name), encoding="utf-8")
 

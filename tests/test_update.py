@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +17,15 @@ from hypothesis import strategies as st
 from mirror_rt import KnowledgeBase
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, KnowledgeBaseError
-from mirror_rt.knowledge import changes, store
-from mirror_rt.knowledge.catalogue import Catalogue
-from mirror_rt.knowledge.combination import Combination
-from mirror_rt.knowledge.lexical import NgramIndex
-from mirror_rt.types import Entity, IndexKind
+from mirror_rt.knowledge.arrays import hash_text
+from mirror_rt.knowledge.entities.reader import Catalogue
+from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.retrieval.trigram_index import TrigramIndex
+from mirror_rt.knowledge.storage import integrity
+from mirror_rt.knowledge.storage.manifest import CATALOGUE, FILES, RERANKER
+from mirror_rt.knowledge.storage.update import UpdateReport
+from mirror_rt.knowledge.text.match_levels import token_bag_key
+from mirror_rt.types import Embedder, Entity, IndexKind
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 
@@ -36,16 +40,31 @@ def kbdir(bundle: Bundle, tmp_path: Path) -> Path:
     return tmp_path / "kb"
 
 
+def add(kbdir: Path, entities: Iterable[Entity], *, encoder: Embedder) -> UpdateReport:
+    with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
+        return kb.add(entities)
+
+
+def update(kbdir: Path, entities: Iterable[Entity], *, encoder: Embedder) -> UpdateReport:
+    with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
+        return kb.update(entities)
+
+
+def remove(kbdir: Path, ids: Sequence[str], *, missing_ok: bool = False) -> UpdateReport:
+    with KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as kb:
+        return kb.remove(ids, missing_ok=missing_ok)
+
+
 def content(kbdir: Path) -> list[Entity]:
     with KnowledgeBase.open(kbdir) as kb:
-        return list(kb.catalogue.entities())
+        return list(kb.resources.catalogue.entities())
 
 
 def vectors(kbdir: Path) -> dict[str, bytes]:
     """Return the stored bytes of each string's vector."""
     with KnowledgeBase.open(kbdir) as kb:
-        rows_ND = kb.index.vectors_ND
-        return {text: rows_ND[i].tobytes() for i, text in enumerate(kb.catalogue.texts())}
+        rows_ND = kb.resources.retrievers.vectors.vectors_ND
+        return {text: rows_ND[i].tobytes() for i, text in enumerate(kb.resources.catalogue.texts())}
 
 
 def test_add_embeds_only_names_that_are_new_and_keeps_every_vector(kbdir: Path) -> None:
@@ -55,13 +74,13 @@ def test_add_embeds_only_names_that_are_new_and_keeps_every_vector(kbdir: Path) 
         entity("H:9", "fever", "hole in the heart"),
         entity("H:9", "fever", "pyrexia"),
     ]
-    change = changes.add(kbdir, more, encoder=encoder)
+    change = add(kbdir, more, encoder=encoder)
     assert encoder.asked == ["dwarfism", "fever", "pyrexia"]
-    assert change == changes.Change(
+    assert change == UpdateReport(
         entities_added=1,
         entities_changed=1,
         entities_removed=0,
-        entities_joined=0,
+        entities_merged=0,
         entities=6,
         names_embedded=3,
         names_reused=len(before),
@@ -84,18 +103,18 @@ def test_an_entity_is_not_taken_in_by_one_that_was_read_in_fewer_pieces(
     old = [entity("Y", name) for name in ("heart", "small hand", "VSD")]
     new = [entity("X", name, alternative_ids=("Y",)) for name in ("fever", "ASD")]
     KnowledgeBase.build(bundle, old, tmp_path / "kb", encoder=LetterEncoder()).close()
-    change = changes.add(tmp_path / "kb", new, encoder=LetterEncoder())
-    assert (change.entities_added, change.entities_joined, change.entities) == (1, 0, 2)
-    change = changes.add(
+    change = add(tmp_path / "kb", new, encoder=LetterEncoder())
+    assert (change.entities_added, change.entities_merged, change.entities) == (1, 0, 2)
+    change = add(
         tmp_path / "kb",
         [entity("X", name, alternative_ids=("Y",)) for name in ("pyrexia", "hot")],
         encoder=LetterEncoder(),
     )
-    assert (change.entities_changed, change.entities_joined, change.entities) == (1, 1, 1)
+    assert (change.entities_changed, change.entities_merged, change.entities) == (1, 1, 1)
     with pytest.raises(InputError, match="no entity Y"):
-        changes.remove(tmp_path / "kb", ["Y"])
-    change = changes.remove(tmp_path / "kb", ["X"])
-    assert (change.entities_removed, change.entities_joined, change.entities) == (1, -1, 1)
+        remove(tmp_path / "kb", ["Y"])
+    change = remove(tmp_path / "kb", ["X"])
+    assert (change.entities_removed, change.entities_merged, change.entities) == (1, -1, 1)
     assert [(e.id, e.name) for e in content(tmp_path / "kb")] == [("Y", "heart")]
 
 
@@ -103,23 +122,40 @@ def test_what_was_there_already_is_counted_and_is_no_change(kbdir: Path) -> None
     hot = replace(entity("H:9", "fever"), description="Hot.")
     more = [replace(entity("H:3", "short stature", "dwarfism"), description="Small."), hot]
     encoder = LetterEncoder()
-    assert changes.add(kbdir, more, encoder=encoder).entities_changed == 1
-    again = changes.add(kbdir, more, encoder=encoder)
+    assert add(kbdir, more, encoder=encoder).entities_changed == 1
+    again = add(kbdir, more, encoder=encoder)
     assert (again.entities_added, again.entities_changed, again.names_embedded) == (0, 0, 0)
     assert (again.names_repeated, again.descriptions_left_out) == (3, 0)
     warm = [replace(hot, description="Warm.")]
-    other = changes.add(kbdir, warm, encoder=encoder)
+    other = add(kbdir, warm, encoder=encoder)
     assert (other.entities_changed, other.names_repeated, other.descriptions_left_out) == (0, 1, 1)
     assert content(kbdir)[-1] == hot
-    replaced = changes.update(kbdir, warm, encoder=encoder)
+    replaced = update(kbdir, warm, encoder=encoder)
     assert (replaced.entities_changed, replaced.names_repeated) == (1, 0)
     assert content(kbdir)[-1:] == warm
-    assert changes.update(kbdir, warm, encoder=encoder).entities_changed == 0
+    assert update(kbdir, warm, encoder=encoder).entities_changed == 0
+
+
+def test_an_object_is_the_knowledge_base_it_has_changed(kbdir: Path) -> None:
+    with (
+        KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as kb,
+        KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as other,
+    ):
+        kb.add([entity("H:9", "fever")])
+        assert [c.entity_id for c in kb.link(["fever"])[0]] == ["H:9"]
+        assert kb.entity("H:9").name == "fever"
+        kb.remove(["H:9"])
+        with pytest.raises(InputError, match="H:9"):
+            kb.entity("H:9")
+        with pytest.raises(KnowledgeBaseError, match="changed since it was opened"):
+            other.remove(["H:1"])
+        assert other.entity("H:1") == HEARTS[0], "it still has what it opened"
+    assert content(kbdir) == HEARTS
 
 
 def test_update_replaces_an_entity_whole(kbdir: Path) -> None:
     encoder = LetterEncoder()
-    change = changes.update(kbdir, [entity("H:5", "autism")], encoder=encoder)
+    change = update(kbdir, [entity("H:5", "autism")], encoder=encoder)
     assert (change.entities_changed, change.entities_added, change.entities) == (1, 0, 5)
     assert encoder.asked == ["autism"]
     assert content(kbdir)[4] == entity("H:5", "autism")
@@ -127,7 +163,7 @@ def test_update_replaces_an_entity_whole(kbdir: Path) -> None:
 
 
 def test_remove_takes_the_entity_and_the_names_that_only_it_bore(kbdir: Path) -> None:
-    change = changes.remove(kbdir, ["H:1", "H:1"])
+    change = remove(kbdir, ["H:1", "H:1"])
     assert (change.entities_removed, change.entities, change.names_embedded) == (1, 4, 0)
     left = vectors(kbdir)
     assert "atrial septal defect" not in left
@@ -138,15 +174,15 @@ def test_remove_takes_the_entity_and_the_names_that_only_it_bore(kbdir: Path) ->
 def test_what_cannot_be_done_changes_nothing(kbdir: Path, tmp_path: Path) -> None:
     before = content(kbdir)
     with pytest.raises(InputError, match=r"no entity H:8, H:50; nothing removed"):
-        changes.remove(kbdir, ["H:1", "H:8", "H:50"])
+        remove(kbdir, ["H:1", "H:8", "H:50"])
     with pytest.raises(InputError, match="no entity would be left"):
-        changes.remove(kbdir, [e.id for e in before])
+        remove(kbdir, [e.id for e in before])
     with pytest.raises(InputError, match="control character"):
-        changes.add(kbdir, [entity("H:9", "a\0b")], encoder=LetterEncoder())
-    with pytest.raises(KnowledgeBaseError, match="no such folder"):
-        changes.add(tmp_path / "none", before)
+        add(kbdir, [entity("H:9", "a\0b")], encoder=LetterEncoder())
+    with pytest.raises(KnowledgeBaseError, match="not a knowledge base"):
+        add(tmp_path / "none", before, encoder=LetterEncoder())
     assert content(kbdir) == before
-    change = changes.remove(kbdir, ["H:8", "H:1", "H:50", "H:8"], missing_ok=True)
+    change = remove(kbdir, ["H:8", "H:1", "H:50", "H:8"], missing_ok=True)
     assert (change.entities, change.entities_removed, change.ids_missing) == (4, 1, 2)
 
 
@@ -154,7 +190,7 @@ def test_an_index_kind_that_was_asked_for_stays(bundle: Bundle, tmp_path: Path) 
     KnowledgeBase.build(
         bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder(), index=IndexKind.HNSW
     ).close()
-    changes.remove(tmp_path / "kb", ["H:1"])
+    remove(tmp_path / "kb", ["H:1"])
     with KnowledgeBase.open(tmp_path / "kb") as kb:
         assert kb.manifest.index["kind"] == "hnsw"
 
@@ -182,19 +218,19 @@ def test_any_changes_end_in_the_state_of_a_build_from_scratch(
         if verb == "remove":
             # One that another has taken in is removed by no id: it is there again without it.
             gone = {e.id for e in given_pieces} & {e.id for e in content(folder / "changed")}
-            changes.remove(folder / "changed", sorted(gone), missing_ok=True)
+            remove(folder / "changed", sorted(gone), missing_ok=True)
             model = {i: kept for i, kept in model.items() if i not in gone}
             continue
         if verb == "update":
             model.update({e.id: [] for e in given_pieces})
         for e in given_pieces:
             model.setdefault(e.id, []).append(e)
-        getattr(changes, verb)(folder / "changed", given_pieces, encoder=encoder)
+        {"add": add, "update": update}[verb](folder / "changed", given_pieces, encoder=encoder)
     flat = [e for kept in model.values() for e in kept]
     KnowledgeBase.build(bundle, flat, folder / "fresh", encoder=encoder).close()
     assert content(folder / "changed") == content(folder / "fresh")
     assert vectors(folder / "changed") == vectors(folder / "fresh")
-    for name in ("vectors.npy", "index.faiss"):
+    for name in {*FILES, RERANKER} - {CATALOGUE}:
         changed, fresh = folder / "changed" / name, folder / "fresh" / name
         assert changed.read_bytes() == fresh.read_bytes()
 
@@ -202,19 +238,19 @@ def test_any_changes_end_in_the_state_of_a_build_from_scratch(
 def test_a_second_change_at_the_same_time_is_told(kbdir: Path) -> None:
     def slowly() -> Iterator[Entity]:
         with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
-            changes.remove(kbdir, ["H:1"])
+            remove(kbdir, ["H:1"])
         yield entity("H:9", "fever")
 
-    changes.add(kbdir, slowly(), encoder=LetterEncoder())
+    add(kbdir, slowly(), encoder=LetterEncoder())
     assert [e.id for e in content(kbdir)][-1] == "H:9"
 
 
 HOLDING = """
 import sys
 from pathlib import Path
-from mirror_rt.knowledge import store
+from mirror_rt.knowledge.storage import integrity
 
-with store.alone(Path(sys.argv[1])):
+with integrity.exclusive_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -231,10 +267,10 @@ def test_a_change_by_another_process_is_told(kbdir: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
-            changes.remove(kbdir, ["H:1"])
+            remove(kbdir, ["H:1"])
         other.communicate()
     assert other.returncode == 0
-    assert changes.remove(kbdir, ["H:1"]).entities_removed == 1
+    assert remove(kbdir, ["H:1"]).entities_removed == 1
 
 
 @pytest.mark.parametrize("lock", ["a folder", "no parent"])
@@ -248,14 +284,14 @@ def test_a_lock_that_cannot_be_opened_is_told_from_one_that_is_held(
         case _:
             folder = tmp_path / "gone" / "kb"
     with pytest.raises(KnowledgeBaseError, match=r"its lock .*\.kb\.lock cannot be opened \(.*\)"):
-        with store.alone(folder):
+        with integrity.exclusive_lock(folder):
             pass
 
 
 def test_a_build_that_replaces_lets_nobody_in(bundle: Bundle, kbdir: Path) -> None:
     def slowly() -> Iterator[Entity]:
         with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
-            changes.remove(kbdir, ["H:1"])
+            remove(kbdir, ["H:1"])
         with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
             KnowledgeBase.build(
                 bundle, [entity("X:1", "x")], kbdir, encoder=LetterEncoder(), force=True
@@ -266,7 +302,7 @@ def test_a_build_that_replaces_lets_nobody_in(bundle: Bundle, kbdir: Path) -> No
     assert [e.id for e in content(kbdir)] == ["H:9"]
 
 
-@pytest.mark.parametrize("name", ["ngrams", "combination"])
+@pytest.mark.parametrize("name", ["trigrams", "reranker"])
 def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
     kbdir: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -281,7 +317,7 @@ def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
         raise KnowledgeBaseError("broken")
 
     monkeypatch.setattr(Catalogue, "open", counted)
-    kind, method = (NgramIndex, "open") if name == "ngrams" else (Combination, "read")
+    kind, method = (TrigramIndex, "open") if name == "trigrams" else (Reranker, "read")
     monkeypatch.setattr(kind, method, broken)
     with pytest.raises(KnowledgeBaseError, match="broken"):
         KnowledgeBase.open(kbdir)
@@ -290,9 +326,8 @@ def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
-from mirror_rt import staging
-from mirror_rt.knowledge import changes, store
+from mirror_rt import KnowledgeBase, staging
+from mirror_rt.knowledge.storage import build
 from tests.kb import LetterEncoder, entity
 
 def deadly(real, *, before):
@@ -304,10 +339,10 @@ def deadly(real, *, before):
 
 match sys.argv[2]:
     case "embedding": LetterEncoder.encode = deadly(None, before=True)
-    case "index": store.build_index = deadly(store.build_index, before=False)
+    case "index": build.build_index = deadly(build.build_index, before=False)
     case "before the swap": staging._rename2 = deadly(None, before=True)
     case "after the swap": staging._rename2 = deadly(staging._rename2, before=False)
-changes.add(Path(sys.argv[1]), [entity("H:9", "fever")], encoder=LetterEncoder())
+KnowledgeBase.open(sys.argv[1], encoder=LetterEncoder()).add([entity("H:9", "fever")])
 """
 
 
@@ -324,29 +359,29 @@ def test_a_kill_at_any_moment_leaves_the_old_state_or_the_new_and_no_lock(
     assert died.returncode == -signal.SIGKILL
     swapped = when == "after the swap" and sys.platform == "linux"
     assert content(kbdir) == ([*before, entity("H:9", "fever")] if swapped else before)
-    assert changes.add(kbdir, [entity("H:9", "fever")], encoder=LetterEncoder()).entities == 6
+    assert add(kbdir, [entity("H:9", "fever")], encoder=LetterEncoder()).entities == 6
 
 
 def test_a_reader_keeps_the_old_state_while_a_change_goes_on(kbdir: Path) -> None:
     with KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as reader:
         (before,) = reader.search(["septal defect"], top=2)
-        changes.remove(kbdir, ["H:1"])
+        remove(kbdir, ["H:1"])
         (after,) = reader.search(["septal defect"], top=2)
         assert after == before
-        assert reader.catalogue.entity(0).id == "H:1"
+        assert reader.resources.catalogue.entity(0).id == "H:1"
     with KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as reader:
-        assert reader.catalogue.entity(0).id == "H:2"
+        assert reader.resources.catalogue.entity(0).id == "H:2"
 
 
 CHANGED_OFTEN = """
 import sys
-from pathlib import Path
-from mirror_rt.knowledge import changes, store
+from mirror_rt import KnowledgeBase
 from tests.kb import LetterEncoder, entity
 
+kb = KnowledgeBase.open(sys.argv[1], encoder=LetterEncoder())
 for _ in range(5):
-    changes.add(Path(sys.argv[1]), [entity("H:9", "fever")], encoder=LetterEncoder())
-    changes.remove(Path(sys.argv[1]), ["H:9"])
+    kb.add([entity("H:9", "fever")])
+    kb.remove(["H:9"])
 """
 
 
@@ -363,28 +398,30 @@ def test_who_opens_during_changes_sees_one_state_or_the_other(kbdir: Path) -> No
     assert content(kbdir) == old
 
 
-@pytest.fixture
-def graph(bundle: Bundle, tmp_path: Path) -> Path:
-    """A knowledge base of 120 names with a graph for an index, which is costly to build."""
+@pytest.fixture(params=[IndexKind.HNSW, IndexKind.PQ, IndexKind.IVF_PQ], ids=lambda k: k.value)
+def learned(bundle: Bundle, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A knowledge base of 120 names with an index that learns from them: it is added to."""
     entities = [entity(f"N:{i}", f"number {i}", f"{i} in digits {i * i}") for i in range(60)]
-    KnowledgeBase.build(
-        bundle, entities, tmp_path / "graph", encoder=LetterEncoder(), index=IndexKind.HNSW
-    ).close()
-    return tmp_path / "graph"
+    out = tmp_path / "learned"
+    encoder = LetterEncoder()
+    KnowledgeBase.build(bundle, entities, out, encoder=encoder, index=request.param).close()
+    return out
 
 
-def test_a_graph_is_added_to_and_keeps_its_rows(graph: Path) -> None:
-    before = np.load(graph / "vectors.npy")
-    changes.add(graph, [entity("X:1", "something else")], encoder=LetterEncoder())
-    changes.remove(graph, ["N:3", "N:5"], encoder=LetterEncoder())
-    after = np.load(graph / "vectors.npy")
+def test_a_learned_index_is_added_to_and_keeps_its_rows(learned: Path) -> None:
+    before = np.load(learned / "vectors.npy")
+    add(learned, [entity("X:1", "something else")], encoder=LetterEncoder())
+    remove(learned, ["N:3", "N:5"])
+    after = np.load(learned / "vectors.npy")
     assert after[:-1].tobytes() == before.tobytes()
-    with KnowledgeBase.open(graph, encoder=LetterEncoder()) as kb:
+    with KnowledgeBase.open(learned, encoder=LetterEncoder()) as kb:
         counts = kb.manifest.counts
         assert (counts["entities"], counts["texts"], counts["unused_texts"]) == (59, 121, 4)
-        texts = kb.catalogue.texts()
+        texts = kb.resources.catalogue.texts()
         for row in range(121):
-            (hits,) = kb.index.search(after[row : row + 1].astype(np.float32), top=1).rows_QK
+            (hits,) = kb.resources.retrievers.vectors.search(
+                after[row : row + 1].astype(np.float32), top=1
+            ).rows_QK
             assert texts[hits[0]] == texts[row]
         for found in (*kb.search(["number 3", "3 in digits 9", "something else"], top=59),):
             ids = [c.entity_id for c in found]
@@ -395,33 +432,40 @@ def test_a_graph_is_added_to_and_keeps_its_rows(graph: Path) -> None:
         assert there[0].entity_id == "X:1"
 
 
-def test_a_graph_with_many_unused_rows_is_built_again(graph: Path) -> None:
-    changes.remove(graph, [f"N:{i}" for i in range(5)], encoder=LetterEncoder())
-    with KnowledgeBase.open(graph) as kb:
+def test_a_learned_index_with_many_unused_rows_is_built_again(learned: Path) -> None:
+    remove(learned, [f"N:{i}" for i in range(5)])
+    with KnowledgeBase.open(learned) as kb:
         assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (120, 10)
-    changes.update(graph, [entity("N:7", "seven"), entity("N:8", "8")], encoder=LetterEncoder())
-    with KnowledgeBase.open(graph) as kb:
+    update(learned, [entity("N:7", "seven"), entity("N:8", "8")], encoder=LetterEncoder())
+    with KnowledgeBase.open(learned) as kb:
         assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (108, 0)
 
 
-def test_words_of_removed_names_are_words_of_no_name(graph: Path) -> None:
-    changes.remove(graph, ["N:3"], encoder=LetterEncoder())
-    with KnowledgeBase.open(graph) as kb:
+def test_words_of_removed_names_are_words_of_no_name(learned: Path) -> None:
+    remove(learned, ["N:3"])
+    with KnowledgeBase.open(learned) as kb:
         assert kb.manifest.counts["unused_texts"] == 2
-        assert kb.wording.strange(["3", "4", "digit"]) == {"3"}
-        assert [len(kb.catalogue.by_loose(key)) for key in ("3 number", "4 number")] == [0, 1]
-        texts = kb.catalogue.text_rows(kb.ngrams.nearest("number 3", top=120).tolist())
-        assert len(texts) > 50
-        assert all(text.holders for text in texts.values())
+        names, trigrams = kb.resources.names, kb.resources.retrievers.trigrams
+        words = names.analyze(["3", "4", "digits"]).tokens
+        assert (words < len(names.vocabulary)).tolist() == [False, True, True]
+        keys = [hash_text(token_bag_key(text)) for text in ("number 3", "number 4")]
+        offsets, _ = names.rows_with_key(np.array(keys))
+        assert np.diff(offsets).tolist() == [0, 1]
+        ((similar, spelled),) = trigrams.search(
+            trigrams.analyze(["number 3"]), top=120, names=names
+        )
+        for rows in (similar, spelled):
+            assert len(rows) > 50
+            assert (names.entities_of(rows)[0] > 0).all()
 
 
-def test_a_name_that_comes_back_gets_its_row_back(graph: Path) -> None:
+def test_a_name_that_comes_back_gets_its_row_back(learned: Path) -> None:
     encoder = LetterEncoder()
-    changes.remove(graph, ["N:3"], encoder=LetterEncoder())
-    back = changes.add(graph, [entity("N:3", "number 3")], encoder=encoder)
+    remove(learned, ["N:3"])
+    back = add(learned, [entity("N:3", "number 3")], encoder=encoder)
     # What it does embed are misspelt names, to learn from.
     assert back.names_embedded == 0
     assert not {"number 3", "3 in digits 9"} & set(encoder.asked)
-    with KnowledgeBase.open(graph, encoder=encoder) as kb:
+    with KnowledgeBase.open(learned, encoder=encoder) as kb:
         assert kb.manifest.counts["unused_texts"] == 1
         assert kb.link(["number 3"])[0][0].entity_id == "N:3"
