@@ -1,4 +1,4 @@
-"""Processes that judge mentions: the same answers as without, and none left behind."""
+"""Processes that propose entities: the same answers as without, and none left behind."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.linking import job
+from mirror_rt.knowledge.linking import job, linker, workers
 from mirror_rt.knowledge.linking.workers import MIN_PER_WORKER
 from mirror_rt.types import IndexKind
 from mirror_rt_cli.app import app
@@ -43,7 +42,7 @@ def kb(hearts: Path) -> Iterator[KnowledgeBase]:
     assert multiprocessing.active_children() == []
 
 
-@pytest.mark.parametrize("index", [IndexKind.HNSW, IndexKind.IVF_PQ])
+@pytest.mark.parametrize("index", [IndexKind.HNSW, IndexKind.PQ, IndexKind.IVF_PQ])
 def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None:
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghij"))
@@ -54,14 +53,14 @@ def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None
     bundle = fake_bundle(tmp_path / "bundle")
     mentions = [f"{word[:3]}x{word[3:]}" for word in words[:150]]
     with KnowledgeBase.build(bundle, things, out, encoder=encoder, index=index) as alone:
-        assert alone.index.breadth < len(things), "not every row is looked at"
+        assert not alone.resources.retrievers.vectors.is_exhaustive
         expected = alone.link(mentions)
     with KnowledgeBase.open(out, encoder=encoder, workers=2) as kb:
         assert kb.link(mentions) == expected
 
 
 def refuse(*_: object, **__: object) -> None:
-    raise AssertionError("judged by the process that asked")
+    raise AssertionError("proposed by the process that asked")
 
 
 @pytest.mark.parametrize("filters", [None, {"type": "growth"}, {"id": ["H:1", "H:4"]}])
@@ -74,7 +73,8 @@ def test_workers_give_the_very_same_answers(
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
         expected = alone.link(MENTIONS, top=3, filters=filters)
     assert len({answer[0].entity_id for answer in expected if answer}) > (filters is None)
-    monkeypatch.setattr(answering, "judged", refuse)
+    for module in (linker, workers):
+        monkeypatch.setattr(module, "propose", refuse)
     found = kb.link(MENTIONS, top=3, filters=filters)
     assert found == expected
     assert [answer.nil_reason for answer in found] == [answer.nil_reason for answer in expected]
@@ -87,17 +87,16 @@ def test_few_mentions_start_no_process(kb: KnowledgeBase) -> None:
     assert multiprocessing.active_children() != []
 
 
-def test_workers_judge_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBase) -> None:
-    kb.link(MENTIONS)  # they have it open by now
-    taught = replace(kb.combination, nil=kb.combination.nil + 1)
+def test_workers_rank_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBase) -> None:
+    before = kb.link(MENTIONS)  # they have it open by now
+    kb.calibrate([(mention, frozenset({"H:1"})) for mention in MENTIONS[:-3]])
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
-        before = alone.link(MENTIONS)
-        kb.combination = alone.combination = taught
         assert kb.link(MENTIONS) == alone.link(MENTIONS) != before
 
 
 def test_a_folder_that_was_replaced_is_told(hearts: Path, kb: KnowledgeBase) -> None:
-    changes.remove(hearts, ["H:1"])
+    with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as other:
+        other.remove(["H:1"])
     with pytest.raises(KnowledgeBaseError, match="hearts: was replaced while it was open"):
         kb.link(MENTIONS)
 
@@ -173,5 +172,6 @@ def test_a_file_linked_by_workers_has_the_same_bytes(
         return out.read_bytes()
 
     alone = linked(tmp_path / "a.jsonl")
-    monkeypatch.setattr(answering, "judged", refuse)
+    for module in (linker, workers):
+        monkeypatch.setattr(module, "propose", refuse)
     assert linked(tmp_path / "b.jsonl", "--workers", "2") == alone
