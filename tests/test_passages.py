@@ -13,22 +13,23 @@ from typer.testing import CliRunner
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
-from mirror_rt.knowledge import KnowledgeBase, changes, hybrid
+from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.formats import SkippedRows
+from mirror_rt.knowledge.formats.passages import read_passages
+from mirror_rt.knowledge.linking import search
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.knowledge.passages import read_passages
-from mirror_rt.types import How, Nil, Passage
+from mirror_rt.types import MatchType, NilReason, Passage
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
 from tests.tiny import NAMES, WORDS
 
 TEXTS = [
     Passage(id="p1", text="The nurse\ncares for\tpeople with fever.", title="Nursing"),
-    Passage(id="p2", text="A teacher is paid by a school.", fields=(("year", "2020"),)),
+    Passage(id="p2", text="A teacher is paid by a school.", metadata=(("year", "2020"),)),
     Passage(
         id="p3",
         text="Red rash and a cough.",
-        fields=(("year", "2021"), ("source", "who"), ("tag", "skin"), ("tag", "lung")),
+        metadata=(("year", "2021"), ("source", "who"), ("tag", "skin"), ("tag", "lung")),
     ),
     Passage(id="p4", text="A teacher is paid by a school."),
 ]
@@ -48,12 +49,12 @@ def store(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Knowledge
 def test_a_hit_is_the_passage_as_it_was_given(store: KnowledgeBase) -> None:
     (found,) = store.search(["people with a fever"], top=1)
     assert found[0].passage == TEXTS[0]
-    assert (found[0].entity_id, found[0].name) == ("p1", "Nursing")
-    assert found[0].matched == "The nurse cares for people with fever."
+    assert (found[0].entity_id, found[0].entity_name) == ("p1", "Nursing")
+    assert found[0].matched_name == "The nurse cares for people with fever."
     by_title, by_tag = store.search(["nursing", "red rash"], top=1)
-    assert (by_title[0].entity_id, by_title[0].matched) == ("p1", "Nursing")
+    assert (by_title[0].entity_id, by_title[0].matched_name) == ("p1", "Nursing")
     assert by_tag[0].passage is not None
-    assert set(by_tag[0].passage.fields) == set(TEXTS[2].fields)
+    assert set(by_tag[0].passage.metadata) == set(TEXTS[2].metadata)
     (twins,) = store.search(["a teacher is paid"], top=2)
     assert {c.entity_id for c in twins} == {"p2", "p4"}
     assert all(c.tied for c in twins)
@@ -76,38 +77,46 @@ def test_filters_are_over_metadata(store: KnowledgeBase) -> None:
 def test_the_score_is_the_weighted_sum_of_both_cosines(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hybrid, "_DEPTH", 8)
+    monkeypatch.setattr(search, "_DEPTH", 8)
     rng = np.random.default_rng(5)
     texts = [" ".join(rng.choice(WORDS, 6)) for _ in range(60)]
     given = [Passage(id=str(i), text=text) for i, text in enumerate(texts)]
     kb = KnowledgeBase.build(bundle, given, tmp_path / "kb", passages=True, encoder=LetterEncoder())
     query = "chronic kidney cough of the liver"
     (found,) = kb.search([query], top=2)
-    dense = kb.index.vectors_ND.astype(np.float32) @ LetterEncoder().encode([query])[0]
-    letters = kb.ngrams.cosines(normalize(query), [normalize(text) for text in texts])
-    nearest = {i for values in (dense, letters) for i in np.argsort(-values)[:8].tolist()}
-    expected = 0.8 * dense + 0.2 * letters
+    dense = (
+        np.load(tmp_path / "kb/vectors.npy").astype(np.float32) @ LetterEncoder().encode([query])[0]
+    )
+    trigrams, rows = kb.resources.retrievers.trigrams, np.arange(len(texts))
+    asked = trigrams.analyze([normalize(query)])
+    lexical = trigrams.cosines(asked, np.zeros_like(rows), rows)
+    nearest = {i for values in (dense, lexical) for i in np.argsort(-values)[:8].tolist()}
+    expected = 0.8 * dense + 0.2 * lexical
     best = sorted(nearest, key=lambda i: -expected[i])[:2]
     assert [c.entity_id for c in found] == [str(i) for i in best]
     for hit, i in zip(found, best, strict=True):
         assert hit.score == pytest.approx(expected[i], abs=1e-5)
-        assert hit.dense == pytest.approx(dense[i], abs=1e-5)
-        assert hit.letters == pytest.approx(letters[i], abs=1e-5)
+        assert hit.dense_score == pytest.approx(dense[i], abs=1e-5)
+        assert hit.lexical_score == pytest.approx(lexical[i], abs=1e-5)
 
 
-def test_without_letters_the_order_is_that_of_the_vectors(store: KnowledgeBase) -> None:
+def test_without_trigrams_the_order_is_that_of_the_vectors(store: KnowledgeBase) -> None:
     (found,) = store.search(["fever"], hybrid=False)
     assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
-    assert {c.dense for c in found} == {None}
-    assert {c.how for c in found} == {How.DENSE}
+    assert {c.dense_score for c in found} == {None}
+    assert {c.match_type for c in found} == {MatchType.DENSE}
     assert found[0].passage is not None
 
 
-def test_names_are_searched_by_both_doors_when_asked(bundle: Bundle, tmp_path: Path) -> None:
+def test_names_are_searched_by_vectors_and_trigrams_when_asked(
+    bundle: Bundle, tmp_path: Path
+) -> None:
     kb = KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder())
     (found,) = kb.search(["hepatic carcinomas"], hybrid=True, top=9)
-    assert (found[0].entity_id, found[0].matched) == ("H:4", "hepatic carcinoma")
-    assert found[0].score == pytest.approx(0.8 * found[0].dense + 0.2 * found[0].letters)
+    assert (found[0].entity_id, found[0].matched_name) == ("H:4", "hepatic carcinoma")
+    assert found[0].score == pytest.approx(
+        0.8 * found[0].dense_score + 0.2 * found[0].lexical_score
+    )
     assert {c.entity_id for c in found} == {"H:1", "H:2", "H:3", "H:4", "H:5"}
     assert found[0].passage is None
 
@@ -124,7 +133,7 @@ def test_pieces_of_a_long_passage_lead_to_it_once(bundle: Bundle, tmp_path: Path
     assert {len(piece.split()) for piece in pieces[:-1]} == {7}
     (found,) = kb.search([pieces[3]], top=3)
     assert [c.entity_id for c in found].count("long") == 1
-    assert (found[0].entity_id, found[0].matched) == ("long", pieces[3])
+    assert (found[0].entity_id, found[0].matched_name) == ("long", pieces[3])
     assert found[0].passage == given[0]
     for split in (0, -1):
         with pytest.raises(ConfigError, match="split"):
@@ -136,7 +145,7 @@ def test_pieces_of_a_long_passage_lead_to_it_once(bundle: Bundle, tmp_path: Path
 def test_enough_passages_are_found_behind_one_of_many_pieces(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hybrid, "_DEPTH", 4)
+    monkeypatch.setattr(search, "_DEPTH", 4)
     given = [Passage(id="many", text="fever " * 400 + " ".join(f"fever{i}" for i in range(40)))]
     given += [Passage(id=f"other{i}", text=word) for i, word in enumerate(("nurse", "red", "ear"))]
     kb = KnowledgeBase.build(
@@ -148,21 +157,21 @@ def test_enough_passages_are_found_behind_one_of_many_pieces(
 
 def test_nothing_is_found_for_nothing(store: KnowledgeBase) -> None:
     answers = store.search(["", "?"])
-    assert [a.reason for a in answers] == [Nil.EMPTY, Nil.PUNCTUATION]
-    assert answers == [[], []]
+    assert [a.nil_reason for a in answers] == [NilReason.EMPTY, NilReason.PUNCTUATION]
+    assert not any(answers)
 
 
 def test_passages_are_searched_not_linked_or_changed(store: KnowledgeBase) -> None:
     with pytest.raises(KnowledgeBaseError, match="use search"):
         store.link(["nurse"])
     with pytest.raises(KnowledgeBaseError, match="holds passages"):
-        changes.add(store.path, HEARTS, encoder=LetterEncoder())
+        store.add(HEARTS)
 
 
 def test_a_removal_leaves_a_store_of_passages(bundle: Bundle, tmp_path: Path) -> None:
     out = tmp_path / "kb"
-    KnowledgeBase.build(bundle, TEXTS, out, passages=True, encoder=LetterEncoder()).close()
-    changes.remove(out, ["p4"])
+    with KnowledgeBase.build(bundle, TEXTS, out, passages=True, encoder=LetterEncoder()) as kb:
+        kb.remove(["p4"])
     with KnowledgeBase.open(out, encoder=LetterEncoder()) as kb:
         (found,) = kb.search(["a teacher is paid"])
     assert next(c.passage for c in found if c.passage) == TEXTS[1]
@@ -188,9 +197,9 @@ def test_json_lines_keep_the_text_and_short_metadata(tmp_path: Path) -> None:
             id="a",
             text='Red, "small"\trash.',
             title="Rash",
-            fields=(("year", "2020"), ("ok", "true")),
+            metadata=(("year", "2020"), ("ok", "true")),
         ),
-        Passage(id="7", text="Fever\nand cough.", fields=(("tags", "x"), ("tags", "y"))),
+        Passage(id="7", text="Fever\nand cough.", metadata=(("tags", "x"), ("tags", "y"))),
         Passage(id="c", text="Pain."),
     ]
     assert list(read_passages(tmp_path / "b.jsonl.gz")) == found
@@ -206,7 +215,7 @@ def test_metadata_left_out_is_counted_value_by_value(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     skipped = SkippedRows()
     (passage,) = read_passages(tmp_path / "a.jsonl", skip_bad=skipped)
-    assert passage.fields == (("tags", "k"), ("tags", "w" * 200))
+    assert passage.metadata == (("tags", "k"), ("tags", "w" * 200))
     assert skipped == SkippedRows(metadata=3)
 
 
@@ -232,7 +241,7 @@ def test_dates_and_decimals_of_parquet_are_metadata(tmp_path: Path) -> None:
     row = {"id": "1", "text": "x", "day": date(2020, 5, 1), "price": Decimal("2.50")}
     pq.write_table(pa.Table.from_pylist([row]), tmp_path / "p.parquet")
     (passage,) = read_passages(tmp_path / "p.parquet")
-    assert passage.fields == (("day", "2020-05-01"), ("price", "2.50"))
+    assert passage.metadata == (("day", "2020-05-01"), ("price", "2.50"))
 
 
 def test_tables_are_read_by_their_first_line(tmp_path: Path) -> None:
@@ -242,7 +251,7 @@ def test_tables_are_read_by_their_first_line(tmp_path: Path) -> None:
         )
     (tmp_path / "a.tsv").write_text('id\ttext\ttitle\na\ta "word"\tT\n')
     assert list(read_passages(tmp_path / "a.csv")) == [
-        Passage(id="a", text="two\nlines", fields=(("year", "2020"),)),
+        Passage(id="a", text="two\nlines", metadata=(("year", "2020"),)),
         Passage(id="b", text='a "word"'),
     ]
     assert list(read_passages(tmp_path / "a.tsv")) == [Passage(id="a", text='a "word"', title="T")]
@@ -307,21 +316,23 @@ def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path:
     code, answer, err = run("search", out, "a red rash", "", "--top", "2")
     assert (code, err) == (0, "")
     first, empty = map(json.loads, answer.splitlines())
-    assert empty == {"query": "", "passages": [], "reason": "empty"}
-    assert len(first["passages"]) == 2
-    hit = first["passages"][0]
+    assert empty == {"query": "", "candidates": [], "nil_reason": "empty"}
+    assert len(first["candidates"]) == 2
+    hit = first["candidates"][0]
     assert (hit["id"], hit["title"], hit["text"]) == ("1", "", "red rash")
-    assert hit["score"] == pytest.approx(0.8 * hit["dense"] + 0.2 * hit["letters"], abs=2e-4)
-    assert -1 <= hit["dense"] <= 1 and 0 < hit["letters"] <= 1  # noqa: PT018
-    _, answer, _ = run("search", out, "a red rash", "--no-hybrid", "--where", "year=2021")
-    hits = json.loads(answer)["passages"]
+    assert hit["score"] == pytest.approx(
+        0.8 * hit["dense_score"] + 0.2 * hit["lexical_score"], abs=2e-4
+    )
+    assert -1 <= hit["dense_score"] <= 1 and 0 < hit["lexical_score"] <= 1  # noqa: PT018
+    _, answer, _ = run("search", out, "a red rash", "--no-hybrid", "--filter", "year=2021")
+    hits = json.loads(answer)["candidates"]
     assert {h["id"] for h in hits} == {"2", "3"}
-    assert not any("dense" in h for h in hits)
+    assert not any("dense_score" in h for h in hits)
     _, answer, _ = run("search", out, "cough", "?", "-f", "tsv", "--top", "1")
     header, row, none = (line.split("\t") for line in answer.splitlines())
     assert header[:5] == ["query", "rank", "id", "title", "text"]
     assert row[:4] == ["cough", "1", "2", "Cough"]
-    assert (len(none), none[-1]) == (len(header), "only punctuation")
+    assert (len(none), none[-1]) == (len(header), "punctuation")
     code, answer, _ = run("search", out, "cough", "-f", "table", "--top", "1")
     assert code == 0
     assert [line.split()[:2] for line in answer.splitlines()] == [["query", "rank"], ["cough", "1"]]
