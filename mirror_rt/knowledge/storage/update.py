@@ -138,9 +138,9 @@ def merge(kb: UpdateSource, entities: Iterable[Entity], *, replacing: bool) -> U
 
 def _joined(pieces: Sequence[Entity]) -> Entity:
     """Return one entity of all that its pieces say, what has no order in one."""
-    types, others, references = (
-        tuple(sorted({text for piece in pieces for text in getattr(piece, field)}))
-        for field in ("types", "alternative_ids", "cross_references")
+    types, others, references, fields = (
+        tuple(sorted({value for piece in pieces for value in getattr(piece, attribute)}))
+        for attribute in ("types", "alternative_ids", "cross_references", "fields")
     )
     return Entity(
         id=pieces[0].id,
@@ -149,6 +149,7 @@ def _joined(pieces: Sequence[Entity]) -> Entity:
         alternative_ids=tuple(other for other in others if other != pieces[0].id),
         cross_references=references,
         description=next((piece.description for piece in pieces if piece.description), ""),
+        fields=fields,
     )
 
 
