@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,6 +137,29 @@ def test_what_was_there_already_is_counted_and_is_no_change(kbdir: Path) -> None
     assert update(kbdir, warm, encoder=encoder).entities_changed == 0
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"types": ("growth", "size")},
+        {"alternative_ids": ("H:30",)},
+        {"cross_references": ("X:3",)},
+        {"description": "Small."},
+        {"fields": (("organ", "bone"), ("organ", "skin"))},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+@pytest.mark.parametrize("verb", [add, update])
+def test_all_that_an_entity_says_is_its_content(
+    kbdir: Path, verb: Callable[..., UpdateReport], more: dict[str, Any]
+) -> None:
+    changed = replace(HEARTS[2], **more)
+    encoder = LetterEncoder()
+    for expected in (1, 0):
+        report = verb(kbdir, [changed], encoder=encoder)
+        assert (report.entities_changed, report.names_embedded) == (expected, 0)
+        assert content(kbdir)[2] == changed
+
+
 def test_an_object_is_the_knowledge_base_it_has_changed(kbdir: Path) -> None:
     with (
         KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as kb,
@@ -198,8 +222,12 @@ def test_an_index_kind_that_was_asked_for_stays(bundle: Bundle, tmp_path: Path) 
 ids = st.sampled_from(["H:1", "H:2", "H:3", "X:1", "X:2"])
 words = st.sampled_from(["ASD", "fever", "heart", "small hand", "VSD"])
 listed = st.lists(ids, max_size=2).map(tuple)
+pairs = st.tuples(st.sampled_from(["organ", "year"]), words)
+further = st.lists(pairs, max_size=2, unique=True).map(tuple)
 pieces = st.lists(
-    st.builds(entity, ids, words, words, alternative_ids=listed), min_size=1, max_size=6
+    st.builds(entity, ids, words, words, alternative_ids=listed, fields=further),
+    min_size=1,
+    max_size=6,
 )
 steps = st.lists(st.tuples(st.sampled_from(["add", "update", "remove"]), pieces), max_size=4)
 
