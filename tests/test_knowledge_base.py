@@ -14,16 +14,9 @@ import pytest
 from mirror_rt import KnowledgeBase
 from mirror_rt.bundle import Bundle, Manifest, sha256_file, sha256_of_blocks
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
-from mirror_rt.knowledge.entities.names import NAME_FILES
-from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS
-from mirror_rt.knowledge.ranking.translation import TRANSLATION_FILES
-from mirror_rt.knowledge.retrieval.trigram_index import TRIGRAM_FILES
 from mirror_rt.knowledge.storage import integrity
 from mirror_rt.knowledge.storage.manifest import FILES, KnowledgeBaseManifest
 from mirror_rt.runtime import Encoder
-<<<<<<< HEAD
-from mirror_rt.types import Embedder, Entity, How, IndexKind, Name, NameKind, Nil, Passage
-=======
 from mirror_rt.types import (
     Embedder,
     Entity,
@@ -34,7 +27,6 @@ from mirror_rt.types import (
     NilReason,
     Passage,
 )
->>>>>>> kbtests
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -186,7 +178,7 @@ def test_names_all_equal_are_one_vector_and_all_tied(tmp_path: Path, bundle: Bun
 
 
 @pytest.mark.parametrize("names", [("Cold", "cold"), ("cold", "cold"), ("common-cold", "cold")])
-def test_names_that_differ_in_case_alone_are_tied_behind_by_every_retriever(
+def test_names_that_differ_in_case_alone_are_tied_however_they_are_found(
     tmp_path: Path, bundle: Bundle, names: tuple[str, str]
 ) -> None:
     kb = _build(bundle, [*map(entity, "AB", names), entity("C", "fever")], tmp_path / "kb")
@@ -260,7 +252,8 @@ def test_a_fault_in_the_entities_leaves_nothing_behind(tmp_path: Path, bundle: B
 
 
 @pytest.mark.parametrize(
-    "name", ["catalogue.sqlite", "vectors.npy", "index.faiss", "bundle/manifest.json"]
+    "name",
+    ["catalogue.sqlite", "vectors.npy", "index.faiss", "reranker.json", "bundle/manifest.json"],
 )
 def test_a_changed_byte_or_a_missing_file_is_refused(
     tmp_path: Path, hearts: Path, name: str
@@ -273,7 +266,7 @@ def test_a_changed_byte_or_a_missing_file_is_refused(
     with pytest.raises((KnowledgeBaseError, BundleError), match="again"):
         KnowledgeBase.open(copy)
     (copy / name).unlink()
-    with pytest.raises((KnowledgeBaseError, BundleError), match=r"missing|not a bundle"):
+    with pytest.raises((KnowledgeBaseError, BundleError), match=Path(name).name):
         KnowledgeBase.open(copy)
 
 
@@ -460,26 +453,25 @@ def test_the_files_are_the_same_bytes_each_time(tmp_path: Path, bundle: Bundle) 
     for file in files:
         one, two = ((tmp_path / name / file).read_bytes() for name in ("one", "two"))
         if str(file) == "manifest.json":  # has the times that searches took
-            one, two = (
-                re.sub(rb'"(search_ms_p\d+|manifest_sha256)": .*', b"", text) for text in (one, two)
-            )
+            vary = rb'"(search_ms_p\d+|manifest_sha256)": .*'
+            one, two = (re.sub(vary, b"", text) for text in (one, two))
         assert one == two
 
 
 def test_types_restrict_names_and_neighbours(kb: KnowledgeBase) -> None:
     for mention in ("liver cancer", "short", "defect of the septum"):
-        assert [c.entity_id for c in kb.link([mention], filters={"type": ["growth"]})[0]] == ["H:3"]
-    assert kb.link(["short stature"], filters={"type": ["growth"]}) == kb.link(["short stature"])
+        assert [c.entity_id for c in kb.link([mention], filters={"type": "growth"})[0]] == ["H:3"]
+    assert kb.link(["short stature"], filters={"type": "growth"}) == kb.link(["short stature"])
     with pytest.raises(ConfigError, match="has the type 'nothing'"):
-        kb.link(["x"], filters={"type": ["nothing"]})
+        kb.link(["x"], filters={"type": "nothing"})
 
 
 def test_a_homonym_of_one_type_is_not_tied(tmp_path: Path, bundle: Bundle) -> None:
     things = [entity("1", "cold", types=("disease",)), entity("2", "cold", types=("weather",))]
     kb = _build(bundle, things, tmp_path / "kb")
-    (found,) = kb.link(["cold"], filters={"type": ["weather"]})
+    (found,) = kb.link(["cold"], filters={"type": "weather"})
     assert [(c.entity_id, c.tied) for c in found] == [("2", False)]
-    (found,) = kb.link(["colds"], filters={"type": ["weather"]})
+    (found,) = kb.link(["colds"], filters={"type": "weather"})
     assert [(c.entity_id, c.tied) for c in found] == [("2", False)]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,15 @@ from hypothesis import strategies as st
 from mirror_rt import KnowledgeBase
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, KnowledgeBaseError
+from mirror_rt.knowledge.arrays import hash_text
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.retrieval.trigram_index import TrigramIndex
-from mirror_rt.knowledge.storage.integrity import exclusive_lock
+from mirror_rt.knowledge.storage import integrity
+from mirror_rt.knowledge.storage.manifest import CATALOGUE, FILES, RERANKER
 from mirror_rt.knowledge.storage.update import UpdateReport
-from mirror_rt.types import Entity, IndexKind
+from mirror_rt.knowledge.text.match_levels import token_bag_key
+from mirror_rt.types import Embedder, Entity, IndexKind
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 
@@ -37,32 +41,24 @@ def kbdir(bundle: Bundle, tmp_path: Path) -> Path:
     return tmp_path / "kb"
 
 
-def content(kbdir: Path) -> list[Entity]:
-    with KnowledgeBase.open(kbdir) as kb:
-        return list(kb.resources.catalogue.entities())
-
-
-def add(
-    kbdir: Path, entities: Iterable[Entity], *, encoder: LetterEncoder | None = None
-) -> UpdateReport:
-    with KnowledgeBase.open(kbdir, encoder=encoder or LetterEncoder()) as kb:
+def add(kbdir: Path, entities: Iterable[Entity], *, encoder: Embedder) -> UpdateReport:
+    with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
         return kb.add(entities)
 
 
-def update(kbdir: Path, entities: Iterable[Entity], *, encoder: LetterEncoder) -> UpdateReport:
+def update(kbdir: Path, entities: Iterable[Entity], *, encoder: Embedder) -> UpdateReport:
     with KnowledgeBase.open(kbdir, encoder=encoder) as kb:
         return kb.update(entities)
 
 
-def remove(
-    kbdir: Path,
-    ids: Sequence[str],
-    *,
-    missing_ok: bool = False,
-    encoder: LetterEncoder | None = None,
-) -> UpdateReport:
-    with KnowledgeBase.open(kbdir, encoder=encoder or LetterEncoder()) as kb:
+def remove(kbdir: Path, ids: Sequence[str], *, missing_ok: bool = False) -> UpdateReport:
+    with KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as kb:
         return kb.remove(ids, missing_ok=missing_ok)
+
+
+def content(kbdir: Path) -> list[Entity]:
+    with KnowledgeBase.open(kbdir) as kb:
+        return list(kb.resources.catalogue.entities())
 
 
 def vectors(kbdir: Path) -> dict[str, bytes]:
@@ -141,6 +137,46 @@ def test_what_was_there_already_is_counted_and_is_no_change(kbdir: Path) -> None
     assert update(kbdir, warm, encoder=encoder).entities_changed == 0
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"types": ("growth", "size")},
+        {"alternative_ids": ("H:30",)},
+        {"cross_references": ("X:3",)},
+        {"description": "Small."},
+        {"fields": (("organ", "bone"), ("organ", "skin"))},
+    ],
+    ids=lambda more: next(iter(more)),
+)
+@pytest.mark.parametrize("verb", [add, update])
+def test_all_that_an_entity_says_is_its_content(
+    kbdir: Path, verb: Callable[..., UpdateReport], more: dict[str, Any]
+) -> None:
+    changed = replace(HEARTS[2], **more)
+    encoder = LetterEncoder()
+    for expected in (1, 0):
+        report = verb(kbdir, [changed], encoder=encoder)
+        assert (report.entities_changed, report.names_embedded) == (expected, 0)
+        assert content(kbdir)[2] == changed
+
+
+def test_an_object_is_the_knowledge_base_it_has_changed(kbdir: Path) -> None:
+    with (
+        KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as kb,
+        KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as other,
+    ):
+        kb.add([entity("H:9", "fever")])
+        assert [c.entity_id for c in kb.link(["fever"])[0]] == ["H:9"]
+        assert kb.entity("H:9").name == "fever"
+        kb.remove(["H:9"])
+        with pytest.raises(InputError, match="H:9"):
+            kb.entity("H:9")
+        with pytest.raises(KnowledgeBaseError, match="changed since it was opened"):
+            other.remove(["H:1"])
+        assert other.entity("H:1") == HEARTS[0], "it still has what it opened"
+    assert content(kbdir) == HEARTS
+
+
 def test_update_replaces_an_entity_whole(kbdir: Path) -> None:
     encoder = LetterEncoder()
     change = update(kbdir, [entity("H:5", "autism")], encoder=encoder)
@@ -168,7 +204,7 @@ def test_what_cannot_be_done_changes_nothing(kbdir: Path, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="control character"):
         add(kbdir, [entity("H:9", "a\0b")], encoder=LetterEncoder())
     with pytest.raises(KnowledgeBaseError, match="not a knowledge base"):
-        add(tmp_path / "none", before)
+        add(tmp_path / "none", before, encoder=LetterEncoder())
     assert content(kbdir) == before
     change = remove(kbdir, ["H:8", "H:1", "H:50", "H:8"], missing_ok=True)
     assert (change.entities, change.entities_removed, change.ids_missing) == (4, 1, 2)
@@ -186,8 +222,12 @@ def test_an_index_kind_that_was_asked_for_stays(bundle: Bundle, tmp_path: Path) 
 ids = st.sampled_from(["H:1", "H:2", "H:3", "X:1", "X:2"])
 words = st.sampled_from(["ASD", "fever", "heart", "small hand", "VSD"])
 listed = st.lists(ids, max_size=2).map(tuple)
+pairs = st.tuples(st.sampled_from(["organ", "year"]), words)
+further = st.lists(pairs, max_size=2, unique=True).map(tuple)
 pieces = st.lists(
-    st.builds(entity, ids, words, words, alternative_ids=listed), min_size=1, max_size=6
+    st.builds(entity, ids, words, words, alternative_ids=listed, fields=further),
+    min_size=1,
+    max_size=6,
 )
 steps = st.lists(st.tuples(st.sampled_from(["add", "update", "remove"]), pieces), max_size=4)
 
@@ -213,12 +253,12 @@ def test_any_changes_end_in_the_state_of_a_build_from_scratch(
             model.update({e.id: [] for e in given_pieces})
         for e in given_pieces:
             model.setdefault(e.id, []).append(e)
-        (add if verb == "add" else update)(folder / "changed", given_pieces, encoder=encoder)
+        {"add": add, "update": update}[verb](folder / "changed", given_pieces, encoder=encoder)
     flat = [e for kept in model.values() for e in kept]
     KnowledgeBase.build(bundle, flat, folder / "fresh", encoder=encoder).close()
     assert content(folder / "changed") == content(folder / "fresh")
     assert vectors(folder / "changed") == vectors(folder / "fresh")
-    for name in ("vectors.npy", "index.faiss"):
+    for name in {*FILES, RERANKER} - {CATALOGUE}:
         changed, fresh = folder / "changed" / name, folder / "fresh" / name
         assert changed.read_bytes() == fresh.read_bytes()
 
@@ -236,9 +276,9 @@ def test_a_second_change_at_the_same_time_is_told(kbdir: Path) -> None:
 HOLDING = """
 import sys
 from pathlib import Path
-from mirror_rt.knowledge.storage.integrity import exclusive_lock
+from mirror_rt.knowledge.storage import integrity
 
-with exclusive_lock(Path(sys.argv[1])):
+with integrity.exclusive_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -272,7 +312,7 @@ def test_a_lock_that_cannot_be_opened_is_told_from_one_that_is_held(
         case _:
             folder = tmp_path / "gone" / "kb"
     with pytest.raises(KnowledgeBaseError, match=r"its lock .*\.kb\.lock cannot be opened \(.*\)"):
-        with exclusive_lock(folder):
+        with integrity.exclusive_lock(folder):
             pass
 
 
@@ -314,10 +354,8 @@ def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
-from mirror_rt import staging
+from mirror_rt import KnowledgeBase, staging
 from mirror_rt.knowledge.storage import build
-from tests.test_update import add
 from tests.kb import LetterEncoder, entity
 
 def deadly(real, *, before):
@@ -332,7 +370,7 @@ match sys.argv[2]:
     case "index": build.build_index = deadly(build.build_index, before=False)
     case "before the swap": staging._rename2 = deadly(None, before=True)
     case "after the swap": staging._rename2 = deadly(staging._rename2, before=False)
-add(Path(sys.argv[1]), [entity("H:9", "fever")], encoder=LetterEncoder())
+KnowledgeBase.open(sys.argv[1], encoder=LetterEncoder()).add([entity("H:9", "fever")])
 """
 
 
@@ -365,13 +403,14 @@ def test_a_reader_keeps_the_old_state_while_a_change_goes_on(kbdir: Path) -> Non
 
 CHANGED_OFTEN = """
 import sys
-from pathlib import Path
+from mirror_rt import KnowledgeBase
 from tests.kb import LetterEncoder, entity
 from tests.test_update import add, remove
 
+kb = KnowledgeBase.open(sys.argv[1], encoder=LetterEncoder())
 for _ in range(5):
-    add(Path(sys.argv[1]), [entity("H:9", "fever")], encoder=LetterEncoder())
-    remove(Path(sys.argv[1]), ["H:9"])
+    kb.add([entity("H:9", "fever")])
+    kb.remove(["H:9"])
 """
 
 
@@ -388,23 +427,23 @@ def test_who_opens_during_changes_sees_one_state_or_the_other(kbdir: Path) -> No
     assert content(kbdir) == old
 
 
-@pytest.fixture
-def graph(bundle: Bundle, tmp_path: Path) -> Path:
-    """A knowledge base of 120 names with a graph for an index, which is costly to build."""
+@pytest.fixture(params=[IndexKind.HNSW, IndexKind.PQ, IndexKind.IVF_PQ], ids=lambda k: k.value)
+def learned(bundle: Bundle, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A knowledge base of 120 names with an index that learns from them: it is added to."""
     entities = [entity(f"N:{i}", f"number {i}", f"{i} in digits {i * i}") for i in range(60)]
-    KnowledgeBase.build(
-        bundle, entities, tmp_path / "graph", encoder=LetterEncoder(), index=IndexKind.HNSW
-    ).close()
-    return tmp_path / "graph"
+    out = tmp_path / "learned"
+    encoder = LetterEncoder()
+    KnowledgeBase.build(bundle, entities, out, encoder=encoder, index=request.param).close()
+    return out
 
 
-def test_a_graph_is_added_to_and_keeps_its_rows(graph: Path) -> None:
-    before = np.load(graph / "vectors.npy")
-    add(graph, [entity("X:1", "something else")], encoder=LetterEncoder())
-    remove(graph, ["N:3", "N:5"], encoder=LetterEncoder())
-    after = np.load(graph / "vectors.npy")
+def test_a_learned_index_is_added_to_and_keeps_its_rows(learned: Path) -> None:
+    before = np.load(learned / "vectors.npy")
+    add(learned, [entity("X:1", "something else")], encoder=LetterEncoder())
+    remove(learned, ["N:3", "N:5"])
+    after = np.load(learned / "vectors.npy")
     assert after[:-1].tobytes() == before.tobytes()
-    with KnowledgeBase.open(graph, encoder=LetterEncoder()) as kb:
+    with KnowledgeBase.open(learned, encoder=LetterEncoder()) as kb:
         counts = kb.manifest.counts
         assert (counts["entities"], counts["texts"], counts["unused_texts"]) == (59, 121, 4)
         texts = kb.resources.catalogue.texts()
@@ -422,41 +461,40 @@ def test_a_graph_is_added_to_and_keeps_its_rows(graph: Path) -> None:
         assert there[0].entity_id == "X:1"
 
 
-def test_a_graph_with_many_unused_rows_is_built_again(graph: Path) -> None:
-    remove(graph, [f"N:{i}" for i in range(5)], encoder=LetterEncoder())
-    with KnowledgeBase.open(graph) as kb:
+def test_a_learned_index_with_many_unused_rows_is_built_again(learned: Path) -> None:
+    remove(learned, [f"N:{i}" for i in range(5)])
+    with KnowledgeBase.open(learned) as kb:
         assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (120, 10)
-    update(graph, [entity("N:7", "seven"), entity("N:8", "8")], encoder=LetterEncoder())
-    with KnowledgeBase.open(graph) as kb:
+    update(learned, [entity("N:7", "seven"), entity("N:8", "8")], encoder=LetterEncoder())
+    with KnowledgeBase.open(learned) as kb:
         assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (108, 0)
 
 
-def test_words_of_removed_names_are_words_of_no_name(graph: Path) -> None:
-    remove(graph, ["N:3"])
-    with KnowledgeBase.open(graph, encoder=LetterEncoder()) as kb:
+def test_words_of_removed_names_are_words_of_no_name(learned: Path) -> None:
+    remove(learned, ["N:3"])
+    with KnowledgeBase.open(learned) as kb:
         assert kb.manifest.counts["unused_texts"] == 2
         names, trigrams = kb.resources.names, kb.resources.retrievers.trigrams
-        asked = names.analyze(["3", "4", "digits"])
-        counts = np.append(names.token_counts, 0)
-        assert (counts[np.minimum(asked.tokens, len(counts) - 1)] > 0).tolist() == [
-            False, True, True,
-        ]  # fmt: skip
-        keys = names.analyze(["3 number", "4 number"])
-        offsets, _ = names.rows_with_key(keys.key_hashes_Q)
+        words = names.analyze(["3", "4", "digits"]).tokens
+        assert (words < len(names.vocabulary)).tolist() == [False, True, True]
+        keys = [hash_text(token_bag_key(text)) for text in ("number 3", "number 4")]
+        offsets, _ = names.rows_with_key(np.array(keys))
         assert np.diff(offsets).tolist() == [0, 1]
-        ((found, alike),) = trigrams.search(trigrams.analyze(["number 3"]), top=120, names=names)
-        assert len(found) > 50
-        assert (names.entities_of(found)[0] > 0).all()
-        assert (names.entities_of(alike)[0] > 0).all()
+        ((similar, spelled),) = trigrams.search(
+            trigrams.analyze(["number 3"]), top=120, names=names
+        )
+        for rows in (similar, spelled):
+            assert len(rows) > 50
+            assert (names.entities_of(rows)[0] > 0).all()
 
 
-def test_a_name_that_comes_back_gets_its_row_back(graph: Path) -> None:
+def test_a_name_that_comes_back_gets_its_row_back(learned: Path) -> None:
     encoder = LetterEncoder()
-    remove(graph, ["N:3"], encoder=LetterEncoder())
-    back = add(graph, [entity("N:3", "number 3")], encoder=encoder)
+    remove(learned, ["N:3"])
+    back = add(learned, [entity("N:3", "number 3")], encoder=encoder)
     # What it does embed are misspelt names, to learn from.
     assert back.names_embedded == 0
     assert not {"number 3", "3 in digits 9"} & set(encoder.asked)
-    with KnowledgeBase.open(graph, encoder=encoder) as kb:
+    with KnowledgeBase.open(learned, encoder=encoder) as kb:
         assert kb.manifest.counts["unused_texts"] == 1
         assert kb.link(["number 3"])[0][0].entity_id == "N:3"

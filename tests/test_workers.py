@@ -1,4 +1,4 @@
-"""Processes that judge mentions: the same answers as without, and none left behind."""
+"""Processes that propose entities: the same answers as without, and none left behind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
-<<<<<<< HEAD
-from mirror_rt.knowledge import KnowledgeBase, answering, changes
-from mirror_rt.knowledge.linking import job
-from mirror_rt.knowledge.workers import LEAST
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.linking import job, linker, workers
+from mirror_rt.knowledge.linking.workers import MIN_PER_WORKER
 from mirror_rt.types import IndexKind
 from mirror_rt_cli.app import app
 =======
@@ -60,15 +59,14 @@ def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None
     bundle = fake_bundle(tmp_path / "bundle")
     mentions = [f"{word[:3]}x{word[3:]}" for word in words[:150]]
     with KnowledgeBase.build(bundle, things, out, encoder=encoder, index=index) as alone:
-        vectors = alone.resources.retrievers.vectors
-        assert not vectors.is_exhaustive, "not every row is looked at"
+        assert not alone.resources.retrievers.vectors.is_exhaustive
         expected = alone.link(mentions)
     with KnowledgeBase.open(out, encoder=encoder, workers=2) as kb:
         assert kb.link(mentions) == expected
 
 
 def refuse(*_: object, **__: object) -> None:
-    raise AssertionError("judged by the process that asked")
+    raise AssertionError("proposed by the process that asked")
 
 
 @pytest.mark.parametrize("filters", [None, {"type": "growth"}, {"id": ["H:1", "H:4"]}])
@@ -81,7 +79,8 @@ def test_workers_give_the_very_same_answers(
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
         expected = alone.link(MENTIONS, top=3, filters=filters)
     assert len({answer[0].entity_id for answer in expected if answer}) > (filters is None)
-    monkeypatch.setattr(linker, "propose", refuse)
+    for module in (linker, workers):
+        monkeypatch.setattr(module, "propose", refuse)
     found = kb.link(MENTIONS, top=3, filters=filters)
     assert found == expected
     assert [answer.nil_reason for answer in found] == [answer.nil_reason for answer in expected]
@@ -94,13 +93,10 @@ def test_few_mentions_start_no_process(kb: KnowledgeBase) -> None:
     assert multiprocessing.active_children() != []
 
 
-def test_workers_judge_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBase) -> None:
-    kb.link(MENTIONS)  # they have it open by now
-    nil_score = kb.resources.reranker.nil_score + 1
+def test_workers_rank_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBase) -> None:
+    before = kb.link(MENTIONS)  # they have it open by now
+    kb.calibrate([(mention, frozenset({"H:1"})) for mention in MENTIONS[:-3]])
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
-        before = alone.link(MENTIONS)
-        with_numbers(kb, nil_score=nil_score)
-        with_numbers(alone, nil_score=nil_score)
         assert kb.link(MENTIONS) == alone.link(MENTIONS) != before
 
 
@@ -173,19 +169,7 @@ def test_a_file_linked_by_workers_has_the_same_bytes(
     monkeypatch.setattr(
         "mirror_rt.knowledge.knowledge_base._open_encoder", lambda bundle: LetterEncoder()
     )
-    monkeypatch.setattr(job, "BLOCK", 2 * LEAST)
-=======
-    from mirror_rt_cli import asked
-    from mirror_rt_cli.app import app
-
-    class Counting(LetterEncoder):
-        def __init__(self, bundle: Path) -> None:
-            super().__init__()
-            self.cut: set[str] = set()
-
-    monkeypatch.setattr(asked, "CountingEncoder", Counting)
-    monkeypatch.setattr(asked, "BLOCK", 2 * MIN_PER_WORKER)
->>>>>>> kbtests
+    monkeypatch.setattr(job, "BLOCK", 2 * MIN_PER_WORKER)
     mentions = tmp_path / "mentions.txt"
     mentions.write_text("".join(f"{name}\n" for name in MENTIONS if name), encoding="utf-8")
 
@@ -195,5 +179,6 @@ def test_a_file_linked_by_workers_has_the_same_bytes(
         return out.read_bytes()
 
     alone = linked(tmp_path / "a.jsonl")
-    monkeypatch.setattr(linker, "propose", refuse)
+    for module in (linker, workers):
+        monkeypatch.setattr(module, "propose", refuse)
     assert linked(tmp_path / "b.jsonl", "--workers", "2") == alone

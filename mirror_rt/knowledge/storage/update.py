@@ -138,9 +138,9 @@ def merge(kb: UpdateSource, entities: Iterable[Entity], *, replacing: bool) -> U
 
 def _joined(pieces: Sequence[Entity]) -> Entity:
     """Return one entity of all that its pieces say, what has no order in one."""
-    types, others, references, kept = (
-        tuple(sorted({value for piece in pieces for value in getattr(piece, name)}))
-        for name in ("types", "alternative_ids", "cross_references", "fields")
+    types, others, references, fields = (
+        tuple(sorted({value for piece in pieces for value in getattr(piece, attribute)}))
+        for attribute in ("types", "alternative_ids", "cross_references", "fields")
     )
     return Entity(
         id=pieces[0].id,
@@ -150,6 +150,7 @@ def _joined(pieces: Sequence[Entity]) -> Entity:
         cross_references=references,
         fields=kept,
         description=next((piece.description for piece in pieces if piece.description), ""),
+        fields=fields,
     )
 
 
