@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mirror_rt.bundle import Bundle, Manifest, sha256_file
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.linking.proposals import ScoredPool
+from mirror_rt.knowledge.retrieval.candidates import PER_RETRIEVER
 from mirror_rt.types import Entity, Name, NameKind, Pooling, Precision
 
 if TYPE_CHECKING:
@@ -77,3 +80,15 @@ def hearts_in(folder: Path) -> Path:
     bundle = fake_bundle(folder / "bundle")
     KnowledgeBase.build(bundle, HEARTS, out, encoder=LetterEncoder()).close()
     return out
+
+
+def with_numbers(kb: KnowledgeBase, **numbers: Any) -> None:  # noqa: ANN401  (as the reranker has)
+    """Replace numbers of the reranker of an opened knowledge base, not of its folder."""
+    resources = kb.resources
+    kb._resources = replace(resources, reranker=replace(resources.reranker, **numbers))
+
+
+def pool_of(kb: KnowledgeBase, texts: Sequence[str]) -> ScoredPool:
+    """Return the scored candidates of some texts."""
+    vectors_QD = kb.encoder.encode(texts)
+    return ScoredPool.of(kb.resources, texts, vectors_QD, width=PER_RETRIEVER, mask=None)

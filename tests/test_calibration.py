@@ -25,7 +25,7 @@ from mirror_rt.knowledge.calibration import (
 )
 from mirror_rt.knowledge.combination import Combination
 from mirror_rt.knowledge.linker import best, confidence
-from mirror_rt.types import Entity, Name, NameKind, Nil, Passage
+from mirror_rt.types import Entity, Name, NameKind, NilReason, Passage
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -85,14 +85,14 @@ def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
             answers = kb.link([mention for mention, _ in gold], top=top)
             assert [f[:top] for f in answers] == [f[:top] for f in longest]
             said = [confidence(found) for found in answers if found]
-            assert _sure(asked, kb.combination) == pytest.approx(said)
+            assert _sure(asked, kb.resources.reranker) == pytest.approx(said)
             for least in (0.1, 0.3, 0.5):
                 kept = kb.link([m for m, _ in gold], top=top, min_probability=least)
                 there = [bool(f) for f, all_ in zip(kept, answers, strict=True) if all_]
                 assert there == [p >= least for p in said]
-        own = [{n for i in ids for n in kb.catalogue.resolve(i)} for _, ids in gold]
+        own = [{n for i in ids for n in kb.resources.catalogue.resolve(i)} for _, ids in gold]
         hits = [
-            any(kb.catalogue.resolve(c.entity_id)[0] in mine for c in best(found))
+            any(kb.resources.catalogue.resolve(c.entity_id)[0] in mine for c in best(found))
             for found, mine in zip(answers, own, strict=True)
             if found
         ]
@@ -114,8 +114,8 @@ def test_ties_of_all_doors_are_sure_together_and_stand_together(tmp_path: Path) 
     ]
     bundle = fake_bundle(tmp_path / "bundle")
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
-        weights = {**kb.combination.weights, "loose": -5.0}
-        kb.combination = replace(kb.combination, weights=weights)
+        weights = {**kb.resources.reranker.weights, "loose": -5.0}
+        kb.resources.reranker = replace(kb.resources.reranker, weights=weights)
         (found,) = kb.link(["winter coldd"])
         assert [c.entity_id for c in found[:3]] == ["A", "B", "C"]
         assert [c.tied for c in found[:3]] == [True, True, False]
@@ -123,7 +123,7 @@ def test_ties_of_all_doors_are_sure_together_and_stand_together(tmp_path: Path) 
         both = (found[0].probability or 0) + (found[1].probability or 0)
         assert confidence(found) == pytest.approx(both)
         gold = [("winter coldd", frozenset({"B"}))]
-        assert _sure(_ask(kb, gold), kb.combination) == pytest.approx([both])
+        assert _sure(_ask(kb, gold), kb.resources.reranker) == pytest.approx([both])
         assert _ask(kb, gold).hit_S.all()
 
 
@@ -161,10 +161,10 @@ def test_no_threshold_is_above_what_the_links_have(tmp_path: Path) -> None:
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
         calibrate(kb, few)
         said = [confidence(found) for found in kb.link([mention for mention, _ in few])]
-        assert kb.combination.curve
-        for threshold, precision in kb.combination.curve:
+        assert kb.resources.reranker.curve
+        for threshold, precision in kb.resources.reranker.curve:
             assert any(p == pytest.approx(threshold, abs=2e-6) for p in said)
-            assert any(kb.link([mention for mention, _ in few], precision=precision))
+            assert any(kb.link([mention for mention, _ in few], target_precision=precision))
 
 
 def test_a_knowledge_base_that_changed_meanwhile_is_not_calibrated(kb: KnowledgeBase) -> None:
@@ -179,13 +179,13 @@ def test_a_knowledge_base_that_changed_meanwhile_is_not_calibrated(kb: Knowledge
 def test_a_wanted_precision_leaves_the_doubtful_unlinked(kb: KnowledgeBase) -> None:
     calibrate(kb, GOLD)
     mentions = [mention for mention, _ in GOLD]
-    linked = kb.link(mentions, precision=0.9)
+    linked = kb.link(mentions, target_precision=0.9)
     rows = [(f, ids) for f, (_, ids) in zip(linked, GOLD, strict=True) if f]
     assert 0 < len(rows) < len(GOLD)
     assert np.mean([found[0].entity_id in ids for found, ids in rows]) >= 0.85
     assert all(not found for found in kb.link(["something else 3"], min_probability=0.999))
     with pytest.raises(ConfigError, match="precision must be"):
-        kb.link(["x"], precision=2.0)
+        kb.link(["x"], target_precision=2.0)
 
 
 def test_holders_of_an_ambiguous_name_are_sure_together(kb: KnowledgeBase) -> None:
@@ -197,27 +197,27 @@ def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: Knowle
     """The first of the two is right half of the time, one of them always."""
     halves = [("ASD", frozenset({one.entity_id})) for one in kb.link(["ASD"])[0]] * 20
     calibrate(kb, halves)
-    assert kb.combination.curve[-1] == pytest.approx((Combination().by_name, 1.0))
+    assert kb.resources.reranker.curve[-1] == pytest.approx((Combination().by_name, 1.0))
     wrong = [("ASD", frozenset({"N:1"}))] * 20
     calibrate(kb, [*halves, *wrong])
     with pytest.raises(ConfigError, match=r"best 0\.667"):
-        kb.link(["ASD"], precision=0.95)
-    assert len(kb.link(["ASD"], precision=0.6)[0]) == 2
+        kb.link(["ASD"], target_precision=0.95)
+    assert len(kb.link(["ASD"], target_precision=0.6)[0]) == 2
 
 
 def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
     kb: KnowledgeBase,
 ) -> None:
-    kb.combination = replace(kb.combination, curve=((0.5, 0.9), (0.99, 0.995)))
-    name, shared, nothing = kb.link(["VSD", "ASD", "qqqq xx"], precision=0.995)
+    kb.resources.reranker = replace(kb.resources.reranker, curve=((0.5, 0.9), (0.99, 0.995)))
+    name, shared, nothing = kb.link(["VSD", "ASD", "qqqq xx"], target_precision=0.995)
     assert [c.entity_id for c in name] == ["H:2"]
     assert [c.entity_id for c in shared] == ["H:1", "H:5"]
-    assert nothing.reason is Nil.THRESHOLD
-    (asked,) = kb.link(["VSD"], precision=0.995, min_probability=0.99)
-    assert asked.reason is Nil.THRESHOLD, "a probability is asked of every mention"
-    kb.combination = replace(kb.combination, fitted_on={"gold_links": 40})
-    assert [f.reason for f in kb.link(["VSD", "ASD"], precision=0.995)] == [Nil.THRESHOLD] * 2
-    assert all(kb.link(["VSD", "ASD"], precision=0.9))
+    assert nothing.nil_reason is NilReason.BELOW_THRESHOLD
+    (asked,) = kb.link(["VSD"], target_precision=0.995, min_probability=0.99)
+    assert asked.nil_reason is NilReason.BELOW_THRESHOLD, "a probability is asked of every mention"
+    kb.resources.reranker = replace(kb.resources.reranker, fitted_on={"gold_links": 40})
+    assert [f.nil_reason for f in kb.link(["VSD", "ASD"], target_precision=0.995)] == [NilReason.BELOW_THRESHOLD] * 2
+    assert all(kb.link(["VSD", "ASD"], target_precision=0.9))
 
 
 def test_gold_mentions_without_a_candidate_are_counted(kb: KnowledgeBase) -> None:

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from mirror_rt.errors import InputError, KnowledgeBaseError
-from mirror_rt.knowledge.catalogue import Catalogue, write_catalogue
+from mirror_rt.knowledge.entities.names import KINDS, NameArrays, NameArraysWriter
+from mirror_rt.knowledge.entities.reader import Catalogue
+from mirror_rt.knowledge.entities.writer import write_catalogue
+from mirror_rt.knowledge.ranking.learning import held_out_names
 from mirror_rt.knowledge.text.held_out import is_held_out
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import Entity, Name, NameKind
 from tests.kb import HEARTS, entity
 
@@ -15,6 +19,19 @@ from tests.kb import HEARTS, entity
 def _catalogue(entities: list[Entity], folder: Path) -> Catalogue:
     write_catalogue(entities, folder / "catalogue.sqlite")
     return Catalogue.open(folder / "catalogue.sqlite")
+
+
+def _bearers(catalogue: Catalogue, text: str) -> list[int]:
+    row = catalogue.texts().index(text)
+    return [entity for other, entity, _ in catalogue.names_of_rows() if other == row]
+
+
+def _names(catalogue: Catalogue, folder: Path) -> NameArrays:
+    writer = NameArraysWriter()
+    for texts in catalogue.named_texts():
+        writer.add([normalize(text) for text in texts])
+    writer.write(folder, entities=catalogue.names_of_rows())
+    return NameArrays.open(folder)
 
 
 def test_every_name_read_is_stored_or_counted(tmp_path: Path) -> None:
@@ -44,7 +61,7 @@ def test_entities_come_back_as_they_went_in(tmp_path: Path) -> None:
     )
     catalogue = _catalogue([*HEARTS, odd], tmp_path)
     assert list(catalogue.entities()) == [*HEARTS, odd]
-    assert catalogue.headings([5]) == {5: ('A|1 "x"', "born")}
+    assert catalogue.ids_and_names([5]) == {5: ('A|1 "x"', "born")}
 
 
 def test_pieces_with_one_id_are_one_entity(tmp_path: Path) -> None:
@@ -62,10 +79,10 @@ def test_a_name_listed_for_two_entities_is_a_name_of_both(tmp_path: Path) -> Non
     counts = write_catalogue(pieces, tmp_path / "catalogue.sqlite")
     catalogue = Catalogue.open(tmp_path / "catalogue.sqlite")
     assert (counts.names, counts.shared_names, counts.ambiguous_texts) == (3, 1, 1)
-    assert [m.entity for m in catalogue.by_name("shared")] == [0, 1]
-    assert [m.entity for m in catalogue.by_name("one")] == [0]
+    assert _bearers(catalogue, "shared") == [0, 1]
+    assert _bearers(catalogue, "one") == [0]
     assert [catalogue.resolve(i) for i in ("OLD", "D2")] == [[0], [1]]
-    assert catalogue.headings([1]) == {1: ("D2", "two")}
+    assert catalogue.ids_and_names([1]) == {1: ("D2", "two")}
 
 
 def test_an_id_that_all_pieces_of_a_larger_entity_list_is_that_entity(tmp_path: Path) -> None:
@@ -90,7 +107,7 @@ def test_an_id_that_all_pieces_of_a_larger_entity_list_is_that_entity(tmp_path: 
 
 def test_a_later_preferred_name_is_the_name(tmp_path: Path) -> None:
     pieces = [Entity(id="A", names=(Name(text="alias"),)), entity("A", "proper")]
-    assert _catalogue(pieces, tmp_path).headings([0])[0] == ("A", "proper")
+    assert _catalogue(pieces, tmp_path).ids_and_names([0])[0] == ("A", "proper")
 
 
 def test_an_alternative_id_leads_to_its_entity_and_an_own_id_goes_first(tmp_path: Path) -> None:
@@ -153,23 +170,44 @@ def test_names_held_out_are_those_that_training_leaves_unseen(tmp_path: Path) ->
     many = [entity(f"E:{i}", f"thing {i}", f"object {i}") for i in range(4_000)]
     shared = entity("E:x", "thing 7", "object 7")
     catalogue = _catalogue([*many, entity("E:y", "alone"), shared], tmp_path)
-    pairs = catalogue.held_out_pairs(250, np.random.default_rng(0))
-    texts = catalogue.text_rows([row for row, _ in pairs])
+    names = _names(catalogue, tmp_path)
+    pairs = held_out_names(catalogue, names, np.random.default_rng(0), count=250)
+    texts = catalogue.texts_of(row for row, _ in pairs)
     assert len(pairs) == len(dict(pairs)) == 250
-    assert all(is_held_out(texts[row].text) for row, _ in pairs)
-    assert all(set(texts[row].holders) == {held} for row, held in pairs)
+    assert all(is_held_out(texts[row]) for row, _ in pairs)
+    assert all(_bearers(catalogue, texts[row]) == [held] for row, held in pairs[:20])
 
 
 def test_a_small_catalogue_holds_out_seen_names_too(tmp_path: Path) -> None:
     few = [entity(f"E:{i}", f"thing {i}", f"object {i}") for i in range(100)]
     catalogue = _catalogue(few, tmp_path)
-    assert len(catalogue.held_out_pairs(250, np.random.default_rng(0))) == 100
-    some = catalogue.held_out_pairs(30, np.random.default_rng(0))
-    texts = catalogue.text_rows([row for row, _ in some])
-    unseen = [is_held_out(texts[row].text) for row, _ in some]
+    names = _names(catalogue, tmp_path)
+    assert len(held_out_names(catalogue, names, np.random.default_rng(0), count=250)) == 100
+    some = held_out_names(catalogue, names, np.random.default_rng(0), count=30)
+    texts = catalogue.texts_of(row for row, _ in some)
+    unseen = [is_held_out(texts[row]) for row, _ in some]
     assert len(some) == 30
     assert any(unseen)
     assert unseen == sorted(unseen, reverse=True)
+
+
+def test_a_string_that_is_several_names_of_an_entity_counts_as_the_closest(tmp_path: Path) -> None:
+    kinds = (NameKind.RELATED, NameKind.EXACT, NameKind.ABBREVIATION)
+    names = [Name(text="AIDS", kind=kind) for kind in kinds]
+    catalogue = _catalogue([Entity(id="A", names=(Name(text="x"), *names))], tmp_path)
+    found = {row: KINDS[kind] for row, _, kind in catalogue.names_of_rows()}
+    assert found == {0: NameKind.EXACT, 1: NameKind.EXACT}
+    assert [row for _, row in catalogue.close_names(without={0})] == [1, 1]
+    assert catalogue.close_texts(0) == [(0, "x"), (1, "AIDS")]
+
+
+def test_strings_without_an_entity_keep_their_rows_and_are_empty(tmp_path: Path) -> None:
+    path = tmp_path / "catalogue.sqlite"
+    counts = write_catalogue([entity("A", "new", "kept")], path, first_texts=["gone", "kept"])
+    catalogue = Catalogue.open(path)
+    assert (counts.texts, counts.unused_texts) == (3, 1)
+    assert catalogue.texts() == ["gone", "kept", "new"]
+    assert [*catalogue.named_texts(size=2)] == [["", "kept"], ["new"]]
 
 
 def test_the_first_description_stays_and_others_are_counted(tmp_path: Path) -> None:

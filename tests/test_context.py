@@ -9,7 +9,7 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.context import _close
 from mirror_rt.knowledge.explain import explain
 from mirror_rt.knowledge.linker import within
-from mirror_rt.types import Candidate, Entity, How, Name
+from mirror_rt.types import Candidate, Entity, MatchType, Name
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 
@@ -65,7 +65,7 @@ def test_the_context_decides_between_bearers_of_a_name(
 def _letters(probability: float) -> Candidate:
     name = f"name {probability}"
     return Candidate(
-        entity_id=name, name=name, matched=name, score=0.5, how=How.LETTERS, probability=probability
+        entity_id=name, name=name, matched=name, score=0.5, how=MatchType.LEXICAL, probability=probability
     )
 
 
@@ -171,8 +171,8 @@ def test_contexts_must_fit_the_mentions(kb: KnowledgeBase) -> None:
 
 
 def test_parts_of_a_mention_share_its_context(kb: KnowledgeBase) -> None:
-    (found,) = kb.link(["cold and warm sea"], composites=True, contexts=[CONTEXTS["C:weather"]])
-    (plain,) = kb.link(["cold and warm sea"], composites=True)
-    parts = [c.read_as for c in plain]
-    assert [c.read_as for c in found] == parts
+    (found,) = kb.link(["cold and warm sea"], split_composites=True, contexts=[CONTEXTS["C:weather"]])
+    (plain,) = kb.link(["cold and warm sea"], split_composites=True)
+    parts = [c.expanded_form for c in plain]
+    assert [c.expanded_form for c in found] == parts
     assert parts[0] != parts[-1] == "warm sea"

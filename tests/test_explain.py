@@ -8,10 +8,10 @@ import pytest
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.combination import FEATURES
+from mirror_rt.knowledge.ranking.features import FEATURES
 from mirror_rt.knowledge.explain import explain
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.types import Nil
+from mirror_rt.types import NilReason
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 if TYPE_CHECKING:
@@ -40,15 +40,15 @@ def test_a_reading_that_links_to_nothing_has_its_own_rivals(kb: KnowledgeBase) -
         kb,
         mentions,
         document="She had a short height (SH).",
-        composites=True,
+        split_composites=True,
         min_probability=0.979,
         top=1,
     )
-    assert [e.candidate.read_as for e in both if not e.rival] == ["liver cancer"]
-    assert both.reason is short.reason is Nil.THRESHOLD
-    rivals = [e.candidate for e in both if e.rival and e.candidate.read_as == "short statue"]
+    assert [e.candidate.expanded_form for e in both if not e.rival] == ["liver cancer"]
+    assert both.nil_reason is short.nil_reason is NilReason.BELOW_THRESHOLD
+    rivals = [e.candidate for e in both if e.rival and e.candidate.expanded_form == "short statue"]
     assert (len(rivals), rivals[0].entity_id) == (3, "H:3")
-    assert {(e.rival, e.candidate.read_as) for e in short} == {(True, "short height")}
+    assert {(e.rival, e.candidate.expanded_form) for e in short} == {(True, "short height")}
 
 
 def test_every_candidate_has_its_evidence_even_behind_an_entity_of_many_names(
@@ -64,7 +64,7 @@ def test_every_candidate_has_its_evidence_even_behind_an_entity_of_many_names(
 
 
 def test_types_restrict_what_is_explained(kb: KnowledgeBase) -> None:
-    (told,) = explain(kb, ["liver cancer"], types=["growth"])
+    (told,) = explain(kb, ["liver cancer"], filters={"type": ["growth"]})
     assert {e.candidate.entity_id for e in told} == {"H:3"}
 
 
@@ -95,9 +95,9 @@ def test_ranks_evidence_and_weights_are_those_of_brute_force(
     mention = "autism, liver and holes of short statures"
     with KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder()) as kb:
         (told,) = explain(kb, [mention], top=5)
-        texts, learned = kb.catalogue.texts(), kb.combination
-        dense_N = kb.index.vectors_ND.astype(np.float32) @ LetterEncoder().encode([mention])[0]
-        letters_N = kb.ngrams.cosines(normalize(mention), [normalize(text) for text in texts])
+        texts, learned = kb.resources.catalogue.texts(), kb.resources.reranker
+        dense_N = kb.resources.retrievers.vectors.vectors_ND.astype(np.float32) @ LetterEncoder().encode([mention])[0]
+        letters_N = kb.resources.retrievers.trigrams.cosines(normalize(mention), [normalize(text) for text in texts])
     own = {thing.id: [texts.index(name.text) for name in thing.names] for thing in HEARTS}
     by_vectors, by_letters = (
         {id_: max(scores_N[rows].tolist()) for id_, rows in own.items()}
@@ -110,7 +110,7 @@ def test_ranks_evidence_and_weights_are_those_of_brute_force(
 
     assert sorted(e.candidate.entity_id for e in told) == sorted(own)
     for one in told:
-        id_, row = one.candidate.entity_id, texts.index(one.candidate.matched)
+        id_, row = one.candidate.entity_id, texts.index(one.candidate.matched_name)
         assert one.rank_by_vectors == place(id_, by_vectors)
         assert one.rank_by_letters == place(id_, by_letters)
         assert one.evidence["dense"] == pytest.approx(dense_N[row], abs=1e-3)

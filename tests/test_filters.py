@@ -6,7 +6,7 @@ import pytest
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge import KnowledgeBase, filters
-from mirror_rt.types import Entity, Name, Nil
+from mirror_rt.types import Entity, Name, NilReason
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 MANY = [f"{word} {i}" for i in range(300) for word in ("liver cancer", "heart defect", "tumour")]
@@ -57,15 +57,15 @@ def test_the_nearest_allowed_rows_are_those_of_brute_force(
         monkeypatch.setattr(filters, "EXACT_LIMIT", 0)
     allowed = crowd.allowed(filters={"id": ["D:1", "J:"]})
     assert allowed is not None
-    texts = crowd.catalogue.texts()
+    texts = crowd.resources.catalogue.texts()
     ids = {c: i for i, c in enumerate(MANY)}
     mine = [
         row for row, text in enumerate(texts) if text not in ids or str(ids[text]).startswith("1")
     ]
     assert allowed.rows_R.tolist() == mine
     queries_QD = LetterEncoder().encode(["liver 33", "teaching", "tumour 8"])
-    hits = filters.nearest(crowd.index, queries_QD, top=7, allowed=allowed)
-    scores_QN = queries_QD @ crowd.index.vectors_ND[mine].astype(np.float32).T
+    hits = filters.nearest(crowd.resources.retrievers.vectors, queries_QD, top=7, allowed=allowed)
+    scores_QN = queries_QD @ crowd.resources.retrievers.vectors.vectors_ND[mine].astype(np.float32).T
     expected = np.sort(scores_QN, axis=1)[:, ::-1][:, :7]
     np.testing.assert_allclose(hits.scores_QK, expected, atol=1e-5)
     assert np.isin(hits.rows_QK, mine).all()
@@ -122,13 +122,13 @@ def test_nonsense_filters_are_refused(crowd: KnowledgeBase) -> None:
 
 def test_an_empty_answer_says_why(crowd: KnowledgeBase) -> None:
     mentions = ["", " \t", "?!", "qqq xx", "nurse"]
-    reasons = [a.reason for a in crowd.link(mentions, min_probability=0.9)]
-    assert reasons == [Nil.EMPTY, Nil.EMPTY, Nil.PUNCTUATION, Nil.THRESHOLD, None]
+    reasons = [a.nil_reason for a in crowd.link(mentions, min_probability=0.9)]
+    assert reasons == [NilReason.EMPTY, NilReason.EMPTY, NilReason.PUNCTUATION, NilReason.BELOW_THRESHOLD, None]
     elsewhere = {"type": "disease"}
     answers = crowd.link(mentions, min_probability=0.9, filters=elsewhere)
-    assert [a.reason for a in answers][-2:] == [Nil.THRESHOLD, Nil.FILTER]
+    assert [a.nil_reason for a in answers][-2:] == [NilReason.BELOW_THRESHOLD, NilReason.FILTERED_OUT]
     assert [list(a) for a in answers] == [[]] * 5
-    assert [a.reason for a in crowd.search(mentions)][:3] == reasons[:3]
-    (parts,) = crowd.link(["nurse, qqqq"], min_probability=0.9, composites=True)
-    assert parts.reason is Nil.THRESHOLD, "of the second part"
+    assert [a.nil_reason for a in crowd.search(mentions)][:3] == reasons[:3]
+    (parts,) = crowd.link(["nurse, qqqq"], min_probability=0.9, split_composites=True)
+    assert parts.nil_reason is NilReason.BELOW_THRESHOLD, "of the second part"
     assert [c.entity_id for c in parts] == ["J:0"]

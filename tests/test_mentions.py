@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.mentions import abbreviations, composite_parts
+from mirror_rt.knowledge.text.abbreviations import find_abbreviations
+from mirror_rt.knowledge.text.composites import composite_parts
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
 
 
@@ -21,12 +22,12 @@ from tests.kb import HEARTS, LetterEncoder, fake_bundle
     ],
 )  # fmt: skip
 def test_definitions_are_found(document: str, found: dict[str, str]) -> None:
-    assert abbreviations(document) == found
+    assert find_abbreviations(document) == found
 
 
 @given(st.text())
 def test_any_text_is_taken(text: str) -> None:
-    for short, long in abbreviations(text).items():
+    for short, long in find_abbreviations(text).items():
         assert len(long) > len(short)
     assert "".join(composite_parts(text)) or not text
 
@@ -57,14 +58,14 @@ def test_both_are_switched_on_and_shown(tmp_path_factory: pytest.TempPathFactory
     kb = KnowledgeBase.build(bundle, HEARTS, folder / "kb", encoder=LetterEncoder())
     mention = "atrial and ventricular septal defect"
     (plain,) = kb.link([mention])
-    assert {c.read_as for c in plain} == {""}
-    (split,) = kb.link([mention], composites=True, top=1)
-    assert [(c.entity_id, c.read_as) for c in split] == [
+    assert {c.expanded_form for c in plain} == {""}
+    (split,) = kb.link([mention], split_composites=True, top=1)
+    assert [(c.entity_id, c.expanded_form) for c in split] == [
         ("H:1", "atrial septal defect"),
         ("H:2", "ventricular septal defect"),
     ]
     text = "In short stature (SS) the child …"
     (expanded,) = kb.link(["SS"], document=text)
-    assert (expanded[0].entity_id, expanded[0].read_as) == ("H:3", "short stature")
-    (known,) = kb.link(["hole in the heart"], composites=True, document=text)
-    assert {c.read_as for c in known} == {""}
+    assert (expanded[0].entity_id, expanded[0].expanded_form) == ("H:3", "short stature")
+    (known,) = kb.link(["hole in the heart"], split_composites=True, document=text)
+    assert {c.expanded_form for c in known} == {""}

@@ -16,8 +16,8 @@ from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase, changes, hybrid
 from mirror_rt.knowledge.formats import SkippedRows
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.knowledge.passages import read_passages
-from mirror_rt.types import How, Nil, Passage
+from mirror_rt.knowledge.formats.passages import read_passages
+from mirror_rt.types import MatchType, NilReason, Passage
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
 from tests.tiny import NAMES, WORDS
@@ -49,9 +49,9 @@ def test_a_hit_is_the_passage_as_it_was_given(store: KnowledgeBase) -> None:
     (found,) = store.search(["people with a fever"], top=1)
     assert found[0].passage == TEXTS[0]
     assert (found[0].entity_id, found[0].name) == ("p1", "Nursing")
-    assert found[0].matched == "The nurse cares for people with fever."
+    assert found[0].matched_name == "The nurse cares for people with fever."
     by_title, by_tag = store.search(["nursing", "red rash"], top=1)
-    assert (by_title[0].entity_id, by_title[0].matched) == ("p1", "Nursing")
+    assert (by_title[0].entity_id, by_title[0].matched_name) == ("p1", "Nursing")
     assert by_tag[0].passage is not None
     assert set(by_tag[0].passage.fields) == set(TEXTS[2].fields)
     (twins,) = store.search(["a teacher is paid"], top=2)
@@ -83,8 +83,8 @@ def test_the_score_is_the_weighted_sum_of_both_cosines(
     kb = KnowledgeBase.build(bundle, given, tmp_path / "kb", passages=True, encoder=LetterEncoder())
     query = "chronic kidney cough of the liver"
     (found,) = kb.search([query], top=2)
-    dense = kb.index.vectors_ND.astype(np.float32) @ LetterEncoder().encode([query])[0]
-    letters = kb.ngrams.cosines(normalize(query), [normalize(text) for text in texts])
+    dense = kb.resources.retrievers.vectors.vectors_ND.astype(np.float32) @ LetterEncoder().encode([query])[0]
+    letters = kb.resources.retrievers.trigrams.cosines(normalize(query), [normalize(text) for text in texts])
     nearest = {i for values in (dense, letters) for i in np.argsort(-values)[:8].tolist()}
     expected = 0.8 * dense + 0.2 * letters
     best = sorted(nearest, key=lambda i: -expected[i])[:2]
@@ -99,14 +99,14 @@ def test_without_letters_the_order_is_that_of_the_vectors(store: KnowledgeBase) 
     (found,) = store.search(["fever"], hybrid=False)
     assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
     assert {c.dense for c in found} == {None}
-    assert {c.how for c in found} == {How.DENSE}
+    assert {c.match_type for c in found} == {MatchType.DENSE}
     assert found[0].passage is not None
 
 
 def test_names_are_searched_by_both_doors_when_asked(bundle: Bundle, tmp_path: Path) -> None:
     kb = KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder())
     (found,) = kb.search(["hepatic carcinomas"], hybrid=True, top=9)
-    assert (found[0].entity_id, found[0].matched) == ("H:4", "hepatic carcinoma")
+    assert (found[0].entity_id, found[0].matched_name) == ("H:4", "hepatic carcinoma")
     assert found[0].score == pytest.approx(0.8 * found[0].dense + 0.2 * found[0].letters)
     assert {c.entity_id for c in found} == {"H:1", "H:2", "H:3", "H:4", "H:5"}
     assert found[0].passage is None
@@ -124,7 +124,7 @@ def test_pieces_of_a_long_passage_lead_to_it_once(bundle: Bundle, tmp_path: Path
     assert {len(piece.split()) for piece in pieces[:-1]} == {7}
     (found,) = kb.search([pieces[3]], top=3)
     assert [c.entity_id for c in found].count("long") == 1
-    assert (found[0].entity_id, found[0].matched) == ("long", pieces[3])
+    assert (found[0].entity_id, found[0].matched_name) == ("long", pieces[3])
     assert found[0].passage == given[0]
     for split in (0, -1):
         with pytest.raises(ConfigError, match="split"):
@@ -148,7 +148,7 @@ def test_enough_passages_are_found_behind_one_of_many_pieces(
 
 def test_nothing_is_found_for_nothing(store: KnowledgeBase) -> None:
     answers = store.search(["", "?"])
-    assert [a.reason for a in answers] == [Nil.EMPTY, Nil.PUNCTUATION]
+    assert [a.nil_reason for a in answers] == [NilReason.EMPTY, NilReason.PUNCTUATION]
     assert answers == [[], []]
 
 

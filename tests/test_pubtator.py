@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mirror_rt.errors import InputError
-from mirror_rt.knowledge.pubtator import is_pubtator, read_mentions, with_ids
+from mirror_rt.knowledge.formats.pubtator import is_pubtator, read_mentions, with_ids
 from tests.kb import hearts_in
 from tests.test_cli_linkjob import _link, in_small_blocks  # noqa: F401
 

@@ -7,8 +7,8 @@ from collections import defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror_rt.knowledge.entities.statistics import AmbiguousName, compute_statistics
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.knowledge.statistics import AmbiguousName, gather
 from mirror_rt.types import Entity, Name, NameKind
 
 pieces = st.lists(
@@ -27,7 +27,7 @@ pieces = st.lists(
 
 @given(pieces)
 def test_counts_equal_those_of_a_slow_count(entities: list[Entity]) -> None:
-    found = gather(iter(entities))
+    found = compute_statistics(iter(entities))
     names = [(e.id, n.text) for e in entities for n in e.names]
     holders: dict[str, set[str]] = defaultdict(set)
     folded: dict[str, set[str]] = defaultdict(set)
@@ -69,7 +69,7 @@ def test_kinds_languages_scripts_and_types_are_broken_down() -> None:
         Entity(id="1", names=names[:1], types=("city",), description="b", cross_references=("x",)),
         Entity(id="2", names=names[:1], types=("town", "city")),
     ]
-    found = gather(entities)
+    found = compute_statistics(entities)
     assert found.names_by_kind == {"exact": 5, "preferred": 3}
     assert found.names_by_language == {"ru": 3, "en": 1, "ja": 1, "zh": 1, "ar": 1, "": 1}
     scripts = {"cyrillic": 3, "latin": 1, "katakana": 1, "han": 1, "arabic": 1, "none": 1}

@@ -77,7 +77,7 @@ def test_workers_give_the_very_same_answers(
     monkeypatch.setattr(answering, "judged", refuse)
     found = kb.link(MENTIONS, top=3, filters=filters)
     assert found == expected
-    assert [answer.reason for answer in found] == [answer.reason for answer in expected]
+    assert [answer.nil_reason for answer in found] == [answer.nil_reason for answer in expected]
 
 
 def test_few_mentions_start_no_process(kb: KnowledgeBase) -> None:
@@ -89,10 +89,10 @@ def test_few_mentions_start_no_process(kb: KnowledgeBase) -> None:
 
 def test_workers_judge_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBase) -> None:
     kb.link(MENTIONS)  # they have it open by now
-    taught = replace(kb.combination, nil=kb.combination.nil + 1)
+    taught = replace(kb.resources.reranker, nil=kb.resources.reranker.nil + 1)
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
         before = alone.link(MENTIONS)
-        kb.combination = alone.combination = taught
+        kb.resources.reranker = alone.combination = taught
         assert kb.link(MENTIONS) == alone.link(MENTIONS) != before
 
 

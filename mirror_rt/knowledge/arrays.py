@@ -66,7 +66,7 @@ def open_arrays(folder: Path, group: str, names: Mapping[str, type]) -> dict[str
         path = folder / array_file(group, name)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:  # the last of an empty file
             raise KnowledgeBaseError(
                 f"{path}: cannot be read ({error}); build the knowledge base again"
             ) from error

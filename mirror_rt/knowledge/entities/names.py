@@ -263,6 +263,7 @@ class NameArrays:
         ragged = (
             (found.byte_offsets, found.bytes), (found.word_offsets, found.words),
             (found.token_offsets, found.tokens), (found.entity_offsets, found.entities),
+            (found.entity_offsets, found.kinds),
         )  # fmt: skip
         fits = all(len(array) == rows for array in of_rows) and all(
             len(offsets) == rows + 1 and int(offsets[-1]) == len(values)

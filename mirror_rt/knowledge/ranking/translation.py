@@ -183,7 +183,14 @@ class TranslationTable:
         """
         arrays = open_arrays(folder, _GROUP, _ARRAYS)
         size = len(names.vocabulary) + 1
-        if not len(arrays["offsets"]) == len(arrays["reverse_offsets"]) == size:
+        fits = all(
+            len(arrays[f"{side}offsets"]) == size
+            and int(arrays[f"{side}offsets"][-1])
+            == len(arrays[f"{side}words"])
+            == len(arrays[f"{side}probs"])
+            for side in ("", "reverse_")
+        )
+        if not fits:
             raise KnowledgeBaseError(
                 f"{folder}: the translation table is not of these names; "
                 "build the knowledge base again"

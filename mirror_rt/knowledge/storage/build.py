@@ -130,7 +130,7 @@ def write_knowledge_base(
         progress: Called with (strings embedded, strings).
 
     Raises:
-        OutputExistsError: ``out`` exists and ``force`` is not set.
+        TargetError: ``out`` exists and ``force`` is not set.
         InputError: An entity cannot be stored; the message names it.
     """
     with staging_folder(out, force=force, keep=keep) as folder:

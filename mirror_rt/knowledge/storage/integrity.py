@@ -170,7 +170,7 @@ def open_vectors(folder: Path) -> Float16:
     """
     try:
         vectors_ND = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:  # the last of an empty file
         raise KnowledgeBaseError(
             f"{folder / VECTORS}: cannot be read ({error}); build the knowledge base again"
         ) from error

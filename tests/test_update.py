@@ -38,14 +38,14 @@ def kbdir(bundle: Bundle, tmp_path: Path) -> Path:
 
 def content(kbdir: Path) -> list[Entity]:
     with KnowledgeBase.open(kbdir) as kb:
-        return list(kb.catalogue.entities())
+        return list(kb.resources.catalogue.entities())
 
 
 def vectors(kbdir: Path) -> dict[str, bytes]:
     """Return the stored bytes of each string's vector."""
     with KnowledgeBase.open(kbdir) as kb:
-        rows_ND = kb.index.vectors_ND
-        return {text: rows_ND[i].tobytes() for i, text in enumerate(kb.catalogue.texts())}
+        rows_ND = kb.resources.retrievers.vectors.vectors_ND
+        return {text: rows_ND[i].tobytes() for i, text in enumerate(kb.resources.catalogue.texts())}
 
 
 def test_add_embeds_only_names_that_are_new_and_keeps_every_vector(kbdir: Path) -> None:
@@ -333,9 +333,9 @@ def test_a_reader_keeps_the_old_state_while_a_change_goes_on(kbdir: Path) -> Non
         changes.remove(kbdir, ["H:1"])
         (after,) = reader.search(["septal defect"], top=2)
         assert after == before
-        assert reader.catalogue.entity(0).id == "H:1"
+        assert reader.resources.catalogue.entity(0).id == "H:1"
     with KnowledgeBase.open(kbdir, encoder=LetterEncoder()) as reader:
-        assert reader.catalogue.entity(0).id == "H:2"
+        assert reader.resources.catalogue.entity(0).id == "H:2"
 
 
 CHANGED_OFTEN = """
@@ -382,9 +382,9 @@ def test_a_graph_is_added_to_and_keeps_its_rows(graph: Path) -> None:
     with KnowledgeBase.open(graph, encoder=LetterEncoder()) as kb:
         counts = kb.manifest.counts
         assert (counts["entities"], counts["texts"], counts["unused_texts"]) == (59, 121, 4)
-        texts = kb.catalogue.texts()
+        texts = kb.resources.catalogue.texts()
         for row in range(121):
-            (hits,) = kb.index.search(after[row : row + 1].astype(np.float32), top=1).rows_QK
+            (hits,) = kb.resources.retrievers.vectors.search(after[row : row + 1].astype(np.float32), top=1).rows_QK
             assert texts[hits[0]] == texts[row]
         for found in (*kb.search(["number 3", "3 in digits 9", "something else"], top=59),):
             ids = [c.entity_id for c in found]
@@ -409,8 +409,8 @@ def test_words_of_removed_names_are_words_of_no_name(graph: Path) -> None:
     with KnowledgeBase.open(graph) as kb:
         assert kb.manifest.counts["unused_texts"] == 2
         assert kb.wording.strange(["3", "4", "digit"]) == {"3"}
-        assert [len(kb.catalogue.by_loose(key)) for key in ("3 number", "4 number")] == [0, 1]
-        texts = kb.catalogue.text_rows(kb.ngrams.nearest("number 3", top=120).tolist())
+        assert [len(kb.resources.catalogue.by_loose(key)) for key in ("3 number", "4 number")] == [0, 1]
+        texts = kb.resources.catalogue.text_rows(kb.resources.retrievers.trigrams.nearest("number 3", top=120).tolist())
         assert len(texts) > 50
         assert all(text.holders for text in texts.values())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mirror_rt.knowledge import KnowledgeBase, changes
-from mirror_rt.knowledge.combination import FEATURES
+from mirror_rt.knowledge.ranking.features import FEATURES
 from mirror_rt.knowledge.doors import WIDTH, gather
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import IndexKind
@@ -75,9 +75,9 @@ def test_a_name_held_out_does_not_make_its_own_words_known(tmp_path: Path) -> No
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
         texts = ["esophagitis"]
-        (row,) = [k for k in range(4) if kb.catalogue.text_rows([k])[k].text == texts[0]]
+        (row,) = [k for k in range(4) if kb.resources.catalogue.text_rows([k])[k].text == texts[0]]
         apart = gather(
-            texts, encoder.encode(texts), kb.catalogue, kb.index, kb.ngrams, kb.wording,
+            texts, encoder.encode(texts), kb.resources.catalogue, kb.resources.retrievers.vectors, kb.resources.retrievers.trigrams, kb.wording,
             without=[row],
         )  # fmt: skip
         (whole,) = kb.gather(texts, encoder.encode(texts))
@@ -93,8 +93,8 @@ def test_names_that_were_removed_take_no_place_among_the_nearest(tmp_path: Path)
     KnowledgeBase.build(bundle, things, out, encoder=encoder, index=IndexKind.HNSW).close()
     asked_D = encoder.encode(["number 77"])
     with KnowledgeBase.open(out) as kb:
-        scores_N = kb.index.vectors_ND.astype(np.float32) @ asked_D[0]
-        texts = kb.catalogue.texts()
+        scores_N = kb.resources.retrievers.vectors.vectors_ND.astype(np.float32) @ asked_D[0]
+        texts = kb.resources.catalogue.texts()
     nearest = [texts[row] for row in np.argsort(-scores_N, kind="stable").tolist()]
     changes.remove(out, nearest[:40], encoder=encoder)
     with KnowledgeBase.open(out, encoder=encoder) as kb:

@@ -190,11 +190,11 @@ def test_some_names_are_asked_misspelt_beside_themselves(tmp_path: Path) -> None
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
         rng = np.random.default_rng(0)
-        pairs = kb.catalogue.held_out_pairs(40, rng)
+        pairs = kb.resources.catalogue.held_out_pairs(40, rng)
         samples = held_out_samples(
-            pairs, kb.catalogue, kb.index, kb.ngrams, kb.wording, encoder, absent=0.0, rng=rng
+            pairs, kb.resources.catalogue, kb.resources.retrievers.vectors, kb.resources.retrievers.trigrams, kb.wording, encoder, absent=0.0, rng=rng
         )
-        rows = kb.catalogue.text_rows([row for row, _ in pairs])
+        rows = kb.resources.catalogue.text_rows([row for row, _ in pairs])
     assert len(pairs) == 40
     assert len(samples) == 42
     spelling = FEATURES.index("spelling")
