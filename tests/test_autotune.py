@@ -8,8 +8,8 @@ import pytest
 
 from mirror_rt import KnowledgeBase
 from mirror_rt.errors import ConfigError
-from mirror_rt.knowledge.index import Index, build_index
-from mirror_rt.knowledge.tuning import measure, tune
+from mirror_rt.knowledge.retrieval.autotune import autotune, measure_recall
+from mirror_rt.knowledge.retrieval.vector_index import VectorIndex, build_index
 from mirror_rt.types import IndexKind
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
 
@@ -22,34 +22,39 @@ def _vectors(count: int) -> Float16:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
 
 
-def _open(folder: Path, kind: IndexKind, vectors: Float16) -> Index:
+def _open(folder: Path, kind: IndexKind, vectors: Float16) -> VectorIndex:
     build_index(vectors, folder / kind.value, kind=kind)
-    return Index.open(folder / kind.value, vectors)
+    return VectorIndex.open(folder / kind.value, vectors)
 
 
 def test_a_scan_of_every_row_finds_them_all(tmp_path: Path) -> None:
     index = _open(tmp_path, IndexKind.EXACT, _vectors(500))
-    assert set(tune(index)) == {"recall_at_10", "search_ms_p50", "search_ms_p99"}
-    assert tune(index)["recall_at_10"] == 1.0
-    assert measure(_open(tmp_path, IndexKind.EXACT, _vectors(3)))["recall_at_10"] == 1.0
+    assert set(autotune(index)) == {"recall_at_10", "search_ms_p50", "search_ms_p99"}
+    assert autotune(index)["recall_at_10"] == 1.0
+    assert measure_recall(_open(tmp_path, IndexKind.EXACT, _vectors(3)))["recall_at_10"] == 1.0
 
 
-@pytest.mark.parametrize("kind", [IndexKind.HNSW, IndexKind.IVF_SQ8])
-def test_more_recall_asks_for_more_breadth(tmp_path: Path, kind: IndexKind) -> None:
+@pytest.mark.parametrize(
+    ("kind", "parameter"), [(IndexKind.HNSW, "efSearch"), (IndexKind.IVF_PQ, "nprobe")]
+)
+def test_more_recall_asks_for_a_wider_search(
+    tmp_path: Path, kind: IndexKind, parameter: str
+) -> None:
     index = _open(tmp_path, kind, _vectors(4_000))
-    little, much = tune(index, recall=0.5), tune(index, recall=0.999)
-    assert little["breadth"] < much["breadth"]
-    assert measure(index.reaching(much), seed=0)["recall_at_10"] >= 0.999
-    # What is kept comes from other questions.
-    assert measure(index.reaching(much), seed=1)["recall_at_10"] == much["recall_at_10"] > 0.98
+    little, much = autotune(index, recall=0.3), autotune(index, recall=0.999)
+    assert little[parameter] < much[parameter]
+    # What is kept comes from other questions than those that it was tuned on.
+    assert measure_recall(index.with_parameters(much), seed=5)["recall_at_10"] > 0.97
+    assert much["recall_at_10"] > 0.97
+    assert little["recall_at_10"] < much["recall_at_10"]
 
 
-@pytest.mark.parametrize("kind", [IndexKind.IVF_PQ, IndexKind.RABITQ])
-def test_short_codes_ask_for_more_rows_to_be_scored(tmp_path: Path, kind: IndexKind) -> None:
+@pytest.mark.parametrize("kind", [IndexKind.PQ, IndexKind.IVF_PQ])
+def test_more_recall_asks_for_more_rows_to_be_scored(tmp_path: Path, kind: IndexKind) -> None:
     index = _open(tmp_path, kind, _vectors(4_000))
-    little, much = tune(index, recall=0.5), tune(index, recall=0.95)
-    assert little["overfetch"] < much["overfetch"]
-    assert measure(index.reaching(much), seed=0)["recall_at_10"] >= 0.95
+    little, much = autotune(index, recall=0.3), autotune(index, recall=0.99)
+    assert little["k_factor"] < much["k_factor"]
+    assert measure_recall(index.with_parameters(much), seed=5)["recall_at_10"] > 0.97
 
 
 def test_the_manifest_keeps_what_was_measured(tmp_path: Path) -> None:
@@ -59,6 +64,6 @@ def test_the_manifest_keeps_what_was_measured(tmp_path: Path) -> None:
     )
     assert kb.manifest.index["recall_at_10"] == 1.0
     assert kb.manifest.index["bytes_per_name"] > 0
-    assert {"breadth", "search_ms_p50", "search_ms_p99"} <= set(kb.manifest.index)
+    assert {"efSearch", "search_ms_p50", "search_ms_p99"} <= set(kb.manifest.index)
     with pytest.raises(ConfigError, match="recall must be"):
         KnowledgeBase.build(bundle, HEARTS, tmp_path / "x", encoder=LetterEncoder(), recall=0.0)

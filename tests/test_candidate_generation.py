@@ -1,35 +1,115 @@
-"""The evidence for candidate names, against independent computations."""
+"""Candidate names of mentions: what each retriever brings, against slow computations."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rapidfuzz.distance import OSA
 
-from mirror_rt.knowledge import KnowledgeBase, changes
-from mirror_rt.knowledge.ranking.features import FEATURES
-from mirror_rt.knowledge.doors import WIDTH, gather
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.retrieval.candidates import (
+    PER_RETRIEVER,
+    CandidateBatch,
+    generate_candidates,
+)
+from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import IndexKind
-from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
-from tests.spelling import edits
+from tests.kb import LetterEncoder, entity, fake_bundle, pool_of
+
+NAMES = [f"{word} {kind} {i}" for i in range(60) for word, kind in (
+    ("liver", "cancer"), ("hepatic", "tumour"), ("heart", "defect"), ("心臓", "病"),
+)]  # fmt: skip
+MENTIONS = ["livre cancer 7", "cancers of the liver 31", "7 cancer liver", "心臓病", "x", "", "?"]
+WIDTH = 5
 
 
-@pytest.mark.parametrize("mention", ["Livre cancer", "septl defekts", "VDS", "a\u0301o", "心臓"])
-def test_spelling_counts_edits_of_normalised_names(tmp_path: Path, mention: str) -> None:
-    entities = [*HEARTS, entity("X", "心臓病", "ao")]
-    bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
-    with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
-        (pool,) = kb.gather([mention], encoder.encode([mention]))
-    asked = normalize(mention)
-    expected = [
-        1 - edits(asked, text.normalised) / max(len(asked), len(text.normalised))
-        for text in pool.texts
+@pytest.fixture(scope="module")
+def kb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeBase]:
+    folder = tmp_path_factory.mktemp("kb")
+    things = [
+        entity(f"E:{i}", name, f"the {name}", types=("odd" if i % 2 else "even",))
+        for i, name in enumerate(NAMES)
     ]
-    column = pool.features_KF[:, FEATURES.index("spelling")]
-    assert len(column) > 1
-    assert column.tolist() == pytest.approx(expected, abs=1e-6)
+    things.append(entity("E:twin", "liver cancer 7", types=("odd",)))
+    bundle = fake_bundle(folder / "bundle")
+    with KnowledgeBase.build(bundle, things, folder / "kb", encoder=LetterEncoder()) as kb:
+        yield kb
+
+
+def _rows_of(batch: CandidateBatch, mention: int) -> list[int]:
+    rows: list[int] = batch.row_K[batch.mention_K == mention].tolist()
+    return rows
+
+
+@pytest.mark.parametrize("filters", [None, {"type": "odd"}, {"id": ["E:7", "E:1"]}])
+def test_each_retriever_brings_what_it_ranks_first(
+    kb: KnowledgeBase, filters: dict[str, str | list[str]] | None
+) -> None:
+    retrievers, catalogue = kb.resources.retrievers, kb.resources.catalogue
+    mask = kb.resources.masks.get(filters)
+    vectors_QD = LetterEncoder().encode(MENTIONS)
+    batch = generate_candidates(MENTIONS, vectors_QD, retrievers, width=WIDTH, mask=mask)
+    texts = [normalize(text) for text in catalogue.texts()]
+    bearers: dict[int, list[int]] = {}
+    for row, number, _ in catalogue.names_of_rows():
+        if mask is None or mask.allows(np.array([number]))[0]:
+            bearers.setdefault(row, []).append(number)
+    allowed = sorted(bearers)
+    dense_QN = vectors_QD @ retrievers.vectors.vectors_ND.astype(np.float32).T
+    lexical = retrievers.trigrams.search(
+        retrievers.trigrams.analyze([normalize(m) for m in MENTIONS]),
+        top=WIDTH,
+        names=retrievers.names,
+        mask_N=None if mask is None else mask.mask_N,
+    )
+    for i, mention in enumerate(MENTIONS):
+        found = _rows_of(batch, i)
+        assert found == sorted(set(found)), "each name once"
+        by_vectors = sorted(allowed, key=lambda row: -dense_QN[i, row])[:WIDTH]
+        key = token_bag_key(normalize(mention))
+        same_key = [r for r in allowed if key and token_bag_key(texts[r]) == key][:WIDTH]
+        expected = {*by_vectors, *lexical[i][0].tolist(), *lexical[i][1].tolist(), *same_key}
+        assert set(found) == expected
+        near = batch.from_dense_K[batch.mention_K == i].tolist()
+        assert {r for r, dense in zip(found, near, strict=True) if dense} == set(by_vectors)
+    pairs = [
+        (k, number) for k, row in enumerate(batch.row_K.tolist()) for number in bearers.get(row, ())
+    ]
+    assert [*zip(batch.name_P.tolist(), batch.entity_P.tolist(), strict=True)] == pairs
+    assert len(pairs) > len(batch.row_K) or filters is not None, "a name of two"
+
+
+def test_a_name_that_is_held_out_leaves_its_place_to_another(kb: KnowledgeBase) -> None:
+    texts = kb.resources.catalogue.texts()
+    rows = [texts.index(name) for name in NAMES[:8]]
+    vectors_QD = LetterEncoder().encode(NAMES[:8])
+    retrievers = kb.resources.retrievers
+    whole = generate_candidates(NAMES[:8], vectors_QD, retrievers, width=WIDTH)
+    apart = generate_candidates(NAMES[:8], vectors_QD, retrievers, width=WIDTH, without=rows)
+    assert (whole.held_out, apart.held_out) == (False, True)
+    for i, row in enumerate(rows):
+        assert row in _rows_of(whole, i)
+        assert row not in _rows_of(apart, i)
+        assert set(_rows_of(apart, i)) >= set(_rows_of(whole, i)) - {row}
+        dense = apart.from_dense_K[apart.mention_K == i]
+        assert dense.sum() >= WIDTH
+
+
+def test_rows_that_an_index_found_already_are_taken(kb: KnowledgeBase) -> None:
+    retrievers = kb.resources.retrievers
+    vectors_QD = LetterEncoder().encode(["zzzz"])
+    given = np.array([[3, 9, -1]])
+    batch = generate_candidates(["zzzz"], vectors_QD, retrievers, dense_QK=given)
+    assert batch.row_K[batch.from_dense_K].tolist() == [3, 9]
+
+
+def test_no_mention_has_no_candidate(kb: KnowledgeBase) -> None:
+    batch = generate_candidates([], np.zeros((0, 48), np.float32), kb.resources.retrievers)
+    assert (len(batch), len(batch.row_K), len(batch.entity_P)) == (0, 0, 0)
 
 
 def test_a_misspelt_name_goes_before_names_that_share_more_trigrams(tmp_path: Path) -> None:
@@ -40,67 +120,28 @@ def test_a_misspelt_name_goes_before_names_that_share_more_trigrams(tmp_path: Pa
     assert found[0].entity_id == "right"
 
 
-def test_misspelt_are_few_edits_that_spoil_only_words_of_no_name(tmp_path: Path) -> None:
-    entities = [
-        entity("1", "upper limb pain"),
-        entity("2", "lower limb pain", "pain in the lower limb"),
-        entity("3", "limp"),
-        entity("4", "route 66"),
-    ]
-    bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
-    asked = [
-        "uppre limb pani",
-        "uper limb pain",
-        "lower limp pain",
-        "limb",
-        "ruote 66",
-        "route 67",
-        "route 667",
-    ]
-    with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
-        pools = kb.gather(asked, encoder.encode(asked))
-    column = FEATURES.index("misspelt")
-    found = [
-        {t.text: v for t, v in zip(p.texts, p.features_KF[:, column].tolist(), strict=True) if v}
-        for p in pools
-    ]
-    third = pytest.approx(1 / 3)
-    assert found[:2] == [{"upper limb pain": 0.5}, {"upper limb pain": 1, "lower limb pain": third}]
-    assert found[2:4] == [{}, {}], "limp and limb are words of names, whatever is near"
-    assert found[4:] == [{"route 66": 1}, {}, {}], "another number is another road"
-
-
-def test_a_name_held_out_does_not_make_its_own_words_known(tmp_path: Path) -> None:
-    entities = [entity("1", "oesophagitis", "esophagitis"), entity("2", "gastritis", "gastrits")]
-    bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
-    with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
-        texts = ["esophagitis"]
-        (row,) = [k for k in range(4) if kb.resources.catalogue.text_rows([k])[k].text == texts[0]]
-        apart = gather(
-            texts, encoder.encode(texts), kb.resources.catalogue, kb.resources.retrievers.vectors, kb.resources.retrievers.trigrams, kb.wording,
-            without=[row],
-        )  # fmt: skip
-        (whole,) = kb.gather(texts, encoder.encode(texts))
-    column = FEATURES.index("misspelt")
-    assert max(apart[0].features_KF[:, column]) == 1.0
-    assert max(whole.features_KF[:, column]) == 0.0
+def test_the_names_of_the_fewest_edits_are_among_them(kb: KnowledgeBase) -> None:
+    for asked in ("livre cancer 7", "hepatik tumor 33", "hraet defect 5"):
+        names = [normalize(text) for text in kb.resources.catalogue.texts()]
+        best = max(range(len(names)), key=lambda row: OSA.normalized_similarity(asked, names[row]))
+        assert best in pool_of(kb, [asked]).batch.row_K
 
 
 def test_names_that_were_removed_take_no_place_among_the_nearest(tmp_path: Path) -> None:
     bundle, encoder, out = fake_bundle(tmp_path / "bundle"), LetterEncoder(), tmp_path / "kb"
     names = [f"number {i}" for i in range(440)]
     things = [entity(name, name) for name in names]
-    KnowledgeBase.build(bundle, things, out, encoder=encoder, index=IndexKind.HNSW).close()
-    asked_D = encoder.encode(["number 77"])
-    with KnowledgeBase.open(out) as kb:
+    kb = KnowledgeBase.build(bundle, things, out, encoder=encoder, index=IndexKind.HNSW)
+    with kb:
+        asked_D = encoder.encode(["number 77"])
         scores_N = kb.resources.retrievers.vectors.vectors_ND.astype(np.float32) @ asked_D[0]
         texts = kb.resources.catalogue.texts()
-    nearest = [texts[row] for row in np.argsort(-scores_N, kind="stable").tolist()]
-    changes.remove(out, nearest[:40], encoder=encoder)
-    with KnowledgeBase.open(out, encoder=encoder) as kb:
+        nearest = [texts[row] for row in np.argsort(-scores_N, kind="stable").tolist()]
+        kb.remove(nearest[:40])
         assert (kb.manifest.counts["texts"], kb.manifest.counts["unused_texts"]) == (440, 40)
-        (pool,) = kb.gather(["number 77"], asked_D)
-    brought = [t.text for t, near in zip(pool.texts, pool.from_vectors_K, strict=True) if near]
-    assert len(brought) == WIDTH
+        batch = pool_of(kb, ["number 77"]).batch
+        texts = kb.resources.catalogue.texts()
+    brought = [texts[row] for row in batch.row_K[batch.from_dense_K]]
+    assert len(brought) == PER_RETRIEVER
     assert nearest[40] in brought
-    assert not set(nearest[:40]) & {text.text for text in pool.texts}
+    assert not set(nearest[:40]) & {texts[row] for row in batch.row_K}

@@ -1,29 +1,75 @@
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mirror_rt.errors import KnowledgeBaseError
-from mirror_rt.knowledge.wording import WORD_FILES, Wording, write_wording
+from mirror_rt.knowledge.entities.names import NameArrays, NameArraysWriter
+from mirror_rt.knowledge.ranking.translation import (
+    TRANSLATION_FILES,
+    TranslationTable,
+    WordPairs,
+    write_translation,
+)
+from mirror_rt.knowledge.text.match_levels import token_bag_key
 
 NAMES = [
     "finger little short", "finger pinky short", "finger little long", "finger long pinky",
     "limb pain upper", "arm pain", "limb pain lower", "leg pain", "arm short", "limb short upper",
 ]  # fmt: skip
-ALIASES = [(NAMES[0], NAMES[1]), (NAMES[2], NAMES[3]), (NAMES[4], NAMES[5]), (NAMES[6], NAMES[7])]
+ALIASES = [(0, 1), (2, 3), (4, 5), (6, 7)]
+
+
+def _written(
+    names: Sequence[str], aliases: Sequence[tuple[int, int]], folder: Path
+) -> tuple[NameArrays, TranslationTable]:
+    writer = NameArraysWriter()
+    writer.add(names)
+    writer.write(folder, entities=((row, row, 0) for row in range(len(names))))
+    arrays = NameArrays.open(folder)
+    write_translation(aliases, arrays, folder)
+    return arrays, TranslationTable.open(folder, arrays)
+
+
+def _log_probs(
+    mentions: Sequence[str], rows: Sequence[Sequence[int]], names: NameArrays, table: TranslationTable
+) -> list[list[list[float]]]:
+    """Return for each mention, for each of its candidate rows, both directions."""
+    analyzed = names.analyze(mentions)
+    sizes = [len(mine) for mine in rows]
+    row_K = np.array([row for mine in rows for row in mine], dtype=np.int64)
+    batch = _Batch(analyzed, np.repeat(np.arange(len(mentions)), sizes), row_K)
+    pairs = WordPairs.of(batch, names)  # type: ignore[arg-type]
+    found = table.log_probs(pairs, candidates=len(row_K), known=len(names.vocabulary))
+    ends = np.cumsum(sizes)
+    return [found[end - size : end].tolist() for size, end in zip(sizes, ends, strict=True)]
+
+
+class _Batch:
+    """What pairs of words are made from."""
+
+    def __init__(self, mentions: object, mention_K: np.ndarray, row_K: np.ndarray) -> None:
+        self.mentions, self.mention_K, self.row_K = mentions, mention_K, row_K
 
 
 def _model_1(aliases: list[tuple[str, str]], rounds: int) -> dict[tuple[str, str], float]:
     """The textbook: t[given, told]."""
-    sentences = [(a.split(), b.split()) for x, y in aliases for a, b in ((x, y), (y, x))]
+    sentences = [
+        (token_bag_key(a).split(), token_bag_key(b).split())
+        for x, y in aliases
+        for a, b in ((x, y), (y, x))
+    ]
     t: dict[tuple[str, str], float] = defaultdict(lambda: 1.0)
     for _ in range(rounds):
         counts: dict[tuple[str, str], float] = defaultdict(float)
-        for given, told in sentences:
+        for given_, told in sentences:
             for word in told:
-                total = sum(t[g, word] for g in given)
-                for g in given:
+                total = sum(t[g, word] for g in given_)
+                for g in given_:
                     counts[g, word] += t[g, word] / total
         totals: dict[str, float] = defaultdict(float)
         for (g, _), value in counts.items():
@@ -32,49 +78,105 @@ def _model_1(aliases: list[tuple[str, str]], rounds: int) -> dict[tuple[str, str
     return t
 
 
-def test_it_agrees_with_model_1_written_out(tmp_path: Path) -> None:
-    write_wording(NAMES, ALIASES, tmp_path)
-    wording = Wording.open(tmp_path)
-    t = _model_1(ALIASES, 4)
-    counts: dict[str, int] = defaultdict(int)
-    for word in " ".join(NAMES).split():
-        counts[word] += 1
-    total, size = sum(counts.values()), len(counts)
+class Textbook:
+    """Both directions, from strings."""
 
-    def explains(told: str, given: str) -> float:
+    def __init__(self, names: Sequence[str], aliases: Sequence[tuple[int, int]]) -> None:
+        self.t = _model_1([(names[a], names[b]) for a, b in aliases], 4)
+        self.counts: dict[str, int] = defaultdict(int)
+        for name in names:
+            for word in token_bag_key(name).split():
+                self.counts[word] += 1
+
+    def explains(self, told: str, given_: str) -> float:
+        total, size = sum(self.counts.values()), len(self.counts)
+        words, others = (token_bag_key(text).split() for text in (told, given_))
         ratios = []
-        for word in told.split():
-            odds = [0.5 * (g == word) + 0.5 * t[g, word] for g in given.split()]
-            rare = (counts[word] + 1) / (total + size + 1)
-            ratios.append(np.log(0.1 + 0.9 * np.mean(odds) / rare))
-        return float(np.mean(ratios))
+        for word in words:
+            odds = [0.5 * (g == word) + 0.5 * self._t(g, word) for g in others]
+            rare = (self.counts.get(word, 0) + 1) / (total + size + 1)
+            ratios.append(np.log(0.1 + 0.9 * (np.mean(odds) if odds else 0) / rare))
+        return float(np.mean(ratios)) if ratios else 0.0
 
-    mention = "finger pinky lower"
-    forward, backward = wording.alike(mention, NAMES)
-    np.testing.assert_allclose(forward, [explains(mention, n) for n in NAMES], atol=2e-3)
-    np.testing.assert_allclose(backward, [explains(n, mention) for n in NAMES], atol=2e-3)
+    def _t(self, given_: str, word: str) -> float:
+        p = self.t.get((given_, word), 0.0)
+        return p if p > 1e-3 else 0.0
+
+
+def test_it_agrees_with_model_1_written_out(tmp_path: Path) -> None:
+    names, table = _written(NAMES, ALIASES, tmp_path)
+    book = Textbook(NAMES, ALIASES)
+    mentions = ["finger pinky lower", "pain upper limb", "something else", "", "pinky pinky"]
+    every = [[*range(len(NAMES))]] * len(mentions)
+    for mention, found in zip(mentions, _log_probs(mentions, every, names, table), strict=True):
+        expected = [[book.explains(mention, n), book.explains(n, mention)] for n in NAMES]
+        np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+words = st.lists(st.sampled_from("a little pinky finger limbs the é 心臓".split()), max_size=4)
+texts = words.map(" ".join)
+
+
+@given(
+    names=st.lists(texts, min_size=1, max_size=8),
+    mentions=st.lists(texts, min_size=1, max_size=5),
+    chosen=st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_any_batch_agrees_with_strings(
+    names: list[str],
+    mentions: list[str],
+    chosen: st.DataObject,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    row = st.integers(0, len(names) - 1)
+    aliases = chosen.draw(st.lists(st.tuples(row, row), max_size=5))
+    rows = [chosen.draw(st.lists(row, max_size=4)) for _ in mentions]
+    arrays, table = _written(names, aliases, tmp_path_factory.mktemp("translation"))
+    book = Textbook(names, aliases)
+    found = _log_probs(mentions, rows, arrays, table)
+    for mention, mine, values in zip(mentions, rows, found, strict=True):
+        expected = [
+            [book.explains(mention, names[k]), book.explains(names[k], mention)] for k in mine
+        ]
+        np.testing.assert_allclose(np.array(values).reshape(-1, 2), np.reshape(expected, (-1, 2)), atol=2e-3)
 
 
 def test_a_word_that_stands_for_another_counts_more_than_one_that_does_not(tmp_path: Path) -> None:
-    write_wording(NAMES, ALIASES, tmp_path)
-    forward, backward = Wording.open(tmp_path).alike(
-        "pain upper limb", ["arm pain", "leg pain", "short upper limb"]
-    )
-    assert forward[0] > forward[1]
-    assert backward[0] > backward[1]
+    names, table = _written(NAMES, ALIASES, tmp_path)
+    (arm, leg), = _log_probs(["pain upper limb"], [[5, 7]], names, table)
+    assert arm[0] > leg[0]
+    assert arm[1] > leg[1]
 
 
 def test_unknown_and_no_words_are_taken(tmp_path: Path) -> None:
-    write_wording(NAMES, [], tmp_path)
-    wording = Wording.open(tmp_path)
-    forward, _ = wording.alike("something else", ["arm pain", "something else"])
-    assert forward[1] > forward[0]
-    for mention, names in (("", ["arm"]), ("arm", []), ("arm", [""])):
-        assert len(wording.alike(mention, names)[0]) == len(names)
+    names, table = _written(["arm pain", ""], [], tmp_path)
+    first, second, nothing, none = _log_probs(
+        ["something else", "arm", "", "arm"], [[0], [0, 1], [0, 1], []], names, table
+    )
+    assert second[0][0] > first[0][0]
+    assert nothing[0][0] == nothing[1][0] == nothing[1][1] == second[1][1] == 0
+    assert none == []
+    assert _log_probs([], [], names, table) == []
 
 
-def test_a_missing_table_is_refused(tmp_path: Path) -> None:
-    write_wording(NAMES, ALIASES, tmp_path)
-    (tmp_path / WORD_FILES[2]).unlink()
+def test_what_is_learned_is_the_same_bytes_whatever_the_order_of_a_pair(tmp_path: Path) -> None:
+    for name, pairs in (("a", ALIASES), ("b", [(b, a) for a, b in ALIASES])):
+        (tmp_path / name).mkdir()
+        _written(NAMES, pairs, tmp_path / name)
+    for file in TRANSLATION_FILES:
+        one, two = (np.load(tmp_path / name / file) for name in "ab")
+        np.testing.assert_allclose(one, two, rtol=1e-6)
+
+
+@pytest.mark.parametrize("file", TRANSLATION_FILES)
+def test_a_table_that_is_missing_or_of_other_names_is_refused(tmp_path: Path, file: str) -> None:
+    names, _ = _written(NAMES, ALIASES, tmp_path)
+    array = np.load(tmp_path / file)
+    for other in (array[:0], np.append(array, array)):
+        np.save(tmp_path / file, other)
+        with pytest.raises(KnowledgeBaseError, match="again"):
+            TranslationTable.open(tmp_path, names)
+    (tmp_path / file).unlink()
     with pytest.raises(KnowledgeBaseError, match="cannot be read"):
-        Wording.open(tmp_path)
+        TranslationTable.open(tmp_path, names)

@@ -194,7 +194,8 @@ class TrigramIndex:
         arrays: dict[str, Any] = open_arrays(folder, _GROUP, _ARRAYS)
         found = cls(**arrays)
         fits = (
-            (len(found.offsets) - 1).bit_count() == 1
+            len(found.offsets) > 1
+            and (len(found.offsets) - 1).bit_count() == 1
             and int(found.offsets[-1]) == len(found.rows) == len(found.name_trigrams)
             and len(found.name_offsets) == len(found.norms) + 1
             and int(found.name_offsets[-1]) == len(found.name_trigrams)
