@@ -8,13 +8,14 @@ import pytest
 
 from mirror_rt import KnowledgeBase
 from mirror_rt.errors import ConfigError
+from mirror_rt.knowledge.retrieval import autotune as tuning
 from mirror_rt.knowledge.retrieval.autotune import autotune, measure_recall
 from mirror_rt.knowledge.retrieval.vector_index import VectorIndex, build_index
 from mirror_rt.types import IndexKind
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
 
 if TYPE_CHECKING:
-    from mirror_rt.types import Float16
+    from mirror_rt.types import Float16, Float32
 
 
 def _vectors(count: int) -> Float16:
@@ -67,3 +68,22 @@ def test_the_manifest_keeps_what_was_measured(tmp_path: Path) -> None:
     assert {"efSearch", "search_ms_p50", "search_ms_p99"} <= set(kb.manifest.index)
     with pytest.raises(ConfigError, match="recall must be"):
         KnowledgeBase.build(bundle, HEARTS, tmp_path / "x", encoder=LetterEncoder(), recall=0.0)
+
+
+def test_recall_is_measured_with_other_queries_than_those_tuned_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = _open(tmp_path, IndexKind.HNSW, _vectors(1_500))
+    asked: list[set[bytes]] = []
+    real = tuning._recall
+
+    def recall(index: VectorIndex, queries_QD: Float32, tenth_Q: Float32) -> float:
+        asked.append({query_D.tobytes() for query_D in queries_QD})
+        return real(index, queries_QD, tenth_Q)
+
+    monkeypatch.setattr(tuning, "_recall", recall)
+    autotune(index, recall=0.9)
+    *tuned, measured = asked
+    assert len(tuned) >= 1
+    assert len(measured) == 500
+    assert not measured & set().union(*tuned)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
 from mirror_rt.knowledge import KnowledgeBase
@@ -19,6 +21,7 @@ from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import IndexKind
 from tests.kb import LetterEncoder, entity, fake_bundle, pool_of
+from tests.stages import Names, unit_rows
 
 NAMES = [f"{word} {kind} {i}" for i in range(60) for word, kind in (
     ("liver", "cancer"), ("hepatic", "tumour"), ("heart", "defect"), ("心臓", "病"),
@@ -145,3 +148,30 @@ def test_names_that_were_removed_take_no_place_among_the_nearest(tmp_path: Path)
     assert len(brought) == PER_RETRIEVER
     assert nearest[40] in brought
     assert not set(nearest[:40]) & {texts[row] for row in batch.row_K}
+
+
+texts = st.lists(st.sampled_from("a liver livers cancer s é heart ? the 心臓".split()), max_size=4)
+
+
+@given(
+    names=st.lists(texts.map(" ".join), min_size=1, max_size=14),
+    mentions=st.lists(texts.map(" ".join), max_size=4),
+    width=st.integers(1, 3),
+)
+@settings(deadline=None, max_examples=60)
+def test_of_any_names_the_first_with_the_same_words_are_brought_beside_the_nearest(
+    names: list[str], mentions: list[str], width: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    made = Names.of(names, tmp_path_factory.mktemp("names"))
+    vectors_QD = unit_rows(len(mentions), 2)
+    batch = generate_candidates(mentions, vectors_QD, made.retrievers, width=width)
+    asked = [normalize(mention) for mention in mentions]
+    trigrams = made.retrievers.trigrams
+    lexical = trigrams.search(trigrams.analyze(asked), top=width, names=made.retrievers.names)
+    keys = [token_bag_key(text) if text else "" for text in made.texts]
+    for i, mention in enumerate(asked):
+        by_vectors = np.argsort(-(made.vectors @ vectors_QD[i]), kind="stable")[:width].tolist()
+        key = token_bag_key(mention)
+        same_key = [row for row, other in enumerate(keys) if key and key == other][:width]
+        rows = {*by_vectors, *lexical[i][0].tolist(), *lexical[i][1].tolist(), *same_key}
+        assert _rows_of(batch, i) == sorted(rows)

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,8 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.retrieval import filters
-from mirror_rt.types import Entity, Name, NilReason
+from mirror_rt.knowledge.retrieval.vector_index import VectorIndex, build_index
+from mirror_rt.types import Entity, IndexKind, Name, NilReason
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 MANY = [f"{word} {i}" for i in range(300) for word in ("liver cancer", "heart defect", "tumour")]
@@ -74,6 +76,46 @@ def test_the_nearest_allowed_rows_are_those_of_brute_force(
     expected = np.sort(scores_QN, axis=1)[:, ::-1][:, :7]
     np.testing.assert_allclose(hits.scores_QK, expected, atol=1e-5)
     assert np.isin(hits.rows_QK, mine).all()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in IndexKind if kind is not IndexKind.AUTO])
+@pytest.mark.parametrize("allowed", [1, 6, 7, 60, 1_500])
+@pytest.mark.parametrize("scanned", [True, False])
+def test_allowed_rows_of_any_index_fill_every_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: IndexKind, allowed: int, scanned: bool
+) -> None:
+    if not scanned:
+        monkeypatch.setattr(filters, "_SCANNED", 0)
+    rng = np.random.default_rng(allowed)
+    rows_ND = rng.standard_normal((2_000, 16)).astype(np.float32)
+    vectors_ND = (rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True)).astype(np.float16)
+    recipe = build_index(vectors_ND, tmp_path / "index", kind=kind)
+    index = VectorIndex.open(tmp_path / "index", vectors_ND, recipe)
+    # The rows furthest from the first query, so that a search meets others before them.
+    scores_QN = vectors_ND[:140].astype(np.float32) @ vectors_ND.astype(np.float32).T
+    mine = np.sort(np.argsort(scores_QN[0])[:allowed])
+    mask_N = np.isin(np.arange(2_000), mine)
+    mask = filters.FilterMask(conditions=(), entities_E=mask_N, mask_N=mask_N, rows_R=mine)
+    hits = filters.filtered_search(index, vectors_ND[:140].astype(np.float32), top=7, mask=mask)
+    filled = min(7, allowed)
+    assert np.isin(hits.rows_QK[:, :filled], mine).all()
+    assert (hits.rows_QK[:, filled:] == -1).all()
+    assert np.isneginf(hits.scores_QK[:, filled:]).all()
+    found = np.take_along_axis(scores_QN, hits.rows_QK[:, :filled], axis=1)
+    np.testing.assert_allclose(hits.scores_QK[:, :filled], found, atol=1e-5)
+    expected = -np.sort(-scores_QN[:, mine], axis=1)[:, :filled]
+    if scanned or kind is IndexKind.EXACT or allowed <= 7:
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    else:  # as many as such an index finds
+        assert (found[:, 0] >= expected[:, 0] - 1e-5).mean() > 0.7
+
+
+def test_entities_beyond_the_last_allowed_number_are_not_allowed() -> None:
+    mask = filters.FilterMask(
+        conditions=(), entities_E=np.array([False, True]), mask_N=np.zeros(0, dtype=bool),
+        rows_R=np.zeros(0, dtype=np.int64),
+    )  # fmt: skip
+    assert mask.allows(np.array([0, 1, 2, 99, 1])).tolist() == [False, True, False, False, True]
 
 
 @pytest.mark.parametrize(
