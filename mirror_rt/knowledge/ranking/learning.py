@@ -156,8 +156,8 @@ def alias_pairs(
     Args:
         close_names: (entity number, row), entity by entity.
         names: The arrays of names.
-        per_entity: PairSource of an entity.
-        most: PairSource in all.
+        per_entity: Pairs of an entity.
+        most: Pairs in all.
     """
     left = most
     for _, pairs in groupby(close_names, key=lambda pair: pair[0]):
