@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path.cwd()))
 
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.types import Entity, Name, NameKind
+from mirror_rt.types import Candidate, Entity, IndexKind, LinkResult, Name, NameKind, SearchResult
 from tests.kb import LetterEncoder, fake_bundle
 
 FIELDS = (
@@ -165,13 +165,13 @@ CALLS: Mapping[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
     "link": ("link", PLAIN, {"top": 5}),
     "link_one": ("link", PLAIN[28:40], {"top": 1}),
     "link_many": ("link", PLAIN[40:46], {"top": 20}),
-    "link_in_document": ("link", IN_DOCUMENT, {"document": DOCUMENT, "composites": True}),
-    "link_of_types": ("link", FILTERED, {"top": 3, "types": ["tumour", "vessel"]}),
+    "link_in_document": ("link", IN_DOCUMENT, {"document": DOCUMENT, "split_composites": True}),
+    "link_of_types": ("link", FILTERED, {"top": 3, "filters": {"type": ["tumour", "vessel"]}}),
     "link_by_id": ("link", FILTERED, {"top": 3, "filters": {"id": "N:", "description": "no"}}),
     "link_probable_of_types": (
         "link",
         FILTERED,
-        {"top": 3, "types": ["tumour"], "min_probability": 0.6},
+        {"top": 3, "filters": {"type": "tumour"}, "min_probability": 0.6},
     ),
     "link_probable": ("link", DOUBTFUL, {"top": 3, "min_probability": 0.5}),
     "link_in_context": (
@@ -188,7 +188,9 @@ CALLS: Mapping[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
 def built(folder: Path) -> KnowledgeBase:
     """Build the knowledge base in a folder."""
     bundle = fake_bundle(folder / "bundle")
-    return KnowledgeBase.build(bundle, entities(), folder / "kb", encoder=LetterEncoder())
+    return KnowledgeBase.build(
+        bundle, entities(), folder / "kb", encoder=LetterEncoder(), index=IndexKind.EXACT
+    )
 
 
 def ask(kb: KnowledgeBase, call: str, texts: Sequence[str]) -> list[dict[str, Any]]:
@@ -200,35 +202,15 @@ def ask(kb: KnowledgeBase, call: str, texts: Sequence[str]) -> list[dict[str, An
     return [_told(found) for found in getattr(kb, method)(list(texts), **options)]
 
 
-def _told(found: Iterable[Any]) -> dict[str, Any]:
-    reason = getattr(found, "nil_reason", None) or getattr(found, "reason", None)
-    return {"nil_reason": _word(reason), "candidates": [_row(one) for one in found]}
+def _told(found: LinkResult | SearchResult) -> dict[str, Any]:
+    reason = None if found.nil_reason is None else found.nil_reason.value
+    return {"nil_reason": reason, "candidates": [_row(one) for one in found]}
 
 
-def _row(candidate: object) -> list[Any]:
-    before = not hasattr(candidate, "entity_name")
-    values = [getattr(candidate, _BEFORE.get(f, f) if before else f) for f in FIELDS]
-    values[3] = _word(values[3])
+def _row(candidate: Candidate) -> list[Any]:
+    values = [getattr(candidate, field) for field in FIELDS]
+    values[3] = candidate.match_type.value
     return values
-
-
-def _word(value: object) -> str | None:
-    word: str | None = getattr(value, "value", value)
-    return _WORDS_BEFORE.get(word or "", word)
-
-
-_BEFORE = {
-    "entity_name": "name", "matched_name": "matched", "match_type": "how",
-    "expanded_form": "read_as",
-}  # fmt: skip
-"""Fields as they were called in the code that the answers were recorded with."""
-_WORDS_BEFORE = {
-    "normalised-case": "case", "normalised-punctuation": "punctuation",
-    "normalised-plural": "plural", "normalised-accents": "accents",
-    "normalised-word-order": "word_order", "letters": "lexical",
-    "only punctuation": "punctuation", "below threshold": "below_threshold",
-    "filtered out": "filtered_out",
-}  # fmt: skip
 
 
 def _too_close(told: Mapping[str, Any]) -> bool:
