@@ -259,7 +259,7 @@ _CALIBRATED = ("in_candidates_weights", "top1_weights", "exact_match_prior")
 def _per_mention(reduce: np.ufunc, values_E: Float64, offsets: Int64, empty: float) -> Float64:
     """Reduce the values of each mention's entities; a mention without any has ``empty``."""
     found_Q = offsets[1:] > offsets[:-1]
-    result_Q = np.full(len(found_Q), empty)
+    result_Q = np.full(len(found_Q), empty, dtype=np.float64)
     if found_Q.any():
         result_Q[found_Q] = reduce.reduceat(values_E, offsets[:-1][found_Q])
     return result_Q
@@ -272,7 +272,9 @@ def _log_mass(scores_E: Float64, chosen_E: Bools, offsets: Int64) -> Float64:
     sizes_Q = np.diff(offsets)
     peak_E = np.repeat(peak_Q, sizes_Q)
     with np.errstate(divide="ignore", invalid="ignore"):
-        sums_Q = _per_mention(np.add, np.where(chosen_E, np.exp(kept_E - peak_E), 0.0), offsets, 0)
+        sums_Q = _per_mention(
+            np.add, np.where(chosen_E, np.exp(kept_E - peak_E), 0.0), offsets, 0.0
+        )
         log_E: Float64 = peak_E + np.repeat(np.log(sums_Q), sizes_Q)
     return np.where(np.isfinite(log_E), log_E, np.inf)
 
