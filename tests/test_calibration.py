@@ -10,22 +10,24 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mirror_rt.bundle import sum_of
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
-from mirror_rt.knowledge import KnowledgeBase, calibration, changes, store
-from mirror_rt.knowledge.calibration import (
-    Bin,
-    Calibration,
-    _ask,
-    _Asked,
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.linking import calibration
+from mirror_rt.knowledge.linking.calibration import (
+    CalibrationReport,
+    ReliabilityBin,
     _fit,
-    _sure,
-    calibrate,
-    draw_reliability,
+    _GoldLinks,
+    _link,
+    _probabilities,
     expected_calibration_error,
+    plot_reliability,
 )
-from mirror_rt.knowledge.combination import Combination
-from mirror_rt.knowledge.linker import best, confidence
-from mirror_rt.types import Entity, Name, NameKind, Nil, Passage
+from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.storage.integrity import assert_unchanged
+from mirror_rt.knowledge.storage.manifest import RERANKER
+from mirror_rt.types import Candidate, Entity, LinkResult, Name, NameKind, NilReason, Passage
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -41,23 +43,46 @@ def kb(tmp_path: Path) -> KnowledgeBase:
     return KnowledgeBase.build(bundle, [*HEARTS, *MORE], tmp_path / "kb", encoder=LetterEncoder())
 
 
+def _with(kb: KnowledgeBase, **changes: object) -> None:
+    """Change numbers of the reranker of an opened knowledge base."""
+    reranker = replace(kb.resources.reranker, **changes)  # type: ignore[arg-type]
+    kb._resources = replace(kb.resources, reranker=reranker)
+
+
+def _confidence(result: LinkResult) -> float:
+    """Sum the probabilities of the best candidate and of those tied with it."""
+    return sum(c.probability or 0.0 for c in _best(result))
+
+
+def _best(result: LinkResult) -> list[Candidate]:
+    """Return the first candidate and, if it is tied, those of its name or its probability."""
+    first = result[0]
+    same = (first.matched_name.casefold(), pytest.approx(first.probability, rel=1e-4))
+    return [
+        c
+        for c in result
+        if c is first
+        or (first.tied and (c.matched_name.casefold() == same[0] or c.probability == same[1]))
+    ]
+
+
 def test_calibrating_lowers_the_error_and_stays_in_the_folder(kb: KnowledgeBase) -> None:
-    found = calibrate(kb, GOLD)
+    found = kb.calibrate(GOLD)
     assert found.links == len(GOLD)
-    assert sum(b.links for b in found.bins) == len(GOLD)
-    assert found.error_after < found.error_before
+    assert sum(b.count for b in found.bins) == len(GOLD)
+    assert found.ece_after < found.ece_before
     reopened = KnowledgeBase.open(kb.path, encoder=LetterEncoder())
-    assert reopened.combination.fitted_on["gold_links"] == len(GOLD)
+    assert reopened.resources.reranker.fitted_on["gold_links"] == len(GOLD)
     mentions = [mention for mention, _ in GOLD]
     assert reopened.link(mentions) == kb.link(mentions)
 
 
 def test_calibrating_twice_is_calibrating_once(kb: KnowledgeBase) -> None:
-    first = calibrate(kb, GOLD)
-    numbers = (kb.path / store.COMBINATION).read_bytes()
+    first = kb.calibrate(GOLD)
+    numbers = (kb.path / RERANKER).read_bytes()
     kb = KnowledgeBase.open(kb.path, encoder=LetterEncoder())
-    assert calibrate(kb, GOLD) == first
-    assert (kb.path / store.COMBINATION).read_bytes() == numbers
+    assert kb.calibrate(GOLD) == first
+    assert (kb.path / RERANKER).read_bytes() == numbers
 
 
 def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
@@ -79,20 +104,20 @@ def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
     ]
     bundle, things = fake_bundle(tmp_path / "bundle"), [flood, *banks, *HEARTS, *MORE]
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
-        asked = _ask(kb, gold)
+        asked = _link(kb.resources, gold, LetterEncoder().encode)
         longest = kb.link([mention for mention, _ in gold], top=60)
         for top in (1, 2, 5, 20, 60):
             answers = kb.link([mention for mention, _ in gold], top=top)
             assert [f[:top] for f in answers] == [f[:top] for f in longest]
-            said = [confidence(found) for found in answers if found]
-            assert _sure(asked, kb.combination) == pytest.approx(said)
+            said = [_confidence(found) for found in answers if found]
+            assert _probabilities(asked, kb.resources.reranker) == pytest.approx(said)
             for least in (0.1, 0.3, 0.5):
                 kept = kb.link([m for m, _ in gold], top=top, min_probability=least)
                 there = [bool(f) for f, all_ in zip(kept, answers, strict=True) if all_]
                 assert there == [p >= least for p in said]
-        own = [{n for i in ids for n in kb.catalogue.resolve(i)} for _, ids in gold]
+        own = [{n for i in ids for n in kb.resources.catalogue.resolve(i)} for _, ids in gold]
         hits = [
-            any(kb.catalogue.resolve(c.entity_id)[0] in mine for c in best(found))
+            any(kb.resources.catalogue.resolve(c.entity_id)[0] in mine for c in _best(found))
             for found, mine in zip(answers, own, strict=True)
             if found
         ]
@@ -114,17 +139,17 @@ def test_ties_of_all_doors_are_sure_together_and_stand_together(tmp_path: Path) 
     ]
     bundle = fake_bundle(tmp_path / "bundle")
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
-        weights = {**kb.combination.weights, "loose": -5.0}
-        kb.combination = replace(kb.combination, weights=weights)
+        _with(kb, weights={**kb.resources.reranker.weights, "non_exact_synonym": -5.0})
         (found,) = kb.link(["winter coldd"])
         assert [c.entity_id for c in found[:3]] == ["A", "B", "C"]
         assert [c.tied for c in found[:3]] == [True, True, False]
         assert (found[1].probability or 0) < (found[2].probability or 0)
         both = (found[0].probability or 0) + (found[1].probability or 0)
-        assert confidence(found) == pytest.approx(both)
+        assert _confidence(found) == pytest.approx(both)
         gold = [("winter coldd", frozenset({"B"}))]
-        assert _sure(_ask(kb, gold), kb.combination) == pytest.approx([both])
-        assert _ask(kb, gold).hit_S.all()
+        asked = _link(kb.resources, gold, LetterEncoder().encode)
+        assert _probabilities(asked, kb.resources.reranker) == pytest.approx([both])
+        assert asked.hit_S.all()
 
 
 def test_folds_leave_equal_links_out_together(
@@ -132,12 +157,12 @@ def test_folds_leave_equal_links_out_together(
 ) -> None:
     taught: list[set[int]] = []
 
-    def fit(asked: _Asked, old: Combination, *, judges: bool) -> Combination:
-        taught.append(set(asked.link_S.tolist()))
-        return _fit(asked, old, judges=judges)
+    def fit(links: _GoldLinks, before: Reranker, *, fits: bool) -> Reranker:
+        taught.append(set(links.link_S.tolist()))
+        return _fit(links, before, fits=fits)
 
     monkeypatch.setattr(calibration, "_fit", fit)
-    calibrate(kb, GOLD[:40] * 3)
+    kb.calibrate(GOLD[:40] * 3)
     everything = set(range(40))
     assert taught[5] == everything
     left_out = [everything - some for some in taught[:5]]
@@ -152,40 +177,40 @@ def test_passages_are_not_calibrated(tmp_path: Path) -> None:
         bundle, passages, tmp_path / "kb", passages=True, encoder=LetterEncoder()
     ) as kb:
         with pytest.raises(KnowledgeBaseError, match="holds passages"):
-            calibrate(kb, GOLD)
+            kb.calibrate(GOLD)
 
 
 def test_no_threshold_is_above_what_the_links_have(tmp_path: Path) -> None:
     few = GOLD[:16] + [(f"something else {i}", frozenset[str]()) for i in range(6)]
     bundle, things = fake_bundle(tmp_path / "bundle"), [*HEARTS, *MORE]
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
-        calibrate(kb, few)
-        said = [confidence(found) for found in kb.link([mention for mention, _ in few])]
-        assert kb.combination.curve
-        for threshold, precision in kb.combination.curve:
+        kb.calibrate(few)
+        said = [_confidence(found) for found in kb.link([mention for mention, _ in few])]
+        assert kb.resources.reranker.precision_curve
+        for threshold, precision in kb.resources.reranker.precision_curve:
             assert any(p == pytest.approx(threshold, abs=2e-6) for p in said)
-            assert any(kb.link([mention for mention, _ in few], precision=precision))
+            assert any(kb.link([mention for mention, _ in few], target_precision=precision))
 
 
 def test_a_knowledge_base_that_changed_meanwhile_is_not_calibrated(kb: KnowledgeBase) -> None:
     late = KnowledgeBase.open(kb.path, encoder=LetterEncoder())
-    changes.add(kb.path, [entity("N:new", "another name")], encoder=LetterEncoder())
-    before = (kb.path / "combination.json").read_bytes()
+    kb.add([entity("N:new", "another name")])
+    before = (kb.path / RERANKER).read_bytes()
     with pytest.raises(KnowledgeBaseError, match="changed since it was opened"):
-        calibrate(late, GOLD)
-    assert (kb.path / "combination.json").read_bytes() == before
+        late.calibrate(GOLD)
+    assert (kb.path / RERANKER).read_bytes() == before
 
 
 def test_a_wanted_precision_leaves_the_doubtful_unlinked(kb: KnowledgeBase) -> None:
-    calibrate(kb, GOLD)
+    kb.calibrate(GOLD)
     mentions = [mention for mention, _ in GOLD]
-    linked = kb.link(mentions, precision=0.9)
+    linked = kb.link(mentions, target_precision=0.9)
     rows = [(f, ids) for f, (_, ids) in zip(linked, GOLD, strict=True) if f]
     assert 0 < len(rows) < len(GOLD)
     assert np.mean([found[0].entity_id in ids for found, ids in rows]) >= 0.85
     assert all(not found for found in kb.link(["something else 3"], min_probability=0.999))
     with pytest.raises(ConfigError, match="precision must be"):
-        kb.link(["x"], precision=2.0)
+        kb.link(["x"], target_precision=2.0)
 
 
 def test_holders_of_an_ambiguous_name_are_sure_together(kb: KnowledgeBase) -> None:
@@ -196,53 +221,58 @@ def test_holders_of_an_ambiguous_name_are_sure_together(kb: KnowledgeBase) -> No
 def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: KnowledgeBase) -> None:
     """The first of the two is right half of the time, one of them always."""
     halves = [("ASD", frozenset({one.entity_id})) for one in kb.link(["ASD"])[0]] * 20
-    calibrate(kb, halves)
-    assert kb.combination.curve[-1] == pytest.approx((Combination().by_name, 1.0))
+    kb.calibrate(halves)
+    assert kb.resources.reranker.precision_curve[-1] == pytest.approx(
+        (Reranker().exact_match_prior, 1.0)
+    )
     wrong = [("ASD", frozenset({"N:1"}))] * 20
-    calibrate(kb, [*halves, *wrong])
+    kb.calibrate([*halves, *wrong])
     with pytest.raises(ConfigError, match=r"best 0\.667"):
-        kb.link(["ASD"], precision=0.95)
-    assert len(kb.link(["ASD"], precision=0.6)[0]) == 2
+        kb.link(["ASD"], target_precision=0.95)
+    assert len(kb.link(["ASD"], target_precision=0.6)[0]) == 2
 
 
 def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
     kb: KnowledgeBase,
 ) -> None:
-    kb.combination = replace(kb.combination, curve=((0.5, 0.9), (0.99, 0.995)))
-    name, shared, nothing = kb.link(["VSD", "ASD", "qqqq xx"], precision=0.995)
+    _with(kb, precision_curve=((0.5, 0.9), (0.99, 0.995)))
+    name, shared, nothing = kb.link(["VSD", "ASD", "qqqq xx"], target_precision=0.995)
     assert [c.entity_id for c in name] == ["H:2"]
     assert [c.entity_id for c in shared] == ["H:1", "H:5"]
-    assert nothing.reason is Nil.THRESHOLD
-    (asked,) = kb.link(["VSD"], precision=0.995, min_probability=0.99)
-    assert asked.reason is Nil.THRESHOLD, "a probability is asked of every mention"
-    kb.combination = replace(kb.combination, fitted_on={"gold_links": 40})
-    assert [f.reason for f in kb.link(["VSD", "ASD"], precision=0.995)] == [Nil.THRESHOLD] * 2
-    assert all(kb.link(["VSD", "ASD"], precision=0.9))
+    assert nothing.nil_reason is NilReason.BELOW_THRESHOLD
+    (asked,) = kb.link(["VSD"], target_precision=0.995, min_probability=0.99)
+    assert asked.nil_reason is NilReason.BELOW_THRESHOLD, "a probability is asked of every mention"
+    _with(kb, fitted_on={"gold_links": 40})
+    assert [f.nil_reason for f in kb.link(["VSD", "ASD"], target_precision=0.995)] == [
+        NilReason.BELOW_THRESHOLD
+    ] * 2
+    assert all(kb.link(["VSD", "ASD"], target_precision=0.9))
 
 
 def test_gold_mentions_without_a_candidate_are_counted(kb: KnowledgeBase) -> None:
-    found = calibrate(kb, [("?", frozenset({"N:1"})), *GOLD, ("", frozenset())])
-    assert (found.links, found.left_out) == (len(GOLD), 2)
+    found = kb.calibrate([("?", frozenset({"N:1"})), *GOLD, ("", frozenset())])
+    assert (found.links, found.without_candidates) == (len(GOLD), 2)
 
 
 def test_too_few_links_are_refused_and_change_nothing(kb: KnowledgeBase) -> None:
-    before = (kb.path / "combination.json").read_bytes()
+    before = (kb.path / RERANKER).read_bytes()
     with pytest.raises(InputError, match="at least 20"):
-        calibrate(kb, GOLD[:5])
-    assert (kb.path / "combination.json").read_bytes() == before
+        kb.calibrate(GOLD[:5])
+    assert (kb.path / RERANKER).read_bytes() == before
 
 
 def test_a_knowledge_base_changed_since_it_was_opened_is_told(kb: KnowledgeBase) -> None:
-    with store.still(kb.path, kb.manifest):
+    with assert_unchanged(kb.path, kb.manifest):
         with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
-            changes.remove(kb.path, ["H:1"])
-    calibrate(kb, GOLD)
-    change = changes.add(kb.path, [entity("X:1", "fever")], encoder=LetterEncoder())
-    assert change.gold_links == len(GOLD)
+            kb.remove(["H:1"])
+    kb.calibrate(GOLD)
+    late = KnowledgeBase.open(kb.path, encoder=LetterEncoder())
+    report = kb.add([entity("X:1", "fever")])
+    assert report.calibration_links_dropped == len(GOLD)
     with pytest.raises(KnowledgeBaseError, match="changed since it was opened; open it again"):
-        with store.still(kb.path, kb.manifest):
+        with assert_unchanged(late.path, late.manifest):
             pass
-    assert changes.remove(kb.path, ["X:1"], encoder=LetterEncoder()).gold_links == 0
+    assert kb.remove(["X:1"]).calibration_links_dropped == 0
 
 
 def test_the_error_is_the_mean_gap_of_the_bins() -> None:
@@ -251,39 +281,59 @@ def test_the_error_is_the_mean_gap_of_the_bins() -> None:
     assert expected_calibration_error(p, hit) == pytest.approx((4 * 0.20 + 2 * 0.35) / 6)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"weights": {}}', '{"nil": "x"}'])
-def test_damaged_numbers_are_refused(tmp_path: Path, content: str) -> None:
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write numbers with the checksum of themselves, as an older version may have left them."""
+    content.pop("sha256", None)
+    path.write_text(json.dumps({**content, "sha256": sum_of(content)}))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "1"])
+def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
-    with pytest.raises(KnowledgeBaseError, match="cannot be used"):
-        Combination.read(tmp_path / "c.json")
+    with pytest.raises(KnowledgeBaseError):
+        Reranker.read(tmp_path / "c.json")
+
+
+def test_a_number_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    Reranker().write(path)
+    assert Reranker.read(path).nil_score == Reranker().nil_score
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "nil_score": content["nil_score"] + 1}))
+    with pytest.raises(KnowledgeBaseError):
+        Reranker.read(path)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"there": {"over_none": float("nan")}},
-        {"uncalibrated": {"by_name": "much"}},
-        {"uncalibrated": {"there": {}}},
+        {"in_candidates_weights": {"margin_to_nil": float("nan")}},
+        {"before_calibration": {"exact_match_prior": "much"}},
+        {"before_calibration": {"in_candidates_weights": {}}},
         {"slope": 1.0},
+        {"nil_score": "x"},
+        {"nil_score": float("inf")},
+        {"weights": {"dense_cosine": None}},
     ],
 )
 def test_numbers_that_are_none_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
-    Combination().write(tmp_path / "c.json")
+    Reranker().write(tmp_path / "c.json")
     content = json.loads((tmp_path / "c.json").read_text())
-    del content["self"]
+    _write(tmp_path / "c.json", content)
+    assert Reranker.read(tmp_path / "c.json").weights == Reranker().weights
     for name, value in change.items():
         content[name] = {**content[name], **value} if isinstance(value, dict) else value
-    (tmp_path / "c.json").write_text(json.dumps(content))
-    with pytest.raises(KnowledgeBaseError, match="cannot be used"):
-        Combination.read(tmp_path / "c.json")
+    _write(tmp_path / "c.json", content)
+    with pytest.raises(KnowledgeBaseError):
+        Reranker.read(tmp_path / "c.json")
 
 
 def test_numbers_of_an_older_version_are_told(kb: KnowledgeBase) -> None:
-    path = kb.path / store.COMBINATION
+    path = kb.path / RERANKER
     content = json.loads(path.read_text())
-    del content["self"], content["weights"]["spelling"]
-    path.write_text(json.dumps(content))
-    with pytest.raises(KnowledgeBaseError, match=r"no weight of spelling: .* build .* again"):
+    del content["weights"]["edit_similarity"]
+    _write(path, content)
+    with pytest.raises(KnowledgeBaseError, match=r"no weight of edit_similarity.* build .* again"):
         KnowledgeBase.open(kb.path)
 
 
@@ -302,24 +352,29 @@ def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: 
     change = CliRunner().invoke(app, ["kb", "remove", str(tmp_path / "kb"), "H:1"])
     assert f"its calibration on {len(gold) - 1} gold links is undone" in change.stderr
     assert (tmp_path / "r.png").read_bytes().startswith(b"\x89PNG")
-    before = (tmp_path / "kb" / store.COMBINATION).read_bytes()
+    before = (tmp_path / "kb" / RERANKER).read_bytes()
     for taken_or_no_png in ("r.png", "r.svg"):
         again = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / taken_or_no_png)])
         assert (again.exit_code, again.stdout) == (1, "")
-        assert (tmp_path / "kb" / store.COMBINATION).read_bytes() == before
+        assert (tmp_path / "kb" / RERANKER).read_bytes() == before
 
 
 def test_a_diagram_has_its_size_and_shows_its_calibration(tmp_path: Path) -> None:
     low, high = (
-        Bin(links=30, probability=0.25, right=0.2),
-        Bin(links=40, probability=0.9, right=0.95),
+        ReliabilityBin(count=30, confidence=0.25, accuracy=0.2),
+        ReliabilityBin(count=40, confidence=0.9, accuracy=0.95),
     )
-    one = Calibration(
-        links=70, left_out=0, accuracy=0.6, error_before=0.2, error_after=0.05, bins=(low, high)
+    one = CalibrationReport(
+        links=70,
+        without_candidates=0,
+        accuracy=0.6,
+        ece_before=0.2,
+        ece_after=0.05,
+        bins=(low, high),
     )
-    other = replace(one, bins=(low, replace(high, right=0.5)))
+    other = replace(one, bins=(low, replace(high, accuracy=0.5)))
     for name, found in (("one", one), ("same", one), ("other", other)):
-        draw_reliability(found, tmp_path / f"{name}.png")
+        plot_reliability(found, tmp_path / f"{name}.png")
     first, same, differs = (
         (tmp_path / f"{name}.png").read_bytes() for name in ("one", "same", "other")
     )
