@@ -1,4 +1,3 @@
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,10 +5,9 @@ import pytest
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.context import _close
-from mirror_rt.knowledge.explain import explain
-from mirror_rt.knowledge.linker import within
-from mirror_rt.types import Candidate, Entity, How, Name
+from mirror_rt.knowledge.linking.context import _close
+from mirror_rt.knowledge.linking.proposals import Proposal
+from mirror_rt.types import Entity, MatchType, Name
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 
@@ -54,24 +52,28 @@ def test_the_context_decides_between_bearers_of_a_name(
     assert found[0].entity_id == wanted
     assert {c.entity_id for c in found} <= {c.entity_id for c in plain}
     assert len(found) == (3 if mention == "cold" else max(3, top)), "a tie is shown whole"
-    close = [c for c in found if c.context is not None]
+    close = [c for c in found if c.context_score is not None]
     vector, *profiles = LetterEncoder().encode(
         [CONTEXTS[wanted], *(_profile(c.entity_id) for c in close)]
     )
-    assert [c.context for c in close] == pytest.approx([float(p @ vector) for p in profiles])
-    assert [c.context for c in close] == sorted((c.context or 0 for c in close), reverse=True)
-
-
-def _letters(probability: float) -> Candidate:
-    name = f"name {probability}"
-    return Candidate(
-        entity_id=name, name=name, matched=name, score=0.5, how=How.LETTERS, probability=probability
+    assert [c.context_score for c in close] == pytest.approx([float(p @ vector) for p in profiles])
+    assert [c.context_score for c in close] == sorted(
+        (c.context_score or 0 for c in close), reverse=True
     )
 
 
-def test_a_less_probable_candidate_that_fits_the_context_is_no_tie() -> None:
-    assert within([_letters(0.42), _letters(0.48)], 1) == [_letters(0.42)]
-    assert within([_letters(0.42), _letters(0.48), _letters(0.42)], 1) == [_letters(0.42)] * 2
+def _proposal(*probabilities: float, best: int = 1) -> Proposal:
+    """Propose an entity for each probability; the first ``best`` are tied."""
+    count = len(probabilities)
+    return Proposal(
+        entities=range(count),
+        rows=range(count),
+        scores=[0.5] * count,
+        probabilities=probabilities,
+        match_types=[MatchType.LEXICAL] * count,
+        best=[i < best for i in range(count)],
+        tied=[i < best > 1 for i in range(count)],
+    )
 
 
 def _profile(id_: str) -> str:
@@ -80,12 +82,12 @@ def _profile(id_: str) -> str:
 
 
 def test_those_with_three_tenths_of_the_best_ones_probability_are_close() -> None:
-    def close(*probabilities: float) -> int:
-        return _close([_letters(p) for p in probabilities])
+    def close(*probabilities: float, best: int = 1) -> int:
+        return _close(_proposal(*probabilities, best=best))
 
-    assert [close(0.5, 0.16, 0.14), close(0.02, 0.005), close(0.9), close()] == [2, 1, 1, 0]
-    tied = replace(_letters(0.01), matched="name 0.5", tied=True)
-    assert _close([_letters(0.5), tied, _letters(0.2), _letters(0.1)]) == 3
+    assert [close(0.5, 0.16, 0.14), close(0.02, 0.005), close(0.9)] == [2, 1, 1]
+    assert _close(Proposal()) == 0
+    assert close(0.5, 0.01, 0.2, 0.1, best=2) == 3
 
 
 def test_without_a_context_nothing_changes(kb: KnowledgeBase) -> None:
@@ -119,6 +121,24 @@ def test_it_decides_between_two_that_are_nearly_alike(bundle: Bundle, tmp_path: 
         for side in ("left", "right"):
             (found,) = kb.link(["infarction cardiac"], contexts=[f"of the {side} side"])
             assert found[0].entity_id == f"S:{side}"
+            (first,) = kb.link(["infarction cardiac"], top=1, contexts=[f"of the {side} side"])
+            assert list(first) == [found[0]], "one that is less probable is no tie"
+
+
+def test_ties_of_a_less_probable_name_are_shown_whole(bundle: Bundle, tmp_path: Path) -> None:
+    def of_side(id_: str, name: str, description: str) -> Entity:
+        return Entity(id=id_, names=(Name(text=name),), description=description)
+
+    things = [
+        of_side("L", "cardiac infarction of the left", "of the left side"),
+        of_side("R:1", "of the right cardiac infarction", "of the right side"),
+        of_side("R:2", "of the right cardiac infarction", "a loud noise"),
+        *THINGS,
+    ]
+    with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
+        assert kb.link(["infarction cardiac"])[0][0].entity_id == "L"
+        (found,) = kb.link(["infarction cardiac"], top=1, contexts=["of the right side"])
+        assert [c.entity_id for c in found] == ["R:1", "R:2"]
 
 
 def test_candidates_far_below_the_best_stay_where_they_are(kb: KnowledgeBase) -> None:
@@ -148,13 +168,13 @@ def test_profiles_are_encoded_once(kb: KnowledgeBase) -> None:
 
 
 def test_explain_shows_that_the_context_decided(kb: KnowledgeBase) -> None:
-    (plain,) = explain(kb, ["cold"])
-    assert [e.rank_without_context for e in plain] == [e.rank for e in plain]
-    (told,) = explain(kb, ["cold"], contexts=[CONTEXTS["C:lung"]])
-    first = told[0]
+    (plain,) = kb.explain(["cold"])
+    assert [e.rank_without_context for e in plain.candidates] == [e.rank for e in plain.candidates]
+    (told,) = kb.explain(["cold"], contexts=[CONTEXTS["C:lung"]])
+    first = told.candidates[0]
     assert (first.candidate.entity_id, first.rank) == ("C:lung", 1)
     assert first.rank_without_context == 3
-    assert first.candidate.context == pytest.approx(
+    assert first.candidate.context_score == pytest.approx(
         float(
             LetterEncoder().encode([_profile("C:lung")])[0]
             @ LetterEncoder().encode([CONTEXTS["C:lung"]])[0]
@@ -164,15 +184,17 @@ def test_explain_shows_that_the_context_decided(kb: KnowledgeBase) -> None:
 
 def test_contexts_must_fit_the_mentions(kb: KnowledgeBase) -> None:
     for contexts in (["one"], "ab"):
-        with pytest.raises(ConfigError, match="a context for each of the 2 mentions"):
+        with pytest.raises(ConfigError):
             kb.link(["cold", "x"], contexts=contexts)
     with pytest.raises(InputError, match="context 2"):
         kb.link(["cold", "x"], contexts=["", "\udcff"])
 
 
 def test_parts_of_a_mention_share_its_context(kb: KnowledgeBase) -> None:
-    (found,) = kb.link(["cold and warm sea"], composites=True, contexts=[CONTEXTS["C:weather"]])
-    (plain,) = kb.link(["cold and warm sea"], composites=True)
-    parts = [c.read_as for c in plain]
-    assert [c.read_as for c in found] == parts
+    (found,) = kb.link(
+        ["cold and warm sea"], split_composites=True, contexts=[CONTEXTS["C:weather"]]
+    )
+    (plain,) = kb.link(["cold and warm sea"], split_composites=True)
+    parts = [c.expanded_form for c in plain]
+    assert [c.expanded_form for c in found] == parts
     assert parts[0] != parts[-1] == "warm sea"
