@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -108,10 +109,10 @@ def _trigram_cosines(query: str, names: list[str]) -> "Float32":
     counts = Counter(gram for name in names for gram in trigrams(name))
 
     def norm(grams: set[str]) -> float:
-        return sum(idf(gram) ** 2 for gram in grams) ** 0.5
+        return math.sqrt(sum(idf(gram) ** 2 for gram in grams))
 
     def idf(gram: str) -> float:
-        return float(np.log((1 + len(names)) / (1 + counts[gram])) + 1)
+        return math.log((1 + len(names)) / (1 + counts[gram])) + 1
 
     mine = trigrams(query)
     return np.array(

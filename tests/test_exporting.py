@@ -268,7 +268,9 @@ def test_what_would_overflow_here_is_judged_by_seven_bits(
     ]
     assert [b.manifest.quantisation["reduce_range"] for b in built] == [False, True]
     assert [b.manifest.accuracy_gate["judged_with"] for b in built] == ["7-bit weights", "itself"]
-    assert [b.manifest.accuracy_gate["top1"] for b in built] == [built[1].manifest.accuracy_gate["top1"]] * 2
+    assert [b.manifest.accuracy_gate["top1"] for b in built] == [
+        built[1].manifest.accuracy_gate["top1"]
+    ] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["avx2", "avx512_vnni"]
 
 

@@ -156,7 +156,8 @@ def test_confidence_features_have_bounds_and_nil_is_always_a_rival() -> None:
         ranked = np.array(scores, dtype=np.float32)
         best = np.arange(len(ranked)) == 0
         (found,) = reranker.confidence_features(_one(len(ranked)), ranked, best)
-        return found.tolist()
+        values: list[float] = found.tolist()
+        return values
 
     assert of(50, -50) == pytest.approx([8, 4, np.log(4)])
     assert of(-50, -51) == pytest.approx([-8, -4, 0])

@@ -136,7 +136,8 @@ def test_confidence_and_probabilities_are_those_of_each_mention_alone(seed: int)
     best, _ = find_ties(offsets, names, scores)
     reranker = _reranker(seed)
     features = reranker.confidence_features(offsets, scores, best)
-    assert (features.shape, features.dtype) == ((len(offsets) - 1, 3), np.float64)
+    assert features.shape == (len(offsets) - 1, 3)
+    assert features.dtype == np.float64
     probabilities = reranker.probabilities(offsets, scores, best)
     inside_weights, top1_weights = reranker.in_candidates_weights, reranker.top1_weights
     for mention, mine in enumerate(_slices(offsets)):
