@@ -53,7 +53,7 @@ class Settings:
         split_composites: Whether an entity of several things is split into its parts.
         context: Whether an entity's sentence, where sentences are known, decides between close
             candidates.
-        filters: Propose only entities that meet these; see ``knowledge.filters``.
+        filters: Propose only entities that meet these; see ``knowledge.retrieval.filters``.
     """
 
     kb: str | None = None

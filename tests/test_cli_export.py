@@ -29,7 +29,7 @@ def test_a_bundle_is_written_and_told(tiny_bert: Path, tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert (told["dim"], told["pooling"], told["precision"]) == (32, "mean", "int8")
     assert told["gate"]["names"] == len(NAMES)
-    assert Bundle.open(out).manifest.gate["sample"] == "given"
+    assert Bundle.open(out).manifest.accuracy_gate["sample"] == "given"
 
 
 def test_the_sample_may_be_a_knowledge_base_or_standard_input(
@@ -100,7 +100,7 @@ def test_the_target_and_the_gate_asked_for_are_kept_to(tiny_bert: Path, tmp_path
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     manifest = Bundle.open(tmp_path / "b").manifest
-    assert (manifest.gate["target"], manifest.gate["min_top1"]) == ("avx2", 0.25)
+    assert (manifest.accuracy_gate["target"], manifest.accuracy_gate["min_top1"]) == ("avx2", 0.25)
     assert manifest.quantisation["reduce_range"] is True
 
 

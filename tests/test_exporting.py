@@ -66,7 +66,7 @@ def test_a_bundle_gives_the_vectors_of_its_checkpoint(
     vectors_ND = Encoder.open(bundle).encode(NAMES)
     np.testing.assert_allclose(vectors_ND, TorchEncoder.open(folder).encode(NAMES), atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(vectors_ND, axis=1), 1, atol=1e-6)
-    assert bundle.manifest.gate["torch_difference"] <= 1e-4
+    assert bundle.manifest.accuracy_gate["torch_difference"] <= 1e-4
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -231,7 +231,7 @@ def test_full_range_weights_are_for_cpus_that_cannot_saturate(
     reduced, graphs = {}, {}
     for target in Target:
         bundle = export(tiny_bert, tmp_path / target.value, target=target, sample=NAMES)
-        assert bundle.manifest.gate["target"] == target.value
+        assert bundle.manifest.accuracy_gate["target"] == target.value
         reduced[target] = bundle.manifest.quantisation["reduce_range"]
         graphs[target] = bundle.manifest.files["model.onnx"]
     assert reduced == {
@@ -267,8 +267,10 @@ def test_what_would_overflow_here_is_judged_by_seven_bits(
         for target in (Target.AVX512_VNNI, Target.AVX2)
     ]
     assert [b.manifest.quantisation["reduce_range"] for b in built] == [False, True]
-    assert [b.manifest.gate["judged_with"] for b in built] == ["7-bit weights", "itself"]
-    assert [b.manifest.gate["top1"] for b in built] == [built[1].manifest.gate["top1"]] * 2
+    assert [b.manifest.accuracy_gate["judged_with"] for b in built] == ["7-bit weights", "itself"]
+    assert [b.manifest.accuracy_gate["top1"] for b in built] == [
+        built[1].manifest.accuracy_gate["top1"]
+    ] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["avx2", "avx512_vnni"]
 
 
@@ -278,9 +280,9 @@ def test_where_the_first_recipe_fails_the_gate_a_more_exact_one_is_taken(
     options = {"pooling": Pooling.CLS, "sample": _many_names()}
     first = export(loud_bert, tmp_path / "first", **options).manifest
     assert first.quantisation["keep_float"] == []
-    asked = first.gate["top1"] + 0.001
+    asked = first.accuracy_gate["top1"] + 0.001
     better = export(loud_bert, tmp_path / "better", min_top1=asked, **options).manifest
-    assert better.gate["top1"] >= asked
+    assert better.accuracy_gate["top1"] >= asked
     assert better.quantisation["keep_float"] or better.quantisation["method"] == "weight-only"
 
 
@@ -288,7 +290,7 @@ def test_auto_keeps_a_bundle_that_passes_and_tells_what_it_raced(
     loud_bert: Path, tmp_path: Path
 ) -> None:
     bundle = export(loud_bert, tmp_path / "bundle", precision=None, sample=NAMES, min_top1=0.9)
-    gate = bundle.manifest.gate
+    gate = bundle.manifest.accuracy_gate
     assert gate["top1"] >= 0.9
     assert "none" in gate["strings_per_second"]
     assert bundle.manifest.quantisation["method"] in gate["strings_per_second"]

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.arrays import offsets_of
+from mirror_rt.knowledge.ranking import learning
 from mirror_rt.knowledge.ranking.features import FEATURES
 from mirror_rt.knowledge.ranking.learning import (
     Outcomes,
@@ -27,7 +28,7 @@ from mirror_rt.knowledge.ranking.learning import (
     misspell,
     precision_curve,
 )
-from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 TRUE = dict(zip(FEATURES, (8.0, 3.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0), strict=True))
@@ -36,29 +37,21 @@ TRUE = dict(zip(FEATURES, (8.0, 3.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.
 def _samples(count: int, *, seed: int, truth: Reranker) -> Samples:
     """Draw candidates, then the right one as the model says that it is drawn."""
     rng = np.random.default_rng(seed)
-    features, entities, right, sizes = [], [], [], []
-    for _ in range(count):
-        places = np.append(0, 1 + np.flatnonzero(rng.random(11) < 0.9))
-        drawn = rng.random((len(places), len(FEATURES))).astype(np.float32)
-        scores = np.append(truth.scores(drawn), truth.nil_score).astype(np.float64)
-        chosen = rng.choice(len(places) + 1, p=softmax(scores))
-        features.append(drawn)
-        entities.append(places)
-        right.append(np.arange(len(places)) == chosen)
-        sizes.append(len(places))
-    entity_P = np.concatenate(entities)
+    real = rng.random((count, 12)) < 0.9
+    real[:, 0] = True
+    offsets = offsets_of(real.sum(axis=1))
+    features = rng.random((int(offsets[-1]), len(FEATURES))).astype(np.float32)
+    right = np.zeros(len(features), dtype=bool)
+    scores = truth.scores(features).astype(np.float64)
+    for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        shares = softmax(np.append(scores[first:last], truth.nil_score))
+        drawn = rng.choice(len(shares), p=shares)
+        if first + drawn < last:
+            right[first + drawn] = True
+    entity = np.nonzero(real)[1]
     return Samples(
-        offsets=offsets_of(sizes),
-        features_PF=np.concatenate(features),
-        right_P=np.concatenate(right),
-        entity_P=entity_P,
-        name_P=entity_P,
+        offsets=offsets, features_PF=features, right_P=right, entity_P=entity, name_P=entity
     )
-
-
-def _alone(scores: np.ndarray) -> np.ndarray:
-    """Return the offsets of one mention with these entities."""
-    return np.array([0, len(scores)])
 
 
 def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
@@ -79,12 +72,11 @@ def test_its_probabilities_are_those_of_being_right() -> None:
         assert p[inside].mean() == pytest.approx(hit[inside].mean(), abs=0.06)
 
 
-def test_entities_of_one_name_are_sure_together() -> None:
+def test_the_confidence_of_entities_of_one_name_is_theirs_together() -> None:
     reranker = Reranker(weights=TRUE, nil_score=3.0)
-    drawn = _samples(1, seed=1, truth=reranker)
-    features = drawn.features_PF[[0, 0, 1]].copy()
-    features[:, -1] = [0, 1, 0]  # the second bears the name as a loose one
-    features[2] = 0
+    features = np.random.default_rng(1).random((3, len(FEATURES))).astype(np.float32)
+    features[1] = features[0]
+    features[:, FEATURES.index("non_exact_synonym")] = [0, 1, 0]
     samples = Samples(
         offsets=np.array([0, 3]),
         features_PF=features,
@@ -93,17 +85,23 @@ def test_entities_of_one_name_are_sure_together() -> None:
         name_P=np.array([0, 0, 1]),
     )
     scores = reranker.scores(features)
-    outcomes = calibration_targets(samples, reranker)
-    assert (outcomes.hit_S.tolist(), outcomes.in_candidates_S.tolist()) == ([True], [True])
-    told = reranker.probabilities(_alone(scores), scores, np.array([True, True, False]))
-    assert reranker.top1_probability(outcomes.confidence_S3) == pytest.approx([told[0] + told[1]])
-    over_others = logsumexp(scores[:2]) - logsumexp([scores[2], reranker.nil_score - 3])
+    assert scores[0] > scores[2]
+    found = calibration_targets(samples, reranker)
+    assert found.hit_S.tolist() == found.in_candidates_S.tolist() == [True]
+    p = reranker.probabilities(samples.offsets, scores, np.array([True, True, False]))
+    assert reranker.top1_probability(found.confidence_S3) == pytest.approx([p[0] + p[1]])
+    over_rest = logsumexp(scores[:2]) - logsumexp([scores[2], reranker.nil_score - 3])
     expected = [
         min(scores[0] - reranker.nil_score, 8),
-        min(over_others, 4),
+        min(over_rest, 4),
         np.log1p(min(scores[0] - max(scores[2], reranker.nil_score - 3), 3)),
     ]
-    assert outcomes.confidence_S3[0] == pytest.approx(expected, rel=1e-4)
+    assert found.confidence_S3[0] == pytest.approx(expected, rel=1e-4)
+
+
+def _one(count: int) -> np.ndarray:
+    """Offsets of one mention's entities."""
+    return np.array([0, count])
 
 
 @given(
@@ -118,46 +116,48 @@ def test_probabilities_go_by_the_scores(
 ) -> None:
     reranker = Reranker(nil_score=nil)
     ranked = np.sort(np.array(scores, dtype=np.float32))[::-1]
-    best = np.isin(np.arange(len(ranked)), [0, *ties])
-    offsets = _alone(ranked)
-    told = reranker.probabilities(offsets, ranked, best)
-    found = reranker.confidence_features(offsets, ranked, best)
-    (sure,), (there,) = reranker.top1_probability(found), reranker.p_in_candidates(found)
-    assert told[best].sum() == pytest.approx(sure)
-    assert told.sum() <= there + 1e-9
-    assert (told >= 0).all()
-    for group in (told[best], told[~best]):
+    one, best = _one(len(ranked)), np.isin(np.arange(len(ranked)), [0, *ties])
+    p = reranker.probabilities(one, ranked, best)
+    confidence = reranker.confidence_features(one, ranked, best)
+    (top1,), (inside,) = reranker.top1_probability(confidence), reranker.p_in_candidates(confidence)
+    assert p[best].sum() == pytest.approx(top1)
+    assert p.sum() <= inside + 1e-9
+    assert (p >= 0).all()
+    for group in (p[best], p[~best]):
         assert (np.diff(group) <= 1e-12).all()
-    assert told.max() == told[0]
+    assert p.max() == p[0]
     higher = np.where(best, ranked + np.float32(raised), ranked)
-    found = reranker.confidence_features(offsets, higher, best)
-    assert reranker.top1_probability(found)[0] >= sure - 1e-9
+    above = reranker.confidence_features(one, higher, best)
+    assert reranker.top1_probability(above)[0] >= top1 - 1e-9
 
 
 def test_what_the_best_leaves_is_shared_by_the_others() -> None:
     reranker = Reranker(nil_score=0.0)
-    scores = np.array([5.0, 4.0, 3.0, 3.0], dtype=np.float32)
-    best = np.arange(4) < 1
-    told = reranker.probabilities(_alone(scores), scores, best)
-    found = reranker.confidence_features(_alone(scores), scores, best)
-    left = reranker.p_in_candidates(found)[0] - told[0]
-    assert told[1:] == pytest.approx(left * softmax([4.0, 3.0, 3.0]), rel=1e-5)
+    scores, best = np.array([5.0, 4.0, 3.0, 3.0], dtype=np.float32), np.arange(4) < 1
+    p = reranker.probabilities(_one(4), scores, best)
+    confidence = reranker.confidence_features(_one(4), scores, best)
+    left = reranker.p_in_candidates(confidence)[0] - p[0]
+    assert p[1:] == pytest.approx(left * softmax([4.0, 3.0, 3.0]), rel=1e-5)
     # Of two that all but score the same neither is likelier, as if they were tied.
-    two, even = (np.array([5.0, second], dtype=np.float32) for second in (4.9999, 5.0))
-    near = reranker.probabilities(_alone(two), two, np.arange(2) < 1)
-    tied = reranker.probabilities(_alone(even), even, np.arange(2) < 2)
+    near, tied = (
+        reranker.probabilities(
+            _one(2), np.array([5.0, second], dtype=np.float32), np.arange(2) < best
+        )
+        for second, best in ((4.9999, 1), (5.0, 2))
+    )
     assert near[0] == pytest.approx(near[1], rel=1e-3)
     assert near.sum() <= tied.sum()
 
 
-def test_confidence_has_bounds_and_none_is_always_a_rival() -> None:
+def test_confidence_features_have_bounds_and_nil_is_always_a_rival() -> None:
     reranker = Reranker(nil_score=0.0)
 
     def of(*scores: float) -> list[float]:
         ranked = np.array(scores, dtype=np.float32)
         best = np.arange(len(ranked)) == 0
-        (found,) = reranker.confidence_features(_alone(ranked), ranked, best).tolist()
-        return list(found)
+        (found,) = reranker.confidence_features(_one(len(ranked)), ranked, best)
+        values: list[float] = found.tolist()
+        return values
 
     assert of(50, -50) == pytest.approx([8, 4, np.log(4)])
     assert of(-50, -51) == pytest.approx([-8, -4, 0])
@@ -172,33 +172,29 @@ def test_a_few_links_change_nothing_and_order_does_not_matter() -> None:
     assert fit(few) == Reranker()
     many = _samples(200, seed=1, truth=truth)
     assert fit(many) == fit(many)
-    turned = fit(many[np.arange(200)[::-1]])  # the halves change places
-    assert turned.weights == pytest.approx(fit(many).weights, abs=1e-5)
 
 
 def test_every_sample_teaches() -> None:
     samples = _samples(400, seed=1, truth=Reranker(weights=TRUE, nil_score=8.0))
     other = _samples(400, seed=2, truth=Reranker(weights=TRUE, nil_score=8.0))
+    both = Samples.joined([samples, other])
     for start in (0, 1):
-        every = np.arange(400)
-        parts = [samples[every[1 - start :: 2]], other[every[start::2]]]
-        assert fit(Samples.joined(parts)).weights != fit(samples).weights
+        chosen = np.arange(400)
+        chosen[start::2] += 400
+        assert fit(both[chosen]).weights != fit(samples).weights
 
 
-@given(data=st.data())
-@settings(deadline=None, max_examples=40)
-def test_chosen_samples_are_those_of_lists(data: st.DataObject) -> None:
-    samples = _samples(6, seed=1, truth=Reranker())
-    chosen = data.draw(st.lists(st.integers(0, 5), max_size=9))
-    found = samples[np.array(chosen, dtype=np.int64)]
-    assert len(found) == len(chosen)
-    pieces = [slice(samples.offsets[k], samples.offsets[k + 1]) for k in chosen]
-    for name in ("features_PF", "right_P", "entity_P", "name_P"):
-        whole, mine = getattr(samples, name), getattr(found, name)
-        expected = np.concatenate([whole[:0], *(whole[piece] for piece in pieces)])
-        np.testing.assert_array_equal(mine, expected)
-    sizes = [piece.stop - piece.start for piece in pieces]
-    assert found.sample_P.tolist() == [k for k, size in enumerate(sizes) for _ in range(size)]
+def test_chosen_samples_are_those_samples() -> None:
+    samples = _samples(30, seed=1, truth=Reranker(weights=TRUE, nil_score=8.0))
+    chosen = samples[np.array([4, 0, 29])]
+    assert len(chosen) == 3
+    for k, i in enumerate((4, 0, 29)):
+        mine, there = (
+            slice(*of.offsets[n : n + 2].tolist()) for of, n in ((chosen, k), (samples, i))
+        )
+        assert (chosen.sample_P[mine] == k).all()
+        for name in ("features_PF", "right_P", "entity_P", "name_P"):
+            assert getattr(chosen, name)[mine].tolist() == getattr(samples, name)[there].tolist()
 
 
 @given(text=st.text(alphabet="abcdeé漢 -12", max_size=30), seed=st.integers(0, 1_000))
@@ -218,97 +214,74 @@ def test_most_slips_differ_and_no_two_seeds_agree_on_them() -> None:
     assert len(slips - {"nephritis of 2"}) > 25
 
 
-def test_some_names_are_asked_misspelt_beside_themselves(tmp_path: Path) -> None:
+def test_some_names_are_asked_misspelt_beside_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = [f"{a}{b}itis" for a in ("card", "nephr", "gastr", "derm", "oste") for b in "aeiouylm"]
     entities = [entity(w, f"{w} of the heart", f"cardiac {w}") for w in words]
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
+    monkeypatch.setattr(learning, "_NIL_SHARE", 0.0)
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
-        rng = np.random.default_rng(0)
-        resources = kb.resources
-        pairs = held_out_names(resources.catalogue, resources.names, rng, count=40)
+        rng, parts = np.random.default_rng(0), kb.resources
+        pairs = held_out_names(parts.catalogue, parts.names, rng, count=40)
         samples = held_out_samples(
-            pairs,
-            resources.catalogue,
-            resources.retrievers,
-            resources.translation,
-            encoder,
-            _NeverNil(),  # type: ignore[arg-type]
+            pairs, parts.catalogue, parts.retrievers, parts.translation, encoder, rng
         )
-        texts = resources.catalogue.texts()
+        texts = parts.catalogue.texts_of([row for row, _ in pairs])
     assert len(pairs) == 40
     assert len(samples) == 42
-    similarity = FEATURES.index("edit_similarity")
+    similarity = samples.features_PF[:, FEATURES.index("edit_similarity")]
     for k in (40, 41):
         asked = texts[pairs[k - 40][0]]
-        mine = slice(samples.offsets[k], samples.offsets[k + 1])
-        right = samples.features_PF[mine][samples.right_P[mine], similarity].max()
+        right = similarity[(samples.sample_P == k) & samples.right_P].max()
         # The name itself is there, one or two letters away.
         assert 1 - 3 / len(asked) < right < 1
 
 
-class _NeverNil:
-    """Draws typos by chance, and no name whose entity is left out whole."""
-
-    def __init__(self) -> None:
-        self._rng = np.random.default_rng(0)
-
-    def random(self, count: int) -> np.ndarray:
-        return np.ones(count)
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._rng, name)
-
-
-def _drawn(
-    there: tuple[float, ...], first: tuple[float, ...], *, count: int = 5_000
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _drawn(inside: tuple[float, ...], top1: tuple[float, ...], *, count: int = 5_000) -> Outcomes:
     rng = np.random.default_rng(3)
-    evidence = 3 * rng.normal(size=(count, 3))
-    is_there = rng.random(count) < expit(evidence @ np.array(there[:3]) + there[3])
-    hit = is_there & (rng.random(count) < expit(evidence[:, 1:] @ np.array(first[:2]) + first[2]))
-    return evidence, hit, is_there
+    confidence = 3 * rng.normal(size=(count, 3))
+    in_candidates = rng.random(count) < expit(confidence @ np.array(inside[:3]) + inside[3])
+    right = rng.random(count) < expit(confidence[:, 1:] @ np.array(top1[:2]) + top1[2])
+    return Outcomes(
+        confidence_S3=confidence, hit_S=in_candidates & right, in_candidates_S=in_candidates
+    )
 
 
-def test_how_sure_agrees_with_scikit_learn() -> None:
-    evidence, hit, there = _drawn((0.7, 0.3, 1.2, -0.4), (0.5, 0.9, -0.6))
-    outcomes = Outcomes(confidence_S3=evidence, hit_S=hit, in_candidates_S=there)
-    fitted = fit_confidence(outcomes, start=Reranker())
-    peer = LogisticRegression(C=1e6).fit(evidence, there)
-    assert list(fitted.in_candidates_weights.values())[:3] == pytest.approx(
-        peer.coef_[0].tolist(), abs=0.01
-    )
-    assert fitted.in_candidates_weights["constant"] == pytest.approx(
-        float(peer.intercept_[0]), abs=0.01
-    )
-    peer = LogisticRegression(C=1e6).fit(evidence[there, 1:], hit[there])
-    assert list(fitted.top1_weights.values())[:2] == pytest.approx(peer.coef_[0].tolist(), abs=0.01)
-    assert fitted.top1_weights["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.02)
-    both = expit(
-        evidence @ np.array([*fitted.in_candidates_weights.values()][:3])
-        + fitted.in_candidates_weights["constant"]
-    )
-    both *= expit(
-        evidence[:, 1:] @ [*fitted.top1_weights.values()][:2] + fitted.top1_weights["constant"]
-    )
-    assert fitted.top1_probability(evidence) == pytest.approx(both)
+def test_the_confidence_agrees_with_scikit_learn() -> None:
+    found = _drawn((0.7, 0.3, 1.2, -0.4), (0.5, 0.9, -0.6))
+    fitted = fit_confidence(found, start=Reranker())
+    x, inside = found.confidence_S3, found.in_candidates_S
+    probability = np.ones(len(x))
+    for weights, first, rows, hit in (
+        (fitted.in_candidates_weights, 0, slice(None), inside),
+        (fitted.top1_weights, 1, inside, found.hit_S[inside]),
+    ):
+        peer = LogisticRegression(C=1e6).fit(x[rows, first:], hit)
+        names = CONFIDENCE_FEATURES[first:]
+        mine = np.array([weights[name] for name in names])
+        assert mine == pytest.approx(peer.coef_[0], abs=0.01)
+        assert weights["constant"] == pytest.approx(float(peer.intercept_[0]), abs=0.02)
+        probability *= expit(x[:, first:] @ mine + weights["constant"])
+    assert fitted.top1_probability(x) == pytest.approx(probability)
 
 
 @pytest.mark.parametrize("count", [25, 400])
 @pytest.mark.parametrize(
     "weights", [(0.7, -0.6, 1.2, -0.4), (-1, -1, -1, 2), (8, 9, -8, 0), (0, 0, 0, 9)]
 )
-def test_what_is_further_above_its_rivals_is_never_less_sure(
+def test_what_is_further_above_its_rivals_never_has_less_confidence(
     weights: tuple[float, ...], count: int
 ) -> None:
     """As a general optimiser finds it within those bounds."""
-    evidence, hit, there = _drawn(weights, weights[1:], count=count)
+    found = _drawn(weights, weights[1:], count=count)
     start = Reranker()
-    outcomes = Outcomes(confidence_S3=evidence, hit_S=hit, in_candidates_S=there)
-    fitted = fit_confidence(outcomes, start=start)
-    inputs = np.append(evidence, np.ones((count, 1)), axis=1)
+    fitted = fit_confidence(found, start=start)
+    hit, inside = found.hit_S, found.in_candidates_S
+    inputs = np.append(found.confidence_S3, np.ones((count, 1)), axis=1)
     for mine, prior, given_, asked, most in (
-        (fitted.in_candidates_weights, start.in_candidates_weights, inputs, there, None),
-        (fitted.top1_weights, start.top1_weights, inputs[there, 1:], hit[there], 0),
+        (fitted.in_candidates_weights, start.in_candidates_weights, inputs, inside, None),
+        (fitted.top1_weights, start.top1_weights, inputs[inside, 1:], hit[inside], 0),
     ):
         x, before = given_, np.array([*prior.values()])
         right, wrong = int(asked.sum()), int((~asked).sum())
@@ -333,9 +306,9 @@ def test_a_threshold_keeps_its_promise_on_the_links_it_came_from() -> None:
     assert hit[p >= low].mean() >= 0.9
     assert low < reranker.threshold(0.97)
     for nonsense in (0.0, 1.1):
-        with pytest.raises(ConfigError, match="precision must be"):
+        with pytest.raises(ConfigError):
             reranker.threshold(nonsense)
-    with pytest.raises(ConfigError, match="was not reached"):
+    with pytest.raises(ConfigError):
         Reranker().threshold(0.9)
 
 

@@ -149,7 +149,7 @@ def test_no_entity_gives_more_pairs_than_its_cap_and_no_pair_comes_twice(
 
 def test_sources_are_mixed_by_their_shares_without_repeats(tmp_path: Path) -> None:
     names = [(f"name {i} a", f"name {i} b") for i in range(200)]
-    seen = [pair for pair in names if not any(map(is_reserved, pair))][:100]
+    seen = [pair for pair in names if not any(map(is_held_out, pair))][:100]
     rows = [f"H:{i}\t{name}" for i, pair in enumerate(seen) for name in pair]
     corpus = written(tmp_path, "kb.tsv", "id\tname\n" + "\n".join(rows))
     shares = {PairSource.MIRROR: 1.0, PairSource.SYNONYMS: 2.0}
@@ -166,7 +166,7 @@ def test_reserved_names_are_no_synonyms_but_stand_for_themselves(tmp_path: Path)
     corpus = written(tmp_path, "kb.tsv", "id\tname\n" + "\n".join(rows))
     table = read_table(config_of(corpus, pairs=PairSource.SYNONYMS))
     used = {table.strings[row] for rows in table.entities for row in rows}
-    reserved = set(filter(is_reserved, names))
+    reserved = set(filter(is_held_out, names))
     assert 15 < len(reserved) < 50
     alone = {n for i, n in enumerate(names) if set(names[i // 3 * 3 :][:3]) - {n} <= reserved}
     assert used == set(names) - reserved - alone

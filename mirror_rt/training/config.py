@@ -68,17 +68,17 @@ class TrainConfig:
         base_share: Share s of the base in the checkpoint: each weight written is s × the base's +
             (1 − s) × the trained one, which keeps more of what the base knew (Wortsman et al. 2022,
             *Robust Fine-Tuning of Zero-Shot Models*). The base's weights are held in memory.
-        batch_size: PairSource in a batch; each view has 2 × batch_size − 2 negatives.
+        batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
         micro_batch: Views that pass the encoder at once. When given, gradients are cached
             (GradCache), so that no batch is too large for the encoder's memory (the loss still
             compares all views with all), with the same gradient but for the draws of dropout,
             which depend on it.
         pairs_per_entity: Synonym pairs drawn from one entity in an epoch, at most.
-        max_pairs: PairSource in an epoch, at most; None for all.
+        max_pairs: Pairs in an epoch, at most; None for all.
         max_steps: Steps in the run, at most; None for all.
         hard_negatives: From the second epoch on, the strings of other meanings nearest to an
             anchor that are put into its batch; 0: batches are drawn at random.
-        held_out: PairSource set aside, on which the loss, alignment and uniformity are measured.
+        held_out: Pairs set aside, on which the loss, alignment and uniformity are measured.
         checkpoint_every: Steps after which the state of the run is kept, so that it can be taken
             up with ``resume``; 0: never.
         seed: Decides order, masks and dropout.

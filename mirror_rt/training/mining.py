@@ -38,7 +38,7 @@ class HardOrder:
             model: The model in training.
             clean: Token ids of all strings, unmasked.
             most: K, hardest negatives of an anchor.
-            size: PairSource of a batch.
+            size: Pairs of a batch.
         """
         self._model, self._clean, self._most, self._size = model, clean, most, size
         self.pairs_P2: Int64 | None = None
@@ -115,7 +115,7 @@ def arrange(pairs_P2: Int64, hard_PK: Int64, *, size: int) -> Int64:
     Args:
         pairs_P2: (P, 2) int64 rows of strings.
         hard_PK: (P, K) int64 rows of each pair's hardest strings, −1 for none.
-        size: PairSource of a batch.
+        size: Pairs of a batch.
 
     Returns:
         (P,) int64, a permutation.

@@ -5,12 +5,14 @@ Axes: E entities, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mirror_rt.knowledge.linking.proposals import Proposal
 from mirror_rt.knowledge.linking.resources import LinkResources
+from mirror_rt.knowledge.ranking.ties import tie_groups
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.linking.resources import Encode
@@ -75,8 +77,21 @@ def rerank_by_context(
         scores = [*fit, *([None] * (len(entities) - close[i]))]
         order = sorted(range(close[i]), key=lambda k: -fit[k])
         places = [*order, *range(close[i], len(entities))]
-        results[i] = replace(proposals[i], context_scores=scores).chosen(places)
+        ordered = replace(proposals[i], context_scores=scores).chosen(places)
+        results[i] = replace(ordered, best=_tied_with_first(resources, ordered))
     return results
+
+
+def _tied_with_first(resources: LinkResources, proposal: Proposal) -> Sequence[bool]:
+    """Return which candidates are tied with the first, which a context may have put there."""
+    if proposal.best[0] or proposal.exact:
+        return proposal.best
+    order = sorted(range(len(proposal)), key=lambda k: -proposal.probabilities[k])
+    names = [int(resources.names.hashes[proposal.rows[k]]) for k in order]
+    # Probabilities are exponentials of scores: their logarithms are as far apart as those.
+    scores = [math.log(max(proposal.probabilities[k], 1e-300)) for k in order]
+    group_of = dict(zip(order, tie_groups(names, scores), strict=True))
+    return [group_of[k] == group_of[0] for k in range(len(proposal))]
 
 
 def _close(proposal: Proposal) -> int:

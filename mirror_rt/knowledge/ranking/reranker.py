@@ -272,7 +272,9 @@ def _log_mass(scores_E: Float64, chosen_E: Bools, offsets: Int64) -> Float64:
     sizes_Q = np.diff(offsets)
     peak_E = np.repeat(peak_Q, sizes_Q)
     with np.errstate(divide="ignore", invalid="ignore"):
-        sums_Q = _per_mention(np.add, np.where(chosen_E, np.exp(kept_E - peak_E), 0.0), offsets, 0)
+        sums_Q = _per_mention(
+            np.add, np.where(chosen_E, np.exp(kept_E - peak_E), 0.0), offsets, 0.0
+        )
         log_E: Float64 = peak_E + np.repeat(np.log(sums_Q), sizes_Q)
     return np.where(np.isfinite(log_E), log_E, np.inf)
 
