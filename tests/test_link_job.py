@@ -277,7 +277,7 @@ def test_a_broken_row_costs_no_block_before_it(
 ) -> None:
     whole = mentions.read_text(encoding="utf-8")
     mentions.write_text(whole.replace("stature\t1", "stature\t1\tx"), encoding="utf-8")
-    with pytest.raises(InputError, match="row 12"):
+    with pytest.raises(InputError, match="line 12"):
         _link(hearts, mentions, tmp_path / "a.tsv")
     assert not (tmp_path / "a.tsv").exists()
     assert _link(hearts, _write(mentions, NAMES), tmp_path / "a.tsv").kept == 4
