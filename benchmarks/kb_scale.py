@@ -453,7 +453,7 @@ def recall(kb: KnowledgeBase, encoder: Embedder, work: Path, *, queries: int = 2
         scores_QM = np.concatenate([best_QK, vectors_QD @ block.T], axis=1)
         best_QK = np.partition(scores_QM, -10, axis=1)[:, -10:]
     tenth_Q = best_QK.min(axis=1)
-    hits = kb.index.search(vectors_QD, top=10)
+    hits = kb.resources.retrievers.vectors.search(vectors_QD, top=10)
     # By score: names that the model cannot read have equal vectors, and any of them will do.
     shared = (hits.scores_QK >= tenth_Q[:, None] - 1e-5).mean(axis=1).tolist()
     return float(statistics.mean(shared))

@@ -1,4 +1,4 @@
-r"""Link real mentions, each door alone and all together, with and without tuning on the names.
+r"""Link real mentions: each retriever alone and all together, as published and tuned on the names.
 
 NCBI disease in the BioSyn convention (a homonym is right if any of its holders is; a composite
 mention is right only if each part is), with both dictionaries; HPO with 20 % of the exact
@@ -17,12 +17,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,17 @@ from mirror_rt.evaluation.holdout import hold_out_synonyms, join_pieces
 from mirror_rt.evaluation.metrics import area_under_curve
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.calibration import calibrate, expected_calibration_error
-from mirror_rt.knowledge.doors import Pool
 from mirror_rt.knowledge.formats import read_entities, read_names
-from mirror_rt.knowledge.linker import confidence, is_name
+from mirror_rt.knowledge.linking.calibration import expected_calibration_error
+from mirror_rt.knowledge.linking.exact import exact_matches
+from mirror_rt.knowledge.ranking.features import FEATURES, FeatureInputs, compute_features
+from mirror_rt.knowledge.ranking.rank import best_names
+from mirror_rt.knowledge.ranking.ties import tie_groups
+from mirror_rt.knowledge.retrieval.candidates import CandidateBatch, generate_candidates
+from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
-from mirror_rt.types import Candidate, Entity, IndexKind, PairSource, Pooling, Preset
+from mirror_rt.types import Candidate, Entity, IndexKind, LinkResult, PairSource, Pooling, Preset
 
 NCBI = "el_ncbi_disease"
 FILES = {
@@ -53,7 +59,7 @@ FILES = {
 BASE_SHARE = 0.5
 """Chosen on the mentions of NCBI's train and dev parts; see docs/experiments.md."""
 DEPTH = 5
-DOORS = ("exact", "letters", "dense", "judged", "together")
+WAYS = ("exact", "lexical", "dense", "reranked", "together")
 # A ranking: for each place the numbers of the entities that share it (holders of one name).
 Ranking = Sequence[Sequence[int]]
 
@@ -134,53 +140,66 @@ def tuned(
     return bundle
 
 
-def doors(kb: KnowledgeBase, mentions: Sequence[str]) -> dict[str, list[Ranking]]:
-    """Rank with each door alone, with all but the names, and with everything."""
-    vectors_QD = np.asarray(kb.encoder.encode(mentions), dtype=np.float32)
-    pools = [
-        pool
-        for start in range(0, len(mentions), 256)
-        for pool in kb.gather(mentions[start : start + 256], vectors_QD[start : start + 256])
-    ]
-    weights = kb.combination
-    return {
-        "exact": [_steps(kb, found) for found in _by_name(kb, mentions)],
-        "letters": [_ranked(pool, pool.features_KF[:, 1]) for pool in pools],
-        "dense": [_ranked(pool, pool.features_KF[:, 0]) for pool in pools],
-        "judged": [_ranked(pool, weights.scores(pool.features_KF)) for pool in pools],
-        "together": [_steps(kb, found) for found in kb.link(mentions, top=DEPTH + 3)],
-    }
+def ways(kb: KnowledgeBase, mentions: Sequence[str]) -> dict[str, list[Ranking]]:
+    """Rank by exact matches, by each retriever alone, by the reranker, and by everything."""
+    rankings: dict[str, list[Ranking]] = {way: [] for way in WAYS}
+    for found in exact_matches(kb.resources, mentions):
+        levels = dict.fromkeys(zip(found.rows, found.match_types, strict=True))
+        same = [*zip(found.rows, found.match_types, found.entities, strict=True)]
+        rankings["exact"].append([[e for *at, e in same if (*at,) == level] for level in levels])
+    for batch, features_PF in _scored(kb, mentions):
+        columns = {
+            "lexical": features_PF[:, FEATURES.index("trigram_cosine")],
+            "dense": features_PF[:, FEATURES.index("dense_cosine")],
+            "reranked": kb.resources.reranker.scores(features_PF),
+        }
+        for way, scores_P in columns.items():
+            rankings[way] += _ranked(batch, scores_P)
+    rankings["together"] = [_steps(kb, found) for found in kb.link(mentions, top=DEPTH + 3)]
+    return rankings
 
 
-def _by_name(kb: KnowledgeBase, mentions: Sequence[str]) -> list[list[Candidate]]:
-    from mirror_rt.knowledge.linker import by_name
+def _scored(
+    kb: KnowledgeBase, mentions: Sequence[str], *, size: int = 256
+) -> Iterator[tuple[CandidateBatch, np.ndarray]]:
+    """Yield the candidates of mentions, some mentions at a time, and their features."""
+    found = kb.resources
+    for start in range(0, len(mentions), size):
+        texts = [mention.strip() for mention in mentions[start : start + size]]
+        vectors_QD = np.asarray(kb.encoder.encode(texts), dtype=np.float32)
+        batch = generate_candidates(texts, vectors_QD, found.retrievers)
+        yield batch, compute_features(FeatureInputs(batch, found.retrievers, found.translation))
 
-    return [by_name(mention, kb.catalogue, kb.combination) for mention in mentions]
 
-
-def _ranked(pool: Pool, scores_K: np.ndarray) -> Ranking:
-    order = np.argsort(-scores_K, kind="stable").tolist()
-    seen: set[int] = set()
-    places: list[list[int]] = []
-    for k in order:
-        fresh = [entity for entity in pool.texts[k].holders if entity not in seen]
-        if fresh:
-            seen.update(fresh)
-            places.append(fresh)
-    return places
+def _ranked(batch: CandidateBatch, scores_P: np.ndarray) -> list[Ranking]:
+    """Rank the entities of each mention by their best names; those of one name share a place."""
+    mention_P = batch.mention_K[batch.name_P]
+    offsets, pair_E = best_names(mention_P, batch.entity_P, scores_P, mentions=len(batch))
+    rankings: list[Ranking] = []
+    for first, last in pairwise(offsets.tolist()):
+        places: dict[int, list[int]] = {}
+        for pair in pair_E[first:last].tolist():
+            places.setdefault(int(batch.name_P[pair]), []).append(int(batch.entity_P[pair]))
+        rankings.append(list(places.values()))
+    return rankings
 
 
 def _steps(kb: KnowledgeBase, found: Sequence[Candidate]) -> Ranking:
     places: list[list[int]] = []
     last: tuple[str, object] | None = None
     for candidate in found:
-        numbers = kb.catalogue.resolve(candidate.entity_id)
-        if (candidate.matched, candidate.how) == last:
+        numbers = kb.resources.catalogue.resolve(candidate.entity_id)
+        if (candidate.matched_name, candidate.match_type) == last:
             places[-1] += numbers
         else:
             places.append(list(numbers))
-        last = (candidate.matched, candidate.how)
+        last = (candidate.matched_name, candidate.match_type)
     return places
+
+
+def right_entities(kb: KnowledgeBase, queries: Sequence[Query]) -> list[set[int]]:
+    resolve = kb.resources.catalogue.resolve
+    return [{number for id_ in query.ids for number in resolve(id_)} for query in queries]
 
 
 def place(ranking: Ranking, right: set[int]) -> int:
@@ -217,16 +236,19 @@ def linked(task: Task, encoder: Memory, bundle: Bundle, work: Path) -> dict[str,
     )
     with kb:
         parts = list(dict.fromkeys(part for query in task.queries for part in query.parts))
-        right = [{n for i in q.ids for n in kb.catalogue.resolve(i)} for q in task.queries]
+        right = [
+            {n for i in q.ids for n in kb.resources.catalogue.resolve(i)} for q in task.queries
+        ]
         rankings = {
-            name: dict(zip(parts, found, strict=True)) for name, found in doors(kb, parts).items()
+            name: dict(zip(parts, found, strict=True)) for name, found in ways(kb, parts).items()
         }
+        reranker = kb.resources.reranker
         result: dict[str, object] = {
             "task": task.name,
             "queries": len(task.queries),
             "counts": dict(kb.manifest.counts),
-            "combination": {**kb.combination.weights, "nil": kb.combination.nil},
-            "fitted_on": dict(kb.combination.fitted_on),
+            "reranker": {**reranker.weights, "nil_score": reranker.nil_score},
+            "fitted_on": dict(reranker.fitted_on),
         }
         for name, found in rankings.items():
             result[name] = {
@@ -252,28 +274,33 @@ def misses(
     )
     texts = list(dict.fromkeys(mention for mention, _ in counted))
     answers = dict(zip(texts, kb.link(texts, top=1), strict=True))
-    pools = dict(zip(texts, kb.gather(texts, np.asarray(kb.encoder.encode(texts))), strict=True))
+    rankings_Q = [r for batch, found in _scored(kb, texts) for r in _ranked(batch, found[:, 0])]
+    candidates = {
+        mention: {entity for holders in ranking for entity in holders}
+        for mention, ranking in zip(texts, rankings_Q, strict=True)
+    }
     causes: Counter[str] = Counter()
     listed = []
     for (mention, ids), times in counted.most_common():
         found = answers[mention]
         if not ids:
             cause = "no right entity in the knowledge base"
-        elif is_name(found):
+        elif found and found[0].match_type.is_exact:
             cause = "the mention is a name of another entity"
         elif place(rankings[mention], set(ids)) < DEPTH:
             cause = "right among the first five"
-        elif any(ids & set(text.holders) for text in pools[mention].texts):
-            cause = "right among the names gathered, not among the first five"
+        elif ids & candidates[mention]:
+            cause = "right among the candidates, not among the first five"
         else:
-            cause = "no name of the right entity was gathered"
+            cause = "the right entity is no candidate"
         causes[cause] += times
         if len(listed) < 60:
-            names = [name for _, name in kb.catalogue.headings(sorted(ids)).values()]
+            names = [name for _, name in kb.resources.catalogue.ids_and_names(sorted(ids)).values()]
             listed.append(
                 {
                     "times": times, "mention": mention, "cause": cause,
-                    "found": [found[0].name, found[0].matched, found[0].how.value] if found else [],
+                    "found": [found[0].entity_name, found[0].matched_name, found[0].match_type]
+                    if found else [],
                     "right": names[:3],
                 }
             )  # fmt: skip
@@ -303,7 +330,7 @@ def probabilities(
     with kb:
         told: dict[str, object] = {"task": task.name, "mentions": len(judged)}
         told["from_its_own_names"] = sureness(kb, judged)
-        calibrate(kb, [(query.parts[0], query.ids) for query in teaching])
+        kb.calibrate([(query.parts[0], query.ids) for query in teaching])
         told["calibrated_on"] = len(teaching)
         told["calibrated"] = sureness(kb, judged)
     return told
@@ -311,7 +338,7 @@ def probabilities(
 
 def sureness(kb: KnowledgeBase, queries: Sequence[Query]) -> dict[str, object]:
     answers = kb.link([query.parts[0] for query in queries], top=DEPTH)
-    right = [{n for i in q.ids for n in kb.catalogue.resolve(i)} for q in queries]
+    right = right_entities(kb, queries)
     hit = np.array(
         [
             bool(found) and not place(_steps(kb, found), ids)
@@ -330,6 +357,16 @@ def sureness(kb: KnowledgeBase, queries: Sequence[Query]) -> dict[str, object]:
     }
 
 
+def confidence(found: LinkResult) -> float:
+    """Return the probability of the best candidate; those tied with it count together."""
+    # Probabilities are exponentials of scores; each level of an exact match stands apart.
+    scores = [math.log(max(c.probability or 0.0, 1e-300)) for c in found]
+    names = [(normalize(c.matched_name), c.match_type.is_exact and c.match_type) for c in found]
+    groups = tie_groups(names, scores)
+    best = (c.probability or 0.0 for c, group in zip(found, groups, strict=True) if not group)
+    return min(sum(best), 1.0)
+
+
 def error_if_true(mentions: Sequence[str], sure: np.ndarray, *, draws: int = 200) -> float:
     """Return the mean calibration error of so few mentions, were each probability true.
 
@@ -344,10 +381,10 @@ def error_if_true(mentions: Sequence[str], sure: np.ndarray, *, draws: int = 200
 
 def told(found: Mapping[str, Any]) -> str:
     """Say a result in one line."""
-    doors = [f"{d} {found[d]['any_holder']['acc@1']:.3f}" for d in DOORS]
+    by_way = [f"{way} {found[way]['any_holder']['acc@1']:.3f}" for way in WAYS]
     learned, gold = (found["probabilities"][way] for way in ("from_its_own_names", "calibrated"))
     return (
-        f"{found['task']} {found['encoder']}: {', '.join(doors)}, "
+        f"{found['task']} {found['encoder']}: {', '.join(by_way)}, "
         f"acc@5 {found['together']['any_holder']['acc@5']:.3f}, "
         f"ECE {learned['calibration_error']:.3f}, NIL {learned['nil_auroc']:.3f}, calibrated "
         f"{gold['calibration_error']:.3f}, {gold['nil_auroc']:.3f}"

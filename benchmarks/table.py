@@ -172,13 +172,14 @@ def linking(record: Record) -> list[str]:
         seeds.setdefault((one["task"], one["encoder"]), []).append(one)
     for who, all_seeds in seeds.items():
         found = all_seeds[0]
-        doors = [[one[d] for one in all_seeds] for d in ("exact", "letters", "dense", "together")]
+        ranked = ("exact", "lexical", "dense", "together")
+        found_by = [[one[way] for one in all_seeds] for way in ranked]
         both = [
-            f"{mean(one['any_holder']['acc@1'] for one in door)} / "
-            f"{mean(one['any_holder']['acc@5'] for one in door)}"
-            for door in doors
+            f"{mean(one['any_holder']['acc@1'] for one in way)} / "
+            f"{mean(one['any_holder']['acc@5'] for one in way)}"
+            for way in found_by
         ]
-        strict = mean(one["strict_homonyms"]["acc@1"] for one in doors[-1])
+        strict = mean(one["strict_homonyms"]["acc@1"] for one in found_by[-1])
         rows.append((*who, f"{found['queries']:,}", *both, strict))
         told = [one["probabilities"] for one in all_seeds]
         ways = [[one[way] for one in told] for way in ("from_its_own_names", "calibrated")]
@@ -196,8 +197,8 @@ def linking(record: Record) -> list[str]:
     over = f", mean ± standard deviation over {most} seeds" if most > 1 else ""
     share = record.get("base_share")
     words = (
-        "Each door alone and all together, acc@1 / acc@5; int8, mean pooling; tuned: one epoch of "
-        "at most 25,000 synonym pairs of the knowledge base's own names"
+        "Each retriever alone and all together, acc@1 / acc@5; int8, mean pooling; tuned: one "
+        "epoch of at most 25,000 synonym pairs of the knowledge base's own names"
         f"{f', --base-share {share:g}' if share else ''}{over}. "
         "A homonym is right if any of its holders is, as in BioSyn; *strict*: together, acc@1, the "
         "right holder first. `ncbi-test` has the train and dev mentions among its names, "
@@ -213,10 +214,10 @@ def linking(record: Record) -> list[str]:
         "are right or wrong together, and NCBI's test mentions repeat (952 are 343 different ones)."
     )
     head = ["knowledge base", "encoder", "mentions"]
-    doors_head = [*head, "by name", "letters", "vectors", "together", "strict"]
+    ways_head = [*head, "exact", "lexical", "dense", "together", "strict"]
     sure_head = [*head, "without entity", "error", "calibrated", "NIL AUROC", "calibrated"]
     return [
-        "### Linking", "", words, "", *grid(doors_head, rows), "",
+        "### Linking", "", words, "", *grid(ways_head, rows), "",
         both_words, "", *grid(sure_head, sure), "",
         "What the misses are due to, in parts of mentions:", "",
         *grid(["knowledge base", "encoder", "misses"], causes),

@@ -62,7 +62,7 @@ def train(
     base_share: Annotated[
         float | None, typer.Option(help="Share of the base's weights in what is written (0).")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="PairSource in a batch (200).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch (200).")] = None,
     micro_batch: Annotated[
         int | None,
         typer.Option(help="Views encoded at once, to save memory; other draws of dropout."),
@@ -70,7 +70,7 @@ def train(
     pairs_per_entity: Annotated[
         int | None, typer.Option(help="Synonym pairs of one entity in an epoch (10).")
     ] = None,
-    max_pairs: Annotated[int | None, typer.Option(help="PairSource in an epoch, at most.")] = None,
+    max_pairs: Annotated[int | None, typer.Option(help="Pairs in an epoch, at most.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps of the run, at most.")] = None,
     hard_negatives: Annotated[
         int | None,
@@ -83,7 +83,7 @@ def train(
         bool | None, typer.Option(help="Compute in bfloat16; by default where it is fast.")
     ] = None,
     held_out: Annotated[
-        int | None, typer.Option(help="PairSource set aside to measure on, 2 or more (0).")
+        int | None, typer.Option(help="Pairs set aside to measure on, 2 or more (0).")
     ] = None,
     checkpoint_every: Annotated[
         int | None, typer.Option(help="Keep the state every so many steps, for --resume.")

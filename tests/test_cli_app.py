@@ -107,7 +107,15 @@ def test_wrong_usage_is_status_two_without_a_traceback() -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("start", ["import mirror_rt", "import mirror_rt_cli.app"])
+OF_RESULTS = (
+    "Candidate, Entity, IndexKind, LinkResult, MatchType, Name, NameKind, NilReason, Passage, "
+    "SearchResult"
+)
+
+
+@pytest.mark.parametrize(
+    "start", ["import mirror_rt", "import mirror_rt_cli.app", f"from mirror_rt import {OF_RESULTS}"]
+)
 def test_importing_brings_in_nothing_heavy(start: str) -> None:
     code = f"{start}; import sys; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

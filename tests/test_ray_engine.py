@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from mirror_rt import Encoder
 from mirror_rt.errors import ConfigError, KnowledgeBaseError, MirrorError, MissingExtraError
-from mirror_rt.knowledge import KnowledgeBase, changes
+from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job as link_job
 from mirror_rt.runtime import embedding, ray_engine
 from mirror_rt.runtime.embedding import embed
@@ -294,7 +294,8 @@ def test_a_knowledge_base_changed_meanwhile_is_told_of_by_the_workers(
 ) -> None:
     shutil.copytree(hearts, tmp_path / "kb")
     with KnowledgeBase.open(tmp_path / "kb") as kb:
-        changes.remove(tmp_path / "kb", ["H:1"])
+        with KnowledgeBase.open(tmp_path / "kb") as other:
+            other.remove(["H:1"])
         with pytest.raises(KnowledgeBaseError):
             link_job.link_file(kb, ["a"], tmp_path / "a.tsv", engine=RayEngine(workers=1))
     assert not list(tmp_path.glob("*a.tsv*"))

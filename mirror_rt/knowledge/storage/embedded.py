@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from mirror_rt.bundle import Bundle
-from mirror_rt.errors import ConfigError
+from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.storage.build import KnownVectors
-from mirror_rt.runtime.jobfolder import read_manifest
+from mirror_rt.runtime.jobfolder import file_faults, read_manifest
 from mirror_rt.runtime.shards import read_stored
 from mirror_rt.types import Embedder
 
@@ -37,7 +37,7 @@ def embedded_names(folder: Path, bundle: Bundle, encoder: Embedder) -> Iterator[
     Raises:
         ConfigError: The vectors are of another bundle or width, rounded to less than float16, or
             without texts.
-        InputError: The folder is not finished, or cannot be read.
+        InputError: The folder is not finished, or has changed since.
     """
     shards = [folder / shard.name for shard in read_manifest(folder)]
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -53,6 +53,8 @@ def embedded_names(folder: Path, bundle: Bundle, encoder: Embedder) -> Iterator[
         )
     if not manifest.get("text"):
         raise ConfigError(f"{folder}: has no texts; embed the names again without --no-text")
+    if faults := file_faults(folder):
+        raise InputError(f"{faults[0]}; run the same embed again to mend it")
     rows = sum(pq.ParquetFile(shard).metadata.num_rows for shard in shards)
     with tempfile.TemporaryDirectory(prefix="mirror-rt-") as scratch:
         vectors_ND = np.lib.format.open_memmap(
