@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt.knowledge import KnowledgeBase, store
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.storage import build
 from mirror_rt_cli.app import app
-from mirror_rt_cli.index import _bytes
 
 KB = "id\tname\tkind\nH:1\tshort stature\tpreferred\nH:1\tsmall hand\texact\nH:2\tfever\texact\n"
 
@@ -31,13 +31,13 @@ def test_index_makes_a_knowledge_base_and_says_what_is_in_it(
     assert CliRunner().invoke(app, [*arguments, "--force"]).exit_code == 0
 
 
-def test_ids_that_are_joined_with_others_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_ids_that_are_merged_with_others_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "kb.txt").write_text("A|B||one\nA|B||two\nB||three\nC||four\n")
     result = CliRunner().invoke(
         app, ["index", str(tiny_bundle), str(tmp_path / "kb.txt"), "--out", str(tmp_path / "kb")]
     )
     assert result.exit_code == 0, result.output
-    assert "2 entities, 4 different names; 1 ids joined" in result.stderr
+    assert "2 entities, 4 different names; 1 ids merged" in result.stderr
 
 
 def test_descriptions_left_out_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -81,38 +81,18 @@ def test_index_closes_what_it_built(
     arguments = ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
     assert CliRunner().invoke(app, arguments).exit_code == 0
     (built,) = closed
-    built.catalogue.close()
-
-
-def test_the_memory_is_a_size(tiny_bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "kb.tsv").write_text(KB)
-    arguments = ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
-    wrong = CliRunner().invoke(app, [*arguments, "--memory", "much"])
-    assert wrong.exit_code == 2
-    assert "no size; write it as 2GB" in wrong.output
-    assert not (tmp_path / "kb").exists()
-    assert (
-        CliRunner().invoke(app, [*arguments, "--index", "rabitq", "--memory", "0.5 GiB"]).exit_code
-        == 0
-    )
-    with KnowledgeBase.open(tmp_path / "kb") as kb:
-        assert (kb.manifest.index["kind"], kb.manifest.index["asked"]) == ("rabitq", "rabitq")
+    built.resources.catalogue.close()
 
 
 def test_a_recall_that_was_not_reached_is_told(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "tune", lambda index, *, recall: {"recall_at_10": 0.9})
+    monkeypatch.setattr(build, "autotune", lambda index, *, recall: {"recall_at_10": 0.9})
     (tmp_path / "kb.tsv").write_text(KB)
     arguments = ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0
     assert "finds 0.900 of the true ten nearest, 0.98 was asked" in done.stderr
-
-
-def test_sizes_are_read_with_their_units() -> None:
-    texts = ["2GB", "2 GiB", "2g", "500 MB", "1.5K", "123"]
-    assert [_bytes(text) for text in texts] == [2 << 30, 2 << 30, 2 << 30, 500 << 20, 1536, 123]
 
 
 def test_swapped_arguments_are_told(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -84,11 +84,11 @@ def test_verify_finds_a_flipped_byte(knowledge_base: Path, name: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "combination.json", "bundle/manifest.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "reranker.json", "bundle/manifest.json"])
 def test_changed_numbers_are_found_without_verify(knowledge_base: Path, name: str) -> None:
     file = knowledge_base / name
     content = json.loads(file.read_text())
-    key = {"manifest.json": "dim", "combination.json": "nil"}.get(name, "max_length")
+    key = {"manifest.json": "dim", "reranker.json": "nil_score"}.get(name, "max_length")
     file.write_text(json.dumps(content | {key: 4}))
     done = info(knowledge_base)
     assert done.exit_code == 1

@@ -197,6 +197,6 @@ def test_add_update_and_remove_change_a_knowledge_base(
     assert result.stderr.endswith("vectors kept; 1 ids were not there\n")
     linked = run(app, ["link", str(kbdir), "Cough", "rash"])
     found = [json.loads(line)["candidates"][0] for line in linked.stdout.splitlines()]
-    assert [(c["id"], c["how"]) for c in found] == [("2", "normalised-case"), ("3", "exact")]
+    assert [(c["entity_id"], c["match_type"]) for c in found] == [("2", "case"), ("3", "exact")]
     nothing = run(app, ["kb", "remove", str(kbdir)])
     assert "no ids to remove" in nothing.stderr

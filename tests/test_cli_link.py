@@ -35,20 +35,20 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
         "mention": "Liver Cancer",
         "candidates": [
             {
-                "id": "H:4",
-                "name": "liver cancer",
-                "matched": "liver cancer",
+                "entity_id": "H:4",
+                "entity_name": "liver cancer",
+                "matched_name": "liver cancer",
+                "match_type": "case",
                 "score": 1.0,
                 "probability": 0.93,
-                "how": "normalised-case",
                 "tied": False,
-                "read_as": "",
+                "expanded_form": "",
             }
         ],
     }
-    assert empty == {"mention": "", "candidates": [], "reason": "empty"}
+    assert empty == {"mention": "", "candidates": [], "nil_reason": "empty"}
     assert len(last["candidates"]) == 2
-    assert last["candidates"][0]["how"] in {"dense", "letters"}
+    assert last["candidates"][0]["match_type"] in {"dense", "lexical"}
 
 
 def test_mentions_come_from_a_file_standard_input_or_words_alike(
@@ -69,10 +69,10 @@ def test_tsv_has_a_row_a_candidate_and_keeps_the_unmatched(hearts: Path) -> None
     rows = [line.split("\t") for line in out.splitlines()]
     assert {len(row) for row in rows} == {12}
     assert [(*row[:3], row[-1]) for row in rows] == [
-        ("mention", "rank", "id", "reason"),
+        ("mention", "rank", "entity_id", "nil_reason"),
         ("ASD", "1", "H:1", ""),
         ("ASD", "2", "H:5", ""),
-        ("?", "", "", "only punctuation"),
+        ("?", "", "", "punctuation"),
     ]
 
 
@@ -80,14 +80,14 @@ def test_a_table_has_its_columns_aligned(hearts: Path) -> None:
     _, out, _ = _run("link", str(hearts), "ASD", "VSD", "--format", "table")
     head, *rows = out.splitlines()
     assert len(rows) == 3
-    assert {row.index("H:") for row in rows} == {head.index("id ")}
+    assert {row.index("H:") for row in rows} == {head.index("entity_id ")}
 
 
 def test_search_asks_the_model_even_for_a_name(hearts: Path) -> None:
     code, out, _ = _run("search", str(hearts), "VSD", "--top", "1")
     (found,) = json.loads(out)["candidates"]
     assert code == 0
-    assert (found["id"], found["how"]) == ("H:2", "dense")
+    assert (found["entity_id"], found["match_type"]) == ("H:2", "dense")
 
 
 def test_another_bundle_a_missing_file_and_no_knowledge_base_are_told_in_a_line(
@@ -111,29 +111,28 @@ def test_a_knowledge_base_moved_elsewhere_still_links(hearts: Path, tmp_path: Pa
     assert json.loads(out)["candidates"]
 
 
-def test_explain_shows_evidence_ranks_and_rivals(hearts: Path) -> None:
+def test_explain_shows_features_ranks_and_the_nearest_others(hearts: Path) -> None:
     code, out, _ = _run("link", str(hearts), "liver cancers", "ASD", "", "--top", "1", "--explain")
     assert code == 0
     liver, asd, empty = (json.loads(line)["candidates"] for line in out.splitlines())
-    first, *rivals = liver
-    assert (first["id"], first["rank"], first["rival"]) == ("H:4", 1, False)
-    assert first["evidence"]["same_words"] == 1.0
-    assert set(first["weighed"]) == set(first["evidence"])
-    assert all(rival["rival"] for rival in rivals)
-    assert len(rivals) == 3
-    for rank in ("rank_by_vectors", "rank_by_letters", "rank_without_context"):
+    first, *others = liver
+    assert (first["entity_id"], first["rank"], first["returned"]) == ("H:4", 1, True)
+    assert set(first["contributions"]) == set(first["features"]) > {"dense"}
+    assert not any(other["returned"] for other in others)
+    assert len(others) == 3
+    for rank in ("dense_rank", "lexical_rank", "rank_without_context"):
         assert min(c[rank] for c in liver) == 1 < max(c[rank] for c in liver)
     assert [c["tied"] for c in asd[:2]] == [True, True]
-    assert asd[0]["evidence"]["dense"] == pytest.approx(1.0, abs=1e-2)
+    assert asd[0]["features"]["dense"] == pytest.approx(1.0, abs=1e-2)
     assert empty == []
     options = ["--explain", "--min-probability", "0.999"]
     code, out, _ = _run("link", str(hearts), "liver cancers", "?!", *options)
     assert code == 0
     below, blank = map(json.loads, out.splitlines())
-    assert below["reason"] == "below threshold", "and what came nearest to it"
-    assert below["candidates"][0]["id"] == "H:4"
-    assert all(candidate["rival"] for candidate in below["candidates"])
-    assert (blank["reason"], blank["candidates"]) == ("only punctuation", [])
+    assert below["nil_reason"] == "below_threshold", "and what came nearest to it"
+    assert below["candidates"][0]["entity_id"] == "H:4"
+    assert not any(candidate["returned"] for candidate in below["candidates"])
+    assert (blank["nil_reason"], blank["candidates"]) == ("punctuation", [])
 
 
 def test_doubtful_links_are_left_out_in_place(hearts: Path) -> None:
@@ -147,20 +146,23 @@ def test_doubtful_links_are_left_out_in_place(hearts: Path) -> None:
 
 def test_a_document_and_composites_are_read(hearts: Path, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("The short stature (SS) of …\n")
-    options = ["--document", str(tmp_path / "text"), "--composites", "--top", "1"]
+    options = ["--document", str(tmp_path / "text"), "--split-composites", "--top", "1"]
     code, out, _ = _run("link", str(hearts), "SS", "liver cancer and short stature", *options)
     assert code == 0
     first, second = (json.loads(line)["candidates"] for line in out.splitlines())
-    assert [(c["id"], c["read_as"]) for c in first] == [("H:3", "short stature")]
-    assert [c["id"] for c in second] == ["H:4", "H:3"]
+    assert [(c["entity_id"], c["expanded_form"]) for c in first] == [("H:3", "short stature")]
+    assert [c["entity_id"] for c in second] == ["H:4", "H:3"]
     options += ["--explain", "--min-probability", "0.5"]
     code, out, err = _run("link", str(hearts), "SS", "liver cancer, qqqq", "qqqq", *options)
     assert code == 0, err
     explained = [json.loads(line)["candidates"] for line in out.splitlines()]
-    own = [[(c["id"], c["rank"], c["read_as"]) for c in e if not c["rival"]] for e in explained]
+    own = [
+        [(c["entity_id"], c["rank"], c["expanded_form"]) for c in e if c["returned"]]
+        for e in explained
+    ]
     assert own == [[("H:3", 1, "short stature")], [("H:4", 1, "liver cancer")], []]
     _, out, _ = _run("link", str(hearts), "liver cancer, qqqq", *options[:-3], *options[-2:])
-    assert json.loads(out)["reason"] == "below threshold", "of the second part"
+    assert json.loads(out)["nil_reason"] == "below_threshold", "of the second part"
 
 
 def test_a_mention_may_be_any_column_of_any_file_that_embed_reads(
@@ -272,11 +274,11 @@ def test_a_table_fits_the_terminal(
     assert len(lines) > 8
     assert max(map(cell_len, lines)) <= width
     head = lines[0].split()
-    assert "id" in head
+    assert "entity_id" in head
     assert ("tied" in head) == (width >= 100)
     if width >= 60:
         assert {cell_len(line[: line.index("H:")]) for line in lines[1:]} == {
-            cell_len(lines[0][: lines[0].index("id ")])
+            cell_len(lines[0][: lines[0].index("entity_id ")])
         }
 
 
@@ -288,17 +290,14 @@ def test_a_table_holds_no_control_characters(hearts: Path) -> None:
 
 def test_filters_restrict_link_and_search(hearts: Path) -> None:
     for command in ("link", "search"):
-        code, out, _ = _run(command, str(hearts), "atrial defect", "--where", "id=H:3,H:4")
+        code, out, _ = _run(command, str(hearts), "atrial defect", "--filter", "id=H:3,H:4")
         assert code == 0
-        assert {c["id"] for c in json.loads(out)["candidates"]} == {"H:3", "H:4"}
-        both = ["--where", "id=H:3,H:4", "--where", "type=growth"]
+        assert {c["entity_id"] for c in json.loads(out)["candidates"]} == {"H:3", "H:4"}
+        both = ["--filter", "id=H:3,H:4", "--filter", "type=growth"]
         _, out, _ = _run(command, str(hearts), "atrial defect", *both)
-        assert [c["id"] for c in json.loads(out)["candidates"]] == ["H:3"]
-        option = "--types" if command == "link" else "--type"
-        _, out, _ = _run(command, str(hearts), "atrial defect", option, "growth")
-        assert [c["id"] for c in json.loads(out)["candidates"]] == ["H:3"]
-        for where, fault in (("growth", "give FIELD=VALUE"), ("type=x", "has the type 'x'")):
-            code, out, err = _run(command, str(hearts), "x", "--where", where)
+        assert [c["entity_id"] for c in json.loads(out)["candidates"]] == ["H:3"]
+        for condition, fault in (("growth", "give FIELD=VALUE"), ("type=x", "has the type 'x'")):
+            code, out, err = _run(command, str(hearts), "x", "--filter", condition)
             assert (code, out, err.count("\n")) == (1, "", 1)
             assert fault in err
 
@@ -316,14 +315,14 @@ def test_a_context_decides_on_the_command_line_and_in_a_column(
     options = ["--context-column", "sentence"]
     _, out, _ = _run("link", str(hearts), str(tmp_path / "a.tsv"), *options)
     rows = [json.loads(line)["candidates"] for line in out.splitlines()]
-    assert [row[0]["id"] for row in rows] == ["H:1", "H:5", "H:1"]
-    assert [["context" in c for c in row] for row in rows] == [[True] * 2] * 2 + [[False] * 2]
+    assert [row[0]["entity_id"] for row in rows] == ["H:1", "H:5", "H:1"]
+    assert [["context_score" in c for c in row] for row in rows] == [[True] * 2] * 2 + [[False] * 2]
     for id_, text in profiles.items():
         _, out, _ = _run("link", str(hearts), "ASD", "--context", text)
-        assert json.loads(out)["candidates"][0]["id"] == id_
+        assert json.loads(out)["candidates"][0]["entity_id"] == id_
     _, out, _ = _run("link", str(hearts), "ASD", "--context", profiles["H:5"], "--explain")
     first = json.loads(out)["candidates"][0]
-    assert (first["id"], first["rank"], first["rank_without_context"]) == ("H:5", 1, 2)
+    assert (first["entity_id"], first["rank"], first["rank_without_context"]) == ("H:5", 1, 2)
     for extra, fault in (
         (["ASD", *options], "words have no columns"),
         ([str(tmp_path / "a.tsv"), *options, "--context", "x"], "give one of them"),
@@ -360,7 +359,7 @@ def test_a_null_is_an_empty_mention_in_its_place_and_blank_rows_are_counted(
         records = [json.loads(line) for line in out.splitlines()]
         assert (code, err) == (0, told)
         assert [record["mention"] for record in records] == ["ASD", "", "VSD"]
-        assert records[1] == {"mention": "", "candidates": [], "reason": "empty"}
+        assert records[1] == {"mention": "", "candidates": [], "nil_reason": "empty"}
         code, out, err = _run("search", str(hearts), file, "--top", "1")
         assert (code, err) == (0, told)
         assert [json.loads(line)["query"] for line in out.splitlines()] == ["ASD", "", "VSD"]
@@ -380,11 +379,14 @@ def test_each_mention_may_have_a_document_of_its_own(hearts: Path, tmp_path: Pat
         code, out, _ = _run("link", str(hearts), *options, *more)
         found = [json.loads(line)["candidates"][0] for line in out.splitlines()]
         assert code == 0
-        assert [c["read_as"] for c in found] == ["short stature", "", "septal spot"]
-        assert found[0]["id"] == "H:3"
+        assert [c["expanded_form"] for c in found] == ["short stature", "", "septal spot"]
+        assert found[0]["entity_id"] == "H:3"
     for arguments, fault in (
         ([*options, "--document", str(file)], "--document and --document-column: give one"),
-        ([*options, "--no-abbreviations"], "--no-abbreviations: a document is asked for"),
+        (
+            [*options, "--no-expand-abbreviations"],
+            "--no-expand-abbreviations: a document is asked for",
+        ),
         (["SS", "--document-column", "text"], "--document-column: words have no columns"),
         ([str(file), "--document-column", "txt"], "no column 'txt'"),
     ):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mirror_rt.errors import InputError, MissingExtraError
-from mirror_rt.knowledge.catalogue import write_catalogue
+from mirror_rt.knowledge.entities.writer import write_catalogue
 from mirror_rt.knowledge.formats import (
     KbFormat,
     NameFilter,

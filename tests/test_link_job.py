@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mirror_rt.errors import ConfigError, InputError, TargetError
-from mirror_rt.knowledge import KnowledgeBase, changes
+from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job
 from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_lines
 from mirror_rt.runtime.job import JobFolder, Task, Work
@@ -83,7 +83,7 @@ def _link(
     **options: object,
 ) -> LinkReport:
     with KnowledgeBase.open(kb, encoder=encoder or Counting()) as opened:
-        return link_file(opened, source, out, **options)  # type: ignore[arg-type]
+        return opened.link_file(source, out, **options)  # type: ignore[arg-type]
 
 
 def _broken_off(kb: Path, source: Path, out: Path, **options: object) -> list[Path]:
@@ -105,7 +105,7 @@ def test_a_file_has_a_record_a_row_in_order(hearts: Path, mentions: Path, tmp_pa
     assert (report.rows, report.answered, report.kept) == (11, 9, 0)
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as kb:
         for record, answer in zip(records, kb.link(NAMES), strict=True):
-            assert [c["id"] for c in record["candidates"]] == [c.entity_id for c in answer]
+            assert [c["entity_id"] for c in record["candidates"]] == [c.entity_id for c in answer]
         rows = ((name, "", "") for name in NAMES)
         lines = [line for some in link_lines(kb, rows, {}, counts=Counter()) for line in some]
     assert "".join(f"{line}\n" for line in lines).encode() == (tmp_path / "a.jsonl").read_bytes()
@@ -124,12 +124,23 @@ def test_parquet_has_a_row_a_mention(hearts: Path, mentions: Path, tmp_path: Pat
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
     for row, record in zip(rows, _records(tmp_path / "a.jsonl"), strict=True):
         assert row["mention"] == record["mention"]
-        assert row["reason"] == record.get("reason")
-        assert [c | {"context": None} for c in record["candidates"]] == row["candidates"]
+        assert row["nil_reason"] == record.get("nil_reason")
+        assert [c | {"context_score": None} for c in record["candidates"]] == row["candidates"]
         best = (record["candidates"] or [{}])[0]
-        for name in ("id", "name", "matched", "score", "probability", "how", "tied"):
+        for name in (
+            "entity_id",
+            "entity_name",
+            "matched_name",
+            "match_type",
+            "score",
+            "probability",
+            "tied",
+        ):
             assert row[name] == best.get(name)
-    assert [row["reason"] for row in rows if row["id"] is None] == ["empty", "only punctuation"]
+    assert [row["nil_reason"] for row in rows if row["entity_id"] is None] == [
+        "empty",
+        "punctuation",
+    ]
 
 
 def test_the_columns_of_parquet_have_every_part_of_a_composite(
@@ -137,18 +148,18 @@ def test_the_columns_of_parquet_have_every_part_of_a_composite(
 ) -> None:
     names = ["atrial septal defect and short stature", "short stature and ?", "ASD"]
     mentions = _write(tmp_path / "m.tsv", names)
-    _link(hearts, mentions, tmp_path / "a.parquet", composites=True)
+    _link(hearts, mentions, tmp_path / "a.parquet", split_composites=True)
     both, one, tied = pq.read_table(tmp_path / "a.parquet").to_pylist()
     first: dict[str, dict[str, object]] = {}
     for candidate in both["candidates"]:
-        first.setdefault(candidate["read_as"], candidate)
+        first.setdefault(candidate["expanded_form"], candidate)
     assert list(first) == ["atrial septal defect", "short stature"]
-    for name in ("id", "name", "matched", "how"):
+    for name in ("entity_id", "entity_name", "matched_name", "match_type"):
         assert both[name] == "|".join(str(c[name]) for c in first.values())
     for name in ("score", "probability"):
         assert both[name] == min(c[name] for c in first.values())  # type: ignore[type-var]
-    assert "|" not in one["id"]
-    assert (tied["id"], tied["tied"]) == (tied["candidates"][0]["id"], True)
+    assert "|" not in one["entity_id"]
+    assert (tied["entity_id"], tied["tied"]) == (tied["candidates"][0]["entity_id"], True)
 
 
 def test_a_mention_is_asked_once_however_often_it_comes(
@@ -207,8 +218,8 @@ def test_a_context_keeps_mentions_apart(hearts: Path, tmp_path: Path) -> None:
         hearts, tmp_path / "a.tsv", tmp_path / "a.jsonl", column="mention", context_column="text"
     )
     found = [record["candidates"][0] for record in _records(tmp_path / "a.jsonl")]
-    assert ["context" in best for best in found] == [True, True, False, True, False]
-    assert found[1]["id"] == found[3]["id"] == "H:5"
+    assert ["context_score" in best for best in found] == [True, True, False, True, False]
+    assert found[1]["entity_id"] == found[3]["entity_id"] == "H:5"
     assert (report.rows, report.answered) == (5, 4)
 
 
@@ -262,7 +273,8 @@ def test_other_options_or_another_knowledge_base_begin_anew(
 def test_a_job_is_of_the_knowledge_base_that_was_opened(hearts: Path) -> None:
     with KnowledgeBase.open(hearts) as kb:
         before = job._Links(kb, {"top": 5}).settings
-        changes.remove(hearts, ["H:1"])
+        with KnowledgeBase.open(hearts) as other:
+            other.remove(["H:1"])
         assert job._Links(kb, {"top": 5}).settings == before
     with KnowledgeBase.open(hearts) as kb:
         assert job._Links(kb, {"top": 5}).settings != before

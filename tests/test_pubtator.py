@@ -2,11 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from mirror_rt.errors import InputError
-from mirror_rt.knowledge.pubtator import is_pubtator, read_mentions, with_ids
-from tests.kb import hearts_in
-from tests.test_cli_linkjob import _link, in_small_blocks  # noqa: F401
+from mirror_rt.knowledge import knowledge_base
+from mirror_rt.knowledge.formats.pubtator import is_pubtator, read_mentions, with_ids
+from mirror_rt.knowledge.linking import job
+from mirror_rt_cli.app import app
+from tests.kb import LetterEncoder, hearts_in
 
 TITLE = "Short stature (SS) and liver cancer."
 ABSTRACT = "SS was seen. Liver cancer, qqqq and VSD were not! Naïve text ends."
@@ -32,6 +35,17 @@ LINES = [
     _line("SS and VSD", "SS", "Disease", document="two") + "\n",
     "two\t7\t10\tVSD\tDisease",
 ]
+
+
+@pytest.fixture(autouse=True)
+def in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "BLOCK", 2)
+    monkeypatch.setattr(knowledge_base, "_open_encoder", lambda bundle: LetterEncoder())
+
+
+def _link(kb: Path, mentions: Path, *more: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["link", str(kb), str(mentions), *map(str, more)])
+    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture
@@ -77,7 +91,7 @@ def test_parts_of_a_composite_have_an_id_each(hearts: Path, tmp_path: Path) -> N
     text = "With liver cancer and short stature."
     file, out = tmp_path / "a.pubtator", tmp_path / "out.pubtator"
     file.write_text(f"1|t|{text}\n{_line(text, 'liver cancer and short stature', 'Disease')}\n")
-    code, _, err = _link(hearts, file, "--composites", "--out", out)
+    code, _, err = _link(hearts, file, "--split-composites", "--out", out)
     assert (code, err) == (0, f"{out}: 1 mentions\n")
     assert out.read_text() == file.read_text().removesuffix("\n") + "\tH:4|H:3\n"
 
@@ -95,7 +109,7 @@ def test_contexts_are_the_sentence_or_the_document(
         (record,) = map(json.loads, out.splitlines())
         assert code == 0
         assert record["mention"] == "ASD"
-        assert ("context" in record["candidates"][0]) is has
+        assert ("context_score" in record["candidates"][0]) is has
         _, _, err = _link(hearts, plain, *options, "--out", tmp_path / "o.pubtator", "--force")
         assert ("1 of them have several ids alike" in err) is not has
     code, out, err = _link(hearts, file, "--context-column", "title")
@@ -136,7 +150,7 @@ def test_a_file_that_changed_meanwhile_is_told(file: Path) -> None:
 
 
 def test_abbreviations_can_be_left_as_they_are_written(hearts: Path, file: Path) -> None:
-    for more, expected in (([], "H:3"), (["--no-abbreviations"], "-")):
+    for more, expected in (([], "H:3"), (["--no-expand-abbreviations"], "-")):
         out = file.with_name("out.pubtator")
         options = ["--min-probability", "0.9", "--out", out, "--force", *more]
         assert _link(hearts, file, *options)[0] == 0

@@ -9,7 +9,7 @@ import pytest
 
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.types import Entity, How, Name, Nil
+from mirror_rt.types import Entity, MatchType, Name, NilReason
 from tests.kb import entity
 
 spacy = pytest.importorskip("spacy", reason="the extra spacy is not installed")
@@ -60,27 +60,27 @@ def test_entities_get_an_id_and_candidates(kb: Path) -> None:
     with KnowledgeBase.open(kb) as same:
         expected = same.link([ent.text for ent in doc.ents], top=2)
     assert [ent._.candidates for ent in doc.ents] == expected
-    assert doc.ents[0]._.candidates[0].how is How.CASE
+    assert doc.ents[0]._.candidates[0].match_type is MatchType.CASE
     assert doc.ents[1].kb_id_ == expected[1][0].entity_id
-    assert (doc.ents[2].kb_id_, doc.ents[2]._.candidates.reason) == ("", Nil.PUNCTUATION)
-    assert doc[0:1]._.candidates == []
+    assert (doc.ents[2].kb_id_, doc.ents[2]._.candidates.nil_reason) == ("", NilReason.PUNCTUATION)
+    assert not doc[0:1]._.candidates
 
 
 def test_a_threshold_and_filters_leave_entities_unlinked(kb: Path) -> None:
-    doc = _pipeline(kb, threshold=0.9)("Liver Cancer, xyzzy")
+    doc = _pipeline(kb, min_probability=0.9)("Liver Cancer, xyzzy")
     assert _linked(doc) == [("Liver Cancer", "C:3"), ("xyzzy", "")]
-    assert doc.ents[1]._.candidates.reason is Nil.THRESHOLD
+    assert doc.ents[1]._.candidates.nil_reason is NilReason.BELOW_THRESHOLD
     doc = _pipeline(kb, filters={"type": ["disease"]})("cold")
     assert [c.entity_id for c in doc.ents[0]._.candidates] == ["C:3"]
 
 
 def test_each_document_has_its_own_abbreviations(kb: Path) -> None:
     texts = ["The short stature (SS) of SS.", "A cold. Then SS."]
-    first, second = _pipeline(kb, threshold=0.9).pipe(texts)
+    first, second = _pipeline(kb, min_probability=0.9).pipe(texts)
     assert _linked(first) == [("SS", "C:4"), ("SS", "C:4")]
-    assert first.ents[1]._.candidates[0].read_as == "short stature"
+    assert first.ents[1]._.candidates[0].expanded_form == "short stature"
     assert dict(_linked(second))["SS"] == ""
-    (plain,) = _pipeline(kb, threshold=0.9, abbreviations=False).pipe(texts[:1])
+    (plain,) = _pipeline(kb, min_probability=0.9, abbreviations=False).pipe(texts[:1])
     assert {id_ for _, id_ in _linked(plain)} == {""}
 
 
@@ -91,18 +91,18 @@ def test_the_sentence_decides_between_bearers_of_a_name(kb: Path) -> None:
         expected = same.link(["cold", "cold"], contexts=sentences)
     docs = list(_pipeline(kb, sentences=True).pipe(texts))
     assert [doc.ents[0]._.candidates for doc in docs] == expected
-    assert all(c.context is not None for c in expected[0])
+    assert all(c.context_score is not None for c in expected[0])
     for nlp in (_pipeline(kb), _pipeline(kb, sentences=True, context=False)):
-        assert [c.context for c in nlp(texts[0]).ents[0]._.candidates] == [None, None]
+        assert [c.context_score for c in nlp(texts[0]).ents[0]._.candidates] == [None, None]
 
 
 def test_the_parts_of_a_composite_have_an_id_each(kb: Path) -> None:
     (whole,) = _pipeline(kb)(f"She has {BOTH}.").ents
     assert "|" not in whole.kb_id_
-    (split,) = _pipeline(kb, composites=True)(f"She has {BOTH}.").ents
+    (split,) = _pipeline(kb, split_composites=True)(f"She has {BOTH}.").ents
     assert (split.text, split.kb_id_) == (BOTH, "C:3|C:4")
     with KnowledgeBase.open(kb) as same:
-        assert [split._.candidates] == same.link([BOTH], composites=True)
+        assert [split._.candidates] == same.link([BOTH], split_composites=True)
 
 
 def test_documents_of_a_batch_are_linked_in_one_call(
@@ -131,11 +131,11 @@ def test_documents_can_be_serialised(kb: Path) -> None:
     for other in (again, Doc(nlp.vocab).from_bytes(doc.to_bytes())):
         assert _linked(other) == _linked(doc)
         assert [e._.candidates for e in other.ents] == [e._.candidates for e in doc.ents]
-        assert other.ents[1]._.candidates.reason is Nil.PUNCTUATION
+        assert other.ents[1]._.candidates.nil_reason is NilReason.PUNCTUATION
 
 
 def test_a_pipeline_is_saved_without_its_knowledge_base(kb: Path, tmp_path: Path) -> None:
-    nlp = _pipeline(kb, top=1, threshold=0.25)
+    nlp = _pipeline(kb, top=1, min_probability=0.25)
     nlp.to_disk(tmp_path / "nlp")
     assert not list((tmp_path / "nlp").rglob("*.pkl"))
     assert [p.name for p in (tmp_path / "nlp" / FACTORY).iterdir()] == ["settings.json"]
@@ -181,8 +181,8 @@ def test_another_process_opens_its_own(kb: Path, monkeypatch: pytest.MonkeyPatch
 def test_faults_of_the_configuration_are_told_at_once(kb: Path, tmp_path: Path) -> None:
     for config, error, fault in (
         ({"kb": str(tmp_path)}, KnowledgeBaseError, "not a knowledge base"),
-        ({"precision": 2.0}, ConfigError, "precision must be"),
-        ({"threshold": 50.0}, ConfigError, "min_probability must be"),
+        ({"target_precision": 2.0}, ConfigError, "precision must be"),
+        ({"min_probability": 50.0}, ConfigError, "min_probability must be"),
         ({"top": 0}, ConfigError, "top must be"),
         ({"filters": {"type": ["none"]}}, ConfigError, "has the type 'none'"),
     ):
