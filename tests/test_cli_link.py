@@ -117,13 +117,13 @@ def test_explain_shows_features_ranks_and_the_nearest_others(hearts: Path) -> No
     liver, asd, empty = (json.loads(line)["candidates"] for line in out.splitlines())
     first, *others = liver
     assert (first["entity_id"], first["rank"], first["returned"]) == ("H:4", 1, True)
-    assert set(first["contributions"]) == set(first["features"]) > {"dense"}
+    assert set(first["contributions"]) == set(first["features"]) > {"dense_cosine"}
     assert not any(other["returned"] for other in others)
     assert len(others) == 3
     for rank in ("dense_rank", "lexical_rank", "rank_without_context"):
         assert min(c[rank] for c in liver) == 1 < max(c[rank] for c in liver)
     assert [c["tied"] for c in asd[:2]] == [True, True]
-    assert asd[0]["features"]["dense"] == pytest.approx(1.0, abs=1e-2)
+    assert asd[0]["features"]["dense_cosine"] == pytest.approx(1.0, abs=1e-2)
     assert empty == []
     options = ["--explain", "--min-probability", "0.999"]
     code, out, _ = _run("link", str(hearts), "liver cancers", "?!", *options)
@@ -234,10 +234,14 @@ def test_what_was_answered_is_out_before_a_later_row_fails(
 
 @pytest.mark.parametrize("extra", [[], ["--explain"]])
 def test_mentions_cut_off_are_counted(hearts: Path, extra: list[str]) -> None:
-    long = "atrial septal defect " * 100
+    long = "atrial septal defect " * 40
     _, _, err = _run("link", str(hearts), long, "x", *extra)
-    assert err.startswith("cut off at ")
-    assert "1 strings" in err
+    assert err == "cut off at 64 tokens: 1 strings\n"
+    _, _, err = _run("link", str(hearts), long, long * 2, "x", *extra)
+    first, second = err.splitlines()
+    assert first.startswith("1 long mentions: ")
+    assert "1,024 characters" in first
+    assert second == "cut off at 64 tokens: 2 strings"
     _, _, err = _run("link", str(hearts), "x", *extra)
     assert err == ""
 
@@ -245,7 +249,7 @@ def test_mentions_cut_off_are_counted(hearts: Path, extra: list[str]) -> None:
 def test_contexts_cut_off_are_counted_apart_and_descriptions_are_not(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    long = "atrial septal defect " * 100
+    long = "atrial septal defect " * 40
     entities = [replace(entity(id_, "cold"), description=long) for id_ in ("C:1", "C:2")]
     KnowledgeBase.build(tiny_bundle, entities, tmp_path / "kb").close()
     monkeypatch.setattr(job, "BLOCK", 2)
