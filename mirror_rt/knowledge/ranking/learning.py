@@ -339,8 +339,9 @@ def _fit_weights(samples: Samples, start: Reranker) -> Reranker:
     """
     prior = np.array([*(start.weights[name] for name in FEATURES), start.nil_score])
     weights = prior.copy()
+    groups = _Groups.of(samples)
     for _ in range(_ITERATIONS):
-        gradient, curvature = _derivatives(samples, weights)
+        gradient, curvature = _derivatives(samples, weights, groups)
         gradient -= _PENALTY * (weights - prior)
         step = np.linalg.solve(curvature + _PENALTY * np.eye(len(weights)), gradient)
         step *= min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
@@ -351,13 +352,45 @@ def _fit_weights(samples: Samples, start: Reranker) -> Reranker:
     return replace(start, weights=fitted, nil_score=float(weights[-1]))
 
 
-def _derivatives(samples: Samples, weights: Float64) -> tuple[Float64, Float64]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Groups:
+    """The pairs of each entity of each sample, side by side.
+
+    Attributes:
+        order_P: (P,) int64 places of the pairs, group after group.
+        starts_E: (E,) int64 the first of each group.
+        sample_E: (E,) int64 which sample.
+    """
+
+    order_P: Int64
+    starts_E: Int64
+    sample_E: Int64
+
+    @classmethod
+    def of(cls, samples: Samples) -> _Groups:
+        sample_P = samples.sample_P
+        order_P = np.lexsort((samples.entity_P, sample_P))
+        keys = np.stack([sample_P, samples.entity_P])[:, order_P]
+        first = np.ones(len(order_P), dtype=bool)
+        first[1:] = (np.diff(keys) != 0).any(axis=0)
+        starts_E = np.flatnonzero(first)
+        return cls(order_P=order_P, starts_E=starts_E, sample_E=keys[0, starts_E])
+
+    def best(self, scores_P: Float64) -> Int64:
+        """Return (E,) int64, the place of the best pair of each group; of equal ones the first."""
+        scores = scores_P[self.order_P]
+        sizes = np.diff(np.append(self.starts_E, len(scores)))
+        highest = np.repeat(np.maximum.reduceat(scores, self.starts_E), sizes)
+        places = np.where(scores == highest, np.arange(len(scores)), len(scores))
+        return self.order_P[np.minimum.reduceat(places, self.starts_E)]
+
+
+def _derivatives(samples: Samples, weights: Float64, groups: _Groups) -> tuple[Float64, Float64]:
     """Return gradient (F+1) and curvature (F+1, F+1) of the log likelihood at the weights."""
     count = len(samples)
-    sample_P = samples.sample_P
     scores_P = samples.features_PF @ weights[:-1]
-    _, places = best_names(sample_P, samples.entity_P, scores_P, mentions=count)
-    sample_E, scores_E = sample_P[places], scores_P[places]
+    places, sample_E = groups.best(scores_P), groups.sample_E
+    scores_E = scores_P[places]
     features_EF = samples.features_PF[places].astype(np.float64)
     top_S = np.full(count, weights[-1])
     np.maximum.at(top_S, sample_E, scores_E)

@@ -70,18 +70,25 @@ def find_ties(offsets: Int64, names_E: Int64, scores_E: Float32) -> tuple[Bools,
         (E,) bool, in the same group as the mention's first entity; (E,) bool, in a group with
         another one.
     """
-    first_E = np.zeros(len(names_E), dtype=bool)
-    first_E[offsets[:-1][offsets[1:] > offsets[:-1]]] = True
-    best_E, tied_E = first_E.copy(), np.zeros(len(names_E), dtype=bool)
     mention_E = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    # Most mentions have no two equal names and no two equal scores: only the others are grouped.
-    order = np.lexsort((names_E, mention_E))
-    repeated = (np.diff(mention_E[order]) == 0) & (np.diff(names_E[order]) == 0)
-    equal = (np.diff(mention_E) == 0) & (scores_E[:-1] - scores_E[1:] <= _EQUAL)
-    unclear = np.unique(np.append(mention_E[order][1:][repeated], mention_E[1:][equal]))
-    for mention in unclear.tolist():
-        mine = slice(offsets[mention], offsets[mention + 1])
-        groups = tie_groups(names_E[mine].tolist(), scores_E[mine].tolist())
-        best_E[mine] = np.array(groups) == groups[0]
-        tied_E[mine] = is_tied(groups)
-    return best_E, tied_E
+    label_E = np.arange(len(names_E))
+    if not len(label_E):
+        return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
+    # Entities of one name, and neighbors of equal scores, take the lowest label among them,
+    # until all that are tied through others have the same.
+    by_name = np.lexsort((names_E, mention_E))
+    keys = np.stack([mention_E, names_E])[:, by_name]
+    name_starts = np.flatnonzero(np.append(True, (np.diff(keys) != 0).any(axis=0)))
+    apart = (np.diff(mention_E) != 0) | (scores_E[:-1] - scores_E[1:] > _EQUAL)
+    score_starts = np.flatnonzero(np.append(True, apart))
+    name_sizes = np.diff(np.append(name_starts, len(label_E)))
+    score_sizes = np.diff(np.append(score_starts, len(label_E)))
+    while True:
+        before_E = label_E.copy()
+        label_E[by_name] = np.repeat(np.minimum.reduceat(label_E[by_name], name_starts), name_sizes)
+        label_E = np.repeat(np.minimum.reduceat(label_E, score_starts), score_sizes)
+        if (label_E == before_E).all():
+            break
+    best_E = label_E == np.repeat(label_E[offsets[:-1][offsets[1:] > offsets[:-1]]],
+                                  np.diff(offsets)[offsets[1:] > offsets[:-1]])  # fmt: skip
+    return best_E, np.bincount(label_E)[label_E] > 1

@@ -129,7 +129,9 @@ def _trained(vectors_ND: Float16, kind: IndexKind) -> tuple[faiss.Index, dict[st
             index.cp.min_points_per_centroid = 1
             index.cp.max_points_per_centroid = _SAMPLE_PER_LIST
     whole = faiss.IndexPreTransform(axes, index)
-    whole.train(sample_SD)
+    # A product quantizer learns in so small steps that threads only wait for each other.
+    with _threads(1 if kind is IndexKind.PQ else faiss.omp_get_max_threads()):
+        whole.train(sample_SD)
     return whole, recipe | {"pca_dim": axes.d_out, "trained_on_rows": rows}
 
 
