@@ -33,7 +33,7 @@ MISSPELT = 0.2
 WAYS = 2
 CHILD = r"""
 import json, multiprocessing, sys
-from mirror_rt.knowledge.workers import Workers
+from mirror_rt.knowledge.linking.workers import Workers
 from mirror_rt_cli.app import main
 here, *arguments = sys.argv[1:]
 sys.path.insert(0, here)
@@ -79,7 +79,7 @@ def names_of(kb: Path) -> list[str]:
     from mirror_rt.knowledge import KnowledgeBase
 
     with KnowledgeBase.open(kb) as opened:
-        return opened.catalogue.texts()
+        return opened.resources.catalogue.texts()
 
 
 def build(args: argparse.Namespace, work: Path) -> Path:

@@ -57,17 +57,15 @@ def test_a_name_of_any_script_and_length_finds_its_entity(
     # Two words after "link" are mentions, one might be taken for a file.
     ((first, _), _) = run("link", kbdir, mention, "second")
     candidate = first["candidates"][0]  # type: ignore[index]
-    assert candidate["id"] == expected
+    assert candidate["entity_id"] == expected
 
 
 def test_alternative_ids_in_a_circle_or_to_nowhere_do_no_harm(kbdir: Path) -> None:
     from mirror_rt import KnowledgeBase
 
     with KnowledgeBase.open(kbdir) as kb:
-        ids = {kb.catalogue.entity(n).id for n in kb.catalogue.resolve("circle 1")}
-        assert ids == {"circle 1"}
-        (nowhere,) = kb.catalogue.resolve("nowhere")
-        assert kb.catalogue.entity(nowhere).id == "circle 1"
+        assert kb.entity("circle 1").id == "circle 1"
+        assert kb.entity("nowhere").id == "circle 1"
     (stats,), _ = run("kb", "stats", kbdir.parent / "kb.jsonl", "--format", "jsonl")
     assert stats["alternative_ids_that_are_entities"] == 2
     assert stats["name_length"]["max"] == 10_000  # type: ignore[index]

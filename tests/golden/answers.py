@@ -165,13 +165,13 @@ CALLS: Mapping[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
     "link": ("link", PLAIN, {"top": 5}),
     "link_one": ("link", PLAIN[28:40], {"top": 1}),
     "link_many": ("link", PLAIN[40:46], {"top": 20}),
-    "link_in_document": ("link", IN_DOCUMENT, {"document": DOCUMENT, "composites": True}),
-    "link_of_types": ("link", FILTERED, {"top": 3, "types": ["tumour", "vessel"]}),
+    "link_in_document": ("link", IN_DOCUMENT, {"document": DOCUMENT, "split_composites": True}),
+    "link_of_types": ("link", FILTERED, {"top": 3, "filters": {"type": ["tumour", "vessel"]}}),
     "link_by_id": ("link", FILTERED, {"top": 3, "filters": {"id": "N:", "description": "no"}}),
     "link_probable_of_types": (
         "link",
         FILTERED,
-        {"top": 3, "types": ["tumour"], "min_probability": 0.6},
+        {"top": 3, "filters": {"type": ["tumour"]}, "min_probability": 0.6},
     ),
     "link_probable": ("link", DOUBTFUL, {"top": 3, "min_probability": 0.5}),
     "link_in_context": (
