@@ -69,7 +69,8 @@ def index(
     if passages and (alias_column or field):
         raise ConfigError("--passages: all other columns are metadata; leave the options out")
     check_target(out, force=force, folder=True)
-    check_apart(out, {"file of names": kb} | ({} if _is_own(bundle, out) else {"bundle": bundle}))
+    inputs = {"file of names": kb, "vectors": vectors}
+    check_apart(out, inputs | ({} if _is_own(bundle, out) else {"bundle": bundle}))
     skipped = SkippedRows(strict=not skip_bad)
     columns = kb_source.columns(id_column, name_column, alias_column, field)
     options = kb_source.table_options(delimiter, encoding)
@@ -87,8 +88,14 @@ def index(
             columns=columns,
             options=options,
         )
-    encoder = asked.CountingEncoder(bundle)
+    encoder, calls = asked.CountingEncoder(bundle), 0
     with progress.bar("embedding passages" if passages else "embedding names") as show:
+
+        def advance(done: int, total: int) -> None:
+            nonlocal calls
+            calls = len(encoder.calls)  # later ones are of misspelt names, to learn from
+            show(done, total)
+
         built = KnowledgeBase.build(
             bundle,
             entities,
@@ -100,17 +107,21 @@ def index(
             vectors=vectors,
             recall=recall,
             force=force,
-            progress=show,
+            progress=advance,
         )
     kb_source.tell_skipped(skipped)
     built.close()
     counts = built.manifest.counts
     more = "; --split embeds all of them" if passages else ""
-    encoder.tell_cut(counts["texts"], more=more)
+    embedded = sum(strings for strings, _ in encoder.calls[:calls])
+    encoder.tell_cut(embedded, more=more)
     found = float(built.manifest.index["recall_at_10"])
     if found < recall - _CHANCE:
         told = f"{out}: a search finds {found:.3f} of the true ten nearest, {recall} was asked"
         typer.echo(f"{told}; --index exact finds all of them", err=True)
+    if vectors is not None:
+        known = counts["texts"] - embedded
+        typer.echo(f"{out}: {known:,} vectors taken, {embedded:,} strings embedded", err=True)
     if passages:
         typer.echo(f"{out}: {counts['entities']:,} passages", err=True)
         return

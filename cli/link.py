@@ -141,8 +141,8 @@ def link(
             _printed(kb, rows, form, options, explain=explain)
             asked.tell_notes(source, notes)
         else:
-            if isinstance(source, str):
-                check_apart(out, {"mentions": source, "document": document})
+            file = source if isinstance(source, str) else None
+            check_apart(out, {"mentions": file, "document": document})
             _into_file(kb, source, out, columns | options, force=force, engine=by)
 
 

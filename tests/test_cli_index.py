@@ -11,18 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt import Encoder
-from mirror_rt.errors import ConfigError, InputError, MirrorError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.storage import build
-from mirror_rt.runtime.embedding import VectorOptions, embed
-from mirror_rt.runtime.storage import Dtype
-from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
-from tests.vectors import written
-
-if TYPE_CHECKING:
-    from mirror_rt.types import Float32
 
 KB = "id\tname\tkind\nH:1\tshort stature\tpreferred\nH:1\tsmall hand\texact\nH:2\tfever\texact\n"
 
@@ -48,7 +39,7 @@ def test_index_makes_a_knowledge_base_and_says_what_is_in_it(
     assert CliRunner().invoke(app, [*arguments, "--force"]).exit_code == 0
 
 
-def test_ids_that_are_joined_with_others_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_ids_that_are_merged_with_others_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "kb.txt").write_text("A|B||one\nA|B||two\nB||three\nC||four\n")
     result = CliRunner().invoke(
         app, ["index", str(tiny_bundle), str(tmp_path / "kb.txt"), "--out", str(tmp_path / "kb")]

@@ -234,8 +234,8 @@ def test_the_wheel_without_extras_embeds_and_links(
     run("mirror-rt", "index", tiny_bundle, "kb.tsv", "--out", "kb")
     lines = run("mirror-rt", "link", "kb", "Fever", "chronical coughs").splitlines()
     found = [json.loads(line)["candidates"] for line in lines]
-    assert (found[0][0]["id"], found[0][0]["how"]) == ("H:2", "normalised-case")
-    assert {c["id"] for c in found[1]} == {"H:1", "H:2", "H:3"}
+    assert (found[0][0]["entity_id"], found[0][0]["match_type"]) == ("H:2", "case")
+    assert {c["entity_id"] for c in found[1]} == {"H:1", "H:2", "H:3"}
     assert json.loads(run("mirror-rt", "kb", "stats", "kb.tsv", "-f", "jsonl"))["entities"] == 3
     missing = subprocess.run(
         [bin_folder / "mirror-rt", "train", "names.txt", "--base", "x", "--out", "y"],

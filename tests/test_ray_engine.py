@@ -263,13 +263,13 @@ def test_linking_goes_on_when_workers_die_and_after_an_interrupt(
 
     rows, out = made_up(230), tmp_path / "a.tsv"
     with KnowledgeBase.open(hearts) as kb:
-        link_job.link_file(kb, rows, tmp_path / "whole.tsv")
+        kb.link_file(rows, tmp_path / "whole.tsv")
         monkeypatch.setattr(ray_engine, "Worker", Dying)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(JobFolder, "log", _interrupted_at(2))
-            link_job.link_file(kb, rows, out, engine=RayEngine())
+            kb.link_file(rows, out, engine=RayEngine())
         assert not out.exists()
-        kept = link_job.link_file(kb, rows, out, engine=RayEngine()).kept
+        kept = kb.link_file(rows, out, engine=RayEngine()).kept
     assert kept >= 1
     assert sorted(mark.name for mark in marks.iterdir()) == ["1", "3"]
     assert out.read_bytes() == (tmp_path / "whole.tsv").read_bytes()
@@ -297,7 +297,7 @@ def test_a_knowledge_base_changed_meanwhile_is_told_of_by_the_workers(
         with KnowledgeBase.open(tmp_path / "kb") as other:
             other.remove(["H:1"])
         with pytest.raises(KnowledgeBaseError):
-            link_job.link_file(kb, ["a"], tmp_path / "a.tsv", engine=RayEngine(workers=1))
+            kb.link_file(["a"], tmp_path / "a.tsv", engine=RayEngine(workers=1))
     assert not list(tmp_path.glob("*a.tsv*"))
 
 

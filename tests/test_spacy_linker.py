@@ -63,7 +63,7 @@ def test_entities_get_an_id_and_candidates(kb: Path) -> None:
     assert doc.ents[0]._.candidates[0].match_type is MatchType.CASE
     assert doc.ents[1].kb_id_ == expected[1][0].entity_id
     assert (doc.ents[2].kb_id_, doc.ents[2]._.candidates.nil_reason) == ("", NilReason.PUNCTUATION)
-    assert len(doc[0:1]._.candidates) == 0
+    assert not doc[0:1]._.candidates
 
 
 def test_a_threshold_and_filters_leave_entities_unlinked(kb: Path) -> None:
@@ -181,7 +181,7 @@ def test_another_process_opens_its_own(kb: Path, monkeypatch: pytest.MonkeyPatch
 def test_faults_of_the_configuration_are_told_at_once(kb: Path, tmp_path: Path) -> None:
     for config, error, fault in (
         ({"kb": str(tmp_path)}, KnowledgeBaseError, "not a knowledge base"),
-        ({"target_precision": 2.0}, ConfigError, "target precision must be"),
+        ({"target_precision": 2.0}, ConfigError, "precision must be"),
         ({"min_probability": 50.0}, ConfigError, "min_probability must be"),
         ({"top": 0}, ConfigError, "top must be"),
         ({"filters": {"type": ["none"]}}, ConfigError, "has the type 'none'"),

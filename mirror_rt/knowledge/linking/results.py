@@ -46,7 +46,10 @@ HYBRID_COLUMNS = (*COLUMNS, *_HYBRID)
 PASSAGE_COLUMNS = (
     "rank", "id", "title", "text", "matched_text", "match_type", "score", *_HYBRID, _REASON,
 )  # fmt: skip
-LEAST = (_CONTEXT, _REASON, _TIED, "rank", _EXPANDED, "match_type", "probability", *_HYBRID)
+LEAST = (
+    _CONTEXT, _REASON, _TIED, "rank", _EXPANDED, "match_type", "probability", *_HYBRID, "score",
+    "matched_name", "entity_name",
+)  # fmt: skip
 """Columns that may go where there is little room, the first one first."""
 
 _CONTROL = re.compile(r"[\x7f-\x9f]")

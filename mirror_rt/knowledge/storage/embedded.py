@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -37,13 +38,10 @@ def embedded_names(folder: Path, bundle: Bundle, encoder: Embedder) -> Iterator[
     Raises:
         ConfigError: The vectors are of another bundle or width, rounded to less than float16, or
             without texts.
-        InputError: The folder is not finished, or has changed since.
+        InputError: The folder is no finished folder of vectors, or a file of it has changed.
     """
-    shards = [folder / shard.name for shard in read_manifest(folder)]
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    width = manifest.get("dims") or encoder.dim
-    if manifest.get("kind") != "vectors":
-        raise ConfigError(f"{folder}: holds no vectors; name a folder that mirror-rt embed wrote")
+    manifest = _read_manifest(folder)
+    width = manifest["dims"]
     if manifest.get("bundle") != bundle.fingerprint:
         raise ConfigError(f"{folder}: its vectors are of another bundle; embed the names again")
     if width != encoder.dim or manifest.get("dtype") not in _EXACT:
@@ -53,8 +51,9 @@ def embedded_names(folder: Path, bundle: Bundle, encoder: Embedder) -> Iterator[
         )
     if not manifest.get("text"):
         raise ConfigError(f"{folder}: has no texts; embed the names again without --no-text")
-    if faults := file_faults(folder):
-        raise InputError(f"{faults[0]}; run the same embed again to mend it")
+    for fault in file_faults(folder):
+        raise InputError(f"{fault}; run the same mirror-rt embed again")
+    shards = [folder / shard.name for shard in read_manifest(folder)]
     rows = sum(pq.ParquetFile(shard).metadata.num_rows for shard in shards)
     with tempfile.TemporaryDirectory(prefix="mirror-rt-") as scratch:
         vectors_ND = np.lib.format.open_memmap(
@@ -71,3 +70,20 @@ def embedded_names(folder: Path, bundle: Bundle, encoder: Embedder) -> Iterator[
 
         # The vectors are written while the texts are indexed.
         yield KnownVectors(texts(), np.asarray(vectors_ND), encoder)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    """Return what a folder of vectors says of itself.
+
+    Raises:
+        InputError: It is not one, or not finished.
+    """
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["kind"] == "vectors":
+            return cast("dict[str, Any]", manifest)
+    except (OSError, ValueError, TypeError, KeyError):
+        pass
+    raise InputError(
+        f"{folder}: is no finished folder of vectors; name one that mirror-rt embed wrote"
+    )
