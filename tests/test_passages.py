@@ -173,7 +173,6 @@ def test_a_removal_leaves_a_store_of_passages(bundle: Bundle, tmp_path: Path) ->
     with KnowledgeBase.build(bundle, TEXTS, out, passages=True, encoder=LetterEncoder()) as kb:
         kb.remove(["p4"])
     with KnowledgeBase.open(out, encoder=LetterEncoder()) as kb:
-        kb.remove(["p4"])
         (found,) = kb.search(["a teacher is paid"])
     assert next(c.passage for c in found if c.passage) == TEXTS[1]
     assert {c.entity_id for c in found} == {"p1", "p2", "p3"}

@@ -405,7 +405,6 @@ CHANGED_OFTEN = """
 import sys
 from mirror_rt import KnowledgeBase
 from tests.kb import LetterEncoder, entity
-from tests.test_update import add, remove
 
 kb = KnowledgeBase.open(sys.argv[1], encoder=LetterEncoder())
 for _ in range(5):

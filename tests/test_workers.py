@@ -19,14 +19,8 @@ from mirror_rt.knowledge.linking import job, linker, workers
 from mirror_rt.knowledge.linking.workers import MIN_PER_WORKER
 from mirror_rt.types import IndexKind
 from mirror_rt_cli.app import app
-=======
-from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.linking import linker
-from mirror_rt.knowledge.linking.workers import MIN_PER_WORKER
-from mirror_rt.types import IndexKind
->>>>>>> kbtests
 from tests.conftest import REPOSITORY
-from tests.kb import LetterEncoder, entity, fake_bundle, hearts_in, with_numbers
+from tests.kb import LetterEncoder, entity, fake_bundle, hearts_in
 
 NAMES = [
     "septal defects of atria", "livers with cancer", "tiny bodies", "hart hole", "spectrum autism",
@@ -165,7 +159,6 @@ os.kill(0 if sys.argv[2] == "2" else os.getpid(), int(sys.argv[2]))
 def test_a_file_linked_by_workers_has_the_same_bytes(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-<<<<<<< HEAD
     monkeypatch.setattr(
         "mirror_rt.knowledge.knowledge_base._open_encoder", lambda bundle: LetterEncoder()
     )

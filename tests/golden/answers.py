@@ -176,7 +176,7 @@ CALLS: Mapping[str, tuple[str, Sequence[str], Mapping[str, Any]]] = {
     "link_probable_of_types": (
         "link",
         FILTERED,
-        {"top": 3, "filters": {"type": ["tumour"]}, "min_probability": 0.6},
+        {"top": 3, "filters": {"type": "tumour"}, "min_probability": 0.6},
     ),
     "link_probable": ("link", DOUBTFUL, {"top": 3, "min_probability": 0.5}),
     "link_in_context": (
