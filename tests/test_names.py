@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def _open(texts: list[str], folder: Path, entities: list[tuple[int, int, int]]) 
 
 
 def _each(offsets: np.ndarray, values: np.ndarray) -> list[list[int]]:
-    return [values[a:b].tolist() for a, b in itertools.pairwise(offsets)]
+    return [values[a:b].tolist() for a, b in pairwise(offsets)]
 
 
 @given(
