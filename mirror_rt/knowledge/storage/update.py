@@ -148,7 +148,6 @@ def _joined(pieces: Sequence[Entity]) -> Entity:
         types=types,
         alternative_ids=tuple(other for other in others if other != pieces[0].id),
         cross_references=references,
-        fields=kept,
         description=next((piece.description for piece in pieces if piece.description), ""),
         fields=fields,
     )
