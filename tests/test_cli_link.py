@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job
-from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, entity
 
@@ -265,14 +264,6 @@ def test_contexts_cut_off_are_counted_apart_and_descriptions_are_not(
             assert err == f"{told}{count} contexts\n"
     _, _, err = _run("link", kb, long, "cold", "--context", long)
     assert err == f"{told}1 strings\n{told}1 contexts\n"
-
-
-def test_mentions_compared_by_their_beginning_are_counted(hearts: Path) -> None:
-    fits = ("VSD " * 400)[:MOST_CHARACTERS]
-    for mention, count in ((fits, 0), (f"{fits}x", 1)):
-        code, _, err = _run("link", str(hearts), mention)
-        assert code == 0
-        assert err.count("1 long mentions") == count
 
 
 @pytest.mark.parametrize("width", [20, 60, 100, 160])

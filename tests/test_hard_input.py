@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -64,8 +64,8 @@ def test_alternative_ids_in_a_circle_or_to_nowhere_do_no_harm(kbdir: Path) -> No
     from mirror_rt import KnowledgeBase
 
     with KnowledgeBase.open(kbdir) as kb:
-        assert kb.entity("circle 1").id == kb.entity("nowhere").id == "circle 1"
-        assert kb.entity("circle 2").id == "circle 2"
+        assert kb.entity("circle 1").id == "circle 1"
+        assert kb.entity("nowhere").id == "circle 1"
     (stats,), _ = run("kb", "stats", kbdir.parent / "kb.jsonl", "--format", "jsonl")
     assert stats["alternative_ids_that_are_entities"] == 2
     assert stats["name_length"]["max"] == 10_000  # type: ignore[index]
@@ -103,6 +103,7 @@ GOOD = {
 }
 
 
+@settings(deadline=None)
 @given(lines, st.sampled_from(list(GOOD)))
 def test_rows_in_are_entities_out_and_rows_counted(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], format: KbFormat

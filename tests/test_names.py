@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def _open(texts: list[str], folder: Path, entities: list[tuple[int, int, int]]) 
 
 
 def _each(offsets: np.ndarray, values: np.ndarray) -> list[list[int]]:
-    return [values[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
 @given(

@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mirror_rt.errors import InputError
+from mirror_rt.knowledge import knowledge_base
 from mirror_rt.knowledge.formats.pubtator import is_pubtator, read_mentions, with_ids
 from mirror_rt.knowledge.linking import job
 from mirror_rt_cli.app import app
@@ -37,15 +38,13 @@ LINES = [
 
 
 @pytest.fixture(autouse=True)
-def _in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "BLOCK", 2)
-    monkeypatch.setattr(
-        "mirror_rt.knowledge.knowledge_base._open_encoder", lambda bundle: LetterEncoder()
-    )
+    monkeypatch.setattr(knowledge_base, "_open_encoder", lambda bundle: LetterEncoder())
 
 
-def _link(*arguments: str | Path) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, ["link", *map(str, arguments)])
+def _link(kb: Path, mentions: Path, *more: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["link", str(kb), str(mentions), *map(str, more)])
     return result.exit_code, result.stdout, result.stderr
 
 
