@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
@@ -158,6 +158,10 @@ texts = st.lists(st.sampled_from("a liver livers cancer s é heart ? the 心臓"
     mentions=st.lists(texts.map(" ".join), max_size=4),
     width=st.integers(1, 3),
 )
+@example(  # the same words but for accents share no trigram
+    names=["e b", "e c", "e d", "é à", "è á", "ê â", "ë ä"], mentions=["e a"], width=2
+)
+@example(names=["liver", "s", "heart", "cancer"], mentions=["?"], width=1)
 @settings(deadline=None, max_examples=60)
 def test_of_any_names_the_first_with_the_same_words_are_brought_beside_the_nearest(
     names: list[str], mentions: list[str], width: int, tmp_path_factory: pytest.TempPathFactory
