@@ -4,18 +4,12 @@ from typing import TYPE_CHECKING
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt import Encoder
-from mirror_rt.errors import ConfigError, InputError, MirrorError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.storage import build
-from mirror_rt.runtime.embedding import VectorOptions, embed
-from mirror_rt.runtime.storage import Dtype
-from mirror_rt_cli import asked
 from mirror_rt_cli.app import app
-from tests.vectors import written
 
 if TYPE_CHECKING:
-    from mirror_rt.types import Float32
+    pass
 
 KB = "id\tname\tkind\nH:1\tshort stature\tpreferred\nH:1\tsmall hand\texact\nH:2\tfever\texact\n"
 
