@@ -26,7 +26,9 @@ _SEARCHED = 32
 """Rows asked for, as candidate generation does; the true ten must be among them."""
 _QUERIES = 500
 _TIMED = 200
-_LEAST = 8
+_LEAST_NPROBE = 8
+_LEAST_EF = 42
+"""A graph keeps no fewer rows in sight than a search scores exactly."""
 _LARGEST_EF = 2_048
 _STEP = 1.4
 _APART = 0.4
@@ -67,7 +69,7 @@ def autotune(
     if index.is_graph or index.nlist:
         name = "efSearch" if index.is_graph else "nprobe"
         largest = min(_LARGEST_EF, len(index.vectors_ND)) if index.is_graph else index.nlist
-        value = min(_LEAST, largest)
+        value = min(_LEAST_EF if index.is_graph else _LEAST_NPROBE, largest)
         while found_by(settings | {name: value}) < recall and value < largest:
             value = min(math.ceil(_STEP * value), largest)
         settings[name] = value

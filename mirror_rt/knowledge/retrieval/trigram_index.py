@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,26 +246,21 @@ class TrigramIndex:
         whole = max(_WHOLE, 4 * top)
         for start in range(0, len(queries.texts), _AT_ONCE):
             part = queries.part(start, start + _AT_ONCE)
-            sizes = [max(whole, _edited(text, top)) for text in part.texts]
-            pools = self._pools(part, sizes, mask_N)
-            firsts = [rows[:whole] for rows in pools]
+            pools = self._pools(part, mask_N)
+            firsts = [_best(rows, scores, whole) for rows, scores in pools]
             counts = [len(rows) for rows in firsts]
-            scores = self.cosines(
+            cosines_K = self.cosines(
                 part, np.repeat(np.arange(len(counts)), counts), np.concatenate(firsts)
             )
             ends = np.cumsum(counts).tolist()
             for text, pool, rows, end in zip(part.texts, pools, firsts, ends, strict=True):
-                cosines = scores[end - len(rows) : end]
-                best = rows[np.lexsort((rows, -cosines))[:top]]
-                found.append(
-                    (best, none if names is None else _fewest_edits(text, pool, names, top))
-                )
+                best = rows[np.lexsort((rows, -cosines_K[end - len(rows) : end]))[:top]]
+                edited = none if names is None else _fewest_edits(text, *pool, names, top)
+                found.append((best, edited))
         return found
 
-    def _pools(
-        self, queries: QueryTrigrams, sizes: Sequence[int], mask_N: Bools | None
-    ) -> list[Int64]:
-        """Return the rows that share the rarest trigrams with each text, best by these first."""
+    def _pools(self, queries: QueryTrigrams, mask_N: Bools | None) -> list[tuple[Int32, Float32]]:
+        """Return the rows that share the rarest trigrams with each text, and their scores."""
         lists, counts_G = self._lists(queries, mask_N)
         order_G = np.lexsort((counts_G, queries.owners_G))
         owners_G, counts_G = queries.owners_G[order_G], counts_G[order_G]
@@ -284,14 +280,9 @@ class TrigramIndex:
         ones = np.ones(len(rows), dtype=np.float32)
         product = texts @ csr_array((ones, rows, offsets), shape=(len(needed), len(self.norms)))
         pools = []
-        for i, size in enumerate(sizes):
-            mine = slice(product.indptr[i], product.indptr[i + 1])
-            rows_P = product.indices[mine]
-            scores_P = product.data[mine] / self.norms[rows_P]
-            if len(rows_P) > size:
-                kept = np.argpartition(scores_P, len(rows_P) - size)[-size:]
-                rows_P, scores_P = rows_P[kept], scores_P[kept]
-            pools.append(rows_P[np.lexsort((rows_P, -scores_P))].astype(np.int64))
+        for first, last in pairwise(product.indptr.tolist()):
+            rows_P = product.indices[first:last]
+            pools.append((rows_P, product.data[first:last] / self.norms[rows_P]))
         return pools
 
     def _lists(self, queries: QueryTrigrams, mask_N: Bools | None) -> tuple[Int64, Int64]:
@@ -354,17 +345,26 @@ def _sums(values: Float32, sizes_K: Int64) -> Float32:
     return sums_K
 
 
-def _edited(text: str, top: int) -> int:
-    """Return of how many names the edit distance to a text is computed."""
-    return max(min(_EDITED_CHARACTERS // max(len(text), 1), _MOST_EDITED), 2 * top)
+def _best(rows_P: Int32, scores_P: Float32, count: int) -> Int64:
+    """Return the rows of the highest scores, best first, then by row.
+
+    Of scores that are equal where the list ends, any may stay.
+    """
+    if len(rows_P) > count:
+        kept = np.argpartition(scores_P, len(rows_P) - count)[-count:]
+        rows_P, scores_P = rows_P[kept], scores_P[kept]
+    best: Int64 = rows_P[np.lexsort((rows_P, -scores_P))].astype(np.int64)
+    return best
 
 
-def _fewest_edits(text: str, rows_P: Int64, names: NameArrays, top: int) -> Int64:
-    """Return the rows of the names most similar in letters; of equal ones the first given."""
+def _fewest_edits(
+    text: str, rows_P: Int32, scores_P: Float32, names: NameArrays, top: int
+) -> Int64:
+    """Return the rows of the names most similar in letters; of equal ones the best by score."""
     length = len(text)
-    rows_P = rows_P[: _edited(text, top)]
     lengths_P = names.lengths[rows_P]
     near_P = np.minimum(lengths_P, length) >= _LENGTH_RATIO * np.maximum(lengths_P, length)
-    rows_K = rows_P[near_P]
+    count = max(min(_EDITED_CHARACTERS // max(length, 1), _MOST_EDITED), 2 * top)
+    rows_K = _best(rows_P[near_P], scores_P[near_P], count)
     similar_K = process.cdist([text], names.texts(rows_K), scorer=OSA.normalized_similarity)[0]
     return rows_K[np.argsort(-similar_K, kind="stable")[:top]]
