@@ -1,4 +1,3 @@
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mirror_rt.knowledge.ranking.translation import (
     write_translation,
 )
 from mirror_rt.knowledge.text.match_levels import token_bag_key
+from tests.model_1 import explained, model_1
 
 NAMES = [
     "finger little short", "finger pinky short", "finger little long", "finger long pinky",
@@ -59,51 +59,15 @@ class _Batch:
         self.mentions, self.mention_K, self.row_K = mentions, mention_K, row_K
 
 
-def _model_1(aliases: list[tuple[str, str]], rounds: int) -> dict[tuple[str, str], float]:
-    """The textbook: t[given, told]."""
-    sentences = [
-        (token_bag_key(a).split(), token_bag_key(b).split())
-        for x, y in aliases
-        for a, b in ((x, y), (y, x))
-    ]
-    t: dict[tuple[str, str], float] = defaultdict(lambda: 1.0)
-    for _ in range(rounds):
-        counts: dict[tuple[str, str], float] = defaultdict(float)
-        for given_, told in sentences:
-            for word in told:
-                total = sum(t[g, word] for g in given_)
-                for g in given_:
-                    counts[g, word] += t[g, word] / total
-        totals: dict[str, float] = defaultdict(float)
-        for (g, _), value in counts.items():
-            totals[g] += value
-        t = defaultdict(float, {(g, w): v / totals[g] for (g, w), v in counts.items()})
-    return t
-
-
 class Textbook:
     """Both directions, from strings."""
 
     def __init__(self, names: Sequence[str], aliases: Sequence[tuple[int, int]]) -> None:
-        self.t = _model_1([(names[a], names[b]) for a, b in aliases], 4)
-        self.counts: dict[str, int] = defaultdict(int)
-        for name in names:
-            for word in token_bag_key(name).split():
-                self.counts[word] += 1
+        self.keys = [token_bag_key(name) for name in names]
+        self.t = model_1([(self.keys[a], self.keys[b]) for a, b in aliases])
 
     def explains(self, told: str, given_: str) -> float:
-        total, size = sum(self.counts.values()), len(self.counts)
-        words, others = (token_bag_key(text).split() for text in (told, given_))
-        ratios = []
-        for word in words:
-            odds = [0.5 * (g == word) + 0.5 * self._t(g, word) for g in others]
-            rare = (self.counts.get(word, 0) + 1) / (total + size + 1)
-            ratios.append(np.log(0.1 + 0.9 * (np.mean(odds) if odds else 0) / rare))
-        return float(np.mean(ratios)) if ratios else 0.0
-
-    def _t(self, given_: str, word: str) -> float:
-        p = self.t.get((given_, word), 0.0)
-        return p if p > 1e-3 else 0.0
+        return explained(token_bag_key(told), token_bag_key(given_), self.t, self.keys)
 
 
 def test_it_agrees_with_model_1_written_out(tmp_path: Path) -> None:
