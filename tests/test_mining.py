@@ -84,7 +84,7 @@ def test_batches_hold_each_others_nearest_other_meanings(
         for kind in ("chronic", "abnormal")
     ]
     (tmp_path / "kb.tsv").write_text("id\tname\n" + "\n".join(rows))
-    monkeypatch.setattr(pairs, "is_reserved", lambda name: False)  # all names, for even counts
+    monkeypatch.setattr(pairs, "is_held_out", lambda name: False)  # all names, for even counts
     config = make(corpus=tmp_path / "kb.tsv", pairs=PairSource.SYNONYMS, batch_size=4)
     model, table = load_base(config), read_table(config)
 
