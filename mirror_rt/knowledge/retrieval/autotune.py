@@ -32,7 +32,7 @@ _LEAST_EF = 42
 _LARGEST_EF = 2_048
 _STEP = 1.4
 _APART = 0.4
-_K_FACTORS = (2, 4, 8)
+_K_FACTORS = (4, 8)
 
 
 def autotune(
