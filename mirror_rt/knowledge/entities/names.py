@@ -43,8 +43,8 @@ KINDS = tuple(NameKind)
 _GROUP = "name"
 _ARRAYS: dict[str, type] = {
     "byte_offsets": np.int64, "bytes": np.uint8, "lengths": np.int32,
-    "hashes": np.int64, "hash_order": np.int32,
-    "key_hashes": np.int64, "key_order": np.int32,
+    "hashes": np.int64, "hash_order": np.int64,
+    "key_hashes": np.int64, "key_order": np.int64,
     "number_hashes": np.int64, "digit_hashes": np.int64,
     "word_offsets": np.int64, "words": np.int32,
     "token_offsets": np.int64, "tokens": np.int32,
@@ -183,9 +183,9 @@ class NameArraysWriter:
                 "bytes": np.frombuffer(b"".join(self._bytes), dtype=np.uint8),
                 "lengths": np.concatenate([block.lengths_Q for block in blocks]),
                 "hashes": hashes_N,
-                "hash_order": np.argsort(hashes_N, kind="stable").astype(np.int32),
+                "hash_order": np.argsort(hashes_N, kind="stable").astype(np.int64),
                 "key_hashes": key_hashes_N,
-                "key_order": np.argsort(key_hashes_N, kind="stable").astype(np.int32),
+                "key_order": np.argsort(key_hashes_N, kind="stable").astype(np.int64),
                 "number_hashes": np.concatenate([block.number_hashes_Q for block in blocks]),
                 "digit_hashes": np.concatenate([block.digit_hashes_Q for block in blocks]),
                 "word_offsets": _joined_offsets([block.word_offsets for block in blocks]),
@@ -214,9 +214,9 @@ class NameArrays:
         bytes: uint8, the normalized strings, each with a line end.
         lengths: (N,) int32 characters.
         hashes: (N,) int64 hashes of the normalized strings, -1 where a string names nothing.
-        hash_order: (N,) int32 rows in the order of ``hashes``.
+        hash_order: (N,) int64 rows in the order of ``hashes``; numpy would copy int32.
         key_hashes: (N,) int64 hashes of the token-bag keys, -1 as above.
-        key_order: (N,) int32 rows in the order of ``key_hashes``.
+        key_order: (N,) int64 rows in the order of ``key_hashes``.
         number_hashes: (N,) int64, see ``AnalyzedTexts``.
         digit_hashes: (N,) int64, see ``AnalyzedTexts``.
         word_offsets: (N + 1,) int64 offsets of ``words``.
@@ -234,9 +234,9 @@ class NameArrays:
     bytes: UInt8
     lengths: Int32
     hashes: Int64
-    hash_order: Int32
+    hash_order: Int64
     key_hashes: Int64
-    key_order: Int32
+    key_order: Int64
     number_hashes: Int64
     digit_hashes: Int64
     word_offsets: Int64
@@ -335,8 +335,8 @@ class NameArrays:
             yield self.texts(np.arange(start, min(start + size, len(self))))
 
 
-def _equal(hashes_N: Int64, order_N: Int32, wanted_Q: Int64) -> tuple[Int64, Int64]:
+def _equal(hashes_N: Int64, order_N: Int64, wanted_Q: Int64) -> tuple[Int64, Int64]:
     first_Q = np.searchsorted(hashes_N, wanted_Q, side="left", sorter=order_N)
     last_Q = np.searchsorted(hashes_N, wanted_Q, side="right", sorter=order_N)
     sizes_Q = last_Q - first_Q
-    return offsets_of(sizes_Q), order_N[ragged_indices(first_Q, sizes_Q)].astype(np.int64)
+    return offsets_of(sizes_Q), order_N[ragged_indices(first_Q, sizes_Q)]
