@@ -359,7 +359,7 @@ def links(bench: Bench, source: Source) -> dict[str, Any]:
         told = {way: Told() for way in servers}
         for turn in range(bench.turns):
             for way, server in servers.items():
-                time.sleep(0.5)  # lets the spinning threads of the one before go to sleep
+                time.sleep(0.5)  # threads of the process measured before still spin for a moment
                 told[way].turn(server, asked.of(turn), encodes=way in ("old", "new"))
                 rate = told[way].rates[-1]
                 card.say(f"links {source.name} {turn + 1}/{bench.turns} {way}: {rate:,.0f}/s")

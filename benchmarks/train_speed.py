@@ -154,7 +154,7 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn, batch in enumerate(drawn):
         for name, way in ways.items():
-            time.sleep(0.5)  # lets the spinning threads of the one before go to sleep
+            time.sleep(0.5)  # threads of the process measured before still spin for a moment
             taken = timed(lambda way=way, batch=batch: way(batch), device)
             if turn:  # the first round warms up
                 seconds[name].append(taken)

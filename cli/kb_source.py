@@ -21,11 +21,12 @@ KbFile = Annotated[
     ),
 ]
 FormatOption = Annotated[
-    KbFormat | None, typer.Option("--kb-format", help="Its format; else told by name and content.")
+    KbFormat | None,
+    typer.Option("--kb-format", help="File format; by default detected from name and content."),
 ]
 LanguageOption = Annotated[
     list[str] | None,
-    typer.Option("--language", help="Keep names of this language; repeat it, dearest first."),
+    typer.Option("--language", help="Keep names of this language; repeat it, preferred first."),
 ]
 SourceOption = Annotated[
     list[str] | None, typer.Option("--source", help="Keep names of this source (UMLS: MSH).")

@@ -1,8 +1,8 @@
 """Read text files a line at a time, from a path, a pipe or standard input, packed or not.
 
-What a file is packed with (gzip, zstd, bzip2, xz) is told by its first bytes, not its name; so
-is UTF-16, and lines that end in CR. A ``Source`` can be looked into before it is read, though a
-pipe can be read but once.
+The first bytes of a file, not its name, decide its compression (gzip, zstd, bzip2, xz), whether
+it is UTF-16, and whether its lines end in CR. A ``Source`` shows the start of its file before it
+is read, also of a pipe, which can be read only once.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ class Made:
 
     Attributes:
         shard: The record of it.
-        counts: What was done in this run, which is no part of the record.
+        counts: What this run did; not stored in the record.
     """
 
     shard: Shard

@@ -20,7 +20,7 @@ _APART = re.compile(r"[\s\-_.]+")
 
 
 class Column(Enum):
-    """What a column holds; the value lists the headings that say so, dearest first."""
+    """What a column holds; the value lists its known headings, the preferred one first."""
 
     ID = (
         "id identifier entity_id concept_id concept_uri curie cui uri iri item ids gold gold_id "

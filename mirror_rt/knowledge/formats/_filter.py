@@ -16,7 +16,7 @@ class NameFilter:
     """Which names to keep.
 
     Attributes:
-        languages: Language tags, dearest first; ``en`` keeps ``en-GB`` too. Names that say no
+        languages: Language tags, preferred first; ``en`` keeps ``en-GB`` too. Names that say no
             language, or ``mul`` (many), are kept. Empty for all.
         sources: Sources as the file names them (UMLS: ``MSH``, ``SNOMEDCT_US``). Names that
             say no source are kept. Empty for all.

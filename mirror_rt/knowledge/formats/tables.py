@@ -253,7 +253,7 @@ def resolved(
         first: The columns of id and names, where they are settled.
 
     Raises:
-        InputError: There is no column of ids or of names, or one that was named is not there.
+        InputError: A column that is needed (ids, names) or that the caller named is missing.
     """
     there = ", ".join(headings)
 

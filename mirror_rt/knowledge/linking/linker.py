@@ -56,7 +56,7 @@ _ROUNDING = 1e-9
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Refuse what is no list of texts.
+    """Check that texts are a list of strings.
 
     Raises:
         ConfigError: ``texts`` is one string.

@@ -129,7 +129,7 @@ def _log_length_ratio(inputs: FeatureInputs) -> Values:
 
 def _token_jaccard(inputs: FeatureInputs) -> Values:
     batch, names = inputs.batch, inputs.retrievers.names
-    # A table of which mention has which word, of those that some mention has.
+    # One row a mention, one column a distinct word of the mentions: 1 where the mention has it.
     distinct, columns = np.unique(batch.mentions.words, return_inverse=True)
     sizes_Q = np.diff(batch.mentions.word_offsets)
     has_QU = np.zeros((len(batch), len(distinct) + 1), dtype=np.int32)
