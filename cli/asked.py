@@ -44,9 +44,14 @@ FilterOption = Annotated[
     list[str] | None,
     typer.Option(
         "--filter",
-        help="Only entities with FIELD=VALUE[,VALUE]: type, id, source, language, xref, "
+        help="Only entities with FIELD=VALUE[,VALUE]: type, id, source, language, xref, under, "
         "description (yes, no), kept columns, metadata of passages; repeatable.",
     ),
+]
+
+UnderOption = Annotated[
+    list[str] | None,
+    typer.Option("--under", help="Only this entity and what is below it (is_a); repeatable."),
 ]
 
 _FILE_ENDINGS = (
@@ -65,8 +70,10 @@ def table_options(
     return TableOptions(format=kind, delimiter=delimiter, encoding=encoding)
 
 
-def parsed_filters(given: Sequence[str] | None) -> list[tuple[str, list[str]]]:
-    """Read ``--filter`` into the filters that a knowledge base takes.
+def parsed_filters(
+    given: Sequence[str] | None, under: Sequence[str] | None = None
+) -> list[tuple[str, list[str]]]:
+    """Read ``--filter`` and ``--under`` into the filters that a knowledge base takes.
 
     Raises:
         ConfigError: A condition is not FIELD=VALUE.
@@ -77,7 +84,7 @@ def parsed_filters(given: Sequence[str] | None) -> list[tuple[str, list[str]]]:
         if not field or not equals:
             raise ConfigError(f"--filter {text}: give FIELD=VALUE, as in type=disease")
         found.append((field.strip(), [value.strip() for value in values.split(",")]))
-    return found
+    return [*found, ("under", list(under))] if under else found
 
 
 def source_of(arguments: Sequence[str], *, columns: Mapping[str, str | None]) -> str | list[str]:

@@ -133,6 +133,8 @@ def index(
     if counts["further_descriptions"]:
         further = counts["further_descriptions"]
         words += f"; {further:,} descriptions left out, as their entity has another"
+    if counts["missing_parents"]:
+        words += f"; {counts['missing_parents']:,} parents are not in the file"
     if counts["joined_entities"]:
         words += f"; {counts['joined_entities']:,} ids merged with entities that list them"
     typer.echo(words, err=True)

@@ -44,6 +44,7 @@ def link(
         typer.Option(help="Link only what has this probability, the rest is NIL; 0 links all."),
     ] = 0.0,
     filter_: asked.FilterOption = None,
+    under: asked.UnderOption = None,
     context: Annotated[
         str | None, typer.Option(help="The text around the mention: decides between close ones.")
     ] = None,
@@ -131,7 +132,7 @@ def link(
         "top": top,
         "target_precision": target_precision,
         "min_probability": min_probability,
-        "filters": asked.parsed_filters(filter_),
+        "filters": asked.parsed_filters(filter_, under),
         "split_composites": split_composites,
     }
     own = 1 if by is not None or workers is None else workers

@@ -26,6 +26,7 @@ def search(
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     filter_: asked.FilterOption = None,
+    under: asked.UnderOption = None,
     hybrid: Annotated[
         bool | None,
         typer.Option(
@@ -43,7 +44,7 @@ def search(
     from mirror_rt.knowledge.linking.job import BLOCK
     from mirror_rt.runtime.encoder import Encoder
 
-    filters = asked.parsed_filters(filter_)
+    filters = asked.parsed_filters(filter_, under)
     source, notes = asked.source_of(queries, columns={"column": column}), MentionNotes()
     options = {"column": column, "table": asked.table_options(input_format, delimiter, encoding)}
     texts = (text for text, _, _ in asked.rows_of(source, notes, options))

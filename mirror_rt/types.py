@@ -40,6 +40,7 @@ __all__ = [
     "Pooling",
     "Precision",
     "Preset",
+    "Relation",
     "SearchResult",
     "TokenBatch",
 ]
@@ -141,6 +142,33 @@ class MatchType(str, Enum):
         return self in {MatchType.EXACT, MatchType.CASE, MatchType.PUNCTUATION}
 
 
+class Relation(str, Enum):
+    """What an entity is to what its matched name means, by the scope of that name.
+
+    A broad synonym means more than its entity: the entity is ``NARROWER``.
+    """
+
+    EXACT = "exact"
+    BROADER = "broader"
+    NARROWER = "narrower"
+    RELATED = "related"
+
+    __str__ = str.__str__
+
+    @classmethod
+    def of(cls, kind: NameKind) -> Relation:
+        """Return the relation of an entity to a name of this kind."""
+        match kind:
+            case NameKind.BROAD:
+                return cls.NARROWER
+            case NameKind.NARROW:
+                return cls.BROADER
+            case NameKind.RELATED:
+                return cls.RELATED
+            case _:
+                return cls.EXACT
+
+
 class NilReason(str, Enum):
     """Why a text has no candidate (NIL, as TAC-KBP calls it)."""
 
@@ -185,6 +213,7 @@ class Entity:
         types: Semantic types or classes.
         alternative_ids: Other ids that mean the same entity (merged or obsolete ones).
         cross_references: Ids of the same thing elsewhere.
+        parents: Ids of the broader things that it is a kind of, here or elsewhere.
         description: A definition in words; empty when there is none.
         fields: Further columns of the input, as pairs of field and value; a field may come again.
     """
@@ -194,6 +223,7 @@ class Entity:
     types: tuple[str, ...] = ()
     alternative_ids: tuple[str, ...] = ()
     cross_references: tuple[str, ...] = ()
+    parents: tuple[str, ...] = ()
     description: str = ""
     fields: tuple[tuple[str, str], ...] = ()
 
@@ -237,6 +267,8 @@ class Candidate:
         entity_name: Its preferred name.
         matched_name: The name of the entity that matched best.
         match_type: How that name matches.
+        relation: What the entity is to that name: exact, or broader, narrower or related where
+            it is a synonym of another scope. None of a passage.
         score: Cosine of the mention and ``matched_name``, in [-1, 1]; 1.0 for an exact match. Of
             a hybrid search ``0.8 × dense_score + 0.2 × lexical_score``.
         probability: Calibrated probability of being right, or None where none was fitted.
@@ -254,6 +286,7 @@ class Candidate:
     entity_name: str
     matched_name: str
     match_type: MatchType = MatchType.DENSE
+    relation: Relation | None = None
     score: float
     probability: float | None = None
     tied: bool = False
@@ -286,6 +319,7 @@ class Candidate:
                 "entity_name": self.entity_name,
                 "matched_name": self.matched_name,
                 "match_type": self.match_type.value,
+                "relation": None if self.relation is None else self.relation.value,
                 "score": score,
                 "probability": None if self.probability is None else round(self.probability, 4),
                 "tied": self.tied,

@@ -39,6 +39,7 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
                 "entity_name": "liver cancer",
                 "matched_name": "liver cancer",
                 "match_type": "case",
+                "relation": "exact",
                 "score": 1.0,
                 "probability": 0.93,
                 "tied": False,
@@ -67,7 +68,7 @@ def test_mentions_come_from_a_file_standard_input_or_words_alike(
 def test_tsv_has_a_row_a_candidate_and_keeps_the_unmatched(hearts: Path) -> None:
     _, out, _ = _run("link", str(hearts), "ASD", "?", "--format", "tsv")
     rows = [line.split("\t") for line in out.splitlines()]
-    assert {len(row) for row in rows} == {12}
+    assert {len(row) for row in rows} == {13}
     assert [(*row[:3], row[-1]) for row in rows] == [
         ("mention", "rank", "entity_id", "nil_reason"),
         ("ASD", "1", "H:1", ""),

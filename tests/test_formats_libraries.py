@@ -382,6 +382,7 @@ def test_the_order_file_of_icd_10_cm_gives_codes_with_points(tmp_path: Path) -> 
             ),
             types=("billable",),
             alternative_ids=("A000",),
+            parents=("A00",),
         ),
     ]
     bad = write(tmp_path, "bad.txt", ORDER + "00003 A001 Cholera\n")

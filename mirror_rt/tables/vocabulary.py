@@ -50,6 +50,11 @@ class Column(Enum):
     DESCRIPTION = "description definition def item_description"
     ALTERNATIVE_IDS = "alternative_ids alternative_id alt_ids alt_id obsolete_ids"
     CROSS_REFERENCES = "cross_references cross_reference xref xrefs"
+    PARENTS = (
+        "parent parents parent_id parent_ids parent_code parent_concept parent_concept_id "
+        "parent_uri broader broader_id broader_uri broader_concept broader_concepts is_a "
+        "subclass_of sub_class_of super_class superclass"
+    )
     FIELDS = "fields"
     LEFT = "sentence1 word1 left anchor"
     RIGHT = "sentence2 word2 right positive"

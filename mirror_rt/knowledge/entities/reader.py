@@ -25,9 +25,17 @@ _WITH = {
     "language": "SELECT DISTINCT entity FROM names WHERE language = ?1",
     "id": "SELECT number FROM entities WHERE substr(id, 1, length(?1)) = ?1",
     "xref": "SELECT DISTINCT entity FROM cross_references WHERE substr(id, 1, length(?1)) = ?1",
+    "under": (
+        "WITH RECURSIVE branch(number) AS (SELECT number FROM entities WHERE id = ?1 "
+        "UNION SELECT entity FROM alternative_ids WHERE id = ?1 "
+        "AND NOT EXISTS (SELECT 1 FROM entities WHERE id = ?1) "
+        "UNION SELECT entity FROM parents WHERE id = ?1 "
+        "UNION SELECT child FROM branch JOIN hierarchy ON parent = branch.number) "
+        "SELECT number FROM branch"
+    ),
     "description": "SELECT number FROM entities WHERE (description <> '') = (?1 = 'yes')",
 }
-"""The entities with a value in a field."""
+"""The entities with a value in a field; ``under`` an id are it, its children, theirs, …"""
 STANDARD_FIELDS = tuple(_WITH)
 """Fields that every entity may have; any other is one of ``Entity.fields``."""
 
@@ -211,6 +219,7 @@ class Catalogue:
             cross_references=self._column(
                 "SELECT id FROM cross_references WHERE entity = ?", number
             ),
+            parents=self._column("SELECT id FROM parents WHERE entity = ?", number),
             fields=tuple(self._rows("SELECT field, value FROM fields WHERE entity = ?", (number,))),
         )
 

@@ -6,6 +6,8 @@
     texts(row, text)                             each distinct string once; row = row of the vectors
     names(number, entity, row, kind, language, source)
     types(entity, type)  alternative_ids(id, entity)  cross_references(entity, id)
+    parents(entity, id)                          as read: here, elsewhere or nowhere
+    hierarchy(parent, child)                     numbers: the parents that are here
     fields(entity, field, value)                 further columns of the input
 
 What an update needs, so that it ends in the same catalogue as a build from the same records::
@@ -23,6 +25,7 @@ from mirror_rt.types import Entity
 
 __all__ = [
     "CLOSE_KINDS",
+    "HIERARCHY",
     "INDEXES",
     "KEEP_SCRATCH",
     "PREFERRED_FIRST",
@@ -45,6 +48,10 @@ CREATE TABLE alternative_ids(id TEXT NOT NULL, entity INTEGER NOT NULL,
                              PRIMARY KEY(id, entity)) WITHOUT ROWID;
 CREATE TABLE cross_references(entity INTEGER NOT NULL, id TEXT NOT NULL,
                               PRIMARY KEY(entity, id)) WITHOUT ROWID;
+CREATE TABLE parents(entity INTEGER NOT NULL, id TEXT NOT NULL,
+                     PRIMARY KEY(entity, id)) WITHOUT ROWID;
+CREATE TABLE hierarchy(parent INTEGER NOT NULL, child INTEGER NOT NULL,
+                       PRIMARY KEY(parent, child)) WITHOUT ROWID;
 CREATE TABLE fields(entity INTEGER NOT NULL, field TEXT NOT NULL, value TEXT NOT NULL,
                     PRIMARY KEY(entity, field, value)) WITHOUT ROWID;
 CREATE TABLE unsettled(entity INTEGER PRIMARY KEY, content TEXT NOT NULL);
@@ -69,6 +76,15 @@ CREATE INDEX types_type ON types(type);
 CREATE INDEX fields_value ON fields(field, value);
 CREATE INDEX alternative_ids_entity ON alternative_ids(entity);
 """
+HIERARCHY = """
+CREATE INDEX parents_id ON parents(id);
+INSERT OR IGNORE INTO hierarchy SELECT number, entity FROM parents JOIN entities USING(id)
+WHERE number <> entity;
+INSERT OR IGNORE INTO hierarchy SELECT other.entity, parents.entity FROM parents
+JOIN alternative_ids AS other USING(id)
+WHERE other.entity <> parents.entity AND id NOT IN (SELECT id FROM entities);
+CREATE INDEX hierarchy_child ON hierarchy(child);
+"""
 CLOSE_KINDS = "'preferred', 'exact', 'abbreviation'"
 PREFERRED_FIRST = "CASE kind WHEN 'preferred' THEN 0 ELSE 1 END"
 
@@ -91,6 +107,7 @@ class BuildCounts:
         joined_entities: Entities that another one, of more pieces, lists as itself.
         shadowed_ids: Alternative ids that are another entity's own id, which goes first.
         further_descriptions: Descriptions left out, as their entity was read with another.
+        missing_parents: Distinct ids of parents that are no entity here.
     """
 
     pieces: int
@@ -105,6 +122,7 @@ class BuildCounts:
     joined_entities: int
     shadowed_ids: int
     further_descriptions: int
+    missing_parents: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import Entity
 
@@ -50,6 +52,9 @@ class KbStatistics:
         shared_alternative_ids: Those given for more than one entity.
         cross_references: References to elsewhere.
         descriptions: Entities with a description.
+        entities_with_parent: Entities that name a parent.
+        missing_parents: Distinct ids of parents that are no entity's.
+        entities_in_circles: Entities that are above themselves.
     """
 
     entities: int
@@ -72,6 +77,9 @@ class KbStatistics:
     shared_alternative_ids: int
     cross_references: int
     descriptions: int
+    entities_with_parent: int
+    missing_parents: int
+    entities_in_circles: int
 
 
 class _NameOwners:
@@ -112,6 +120,7 @@ def compute_statistics(entities: Iterable[Entity]) -> KbStatistics:
     scripts, typed = Counter[str](), Counter[str]()
     seen_types: set[tuple[int, str]] = set()
     described: set[int] = set()
+    above: dict[int, set[str]] = {}
     names = references = 0
     longest = ("", 0)
     for entity in entities:
@@ -138,6 +147,8 @@ def compute_statistics(entities: Iterable[Entity]) -> KbStatistics:
         references += len(entity.cross_references)
         if entity.description:
             described.add(number)
+        if entity.parents:
+            above.setdefault(number, set()).update(entity.parents)
     shared = sorted(texts.shared(), key=lambda pair: (-pair[1], pair[0]))
     return KbStatistics(
         entities=len(numbers),
@@ -160,6 +171,42 @@ def compute_statistics(entities: Iterable[Entity]) -> KbStatistics:
         shared_alternative_ids=len(alternative.shared()),
         cross_references=references,
         descriptions=len(described),
+        **_hierarchy(numbers, alternative.of, above),
+    )
+
+
+def _hierarchy(
+    numbers: dict[str, int], alternative: dict[str, int | set[int]], above: dict[int, set[str]]
+) -> dict[str, int]:
+    edges: list[tuple[int, int]] = []
+    missing: set[str] = set()
+    for number, parents in above.items():
+        for parent in parents:
+            other = numbers.get(parent, alternative.get(parent))
+            if other is None:
+                missing.add(parent)
+            else:
+                edges += [(number, o) for o in (other if isinstance(other, set) else (other,))]
+    return {
+        "entities_with_parent": len(above),
+        "missing_parents": len(missing),
+        "entities_in_circles": _in_circles(edges, len(numbers)),
+    }
+
+
+def _in_circles(edges: list[tuple[int, int]], size: int) -> int:
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if not edges:
+        return 0
+    children, parents = np.array(edges).T
+    graph = coo_array((np.ones(len(edges), dtype=np.int8), (children, parents)), (size, size))
+    _, component_E = connected_components(graph, connection="strong")
+    alone = {child for child, parent in edges if child == parent}
+    sizes = np.bincount(component_E)
+    return int((sizes[component_E] > 1).sum()) + sum(
+        int(sizes[component_E[number]]) == 1 for number in alone
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.schema import (
+    HIERARCHY,
     INDEXES,
     KEEP_SCRATCH,
     PREFERRED_FIRST,
@@ -52,6 +53,7 @@ def write_catalogue(
         counts = _fill(connection, entities, first_texts)
         connection.executescript(INDEXES)
         settled = _settle_shared_ids(connection)
+        connection.executescript(HIERARCHY)
         connection.execute("ANALYZE")
         connection.execute(
             "UPDATE entities SET name = (SELECT text FROM names JOIN texts USING(row) "
@@ -64,6 +66,10 @@ def write_catalogue(
         shadowed = connection.execute(
             "SELECT count(*) FROM alternative_ids JOIN entities USING(id)"
         ).fetchone()[0]
+        (missing_parents,) = connection.execute(
+            "SELECT count(DISTINCT id) FROM parents WHERE id NOT IN (SELECT id FROM entities) "
+            "AND id NOT IN (SELECT id FROM alternative_ids)"
+        ).fetchone()
         counts["entities"] -= settled["joined_entities"]
         (stored,) = connection.execute("SELECT count(*) FROM names").fetchone()
         counts["names"] = stored - settled["shared_names"]
@@ -71,7 +77,13 @@ def write_catalogue(
         connection.commit()
     finally:
         connection.close()
-    return BuildCounts(**counts, **settled, ambiguous_texts=ambiguous, shadowed_ids=shadowed)
+    return BuildCounts(
+        **counts,
+        **settled,
+        ambiguous_texts=ambiguous,
+        shadowed_ids=shadowed,
+        missing_parents=missing_parents,
+    )
 
 
 def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
@@ -126,7 +138,9 @@ def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
             "SELECT id, ? FROM entities WHERE number = ?",
             (entity, other),
         )
-        for table in ("names", "types", "alternative_ids", "cross_references", "fields"):
+        for table in (
+            "names", "types", "alternative_ids", "cross_references", "parents", "fields",
+        ):  # fmt: skip
             connection.execute(
                 f"UPDATE OR IGNORE {table} SET entity = ? WHERE entity = ?", (entity, other)
             )
@@ -190,6 +204,7 @@ def _fill(
             ("types(entity, type)", piece.types),
             ("alternative_ids(entity, id)", [i for i in piece.alternative_ids if i != piece.id]),
             ("cross_references(entity, id)", piece.cross_references),
+            ("parents(entity, id)", piece.parents),
         ):
             if values:
                 connection.executemany(
@@ -242,7 +257,8 @@ def _check(piece: Entity) -> None:
         raise InputError(f"{piece.id}: an entity without a name; every row needs a name")
     tags = {tag for n in piece.names for tag in (n.text, n.language, n.source)}
     fields = [text for pair in piece.fields for text in pair]
-    others = (*piece.types, *piece.alternative_ids, *piece.cross_references, *fields)
+    references = (*piece.alternative_ids, *piece.cross_references, *piece.parents)
+    others = (*piece.types, *references, *fields)
     for text in (piece.id, piece.description, *tags, *others):
         if lone_surrogate(text) is not None:
             raise InputError(f"{piece.id!r}: a lone surrogate in {text[:40]!r}")

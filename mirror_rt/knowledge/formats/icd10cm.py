@@ -29,10 +29,11 @@ def read_icd10cm(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     if ".xml" in suffixes[-2:]:
         return _tabular(path, skipped)
     lines = ((n, line) for n, line in numbered_lines(path, strict=False) if line.strip())
-    return each(path, lines, _order_line, skipped)
+    read: set[str] = set()
+    return each(path, lines, lambda line: _order_line(line, read), skipped)
 
 
-def _order_line(line: str) -> Entity:
+def _order_line(line: str, read: set[str]) -> Entity:
     number, code, billable = line[:5], line[6:13].strip(), line[14:15]
     if not number.isdigit() or billable not in ("0", "1") or line[5:6] + line[13:14] != "  ":
         raise RowError("not a line of an ICD-10-CM order file")
@@ -41,17 +42,26 @@ def _order_line(line: str) -> Entity:
     if short.strip() and short.strip() != long.strip():
         names.append(Name(text=checked(short, "short title"), kind=NameKind.ABBREVIATION))
     kind = "billable" if billable == "1" else "header"
-    return _entity(checked(code, "code"), names, types=(kind,))
+    # Headings come before what is under them; an X that fills a place is no code.
+    above = (code[:end] for end in range(len(code) - 1, 2, -1))
+    parent = next((shorter for shorter in above if shorter in read), "")
+    read.add(code)
+    return _entity(checked(code, "code"), names, types=(kind,), parent=parent)
 
 
 def _tabular(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     with whole(path) as handle:
         try:
-            for _, element in ElementTree.iterparse(handle, events=("end",)):
+            around: list[ElementTree.Element] = []
+            for event, element in ElementTree.iterparse(handle, events=("start", "end")):
                 if element.tag != "diag":
                     continue
+                if event == "start":
+                    around.append(element)
+                    continue
+                around.pop()
                 try:
-                    entity = _diagnosis(element)
+                    entity = _diagnosis(element, around[-1] if around else None)
                 except RowError as fault:
                     code = element.findtext("name") or "?"
                     skipped.refuse(f"{shown(path)}: code {code}: {fault}")
@@ -72,11 +82,12 @@ def _tabular(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
             ) from error
 
 
-def _diagnosis(element: ElementTree.Element) -> Entity:
+def _diagnosis(element: ElementTree.Element, outer: ElementTree.Element | None) -> Entity:
     names = [Name(text=_words(element.find("desc"), "desc"), kind=NameKind.PREFERRED)]
     for note in element.findall("inclusionTerm/note"):
         names.append(Name(text=_words(note, "inclusion term"), kind=NameKind.NARROW))
-    return _entity(_words(element.find("name"), "name"), names)
+    parent = "" if outer is None else _words(outer.find("name"), "name")
+    return _entity(_words(element.find("name"), "name"), names, parent=parent)
 
 
 def _words(element: ElementTree.Element | None, what: str) -> str:
@@ -84,12 +95,19 @@ def _words(element: ElementTree.Element | None, what: str) -> str:
     return checked(" ".join(text.split()), what)
 
 
-def _entity(code: str, names: list[Name], *, types: tuple[str, ...] = ()) -> Entity:
-    plain = code.replace(".", "")
-    pointed = f"{plain[:3]}.{plain[3:]}" if len(plain) > 3 else plain
+def _entity(
+    code: str, names: list[Name], *, types: tuple[str, ...] = (), parent: str = ""
+) -> Entity:
+    plain, pointed = code.replace(".", ""), _pointed(code)
     return Entity(
         id=pointed,
         names=tuple(names),
         types=types,
         alternative_ids=(plain,) if plain != pointed else (),
+        parents=(_pointed(parent),) if parent else (),
     )
+
+
+def _pointed(code: str) -> str:
+    plain = code.replace(".", "")
+    return f"{plain[:3]}.{plain[3:]}" if len(plain) > 3 else plain

@@ -23,6 +23,7 @@ def entity_to_json(entity: Entity) -> dict[str, object]:
         "types": list(entity.types),
         "alternative_ids": list(entity.alternative_ids),
         "cross_references": list(entity.cross_references),
+        "parents": list(entity.parents),
         "description": entity.description,
         "fields": fields,
     }

@@ -1,4 +1,4 @@
-"""Read OBO ontologies: synonyms with their scope, and the successors of old ids.
+"""Read OBO ontologies: synonyms with their scope, parents (is_a), the successors of old ids.
 
 OBO is lines of ``tag: value``. Only the clauses that an entity is made of are looked at, and of
 these no more than is kept: comments, other tags, lists of references and modifiers may be of any
@@ -42,6 +42,7 @@ _SYNONYMS = {
 }
 _KEPT = {
     "id", "name", "def", "xref", "namespace", "alt_id", "is_obsolete", "replaced_by", "consider",
+    "is_a",
     *_SYNONYMS,
 }  # fmt: skip
 _ABBREVIATIONS = {"abbreviation", "acronym", "omo:0003000", "omo:0003012"}
@@ -154,6 +155,7 @@ def _entity(frame: _Frame, old_ids: tuple[str, ...]) -> Entity:
         types=tuple(checked(value, "namespace") for value in frame.of("namespace")),
         alternative_ids=tuple(dict.fromkeys([*frame.alternative(), *old_ids])),
         cross_references=tuple(checked(value, "xref") for value in references),
+        parents=tuple(dict.fromkeys(checked(v, "is_a") for v in frame.of("is_a") if v)),
         description=definitions[-1] if definitions else "",
     )
 

@@ -66,6 +66,7 @@ _XL_NAMES = {
 }
 _DESCRIPTIONS = (SKOS.definition, URIRef(f"{_OBO}IAO_0000115"), DCTERMS.description)
 _REFERENCES = (_OIO.hasDbXref, SKOS.exactMatch, OWL.equivalentClass, SKOS.notation)
+_PARENTS = (RDFS.subClassOf, SKOS.broader)
 _REPLACED_BY = (URIRef(f"{_OBO}IAO_0100001"), DCTERMS.isReplacedBy)
 _ABBREVIATIONS = ("abbreviation", "acronym", "OMO_0003000", "OMO_0003012")
 _TAG = re.compile(rb"[A-Za-z]+(?:-[A-Za-z0-9]+)*|")
@@ -251,6 +252,7 @@ def _entity(
             dict.fromkeys([*_alternative(graph, node), *old_ids.get(identifier, ())])
         ),
         cross_references=tuple(checked(r, "cross-reference") for r in dict.fromkeys(references)),
+        parents=tuple(checked(p, "parent") for p in _parents(graph, node)),
         description=flat(described[0].text) if described else "",
     )
 
@@ -284,6 +286,14 @@ def _id(graph: Graph, node: Node) -> str:
 
 def _ids(graph: Graph, node: Node, predicate: URIRef) -> list[str]:
     return [_id(graph, o) for o in graph.objects(node, predicate) if _is_plain(o)]
+
+
+def _parents(graph: Graph, node: URIRef) -> Iterator[str]:
+    """Return the ids of the named classes and concepts that are directly above."""
+    above = chain.from_iterable(graph.objects(node, p) for p in _PARENTS)
+    found = dict.fromkeys(chain(above, graph.subjects(SKOS.narrower, node)))
+    # Others are restrictions, which have no name, and the class of everything.
+    return (_id(graph, n) for n in found if isinstance(n, URIRef) and n not in (node, OWL.Thing))
 
 
 def _is_deprecated(graph: Graph, node: URIRef) -> bool:

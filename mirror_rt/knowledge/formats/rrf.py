@@ -1,4 +1,6 @@
-"""Read the UMLS: MRCONSO.RRF, and beside it MRSTY (types), MRCUI (merged ids) if they are there.
+"""Read the UMLS: MRCONSO.RRF, and what is beside it of MRSTY, MRCUI and MRREL.
+
+They hold the types, the ids of merged concepts, and the parents.
 
 Columns: UMLS Reference Manual, chapter 3. Names of one CUI that follow each other, as in the
 files that the UMLS installs, come as one piece.
@@ -54,6 +56,7 @@ def read_rrf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
         if found is None:
             raise InputError(f"{folder}: holds no MRCONSO.RRF")
         conso = found
+    parents = _parents(_beside(folder, "MRREL.RRF"), skipped, keep)
     types = _types(_beside(folder, "MRSTY.RRF"), skipped)
     merged = _merged(_beside(folder, "MRCUI.RRF"), skipped)
     atoms = _kept(each(conso, _lines(conso), _atom, skipped), keep, skipped)
@@ -67,6 +70,7 @@ def read_rrf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
             types=types.pop(cui, ()),  # given once: what is left is of no entity
             alternative_ids=merged.get(cui, ()),
             cross_references=tuple(dict.fromkeys(a.reference for a in same if a.reference)),
+            parents=tuple(parents.pop(cui, ())),
         )
     skipped.types += sum(map(len, types.values()))
     skipped.unresolved += len({old for olds in merged.values() for old in olds} - met)
@@ -114,6 +118,32 @@ def _types(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]
             both = (*types.get(cui, ()), name)
             types[cui] = known.setdefault(both, both)
     return types
+
+
+def _parents(path: Path | None, skipped: SkippedRows, keep: NameFilter) -> dict[str, list[str]]:
+    """Read the parents of each concept: of PAR the second concept is the parent, of CHD the first.
+
+    Relations of sources that are not wanted, and suppressed ones, are left alone.
+    """
+
+    def parse(line: str) -> tuple[str, str] | None:
+        row = _columns(line, 16, "MRREL")
+        if row[3] not in ("PAR", "CHD") or row[0] == row[4]:
+            return None
+        if (keep.sources and row[10] not in keep.sources) or (
+            row[14] not in ("", "N") and not keep.suppressed
+        ):
+            return None
+        first, second = checked(row[0], "CUI1"), checked(row[4], "CUI2")
+        return (first, second) if row[3] == "PAR" else (second, first)
+
+    parents: dict[str, list[str]] = {}
+    if path is not None:
+        for child, parent in each(path, _lines(path), parse, skipped):
+            known = parents.setdefault(child, [])
+            if parent not in known:  # most are told both ways, and by several sources
+                known.append(sys.intern(parent))
+    return parents
 
 
 def _merged(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:

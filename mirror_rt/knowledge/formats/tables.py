@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from pathlib import Path
 
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._filter import NameFilter
@@ -67,10 +68,11 @@ _GEONAMES = (
 _RF2 = frozenset({"effective_time", "active", "module_id"})
 _RF2_DESCRIPTION = frozenset({"concept_id", "language_code", "type_id", "term"})
 _RF2_FULL_NAME, _RF2_DEFINITION = "900000000000003001", "900000000000550004"
+_RF2_IS_A = "116680003"
 _SEMANTIC_TAG = re.compile(r" \(([^()]+)\)$")
 
 _ONE = (Column.KIND, Column.LANGUAGE, Column.SOURCE, Column.DESCRIPTION, Column.FIELDS)
-_MANY = (Column.TYPES, Column.ALTERNATIVE_IDS, Column.CROSS_REFERENCES)
+_MANY = (Column.TYPES, Column.ALTERNATIVE_IDS, Column.CROSS_REFERENCES, Column.PARENTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,6 +385,7 @@ def _entity(cells: Cells, roles: _Roles, skipped: SkippedRows, keep: NameFilter)
         types=many(Column.TYPES, "type"),
         alternative_ids=many(Column.ALTERNATIVE_IDS, "alternative id"),
         cross_references=many(Column.CROSS_REFERENCES, "cross-reference"),
+        parents=many(Column.PARENTS, "parent"),
         description=flat(cell_text(cell(Column.DESCRIPTION), "description")),
         fields=tuple(fields),
     )
@@ -566,6 +569,7 @@ def _rf2(table: Table, keys: set[str], skipped: SkippedRows) -> _Parse:
             f"{table.shown}: holds every version of SNOMED CT; give sct2_Description_Snapshot-…"
         )
     at = {heading_key(heading): i for i, heading in enumerate(table.headings)}
+    parents = _rf2_parents(Path(table.shown), skipped)
 
     def parse(cells: Cells) -> Entity | None:
         texts = {key: cell_text(cells[i], key) for key, i in at.items()}
@@ -584,6 +588,25 @@ def _rf2(table: Table, keys: set[str], skipped: SkippedRows) -> _Parse:
             id=checked(texts["concept_id"], "concept id"),
             names=(Name(text=name, kind=kind, language=language),),
             types=(tag[1],) if tag else (),
+            parents=parents.get(texts["concept_id"], ()) if full else (),
         )
 
     return parse
+
+
+def _rf2_parents(path: Path, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
+    """Read the active "is a" relationships of the file that a release has beside descriptions."""
+    found = [p for p in path.parent.glob("sct2_Relationship_Snapshot*") if p.is_file()]
+    parents: dict[str, tuple[str, ...]] = {}
+    if len(found) == 1:
+        table = Table(found[0], options=TableOptions(format=Kind.TSV))
+        table.take_headings()
+        places = [table.place(h) for h in ("active", "typeId", "sourceId", "destinationId")]
+        for number, cells in table.rows():
+            if isinstance(cells, RowError):
+                skipped.refuse(f"{table.shown}: {table.unit} {number}: {cells}")
+                continue
+            active, kind, child, parent = (cells[place] for place in places)
+            if active == "1" and kind == _RF2_IS_A:
+                parents[child] = (*parents.get(child, ()), parent)
+    return parents

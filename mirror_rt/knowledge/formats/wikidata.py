@@ -14,12 +14,14 @@ from mirror_rt.types import Entity, Name, NameKind
 __all__ = ["read_wikidata"]
 
 _INSTANCE_OF = "P31"
+_PARENTS = ("P279", "P171")  # subclass of, parent taxon
 
 
 def read_wikidata(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
-    """Read items: labels as preferred names, aliases, classes (P31), external ids.
+    """Read items: labels as preferred names, aliases, classes (P31), external ids, parents.
 
-    An external id becomes the cross-reference ``property:value``. The description is that of
+    Parents are those of P279 and P171. An external id becomes the cross-reference
+    ``property:value``. The description is that of
     the dearest language. Properties, and items without a label or alias, are counted as
     filtered.
 
@@ -50,8 +52,9 @@ def _parser(skipped: SkippedRows, keep: NameFilter) -> Callable[[str], Entity | 
             return Entity(
                 id=checked(item["id"], "id"),
                 names=in_order(names, keep),
-                types=tuple(dict.fromkeys(_classes(item))),
+                types=tuple(dict.fromkeys(_items(item, [_INSTANCE_OF], "class"))),
                 cross_references=tuple(dict.fromkeys(_external(item))),
+                parents=tuple(dict.fromkeys(_items(item, _PARENTS, "parent"))),
                 description=_description(item, keep),
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -89,9 +92,9 @@ def _snaks(item: dict[str, Any], properties: Iterable[str]) -> Iterator[dict[str
                 yield claim["mainsnak"]
 
 
-def _classes(item: dict[str, Any]) -> Iterator[str]:
-    for snak in _snaks(item, [_INSTANCE_OF]):
-        yield checked(snak["datavalue"]["value"]["id"], "class")
+def _items(item: dict[str, Any], properties: Iterable[str], what: str) -> Iterator[str]:
+    for snak in _snaks(item, properties):
+        yield checked(snak["datavalue"]["value"]["id"], what)
 
 
 def _external(item: dict[str, Any]) -> Iterator[str]:

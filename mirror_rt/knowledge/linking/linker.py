@@ -13,8 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.arrays import hash_text
+from mirror_rt.knowledge.entities.names import KINDS, NameArrays
 from mirror_rt.knowledge.linking.context import rerank_by_context
 from mirror_rt.knowledge.linking.exact import exact_matches, is_name
 from mirror_rt.knowledge.linking.proposals import CONSIDERED, Proposal, dense_rows, propose
@@ -25,7 +28,7 @@ from mirror_rt.knowledge.text.composites import composite_parts
 from mirror_rt.knowledge.text.match_levels import match_level, token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.textfiles import lone_surrogate
-from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason
+from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason, Relation
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.linking.resources import Encode
@@ -51,6 +54,7 @@ ProposeBatch: TypeAlias = Callable[
 MOST_CHARACTERS = 1_024
 """A longer mention is cut off: a name is shorter, and what a search costs grows with it."""
 _AT_ONCE = 512
+_RELATIONS = [Relation.of(kind) for kind in KINDS]
 _ROUNDING = 1e-9
 """Probabilities no further apart are equal: a third three times is not quite the whole."""
 
@@ -287,6 +291,7 @@ def candidates_of(
     strings = resources.catalogue.texts_of(row for p in proposals for row in p.rows)
     headings = resources.catalogue.ids_and_names(e for p in proposals for e in p.entities)
     names = resources.names
+    relations = iter(_relations(names, proposals))
     same_key = set[tuple[int, int]]()
     fuzzy = [i for i, proposal in enumerate(proposals) if not proposal.exact and len(proposal)]
     if fuzzy:
@@ -313,6 +318,7 @@ def candidates_of(
                     entity_name=headings[entity][1],
                     matched_name=strings[row],
                     match_type=match_type or MatchType.DENSE,
+                    relation=next(relations),
                     score=proposal.scores[k],
                     probability=proposal.probabilities[k] if proposal.probabilities else None,
                     tied=proposal.tied[k],
@@ -321,3 +327,12 @@ def candidates_of(
             )
         results.append(tuple(found))
     return results
+
+
+def _relations(names: NameArrays, proposals: Sequence[Proposal]) -> list[Relation]:
+    """Return what each proposed entity is to the name that matched, one proposal after another."""
+    rows_P = np.array([row for proposal in proposals for row in proposal.rows], dtype=np.int64)
+    wanted = [entity for proposal in proposals for entity in proposal.entities]
+    sizes_P, entities, kinds = names.entities_of(rows_P)
+    mine = entities == np.repeat(np.array(wanted, dtype=np.int64), sizes_P)
+    return [_RELATIONS[kind] for kind in kinds[mine].tolist()]

@@ -28,6 +28,7 @@ _FIELDS = (
     ("entity_name", "string", "join"),
     ("matched_name", "string", "join"),
     ("match_type", "string", "join"),
+    ("relation", "string", "join"),
     ("score", "float64", "min"),
     ("probability", "float64", "min"),
     ("tied", "bool", "any"),
@@ -47,8 +48,8 @@ PASSAGE_COLUMNS = (
     "rank", "id", "title", "text", "matched_text", "match_type", "score", *_HYBRID, _REASON,
 )  # fmt: skip
 LEAST = (
-    _CONTEXT, _REASON, _TIED, "rank", _EXPANDED, "match_type", "probability", *_HYBRID, "score",
-    "matched_name", "entity_name",
+    _CONTEXT, _REASON, "relation", _TIED, "rank", _EXPANDED, "match_type", "probability",
+    *_HYBRID, "score", "matched_name", "entity_name",
 )  # fmt: skip
 """Columns that may go where there is little room, the first one first."""
 

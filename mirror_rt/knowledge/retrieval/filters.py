@@ -2,7 +2,8 @@
 
 ``Filters`` give for a field the values of which one is wanted, and every field must be met.
 ``type``, ``source`` and ``language`` (of any of an entity's names) are compared whole, ``id``
-and ``xref`` (cross-references) by how they begin; ``description`` is ``yes`` or ``no``. Any other
+and ``xref`` (cross-references) by how they begin; ``description`` is ``yes`` or ``no``. ``under``
+an id are its entity and all that it is a parent of, at any distance. Any other
 field is one of ``Entity.fields``, or metadata of a passage.
 
 Axes: E entity numbers, N rows of the index, R allowed rows, Q queries, K hits, D width.

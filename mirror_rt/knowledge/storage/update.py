@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["UpdateReport", "UpdateSource", "merge", "remove"]
 
+_SETS = ("types", "alternative_ids", "cross_references", "parents", "fields")
+"""What an entity has of each is in no order."""
 _UNUSED_SHARE = 0.1
 """So many rows of an index may belong to strings that name nothing any more."""
 
@@ -138,9 +140,9 @@ def merge(kb: UpdateSource, entities: Iterable[Entity], *, replacing: bool) -> U
 
 def _joined(pieces: Sequence[Entity]) -> Entity:
     """Return one entity of all that its pieces say, what has no order in one."""
-    types, others, references, fields = (
+    types, others, references, parents, fields = (
         tuple(sorted({value for piece in pieces for value in getattr(piece, attribute)}))
-        for attribute in ("types", "alternative_ids", "cross_references", "fields")
+        for attribute in _SETS
     )
     return Entity(
         id=pieces[0].id,
@@ -148,6 +150,7 @@ def _joined(pieces: Sequence[Entity]) -> Entity:
         types=types,
         alternative_ids=tuple(other for other in others if other != pieces[0].id),
         cross_references=references,
+        parents=parents,
         description=next((piece.description for piece in pieces if piece.description), ""),
         fields=fields,
     )
