@@ -1,0 +1,610 @@
+"""Pre-train a small BERT by masked language modelling alone: a raw model for the method.
+
+The corpus is text, a paragraph a line. The vocabulary (WordPiece) is made from it. Texts are
+packed into rows of a fixed length without attention across texts. 15 % of the tokens are
+predicted; of these 80 % are replaced by [MASK], 10 % by a random token, 10 % stay (Devlin et al.
+2019, section 3.1). The learning rate rises, stays, and falls to zero over the last fifth
+(warm-up, stable, decay: Hu et al. 2024, *MiniCPM*, section 4), so that a run can be made longer
+without starting over.
+
+    python benchmarks/raw_mlm.py CORPUS --out DIR --minutes 60
+    python benchmarks/raw_mlm.py CORPUS --out DIR --minutes 60 --resume      # goes on
+
+DIR becomes a checkpoint that transformers loads. The state of an unfinished run lies beside it,
+in DIR.unfinished. On a CPU with the same number of threads, a run that was killed and resumed
+ends with the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bz2
+import gzip
+import json
+import lzma
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import card
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mirror_rt.errors import ConfigError, InputError, TargetError, TrainingError
+from mirror_rt.staging import check_target, contents, staging_folder
+from mirror_rt.training.encoding import multiplies_bf16
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PAD, UNK, CLS, SEP, MASK = range(5)
+UNPREDICTED = -100
+FEWEST_TEXTS = 1000
+HELD_OUT_TEXTS = 500
+_OPEN: dict[bytes, Callable[[Path], Any]] = {
+    b"\xfd7z": lzma.open,
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What decides the weights, beside the corpus and the number of steps."""
+
+    vocabulary: int = 16_000
+    layers: int = 4
+    width: int = 256
+    length: int = 128
+    rows: int = 64
+    lr: float = 1e-3
+    warm_up: int = 500
+    decay: float = 0.2
+    weight_decay: float = 0.01
+    embeddings: str = "svd"
+    seed: int = 42
+
+
+# The corpus -----------------------------------------------------------------------------------
+
+
+def texts_of(corpus: Path) -> Iterator[str]:
+    """Yield the lines that are not blank, packed by xz, gzip or bzip2 or not.
+
+    Raises:
+        InputError: The file cannot be read or is not UTF-8; the line is named.
+    """
+    try:
+        with corpus.open("rb") as plain:
+            start = plain.read(6)
+        opener = next((o for magic, o in _OPEN.items() if start.startswith(magic)), None)
+        file: BinaryIO = opener(corpus) if opener else corpus.open("rb")
+        with file:
+            for number, line in enumerate(file, 1):
+                try:
+                    text = line.decode("utf-8").strip()
+                except UnicodeDecodeError as error:
+                    raise InputError(
+                        f"{corpus}, line {number}: is not UTF-8 ({error.reason}); "
+                        "cut the file at the end of a line, or convert it"
+                    ) from error
+                if text:
+                    yield text
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise InputError(f"{corpus}: cannot be read ({error})") from error
+
+
+def make_tokenizer(corpus: Path, size: int) -> Any:  # noqa: ANN401  (untyped library)
+    """Return a lower-casing WordPiece tokenizer of BERT's form, trained on the corpus."""
+    from tokenizers import BertWordPieceTokenizer
+
+    tokenizer = BertWordPieceTokenizer(lowercase=True)
+    tokenizer.train_from_iterator(
+        texts_of(corpus), vocab_size=size, special_tokens=list(SPECIAL), show_progress=False
+    )
+    return tokenizer._tokenizer
+
+
+def encode(corpus: Path, tokenizer: Any) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:  # noqa: ANN401
+    """Return the tokens of all texts, one after another, and where each text begins and ends.
+
+    Returns:
+        (T,) uint16 token ids without special tokens; (N + 1,) int64 offsets into them.
+
+    Raises:
+        ConfigError: The corpus is too small to learn from.
+    """
+    parts: list[NDArray[np.uint16]] = []
+    lengths: list[int] = []
+
+    def add(batch: list[str]) -> None:
+        for found in tokenizer.encode_batch(batch, add_special_tokens=False):
+            parts.append(np.asarray(found.ids, dtype=np.uint16))
+            lengths.append(len(found.ids))
+
+    batch: list[str] = []
+    for text in texts_of(corpus):
+        batch.append(text)
+        if len(batch) == 4096:
+            add(batch)
+            batch = []
+    add(batch)
+    if len(lengths) < FEWEST_TEXTS:
+        raise ConfigError(
+            f"{corpus}: has {len(lengths)} texts, and masked language modelling needs "
+            f"{FEWEST_TEXTS} or more; give a larger corpus, a paragraph a line"
+        )
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.concatenate(parts), offsets
+
+
+def pack(
+    tokens: NDArray[np.uint16], offsets: NDArray[np.int64], order: NDArray[np.int64], length: int
+) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
+    """Pack texts into rows of [CLS] text [SEP], one after another.
+
+    A text that does not fit into what is left of a row goes on in the next, with a [CLS] of its
+    own. Fewer than 8 free places at the end of a row stay empty.
+
+    Args:
+        tokens: (T,) uint16.
+        offsets: (N + 1,) int64.
+        order: The numbers of the texts, in the order they are packed.
+        length: Places in a row.
+
+    Returns:
+        (R, length) uint16 ids; (R, length) int32 number of the piece within its row, counted
+        from 1, and 0 where the row is empty.
+    """
+    ids: list[NDArray[np.uint16]] = []
+    pieces: list[NDArray[np.int32]] = []
+    row = np.zeros(length, dtype=np.uint16)
+    piece = np.zeros(length, dtype=np.int32)
+    used = count = 0
+    for text in order:
+        start, end = int(offsets[text]), int(offsets[text + 1])
+        while start < end:
+            if length - used < 8:
+                ids.append(row)
+                pieces.append(piece)
+                row = np.zeros(length, dtype=np.uint16)
+                piece = np.zeros(length, dtype=np.int32)
+                used = count = 0
+            taken = min(end - start, length - used - 2)
+            count += 1
+            row[used] = CLS
+            row[used + 1 : used + 1 + taken] = tokens[start : start + taken]
+            row[used + 1 + taken] = SEP
+            piece[used : used + 2 + taken] = count
+            used += taken + 2
+            start += taken
+    if used:
+        ids.append(row)
+        pieces.append(piece)
+    return np.stack(ids), np.stack(pieces)
+
+
+def mask(
+    ids: NDArray[np.uint16], vocabulary: int, draw: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Choose 15 % of the tokens; replace 80 % of them by [MASK] and 10 % by any other token.
+
+    Args:
+        ids: (R, L) uint16; special tokens are never chosen.
+        vocabulary: Number of tokens.
+        draw: Decides.
+
+    Returns:
+        (R, L) int64 what the model sees; (R, L) int64 what it has to say, ``UNPREDICTED`` where
+        nothing.
+    """
+    seen = ids.astype(np.int64)
+    chosen = (ids >= len(SPECIAL)) & (draw.random(ids.shape) < 0.15)
+    labels = np.where(chosen, seen, UNPREDICTED)
+    fate = draw.random(ids.shape)
+    seen[chosen & (fate < 0.8)] = MASK
+    other = draw.integers(len(SPECIAL), vocabulary, ids.shape)
+    swapped = chosen & (fate >= 0.8) & (fate < 0.9)
+    seen[swapped] = other[swapped]
+    return seen, labels
+
+
+def svd_embeddings(
+    tokens: NDArray[np.uint16],
+    vocabulary: int,
+    width: int,
+    *,
+    window: int = 4,
+    most: int = 8_000_000,
+) -> NDArray[np.float32]:
+    """Return token vectors from what stands near what: PPMI and a truncated SVD.
+
+    Levy and Goldberg 2014, *Neural Word Embedding as Implicit Matrix Factorization*, section 3.
+
+    Args:
+        tokens: (T,) uint16; at most ``most`` of them are counted.
+        vocabulary: V.
+        width: D.
+        window: Tokens to each side.
+        most: See ``tokens``.
+
+    Returns:
+        (V, D) float32, with a standard deviation of .02, as BERT's own are at the start.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.linalg import svds
+
+    used = tokens[:most].astype(np.int64)
+    counts = coo_matrix((vocabulary, vocabulary), dtype=np.float64).tocsr()
+    for gap in range(1, min(window, len(used) - 1) + 1):
+        weight = np.full(len(used) - gap, 1 / gap)
+        pairs = (weight, (used[:-gap], used[gap:]))
+        counts = counts + coo_matrix(pairs, shape=(vocabulary, vocabulary)).tocsr()
+    counts = (counts + counts.T).tocoo()
+    rows = np.asarray(counts.sum(1)).ravel()
+    smooth = rows**0.75  # of the context: Levy et al. 2015, section 3.3
+    smooth /= smooth.sum()
+    values = np.log(counts.data / rows[counts.row] / smooth[counts.col])
+    kept = values > 0
+    matrix = coo_matrix(
+        (values[kept], (counts.row[kept], counts.col[kept])), shape=(vocabulary, vocabulary)
+    ).tocsr()
+    start = np.random.default_rng(0).standard_normal(vocabulary)
+    left, singular, _ = svds(matrix, k=min(width, vocabulary - 1), v0=start)
+    vectors = np.zeros((vocabulary, width), dtype=np.float32)
+    vectors[:, : left.shape[1]] = left * np.sqrt(singular)
+    spread = float(vectors.std())
+    return vectors * np.float32(0.02 / spread) if spread else vectors
+
+
+# The model ------------------------------------------------------------------------------------
+
+
+def make_model(recipe: Recipe, tokens: NDArray[np.uint16]) -> Any:  # noqa: ANN401
+    """Return a ``BertForMaskedLM`` with its first weights.
+
+    It has no dropout, as each text is seen a few times at most.
+    """
+    from transformers import BertConfig, BertForMaskedLM
+
+    torch.manual_seed(recipe.seed)
+    config = BertConfig(
+        vocab_size=recipe.vocabulary,
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=max(1, recipe.width // 64),
+        intermediate_size=4 * recipe.width,
+        max_position_embeddings=512,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    model = BertForMaskedLM(config)
+    if recipe.embeddings == "svd":
+        vectors = svd_embeddings(tokens, recipe.vocabulary, recipe.width)
+        with torch.no_grad():
+            table = model.bert.embeddings.word_embeddings.weight
+            unseen = torch.from_numpy(np.abs(vectors).sum(1) == 0)
+            table.copy_(torch.where(unseen[:, None], table, torch.from_numpy(vectors)))
+    with torch.no_grad():  # the shares of the tokens: what a model without context would say
+        shares = np.bincount(tokens, minlength=recipe.vocabulary) + 1.0
+        model.cls.predictions.bias.copy_(torch.from_numpy(np.log(shares / shares.sum())))
+    return model
+
+
+def loss_of(model: Any, seen: Tensor, labels: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
+    """Return the mean cross-entropy of the chosen tokens, and how many were said rightly.
+
+    Args:
+        model: A ``BertForMaskedLM``.
+        seen: (R, L) int64.
+        labels: (R, L) int64.
+        pieces: (R, L) int32; a token attends to those of its own piece alone, and positions are
+            counted from the beginning of the piece.
+    """
+    same = pieces[:, :, None] == pieces[:, None, :]
+    first = torch.ones_like(pieces, dtype=torch.bool)
+    first[:, 1:] = pieces[:, 1:] != pieces[:, :-1]
+    place = torch.arange(pieces.shape[1], device=pieces.device).expand_as(pieces)
+    begins = torch.where(first, place, torch.zeros_like(place)).cummax(1).values
+    states = model.bert(
+        input_ids=seen, attention_mask=same.to(torch.int64), position_ids=place - begins
+    ).last_hidden_state
+    chosen = labels != UNPREDICTED
+    logits = model.cls(states[chosen]).float()
+    target = labels[chosen]
+    loss = torch.nn.functional.cross_entropy(logits, target)
+    return loss, (logits.argmax(-1) == target).sum()
+
+
+def rate_at(step: int, steps: int, recipe: Recipe) -> float:
+    """Return the learning rate of a step: up, level, and down over the last part."""
+    falling = max(1, round(steps * recipe.decay))
+    return recipe.lr * min(1.0, (step + 1) / recipe.warm_up, (steps - step) / falling)
+
+
+# The run --------------------------------------------------------------------------------------
+
+
+class Run:
+    """One pre-training: its data, its model, its state on disk."""
+
+    def __init__(
+        self,
+        corpus: Path,
+        out: Path,
+        recipe: Recipe,
+        *,
+        device: str = "cpu",
+        resume: bool = False,
+    ) -> None:
+        """Make vocabulary, rows and first weights, or take them up where a run stopped.
+
+        The trainer of the vocabulary breaks ties by chance, so it is kept with the state.
+
+        Raises:
+            InputError: The corpus cannot be read.
+            ConfigError: It is too small.
+            TargetError: There is no state to take up, or it is of another recipe or corpus.
+        """
+        self.out, self.recipe, self.device = out, recipe, torch.device(device)
+        self.tokenizer = (
+            self._kept_tokenizer() if resume else make_tokenizer(corpus, recipe.vocabulary)
+        )
+        size = self.tokenizer.get_vocab_size()
+        self.recipe = recipe = replace(recipe, vocabulary=size)
+        tokens, offsets = encode(corpus, self.tokenizer)
+        order = np.random.default_rng(recipe.seed).permutation(len(offsets) - 1)
+        held = order[:HELD_OUT_TEXTS]
+        self.rows, self.pieces = pack(tokens, offsets, order[HELD_OUT_TEXTS:], recipe.length)
+        ids, pieces = pack(tokens, offsets, held, recipe.length)
+        self.held_out = (*mask(ids, size, np.random.default_rng(recipe.seed)), pieces)
+        self.model = make_model(recipe, tokens).to(self.device)
+        decayed = [p for p in self.model.parameters() if p.dim() > 1]
+        others = [p for p in self.model.parameters() if p.dim() <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+            lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True,
+        )  # fmt: skip
+        self.bf16 = multiplies_bf16(self.device.type)
+        self.step, self.tokens_seen, self.seconds = 0, 0, 0.0
+        self.history: list[dict[str, float]] = []
+        self.corpus_tokens = len(tokens)
+        self.steps = self._load() if resume else 0
+
+    def _kept_tokenizer(self) -> Any:  # noqa: ANN401
+        from tokenizers import Tokenizer
+
+        try:
+            return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        except Exception as error:  # the library raises nothing narrower
+            raise TargetError(f"{self.folder}: cannot be read ({error}); start over") from error
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the rows of a step: each pass has an order of its own, and masks of its own."""
+        wanted = self.recipe.rows
+        whole = max(1, len(self.rows) // wanted)
+        turn, place = divmod(step, whole)
+        order = np.random.default_rng((self.recipe.seed, turn)).permutation(len(self.rows))
+        chosen = order[place * wanted : (place + 1) * wanted]
+        draw = np.random.default_rng((self.recipe.seed, 1, step))
+        seen, labels = mask(self.rows[chosen], self.recipe.vocabulary, draw)
+        return self._put(seen, labels, self.pieces[chosen])
+
+    def _put(self, *arrays: NDArray[Any]) -> tuple[Tensor, Tensor, Tensor]:
+        first, second, third = (torch.from_numpy(a).to(self.device) for a in arrays)
+        return first, second, third
+
+    def one_step(self, steps: int) -> float:
+        """Take one step of a run of so many, and return its loss."""
+        begun = time.perf_counter()
+        rate = rate_at(self.step, steps, self.recipe)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        seen, labels, pieces = self._batch(self.step)
+        self.model.train()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+            loss, _ = loss_of(self.model, seen, labels, pieces)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        value = loss.item()
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{self.out}: the loss is no number at step {self.step}; give a lower --lr"
+            )
+        self.step += 1
+        self.tokens_seen += int((pieces > 0).sum())
+        self.seconds += time.perf_counter() - begun
+        return value
+
+    @torch.no_grad()
+    def judge(self) -> tuple[float, float]:
+        """Return the loss and the share said rightly, on texts never trained on."""
+        self.model.eval()
+        total = right = count = 0.0
+        seen, labels, pieces = self.held_out
+        for start in range(0, len(seen), self.recipe.rows):
+            part = slice(start, start + self.recipe.rows)
+            batch = self._put(seen[part], labels[part], pieces[part])
+            said = int((batch[1] != UNPREDICTED).sum())
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
+                loss, hits = loss_of(self.model, *batch)
+            total, right, count = total + loss.item() * said, right + int(hits), count + said
+        return total / count, right / count
+
+    # The state --------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """Where the state of an unfinished run lies."""
+        return self.out.with_name(f"{self.out.name}.unfinished")
+
+    def save(self, steps: int) -> None:
+        """Write all that the rest of the run depends on, whole or not at all; no pickle."""
+        from safetensors.torch import save_file
+
+        state = {
+            f"{parameter}.{name}": value
+            for parameter, values in self.optimizer.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+        account = {
+            "recipe": asdict(self.recipe),
+            "step": self.step,
+            "steps": steps,
+            "tokens": self.tokens_seen,
+            "seconds": self.seconds,
+            "history": self.history,
+            "corpus_tokens": self.corpus_tokens,
+            "files": ["model.safetensors", "optimizer.safetensors", "tokenizer.json"],
+        }
+        with staging_folder(self.folder, force=True) as folder:
+            save_file({k: v.clone() for k, v in self.model.state_dict().items()},
+                      folder / "model.safetensors")  # fmt: skip
+            save_file(state, folder / "optimizer.safetensors")
+            self.tokenizer.save(str(folder / "tokenizer.json"))
+            (folder / "state.json").write_text(json.dumps(account), encoding="utf-8")
+
+    def _load(self) -> int:
+        """Take up the state, and return the steps that the run was planned with."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            account = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
+            weights = load_file(self.folder / "model.safetensors")
+            state = load_file(self.folder / "optimizer.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise TargetError(f"{self.folder}: cannot be read ({error}); start over") from error
+        now = {"recipe": asdict(self.recipe), "corpus_tokens": self.corpus_tokens}
+        if any(account[name] != value for name, value in now.items()):
+            raise TargetError(f"{self.folder}: was begun with another recipe or corpus; start over")
+        self.model.load_state_dict(weights)
+        by_parameter: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            parameter, name = key.split(".", 1)
+            by_parameter.setdefault(int(parameter), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
+        self.step, self.tokens_seen = account["step"], account["tokens"]
+        self.seconds, self.history = account["seconds"], account["history"]
+        return int(account["steps"])
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Write the checkpoint: model, tokenizer and the record of the run."""
+        from transformers import BertTokenizerFast
+
+        with staging_folder(self.out) as folder:
+            self.model.save_pretrained(folder)
+            BertTokenizerFast(tokenizer_object=self.tokenizer).save_pretrained(folder)
+            account = {"kind": "raw_mlm", **record, "files": contents(folder)}
+            text = json.dumps(account, indent=1)
+            (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def run(
+    corpus: Path,
+    out: Path,
+    recipe: Recipe,
+    *,
+    minutes: float | None = None,
+    steps: int | None = None,
+    most_tokens: int = 200_000_000,
+    resume: bool = False,
+    save_every: int = 500,
+    device: str = "cpu",
+    tell: Callable[[str], None] = lambda words: None,
+) -> dict[str, Any]:
+    """Pre-train, and return the record: recipe, losses, tokens, seconds.
+
+    The number of steps is ``steps``, or what ``minutes`` allow at the speed of the first steps
+    (of this call, so a resumed run is made longer by that time), or ``most_tokens``, whichever
+    comes first.
+
+    Raises:
+        MirrorError: As ``Run``; or a state is in the way, or there is none to resume.
+    """
+    check_target(out, force=False, folder=True)
+    unfinished = out.with_name(f"{out.name}.unfinished")
+    if not resume and unfinished.exists():
+        raise TargetError(f"{unfinished}: holds an unfinished run; give --resume, or remove it")
+    pre = Run(corpus, out, recipe, device=device, resume=resume)
+    planned = pre.steps
+    per_step = int((pre.pieces > 0).sum() / max(1, len(pre.rows) // pre.recipe.rows))
+    tell(f"{len(pre.rows)} rows, {per_step} tokens a step, bf16 {pre.bf16}")
+    limit = max(1, most_tokens // per_step)
+    if steps is None and planned and minutes is None:
+        steps = planned
+    if steps is None:
+        begun, first = time.perf_counter(), pre.step
+        for _ in range(20):
+            pre.one_step(limit)
+        each = (time.perf_counter() - begun) / (pre.step - first)
+        steps = first + int((minutes or 60) * 60 * 0.9 / each)
+    steps = min(max(steps, pre.step), limit)
+    tell(f"{steps} steps of {per_step} tokens, from step {pre.step}")
+    recent: list[float] = []
+    while pre.step < steps:
+        recent.append(pre.one_step(steps))
+        if pre.step % save_every == 0 or pre.step == steps:
+            loss, accuracy = pre.judge()
+            pre.history.append({
+                "step": pre.step, "tokens": pre.tokens_seen, "seconds": round(pre.seconds, 1),
+                "loss": float(np.mean(recent)), "held_out": loss, "accuracy": accuracy,
+            })  # fmt: skip
+            tell(json.dumps(pre.history[-1]))
+            recent = []
+            pre.save(steps)
+    record = {
+        "recipe": asdict(pre.recipe),
+        "steps": steps,
+        "tokens": pre.tokens_seen,
+        "seconds": round(pre.seconds, 1),
+        "bf16": pre.bf16,
+        "history": pre.history,
+    }
+    pre.finish(record)
+    return record
+
+
+def main() -> int:
+    """Run the script; 1 where the input is at fault."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--most-tokens", type=int, default=200_000_000)
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--save-every", type=int, default=500)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--record", type=Path, help="where the JSON record of the run is written")
+    for name, default in asdict(Recipe()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    given = vars(parser.parse_args())
+    recipe = Recipe(**{name: given.pop(name) for name in asdict(Recipe())})
+    threads, path = given.pop("threads"), given.pop("record")
+    if threads:
+        torch.set_num_threads(threads)
+    told = lambda words: print(words, file=sys.stderr, flush=True)  # noqa: E731
+    try:
+        record = run(**given, recipe=recipe, tell=told)
+    except (ConfigError, InputError, TargetError, TrainingError) as error:
+        told(f"error: {error}")
+        return 1
+    if path:
+        whole = card.provenance("raw_mlm") | {"machine": card.machine()} | record
+        path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,193 @@
+"""Pre-training by masked language modelling: packing, masking, loss, resume."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from mirror_rt.errors import ConfigError, InputError, TargetError
+
+torch = pytest.importorskip("torch")
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def raw() -> ModuleType:
+    """The script, as a module."""
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        spec = importlib.util.spec_from_file_location("raw_mlm", BENCHMARKS / "raw_mlm.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["raw_mlm"] = module
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    return module
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """1,800 texts, each of which says one made-up word again and again."""
+    draw = np.random.default_rng(3)
+    words = ["".join(draw.choice(list("abcdefghij"), draw.integers(2, 7))) for _ in range(40)]
+    path = tmp_path_factory.mktemp("raw") / "corpus.txt"
+    with path.open("w", encoding="utf-8") as file:
+        for _ in range(1800):
+            file.write(" ".join([str(draw.choice(words))] * int(draw.integers(4, 20))) + "\n")
+    return path
+
+
+@pytest.fixture
+def recipe(raw: ModuleType) -> object:
+    return raw.Recipe(vocabulary=400, layers=1, width=64, length=32, rows=8, lr=2e-3, warm_up=4)
+
+
+def test_packing_keeps_every_token_once_and_in_order(raw: ModuleType) -> None:
+    draw = np.random.default_rng(0)
+    lengths = draw.integers(0, 70, 200)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = draw.integers(5, 1000, offsets[-1]).astype(np.uint16)
+    order = draw.permutation(200)
+    rows, pieces = raw.pack(tokens, offsets, order, 32)
+    assert rows.shape == pieces.shape
+    assert rows.shape[1] == 32
+    wanted = np.concatenate([tokens[offsets[i] : offsets[i + 1]] for i in order])
+    assert np.array_equal(rows[rows >= 5], wanted)
+    assert np.array_equal(pieces == 0, rows == raw.PAD)
+    for row, piece in zip(rows, pieces, strict=True):
+        assert (piece == 0).sum() < 8 or row is rows[-1] or np.array_equal(row, rows[-1])
+        for number in range(1, piece.max() + 1):
+            part = row[piece == number]
+            assert part[0] == raw.CLS
+            assert part[-1] == raw.SEP
+            assert (part[1:-1] >= 5).all()
+
+
+def test_masks_follow_the_published_shares(raw: ModuleType) -> None:
+    ids = np.random.default_rng(1).integers(0, 5000, (2000, 128)).astype(np.uint16)
+    seen, labels = raw.mask(ids, 5000, np.random.default_rng(2))
+    chosen = labels != raw.UNPREDICTED
+    count = chosen.sum()
+    assert not chosen[ids < 5].any()
+    assert np.array_equal(seen[~chosen], ids[~chosen])
+    assert np.array_equal(labels[chosen], ids[chosen])
+    masked = seen[chosen] == raw.MASK
+    kept = seen[chosen] == ids[chosen]
+    for share, expected, of in (
+        (chosen.mean() / (ids >= 5).mean(), 0.15, ids.size),
+        (masked.mean(), 0.8, count),
+        (kept.mean(), 0.1, count),
+        ((~masked & ~kept).mean(), 0.1, count),
+    ):
+        assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / of)
+    swapped = seen[chosen][~masked & ~kept]
+    assert swapped.min() >= 5
+    assert len(np.unique(swapped)) > 2500
+
+
+def test_loss_is_that_of_texts_alone(raw: ModuleType, recipe: object) -> None:
+    """Texts packed into one row give the cross-entropy that each gives in a row of its own."""
+    draw = np.random.default_rng(4)
+    lengths = np.array([9, 4, 7])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = draw.integers(5, 400, 20).astype(np.uint16)
+    model = raw.make_model(recipe, tokens).eval()
+    rows, pieces = raw.pack(tokens, offsets, np.arange(3), 32)
+    assert len(rows) == 1
+    seen, labels = raw.mask(rows, 400, np.random.default_rng(5))
+    loss, _ = raw.loss_of(model, *(torch.from_numpy(a) for a in (seen, labels, pieces)))
+    total, count = 0.0, 0
+    for number in (1, 2, 3):
+        here = pieces[0] == number
+        with torch.no_grad():
+            logits = model(input_ids=torch.from_numpy(seen[0][here])[None]).logits[0].double()
+        logs = logits - logits.logsumexp(-1, keepdim=True)
+        for place, label in enumerate(labels[0][here]):
+            if label != raw.UNPREDICTED:
+                total, count = total - float(logs[place, label]), count + 1
+    assert count
+    assert loss.item() == pytest.approx(total / count, rel=1e-4)
+
+
+def test_embeddings_put_tokens_of_the_same_neighbours_together(raw: ModuleType) -> None:
+    draw = np.random.default_rng(6)
+    frames = draw.integers(20, 60, (4000, 2))
+    middle = draw.integers(0, 10, 4000)  # tokens 0 to 9 stand between the same neighbours …
+    other = draw.integers(10, 20, 4000)  # … and 10 to 19 between others
+    first = np.column_stack([frames[:, 0], middle, frames[:, 1]])
+    second = np.column_stack([frames[:, 0] + 40, other, frames[:, 1] + 40])
+    tokens = np.concatenate([first.ravel(), second.ravel()]).astype(np.uint16)
+    vectors = raw.svd_embeddings(tokens, 100, 8, window=1)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert (unit[:10] @ unit[:10].T).mean() > (unit[:10] @ unit[10:20].T).mean() + 0.5
+    assert vectors.std() == pytest.approx(0.02, rel=1e-3)
+
+
+def test_rate_rises_stays_and_falls(raw: ModuleType, recipe: object) -> None:
+    rates = np.array([raw.rate_at(step, 100, recipe) for step in range(100)])
+    assert rates.max() == pytest.approx(2e-3)
+    assert (np.diff(rates[:4]) > 0).all()
+    assert np.allclose(rates[4:80], 2e-3)
+    assert (np.diff(rates[80:]) < 0).all()
+    assert rates[-1] < 2e-4
+
+
+def test_a_run_killed_twice_ends_like_one_killed_once(
+    raw: ModuleType, recipe: object, corpus: Path, tmp_path: Path
+) -> None:
+    def killed_at(step: int) -> Callable[[str], None]:
+        def kill(words: str) -> None:
+            if words.startswith("{") and json.loads(words)["step"] == step:
+                raise KeyboardInterrupt
+
+        return kill
+
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    with pytest.raises(KeyboardInterrupt):
+        raw.run(corpus, once, recipe, steps=48, save_every=8, tell=killed_at(16))
+    assert not once.exists()
+    with pytest.raises(TargetError):
+        raw.run(corpus, once, recipe, steps=48)
+    shutil.copytree(tmp_path / "once.unfinished", tmp_path / "twice.unfinished")
+    record = raw.run(corpus, once, recipe, steps=48, save_every=8, resume=True)
+    assert record["history"][-1]["held_out"] < record["history"][0]["held_out"] - 0.2
+    with pytest.raises(KeyboardInterrupt):
+        raw.run(corpus, twice, recipe, save_every=8, resume=True, tell=killed_at(40))
+    raw.run(corpus, twice, recipe, save_every=8, resume=True)
+    for name in ("model.safetensors", "vocab.txt", "config.json"):
+        one, two = ((tmp_path / run / name).read_bytes() for run in ("once", "twice"))
+        assert one == two
+    assert not (tmp_path / "twice.unfinished").exists()
+
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "twice")
+    states = AutoModel.from_pretrained(tmp_path / "twice")(
+        **tokenizer(["abc Def"], return_tensors="pt")
+    ).last_hidden_state
+    assert states.shape[0] == 1
+    assert states.shape[2] == 64
+
+
+def test_faults_of_a_corpus_are_told(raw: ModuleType, recipe: object, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.txt"
+    cut.write_bytes(b"words\n" * 2000 + "é".encode()[:1])
+    with pytest.raises(InputError, match="line 2001"):
+        raw.run(cut, tmp_path / "out", recipe, steps=1)
+    short = tmp_path / "short.txt"
+    short.write_text("some words\n" * 100, encoding="utf-8")
+    with pytest.raises(ConfigError):
+        raw.run(short, tmp_path / "out", recipe, steps=1)
+    with pytest.raises(InputError):
+        raw.run(tmp_path / "none.txt", tmp_path / "out", recipe, steps=1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.txt", "short.txt"]
