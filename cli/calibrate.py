@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import kb_source
+from . import kb_source, output, progress, thresholds
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.linking.calibration import CalibrationReport
 
 
 def calibrate(
@@ -25,38 +28,51 @@ def calibrate(
     id_column: Annotated[str | None, typer.Option(help="The gold table's column of ids.")] = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
+    form: output.FormatOption = None,
+    out: output.OutOption = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the reliability diagram as this PNG.")
+        Path | None, typer.Option(help="Draw reliability and thresholds as this PNG.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the PNG.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT and the PNG.")] = False,
 ) -> None:
-    """Fit the probabilities to your own gold links; print what that changed."""
-    from mirror_rt.evaluation.gold import read_gold
-    from mirror_rt.knowledge import KnowledgeBase
-    from mirror_rt.knowledge.linking.calibration import check_plot, plot_reliability
-    from mirror_rt.staging import check_apart
+    """Fit the probabilities to your own gold links.
 
+    Prints what that changed, and for wanted precisions the probability to link from.
+
+    Example: mirror-rt calibrate kb gold.tsv --plot reliability.png
+    """
+    from mirror_rt.evaluation.gold import read_gold
+    from mirror_rt.evaluation.reliability import check_drawing, draw_calibration
+    from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.staging import check_apart, check_target
+
+    written_as = output.chosen(form, out)
     if plot is not None:
-        check_plot(plot, force=force)
-        check_apart(plot, {"gold": gold})
+        check_drawing(plot, force=force)
+        check_apart(plot, {"gold": gold, "out": out})
+    if out is not None:
+        check_target(out, force=force)
+        check_apart(out, {"gold": gold})
     options = kb_source.table_options(delimiter, encoding)
     asked = read_gold(
         gold, mention_column=mention_column, id_column=id_column, keep_nil=True, options=options
     )
     pairs = [(part, query.ids) for query in asked.queries for part in query.parts]
-    with KnowledgeBase.open(kbdir) as kb:
+    with KnowledgeBase.open(kbdir) as kb, progress.bar("calibrate", unit="mentions") as show:
         unknown = [
             ids for _, ids in pairs if ids and not any(map(kb.resources.catalogue.resolve, ids))
         ]
-        found = kb.calibrate(pairs)
+        found = kb.calibrate(pairs, progress=show)
     if plot is not None:
-        plot_reliability(found, plot, force=force)
-    typer.echo(json.dumps(found.to_dict()))
-    typer.echo(
-        f"{found.links:,} links, {found.accuracy:.3f} right; calibration error "
-        f"{found.ece_before:.3f} before, {found.ece_after:.3f} after",
-        err=True,
-    )
+        draw_calibration(found, plot, force=force)
+    points = [point.to_dict() for point in found.operating_points]
+    with output.lines_to(out, force=force) as write:
+        output.report(
+            found.to_dict(), thresholds.COLUMNS, thresholds.rows(points), written_as, write,
+            people=lambda: _in_words(found),
+        )  # fmt: skip
+    if written_as is not output.Format.TABLE or out is not None:
+        typer.echo(_summary(found), err=True)
     if found.without_candidates:
         typer.echo(
             f"{found.without_candidates:,} gold mentions without a candidate left out", err=True
@@ -67,3 +83,16 @@ def calibrate(
             f"(first {min(unknown[0])}): whatever they link to counts as wrong",
             err=True,
         )
+
+
+def _summary(found: CalibrationReport) -> str:
+    return (
+        f"{found.links:,} links, {found.accuracy:.3f} right; calibration error "
+        f"{found.ece_before:.3f} before, {found.ece_after:.3f} after"
+    )
+
+
+def _in_words(found: CalibrationReport) -> Iterator[str]:
+    yield _summary(found)
+    yield from thresholds.lines([point.to_dict() for point in found.operating_points])
+    yield "Measured on links held out in turn. To take one: link --target-precision"

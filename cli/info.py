@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json as json_format
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from . import output
+from . import layout, output
+
+_SHOWN = (0.90, 0.95, 0.99)
+"""Of the wanted precisions those that a person most often asks for."""
 
 
 def info(
@@ -18,9 +23,98 @@ def info(
         bool,
         typer.Option("--verify", help="Compare every file with its sha256, where one is kept."),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print everything, as one JSON object.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write everything to this file, as JSON.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
 ) -> None:
-    """Print what a folder is: a checkpoint, bundle, knowledge base or vectors."""
+    """Say what a folder is: a checkpoint, bundle, knowledge base or vectors."""
     from mirror_rt.describe import describe
 
-    output.facts(describe(folder, verify=verify), as_json=json)
+    found = describe(folder, verify=verify)
+    with output.lines_to(out, force=force) as write:
+        if out is not None:
+            write(json_format.dumps(found, indent=2, ensure_ascii=False))
+        elif json:
+            write(output.in_json(found))
+        else:
+            for line in layout.facts(dict(_in_words(found))):
+                write(line)
+
+
+def _in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a person wants to know of a folder: (what, in words)."""
+    yield "kind", f"{found['kind']}, {found['megabytes']:,} MB"
+    match found["kind"]:
+        case "knowledge base":
+            yield from _knowledge_base(found)
+        case "bundle":
+            yield from _bundle(found)
+        case "checkpoint":
+            yield from _checkpoint(found)
+        case _:
+            yield "vectors", f"{found['rows']:,}, {found['dims']} numbers each, {found['dtype']}"
+            yield "files", f"{found['shards']:,} shards"
+    if found["verified"]:
+        yield "verified", "every file is as it was written"
+
+
+def _knowledge_base(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    counts, index, probabilities = found["counts"], found["index"], found["probabilities"]
+    if found["content_type"] == "passages":
+        yield "passages", f"{counts['entities']:,}, in {counts['texts']:,} pieces"
+    else:
+        several = f", {counts['ambiguous_texts']:,} of several entities"
+        yield "entities", f"{counts['entities']:,}"
+        yield "names", f"{counts['texts']:,} different" + several * bool(counts["ambiguous_texts"])
+    yield "index", f"{index['kind']}, finds {index['recall_at_10']:.3f} of the true ten nearest"
+    yield "encoder", ", ".join(text for _, text in _bundle(found["bundle"]))
+    yield "made with", f"mirror-rt {found['created_with']}"
+    if found["content_type"] == "passages":
+        return
+    links, names = probabilities["gold_links"], probabilities["held_out_names"]
+    if links:
+        yield "probabilities", f"calibrated on {links:,} gold links"
+    else:
+        of_names = f"learned from {names:,} held-out names" if names else "built-in values"
+        yield "probabilities", f"{of_names}; no calibration on gold links"
+    for point in probabilities["operating_points"]:
+        if point["target_precision"] in _SHOWN:
+            yield f"precision {point['target_precision']:.2f}", _point(point)
+
+
+def _point(point: Mapping[str, Any]) -> str:
+    if point["probability"] is None:
+        return "not reached"
+    words = (
+        f"from {point['probability']:.3f} on, {100 * point['coverage']:.0f} % linked"
+    )
+    if point["precision"] is None:
+        return words
+    low, high = point["precision_low"], point["precision_high"]
+    return f"{words}, {point['precision']:.3f} right ({low:.3f} to {high:.3f})"
+
+
+def _bundle(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "model", str(found["source"].get("name", "unknown"))
+    yield "vectors", f"{found['dim']} numbers, {found['pooling']} pooling"
+    yield "texts", f"up to {found['max_length']} tokens"
+    yield "weights", f"{found['precision']}"
+
+
+def _checkpoint(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "model", f"{found['architecture']}, {found['layers']} layers, {found['dim']} numbers"
+    yield "pooling", found["pooling"]
+    training = found.get("training")
+    if training is None:
+        return
+    config, counts = training["config"], training["counts"]
+    yield "trained from", str(config["base"])
+    yield "trained on", f"{config['corpus']}, {counts['strings']:,} different strings"
+    yield "pairs", ", ".join(config["pairs"])
+    losses = training["losses"]
+    if losses:
+        yield "loss", f"{losses[0]:.3f} at first, {losses[-1]:.3f} after {len(losses):,} steps"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,14 +39,22 @@ def stats(
     field: kb_source.FieldOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
-    form: Annotated[
-        output.Format, typer.Option("--format", "-f", help="How to print.")
-    ] = output.Format.TABLE,
+    form: output.FormatOption = None,
+    out: output.OutOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
 ) -> None:
-    """Say what is in a file: entities, names, ambiguity, languages, lengths, bad rows."""
+    """Say what is in a knowledge-base file.
+
+    Entities, names, ambiguity, languages, lengths, bad rows.
+    """
     from mirror_rt.knowledge.entities.statistics import compute_statistics
     from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.staging import check_apart, check_target
 
+    written_as = output.chosen(form, out)
+    if out is not None:
+        check_target(out, force=force)
+        check_apart(out, {"file of names": kb})
     skipped = SkippedRows()
     found = compute_statistics(
         kb_source.read(
@@ -60,16 +69,17 @@ def stats(
         )
     )
     kb_source.tell_understood(skipped)
-    match form:
-        case output.Format.JSONL:
-            left_out = asdict(skipped)
-            del left_out["strict"]
-            typer.echo(output.in_json(asdict(found) | {"left_out": left_out}))
-        case output.Format.TSV:
-            for what, value in _rows(found, skipped, limit=None):
-                typer.echo(f"{what}\t{value}")
-        case output.Format.TABLE:
-            _print_table(_rows(found, skipped, limit=_ROWS_SHOWN))
+    left_out = asdict(skipped)
+    del left_out["strict"]
+    with output.lines_to(out, force=force) as write:
+        output.report(
+            asdict(found) | {"left_out": left_out},
+            ("what", "value"),
+            _rows(found, skipped, limit=None),
+            written_as,
+            write,
+            people=lambda: _table(_rows(found, skipped, limit=_ROWS_SHOWN)),
+        )
 
 
 def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> list[tuple[str, str]]:
@@ -114,8 +124,7 @@ def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> li
     return rows
 
 
-def _print_table(rows: list[tuple[str, str]]) -> None:
-    from rich.console import Console
+def _table(rows: list[tuple[str, str]]) -> Iterator[str]:
     from rich.table import Table
     from rich.text import Text
 
@@ -126,4 +135,4 @@ def _print_table(rows: list[tuple[str, str]]) -> None:
         indent = len(what) - len(what.lstrip())
         # A hanging indent survives the folding of narrow windows; a Text is never markup.
         table.add_row(Text(what, style="" if indent else "bold"), Text(value))
-    Console().print(table)
+    yield from output.drawn(table)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 _GAP = 2
 _WIDEST = 48
@@ -11,7 +12,11 @@ _READABLE = 12
 
 
 def lines(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, least: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    least: Sequence[str] = (),
+    gone: Callable[[str], None] = lambda column: None,
 ) -> Iterator[str]:
     """Yield the lines of a table that fits the terminal; the first one is the header.
 
@@ -22,6 +27,7 @@ def lines(
         columns: The headings.
         rows: A text for each column.
         least: Columns that may go, the least important first.
+        gone: Called with each column that is not empty and had no room.
     """
     from rich.cells import cell_len
 
@@ -34,10 +40,22 @@ def lines(
         short = widths if name in empty else [min(width, _READABLE) for width in widths]
         if _width([short[i] for i in places]) > room:
             places.remove(columns.index(name))
+            if name not in empty:
+                gone(name)
     while _width([widths[i] for i in places]) > room and max(widths[i] for i in places) > 1:
         widths[max(places, key=lambda i: widths[i])] -= 1
     for row in shown:
         yield (" " * _GAP).join(_fitted(row[i], widths[i]) for i in places).rstrip()
+
+
+def facts(values: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is known of one thing: a line a value, folded at the width of the terminal."""
+    width = max(map(len, values), default=0) + _GAP
+    room = max(shutil.get_terminal_size((160, 24)).columns - width, _READABLE)
+    for name, value in values.items():
+        first, *more = textwrap.wrap(plain(value), room) or [""]
+        yield (name.ljust(width) + first).rstrip()
+        yield from (" " * width + line for line in more)
 
 
 def plain(text: str) -> str:

@@ -25,9 +25,7 @@ def link(
         list[str], typer.Argument(help="A file of mentions, - for stdin, or the mentions.")
     ],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Candidates for a mention.")] = 5,
-    form: Annotated[
-        output.Format, typer.Option("--format", "-f", help="How to print.")
-    ] = output.Format.JSONL,
+    form: output.FormatOption = None,
     column: asked.ColumnOption = None,
     input_format: asked.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
@@ -102,7 +100,7 @@ def link(
     from mirror_rt.staging import check_apart
     from mirror_rt.textfiles import read_lines
 
-    if explain and (form is not output.Format.JSONL or out):
+    if explain and (form not in {None, output.Format.JSONL} or out):
         raise ConfigError("--explain prints JSON lines; leave out --format and --out")
     if context is not None and context_column is not None:
         raise ConfigError("--context and --context-column: give one of them")
@@ -139,7 +137,8 @@ def link(
     with KnowledgeBase.open(kbdir, bundle=bundle, workers=own) as kb:
         if out is None:
             rows = asked.rows_of(source, notes, columns)
-            _printed(kb, rows, form, options, explain=explain)
+            written_as = output.Format.JSONL if explain else output.chosen(form)
+            _printed(kb, rows, written_as, options, explain=explain)
             asked.tell_notes(source, notes)
         else:
             file = source if isinstance(source, str) else None
@@ -158,9 +157,12 @@ def _printed(
     from mirror_rt.knowledge.linking.job import link_lines
 
     done, counts = 0, Counter[str]()
-    with progress.bar("link", shown=not sys.stdout.isatty()) as show:
+    with (
+        progress.bar("link", unit="mentions", shown=not sys.stdout.isatty()) as show,
+        output.results(form) as add,
+    ):
         for lines in link_lines(kb, rows, options, counts=counts, explain=explain):
-            output.show(lines, form, head=not done)
+            add(lines)
             done += len(lines)
             show(done, None)
     _tell_cut(kb, counts)
@@ -176,7 +178,7 @@ def _into_file(
     engine: RayEngine | None,
 ) -> None:
     done, total = 0, asked.count(source) if sys.stderr.isatty() else None
-    with progress.bar("link") as show:
+    with progress.bar("link", unit="mentions") as show:
 
         def advance(rows: int, _: int) -> None:
             nonlocal done

@@ -2,68 +2,207 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from . import layout
 
+if TYPE_CHECKING:
+    from rich.console import ConsoleRenderable
+
 
 class Format(Enum):
-    """The form of results on standard output."""
+    """The form of results."""
 
-    JSONL = "jsonl"
-    TSV = "tsv"
     TABLE = "table"
+    JSONL = "jsonl"
+    JSON = "json"
+    CSV = "csv"
+    TSV = "tsv"
 
 
-def show(
-    lines: Sequence[str],
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        "-f",
+        help="By default a table on a terminal, JSON lines else.",
+    ),
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Write this file; its ending is the format: .csv, .json, …."),
+]
+
+Write: TypeAlias = Callable[[str], None]
+"""Writes a line."""
+
+_OF_ENDINGS = {f".{form.value}": form for form in Format} | {".txt": Format.TABLE}
+
+
+def chosen(form: Format | None, out: Path | None = None) -> Format:
+    """Return the form asked for; else that of a file's ending, or what suits standard output.
+
+    Raises:
+        ConfigError: Nothing tells the form of a file.
+    """
+    if form is not None:
+        return form
+    if out is None:
+        return Format.TABLE if sys.stdout.isatty() else Format.JSONL
+    if (found := _OF_ENDINGS.get(out.suffix.lower())) is None:
+        from mirror_rt.errors import ConfigError
+
+        raise ConfigError(f"{out}: end the name in {', '.join(_OF_ENDINGS)}, or give --format")
+    return found
+
+
+@contextmanager
+def lines_to(out: Path | None, *, force: bool = False) -> Iterator[Write]:
+    """Give what writes lines: to standard output, or a file that appears whole.
+
+    Raises:
+        TargetError: ``out`` exists and ``force`` is not set.
+    """
+    if out is None:
+        yield typer.echo
+        return
+    from mirror_rt.staging import staging_file
+
+    with (
+        staging_file(out, force=force) as fresh,
+        open(fresh, "w", encoding="utf-8", newline="") as handle,
+    ):
+        yield lambda line: print(line, file=handle)
+
+
+def cells(row: Iterable[object], form: Format) -> str:
+    r"""Return a row as a line of CSV or TSV; None is an empty cell.
+
+    >>> cells(["a, b", None, 0.5], Format.CSV)
+    '"a, b",,0.5'
+    """
+    texts = ["" if value is None else str(value) for value in row]
+    if form is Format.CSV:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(texts)
+        return line.getvalue()
+    from mirror_rt.knowledge.linking.results import one_cell
+
+    plain = layout.plain if sys.stdout.isatty() else one_cell
+    return "\t".join(plain(text) for text in texts)
+
+
+def report(
+    record: Mapping[str, object],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
     form: Format,
+    write: Write,
+    *,
+    people: Callable[[], Iterable[str]],
+) -> None:
+    """Write what a command found: all of it as JSON, its main table, or lines for people.
+
+    Args:
+        record: Everything, in JSON types.
+        columns: The headings of the main table.
+        rows: Its rows.
+        form: How to write it.
+        write: Takes the lines.
+        people: Gives the lines of ``Format.TABLE``.
+    """
+    match form:
+        case Format.JSON:
+            write(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+        case Format.JSONL:
+            write(in_json(record))
+        case Format.CSV | Format.TSV:
+            for row in (columns, *rows):
+                write(cells(row, form))
+        case Format.TABLE:
+            for line in people():
+                write(line)
+
+
+@contextmanager
+def results(
+    form: Format,
+    write: Write = typer.echo,
     *,
     subject: str = "mention",
     columns: Sequence[str] | None = None,
-    head: bool = True,
-) -> None:
-    """Print results, each a line of JSON, in a form.
+) -> Iterator[Callable[[Sequence[str]], None]]:
+    """Give what writes results, each a line of JSON, in a form, as they come.
 
-    JSON lines: an object a text. TSV and table: a row a candidate, and one row for a text
-    without any that has the reason alone, so that no text goes missing.
+    JSON: an object a text. CSV, TSV and table: a row a candidate, and one row for a text without
+    any that has the reason alone, so that no text goes missing. What a table has no room for is
+    told at the end on standard error.
 
     Args:
-        lines: The results of texts, in their order.
-        form: How to print them.
+        form: How to write them.
+        write: Takes the lines.
         subject: What a text is called: the name of its field or column.
         columns: The fields of a candidate; by default those of a mention.
-        head: Whether to print the headings of columns first.
     """
-    from mirror_rt.knowledge.linking import results
+    from mirror_rt.knowledge.linking import results as records
 
-    if form is Format.JSONL:
-        for line in lines:
-            typer.echo(line)
-        return
-    columns = results.COLUMNS if columns is None else columns
-    rows = [
-        row
-        for line in lines
-        for row in results.in_rows(json.loads(line), subject=subject, columns=columns)
-    ]
-    match form:
-        case Format.TSV:
-            plain = layout.plain if sys.stdout.isatty() else results.one_cell
-            for row in [(subject, *columns), *rows] if head else rows:
-                typer.echo("\t".join(plain(field) for field in row))
-        case Format.TABLE:
-            drawn = layout.lines(
-                (subject, *columns), rows, least=[c for c in results.LEAST if c in columns]
-            )
-            for line in drawn if head else islice(drawn, 1, None):
-                typer.echo(line)
+    columns = records.COLUMNS if columns is None else columns
+    headings, least = (subject, *columns), [c for c in records.LEAST if c in columns]
+    gone: dict[str, None] = {}
+    begun = False
+
+    def add(lines: Sequence[str]) -> None:
+        nonlocal begun
+        match form:
+            case Format.JSONL:
+                for line in lines:
+                    write(line)
+            case Format.JSON:
+                for line in lines:
+                    write(("," if begun else "[") + line)
+                    begun = True
+            case Format.CSV | Format.TSV | Format.TABLE:
+                rows = [
+                    row
+                    for line in lines
+                    for row in records.in_rows(json.loads(line), subject=subject, columns=columns)
+                ]
+                if form is Format.TABLE:
+                    drawn = layout.lines(headings, rows, least=least, gone=gone.setdefault)
+                else:
+                    drawn = (cells(row, form) for row in (headings, *rows))
+                for line in islice(drawn, int(begun), None):
+                    write(line)
+                begun = True
+
+    yield add
+    if form is Format.JSON:
+        write("]" if begun else "[]")
+    if gone:
+        typer.echo(
+            f"no room here for {', '.join(gone)}; widen the window, or give --format csv", err=True
+        )
+
+
+def drawn(what: ConsoleRenderable) -> list[str]:
+    """Return the lines of what rich draws, in color where standard output takes it."""
+    from rich.console import Console
+
+    console = Console()
+    with console.capture() as capture:
+        console.print(what)
+    return capture.get().splitlines()
 
 
 def in_json(value: object) -> str:
@@ -71,25 +210,3 @@ def in_json(value: object) -> str:
     from mirror_rt.knowledge.linking.results import in_json as one_line
 
     return one_line(value)
-
-
-def facts(values: Mapping[str, object], *, as_json: bool) -> None:
-    """Print what is known of one thing: a line a value, nested ones indented; or as JSON."""
-    if as_json:
-        typer.echo(in_json(values))
-        return
-    for line in _fact_lines(values, indent=""):
-        typer.echo(line)
-
-
-def _fact_lines(values: Mapping[str, object], *, indent: str) -> Iterator[str]:
-    width = max((len(name) for name, v in values.items() if not isinstance(v, Mapping)), default=0)
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            if value:
-                yield f"{indent}{name}"
-                yield from _fact_lines(value, indent=indent + "  ")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            shown = layout.plain(text)
-            yield f"{indent}{name.ljust(width)}  {shown}"

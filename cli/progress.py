@@ -13,17 +13,18 @@ class Show(Protocol):
     """Draws how far a job is."""
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None:
-        """Show ``done`` of ``total``, where that is known, and a note such as a rate."""
+        """Show ``done`` of ``total``, where that is known, and a note in place of the rate."""
 
 
 @contextmanager
-def bar(what: str, *, shown: bool = True) -> Iterator[Show]:
-    """Give a function of (done, of how many) that draws a bar with the time left.
+def bar(what: str, *, unit: str = "", shown: bool = True) -> Iterator[Show]:
+    """Give a function of (done, of how many) that draws a bar with the rate and the time left.
 
     Draws nothing unless standard error is a terminal.
 
     Args:
         what: A word for the job, shown before the bar.
+        unit: What is counted, for the rate; without it no rate is shown.
         shown: Whether to draw at all.
     """
 
@@ -46,8 +47,11 @@ def bar(what: str, *, shown: bool = True) -> Iterator[Show]:
         *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
     ) as drawn:
         task = drawn.add_task(what, total=None, note="")
+        begin = time.monotonic()
 
         def draw(done: int, total: int | None, note: str = "") -> None:
+            if unit and not note:
+                note = f"{done / max(time.monotonic() - begin, 1e-3):,.0f} {unit}/s"
             drawn.update(task, completed=done, total=total, note=note)
 
         yield draw

@@ -18,9 +18,8 @@ def search(
         list[str], typer.Argument(help="A file of queries, - for stdin, or the queries.")
     ],
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Answers to a query.")] = 10,
-    form: Annotated[
-        output.Format, typer.Option("--format", "-f", help="How to print.")
-    ] = output.Format.JSONL,
+    form: output.FormatOption = None,
+    out: output.OutOption = None,
     column: asked.ColumnOption = None,
     input_format: asked.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
@@ -36,34 +35,48 @@ def search(
             show_default=False,
         ),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
 ) -> None:
-    """Find the passages nearest to queries, or the entities with the nearest names."""
+    """Find the names or passages nearest to queries.
+
+    Of a knowledge base of names the entities that bear them, of one of passages the passages.
+
+    Example: mirror-rt search kb "bone pain" --top 3
+    """
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.linking import results
     from mirror_rt.knowledge.linking.inputs import MentionNotes
     from mirror_rt.knowledge.linking.job import BLOCK
     from mirror_rt.runtime.encoder import Encoder
+    from mirror_rt.staging import check_apart, check_target
 
+    written_as = output.chosen(form, out)
     filters = asked.parsed_filters(filter_, under)
     source, notes = asked.source_of(queries, columns={"column": column}), MentionNotes()
     options = {"column": column, "table": asked.table_options(input_format, delimiter, encoding)}
+    if out is not None:
+        check_target(out, force=force)
+        check_apart(out, {"queries": source if isinstance(source, str) else None})
     texts = (text for text, _, _ in asked.rows_of(source, notes, options))
     done, cut = 0, 0
     with (
         KnowledgeBase.open(kbdir) as kb,
-        progress.bar("search", shown=not sys.stdout.isatty()) as show,
+        progress.bar(
+            "search", unit="queries", shown=out is not None or not sys.stdout.isatty()
+        ) as show,
+        output.lines_to(out, force=force) as write,
     ):
         passages = kb.manifest.content_type == "passages"
         both = passages if hybrid is None else hybrid
         columns = results.HYBRID_COLUMNS if both else results.COLUMNS
         columns = results.PASSAGE_COLUMNS if passages else columns
-        while block := list(islice(texts, BLOCK)):
-            found = kb.search(block, top=top, hybrid=both, filters=filters)
-            lines = [results.in_json(result.to_dict()) for result in found]
-            output.show(lines, form, subject="query", columns=columns, head=not done)
-            done += len(block)
-            if isinstance(kb.encoder, Encoder):
-                cut += kb.encoder.count_truncated(block)
-            show(done, None)
+        with output.results(written_as, write, subject="query", columns=columns) as add:
+            while block := list(islice(texts, BLOCK)):
+                found = kb.search(block, top=top, hybrid=both, filters=filters)
+                add([results.in_json(result.to_dict()) for result in found])
+                done += len(block)
+                if isinstance(kb.encoder, Encoder):
+                    cut += kb.encoder.count_truncated(block)
+                show(done, None)
         asked.tell_notes(source, notes)
         asked.tell_cut(kb, cut, what="strings")

@@ -103,12 +103,19 @@ def _knowledge_base(path: Path, *, verify: bool) -> dict[str, Any]:
     from mirror_rt.knowledge import KnowledgeBase
 
     with KnowledgeBase.open(path, verify=True if verify else None) as base:
-        manifest = base.manifest
+        manifest, reranker = base.manifest, base.resources.reranker
         return {
             "kind": "knowledge base",
             "path": str(path),
+            "content_type": manifest.content_type,
+            "created_with": manifest.created_with,
             "counts": dict(manifest.counts),
             "index": dict(manifest.index),
+            "probabilities": {
+                "gold_links": int(reranker.fitted_on.get("gold_links", 0)),
+                "held_out_names": int(reranker.fitted_on.get("samples", 0)),
+                "operating_points": [dict(point) for point in reranker.operating_points],
+            },
             "dim": manifest.dim,
             "megabytes": _megabytes(p for p in path.rglob("*") if p.is_file()),
             "bundle": _bundle(path / "bundle", verify=verify),

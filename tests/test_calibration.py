@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import struct
 from dataclasses import replace
@@ -8,21 +9,28 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 from mirror_rt.bundle import sum_of
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
+from mirror_rt.evaluation.reliability import draw_calibration
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import calibration
 from mirror_rt.knowledge.linking.calibration import (
     CalibrationReport,
-    ReliabilityBin,
     _fit,
     _GoldLinks,
     _link,
     _probabilities,
     expected_calibration_error,
-    plot_reliability,
+    reliability,
+)
+from mirror_rt.knowledge.ranking.learning import precision_curve
+from mirror_rt.knowledge.ranking.operating_points import (
+    TARGET_PRECISIONS,
+    operating_points,
+    share_interval,
 )
 from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.storage.integrity import assert_unchanged
@@ -360,24 +368,118 @@ def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: 
 
 
 def test_a_diagram_has_its_size_and_shows_its_calibration(tmp_path: Path) -> None:
-    low, high = (
-        ReliabilityBin(count=30, confidence=0.25, accuracy=0.2),
-        ReliabilityBin(count=40, confidence=0.9, accuracy=0.95),
-    )
+    p, hit = np.array([0.25] * 30 + [0.9] * 40), np.arange(70) % 30 >= 24
+    bins = reliability(p, hit)
+    points = operating_points(p, hit, np.arange(70), threshold=lambda wanted: 0.5)
     one = CalibrationReport(
         links=70,
         without_candidates=0,
         accuracy=0.6,
         ece_before=0.2,
         ece_after=0.05,
-        bins=(low, high),
+        bins_before=bins[:1],
+        bins=bins,
+        operating_points=points,
     )
-    other = replace(one, bins=(low, replace(high, accuracy=0.5)))
-    for name, found in (("one", one), ("same", one), ("other", other)):
-        plot_reliability(found, tmp_path / f"{name}.png")
-    first, same, differs = (
-        (tmp_path / f"{name}.png").read_bytes() for name in ("one", "same", "other")
-    )
-    assert struct.unpack(">II", first[16:24]) == (540, 540)
-    assert first == same
-    assert first != differs
+    others = {
+        "other": replace(one, bins=(bins[0], replace(bins[1], accuracy=0.5))),
+        "before": replace(one, bins_before=()),
+        "points": replace(one, operating_points=()),
+    }
+    drawn = {}
+    for name, found in {"one": one, "same": one, **others}.items():
+        draw_calibration(found, tmp_path / f"{name}.png")
+        drawn[name] = (tmp_path / f"{name}.png").read_bytes()
+    assert struct.unpack(">II", drawn["one"][16:24]) == (1080, 600)
+    assert drawn["one"] == drawn["same"]
+    assert len(set(drawn.values())) == 4
+
+
+def test_operating_points_are_counted_at_the_threshold_taken() -> None:
+    rng = np.random.default_rng(0)
+    p = np.round(rng.random(400), 2)
+    hit = rng.random(400) < p
+    reranker = replace(Reranker(), precision_curve=precision_curve(p, hit))
+    points = operating_points(p, hit, np.arange(400), threshold=reranker.threshold, mentions=500)
+    assert [point.target_precision for point in points] == [*TARGET_PRECISIONS]
+    assert {point.probability is None for point in points} == {True, False}
+    for point in points:
+        if point.probability is None:
+            with pytest.raises(ConfigError):
+                reranker.threshold(point.target_precision)
+            assert (point.linked, point.precision) == (0, None)
+            continue
+        above = [h for q, h in zip(p.tolist(), hit.tolist(), strict=True) if q >= point.probability]
+        assert point.linked == len(above)
+        assert point.coverage == len(above) / 500
+        assert point.precision == pytest.approx(sum(above) / len(above))
+        assert point.precision >= point.target_precision
+        low, high = proportion_interval(sum(above), len(above))
+        assert (point.precision_low, point.precision_high) == pytest.approx((low, high), abs=1e-6)
+
+
+def proportion_interval(right: int, n: int) -> tuple[float, float]:
+    found = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    return found.low, found.high
+
+
+def test_a_mention_that_comes_again_is_no_further_evidence() -> None:
+    hit, mention = np.array([1, 1, 1, 0] * 25, bool), np.arange(100)
+    assert share_interval(hit, mention) == pytest.approx(proportion_interval(75, 100), abs=1e-6)
+    again = share_interval(np.tile(hit, 7), np.tile(mention, 7))
+    assert again == pytest.approx(share_interval(hit, mention))
+    assert share_interval(hit[:0], mention[:0]) == (None, None)
+
+
+def test_what_precisions_cost_is_kept_and_is_what_link_takes(kb: KnowledgeBase) -> None:
+    found = kb.calibrate(GOLD)
+    reopened = KnowledgeBase.open(kb.path, encoder=LetterEncoder())
+    reranker = reopened.resources.reranker
+    assert reranker.operating_points == [point.to_dict() for point in found.operating_points]
+    reached = [p for p in found.operating_points if p.probability is not None]
+    assert reached
+    for point in reached:
+        assert point.probability == reranker.threshold(point.target_precision)
+    mended = kb.add([entity("Z:1", "something new")])
+    assert mended.calibration_links_dropped == len(GOLD)
+    kept = kb.resources.reranker.operating_points
+    assert kept != reranker.operating_points, "weights are learned anew, and so are these"
+
+
+def test_calibrate_tells_how_far_it_is(kb: KnowledgeBase) -> None:
+    calls: list[tuple[int, int]] = []
+    kb.calibrate(GOLD, progress=lambda done, total: calls.append((done, total)))
+    unknown = len({mention for mention, _ in GOLD}) - 10  # ten are names, which nothing is asked
+    assert calls[-1] == (unknown, unknown)
+
+
+def test_the_command_prints_the_same_table_in_every_format(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    KnowledgeBase.build(tiny_bundle, [*HEARTS, *MORE], tmp_path / "kb").close()
+    rows = "".join(f"{mention}\t{'|'.join(ids)}\n" for mention, ids in GOLD)
+    (tmp_path / "gold.tsv").write_text("mention\tid\n" + rows)
+    shown = {}
+    for form in ("jsonl", "json", "csv", "tsv", "table"):
+        arguments = ["calibrate", str(tmp_path / "kb"), str(tmp_path / "gold.tsv"), "-f", form]
+        done = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
+        assert done.exit_code == 0, done.output
+        shown[form] = done.stdout
+    points = json.loads(shown["jsonl"])["operating_points"]
+    assert json.loads(shown["json"])["operating_points"] == points
+    for form, delimiter in (("csv", ","), ("tsv", "\t")):
+        read = list(csv.DictReader(shown[form].splitlines(), delimiter=delimiter))
+        assert [
+            {name: float(value) if value else None for name, value in row.items()} for row in read
+        ] == points
+    table = shown["table"].splitlines()
+    assert max(map(len, table)) <= 80
+    for point in points:
+        (line,) = [at for at in table if at.startswith(f"{point['target_precision']:.2f} ")]
+        least = point["probability"]
+        assert ("not reached" if least is None else f"{least:.3f}") in line
+    outs = [tmp_path / f"out.{ending}" for ending in ("csv", "json")]
+    for out in outs:
+        again = CliRunner().invoke(app, [*arguments[:-2], "--out", str(out)])
+        assert (again.exit_code, again.stdout) == (0, "")
+        assert out.read_text() == shown[out.suffix[1:]]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.ranking.operating_points import OperatingPoint
+from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import train
 from mirror_rt.types import Entity, Name
@@ -68,11 +71,53 @@ def test_a_knowledge_base_tells_its_counts_and_its_bundle(
     assert told["bundle"]["fingerprint"] == bundle["fingerprint"]
 
 
-def test_words_for_people_hold_the_same_facts(knowledge_base: Path) -> None:
-    shown = info(knowledge_base).stdout
-    assert shown.startswith("kind")
-    assert "entities" in shown
-    assert "{" not in shown, "nested facts are indented lines, not JSON"
+@pytest.mark.parametrize("width", [80, 200])
+def test_ten_lines_say_what_a_person_wants_to_know(
+    knowledge_base: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    points = [
+        OperatingPoint(
+            target_precision=0.9, probability=0.612, linked=710, coverage=0.71, precision=0.912,
+            precision_low=0.888, precision_high=0.931,
+        ),
+        OperatingPoint(target_precision=0.99, probability=None),
+    ]  # fmt: skip
+    reranker = replace(
+        Reranker.read(knowledge_base / "reranker.json"),
+        operating_points=[point.to_dict() for point in points],
+        fitted_on={"samples": 40, "gold_links": 1_000},
+    )
+    reranker.write(knowledge_base / "reranker.json")
+    shown = info(knowledge_base).stdout.splitlines()
+    assert len(shown) <= 10
+    assert max(map(len, shown)) <= width
+    told = {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in shown}
+    assert told["entities"] == "2"
+    assert told["names"].startswith("3 different")
+    assert "1,000 gold links" in told["probabilities"]
+    assert told["precision 0.90"] == (
+        "from 0.612 on, 71 % linked, 0.912 right (0.888 to 0.931)"
+    )
+    assert told["precision 0.99"] == "not reached"
+    whole = json.loads(info(knowledge_base, "--json").stdout)
+    assert whole["probabilities"]["operating_points"] == reranker.operating_points
+    assert info(knowledge_base, "--out", knowledge_base.parent / "a.json").stdout == ""
+    assert json.loads((knowledge_base.parent / "a.json").read_text()) == whole
+
+
+def test_other_folders_are_told_in_a_few_lines_too(
+    tmp_path: Path, tiny_bundle: Path, vectors: Path
+) -> None:
+    folder = add_pooling(tiny_checkpoint(tmp_path / "model"), "mean")
+    for path, words in (
+        (folder, "bert, 2 layers"),
+        (tiny_bundle, "32 numbers"),
+        (vectors, "2, 32"),
+    ):
+        shown = info(path).stdout
+        assert words in shown
+        assert len(shown.splitlines()) <= 10
 
 
 @pytest.mark.parametrize("name", ["vectors.npy", "catalogue.sqlite", "bundle/model.onnx"])

@@ -39,7 +39,9 @@ def test_stats_prints_one_json_document_with_what_was_left_out(rows: Path) -> No
 
 @pytest.mark.parametrize("width", ["30", "80", "200"])
 def test_stats_fits_narrow_and_wide_windows(rows: Path, width: str) -> None:
-    result = CliRunner().invoke(app, ["kb", "stats", str(rows)], env={"COLUMNS": width})
+    result = CliRunner().invoke(
+        app, ["kb", "stats", str(rows), "-f", "table"], env={"COLUMNS": width}
+    )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= int(width)

@@ -448,18 +448,24 @@ class KnowledgeBase:
         """
         return compute_statistics(self._names().catalogue.entities())
 
-    def calibrate(self, gold: Sequence[tuple[str, frozenset[str]]]) -> CalibrationReport:
+    def calibrate(
+        self,
+        gold: Sequence[tuple[str, frozenset[str]]],
+        *,
+        progress: Progress | None = None,
+    ) -> CalibrationReport:
         """Fit the probabilities to gold links and store them in the folder.
 
         Args:
             gold: Mentions with the ids that are right; no ids means NIL.
+            progress: Called with (mentions linked, mentions).
 
         Raises:
             InputError: There are fewer than 20 mentions to learn from, or one is no valid text.
             KnowledgeBaseError: The folder holds passages, is closed, another process is changing
                 it, or has changed it since it was opened.
         """
-        reranker, report = calibrate(self._names(), gold, self._encode)
+        reranker, report = calibrate(self._names(), gold, self._encode, progress=progress)
         with (
             integrity.assert_unchanged(self.path, self.manifest),
             staging_file(self.path / RERANKER, force=True) as path,

@@ -5,15 +5,13 @@ Axes: S gold links.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirror_rt._extras import require_drawing
-from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.errors import InputError
 from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.linking.linker import check_texts, encoded_batches
 from mirror_rt.knowledge.linking.proposals import scored_pools
@@ -25,9 +23,13 @@ from mirror_rt.knowledge.ranking.learning import (
     precision_curve,
     samples_of,
 )
+from mirror_rt.knowledge.ranking.operating_points import (
+    OperatingPoint,
+    operating_points,
+    share_interval,
+)
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.staging import check_target, staging_file
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -42,9 +44,7 @@ __all__ = [
     "CalibrationReport",
     "ReliabilityBin",
     "calibrate",
-    "check_plot",
     "expected_calibration_error",
-    "plot_reliability",
     "reliability",
 ]
 
@@ -57,14 +57,20 @@ class ReliabilityBin:
     """Links whose probability fell into one tenth (reliability diagram; Guo et al. 2017).
 
     Attributes:
+        low: The lowest probability of the tenth.
         count: How many.
         confidence: Their mean probability.
         accuracy: The share of them that are right.
+        accuracy_low: The lower end of its 95 % interval.
+        accuracy_high: The upper end.
     """
 
+    low: float
     count: int
     confidence: float
     accuracy: float
+    accuracy_low: float
+    accuracy_high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +83,9 @@ class CalibrationReport:
         accuracy: Share whose best candidate is right, or one tied with it.
         ece_before: Expected calibration error before.
         ece_after: The same after.
-        bins: The reliability diagram after, from low to high.
+        bins_before: The reliability diagram before, from low to high.
+        bins: The same after.
+        operating_points: What wanted precisions give; the knowledge base keeps them.
     """
 
     links: int
@@ -85,15 +93,23 @@ class CalibrationReport:
     accuracy: float
     ece_before: float
     ece_after: float
+    bins_before: tuple[ReliabilityBin, ...]
     bins: tuple[ReliabilityBin, ...]
+    operating_points: tuple[OperatingPoint, ...]
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON has it."""
-        return asdict(self)
+        return asdict(self) | {
+            "operating_points": [point.to_dict() for point in self.operating_points]
+        }
 
 
 def calibrate(
-    resources: LinkResources, gold: Sequence[tuple[str, frozenset[str]]], encode: Encode
+    resources: LinkResources,
+    gold: Sequence[tuple[str, frozenset[str]]],
+    encode: Encode,
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Reranker, CalibrationReport]:
     """Fit the probabilities to gold links.
 
@@ -101,6 +117,7 @@ def calibrate(
         resources: The opened knowledge base.
         gold: Mentions with the ids that are right; no ids means NIL.
         encode: Embeds texts.
+        progress: Called with (mentions linked, mentions).
 
     Returns:
         The reranker with fitted probabilities, and what was found.
@@ -109,7 +126,7 @@ def calibrate(
         InputError: There are fewer than 20 mentions to learn from, or one is no valid text.
     """
     check_texts([mention for mention, _ in gold])
-    links = _link(resources, gold, encode)
+    links = _link(resources, gold, encode, progress=progress)
     if len(links) < _FEWEST:
         raise InputError(f"{len(links)} gold mentions with a candidate; at least {_FEWEST} needed")
     # Start from the uncalibrated weights, so that repeated calibrations do not stack.
@@ -128,13 +145,21 @@ def calibrate(
         precision_curve=precision_curve(_probabilities(links, fitted), links.hit_S),
         fitted_on={**before.fitted_on, "gold_links": len(links)},
     )
+    single_S = ~links.tied_S  # of several entities alike none is linked for its precision
+    points = operating_points(
+        after_S[single_S], links.hit_S[single_S], links.link_S[single_S],
+        threshold=fitted.threshold, mentions=len(gold),
+    )  # fmt: skip
+    fitted = replace(fitted, operating_points=[point.to_dict() for point in points])
     return fitted, CalibrationReport(
         links=len(links),
         without_candidates=len(gold) - len(links),
         accuracy=float(links.hit_S.mean()),
         ece_before=expected_calibration_error(before_S, links.hit_S),
         ece_after=expected_calibration_error(after_S, links.hit_S),
-        bins=reliability(after_S, links.hit_S),
+        bins_before=reliability(before_S, links.hit_S, links.link_S),
+        bins=reliability(after_S, links.hit_S, links.link_S),
+        operating_points=points,
     )
 
 
@@ -173,7 +198,11 @@ class _GoldLinks:
 
 
 def _link(
-    resources: LinkResources, gold: Sequence[tuple[str, frozenset[str]]], encode: Encode
+    resources: LinkResources,
+    gold: Sequence[tuple[str, frozenset[str]]],
+    encode: Encode,
+    *,
+    progress: Callable[[int, int], None] | None = None,
 ) -> _GoldLinks:
     """Link the mentions that have a candidate as ``link`` does, each once, in the order of gold."""
     catalogue, names = resources.catalogue, resources.names
@@ -214,6 +243,8 @@ def _link(
                 hit_S[some] = outcomes.hit_S[kept]
                 inside_S[some] = outcomes.in_candidates_S[kept]
                 found_S[some] = np.diff(samples.offsets)[kept] > 0
+        if progress is not None:
+            progress(start + len(texts), len(unknown))
     whole = _GoldLinks(
         link_S=np.arange(len(links)),
         exact_S=exact_S,
@@ -253,51 +284,32 @@ def expected_calibration_error(probability_S: Float64, hit_S: Bools) -> float:
 
 
 def reliability(
-    probability_S: Float64, hit_S: Bools, *, bins: int = 10
+    probability_S: Float64, hit_S: Bools, mention_S: Int64 | None = None, *, bins: int = 10
 ) -> tuple[ReliabilityBin, ...]:
-    """Sort links into equal bins of probability; empty bins are left out."""
-    bin_S = np.clip((probability_S * bins).astype(np.int64), 0, bins - 1)
-    return tuple(
-        ReliabilityBin(
-            count=int(inside.sum()),
-            confidence=float(probability_S[inside].mean()),
-            accuracy=float(hit_S[inside].mean()),
-        )
-        for inside in (bin_S == b for b in range(bins))
-        if inside.any()
-    )
+    """Sort links into equal bins of probability; empty bins are left out.
 
-
-def check_plot(path: Path, *, force: bool = False) -> None:
-    """Tell before any work whether ``plot_reliability`` can draw there.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-        ConfigError: ``path`` does not end in .png.
-        TargetError: ``path`` exists and ``force`` is not set.
+    Args:
+        probability_S: (S,) float64 probabilities.
+        hit_S: (S,) bool, whether each link is right.
+        mention_S: (S,) int64, equal for equal mentions; by default all are different.
+        bins: How many.
     """
-    require_drawing("evaluate")
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"{path}: a reliability diagram is a PNG; end the name in .png")
-    check_target(path, force=force)
-
-
-def plot_reliability(calibration: CalibrationReport, path: Path, *, force: bool = False) -> None:
-    """Draw the reliability diagram as a PNG (needs [evaluate]); errors as ``check_plot``."""
-    check_plot(path, force=force)
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], linestyle=":", color="grey")
-    axes.plot(
-        [b.confidence for b in calibration.bins],
-        [b.accuracy for b in calibration.bins],
-        marker="o",
-    )
-    for b in calibration.bins:
-        axes.annotate(f" {b.count:,}", (b.confidence, b.accuracy), va="top", fontsize=8)
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="probability", ylabel="share right")
-    axes.set_title(f"{calibration.links:,} links, calibration error {calibration.ece_after:.3f}")
-    with staging_file(path, force=force) as fresh:
-        figure.savefig(fresh, dpi=120)
+    mention_S = np.arange(len(hit_S)) if mention_S is None else mention_S
+    bin_S = np.clip((probability_S * bins).astype(np.int64), 0, bins - 1)
+    found = []
+    for number in range(bins):
+        inside = bin_S == number
+        if not inside.any():
+            continue
+        low, high = share_interval(hit_S[inside], mention_S[inside])
+        found.append(
+            ReliabilityBin(
+                low=number / bins,
+                count=int(inside.sum()),
+                confidence=float(probability_S[inside].mean()),
+                accuracy=float(hit_S[inside].mean()),
+                accuracy_low=low or 0.0,
+                accuracy_high=1.0 if high is None else high,
+            )
+        )
+    return tuple(found)

@@ -21,6 +21,7 @@ from mirror_rt.knowledge.arrays import offsets_of, ragged_indices, to_float32
 from mirror_rt.knowledge.entities.names import NameArrays
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.ranking.features import FEATURES, FeatureInputs, compute_features
+from mirror_rt.knowledge.ranking.operating_points import operating_points
 from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, sigmoid
 from mirror_rt.knowledge.ranking.ties import find_ties
@@ -322,13 +323,14 @@ def fit(samples: Samples, *, start: Reranker | None = None) -> Reranker:
         in_candidates_S=np.concatenate([part.in_candidates_S for part in found]),
     )
     fitted = fit_confidence(outcomes, start=_fit_weights(samples, start))
-    return replace(
+    probability_S = fitted.top1_probability(outcomes.confidence_S3)
+    fitted = replace(
         fitted,
-        precision_curve=precision_curve(
-            fitted.top1_probability(outcomes.confidence_S3), outcomes.hit_S
-        ),
+        precision_curve=precision_curve(probability_S, outcomes.hit_S),
         fitted_on={"samples": len(samples), "right_at_1": round(float(outcomes.hit_S.mean()), 4)},
     )
+    points = operating_points(probability_S, outcomes.hit_S, order, threshold=fitted.threshold)
+    return replace(fitted, operating_points=[point.to_dict() for point in points])
 
 
 def _fit_weights(samples: Samples, start: Reranker) -> Reranker:

@@ -83,6 +83,8 @@ class Reranker:
             learns it.
         before_calibration: The three above before a calibration, if there was one.
         precision_curve: (threshold, precision) of links at or above it, thresholds ascending.
+        operating_points: What wanted precisions give on the links that the curve was learned
+            from (see ``operating_points.OperatingPoint``).
         fitted_on: How many links each number was learned from, and how good they are.
     """
 
@@ -97,6 +99,7 @@ class Reranker:
     exact_match_prior: float = _EXACT_MATCH_PRIOR
     before_calibration: Mapping[str, Any] = field(default_factory=dict)
     precision_curve: Sequence[Sequence[float]] = ()
+    operating_points: Sequence[Mapping[str, Any]] = field(default_factory=list)
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,0 +1,69 @@
+"""Show what wanted precisions cost: the threshold of each, and the share that is linked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import layout
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.ranking.reranker import Reranker
+
+COLUMNS = (
+    "target_precision", "probability", "linked", "coverage", "precision", "precision_low",
+    "precision_high",
+)  # fmt: skip
+"""The fields of a ``ranking.operating_points.OperatingPoint``."""
+
+_HEADINGS = ("wanted precision", "probability from", "linked", "share", "right", "95 % interval")
+
+
+def rows(points: Sequence[Mapping[str, Any]]) -> list[list[object]]:
+    """Return the points as rows of ``COLUMNS``."""
+    return [[point.get(name) for name in COLUMNS] for point in points]
+
+
+def lines(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a table of the points for people; nothing where there are none."""
+    if points:
+        yield from layout.lines(_HEADINGS, [_in_words(point) for point in points])
+
+
+def _in_words(point: Mapping[str, Any]) -> tuple[str, ...]:
+    wanted, least = f"{point['target_precision']:.2f}", point["probability"]
+    if least is None:
+        return (wanted, "not reached", "", "", "", "")
+    if point["precision"] is None:
+        return (wanted, f"{least:.3f}", "0", "0.0 %", "", "")
+    return (
+        wanted,
+        f"{least:.3f}",
+        f"{point['linked']:,}",
+        f"{100 * point['coverage']:.1f} %",
+        f"{point['precision']:.3f}",
+        f"{point['precision_low']:.3f} – {point['precision_high']:.3f}",
+    )
+
+
+def source(reranker: Reranker) -> str:
+    """Say what the probabilities were learned from."""
+    links, names = reranker.fitted_on.get("gold_links"), reranker.fitted_on.get("samples")
+    if links:
+        return f"{links:,} gold links"
+    return f"{names:,} held-out names, not gold" if names else "built-in values, not gold"
+
+
+def taken(reranker: Reranker, target_precision: float, *, mentions: int, below: int) -> str:
+    """Say which probability a wanted precision took, and how many mentions are below it.
+
+    Raises:
+        ConfigError: The precision is out of range or was not reached.
+    """
+    least = reranker.threshold(target_precision)
+    exact = "" if reranker.scores_exact_matches else ", exact matches always"
+    share = f" ({100 * below / mentions:.1f} %)" if mentions else ""
+    return (
+        f"target precision {target_precision:g}: linked from probability {least:.3f} on{exact}, "
+        f"as learned from {source(reranker)}; {below:,} of {mentions:,} mentions{share} are below"
+    )
