@@ -89,9 +89,7 @@ def _knowledge_base(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _point(point: Mapping[str, Any]) -> str:
     if point["probability"] is None:
         return "not reached"
-    words = (
-        f"from {point['probability']:.3f} on, {100 * point['coverage']:.0f} % linked"
-    )
+    words = f"from {point['probability']:.3f} on, {100 * point['coverage']:.0f} % linked"
     if point["precision"] is None:
         return words
     low, high = point["precision_low"], point["precision_high"]

@@ -96,9 +96,7 @@ def test_ten_lines_say_what_a_person_wants_to_know(
     assert told["entities"] == "2"
     assert told["names"].startswith("3 different")
     assert "1,000 gold links" in told["probabilities"]
-    assert told["precision 0.90"] == (
-        "from 0.612 on, 71 % linked, 0.912 right (0.888 to 0.931)"
-    )
+    assert told["precision 0.90"] == ("from 0.612 on, 71 % linked, 0.912 right (0.888 to 0.931)")
     assert told["precision 0.99"] == "not reached"
     whole = json.loads(info(knowledge_base, "--json").stdout)
     assert whole["probabilities"]["operating_points"] == reranker.operating_points
