@@ -24,9 +24,9 @@ import numpy as np
 
 from mirror_rt.bundle import MODEL
 from mirror_rt.evaluation.holdout import hold_out_synonyms
+from mirror_rt.evaluation.ranking import compare
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.exporting.quantize import Method, Recipe
-from mirror_rt.exporting.ranking import compare
 from mirror_rt.knowledge.formats import read_entities, read_names
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder

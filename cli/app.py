@@ -25,6 +25,7 @@ try:
     from . import (
         calibrate,
         corpus,
+        distil,
         embed,
         evaluate,
         export,
@@ -136,6 +137,7 @@ app.command("quickstart")(quickstart.quickstart)
 app.add_typer(corpus.corpus, name="corpus")
 app.command("train")(train.train)
 app.command("export")(export.export)
+app.command("distil")(distil.distil)
 app.command("embed")(embed.embed)
 app.command("index")(index.index)
 app.add_typer(kb.app, name="kb")

@@ -178,11 +178,11 @@ class CountingEncoder:
     """Opens a bundle when it is first needed, and counts what a build cuts off.
 
     Attributes:
-        calls: (strings, how many of them were cut off) of each call.
+        calls: (strings, how many of them were cut off, how many unfamiliar) of each call.
     """
 
     def __init__(self, bundle: Path) -> None:
-        self.calls: list[tuple[int, int]] = []
+        self.calls: list[tuple[int, int, int]] = []
         self._bundle = bundle
         self._encoder: Encoder | None = None
 
@@ -203,21 +203,37 @@ class CountingEncoder:
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 unit rows, row i for texts[i]."""
         found = self.encoder.encode_counted(texts)
-        self.calls.append((len(texts), found.truncated))
+        self.calls.append((len(texts), found.truncated, found.unfamiliar))
         return found.vectors_ND
 
     def tell_cut(self, names: int, *, more: str = "") -> None:
-        """Say how many of the names of a build were cut off: misspelt ones come after them."""
-        cut = done = 0
-        for strings, truncated in self.calls:
+        """Say how many of the names of a build were cut off, or are unfamiliar to a student.
+
+        Misspelt names come after them.
+        """
+        cut = unfamiliar = done = 0
+        for strings, truncated, unknown in self.calls:
             if done < names:
-                done, cut = done + strings, cut + truncated
+                done, cut, unfamiliar = done + strings, cut + truncated, unfamiliar + unknown
         tell_cut(self, cut, what=f"of {names:,} strings{more}")
+        tell_unfamiliar(unfamiliar, names)
+
+
+def tell_unfamiliar(count: int, texts: int) -> None:
+    """Say on standard error of how many strings a student knows too little; nothing if of none."""
+    if count:
+        typer.echo(
+            f"unfamiliar: of {count:,} of {texts:,} strings most words and letters are unknown to "
+            "this static encoder (another script or domain?), so that their vectors say little; "
+            "distil one on names like these",
+            err=True,
+        )
 
 
 def tell_cut(holder: CountingEncoder | KnowledgeBase, cut: int, *, what: str) -> None:
     """Say on standard error how many strings were cut off; nothing if none was."""
     if cut:
         encoder = cast("Encoder", holder.encoder)
-        longest = encoder.bundle.manifest.max_length
-        typer.echo(f"cut off at {longest} tokens: {cut:,} {what}", err=True)
+        manifest = encoder.bundle.manifest
+        told = f"cut off at {manifest.max_length} {manifest.unit_of_length}"
+        typer.echo(f"{told}: {cut:,} {what}", err=True)

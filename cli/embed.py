@@ -88,6 +88,7 @@ def embed(
     if report.kept or report.copied:
         words += f", kept {report.kept:,} shards and {report.copied:,} vectors of earlier runs"
     if report.truncated:
-        longest = encoder.bundle.manifest.max_length
-        words += f"; {report.truncated:,} were longer than {longest} tokens and cut off"
+        longest = f"{encoder.bundle.manifest.max_length} {encoder.bundle.manifest.unit_of_length}"
+        words += f"; {report.truncated:,} were longer than {longest} and cut off"
     typer.echo(words, err=True)
+    asked.tell_unfamiliar(report.unfamiliar, report.rows)

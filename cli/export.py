@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from mirror_rt.errors import InputError, one_line
+from mirror_rt.errors import one_line
 from mirror_rt.types import Pooling, Precision
 
 from . import kb_source
-
-if TYPE_CHECKING:
-    from mirror_rt.knowledge.formats import Columns
-    from mirror_rt.tables import TableOptions
 
 
 class Wanted(Enum):
@@ -87,7 +83,7 @@ def export(
         precision=None if precision is Wanted.AUTO else Precision(precision.value),
         pooling=pooling,
         max_length=max_length,
-        sample=None if sample is None else _strings(sample, columns, options),
+        sample=None if sample is None else kb_source.strings(sample, columns, options),
         min_top1=MIN_TOP1 if min_top1 is None else min_top1,
         target=None if target is None else Target(target.value),
         force=force,
@@ -115,22 +111,3 @@ def export(
         "gate": gate,
     }
     typer.echo(json.dumps(summary, ensure_ascii=False))
-
-
-def _strings(
-    source: str, columns: Columns | None = None, options: TableOptions | None = None
-) -> list[str]:
-    from mirror_rt.knowledge.formats import SkippedRows
-    from mirror_rt.training.corpus import open_strings
-
-    skipped = SkippedRows(strict=True)
-    found = open_strings(source, columns=columns, options=options, skip_bad=skipped)
-    if found.texts is not None:
-        strings = [text for _, text in found.texts]
-        skipped.remarks += found.notes.sentences()
-    else:
-        strings = [name.text for entity in found.entities or () for name in entity.names]
-    kb_source.tell_understood(skipped)
-    if not strings:
-        raise InputError(f"{source}: is empty; give one string a line")
-    return strings

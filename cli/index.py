@@ -113,7 +113,7 @@ def index(
     built.close()
     counts = built.manifest.counts
     more = "; --split embeds all of them" if passages else ""
-    embedded = sum(strings for strings, _ in encoder.calls[:calls])
+    embedded = sum(strings for strings, *_ in encoder.calls[:calls])
     encoder.tell_cut(embedded, more=more)
     found = float(built.manifest.index["recall_at_10"])
     if found < recall - _CHANCE:

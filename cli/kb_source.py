@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt.errors import InputError
 from mirror_rt.types import Entity, KbFormat
 
 if TYPE_CHECKING:
@@ -99,6 +100,30 @@ def read(
     return read_entities(
         path, format=kb_format, skip_bad=skipped, keep=keep, columns=columns, options=options
     )
+
+
+def strings(
+    source: str, columns: Columns | None = None, options: TableOptions | None = None
+) -> list[str]:
+    """Read the strings of a text, of a table of texts, or the names of a knowledge-base file.
+
+    Raises:
+        InputError: It cannot be read, or holds none.
+    """
+    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.training.corpus import open_strings
+
+    skipped = SkippedRows(strict=True)
+    found = open_strings(source, columns=columns, options=options, skip_bad=skipped)
+    if found.texts is not None:
+        texts = [text for _, text in found.texts]
+        skipped.remarks += found.notes.sentences()
+    else:
+        texts = [name.text for entity in found.entities or () for name in entity.names]
+    tell_understood(skipped)
+    if not texts:
+        raise InputError(f"{source}: is empty; give one string a line")
+    return texts
 
 
 def tell_understood(skipped: SkippedRows) -> None:

@@ -1,4 +1,4 @@
-"""Read and check a bundle: the folder that export writes and the runtime serves.
+"""Read and check a bundle: the folder that export or distil writes and the runtime serves.
 
 Never imports torch, onnx or onnxruntime. The layout is written down in docs/bundle-format.md.
 """
@@ -8,20 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mirror_rt.errors import BundleError
-from mirror_rt.types import Pooling, Precision
+from mirror_rt.types import BundleKind, Pooling, Precision
 
 __all__ = [
+    "FEATURES",
     "FORMAT_VERSION",
     "MANIFEST",
     "MODEL",
+    "SCALES",
+    "TABLE",
     "TOKENIZER",
     "Bundle",
     "Manifest",
+    "seal",
     "sha256_file",
     "sha256_of_blocks",
     "sum_of",
@@ -31,6 +35,10 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
+TABLE = "table.npy"
+SCALES = "scales.npy"
+FEATURES = "features.npy"
+_NEEDED = {BundleKind.ONNX: (MODEL, TOKENIZER), BundleKind.STATIC: (TABLE, SCALES, FEATURES)}
 _BLOCKS = 16
 _BLOCK = 4_096
 
@@ -41,8 +49,9 @@ class Manifest:
 
     Attributes:
         dim: Width D of a vector.
-        pooling: How the graph turns token states into one vector.
-        max_length: Longest input in tokens, special tokens included; the rest is cut off.
+        pooling: How the graph turns token states into one vector; a static encoder takes means.
+        max_length: Longest input, the rest is cut off: in tokens, special tokens included; of a
+            static encoder in characters.
         precision: How the weights are stored.
         files: sha256 (hex) of every other file of the folder, by relative POSIX path.
         unit_norm: Whether the graph's rows have length 1.
@@ -51,6 +60,8 @@ class Manifest:
         quantisation: The recipe of an integer export; empty for fp32.
         accuracy_gate: What the export measured against full precision, in its own words.
         versions: Package versions that made it.
+        kind: What computes the vectors.
+        features: What a static encoder looks for in a text; empty for a graph.
         format_version: Version of this layout.
     """
 
@@ -65,11 +76,23 @@ class Manifest:
     quantisation: Mapping[str, Any] = field(default_factory=dict)
     accuracy_gate: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    kind: BundleKind = BundleKind.ONNX
+    features: Mapping[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    @property
+    def unit_of_length(self) -> str:
+        """What ``max_length`` counts."""
+        return "characters" if self.kind is BundleKind.STATIC else "tokens"
 
     def write(self, path: Path) -> None:
         """Write the manifest as JSON with a sum of itself, the same bytes for the same content."""
         content = asdict(self) | {"pooling": self.pooling.value, "precision": self.precision.value}
+        if self.kind is BundleKind.ONNX:
+            # As before there was another kind, for readers from then.
+            del content["kind"], content["features"]
+        else:
+            content["kind"] = self.kind.value
         content = json.loads(json.dumps(content))
         content["manifest_sha256"] = sum_of(content)
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
@@ -91,7 +114,8 @@ class Manifest:
             ) from error
         except (OSError, ValueError) as error:
             raise BundleError(f"{path}: cannot be read ({error}); export again") from error
-        if isinstance(content, dict) and "kind" in content:
+        kinds = {kind.value for kind in BundleKind}
+        if isinstance(content, dict) and content.get("kind", "onnx") not in kinds:
             kind = str(content["kind"])
             article = "" if kind == "vectors" else "a "
             raise BundleError(
@@ -116,6 +140,7 @@ class Manifest:
             values = {name: value for name, value in content.items() if name in known}
             values["pooling"] = Pooling(values["pooling"])
             values["precision"] = Precision(values["precision"])
+            values["kind"] = BundleKind(values.get("kind", BundleKind.ONNX.value))
             return cls(**values)
         except (KeyError, ValueError, TypeError) as error:
             raise BundleError(f"{path}: incomplete manifest ({error}); export again") from error
@@ -144,7 +169,7 @@ class Bundle:
         if not folder.exists():
             raise BundleError(f"{folder}: no such folder; make a bundle with: mirror-rt export")
         manifest = Manifest.read(folder / MANIFEST)
-        for name in (MODEL, TOKENIZER):
+        for name in _NEEDED[manifest.kind]:
             if name not in manifest.files:
                 raise BundleError(f"{folder}: the manifest does not list {name}; export again")
         for name, expected in manifest.files.items():
@@ -166,6 +191,8 @@ class Bundle:
             f"{manifest.dim} {manifest.pooling.value} {manifest.unit_norm} "
             f"{manifest.max_length} {manifest.precision.value}\n"
         )
+        if manifest.kind is BundleKind.STATIC:
+            listing += json.dumps(manifest.features, sort_keys=True) + "\n"
         return hashlib.sha256(listing.encode()).hexdigest()
 
     @property
@@ -177,6 +204,15 @@ class Bundle:
     def tokenizer_path(self) -> Path:
         """The fast tokenizer."""
         return self.path / TOKENIZER
+
+
+def seal(folder: Path, manifest: Manifest) -> Bundle:
+    """Write the manifest of a folder that is otherwise complete."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+    sums = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files}
+    manifest = replace(manifest, files=sums)
+    manifest.write(folder / MANIFEST)
+    return Bundle(path=folder, manifest=manifest)
 
 
 def sum_of(content: Mapping[str, Any]) -> str:

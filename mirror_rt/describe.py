@@ -63,15 +63,18 @@ def _bundle(path: Path, *, verify: bool) -> dict[str, Any]:
     return {
         "kind": "bundle",
         "path": str(path),
+        "encoder": manifest.kind.value,
         "source": dict(manifest.source),
         "dim": manifest.dim,
         "pooling": manifest.pooling.value,
         "precision": manifest.precision.value,
         "max_length": manifest.max_length,
+        "max_length_in": manifest.unit_of_length,
         "megabytes": _megabytes(bundle.path / name for name in manifest.files),
         "fingerprint": bundle.fingerprint,
         "quantisation": dict(manifest.quantisation),
         "accuracy_gate": dict(manifest.accuracy_gate),
+        **({"features": dict(manifest.features)} if manifest.features else {}),
         "versions": dict(manifest.versions),
         "verified": verify,
     }

@@ -16,7 +16,7 @@ import re
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from os import PathLike
@@ -37,6 +37,7 @@ __all__ = [
     "numbered_lines",
     "open_binary",
     "read_lines",
+    "refuse_what_is_not_text",
     "shown",
 ]
 
@@ -390,6 +391,23 @@ def lone_surrogate(text: str) -> int | None:
     except UnicodeEncodeError as error:
         return error.start
     return None
+
+
+def refuse_what_is_not_text(texts: Sequence[str]) -> None:
+    """Name the first item that is not a string, or holds half of a surrogate pair.
+
+    Raises:
+        InputError: There is one; the message gives its index.
+    """
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"texts[{row}]: a {type(text).__name__}, not a string")
+        place = lone_surrogate(text)
+        if place is not None:
+            raise InputError(
+                f"texts[{row}]: holds a lone surrogate (U+{ord(text[place]):04X}) "
+                f"at character {place}, which is not text; remove or replace it"
+            )
 
 
 def read_lines(source: StrPath) -> list[str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Int64: TypeAlias = npt.NDArray[np.int64]
 
 __all__ = [
+    "BundleKind",
     "Candidate",
     "Embedder",
     "Entity",
@@ -51,6 +52,13 @@ class Pooling(Enum):
 
     CLS = "cls"
     MEAN = "mean"
+
+
+class BundleKind(Enum):
+    """What computes a bundle's vectors: an ONNX graph over tokens, or a table of features."""
+
+    ONNX = "onnx"
+    STATIC = "static"
 
 
 class Precision(Enum):

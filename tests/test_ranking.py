@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror_rt.exporting import ranking
-from mirror_rt.exporting.ranking import compare
+from mirror_rt.evaluation import ranking
+from mirror_rt.evaluation.ranking import compare
 
 
 def unit_rows(seed: int, count: int, *, noise: float = 0.0) -> np.ndarray:

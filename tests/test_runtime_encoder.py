@@ -19,7 +19,7 @@ from onnxruntime import RunOptions
 
 from mirror_rt import Encoder
 from mirror_rt.errors import BundleError, ConfigError, InputError
-from mirror_rt.runtime import encoder as encoder_module
+from mirror_rt.runtime import transformer
 from mirror_rt.runtime.session import Session
 from mirror_rt.types import TokenBatch
 from tests.tiny import NAMES
@@ -53,7 +53,7 @@ def test_as_many_batches_run_at_once_as_there_are_threads(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     encoder = Encoder.open(tiny_bundle, threads=threads)
-    assert encoder._session._session.get_session_options().intra_op_num_threads == 1
+    assert encoder._model.session._session.get_session_options().intra_op_num_threads == 1
     expected_ND = encoder.encode(NAMES[:8])
     run, together, seen = Session.run, threading.Barrier(threads, timeout=60), []
 
@@ -62,7 +62,7 @@ def test_as_many_batches_run_at_once_as_there_are_threads(
         together.wait()  # fewer runs at once would wait for ever
         return run(self, batch)
 
-    monkeypatch.setattr(encoder_module, "TOKENS", 1)  # each text is a batch
+    monkeypatch.setattr(transformer, "TOKENS", 1)  # each text is a batch
     monkeypatch.setattr(Session, "run", waiting)
     np.testing.assert_allclose(encoder.encode(NAMES[:8]), expected_ND, atol=1e-6)
     assert (len(seen), len(set(seen))) == (8, threads)
@@ -206,7 +206,8 @@ from mirror_rt.types import TokenBatch
 session.LONG = int(sys.argv[2])
 encoder = Encoder.open(sys.argv[1], threads=1)
 ids_BT = numpy.full((1500, 64), 5)
-encoder._session.run(TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=numpy.ones_like(ids_BT)))
+batch = TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=numpy.ones_like(ids_BT))
+encoder._model.session.run(batch)
 status = open("/proc/self/status").read()
 print(int(status.partition("VmRSS:")[2].split()[0]) // 1024)
 """
@@ -252,7 +253,7 @@ def test_texts_are_long_from_128_tokens_on(tokens: int, given_back: bool) -> Non
 def test_an_encoder_dropped_gives_its_session_back_at_once(tiny_bundle: Path) -> None:
     encoder = Encoder.open(tiny_bundle)
     encoder.encode("fever")
-    gone = weakref.ref(encoder._session)
+    gone = weakref.ref(encoder._model.session)
     gc.disable()
     try:
         del encoder

@@ -12,17 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirror_rt.bundle import MANIFEST, MODEL, Bundle, Manifest, sha256_file
+from mirror_rt.bundle import MODEL, Bundle, Manifest, seal
 from mirror_rt.errors import GateError
+from mirror_rt.evaluation.ranking import Ranking, compare
 from mirror_rt.exporting.quantize import Method, Recipe, quantise
-from mirror_rt.exporting.ranking import Ranking, compare
 from mirror_rt.runtime import Encoder
 from mirror_rt.runtime.cpu import Target, host, multiplies_safely
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
 
-__all__ = ["Built", "Workshop", "choose_fastest", "choose_first", "ladder", "race", "seal"]
+__all__ = ["Built", "Workshop", "choose_fastest", "choose_first", "ladder", "race"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,15 +94,6 @@ class Workshop:
             folder,
             replace(self.manifest, quantisation=recipe.described(), precision=recipe.precision),
         )
-
-
-def seal(folder: Path, manifest: Manifest) -> Bundle:
-    """Write the manifest of a folder that is otherwise complete."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
-    sums = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files}
-    manifest = replace(manifest, files=sums)
-    manifest.write(folder / MANIFEST)
-    return Bundle(path=folder, manifest=manifest)
 
 
 def ladder(workshop: Workshop, target: Target) -> Iterator[Recipe]:

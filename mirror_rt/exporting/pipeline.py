@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from mirror_rt.bundle import MODEL, Bundle, Manifest, sha256_file
+from mirror_rt.bundle import MODEL, Bundle, Manifest, seal, sha256_file
 from mirror_rt.checkpoints import read_pooling, refuse_changes_to_texts
 from mirror_rt.errors import ConfigError, ModelError
 from mirror_rt.exporting import candidates, sample
@@ -127,7 +127,7 @@ def export(
             "target": (target or own).value,
             "judged_with": chosen.judged_with,
         }
-        candidates.seal(chosen.bundle.path, replace(chosen.bundle.manifest, accuracy_gate=gate))
+        seal(chosen.bundle.path, replace(chosen.bundle.manifest, accuracy_gate=gate))
         fresh.rmdir()
         os.rename(chosen.bundle.path, fresh)
     return Bundle.open(place, verify=False)
@@ -185,7 +185,7 @@ def _prepare(
         versions={name: version(name) for name in _PACKAGES} | {"mirror-rt": VERSION},
         files={},
     )
-    bundle = candidates.seal(plain, manifest)
+    bundle = seal(plain, manifest)
     original_ND = Encoder.open(bundle).encode(names)
     parity = float(np.abs(original_ND[: len(probes)] - torch_BD).max())
     if parity > PARITY:

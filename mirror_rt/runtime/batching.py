@@ -7,20 +7,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from mirror_rt.types import Int64
+    import numpy.typing as npt
 
-__all__ = ["Progress", "in_threads", "pack"]
+    from mirror_rt.types import Float32, Int64
+
+__all__ = ["Prepared", "Progress", "Rows", "in_threads", "pack"]
 
 Progress = Callable[[int, int], None]
 """Called with (texts, tokens) done since the last call, from the calling thread."""
 
+Rows: TypeAlias = "Int64 | slice"
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Texts ready to be computed, batch by batch.
+
+    Attributes:
+        batches: Row numbers of each batch, (B,) int64, or a slice; every row in exactly one.
+        lengths_N: (N,) int64, tokens or characters of each text.
+        truncated: How many texts were cut off.
+        run: Returns the (B, D) float32 unit rows of a batch.
+        unfamiliar_N: (N,) bool, texts of which a static encoder does not know the most, set by
+            ``run``; None where there is no such thing.
+    """
+
+    batches: Sequence[Rows]
+    lengths_N: Int64
+    truncated: int
+    run: Callable[[Rows], Float32]
+    unfamiliar_N: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def unfamiliar(self) -> int:
+        """How many texts are unfamiliar, after all batches have run."""
+        return 0 if self.unfamiliar_N is None else int(self.unfamiliar_N.sum())
 
 
 def pack(lengths_N: Int64, *, tokens: int) -> list[Int64]:

@@ -86,6 +86,7 @@ class EmbedReport:
         copied: Rows whose vector was copied from an earlier run.
         kept: Shards that were there already.
         truncated: Strings cut off at the longest length, different ones of each shard.
+        unfamiliar: Strings of which a static encoder does not know the most, counted likewise.
         shards: The shards, in order.
     """
 
@@ -94,6 +95,7 @@ class EmbedReport:
     copied: int
     kept: int
     truncated: int
+    unfamiliar: int
     shards: list[Shard]
 
     @classmethod
@@ -105,6 +107,7 @@ class EmbedReport:
             copied=report.done["copied"],
             kept=report.kept,
             truncated=report.total("truncated"),
+            unfamiliar=report.total("unfamiliar"),
             shards=report.shards,
         )
 
@@ -272,7 +275,7 @@ class _Vectors:
         encoded = self._encoder.encode_counted(
             texts if all_fresh else [texts[row] for row in fresh_U], progress=progress
         )
-        truncated = encoded.truncated
+        truncated, unfamiliar = encoded.truncated, encoded.unfamiliar
         stored = store(truncate(encoded.vectors_ND, self._dims), self.dtype)
         if self._seen is not None and not all_fresh:
             whole = empty_stored(len(texts), self._dims, self.dtype)
@@ -283,6 +286,7 @@ class _Vectors:
             stored = whole
             copied = [texts[row] for row in np.flatnonzero(shards_N >= 0)]
             truncated += self._encoder.count_truncated(copied)
+            unfamiliar += self._encoder.count_unfamiliar(copied)
             if progress is not None:
                 progress(len(copied), 0)
         sha256 = write_shard(
@@ -295,6 +299,8 @@ class _Vectors:
             about={name: str(value) for name, value in job.settings.items()},
         )
         counts = {"truncated": truncated}
+        if unfamiliar:  # never with a graph
+            counts["unfamiliar"] = unfamiliar
         return Made(
             shard=Shard(name=task.name, rows=len(texts), sha256=sha256, counts=counts),
             counts={"computed": encoded.different, "copied": len(texts) - len(fresh_U)},

@@ -1,4 +1,4 @@
-"""Texts to vectors with a bundle: tokenise once, deduplicate, sort, pack, run, scatter.
+"""Texts to vectors with a bundle: deduplicate, compute in batches, scatter.
 
 N texts, U different texts, D width.
 """
@@ -9,31 +9,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.runtime.batching import Progress, in_threads, pack
+from mirror_rt.runtime.batching import Prepared, Progress, Rows, in_threads
 from mirror_rt.runtime.cores import usable_cores
-from mirror_rt.runtime.session import Session
-from mirror_rt.runtime.tokenize import FastTokenizer, refuse_what_is_not_text
+from mirror_rt.textfiles import refuse_what_is_not_text
+from mirror_rt.types import BundleKind
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64
 
 __all__ = ["Encoded", "Encoder", "Progress"]
 
-TOKENS = 512
-"""Tokens of a batch: enough for long inner loops, little enough to stay in a core's cache.
-
-The same everywhere, so that the batches, and with them the last bits of an int8 vector, depend
-on the texts alone.
-"""
-
 RECENT = 4096
 """Single strings whose vectors are kept."""
+
+
+class _Model(Protocol):
+    """What computes the vectors of different texts."""
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        """Part texts into batches."""
+
+    def one(self, text: str) -> Float32:
+        """Return the vector of one text."""
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return how many different texts are cut off."""
+
+    def count_unfamiliar(self, texts: Sequence[str]) -> int:
+        """Return of how many different texts most is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +53,14 @@ class Encoded:
         vectors_ND: (N, D) float32 unit rows.
         different: Texts computed: each different one once.
         truncated: How many of these were longer than the bundle takes, and were cut off.
+        unfamiliar: Of how many of these a static encoder does not know most words and letters;
+            always 0 with a graph.
     """
 
     vectors_ND: Float32
     different: int
     truncated: int
+    unfamiliar: int = 0
 
 
 class Encoder:
@@ -59,14 +71,11 @@ class Encoder:
         threads: Batches that run at once.
     """
 
-    def __init__(
-        self, bundle: Bundle, tokenizer: FastTokenizer, session: Session, *, threads: int
-    ) -> None:
+    def __init__(self, bundle: Bundle, model: _Model, *, threads: int) -> None:
         self.bundle = bundle
         self.threads = threads
-        self._tokenizer = tokenizer
-        self._session = session
-        self._recent = _recent(tokenizer, session)
+        self._model = model
+        self._recent = _recent(model)
 
     @classmethod
     def open(
@@ -88,8 +97,7 @@ class Encoder:
             raise ConfigError(f"threads must be at least 1, got {threads}")
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle, verify=verify)
-        session = Session.open(bundle)
-        return cls(bundle, FastTokenizer.open(bundle), session, threads=threads or usable_cores())
+        return cls(bundle, _open_model(bundle), threads=threads or usable_cores())
 
     @property
     def dim(self) -> int:
@@ -125,26 +133,26 @@ class Encoder:
             InputError: An item is not a string, or holds a lone surrogate.
         """
         different, inverse_N = _deduplicate(texts)
-        try:
-            tokens = self._tokenizer(different)
-        except InputError:
-            refuse_what_is_not_text(texts)  # gives the caller's own index
-            raise
         repeats_U = np.bincount(inverse_N, minlength=len(different))
         vectors_UD = np.empty((len(different), self.dim), dtype=np.float32)
 
-        def run(rows_B: Int64) -> tuple[int, int]:
-            vectors_UD[rows_B] = self._session.run(tokens.batch(rows_B))
-            return int(repeats_U[rows_B].sum()), int(tokens.lengths_N[rows_B].sum())
+        def run(rows_B: Rows) -> tuple[int, int]:
+            vectors_UD[rows_B] = prepared.run(rows_B)
+            return int(repeats_U[rows_B].sum()), int(prepared.lengths_N[rows_B].sum())
 
-        batches = pack(tokens.lengths_N, tokens=TOKENS)
-        for done in in_threads(run, batches, threads=self.threads):
-            if progress is not None:
-                progress(*done)
+        try:
+            prepared = self._model.prepare(different)
+            for done in in_threads(run, prepared.batches, threads=self.threads):
+                if progress is not None:
+                    progress(*done)
+        except InputError:
+            refuse_what_is_not_text(texts)  # gives the caller's own index
+            raise
         return Encoded(
             vectors_ND=vectors_UD if len(different) == len(texts) else vectors_UD[inverse_N],
             different=len(different),
-            truncated=tokens.truncated,
+            truncated=prepared.truncated,
+            unfamiliar=prepared.unfamiliar,
         )
 
     def count_truncated(self, texts: Sequence[str]) -> int:
@@ -153,20 +161,38 @@ class Encoder:
         Raises:
             InputError: One of them holds a lone surrogate.
         """
-        return self._tokenizer.count_truncated(texts)
+        return self._model.count_truncated(texts)
+
+    def count_unfamiliar(self, texts: Sequence[str]) -> int:
+        """Return of how many different ones of ``texts`` a static encoder does not know the most.
+
+        Raises:
+            InputError: One of them holds a lone surrogate.
+        """
+        return self._model.count_unfamiliar(texts)
 
 
-def _recent(tokenizer: FastTokenizer, session: Session) -> Callable[[str], Float32]:
+def _open_model(bundle: Bundle) -> _Model:
+    # Late: a static encoder needs neither onnxruntime nor tokenizers.
+    if bundle.manifest.kind is BundleKind.STATIC:
+        from mirror_rt.runtime.static import StaticModel
+
+        return StaticModel.open(bundle)
+    from mirror_rt.runtime.transformer import Transformer
+
+    return Transformer.open(bundle)
+
+
+def _recent(model: _Model) -> Callable[[str], Float32]:
     """Return what embeds one text, (D,) float32, without sorting or threads, and keeps recent ones.
 
-    It holds the session but not the encoder: a cache of a bound method would be a cycle, and
+    It holds the model but not the encoder: a cache of a bound method would be a cycle, and
     the memory of an encoder dropped would come back only when the garbage is collected.
     """
 
     @lru_cache(maxsize=RECENT)
     def one(text: str) -> Float32:
-        vector_D: Float32 = session.run(tokenizer.one(text))[0]
-        return vector_D
+        return model.one(text)
 
     return one
 

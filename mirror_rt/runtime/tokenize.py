@@ -16,13 +16,13 @@ from tokenizers import Encoding, Tokenizer
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, InputError
-from mirror_rt.textfiles import lone_surrogate
+from mirror_rt.textfiles import refuse_what_is_not_text
 from mirror_rt.types import TokenBatch
 
 if TYPE_CHECKING:
     from mirror_rt.types import Int32, Int64
 
-__all__ = ["FastTokenizer", "Tokens", "refuse_what_is_not_text"]
+__all__ = ["FastTokenizer", "Tokens"]
 
 CHUNK_CHARACTERS = 256 * 1024
 """Of the texts handed to the tokenizer at once: its records are some hundred bytes a token."""
@@ -72,23 +72,6 @@ class Tokens:
         places_BT = np.minimum(self.starts_N[rows_B][:, None] + steps_T, len(self.ids_S) - 1)
         ids_BT = np.where(mask_BT, self.ids_S[places_BT], self.pad_id).astype(np.int64)
         return TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=mask_BT.astype(np.int64))
-
-
-def refuse_what_is_not_text(texts: Sequence[str]) -> None:
-    """Name the first item that is not a string, or holds half of a surrogate pair.
-
-    Raises:
-        InputError: There is one; the message gives its index.
-    """
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"texts[{row}]: a {type(text).__name__}, not a string")
-        place = lone_surrogate(text)
-        if place is not None:
-            raise InputError(
-                f"texts[{row}]: holds a lone surrogate (U+{ord(text[place]):04X}) "
-                f"at character {place}, which is not text; remove or replace it"
-            )
 
 
 class FastTokenizer:

@@ -1,0 +1,1 @@
+"""Make small encoders of large ones: a table of features in closed form (numpy and scipy)."""

@@ -1,0 +1,83 @@
+"""Compute vectors with the graph of a bundle: tokenise once, sort, pack, run.
+
+N texts, B texts of a batch, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.runtime.batching import Prepared, Rows, pack
+from mirror_rt.runtime.session import Session
+from mirror_rt.runtime.tokenize import FastTokenizer
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32, Int64
+
+__all__ = ["Transformer"]
+
+TOKENS = 512
+"""Tokens of a batch: enough for long inner loops, little enough to stay in a core's cache.
+
+The same everywhere, so that the batches, and with them the last bits of an int8 vector, depend
+on the texts alone.
+"""
+
+
+class Transformer:
+    """A tokenizer and the session of its graph."""
+
+    def __init__(self, tokenizer: FastTokenizer, session: Session) -> None:
+        self.session = session
+        self._tokenizer = tokenizer
+
+    @classmethod
+    def open(cls, bundle: Bundle) -> Transformer:
+        """Load the graph and the tokenizer of a checked folder.
+
+        Raises:
+            BundleError: One of them cannot be loaded.
+        """
+        session = Session.open(bundle)
+        return cls(FastTokenizer.open(bundle), session)
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        """Tokenise texts and pack them into batches.
+
+        Raises:
+            InputError: One of them holds a lone surrogate.
+        """
+        tokens = self._tokenizer(texts)
+
+        def run(rows_B: Rows) -> Float32:
+            return self.session.run(tokens.batch(cast("Int64", rows_B)))
+
+        return Prepared(
+            batches=pack(tokens.lengths_N, tokens=TOKENS),
+            lengths_N=tokens.lengths_N,
+            truncated=tokens.truncated,
+            run=run,
+        )
+
+    def one(self, text: str) -> Float32:
+        """Return the vector of one text, (D,) float32.
+
+        Raises:
+            InputError: It holds a lone surrogate.
+        """
+        vector_D: Float32 = self.session.run(self._tokenizer.one(text))[0]
+        return vector_D
+
+    def count_truncated(self, texts: Sequence[str]) -> int:
+        """Return how many different ones of ``texts`` are over the longest length.
+
+        Raises:
+            InputError: One of them holds a lone surrogate.
+        """
+        return self._tokenizer.count_truncated(texts)
+
+    def count_unfamiliar(self, texts: Sequence[str]) -> int:
+        """Return 0: any text is tokens that the graph knows."""
+        return 0
