@@ -19,8 +19,9 @@ from mirror_rt.knowledge.ranking.features import (
     compute_features,
 )
 from mirror_rt.knowledge.retrieval.candidates import CandidateBatch, generate_candidates
-from mirror_rt.knowledge.text.match_levels import number_tokens, token_bag_key
+from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.knowledge.text.numbers import fold_numbers, number_tokens
 from mirror_rt.types import NameKind
 from tests.model_1 import explained
 from tests.spelling import edits
@@ -61,7 +62,7 @@ def _trigram_cosine(pair: Pair) -> float:
 
 
 def _jaccard(pair: Pair) -> float:
-    mine, other = {*pair.mention.split()}, {*pair.name.split()}
+    mine, other = ({*fold_numbers(text).split()} for text in (pair.mention, pair.name))
     return len(mine & other) / max(len(mine | other), 1)
 
 

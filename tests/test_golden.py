@@ -72,7 +72,8 @@ def test_what_is_recorded_is_of_every_kind() -> None:
     ]
     kinds = {row["match_type"] for row in rows}
     assert kinds == {
-        "exact", "case", "punctuation", "plural", "accents", "word_order", "lexical", "dense",
+        "exact", "case", "punctuation", "number", "plural", "accents", "spelling", "numeral",
+        "word_order", "lexical", "dense",
     }  # fmt: skip
     assert {row["tied"] for row in rows} == {True, False}
     assert any(row["expanded_form"] for row in rows)

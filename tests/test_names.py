@@ -20,8 +20,9 @@ from mirror_rt.knowledge.entities.names import (
     NameArraysWriter,
     analyze,
 )
-from mirror_rt.knowledge.text.match_levels import number_tokens, token_bag_key
+from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.knowledge.text.numbers import fold_numbers, number_tokens
 from mirror_rt.types import NameKind
 
 WORDS = [
@@ -76,9 +77,10 @@ def test_the_arrays_say_what_the_strings_say(
     assert [text for block in found.blocks(size=5) for text in block] == texts
     # Words: each once of the string, as often as they stand there in the key.
     number_of = {int(h): n for n, h in enumerate(found.vocabulary)}
-    words = {word for text in (*texts, *keys) for word in text.split()}
+    folded = [fold_numbers(text) for text in texts]
+    words = {word for text in (*folded, *keys) for word in text.split()}
     assert found.vocabulary.tolist() == sorted(map(hash_text, words))
-    numbered = [[number_of[hash_text(w)] for w in dict.fromkeys(t.split())] for t in texts]
+    numbered = [[number_of[hash_text(w)] for w in dict.fromkeys(t.split())] for t in folded]
     assert _each(found.word_offsets, found.words) == numbered
     assert _each(found.token_offsets, found.tokens) == [
         [number_of[hash_text(w)] for w in key.split()] for key in keys

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.knowledge.text.normalize import normalize, part_numbers
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,13 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 def test_case_and_unicode_form_do_not_matter(text: str) -> None:
     assert normalize(text.casefold()) == normalize(text)
     for form in ("NFC", "NFD", "NFKC", "NFKD"):
-        assert normalize(unicodedata.normalize(form, text)) == normalize(text)
+        # These two forms join a fraction or an index to the number before it.
+        if form in {"NFC", "NFD"} or part_numbers(text) == text:
+            assert normalize(unicodedata.normalize(form, text)) == normalize(text)
+
+
+def test_a_fraction_and_an_index_stand_apart_from_a_number() -> None:
+    assert normalize("1½ l, 10² x₂") == "1 1⁄2 l 10 2 x2"
 
 
 @given(st.text(alphabet=st.characters(codec="ascii")))

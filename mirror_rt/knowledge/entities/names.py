@@ -24,8 +24,9 @@ from mirror_rt.knowledge.arrays import (
     ragged_indices,
     write_arrays,
 )
-from mirror_rt.knowledge.text.match_levels import number_tokens, token_bag_key
+from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.knowledge.text.numbers import fold_numbers, number_tokens
 from mirror_rt.types import NameKind
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def analyze(normalized: Sequence[str], vocabulary: dict[str, int]) -> AnalyzedTe
         vocabulary: The number of each word; a word that is not there gets the next number.
     """
     keys = [token_bag_key(text) for text in normalized]
-    words = [dict.fromkeys(text.split()) for text in normalized]
+    words = [dict.fromkeys(fold_numbers(text).split()) for text in normalized]
     tokens = [key.split() for key in keys]
     number = vocabulary.setdefault
 

@@ -309,8 +309,9 @@ def candidates_of(
         for k, entity in enumerate(proposal.entities):
             row = proposal.rows[k]
             match_type: MatchType | None = proposal.match_types[k]
-            # Names with another token-bag key match at no level, which takes long to find out.
-            if not proposal.exact and ((i, row) in same_key or not text.isascii()):
+            # Other names match at no level, which takes long to find out.
+            may_match = (i, row) in same_key or not text.isascii() or "-" in text + strings[row]
+            if not proposal.exact and may_match:
                 match_type = match_level(text.strip(), strings[row]) or match_type
             found.append(
                 Candidate(

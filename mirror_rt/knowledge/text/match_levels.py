@@ -1,29 +1,52 @@
 """The level at which two names match in writing: from letter for letter to the same words.
 
-Plural and word order follow English. On other languages they change little, and do no harm:
-both names are folded in the same way.
+Plural, word order and spelling follow English. On other languages they change little, and do no
+harm: both names are folded in the same way.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 
-from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.knowledge.text.normalize import normalize, part_numbers
+from mirror_rt.knowledge.text.numbers import arabic_numerals, fold_numbers
+from mirror_rt.knowledge.text.spelling import american_spelling
 from mirror_rt.types import MatchType
 
-__all__ = ["match_level", "number_tokens", "token_bag_key"]
+__all__ = ["match_level", "token_bag_key"]
 
-_LITTLE_WORDS = frozenset({"of", "the", "a", "an", "in", "with", "to", "for", "and", "s"})
-_NUMBER = re.compile(r"(?<!\S)(?:\S*\d\S*|[ivx]{1,5}|[a-h])(?!\S)")
+_LITTLE_WORDS = frozenset({"of", "the", "a", "an", "in", "with", "to", "for", "and"})
+_ARTICLES = frozenset({"a", "an"})
+_LETTERED = frozenset(
+    "agent allele antigen cathepsin category cell chain class complex cytochrome enterotoxin "
+    "factor form fragment grade group haemoglobin hemoglobin hepatitis level model phase protein "
+    "section series serotype sign site size stage subtype subunit toxin type variant virus "
+    "vitamin".split()
+)
+"""A letter after these words is a name: the S of protein S is no possessive."""
+_GREEK = {
+    sign: unicodedata.name(sign).rsplit(" ", 1)[1].lower().replace("lamda", "lambda")
+    for sign in "αβγδεζηθικλμνξοπρστυφχψω"
+}
+_LONE_GREEK = re.compile(r"(?<![α-ω])[α-ω](?![α-ω])")
+_GREEK_AT_END = re.compile(r"(?<=[^\W\d_]{2})(?:alpha|beta|gamma|delta|kappa|lambda|sigma|omega)$")
+_HYPHEN = re.compile("(?<=[^\\W\\d_])[-\u2010\u2011](?=[^\\W\\d_])")
+_SLASH = re.compile(r"(?<=\d)/(?=\d)")
+_CAPITAL_S = re.compile("(?<!['\u2019`\u00b4])\\bS\\b")
 
 
 def match_level(mention: str, name: str) -> MatchType | None:
     """Return the strictest level at which two names are the same, or None.
 
+    Each level folds what those before it fold, and more. No level folds two numbers into one.
+
     >>> match_level("Cancers of the liver", "liver cancer")
     <MatchType.WORD_ORDER: 'word_order'>
+    >>> match_level("TGFβ1", "TGF-beta 1")
+    <MatchType.GREEK: 'greek'>
     """
     if mention == name:
         return MatchType.EXACT
@@ -32,45 +55,76 @@ def match_level(mention: str, name: str) -> MatchType | None:
     mine, other = normalize(mention), normalize(name)
     if mine == other:
         return MatchType.PUNCTUATION if mine else None
-    if _singular(mine) == _singular(other):
-        return MatchType.PLURAL
-    if _plain(mine) == _plain(other):
-        return MatchType.ACCENTS
-    if token_bag_key(mine) == token_bag_key(other):
-        return MatchType.WORD_ORDER
+    forms, others = {fold_numbers(mine)}, {fold_numbers(other)}
+    if forms & others or _as_fractions(mention) == _as_fractions(name):
+        return MatchType.NUMBER
+    # With a hyphen in a word as a space, and without it.
+    forms.add(fold_numbers(normalize(_HYPHEN.sub("", mention))))
+    others.add(fold_numbers(normalize(_HYPHEN.sub("", name))))
+    if forms & others:
+        return MatchType.HYPHEN
+    keeps_s = _has_letter_s(mention) or _has_letter_s(name)
+    for level, fold in _FOLDS:
+        forms = {fold(text, keeps_s) for text in forms}
+        others = {fold(text, keeps_s) for text in others}
+        if forms & others:
+            return level
     return None
 
 
 def token_bag_key(normalised: str) -> str:
-    """Return the key that names share if they differ in plural, accents or word order only.
+    """Return the key that names share if they match at any level but for hyphens in words.
 
-    As OpenRefine's fingerprint, but with repeated words kept.
+    As OpenRefine's fingerprint, but with repeated words kept, and numbers in their order.
 
-    >>> token_bag_key("cancers of the liver")
-    'cancer liver'
+    >>> token_bag_key("cancers of the liver"), token_bag_key("ii type tumour")
+    ('cancer liver', 'tumor type 2')
     """
-    words = _plain(normalised).split()
-    kept = [word for word in words if word not in _LITTLE_WORDS]
-    return " ".join(sorted(kept or words))
+    # As the levels fold, each word at once.
+    words = _without_s(fold_numbers(normalised).split())
+    return _sorted(arabic_numerals(" ".join(map(_folded_word, words)).split()))
 
 
-@lru_cache(maxsize=1 << 16)
-def number_tokens(normalised: str) -> frozenset[str]:
-    """Return the tokens that number a thing: digits, Roman numerals, single letters to h.
+@lru_cache(maxsize=1 << 17)
+def _folded_word(word: str) -> str:
+    word = _stem(word)
+    for _, fold in _FOLDS[1:_WORDWISE]:
+        word = fold(word, False)
+    return word
 
-    >>> sorted(number_tokens("usher syndrome type 2a iv"))
-    ['2a', 'iv']
-    """
-    return frozenset(_NUMBER.findall(normalised))
+
+def _as_fractions(text: str) -> str:
+    """Return a text with ``1/2`` read as one half, which it is not in ``HIV 1/2``."""
+    return fold_numbers(normalize(_SLASH.sub("\u2044", text)))
+
+
+def _has_letter_s(text: str) -> bool:
+    """Return whether a text has a letter S of its own, as in Protein S."""
+    return bool(_CAPITAL_S.search(text)) and not text.isupper()
 
 
 def _cased(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", part_numbers(text)).casefold().split())
 
 
-def _singular(normalised: str) -> str:
+def _by_word(fold_word: Callable[[str], str]) -> Callable[[str, bool], str]:
+    return lambda text, _: " ".join(map(fold_word, text.split()))
+
+
+def _singular(text: str, keeps_s: bool) -> str:
     """Take the s of the plural and of the possessive away."""
-    return " ".join(_stem(word) for word in normalised.split() if word != "s")
+    words = text.split()
+    return " ".join(map(_stem, words if keeps_s else _without_s(words)))
+
+
+def _without_s(words: list[str]) -> list[str]:
+    if "s" not in words:
+        return words
+    return [
+        word
+        for i, word in enumerate(words)
+        if word != "s" or not i or _stem(words[i - 1]) in _LETTERED
+    ]
 
 
 def _stem(word: str) -> str:
@@ -83,18 +137,61 @@ def _stem(word: str) -> str:
     return word[:-1]
 
 
-def _plain(normalised: str) -> str:
-    if normalised.isascii():
-        return _singular(normalised)
-    decomposed = unicodedata.normalize("NFD", normalised)
+def _plain(word: str) -> str:
+    if word.isascii():
+        return word
+    decomposed = unicodedata.normalize("NFD", word)
     # Latin, Greek and Cyrillic only: elsewhere a mark may be half the letter.
     plain = [
         sign
         for i, sign in enumerate(decomposed)
         if not (unicodedata.combining(sign) and i and _bicameral(decomposed[i - 1]))
     ]
-    return _singular(unicodedata.normalize("NFC", "".join(plain)))
+    return unicodedata.normalize("NFC", "".join(plain))
 
 
 def _bicameral(sign: str) -> bool:
     return sign.lower() != sign.upper() or bool(unicodedata.combining(sign))
+
+
+def _greek_names(word: str) -> str:
+    """Write a Greek letter by its name, apart from what it stands beside."""
+    if not word.isascii():
+        word = _LONE_GREEK.sub(lambda found: f" {_GREEK.get(found[0], found[0])} ", word)
+    return " ".join(_GREEK_AT_END.sub(r" \g<0>", word).split())
+
+
+def _arabic(text: str, _: bool) -> str:
+    return " ".join(arabic_numerals(text.split()))
+
+
+def _sorted_words(text: str, _: bool) -> str:
+    return _sorted(text.split())
+
+
+def _sorted(words: list[str]) -> str:
+    kept = [
+        word
+        for i, word in enumerate(words)
+        if word not in _LITTLE_WORDS
+        # An article begins a phrase; the A of hepatitis A does not.
+        or (word in _ARTICLES and i and words[i - 1] not in _LITTLE_WORDS)
+    ] or words
+    numbers = [word for word in kept if not word.isalpha() and any(map(str.isdigit, word))]
+    if not numbers:
+        return " ".join(sorted(kept))
+    # In their order: stage 1 of type 2 is not stage 2 of type 1.
+    return " ".join(sorted(word for word in kept if word not in numbers) + numbers)
+
+
+_FOLDS: tuple[tuple[MatchType, Callable[[str, bool], str]], ...] = (
+    (MatchType.PLURAL, _singular),
+    (MatchType.ACCENTS, _by_word(_plain)),
+    (MatchType.SPELLING, _by_word(american_spelling)),
+    (MatchType.GREEK, _by_word(_greek_names)),
+    (MatchType.NUMERAL, _arabic),
+    (MatchType.WORD_ORDER, _sorted_words),
+)
+"""The levels at which a retriever's candidate may match, and what each folds."""
+_WORDWISE = 4
+"""Before this one they fold each word by itself."""

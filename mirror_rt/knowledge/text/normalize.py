@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
-__all__ = ["normalize"]
+__all__ = ["normalize", "part_numbers"]
 
 _KEPT = frozenset("#%&*@+")
 """ASCII signs that carry meaning in names: C#, 5%, A&E, HLA-B*27, Na+."""
+
+_AFTER_A_NUMBER = re.compile(
+    r"(?<=\d)(?=[\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u2150-\u215f\u2189])"
+)
+"""Where a fraction or an index follows a number: 1½ is not 11⁄2, and 10² is not 102."""
 
 
 class _Separators(dict[int, str | None]):
@@ -47,9 +53,15 @@ def normalize(text: str) -> str:
     """
     if text.isascii():
         return " ".join(text.lower().translate(_SEPARATORS).split())
+    text = part_numbers(text)
     while True:
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
         folded = " ".join(folded.translate(_SEPARATORS).split())
         if folded == text:
             return folded
         text = folded
+
+
+def part_numbers(text: str) -> str:
+    """Put a space between a number and a fraction or an index, which NFKC would join to it."""
+    return text if text.isascii() else _AFTER_A_NUMBER.sub(" ", text)
