@@ -238,7 +238,8 @@ def test_typos_are_few_edits_that_spoil_only_words_of_no_name(tmp_path: Path) ->
 
 
 def test_a_name_held_out_does_not_make_its_own_words_known(tmp_path: Path) -> None:
-    entities = [entity("1", "thrombophlebitis", "trombophlebitis"), entity("2", "gastritis", "gastrits")]
+    names = (("thrombophlebitis", "trombophlebitis"), ("gastritis", "gastrits"))
+    entities = [entity(str(i), *some) for i, some in enumerate(names)]
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
         texts = ["trombophlebitis"]
