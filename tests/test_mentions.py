@@ -1,11 +1,15 @@
+import json
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.text.abbreviations import find_abbreviations
+from mirror_rt.knowledge.text.abbreviations import SpelledPhrases, find_abbreviations
 from mirror_rt.knowledge.text.composites import composite_parts
-from tests.kb import HEARTS, LetterEncoder, fake_bundle
+from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 
 @pytest.mark.parametrize(
@@ -69,3 +73,115 @@ def test_both_are_switched_on_and_shown(tmp_path_factory: pytest.TempPathFactory
     assert (expanded[0].entity_id, expanded[0].expanded_form) == ("H:3", "short stature")
     (known,) = kb.link(["hole in the heart"], split_composites=True, document=text)
     assert {c.expanded_form for c in known} == {""}
+
+
+DOCUMENT = (
+    "Dystrophy, muscular or myotonic (as in DM). Septal defect of the atria; ASD and cold. "
+    "Chronic obstructive lung disease, heart-muscle disease."
+)
+
+
+@pytest.mark.parametrize(
+    ("short", "found"),
+    [
+        ("MM", []),
+        ("mm", []),
+        ("SDA", [("Septal defect of the atria", 1)]),
+        ("ASD", [("Septal defect of the atria", 0)]),
+        ("asd", []),
+        ("COLD", [("Chronic obstructive lung disease", 1)]),
+        ("cold", []),
+        ("HMD", [("heart-muscle disease", 1)]),
+        ("DH", []),
+        ("D", []),
+        ("D M", []),
+        ("42", []),
+        ("", []),
+    ],
+)
+def test_phrases_are_found_that_spell_a_short_form(
+    short: str, found: list[tuple[str, int]]
+) -> None:
+    assert SpelledPhrases(DOCUMENT).of(short) == found
+
+
+@given(st.text(alphabet="ab c,.-'\nß漢", max_size=30), st.text(alphabet="abcß漢", max_size=4))
+def test_a_phrase_that_spells_stands_in_the_document(document: str, short: str) -> None:
+    for phrase, surely in SpelledPhrases(document).of(short):
+        assert phrase in document
+        initials = [w[0] for w in re.findall(r"[^\W_]+", phrase.casefold()) if w != "a"]
+        assert sorted(initials) == sorted(short.casefold())
+        assert bool(surely) == ("".join(initials) == short.casefold())
+
+
+SHORT = [
+    entity("S:1", "myotonic dystrophy", "dystrophia myotonica"),
+    entity("S:2", "diabetes mellitus", "DM"),
+    entity("S:3", "muscular dystrophy"),
+    entity("S:4", "dark matter"),
+]
+
+
+@pytest.fixture(scope="module")
+def short_kb(tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
+    folder = tmp_path_factory.mktemp("short")
+    return KnowledgeBase.build(
+        fake_bundle(folder / "bundle"), SHORT, folder / "kb", encoder=LetterEncoder()
+    )
+
+
+@pytest.mark.parametrize(
+    ("document", "entity_id"),
+    [
+        (None, "S:2"),
+        ("Nothing of it.", "S:2"),
+        ("Myotonic dystrophy is inherited. In DM the muscle wastes.", "S:1"),
+        ("Diabetes mellitus, or DM; muscular dystrophy.", "S:2"),
+        # In the order of the letters goes first, then what is named more often.
+        ("Dark matter; myotonic dystrophy; myotonic dystrophy.", "S:4"),
+        ("Muscular dystrophy; myotonic dystrophy; myotonic dystrophy.", "S:1"),
+        # Two that are spelled alike often decide nothing.
+        ("Muscular dystrophy; myotonic dystrophy.", "S:2"),
+        # A definition goes before all.
+        ("Muscular dystrophy (DM), not myotonic dystrophy, not dark matter.", "S:3"),
+        ("Mad dogs. Dull minds.", "S:2"),
+    ],
+)
+def test_the_document_decides_what_a_short_name_means(
+    short_kb: KnowledgeBase, document: str | None, entity_id: str
+) -> None:
+    (found,) = short_kb.link(["DM"], document=document)
+    assert found[0].entity_id == entity_id
+    assert found[0].match_type.is_exact
+    assert bool(found[0].expanded_form) == (found[0].matched_name != "DM")
+
+
+def test_what_a_filter_leaves_out_does_not_decide(short_kb: KnowledgeBase) -> None:
+    document = "Myotonic dystrophy is inherited. In DM the muscle wastes."
+    (found,) = short_kb.link(["DM"], document=document, filters={"id": "S:2"})
+    assert [c.matched_name for c in found] == ["DM"]
+
+
+def test_a_file_of_documents_is_linked_as_its_mentions_are(
+    short_kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    documents = [
+        "Myotonic dystrophy is inherited. In DM the muscle wastes.",
+        "Muscular dystrophy; myotonic dystrophy; myotonic dystrophy; cold and DM",
+        "Muscular dystrophy (DM), not myotonic dystrophy.",
+        "None.",
+    ]
+    rows = [(mention, text) for text in documents for mention in ("DM", "muscular dystrophy")]
+    table = tmp_path / "mentions.tsv"
+    table.write_text("mention\tdocument\n" + "".join(f"{m}\t{d}\n" for m, d in rows), "utf-8")
+    short_kb.link_file(table, tmp_path / "out.jsonl", column="mention", document_column="document")
+    lines = (tmp_path / "out.jsonl").read_text("utf-8").splitlines()
+    linked = short_kb.link([m for m, _ in rows], document=[d for _, d in rows])
+    assert [json.loads(line) for line in lines] == [one.to_dict() for one in linked]
+
+
+def test_a_long_document_is_read_once(short_kb: KnowledgeBase) -> None:
+    part = "Myotonic dystrophy (see below) is a word of many, with (XY) beside it. "
+    document = part * (1_000_000 // len(part))
+    found = short_kb.link(["DM", "SDF", "ABCDE"] * 50, document=document)
+    assert found[0][0].entity_id == "S:1"

@@ -116,7 +116,11 @@ def explain(
         wider = replace(options, top=max(options.top, CONSIDERED))
         before = link(resources, mentions, encode, wider, document=document)
     expanded = expand_mentions(
-        resources, mentions, document=document, split_composites=options.split_composites
+        resources,
+        mentions,
+        document=document,
+        split_composites=options.split_composites,
+        mask=resources.masks.get(options.filters),
     )
     parts: list[_Part] = []
     for i, (mention, texts) in enumerate(zip(mentions, expanded, strict=True)):

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.formats.pubtator import is_pubtator
 from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
-from mirror_rt.knowledge.text.abbreviations import find_abbreviations
+from mirror_rt.knowledge.text.abbreviations import SpelledPhrases, find_abbreviations
 from mirror_rt.runtime.sources import read_columns
 from mirror_rt.tables import Notes, TableOptions
 
@@ -18,6 +18,10 @@ __all__ = ["MentionNotes", "Row", "read_mentions"]
 
 Row: TypeAlias = tuple[str, str, str]
 """A mention, its context, and the document that may define it; the last two may be empty."""
+
+
+_BETWEEN = "; "
+"""Between phrases, so that none runs into the next."""
 
 
 @dataclass(slots=True)
@@ -101,9 +105,19 @@ def _pubtator(source: str | Path, context: str | None, notes: MentionNotes) -> I
 
 
 def _defining(rows: Iterable[Row]) -> Iterator[Row]:
-    """Leave out a document that does not define its mention: nothing stands beside it then."""
-    last, defined = "", dict[str, str]()
+    """Leave out a document that does not define its mention: nothing stands beside it then.
+
+    Of one with phrases that may spell the mention these are left.
+    """
+    last, defined, phrases = "", dict[str, str](), SpelledPhrases("")
     for mention, context, document in rows:
         if document != last:
             last, defined = document, find_abbreviations(document)
-        yield mention, context, document if mention.strip() in defined else ""
+            phrases = SpelledPhrases(document)
+        if mention.strip() in defined:
+            yield mention, context, document
+        else:
+            spelled = phrases.of(mention.strip())
+            short = f" ({mention.strip()})"
+            texts = [phrase + short if surely == 2 else phrase for phrase, surely in spelled]
+            yield mention, context, _BETWEEN.join(texts)

@@ -8,6 +8,7 @@ Axes: Q texts, D width.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,7 +24,7 @@ from mirror_rt.knowledge.linking.exact import exact_matches, is_name
 from mirror_rt.knowledge.linking.proposals import CONSIDERED, Proposal, dense_rows, propose
 from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
 from mirror_rt.knowledge.retrieval.filters import FilterMask
-from mirror_rt.knowledge.text.abbreviations import find_abbreviations
+from mirror_rt.knowledge.text.abbreviations import SpelledPhrases, find_abbreviations
 from mirror_rt.knowledge.text.composites import composite_parts
 from mirror_rt.knowledge.text.match_levels import match_level, token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
@@ -97,10 +98,12 @@ def expand_mentions(
     *,
     document: str | Sequence[str] | None,
     split_composites: bool,
+    mask: FilterMask | None = None,
 ) -> list[tuple[str, ...]]:
     """Return the texts that each mention is linked by: its long form, its parts, or itself.
 
-    Of a mention over ``MOST_CHARACTERS`` only the beginning is taken.
+    A long form is what the document defines, or a phrase of it that is a name and whose initials
+    spell the mention. Of a mention over ``MOST_CHARACTERS`` only the beginning is taken.
 
     Raises:
         ConfigError: There is not one document, or one for each mention.
@@ -110,6 +113,13 @@ def expand_mentions(
     if len(document) != len(mentions):
         raise ConfigError(f"give one document, or one for each of the {len(mentions):,} mentions")
     long_forms = {text: find_abbreviations(text) for text in dict.fromkeys(document)}
+    undefined = [
+        (mention.strip(), text)
+        for mention, text in zip(mentions, document, strict=True)
+        if text and mention.strip() not in long_forms[text]
+    ]
+    for (short, text), long in _spelled_out(resources, undefined, mask=mask).items():
+        long_forms[text][short] = long
     texts = [
         long_forms[text].get(mention.strip(), mention)[:MOST_CHARACTERS]
         for mention, text in zip(mentions, document, strict=True)
@@ -120,6 +130,42 @@ def expand_mentions(
         (text,) if named else tuple(dict.fromkeys(composite_parts(text)))
         for text, named in zip(texts, is_name(resources, texts), strict=True)
     ]
+
+
+def _spelled_out(
+    resources: LinkResources, mentions: Sequence[tuple[str, str]], *, mask: FilterMask | None
+) -> dict[tuple[str, str], str]:
+    """Return the phrase that each short mention stands for in its document, where one decides.
+
+    Phrases count that are names of entities. The surest go first, then the entities that more of
+    them name; where two are equal nothing is decided.
+
+    Args:
+        resources: The opened knowledge base.
+        mentions: (mention, document).
+        mask: The entities that may be meant; None for all.
+    """
+    documents = {text: SpelledPhrases(text) for _, text in mentions}
+    found = {
+        (short, text): phrases
+        for short, text in dict.fromkeys(mentions)
+        if (phrases := documents[text].of(short))
+    }
+    texts = list({phrase: None for phrases in found.values() for phrase, _ in phrases})
+    holders = {
+        text: frozenset(match.entities)
+        for text, match in zip(texts, exact_matches(resources, texts, mask=mask), strict=True)
+        if len(match)
+    }
+    decided = {}
+    for key, phrases in found.items():
+        named = [(phrase, surely) for phrase, surely in phrases if phrase in holders]
+        most = max((surely for _, surely in named), default=0)
+        kept = [phrase for phrase, surely in named if surely == most]
+        counts = Counter(holders[phrase] for phrase in kept).most_common(2)
+        if counts and (len(counts) == 1 or counts[0][1] > counts[1][1]):
+            decided[key] = next(phrase for phrase in kept if holders[phrase] == counts[0][0])
+    return decided
 
 
 def link(
@@ -149,7 +195,11 @@ def link(
     least, least_if_exact = options.thresholds(resources.reranker)
     mask = resources.masks.get(options.filters)
     expanded = expand_mentions(
-        resources, mentions, document=document, split_composites=options.split_composites
+        resources,
+        mentions,
+        document=document,
+        split_composites=options.split_composites,
+        mask=mask,
     )
     around = contexts if contexts is not None else [""] * len(mentions)
     # Each part of a mention, with the context of the mention if it has one, is linked once.

@@ -1,12 +1,20 @@
-"""Find the long forms of abbreviations in a document."""
+"""Find the long forms of abbreviations in a document: defined there, or spelled by initials."""
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["find_abbreviations"]
+__all__ = ["SpelledPhrases", "find_abbreviations"]
 
 _BRACKETS = re.compile(r"\(([^()]{2,200})\)")
+_LONGEST_LONG = 1_000
+_WORD = re.compile(r"[^\W_]+")
+_WITHIN_A_PHRASE = re.compile("[\\s'\u2019/\u2010\u2011-]*")
+_LITTLE_WORDS = frozenset(
+    {"a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "s", "the", "to", "with"}
+)
+_LONGEST_SHORT = 5
+_LONGEST_IN_CAPITALS = 8
 
 
 def find_abbreviations(document: str) -> dict[str, str]:
@@ -22,7 +30,7 @@ def find_abbreviations(document: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for match in _BRACKETS.finditer(document):
         inside = re.split(r"[;,]", match.group(1))[0].strip()
-        before = re.split(r"[.;:!?]\s", document[: match.start()])[-1].split()
+        before = _sentence_before(document, match.start()).split()
         if not before:
             continue
         if _is_short(inside):
@@ -35,6 +43,11 @@ def find_abbreviations(document: str) -> dict[str, str]:
         if long and short not in found:
             found[short] = long
     return found
+
+
+def _sentence_before(document: str, end: int) -> str:
+    # A long form has fifteen words at most; a long document is not read again for each bracket.
+    return re.split(r"[.;:!?]\s", document[max(end - _LONGEST_LONG, 0) : end])[-1]
 
 
 def _is_short(text: str) -> bool:
@@ -66,3 +79,73 @@ def _long_form(short: str, text: str) -> str:
     words = long.casefold().split()
     # A long form that holds its short form, or is no longer, defines nothing.
     return "" if short.casefold() in words or len(long) <= len(short) else long
+
+
+class SpelledPhrases:
+    """Finds phrases of a document whose initials, in any order, spell a short form.
+
+    "Myotonic dystrophy" spells DM: letters out of order, as Latin put them, are no definition to
+    Schwartz and Hearst. Little words count for nothing. The document is read when first asked.
+
+    >>> SpelledPhrases("Myotonic dystrophy is inherited; in DM the muscle").of("DM")
+    [('Myotonic dystrophy', 0)]
+    """
+
+    def __init__(self, document: str) -> None:
+        self._document = document
+        self._words: list[tuple[str, int, int, int]] | None = None
+        self._by_length: dict[int, dict[str, list[int]]] = {}
+
+    def of(self, short: str) -> list[tuple[str, int]]:
+        """Return each phrase as often as it stands there, and how surely it is meant.
+
+        2 where the short form follows it in brackets, 1 where its initials are in the order of the
+        letters, else 0.
+
+        A mention of up to five letters may be a short form, one in capitals of up to eight. One
+        in lower case is a word, unless the whole document is in lower case.
+        """
+        letters = short.casefold()
+        if not _may_be_short(short) or (short.islower() and not self._document.islower()):
+            return []
+        words = self._document_words()
+        size = len(letters)
+        if size not in self._by_length:
+            self._by_length[size] = self._windows(size)
+        found = []
+        for first in self._by_length[size].get("".join(sorted(letters)), ()):
+            window = words[first : first + size]
+            initials = "".join(word[0] for word in window)
+            end = window[-1][2]
+            defined = self._document.startswith(f" ({short})", end)
+            surely = 2 if defined else int(initials == letters)
+            found.append((self._document[window[0][1] : end], surely))
+        return found
+
+    def _document_words(self) -> list[tuple[str, int, int, int]]:
+        """Return (initial, start, end, segment) of each word that counts."""
+        if self._words is None:
+            text, end, segment = self._document, 0, 0
+            self._words = []
+            for word in _WORD.finditer(text):
+                segment += _WITHIN_A_PHRASE.fullmatch(text, end, word.start()) is None
+                end = word.end()
+                folded = word.group().casefold()
+                if folded not in _LITTLE_WORDS:
+                    self._words.append((folded[0], word.start(), end, segment))
+        return self._words
+
+    def _windows(self, size: int) -> dict[str, list[int]]:
+        words = self._document_words()
+        initials = "".join(word[0] for word in words)
+        found: dict[str, list[int]] = {}
+        for first in range(len(words) - size + 1):
+            if words[first][3] == words[first + size - 1][3]:
+                key = "".join(sorted(initials[first : first + size]))
+                found.setdefault(key, []).append(first)
+        return found
+
+
+def _may_be_short(text: str) -> bool:
+    longest = _LONGEST_IN_CAPITALS if text.isupper() else _LONGEST_SHORT
+    return 2 <= len(text) <= longest and text.isalnum() and text.upper() != text.lower()
