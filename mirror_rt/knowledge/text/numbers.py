@@ -36,7 +36,7 @@ _UNITS = {
 _DIGIT = re.compile(r"\d")
 _LETTER_THEN_DIGIT = re.compile(r"(?<=[^\W\d_])(?<!\dx)(?=\d)")
 _TIMES = re.compile(r"(?<=\d) ?[x×] ?(?=\d)")
-_FRACTION = re.compile(r"(?<!\S)(?:(\d+) )?(\d+)⁄(\d+)")
+_FRACTION = re.compile(r"(?<!\S)(?:(\d+) )?(\d+)⁄(\d+)(?![\d⁄])")
 _UNIT = re.compile(
     r"(?<=\d) ?("
     + "|".join(sorted(_UNITS, key=len, reverse=True))
@@ -66,8 +66,9 @@ def fold_numbers(normalised: str) -> str:
     """
     if not _DIGIT.search(normalised):
         return normalised
-    text = normalised if "⁄" not in normalised else _FRACTION.sub(_decimal, normalised)
-    text = _LETTER_THEN_DIGIT.sub(" ", _TIMES.sub("x", text))
+    text = _LETTER_THEN_DIGIT.sub(" ", normalised)
+    text = text if "⁄" not in text else _FRACTION.sub(_decimal, text)
+    text = _TIMES.sub("x", text)
     return _UNIT.sub(lambda found: _UNITS.get(found[1], found[1]), text)
 
 
