@@ -37,6 +37,7 @@ try:
         quickstart,
         reproduce,
         search,
+        serve,
         train,
     )
 except KeyboardInterrupt:  # while still starting
@@ -143,6 +144,7 @@ app.command("index")(index.index)
 app.add_typer(kb.app, name="kb")
 app.command("link")(link.link)
 app.command("search")(search.search)
+app.command("serve")(serve.serve)
 app.command("calibrate")(calibrate.calibrate)
 app.command("evaluate")(evaluate.evaluate)
 app.command("reproduce")(reproduce.reproduce)

@@ -21,6 +21,7 @@ from mirror_rt.textfiles import refuse_what_is_not_text
 from mirror_rt.types import BundleKind
 
 if TYPE_CHECKING:
+    from mirror_rt.runtime.tokenize import Token
     from mirror_rt.types import Float32, Int64
 
 __all__ = ["Encoded", "Encoder", "Progress"]
@@ -51,6 +52,8 @@ class Encoded:
 
     Attributes:
         vectors_ND: (N, D) float32 unit rows.
+        lengths_N: (N,) int64, tokens of each text, or characters for a static encoder, as far as
+            it was not cut off.
         different: Texts computed: each different one once.
         truncated: How many of these were longer than the bundle takes, and were cut off.
         unfamiliar: Of how many of these a static encoder does not know most words and letters;
@@ -58,6 +61,7 @@ class Encoded:
     """
 
     vectors_ND: Float32
+    lengths_N: Int64
     different: int
     truncated: int
     unfamiliar: int = 0
@@ -150,6 +154,7 @@ class Encoder:
             raise
         return Encoded(
             vectors_ND=vectors_UD if len(different) == len(texts) else vectors_UD[inverse_N],
+            lengths_N=prepared.lengths_N[inverse_N],
             different=len(different),
             truncated=prepared.truncated,
             unfamiliar=prepared.unfamiliar,
@@ -170,6 +175,24 @@ class Encoder:
             InputError: One of them holds a lone surrogate.
         """
         return self._model.count_unfamiliar(texts)
+
+    def tokenize(self, texts: Sequence[str], *, special_tokens: bool = True) -> list[list[Token]]:
+        """Return the tokens of each text, as far as the model sees them.
+
+        Args:
+            texts: The texts.
+            special_tokens: Whether those that are put around a text are among them.
+
+        Raises:
+            ConfigError: The encoder is static: it has no tokens.
+            InputError: One of them is not a string, or holds a lone surrogate.
+        """
+        from mirror_rt.runtime.transformer import Transformer
+
+        refuse_what_is_not_text(texts)
+        if not isinstance(self._model, Transformer):
+            raise ConfigError(f"{self.bundle.path}: a static encoder has no tokens")
+        return self._model.tokenize(texts, special_tokens=special_tokens)
 
 
 def _open_model(bundle: Bundle) -> _Model:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
@@ -22,7 +22,7 @@ from mirror_rt.types import TokenBatch
 if TYPE_CHECKING:
     from mirror_rt.types import Int32, Int64
 
-__all__ = ["FastTokenizer", "Tokens"]
+__all__ = ["FastTokenizer", "Token", "Tokens"]
 
 CHUNK_CHARACTERS = 256 * 1024
 """Of the texts handed to the tokenizer at once: its records are some hundred bytes a token."""
@@ -44,6 +44,24 @@ AROUND = 8
 """More tokens than any tokenizer puts around a text."""
 
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<|endoftext|>", "</s>")
+
+
+class Token(NamedTuple):
+    """A token of a text.
+
+    Attributes:
+        id: Its number in the vocabulary.
+        text: The piece of the vocabulary.
+        special: Whether it was put around the text.
+        start: The character of the text that it begins at.
+        stop: The one after its last.
+    """
+
+    id: int
+    text: str
+    special: bool
+    start: int
+    stop: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +166,19 @@ class FastTokenizer:
         short = self._max_length - AROUND
         long = {text for text in texts if len(text) > short or not text.isascii()}
         return self(list(long)).truncated
+
+    def pieces(self, texts: Sequence[str], *, special_tokens: bool) -> list[list[Token]]:
+        """Return the tokens of each text, up to the longest length."""
+        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
+        return [
+            [
+                Token(id_, piece, bool(special), *span)
+                for id_, piece, special, span in zip(
+                    found.ids, found.tokens, found.special_tokens_mask, found.offsets, strict=True
+                )
+            ]
+            for found in encodings
+        ]
 
     def one(self, text: str) -> TokenBatch:
         """Tokenise one text into a batch of one row.

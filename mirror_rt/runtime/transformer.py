@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from mirror_rt.bundle import Bundle
 from mirror_rt.runtime.batching import Prepared, Rows, pack
 from mirror_rt.runtime.session import Session
-from mirror_rt.runtime.tokenize import FastTokenizer
+from mirror_rt.runtime.tokenize import FastTokenizer, Token
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64
@@ -69,6 +69,10 @@ class Transformer:
         """
         vector_D: Float32 = self.session.run(self._tokenizer.one(text))[0]
         return vector_D
+
+    def tokenize(self, texts: Sequence[str], *, special_tokens: bool) -> list[list[Token]]:
+        """Return the tokens of each text, up to the longest length."""
+        return self._tokenizer.pieces(texts, special_tokens=special_tokens)
 
     def count_truncated(self, texts: Sequence[str]) -> int:
         """Return how many different ones of ``texts`` are over the longest length.

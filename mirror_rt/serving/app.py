@@ -1,0 +1,160 @@
+"""The application: its routes, what stands before them, and how a fault is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import PlainTextResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mirror_rt.errors import MirrorError
+from mirror_rt.serving import link_api, openai_api, tei_api
+from mirror_rt.serving.config import ServeConfig
+from mirror_rt.serving.errors import Refused, refusal
+from mirror_rt.serving.guard import Guard
+from mirror_rt.serving.library import Library
+from mirror_rt.serving.service import Service, json_response, service_of
+from mirror_rt.version import VERSION
+
+__all__ = ["create_app"]
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at whether a knowledge base has changed on disk."""
+
+
+def create_app(library: Library, config: ServeConfig | None = None) -> FastAPI:
+    """Return an ASGI application that serves a library; closing it is the caller's.
+
+    Args:
+        library: What is served.
+        config: Who may ask, and how much.
+    """
+    config = config or ServeConfig()
+    service = Service(config=config, library=library)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(library.warm_up)
+        keep = config.limits.answer_seconds + 10
+        watching = asyncio.create_task(library.watch(seconds=_LOOK_EVERY, keep_seconds=keep))
+        service.ready = True
+        yield
+        service.ready = False
+        watching.cancel()
+        service.scheduler.stop()
+
+    app = FastAPI(
+        title="mirror-rt",
+        version=VERSION,
+        description="Embeddings, entity linking and reconciliation on a plain CPU.",
+        lifespan=lifespan,
+        docs_url=None,  # loads scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    for module in (openai_api, tei_api, link_api):
+        app.include_router(module.router)
+    _add_operation(app)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(MirrorError, _mirror)
+    app.add_middleware(Guard, config=config, metrics=service.metrics)
+    # The outermost: a page must be able to read why it was refused.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(config.cors_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["*"],
+        expose_headers=["Retry-After", "X-Request-ID"],
+        max_age=600,
+    )
+    return app
+
+
+def _add_operation(app: FastAPI) -> None:
+    errors: dict[int | str, dict[str, Any]] = {
+        status: tei_api.ERRORS[status] for status in (401, 421, 500, 503)
+    }
+
+    @app.get("/health", tags=["Operation"], responses=errors)
+    async def health() -> Response:
+        """Answer as long as the process lives."""
+        return json_response(b'{"status":"ok"}')
+
+    @app.get("/ready", tags=["Operation"], responses=errors)
+    async def ready(request: Request) -> Response:
+        """Tell whether requests are taken: not before all is warm, nor while stopping."""
+        service = service_of(request)
+        if not service.ready:
+            raise Refused(503, "not ready, or stopping", retry_after=1)
+        if service.scheduler.waiting >= service.config.limits.queued:
+            raise Refused(503, "too much waits", retry_after=service.scheduler.retry_after())
+        kbs = {
+            name: {"entities": kb.kb.manifest.counts["entities"], "opened": kb.opened}
+            for name, kb in service.library.kbs.items()
+        }
+        told = {"status": "ready", "models": list(service.library.models), "kbs": kbs}
+        return json_response(orjson.dumps(told))
+
+    @app.get("/metrics", tags=["Operation"], responses=errors, response_class=PlainTextResponse)
+    async def metrics(request: Request) -> Response:
+        """Give numbers to Prometheus."""
+        return Response(
+            service_of(request).metrics.text(),
+            media_type="text/plain; version=0.0.4; charset=utf-8",
+        )
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return refusal(error, request.url.path)
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    told = {
+        404: "there is no such page; GET /openapi.json lists them",
+        405: "this page is not asked in this way; GET /openapi.json lists how",
+    }.get(error.status_code, str(error.detail))
+    headers = dict(error.headers or {})
+    if error.status_code == 413:
+        headers["Connection"] = "close"  # the rest of the body is not read
+    return refusal(Refused(error.status_code, told), request.url.path, headers=headers)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    """Tell the first thing that is wrong with a body or query, and where."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    malformed = first["type"] == "json_invalid"
+    where = [str(part) for part in first["loc"] if part not in {"body", "query"}]
+    if malformed:
+        message = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
+        refused = Refused(400, message)
+    else:
+        place = ".".join(where[:3]) or "the body"
+        message = f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        if first["loc"] == ("body",) and not where:
+            message += "; send JSON, with Content-Type: application/json"
+        status = 400 if request.url.path.startswith("/v1/") else 422
+        refused = Refused(status, message, param=where[0] if where else None)
+    return refusal(refused, request.url.path)
+
+
+def _mirror(request: Request, error: Exception) -> Response:
+    """Tell what the library refused: what was asked is at fault. Folders are nobody's business."""
+    message = str(error)
+    for name, served in service_of(request).library.kbs.items():
+        message = message.replace(str(served.kb.path), name)
+    return refusal(Refused(400, message), request.url.path)

@@ -1,0 +1,188 @@
+"""What stands before every route, as plain ASGI: who asks, how much, how long, and what is noted.
+
+Starlette's own base class of middleware would hide that a client has gone.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import re
+import sys
+import time
+import traceback
+import uuid
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from starlette.exceptions import HTTPException
+
+from mirror_rt.errors import one_line
+from mirror_rt.serving.config import ServeConfig
+from mirror_rt.serving.errors import Refused, refusal
+from mirror_rt.serving.metrics import Metrics
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+__all__ = ["Guard", "JsonFormatter", "log_to_stderr"]
+
+_LOG = logging.getLogger(__name__)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_OPEN = frozenset({"/health", "/ready"})
+"""Paths that a load balancer asks, who has no token."""
+_BY_ADDRESS = ("/reconcile/", "/static/")
+"""Where a token may stand in the address as ``token=``: OpenRefine and a browser send no header."""
+
+
+class Guard:
+    """Refuses what may not pass, and notes what did."""
+
+    def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics) -> None:
+        self._app = app
+        self._config = config
+        self._metrics = metrics
+        self._token = config.token.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begin = time.perf_counter()
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name, value)
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id.decode()
+        status = received = 0
+
+        async def send_noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+            await send(message)
+
+        async def receive_counted() -> Message:
+            nonlocal received
+            message = await receive()
+            if message["type"] == "http.request":
+                received += len(message.get("body", b""))
+                if received > self._config.limits.body_bytes:
+                    raise HTTPException(413, self._too_long())
+            return message
+
+        try:
+            refused = self._refused(scope, headers)
+            if refused is None:
+                await self._app(scope, receive_counted, send_noted)
+            else:
+                # The rest of what was sent is not read.
+                response = refusal(refused, scope["path"], headers={"Connection": "close"})
+                await response(scope, receive, send_noted)
+        except Exception as error:
+            status = await self._failed(error, scope, receive, send_noted, started=bool(status))
+        finally:
+            self._note(scope, status, time.perf_counter() - begin)
+
+    def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> Refused | None:
+        limits = self._config.limits
+        host = headers.get(b"host", b"").decode("latin-1")
+        if not self._config.answers_to(host):
+            return Refused(
+                421, f"this server is not known as {host[:100]!r}; start it with --allow-host"
+            )
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > limits.body_bytes:
+            return Refused(413, self._too_long())
+        if self._token and scope["path"] not in _OPEN and not self._knows_token(scope, headers):
+            return Refused(401, "give the token: Authorization: Bearer TOKEN")
+        return None
+
+    def _too_long(self) -> str:
+        return (
+            f"the body is over {self._config.limits.body_bytes:,} bytes; send it in smaller parts"
+        )
+
+    def _knows_token(self, scope: Scope, headers: dict[bytes, bytes]) -> bool:
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
+            return True
+        path = scope["path"]
+        if path != "/" and not path.startswith(_BY_ADDRESS):
+            return False
+        query = parse_qs(scope["query_string"].decode("latin-1"), encoding="latin-1")
+        return any(
+            hmac.compare_digest(given.encode("latin-1"), self._token)
+            for given in query.get("token", [])
+        )
+
+    async def _failed(
+        self, error: Exception, scope: Scope, receive: Receive, send: Send, *, started: bool
+    ) -> int:
+        """Answer 500 and log where it came from, but nothing that a client sent."""
+        frames = traceback.extract_tb(error.__traceback__)
+        where = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in frames[-4:][::-1])
+        _LOG.error(
+            "internal error",
+            extra={
+                "error": type(error).__name__, "where": where,
+                "request_id": scope["state"]["request_id"],
+            },
+        )  # fmt: skip
+        if not started:
+            told = Refused(500, "internal error; the server's log says where")
+            await refusal(told, scope["path"])(scope, receive, send)
+        return 500
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = scope.get("route")
+        path = getattr(route, "path", "none")
+        noted = scope["state"].get("noted", {})
+        # 499, as nginx has it: the client left before there was an answer.
+        self._metrics.request(path, scope["method"], status or 499, seconds)
+        if self._config.log_requests:
+            _LOG.info(
+                "request",
+                extra={
+                    "method": scope["method"], "route": path, "status": status or 499,
+                    "ms": round(1e3 * seconds, 2), "request_id": scope["state"]["request_id"],
+                    **noted,
+                },
+            )  # fmt: skip
+
+
+class JsonFormatter(logging.Formatter):
+    """A line of JSON for each record: what happened, and the fields beside it."""
+
+    _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        told: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "message": one_line(record.getMessage()),
+        }
+        for name, value in vars(record).items():
+            if name not in self._OWN:
+                told[name] = value if isinstance(value, (int, float)) else one_line(str(value))
+        if record.exc_info and record.exc_info[0] is not None:
+            told["error"] = record.exc_info[0].__name__
+        return json.dumps(told)
+
+
+def log_to_stderr(level: int) -> None:
+    """Log lines of JSON to standard error; of uvicorn only what is worth a warning."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    for name, least in (("mirror_rt.serving", level), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(least)
+        logger.propagate = False

@@ -1,0 +1,254 @@
+"""What is served: bundles and knowledge bases by name, opened once, taken up when they change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirror_rt.errors import ConfigError, MirrorError
+from mirror_rt.knowledge.knowledge_base import KnowledgeBase
+from mirror_rt.knowledge.storage.manifest import BUNDLE, KB_MANIFEST, PASSAGES, RERANKER
+from mirror_rt.runtime.cores import usable_cores
+from mirror_rt.runtime.encoder import Encoder
+from mirror_rt.serving.errors import Refused
+
+if TYPE_CHECKING:
+    from mirror_rt.types import Float32
+
+__all__ = ["Library", "Model", "ModelNeeded", "ServedKb"]
+
+_LOG = logging.getLogger(__name__)
+_KB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What can stand in an address without being escaped."""
+
+
+class ModelNeeded(Exception):
+    """A mention is no exact name, so that a model must be asked."""
+
+
+class _NoModel:
+    """Stands for the encoder where only exact names are looked up."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Refuse."""
+        raise ModelNeeded
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """An encoder by its name.
+
+    Attributes:
+        name: The name.
+        encoder: The encoder.
+        opened: When it was opened, in seconds since 1970.
+    """
+
+    name: str
+    encoder: Encoder
+    opened: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedKb:
+    """A knowledge base by its name, as it was when it was opened.
+
+    Attributes:
+        name: The name.
+        kb: The knowledge base.
+        exact: The same without its model: raises ``ModelNeeded`` where it would be asked.
+        encoder: The model of both.
+        opened: When it was opened, in seconds since 1970.
+        state: What tells its files from changed ones.
+    """
+
+    name: str
+    kb: KnowledgeBase
+    exact: KnowledgeBase
+    encoder: Encoder
+    opened: int
+    state: tuple[object, ...]
+
+    @property
+    def holds_passages(self) -> bool:
+        """Whether it is a store of passages, for search alone."""
+        return self.kb.manifest.content_type == PASSAGES
+
+
+class Library:
+    """Bundles and knowledge bases, by name; bundles that are alike are opened once.
+
+    Args:
+        kbs: The folder of each knowledge base, by the name it is served under.
+        bundles: The folder of each bundle, by the name of its model.
+        threads: Cores that are used, a batch each; by default all.
+
+    Raises:
+        ConfigError: Nothing is given, or a knowledge base and a bundle have one name.
+        BundleError, KnowledgeBaseError: A folder cannot be served.
+    """
+
+    def __init__(
+        self,
+        kbs: Mapping[str, str | Path],
+        bundles: Mapping[str, str | Path] | None = None,
+        *,
+        threads: int | None = None,
+    ) -> None:
+        bundles = bundles or {}
+        if not kbs and not bundles:
+            raise ConfigError("nothing to serve; give --kb NAME=DIR or --bundle NAME=DIR")
+        twice = sorted(set(kbs) & set(bundles))
+        if twice:
+            raise ConfigError(
+                f"{twice[0]}: names a knowledge base and a bundle; give one another name"
+            )
+        for name in kbs:
+            if not _KB_NAME.fullmatch(name):
+                raise ConfigError(
+                    f"{name}: a name of a knowledge base is letters, digits, ., - and _, "
+                    "up to 64; give --kb NAME=DIR"
+                )
+        self.threads = threads or usable_cores()
+        self._encoders: dict[str, Encoder] = {}
+        self._paths = {name: Path(path) for name, path in kbs.items()}
+        self._failed: dict[str, tuple[object, ...]] = {}
+        self.bundles = {
+            name: Model(name=name, encoder=self._encoder(Path(path)), opened=int(time.time()))
+            for name, path in bundles.items()
+        }
+        self.kbs = {name: self._open(name) for name in self._paths}
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """Every model by its name: those of the bundles, then those of the knowledge bases."""
+        of_kbs = {
+            kb.name: Model(name=kb.name, encoder=kb.encoder, opened=kb.opened)
+            for kb in self.kbs.values()
+        }
+        return self.bundles | of_kbs
+
+    def model(self, name: str | None) -> Model:
+        """Return a model by its name; the first one where none is named (Refused, 404)."""
+        if not name:
+            return next(iter(self.models.values()))
+        found = self.models.get(name)
+        if found is None:
+            raise Refused(
+                404,
+                f"no model {name[:100]!r} here; there is {_some(self.models)}",
+                param="model",
+                code="model_not_found",
+            )
+        return found
+
+    def kb(self, name: str | None) -> ServedKb:
+        """Return a knowledge base by its name; the only one where none is named.
+
+        Raises:
+            Refused: There is none of that name (404), or there are several (400).
+        """
+        if not name:
+            if len(self.kbs) == 1:
+                return next(iter(self.kbs.values()))
+            if self.kbs:
+                raise Refused(400, f"name a knowledge base in kb: {_some(self.kbs)}", param="kb")
+        found = self.kbs.get(name or "")
+        if found is None:
+            there = f"there is {_some(self.kbs)}" if self.kbs else "none is served"
+            raise Refused(
+                404, f"no knowledge base {(name or '')[:100]!r} here; {there}", param="kb"
+            )
+        return found
+
+    def warm_up(self) -> None:
+        """Ask every model and knowledge base once, so that no client waits for a first time."""
+        for encoder in self._encoders.values():
+            encoder.encode(["a name"])
+        for served in self.kbs.values():
+            served.kb.search(["a name"])
+
+    async def watch(self, *, seconds: float, keep_seconds: float) -> None:
+        """Take up knowledge bases that were changed on disk, for as long as it runs.
+
+        Args:
+            seconds: How often to look.
+            keep_seconds: So long the old one is kept open for those who still ask it.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(seconds)
+            for name in self._paths:
+                old = self.kbs[name]
+                if await asyncio.to_thread(self._take_up, name):
+                    loop.call_later(keep_seconds, old.kb.close)
+
+    def _take_up(self, name: str) -> bool:
+        """Open a knowledge base again if it has changed; keep what is there if that fails."""
+        state = _state(self._paths[name])
+        if state in (self.kbs[name].state, self._failed.get(name)):
+            return False
+        try:
+            found = self._open(name)
+        except (MirrorError, OSError) as error:
+            self._failed[name] = state
+            _LOG.warning("kept the knowledge base as it was", extra={"kb": name, "error": error})
+            return False
+        self._failed.pop(name, None)
+        self.kbs[name] = found  # one step: a request has the old one or the new one
+        _LOG.info("took up a changed knowledge base", extra={"kb": name})
+        return True
+
+    def _open(self, name: str) -> ServedKb:
+        path = self._paths[name]
+        state = _state(path)
+        kb = KnowledgeBase.open(path)
+        encoder = self._encoder(path / BUNDLE)
+        opened = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=encoder)
+        exact = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=_NoModel(kb.manifest.dim))
+        return ServedKb(
+            name=name, kb=opened, exact=exact, encoder=encoder, opened=int(time.time()),
+            state=state,
+        )  # fmt: skip
+
+    def _encoder(self, path: Path) -> Encoder:
+        from mirror_rt.bundle import Bundle
+
+        bundle = Bundle.open(path)
+        found = self._encoders.get(bundle.fingerprint)
+        if found is None:
+            # The scheduler runs a batch on each core: a batch has one core.
+            found = self._encoders[bundle.fingerprint] = Encoder.open(bundle, threads=1)
+        return found
+
+    def close(self) -> None:
+        """Give the files back."""
+        for served in self.kbs.values():
+            served.kb.close()
+
+
+def _state(folder: Path) -> tuple[object, ...]:
+    """Return what tells the files of a knowledge base from those it is replaced by."""
+    found: list[object] = []
+    for name in (KB_MANIFEST, RERANKER):
+        try:
+            told = (folder / name).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found += [told.st_ino, told.st_mtime_ns, told.st_size]
+    return tuple(found)
+
+
+def _some(names: Mapping[str, object]) -> str:
+    shown = ", ".join(list(names)[:20])
+    return shown + (", …" if len(names) > 20 else "")

@@ -1,0 +1,262 @@
+"""Put the texts of many requests into batches, without waiting when there is nothing to wait for.
+
+A few threads take work as soon as they are free. What came meanwhile and wants the same (the same
+model, or the same knowledge base with the same options) is run together, up to a budget. Requests
+take turns: a long one is cut into slices, so that a short one waits for a slice and not for all
+of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Hashable, Sequence
+from typing import Any, Protocol
+
+from mirror_rt.serving.errors import Refused
+
+__all__ = ["Job", "Scheduler", "Work"]
+
+BUDGET = 1_024
+"""Tokens of a batch, about: more would not run faster, only later."""
+SLICE = 128
+"""Tokens of a slice while short requests come too."""
+LATELY = 1.0
+"""Seconds that a short request counts as one of "short requests come too"."""
+
+
+class Work(Protocol):
+    """What is done to the items of a request."""
+
+    @property
+    def key(self) -> Hashable:
+        """Requests with equal keys may be run together, by the ``run`` of any of them."""
+        ...
+
+    def run(self, items: Sequence[Any]) -> Sequence[Any]:
+        """Return a result for each item; called on a thread of the scheduler."""
+        ...
+
+
+class Job:
+    """A request's items on their way."""
+
+    def __init__(
+        self, work: Work, items: Sequence[Any], costs: Sequence[int], future: asyncio.Future[Any]
+    ) -> None:
+        # Items of like cost stand together: a batch of them is padded less.
+        self.order = sorted(range(len(items)), key=costs.__getitem__)
+        self.work = work
+        self.key = work.key
+        self.items = items
+        self.costs = costs
+        self.taken = 0
+        self.waiting = sum(costs)
+        self.missing = len(items)
+        self.results: list[Any] = [None] * len(items)
+        self.future = future
+        self.arrived = time.perf_counter()
+        self.queue_seconds = 0.0
+        self.run_seconds = 0.0
+
+    @property
+    def next_cost(self) -> int:
+        """What the next item costs."""
+        return self.costs[self.order[self.taken]]
+
+    def take(self, budget: int) -> list[int]:
+        """Take items worth a budget, and the next one whatever it costs."""
+        places: list[int] = []
+        if not self.taken:
+            self.queue_seconds = time.perf_counter() - self.arrived
+        while self.taken < len(self.order):
+            place = self.order[self.taken]
+            if self.costs[place] > budget and places:
+                break
+            budget -= self.costs[place]
+            self.waiting -= self.costs[place]
+            places.append(place)
+            self.taken += 1
+        return places
+
+
+class Scheduler:
+    """Runs jobs on threads of its own.
+
+    Attributes:
+        threads: Batches that run at once.
+        most_waiting: Tokens that may wait.
+    """
+
+    def __init__(self, *, threads: int, most_waiting: int) -> None:
+        self.threads = threads
+        self.most_waiting = most_waiting
+        self.on_batch: Any = None
+        self._jobs: deque[Job] = deque()
+        self._waiting = 0
+        self._wake = threading.Condition()
+        self._stopped = False
+        self._last_short = -LATELY
+        self._rate = 20_000.0  # tokens a second; measured as it goes on
+        self._pool = [
+            threading.Thread(target=self._serve, name=f"mirror-rt-{i}", daemon=True)
+            for i in range(threads)
+        ]
+        for thread in self._pool:
+            thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Tokens that wait, about."""
+        return self._waiting
+
+    @property
+    def jobs(self) -> int:
+        """Requests that wait."""
+        return len(self._jobs)
+
+    def retry_after(self) -> int:
+        """Return in how many seconds what waits now will be done, from 1 to 30."""
+        return int(min(max(self._waiting / self._rate, 1.0), 30.0))
+
+    def submit(self, work: Work, items: Sequence[Any], costs: Sequence[int]) -> Job:
+        """Put a request's items into the queue.
+
+        Args:
+            work: What to do.
+            items: The items; at least one.
+            costs: The tokens of each, about.
+
+        Returns:
+            The job; its ``future`` is done when ``results`` are complete, or holds the error.
+
+        Raises:
+            Refused: Too much waits already (429), or the server is stopping (503).
+        """
+        job = Job(work, items, costs, asyncio.get_running_loop().create_future())
+        with self._wake:
+            if self._stopped:
+                raise Refused(503, "the server is stopping; ask again", retry_after=1)
+            # A request of its own is let in however long it is: its size has limits of its own.
+            if self._waiting and self._waiting + job.waiting > self.most_waiting:
+                raise Refused(
+                    429,
+                    "too many requests wait already; ask again later",
+                    retry_after=self.retry_after(),
+                )
+            if job.waiting <= SLICE:
+                self._last_short = time.monotonic()
+            self._waiting += job.waiting
+            self._jobs.append(job)
+            self._wake.notify()
+        return job
+
+    def cancel(self, job: Job) -> None:
+        """Take a job out: the slices that run are finished, the others are not begun."""
+        with self._wake:
+            if job in self._jobs:
+                self._jobs.remove(job)
+                self._waiting -= job.waiting
+        if not job.future.done():
+            job.future.cancel()
+
+    def stop(self) -> None:
+        """End the threads when they are done with what they run."""
+        with self._wake:
+            self._stopped = True
+            self._jobs.clear()
+            self._waiting = 0
+            self._wake.notify_all()
+
+    def _serve(self) -> None:
+        while True:
+            with self._wake:
+                while not self._jobs and not self._stopped:
+                    self._wake.wait()
+                if self._stopped:
+                    return
+                batch = self._take()
+                if self._jobs:
+                    self._wake.notify()
+            self._run(batch)
+
+    def _take(self) -> list[tuple[Job, list[int]]]:
+        """Form the next batch: the first job, and others that want the same, in turn."""
+        first = self._jobs[0]
+        same = [job for job in self._jobs if job.key == first.key]
+        # As many batches as threads: what waits is spread over them.
+        everything = sum(job.waiting for job in same)
+        budget = min(BUDGET, max(SLICE, -(-everything // self.threads)))
+        share = max(budget // len(same), SLICE)
+        shared = time.monotonic() - self._last_short < LATELY
+        for_long = SLICE if shared else budget
+        batch: list[tuple[Job, list[int]]] = []
+        for job in same:
+            long = job.waiting > SLICE
+            room = min(budget, for_long) if long else budget
+            if batch and job.next_cost > room:
+                continue
+            before = job.waiting
+            places = job.take(min(room, share))
+            taken = before - job.waiting
+            budget -= taken
+            for_long -= taken if long else 0
+            self._waiting -= taken
+            batch.append((job, places))
+        for job, _ in batch:
+            self._jobs.remove(job)
+            if job.taken < len(job.order):
+                self._jobs.append(job)  # its next turn is after the others'
+        return batch
+
+    def _run(self, batch: Sequence[tuple[Job, list[int]]]) -> None:
+        work = batch[0][0].work
+        items = [job.items[place] for job, places in batch for place in places]
+        begin = time.perf_counter()
+        try:
+            results: Sequence[Any] = work.run(items)
+        except BaseException as error:
+            if len(batch) > 1:  # the fault is one request's: the others have their answers
+                for part in batch:
+                    self._run([part])
+                return
+            _call(batch[0][0], _fail, batch[0][0], error)
+            return
+        seconds = time.perf_counter() - begin
+        tokens = sum(job.costs[place] for job, places in batch for place in places)
+        self._rate += 0.1 * (self.threads * tokens / max(seconds, 1e-6) - self._rate)
+        if self.on_batch is not None:
+            self.on_batch(len(items), tokens, seconds)
+        at = 0
+        complete = []
+        for job, places in batch:
+            for place in places:
+                job.results[place] = results[at]
+                at += 1
+            with self._wake:  # slices of one job may end on several threads at once
+                job.missing -= len(places)
+                job.run_seconds += seconds
+                if not job.missing:
+                    complete.append(job)
+        if complete:
+            _call(complete[0], _finish, complete)
+
+
+def _call(job: Job, function: Any, *arguments: Any) -> None:  # noqa: ANN401
+    try:
+        job.future.get_loop().call_soon_threadsafe(function, *arguments)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        pass
+
+
+def _finish(jobs: Sequence[Job]) -> None:
+    for job in jobs:
+        if not job.future.done():
+            job.future.set_result(job.results)
+
+
+def _fail(job: Job, error: BaseException) -> None:
+    if not job.future.done():
+        job.future.set_exception(error)

@@ -1,0 +1,203 @@
+"""Listen: one process, one event loop, models shared; bounded in time and in bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import sys
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mirror_rt.errors import ConfigError
+from mirror_rt.serving.app import create_app
+from mirror_rt.serving.config import Limits, ServeConfig
+from mirror_rt.serving.guard import log_to_stderr
+from mirror_rt.serving.library import Library
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["serve"]
+
+_LOG = logging.getLogger(__name__)
+_SWITCH_SECONDS = 0.0005
+"""A thread in Python code lets others in after that long: the loop must answer meanwhile."""
+
+
+def serve(library: Library, config: ServeConfig, *, log_level: int = logging.INFO) -> int:
+    """Serve until a signal says stop, then finish what was begun.
+
+    Args:
+        library: What is served; closed at the end.
+        config: Where, to whom, how much.
+        log_level: What is logged, as lines of JSON on standard error.
+
+    Returns:
+        The number of the signal.
+
+    Raises:
+        ConfigError: The address cannot be listened at.
+    """
+    log_to_stderr(log_level)
+    listening = _listen(config)
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    app = create_app(library, config)
+    server = _Server(app, config)
+    host, port = listening.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    _LOG.info("listening", extra={"address": f"http://{shown}:{port}"})
+    if not config.is_local and not config.token:
+        _LOG.warning(
+            "anyone who reaches this address may ask; give --token-file, or listen at 127.0.0.1"
+        )
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass  # raised again by uvicorn when it has stopped
+    finally:
+        library.close()
+    return server.signal
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    found = socket.socket(family)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((config.host, config.port))
+        found.listen(2_048)
+    except (OSError, OverflowError) as error:
+        found.close()
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        fault = "is in use" if taken else f"cannot be listened at ({error})"
+        raise ConfigError(
+            f"{config.host}:{config.port}: {fault}; give another --port or --host"
+        ) from error
+    return found
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which notes the signal and is not ready from then on."""
+
+    def __init__(self, app: FastAPI, config: ServeConfig) -> None:
+        self.signal = 0
+        self._service = app.state.service
+        limits = config.limits
+
+        def protocol(*arguments: Any, **named: Any) -> _BoundedProtocol:  # noqa: ANN401
+            return _BoundedProtocol(*arguments, limits=limits, **named)
+
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol,  # type: ignore[arg-type]
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=limits.stop_seconds,
+            )
+        )
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop taking requests."""
+        self.signal = self.signal or sig
+        self._service.ready = False
+        _LOG.info("stopping", extra={"signal": sig})
+        super().handle_exit(sig, frame)
+
+
+class _BoundedProtocol(HttpToolsProtocol):
+    """Ends connections that send or take their bytes too slowly, or send a head without an end.
+
+    uvicorn has no limit of its own for either.
+    """
+
+    def __init__(self, *arguments: Any, limits: Limits, **named: Any) -> None:  # noqa: ANN401
+        super().__init__(*arguments, **named)
+        self._limits = limits
+        self._timer: asyncio.TimerHandle | None = None
+        self._head = 0
+        self._in_head = True
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take the connection, unless there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self._limits.connections:
+            self._end(b"503 Service Unavailable", b"too many connections; ask again later")
+            return
+        self._start()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let it go."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a request."""
+        if self.transport.is_closing():
+            return
+        if self._in_head:
+            self._head += len(data)
+        super().data_received(data)
+        if self._in_head and self._head > self._limits.head_bytes:
+            self._end(b"431 Request Header Fields Too Large", b"the headers are too long")
+
+    def on_message_begin(self) -> None:
+        """Begin to count and to wait."""
+        super().on_message_begin()
+        self._in_head = True
+        self._start()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole."""
+        self._in_head, self._head = False, 0
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._stop()
+        self._in_head, self._head = True, 0
+        super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """The client does not take what it asked for as fast as it could be sent."""
+        super().pause_writing()
+        self._start(give_up=self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It takes it again."""
+        self._stop()
+        super().resume_writing()
+
+    def _start(self, give_up: Any = None) -> None:  # noqa: ANN401
+        self._stop()
+        self._timer = self.loop.call_later(self._limits.receive_seconds, give_up or self._too_slow)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _too_slow(self) -> None:
+        if self._head or not self._in_head:
+            self._end(b"408 Request Timeout", b"the request did not arrive in time")
+        else:
+            self.transport.close()  # nothing was begun
+
+    def _end(self, status: bytes, message: bytes) -> None:
+        """Answer and close; what has an answer under way is only closed."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            body = b'{"error":"%b","error_type":"Overloaded"}' % message
+            self.transport.write(
+                b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
+                b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (status, len(body), body)
+            )
+        self.transport.close()

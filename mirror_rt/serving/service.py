@@ -1,0 +1,156 @@
+"""What every route needs: the models, the queue, the limits, and how an answer is waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mirror_rt.serving.config import ServeConfig
+from mirror_rt.serving.errors import Refused
+from mirror_rt.serving.library import Library, ModelNeeded
+from mirror_rt.serving.metrics import Metrics
+from mirror_rt.serving.scheduler import Job, Scheduler, Work
+from mirror_rt.serving.work import LINK_TOKENS, Link, LinkItem, cost_of
+from mirror_rt.textfiles import lone_surrogate
+
+__all__ = ["Service", "json_response", "service_of"]
+
+_AT_ONCE = 8
+"""Mentions that are looked up by name before the queue, as that takes a tenth of a millisecond."""
+
+
+@dataclass(kw_only=True)
+class Service:
+    """A server's parts.
+
+    Attributes:
+        config: What it was told.
+        library: What it serves.
+        scheduler: The queue.
+        metrics: Its numbers.
+        ready: Whether it takes requests: warmed up, and not stopping.
+    """
+
+    config: ServeConfig
+    library: Library
+    metrics: Metrics = field(default_factory=Metrics)
+    ready: bool = False
+    scheduler: Scheduler = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the queue."""
+        self.scheduler = Scheduler(
+            threads=self.library.threads, most_waiting=self.config.limits.queued
+        )
+        self.metrics.of(self.scheduler)
+
+    def check(self, texts: Sequence[str], *, param: str) -> None:
+        """Refuse too many texts, none, too long ones and what is not text (Refused)."""
+        limits = self.config.limits
+        if not texts:
+            raise Refused(400, f"{param} is empty; give at least one", param=param, code="empty")
+        if len(texts) > limits.inputs:
+            raise Refused(
+                413, f"{len(texts):,} {param}; give at most {limits.inputs:,} at once", param=param
+            )
+        for i, text in enumerate(texts):
+            if len(text) > limits.characters:
+                raise Refused(
+                    413,
+                    f"{param}[{i}] has {len(text):,} characters; "
+                    f"give at most {limits.characters:,}",
+                    param=param,
+                )
+            if lone_surrogate(text) is not None:
+                raise Refused(
+                    400,
+                    f"{param}[{i}] holds a lone surrogate, which is not text; remove it",
+                    param=param,
+                )
+
+    async def run(
+        self, request: Request, work: Work, items: Sequence[Any], costs: Sequence[int]
+    ) -> Job:
+        """Have items worked on; taken out of the queue if the client leaves or time is up.
+
+        Returns:
+            The job, with a result for each item.
+
+        Raises:
+            Refused: The queue is full, time is up, or the client has left (499, for the log).
+            MirrorError: The work refused what was asked.
+        """
+        job = self.scheduler.submit(work, items, costs)
+        gone = asyncio.ensure_future(_gone(request))
+        limit = self.config.limits.answer_seconds
+        try:
+            await asyncio.wait(
+                {job.future, gone}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
+            )
+            if job.future.done():
+                job.future.result()  # raises what the work raised
+                self.metrics.waited(job.queue_seconds, job.run_seconds)
+                return job
+            if gone.done():
+                raise Refused(499, "the client has left")
+            raise Refused(
+                503,
+                f"not done within {limit:g} seconds; ask for less at once, or later",
+                retry_after=self.scheduler.retry_after(),
+            )
+        finally:
+            gone.cancel()
+            if not job.future.done():
+                self.scheduler.cancel(job)
+
+    async def link(self, request: Request, work: Link, items: Sequence[LinkItem]) -> list[Any]:
+        """Link mentions: those that are names at once, others by way of the queue."""
+        if len(items) <= _AT_ONCE and type(work) is Link and _without_model(work, items):
+            try:
+                found = work.exactly(items)
+            except ModelNeeded:
+                pass
+            else:
+                self.metrics.exact(len(items))
+                return found
+        most = work.served.encoder.bundle.manifest.max_length
+        costs = [
+            LINK_TOKENS + cost_of(item.mention, most=most)
+            + (cost_of(item.context, most=most) if item.context else 0)
+            for item in items
+        ]  # fmt: skip
+        job = await self.run(request, work, items, costs)
+        return job.results
+
+    def note(self, request: Request, count: int) -> None:
+        """Note how many inputs a request has, for its line in the log and the metrics."""
+        request.scope["state"]["noted"] = {"inputs": count}
+        self.metrics.inputs(getattr(request.scope.get("route"), "path", "none"), count)
+
+
+def _without_model(work: Link, items: Sequence[LinkItem]) -> bool:
+    # To find out which entities meet a filter may take long, and so may a long document.
+    asked = dict(work.options)
+    return not asked.get("filters") and not any(item.context or item.document for item in items)
+
+
+async def _gone(request: Request) -> None:
+    """Return when the client has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def service_of(request: Request) -> Service:
+    """Return the service behind a request."""
+    found: Service = request.app.state.service
+    return found
+
+
+def json_response(body: bytes, *, headers: dict[str, str] | None = None) -> Response:
+    """Return JSON that is written already."""
+    return Response(body, media_type="application/json", headers=headers)
