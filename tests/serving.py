@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import queue
+import re
+import socket
 import subprocess
 import sys
 import threading
@@ -134,9 +136,7 @@ def in_thread(library: Library, config: ServeConfig | None = None) -> Iterator[s
 
 
 def raw(address: str, data: bytes, *, then: Sequence[bytes] = ()) -> bytes:
-    """Send bytes as they are, and return what comes back until the server closes."""
-    import socket
-
+    """Send bytes as they are, and return the first answer, or what there is of it."""
     host, _, port = address.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         for part in (data, *then):
@@ -144,4 +144,8 @@ def raw(address: str, data: bytes, *, then: Sequence[bytes] = ()) -> bytes:
         found = b""
         while part := connection.recv(65_536):
             found += part
+            head, ended, body = found.partition(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            if ended and length and len(body) >= int(length[1]):
+                break
     return found

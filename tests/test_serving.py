@@ -335,7 +335,7 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_read(server: Server) ->
     begin = b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     told = raw(server.url, begin + b"Content-Length: 104857600\r\n\r\n")
     assert told.startswith(b"HTTP/1.1 413 ")
-    pieces = [b"100000\r\n" + b" " * 0x100000 + b"\r\n"] * 5
+    pieces = [b"100000\r\n" + b" " * 0x100000 + b"\r\n"] * 5 + [b"0\r\n\r\n"]
     told = raw(server.url, begin + b"Transfer-Encoding: chunked\r\n\r\n", then=pieces)
     assert told.startswith(b"HTTP/1.1 413 ")
 

@@ -127,10 +127,7 @@ def _http(request: Request, error: Exception) -> Response:
         404: "there is no such page; GET /openapi.json lists them",
         405: "this page is not asked in this way; GET /openapi.json lists how",
     }.get(error.status_code, str(error.detail))
-    headers = dict(error.headers or {})
-    if error.status_code == 413:
-        headers["Connection"] = "close"  # the rest of the body is not read
-    return refusal(Refused(error.status_code, told), request.url.path, headers=headers)
+    return refusal(Refused(error.status_code, told), request.url.path, headers=error.headers)
 
 
 def _invalid(request: Request, error: Exception) -> Response:

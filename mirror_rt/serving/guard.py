@@ -81,9 +81,8 @@ class Guard:
             if refused is None:
                 await self._app(scope, receive_counted, send_noted)
             else:
-                # The rest of what was sent is not read.
-                response = refusal(refused, scope["path"], headers={"Connection": "close"})
-                await response(scope, receive, send_noted)
+                # What still comes is thrown away: closing now could lose this answer on its way.
+                await refusal(refused, scope["path"])(scope, receive, send_noted)
         except Exception as error:
             status = await self._failed(error, scope, receive, send_noted, started=bool(status))
         finally:
