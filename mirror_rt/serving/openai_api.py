@@ -19,7 +19,7 @@ from mirror_rt.serving.work import FORMS, Embed, cost_of, shortened
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["router"]
+__all__ = ["in_dimensions", "router"]
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
