@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 def train(
     corpus: Annotated[
-        str,
-        typer.Argument(help="Text file (a string a line, .gz too), knowledge-base file, or -."),
+        list[str],
+        typer.Argument(help="Text files (a string a line) or knowledge-base files; - is stdin."),
     ],
     base: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
     preset: Annotated[
-        Preset, typer.Option(help="The paper's settings, or for synonyms our own.")
+        Preset, typer.Option(help="The paper's settings; synonyms and linking are our own.")
     ] = Preset.NAME,
     pairs: Annotated[
-        str,
-        typer.Option(help="mirror, synonyms or file, or shares such as mirror=1,synonyms=2."),
-    ] = "mirror",
+        str | None,
+        typer.Option(help="mirror, synonyms, file, or shares: mirror=1,synonyms=2 (preset)."),
+    ] = None,
     pairs_file: Annotated[
         Path | None, typer.Option(help="a<TAB>b lines, where file stands beside other pairs.")
     ] = None,
@@ -60,7 +60,7 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Learning rate (preset).")] = None,
     weight_decay: Annotated[float | None, typer.Option(help="Of AdamW (0.01).")] = None,
     base_share: Annotated[
-        float | None, typer.Option(help="Share of the base's weights in what is written (0).")
+        float | None, typer.Option(help="Share of the base's weights in what is written (preset).")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch (200).")] = None,
     micro_batch: Annotated[
@@ -74,7 +74,7 @@ def train(
     max_steps: Annotated[int | None, typer.Option(help="Steps of the run, at most.")] = None,
     hard_negatives: Annotated[
         int | None,
-        typer.Option(help="Nearest strings of other meanings to put into a batch, epoch 2 on (0)."),
+        typer.Option(help="Nearest strings of other meanings in a batch, epoch 2 on (preset)."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Decides order, masks, dropout (42).")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
@@ -102,6 +102,7 @@ def train(
     Example: mirror-rt train names.txt --base bert-base-uncased --out encoder --preset name
     """
     options: dict[str, Any] = {
+        "pairs": None if pairs is None else _shares(pairs),
         "pairs_file": pairs_file,
         "id_column": id_column,
         "name_column": name_column,
@@ -139,9 +140,8 @@ def train(
     from mirror_rt.training.config import TrainConfig
     from mirror_rt.training.loop import train as run
 
-    config = TrainConfig(
-        corpus=corpus, base=base, out=out, preset=preset, pairs=_shares(pairs), **given
-    )
+    files = corpus[0] if len(corpus) == 1 else tuple(corpus)
+    config = TrainConfig(corpus=files, base=base, out=out, preset=preset, **given)
     with progress.bar("training") as show:
 
         def draw(step: Step) -> None:

@@ -20,7 +20,7 @@ from mirror_rt._extras import require
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ModelError
 from mirror_rt.staging import check_target, contents, staging_folder
-from mirror_rt.types import Candidate, Entity, PairSource, Precision, Preset
+from mirror_rt.types import Candidate, Entity, Precision, Preset
 
 __all__ = [
     "MENTIONS",
@@ -200,7 +200,6 @@ def quickstart(
             base=str(model),
             out=folder / "checkpoint",
             preset=Preset.SYNONYMS,
-            pairs=PairSource.SYNONYMS,
             lr=2e-4,  # for twenty steps; the preset is for a hundred and more
             max_pairs=pairs,
             seed=seed,

@@ -73,15 +73,17 @@ class Precision(Enum):
 
 
 class Preset(Enum):
-    """Settings by what is trained on: words, names, sentences as in the paper; synonyms as here.
+    """Settings by what is trained on: words, names, sentences as in the paper.
 
-    Synonyms are names of one entity, which bear a higher rate than a string and itself.
+    ``SYNONYMS`` trains on names of one entity, at a higher rate. ``LINKING`` also mines hard
+    negatives and keeps a share of the base: for an encoder that serves one knowledge base.
     """
 
     WORD = "word"
     NAME = "name"
     SENTENCE = "sentence"
     SYNONYMS = "synonyms"
+    LINKING = "linking"
 
 
 class PairSource(Enum):

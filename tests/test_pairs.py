@@ -226,3 +226,53 @@ def test_names_left_unseen_are_told_where_without_them_no_pair_is_left(tmp_path:
     with pytest.raises(InputError, match=r"the 1 that are left unseen .* give more names") as error:
         read_table(config_of(corpus, pairs=PairSource.SYNONYMS))
     assert "\n" not in str(error.value)
+
+
+def test_several_files_give_their_pairs_and_share_the_meaning_of_a_common_name(
+    tmp_path: Path,
+) -> None:
+    one = written(tmp_path, "one.tsv", KB)
+    two = written(
+        tmp_path, "two.tsv", "id\tname\nH:1\tcar\nH:1\tmotor car\nM:2\tfever\nM:2\tfebrile state\n"
+    )
+    config = TrainConfig(
+        corpus=(one, two), base="none", out=tmp_path / "out", pairs=PairSource.SYNONYMS
+    )
+    table = read_table(config)
+    rows = {string: row for row, string in enumerate(table.strings)}
+    assert len(rows) == len({"fever", "pyrexia", "high temperature", "cough", "ASD", "autism",
+                             "car", "motor car", "febrile state"})  # fmt: skip
+
+    def meet(a: str, b: str) -> bool:
+        return bool(set(table.groups[rows[a]]) & set(table.groups[rows[b]]))
+
+    assert meet("fever", "pyrexia")
+    assert meet("fever", "febrile state")  # a name in both files has both meanings
+    assert not meet("car", "fever")  # H:1 of one file is not H:1 of the other
+    drawn = draw_epoch(table, config, rng=np.random.default_rng(0))
+    held = {row for row, string in enumerate(table.strings) if is_held_out(string)}
+    expected = Counter()
+    for file, groups in (
+        (one, [("fever", "pyrexia", "high temperature"), ("ASD", "autism")]),
+        (two, [("car", "motor car"), ("fever", "febrile state")]),
+    ):
+        for names in groups:
+            left = [name for name in names if rows[name] not in held]
+            expected[str(file)] += len(left) * (len(left) - 1) // 2
+    assert {s["file"]: s["synonym_pairs"] for s in table.sources} == expected
+    assert len(drawn) == sum(expected.values())
+    assert [s["entities"] for s in table.sources] == [4, 2]
+
+
+def test_a_file_that_gives_no_synonyms_is_named(tmp_path: Path) -> None:
+    kb, text = written(tmp_path, "kb.tsv", KB), written(tmp_path, "plain.txt", "fever\ncough\n")
+    files = (kb, text)
+    with pytest.raises(InputError, match="plain"):
+        read_table(
+            TrainConfig(corpus=files, base="n", out=tmp_path / "o", pairs=PairSource.SYNONYMS)
+        )
+    both = {PairSource.SYNONYMS: 1.0, PairSource.MIRROR: 1.0}
+    table = read_table(TrainConfig(corpus=files, base="n", out=tmp_path / "o", pairs=both))
+    assert table.strings[:2] == ("fever", "pyrexia")
+    with pytest.raises(ConfigError):
+        read_table(TrainConfig(corpus=files, base="n", out=tmp_path / "o", pairs=PairSource.FILE))

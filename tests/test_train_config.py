@@ -61,3 +61,23 @@ def test_every_value_of_a_preset_can_be_overridden() -> None:
 def test_nonsense_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
         config_of(**{name: value})
+
+
+def test_the_preset_for_linking_mines_and_keeps_a_share_of_the_base() -> None:
+    config = config_of(preset=Preset.LINKING)
+    assert config.shares == {PairSource.SYNONYMS: 1.0}
+    assert (config.epochs, config.hard_negatives, config.base_share) == (2, 3, 0.3)
+    assert (config.lr, config.temperature) == (2e-4, 0.07)
+    assert config_of(preset=Preset.LINKING, epochs=1).hard_negatives == 0
+    assert config_of(preset=Preset.LINKING, hard_negatives=0, base_share=0.5).base_share == 0.5
+    assert config_of(preset=Preset.NAME).shares == {PairSource.MIRROR: 1.0}
+    with pytest.raises(ConfigError):
+        config_of(preset=Preset.NAME, epochs=1, hard_negatives=3)
+
+
+def test_several_corpora_are_recorded_as_a_list() -> None:
+    config = TrainConfig(corpus=("a.tsv", Path("b.tsv")), base="b", out=Path("o"))
+    assert config.corpora == ("a.tsv", Path("b.tsv"))
+    assert config.as_json()["corpus"] == ["a.tsv", "b.tsv"]
+    with pytest.raises(ConfigError):
+        TrainConfig(corpus=(), base="b", out=Path("o"))

@@ -52,7 +52,7 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
         if config.held_out:
             way_out += f", or a lower --held-out than {config.held_out}"
         raise TrainingError(
-            f"{config.corpus}: {pairs} different pairs do not fill a batch of "
+            f"{config.corpus_shown}: {pairs} different pairs do not fill a batch of "
             f"{config.batch_size}; give more strings{way_out}"
         )
     steps = pairs // config.batch_size * config.epochs
@@ -77,14 +77,14 @@ def check_negatives(keys: Sequence[tuple[int, ...]], config: TrainConfig) -> int
         same = f"are the same tokens to {config.base}"
         why = same if different == 1 else "are names of one entity"
         raise TrainingError(
-            f"{config.corpus}: no string of it can be a negative, for all {len(keys)} {why}; "
+            f"{config.corpus_shown}: no string of it can be a negative, for all {len(keys)} {why}; "
             "give other strings, or another --base that reads their script"
         )
     if different < len(keys) / 2:
         logger.warning(
             "%s: only %d of %d strings are different tokens to %s, and it can learn from no other; "
             "is there a base that reads their script?",
-            *(config.corpus, different, len(keys), config.base),
+            *(config.corpus_shown, different, len(keys), config.base),
         )
     return different
 

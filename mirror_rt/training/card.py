@@ -108,7 +108,8 @@ def _way(pairs: Mapping[str, float]) -> str:
 
 
 def _data(config: Mapping[str, Any]) -> str:
-    files = (config.get("corpus"), config.get("pairs_file"))
+    corpus = config.get("corpus")
+    files = [*(corpus if isinstance(corpus, list) else [corpus]), config.get("pairs_file")]
     return ", ".join(Path(str(file)).name for file in files if file)
 
 

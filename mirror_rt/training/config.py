@@ -12,7 +12,7 @@ from typing import Any
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Loss, PairSource, Pooling, Preset
 
-__all__ = ["PRESETS", "TrainConfig"]
+__all__ = ["COMMON", "PRESETS", "TrainConfig"]
 
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
     Preset.WORD: {
@@ -25,12 +25,19 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
         "temperature": 0.04, "span_length": 5, "epochs": 1, "max_length": 50, "lr": 2e-5
     },
     Preset.SYNONYMS: {
-        "temperature": 0.07, "span_length": 2, "epochs": 1, "max_length": 25, "lr": 1e-4
+        "temperature": 0.07, "span_length": 2, "epochs": 1, "max_length": 25, "lr": 1e-4,
+        "pairs": PairSource.SYNONYMS,
+    },
+    Preset.LINKING: {
+        "temperature": 0.07, "span_length": 2, "epochs": 2, "max_length": 25, "lr": 2e-4,
+        "pairs": PairSource.SYNONYMS, "hard_negatives": 3, "base_share": 0.3,
     },
 }  # fmt: skip
 """The settings that differ between the paper's three uses (Liu et al. 2021, appendix A.1), and
-those for synonyms, which are measured in docs/experiments.md."""
+those for synonyms and for linking, which are measured in docs/experiments.md."""
 
+COMMON: Mapping[str, Any] = {"pairs": PairSource.MIRROR, "hard_negatives": 0, "base_share": 0.0}
+"""What the presets that do not name it have."""
 _PRESET: Any = None  # a default that is filled from PRESETS when the config is made
 
 
@@ -39,11 +46,12 @@ class TrainConfig:
     """Everything that decides the weights of a run.
 
     Attributes:
-        corpus: Text file (a string a line), knowledge-base file, or ``-`` for standard input.
+        corpus: Text file (a string a line), knowledge-base file, or ``-`` for standard input;
+            or several. An id stands for one entity within a file, not across files.
         base: Folder or hub name of a masked language model, or of a checkpoint to go on from.
         out: The checkpoint folder to write.
         preset: Fills every value below that says "preset".
-        pairs: The source of positive pairs, or several with their shares.
+        pairs: The source of positive pairs, or several with their shares (preset).
         pairs_file: ``a<TAB>b`` lines for ``PairSource.FILE``; by default the corpus itself.
         id_column: The column of ids, of a table; None to tell it by the headings.
         name_column: The column of names or texts; likewise.
@@ -77,7 +85,8 @@ class TrainConfig:
         max_pairs: Pairs in an epoch, at most; None for all.
         max_steps: Steps in the run, at most; None for all.
         hard_negatives: From the second epoch on, the strings of other meanings nearest to an
-            anchor that are put into its batch; 0: batches are drawn at random.
+            anchor that are put into its batch; 0: batches are drawn at random (preset; 0 where
+            there is but one epoch).
         held_out: Pairs set aside, on which the loss, alignment and uniformity are measured.
         checkpoint_every: Steps after which the state of the run is kept, so that it can be taken
             up with ``resume``; 0: never.
@@ -88,11 +97,11 @@ class TrainConfig:
             multiplies it itself (AVX512-BF16, AMX).
     """
 
-    corpus: str | Path
+    corpus: str | Path | tuple[str | Path, ...]
     base: str | Path
     out: Path
     preset: Preset = Preset.NAME
-    pairs: PairSource | Mapping[PairSource, float] = PairSource.MIRROR
+    pairs: PairSource | Mapping[PairSource, float] = _PRESET
     pairs_file: Path | None = None
     id_column: str | None = None
     name_column: str | None = None
@@ -111,13 +120,13 @@ class TrainConfig:
     max_length: int = _PRESET
     lr: float = _PRESET
     weight_decay: float = 0.01
-    base_share: float = 0.0
+    base_share: float = _PRESET
     batch_size: int = 200
     micro_batch: int | None = None
     pairs_per_entity: int = 10
     max_pairs: int | None = None
     max_steps: int | None = None
-    hard_negatives: int = 0
+    hard_negatives: int = _PRESET
     held_out: int = 0
     checkpoint_every: int = 0
     seed: int = 42
@@ -131,9 +140,14 @@ class TrainConfig:
         Raises:
             ConfigError: A value is out of range.
         """
-        for name, value in PRESETS[self.preset].items():
+        preset = {**COMMON, **PRESETS[self.preset]}
+        if self.epochs == 1:  # given, and hard negatives are mined before the second epoch
+            preset["hard_negatives"] = 0
+        for name, value in preset.items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        if not self.corpora:
+            raise ConfigError("corpus: give at least one file")
         object.__setattr__(self, "out", Path(self.out))
         if self.drophead and self.dropout is None:
             object.__setattr__(self, "dropout", 0.0)
@@ -164,6 +178,16 @@ class TrainConfig:
             raise ConfigError("pairs_file: is only read with --pairs file; add it to --pairs")
 
     @property
+    def corpora(self) -> tuple[str | Path, ...]:
+        """The files that are trained on."""
+        return self.corpus if isinstance(self.corpus, tuple) else (self.corpus,)
+
+    @property
+    def corpus_shown(self) -> str:
+        """The files, as a message names them."""
+        return ", ".join(map(str, self.corpora))
+
+    @property
     def shares(self) -> dict[PairSource, float]:
         """The share of each source of pairs, summing to 1, in the order of ``PairSource``."""
         given = {self.pairs: 1.0} if isinstance(self.pairs, PairSource) else self.pairs
@@ -183,7 +207,7 @@ def _plain(value: object) -> object:
         case Path():
             return str(value)
         case tuple():
-            return list(value)
+            return [_plain(each) for each in value]
         case _:
             return value
 

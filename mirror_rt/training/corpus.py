@@ -40,6 +40,7 @@ class Corpus:
         lines: Strings read, before anything was dropped.
         blank: Of these, blank ones.
         duplicates: Of these, repeats of an earlier string.
+        files: For each entity the number of the file it is from.
     """
 
     strings: tuple[str, ...]
@@ -47,6 +48,7 @@ class Corpus:
     lines: int
     blank: int
     duplicates: int
+    files: tuple[int, ...] = ()
 
     @property
     def names_by_entity(self) -> dict[int, list[int]]:
@@ -124,28 +126,35 @@ def open_strings(
 
 
 def read_corpus(
-    source: StrPath,
-    *,
+    *sources: StrPath,
     columns: Columns | None = None,
     options: TableOptions | None = None,
     skip_bad: SkippedRows | None = None,
 ) -> Corpus:
-    """Read a text file (a string a line), a table of texts, or the names of a knowledge-base file.
+    """Read text files (a string a line), tables of texts, and names of knowledge-base files.
 
     Raises:
-        InputError: It cannot be read, or holds no string; a string is too long.
+        InputError: One cannot be read, or holds no string; a string is too long.
     """
-    found = open_strings(source, columns=columns, options=options, skip_bad=skip_bad)
-    if found.texts is not None:
-        corpus = _collect(_checked(source, found.unit, found.texts))
-        if skip_bad is not None:
-            skip_bad.remarks += found.notes.sentences()
-    else:
-        entities = found.entities or iter(())
-        corpus = _collect((name.text, entity.id) for entity in entities for name in entity.names)
-    if not corpus.strings:
-        raise InputError(f"{shown(source)}: has no strings to train on; give one a line")
-    return corpus
+
+    def named() -> Iterator[tuple[str, tuple[int, str] | None]]:
+        for file, source in enumerate(sources):
+            found = open_strings(source, columns=columns, options=options, skip_bad=skip_bad)
+            empty = True
+            if found.texts is not None:
+                for text in _checked(source, found.unit, found.texts):
+                    empty = empty and not text.strip()
+                    yield text, None
+                if skip_bad is not None:
+                    skip_bad.remarks += found.notes.sentences()
+            for entity in found.entities or ():
+                for name in entity.names:
+                    empty = empty and not name.text.strip()
+                    yield name.text, (file, entity.id)
+            if empty:
+                raise InputError(f"{shown(source)}: has no strings to train on; give one a line")
+
+    return _collect(named())
 
 
 def read_pairs(
@@ -192,21 +201,19 @@ def read_pairs(
     return list(pairs), dropped + notes.blank_rows + notes.repeated_headings
 
 
-def _checked(
-    source: StrPath, unit: str, numbered: Iterable[tuple[int, str]]
-) -> Iterator[tuple[str, None]]:
+def _checked(source: StrPath, unit: str, numbered: Iterable[tuple[int, str]]) -> Iterator[str]:
     for number, text in numbered:
         if len(text) > MAX_CHARACTERS:
             raise InputError(
                 f"{source}: {unit} {number} has {len(text)} characters; "
                 "give one name or sentence a line"
             )
-        yield text, None
+        yield text
 
 
-def _collect(named: Iterable[tuple[str, str | None]]) -> Corpus:
+def _collect(named: Iterable[tuple[str, tuple[int, str] | None]]) -> Corpus:
     rows: dict[str, set[int]] = {}
-    numbers: dict[str, int] = {}
+    numbers: dict[tuple[int, str], int] = {}
     lines = blank = duplicates = 0
     for text, entity in named:
         lines += 1
@@ -224,4 +231,5 @@ def _collect(named: Iterable[tuple[str, str | None]]) -> Corpus:
         lines=lines,
         blank=blank,
         duplicates=duplicates,
+        files=tuple(file for file, _ in numbers),
     )

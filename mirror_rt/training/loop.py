@@ -221,7 +221,8 @@ def _check_apart(config: TrainConfig, tensorboard: Path | None) -> None:
     Raises:
         TargetError: It is or holds a file or folder of the run.
     """
-    read = {"base": config.base, "corpus": config.corpus, "pairs-file": config.pairs_file}
+    read = {"base": config.base, "pairs-file": config.pairs_file}
+    read |= {f"corpus {number}": corpus for number, corpus in enumerate(config.corpora, 1)}
     paths = {name: Path(path) for name, path in read.items() if path and Path(path).exists()}
     if tensorboard is not None:  # made before the first step, and the output after the last
         paths["tensorboard"] = tensorboard
@@ -367,6 +368,7 @@ def _account(
         "pooling": report.pooling.value,
         "counts": report.counts,
         "corpus_sha256": table.sha256,
+        "sources": [dict(source) for source in table.sources],
         "losses": [round(loss, 6) for loss in report.losses],
         "held_out": list(report.held_out),
         "seconds": round(report.seconds, 2),

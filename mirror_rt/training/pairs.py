@@ -43,6 +43,8 @@ class PairTable:
         counts: What was read and dropped, for the report.
         sha256: Hex sha256 over what was read.
         remarks: How the files were understood, where that is worth saying.
+        sources: Of several files, how many entities and pairs of synonyms each has; of an
+            epoch with ``max_pairs`` the pairs are drawn in proportion.
     """
 
     strings: tuple[str, ...]
@@ -53,6 +55,7 @@ class PairTable:
     counts: Mapping[str, int]
     sha256: str
     remarks: tuple[str, ...] = ()
+    sources: tuple[Mapping[str, str | int], ...] = ()
 
 
 def read_table(config: TrainConfig) -> PairTable:
@@ -62,38 +65,45 @@ def read_table(config: TrainConfig) -> PairTable:
         ConfigError: The pairs asked for do not fit the files given.
         InputError: A file cannot be read or holds nothing to train on.
     """
-    sources = set(config.shares)
+    kinds = set(config.shares)
     filed: list[tuple[str, str]] = []
     dropped = 0
     options = TableOptions(delimiter=config.delimiter, encoding=config.encoding)
     skipped = SkippedRows(strict=True)
     corpus = Corpus(strings=(), entities=(), lines=0, blank=0, duplicates=0)
-    if sources == {PairSource.FILE}:
+    if kinds == {PairSource.FILE}:
         if config.pairs_file is not None:
             raise ConfigError("pairs_file: with --pairs file alone, give that file as the corpus")
-        filed, dropped = read_pairs(config.corpus, options=options)
+        if len(config.corpora) > 1:
+            raise ConfigError("corpus: with --pairs file alone, give one file of pairs")
+        filed, dropped = read_pairs(config.corpora[0], options=options)
     else:
         columns = Columns(
             id=config.id_column, name=config.name_column, aliases=config.alias_columns or ()
         )
-        corpus = read_corpus(config.corpus, columns=columns, options=options, skip_bad=skipped)
-        if PairSource.FILE in sources:
+        corpus = read_corpus(*config.corpora, columns=columns, options=options, skip_bad=skipped)
+        if PairSource.FILE in kinds:
             if config.pairs_file is None:
                 raise ConfigError("pairs: file stands beside others; give --pairs-file as well")
             filed, dropped = read_pairs(config.pairs_file)
     named = corpus.names_by_entity
     unseen = {row for row, string in enumerate(corpus.strings) if is_held_out(string)}
-    seen = (tuple(row for row in rows if row not in unseen) for rows in named.values())
-    entities = tuple(rows for rows in seen if len(rows) > 1)
-    if PairSource.SYNONYMS in sources and not entities:
+    paired = {
+        entity: seen
+        for entity, rows in named.items()
+        if len(seen := tuple(row for row in rows if row not in unseen)) > 1
+    }
+    entities = tuple(paired.values())
+    sources = _sources(config, corpus, paired) if len(config.corpora) > 1 else ()
+    if PairSource.SYNONYMS in kinds and not entities:
         if any(len(rows) > 1 for rows in named.values()):
             raise InputError(
-                f"{config.corpus}: has no entity with two names but for the {len(unseen)} that are "
-                "left unseen (a twentieth of all), so there are no synonym pairs; "
+                f"{config.corpus_shown}: has no entity with two names but for the {len(unseen)} "
+                "that are left unseen (a twentieth of all), so there are no synonym pairs; "
                 "give more names, or --pairs mirror"
             )
         raise InputError(
-            f"{config.corpus}: has no entity with two names, so there are no synonym pairs; "
+            f"{config.corpus_shown}: has no entity with two names, so there are no synonym pairs; "
             "give a knowledge-base file, or --pairs mirror"
         )
     rows = {string: row for row, string in enumerate(corpus.strings)}
@@ -122,7 +132,42 @@ def read_table(config: TrainConfig) -> PairTable:
             "entities": len(named),
         },
         sha256=_digest(tuple(rows), groups, filed_P2),
-        remarks=tuple(skipped.understood()),
+        remarks=(*skipped.understood(), *map(_source_shown, sources)),
+        sources=sources,
+    )
+
+
+def _sources(
+    config: TrainConfig, corpus: Corpus, paired: Mapping[int, Sequence[int]]
+) -> tuple[dict[str, str | int], ...]:
+    """Count what each of several files gives.
+
+    Raises:
+        InputError: Synonyms alone are trained on, and a file has none.
+    """
+    entities, pairs = [0] * len(config.corpora), [0] * len(config.corpora)
+    for file in corpus.files:
+        entities[file] += 1
+    for entity, rows in paired.items():
+        most = len(rows) * (len(rows) - 1) // 2
+        pairs[corpus.files[entity]] += min(most, config.pairs_per_entity)
+    if set(config.shares) == {PairSource.SYNONYMS}:
+        for path, count in zip(config.corpora, pairs, strict=True):
+            if not count:
+                raise InputError(
+                    f"{path}: has no entity with two names, so it gives no synonym pairs; "
+                    "leave it out, or give --pairs mirror=1,synonyms=1"
+                )
+    return tuple(
+        {"file": str(path), "entities": one, "synonym_pairs": two}
+        for path, one, two in zip(config.corpora, entities, pairs, strict=True)
+    )
+
+
+def _source_shown(source: Mapping[str, str | int]) -> str:
+    return (
+        f"{source['file']}: {source['entities']} entities, "
+        f"{source['synonym_pairs']} pairs of synonyms an epoch"
     )
 
 

@@ -77,5 +77,9 @@ def public(training: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``training.json`` says without the folders of this machine."""
     config = dict(training["config"])
     for name in ("corpus", "out", "pairs_file", *["base"] * training["base_is_local"]):
-        config[name] = config[name] and Path(config[name]).name
+        value = config[name]
+        if isinstance(value, list):
+            config[name] = [Path(each).name for each in value]
+        else:
+            config[name] = value and Path(value).name
     return {**training, "config": config}

@@ -12,7 +12,7 @@ import torch
 
 from mirror_rt.errors import ConfigError, TargetError, TrainingError
 from mirror_rt.staging import check_target, clear_leftovers, staging_folder
-from mirror_rt.training.config import TrainConfig
+from mirror_rt.training.config import COMMON, TrainConfig
 from mirror_rt.training.model import TextModel
 
 __all__ = ["check_unfinished", "folder_of", "load_state", "save_state"]
@@ -137,7 +137,7 @@ def _check_same(
     account: dict[str, Any], config: TrainConfig, corpus_sha256: str, folder: Path
 ) -> None:
     # An option that is newer than the run had its default then.
-    then = {f.name: f.default for f in fields(TrainConfig)} | account["config"]
+    then = {f.name: f.default for f in fields(TrainConfig)} | dict(COMMON) | account["config"]
     now = config.as_json()
     for name in sorted((then.keys() | now.keys()) - _FREE):
         if then.get(name) != now.get(name):
@@ -147,6 +147,6 @@ def _check_same(
             )
     if account["corpus_sha256"] != corpus_sha256:
         raise ConfigError(
-            f"{folder}: was begun on other strings than {config.corpus} has now; "
+            f"{folder}: was begun on other strings than {config.corpus_shown} has now; "
             "give the same corpus to go on, or --force to start over"
         )
