@@ -35,8 +35,11 @@ def link(
     ] = None,
     target_precision: Annotated[
         float | None,
-        typer.Option(help="Link only what was right this often where probabilities were learned."),
+        typer.Option(help="For review is what was right less often where probabilities come from."),
     ] = None,
+    review_below: Annotated[
+        float, typer.Option(help="For review is what has a lower probability, or a tie.")
+    ] = 0.0,
     min_probability: Annotated[
         float,
         typer.Option(help="Link only what has this probability, the rest is NIL; 0 links all."),
@@ -70,9 +73,22 @@ def link(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", help="Write .jsonl, .tsv, .parquet or .pubtator; resumes after a kill."
+            "--out",
+            "-o",
+            help="Write the table again with what was found: .csv, .tsv, .xlsx, .jsonl, .parquet, "
+            "or .pubtator; resumes after a kill.",
         ),
     ] = None,
+    long: Annotated[
+        bool, typer.Option("--long", help="With --out: a row a candidate, not a row a mention.")
+    ] = False,
+    review: Annotated[
+        Path | None,
+        typer.Option(help="Write the rows for review here too, the least certain first."),
+    ] = None,
+    bom: Annotated[
+        bool, typer.Option("--bom", help="Begin .csv and .tsv with a byte order mark, for Excel.")
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -91,8 +107,9 @@ def link(
 ) -> None:
     """Link mentions to entities: exact matches first, then by vectors, trigrams and edits.
 
-    With --out the results go to a file, a row a mention. Run again after a kill, it continues
-    where it was; --engine ray spreads it over a cluster.
+    With --out the table comes back, all its columns and a row a mention, with the best
+    candidate and a status: linked, review or nil. Run again after a kill, it continues where it
+    was; --engine ray spreads it over a cluster.
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
@@ -112,6 +129,8 @@ def link(
         )
     if engine is engines.Kind.RAY and out is None:
         raise ConfigError("--engine ray: writes a file; give --out")
+    if out is None and (long or bom or review is not None):
+        raise ConfigError("--long, --bom and --review: are of a file; give --out too")
     by = engines.chosen(engine, address=address, workers=workers, threads=threads)
     if by is None and threads is not None:
         raise ConfigError("--threads: is for Ray workers; give --engine ray too")
@@ -129,6 +148,7 @@ def link(
         "document": "\n".join(read_lines(document)) if document else None,
         "top": top,
         "target_precision": target_precision,
+        "review_below": review_below,
         "min_probability": min_probability,
         "filters": asked.parsed_filters(filter_, under),
         "split_composites": split_composites,
@@ -142,7 +162,9 @@ def link(
             asked.tell_notes(source, notes)
         else:
             file = source if isinstance(source, str) else None
-            check_apart(out, {"mentions": file, "document": document})
+            for target in [out] if review is None else [out, review]:
+                check_apart(target, {"mentions": file, "document": document})
+            options |= {"long": long, "review": review, "bom": bom}
             _into_file(kb, source, out, columns | options, force=force, engine=by)
 
 
@@ -193,7 +215,8 @@ def _into_file(
         "truncated_contexts": report.truncated_contexts,
     }
     _tell_cut(kb, counts)
-    words = f"{out}: {report.rows:,} mentions"
+    words = f"{out}: {report.rows:,} mentions, {report.linked:,} linked, {report.nil:,} nil"
+    words += f", {report.review:,} for review" if report.review else ""
     words += f", {report.kept:,} blocks of an earlier run kept" if report.kept else ""
     if report.undecided:
         words += f"; {report.undecided:,} of them have several ids alike: the first is written"

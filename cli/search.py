@@ -68,7 +68,7 @@ def search(
     ):
         passages = kb.manifest.content_type == "passages"
         both = passages if hybrid is None else hybrid
-        columns = results.HYBRID_COLUMNS if both else results.COLUMNS
+        columns = results.HYBRID_COLUMNS if both else results.SEARCH_COLUMNS
         columns = results.PASSAGE_COLUMNS if passages else columns
         with output.results(written_as, write, subject="query", columns=columns) as add:
             while block := list(islice(texts, BLOCK)):

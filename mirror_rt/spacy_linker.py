@@ -27,7 +27,7 @@ from spacy.tokens import Doc, Span  # noqa: E402
 from spacy.util import minibatch  # noqa: E402
 
 from mirror_rt.errors import ConfigError, InputError  # noqa: E402
-from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason  # noqa: E402
+from mirror_rt.types import Candidate, LinkResult, LinkStatus, MatchType, NilReason  # noqa: E402
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
@@ -117,10 +117,11 @@ class MirrorLinker:
             ent.doc.user_data[_key(ent)] = {
                 "mention": result.mention,
                 "nil_reason": None if result.nil_reason is None else result.nil_reason.value,
+                "below_precision": result.below_precision,
                 "candidates": [{**asdict(c), "match_type": c.match_type.value} for c in result],
             }
             best: dict[str, str] = {}
-            for candidate in result:
+            for candidate in result if result.status is LinkStatus.LINKED else ():
                 best.setdefault(candidate.expanded_form, candidate.entity_id)
             for token in ent:
                 token.ent_kb_id_ = "|".join(best.values())
@@ -200,6 +201,7 @@ def _candidates(ent: Span) -> LinkResult:
         mention=kept["mention"],
         candidates=tuple(found),
         nil_reason=None if reason is None else NilReason(reason),
+        below_precision=kept["below_precision"],
     )
 
 

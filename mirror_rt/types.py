@@ -31,6 +31,7 @@ __all__ = [
     "IndexKind",
     "KbFormat",
     "LinkResult",
+    "LinkStatus",
     "Loss",
     "MatchType",
     "Name",
@@ -191,6 +192,20 @@ class NilReason(str, Enum):
     PUNCTUATION = "punctuation"
     BELOW_THRESHOLD = "below_threshold"
     FILTERED_OUT = "filtered_out"
+
+    __str__ = str.__str__
+
+
+class LinkStatus(str, Enum):
+    """What becomes of a mention.
+
+    ``LINKED``: it has a candidate, which has the precision that was wanted. ``REVIEW``: it has
+    candidates, but not the precision, for a person to decide. ``NIL``: it has none.
+    """
+
+    LINKED = "linked"
+    REVIEW = "review"
+    NIL = "nil"
 
     __str__ = str.__str__
 
@@ -385,13 +400,24 @@ class LinkResult(_Candidates):
             means that the mention is a name, but of entities that a filter leaves out, and that
             what is left is below the threshold. A mention split into parts may have a reason
             beside the candidates of its other parts.
+        below_precision: Whether the best candidate, or that of a part, lacks the precision that
+            was wanted: its probability is too low, or another entity is tied with it.
     """
 
     mention: str
+    below_precision: bool = False
+
+    @property
+    def status(self) -> LinkStatus:
+        """What becomes of the mention."""
+        if not self.candidates:
+            return LinkStatus.NIL
+        return LinkStatus.REVIEW if self.below_precision else LinkStatus.LINKED
 
     def to_dict(self) -> dict[str, object]:
         """Return the result as ``mirror-rt link`` prints it in JSON."""
-        return self._to_dict("mention", self.mention)
+        record = self._to_dict("mention", self.mention)
+        return {"mention": record.pop("mention"), "status": self.status.value, **record}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,16 @@ from mirror_rt.knowledge.ranking.operating_points import (
 from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.storage.integrity import assert_unchanged
 from mirror_rt.knowledge.storage.manifest import RERANKER
-from mirror_rt.types import Candidate, Entity, LinkResult, Name, NameKind, NilReason, Passage
+from mirror_rt.types import (
+    Candidate,
+    Entity,
+    LinkResult,
+    LinkStatus,
+    Name,
+    NameKind,
+    NilReason,
+    Passage,
+)
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
@@ -209,12 +218,23 @@ def test_a_knowledge_base_that_changed_meanwhile_is_not_calibrated(kb: Knowledge
     assert (kb.path / RERANKER).read_bytes() == before
 
 
-def test_a_wanted_precision_leaves_the_doubtful_unlinked(kb: KnowledgeBase) -> None:
+def test_a_wanted_precision_leaves_the_doubtful_for_review(kb: KnowledgeBase) -> None:
     kb.calibrate(GOLD)
     mentions = [mention for mention, _ in GOLD]
     linked = kb.link(mentions, target_precision=0.9)
-    rows = [(f, ids) for f, (_, ids) in zip(linked, GOLD, strict=True) if f]
+    rows = [
+        (f, ids) for f, (_, ids) in zip(linked, GOLD, strict=True) if f.status is LinkStatus.LINKED
+    ]
     assert 0 < len(rows) < len(GOLD)
+    plain = kb.link(mentions)
+    assert [f.candidates for f in linked] == [f.candidates for f in plain]
+    (least,) = {kb.resources.reranker.threshold(0.9)}
+    for found in linked:
+        sure = sum(c.probability or 0.0 for c in found if c.tied or c is found[0])
+        alone = not found[0].tied
+        assert found.status is (
+            LinkStatus.LINKED if alone and sure >= least - 1e-9 else LinkStatus.REVIEW
+        )
     assert np.mean([found[0].entity_id in ids for found, ids in rows]) >= 0.85
     assert all(not found for found in kb.link(["something else 3"], min_probability=0.999))
     with pytest.raises(ConfigError, match="precision must be"):
@@ -237,7 +257,9 @@ def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: Knowle
     kb.calibrate([*halves, *wrong])
     with pytest.raises(ConfigError, match=r"best 0\.667"):
         kb.link(["ASD"], target_precision=0.95)
-    assert len(kb.link(["ASD"], target_precision=0.6)[0]) == 2
+    (found,) = kb.link(["ASD"], target_precision=0.6)
+    assert len(found) == 2
+    assert found.status is LinkStatus.REVIEW, "one row of the two is right half of the time"
 
 
 def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
@@ -247,14 +269,20 @@ def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
     name, shared, nothing = kb.link(["VSD", "ASD", "qqqq xx"], target_precision=0.995)
     assert [c.entity_id for c in name] == ["H:2"]
     assert [c.entity_id for c in shared] == ["H:1", "H:5"]
-    assert nothing.nil_reason is NilReason.BELOW_THRESHOLD
+    assert (name.status, shared.status, nothing.status) == (
+        LinkStatus.LINKED,
+        LinkStatus.REVIEW,
+        LinkStatus.REVIEW,
+    )
+    (half,) = kb.link(["VSD"], review_below=0.99)
+    assert (half.status, len(half)) == (LinkStatus.REVIEW, 1)
     (asked,) = kb.link(["VSD"], target_precision=0.995, min_probability=0.99)
     assert asked.nil_reason is NilReason.BELOW_THRESHOLD, "a probability is asked of every mention"
     _with(kb, fitted_on={"gold_links": 40})
-    assert [f.nil_reason for f in kb.link(["VSD", "ASD"], target_precision=0.995)] == [
-        NilReason.BELOW_THRESHOLD
-    ] * 2
-    assert all(kb.link(["VSD", "ASD"], target_precision=0.9))
+    doubtful = kb.link(["VSD", "ASD"], target_precision=0.995)
+    assert [f.status for f in doubtful] == [LinkStatus.REVIEW] * 2
+    sure, tied = kb.link(["VSD", "ASD"], target_precision=0.9)
+    assert (sure.status, tied.status) == (LinkStatus.LINKED, LinkStatus.REVIEW)
 
 
 def test_gold_mentions_without_a_candidate_are_counted(kb: KnowledgeBase) -> None:

@@ -33,6 +33,7 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
     first, empty, last = map(json.loads, out.splitlines())
     assert first == {
         "mention": "Liver Cancer",
+        "status": "linked",
         "candidates": [
             {
                 "entity_id": "H:4",
@@ -47,7 +48,7 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
             }
         ],
     }
-    assert empty == {"mention": "", "candidates": [], "nil_reason": "empty"}
+    assert empty == {"mention": "", "status": "nil", "candidates": [], "nil_reason": "empty"}
     assert len(last["candidates"]) == 2
     assert last["candidates"][0]["match_type"] in {"dense", "lexical"}
 
@@ -68,12 +69,12 @@ def test_mentions_come_from_a_file_standard_input_or_words_alike(
 def test_tsv_has_a_row_a_candidate_and_keeps_the_unmatched(hearts: Path) -> None:
     _, out, _ = _run("link", str(hearts), "ASD", "?", "--format", "tsv")
     rows = [line.split("\t") for line in out.splitlines()]
-    assert {len(row) for row in rows} == {13}
-    assert [(*row[:3], row[-1]) for row in rows] == [
-        ("mention", "rank", "entity_id", "nil_reason"),
-        ("ASD", "1", "H:1", ""),
-        ("ASD", "2", "H:5", ""),
-        ("?", "", "", "punctuation"),
+    assert {len(row) for row in rows} == {14}
+    assert [(*row[:3], *row[-2:]) for row in rows] == [
+        ("mention", "rank", "entity_id", "status", "nil_reason"),
+        ("ASD", "1", "H:1", "linked", ""),
+        ("ASD", "2", "H:5", "linked", ""),
+        ("?", "", "", "nil", "punctuation"),
     ]
 
 
@@ -280,7 +281,7 @@ def test_a_table_fits_the_terminal(
     assert max(map(cell_len, lines)) <= width
     head = lines[0].split()
     assert "entity_id" in head
-    assert ("tied" in head) == (width >= 100)
+    assert ("status" in head, "tied" in head) == (width >= 60, width >= 160)
     if width >= 60:
         assert {cell_len(line[: line.index("H:")]) for line in lines[1:]} == {
             cell_len(lines[0][: lines[0].index("entity_id ")])
@@ -364,7 +365,8 @@ def test_a_null_is_an_empty_mention_in_its_place_and_blank_rows_are_counted(
         records = [json.loads(line) for line in out.splitlines()]
         assert (code, err) == (0, told)
         assert [record["mention"] for record in records] == ["ASD", "", "VSD"]
-        assert records[1] == {"mention": "", "candidates": [], "nil_reason": "empty"}
+        nothing = {"mention": "", "status": "nil", "candidates": [], "nil_reason": "empty"}
+        assert records[1] == nothing
         code, out, err = _run("search", str(hearts), file, "--top", "1")
         assert (code, err) == (0, told)
         assert [json.loads(line)["query"] for line in out.splitlines()] == ["ASD", "", "VSD"]

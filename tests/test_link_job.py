@@ -22,6 +22,7 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job
 from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_lines
 from mirror_rt.runtime.job import JobFolder, Task, Work
+from mirror_rt.tables import kept
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, hearts_in
 
@@ -32,7 +33,7 @@ NAMES = [
     "ASD", "liver tumour", "", "hart defect", "VSD", "liver tumour", "?", "short\u2028body",
     "septal defects", "hart defect", "stature",
 ]  # fmt: skip
-ENDINGS = (".jsonl", ".tsv", ".parquet")
+ENDINGS = (".jsonl", ".tsv", ".parquet", ".csv", ".xlsx")
 
 
 class Counting(LetterEncoder):
@@ -108,14 +109,19 @@ def test_a_file_has_a_record_a_row_in_order(hearts: Path, mentions: Path, tmp_pa
             assert [c["entity_id"] for c in record["candidates"]] == [c.entity_id for c in answer]
         rows = ((name, "", "") for name in NAMES)
         lines = [line for some in link_lines(kb, rows, {}, counts=Counter()) for line in some]
-    assert "".join(f"{line}\n" for line in lines).encode() == (tmp_path / "a.jsonl").read_bytes()
+    assert [{**json.loads(line), "n": "1"} for line in lines] == [
+        {name: record[name] for name in ("mention", "n", "status", "candidates")}
+        | ({"nil_reason": record["nil_reason"]} if record["nil_reason"] else {})
+        for record in records
+    ]
     assert not list(tmp_path.glob(".a.*"))
 
 
 def test_words_are_a_source_like_a_file(hearts: Path, mentions: Path, tmp_path: Path) -> None:
-    _link(hearts, mentions, tmp_path / "a.tsv")
-    _link(hearts, NAMES, tmp_path / "b.tsv")
-    assert (tmp_path / "a.tsv").read_bytes() == (tmp_path / "b.tsv").read_bytes()
+    _link(hearts, mentions, tmp_path / "a.jsonl")
+    _link(hearts, NAMES, tmp_path / "b.jsonl")
+    without = [{k: v for k, v in r.items() if k != "n"} for r in _records(tmp_path / "a.jsonl")]
+    assert without == _records(tmp_path / "b.jsonl")
 
 
 def test_parquet_has_a_row_a_mention(hearts: Path, mentions: Path, tmp_path: Path) -> None:
@@ -124,10 +130,11 @@ def test_parquet_has_a_row_a_mention(hearts: Path, mentions: Path, tmp_path: Pat
     rows = pq.read_table(tmp_path / "a.parquet").to_pylist()
     for row, record in zip(rows, _records(tmp_path / "a.jsonl"), strict=True):
         assert row["mention"] == record["mention"]
-        assert row["nil_reason"] == record.get("nil_reason")
+        assert row["nil_reason"] == record["nil_reason"]
+        assert row["status"] == record["status"] == ("linked" if record["candidates"] else "nil")
         assert [c | {"context_score": None} for c in record["candidates"]] == row["candidates"]
         best = (record["candidates"] or [{}])[0]
-        for name in set(row) - {"mention", "nil_reason", "candidates"}:
+        for name in set(row) - {"mention", "n", "status", "nil_reason", "candidates"}:
             assert row[name] == best.get(name)
     reasons = [row["nil_reason"] for row in rows if row["entity_id"] is None]
     assert reasons == ["empty", "punctuation"]
@@ -138,7 +145,7 @@ def test_the_columns_of_parquet_have_every_part_of_a_composite(
 ) -> None:
     names = ["atrial septal defect and short stature", "short stature and ?", "ASD"]
     mentions = _write(tmp_path / "m.tsv", names)
-    _link(hearts, mentions, tmp_path / "a.parquet", split_composites=True)
+    _link(hearts, mentions, tmp_path / "a.parquet", split_composites=True)  # a row a mention
     both, one, tied = pq.read_table(tmp_path / "a.parquet").to_pylist()
     first: dict[str, dict[str, object]] = {}
     for candidate in both["candidates"]:
@@ -186,6 +193,7 @@ def test_memory_depends_not_on_how_many_mentions_there_are(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     monkeypatch.setattr(job, "BLOCK", 100)
+    monkeypatch.setattr(kept, "_ROWS", 100)
     if length <= job.LONGEST:
         monkeypatch.setattr(job, "MEMORY", 100)
     peaks = []
@@ -300,8 +308,12 @@ def test_a_file_that_is_there_and_options_that_do_not_fit_are_refused(
     with pytest.raises(TargetError):
         _link(hearts, mentions, taken)
     for out, options in (
-        ("a.csv", {}),
+        ("a.txt", {}),
         ("a.pubtator", {}),
+        ("a.csv", {"review": tmp_path / "r.csv"}),
+        ("a.csv", {"review": tmp_path / "a.csv", "review_below": 0.5}),
+        ("a.csv", {"review": tmp_path / "r.pubtator", "review_below": 0.5}),
+        ("a.csv", {"review_below": 1.5}),
         ("b.tsv", {"context": "x", "context_column": "n"}),
         ("b.tsv", {"document": "x", "document_column": "n"}),
         ("b.tsv", {"top": 0}),

@@ -92,7 +92,7 @@ def test_parts_of_a_composite_have_an_id_each(hearts: Path, tmp_path: Path) -> N
     file, out = tmp_path / "a.pubtator", tmp_path / "out.pubtator"
     file.write_text(f"1|t|{text}\n{_line(text, 'liver cancer and short stature', 'Disease')}\n")
     code, _, err = _link(hearts, file, "--split-composites", "--out", out)
-    assert (code, err) == (0, f"{out}: 1 mentions\n")
+    assert (code, err) == (0, f"{out}: 1 mentions, 1 linked, 0 nil\n")
     assert out.read_text() == file.read_text().removesuffix("\n") + "\tH:4|H:3\n"
 
 

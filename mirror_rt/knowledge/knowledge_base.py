@@ -17,7 +17,7 @@ from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
 from mirror_rt.knowledge.linking.calibration import CalibrationReport, calibrate
 from mirror_rt.knowledge.linking.explain import Explanation, explain
-from mirror_rt.knowledge.linking.job import LinkReport, link_file
+from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_table
 from mirror_rt.knowledge.linking.linker import link
 from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources, MaskCache
 from mirror_rt.knowledge.linking.search import search
@@ -43,10 +43,13 @@ from mirror_rt.knowledge.storage.manifest import (
 )
 from mirror_rt.knowledge.storage.update import UpdateReport, UpdateSource, merge, remove
 from mirror_rt.staging import check_target, staging_file
+from mirror_rt.tables import ArrowTable, is_arrow
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Embedder, Entity, IndexKind, LinkResult, Passage, SearchResult
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mirror_rt.knowledge.linking.linker import ProposeBatch
     from mirror_rt.knowledge.retrieval.filters import Filters
     from mirror_rt.types import Float32
@@ -102,7 +105,7 @@ class KnowledgeBase:
     def build(
         cls,
         bundle: str | Path | Bundle,
-        entities: str | Path | Iterable[Entity] | Iterable[Passage],
+        entities: str | Path | ArrowTable | Iterable[Entity] | Iterable[Passage],
         out: str | Path,
         *,
         passages: bool = False,
@@ -119,8 +122,9 @@ class KnowledgeBase:
 
         Args:
             bundle: What embeds the names; the knowledge base keeps its own copy.
-            entities: A file in any format of ``knowledge.formats``, or entities; pieces with
-                the same id are one entity, so a repeated id with another name is an alias.
+            entities: A file in any format of ``knowledge.formats``; a table of pandas, Polars
+                or Arrow; or entities. Pieces with the same id are one entity, so a repeated id
+                with another name is an alias.
             out: The folder to make.
             passages: Whether ``entities`` are passages, or a file of them (see
                 ``formats.passages.read_passages``): the folder then is for ``search`` alone.
@@ -250,6 +254,7 @@ class KnowledgeBase:
         *,
         top: int = 5,
         target_precision: float | None = None,
+        review_below: float = 0.0,
         min_probability: float = 0.0,
         filters: Filters | None = None,
         document: str | Sequence[str] | None = None,
@@ -269,10 +274,11 @@ class KnowledgeBase:
             top: How many entities at most for a mention that is no exact match; all that are
                 tied with the best one are returned, so ``top`` does not decide whether it is
                 linked.
-            target_precision: Leave only mentions linked whose best candidate has the
-                probability at which links were right this often, on the links the probabilities
-                came from. Before a calibration there is no exact match among these, and none is
-                left out for it.
+            target_precision: A mention is for review, with its candidates, unless the best one
+                has the probability at which links were right this often, on the links the
+                probabilities came from, and no other is tied with it. Before a calibration there
+                is no exact match among these links, and none is for review for its probability.
+            review_below: A mention is for review below this probability as well.
             min_probability: Leave only mentions linked whose best candidate has this
                 probability; candidates tied with it count together. At 0 every mention is
                 linked that is not empty or punctuation, however improbable its candidates.
@@ -307,6 +313,7 @@ class KnowledgeBase:
             LinkOptions(
                 top=top,
                 target_precision=target_precision,
+                review_below=review_below,
                 min_probability=min_probability,
                 filters=filters,
                 split_composites=split_composites,
@@ -322,6 +329,7 @@ class KnowledgeBase:
         *,
         top: int = 5,
         target_precision: float | None = None,
+        review_below: float = 0.0,
         min_probability: float = 0.0,
         filters: Filters | None = None,
         document: str | Sequence[str] | None = None,
@@ -341,6 +349,7 @@ class KnowledgeBase:
             LinkOptions(
                 top=top,
                 target_precision=target_precision,
+                review_below=review_below,
                 min_probability=min_probability,
                 filters=filters,
                 split_composites=split_composites,
@@ -425,7 +434,8 @@ class KnowledgeBase:
 
         Args:
             source: A file of mentions, ``-``, or the mentions.
-            out: A name that ends in .jsonl, .tsv, .parquet, or, for a PubTator file, .pubtator.
+            out: A name that ends in .csv, .tsv, .xlsx, .jsonl, .parquet, or, for a PubTator
+                file, .pubtator.
             **options: Those of ``linking.job.link_file``: the options of ``link``, the columns
                 of the file, ``force``, ``engine`` and ``progress``.
 
@@ -439,6 +449,44 @@ class KnowledgeBase:
         """
         self._names()
         return link_file(self, source, out, **options)
+
+    def link_table(
+        self,
+        table: ArrowTable,
+        *,
+        column: str | None = None,
+        context_column: str | None = None,
+        document_column: str | None = None,
+        long: bool = False,
+        **options: Any,  # noqa: ANN401
+    ) -> pa.Table:
+        """Link a column of a table of pandas, Polars or Arrow.
+
+        Args:
+            table: Whatever has the Arrow PyCapsule interface (``__arrow_c_stream__``).
+            column: The column of the mentions; by default one with a known heading.
+            context_column: The column of the text around each.
+            document_column: The column of the document of each.
+            long: Whether every candidate has a row, with the number of its mention and its rank.
+            **options: Those of ``link``; ``context`` and ``document`` are one for all rows.
+
+        Returns:
+            The columns of the table, in order, and beside them ``entity_id``, ``entity_name``,
+            ``matched_name``, ``match_type``, ``score``, ``probability``, ``tied``, ``status``,
+            ``nil_reason`` and ``candidates``; a name that the table has comes with ``link_``
+            before it. ``.to_pandas()`` and ``polars.from_arrow`` give it back as it came.
+
+        Raises:
+            ConfigError: As ``link``.
+            InputError: There is no such column, it does not hold text, or the table cannot be
+                read as Arrow.
+            KnowledgeBaseError: As ``link``.
+        """
+        self._names()
+        return link_table(
+            self, table, column=column, context_column=context_column,
+            document_column=document_column, long=long, **options,
+        )  # fmt: skip
 
     def stats(self) -> KbStatistics:
         """Count what is in the knowledge base.
@@ -653,8 +701,10 @@ def _open_same(folder: Path, manifest: KnowledgeBaseManifest) -> LinkResources:
     return resources
 
 
-def _read(entities: str | Path | Iterable[Entity] | Iterable[Passage]) -> Iterable[Entity]:
-    if isinstance(entities, (str, Path)):
+def _read(
+    entities: str | Path | ArrowTable | Iterable[Entity] | Iterable[Passage],
+) -> Iterable[Entity]:
+    if isinstance(entities, (str, Path)) or is_arrow(entities):
         from mirror_rt.knowledge.formats import read_entities
 
         return read_entities(entities)
@@ -662,11 +712,12 @@ def _read(entities: str | Path | Iterable[Entity] | Iterable[Passage]) -> Iterab
 
 
 def _read_passages(
-    given: str | Path | Iterable[Entity] | Iterable[Passage], split: int | None
+    given: str | Path | ArrowTable | Iterable[Entity] | Iterable[Passage], split: int | None
 ) -> Iterable[Entity]:
     from mirror_rt.knowledge.formats.passages import as_entities, read_passages
 
-    found = read_passages(given) if isinstance(given, (str, Path)) else given
+    is_table = isinstance(given, (str, Path)) or is_arrow(given)
+    found = read_passages(given) if is_table else given  # type: ignore[arg-type]
     return as_entities(cast("Iterable[Passage]", found), split=split)
 
 

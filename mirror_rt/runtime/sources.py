@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.tables import (
+    ArrowTable,
     Column,
+    Kept,
     Kind,
     Notes,
     RowError,
@@ -15,6 +17,7 @@ from mirror_rt.tables import (
     TableOptions,
     cell_text,
     column_of,
+    is_arrow,
     joined_text,
     kind_of,
     known,
@@ -59,25 +62,28 @@ def read_rows(
 
 
 def read_columns(
-    source: StrPath,
+    source: StrPath | ArrowTable,
     column: str | None = None,
     others: Sequence[str] = (),
     *,
     options: TableOptions | None = None,
     notes: Notes | None = None,
+    kept: Kept | None = None,
 ) -> Iterator[list[str]]:
     """Yield the text of every row, and what stands in other columns, in order.
 
     What is missing - a null, a key of JSON, the end of a short row - is an empty string.
 
     Args:
-        source: A path, or ``-``, which is plain text if the options do not say else.
+        source: A path, or ``-``, which is plain text if the options do not say else; or a table
+            in memory.
         column: The column or field that holds the text; by default one with a known heading
             (``mention``, ``query``, ``text``, ``name`` …) or the only one there is. Plain text
             has none: a line is a row, blank lines too.
         others: More columns. A list, in JSON lines and Parquet, is joined by ``|``.
         options: What is known of the file.
         notes: Counts what is passed over.
+        kept: Takes all columns of the rows that are yielded.
 
     Raises:
         InputError: The file cannot be read, lacks a column, or a row is broken; the message
@@ -86,14 +92,19 @@ def read_columns(
     """
     options = options or TableOptions()
     notes = notes if notes is not None else Notes()
-    given = Source.of(source, encoding=options.encoding)
-    if told_kind(given, options, Kind.TEXT) is Kind.TEXT:
+    given = source if is_arrow(source) else Source.of(source, encoding=options.encoding)
+    if isinstance(given, Source) and told_kind(given, options, Kind.TEXT) is Kind.TEXT:
         if column or others:
             raise ConfigError(
                 f"{shown(given)}: plain text has no columns; name it .csv, .tsv, .jsonl, .xlsx or "
                 ".parquet, or say what it is with --input-format"
             )
-        yield from ([text] for _, text in numbered_lines(given))
+        if kept is not None:
+            kept.begin(["mention"], shown=shown(given), unit="line")
+        for number, text in numbered_lines(given):
+            if kept is not None:
+                kept.add(number, [text])
+            yield [text]
         return
     table = Table(given, options=options, notes=notes)
     table.take_headings()
@@ -103,12 +114,19 @@ def read_columns(
         raise InputError(f"{table.shown}: {table.unit} {table.head[0][0]}: {fault}")
     places = [_text_column(table, column), *map(table.place, others)]
     names = [table.headings[place] for place in places]
+    if kept is not None:
+        headings = table.headings if table.first is None else table.first
+        of_json = table.kind is Kind.JSONL
+        kept.begin(headings, shown=table.shown, unit=table.unit, as_json=of_json)
+        table.kept = kept if table.by_name and not of_json else None
     table.only = places
     for number, cells in table.rows():
         try:
             if isinstance(cells, RowError):
                 raise cells
             text, *rest = (cells[place] for place in places)
+            if kept is not None and table.kept is None:
+                kept.add(number, cells)
             notes.missing += text is None or text == ""
             yield [
                 cell_text(text, names[0]),

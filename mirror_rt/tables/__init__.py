@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from mirror_rt.tables.delimited import RowError
+from mirror_rt.tables.kept import Kept, free_names, kept_name, unique_names
 from mirror_rt.tables.table import (
+    ArrowTable,
     Cells,
     Kind,
     Notes,
     Table,
     TableOptions,
     cell_text,
+    is_arrow,
     joined_text,
     kind_of,
     parquet_parts,
@@ -25,8 +28,10 @@ from mirror_rt.tables.vocabulary import (
 )
 
 __all__ = [
+    "ArrowTable",
     "Cells",
     "Column",
+    "Kept",
     "Kind",
     "Notes",
     "RowError",
@@ -34,12 +39,16 @@ __all__ = [
     "TableOptions",
     "cell_text",
     "column_of",
+    "free_names",
     "heading_key",
+    "is_arrow",
     "joined_text",
+    "kept_name",
     "kind_of",
     "known",
     "parquet_parts",
     "seem",
     "sound_like_headings",
     "told_kind",
+    "unique_names",
 ]

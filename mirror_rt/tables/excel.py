@@ -21,6 +21,8 @@ MOST_ROWS = 1_048_576
 """A sheet has no more, its heading among them."""
 
 _LONGEST_CELL = 32_767
+_EXACT = 1e15
+"""Larger numbers are ids rather than amounts, of which a sheet would lose digits."""
 
 
 def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[str]]:
@@ -95,6 +97,7 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
         "tmpdir": str(path.parent),
     }
     with xlsxwriter.Workbook(str(path), options) as book:
+        book.set_properties({"created": datetime(2000, 1, 1)})  # the same rows, the same bytes
         sheet = book.add_worksheet()
         bold = book.add_format({"bold": True})
         sheet.freeze_panes(1, 0)
@@ -104,7 +107,11 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
             if number >= MOST_ROWS:
                 raise ConfigError(f"{path}: a sheet has {MOST_ROWS:,} rows at most; write .csv")
             for column, value in enumerate(row):
-                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                if (
+                    isinstance(value, (int, float))
+                    and not isinstance(value, bool)
+                    and abs(value) < _EXACT
+                ):
                     sheet.write_number(number, column, value)
                 elif value is not None and value != "":
                     text = str(value)

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mirror_rt.errors import ConfigError, InputError, one_line
 from mirror_rt.tables.delimited import RowError, separator_line, split_rows, told_delimiter
+from mirror_rt.tables.kept import Kept
 from mirror_rt.tables.vocabulary import Column, heading_key, known, sound_like_headings
 from mirror_rt.textfiles import (
     UNPACKING_ERRORS,
@@ -30,9 +31,12 @@ from mirror_rt.textfiles import (
     shown,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
 __all__ = [
-    "Cells", "Kind", "Notes", "RowError", "Table", "TableOptions", "cell_text", "delimiter_named",
-    "joined_text", "kind_of", "parquet_parts", "told_kind",
+    "ArrowTable", "Cells", "Kind", "Notes", "RowError", "Table", "TableOptions", "cell_text",
+    "delimiter_named", "is_arrow", "joined_text", "kind_of", "parquet_parts", "told_kind",
 ]  # fmt: skip
 
 Cells: TypeAlias = "list[Any]"
@@ -45,6 +49,19 @@ _LOOKED_AT = 1_000
 _LOOKED_AT_CHARACTERS = 1 << 22
 _ROWS_AT_ONCE = 1_024
 _PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
+
+
+class ArrowTable(Protocol):
+    """A table in memory, of pandas, Polars, Arrow …: what the Arrow PyCapsule interface gives."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return a stream of record batches in a capsule."""
+        ...
+
+
+def is_arrow(source: object) -> TypeIs[ArrowTable]:
+    """Tell a table in memory from a path or anything else."""
+    return hasattr(source, "__arrow_c_stream__")
 
 
 class Kind(Enum):
@@ -178,10 +195,11 @@ class Table:
         first: The first row, where it may be headings or data; else None.
         head: The first rows (1,000 at most) without the headings.
         only: The columns of Parquet that are wanted, if not all; the others are not read.
+        kept: Where all columns of Parquet and of a table in memory are kept as they are read.
         notes: What was passed over so far.
 
     Args:
-        source: A path, a ``Source`` or ``-``.
+        source: A path, a ``Source`` or ``-``; or a table in memory.
         options: What is known of it.
         default: The layout of what has no telling name.
         notes: Where to count what is passed over.
@@ -193,19 +211,23 @@ class Table:
 
     def __init__(
         self,
-        source: StrPath,
+        source: StrPath | ArrowTable,
         *,
         options: TableOptions | None = None,
         default: Kind = Kind.TEXT,
         notes: Notes | None = None,
     ) -> None:
         self._options = options = options or TableOptions()
-        self._source = Source.of(source, encoding=options.encoding)
-        if options.encoding is not None:
-            self._source.encoding = options.encoding
-        self.shown = shown(source)
         self.notes = notes if notes is not None else Notes()
-        self.kind = told_kind(self._source, options, default)
+        self.kept: Kept | None = None
+        if is_arrow(source):
+            self.shown, self.kind = "the table", Kind.PARQUET
+        else:
+            self._source = Source.of(source, encoding=options.encoding)
+            if options.encoding is not None:
+                self._source.encoding = options.encoding
+            self.shown = shown(source)
+            self.kind = told_kind(self._source, options, default)
         self.unit = "line" if self.kind in (Kind.CSV, Kind.TSV, Kind.JSONL) else "row"
         self.headings: list[str] = []
         self._places: dict[str, int] = {}
@@ -220,7 +242,7 @@ class Table:
             case Kind.JSONL:
                 rows = self._json_lines()
             case Kind.PARQUET:
-                rows = self._parquet()
+                rows = self._arrow(source) if is_arrow(source) else self._parquet()
                 next(rows, None)  # its headings are known, and it waits for what is wanted
             case Kind.XLSX:
                 rows = self._sheet()
@@ -418,30 +440,65 @@ class Table:
                     table = stack.enter_context(_parquet_file(file)) if len(parts) == 1 else None
                     with nullcontext(table) if table else _parquet_file(file) as opened:
                         names = [*opened.schema_arrow.names, *beside]
-                twice = next((key for key in names if names.count(key) > 1), None)
-                if twice is not None:
-                    raise InputError(f"{name}: more than one column {twice!r}; rename the others")
+                self._refuse_twice(name, names)
                 self._in_order(dict.fromkeys(names))
             yield 0, []
             number = 0
             for name, file, beside in parts:
                 with nullcontext(table) if table else _parquet_file(file) as opened:
                     names = opened.schema_arrow.names
-                    if self.only is not None:
-                        wanted = {self.headings[i] for i in self.only}
-                        names = [key for key in names if key in wanted]
+                    if self.kept is None:
+                        names = self._wanted(names)
                     batches = opened.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names)
                     while True:
                         with _told(name, number):
                             batch = next(batches, None)
                         if batch is None:
                             break
-                        for record in _records(batch):
-                            number += 1
-                            if record is None:
-                                yield number, RowError("not UTF-8")
-                            else:
-                                yield number, self._in_order({**record, **beside})
+                        yield from self._of_batch(batch, beside, number)
+                        number += batch.num_rows
+
+    def _arrow(self, table: ArrowTable) -> Iterator[Row]:
+        import pyarrow as pa
+
+        with _told(self.shown, 0, "cannot be read as Arrow"):
+            reader = pa.RecordBatchReader.from_stream(table)
+        names = reader.schema.names
+        self._refuse_twice(self.shown, names)
+        self._in_order(dict.fromkeys(names))
+        yield 0, []
+        number = 0
+        while True:
+            with _told(self.shown, number, "cannot be read as Arrow"):
+                batch = next(reader, None)
+            if batch is None:
+                return
+            for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                piece = batch.slice(start, _ROWS_AT_ONCE)
+                yield from self._of_batch(piece, {}, number)
+                number += piece.num_rows
+
+    def _of_batch(self, batch: Any, beside: dict[str, str], number: int) -> Iterator[Row]:  # noqa: ANN401 - pyarrow has no types
+        """Yield the rows of a batch that begins after row ``number``."""
+        if self.kept is not None:
+            self.kept.add_batch(batch, beside)
+        for record in _records(batch.select(self._wanted(batch.schema.names))):
+            number += 1
+            if record is None:
+                yield number, RowError("not UTF-8")
+            else:
+                yield number, self._in_order({**record, **beside})
+
+    def _wanted(self, names: Sequence[str]) -> list[str]:
+        if self.only is None:
+            return list(names)
+        wanted = {self.headings[i] for i in self.only}
+        return [key for key in names if key in wanted]
+
+    def _refuse_twice(self, shown: str, names: Sequence[str]) -> None:
+        twice = next((key for key in names if names.count(key) > 1), None)
+        if twice is not None:
+            raise InputError(f"{shown}: more than one column {twice!r}; rename the others")
 
     def _sheet(self) -> Iterator[Row]:
         from mirror_rt.tables.excel import read_sheet
@@ -528,15 +585,15 @@ def _parquet_file(file: Path | IO[bytes]) -> Any:  # noqa: ANN401 - pyarrow has 
 
 
 @contextmanager
-def _told(name: str, number: int) -> Iterator[None]:
+def _told(name: str, number: int, fault: str = "not a Parquet file") -> Iterator[None]:
     """Turn what pyarrow raises into one line."""
     import pyarrow
 
     try:
         yield
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+    except (pyarrow.ArrowException, OSError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        what = f"broken Parquet after row {number}" if number else "not a Parquet file"
+        what = f"broken after row {number}" if number else fault
         raise InputError(f"{name}: {what} ({reason})") from error
 
 

@@ -13,6 +13,7 @@ from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
 from mirror_rt.knowledge.formats.tables import Columns, field_values
 from mirror_rt.tables import (
+    ArrowTable,
     Cells,
     Column,
     Kind,
@@ -30,7 +31,7 @@ __all__ = ["as_entities", "passage_of", "read_passages"]
 
 
 def read_passages(
-    path: StrPath,
+    path: StrPath | ArrowTable,
     *,
     skip_bad: SkippedRows | None = None,
     columns: Columns | None = None,
@@ -39,7 +40,7 @@ def read_passages(
     """Read passages: ``id`` and ``text``, perhaps a ``title``; the other fields are metadata.
 
     Args:
-        path: A table of any layout, packed or not, or a pipe.
+        path: A table of any layout, packed or not, a pipe, or a table in memory.
         skip_bad: Counts bad rows instead of stopping at the first, and metadata left out: over
             200 characters, objects, lists in lists; None to stop.
         columns: Which column is the id, and which (as ``name``) the text; None to tell.

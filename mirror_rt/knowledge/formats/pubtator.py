@@ -33,12 +33,14 @@ class Mention:
     Attributes:
         text: The mention as its line has it.
         document: Title and abstract.
+        document_id: The document's id.
         start: Place of its first character in them.
         end: Place after its last one.
     """
 
     text: str
     document: str
+    document_id: str
     start: int
     end: int
 
@@ -77,7 +79,7 @@ def read_mentions(source: str | Path) -> Iterator[Mention]:
         if not line:
             document = " ".join(texts.values())
             for text, start, end in found:
-                yield Mention(text=text, document=document, start=start, end=end)
+                yield Mention(text=text, document=document, document_id=name, start=start, end=end)
             name, texts, found = "", {}, []
             continue
         fault, fields = "", line.split("\t")

@@ -11,7 +11,7 @@ from mirror_rt.knowledge.formats._filter import NameFilter, filtered
 from mirror_rt.knowledge.formats._rows import SkippedRows
 from mirror_rt.knowledge.formats.detect import sniff
 from mirror_rt.knowledge.formats.tables import Columns
-from mirror_rt.tables import TableOptions
+from mirror_rt.tables import ArrowTable, Kind, TableOptions, is_arrow
 from mirror_rt.textfiles import Source, StrPath, shown
 from mirror_rt.types import Entity, KbFormat
 
@@ -19,7 +19,7 @@ __all__ = ["read_entities", "read_names"]
 
 
 def read_entities(
-    path: StrPath,
+    path: StrPath | ArrowTable,
     *,
     format: KbFormat | None = None,
     skip_bad: SkippedRows | None = None,
@@ -31,7 +31,7 @@ def read_entities(
 
     Args:
         path: The file, packed or not, a pipe, or ``-`` for standard input; for UMLS also the
-            folder of the RRF files, for Parquet that of the parts.
+            folder of the RRF files, for Parquet that of the parts. Or a table in memory.
         format: Its format; None to tell from its name and first lines.
         skip_bad: Counts bad rows instead of stopping at the first, and what else was left out;
             None to stop.
@@ -45,6 +45,13 @@ def read_entities(
             control character, not UTF-8, not of the format. The message names the line.
         MissingExtraError: The format needs a library that is not installed.
     """
+    skipped = skip_bad if skip_bad is not None else SkippedRows(strict=True)
+    keep = keep or NameFilter()
+    if is_arrow(path):
+        found = tables.read_table(
+            path, skipped, kind=Kind.PARQUET, columns=columns, options=options, keep=keep
+        )
+        return _not_empty("the table", KbFormat.PARQUET, filtered(found, keep, skipped), skipped)
     if Path(path).is_file() and not Path(path).stat().st_size:
         raise InputError(f"{path}: is empty; give an entity a row")
     options = options or TableOptions()
@@ -55,8 +62,6 @@ def read_entities(
         raise ConfigError(
             f"{shown(path)}: cannot tell its format; name it with --kb-format: {formats}"
         )
-    skipped = skip_bad if skip_bad is not None else SkippedRows(strict=True)
-    keep = keep or NameFilter()
     if chosen in tables.KINDS:
         kind = tables.KINDS[chosen]
         found = tables.read_table(

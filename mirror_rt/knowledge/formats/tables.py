@@ -27,6 +27,7 @@ from mirror_rt.knowledge.formats._rows import (
     name_kind,
 )
 from mirror_rt.tables import (
+    ArrowTable,
     Cells,
     Column,
     Kind,
@@ -120,7 +121,7 @@ class _Roles:
 
 
 def read_table(
-    source: StrPath,
+    source: StrPath | ArrowTable,
     skipped: SkippedRows,
     *,
     kind: Kind,

@@ -19,7 +19,7 @@ from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
 from mirror_rt.knowledge.ranking.features import FEATURES
 from mirror_rt.knowledge.retrieval.candidates import PER_RETRIEVER
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.types import Candidate, NilReason
+from mirror_rt.types import Candidate, LinkStatus, NilReason
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.linking.resources import Encode
@@ -73,16 +73,19 @@ class Explanation:
         candidates: The candidates.
         nil_reason: Why it links to nothing, as in ``LinkResult``; the others show what came
             nearest.
+        status: What becomes of it.
     """
 
     mention: str
     candidates: tuple[CandidateExplanation, ...]
     nil_reason: NilReason | None = None
+    status: LinkStatus = LinkStatus.LINKED
 
     def to_dict(self) -> dict[str, object]:
         """Return the explanation as ``mirror-rt link --explain`` prints it in JSON."""
         record: dict[str, object] = {
             "mention": self.mention,
+            "status": self.status.value,
             "candidates": [candidate.to_dict() for candidate in self.candidates],
         }
         if self.nil_reason is not None:
@@ -147,7 +150,12 @@ def explain(
                         top=options.top, mask=mask,
                     )  # fmt: skip
     return [
-        Explanation(mention=mention, candidates=tuple(found), nil_reason=result.nil_reason)
+        Explanation(
+            mention=mention,
+            candidates=tuple(found),
+            nil_reason=result.nil_reason,
+            status=result.status,
+        )
         for mention, found, result in zip(mentions, explained, linked, strict=True)
     ]
 

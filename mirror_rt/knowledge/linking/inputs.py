@@ -12,7 +12,7 @@ from mirror_rt.knowledge.formats.pubtator import is_pubtator
 from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
 from mirror_rt.knowledge.text.abbreviations import SpelledPhrases, find_abbreviations
 from mirror_rt.runtime.sources import read_columns
-from mirror_rt.tables import Notes, TableOptions
+from mirror_rt.tables import ArrowTable, Kept, Notes, TableOptions, is_arrow
 
 __all__ = ["MentionNotes", "Row", "read_mentions"]
 
@@ -43,7 +43,7 @@ class MentionNotes(Notes):
 
 
 def read_mentions(
-    source: str | Path,
+    source: str | Path | ArrowTable,
     *,
     column: str | None = None,
     context_column: str | None = None,
@@ -51,11 +51,13 @@ def read_mentions(
     expand_abbreviations: bool = True,
     table: TableOptions | None = None,
     notes: MentionNotes | None = None,
+    kept: Kept | None = None,
 ) -> Iterator[Row]:
     """Yield the mentions of a file as it is read. A null in it is an empty string.
 
     Args:
-        source: A file in any layout that ``embed`` reads, ``-``, or a PubTator file.
+        source: A file in any layout that ``embed`` reads, ``-``, a PubTator file, or a table in
+            memory.
         column: The column of the mentions.
         context_column: The column of the text around each; of PubTator ``sentence`` or
             ``document``.
@@ -63,6 +65,7 @@ def read_mentions(
         expand_abbreviations: Whether documents are wanted, for the abbreviations they define.
         table: What is known of the file, where its name and content do not tell.
         notes: Filled while the file is read.
+        kept: Takes all columns of the rows.
 
     Raises:
         InputError: The file cannot be read, or a row is broken; the message names the row.
@@ -70,35 +73,46 @@ def read_mentions(
     """
     noted = MentionNotes() if notes is None else notes
     known = table is not None and table.format is not None
-    if not known and Path(source).is_file() and is_pubtator(source):
+    if not known and not is_arrow(source) and Path(source).is_file() and is_pubtator(source):
         if column or document_column or context_column not in {None, "sentence", "document"}:
             raise ConfigError(
                 f"{source}: PubTator has no columns; --context-column takes sentence or document"
             )
-        rows = _pubtator(source, context_column, noted)
+        rows = _pubtator(source, context_column, noted, kept)
     else:
-        rows = _table(source, column, context_column, document_column, table, noted)
+        rows = _table(source, column, context_column, document_column, table, noted, kept)
     if expand_abbreviations:
         return _defining(rows)
     return ((mention, context, "") for mention, context, _ in rows)
 
 
 def _table(
-    source: str | Path,
+    source: str | Path | ArrowTable,
     column: str | None,
     context_column: str | None,
     document_column: str | None,
     table: TableOptions | None,
     notes: MentionNotes,
+    kept: Kept | None,
 ) -> Iterator[Row]:
     others = [name for name in (context_column, document_column) if name is not None]
-    for mention, *rest in read_columns(source, column, others, options=table, notes=notes):
+    for mention, *rest in read_columns(
+        source, column, others, options=table, notes=notes, kept=kept
+    ):
         context = rest[0] if context_column is not None else ""
         yield mention, context, rest[-1] if document_column is not None else ""
 
 
-def _pubtator(source: str | Path, context: str | None, notes: MentionNotes) -> Iterator[Row]:
-    for mention in read_pubtator(source):
+def _pubtator(
+    source: str | Path, context: str | None, notes: MentionNotes, kept: Kept | None
+) -> Iterator[Row]:
+    if kept is not None:
+        kept.begin(["document_id", "start", "end", "mention"], shown=str(source), unit="mention")
+    for number, mention in enumerate(read_pubtator(source), start=1):
+        if kept is not None:
+            kept.add(
+                number, [mention.document_id, str(mention.start), str(mention.end), mention.text]
+            )
         notes.misplaced += not mention.stands
         around = {None: "", "document": mention.document}.get(context)
         yield mention.text, mention.sentence if around is None else around, mention.document

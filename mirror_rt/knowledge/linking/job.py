@@ -1,6 +1,7 @@
-"""Link the mentions of a file into a file: a job of ``runtime.job``, and the same in memory.
+"""Link the mentions of a table into a table: a job of ``runtime.job``, and the same in memory.
 
-A mention that comes again with nothing beside it has been answered. Which rows are asked, and
+All columns of the input are kept on disk while it is read, and written with what was found. A
+mention that comes again with nothing beside it has been answered. Which rows are asked, and
 which of them together, depends on the rows alone: so the bytes do not depend on who answers.
 """
 
@@ -10,8 +11,10 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +25,14 @@ from mirror_rt.knowledge.linking.exact import is_name
 from mirror_rt.knowledge.linking.inputs import MentionNotes, Row, read_mentions
 from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS, expand_mentions
 from mirror_rt.knowledge.linking.resources import LinkResources
-from mirror_rt.knowledge.linking.results import WRITERS, context_decided, in_json
+from mirror_rt.knowledge.linking.results import (
+    WRITERS,
+    Layout,
+    LinkedRows,
+    Review,
+    context_decided,
+    in_json,
+)
 from mirror_rt.runtime.job import (
     Block,
     Engine,
@@ -35,16 +45,19 @@ from mirror_rt.runtime.job import (
     blocks_of,
     run,
 )
-from mirror_rt.staging import replacing, staging_file
-from mirror_rt.tables import TableOptions
+from mirror_rt.staging import check_target, replacing, staging_file
+from mirror_rt.tables import ArrowTable, Kept, TableOptions
+from mirror_rt.types import LinkStatus
 from mirror_rt.version import VERSION
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mirror_rt.knowledge.linking.explain import Explanation
     from mirror_rt.knowledge.retrieval.filters import Filters
     from mirror_rt.types import Embedder, LinkResult
 
-__all__ = ["BLOCK", "LinkReport", "LinkingBase", "link_file", "link_lines"]
+__all__ = ["BLOCK", "LinkReport", "LinkingBase", "link_file", "link_lines", "link_table"]
 
 KIND = "links"
 ENDING = ".jsonl"
@@ -81,11 +94,14 @@ class LinkReport:
     """What a run did.
 
     Attributes:
-        rows: Rows written, one a mention.
+        rows: Mentions.
+        linked: Mentions that are linked.
+        review: Mentions for review: they have candidates, but not the precision that was wanted.
+        nil: Mentions without a candidate.
         answered: Mentions that were asked, in all runs: each once, but for those with a context
             or document, and those that came too long ago.
         kept: Blocks of answers that were there already.
-        undecided: Mentions of which the file, PubTator, has one of several tied ids.
+        undecided: Mentions with several candidates alike, of which a row has the first.
         too_long: Mentions of which only the beginning was compared.
         truncated: Mentions cut off at the longest length, different ones of each block.
         truncated_contexts: The same of contexts that were compared.
@@ -93,6 +109,9 @@ class LinkReport:
     """
 
     rows: int
+    linked: int
+    review: int
+    nil: int
     answered: int
     kept: int
     undecided: int
@@ -116,14 +135,20 @@ def link_file(
     document: str | None = None,
     top: int = 5,
     target_precision: float | None = None,
+    review_below: float = 0.0,
     min_probability: float = 0.0,
     filters: Filters | None = None,
     split_composites: bool = False,
+    long: bool = False,
+    review: str | Path | None = None,
+    bom: bool = False,
     force: bool = False,
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> LinkReport:
     """Link the mentions of a file, a row of the output each, in their order.
+
+    A row has all columns of the input, then those of the best candidate.
 
     ``out`` appears whole. After a kill, the same call goes on where it was and ends in the same
     bytes; with other options, or a changed knowledge base, it begins anew.
@@ -131,7 +156,8 @@ def link_file(
     Args:
         kb: The knowledge base.
         source: A file of mentions, ``-``, or the mentions; see ``inputs.read_mentions``.
-        out: A name that ends in .jsonl, .tsv, .parquet, or, for a PubTator file, .pubtator.
+        out: A name that ends in .csv, .tsv, .xlsx, .jsonl, .parquet, or, for a PubTator file,
+            .pubtator.
         column: The column of the mentions.
         context_column: The column of the text around each.
         document_column: The column of the document of each.
@@ -142,23 +168,31 @@ def link_file(
         document: The document of all of them.
         top: As in ``KnowledgeBase.link``, as are the following.
         target_precision: See there.
+        review_below: See there.
         min_probability: See there.
         filters: See there.
         split_composites: See there.
-        force: Whether ``out`` may be replaced.
+        long: Whether every candidate has a row, with the number of its mention and its rank.
+        review: Another file, for the rows alone that are for review, the least certain first,
+            with cells to fill in.
+        bom: Whether .csv and .tsv begin with a byte order mark, for Excel.
+        force: Whether ``out`` and ``review`` may be replaced.
         engine: Who links; by default this process, and the workers of ``kb``.
         progress: Called with (rows, mentions asked) of each block.
 
     Raises:
-        ConfigError: An option does not fit, or ``out`` has no ending that is written.
+        ConfigError: An option does not fit, ``out`` has no ending that is written, or the rows
+            are too many for a sheet.
         InputError: The input is empty or broken; what was linked before is kept.
-        TargetError: ``out`` exists and ``force`` is not set, or another process is writing it.
+        TargetError: ``out`` or ``review`` exists and ``force`` is not set, or another process is
+            writing it.
         KnowledgeBaseError: As ``KnowledgeBase.link`` says.
         OSError: There is no room for it.
     """
-    out = Path(out)
-    if out.suffix not in WRITERS:
-        raise ConfigError(f"{out}: name a file in {', '.join(WRITERS)}")
+    out, review = Path(out), None if review is None else Path(review)
+    for target in (out, review):
+        if target is not None and target.suffix not in WRITERS:
+            raise ConfigError(f"{target}: name a file in {', '.join(WRITERS)}")
     file = source if isinstance(source, (str, Path)) else None
     if out.suffix == ".pubtator" and (file is None or not is_pubtator(file)):
         raise ConfigError(f"{out}: PubTator is written for a PubTator file alone")
@@ -166,26 +200,101 @@ def link_file(
         raise ConfigError("context and context_column: give one of them")
     if document is not None and document_column is not None:
         raise ConfigError("document and document_column: give one of them")
-    notes = MentionNotes()
-    if isinstance(source, (str, Path)):
-        rows = read_mentions(
-            source, column=column, context_column=context_column,
-            document_column=document_column, expand_abbreviations=expand_abbreviations,
-            table=table, notes=notes,
-        )  # fmt: skip
-    else:
-        rows = ((mention, "", "") for mention in source)
+    if review is not None:
+        if review.suffix == ".pubtator" or review == out:
+            raise ConfigError(f"{review}: is no table beside {out}; name another file")
+        if target_precision is None and not review_below:
+            raise ConfigError(
+                f"{review}: nothing is for review unless target_precision or review_below is given"
+            )
+        check_target(review, force=force)
+    if long and out.suffix == ".pubtator":
+        raise ConfigError(f"{out}: PubTator has no row for each candidate; leave --long out")
+    layout = Layout(
+        long=long, bom=bom,
+        expanded=split_composites or (document or document_column) is not None,
+        context=(context or context_column) is not None,
+    )  # fmt: skip
+    columns: dict[str, Any] = {
+        "column": column, "context_column": context_column, "document_column": document_column,
+        "expand_abbreviations": expand_abbreviations, "table": table,
+    }  # fmt: skip
+    if out.suffix == ".xlsx":
+        _check_sheet(out, source, columns)
     options = {
-        "top": top, "target_precision": target_precision, "min_probability": min_probability,
-        "filters": filters, "split_composites": split_composites, "context": context,
-        "document": document,
+        "top": top, "target_precision": target_precision, "review_below": review_below,
+        "min_probability": min_probability, "filters": filters,
+        "split_composites": split_composites, "context": context, "document": document,
     }  # fmt: skip
     work = _Links(kb, options)
     with JobFolder.hold_beside(out, KIND, work.settings, ENDING, force=force) as job:
         return work.run(
-            rows, job, out, shown=str(file or "the mentions"), notes=notes, force=force,
-            engine=engine, progress=progress,
+            source, columns, job, out, layout=layout, review=review, force=force, engine=engine,
+            progress=progress,
         )  # fmt: skip
+
+
+def link_table(
+    kb: LinkingBase,
+    table: ArrowTable,
+    *,
+    column: str | None = None,
+    context_column: str | None = None,
+    document_column: str | None = None,
+    long: bool = False,
+    **options: Any,  # noqa: ANN401
+) -> pa.Table:
+    """Link the mentions of a table in memory, as ``KnowledgeBase.link_table`` says."""
+    import pyarrow as pa
+
+    kept = Kept()
+    rows = read_mentions(
+        table, column=column, context_column=context_column, document_column=document_column,
+        kept=kept,
+    )  # fmt: skip
+    found = link_lines(kb, rows, options, counts=Counter())
+    lines = [line for some in found for line in some]
+    layout = Layout(
+        long=long,
+        expanded=options.get("split_composites", False) or document_column is not None,
+        context=context_column is not None,
+    )
+    linked = LinkedRows(kept, lines, layout)
+    batches = [*linked.batches()]
+    return pa.Table.from_batches(batches, linked.schema())
+
+
+def _rows_of(
+    source: str | Path | Sequence[str],
+    columns: Mapping[str, Any],
+    notes: MentionNotes | None = None,
+    kept: Kept | None = None,
+) -> Iterator[Row]:
+    if isinstance(source, (str, Path)):
+        yield from read_mentions(source, **columns, notes=notes, kept=kept)
+        return
+    if kept is not None:
+        kept.begin(["mention"], shown="the mentions", unit="mention")
+    for number, mention in enumerate(source, start=1):
+        if kept is not None and isinstance(mention, str):  # what is none is told of elsewhere
+            kept.add(number, [mention])
+        yield mention, "", ""
+
+
+def _check_sheet(out: Path, source: str | Path | Sequence[str], columns: Mapping[str, Any]) -> None:
+    """Refuse more rows than a sheet has before the first is linked, where that can be known.
+
+    Raises:
+        ConfigError: There are too many.
+        InputError: The file cannot be read.
+    """
+    from mirror_rt.tables.excel import MOST_ROWS
+
+    is_file = isinstance(source, (str, Path))
+    if isinstance(source, Iterator) or (is_file and not Path(source).is_file()):  # type: ignore[arg-type]
+        return  # can be read but once
+    if any(True for _ in islice(_rows_of(source, columns), MOST_ROWS - 1, None)):
+        raise ConfigError(f"{out}: a sheet has {MOST_ROWS:,} rows at most; write .csv")
 
 
 def link_lines(
@@ -316,22 +425,26 @@ class _Links:
 
     def run(
         self,
-        rows: Iterable[Row],
+        source: str | Path | Sequence[str],
+        columns: Mapping[str, Any],
         job: JobFolder,
         out: Path,
         *,
-        shown: str,
-        notes: MentionNotes,
+        layout: Layout,
+        review: Path | None,
         force: bool,
         engine: Engine | None,
         progress: Progress | None,
     ) -> LinkReport:
-        """Answer the blocks, and make the file of them."""
-        order = job.work / "order.bin"
-        with open(order, "wb") as handle:
-            rows_of = _Order(handle)
-            fresh = _Repeats(rows_of.append).fresh(rows)
-            blocks = rows_of.of_blocks(blocks_of(fresh, COLUMNS, job.settings, most=BLOCK))
+        """Answer the blocks, and make the files of them."""
+        shown = str(source) if isinstance(source, (str, Path)) else "the mentions"
+        order, notes = job.work / "order.bin", MentionNotes()
+        with ExitStack() as opened:
+            kept = Kept(opened.enter_context(open(job.work / "rows.arrow", "w+b")))
+            rows = _rows_of(source, columns, notes, kept)
+            rows_of = _Order(opened.enter_context(open(order, "wb")))
+            asked = _Repeats(rows_of.append).fresh(rows)
+            blocks = rows_of.of_blocks(blocks_of(asked, COLUMNS, job.settings, most=BLOCK))
 
             def each(shard: Shard, kept: bool) -> None:
                 if progress is not None:
@@ -341,14 +454,25 @@ class _Links:
             rows_of.flush()
             if progress is not None:
                 progress(rows_of.rest, 0)
-        shards = (job.path / shard.name for shard in report.shards)
-        with staging_file(out, force=force) as fresh_file:
-            undecided = WRITERS[out.suffix](fresh_file, _in_order(order, shards), shown)
+            shards = (job.path / shard.name for shard in report.shards)
+            doubtful = None
+            if review is not None:
+                as_text = review.suffix in {".csv", ".tsv", ".xlsx"}
+                doubtful = Review(job.work / "review.arrow", layout, as_text=as_text)
+            fresh = opened.enter_context(staging_file(out, force=force))
+            linked = LinkedRows(kept, _in_order(order, shards), layout, review=doubtful)
+            WRITERS[out.suffix](fresh, linked, shown)
+            if review is not None and doubtful is not None:
+                fresh = opened.enter_context(staging_file(review, force=force))
+                WRITERS[review.suffix](fresh, doubtful, shown)
         return LinkReport(
             rows=rows_of.total,
+            linked=linked.counts[LinkStatus.LINKED.value],
+            review=linked.counts[LinkStatus.REVIEW.value],
+            nil=linked.counts[LinkStatus.NIL.value],
             answered=report.rows,
             kept=report.kept,
-            undecided=undecided,
+            undecided=linked.counts["tied"],
             too_long=report.total("too_long"),
             truncated=report.total("truncated"),
             truncated_contexts=report.total("truncated_contexts"),
@@ -451,6 +575,7 @@ class _Order:
     def flush(self) -> None:
         """Write what is not written yet."""
         self._some.tofile(self.handle)
+        self.handle.flush()
         del self._some[:]
 
     def of_blocks(self, blocks: Iterator[Block]) -> Iterator[Block]:

@@ -192,7 +192,7 @@ def link(
     check_texts(mentions)
     if contexts is not None:
         check_contexts(contexts, mentions)
-    least, least_if_exact = options.thresholds(resources.reranker)
+    wanted, wanted_if_exact = options.thresholds(resources.reranker)
     mask = resources.masks.get(options.filters)
     expanded = expand_mentions(
         resources,
@@ -209,6 +209,7 @@ def link(
     ]
     distinct = list(dict.fromkeys(part for mine in parts for part in mine))
     linked: dict[tuple[str, str], tuple[Proposal, NilReason | None]] = {}
+    doubtful = set[tuple[str, str]]()
     for with_context in (False, True):
         some = [part for part in distinct if bool(part[1]) is with_context]
         if not some:
@@ -230,11 +231,14 @@ def link(
         )
         for part, proposal in zip(some, ordered, strict=True):
             # A context chooses between candidates, not whether to link.
-            wanted = least_if_exact if proposal.exact else least
-            if not len(proposal) or proposed[part[0]].confidence < wanted - _ROUNDING:
+            sure = proposed[part[0]].confidence + _ROUNDING
+            if not len(proposal) or sure < options.min_probability:
                 linked[part] = Proposal(), _nil_reason(resources, part[0], mask)
-            else:
-                linked[part] = (proposal if proposal.exact else proposal.top(options.top)), None
+                continue
+            linked[part] = (proposal if proposal.exact else proposal.top(options.top)), None
+            tied = proposal.tied[0] and all(score is None for score in proposal.context_scores)
+            if options.reviews and (tied or sure < (wanted_if_exact if proposal.exact else wanted)):
+                doubtful.add(part)
     found = dict(
         zip(
             linked,
@@ -243,13 +247,22 @@ def link(
         )
     )
     return [
-        _result(mention, [(part[0], found[part], linked[part][1]) for part in mine])
+        _result(
+            mention,
+            [(part[0], found[part], linked[part][1]) for part in mine],
+            doubtful=not doubtful.isdisjoint(mine),
+            asked=options.reviews,
+        )
         for mention, mine in zip(mentions, parts, strict=True)
     ]
 
 
 def _result(
-    mention: str, parts: Sequence[tuple[str, tuple[Candidate, ...], NilReason | None]]
+    mention: str,
+    parts: Sequence[tuple[str, tuple[Candidate, ...], NilReason | None]],
+    *,
+    doubtful: bool,
+    asked: bool,
 ) -> LinkResult:
     candidates: list[Candidate] = []
     for text, found, _ in parts:
@@ -257,7 +270,12 @@ def _result(
         candidates += found if same else [replace(c, expanded_form=text) for c in found]
     # Of a composite also where other parts have candidates: no part goes unnoticed.
     reason = next((reason for _, _, reason in parts if reason), None)
-    return LinkResult(mention=mention, candidates=tuple(candidates), nil_reason=reason)
+    return LinkResult(
+        mention=mention,
+        candidates=tuple(candidates),
+        nil_reason=reason,
+        below_precision=doubtful or (asked and reason is not None),
+    )
 
 
 def _nil_reason(resources: LinkResources, text: str, mask: FilterMask | None) -> NilReason:

@@ -35,8 +35,10 @@ class LinkOptions:
     Attributes:
         top: Entities at most for a mention that is no exact match; all that are tied with the
             best one are returned, so ``top`` does not decide whether a mention is linked.
-        target_precision: Link only mentions whose best candidate has the probability at which
-            links were right this often, on the links that the probabilities came from.
+        target_precision: Mentions are for review unless their best candidate has the probability
+            at which links were right this often, on the links that the probabilities came from,
+            and no other is tied with it.
+        review_below: Mentions are for review below this probability too, or if tied.
         min_probability: Link only mentions whose best candidate has this probability.
         filters: Propose only entities that meet these conditions; see ``retrieval.filters``.
         split_composites: Whether to split a mention that is no name at "and", "or" and commas.
@@ -44,12 +46,15 @@ class LinkOptions:
 
     top: int = 5
     target_precision: float | None = None
+    review_below: float = 0.0
     min_probability: float = 0.0
     filters: Filters | None = None
     split_composites: bool = False
 
     def thresholds(self, reranker: Reranker) -> tuple[float, float]:
-        """Return the probability below which a mention, and an exact match, is NIL.
+        """Return the probability below which a mention, and an exact match, is for review.
+
+        Below ``min_probability`` either is NIL.
 
         Raises:
             ConfigError: ``top`` is not positive, or a probability or precision is out of range
@@ -57,13 +62,19 @@ class LinkOptions:
         """
         if self.top < 1:
             raise ConfigError(f"top must be at least 1, got {self.top}")
-        least = self.min_probability
-        if not 0.0 <= least <= 1.0:
-            raise ConfigError(f"min_probability must be between 0 and 1, got {least}")
+        for name in ("min_probability", "review_below"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        least = self.review_below
         if self.target_precision is None:
             return least, least
         wanted = max(least, reranker.threshold(self.target_precision))
         return wanted, wanted if reranker.scores_exact_matches else least
+
+    @property
+    def reviews(self) -> bool:
+        """Whether some mentions are to be for review."""
+        return self.target_precision is not None or self.review_below > 0.0
 
 
 class MaskCache:

@@ -1,28 +1,45 @@
-"""What a link says of a mention: one record, written as JSON lines, TSV, Parquet or PubTator."""
+"""What a link says of a mention: a record; and the rows of an input with it, in every format."""
 
 from __future__ import annotations
 
+import codecs
+import hashlib
 import json
 import re
+from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mirror_rt.tables import Kept, free_names
+from mirror_rt.types import LinkStatus
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = [
     "COLUMNS",
     "HYBRID_COLUMNS",
     "LEAST",
     "PASSAGE_COLUMNS",
+    "SEARCH_COLUMNS",
     "WRITERS",
+    "Layout",
+    "LinkedRows",
+    "Review",
+    "Rows",
     "context_decided",
+    "fingerprint",
     "in_json",
     "in_rows",
     "one_cell",
 ]
 
 # Each field of a candidate of a mention, its type, and what the best candidates of the parts of
-# a composite are summed up by in a row of Parquet: "" leaves it to the list of candidates.
+# a composite are summed up by in one row.
 _FIELDS = (
     ("entity_id", "string", "join"),
     ("entity_name", "string", "join"),
@@ -32,27 +49,31 @@ _FIELDS = (
     ("score", "float64", "min"),
     ("probability", "float64", "min"),
     ("tied", "bool", "any"),
-    ("expanded_form", "string", ""),
-    ("context_score", "float64", ""),
+    ("expanded_form", "string", "join"),
+    ("context_score", "float64", "min"),
 )
 _ID, _TIED, _EXPANDED = "entity_id", "tied", "expanded_form"
-_CONTEXT, _REASON = "context_score", "nil_reason"
+_CONTEXT, _STATUS, _REASON, _CANDIDATES = "context_score", "status", "nil_reason", "candidates"
 _HYBRID = ("dense_score", "lexical_score")
 """Fields of a hybrid search."""
 
-COLUMNS = ("rank", *(name for name, _, _ in _FIELDS), _REASON)
-"""Columns of a row that a candidate of a mention has, after the mention."""
-HYBRID_COLUMNS = (*COLUMNS, *_HYBRID)
+SEARCH_COLUMNS = ("rank", *(name for name, _, _ in _FIELDS), _REASON)
+"""Columns of a row that a candidate of a query has, after the query."""
+COLUMNS = (*SEARCH_COLUMNS[:-1], _STATUS, _REASON)
+"""The same of a mention."""
+HYBRID_COLUMNS = (*SEARCH_COLUMNS, *_HYBRID)
 """The same of a hybrid search."""
 PASSAGE_COLUMNS = (
     "rank", "id", "title", "text", "matched_text", "match_type", "score", *_HYBRID, _REASON,
 )  # fmt: skip
 LEAST = (
     _CONTEXT, _REASON, "relation", _TIED, "rank", _EXPANDED, "match_type", "probability",
-    *_HYBRID, "score", "matched_name", "entity_name",
+    *_HYBRID, "score", "matched_name", _STATUS, "entity_name",
 )  # fmt: skip
 """Columns that may go where there is little room, the first one first."""
 
+_REVIEW = ("mention", "check", "decision", "correct_id")
+"""What a row for review has beside the others, with its number; the last two to be filled in."""
 _CONTROL = re.compile(r"[\x7f-\x9f]")
 """What JSON lets through of them."""
 _ROW_GROUP = 16_384
@@ -60,7 +81,7 @@ _ROW_GROUP = 16_384
 
 def context_decided(found: Mapping[str, Any]) -> bool:
     """Return whether the context of a mention was compared with its candidates."""
-    return any(_CONTEXT in candidate for candidate in found["candidates"])
+    return any(_CONTEXT in candidate for candidate in found[_CANDIDATES])
 
 
 def in_json(value: object) -> str:
@@ -69,7 +90,10 @@ def in_json(value: object) -> str:
     >>> in_json("ä \x1b[31m \x9b31m")
     '"ä \\u001b[31m \\u009b31m"'
     """
-    text = json.dumps(value, ensure_ascii=False)
+    return _escaped(json.dumps(value, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
     return _CONTROL.sub(lambda sign: f"\\u{ord(sign.group()):04x}", text)
 
 
@@ -79,12 +103,12 @@ def in_rows(
     subject: str = "mention",
     columns: Sequence[str] = COLUMNS,
 ) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of a row for each candidate of a record; one with the reason if none."""
-    if not found["candidates"]:
-        reason = found.get(_REASON, "")
-        yield (found[subject], *(reason if name == _REASON else "" for name in columns))
-    for rank, candidate in enumerate(found["candidates"], start=1):
-        fields = {"rank": rank, _REASON: found.get(_REASON), **candidate}
+    """Yield the cells of a row for each candidate of a record; one with the rest if none."""
+    same = {_STATUS: found.get(_STATUS), _REASON: found.get(_REASON)}
+    if not found[_CANDIDATES]:
+        yield (found[subject], *(_cell(same.get(name)) for name in columns))
+    for rank, candidate in enumerate(found[_CANDIDATES], start=1):
+        fields = {"rank": rank, **same, **candidate}
         yield (found[subject], *(_cell(fields.get(name)) for name in columns))
 
 
@@ -93,79 +117,354 @@ def one_cell(text: str) -> str:
     return " ".join(text.split()) if any(sign in text for sign in "\t\n\r") else text
 
 
-def _write_jsonl(path: Path, lines: Iterable[str], source: str) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the rows of a result are laid out.
+
+    Attributes:
+        long: Whether every candidate has a row, rather than every mention.
+        bom: Whether a file of text begins with a byte order mark, as Excel wants it.
+        expanded: Whether there is a column for the form that was linked in a mention's place.
+        context: Whether there is one for the score that a context gave.
+        review: Whether there are cells for a person to fill in.
+    """
+
+    long: bool = False
+    bom: bool = False
+    expanded: bool = False
+    context: bool = False
+    review: bool = False
+
+    def columns(self) -> list[tuple[str, str]]:
+        """Return the name and the type of each column that is added."""
+        asked = {_EXPANDED: self.expanded, _CONTEXT: self.context}
+        found = [(name, kind) for name, kind, _ in _FIELDS if asked.get(name, True)]
+        found += [(_STATUS, "string"), (_REASON, "string")]
+        if self.long:
+            return [("row", "int64"), ("rank", "int64"), *found]
+        found.append((_CANDIDATES, _CANDIDATES))
+        if self.review:
+            mention, *to_fill_in = ((name, "string") for name in _REVIEW)
+            return [("row", "int64"), mention, *found, *to_fill_in]
+        return found
+
+    def cells(self, found: Mapping[str, Any], row: int) -> list[dict[str, Any]]:
+        """Return the added cells of the rows that a record has; ``row`` is the input's, from 1."""
+        same = {_STATUS: found[_STATUS], _REASON: found.get(_REASON), "row": row}
+        if self.long:
+            ranked = [{"rank": i, **c, **same} for i, c in enumerate(found[_CANDIDATES], start=1)]
+            return ranked or [same]
+        cells = {**_flat(found), **same, _CANDIDATES: found[_CANDIDATES]}
+        if self.review:
+            form = cells.get(_EXPANDED, "")
+            cells["mention"] = form if form and "|" not in form else found["mention"]
+            cells["check"] = fingerprint(cells["mention"], cells[_ID])
+        return [cells]
+
+
+def fingerprint(mention: str, entity_id: str) -> str:
+    """Return what tells whether a mention and an id still stand in the row they were written in.
+
+    It begins with a letter, as a spreadsheet would take some for numbers otherwise.
+    """
+    text = "\n".join(" ".join(value.split()) for value in (mention, entity_id))
+    return "k" + hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
+
+
+class Rows(Protocol):
+    """Rows that a writer writes; they can be read once."""
+
+    layout: Layout
+
+    @property
+    def names(self) -> list[str]:
+        """The headings of all columns; those of the input may come twice."""
+        ...
+
+    def schema(self, *, as_text: bool = False) -> pa.Schema:
+        """Return all columns, each under a name of its own; ``as_text``: no list among ours."""
+        ...
+
+    def batches(self, *, as_text: bool = False) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in pieces with the columns of ``schema``."""
+        ...
+
+    def json_lines(self) -> Iterator[str]:
+        """Yield a JSON object a row."""
+        ...
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield what was found for each row of the input."""
+        ...
+
+
+class LinkedRows:
+    """The rows of an input with what was found beside them.
+
+    Args:
+        kept: The input's columns.
+        lines: The JSON line of each row.
+        layout: How they are laid out.
+        review: Takes the rows for review as they go by.
+
+    Attributes:
+        counts: How many mentions have each status; and how many of them are ``tied``, where the
+            row has one of several candidates alike.
+    """
+
+    def __init__(
+        self, kept: Kept, lines: Iterable[str], layout: Layout, *, review: Review | None = None
+    ) -> None:
+        self.layout = layout
+        self.counts: Counter[str] = Counter()
+        self._kept, self._lines, self._review = kept, iter(lines), review
+        self._columns = layout.columns()
+
+    @property
+    def names(self) -> list[str]:
+        """The headings of all columns; those of the input may come twice."""
+        given = self._kept.headings
+        return [*given, *free_names([name for name, _ in self._columns], given)]
+
+    def schema(self, *, as_text: bool = False) -> pa.Schema:
+        """Return all columns, each under a name of its own; ``as_text``: no list among ours."""
+        import pyarrow as pa
+
+        kept = self._kept.schema()
+        own = zip(self.names[len(kept) :], self._columns, strict=True)
+        added = [pa.field(name, _arrow_type(kind, as_text=as_text)) for name, (_, kind) in own]
+        return pa.schema([*kept, *added], metadata=kept.metadata)
+
+    def batches(self, *, as_text: bool = False) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in pieces with the columns of ``schema``."""
+        schema = self.schema(as_text=as_text)
+        for row, piece, records in self._pieces():
+            yield self.joined(piece, records, range(row, row + len(records)), schema)
+
+    def joined(
+        self,
+        piece: pa.RecordBatch,
+        records: Sequence[dict[str, Any]],
+        rows: Sequence[int],
+        schema: pa.Schema,
+    ) -> pa.RecordBatch:
+        """Return rows with what was found beside them, in the columns of ``schema()``."""
+        import pyarrow as pa
+
+        typed = self._kept.typed(piece, self._kept.schema())
+        found = [self.layout.cells(*one) for one in zip(records, rows, strict=True)]
+        if self.layout.long:
+            typed = typed.take(pa.array([i for i, some in enumerate(found) for _ in some]))
+        columns = [*typed.columns]
+        for name, kind in self._columns:
+            values: list[Any] = [cells.get(name) for some in found for cells in some]
+            field = schema.field(len(columns))
+            if kind == _CANDIDATES and pa.types.is_string(field.type):
+                values = [_in_words(candidates) for candidates in values]
+            columns.append(pa.array(values, field.type))
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def json_lines(self) -> Iterator[str]:
+        """Yield a JSON object a row."""
+        schema = self._kept.schema()
+        keys = [json.dumps(name, ensure_ascii=False) for name in schema.names]
+        own = [*zip(self.names[len(keys) :], (name for name, _ in self._columns), strict=True)]
+        for row, piece, records in self._pieces():
+            given = zip(*self._kept.as_json(piece, schema), strict=True)
+            for i, (values, found) in enumerate(zip(given, records, strict=True)):
+                start = ", ".join(f"{key}: {cell}" for key, cell in zip(keys, values, strict=True))
+                for cells in self.layout.cells(found, row + i):
+                    added = {name: cells.get(key) for name, key in own}
+                    end = json.dumps(added, ensure_ascii=False)[1:]
+                    yield _escaped(f"{{{start}, {end}")
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield what was found for each row of the input."""
+        for _, _, records in self._pieces():
+            yield from records
+
+    def _pieces(self) -> Iterator[tuple[int, pa.RecordBatch, list[dict[str, Any]]]]:
+        """Yield the number of the first row, the input's columns and the records of some rows."""
+        row = 1
+        for piece in self._kept.pieces():
+            records = [json.loads(line) for line in islice(self._lines, piece.num_rows)]
+            for found in records:
+                self.counts[found[_STATUS]] += 1
+                self.counts[_TIED] += any(c[_TIED] and _CONTEXT not in c for c in _best(found))
+            if self._review is not None:
+                self._review.take(self._kept, piece, records, row)
+            yield row, piece, records
+            row += len(records)
+
+
+class Review:
+    """Rows for review, the least certain first; they wait on disk until all are there.
+
+    Args:
+        path: Where they wait.
+        layout: How they are laid out.
+        as_text: Whether they will be written as text.
+    """
+
+    def __init__(self, path: Path, layout: Layout, *, as_text: bool) -> None:
+        self.layout = replace(layout, long=False, review=True)
+        self._path, self._as_text = path, as_text
+        self._writer: pa.ipc.RecordBatchFileWriter | None = None
+        self._rows = LinkedRows(Kept(), (), self.layout)
+        self._certain = array("f")
+        self._starts = [0]  # of each batch, and the end
+
+    def take(
+        self, kept: Kept, piece: pa.RecordBatch, records: Sequence[dict[str, Any]], row: int
+    ) -> None:
+        """Take those of some rows that are for review; ``row`` is the number of the first."""
+        import pyarrow as pa
+
+        if self._writer is None:
+            self._rows = LinkedRows(kept, (), self.layout)
+            self._writer = pa.ipc.new_file(str(self._path), self.schema())
+        chosen = [i for i, found in enumerate(records) if found[_STATUS] == LinkStatus.REVIEW.value]
+        if not chosen:
+            return
+        some = [records[i] for i in chosen]
+        piece = piece.take(pa.array(chosen))
+        self._writer.write_batch(
+            self._rows.joined(piece, some, [row + i for i in chosen], self.schema())
+        )
+        self._certain.extend(_flat(found)["probability"] or 0.0 for found in some)
+        self._starts.append(len(self._certain))
+
+    @property
+    def names(self) -> list[str]:
+        """The headings of all columns; those of the input may come twice."""
+        return self._rows.names
+
+    def schema(self, *, as_text: bool = False) -> pa.Schema:
+        """Return all columns, each under a name of its own."""
+        return self._rows.schema(as_text=self._as_text)
+
+    def batches(self, *, as_text: bool = False) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in pieces, a piece in memory at a time."""
+        import numpy as np
+        import pyarrow as pa
+
+        if self._writer is None:
+            return
+        self._writer.close()
+        order_N = np.argsort(np.frombuffer(self._certain, np.float32), kind="stable")
+        batch_N = np.searchsorted(self._starts, order_N, side="right") - 1
+        with pa.memory_map(str(self._path)) as file:
+            reader = pa.ipc.open_file(file)
+            for start in range(0, len(order_N), _ROW_GROUP):
+                rows, batches = order_N[start:][:_ROW_GROUP], batch_N[start:][:_ROW_GROUP]
+                parts, places = [], []
+                for number in np.unique(batches).tolist():
+                    mine = np.flatnonzero(batches == number)
+                    inside = rows[mine] - self._starts[number]
+                    parts.append(reader.get_batch(number).take(pa.array(inside)))
+                    places.append(mine)
+                back = pa.array(np.argsort(np.concatenate(places), kind="stable"))
+                yield from pa.Table.from_batches(parts).take(back).combine_chunks().to_batches()
+
+    def json_lines(self) -> Iterator[str]:
+        """Yield a JSON object a row."""
+        for batch in self.batches():
+            for cells in batch.to_pylist():
+                yield in_json(cells)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield nothing: no writer of records writes a review."""
+        yield from ()
+
+
+def _write_jsonl(path: Path, rows: Rows, source: str) -> None:
     with open(path, "w", encoding="utf-8", newline="") as handle:
-        handle.writelines(f"{line}\n" for line in lines)
-    return 0
+        handle.writelines(f"{line}\n" for line in rows.json_lines())
 
 
-def _write_tsv(path: Path, lines: Iterable[str], source: str) -> int:
-    with open(path, "w", encoding="utf-8", newline="") as handle:
-        handle.write("\t".join(("mention", *COLUMNS)) + "\n")
-        for line in lines:
-            for row in in_rows(json.loads(line)):
-                handle.write("\t".join(map(one_cell, row)) + "\n")
-    return 0
+def _write_csv(path: Path, rows: Rows, source: str, delimiter: str = ",") -> None:
+    import pyarrow as pa
+    import pyarrow.csv as pc
+
+    def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([*map(_text_column, batch.columns)], names=rows.names)
+
+    with open(path, "wb") as handle:
+        if rows.layout.bom:
+            handle.write(codecs.BOM_UTF8)
+        empty = as_text(pa.RecordBatch.from_pylist([], schema=rows.schema(as_text=True)))
+        options = pc.WriteOptions(delimiter=delimiter)
+        with pc.CSVWriter(handle, empty.schema, write_options=options) as writer:
+            for batch in rows.batches(as_text=True):
+                writer.write_batch(as_text(batch))
 
 
-def _write_parquet(path: Path, lines: Iterable[str], source: str) -> int:
+def _write_tsv(path: Path, rows: Rows, source: str) -> None:
+    _write_csv(path, rows, source, "\t")
+
+
+def _write_xlsx(path: Path, rows: Rows, source: str) -> None:
+    from mirror_rt.tables.excel import write_xlsx
+
+    def cells() -> Iterator[tuple[object, ...]]:
+        for batch in rows.batches(as_text=True):
+            columns = [_text_column(column).to_pylist() for column in batch.columns]
+            yield from zip(*columns, strict=True)
+
+    write_xlsx(path, rows.names, cells())
+
+
+def _write_parquet(path: Path, rows: Rows, source: str) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = {"string": pa.string(), "float64": pa.float64(), "bool": pa.bool_()}
-    fields = [(name, types[kind]) for name, kind, _ in _FIELDS]
-    best = [(name, types[kind]) for name, kind, summed in _FIELDS if summed]
-    candidates = pa.list_(pa.struct(fields))
-    schema = pa.schema(
-        [("mention", pa.string()), *best, (_REASON, pa.string()), ("candidates", candidates)]
-    )
-    remaining = iter(lines)
+    schema = rows.schema()
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while some := [_flat(json.loads(line)) for line in islice(remaining, _ROW_GROUP)]:
-            writer.write_table(pa.Table.from_pylist(some, schema=schema))
-    return 0
+        waiting: list[pa.RecordBatch] = []
+        for batch in rows.batches():
+            waiting.append(batch)
+            if sum(some.num_rows for some in waiting) >= _ROW_GROUP:
+                writer.write_table(pa.Table.from_batches(waiting))
+                waiting = []
+        writer.write_table(pa.Table.from_batches(waiting, schema=schema))
 
 
-def _write_pubtator(path: Path, lines: Iterable[str], source: str) -> int:
+def _write_pubtator(path: Path, rows: Rows, source: str) -> None:
     from mirror_rt.knowledge.formats.pubtator import NO_ID, with_ids
 
-    undecided = 0
-
-    def ids() -> Iterator[str]:
-        nonlocal undecided
-        for line in lines:
-            best = _best(json.loads(line))
-            undecided += any(c[_TIED] and _CONTEXT not in c for c in best)
-            yield "|".join(c[_ID] for c in best) or NO_ID
-
+    linked = LinkStatus.LINKED.value
+    ids = (
+        "|".join(c[_ID] for c in _best(found)) if found[_STATUS] == linked else ""
+        for found in rows.records()
+    )
     with open(path, "wb") as handle:
-        handle.writelines(with_ids(source, ids()))
-    return undecided
+        handle.writelines(with_ids(source, (one or NO_ID for one in ids)))
 
 
-WRITERS: dict[str, Callable[[Path, Iterable[str], str], int]] = {
-    ".jsonl": _write_jsonl,
+WRITERS: dict[str, Callable[[Path, Rows, str], None]] = {
+    ".csv": _write_csv,
     ".tsv": _write_tsv,
+    ".jsonl": _write_jsonl,
     ".parquet": _write_parquet,
+    ".xlsx": _write_xlsx,
     ".pubtator": _write_pubtator,
 }
-"""By the ending of a file: what writes it, given lines of JSON, and the source of the mentions.
-
-Each returns of how many mentions the file has one of several tied ids.
-"""
+"""By the ending of a file: what writes it, given the rows and the source of the mentions."""
 
 
 def _best(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the best candidate of each part of a mention: most often of the one there is."""
     best: dict[str, dict[str, Any]] = {}
-    for candidate in found["candidates"]:
+    for candidate in found[_CANDIDATES]:
         best.setdefault(candidate[_EXPANDED], candidate)
     return list(best.values())
 
 
-def _flat(found: dict[str, Any]) -> dict[str, Any]:
-    """Return a row of Parquet, with the parts of a composite together."""
-    row, best = dict(found), _best(found)
+def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the best candidate, with the parts of a composite together."""
+    best, row = _best(found), dict[str, Any]()
+    if len(best) == 1:
+        return best[0]
     for name, _, summed in _FIELDS if best else ():
         values = [c[name] for c in best if c.get(name) is not None]
         match summed:
@@ -173,11 +472,54 @@ def _flat(found: dict[str, Any]) -> dict[str, Any]:
                 row[name] = "|".join(values)
             case "min":
                 row[name] = min(values, default=None)
-            case "any":
-                row[name] = any(values)
             case _:
-                pass
+                row[name] = any(values)
     return row
+
+
+def _in_words(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """Return candidates as one cell for people: what a spreadsheet has room for."""
+    return " | ".join(f"{c[_ID]} {c['entity_name']} ({_certainty(c)})" for c in candidates)
+
+
+def _certainty(candidate: Mapping[str, Any]) -> str:
+    found = candidate["probability"]
+    return f"{candidate['score'] if found is None else found:.2f}"
+
+
+def _arrow_type(kind: str, *, as_text: bool) -> pa.DataType:
+    import pyarrow as pa
+
+    types = {
+        "string": pa.string(), "float64": pa.float64(), "bool": pa.bool_(), "int64": pa.int64(),
+    }  # fmt: skip
+    if kind != _CANDIDATES:
+        return types[kind]
+    return pa.string() if as_text else pa.list_(pa.struct([(n, types[k]) for n, k, _ in _FIELDS]))
+
+
+def _text_column(column: pa.Array) -> pa.Array:
+    """Return a column as CSV and sheets take it: text, numbers as they are."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
+        return column
+    return pa.array([None if c is None else _text(c) for c in column.to_pylist()], pa.string())
+
+
+def _text(value: object) -> str:
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case bytes():
+            return value.decode("utf-8", "backslashreplace")
+        case list() | dict():
+            return json.dumps(value, ensure_ascii=False, default=str)
+        case _:
+            return str(value)
 
 
 def _cell(value: object) -> str:
