@@ -25,8 +25,8 @@ from mirror_rt.tables import Kind, Table, TableOptions, excel, free_names, kept,
 from mirror_rt.types import Entity
 from tests.kb import HEARTS, LetterEncoder, fake_bundle, hearts_in
 
-OURS = ["entity_id", "entity_name", "matched_name", "match_type", "relation", "score", "probability", "tied",
-        "status", "nil_reason", "candidates"]  # fmt: skip
+OURS = ["entity_id", "entity_name", "matched_name", "match_type", "relation", "score",
+        "probability", "tied", "status", "nil_reason", "candidates"]  # fmt: skip
 REVIEW = ["row", "mention", *OURS, "check", "decision", "correct_id"]
 MENTIONS = ["ASD", "liver tumour", "", "hart defect", "VSD", "?", "hole in the hart", "stature"]
 ENDINGS = ("csv", "tsv", "xlsx", "jsonl", "parquet")
@@ -82,7 +82,10 @@ def _plain(cell: object) -> str:
             return f"{float(cell):.6g}"
         case list():
             return " | ".join(
-                f"{c['entity_id']} {c['entity_name']} ({c['probability']:.2f})" for c in cell
+                f"{c['entity_id']} {c['entity_name']} ({c['probability']:.2f})"
+                if isinstance(c, dict)
+                else str(c)
+                for c in cell
             )
         case str():
             try:
