@@ -219,8 +219,8 @@ def test_types_come_back_in_parquet_and_json(kb: KnowledgeBase, tmp_path: Path) 
     for ending in ("csv", "tsv", "xlsx", "jsonl"):
         kb.link_file(tmp_path / "in.parquet", tmp_path / f"out.{ending}")
         assert len(_read(tmp_path / f"out.{ending}")[1]) == 4
-    ids = [row[1] for row in csv.reader(open(tmp_path / "out.csv", encoding="utf-8"))]
-    assert ids == ["n", "1", "", str(1 << 60), "4"]
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as handle:
+        assert [row[1] for row in csv.reader(handle)] == ["n", "1", "", str(1 << 60), "4"]
     assert Table(tmp_path / "out.xlsx").head[3][1][1] == str(1 << 60), "a number of few digits"
 
 
