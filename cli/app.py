@@ -93,7 +93,7 @@ def explain(error: MirrorError | MemoryError | OSError) -> str:
             return str(error)
         case MemoryError():
             return "out of memory; give a smaller batch, fewer threads or a smaller input"
-        case OSError(errno=errno.ENOSPC):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return f"{error.filename or 'output'}: the disk is full; free some space and run again"
         case OSError():
             return f"{error.filename or 'input or output'}: {error.strerror or error}"

@@ -6,12 +6,17 @@ import os
 import time
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import asked, kb_source, progress
 from . import engine as engines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mirror_rt.knowledge.formats import SkippedRows
 
 
 class Dtype(Enum):
@@ -28,7 +33,8 @@ def embed(
     texts: Annotated[
         str,
         typer.Argument(
-            help="One string a line, or .csv, .tsv, .xlsx, .jsonl, .parquet; - is stdin."
+            help="One string a line, or .csv, .tsv, .xlsx, .jsonl, .parquet, or an ontology "
+            "(.obo, .owl …), of which every name is embedded; - is stdin."
         ),
     ],
     out: Annotated[
@@ -39,6 +45,10 @@ def embed(
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     id_column: Annotated[str | None, typer.Option(help="Column or field of an id to keep.")] = None,
+    names: Annotated[
+        bool,
+        typer.Option("--names", help="TEXTS is a table of entities: embed all their names."),
+    ] = False,
     dtype: Annotated[Dtype, typer.Option(help="How numbers are stored.")] = Dtype.FLOAT32,
     dims: Annotated[
         int | None, typer.Option(min=1, help="Keep the first so many numbers (matryoshka models).")
@@ -74,14 +84,16 @@ def embed(
     encoder = Encoder.open(bundle, threads=threads if made_by is None else 1)
     options = embedding.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
     notes = sources.Notes()
+    skipped, rows = _names_of(texts, names, column, id_column, input_format, delimiter, encoding)
     begin = time.monotonic()
     with progress.counting("embed", total=lambda: sources.count_rows(texts)) as advance:
         report = embedding.embed(
             encoder, texts, out, column=column, id_column=id_column, options=options,
             force=force, progress=advance, engine=made_by, notes=notes,
-            table=asked.table_options(input_format, delimiter, encoding),
+            table=asked.table_options(input_format, delimiter, encoding), rows=rows,
         )  # fmt: skip
     asked.tell_notes(texts, notes)
+    kb_source.tell_skipped(skipped)
     rate = report.computed / max(time.monotonic() - begin, 1e-3)
     words = f"{out}: {report.rows:,} vectors of width {dims or encoder.dim}; "
     words += f"computed {report.computed:,} different strings ({rate:,.0f} a second)"
@@ -92,3 +104,44 @@ def embed(
         words += f"; {report.truncated:,} were longer than {longest} and cut off"
     typer.echo(words, err=True)
     asked.tell_unfamiliar(report.unfamiliar, report.rows)
+
+
+def _names_of(
+    texts: str,
+    names: bool,
+    column: str | None,
+    id_column: str | None,
+    input_format: asked.InputFormat | None,
+    delimiter: str | None,
+    encoding: str | None,
+) -> tuple[SkippedRows, Iterator[tuple[str, str]] | None]:
+    """Return the names of a file of entities, each once; None where its rows are embedded.
+
+    Raises:
+        ConfigError: A column of names was asked for.
+    """
+    from mirror_rt.errors import ConfigError
+    from mirror_rt.knowledge.formats import SkippedRows, read_names, sniff
+    from mirror_rt.knowledge.formats.tables import KINDS
+    from mirror_rt.types import KbFormat
+
+    skipped = SkippedRows(strict=True)
+    if names and input_format is asked.InputFormat.TEXT:
+        raise ConfigError("--names: plain text has no columns; leave --input-format text away")
+    if names:
+        kb_format = None if input_format is None else KbFormat(input_format.value)
+    elif input_format is not None or column or texts == "-" or not Path(texts).is_file():
+        return skipped, None
+    else:
+        kb_format = sniff(texts)
+        if kb_format is None or kb_format in KINDS:
+            return skipped, None
+    if column or id_column:
+        raise ConfigError("--column and --id-column: every name is embedded; leave them out")
+    found = read_names(
+        texts, format=kb_format, skip_bad=skipped,
+        options=kb_source.table_options(delimiter, encoding),
+    )  # fmt: skip
+    if kb_format is not None and not names:
+        typer.echo(f"{texts}: is {kb_format.value}: every name is embedded, each once", err=True)
+    return skipped, ((name, "") for name in dict.fromkeys(found))

@@ -149,6 +149,7 @@ def left_out(skipped: SkippedRows) -> dict[str, int]:
         "rows that repeat the headings": skipped.repeated_headings,
         "obsolete terms": skipped.obsolete,
         "names filtered out": skipped.filtered,
+        "language tags that are none": skipped.language_tags,
         "old ids without successor": skipped.unresolved,
         "classes without a name": skipped.nameless,
         "classes without an id": skipped.anonymous,

@@ -30,6 +30,7 @@ __all__ = [
     "check_target",
     "clear_leftovers",
     "contents",
+    "disk_named",
     "locked",
     "replacing",
     "staging_file",
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 _WRITE_REFUSED = ("no space left", "file too large", "disk i/o error", "disk is full")
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EIO}
 _NO_ROOM = 4 * 1024 * 1024
 _MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
 """Files of which each folder we write has one; ``files`` in it names what else is ours."""
@@ -466,7 +468,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
     try:
-        yield fresh
+        with disk_named(path):
+            yield fresh
         os.replace(fresh, path)
     finally:
         fresh.unlink(missing_ok=True)
@@ -495,6 +498,17 @@ def undisturbed() -> Iterator[None]:
 
 
 @contextmanager
+def disk_named(path: Path) -> Iterator[None]:
+    """Name the file in the system's error of a write, which knows none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_SPACE:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def _disk_told(target: Path, folder: Path) -> Iterator[None]:
     """Tell a full disk for what it is, whatever library's error it came as.
 
@@ -502,7 +516,8 @@ def _disk_told(target: Path, folder: Path) -> Iterator[None]:
     failed; only Python's carries the system's number.
     """
     try:
-        yield
+        with disk_named(target):
+            yield
     except (MirrorError, OSError):
         raise
     except Exception as error:

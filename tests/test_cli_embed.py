@@ -57,6 +57,28 @@ def test_parquet_holds_texts_and_vectors(tiny_bundle: Path, names: Path, tmp_pat
     )
 
 
+def test_of_an_ontology_every_name_is_embedded_once(tiny_bundle: Path, tmp_path: Path) -> None:
+    text = 'format-version: 1.2\n\n[Term]\nid: A\nname: fever\nsynonym: "cough" EXACT []\n'
+    (tmp_path / "kb.obo").write_text(text + "\n[Term]\nid: B\nname: cough\n")
+    (tmp_path / "kb.csv").write_text("id,name,alias\nA,fever,cough|rash\nB,cough,\n")
+    (tmp_path / "kb.dat").write_text("A||fever\nB||cough\n")
+    for name, options, expected in (
+        ("kb.obo", [], ["fever", "cough"]),
+        ("kb.dat", [], ["fever", "cough"]),
+        ("kb.csv", ["--names"], ["fever", "cough", "rash"]),
+        ("kb.csv", [], ["fever", "cough"]),
+        ("kb.obo", ["--input-format", "text"], (text + "\n[Term]\nid: B\nname: cough").split("\n")),
+    ):
+        out = tmp_path / "v.parquet"
+        done = embed(tiny_bundle, tmp_path / name, "--out", out, "--force", *options)
+        assert done.exit_code == 0, done.stderr
+        assert pq.read_table(out)["text"].to_pylist() == expected, options
+    for bad in (["--names", "--input-format", "text"], ["--names", "--column", "name"]):
+        done = embed(tiny_bundle, tmp_path / "kb.csv", "--out", tmp_path / "w.npy", *bad)
+        assert (done.exit_code, type(done.exception)) == (1, SystemExit)
+        assert "internal" not in done.stderr
+
+
 def test_standard_input_is_read(tiny_bundle: Path, tmp_path: Path) -> None:
     done = embed(tiny_bundle, "-", "--out", tmp_path / "v.npy", stdin="fever\ncough\n")
     assert done.exit_code == 0, done.stderr

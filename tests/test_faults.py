@@ -63,6 +63,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     line = work(command, names, out, tiny_bert, tiny_bundle)
     done = subprocess.run(line, capture_output=True, text=True)
     assert_told(done)
+    assert str(full_disk) in done.stderr.splitlines()[-1], "the file is named"
     assert list(full_disk.iterdir()) == []
 
 
@@ -75,6 +76,7 @@ def test_a_refused_write_is_one_line_and_leaves_nothing(
     line = work(command, names, out, tiny_bert, tiny_bundle)
     done = subprocess.run(line, capture_output=True, text=True, preexec_fn=small_files)
     assert_told(done)
+    assert str(tmp_path / "out") in done.stderr.splitlines()[-1].replace(".out", "out")
     assert [p.name for p in tmp_path.iterdir()] == ["names.tsv"]
 
 

@@ -188,3 +188,18 @@ def test_an_empty_answer_says_why(crowd: KnowledgeBase) -> None:
     (parts,) = crowd.link(["nurse, qqqq"], min_probability=0.9, split_composites=True)
     assert parts.nil_reason is NilReason.BELOW_THRESHOLD, "of the second part"
     assert [c.entity_id for c in parts] == ["J:0"]
+
+
+def test_a_whole_number_is_found_with_its_point_and_without(tmp_path: Path) -> None:
+    fields = {"a": "2021.0", "b": "2021", "c": "2021.5", "d": "02021", "e": "x2021.0"}
+    entities = [
+        Entity(id=id_, names=(Name(text=f"name {id_}"),), fields=(("year", year),))
+        for id_, year in fields.items()
+    ]
+    kb = KnowledgeBase.build(
+        fake_bundle(tmp_path / "bundle"), entities, tmp_path / "kb", encoder=LetterEncoder()
+    )
+    for year, expected in (("2021", "ab"), ("2021.0", "ab"), ("2021.5", "c"), ("02021", "d")):
+        (found,) = kb.search(["name"], filters={"year": year})
+        assert sorted(c.entity_id for c in found) == [*expected]
+    kb.close()

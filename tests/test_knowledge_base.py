@@ -28,7 +28,7 @@ from mirror_rt.types import (
     Passage,
 )
 from tests.conftest import REPOSITORY
-from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle, with_numbers
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
@@ -152,7 +152,21 @@ def test_a_name_of_many_is_as_sure_as_a_name_of_one(tmp_path: Path, bundle: Bund
     mentions = [f"name of {n}" for n in range(1, 12)]
     sure = kb.resources.reranker.exact_match_prior
     assert [len(found) for found in kb.link(mentions, min_probability=sure)] == list(range(1, 12))
+    with_numbers(kb, fitted_on={"gold_links": 20})
+    assert [len(found) for found in kb.link(mentions, min_probability=sure)] == list(range(1, 12))
     assert not any(kb.link(mentions, min_probability=sure + 1e-6))
+
+
+def test_a_threshold_loses_no_exact_match_and_keeps_a_likeness(kb: KnowledgeBase) -> None:
+    mentions = ["short stature", "Short Stature", "short statures", "qqqq"]
+    found = kb.link(mentions, min_probability=1.0)
+    assert [bool(one) for one in found] == [True, True, False, False]
+    assert found[2].nil_reason is NilReason.BELOW_THRESHOLD
+    with_numbers(kb, fitted_on={"gold_links": 20})
+    try:
+        assert not any(kb.link(mentions, min_probability=1.0))
+    finally:
+        with_numbers(kb, fitted_on={})
 
 
 def test_repeated_mentions_are_encoded_once(hearts: Path) -> None:

@@ -129,8 +129,10 @@ def test_a_bad_language_tag_anywhere_is_none(tmp_path: Path, tag: str) -> None:
             ("kb.ttl", TURTLE % tags),
             ("kb.nt", NT % tags),
         ):
-            (one,) = read(tmp_path / name, text)
+            skipped = SkippedRows()
+            (one,) = read(tmp_path / name, text, skip_bad=skipped)
             assert [(n.text, n.language) for n in one.names] == [("one", expected)]
+            assert (skipped.bad, skipped.language_tags) == (0, 1), name
 
 
 @pytest.mark.parametrize("edge", ["\\r", "\\n", "\\t", " \\n "])

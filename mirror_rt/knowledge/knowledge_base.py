@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest, sum_of
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
@@ -56,7 +56,9 @@ if TYPE_CHECKING:
 
 __all__ = ["KnowledgeBase"]
 
-Progress = Callable[[int, int], None]
+Progress: TypeAlias = "Callable[[int, int], None]"
+Entities: TypeAlias = "Iterable[Entity] | Iterable[Mapping[str, object]]"
+"""Entities, or dicts with the keys of JSON lines."""
 
 
 class KnowledgeBase:
@@ -105,7 +107,7 @@ class KnowledgeBase:
     def build(
         cls,
         bundle: str | Path | Bundle,
-        entities: str | Path | ArrowTable | Iterable[Entity] | Iterable[Passage],
+        entities: str | Path | ArrowTable | Entities | Iterable[Passage],
         out: str | Path,
         *,
         passages: bool = False,
@@ -123,8 +125,9 @@ class KnowledgeBase:
         Args:
             bundle: What embeds the names; the knowledge base keeps its own copy.
             entities: A file in any format of ``knowledge.formats``; a table of pandas, Polars
-                or Arrow; or entities. Pieces with the same id are one entity, so a repeated id
-                with another name is an alias.
+                or Arrow; entities; or dicts with the keys of JSON lines (``id``, ``name``,
+                ``aliases`` …). Pieces with the same id are one entity, so a repeated id with
+                another name is an alias.
             out: The folder to make.
             passages: Whether ``entities`` are passages, or a file of them (see
                 ``formats.passages.read_passages``): the folder then is for ``search`` alone.
@@ -280,7 +283,8 @@ class KnowledgeBase:
                 is no exact match among these links, and none is for review for its probability.
             review_below: A mention is for review below this probability as well.
             min_probability: Leave only mentions linked whose best candidate has this
-                probability; candidates tied with it count together. At 0 every mention is
+                probability; candidates tied with it count together. Like a precision it leaves
+                exact matches linked before a calibration. At 0 every mention is
                 linked that is not empty or punctuation, however improbable its candidates.
             filters: Propose only entities that meet these conditions; see
                 ``retrieval.filters``.
@@ -522,7 +526,7 @@ class KnowledgeBase:
         self._resources = replace(self.resources, reranker=reranker)
         return report
 
-    def add(self, entities: Iterable[Entity], *, progress: Progress | None = None) -> UpdateReport:
+    def add(self, entities: Entities, *, progress: Progress | None = None) -> UpdateReport:
         """Add entities, and names, types and references to entities that are there.
 
         The object then is the changed knowledge base.
@@ -536,16 +540,14 @@ class KnowledgeBase:
                 it, or has changed it since it was opened.
             InputError: An entity cannot be read or stored; nothing has changed then.
         """
-        return self._updated(lambda kb: merge(kb, entities, replacing=False), progress)
+        return self._updated(lambda kb: merge(kb, _read(entities), replacing=False), progress)
 
-    def update(
-        self, entities: Iterable[Entity], *, progress: Progress | None = None
-    ) -> UpdateReport:
+    def update(self, entities: Entities, *, progress: Progress | None = None) -> UpdateReport:
         """Replace entities by new ones with the same ids, names and all; add those that are new.
 
         Arguments and errors are those of ``add``.
         """
-        return self._updated(lambda kb: merge(kb, entities, replacing=True), progress)
+        return self._updated(lambda kb: merge(kb, _read(entities), replacing=True), progress)
 
     def remove(
         self, ids: Sequence[str], *, missing_ok: bool = False, progress: Progress | None = None
@@ -701,18 +703,16 @@ def _open_same(folder: Path, manifest: KnowledgeBaseManifest) -> LinkResources:
     return resources
 
 
-def _read(
-    entities: str | Path | ArrowTable | Iterable[Entity] | Iterable[Passage],
-) -> Iterable[Entity]:
-    if isinstance(entities, (str, Path)) or is_arrow(entities):
-        from mirror_rt.knowledge.formats import read_entities
+def _read(entities: str | Path | ArrowTable | Entities | Iterable[Passage]) -> Iterable[Entity]:
+    from mirror_rt.knowledge.formats import given_entities, read_entities
 
+    if isinstance(entities, (str, Path)) or is_arrow(entities):
         return read_entities(entities)
-    return cast("Iterable[Entity]", entities)
+    return given_entities(entities)
 
 
 def _read_passages(
-    given: str | Path | ArrowTable | Iterable[Entity] | Iterable[Passage], split: int | None
+    given: str | Path | ArrowTable | Entities | Iterable[Passage], split: int | None
 ) -> Iterable[Entity]:
     from mirror_rt.knowledge.formats.passages import as_entities, read_passages
 

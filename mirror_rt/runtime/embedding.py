@@ -125,6 +125,7 @@ def embed(
     engine: Engine | None = None,
     table: TableOptions | None = None,
     notes: Notes | None = None,
+    rows: Iterable[Row] | None = None,
 ) -> EmbedReport:
     """Embed the rows of a file.
 
@@ -144,6 +145,7 @@ def embed(
         engine: Who computes; by default this process. The bytes do not depend on it.
         table: What is known of the file, where its name and content do not tell.
         notes: Counts what is passed over of it.
+        rows: (text, id) of what is read of the file, where that is not its rows.
 
     Raises:
         InputError: The input is empty or broken; what was embedded before is kept.
@@ -155,7 +157,8 @@ def embed(
     if ending in NO_FOLDERS:
         raise ConfigError(f"{out}: name a file in {' or '.join(FILES)}, or a folder of shards")
     _keep_input(source, out)
-    rows = read_rows(source, column=column, id_column=id_column, options=table, notes=notes)
+    if rows is None:
+        rows = read_rows(source, column=column, id_column=id_column, options=table, notes=notes)
     work = _Vectors(encoder, options or VectorOptions(), ids=id_column is not None)
     if ending == ".npy" and work.dtype is Dtype.INT8:
         raise ConfigError(f"{out}: .npy has no place for the scale of int8; write .parquet")

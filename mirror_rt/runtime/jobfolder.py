@@ -28,7 +28,7 @@ from typing import Any
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import InputError, TargetError
-from mirror_rt.staging import check_target, locked, write_json
+from mirror_rt.staging import check_target, disk_named, locked, write_json
 
 __all__ = ["JobFolder", "Shard", "file_faults", "read_manifest"]
 
@@ -192,7 +192,7 @@ class JobFolder:
 
     def log(self, shard: Shard) -> None:
         """Note a finished shard."""
-        with open(self._log, "a", encoding="utf-8") as handle:
+        with disk_named(self._log), open(self._log, "a", encoding="utf-8") as handle:
             # A line torn by a kill must not swallow the next one.
             handle.write("\n" + json.dumps(asdict(shard)) + "\n")
 

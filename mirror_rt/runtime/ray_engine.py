@@ -122,7 +122,7 @@ class RayEngine:
                     logging_level=logging.CRITICAL,
                     **options,
                 )
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # of Ray, bare ones too: a node that did not start in time
             raise ConfigError(
                 f"{self.address or 'ray'}: no Ray cluster to work with ({_first_line(error)}); "
                 "start one with `ray start --head`, or leave --address out for one of its own"

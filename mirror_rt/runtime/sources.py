@@ -113,7 +113,7 @@ def read_columns(
     if not table.headings and isinstance(fault := table.head[0][1], RowError):
         raise InputError(f"{table.shown}: {table.unit} {table.head[0][0]}: {fault}")
     places = [_text_column(table, column), *map(table.place, others)]
-    names = [table.headings[place] for place in places]
+    (first, name), *rest = ((place, table.headings[place]) for place in places)
     if kept is not None:
         headings = table.headings if table.first is None else table.first
         of_json = table.kind is Kind.JSONL
@@ -124,14 +124,15 @@ def read_columns(
         try:
             if isinstance(cells, RowError):
                 raise cells
-            text, *rest = (cells[place] for place in places)
+            text = cells[first]
             if kept is not None and table.kept is None:
                 kept.add(number, cells)
-            notes.missing += text is None or text == ""
-            yield [
-                cell_text(text, names[0]),
-                *(joined_text(cell, name) for cell, name in zip(rest, names[1:], strict=True)),
-            ]
+            if text is None or text == "":
+                notes.missing += 1
+            found = [cell_text(text, name)]
+            for place, other in rest:
+                found.append(joined_text(cells[place], other))
+            yield found
         except RowError as fault:
             raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
 

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
+from mirror_rt.tables.cells import cell_text, joined_text
 from mirror_rt.tables.delimited import RowError
 from mirror_rt.tables.kept import Kept, free_names, kept_name, unique_names
-from mirror_rt.tables.table import (
-    ArrowTable,
-    Cells,
-    Kind,
-    Notes,
-    Table,
-    TableOptions,
-    cell_text,
-    is_arrow,
-    joined_text,
-    kind_of,
-    parquet_parts,
-    told_kind,
-)
+from mirror_rt.tables.kinds import Kind, TableOptions, kind_of, parquet_parts, told_kind
+from mirror_rt.tables.table import ArrowTable, Cells, Notes, Table, is_arrow
 from mirror_rt.tables.vocabulary import (
     Column,
     column_of,

@@ -115,6 +115,16 @@ class _Lines:
         self._lines = iter(lines)
         self._back: deque[Line] = deque()
 
+    def __iter__(self) -> Iterator[Line]:
+        while True:
+            if self._back:
+                yield self._back.popleft()
+                continue
+            line = next(self._lines, None)
+            if line is None:
+                return
+            yield line
+
     def next(self) -> Line | None:
         return self._back.popleft() if self._back else next(self._lines, None)
 
@@ -149,7 +159,7 @@ def split_rows(
     """
     given = _Lines(lines)
     width = 0
-    while (line := given.next()) is not None:
+    for line in given:
         number, text = line
         row: list[str] | RowError
         if not quoted or '"' not in text:

@@ -170,7 +170,8 @@ class Kept:
         self._numbers, self._cells, self._characters = [], [], 0
 
     def _not_text(self, place: int, column: Sequence[Any]) -> str:
-        from mirror_rt.tables.table import RowError, cell_text
+        from mirror_rt.tables.cells import cell_text
+        from mirror_rt.tables.delimited import RowError
 
         for number, cell in zip(self._numbers, column, strict=True):
             try:

@@ -6,38 +6,27 @@ end of a short row - is None, like a null. Rows in = rows out + rows counted in 
 
 from __future__ import annotations
 
-import json
 import re
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mirror_rt.errors import ConfigError, InputError, one_line
 from mirror_rt.tables.delimited import RowError, separator_line, split_rows, told_delimiter
+from mirror_rt.tables.json_rows import array_rows, line_rows
 from mirror_rt.tables.kept import Kept
+from mirror_rt.tables.kinds import Kind, TableOptions, parquet_parts, told_kind
+from mirror_rt.tables.parquet import open_parquet, records, seekable, told
 from mirror_rt.tables.vocabulary import Column, heading_key, known, sound_like_headings
-from mirror_rt.textfiles import (
-    UNPACKING_ERRORS,
-    Source,
-    StrPath,
-    encoding_hint,
-    lone_surrogate,
-    numbered_lines,
-    shown,
-)
+from mirror_rt.textfiles import Source, StrPath, numbered_lines, shown
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = [
-    "ArrowTable", "Cells", "Kind", "Notes", "RowError", "Table", "TableOptions", "cell_text",
-    "delimiter_named", "is_arrow", "joined_text", "kind_of", "parquet_parts", "told_kind",
-]  # fmt: skip
+__all__ = ["ArrowTable", "Cells", "Notes", "Table", "is_arrow"]
 
 Cells: TypeAlias = "list[Any]"
 Row: TypeAlias = "tuple[int, Cells | RowError]"
@@ -48,7 +37,6 @@ _ESCAPED = re.compile(r"\\(.)")
 _LOOKED_AT = 1_000
 _LOOKED_AT_CHARACTERS = 1 << 22
 _ROWS_AT_ONCE = 1_024
-_PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
 
 class ArrowTable(Protocol):
@@ -62,95 +50,6 @@ class ArrowTable(Protocol):
 def is_arrow(source: object) -> TypeIs[ArrowTable]:
     """Tell a table in memory from a path or anything else."""
     return hasattr(source, "__arrow_c_stream__")
-
-
-class Kind(Enum):
-    """The layout of a file."""
-
-    TEXT = "text"
-    CSV = "csv"
-    TSV = "tsv"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-    XLSX = "xlsx"
-
-
-_KINDS = {
-    ".csv": Kind.CSV, ".tsv": Kind.TSV, ".tab": Kind.TSV, ".jsonl": Kind.JSONL,
-    ".ndjson": Kind.JSONL, ".parquet": Kind.PARQUET, ".xlsx": Kind.XLSX, ".xlsm": Kind.XLSX,
-    ".xls": Kind.XLSX,
-}  # fmt: skip
-
-
-def kind_of(source: StrPath) -> Kind:
-    """Tell the layout by the last suffix, compression aside; what is unknown is plain text.
-
-    A folder of Parquet parts, as Spark writes it, is Parquet.
-
-    >>> kind_of("names.tsv.gz")
-    <Kind.TSV: 'tsv'>
-    """
-    path = Path(source)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _PACKINGS:
-        suffixes.pop()
-    kind = _KINDS.get(suffixes[-1], Kind.TEXT) if suffixes else Kind.TEXT
-    with suppress(OSError, ValueError):
-        if kind is Kind.TEXT and path.is_dir() and parquet_parts(path):
-            return Kind.PARQUET
-    return kind
-
-
-def parquet_parts(folder: StrPath) -> list[Path]:
-    """Return the Parquet files of a folder in their order; hidden ones are not data."""
-    root = Path(folder)
-    return sorted(
-        path
-        for path in root.rglob("*.parquet")
-        if path.is_file()
-        and not any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableOptions:
-    """What is said of a file, where its name and content do not tell.
-
-    Attributes:
-        format: Its layout; None to tell it.
-        delimiter: What separates its cells, one character or ``tab``; None to tell it.
-        encoding: What its text is written in; None for UTF-8, or UTF-16 if it is that.
-        quoted: Whether ``"`` around a cell are quotes.
-
-    Raises:
-        ConfigError: The delimiter is no single character, or there is no such encoding.
-    """
-
-    format: Kind | None = None
-    delimiter: str | None = None
-    encoding: str | None = None
-    quoted: bool = True
-
-    def __post_init__(self) -> None:
-        if self.delimiter is not None:
-            object.__setattr__(self, "delimiter", delimiter_named(self.delimiter))
-        if self.encoding is not None:
-            Source("-", encoding=self.encoding)
-
-
-def delimiter_named(text: str) -> str:
-    r"""Return the character that is meant.
-
-    Raises:
-        ConfigError: It is not one character.
-
-    >>> delimiter_named("tab"), delimiter_named("\\t"), delimiter_named(";")
-    ('\t', '\t', ';')
-    """
-    found = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}.get(text, text)
-    if len(found) != 1 or found in '"\r\n':
-        raise ConfigError(f"--delimiter {text}: give one character, or tab")
-    return found
 
 
 @dataclass(slots=True, kw_only=True)
@@ -240,7 +139,7 @@ class Table:
                     "or .parquet, or say what it is with --input-format"
                 )
             case Kind.JSONL:
-                rows = self._json_lines()
+                rows = self._json()
             case Kind.PARQUET:
                 rows = self._arrow(source) if is_arrow(source) else self._parquet()
                 next(rows, None)  # its headings are known, and it waits for what is wanted
@@ -293,6 +192,7 @@ class Table:
             InputError: The rest cannot be read.
         """
         again = [*map(heading_key, self.first or [])] if self.headings else []
+        sign = again[0][:1] if again else ""
         listed = not self.by_name
         of_sparql = bool(self.headings) and all(h.startswith("?") for h in self.first or [""])
         for number, row in chain(self.head, self._rows):
@@ -305,6 +205,7 @@ class Table:
                     continue
                 if (
                     len(row) == len(again) > 1
+                    and (row[0][:1].casefold() == sign or not row[0][:1].isalnum())
                     and len(row[0]) < 100
                     and heading_key(row[0]) == again[0]
                     and [*map(heading_key, row)] == again
@@ -339,7 +240,12 @@ class Table:
 
     def is_blank(self, cells: Cells) -> bool:
         """Say whether nothing stands in a row, as spreadsheets leave them below the last one."""
-        return not self.by_name and not any(cell and cell.strip() for cell in cells)
+        if self.by_name:
+            return False
+        for cell in cells:  # most often the first one says it
+            if cell and cell.strip():
+                return False
+        return True
 
     # -- layouts
 
@@ -375,32 +281,34 @@ class Table:
         )
 
     def _split(self, lines: Iterable[tuple[int, str]], delimiter: str) -> Iterator[Row]:
-        begun = False
-        for number, row in split_rows(lines, delimiter, quoted=self._options.quoted):
-            if not begun and isinstance(row, list) and not any(cell.strip() for cell in row):
-                self.notes.blank_rows += 1
-                continue  # nothing stands before the headings
-            begun = True
-            yield number, row
+        rows = split_rows(lines, delimiter, quoted=self._options.quoted)
+        for number, row in rows:
+            if isinstance(row, RowError) or any(cell.strip() for cell in row):
+                yield number, row
+                break
+            self.notes.blank_rows += 1  # nothing stands before the headings
+        yield from rows
 
-    def _json_lines(self) -> Iterator[Row]:
-        for number, line in numbered_lines(self._source, strict=False):
-            if not line.strip():
+    def _json(self) -> Iterator[Row]:
+        lines = numbered_lines(self._source, strict=False)
+        for first in lines:
+            if first[1].strip():
+                break
+            self.notes.blank_rows += 1
+        else:
+            return
+        lines = chain([first], lines)
+        rows: Iterable[tuple[int, dict[str, Any] | RowError | None]] = line_rows(lines)
+        if first[1].lstrip().startswith("["):
+            self.unit = "row"
+            rows = array_rows(lines, self.shown)
+        for number, record in rows:
+            if record is None:
                 self.notes.blank_rows += 1
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                fault = f"not JSON ({error.msg} at character {error.pos + 1})"
-                yield number, RowError(fault)
-                continue
-            except (ValueError, RecursionError) as error:  # too many digits, too deep
-                yield number, RowError(f"not JSON that can be read ({error})")
-                continue
-            if not isinstance(record, dict):
-                yield number, RowError('not a JSON object such as {"id": …, "name": …}')
-                continue
-            yield number, self._in_order(record)
+            elif isinstance(record, RowError):
+                yield number, record
+            else:
+                yield number, self._in_order(record)
 
     def _in_order(self, record: dict[str, Any]) -> Cells:
         row: Cells = [None] * len(self.headings)
@@ -434,24 +342,24 @@ class Table:
                     beside = {key: value for key, equals, value in sides if equals}
                     parts.append((str(part), part, beside))
             else:
-                parts.append((self.shown, stack.enter_context(_seekable(self._source)), {}))
+                parts.append((self.shown, stack.enter_context(seekable(self._source)), {}))
             for name, file, beside in parts:
-                with _told(name, 0):
-                    table = stack.enter_context(_parquet_file(file)) if len(parts) == 1 else None
-                    with nullcontext(table) if table else _parquet_file(file) as opened:
+                with told(name, 0):
+                    table = stack.enter_context(open_parquet(file)) if len(parts) == 1 else None
+                    with nullcontext(table) if table else open_parquet(file) as opened:
                         names = [*opened.schema_arrow.names, *beside]
                 self._refuse_twice(name, names)
                 self._in_order(dict.fromkeys(names))
             yield 0, []
             number = 0
             for name, file, beside in parts:
-                with nullcontext(table) if table else _parquet_file(file) as opened:
+                with nullcontext(table) if table else open_parquet(file) as opened:
                     names = opened.schema_arrow.names
                     if self.kept is None:
                         names = self._wanted(names)
                     batches = opened.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names)
                     while True:
-                        with _told(name, number):
+                        with told(name, number):
                             batch = next(batches, None)
                         if batch is None:
                             break
@@ -461,7 +369,7 @@ class Table:
     def _arrow(self, table: ArrowTable) -> Iterator[Row]:
         import pyarrow as pa
 
-        with _told(self.shown, 0, "cannot be read as Arrow"):
+        with told(self.shown, 0, "cannot be read as Arrow"):
             reader = pa.RecordBatchReader.from_stream(table)
         names = reader.schema.names
         self._refuse_twice(self.shown, names)
@@ -469,7 +377,7 @@ class Table:
         yield 0, []
         number = 0
         while True:
-            with _told(self.shown, number, "cannot be read as Arrow"):
+            with told(self.shown, number, "cannot be read as Arrow"):
                 batch = next(reader, None)
             if batch is None:
                 return
@@ -482,7 +390,7 @@ class Table:
         """Yield the rows of a batch that begins after row ``number``."""
         if self.kept is not None:
             self.kept.add_batch(batch, beside)
-        for record in _records(batch.select(self._wanted(batch.schema.names))):
+        for record in records(batch.select(self._wanted(batch.schema.names))):
             number += 1
             if record is None:
                 yield number, RowError("not UTF-8")
@@ -503,7 +411,7 @@ class Table:
     def _sheet(self) -> Iterator[Row]:
         from mirror_rt.tables.excel import read_sheet
 
-        with _seekable(self._source) as file:
+        with seekable(self._source) as file:
             rows, others = read_sheet(self.shown, file)
         if others:
             self.notes.remarks.append(f"sheets left alone: {', '.join(others)}")
@@ -550,129 +458,3 @@ def _term(cell: str) -> str:
 
 def _sound(cells: list[str]) -> bool:
     return sound_like_headings(cells) or bool(known(cells, Column.TEXT))
-
-
-def told_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
-    """Tell the layout of a file: as was said, by its first bytes, else by its name.
-
-    Raises:
-        InputError: It cannot be opened, or is a folder or an archive.
-    """
-    if options.format is not None:
-        return options.format
-    kind = kind_of(source)
-    if Path(source).is_dir():
-        if kind is Kind.PARQUET:
-            return kind
-        raise InputError(f"{source}: is a folder; name a file")
-    magic = source.head()[:8]
-    if magic.startswith(b"PAR1"):
-        return Kind.PARQUET
-    if magic.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        if kind is not Kind.XLSX and b"xl/" not in source.head() and magic.startswith(b"PK"):
-            raise InputError(
-                f"{shown(source)}: is a zip archive; unpack it and name the file in it"
-            )
-        return Kind.XLSX
-    return default if kind is Kind.TEXT else kind
-
-
-def _parquet_file(file: Path | IO[bytes]) -> Any:  # noqa: ANN401 - pyarrow has no types
-    import pyarrow.parquet as pq
-
-    # Otherwise the columns of a whole row group are read at once.
-    return pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
-
-
-@contextmanager
-def _told(name: str, number: int, fault: str = "not a Parquet file") -> Iterator[None]:
-    """Turn what pyarrow raises into one line."""
-    import pyarrow
-
-    try:
-        yield
-    except (pyarrow.ArrowException, OSError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        what = f"broken after row {number}" if number else fault
-        raise InputError(f"{name}: {what} ({reason})") from error
-
-
-@contextmanager
-def _seekable(source: Source) -> Iterator[IO[bytes]]:
-    """Give a file in which one can go back and forth: a copy, where that one cannot."""
-    with source.open() as handle:
-        if handle.seekable():
-            yield handle
-            return
-        with tempfile.SpooledTemporaryFile(max_size=1 << 24) as copy:
-            try:
-                for block in iter(lambda: handle.read(1 << 20), b""):
-                    copy.write(block)
-            except UNPACKING_ERRORS as error:
-                raise InputError(f"{shown(source)}: broken or cut off ({error})") from error
-            copy.seek(0)
-            yield copy
-
-
-def _records(batch: Any) -> list[dict[str, object] | None]:  # noqa: ANN401 - pyarrow has no types
-    """Return the rows of a batch, None for one that is not UTF-8."""
-    try:
-        return [*batch.to_pylist()]
-    except UnicodeDecodeError:
-        if batch.num_rows == 1:
-            return [None]
-        return [row for i in range(batch.num_rows) for row in _records(batch.slice(i, 1))]
-
-
-def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:
-    """Return a cell as text; a null and what is missing are empty.
-
-    Args:
-        cell: A string, or a value of JSON or Parquet.
-        what: What to call it in a message.
-        numbers: Whether a number will do, as for an id: whole floats lose their point.
-
-    Raises:
-        RowError: It is something else, or not UTF-8.
-
-    >>> cell_text(7.0, "id", numbers=True), cell_text(None, "name")
-    ('7', '')
-    """
-    if cell is None:
-        return ""
-    if isinstance(cell, str):
-        if lone_surrogate(cell) is not None:
-            hint = f"; {encoding_hint(cell)}" if "\udc80" <= max(cell) <= "\udcff" else ""
-            raise RowError(f"the {what} is not UTF-8{hint}")
-        return cell
-    if numbers and isinstance(cell, (int, float)) and not isinstance(cell, bool):
-        return str(int(cell)) if float(cell).is_integer() else str(cell)
-    raise RowError(f"{what} is not a string but {_said(cell)}")
-
-
-def joined_text(cell: object, what: str) -> str:
-    """Return a cell as text, numbers too; of a list the values with ``|`` between them.
-
-    Raises:
-        RowError: It is something else, or not UTF-8.
-
-    >>> joined_text(["a", 7], "ids")
-    'a|7'
-    """
-    if isinstance(cell, list):
-        return "|".join(cell_text(one, what, numbers=True) for one in cell)
-    return cell_text(cell, what, numbers=True)
-
-
-def _said(cell: object) -> str:
-    match cell:
-        case bool():
-            return f"the truth value {cell}"
-        case int() | float():
-            return f"the number {cell}"
-        case list():
-            return "a list"
-        case dict():
-            return "an object"
-        case _:
-            return f"a {type(cell).__name__}"

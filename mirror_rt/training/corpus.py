@@ -96,7 +96,8 @@ def open_strings(
         InputError: The file cannot be read.
     """
     from mirror_rt.knowledge import formats
-    from mirror_rt.knowledge.formats.tables import KINDS, has_entities
+    from mirror_rt.knowledge.formats._columns import has_entities
+    from mirror_rt.knowledge.formats.tables import KINDS
     from mirror_rt.runtime.sources import read_rows
 
     options, columns = options or TableOptions(), columns or formats.Columns()

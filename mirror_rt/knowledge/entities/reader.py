@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -39,6 +40,7 @@ _WITH = {
 STANDARD_FIELDS = tuple(_WITH)
 """Fields that every entity may have; any other is one of ``Entity.fields``."""
 
+_WHOLE = re.compile(r"0|-?[1-9]\d*")
 _CLOSENESS = (
     "CASE kind WHEN 'preferred' THEN 3 WHEN 'exact' THEN 2 WHEN 'abbreviation' THEN 1 ELSE 0 END"
 )
@@ -176,7 +178,8 @@ class Catalogue:
                 read = self._rows(_WITH[field] + limit, [value])
                 found.update(entity for (entity,) in read)
             sql = "SELECT entity FROM fields WHERE field = ? AND value = ?"
-            found.update(entity for (entity,) in self._rows(sql + limit, [field, value]))
+            for same in _written(value):
+                found.update(entity for (entity,) in self._rows(sql + limit, [field, same]))
         return sorted(found)
 
     def rows_of(self, entities: Sequence[int]) -> list[int]:
@@ -263,6 +266,18 @@ def _from_json(content: str) -> Entity:
     given["fields"] = [tuple(pair) for pair in given["fields"]]
     given |= {field: tuple(v) for field, v in given.items() if isinstance(v, list)}
     return Entity(**given | {"names": tuple(names)})
+
+
+def _written(value: str) -> list[str]:
+    """Return how a value may be written: of a whole number with a point and without.
+
+    >>> _written("2021.0"), _written("7"), _written("1.10"), _written("007")
+    (['2021.0', '2021'], ['7', '7.0'], ['1.10'], ['007'])
+    """
+    whole = value.removesuffix(".0")
+    if not _WHOLE.fullmatch(whole):
+        return [value]
+    return [value, f"{value}.0" if whole == value else whole]
 
 
 def _in_pieces(values: Iterable[int], *, size: int = 900) -> Iterator[list[int]]:

@@ -6,11 +6,11 @@ them joins by id.
 
 from __future__ import annotations
 
+from mirror_rt.knowledge.formats._columns import Columns
 from mirror_rt.knowledge.formats._filter import NameFilter
 from mirror_rt.knowledge.formats._rows import SkippedRows
 from mirror_rt.knowledge.formats.detect import sniff
-from mirror_rt.knowledge.formats.read import read_entities, read_names
-from mirror_rt.knowledge.formats.tables import Columns
+from mirror_rt.knowledge.formats.read import given_entities, read_entities, read_names
 from mirror_rt.types import KbFormat
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "KbFormat",
     "NameFilter",
     "SkippedRows",
+    "given_entities",
     "read_entities",
     "read_names",
     "sniff",

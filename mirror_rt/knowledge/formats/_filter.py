@@ -27,6 +27,11 @@ class NameFilter:
     sources: tuple[str, ...] = ()
     suppressed: bool = False
 
+    @property
+    def all(self) -> bool:
+        """Whether every name passes."""
+        return not self.languages and not self.sources
+
     def keeps(self, name: Name) -> bool:
         """Say whether a name passes.
 
@@ -51,7 +56,7 @@ def filtered(
     entities: Iterator[Entity], keep: NameFilter, skipped: SkippedRows
 ) -> Iterator[Entity]:
     """Leave out names that do not pass, and entities that have none left."""
-    if not (keep.languages or keep.sources):
+    if keep.all:
         yield from entities
         return
     for entity in entities:

@@ -41,6 +41,7 @@ class SkippedRows:
         unresolved: Ids that point to no entity of the file, or round in a circle.
         nameless: Classes and concepts of RDF without a name.
         anonymous: Classes and concepts of RDF with a name but no address (blank nodes).
+        language_tags: Tags of RDF that are none: their strings are read as without one.
         types: Types (UMLS) of concepts that no name was read of.
         metadata: Values of passages and fields that are no use to filter by.
         repeated_headings: Rows of tables equal to their headings.
@@ -56,6 +57,7 @@ class SkippedRows:
     unresolved: int = 0
     nameless: int = 0
     anonymous: int = 0
+    language_tags: int = 0
     types: int = 0
     metadata: int = 0
     repeated_headings: int = 0
@@ -126,6 +128,8 @@ def checked(text: str, what: str) -> str:
     'heart attack'
     """
     stripped = text.strip()  # line ends at its edges too
+    if stripped.isprintable() and stripped:
+        return stripped
     refused = _REFUSED.search(stripped)
     if refused is not None:
         sign = refused.group()
@@ -149,6 +153,8 @@ def flat(text: str, what: str = "description") -> str:
     Raises:
         RowError: It is not UTF-8.
     """
+    if not text:
+        return text
     line = " ".join(_CONTROL.sub(" ", text).split())
     return checked(line, what) if line else ""
 

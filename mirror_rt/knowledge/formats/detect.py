@@ -26,6 +26,7 @@ _SUFFIXES = {
     ".csv": KbFormat.CSV,
     ".jsonl": KbFormat.JSONL,
     ".ndjson": KbFormat.JSONL,
+    ".json": KbFormat.JSONL,
     ".obo": KbFormat.OBO,
     ".parquet": KbFormat.PARQUET,
     ".xlsx": KbFormat.XLSX,
@@ -100,7 +101,7 @@ def _from_lines(lines: list[str]) -> KbFormat | None:
         return KbFormat.DICTIONARY
     if _is_wikidata_dump(lines):
         return KbFormat.WIKIDATA
-    if _are_of_entities([*_json_keys(lines[0])]):
+    if _are_of_entities([*_first_json_keys(lines)]):
         return KbFormat.JSONL
     if all(_ICD10CM_LINE.match(line) for line in lines):
         return KbFormat.ICD10CM
@@ -139,6 +140,16 @@ def _is_dictionary(line: str) -> bool:
 def _is_wikidata(line: str) -> bool:
     # A line of a dump may be longer than what was read of it, so it is not parsed.
     return line.startswith('{"type":"item"') or {"labels", "claims"} <= _json_keys(line)
+
+
+def _first_json_keys(lines: list[str]) -> set[str]:
+    """Return the keys of the first object, of JSON lines or of an array."""
+    text = "\n".join(lines).lstrip()
+    try:
+        row, _ = json.JSONDecoder().raw_decode(text.removeprefix("[").lstrip())
+    except (ValueError, RecursionError):
+        return set()
+    return set(row) if isinstance(row, dict) else set()
 
 
 def _json_keys(line: str) -> set[str]:

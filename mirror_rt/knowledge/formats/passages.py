@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.formats._columns import Columns
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
-from mirror_rt.knowledge.formats.tables import Columns, field_values
+from mirror_rt.knowledge.formats.tables import field_values
 from mirror_rt.tables import (
     ArrowTable,
     Cells,
@@ -93,7 +94,11 @@ def as_entities(passages: Iterable[Passage], *, split: int | None = None) -> Ite
     if split is not None and split < 1:
         raise ConfigError(f"split must be at least 1 word, got {split}")
     seen: set[str] = set()
-    for passage in passages:
+    for number, passage in enumerate(passages, 1):
+        if not isinstance(passage, Passage):  # from Python
+            raise InputError(
+                f"passage {number}: is a {type(passage).__name__}; give Passage objects or a file"
+            )
         if passage.id in seen:
             raise InputError(_repeated(passage.id))
         seen.add(passage.id)

@@ -74,6 +74,8 @@ _XML_TAG = re.compile(rb"""\sxml:lang\s*=\s*(["'])(.*?)\1""")
 _TURTLE_TAG = re.compile(rb'(?<!\\)"@([\w-]+(?:\.[\w-]+)*)')
 _TRIPLE_TAG = re.compile(r'"@([\w-]+(?:\.[\w-]+)*)(?=\s*\.\s*(?:#.*)?$)')
 _FUNCTIONAL = re.compile(rb"\s*(?:#[^\n]*\s*)*(?:Prefix|Ontology)\s*[(:]")
+_CUT_OFF = (AssertionError, AttributeError, LookupError, RecursionError, TypeError)
+"""What rdflib's parsers raise where a file ends too early: they assert, and look past its end."""
 _PURL = re.compile(re.escape(_OBO) + r"([A-Za-z]+)_(\w+)")
 
 
@@ -135,6 +137,16 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
     # Without a handler, rdflib's remarks on odd addresses would go to the user's screen.
     logging.getLogger("rdflib").addHandler(logging.NullHandler())
     graph = Graph()
+
+    def without_bad(tag: re.Pattern[bytes], group: int, without: bytes, data: bytes) -> bytes:
+        def kept(found: re.Match[bytes]) -> bytes:
+            if _TAG.fullmatch(found[group]):
+                return found[0]
+            skipped.language_tags += 1
+            return without
+
+        return tag.sub(kept, data)
+
     suffixes = [suffix.casefold() for suffix in PurePath(path).suffixes[-2:]]
     if ".nt" in suffixes:
         parser = W3CNTriplesParser(NTGraphSink(graph))
@@ -142,10 +154,11 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
         def triple(line: str) -> None:
             tag = _TRIPLE_TAG.search(line)
             if tag is not None and not _TAG.fullmatch(tag[1].encode()):
+                skipped.language_tags += 1
                 line = f'{line[: tag.start()]}"{line[tag.end() :]}'
             try:
                 parser.parsestring(line + "\n")
-            except Exception as error:
+            except (ParserError, SyntaxError, ValueError, AssertionError, LookupError) as error:
                 raise RowError(f"not N-Triples ({error})") from error
 
         # Nothing is made of a line here; going through them fills the graph.
@@ -163,7 +176,7 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
             "convert it, e.g. with ROBOT"
         )
     if is_xml:
-        data = _XML_TAG.sub(lambda tag: tag[0] if _TAG.fullmatch(tag[2]) else b"", data)
+        data = without_bad(_XML_TAG, 2, b"", data)
     else:
         try:
             data.decode("utf-8")
@@ -175,7 +188,7 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
             _fill(graph, data, is_xml=is_xml)
         except (SyntaxError, ValueError):
             # A tag that is no language tag: its string is read as one without.
-            known = _TURTLE_TAG.sub(lambda tag: tag[0] if _TAG.fullmatch(tag[1]) else b'"', data)
+            known = without_bad(_TURTLE_TAG, 1, b'"', data)
             if known == data:
                 raise
             graph = Graph()
@@ -185,8 +198,7 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
         raise InputError(f"{shown(path)}: {fault}") from error
     except (ParserError, SyntaxError, ValueError) as error:
         raise InputError(f"{shown(path)}: {_located(error)}") from error
-    except Exception as error:
-        # rdflib's parsers assert, and index past the end, where a file is cut off.
+    except _CUT_OFF as error:
         fault = "nested too deeply" if isinstance(error, RecursionError) else "ends too early"
         if isinstance(error, LookupError) and "encoding" in str(error):
             fault = str(error)

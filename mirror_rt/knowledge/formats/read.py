@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats import dictionary, tables
+from mirror_rt.knowledge.formats._columns import Columns
 from mirror_rt.knowledge.formats._filter import NameFilter, filtered
-from mirror_rt.knowledge.formats._rows import SkippedRows
+from mirror_rt.knowledge.formats._rows import RowError, SkippedRows
 from mirror_rt.knowledge.formats.detect import sniff
-from mirror_rt.knowledge.formats.tables import Columns
 from mirror_rt.tables import ArrowTable, Kind, TableOptions, is_arrow
 from mirror_rt.textfiles import Source, StrPath, shown
 from mirror_rt.types import Entity, KbFormat
 
-__all__ = ["read_entities", "read_names"]
+__all__ = ["given_entities", "read_entities", "read_names"]
 
 
 def read_entities(
@@ -75,6 +75,33 @@ def read_entities(
     else:
         found = _reader(source, chosen, skipped, keep)
     return _not_empty(path, chosen, filtered(found, keep, skipped), skipped)
+
+
+def given_entities(given: Iterable[object]) -> Iterator[Entity]:
+    """Yield entities given from Python: as they are, or made of dicts, whose keys are headings.
+
+    Args:
+        given: Entities or dicts. None and NaN in a dict are missing, as of a pandas record.
+
+    Raises:
+        ConfigError: ``given`` is no list of anything.
+        InputError: One is neither, or a dict cannot be used; the message gives its place.
+    """
+    how = "give Entity objects, dicts with id and name, a table"
+    if isinstance(given, (Entity, Mapping)) or not isinstance(given, Iterable):
+        raise ConfigError(f"entities: a single {type(given).__name__}; {how}, or a file")
+    for number, one in enumerate(given, 1):
+        if isinstance(one, Entity):
+            yield one
+            continue
+        if not isinstance(one, Mapping):
+            raise InputError(f"entity {number}: is a {type(one).__name__}; {how}, or a file")
+        try:
+            yield tables.entity_from_json(
+                {str(key): None if value != value else value for key, value in one.items()}
+            )
+        except RowError as fault:
+            raise InputError(f"entity {number}: {fault}") from fault
 
 
 def read_names(

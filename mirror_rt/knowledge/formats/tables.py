@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 
 from mirror_rt.errors import InputError
+from mirror_rt.knowledge.formats._columns import BARS, Columns, Roles, resolved
 from mirror_rt.knowledge.formats._filter import NameFilter
 from mirror_rt.knowledge.formats._rows import (
     RowError,
@@ -26,24 +25,22 @@ from mirror_rt.knowledge.formats._rows import (
     is_kind,
     name_kind,
 )
+from mirror_rt.knowledge.formats._snomed import RF2, rf2_parser
 from mirror_rt.tables import (
     ArrowTable,
     Cells,
-    Column,
     Kind,
     Notes,
     Table,
     TableOptions,
     cell_text,
     heading_key,
-    known,
-    seem,
     sound_like_headings,
 )
 from mirror_rt.textfiles import StrPath
 from mirror_rt.types import Entity, KbFormat, Name, NameKind
 
-__all__ = ["KINDS", "Columns", "entity_from_json", "field_values", "has_entities", "read_table"]
+__all__ = ["KINDS", "entity_from_json", "field_values", "read_table"]
 
 LONGEST_FIELD = 200
 """Longer values are no use to filter by, and are left out."""
@@ -56,68 +53,11 @@ KINDS = {
     KbFormat.XLSX: Kind.XLSX,
 }
 
-_BARS = re.compile(r"[|\r\n]+")
-_COMMAS = re.compile(r", |,(?=\S)|\|")
-_JOINED_BY_COMMAS = frozenset({"item_alt_label", "item_alt_labels", "alternatenames"})
-
 _GEONAMES = (
     "geonameid name asciiname alternatenames latitude longitude feature_class feature_code "
     "country_code cc2 admin1 admin2 admin3 admin4 population elevation dem timezone "
     "modification_date"
 ).split()
-
-_RF2 = frozenset({"effective_time", "active", "module_id"})
-_RF2_DESCRIPTION = frozenset({"concept_id", "language_code", "type_id", "term"})
-_RF2_FULL_NAME, _RF2_DEFINITION = "900000000000003001", "900000000000550004"
-_RF2_IS_A = "116680003"
-_SEMANTIC_TAG = re.compile(r" \(([^()]+)\)$")
-
-_ONE = (Column.KIND, Column.LANGUAGE, Column.SOURCE, Column.DESCRIPTION, Column.FIELDS)
-_MANY = (Column.TYPES, Column.ALTERNATIVE_IDS, Column.CROSS_REFERENCES, Column.PARENTS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
-    """Which columns of a table to read, where the headings alone do not say.
-
-    Attributes:
-        id: The column of ids; None to tell it.
-        name: The column of names (of passages: the texts); None to tell it.
-        aliases: The columns of aliases; empty to tell them.
-        fields: Columns to keep as fields of the entity; ``*`` for all that are left.
-    """
-
-    id: str | None = None
-    name: str | None = None
-    aliases: tuple[str, ...] = ()
-    fields: tuple[str, ...] = ()
-
-    def named(self) -> list[str]:
-        """Return all columns that are named."""
-        some = [self.id, self.name, *self.aliases, *self.fields]
-        return [name for name in some if name is not None and name != "*"]
-
-
-@dataclass(slots=True, kw_only=True)
-class _Roles:
-    """What each column holds, by its place; ``width`` columns were looked at."""
-
-    width: int
-    id: int
-    names: list[int]
-    aliases: list[tuple[int, NameKind, re.Pattern[str]]]
-    one: dict[Column, int] = field(default_factory=dict)
-    many: dict[Column, list[int]] = field(default_factory=dict)
-    fields: list[tuple[int, str]] = field(default_factory=list)
-    left_alone: list[str] = field(default_factory=list)
-
-    def places(self) -> list[int]:
-        some = [self.id, *self.names, *(i for i, _, _ in self.aliases), *self.one.values()]
-        return [
-            *some,
-            *(i for held in self.many.values() for i in held),
-            *(i for i, _ in self.fields),
-        ]
 
 
 def read_table(
@@ -171,12 +111,12 @@ _Parse = Callable[[Cells], "Entity | None"]
 
 def _parser(
     table: Table, columns: Columns, skipped: SkippedRows, keep: NameFilter
-) -> tuple[_Parse, Callable[[], _Roles] | None]:
+) -> tuple[_Parse, Callable[[], Roles] | None]:
     if not _take_headings(table, columns):
         return _without_headings(table, columns, skipped, keep)
     keys = {heading_key(heading) for heading in table.headings}
-    if keys >= _RF2 and not columns.named():
-        return _rf2(table, keys, skipped), None
+    if keys >= RF2 and not columns.named():
+        return rf2_parser(table, keys, skipped), None
     if table.kind is Kind.JSONL and not table.headings:
         return _no_parser, None
     roles = resolved(table.headings, columns, table.shown)
@@ -209,7 +149,7 @@ def _take_headings(table: Table, columns: Columns) -> bool:
     cells = [cell for i, cell in enumerate(first) if i != 2] if _third_is_kind(rows) else first
     cells = [cell.strip().removeprefix("#").strip() for cell in cells]
     keys = {heading_key(cell) for cell in cells}
-    if sound_like_headings(cells) or keys >= _RF2:
+    if sound_like_headings(cells) or keys >= RF2:
         table.take_headings()
         return True
     if not named and _is_unlike_the_rest(rows):
@@ -232,127 +172,18 @@ def _third_is_kind(rows: Sequence[Cells]) -> bool:
     return bool(thirds) and all(map(is_kind, thirds))
 
 
-def has_entities(table: Table) -> bool:
-    """Say whether a table has columns of ids and of names, by its headings."""
-    first = table.headings if table.by_name else table.first or []
-    return bool(known(first, Column.ID) or seem(first, Column.ID)) and bool(
-        known(first, Column.NAME) or seem(first, Column.NAME)
-    )
-
-
-def resolved(
-    headings: Sequence[str],
-    columns: Columns,
-    shown: str,
-    *,
-    first: tuple[int, list[int]] | None = None,
-) -> _Roles:
-    """Tell what each column holds.
-
-    Args:
-        headings: The headings.
-        columns: What the user says.
-        shown: What to call the file in a message.
-        first: The columns of id and names, where they are settled.
-
-    Raises:
-        InputError: A column that is needed (ids, names) or that the caller named is missing.
-    """
-    there = ", ".join(headings)
-
-    def place(name: str) -> int:
-        key = heading_key(name)
-        found = [i for i, heading in enumerate(headings) if heading == name]
-        found = found or [i for i, heading in enumerate(headings) if heading_key(heading) == key]
-        if not found:
-            raise InputError(f"{shown}: no column {name!r}; there are: {there}")
-        return found[0]
-
-    if first is not None:
-        id_at, names = first
-    else:
-        ids = known(headings, Column.ID) or seem(headings, Column.ID)
-        names = (
-            known(headings, Column.NAME)
-            or seem(headings, Column.NAME)[:1]
-            or known(headings, Column.TITLE)
-        )
-        if columns.name is not None:
-            at = place(columns.name)
-            names = [at, *(i for i in names if i != at)]
-        if columns.id is not None:
-            ids = [place(columns.id)]
-        ids = [i for i in ids if i not in names[:1]]
-        missing = "ids" * (not ids) or "names" * (not names)
-        if missing:
-            option = "--id-column" if not ids else "--name-column"
-            raise InputError(
-                f"{shown}: which column holds the {missing}? choose with {option}: {there}"
-            )
-        id_at = ids[0]
-        names = [i for i in names if i != id_at]
-    if columns.aliases:
-        chosen = [place(name) for name in columns.aliases]
-        if first is None:
-            names = names[:1]
-    else:
-        chosen = sorted(known(headings, Column.ALIASES))
-    taken = {id_at, *names, *chosen}
-    fields = [place(name) for name in columns.fields if name != "*"]
-    one: dict[Column, int] = {}
-    many: dict[Column, list[int]] = {}
-    for column in (*_ONE, *_MANY):
-        places = [i for i in known(headings, column) if i not in taken and i not in fields]
-        if column is Column.ALTERNATIVE_IDS:
-            places += [i for i in seem(headings, column) if i not in taken]
-        if places and column in _ONE:
-            one[column] = places[0]
-        elif places:
-            many[column] = sorted(places)
-    taken.update(one.values(), *many.values())
-    rest = [i for i in range(len(headings)) if i not in taken and i not in fields]
-    if "*" in columns.fields:
-        fields, rest = [*fields, *rest], []
-    return _Roles(
-        width=len(headings),
-        id=id_at,
-        names=names,
-        aliases=[(i, _alias_kind(headings[i]), _splitter(headings[i])) for i in chosen],
-        one=one,
-        many=many,
-        fields=[(i, headings[i].strip()) for i in fields],
-        left_alone=[headings[i].strip() for i in rest if headings[i].strip()],
-    )
-
-
-def _alias_kind(heading: str) -> NameKind:
-    key = heading_key(heading).rstrip("_0123456789")
-    word = key.removesuffix("s") if is_kind(key.removesuffix("s")) else key
-    return name_kind(word) if is_kind(word) else NameKind.EXACT
-
-
-def _splitter(heading: str) -> re.Pattern[str]:
-    return _COMMAS if heading_key(heading) in _JOINED_BY_COMMAS else _BARS
-
-
-def _entity(cells: Cells, roles: _Roles, skipped: SkippedRows, keep: NameFilter) -> Entity | None:
-    def cell(column: Column) -> object:
-        place = roles.one.get(column)
-        return None if place is None else cells[place]
-
-    def many(column: Column, what: str) -> tuple[str, ...]:
-        return tuple(
-            checked(cell_text(part, what, numbers=True), what)
-            for place in roles.many.get(column, ())
-            for part in _parts(cells[place], _BARS, what)
-        )
-
+def _entity(cells: Cells, roles: Roles, skipped: SkippedRows, keep: NameFilter) -> Entity | None:
     identifier = checked(cell_text(cells[roles.id], "id", numbers=True), "id")
     plain = NameKind.PREFERRED if roles.aliases or len(roles.names) > 1 else NameKind.EXACT
-    if Column.KIND in roles.one:
-        plain = name_kind(cell_text(cell(Column.KIND), "kind"))
-    language = flat(cell_text(cell(Column.LANGUAGE), "language"), "language")
-    source = flat(cell_text(cell(Column.SOURCE), "source"), "source")
+    language = source = description = ""
+    if roles.kind is not None:
+        plain = name_kind(cell_text(cells[roles.kind], "kind"))
+    if roles.language is not None:
+        language = flat(cell_text(cells[roles.language], "language"), "language")
+    if roles.source is not None:
+        source = flat(cell_text(cells[roles.source], "source"), "source")
+    if roles.description is not None:
+        description = flat(cell_text(cells[roles.description], "description"))
     given = [
         one
         for one in (cells[place] for place in roles.names)
@@ -368,14 +199,16 @@ def _entity(cells: Cells, roles: _Roles, skipped: SkippedRows, keep: NameFilter)
             found.append(_alias(part, kind, language, source))
     names = []
     for text, what, kind, tag, origin in found:
-        name = Name(text=text, kind=kind, language=tag, source=origin)
-        if keep.keeps(name):
+        # A name that is left out cannot be bad.
+        if keep.all or keep.keeps(Name(text=text, kind=kind, language=tag, source=origin)):
             names.append(Name(text=checked(text, what), kind=kind, language=tag, source=origin))
         else:
             skipped.filtered += 1
     if not names:
         return None
-    fields = list(_object_fields(cell(Column.FIELDS)))
+    fields: list[tuple[str, str]] = []
+    if roles.object is not None:
+        fields += _object_fields(cells[roles.object])
     for place, heading in roles.fields:
         values, lost = field_values(cells[place])
         fields += [(heading, value) for value in values]
@@ -383,12 +216,20 @@ def _entity(cells: Cells, roles: _Roles, skipped: SkippedRows, keep: NameFilter)
     return Entity(
         id=identifier,
         names=tuple(names),
-        types=many(Column.TYPES, "type"),
-        alternative_ids=many(Column.ALTERNATIVE_IDS, "alternative id"),
-        cross_references=many(Column.CROSS_REFERENCES, "cross-reference"),
-        parents=many(Column.PARENTS, "parent"),
-        description=flat(cell_text(cell(Column.DESCRIPTION), "description")),
+        types=_ids(cells, roles.types, "type"),
+        alternative_ids=_ids(cells, roles.alternative_ids, "alternative id"),
+        cross_references=_ids(cells, roles.cross_references, "cross-reference"),
+        parents=_ids(cells, roles.parents, "parent"),
+        description=description,
         fields=tuple(fields),
+    )
+
+
+def _ids(cells: Cells, places: Sequence[int], what: str) -> tuple[str, ...]:
+    return tuple(
+        checked(cell_text(part, what, numbers=True), what)
+        for place in places
+        for part in _parts(cells[place], BARS, what)
     )
 
 
@@ -488,7 +329,7 @@ def entity_from_json(row: dict[str, object]) -> Entity:
 
 def _without_headings(
     table: Table, columns: Columns, skipped: SkippedRows, keep: NameFilter
-) -> tuple[_Parse, Callable[[], _Roles] | None]:
+) -> tuple[_Parse, Callable[[], Roles] | None]:
     rows = [row for _, row in table.head if isinstance(row, list)]
     width = max(map(len, rows), default=0)
     if rows and all(map(_of_geonames, rows[:50])) and not columns.named():
@@ -549,65 +390,3 @@ def _with_aliases(cells: Cells) -> Entity:
     )
     aliases = [Name(text=checked(cell, "alias")) for cell in cells[2:] if cell.strip()]
     return Entity(id=checked(cells[0], "id"), names=(first, *aliases))
-
-
-# -- SNOMED CT
-
-
-def _rf2(table: Table, keys: set[str], skipped: SkippedRows) -> _Parse:
-    """Make the parser of the descriptions of SNOMED CT, release format 2 (a snapshot).
-
-    Raises:
-        InputError: It is another file of the release.
-    """
-    if not keys >= _RF2_DESCRIPTION:
-        raise InputError(
-            f"{table.shown}: is SNOMED CT (RF2), but not its descriptions; "
-            "give the file sct2_Description_Snapshot-…"
-        )
-    if "description_full" in heading_key(table.shown.rpartition("/")[2]):
-        raise InputError(
-            f"{table.shown}: holds every version of SNOMED CT; give sct2_Description_Snapshot-…"
-        )
-    at = {heading_key(heading): i for i, heading in enumerate(table.headings)}
-    parents = _rf2_parents(Path(table.shown), skipped)
-
-    def parse(cells: Cells) -> Entity | None:
-        texts = {key: cell_text(cells[i], key) for key, i in at.items()}
-        if texts["active"].strip() == "0":
-            skipped.obsolete += 1
-            return None
-        name = checked(texts["term"], "term")
-        if texts["type_id"] == _RF2_DEFINITION:
-            skipped.filtered += 1
-            return None
-        full = texts["type_id"] == _RF2_FULL_NAME
-        tag = _SEMANTIC_TAG.search(name) if full else None
-        language = flat(texts["language_code"], "language")
-        kind = NameKind.PREFERRED if full else NameKind.EXACT
-        return Entity(
-            id=checked(texts["concept_id"], "concept id"),
-            names=(Name(text=name, kind=kind, language=language),),
-            types=(tag[1],) if tag else (),
-            parents=parents.get(texts["concept_id"], ()) if full else (),
-        )
-
-    return parse
-
-
-def _rf2_parents(path: Path, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
-    """Read the active "is a" relationships of the file that a release has beside descriptions."""
-    found = [p for p in path.parent.glob("sct2_Relationship_Snapshot*") if p.is_file()]
-    parents: dict[str, tuple[str, ...]] = {}
-    if len(found) == 1:
-        table = Table(found[0], options=TableOptions(format=Kind.TSV))
-        table.take_headings()
-        places = [table.place(h) for h in ("active", "typeId", "sourceId", "destinationId")]
-        for number, cells in table.rows():
-            if isinstance(cells, RowError):
-                skipped.refuse(f"{table.shown}: {table.unit} {number}: {cells}")
-                continue
-            active, kind, child, parent = (cells[place] for place in places)
-            if active == "1" and kind == _RF2_IS_A:
-                parents[child] = (*parents.get(child, ()), parent)
-    return parents

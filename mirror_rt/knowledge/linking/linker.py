@@ -193,6 +193,7 @@ def link(
     if contexts is not None:
         check_contexts(contexts, mentions)
     wanted, wanted_if_exact = options.thresholds(resources.reranker)
+    least, least_if_exact = options.least(resources.reranker)
     mask = resources.masks.get(options.filters)
     expanded = expand_mentions(
         resources,
@@ -232,7 +233,7 @@ def link(
         for part, proposal in zip(some, ordered, strict=True):
             # A context chooses between candidates, not whether to link.
             sure = proposed[part[0]].confidence + _ROUNDING
-            if not len(proposal) or sure < options.min_probability:
+            if not len(proposal) or sure < (least_if_exact if proposal.exact else least):
                 linked[part] = Proposal(), _nil_reason(resources, part[0], mask)
                 continue
             linked[part] = (proposal if proposal.exact else proposal.top(options.top)), None

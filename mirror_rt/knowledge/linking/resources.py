@@ -39,7 +39,8 @@ class LinkOptions:
             at which links were right this often, on the links that the probabilities came from,
             and no other is tied with it.
         review_below: Mentions are for review below this probability too, or if tied.
-        min_probability: Link only mentions whose best candidate has this probability.
+        min_probability: Link only mentions whose best candidate has this probability. It is asked
+            of a mention that is a name once a calibration has measured how often that is right.
         filters: Propose only entities that meet these conditions; see ``retrieval.filters``.
         split_composites: Whether to split a mention that is no name at "and", "or" and commas.
     """
@@ -53,8 +54,6 @@ class LinkOptions:
 
     def thresholds(self, reranker: Reranker) -> tuple[float, float]:
         """Return the probability below which a mention, and an exact match, is for review.
-
-        Below ``min_probability`` either is NIL.
 
         Raises:
             ConfigError: ``top`` is not positive, or a probability or precision is out of range
@@ -70,6 +69,10 @@ class LinkOptions:
             return least, least
         wanted = max(least, reranker.threshold(self.target_precision))
         return wanted, wanted if reranker.scores_exact_matches else least
+
+    def least(self, reranker: Reranker) -> tuple[float, float]:
+        """Return the probability below which a mention, and an exact match, is NIL."""
+        return self.min_probability, self.min_probability if reranker.scores_exact_matches else 0.0
 
     @property
     def reviews(self) -> bool:

@@ -1,0 +1,106 @@
+"""Read the objects of JSON lines, or of one array of objects, however it is broken into lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from mirror_rt.errors import InputError
+from mirror_rt.tables.delimited import RowError
+
+__all__ = ["array_rows", "line_rows"]
+
+_NO_OBJECT = 'not a JSON object such as {"id": …, "name": …}'
+_TRIMMED = 1 << 20
+
+
+def line_rows(
+    lines: Iterator[tuple[int, str]],
+) -> Iterator[tuple[int, dict[str, Any] | RowError | None]]:
+    """Yield (line, object or what is wrong) of JSON lines; None of a blank line."""
+    for number, line in lines:
+        if not line.strip():
+            yield number, None
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            yield number, RowError(f"not JSON ({error.msg} at character {error.pos + 1})")
+        except (ValueError, RecursionError) as error:  # too many digits, too deep
+            yield number, RowError(f"not JSON that can be read ({error})")
+        else:
+            yield number, record if isinstance(record, dict) else RowError(_NO_OBJECT)
+
+
+def array_rows(
+    lines: Iterator[tuple[int, str]], called: str
+) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    r"""Yield (place from 1, object or what is wrong) of an array, reading as it goes.
+
+    Args:
+        lines: Numbered lines, of which the first that is not blank begins with ``[``.
+        called: What to call the file in a message.
+
+    Raises:
+        InputError: It is no JSON; where the next object begins cannot be told then.
+
+    >>> [row for _, row in array_rows(iter([(1, '[{"a": 1},'), (2, '{"a":'), (3, "2}]")]), "x")]
+    [{'a': 1}, {'a': 2}]
+    """
+    decoder = json.JSONDecoder()
+    first = next(((number, line) for number, line in lines if line.strip()), (1, ""))
+    first_line, text = first[0], first[1].lstrip()
+    at, number = 1, 0
+
+    def more() -> bool:
+        """Read on, about as much again, so that a long object is not tried at each of its lines."""
+        nonlocal text
+        added: list[str] = []
+        wanted = len(text) - at
+        for _, line in lines:
+            added.append(line)
+            wanted -= len(line)
+            if wanted <= 0:
+                break
+        text = "\n".join([text, *added])
+        return bool(added)
+
+    def fault(place: int, what: str) -> InputError:
+        line = first_line + text.count("\n", 0, place)
+        return InputError(f"{called}: line {line}: not a JSON array of objects ({what})")
+
+    comma = True  # the beginning is as good as one
+    while True:
+        while at < len(text) and text[at] in " \t\r\n":
+            at += 1
+        if at == len(text):
+            if not more():
+                raise fault(at, "it ends before its ]")
+            continue
+        if text[at] == "]" and (not comma or number == 0):
+            break
+        if text[at] == "," and not comma:
+            comma, at = True, at + 1
+            continue
+        if not comma:
+            raise fault(at, "no , between two objects")
+        try:
+            record, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            cut_off = error.pos >= len(text.rstrip())
+            if cut_off and more():
+                continue
+            raise fault(error.pos, error.msg) from error
+        except (ValueError, RecursionError) as error:
+            raise fault(at, str(error)) from error
+        if end == len(text) and not isinstance(record, (dict, list, str)) and more():
+            continue  # a number may go on
+        number, comma, at = number + 1, False, end
+        yield number, record if isinstance(record, dict) else RowError(_NO_OBJECT)
+        if at > _TRIMMED:
+            first_line, text, at = first_line + text.count("\n", 0, at), text[at:], 0
+    rest = chain([text[at + 1 :]], (line for _, line in lines))
+    if any(line.strip() for line in rest):
+        raise fault(at, "more comes after its ]")

@@ -1,0 +1,129 @@
+"""Tell the layout of a table: as the user says, by its first bytes, else by its name."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.textfiles import Source, StrPath, shown
+
+__all__ = ["Kind", "TableOptions", "delimiter_named", "kind_of", "parquet_parts", "told_kind"]
+
+_PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
+
+
+class Kind(Enum):
+    """The layout of a file."""
+
+    TEXT = "text"
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    XLSX = "xlsx"
+
+
+_KINDS = {
+    ".csv": Kind.CSV, ".tsv": Kind.TSV, ".tab": Kind.TSV, ".jsonl": Kind.JSONL,
+    ".ndjson": Kind.JSONL, ".json": Kind.JSONL, ".parquet": Kind.PARQUET, ".xlsx": Kind.XLSX,
+    ".xlsm": Kind.XLSX, ".xls": Kind.XLSX,
+}  # fmt: skip
+
+
+def kind_of(source: StrPath) -> Kind:
+    """Tell the layout by the last suffix, compression aside; what is unknown is plain text.
+
+    A folder of Parquet parts, as Spark writes it, is Parquet.
+
+    >>> kind_of("names.tsv.gz")
+    <Kind.TSV: 'tsv'>
+    """
+    path = Path(source)
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in _PACKINGS:
+        suffixes.pop()
+    kind = _KINDS.get(suffixes[-1], Kind.TEXT) if suffixes else Kind.TEXT
+    with suppress(OSError, ValueError):
+        if kind is Kind.TEXT and path.is_dir() and parquet_parts(path):
+            return Kind.PARQUET
+    return kind
+
+
+def parquet_parts(folder: StrPath) -> list[Path]:
+    """Return the Parquet files of a folder in their order; hidden ones are not data."""
+    root = Path(folder)
+    return sorted(
+        path
+        for path in root.rglob("*.parquet")
+        if path.is_file()
+        and not any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableOptions:
+    """What is said of a file, where its name and content do not tell.
+
+    Attributes:
+        format: Its layout; None to tell it.
+        delimiter: What separates its cells, one character or ``tab``; None to tell it.
+        encoding: What its text is written in; None for UTF-8, or UTF-16 if it is that.
+        quoted: Whether ``"`` around a cell are quotes.
+
+    Raises:
+        ConfigError: The delimiter is no single character, or there is no such encoding.
+    """
+
+    format: Kind | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoted: bool = True
+
+    def __post_init__(self) -> None:
+        if self.delimiter is not None:
+            object.__setattr__(self, "delimiter", delimiter_named(self.delimiter))
+        if self.encoding is not None:
+            Source("-", encoding=self.encoding)
+
+
+def delimiter_named(text: str) -> str:
+    r"""Return the character that is meant.
+
+    Raises:
+        ConfigError: It is not one character.
+
+    >>> delimiter_named("tab"), delimiter_named("\\t"), delimiter_named(";")
+    ('\t', '\t', ';')
+    """
+    found = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "bar": "|"}.get(text, text)
+    if len(found) != 1 or found in '"\r\n':
+        raise ConfigError(f"--delimiter {text}: give one character, or tab")
+    return found
+
+
+def told_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
+    """Tell the layout of a file: as was said, by its first bytes, else by its name.
+
+    Raises:
+        InputError: It cannot be opened, or is a folder or an archive.
+    """
+    if options.format is not None:
+        return options.format
+    kind = kind_of(source)
+    if Path(source).is_dir():
+        if kind is Kind.PARQUET:
+            return kind
+        raise InputError(f"{source}: is a folder; name a file")
+    magic = source.head()[:8]
+    if magic.startswith(b"PAR1"):
+        return Kind.PARQUET
+    if magic.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
+        if kind is not Kind.XLSX and b"xl/" not in source.head() and magic.startswith(b"PK"):
+            raise InputError(
+                f"{shown(source)}: is a zip archive; unpack it and name the file in it"
+            )
+        return Kind.XLSX
+    return default if kind is Kind.TEXT else kind
