@@ -41,7 +41,7 @@ THINGS = [
         id="T:10", names=(Name(text="nurse", kind=NameKind.PREFERRED),
                           Name(text="Krankenschwester", language="de", source="made up")),
         types=("job",), description="Looks after people who are ill.",
-        fields=(("field", "health"), ("parent", "T:7"), ("since", "1860")),
+        fields=(("field", "health"), ("since", "1860")), parents=("T:7",),
     ),
     *(entity(f"N:{i}", f"left upper limb pain {i}", types=("number",)) for i in range(40)),
 ]  # fmt: skip

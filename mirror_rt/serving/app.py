@@ -15,9 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
 
 from mirror_rt.errors import MirrorError
-from mirror_rt.serving import link_api, openai_api, tei_api
+from mirror_rt.serving import link_api, openai_api, pages, reconcile, tei_api
 from mirror_rt.serving.config import ServeConfig
 from mirror_rt.serving.errors import Refused, refusal
 from mirror_rt.serving.guard import Guard
@@ -62,9 +63,10 @@ def create_app(library: Library, config: ServeConfig | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for module in (openai_api, tei_api, link_api):
+    for module in (openai_api, tei_api, link_api, reconcile, pages):
         app.include_router(module.router)
     _add_operation(app)
+    app.mount("/static", StaticFiles(packages=[("mirror_rt.serving", "static")]), name="static")
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -150,8 +152,6 @@ def _invalid(request: Request, error: Exception) -> Response:
 
 
 def _mirror(request: Request, error: Exception) -> Response:
-    """Tell what the library refused: what was asked is at fault. Folders are nobody's business."""
-    message = str(error)
-    for name, served in service_of(request).library.kbs.items():
-        message = message.replace(str(served.kb.path), name)
-    return refusal(Refused(400, message), request.url.path)
+    """Tell what the library refused: what was asked is at fault."""
+    assert isinstance(error, MirrorError)
+    return refusal(service_of(request).refused(error), request.url.path)

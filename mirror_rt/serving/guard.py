@@ -14,7 +14,6 @@ import time
 import traceback
 import uuid
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 
@@ -32,8 +31,8 @@ _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _OPEN = frozenset({"/health", "/ready"})
 """Paths that a load balancer asks, who has no token."""
-_BY_ADDRESS = ("/reconcile/", "/static/")
-"""Where a token may stand in the address as ``token=``: OpenRefine and a browser send no header."""
+_BY_PATH = re.compile(r"/token/([^/]+)(/.*)")
+"""OpenRefine and a browser send no header: for them a token may begin the path."""
 
 
 class Guard:
@@ -98,9 +97,13 @@ class Guard:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limits.body_bytes:
             return Refused(413, self._too_long())
-        if self._token and scope["path"] not in _OPEN and not self._knows_token(scope, headers):
+        if self._token and not self._is_open(scope) and not self._knows_token(scope, headers):
             return Refused(401, "give the token: Authorization: Bearer TOKEN")
         return None
+
+    @staticmethod
+    def _is_open(scope: Scope) -> bool:
+        return scope["path"] in _OPEN or scope["path"].startswith("/static/")
 
     def _too_long(self) -> str:
         return (
@@ -111,14 +114,12 @@ class Guard:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
             return True
-        path = scope["path"]
-        if path != "/" and not path.startswith(_BY_ADDRESS):
+        by_path = _BY_PATH.fullmatch(scope["path"])
+        if by_path is None or not hmac.compare_digest(by_path[1].encode(), self._token):
             return False
-        query = parse_qs(scope["query_string"].decode("latin-1"), encoding="latin-1")
-        return any(
-            hmac.compare_digest(given.encode("latin-1"), self._token)
-            for given in query.get("token", [])
-        )
+        scope["state"]["prefix"] = f"/token/{by_path[1]}"
+        scope["path"] = by_path[2]
+        return True
 
     async def _failed(
         self, error: Exception, scope: Scope, receive: Receive, send: Send, *, started: bool

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,16 @@ class ServedKb:
     encoder: Encoder
     opened: int
     state: tuple[object, ...]
+
+    @cached_property
+    def types(self) -> list[tuple[str, int]]:
+        """Every type with how many entities have it, the most frequent first."""
+        return self.kb.resources.catalogue.types()
+
+    @cached_property
+    def field_names(self) -> list[str]:
+        """The fields that some entity keeps."""
+        return self.kb.resources.catalogue.field_names()
 
     @property
     def holds_passages(self) -> bool:
@@ -215,10 +226,12 @@ class Library:
         encoder = self._encoder(path / BUNDLE)
         opened = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=encoder)
         exact = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=_NoModel(kb.manifest.dim))
-        return ServedKb(
+        found = ServedKb(
             name=name, kb=opened, exact=exact, encoder=encoder, opened=int(time.time()),
             state=state,
         )  # fmt: skip
+        _ = found.types, found.field_names  # read here, where nobody waits
+        return found
 
     def _encoder(self, path: Path) -> Encoder:
         from mirror_rt.bundle import Bundle

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt.errors import MirrorError
 from mirror_rt.serving.config import ServeConfig
 from mirror_rt.serving.errors import Refused
 from mirror_rt.serving.library import Library, ModelNeeded
@@ -18,10 +19,22 @@ from mirror_rt.serving.scheduler import Job, Scheduler, Work
 from mirror_rt.serving.work import LINK_TOKENS, Link, LinkItem, cost_of
 from mirror_rt.textfiles import lone_surrogate
 
-__all__ = ["Service", "json_response", "service_of"]
+__all__ = ["Call", "Service", "base_of", "json_response", "service_of"]
 
 _AT_ONCE = 8
 """Mentions that are looked up by name before the queue, as that takes a tenth of a millisecond."""
+
+
+class Call:
+    """A function to be called once, on a thread of the queue, in the turn of its request."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self.key = object()
+
+    def run(self, items: Sequence[None]) -> list[Any]:
+        """Call it."""
+        return [self._function()]
 
 
 @dataclass(kw_only=True)
@@ -127,6 +140,13 @@ class Service:
         job = await self.run(request, work, items, costs)
         return job.results
 
+    def refused(self, error: MirrorError) -> Refused:
+        """Return what the library refused, as it is told: folders are nobody's business."""
+        message = str(error)
+        for name, served in self.library.kbs.items():
+            message = message.replace(str(served.kb.path), name)
+        return Refused(400, message)
+
     def note(self, request: Request, count: int) -> None:
         """Note how many inputs a request has, for its line in the log and the metrics."""
         request.scope["state"]["noted"] = {"inputs": count}
@@ -149,6 +169,13 @@ def service_of(request: Request) -> Service:
     """Return the service behind a request."""
     found: Service = request.app.state.service
     return found
+
+
+def base_of(request: Request) -> str:
+    """Return the address that clients know the server by."""
+    url = request.url
+    public = service_of(request).config.public_url or f"{url.scheme}://{url.netloc}"
+    return f"{public}{request.scope['state'].get('prefix', '')}"
 
 
 def json_response(body: bytes, *, headers: dict[str, str] | None = None) -> Response:

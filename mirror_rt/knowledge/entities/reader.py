@@ -161,6 +161,33 @@ class Catalogue:
             found.update((number, (id_, name)) for number, id_, name in self._rows(sql, some))
         return found
 
+    def types(self) -> list[tuple[str, int]]:
+        """Return every type with how many entities have it, the most frequent first."""
+        return self._rows(
+            "SELECT type, count(*) AS n FROM types GROUP BY type ORDER BY n DESC, 1", ()
+        )
+
+    def ids_beginning(self, prefix: str, *, most: int) -> list[str]:
+        """Return the first ids that begin with a text, ascending."""
+        sql = "SELECT id FROM entities WHERE id >= ?1 AND substr(id, 1, length(?1)) = ?1"
+        # The end of the range keeps it to the rows of the index that can begin so.
+        sql += " AND id < ?1 || char(1114111) ORDER BY id LIMIT ?2"
+        return [id_ for (id_,) in self._rows(sql, (prefix, most))]
+
+    def about(self, ids: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...], str]]:
+        """Return (name, types, description) of each entity with one of the ids as its own."""
+        found: dict[str, tuple[str, tuple[str, ...], str]] = {}
+        for start in range(0, len(ids), 900):
+            some = list(dict.fromkeys(ids[start : start + 900]))
+            sql = "SELECT number, id, name, description FROM entities WHERE id IN "
+            read = self._rows(f"{sql}({_marks(some)})", some)
+            types: dict[int, list[str]] = {number: [] for number, *_ in read}
+            sql = f"SELECT entity, type FROM types WHERE entity IN ({_marks(read)})"
+            for entity, type_ in self._rows(sql, list(types)):
+                types[entity].append(type_)
+            found |= {id_: (name, tuple(types[n]), told) for n, id_, name, told in read}
+        return found
+
     def entities_with(
         self, field: str, values: Sequence[str], *, most: int | None = None
     ) -> list[int]:
@@ -286,5 +313,5 @@ def _in_pieces(values: Iterable[int], *, size: int = 900) -> Iterator[list[int]]
         yield distinct[start : start + size]
 
 
-def _marks(values: Sequence[int]) -> str:
+def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
