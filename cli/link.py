@@ -76,7 +76,7 @@ def link(
             "--out",
             "-o",
             help="Write the table again with what was found: .csv, .tsv, .xlsx, .jsonl, .parquet, "
-            "or .pubtator; resumes after a kill.",
+            ".sssom.tsv or .pubtator; resumes after a kill.",
         ),
     ] = None,
     long: Annotated[

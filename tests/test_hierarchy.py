@@ -12,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror_rt.errors import ConfigError
+from mirror_rt.evaluation.gold import Gold, Query
+from mirror_rt.evaluation.link_report import judge_linking
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.entities.hierarchy import Kinship, kinship
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.statistics import compute_statistics
 from mirror_rt.knowledge.entities.writer import write_catalogue
@@ -221,6 +224,52 @@ def test_a_real_ontology_has_the_branches_of_a_walk(tmp_path: Path) -> None:
         assert len(catalogue.entities_with("under", [root])) == len(walked), root
     assert len(catalogue.entities_with("under", ["HP:0000001"])) == len(entities)
     catalogue.close()
+
+
+# -- kin
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sets(st.integers(0, 6), max_size=3), min_size=2, max_size=7))
+def test_kin_is_what_the_direct_parents_say(
+    tmp_path_factory: pytest.TempPathFactory, given_rows: list[set[int]]
+) -> None:
+    """Of graphs without circles, of which every link that others make is told too."""
+    size = len(given_rows)
+    direct = [{p for p in above if p < i} for i, above in enumerate(given_rows)]
+    closure = [set[int]() for _ in direct]
+    for i, above in enumerate(direct):
+        closure[i] = above | {a for p in above for a in closure[p]}
+    direct = [above - {a for p in above for a in closure[p]} for above in direct]
+    rows = [
+        entity(str(i), f"n {i}", parents=tuple(map(str, sorted(above))))
+        for i, above in enumerate(closure)
+    ]
+    catalogue = catalogue_of(rows, tmp_path_factory.mktemp("kb") / "catalogue.sqlite")
+    for a in range(size):
+        for b in set(range(size)) - {a}:
+            expected = None
+            if a in direct[b]:
+                expected = Kinship.PARENT
+            elif b in direct[a]:
+                expected = Kinship.CHILD
+            elif direct[a] & direct[b]:
+                expected = Kinship.SIBLING
+            one, other = catalogue.resolve(str(a))[0], catalogue.resolve(str(b))[0]
+            assert kinship(catalogue, one, other) is expected, (a, b)
+    catalogue.close()
+
+
+def test_an_evaluation_says_how_often_the_answer_is_close_kin(organs: KnowledgeBase) -> None:
+    right = {
+        "heart disease": "heart", "heart disease ": "valve", "lung disease": "heart",
+        "disease": "lung", "lung diseases": "other",
+    }  # fmt: skip
+    gold = Gold(queries=tuple(Query(parts=(m,), ids=frozenset({id_})) for m, id_ in right.items()))
+    first = judge_linking("kb", organs, gold).results[0].scores
+    assert first["acc@1"] == pytest.approx(0.2)
+    kin = [first[f"{one}@1"] for one in ("parent", "child", "sibling")]
+    assert kin == pytest.approx([0.4, 0.0, 0.2])
 
 
 # -- links

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from mirror_rt.evaluation.linking import (
 )
 from mirror_rt.evaluation.result import Report, Result
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.entities.hierarchy import Kinship, kinship
 from mirror_rt.knowledge.formats import read_entities
 from mirror_rt.knowledge.linking.exact import is_name
 from mirror_rt.types import Candidate, Entity
@@ -82,7 +84,37 @@ def _base_results(task: str, base: KnowledgeBase, queries: Sequence[Query]) -> l
     named = is_name(base.resources, parts)
     new = {part for part, known in zip(parts, named, strict=True) if not known}
     rows = [i for i, query in enumerate(queries) if new.intersection(query.parts)]
-    return _both(task, ranks, reachable=[bool(ids) for ids in right], new=rows)
+    results = _both(task, ranks, reachable=[bool(ids) for ids in right], new=rows)
+    if not base.resources.catalogue.has_hierarchy():
+        return results
+    first = [
+        [answers[part][0].entity_id for part in query.parts if answers[part]] for query in queries
+    ]
+    kin = [
+        None if rank == 1 else _kin(base, ids, mine)
+        for rank, ids, mine in zip(ranks, right, first, strict=True)
+    ]
+    return [
+        replace(result, scores={**result.scores, **_kin_shares([kin[row] for row in places])})
+        for result, places in zip(results, (range(len(queries)), rows), strict=False)
+    ]
+
+
+def _kin(base: KnowledgeBase, ids: frozenset[str], answers: Sequence[str]) -> Kinship | None:
+    """Return what the first wrong answer is to a right one."""
+    catalogue = base.resources.catalogue
+    right = [number for id_ in sorted(ids) for number in catalogue.resolve(id_)]
+    for answer in answers:
+        if answer not in ids:
+            (number,) = catalogue.resolve(answer)
+            found = (kinship(catalogue, number, one) for one in right)
+            return next(filter(None, found), None)
+    return None
+
+
+def _kin_shares(kin: Sequence[Kinship | None]) -> dict[str, float]:
+    """Return the share of mentions whose first answer is wrong, but close kin of the right one."""
+    return {f"{one}@1": kin.count(one) / len(kin) for one in Kinship}
 
 
 def _own_ids(base: KnowledgeBase, ids: frozenset[str]) -> frozenset[str]:

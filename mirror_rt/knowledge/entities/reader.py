@@ -223,6 +223,24 @@ class Catalogue:
         sql = "SELECT entity FROM alternative_ids WHERE id = ? ORDER BY entity"
         return [number for (number,) in own or self._rows(sql, (id_,))]
 
+    def parents(self, number: int) -> set[int]:
+        """Return the entities (numbers) that stand above one, as the file says."""
+        found = self._rows("SELECT parent FROM hierarchy WHERE child = ?", (number,))
+        return {parent for (parent,) in found}
+
+    def ancestors(self, number: int) -> set[int]:
+        """Return all entities (numbers) above one, at any distance."""
+        sql = (
+            "WITH RECURSIVE above(number) AS (SELECT parent FROM hierarchy WHERE child = ?1 "
+            "UNION SELECT parent FROM above JOIN hierarchy ON child = above.number) "
+            "SELECT number FROM above"
+        )
+        return {found for (found,) in self._rows(sql, (number,))}
+
+    def has_hierarchy(self) -> bool:
+        """Say whether any entity stands above another."""
+        return bool(self._rows("SELECT 1 FROM hierarchy LIMIT 1", ()))
+
     def entity(self, number: int) -> Entity:
         """Return an entity whole, its names in the order read.
 

@@ -26,11 +26,13 @@ from mirror_rt.knowledge.linking.inputs import MentionNotes, Row, read_mentions
 from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS, expand_mentions
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.linking.results import (
+    SSSOM,
     WRITERS,
     Layout,
     LinkedRows,
     Review,
     context_decided,
+    ending_of,
     in_json,
 )
 from mirror_rt.runtime.job import (
@@ -191,7 +193,7 @@ def link_file(
     """
     out, review = Path(out), None if review is None else Path(review)
     for target in (out, review):
-        if target is not None and target.suffix not in WRITERS:
+        if target is not None and ending_of(target) not in WRITERS:
             raise ConfigError(f"{target}: name a file in {', '.join(WRITERS)}")
     file = source if isinstance(source, (str, Path)) else None
     if out.suffix == ".pubtator" and (file is None or not is_pubtator(file)):
@@ -201,15 +203,15 @@ def link_file(
     if document is not None and document_column is not None:
         raise ConfigError("document and document_column: give one of them")
     if review is not None:
-        if review.suffix == ".pubtator" or review == out:
+        if ending_of(review) in (".pubtator", SSSOM) or review == out:
             raise ConfigError(f"{review}: is no table beside {out}; name another file")
         if target_precision is None and not review_below:
             raise ConfigError(
                 f"{review}: nothing is for review unless target_precision or review_below is given"
             )
         check_target(review, force=force)
-    if long and out.suffix == ".pubtator":
-        raise ConfigError(f"{out}: PubTator has no row for each candidate; leave --long out")
+    if long and ending_of(out) in (".pubtator", SSSOM):
+        raise ConfigError(f"{out}: has no row for each candidate; leave --long out")
     layout = Layout(
         long=long, bom=bom,
         expanded=split_composites or (document or document_column) is not None,
@@ -461,7 +463,7 @@ class _Links:
                 doubtful = Review(job.work / "review.arrow", layout, as_text=as_text)
             fresh = opened.enter_context(staging_file(out, force=force))
             linked = LinkedRows(kept, _in_order(order, shards), layout, review=doubtful)
-            WRITERS[out.suffix](fresh, linked, shown)
+            WRITERS[ending_of(out)](fresh, linked, shown)
             if review is not None and doubtful is not None:
                 fresh = opened.enter_context(staging_file(review, force=force))
                 WRITERS[review.suffix](fresh, doubtful, shown)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mirror_rt.tables import Kept, free_names
-from mirror_rt.types import LinkStatus
+from mirror_rt.types import LinkStatus, MatchType, Relation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,12 +26,14 @@ __all__ = [
     "LEAST",
     "PASSAGE_COLUMNS",
     "SEARCH_COLUMNS",
+    "SSSOM",
     "WRITERS",
     "Layout",
     "LinkedRows",
     "Review",
     "Rows",
     "context_decided",
+    "ending_of",
     "fingerprint",
     "in_json",
     "in_rows",
@@ -441,6 +443,45 @@ def _write_pubtator(path: Path, rows: Rows, source: str) -> None:
         handle.writelines(with_ids(source, (one or NO_ID for one in ids)))
 
 
+def _write_sssom(path: Path, rows: Rows, source: str) -> None:
+    from mirror_rt.knowledge.formats.sssom import SssomMapping, justification, write_sssom
+
+    def mappings() -> Iterator[SssomMapping]:
+        for found in rows.records():
+            if found[_STATUS] != LinkStatus.LINKED.value:
+                continue
+            # Each part of a composite has its own; of several that are tied all are right.
+            tops = {c[_EXPANDED]: c for c in reversed(found[_CANDIDATES])}
+            for one in found[_CANDIDATES]:
+                first = tops[one[_EXPANDED]]
+                alike = one["probability"] == first["probability"]
+                if one is first or (one[_TIED] and first[_TIED] and alike):
+                    yield SssomMapping(
+                        subject_label=one[_EXPANDED] or found["mention"],
+                        relation=Relation(one["relation"]),
+                        object_id=one[_ID],
+                        object_label=one["entity_name"],
+                        justification=justification(MatchType(one["match_type"])),
+                        confidence=one["probability"],
+                        score=one["score"],
+                        match_strings=(one["matched_name"],),
+                    )
+
+    write_sssom(path, mappings(), comment=f"mentions of {source}")
+
+
+SSSOM = ".sssom.tsv"
+
+
+def ending_of(path: Path) -> str:
+    """Return the ending that tells how a file is written.
+
+    >>> ending_of(Path("a.b.tsv")), ending_of(Path("links.sssom.tsv"))
+    ('.tsv', '.sssom.tsv')
+    """
+    return SSSOM if path.name.endswith(SSSOM) else path.suffix
+
+
 WRITERS: dict[str, Callable[[Path, Rows, str], None]] = {
     ".csv": _write_csv,
     ".tsv": _write_tsv,
@@ -448,6 +489,7 @@ WRITERS: dict[str, Callable[[Path, Rows, str], None]] = {
     ".parquet": _write_parquet,
     ".xlsx": _write_xlsx,
     ".pubtator": _write_pubtator,
+    SSSOM: _write_sssom,
 }
 """By the ending of a file: what writes it, given the rows and the source of the mentions."""
 

@@ -1,0 +1,46 @@
+"""How two entities of a hierarchy stand to each other."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from mirror_rt.knowledge.entities.reader import Catalogue
+
+__all__ = ["Kinship", "kinship"]
+
+
+class Kinship(str, Enum):
+    """What one entity is to another."""
+
+    PARENT = "parent"
+    CHILD = "child"
+    SIBLING = "sibling"
+
+    __str__ = str.__str__
+
+
+def kinship(catalogue: Catalogue, one: int, other: int) -> Kinship | None:
+    """Return what an entity (number) is to another; None where they are no close kin.
+
+    Parents are direct ones: where a file lists all that is above an entity, those that are above
+    another of its parents do not count.
+    """
+    mine, others = _direct_parents(catalogue, one), _direct_parents(catalogue, other)
+    if one in others:
+        return Kinship.PARENT
+    if other in mine:
+        return Kinship.CHILD
+    return Kinship.SIBLING if mine & others else None
+
+
+def _direct_parents(catalogue: Catalogue, number: int) -> set[int]:
+    parents = catalogue.parents(number)
+    if len(parents) < 2:
+        return parents
+    above = {parent: catalogue.ancestors(parent) for parent in parents}
+    return {
+        parent
+        for parent in parents
+        # Of a circle of parents each is above the others, and all are kept.
+        if not any(parent in above[q] and q not in above[parent] for q in parents - {parent})
+    }

@@ -1,0 +1,157 @@
+"""Write mappings in SSSOM/TSV, the community's format of them (Matentzoglu et al. 2022).
+
+A header of YAML behind ``#`` says what the set is and spells the prefixes out; the rows are
+quoted where they must be. Of a mention, which has no id, the subject is its text (``rdfs
+literal``). Ids without a prefix are put under ``local:``.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mirror_rt.types import MatchType, Relation
+from mirror_rt.version import VERSION
+
+__all__ = ["PREDICATES", "SssomMapping", "justification", "write_sssom"]
+
+PREDICATES = {
+    Relation.EXACT: "skos:exactMatch",
+    Relation.BROADER: "skos:broadMatch",
+    Relation.NARROWER: "skos:narrowMatch",
+    Relation.RELATED: "skos:relatedMatch",
+}
+"""What an object is to its subject, in the words of SKOS."""
+
+_COLUMNS = (
+    "subject_id", "subject_label", "subject_type", "predicate_id", "object_id", "object_label",
+    "mapping_justification", "confidence", "similarity_score", "match_string", "comment",
+)  # fmt: skip
+_CURIE = re.compile(r"([A-Za-z][\w.-]*):([^\s/][^\s]*)")
+_KNOWN = {
+    "skos": "http://www.w3.org/2004/02/skos/core#",
+    "semapv": "https://w3id.org/semapv/vocab/",
+    "rdfs": "http://www.w3.org/2000/01/rdf-schema#",
+    "local": "urn:mirror-rt:id:",
+}
+_NOT_PLAIN = re.compile(r"[^\w.:#/?&=+-]", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SssomMapping:
+    """A subject, what stands for it in a knowledge base, and why.
+
+    Attributes:
+        subject_id: Its id; empty where it is a text.
+        subject_label: Its name, or the text.
+        relation: What the object is to it.
+        object_id: The entity.
+        object_label: The entity's name.
+        justification: A term of the Semantic Mapping Vocabulary.
+        confidence: Probability that the mapping is right, or None.
+        score: Similarity of the names, or None.
+        match_strings: The names that matched.
+        comment: Whatever else there is to say.
+    """
+
+    subject_label: str
+    object_id: str
+    object_label: str
+    subject_id: str = ""
+    relation: Relation = Relation.EXACT
+    justification: str = "semapv:LexicalMatching"
+    confidence: float | None = None
+    score: float | None = None
+    match_strings: tuple[str, ...] = ()
+    comment: str = ""
+
+
+def justification(match_type: MatchType) -> str:
+    """Return the term of the Semantic Mapping Vocabulary for how names match.
+
+    >>> justification(MatchType.DENSE), justification(MatchType.PLURAL)
+    ('semapv:SemanticSimilarityThresholdMatching', 'semapv:LexicalMatching')
+    """
+    match match_type:
+        case MatchType.DENSE:
+            return "semapv:SemanticSimilarityThresholdMatching"
+        case MatchType.LEXICAL:
+            return "semapv:LexicalSimilarityThresholdMatching"
+        case _:
+            return "semapv:LexicalMatching"
+
+
+def write_sssom(path: Path, mappings: Iterable[SssomMapping], *, comment: str = "") -> int:
+    """Write a set of mappings and return how many it has; the same ones give the same bytes.
+
+    Args:
+        path: The file, which is replaced.
+        mappings: Its rows.
+        comment: What the set is.
+
+    Raises:
+        OSError: There is no room for it.
+    """
+    prefixes, count, digest = {"skos", "semapv"}, 0, hashlib.sha256()
+    body = path.with_name(f"{path.name}.rows")
+    with open(body, "w", encoding="utf-8", newline="") as handle:
+        rows = csv.writer(handle, delimiter="\t", lineterminator="\n")
+        rows.writerow(_COLUMNS)
+        for one in mappings:
+            subject, found = one.subject_id, _curie(one.object_id)
+            if subject:
+                subject = _curie(subject)
+                prefixes.add(subject.partition(":")[0])
+            prefixes.add(found.partition(":")[0])
+            cells = (
+                subject, one.subject_label, "" if subject else "rdfs literal",
+                PREDICATES[one.relation], found, one.object_label, one.justification,
+                _number(one.confidence), _number(one.score),
+                "|".join(text.replace("|", r"\|") for text in one.match_strings), one.comment,
+            )  # fmt: skip
+            rows.writerow(cells)
+            digest.update("\t".join(cells).encode("utf-8", "replace"))
+            count += 1
+    with open(path, "w", encoding="utf-8", newline="") as handle:
+        handle.write("# curie_map:\n")
+        handle.writelines(f"#   {name}: {_expansion(name)!r}\n" for name in sorted(prefixes))
+        handle.write(f"# mapping_set_id: urn:mirror-rt:set:{digest.hexdigest()[:32]}\n")
+        handle.write("# license: https://w3id.org/sssom/license/unspecified\n")
+        handle.write(f"# mapping_tool: mirror-rt\n# mapping_tool_version: '{VERSION}'\n")
+        if comment:
+            quoted = comment.replace("'", "''")
+            handle.write(f"# comment: '{quoted}'\n")
+        with open(body, encoding="utf-8", newline="") as rows_read:
+            shutil.copyfileobj(rows_read, handle)
+    body.unlink()
+    return count
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{min(max(value, 0.0), 1.0):.4f}"
+
+
+def _curie(id_: str) -> str:
+    """Return an id as prefix and rest.
+
+    >>> _curie("HP:0001250"), _curie("A 1"), _curie("http://e.org/x")
+    ('HP:0001250', 'local:A%201', 'local:http://e.org/x')
+    """
+    if _CURIE.fullmatch(id_):
+        return id_
+    return "local:" + _NOT_PLAIN.sub(
+        lambda sign: "".join(f"%{byte:02X}" for byte in sign[0].encode()), id_
+    )
+
+
+def _expansion(prefix: str) -> str:
+    if prefix in _KNOWN:
+        return _KNOWN[prefix]
+    if prefix.isupper() and prefix not in {"UMLS", "MESH", "MSH", "OMIM", "SNOMEDCT", "ICD10CM"}:
+        return f"http://purl.obolibrary.org/obo/{prefix}_"
+    return f"https://bioregistry.io/{prefix}:"
