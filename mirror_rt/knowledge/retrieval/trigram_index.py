@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
-from scipy.sparse import csr_array
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.arrays import (
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int32, Int64
 
     Bools = npt.NDArray[np.bool_]
+    Float64 = npt.NDArray[np.float64]
 
 __all__ = ["TRIGRAM_FILES", "QueryTrigrams", "TrigramIndex", "write_trigrams"]
 
@@ -60,8 +60,6 @@ _MOST_EDITED = 1_024
 _EDITED_CHARACTERS = 8_192
 """Names whose edit distance is computed, the best by the rarest trigrams: as many as have this
 many characters when each is as long as the text. A typo changes most trigrams of a short name."""
-_LENGTH_RATIO = 0.5
-"""A name of less than this share of the other's length is not similar by edits."""
 _AT_ONCE = 32
 """Texts whose pools are scored together: what they need stays in a core's cache."""
 
@@ -103,19 +101,15 @@ def write_trigrams(blocks: Iterable[Sequence[str]], folder: Path, *, rows: int) 
         start += len(texts)
     owner_P, trigram_P = np.concatenate(owners_P), np.concatenate(trigrams_P)
     counts_G = np.bincount(trigram_P, minlength=1 << bits)
-    # Transposed by scipy: a counting sort, in which the rows of a list stay ascending.
-    by_name = csr_array(
-        (np.zeros(len(trigram_P), np.int8), trigram_P, _counted(owner_P, rows)),
-        shape=(rows, 1 << bits),
-    )
-    by_trigram = by_name.tocsc()
+    pairs = (trigram_P.astype(np.int64) << 32) | owner_P
+    pairs.sort()
     norms_N = np.sqrt(np.bincount(owner_P, _idf(counts_G, rows)[trigram_P] ** 2, minlength=rows))
     write_arrays(
         folder,
         _GROUP,
         {
-            "offsets": by_trigram.indptr.astype(np.int64),
-            "rows": by_trigram.indices.astype(np.int32),
+            "offsets": offsets_of(counts_G),
+            "rows": pairs.astype(np.int32),  # the lower half of each number
             "norms": np.maximum(norms_N, 1e-9).astype(np.float32),
             "name_offsets": _counted(owner_P, rows),
             "name_trigrams": trigram_P,
@@ -127,8 +121,8 @@ def _counted(owners: npt.NDArray[Any], count: int) -> Int64:
     return offsets_of(np.bincount(owners, minlength=count))
 
 
-def _idf(counts_G: Int64, rows: int) -> npt.NDArray[np.float64]:
-    idf_G: npt.NDArray[np.float64] = np.log((1 + rows) / (1 + counts_G)) + 1
+def _idf(counts_G: Int64, rows: int) -> Float64:
+    idf_G: Float64 = np.log((1 + rows) / (1 + counts_G)) + 1
     return idf_G
 
 
@@ -143,25 +137,33 @@ class QueryTrigrams:
         counts_G: (G,) int64 names that have it.
         squares_G: (G,) float64 squared inverse document frequency.
         norms_Q: (Q,) float64 lengths of the texts' TF-IDF vectors.
+        distinct_T: (T,) int64 the different trigrams of all texts analyzed together, ascending.
+        place_G: (G,) int64 the place of each among these.
     """
 
     texts: Sequence[str]
     owners_G: Int64
     trigrams_G: Int64
     counts_G: Int64
-    squares_G: npt.NDArray[np.float64]
-    norms_Q: npt.NDArray[np.float64]
+    squares_G: Float64
+    norms_Q: Float64
+    distinct_T: Int64
+    place_G: Int64
 
     def part(self, start: int, stop: int) -> QueryTrigrams:
         """Return the trigrams of the texts from ``start`` to ``stop`` (exclusive)."""
-        first, last = np.searchsorted(self.owners_G, [start, stop])
-        return QueryTrigrams(
+        if start == 0 and stop >= len(self.texts):
+            return self
+        first, last = self.owners_G.searchsorted([start, stop])
+        return replace(
+            self,
             texts=self.texts[start:stop],
             owners_G=self.owners_G[first:last] - start,
             trigrams_G=self.trigrams_G[first:last],
             counts_G=self.counts_G[first:last],
             squares_G=self.squares_G[first:last],
             norms_Q=self.norms_Q[start:stop],
+            place_G=self.place_G[first:last],
         )
 
 
@@ -212,6 +214,7 @@ class TrigramIndex:
         owners_G, trigrams_G = _trigrams(normalized, (len(self.offsets) - 1).bit_length() - 1)
         counts_G = self.offsets[trigrams_G + 1] - self.offsets[trigrams_G]
         squares_G = _idf(counts_G, len(self.norms)) ** 2
+        distinct_T, place_G = np.unique(trigrams_G, return_inverse=True)
         return QueryTrigrams(
             texts=normalized,
             owners_G=owners_G,
@@ -219,6 +222,8 @@ class TrigramIndex:
             counts_G=counts_G,
             squares_G=squares_G,
             norms_Q=np.sqrt(np.bincount(owners_G, squares_G, minlength=len(normalized))),
+            distinct_T=distinct_T,
+            place_G=place_G,
         )
 
     def search(
@@ -242,48 +247,61 @@ class TrigramIndex:
             the highest normalized OSA similarity of the letters, best first.
         """
         found: list[tuple[Int64, Int64]] = []
-        none = np.zeros(0, dtype=np.int64)
-        whole = max(_WHOLE, 4 * top)
         for start in range(0, len(queries.texts), _AT_ONCE):
             part = queries.part(start, start + _AT_ONCE)
-            pools = self._pools(part, mask_N)
-            firsts = [_best(rows, scores, whole) for rows, scores in pools]
-            counts = [len(rows) for rows in firsts]
-            cosines_K = self.cosines(
-                part, np.repeat(np.arange(len(counts)), counts), np.concatenate(firsts)
+            pool = self._pool(part, mask_N)
+            near = self._nearest(part, pool, top)
+            none = [np.zeros(0, dtype=np.int64)] * len(near)
+            found += zip(
+                near, none if names is None else _fewest_edits(part, pool, names, top), strict=True
             )
-            ends = np.cumsum(counts).tolist()
-            for text, pool, rows, end in zip(part.texts, pools, firsts, ends, strict=True):
-                best = rows[np.lexsort((rows, -cosines_K[end - len(rows) : end]))[:top]]
-                edited = none if names is None else _fewest_edits(text, *pool, names, top)
-                found.append((best, edited))
         return found
 
-    def _pools(self, queries: QueryTrigrams, mask_N: Bools | None) -> list[tuple[Int32, Float32]]:
-        """Return the rows that share the rarest trigrams with each text, and their scores."""
-        lists, counts_G = self._lists(queries, mask_N)
+    def _pool(self, queries: QueryTrigrams, mask_N: Bools | None) -> _Pool:
+        """Score the names that share the rarest trigrams with each text, by these alone."""
+        lists_G, counts_G = self._lists(queries, mask_N)
         order_G = np.lexsort((counts_G, queries.owners_G))
-        owners_G, counts_G = queries.owners_G[order_G], counts_G[order_G]
-        before_G = np.cumsum(counts_G) - counts_G
-        first_G = np.searchsorted(owners_G, owners_G, side="left")
-        read_G = order_G[before_G - before_G[first_G] < _POOL]
-        # One row a text; the columns are the lists that some text reads.
-        needed, columns = np.unique(lists[read_G], return_inverse=True)
-        sizes_Q = np.bincount(queries.owners_G[read_G], minlength=len(queries.texts))
-        squares = queries.squares_G[read_G].astype(np.float32)
-        texts = csr_array(
-            (squares, columns, offsets_of(sizes_Q)), shape=(len(queries.texts), len(needed))
+        counts_G = counts_G[order_G]
+        before_G = counts_G.cumsum() - counts_G
+        first_G = queries.owners_G.searchsorted(queries.owners_G)
+        # A list counts as read if fewer postings were read before it.
+        read_L = order_G[(before_G - before_G[first_G] < _POOL) & (counts_G > 0)]
+        postings = [self._postings(trigram, mask_N) for trigram in lists_G[read_L].tolist()]
+        lists_Q = queries.owners_G[read_L].searchsorted(np.arange(len(queries.texts) + 1))
+        ends_Q = offsets_of([len(rows) for rows in postings])[lists_Q]
+        rows_P = np.concatenate([np.zeros(0, dtype=np.int32), *postings])
+        squares_P = queries.squares_G[read_L].repeat([len(rows) for rows in postings])
+        place_of, places = self._scratch("place_of", len(self.norms)), np.arange(len(rows_P))
+        rows, sums = [rows_P[:0]], [squares_P[:0]]
+        for first, last in pairwise(ends_Q.tolist()):
+            # A row is counted at its last place. Only places written just now are read.
+            mine, here = rows_P[first:last], places[: last - first]
+            place_of[mine] = here
+            place_P = place_of[mine]
+            sums_P = np.bincount(place_P, squares_P[first:last])
+            kept = (place_P == here).nonzero()[0]
+            rows.append(mine[kept])
+            sums.append(sums_P[kept])
+        rows_P = np.concatenate(rows)
+        return _Pool(
+            offsets=offsets_of([len(mine) for mine in rows[1:]]),
+            rows_P=rows_P,
+            scores_P=(np.concatenate(sums) / self.norms[rows_P]).astype(np.float32),
         )
-        postings = [self._postings(trigram, mask_N) for trigram in needed.tolist()]
-        rows = np.concatenate(postings) if postings else np.zeros(0, dtype=np.int32)
-        offsets = offsets_of([len(one) for one in postings])
-        ones = np.ones(len(rows), dtype=np.float32)
-        product = texts @ csr_array((ones, rows, offsets), shape=(len(needed), len(self.norms)))
-        pools = []
-        for first, last in pairwise(product.indptr.tolist()):
-            rows_P = product.indices[first:last]
-            pools.append((rows_P, product.data[first:last] / self.norms[rows_P]))
-        return pools
+
+    def _nearest(self, queries: QueryTrigrams, pool: _Pool, top: int) -> list[Int64]:
+        """Return the rows with the highest whole cosines, of those that the pool has first."""
+        places = [
+            first + _largest(pool.scores_P[first:last], max(_WHOLE, 4 * top))
+            for first, last in pairwise(pool.offsets.tolist())
+        ]
+        sizes = [len(some) for some in places]
+        rows_K = pool.rows_P[np.concatenate(places)]
+        cosines_K = self.cosines(queries, np.arange(len(sizes)).repeat(sizes), rows_K)
+        return [
+            _best(top, rows_K[first:last], cosines_K[first:last])
+            for first, last in pairwise(offsets_of(sizes).tolist())
+        ]
 
     def _lists(self, queries: QueryTrigrams, mask_N: Bools | None) -> tuple[Int64, Int64]:
         """Return (G,) trigrams and how many rows each one's list has, of those to be found."""
@@ -311,60 +329,98 @@ class TrigramIndex:
         if not len(rows_K):
             return np.zeros(0, dtype=np.float32)
         # Weights of the texts' trigrams in a small table; trigrams that none has are column 0.
-        distinct, inverse_G = np.unique(queries.trigrams_G, return_inverse=True)
-        column_of = self._scratch()
-        column_of[distinct] = np.arange(1, len(distinct) + 1, dtype=np.int32)
-        table = np.zeros((len(queries.texts), len(distinct) + 1), dtype=np.float32)
-        table[queries.owners_G, inverse_G + 1] = queries.squares_G
+        column_of = self._scratch("column_of", len(self.offsets) - 1)
+        width = len(queries.distinct_T) + 1
+        column_of[queries.distinct_T] = np.arange(1, width, dtype=np.int32)
+        table = np.zeros((len(queries.texts), width), dtype=np.float32)
+        table[queries.owners_G, queries.place_G + 1] = queries.squares_G
         starts_K = self.name_offsets[rows_K]
         sizes_K = self.name_offsets[rows_K + 1] - starts_K
-        places = ragged_indices(starts_K, sizes_K)
-        columns = column_of[self.name_trigrams[places]]
-        column_of[distinct] = 0
-        columns += np.repeat((query_K * table.shape[1]).astype(np.int32), sizes_K)
+        columns = column_of[self.name_trigrams[ragged_indices(starts_K, sizes_K)]]
+        column_of[queries.distinct_T] = 0
+        columns += (query_K * width).astype(np.int32).repeat(sizes_K)
         sums_K = _sums(table.ravel()[columns], sizes_K)
         norms_K = self.norms[rows_K] * queries.norms_Q[query_K]
         cosines_K: Float32 = (sums_K / np.maximum(norms_K, 1e-9)).astype(np.float32)
         return cosines_K
 
-    def _scratch(self) -> Int32:
-        """Return a table of zeros, one for each trigram; who fills it clears it again."""
-        if not hasattr(self.local, "scratch"):
-            self.local.scratch = np.zeros(len(self.offsets) - 1, dtype=np.int32)
-        scratch: Int32 = self.local.scratch
+    def _scratch(self, name: str, size: int) -> Int32:
+        """Return an array of zeros that this thread uses again, as it was left the last time."""
+        if not hasattr(self.local, name):
+            setattr(self.local, name, np.zeros(size, dtype=np.int32))
+        scratch: Int32 = getattr(self.local, name)
         return scratch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pool:
+    """The names that share the rarest trigrams with texts.
+
+    Attributes:
+        offsets: (Q + 1,) int64 offsets of the texts' names.
+        rows_P: (P,) int32 their rows, each once for a text.
+        scores_P: (P,) float32 cosines by these trigrams, but for the length of the text.
+    """
+
+    offsets: Int64
+    rows_P: Int32
+    scores_P: Float32
 
 
 def _sums(values: Float32, sizes_K: Int64) -> Float32:
     """Return the sum of each row of a ragged array; of an empty row 0."""
     sums_K = np.zeros(len(sizes_K), dtype=np.float32)
-    filled = np.flatnonzero(sizes_K)
+    filled = sizes_K.nonzero()[0]
     if len(filled):
-        starts = (np.cumsum(sizes_K) - sizes_K)[filled]
+        starts = (sizes_K.cumsum() - sizes_K)[filled]
         sums_K[filled] = np.add.reduceat(values, starts)
     return sums_K
 
 
-def _best(rows_P: Int32, scores_P: Float32, count: int) -> Int64:
-    """Return the rows of the highest scores, best first, then by row.
+def _largest(scores_K: Float32, count: int) -> Int64:
+    """Return the places of the highest scores; of scores equal to the last any may stay."""
+    size = len(scores_K)
+    if size <= count:
+        return np.arange(size)
+    places: Int64 = scores_K.argpartition(size - count)[-count:]
+    return places
 
-    Of scores that are equal where the list ends, any may stay.
-    """
-    if len(rows_P) > count:
-        kept = np.argpartition(scores_P, len(rows_P) - count)[-count:]
-        rows_P, scores_P = rows_P[kept], scores_P[kept]
-    best: Int64 = rows_P[np.lexsort((rows_P, -scores_P))].astype(np.int64)
-    return best
+
+def _best(top: int, rows_K: Int32, scores_K: Float32, *others_K: Float32) -> Int64:
+    """Return the rows of the highest scores, best first; equal ones by others, then by row."""
+    size = len(rows_K)
+    if size > 4 * top:  # to order all takes longer than to find the last that counts
+        last = np.partition(scores_K, size - top)[size - top]
+        kept = (scores_K >= last).nonzero()[0]
+        rows_K, scores_K = rows_K[kept], scores_K[kept]
+        others_K = tuple(other[kept] for other in others_K)
+    order = np.lexsort((rows_K, *(-other for other in reversed(others_K)), -scores_K))
+    return rows_K[order[:top]].astype(np.int64)
 
 
 def _fewest_edits(
-    text: str, rows_P: Int32, scores_P: Float32, names: NameArrays, top: int
-) -> Int64:
+    queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: int
+) -> list[Int64]:
     """Return the rows of the names most similar in letters; of equal ones the best by score."""
-    length = len(text)
-    lengths_P = names.lengths[rows_P]
-    near_P = np.minimum(lengths_P, length) >= _LENGTH_RATIO * np.maximum(lengths_P, length)
-    count = max(min(_EDITED_CHARACTERS // max(length, 1), _MOST_EDITED), 2 * top)
-    rows_K = _best(rows_P[near_P], scores_P[near_P], count)
-    similar_K = process.cdist([text], names.texts(rows_K), scorer=OSA.normalized_similarity)[0]
-    return rows_K[np.argsort(-similar_K, kind="stable")[:top]]
+    lengths = np.array([len(text) for text in queries.texts], dtype=np.int32)
+    lengths_P = names.lengths[pool.rows_P]
+    wanted_P = lengths.repeat(np.diff(pool.offsets))
+    near_P = ((2 * lengths_P >= wanted_P) & (lengths_P <= 2 * wanted_P)).nonzero()[0]
+    scores_P = pool.scores_P[near_P]
+    places = []
+    for length, (first, last) in zip(
+        lengths.tolist(), pairwise(near_P.searchsorted(pool.offsets).tolist()), strict=True
+    ):
+        count = max(min(_EDITED_CHARACTERS // max(length, 1), _MOST_EDITED), 2 * top)
+        places.append(first + _largest(scores_P[first:last], count))
+    place_K = np.concatenate(places)
+    rows_K, scores_K = pool.rows_P[near_P[place_K]], scores_P[place_K]
+    strings = names.texts(rows_K)
+    found = []
+    for text, (first, last) in zip(
+        queries.texts, pairwise(offsets_of([len(some) for some in places]).tolist()), strict=True
+    ):
+        some = slice(first, last)
+        similar = process.cdist([text], strings[some], scorer=OSA.normalized_similarity)[0]
+        found.append(_best(top, rows_K[some], similar, scores_K[some]))
+    return found
