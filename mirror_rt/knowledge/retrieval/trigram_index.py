@@ -398,9 +398,7 @@ def _best(top: int, rows_K: Int32, scores_K: Float32, *others_K: Float32) -> Int
     return rows_K[order[:top]].astype(np.int64)
 
 
-def _fewest_edits(
-    queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: int
-) -> list[Int64]:
+def _fewest_edits(queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: int) -> list[Int64]:
     """Return the rows of the names most similar in letters; of equal ones the best by score."""
     lengths = np.array([len(text) for text in queries.texts], dtype=np.int32)
     lengths_P = names.lengths[pool.rows_P]
