@@ -87,7 +87,7 @@ def offsets_of(sizes_N: Array | Sequence[int]) -> Int64:
     [0, 2, 2, 3]
     """
     offsets = np.zeros(len(sizes_N) + 1, dtype=np.int64)
-    np.cumsum(sizes_N, out=offsets[1:])
+    np.asarray(sizes_N).cumsum(out=offsets[1:])
     return offsets
 
 
@@ -97,10 +97,10 @@ def ragged_indices(starts_R: Int64, sizes_R: Int64) -> Int64:
     >>> ragged_indices(np.array([5, 0]), np.array([2, 3])).tolist()
     [5, 6, 0, 1, 2]
     """
-    ends_R = np.cumsum(sizes_R)
-    total = int(ends_R[-1]) if len(ends_R) else 0
-    shifts: Int64 = np.repeat(starts_R - (ends_R - sizes_R), sizes_R)
-    return np.arange(total) + shifts
+    ends_R = sizes_R.cumsum()
+    places: Int64 = (starts_R - ends_R + sizes_R).repeat(sizes_R)
+    places += np.arange(len(places))
+    return places
 
 
 @lru_cache(maxsize=1 << 16)

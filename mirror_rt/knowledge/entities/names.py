@@ -350,7 +350,6 @@ class NameArrays:
 
 
 def _equal(hashes_N: Int64, order_N: Int64, wanted_Q: Int64) -> tuple[Int64, Int64]:
-    first_Q = np.searchsorted(hashes_N, wanted_Q, side="left", sorter=order_N)
-    last_Q = np.searchsorted(hashes_N, wanted_Q, side="right", sorter=order_N)
-    sizes_Q = last_Q - first_Q
+    first_Q = hashes_N.searchsorted(wanted_Q, "left", order_N)
+    sizes_Q = hashes_N.searchsorted(wanted_Q, "right", order_N) - first_Q
     return offsets_of(sizes_Q), order_N[ragged_indices(first_Q, sizes_Q)]

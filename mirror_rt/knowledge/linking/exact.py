@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,39 +42,48 @@ def exact_matches(
     if not len(rows):
         return [Proposal()] * len(texts)
     strings = resources.catalogue.texts_of(rows.tolist())
-    sizes, entities, kinds = names.entities_of(rows)
-    allowed = np.ones(len(entities), dtype=bool) if mask is None else mask.allows(entities)
-    first = np.cumsum(sizes) - sizes
+    bounds = zip(
+        rows.tolist(),
+        names.entity_offsets[rows].tolist(),
+        names.entity_offsets[rows + 1].tolist(),
+        strict=True,
+    )
     found = []
-    for i, text in enumerate(wanted):
-        matches = []
-        for k in range(offsets[i], offsets[i + 1]):
-            row = int(rows[k])
+    for text, count in zip(wanted, np.diff(offsets).tolist(), strict=True):
+        matches: list[tuple[int, bool, int, int, int]] = []
+        for row, first, last in islice(bounds, count):
             # Names of punctuation only are all the same once normalized, but match at no level.
             level = match_level(text, strings[row])
             if level in _LEVELS:
-                rank = _LEVELS.index(level)
+                rank, entities = _LEVELS.index(level), names.entities[first:last]
+                kinds = names.kinds[first:last]
+                if mask is not None:
+                    allowed = mask.allows(entities)
+                    entities, kinds = entities[allowed], kinds[allowed]
                 matches += [
-                    (rank, kinds[p] != _PREFERRED, int(entities[p]), row)
-                    for p in range(first[k], first[k] + sizes[k])
-                    if allowed[p]
+                    (rank, kind != _PREFERRED, entity, row, kind)
+                    for entity, kind in zip(entities.tolist(), kinds.tolist(), strict=True)
                 ]
-        found.append(_proposal(sorted(matches), resources.reranker.exact_match_prior))
+        found.append(_proposal(sorted(matches), strings, resources.reranker.exact_match_prior))
     return found
 
 
-def _proposal(matches: Sequence[tuple[int, bool, int, int]], prior: float) -> Proposal:
-    best: dict[int, tuple[int, int]] = {}
-    for level, _, entity, row in matches:
-        best.setdefault(entity, (level, row))
+def _proposal(
+    matches: Sequence[tuple[int, bool, int, int, int]], strings: Mapping[int, str], prior: float
+) -> Proposal:
+    best: dict[int, tuple[int, int, int]] = {}
+    for level, _, entity, row, kind in matches:
+        best.setdefault(entity, (level, row, kind))
     if not best:
         return Proposal()
-    levels = [level for level, _ in best.values()]
+    levels = [level for level, _, _ in best.values()]
     holders = [levels.count(level) for level in range(len(_LEVELS))]
     strictest = levels[0]
     return Proposal(
         entities=[*best],
-        rows=[row for _, row in best.values()],
+        rows=[row for _, row, _ in best.values()],
+        kinds=[kind for _, _, kind in best.values()],
+        matched_names=[strings[row] for _, row, _ in best.values()],
         scores=[1.0] * len(best),
         probabilities=[
             prior / holders[level] if level == strictest else (1 - prior) / len(best)

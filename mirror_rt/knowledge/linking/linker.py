@@ -14,11 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.arrays import hash_text
-from mirror_rt.knowledge.entities.names import KINDS, NameArrays
+from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.linking.context import rerank_by_context
 from mirror_rt.knowledge.linking.exact import exact_matches, is_name
 from mirror_rt.knowledge.linking.proposals import CONSIDERED, Proposal, dense_rows, propose
@@ -357,10 +355,16 @@ def candidates_of(
         texts: What was linked.
         proposals: What was proposed for each.
     """
-    strings = resources.catalogue.texts_of(row for p in proposals for row in p.rows)
+    strings = {
+        row: text
+        for proposal in proposals
+        for row, text in zip(proposal.rows, proposal.matched_names, strict=False)
+    }
+    strings |= resources.catalogue.texts_of(
+        row for p in proposals if not p.matched_names for row in p.rows
+    )
     headings = resources.catalogue.ids_and_names(e for p in proposals for e in p.entities)
     names = resources.names
-    relations = iter(_relations(names, proposals))
     same_key = set[tuple[int, int]]()
     fuzzy = [i for i, proposal in enumerate(proposals) if not proposal.exact and len(proposal)]
     if fuzzy:
@@ -388,7 +392,7 @@ def candidates_of(
                     entity_name=headings[entity][1],
                     matched_name=strings[row],
                     match_type=match_type or MatchType.DENSE,
-                    relation=next(relations),
+                    relation=_RELATIONS[proposal.kinds[k]],
                     score=proposal.scores[k],
                     probability=proposal.probabilities[k] if proposal.probabilities else None,
                     tied=proposal.tied[k],
@@ -397,12 +401,3 @@ def candidates_of(
             )
         results.append(tuple(found))
     return results
-
-
-def _relations(names: NameArrays, proposals: Sequence[Proposal]) -> list[Relation]:
-    """Return what each proposed entity is to the name that matched, one proposal after another."""
-    rows_P = np.array([row for proposal in proposals for row in proposal.rows], dtype=np.int64)
-    wanted = [entity for proposal in proposals for entity in proposal.entities]
-    sizes_P, entities, kinds = names.entities_of(rows_P)
-    mine = entities == np.repeat(np.array(wanted, dtype=np.int64), sizes_P)
-    return [_RELATIONS[kind] for kind in kinds[mine].tolist()]

@@ -42,6 +42,8 @@ class Proposal:
     Attributes:
         entities: Their numbers.
         rows: The row of each one's matched name.
+        kinds: What that name is to the entity: places in ``names.KINDS``.
+        matched_names: That name, where it was looked up already.
         scores: Cosine of the text and that name; 1.0 for exact matches.
         probabilities: The probability of each.
         match_types: How the name matches. Before names were looked up it is ``DENSE`` or
@@ -54,6 +56,8 @@ class Proposal:
 
     entities: Sequence[int] = ()
     rows: Sequence[int] = ()
+    kinds: Sequence[int] = ()
+    matched_names: Sequence[str] = ()
     scores: Sequence[float] = ()
     probabilities: Sequence[float] = ()
     match_types: Sequence[MatchType] = ()
@@ -82,6 +86,8 @@ class Proposal:
         return Proposal(
             entities=at(self.entities),  # type: ignore[arg-type]
             rows=at(self.rows),  # type: ignore[arg-type]
+            kinds=at(self.kinds) if self.kinds else (),  # type: ignore[arg-type]
+            matched_names=at(self.matched_names) if self.matched_names else (),  # type: ignore[arg-type]
             scores=at(self.scores),  # type: ignore[arg-type]
             probabilities=at(self.probabilities),  # type: ignore[arg-type]
             match_types=at(self.match_types),  # type: ignore[arg-type]
@@ -168,16 +174,15 @@ class ScoredPool:
     def proposals(self, top: int) -> list[Proposal]:
         """Return the first ``top`` entities of each text, and all that are tied with the best."""
         ranked = self.ranked
-        sizes = np.diff(ranked.offsets)
-        place_E = np.arange(len(ranked.entity_E)) - np.repeat(ranked.offsets[:-1], sizes)
-        kept = np.flatnonzero((place_E < top) | ranked.best_E)
-        text_E = np.repeat(np.arange(len(sizes)), sizes)[kept]
-        bounds = np.searchsorted(text_E, np.arange(len(sizes) + 1)).tolist()
+        sizes = ranked.offsets[1:] - ranked.offsets[:-1]
+        place_E = np.arange(len(ranked.entity_E)) - ranked.offsets[:-1].repeat(sizes)
+        kept = ((place_E < top) | ranked.best_E).nonzero()[0]
+        bounds = kept.searchsorted(ranked.offsets).tolist()
         columns = [
             values[kept].tolist()
             for values in (
-                ranked.entity_E, ranked.row_E, ranked.cosine_E, ranked.probability_E,
-                ranked.best_E, ranked.tied_E,
+                ranked.entity_E, ranked.row_E, self.batch.kind_P[ranked.pair_E], ranked.cosine_E,
+                ranked.probability_E, ranked.best_E, ranked.tied_E,
             )
         ]  # fmt: skip
         types = [
@@ -186,13 +191,14 @@ class ScoredPool:
         ]
         found = []
         for first, last in pairwise(bounds):
-            entities, rows, scores, probabilities, best, tied = (
+            entities, rows, kinds, scores, probabilities, best, tied = (
                 column[first:last] for column in columns
             )
             found.append(
                 Proposal(
                     entities=entities,
                     rows=rows,
+                    kinds=kinds,
                     scores=scores,
                     probabilities=probabilities,
                     match_types=types[first:last],
@@ -282,6 +288,7 @@ def _appended(found: Proposal, more: Proposal) -> Proposal:
     return Proposal(
         entities=[*found.entities, *more.entities],
         rows=[*found.rows, *more.rows],
+        kinds=[*found.kinds, *more.kinds],
         scores=[*found.scores, *more.scores],
         probabilities=[*found.probabilities, *(min(p, most) for p in more.probabilities)],
         match_types=[*found.match_types, *more.match_types],

@@ -32,7 +32,7 @@ _LEAST_EF = 42
 _LARGEST_EF = 2_048
 _STEP = 1.4
 _APART = 0.4
-_K_FACTORS = (4, 8)
+_K_FACTORS = (4, 6, 8, 12, 16)
 
 
 def autotune(
@@ -40,9 +40,9 @@ def autotune(
 ) -> dict[str, float | int]:
     """Find the least search that reaches a recall.
 
-    Of codes ``k_factor`` comes first: the least with which a scan of all codes would find the
-    wanted share and half of what is missing to all. If no parameter reaches the recall, the
-    largest is taken, and the recall measured says what it gives.
+    Of codes ``k_factor`` comes first: the least with which a scan of all codes finds the wanted
+    share and, where only some lists are to be read, half of what is missing to all. If no
+    parameter reaches the recall, the largest is taken, and the recall measured says what it gives.
 
     Args:
         index: Any index; one that compares every row finds them all.
@@ -64,7 +64,7 @@ def autotune(
         all_lists = {"nprobe": index.nlist} if index.nlist else {}
         for k_factor in _K_FACTORS:
             settings = {"k_factor": k_factor}
-            if found_by(settings | all_lists) >= (1 + recall) / 2:
+            if found_by(settings | all_lists) >= ((1 + recall) / 2 if index.nlist else recall):
                 break
     if index.is_graph or index.nlist:
         name = "efSearch" if index.is_graph else "nprobe"

@@ -108,19 +108,22 @@ def generate_candidates(
     dense_QK = _skip_unused(dense_QK, vectors_QD, retrievers, top=wide)
     mask_N = None if mask is None else mask.mask_N
     lexical = retrievers.trigrams.search(trigrams, top=wide, names=names, mask_N=mask_N)
-    keys = np.concatenate(
-        [
-            _pairs(dense_QK),
-            *(_pairs([found[i] for found in lexical]) for i in (0, 1)),
-            _with_same_key(mentions, names, top=width, mask_N=mask_N),
-        ]
-    )
+    others = [
+        *(_pairs([found[i] for found in lexical]) for i in (0, 1)),
+        _with_same_key(mentions, names, top=width, mask_N=mask_N),
+    ]
+    # The lowest bit says who brought a pair: once sorted, the dense retriever stands first.
+    keys = np.concatenate([_pairs(dense_QK) << 1, *(pairs << 1 | 1 for pairs in others)])
     if without is not None:
-        keys = keys[~np.isin(keys, _pairs([[row] for row in without]))]
-    keys = np.unique(keys)
-    mention_K, row_K = keys >> _ROW_BITS, keys & _ROW_MASK
+        keys = keys[~np.isin(keys >> 1, _pairs([[row] for row in without]))]
+    keys.sort()
+    pairs = keys >> 1
+    first = np.ones(len(pairs), dtype=bool)
+    first[1:] = pairs[1:] != pairs[:-1]
+    pairs, from_dense_K = pairs[first], keys[first] & 1 == 0
+    mention_K, row_K = pairs >> _ROW_BITS, pairs & _ROW_MASK
     sizes_K, entity_P, kind_P = names.entities_of(row_K)
-    name_P = np.repeat(np.arange(len(row_K)), sizes_K)
+    name_P = np.arange(len(row_K)).repeat(sizes_K)
     if mask is not None:
         allowed_P = mask.allows(entity_P)
         name_P, entity_P, kind_P = name_P[allowed_P], entity_P[allowed_P], kind_P[allowed_P]
@@ -130,7 +133,7 @@ def generate_candidates(
         vectors_QD=vectors_QD,
         mention_K=mention_K,
         row_K=row_K,
-        from_dense_K=np.isin(keys, _pairs(dense_QK)),
+        from_dense_K=from_dense_K,
         name_P=name_P,
         entity_P=entity_P.astype(np.int64),
         kind_P=kind_P,
@@ -142,7 +145,7 @@ def _pairs(rows: Sequence[Sequence[int]] | Sequence[Int64] | Int64) -> Int64:
     """Return mention and row of each of the rows, as one number; rows of -1 are left out."""
     sizes = [len(mine) for mine in rows]
     flat = np.concatenate([np.asarray(mine, dtype=np.int64) for mine in rows] or [np.zeros(0, int)])
-    mentions = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    mentions = np.arange(len(sizes)).repeat(sizes)
     pairs: Int64 = (mentions << _ROW_BITS | flat)[flat >= 0]
     return pairs
 
@@ -152,12 +155,14 @@ def _with_same_key(
 ) -> Int64:
     """Return the pairs of mention and name with the same words."""
     offsets, rows = names.rows_with_key(mentions.key_hashes_Q)
-    mention_R = np.repeat(np.arange(len(mentions)), np.diff(offsets))
+    if not len(rows):
+        return rows
+    mention_R = np.arange(len(mentions)).repeat(np.diff(offsets))
     kept = np.array([bool(key) for key in mentions.keys], dtype=bool)[mention_R]
     if mask_N is not None:
         kept &= mask_N[rows]
     mention_R, rows = mention_R[kept], rows[kept]
-    first = np.searchsorted(mention_R, mention_R)
+    first = mention_R.searchsorted(mention_R)
     kept = np.arange(len(rows)) - first < top
     pairs: Int64 = mention_R[kept] << _ROW_BITS | rows[kept]
     return pairs
