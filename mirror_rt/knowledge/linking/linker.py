@@ -143,6 +143,8 @@ def _spelled_out(
         mentions: (mention, document).
         mask: The entities that may be meant; None for all.
     """
+    if not mentions:
+        return {}
     documents = {text: SpelledPhrases(text) for _, text in mentions}
     found = {
         (short, text): phrases
