@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Pooling
 
-from . import kb_source, models
+from . import asked, kb_source, layout, models, output, progress, thresholds
 
 if TYPE_CHECKING:
     from mirror_rt.evaluation.baselines import Model
+    from mirror_rt.evaluation.gold import Gold
+    from mirror_rt.evaluation.link_report import LinkingEvaluation, LinkSettings, Outcome
     from mirror_rt.evaluation.result import Report
     from mirror_rt.knowledge import KnowledgeBase
-    from mirror_rt.tables import TableOptions
+
+_GOLD, _BASE = "Your own gold mentions", "How a knowledge base links"
+_TASKS, _OUTPUT = "The field's tasks", "Output"
 
 
 class Rule(Enum):
@@ -35,118 +40,260 @@ def evaluate(
             "baseline:exact."
         ),
     ],
-    tasks: Annotated[
-        str,
-        typer.Option(
-            help="Tasks or families, with commas: sts, lexical, linking, crosslingual, transfer, "
-            "or single ones such as sts12,ncbi; all of them by default."
-        ),
-    ] = "",
-    data: Annotated[
-        Path | None, typer.Option(help="The folder of evaluation sets for --tasks.")
+    compare: Annotated[
+        list[str] | None, typer.Option(help="A further MODEL to put beside it; repeatable.")
     ] = None,
-    hub: Annotated[
-        bool, typer.Option("--hub", help="Fetch what is missing in --data from the hub, if it can.")
-    ] = False,
+    pooling: Annotated[
+        Pooling | None,
+        typer.Option(help="How MODEL, a checkpoint or base, pools; by default its own, else cls."),
+    ] = None,
     gold: Annotated[
         Path | None,
-        typer.Option(help="Gold mentions: a table with a header, or BioSyn .concept files."),
+        typer.Option(
+            help="Gold mentions: a table with a header, BioSyn .concept files, or PubTator.",
+            rich_help_panel=_GOLD,
+        ),
     ] = None,
     kb: Annotated[
         Path | None,
-        typer.Option("--kb", help="The names to link to, for a MODEL that is no knowledge base."),
+        typer.Option(
+            "--kb",
+            help="The names to link to, for a MODEL that is no knowledge base.",
+            rich_help_panel=_GOLD,
+        ),
     ] = None,
     convention: Annotated[
         Rule | None,
         typer.Option(
             help="entity (each entity once) or biosyn (the k nearest names); by default entity "
-            "with --gold, each task's own with --data."
+            "with --gold, each task's own with --data.",
+            rich_help_panel=_GOLD,
         ),
     ] = None,
     mention_column: Annotated[
-        str | None, typer.Option(help="The gold table's column of mentions.")
+        str | None,
+        typer.Option(help="The gold table's column of mentions.", rich_help_panel=_GOLD),
     ] = None,
-    id_column: Annotated[str | None, typer.Option(help="The gold table's column of ids.")] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="The gold table's column of ids.", rich_help_panel=_GOLD)
+    ] = None,
+    context_column: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of the text around each mention; of PubTator sentence or document.",
+            rich_help_panel=_GOLD,
+        ),
+    ] = None,
+    document_column: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of the text each mention is from: abbreviations are expanded.",
+            rich_help_panel=_GOLD,
+        ),
+    ] = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
-    pooling: Annotated[
-        Pooling | None,
-        typer.Option(help="How MODEL, a checkpoint or base, pools; by default its own, else cls."),
+    target_precision: Annotated[
+        float | None,
+        typer.Option(
+            help="Link only from the probability of this precision on, the rest is NIL.",
+            rich_help_panel=_BASE,
+        ),
     ] = None,
-    compare: Annotated[
-        list[str] | None, typer.Option(help="A further MODEL to put beside it; repeatable.")
+    min_probability: Annotated[
+        float,
+        typer.Option(
+            help="Link only from this probability on, the rest is NIL.", rich_help_panel=_BASE
+        ),
+    ] = 0.0,
+    filter_: asked.FilterOption = None,
+    under: asked.UnderOption = None,
+    split_composites: Annotated[
+        bool,
+        typer.Option(
+            "--split-composites",
+            help="Split 'breast and ovarian cancer' in two.",
+            rich_help_panel=_BASE,
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="The folder of evaluation sets for --tasks.", rich_help_panel=_TASKS),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    tasks: Annotated[
+        str,
+        typer.Option(
+            help="Tasks or families, with commas: sts, lexical, linking, crosslingual, transfer, "
+            "or single ones such as sts12,ncbi; all of them by default.",
+            rich_help_panel=_TASKS,
+        ),
+    ] = "",
+    hub: Annotated[
+        bool,
+        typer.Option(
+            "--hub",
+            help="Fetch what is missing in --data from the hub, if it can.",
+            rich_help_panel=_TASKS,
+        ),
+    ] = False,
+    form: output.FormatOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As --format json.", rich_help_panel=_OUTPUT)
+    ] = False,
+    out: output.OutOption = None,
+    errors: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write what went wrong with --gold to this .csv, .tsv, .jsonl or .json.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
+    reliability: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw how far a knowledge base's probabilities hold, as this PNG.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the scores into this PNG (needs matplotlib).")
+        Path | None,
+        typer.Option(
+            help="Draw the scores into this PNG (needs matplotlib).", rich_help_panel=_OUTPUT
+        ),
     ] = None,
     card: Annotated[
         bool,
-        typer.Option("--card", help="Put the scores into the model card of MODEL, a checkpoint."),
+        typer.Option(
+            "--card",
+            help="Put the scores into the model card of MODEL, a checkpoint.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the PNG if it exists.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace files that are to be written.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
 ) -> None:
-    """Judge MODEL: on its own names with --gold, or on the field's tasks with --data."""
-    from mirror_rt.evaluation.report import as_json as to_json
-    from mirror_rt.evaluation.report import check_none_failed, notes, print_reports
+    """Judge MODEL: on its own names with --gold, or on the field's tasks with --data.
 
-    if (gold is None) == (data is None):
-        raise ConfigError("evaluate: give either --gold FILE or --data DIR")
-    if gold is not None and (tasks or hub):
-        raise ConfigError("evaluate: --tasks and --hub go with --data DIR, not with --gold")
-    if data is not None and kb is not None:
-        raise ConfigError("evaluate: --kb goes with --gold FILE, not with --data")
-    if data is not None and (mention_column or id_column):
-        raise ConfigError("evaluate: --mention-column and --id-column go with --gold, not --data")
-    if plot is not None:
-        from mirror_rt.evaluation.plot import check_plot
-        from mirror_rt.staging import check_apart
+    Scores of linking have 95 % intervals (bootstrap over different mentions). With --compare the
+    differences have them too. A knowledge base also says what wanted precisions give.
 
-        check_plot(plot, force=force)
-        check_apart(plot, {"gold": gold, "kb": kb, "model": model})
+    Examples:
+    mirror-rt evaluate kb --gold gold.tsv --errors errors.csv
+
+    mirror-rt evaluate kb --gold gold.tsv --compare other-kb
+
+    mirror-rt evaluate encoder --data sets --tasks sts,ncbi
+    """
+    written_as = output.Format.JSON if as_json else output.chosen(form, out)
+    _check_options(
+        gold, data,
+        with_gold={
+            "--kb": kb, "--mention-column": mention_column, "--id-column": id_column,
+            "--context-column": context_column, "--document-column": document_column,
+            "--errors": errors, "--reliability": reliability, "--filter": filter_, "--under": under,
+            "--target-precision": target_precision, "--min-probability": min_probability,
+            "--split-composites": split_composites,
+        },
+        with_data={"--tasks": tasks, "--hub": hub},
+    )  # fmt: skip
+    read = {"gold": gold, "kb": kb, "model": model}
+    _check_outputs({"out": out, "errors": errors, "plot": plot}, reliability, read, force=force)
     if card and pooling is not None:
         raise ConfigError("evaluate: a card tells of a model's own pooling; leave --pooling away")
     if card:
-        from mirror_rt.training.card import add_scores, read_training
+        from mirror_rt.training.card import read_training
 
         read_training(Path(model))
     # All are opened before any is judged, which may take hours.
     opened = [_opened(model, pooling), *(_opened(other, None) for other in compare or [])]
+    evaluations: list[LinkingEvaluation] = []
     if gold is not None:
-        columns = (mention_column, id_column)
-        options = kb_source.table_options(delimiter, encoding)
-        reports = _linking(
-            opened, gold, kb, convention or Rule.ENTITY, columns=columns, options=options
-        )
-    else:
-        judged = _without_bases(opened)
-        folder = Path(str(data))
-        if hub:
-            from mirror_rt.evaluation.hub import fetch_missing
-            from mirror_rt.evaluation.tasks import choose, discover
+        from mirror_rt.evaluation.gold import Convention, read_gold
+        from mirror_rt.evaluation.link_report import LinkSettings
 
-            folder.mkdir(parents=True, exist_ok=True)
-            fetch_missing(
-                choose(tasks.split(","), discover(folder)),
-                folder,
-                progress=lambda words: typer.echo(words, err=True),
-            )
-        reports = [_suite(*one, folder, tasks, convention) for one in judged]
-    if as_json:
-        typer.echo(to_json(reports))
+        rule = Convention(Rule.ENTITY.value if convention is None else convention.value)
+        mentions = read_gold(
+            gold, convention=rule, mention_column=mention_column, id_column=id_column,
+            context_column=context_column, document_column=document_column, keep_nil=True,
+            options=kb_source.table_options(delimiter, encoding),
+        )  # fmt: skip
+        settings = LinkSettings(
+            target_precision=target_precision, min_probability=min_probability,
+            filters=asked.parsed_filters(filter_, under), split_composites=split_composites,
+        )  # fmt: skip
+        evaluations = _on_gold(opened, mentions, gold, kb, rule, settings)
+        reports = [evaluation.report for evaluation in evaluations]
     else:
-        from rich.console import Console
-
-        print_reports(reports, Console())
-        for note in notes(reports):
-            typer.echo(note, err=True)
+        reports = _on_tasks(opened, Path(str(data)), tasks, convention, hub=hub)
+    _print(reports, evaluations, written_as, out, force=force)
+    if errors is not None:
+        _write_errors(opened[0][1], evaluations[0].outcomes, errors, force=force)
+    if reliability is not None:
+        _draw_reliability(opened[0], mentions, settings, evaluations[0], reliability, force=force)
     if plot is not None:
         from mirror_rt.evaluation.plot import draw
 
         draw(reports, plot, force=force)
     if card:
+        from mirror_rt.training.card import add_scores
+
         add_scores(Path(model), [result.as_dict() for result in reports[0].results])
+    from mirror_rt.evaluation.report import check_none_failed
+
     check_none_failed(reports)
+
+
+def _check_options(
+    gold: Path | None,
+    data: Path | None,
+    *,
+    with_gold: dict[str, object],
+    with_data: dict[str, object],
+) -> None:
+    """Refuse options that go with the other way of judging."""
+    if (gold is None) == (data is None):
+        raise ConfigError("evaluate: give either --gold FILE or --data DIR")
+    given, here, there = (
+        (with_data, "--data DIR", "--gold")
+        if data is None
+        else (with_gold, "--gold FILE", "--data")
+    )
+    wrong = [name for name, value in given.items() if value]
+    if wrong:
+        goes = "goes" if len(wrong) == 1 else "go"
+        raise ConfigError(f"evaluate: {' and '.join(wrong)} {goes} with {here}, not with {there}")
+
+
+def _check_outputs(
+    outs: dict[str, Path | None],
+    reliability: Path | None,
+    read: dict[str, Path | str | None],
+    *,
+    force: bool,
+) -> None:
+    """Refuse files that cannot be written, before any work."""
+    from mirror_rt.staging import check_apart, check_target
+
+    if reliability is not None:
+        from mirror_rt.evaluation.reliability import check_drawing
+
+        check_drawing(reliability, force=force)
+    if outs["plot"] is not None:
+        from mirror_rt.evaluation.plot import check_plot
+
+        check_plot(outs["plot"], force=force)
+    if outs["errors"] is not None:
+        output.chosen(None, outs["errors"])
+    seen: dict[str, Path | str | None] = dict(read)
+    for name, path in (outs | {"reliability": reliability}).items():
+        if path is not None:
+            check_target(path, force=force)
+            check_apart(path, seen)
+            seen[name] = path
 
 
 def _opened(name: str, pooling: Pooling | None) -> tuple[str, Model | KnowledgeBase]:
@@ -163,61 +310,171 @@ def _opened(name: str, pooling: Pooling | None) -> tuple[str, Model | KnowledgeB
     return f"{name} ({pooling.value})", TorchEncoder(replace(model.model, pooling=pooling))
 
 
-def _without_bases(
-    opened: list[tuple[str, Model | KnowledgeBase]],
-) -> list[tuple[str, Model]]:
-    """Refuse knowledge bases, which have no vectors to give."""
+def _on_gold(
+    opened: Sequence[tuple[str, Model | KnowledgeBase]],
+    mentions: Gold,
+    gold: Path,
+    kb: Path | None,
+    rule: Any,  # noqa: ANN401  (a Convention)
+    settings: LinkSettings,
+) -> list[LinkingEvaluation]:
+    """Link the gold mentions with each model."""
+    from mirror_rt.evaluation.link_report import evaluate_linking
+    from mirror_rt.evaluation.overlap import overlaps
     from mirror_rt.knowledge import KnowledgeBase
 
-    judged: list[tuple[str, Model]] = []
+    found = []
+    for name, model in opened:
+        own = isinstance(model, KnowledgeBase)
+        with progress.bar(name, unit="mentions" if own else "strings") as show:
+            found.append(
+                evaluate_linking(
+                    name,
+                    model if own else _telling(model, show),
+                    mentions,
+                    task=gold.stem,
+                    kb=kb,
+                    convention=rule,
+                    settings=settings if own else None,
+                    progress=show,
+                )
+            )
+        for warning in overlaps(name, model, found[-1]):
+            typer.echo(f"warning: {warning}", err=True)
+    if without := sum(not query.ids for query in mentions.queries):
+        any_base = any(isinstance(model, KnowledgeBase) for _, model in opened)
+        fate = "count for NIL alone" if any_base else "are left out"
+        typer.echo(f"{gold}: {without:,} mentions without an id {fate}", err=True)
+    return found
+
+
+def _telling(model: Any, show: progress.Show) -> Any:  # noqa: ANN401  (a Model)
+    """Return a model that tells how far its encoding is."""
+    from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch
+    from mirror_rt.evaluation.memory import Remembering
+
+    if isinstance(model, CharNgrams | ExactMatch):
+        return model
+    return Remembering(model, progress=show)
+
+
+def _on_tasks(
+    opened: Sequence[tuple[str, Model | KnowledgeBase]],
+    data: Path,
+    tasks: str,
+    rule: Rule | None,
+    *,
+    hub: bool,
+) -> list[Report]:
+    """Run the field's tasks on each model."""
+    from mirror_rt.evaluation.gold import Convention
+    from mirror_rt.evaluation.suite import evaluate as run
+    from mirror_rt.evaluation.tasks import choose, discover
+    from mirror_rt.knowledge import KnowledgeBase
+
     for name, model in opened:
         if isinstance(model, KnowledgeBase):
             raise ConfigError(
                 f"{name}: a knowledge base is judged with --gold, a model with --data"
             )
-        judged.append((name, model))
-    return judged
+    if hub:
+        from mirror_rt.evaluation.hub import fetch_missing
 
-
-def _linking(
-    opened: list[tuple[str, Model | KnowledgeBase]],
-    gold: Path,
-    kb: Path | None,
-    rule: Rule,
-    *,
-    columns: tuple[str | None, str | None],
-    options: TableOptions,
-) -> list[Report]:
-    from mirror_rt.evaluation.gold import Convention, read_gold
-    from mirror_rt.evaluation.link_report import judge_linking
-
-    convention = Convention(rule.value)
-    asked = read_gold(
-        gold, convention=convention, mention_column=columns[0], id_column=columns[1],
-        options=options,
-    )  # fmt: skip
-    reports = [
-        judge_linking(*one, asked, task=gold.stem, kb=kb, convention=convention) for one in opened
-    ]
-    if asked.without_id:
-        typer.echo(f"{gold}: {asked.without_id:,} mentions without an id are left out", err=True)
+        data.mkdir(parents=True, exist_ok=True)
+        fetch_missing(
+            choose(tasks.split(","), discover(data)),
+            data,
+            progress=lambda words: typer.echo(words, err=True),
+        )
+    total = len(choose(tasks.split(","), discover(data)))
+    reports = []
+    for name, model in opened:
+        with progress.tasks(name, total) as show:
+            reports.append(
+                run(
+                    _telling(model, show.encoded),
+                    data=data,
+                    tasks=tasks.split(","),
+                    name=name,
+                    convention=None if rule is None else Convention(rule.value),
+                    progress=show.begin,
+                )
+            )
     return reports
 
 
-def _suite(name: str, model: Model, data: Path, tasks: str, rule: Rule | None) -> Report:
-    import sys
+def _print(
+    reports: Sequence[Report],
+    evaluations: Sequence[LinkingEvaluation],
+    form: output.Format,
+    out: Path | None,
+    *,
+    force: bool,
+) -> None:
+    from mirror_rt.evaluation.compare import compare
+    from mirror_rt.evaluation.report import COLUMNS, as_record, as_rows, notes, tables
 
-    from rich.console import Console
+    comparisons = [compare(evaluations[0], other) for other in evaluations[1:]]
+    points = {e.report.model: e.operating_points for e in evaluations if e.operating_points}
 
-    from mirror_rt.evaluation.gold import Convention
-    from mirror_rt.evaluation.suite import evaluate as run
+    def people() -> Iterator[str]:
+        for table in tables(reports, width=layout.width()):
+            yield from output.drawn(table)
+        for comparison in comparisons:
+            yield ""
+            yield from layout.folded(str(comparison))
+        for model, found in points.items():
+            yield ""
+            yield from layout.folded(f"{model}: what wanted precisions give here")
+            yield from thresholds.lines([point.to_dict() for point in found])
 
-    with Console(stderr=True, quiet=not sys.stderr.isatty()).status(name) as status:
-        return run(
-            model,
-            data=data,
-            tasks=tasks.split(","),
-            name=name,
-            convention=None if rule is None else Convention(rule.value),
-            progress=lambda task: status.update(f"{name}: {task}"),
-        )
+    with output.lines_to(out, force=force) as write:
+        record = as_record(reports, comparisons, points)
+        output.report(record, COLUMNS, as_rows(reports), form, write, people=people)
+    if form is output.Format.TABLE:
+        for note in notes(reports):
+            typer.echo(note, err=True)
+
+
+def _write_errors(
+    model: Model | KnowledgeBase, outcomes: Sequence[Outcome], path: Path, *, force: bool
+) -> None:
+    """Write a row for each gold mention that went wrong, in their order."""
+    from mirror_rt.evaluation.link_errors import COLUMNS, error_rows
+
+    rows = error_rows(model, outcomes)
+    with output.lines_to(path, force=force) as write:
+        output.table(COLUMNS, rows, output.chosen(None, path), write)
+    typer.echo(f"{path}: {len(rows):,} of {len(outcomes):,} mentions went wrong", err=True)
+
+
+def _draw_reliability(
+    opened: tuple[str, Model | KnowledgeBase],
+    mentions: Gold,
+    settings: LinkSettings,
+    evaluation: LinkingEvaluation,
+    path: Path,
+    *,
+    force: bool,
+) -> None:
+    """Draw the probabilities on these mentions, and those without a calibration if there is one."""
+    from mirror_rt.evaluation.link_report import base_outcomes
+    from mirror_rt.evaluation.reliability import draw_reliability, outcome_bins
+    from mirror_rt.knowledge import KnowledgeBase
+
+    name, model = opened
+    if not isinstance(model, KnowledgeBase):
+        raise ConfigError(f"--reliability: {name} is no knowledge base and has no probabilities")
+    reranker, sides = model.resources.reranker, {"after": evaluation.outcomes}
+    if reranker.before_calibration:
+        with progress.bar("before calibration", unit="mentions") as show:
+            before = base_outcomes(
+                model, mentions.queries, settings, reranker=reranker.uncalibrated(), progress=show
+            )
+            sides = {"before": tuple(before), **sides}
+    diagrams = {}
+    for when, outcomes in sides.items():
+        bins, error = outcome_bins(outcomes)
+        diagrams[f"{when}, error {error:.3f}" if len(sides) > 1 else f"error {error:.3f}"] = bins
+    title = f"{name}: {len(mentions.queries):,} gold mentions"
+    draw_reliability(diagrams, evaluation.operating_points, path, title=title, force=force)

@@ -34,7 +34,7 @@ def lines(
     shown = [[plain(field) for field in row] for row in (columns, *rows)]
     places = list(range(len(columns)))
     widths = [min(_WIDEST, max(cell_len(row[i]) for row in shown)) for i in places]
-    room = shutil.get_terminal_size((160, 24)).columns
+    room = width()
     empty = [name for name in least if not any(row[columns.index(name)] for row in shown[1:])]
     for name in (*empty, *(name for name in least if name not in empty)):
         short = widths if name in empty else [min(width, _READABLE) for width in widths]
@@ -48,14 +48,24 @@ def lines(
         yield (" " * _GAP).join(_fitted(row[i], widths[i]) for i in places).rstrip()
 
 
+def width() -> int:
+    """Return the characters of a line of the terminal; 160 where there is none."""
+    return shutil.get_terminal_size((160, 24)).columns
+
+
+def folded(text: str) -> list[str]:
+    """Return a sentence in lines that fit the terminal; all but the first are indented."""
+    return textwrap.wrap(plain(text), max(width(), _READABLE), subsequent_indent="  ")
+
+
 def facts(values: Mapping[str, str]) -> Iterator[str]:
     """Yield what is known of one thing: a line a value, folded at the width of the terminal."""
-    width = max(map(len, values), default=0) + _GAP
-    room = max(shutil.get_terminal_size((160, 24)).columns - width, _READABLE)
+    indent = max(map(len, values), default=0) + _GAP
+    room = max(width() - indent, _READABLE)
     for name, value in values.items():
         first, *more = textwrap.wrap(plain(value), room) or [""]
-        yield (name.ljust(width) + first).rstrip()
-        yield from (" " * width + line for line in more)
+        yield (name.ljust(indent) + first).rstrip()
+        yield from (" " * indent + line for line in more)
 
 
 def plain(text: str) -> str:

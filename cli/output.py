@@ -103,6 +103,27 @@ def cells(row: Iterable[object], form: Format) -> str:
     return "\t".join(plain(text) for text in texts)
 
 
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], form: Format, write: Write
+) -> None:
+    """Write rows in a form: as JSON an object a row."""
+    match form:
+        case Format.JSON | Format.JSONL:
+            records = [dict(zip(columns, row, strict=True)) for row in rows]
+            if form is Format.JSON:
+                write(json.dumps(records, indent=2, ensure_ascii=False))
+            else:
+                for record in records:
+                    write(in_json(record))
+        case Format.CSV | Format.TSV:
+            for row in (columns, *rows):
+                write(cells(row, form))
+        case Format.TABLE:
+            texts = [["" if value is None else str(value) for value in row] for row in rows]
+            for line in layout.lines(columns, texts):
+                write(line)
+
+
 def report(
     record: Mapping[str, object],
     columns: Sequence[str],
@@ -128,8 +149,7 @@ def report(
         case Format.JSONL:
             write(in_json(record))
         case Format.CSV | Format.TSV:
-            for row in (columns, *rows):
-                write(cells(row, form))
+            table(columns, rows, form, write)
         case Format.TABLE:
             for line in people():
                 write(line)

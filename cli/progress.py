@@ -84,3 +84,43 @@ def counting(what: str, *, total: Callable[[], int | None]) -> Iterator[Callable
             show(done, everything, rates)
 
         yield advance
+
+
+class Tasks(Protocol):
+    """Shows which of several tasks is being done."""
+
+    def begin(self, task: str) -> None:
+        """Show that the next task begins."""
+
+    def encoded(self, done: int, total: int | None, note: str = "") -> None:
+        """Show how many strings were encoded."""
+
+
+@contextmanager
+def tasks(what: str, total: int) -> Iterator[Tasks]:
+    """Give what draws a bar of tasks, with the present one, the strings a second, the time left.
+
+    Args:
+        what: A word for the job, shown before the bar.
+        total: How many tasks there are.
+    """
+    with bar(what) as show:
+
+        class Drawn:
+            def __init__(self) -> None:
+                self.begun, self.task, self.strings = 0, "", 0
+                self.start = time.monotonic()
+
+            def begin(self, task: str) -> None:
+                self.begun, self.task = self.begun + 1, task
+                self._draw()
+
+            def encoded(self, done: int, total: int | None, note: str = "") -> None:
+                self.strings = done
+                self._draw()
+
+            def _draw(self) -> None:
+                rate = self.strings / max(time.monotonic() - self.start, 1e-3)
+                show(max(self.begun - 1, 0), total, f"{self.task}  {rate:,.0f} strings/s")
+
+        yield Drawn()

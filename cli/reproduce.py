@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from . import layout, output, progress
+
 
 class Table(Enum):
     """The choices of --table, so that --help needs no stage."""
@@ -19,7 +21,9 @@ class Table(Enum):
 
 def reproduce(
     data: Annotated[Path, typer.Option(help="The folder of evaluation sets.")],
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoints, one a seed.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the checkpoints, one a seed.")
+    ],
     base: Annotated[
         str, typer.Option(help="Folder or hub name of a masked language model.")
     ] = "bert-base-uncased",
@@ -32,26 +36,34 @@ def reproduce(
         int | None, typer.Option(help="Cut the runs short, to try the command.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    form: output.FormatOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As --format json.")] = False,
 ) -> None:
-    """Train with the paper's settings over seeds and print the paper's row beside ours.
+    """Train with the paper's settings; print its row beside ours.
 
-    What was trained stays in OUT and is used again by the next call with the same options.
+    All files are looked at before anything is trained. What was trained stays in OUT and is used
+    again by the next call with the same options.
+
+    Example: mirror-rt reproduce --data sets --out runs --table sts
     """
-    import sys
-
-    from rich.console import Console
-
     from mirror_rt.evaluation.paper import PaperTable
-    from mirror_rt.evaluation.report import as_json as to_json
-    from mirror_rt.evaluation.report import check_none_failed, notes, print_reports
+    from mirror_rt.evaluation.report import (
+        COLUMNS,
+        as_record,
+        as_rows,
+        check_none_failed,
+        notes,
+        tables,
+    )
     from mirror_rt.reproduce import reproduce as run
+
+    written_as = output.Format.JSON if as_json else output.chosen(form)
 
     try:
         chosen = [int(word) for word in seeds.split(",") if word.strip()]
     except ValueError as error:
         raise typer.BadParameter("numbers with commas", param_hint="--seeds") from error
-    with Console(stderr=True, quiet=not sys.stderr.isatty()).status("reproduce") as status:
+    with progress.bar("reproduce") as show:
         reports = run(
             base=base,
             table=PaperTable(table.value),
@@ -61,12 +73,18 @@ def reproduce(
             corpus=corpus,
             max_steps=max_steps,
             device=device,
-            progress=status.update,
+            progress=show,
         )
-    if as_json:
-        typer.echo(to_json(reports))
-    else:
-        print_reports(reports, Console())
+    with output.lines_to(None) as write:
+        output.report(
+            as_record(reports), COLUMNS, as_rows(reports), written_as, write,
+            people=lambda: [
+                line
+                for drawn in tables(reports, width=layout.width(), together=True)
+                for line in output.drawn(drawn)
+            ],
+        )  # fmt: skip
+    if written_as is output.Format.TABLE:
         for note in notes(reports):
             typer.echo(note, err=True)
     check_none_failed(reports)

@@ -26,19 +26,23 @@ def rows(points: Sequence[Mapping[str, Any]]) -> list[list[object]]:
 
 def lines(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Yield a table of the points for people; nothing where there are none."""
-    if points:
-        yield from layout.lines(_HEADINGS, [_in_words(point) for point in points])
+    reached = [point for point in points if point["probability"] is not None]
+    rows = [_in_words(point) for point in reached]
+    if len(reached) < len(points):  # what is not reached is above all that is
+        first = points[len(reached)]["target_precision"]
+        more = " and above" if len(points) - len(reached) > 1 else ""
+        rows.append((f"{first:.2f}{more}", "not reached", "", "", "", ""))
+    if rows:
+        yield from layout.lines(_HEADINGS, rows)
 
 
 def _in_words(point: Mapping[str, Any]) -> tuple[str, ...]:
-    wanted, least = f"{point['target_precision']:.2f}", point["probability"]
-    if least is None:
-        return (wanted, "not reached", "", "", "", "")
+    wanted, least = f"{point['target_precision']:.2f}", f"{point['probability']:.3f}"
     if point["precision"] is None:
-        return (wanted, f"{least:.3f}", "0", "0.0 %", "", "")
+        return (wanted, least, "0", "0.0 %", "", "")
     return (
         wanted,
-        f"{least:.3f}",
+        least,
         f"{point['linked']:,}",
         f"{100 * point['coverage']:.1f} %",
         f"{point['precision']:.3f}",

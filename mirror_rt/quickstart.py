@@ -241,7 +241,7 @@ def _export_index_score(
     questions: Sequence[Question],
 ) -> StageScore:
     from mirror_rt.evaluation.gold import Gold, Query
-    from mirror_rt.evaluation.link_report import judge_linking
+    from mirror_rt.evaluation.link_report import evaluate_linking
     from mirror_rt.exporting.pipeline import export
     from mirror_rt.knowledge import KnowledgeBase
 
@@ -250,7 +250,8 @@ def _export_index_score(
     with KnowledgeBase.build(bundle, entities, folder / "kb") as kb:
         seconds = time.perf_counter() - begun
         queries = tuple(Query(parts=(mention,), ids=ids) for mention, ids in questions)
-        scores = judge_linking("kb", kb, Gold(queries=queries)).results[0].scores
+        found = evaluate_linking("kb", kb, Gold(queries=queries))
+        scores = found.report.results[0].scores
         return StageScore(
             accuracy_1=scores["acc@1"] or 0.0,
             accuracy_5=scores["acc@5"] or 0.0,

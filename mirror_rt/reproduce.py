@@ -6,16 +6,20 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mirror_rt.errors import ConfigError, TargetError
+from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.evaluation.paper import PaperTable, paper_reports
 from mirror_rt.evaluation.result import Report, Status, mean_report
-from mirror_rt.evaluation.suite import evaluate
+from mirror_rt.evaluation.suite import evaluate, files_of
+from mirror_rt.evaluation.tasks import choose, discover
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import load_base, train
+from mirror_rt.training.pairs import read_table
 from mirror_rt.types import Preset
 
 __all__ = ["SEEDS", "reproduce"]
+
+Progress = Callable[[int, int, str], None]
 
 SEEDS = (33, 44, 55)
 """The seeds named in the authors' code."""
@@ -54,7 +58,7 @@ def reproduce(
     corpus: Path | None = None,
     max_steps: int | None = None,
     device: str = "auto",
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Report]:
     """Train and judge one checkpoint a seed, with the paper's settings for a table.
 
@@ -70,22 +74,26 @@ def reproduce(
         corpus: The training strings, where the data folder has none.
         max_steps: Cuts the runs short, to try the command.
         device: As in ``TrainConfig``.
-        progress: Called with a word on what happens next.
+        progress: Called with (stages done, stages, what happens next).
 
     Returns:
         The paper before, ours before, the paper after, ours after (mean and spread). Tasks
         without data here are missing in ours, and left out of the paper's. Of the lexical table
         the paper's English alone stands there, unless ``corpus`` has words of another language.
 
+    Everything that is read is looked at before anything is trained.
+
     Raises:
-        ConfigError: There are no seeds, no corpus, or no data of the table's tasks.
+        ConfigError: There are no seeds or one twice, no corpus, no data of the table's tasks, or
+            the base is no model.
+        InputError: The corpus or a file of the tasks cannot be read.
         TargetError: A checkpoint of other settings is in the way.
         MirrorError: As ``train`` and ``evaluate``.
     """
     preset, own_corpus, tasks = _SETTINGS[table]
     strings = corpus or data / own_corpus
-    if not seeds:
-        raise ConfigError("reproduce: give at least one seed")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError("reproduce: give at least one seed, and none twice")
     if not strings.is_file():
         raise ConfigError(f"{strings}: no such file; give the training strings with --corpus")
     configs = [
@@ -101,17 +109,25 @@ def reproduce(
         )
         for seed in seeds
     ]
-    tell = progress or (lambda words: None)
     to_train = [config for config in configs if not _is_there(config)]
+    _check_inputs(configs[0], data, tasks, to_train=bool(to_train))
+    stages = iter(range(2 + len(configs) + len(to_train)))
+    last = 1 + len(configs) + len(to_train)
+
+    def tell(words: str) -> None:
+        if progress is not None:
+            progress(next(stages), last, words)
+
     tell(f"judge {base}")
     # The base is judged as its checkpoints pool, like the paper's rows.
     pooling = load_base(configs[0]).pooling
     raw = TorchEncoder.open(base, pooling=pooling, max_length=configs[0].max_length)
     named = f"{Path(base).name} {raw.model.pooling.value}, here"
     before = evaluate(raw, data=data, tasks=tasks, name=named)
+    failed = [r for r in before.results if r.status is Status.FAILED]
+    if failed:  # before hours are spent on training
+        raise InputError(f"{failed[0].task}: {failed[0].note}")
     measured = {r.task for r in before.results if r.status is not Status.MISSING}
-    if not measured:
-        raise ConfigError(f"{data}: has no file of the tasks {', '.join(tasks)}")
     for config in to_train:
         tell(f"train with seed {config.seed}")
         train(config)
@@ -119,12 +135,25 @@ def reproduce(
     for config in configs:
         tell(f"judge seed {config.seed}")
         runs.append(evaluate(TorchEncoder.open(config.out), data=data, tasks=tasks))
+    tell("done")
     after = mean_report(f"+ Mirror, here ({len(runs)} seeds)", runs)
     like = measured.intersection(
         _ENGLISH if table is PaperTable.LEXICAL and corpus is None else measured
     )
     paper_before, paper_after = (_only(r, like) for r in paper_reports(table, base))
     return [paper_before, before, paper_after, after]
+
+
+def _check_inputs(config: TrainConfig, data: Path, tasks: Sequence[str], *, to_train: bool) -> None:
+    """Read what will be read, so that a fault in it is told before anything is trained."""
+    if not data.is_dir():
+        raise ConfigError(f"{data}: no such folder; --data names the folder of evaluation sets")
+    found = [task for task in choose(tasks, discover(data)) if files_of(task, data)]
+    if not found:
+        raise ConfigError(f"{data}: has no file of the tasks {', '.join(tasks)}")
+    # The first evaluation, of the base, reads every file of the tasks.
+    if to_train:
+        read_table(config)
 
 
 def _is_there(config: TrainConfig) -> bool:

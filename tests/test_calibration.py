@@ -502,10 +502,13 @@ def test_the_command_prints_the_same_table_in_every_format(
         ] == points
     table = shown["table"].splitlines()
     assert max(map(len, table)) <= 80
-    for point in points:
+    reached = [point for point in points if point["probability"] is not None]
+    for point in reached:
         (line,) = [at for at in table if at.startswith(f"{point['target_precision']:.2f} ")]
-        least = point["probability"]
-        assert ("not reached" if least is None else f"{least:.3f}") in line
+        assert f" {point['probability']:.3f} " in line
+        assert f" {point['precision']:.3f} " in line
+    lacking = [line for line in table if "not reached" in line]
+    assert len(lacking) == (len(reached) < len(points))
     outs = [tmp_path / f"out.{ending}" for ending in ("csv", "json")]
     for out in outs:
         again = CliRunner().invoke(app, [*arguments[:-2], "--out", str(out)])

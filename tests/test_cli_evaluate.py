@@ -64,20 +64,22 @@ def test_a_bundle_and_a_knowledge_base_built_with_it_are_judged(
 def test_models_stand_side_by_side_in_a_table(files: Path) -> None:
     out = run(
         "baseline:exact", "--gold", files / "gold.tsv", "--kb", files / "kb.tsv",
-        "--compare", "baseline:char-ngram",
+        "--compare", "baseline:char-ngram", "--format", "table",
     )  # fmt: skip
     row = next(line for line in out.splitlines() if "acc@1" in line)
-    assert row.split() == ["gold", "acc@1", ".667", ".667"]
+    assert row.split("  ")[0] == "gold"
+    assert row.split()[1:4] == ["3", "acc@1", ".667"]
+    assert row.count(".667 [.000, 1.000]") == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
         (("baseline:exact",), "--gold"),
-        (("baseline:exact", "--gold", "gold.tsv", "--tasks", "sts"), "go with --data"),
+        (("baseline:exact", "--gold", "gold.tsv", "--tasks", "sts"), "--tasks goes with --data"),
         (("baseline:exact", "--data", ".", "--kb", "kb.tsv"), "goes with --gold"),
-        (("baseline:exact", "--data", ".", "--id-column", "cui"), "go with --gold"),
-        (("baseline:exact", "--data", ".", "--mention-column", "m"), "go with --gold"),
+        (("baseline:exact", "--data", ".", "--id-column", "cui"), "goes with --gold"),
+        (("baseline:exact", "--data", ".", "--mention-column", "m"), "goes with --gold"),
         (
             ("baseline:exact", "--data", ".", "--tasks", "sts", "--convention", "entity"),
             "no linking",
@@ -195,7 +197,7 @@ def test_every_model_is_opened_before_any_is_judged(
         pytest.fail("judged, and all of it lost")
 
     monkeypatch.setattr(suite, "evaluate", judge)
-    monkeypatch.setattr(link_report, "judge_linking", judge)
+    monkeypatch.setattr(link_report, "evaluate_linking", judge)
     KnowledgeBase.build(tiny_bundle, files / "kb.tsv", files / "kb").close()
     data = ["--data", str(files)]
     gold = ["--gold", str(files / "gold.tsv"), "--kb", str(files / "kb.tsv")]

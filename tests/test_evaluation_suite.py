@@ -423,7 +423,7 @@ def test_the_command_prints_a_table_that_fits_narrow_and_wide_windows(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["evaluate", "baseline:char-ngram", "--data", str(data), "--tasks", "sts,hpo",
-                 "--compare", "baseline:exact"]  # fmt: skip
+                 "--compare", "baseline:exact", "-f", "table"]  # fmt: skip
     for width in ("40", "160"):
         monkeypatch.setenv("COLUMNS", width)
         result = CliRunner().invoke(app, arguments)

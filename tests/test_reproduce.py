@@ -81,7 +81,7 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     assert len(stamps) == 2
     again = CliRunner().invoke(app, arguments)
     assert again.stdout == first.stdout
-    for_people = CliRunner().invoke(app, arguments[:-1])
+    for_people = CliRunner().invoke(app, [*arguments[:-1], "--format", "table"])
     assert for_people.exit_code == 0
     assert "sickr: no sts/SICK.test.tsv" in for_people.stderr
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}

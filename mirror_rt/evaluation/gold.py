@@ -1,4 +1,4 @@
-"""Read gold mentions for entity linking: a table with a header, or BioSyn's ``.concept`` files.
+"""Read gold mentions for entity linking: a table with a header, BioSyn's files, or PubTator.
 
 Sources: BioSyn (Sung et al. 2020) for the ``.concept`` layout and for its convention.
 """
@@ -10,8 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import TypeAlias
 
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.formats.pubtator import is_pubtator
+from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
 from mirror_rt.tables import (
     Column,
     Kind,
@@ -50,16 +53,25 @@ class Query:
 
     Attributes:
         parts: The mention's text; several texts for a composite mention.
-        ids: Any of these ids is right (for each part).
+        ids: Any of these ids is right (for each part); none where nothing is right (NIL).
+        context: The text around the mention; may be empty.
+        document: The text that the mention is from; may be empty.
     """
 
     parts: tuple[str, ...]
     ids: frozenset[str]
+    context: str = ""
+    document: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gold:
-    """Gold mentions, and how many were left out because they have no id."""
+    """Gold mentions.
+
+    Attributes:
+        queries: The mentions; those without ids too, where they were asked for.
+        without_id: How many were left out because they have no id.
+    """
 
     queries: tuple[Query, ...]
     without_id: int = 0
@@ -71,23 +83,27 @@ def read_gold(
     convention: Convention = Convention.ENTITY,
     mention_column: str | None = None,
     id_column: str | None = None,
+    context_column: str | None = None,
+    document_column: str | None = None,
     keep_nil: bool = False,
     options: TableOptions | None = None,
 ) -> Gold:
     r"""Read gold mentions.
 
     A folder, or a file named ``*.concept``, holds lines ``doc||span||type||mention||ids``
-    where a composite mention joins its parts with ``|``. Anything else is a table of any
-    layout, with headings. Ids are separated
-    by ``|`` or ``+``; since an id may itself hold such a sign (``NA+1``), what stands in a
-    table's cell, and between its ``|``, is right as a whole too. Mentions without an id are
-    left out.
+    where a composite mention joins its parts with ``|``. In a PubTator file each mention has its
+    document. Anything else is a table of any layout, with headings. Ids are separated by ``|``
+    or ``+``; since an id may itself hold such a sign (``NA+1``), what stands in a table's cell,
+    and between its ``|``, is right as a whole too. Mentions without an id are left out.
 
     Args:
         path: The file, or a folder of ``.concept`` files.
         convention: ``BIOSYN`` also splits a TSV's mentions at ``|``, and every mention at ``+``.
         mention_column: The table's column of mentions; looked for among the usual names if None.
         id_column: The table's column of ids; likewise.
+        context_column: The table's column of the text around each mention; of PubTator
+            ``sentence`` or ``document``.
+        document_column: The table's column of the text that each mention is from.
         keep_nil: Whether mentions without an id are kept, as queries without ids.
         options: How the table is written, where that is not to be told.
 
@@ -97,44 +113,56 @@ def read_gold(
         ConfigError: A column is named, and the file has none.
     """
     source = Path(path)
-    rows: list[tuple[str, str]]
-    if (mention_column or id_column) and (
-        source.suffix == ".concept" or (source.is_dir() and not parquet_parts(source))
-    ):
+    rows: list[_Row]
+    columns = (mention_column, id_column, context_column, document_column)
+    folder = source.is_dir() and not parquet_parts(source)
+    concept = folder or source.suffix == ".concept"
+    if concept and any(columns):
         raise ConfigError(
-            f"{source}: .concept files have no named columns; "
-            "leave --mention-column and --id-column away"
+            f"{source}: .concept files have no named columns; leave --mention-column, "
+            "--id-column, --context-column and --document-column away"
         )
-    if source.is_dir() and not parquet_parts(source):
+    table = not concept
+    if folder:
         files = sorted(source.glob("*.concept"))
         if not files:
             raise InputError(f"{source}: no .concept files in this folder")
         rows = [row for file in files for row in _concept_rows(file)]
-        table = False
-    elif source.suffix == ".concept":
-        rows, table = list(_concept_rows(source)), False
+    elif concept:
+        rows = list(_concept_rows(source))
+    elif source.is_file() and is_pubtator(source):
+        if mention_column or id_column or document_column:
+            raise ConfigError(
+                f"{source}: PubTator has no columns; --context-column takes sentence or document"
+            )
+        rows = list(_pubtator_rows(source, context_column))
     else:
-        rows = list(_table_rows(path, mention_column, id_column, options or TableOptions()))
-        table = True
+        rows = list(_table_rows(path, columns, options or TableOptions()))
     match convention:
         case Convention.BIOSYN:
             joins = "|+"
         case Convention.ENTITY:
             joins = "" if table else "|"
     queries: list[Query] = []
-    for mention, ids in rows:
+    for mention, ids, context, document in rows:
         parts = re.split(f"[{joins}]", mention) if joins else [mention]
         wholes = [ids, *ids.split("|")] if table else []
         accepted = frozenset(i.strip() for i in [*wholes, *re.split(r"[|+]", ids)]) - NO_ID
         if accepted or keep_nil:
             texts = tuple(part.strip() for part in parts if part.strip())
-            queries.append(Query(parts=texts or (mention,), ids=accepted))
+            queries.append(
+                Query(parts=texts or (mention,), ids=accepted, context=context, document=document)
+            )
     if not queries:
         raise InputError(f"{source}: no mention with an id")
     return Gold(queries=tuple(queries), without_id=len(rows) - len(queries))
 
 
-def _concept_rows(path: Path) -> Iterator[tuple[str, str]]:
+_Row: TypeAlias = tuple[str, str, str, str]
+"""Mention, ids, context, document."""
+
+
+def _concept_rows(path: Path) -> Iterator[_Row]:
     for number, line in numbered_lines(path):
         if not line.strip():
             continue
@@ -143,17 +171,34 @@ def _concept_rows(path: Path) -> Iterator[tuple[str, str]]:
             raise InputError(
                 f"{path}: line {number} is not doc||span||type||mention||ids ({len(fields)} fields)"
             )
-        yield fields[3].strip(), fields[4].strip()
+        yield fields[3].strip(), fields[4].strip(), "", ""
+
+
+def _pubtator_rows(path: Path, context: str | None) -> Iterator[_Row]:
+    if context not in {None, "sentence", "document"}:
+        raise ConfigError(f"{path}: --context-column takes sentence or document, not {context}")
+    for mention in read_pubtator(path):
+        around = {None: "", "document": mention.document}.get(context)
+        yield (
+            mention.text,
+            mention.ids.strip(),
+            mention.sentence if around is None else around,
+            mention.document,
+        )
 
 
 def _table_rows(
-    path: StrPath, mention_column: str | None, id_column: str | None, options: TableOptions
-) -> Iterator[tuple[str, str]]:
+    path: StrPath, columns: Sequence[str | None], options: TableOptions
+) -> Iterator[_Row]:
+    mention_column, id_column, context_column, document_column = columns
     table = Table(path, options=options, default=Kind.TSV)
     table.take_headings()
     mention = _column(table, mention_column, MENTIONS, "mention")
     ids = _column(table, id_column, (Column.ID,), "id")
-    table.only = [mention, ids]
+    more = [
+        None if name is None else table.place(name) for name in (context_column, document_column)
+    ]
+    table.only = [mention, ids, *(place for place in more if place is not None)]
     for number, cells in table.rows():
         where = f"{table.shown}: {table.unit} {number}"
         if isinstance(cells, RowError):
@@ -163,11 +208,14 @@ def _table_rows(
         try:
             text = cell_text(cells[mention], "mention")
             found = joined_text(cells[ids], "id")
+            context, document = (
+                "" if place is None else cell_text(cells[place], "text") for place in more
+            )
         except RowError as fault:
             raise InputError(f"{where}: {fault}") from fault
         if not text.strip():
             raise InputError(f"{where} has no mention")
-        yield text, found.strip()
+        yield text, found.strip(), context, document
 
 
 def _column(table: Table, asked: str | None, columns: Sequence[Column], what: str) -> int:

@@ -1,39 +1,132 @@
-"""Judge one model, or one knowledge base, on gold mentions."""
+"""Evaluate one model, or one knowledge base, on gold mentions.
+
+Axes: Q mentions, M metrics.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch, Model
 from mirror_rt.evaluation.gold import Convention, Gold, Query
+from mirror_rt.evaluation.intervals import bootstrap_intervals
 from mirror_rt.evaluation.linking import (
     DEPTH,
+    Best,
     NameTable,
     Rank,
-    exact_ranks,
+    composite_rank,
+    exact_answers,
     linking_score,
-    rank_queries,
+    metrics_of,
+    query_answers,
     unseen,
-    worst,
 )
 from mirror_rt.evaluation.result import Report, Result
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.entities.hierarchy import Kinship, kinship
 from mirror_rt.knowledge.formats import read_entities
 from mirror_rt.knowledge.linking.exact import is_name
-from mirror_rt.types import Candidate, Entity
+from mirror_rt.knowledge.linking.linker import link
+from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
+from mirror_rt.knowledge.ranking.operating_points import (
+    OperatingPoint,
+    operating_points,
+    share_interval,
+)
+from mirror_rt.types import Candidate, Entity, LinkResult
 
 if TYPE_CHECKING:
+    from mirror_rt.knowledge.ranking.reranker import Reranker
+    from mirror_rt.knowledge.retrieval.filters import Filters
     from mirror_rt.types import Float32
 
-__all__ = ["judge_linking", "link_results", "table_ranks"]
+__all__ = [
+    "LinkSettings",
+    "LinkingEvaluation",
+    "Outcome",
+    "base_outcomes",
+    "evaluate_linking",
+    "link_results",
+    "table_answers",
+]
+
+Progress = Callable[[int, int], None]
+_BLOCK = 1_024
+_ROUNDING = 1e-9
 
 
-def judge_linking(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """How a knowledge base links when it is evaluated, as ``KnowledgeBase.link`` takes it.
+
+    Attributes:
+        target_precision: The precision from which a mention is linked; None links all.
+        min_probability: The probability from which a mention is linked.
+        filters: Which entities may be proposed.
+        split_composites: Whether mentions are split at "and", "or" and commas.
+    """
+
+    target_precision: float | None = None
+    min_probability: float = 0.0
+    filters: Filters | None = None
+    split_composites: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one gold mention.
+
+    Attributes:
+        query: The mention and what is right.
+        rank: The place of the right entity; None where it is not among the first ``DEPTH``.
+        best: The best candidate; None where there is none.
+        hit: Whether the best candidate, or one tied with it, is right.
+        known: Whether the mention is a name once normalized.
+        reachable: Whether a right id is there at all; else nothing is right (NIL).
+        confidence: The probability that the best candidate, or one tied with it, is right; of a
+            composite its least certain part's. None where none was computed.
+        tied: Whether names alone cannot tell which of several entities is best.
+        linked: Whether it is linked under the settings.
+        kin: What the first candidate, which is wrong, is to a right entity; None if no close kin.
+    """
+
+    query: Query
+    rank: Rank
+    best: Best | None
+    hit: bool
+    known: bool
+    reachable: bool
+    confidence: float | None = None
+    tied: bool = False
+    linked: bool = True
+    kin: Kinship | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkingEvaluation:
+    """What an evaluation of linking found.
+
+    Attributes:
+        report: The scores.
+        outcomes: Each gold mention, in their order.
+        operating_points: What wanted precisions give here, at the thresholds that the knowledge
+            base takes; none for a model without probabilities.
+    """
+
+    report: Report
+    outcomes: tuple[Outcome, ...]
+    operating_points: tuple[OperatingPoint, ...] = field(default=())
+
+
+def evaluate_linking(
     name: str,
     model: Model | KnowledgeBase,
     gold: Gold,
@@ -41,21 +134,26 @@ def judge_linking(
     task: str = "linking",
     kb: str | Path | Sequence[Entity] | None = None,
     convention: Convention = Convention.ENTITY,
-) -> Report:
+    settings: LinkSettings | None = None,
+    progress: Progress | None = None,
+) -> LinkingEvaluation:
     """Score linking, over all mentions and over those that no name of the KB spells out.
 
     Args:
         name: What to call the model in the report.
         model: A knowledge base answers through its own linker and needs no ``kb``; anything
             else by exact search over the names of ``kb``.
-        gold: The mentions and their right ids.
+        gold: The mentions and their right ids. Those without ids are for a knowledge base: they
+            count for NIL and for the share that is linked, not for accuracy.
         task: What to call the gold data in the report.
         kb: A file of names, or entities.
         convention: How a ranking is judged.
+        settings: How a knowledge base links.
+        progress: Called with (mentions done, mentions); only of a knowledge base.
 
     Raises:
         ConfigError: The model needs names and ``kb`` is not given, or a knowledge base is to
-            be judged by names.
+            be judged by names; or as ``KnowledgeBase.link``.
         InputError: ``kb`` cannot be read.
     """
     if isinstance(model, KnowledgeBase):
@@ -64,40 +162,233 @@ def judge_linking(
                 f"{name}: a knowledge base ranks entities, not names; for the BioSyn convention "
                 "give a bundle or checkpoint and --kb FILE"
             )
-        return Report(model=name, results=tuple(_base_results(task, model, gold.queries)))
+        return _evaluate_base(name, model, gold, task, settings or LinkSettings(), progress)
     if kb is None:
         raise ConfigError(f"{name}: not a knowledge base; give the names to link to with --kb FILE")
+    if settings is not None and settings != LinkSettings():
+        raise ConfigError(f"{name}: only a knowledge base takes thresholds, filters and composites")
     table = NameTable.of(read_entities(kb) if isinstance(kb, str | Path) else kb, convention)
-    ranks = table_ranks(model, table, gold.queries)
-    return Report(model=name, results=tuple(link_results(task, ranks, gold.queries, table)))
+    queries = [query for query in gold.queries if query.ids]
+    outcomes = _table_outcomes(queries, table, table_answers(model, table, queries))
+    return LinkingEvaluation(
+        report=Report(model=name, results=tuple(_results(task, outcomes))), outcomes=outcomes
+    )
 
 
-def _base_results(task: str, base: KnowledgeBase, queries: Sequence[Query]) -> list[Result]:
-    """Judge a knowledge base's own linker, look-up by name and all."""
-    parts = list(dict.fromkeys(part for query in queries for part in query.parts))
-    answers = dict(zip(parts, base.link(parts, top=DEPTH), strict=True))
-    right = [_own_ids(base, query.ids) for query in queries]
-    ranks = [
-        worst([_place(answers[part], ids) for part in query.parts])
-        for query, ids in zip(queries, right, strict=True)
-    ]
-    named = is_name(base.resources, parts)
-    new = {part for part, known in zip(parts, named, strict=True) if not known}
-    rows = [i for i, query in enumerate(queries) if new.intersection(query.parts)]
-    results = _both(task, ranks, reachable=[bool(ids) for ids in right], new=rows)
-    if not base.resources.catalogue.has_hierarchy():
-        return results
-    first = [
-        [answers[part][0].entity_id for part in query.parts if answers[part]] for query in queries
-    ]
-    kin = [
-        None if rank == 1 else _kin(base, ids, mine)
-        for rank, ids, mine in zip(ranks, right, first, strict=True)
-    ]
+def table_answers(
+    model: Model, table: NameTable, queries: Sequence[Query], *, names_UD: Float32 | None = None
+) -> Sequence[tuple[Rank, Best | None]]:
+    """Rank with an embedder or a baseline; ``names_UD`` may give the names' vectors."""
+    if isinstance(model, ExactMatch):
+        return exact_answers(table, queries)
+    if isinstance(model, CharNgrams):
+        model = model.fitted(table.texts)
+    return query_answers(model, table, queries, names_UD=names_UD)
+
+
+def link_results(
+    task: str,
+    answers: Sequence[tuple[Rank, Best | None]],
+    queries: Sequence[Query],
+    table: NameTable,
+) -> list[Result]:
+    """Return the result over all mentions, and over those that no name spells out."""
+    return _results(task, _table_outcomes(queries, table, answers))
+
+
+def _table_outcomes(
+    queries: Sequence[Query], table: NameTable, answers: Sequence[tuple[Rank, Best | None]]
+) -> tuple[Outcome, ...]:
+    new = set(unseen(table, queries))
+    return tuple(
+        Outcome(
+            query=query,
+            rank=rank,
+            best=best,
+            hit=rank == 1,
+            known=i not in new,
+            reachable=bool(right.size),
+        )
+        for i, (query, (rank, best), right) in enumerate(
+            zip(queries, answers, table.right_groups(queries), strict=True)
+        )
+    )
+
+
+def _evaluate_base(
+    name: str,
+    base: KnowledgeBase,
+    gold: Gold,
+    task: str,
+    settings: LinkSettings,
+    progress: Progress | None,
+) -> LinkingEvaluation:
+    """Evaluate a knowledge base's own linker, look-up by name and all."""
+    outcomes = tuple(base_outcomes(base, gold.queries, settings, progress=progress))
+    kin = base.resources.catalogue.has_hierarchy()
+    results = _results(task, [outcome for outcome in outcomes if outcome.query.ids], kin=kin)
+    if not all(o.query.ids and o.linked for o in outcomes):
+        results.append(_nil_result(f"{task}, with NIL", outcomes))
+    # What has no candidate is never linked; of several entities alike none is for its precision.
+    single = [o for o in outcomes if o.best is not None and not o.tied]
+    places: dict[object, int] = {}
+    points = operating_points(
+        np.array([o.confidence for o in single], dtype=np.float64),
+        np.array([o.hit for o in single], dtype=bool),
+        np.array([places.setdefault(o.query.parts, len(places)) for o in single], dtype=np.int64),
+        threshold=base.resources.reranker.threshold,
+        mentions=len(outcomes),
+    )
+    return LinkingEvaluation(
+        report=Report(model=name, results=tuple(results)),
+        outcomes=outcomes,
+        operating_points=points,
+    )
+
+
+def base_outcomes(
+    base: KnowledgeBase,
+    queries: Sequence[Query],
+    settings: LinkSettings,
+    *,
+    reranker: Reranker | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Outcome]:
+    """Link gold mentions with a knowledge base, and yield what became of each.
+
+    Args:
+        base: The knowledge base.
+        queries: The mentions.
+        settings: From when a mention counts as linked.
+        reranker: Other numbers than those of the knowledge base.
+        progress: Called with (mentions done, mentions).
+    """
+    reranker = reranker or base.resources.reranker
+    asked = _Asked(base, replace(base.resources, reranker=reranker), settings)
+    least = settings.min_probability
+    if not 0.0 <= least <= 1.0:
+        raise ConfigError(f"min_probability must be between 0 and 1, got {least}")
+    wanted = settings.target_precision
+    least_scored = max(least, reranker.threshold(wanted)) if wanted is not None else least
+    hierarchy = base.resources.catalogue.has_hierarchy()
+    for start in range(0, len(queries), _BLOCK):
+        block = queries[start : start + _BLOCK]
+        for query, answers, known in asked.answers(block):
+            right = _own_ids(base, query.ids)
+            parts = [_judged(answer, right) for answer in answers]
+            confidence = min(part.confidence for part in parts)
+            tied = any(part.tied for part in parts)
+            rank = composite_rank([part.rank for part in parts])
+            first = [part.best.entity_id for part in parts if part.best is not None]
+            needed = least if known and not reranker.scores_exact_matches else least_scored
+            yield Outcome(
+                query=query,
+                rank=rank,
+                best=parts[0].best,
+                hit=all(part.hit for part in parts),
+                known=known,
+                reachable=bool(right),
+                confidence=confidence,
+                tied=tied,
+                kin=_kin(base, right, first) if hierarchy and rank != 1 else None,
+                linked=all(part.best is not None for part in parts)
+                and confidence >= needed - _ROUNDING
+                and not (tied and wanted is not None),
+            )
+        if progress is not None:
+            progress(min(start + _BLOCK, len(queries)), len(queries))
+
+
+class _Asked:
+    """Links the parts of gold mentions, each with its context and document once a block."""
+
+    def __init__(
+        self, base: KnowledgeBase, resources: LinkResources, settings: LinkSettings
+    ) -> None:
+        self._base = base
+        self._resources = resources
+        self._options = LinkOptions(
+            top=DEPTH, filters=settings.filters, split_composites=settings.split_composites
+        )
+
+    def _encode(self, texts: Sequence[str]) -> Float32:
+        return self._base.encoder.encode(texts)
+
+    def answers(self, queries: Sequence[Query]) -> Iterator[tuple[Query, list[LinkResult], bool]]:
+        """Yield each query, the answers to its parts, and whether all of these are names."""
+        asked = list(
+            dict.fromkeys((part, q.context, q.document) for q in queries for part in q.parts)
+        )
+        contexts = [context for _, context, _ in asked]
+        documents = [document for _, _, document in asked]
+        texts = [part for part, _, _ in asked]
+        found = link(
+            self._resources,
+            texts,
+            self._encode,
+            self._options,
+            contexts=contexts if any(contexts) else None,
+            document=documents if any(documents) else None,
+        )
+        named = is_name(self._resources, texts)
+        answer_of = dict(zip(asked, zip(found, named, strict=True), strict=True))
+        for query in queries:
+            mine = [answer_of[part, query.context, query.document] for part in query.parts]
+            yield query, [answer for answer, _ in mine], all(known for _, known in mine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    rank: Rank
+    best: Best | None
+    hit: bool
+    confidence: float
+    tied: bool
+
+
+def _judged(answer: LinkResult, right: frozenset[str]) -> _Judged:
+    """Judge one answer; of a mention that was split, each part must be right."""
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in answer:
+        groups.setdefault(candidate.expanded_form, []).append(candidate)
+    if not groups or (answer.nil_reason is not None and answer):
+        # A part that links to nothing is not right, whatever the others link to.
+        best = _as_best(answer[0]) if answer else None
+        return _Judged(rank=None, best=best, hit=False, confidence=0.0, tied=False)
+    bests = [_best_of(group) for group in groups.values()]
+    ties = [g[0].tied and g[0].context_score is None for g in groups.values()]
+    return _Judged(
+        rank=composite_rank([_place(group, right) for group in groups.values()]),
+        best=_as_best(answer[0]),
+        hit=all(
+            any(c.entity_id in right for c in (best if tied else group[:1]))
+            for group, best, tied in zip(groups.values(), bests, ties, strict=True)
+        ),
+        confidence=min(min(sum(c.probability or 0.0 for c in best), 1.0) for best in bests),
+        tied=any(ties),
+    )
+
+
+def _best_of(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the most probable candidate and those tied with it; a context may put it second."""
+    most = max(candidates, key=lambda c: c.probability or 0.0)
+    if not most.tied:
+        return [most]
+    least = most.probability or 0.0
     return [
-        replace(result, scores={**result.scores, **_kin_shares([kin[row] for row in places])})
-        for result, places in zip(results, (range(len(queries)), rows), strict=False)
+        c for c in candidates if c.tied and math.isclose(c.probability or 0.0, least, rel_tol=1e-6)
     ]
+
+
+def _as_best(candidate: Candidate) -> Best:
+    return Best(
+        entity_id=candidate.entity_id,
+        entity_name=candidate.entity_name,
+        matched_name=candidate.matched_name,
+        match_type=candidate.match_type.value,
+        score=candidate.score,
+        probability=candidate.probability,
+    )
 
 
 def _kin(base: KnowledgeBase, ids: frozenset[str], answers: Sequence[str]) -> Kinship | None:
@@ -112,11 +403,6 @@ def _kin(base: KnowledgeBase, ids: frozenset[str], answers: Sequence[str]) -> Ki
     return None
 
 
-def _kin_shares(kin: Sequence[Kinship | None]) -> dict[str, float]:
-    """Return the share of mentions whose first answer is wrong, but close kin of the right one."""
-    return {f"{one}@1": kin.count(one) / len(kin) for one in Kinship}
-
-
 def _own_ids(base: KnowledgeBase, ids: frozenset[str]) -> frozenset[str]:
     """Return the ids under which the knowledge base holds what ``ids`` mean."""
     catalogue = base.resources.catalogue
@@ -129,44 +415,65 @@ def _place(candidates: Sequence[Candidate], ids: frozenset[str]) -> Rank:
     return next((place for place in places if place <= DEPTH), None)
 
 
-def table_ranks(
-    model: Model, table: NameTable, queries: Sequence[Query], *, names_UD: Float32 | None = None
-) -> list[Rank]:
-    """Rank with an embedder or a baseline; ``names_UD`` may give the names' vectors."""
-    if isinstance(model, ExactMatch):
-        return exact_ranks(table, queries)
-    if isinstance(model, CharNgrams):
-        model = model.fitted(table.texts)
-    return rank_queries(model, table, queries, names_UD=names_UD)
-
-
-def link_results(
-    task: str, ranks: Sequence[Rank], queries: Sequence[Query], table: NameTable
-) -> list[Result]:
-    """Return the result over all mentions, and over those that no name spells out."""
-    reachable = [bool(right.size) for right in table.right_groups(queries)]
-    return _both(task, ranks, reachable=reachable, new=unseen(table, queries))
-
-
-def _both(
-    task: str, ranks: Sequence[Rank], *, reachable: Sequence[bool], new: Sequence[int]
-) -> list[Result]:
-    results = [_result(task, ranks, unreachable=reachable.count(False))]
-    if new:
-        lost = [reachable[row] for row in new].count(False)
-        results.append(_result(f"{task}, unseen", [ranks[r] for r in new], unreachable=lost))
+def _results(task: str, outcomes: Sequence[Outcome], *, kin: bool = False) -> list[Result]:
+    if not outcomes:
+        return []
+    results = [_result(task, outcomes, kin=kin)]
+    if new := [outcome for outcome in outcomes if not outcome.known]:
+        results.append(_result(f"{task}, unseen", new, kin=kin))
     return results
 
 
-def _result(task: str, ranks: Sequence[Rank], *, unreachable: int) -> Result:
-    score = linking_score(ranks, unreachable=unreachable)
-    note = (
-        f"{unreachable} of {len(ranks)} mentions have no right id among the names; they are misses"
-    )
+def _result(task: str, outcomes: Sequence[Outcome], *, kin: bool) -> Result:
+    """Return the scores; with ``kin`` also the shares that are wrong, but close kin at first."""
+    lost = sum(not outcome.reachable for outcome in outcomes)
+    score = linking_score([outcome.rank for outcome in outcomes], unreachable=lost)
+    each = [
+        metrics_of(o.rank) | {f"{one}@1": float(o.kin is one) for one in Kinship if kin}
+        for o in outcomes
+    ]
+    values_QM = np.array([list(values.values()) for values in each])
+    ends_2M = bootstrap_intervals(values_QM, [o.query.parts for o in outcomes])
+    shares = dict(zip(each[0], values_QM.mean(axis=0).tolist(), strict=True))
+    note = f"{lost} of {len(outcomes)} mentions have no right id among the names; they are misses"
     return Result(
         task=task,
         metric="acc@1",
-        scores=score.as_dict(),
+        scores=shares | score.as_dict(),
+        intervals={name: ends_2M[:, i].tolist() for i, name in enumerate(each[0])},
         items=score.queries,
-        note=note if unreachable else "",
+        note=note if lost else "",
+    )
+
+
+def _nil_result(task: str, outcomes: Sequence[Outcome]) -> Result:
+    """Return what the thresholds give over all mentions, those where nothing is right too."""
+    places: dict[object, int] = {}
+    mention_Q = np.array(
+        [places.setdefault(o.query.parts, len(places)) for o in outcomes], dtype=np.int64
+    )
+    linked_Q = np.array([o.linked for o in outcomes])
+    right_Q = np.array([o.linked and o.rank == 1 for o in outcomes])
+    nil_Q = np.array([not o.reachable for o in outcomes])
+    shares = {
+        "coverage": (linked_Q, np.ones_like(linked_Q)),
+        "precision": (right_Q, linked_Q),
+        "nil precision": (nil_Q, ~linked_Q),
+        "nil recall": (~linked_Q, nil_Q),
+    }
+    scores: dict[str, float | None] = {}
+    intervals: dict[str, tuple[float, float]] = {}
+    for name, (hit_Q, among_Q) in shares.items():
+        scores[name] = float(hit_Q[among_Q].mean()) if among_Q.any() else None
+        low, high = share_interval(hit_Q[among_Q], mention_Q[among_Q])
+        if low is not None and high is not None:
+            intervals[name] = low, high
+    return Result(
+        task=task,
+        metric="precision",
+        scores=scores,
+        intervals=intervals,
+        items=len(outcomes),
+        note=f"nothing is right for {nil_Q.sum()} of {len(outcomes)} mentions (NIL); "
+        f"{(~linked_Q).sum()} are not linked",
     )

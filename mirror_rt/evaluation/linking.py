@@ -22,14 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEPTH",
+    "Best",
     "LinkingScore",
     "NameTable",
     "Rank",
+    "composite_rank",
+    "exact_answers",
     "exact_ranks",
     "linking_score",
+    "metrics_of",
+    "query_answers",
     "rank_queries",
     "unseen",
-    "worst",
 ]
 
 DEPTH = 64
@@ -37,6 +41,27 @@ DEPTH = 64
 
 Rank: TypeAlias = int | None
 """Place of the first right candidate, from 1; None when there is none among the first DEPTH."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The best candidate for a mention.
+
+    Attributes:
+        entity_id: Its id.
+        entity_name: Its preferred name, or the first there is.
+        matched_name: The name that matched.
+        match_type: How it matched; empty where that is not known.
+        score: Cosine of the mention and that name; None where there is no vector.
+        probability: The probability that it is right; None where none was computed.
+    """
+
+    entity_id: str
+    entity_name: str
+    matched_name: str
+    match_type: str = ""
+    score: float | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +149,25 @@ class NameTable:
             ids_G=tuple(ids),
         )
 
+    def best(self, scores_U: Float32, group: int) -> Best:
+        """Return a group as a candidate, by the scores of all texts."""
+        texts = self._texts_of(group)
+        text = int(texts[np.argmax(scores_U[texts])])
+        return self.candidate(group, text, score=float(scores_U[text]))
+
+    def candidate(self, group: int, text: int, *, score: float | None = None) -> Best:
+        """Return a group as a candidate that one of its texts matched."""
+        return Best(
+            entity_id="|".join(sorted(self.ids_G[group])),
+            entity_name=self.texts[int(self._texts_of(group)[0])],
+            matched_name=self.texts[text],
+            score=score,
+        )
+
+    def _texts_of(self, group: int) -> Int64:
+        end = self.starts_G[group + 1] if group + 1 < len(self.starts_G) else len(self.text_R)
+        return self.text_R[self.starts_G[group] : end]
+
     def right_groups(self, queries: Sequence[Query]) -> list[Int64]:
         """Return the ascending numbers of the groups that are right for each query."""
         where: dict[str, list[int]] = {}
@@ -144,10 +188,23 @@ def rank_queries(
     names_UD: Float32 | None = None,
     block: int = 64,
 ) -> list[Rank]:
+    """Return the ranks of ``query_answers``, with its arguments and errors."""
+    found = query_answers(embedder, table, queries, names_UD=names_UD, block=block)
+    return [rank for rank, _ in found]
+
+
+def query_answers(
+    embedder: Embedder,
+    table: NameTable,
+    queries: Sequence[Query],
+    *,
+    names_UD: Float32 | None = None,
+    block: int = 64,
+) -> list[tuple[Rank, Best]]:
     """Rank every group for every query by its best name's cosine; exact, in blocks of queries.
 
     Equal scores keep the order of the knowledge base. A composite query has the rank of its
-    worst part.
+    worst part, and the best candidate of the first.
 
     Args:
         embedder: Gives unit rows.
@@ -163,7 +220,7 @@ def rank_queries(
     parts = list(dict.fromkeys(part for query in queries for part in query.parts))
     parts_QD = finite(embedder.encode(parts))
     row_of = {part: row for row, part in enumerate(parts)}
-    asked: dict[tuple[int, frozenset[str]], Rank] = {}
+    asked: dict[tuple[int, frozenset[str]], tuple[Rank, Best]] = {}
     right = dict(zip((q.ids for q in queries), table.right_groups(queries), strict=True))
     wanted = sorted(
         {(row_of[part], query.ids) for query in queries for part in query.parts},
@@ -173,9 +230,11 @@ def rank_queries(
         pairs = wanted[start : start + block]
         scores_QU = parts_QD[[row for row, _ in pairs]] @ names_UD.T
         scores_QG = np.maximum.reduceat(scores_QU[:, table.text_R], table.starts_G, axis=1)
-        for scores_G, pair in zip(scores_QG, pairs, strict=True):
-            asked[pair] = _rank(scores_G, right[pair[1]])
-    return [worst([asked[row_of[p], query.ids] for p in query.parts]) for query in queries]
+        for scores_U, scores_G, pair in zip(scores_QU, scores_QG, pairs, strict=True):
+            best = table.best(scores_U, int(np.argmax(scores_G)))
+            asked[pair] = _rank(scores_G, right[pair[1]]), best
+    answers = [[asked[row_of[p], query.ids] for p in query.parts] for query in queries]
+    return [(composite_rank([rank for rank, _ in found]), found[0][1]) for found in answers]
 
 
 def _rank(scores_G: Float32, right: Int64) -> Rank:
@@ -187,24 +246,36 @@ def _rank(scores_G: Float32, right: Int64) -> Rank:
     return rank if rank <= DEPTH else None
 
 
-def worst(ranks: Sequence[Rank]) -> Rank:
+def composite_rank(ranks: Sequence[Rank]) -> Rank:
     """Return the rank of a composite mention: its worst part's, or None if a part has none."""
     known = [rank for rank in ranks if rank is not None]
     return max(known) if len(known) == len(ranks) else None
 
 
 def exact_ranks(table: NameTable, queries: Sequence[Query]) -> list[Rank]:
+    """Return the ranks of ``exact_answers``."""
+    return [rank for rank, _ in exact_answers(table, queries)]
+
+
+def exact_answers(table: NameTable, queries: Sequence[Query]) -> list[tuple[Rank, Best | None]]:
     """Rank by equality of normalised names alone: what a look-up finds (``baseline:exact``)."""
     sizes = np.diff([*table.starts_G.tolist(), len(table.text_R)])
-    groups: dict[str, dict[int, None]] = {}
+    groups: dict[str, dict[int, int]] = {}
     for text, group in zip(table.text_R, np.repeat(np.arange(len(sizes)), sizes), strict=True):
-        groups.setdefault(normalize(table.texts[text]), {})[int(group)] = None
+        groups.setdefault(normalize(table.texts[text]), {}).setdefault(int(group), int(text))
 
     def place(part: str, ids: frozenset[str]) -> Rank:
         found = enumerate(groups.get(normalize(part), ()), start=1)
         return next((i for i, group in found if table.ids_G[group] & ids), None)
 
-    return [worst([place(part, query.ids) for part in query.parts]) for query in queries]
+    def best(part: str) -> Best | None:
+        first = next(iter(groups.get(normalize(part), {}).items()), None)
+        return None if first is None else table.candidate(*first)
+
+    return [
+        (composite_rank([place(part, query.ids) for part in query.parts]), best(query.parts[0]))
+        for query in queries
+    ]
 
 
 def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:
@@ -218,6 +289,14 @@ def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:
         for i, query in enumerate(queries)
         if any(normalize(part) not in known for part in query.parts)
     ]
+
+
+def metrics_of(rank: Rank) -> dict[str, float]:
+    """Return what one mention counts for in each metric of ``LinkingScore.as_dict``."""
+    place = DEPTH + 1 if rank is None else rank
+    within = {"acc@1": 1, "acc@5": 5, "recall@20": 20, f"recall@{DEPTH}": DEPTH}
+    shares = {name: float(place <= top) for name, top in within.items()}
+    return {**shares, "mrr": 0.0 if rank is None else 1.0 / rank}
 
 
 def linking_score(ranks: Sequence[Rank], *, unreachable: int = 0) -> LinkingScore:

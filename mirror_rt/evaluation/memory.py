@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +15,23 @@ if TYPE_CHECKING:
 
 __all__ = ["Remembering"]
 
+_AT_ONCE = 2_048
+"""Texts between two calls of ``progress``."""
+
 
 class Remembering:
-    """An embedder that keeps what it has encoded: 4·D bytes a text, in memory."""
+    """An embedder that keeps what it has encoded: 4·D bytes a text, in memory.
 
-    def __init__(self, embedder: Embedder) -> None:
+    Args:
+        embedder: What encodes.
+        progress: Called with (texts encoded, texts that were to be encoded so far).
+    """
+
+    def __init__(
+        self, embedder: Embedder, *, progress: Callable[[int, int], None] | None = None
+    ) -> None:
         self._embedder = embedder
+        self._progress = progress
         self._rows: dict[str, int] = {}
         self._blocks: list[Float32] = []
 
@@ -37,11 +48,12 @@ class Remembering:
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 unit rows, row i for texts[i]."""
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
-        if new:
-            vectors_ND = self._embedder.encode(new)
-            first = len(self._rows)
-            self._rows.update((text, first + i) for i, text in enumerate(new))
-            self._blocks.append(vectors_ND)
+        first, size = len(self._rows), len(new) if self._progress is None else _AT_ONCE
+        for start in range(0, len(new), max(size, 1)):
+            self._blocks.append(self._embedder.encode(new[start : start + size]))
+            if self._progress is not None:
+                self._progress(first + min(start + size, len(new)), first + len(new))
+        self._rows.update((text, first + i) for i, text in enumerate(new))
         if len(self._blocks) > 1:
             self._blocks = [np.concatenate(self._blocks)]
         if not texts:

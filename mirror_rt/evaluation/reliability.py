@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mirror_rt._extras import require_drawing
 from mirror_rt.errors import ConfigError
-from mirror_rt.knowledge.linking.calibration import ReliabilityBin
+from mirror_rt.knowledge.linking.calibration import (
+    ReliabilityBin,
+    expected_calibration_error,
+    reliability,
+)
 from mirror_rt.knowledge.ranking.operating_points import OperatingPoint
 from mirror_rt.staging import check_target, staging_file
 
 if TYPE_CHECKING:
+    from mirror_rt.evaluation.link_report import Outcome
     from mirror_rt.knowledge.linking.calibration import CalibrationReport
 
-__all__ = ["check_drawing", "draw_calibration", "draw_reliability"]
+__all__ = ["check_drawing", "draw_calibration", "draw_reliability", "outcome_bins"]
 
 _INCHES = (9.0, 5.0)
 _DOTS_AN_INCH = 120
@@ -36,6 +43,21 @@ def check_drawing(path: Path, *, force: bool = False) -> None:
     check_target(path, force=force)
 
 
+def outcome_bins(outcomes: Sequence[Outcome]) -> tuple[tuple[ReliabilityBin, ...], float]:
+    """Return the reliability diagram of gold mentions with a candidate, and its error."""
+    found = [o for o in outcomes if o.best is not None]
+    probability_S = np.array([o.confidence for o in found], dtype=np.float64)
+    hit_S = np.array([o.hit for o in found], dtype=bool)
+    place: dict[tuple[str, ...], int] = {}
+    mention_S = np.array(
+        [place.setdefault(o.query.parts, len(place)) for o in found], dtype=np.int64
+    )
+    return (
+        reliability(probability_S, hit_S, mention_S),
+        expected_calibration_error(probability_S, hit_S),
+    )
+
+
 def draw_calibration(found: CalibrationReport, path: Path, *, force: bool = False) -> None:
     """Draw what a calibration found; arguments and errors as ``draw_reliability``."""
     draw_reliability(
@@ -51,7 +73,7 @@ def draw_calibration(found: CalibrationReport, path: Path, *, force: bool = Fals
 
 
 def draw_reliability(
-    diagrams: dict[str, Sequence[ReliabilityBin]],
+    diagrams: Mapping[str, Sequence[ReliabilityBin]],
     points: Sequence[OperatingPoint],
     path: Path,
     *,
@@ -93,7 +115,7 @@ def draw_reliability(
 def _draw_diagrams(
     upper: Any,  # noqa: ANN401  (axes of matplotlib, which has no types here)
     lower: Any,  # noqa: ANN401
-    diagrams: dict[str, Sequence[ReliabilityBin]],
+    diagrams: Mapping[str, Sequence[ReliabilityBin]],
 ) -> None:
     upper.plot([0, 1], [0, 1], linestyle=":", color="grey")
     width = 0.8 * _TENTH / max(len(diagrams), 1)
@@ -145,6 +167,7 @@ def _draw_points(axes: Any, points: Sequence[OperatingPoint]) -> None:  # noqa: 
     axes.set(xlim=(-0.02, 1.02), xlabel="share of mentions linked", ylabel="share of them right")
     axes.set_title("wanted precision: probability to link from", fontsize=9)
     if not reached:
+        axes.set_ylim(0, 1)
         axes.text(
             0.5, 0.5, "none of the wanted precisions is reached", ha="center", fontsize=8,
             transform=axes.transAxes,

@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.result import Report, Result, Status
 
-__all__ = ["as_json", "cell", "check_none_failed", "notes", "print_reports"]
+if TYPE_CHECKING:
+    from mirror_rt.evaluation.compare import Comparison
+    from mirror_rt.knowledge.ranking.operating_points import OperatingPoint
+
+__all__ = ["COLUMNS", "as_record", "as_rows", "cell", "check_none_failed", "notes", "tables"]
+
+_GAP = 2
+_COUNT = 8
+"""Characters of the column of counts."""
 
 
-def as_json(reports: Sequence[Report]) -> str:
-    """Return the reports as a JSON object, keys in a fixed order."""
-    content = {"reports": [report.as_dict() for report in reports]}
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+COLUMNS = ("model", "task", "metric", "score", "low", "high", "spread", "n", "status", "note")
+"""The columns of ``as_rows``."""
+
+
+def as_record(
+    reports: Sequence[Report],
+    comparisons: Sequence[Comparison] = (),
+    points: Mapping[str, Sequence[OperatingPoint]] | None = None,
+) -> dict[str, object]:
+    """Return everything as JSON types, keys in a fixed order.
+
+    Args:
+        reports: The reports.
+        comparisons: The first model beside each other one.
+        points: What wanted precisions give, by model.
+    """
+    return {
+        "reports": [report.as_dict() for report in reports],
+        "comparisons": [comparison.to_dict() for comparison in comparisons],
+        "operating_points": {
+            model: [point.to_dict() for point in found] for model, found in (points or {}).items()
+        },
+    }
+
+
+def as_rows(reports: Iterable[Report]) -> list[list[object]]:
+    """Return a row of ``COLUMNS`` for each model, task and metric."""
+    rows: list[list[object]] = []
+    for report in reports:
+        for result in report.results:
+            for metric in result.scores or (result.metric,):
+                low, high = result.intervals.get(metric, (None, None))
+                rows.append(
+                    [
+                        report.model, result.task, metric, result.scores.get(metric), low, high,
+                        result.spreads.get(metric), result.items, result.status.value, result.note,
+                    ]
+                )  # fmt: skip
+    return rows
 
 
 def cell(result: Result | None, metric: str) -> str:
@@ -28,6 +70,9 @@ def cell(result: Result | None, metric: str) -> str:
     >>> result = Result(task="x", metric="a", scores={"a": -0.02}, spreads={"a": 0.0049})
     >>> cell(result, "a")
     '-.020 ±.005'
+    >>> result = Result(task="x", metric="a", scores={"a": 0.5}, intervals={"a": (0.4, 0.62)})
+    >>> cell(result, "a")
+    '.500 [.400, .620]'
     """
     if result is None:
         return ""
@@ -42,8 +87,12 @@ def cell(result: Result | None, metric: str) -> str:
             score = result.scores.get(metric)
             if score is None:
                 return "undefined" if metric in result.scores else ""
-            spread = result.spreads.get(metric)
-            return _short(score) if spread is None else f"{_short(score)} ±{_short(spread)}"
+            if (spread := result.spreads.get(metric)) is not None:
+                return f"{_short(score)} ±{_short(spread)}"
+            if metric in result.intervals:
+                low, high = result.intervals[metric]
+                return f"{_short(score)} [{_short(low)}, {_short(high)}]"
+            return _short(score)
 
 
 def _short(value: float) -> str:
@@ -77,16 +126,27 @@ def check_none_failed(reports: Iterable[Report]) -> None:
         raise InputError(f"failed: {', '.join(lost)}; first fault: {next(iter(lost.values()))}")
 
 
-def print_reports(reports: Sequence[Report], console: Console) -> None:
-    """Print one row a task and metric, one column a model; one table a model if it is narrow."""
-    widest = max((len(report.model) for report in reports), default=0)
+def tables(reports: Sequence[Report], *, width: int, together: bool = False) -> list[Table]:
+    """Return one row a task and metric, one column a model; where it is narrow a table a model.
+
+    Args:
+        reports: The reports.
+        width: Characters that there is room for.
+        together: Whether it is one table in any case; cells then are folded.
+    """
     rows = _rows(reports)
-    names = max((len(task) + len(metric) for task, metric in rows), default=0)
-    if len(reports) > 1 and names + (widest + 3) * len(reports) + 8 > console.width:
-        for report in reports:
-            console.print(_table([report], _rows([report])))
-    else:
-        console.print(_table(reports, rows))
+    found = [{result.task: result for result in report.results} for report in reports]
+    widest = [
+        max((len(cell(results.get(task), metric)) for task, metric in rows), default=0)
+        for results in found
+    ]
+    words = [max(map(len, report.model.split()), default=0) for report in reports]
+    needed = sum(max(pair) + _GAP for pair in zip(widest, words, strict=True))
+    needed += max((len(task) for task, _ in rows), default=0) + _GAP
+    needed += max((len(metric) for _, metric in rows), default=0) + _GAP + _COUNT
+    if len(reports) > 1 and needed > width and not together:
+        return [_table([report], _rows([report])) for report in reports]
+    return [_table(reports, rows)]
 
 
 def _rows(reports: Sequence[Report]) -> list[tuple[str, str]]:
@@ -101,6 +161,7 @@ def _rows(reports: Sequence[Report]) -> list[tuple[str, str]]:
 def _table(reports: Sequence[Report], rows: Sequence[tuple[str, str]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("task", overflow="fold")
+    table.add_column("n", justify="right", no_wrap=True)
     table.add_column("metric", overflow="fold")
     for report in reports:
         table.add_column(report.model, justify="right", overflow="fold")
@@ -108,6 +169,8 @@ def _table(reports: Sequence[Report], rows: Sequence[tuple[str, str]]) -> Table:
     before = ""
     for task, metric in rows:
         cells = [cell(results.get(task), metric) for results in found]
-        table.add_row(task if task != before else "", metric, *cells)
+        items = max((results[task].items for results in found if task in results), default=0)
+        new = task != before
+        table.add_row(task if new else "", f"{items:,}" if new and items else "", metric, *cells)
         before = task
     return table

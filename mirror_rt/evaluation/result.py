@@ -31,6 +31,7 @@ class Result:
         scores: Every metric by name, in [-1, 1] or [0, 1]; None where it is undefined.
         status: Why there is, or is not, a main score.
         spreads: Standard deviation of each metric over seeds, where there were several.
+        intervals: The ends of the 95 % interval of each metric, where they were computed.
         items: How many items were scored.
         note: Where to get missing data, why a score is undefined, or what made a task fail.
     """
@@ -40,6 +41,7 @@ class Result:
     scores: Mapping[str, float | None] = field(default_factory=dict)
     status: Status = Status.SCORED
     spreads: Mapping[str, float] = field(default_factory=dict)
+    intervals: Mapping[str, Sequence[float]] = field(default_factory=dict)
     items: int = 0
     note: str = ""
 
@@ -56,6 +58,7 @@ class Result:
             "score": self.score,
             "scores": dict(self.scores),
             "spreads": dict(self.spreads),
+            "intervals": {metric: list(ends) for metric, ends in self.intervals.items()},
             "status": self.status.value,
             "items": self.items,
             "note": self.note,
@@ -76,11 +79,11 @@ class Report:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Report:
         """Return what ``as_dict`` gave."""
-        names = ("task", "metric", "scores", "spreads", "items", "note")
+        names = ("task", "metric", "scores", "spreads", "intervals", "items", "note")
         return cls(
             model=content["model"],
             results=tuple(
-                Result(status=Status(r["status"]), **{name: r[name] for name in names})
+                Result(status=Status(r["status"]), **{name: r[name] for name in names if name in r})
                 for r in content["results"]
             ),
         )
@@ -106,6 +109,7 @@ def mean_report(model: str, reports: Sequence[Report]) -> Report:
                 first,
                 scores={m: fmean(whole[m]) if m in whole else None for m in columns},
                 spreads={m: stdev(v) for m, v in whole.items() if len(v) > 1},
+                intervals=first.intervals if len(reports) == 1 else {},
             )
         )
     return Report(model=model, results=tuple(results))

@@ -13,7 +13,7 @@ from mirror_rt.errors import ConfigError, MirrorError
 from mirror_rt.evaluation.baselines import ExactMatch, Model
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.holdout import standard_split
-from mirror_rt.evaluation.link_report import link_results, table_ranks
+from mirror_rt.evaluation.link_report import link_results, table_answers
 from mirror_rt.evaluation.linking import NameTable
 from mirror_rt.evaluation.memory import Remembering
 from mirror_rt.evaluation.metrics import why_undefined
@@ -25,7 +25,7 @@ from mirror_rt.evaluation.transfer import score_folds, score_split
 from mirror_rt.evaluation.translation import induce
 from mirror_rt.knowledge.formats import read_entities
 
-__all__ = ["AVERAGE", "evaluate", "run_task"]
+__all__ = ["AVERAGE", "evaluate", "files_of", "run_task"]
 
 AVERAGE = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr")
 """The seven sets whose mean is the field's headline number."""
@@ -89,8 +89,7 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
         MissingExtraError: A transfer task, and scikit-learn is not installed.
     """
     files = [_find(data, pattern) for pattern in task.files]
-    # The third part of a split chooses the regularisation; without it a tenth of the first does.
-    lacking = [p for p, found in zip(task.files[:2], files, strict=False) if not found]
+    lacking = _lacking(task, files)
     if lacking:
         files_told, them = " or ".join(lacking), "it" if len(lacking) == 1 else "them"
         note = f"no {files_told} under {data} ({LAYOUTS[task.kind]}); get {them} from {task.where}"
@@ -115,13 +114,13 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
         case Kind.LINKING:
             gold = [q for f in files[1] for q in read_gold(f, convention=task.convention).queries]
             table = NameTable.of(read_entities(first), task.convention)
-            return link_results(task.name, table_ranks(model, table, gold), gold, table)
+            return link_results(task.name, table_answers(model, table, gold), gold, table)
         case Kind.HELD_OUT:
             entities, asked = standard_split(read_entities(first))
             table = NameTable.of(entities, task.convention)
             held = [Query(parts=(mention,), ids=ids) for mention, ids in asked]
             # Every held-out name is unseen: the second result would repeat the first.
-            return link_results(task.name, table_ranks(model, table, held), held, table)[:1]
+            return link_results(task.name, table_answers(model, table, held), held, table)[:1]
         case Kind.FOLDS | Kind.SPLIT:
             if isinstance(model, ExactMatch):
                 return [_without(task, Status.NOT_APPLICABLE, "needs vectors to learn from")]
@@ -130,6 +129,17 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
             if task.kind is Kind.FOLDS:
                 return [_scored(task, score_folds(model, parts[0], seed=seed), parts[0])]
             return [_scored(task, score_split(model, *parts, seed=seed), parts[1])]
+
+
+def files_of(task: Task, data: Path) -> list[Path]:
+    """Return the files of a task; none if one that it needs is missing."""
+    files = [_find(data, pattern) for pattern in task.files]
+    return [] if _lacking(task, files) else [path for found in files for path in found]
+
+
+def _lacking(task: Task, files: Sequence[Sequence[Path]]) -> list[str]:
+    # The third part of a split chooses the regularisation; without it a tenth of the first does.
+    return [p for p, found in zip(task.files[:2], files, strict=False) if not found]
 
 
 def _find(data: Path, pattern: str) -> list[Path]:

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from mirror_rt.bundle import MODEL, Bundle, Manifest, seal, sha256_file
-from mirror_rt.checkpoints import read_pooling, refuse_changes_to_texts
+from mirror_rt.checkpoints import read_object, read_pooling, refuse_changes_to_texts
 from mirror_rt.errors import ConfigError, ModelError
 from mirror_rt.exporting import candidates, sample
 from mirror_rt.exporting.candidates import Built, Workshop
@@ -160,7 +160,10 @@ def _scratch(parent: Path) -> Iterator[Path]:
 def _source(checkpoint: str | Path, folder: Path) -> dict[str, str]:
     name = folder.resolve().name if folder == Path(checkpoint) else str(checkpoint)
     shards = sorted(folder.glob("*.safetensors"))
-    return {"name": name} | {f"sha256 of {p.name}": sha256_file(p) for p in shards}
+    training = folder / "training.json"
+    seen = read_object(training).get("strings_sketch") if training.is_file() else None
+    trained = {"strings_sketch": seen} if isinstance(seen, str) else {}
+    return {"name": name} | {f"sha256 of {p.name}": sha256_file(p) for p in shards} | trained
 
 
 def _prepare(

@@ -22,6 +22,7 @@ import torch
 
 from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
+from mirror_rt.knowledge.entities.sketch import sketch
 from mirror_rt.staging import check_apart, check_target, staging_file, staging_folder
 from mirror_rt.training.batches import Batch, batches, check_negatives, count_steps, string_keys
 from mirror_rt.training.board import Board
@@ -369,6 +370,7 @@ def _account(
         "counts": report.counts,
         "corpus_sha256": table.sha256,
         "sources": [dict(source) for source in table.sources],
+        "strings_sketch": sketch(table.strings),
         "losses": [round(loss, 6) for loss in report.losses],
         "held_out": list(report.held_out),
         "seconds": round(report.seconds, 2),

@@ -36,6 +36,7 @@ class Mention:
         document_id: The document's id.
         start: Place of its first character in them.
         end: Place after its last one.
+        ids: The ids on its line, as they stand there; empty where there are none.
     """
 
     text: str
@@ -43,6 +44,7 @@ class Mention:
     document_id: str
     start: int
     end: int
+    ids: str = ""
 
     @property
     def stands(self) -> bool:
@@ -74,12 +76,14 @@ def read_mentions(source: str | Path) -> Iterator[Mention]:
         InputError: The file cannot be read, or a line is none that the format has; the message
             gives its number.
     """
-    name, texts, found = "", dict[str, str](), list[tuple[str, int, int]]()
+    name, texts, found = "", dict[str, str](), list[tuple[str, int, int, str]]()
     for number, line in chain(numbered_lines(source), [(0, "")]):
         if not line:
             document = " ".join(texts.values())
-            for text, start, end in found:
-                yield Mention(text=text, document=document, document_id=name, start=start, end=end)
+            for text, start, end, ids in found:
+                yield Mention(
+                    text=text, document=document, document_id=name, start=start, end=end, ids=ids
+                )
             name, texts, found = "", {}, []
             continue
         fault, fields = "", line.split("\t")
@@ -88,7 +92,7 @@ def read_mentions(source: str | Path) -> Iterator[Mention]:
                 fault = "a document has a title, an abstract and a blank line after it"
             name, texts[headed[2]] = name or headed[1], headed[3]
         elif _is_mention(fields):
-            found.append((fields[3], int(fields[1]), int(fields[2])))
+            found.append((fields[3], int(fields[1]), int(fields[2]), "".join(fields[5:6])))
             if found[-1][1] >= found[-1][2]:
                 fault = "the mention ends before it starts"
         elif len(fields) != 4 or _is_number(fields[1]):

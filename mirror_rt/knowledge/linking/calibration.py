@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import InputError
+from mirror_rt.knowledge.entities.sketch import sketch
 from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.linking.linker import check_texts, encoded_batches
 from mirror_rt.knowledge.linking.proposals import scored_pools
@@ -139,11 +140,12 @@ def calibrate(
             links[held_out], _fit(links[~held_out], before, fits=fits)
         )
     fitted = _fit(links, before, fits=fits)
+    seen = sketch(mention for mention, _ in gold)
     fitted = replace(
         fitted,
         before_calibration=before.calibrated_values(),
         precision_curve=precision_curve(_probabilities(links, fitted), links.hit_S),
-        fitted_on={**before.fitted_on, "gold_links": len(links)},
+        fitted_on={**before.fitted_on, "gold_links": len(links), "gold_sketch": seen},
     )
     single_S = ~links.tied_S  # of several entities alike none is linked for its precision
     points = operating_points(

@@ -1,0 +1,67 @@
+"""Tell where a model is judged by what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mirror_rt.bundle import MANIFEST
+from mirror_rt.checkpoints import read_object
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.entities.sketch import share_among
+from mirror_rt.knowledge.storage.manifest import BUNDLE
+
+if TYPE_CHECKING:
+    from mirror_rt.evaluation.link_report import LinkingEvaluation
+
+__all__ = ["overlaps"]
+
+_FEW = 0.01
+"""A smaller share changes no score by more than this."""
+
+
+def overlaps(name: str, model: object, evaluation: LinkingEvaluation) -> Iterator[str]:
+    """Yield a sentence for each kind of training that saw the gold mentions.
+
+    What an encoder was trained on is compared with the mentions that are no name of the
+    knowledge base: names are found by look-up anyway.
+
+    Args:
+        name: The folder that the model was opened from, or another name of it.
+        model: The model.
+        evaluation: What was asked.
+    """
+    asked = [(part, o.known) for o in evaluation.outcomes for part in o.query.parts]
+    if isinstance(model, KnowledgeBase):
+        record = model.resources.reranker.fitted_on.get("gold_sketch", "")
+        share = share_among((text for text, _ in asked), record) if record else 0.0
+        if share >= _FEW:
+            yield (
+                f"{name}: was calibrated on {100 * share:.0f} % of these mentions, so that its "
+                "probabilities look better here than they are"
+            )
+    record = _strings_trained_on(Path(name))
+    share = share_among((text for text, known in asked if not known), record) if record else 0.0
+    if share >= _FEW:
+        yield (
+            f"{name}: its encoder was trained on {100 * share:.0f} % of the mentions that are no "
+            "name, so that its scores look better here than they are"
+        )
+
+
+def _strings_trained_on(folder: Path) -> str:
+    """Return the record of the strings that a checkpoint, bundle or base was trained on."""
+    for path, *keys in (
+        (folder / "training.json", "strings_sketch"),
+        (folder / BUNDLE / MANIFEST, "source", "strings_sketch"),
+        (folder / MANIFEST, "source", "strings_sketch"),
+    ):
+        if not path.is_file():
+            continue
+        found: object = read_object(path)
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if isinstance(found, str):
+            return found
+    return ""
