@@ -27,7 +27,7 @@ from mirror_rt.evaluation.reliability import outcome_bins
 from mirror_rt.evaluation.result import Report
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.entities.sketch import SIZE, share_among, sketch
-from mirror_rt.types import Entity, Name
+from mirror_rt.types import Entity, LinkStatus, Name
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle, with_numbers
 
@@ -120,6 +120,7 @@ def test_nil_is_counted_as_a_person_would(kb: KnowledgeBase) -> None:
 
 
 def test_confidence_is_what_link_compares_with_a_threshold(kb: KnowledgeBase) -> None:
+    with_numbers(kb, fitted_on={"gold_links": 9})  # names are held against it, too
     queries = tuple(
         query(text) for text in ("ASD", "hole in a heart", "liver cancr", "ventricular", "?", "VSD")
     )
@@ -153,6 +154,27 @@ def test_operating_points_are_measured_at_the_thresholds_of_the_knowledge_base(
     strict = evaluate_linking("kb", kb, Gold(queries=queries), settings=wanted)
     assert sum(o.linked for o in strict.outcomes) == found.operating_points[3].linked
     assert not strict.outcomes[-1].linked, "of several entities alike none has the precision"
+
+
+@pytest.mark.parametrize("links", [{}, {"gold_links": 9}])
+@pytest.mark.parametrize(
+    "settings", [LinkSettings(min_probability=0.95), LinkSettings(target_precision=0.9)]
+)
+def test_a_mention_is_linked_where_link_says_so(
+    kb: KnowledgeBase, links: dict[str, int], settings: LinkSettings
+) -> None:
+    with_numbers(kb, precision_curve=[[0.96, 0.92]], fitted_on=links)
+    mentions = ["ASD", "VSD", "short stature", "liver cancr", "name numbr 3", "?", "hole in heart"]
+    found = evaluate_linking(
+        "kb", kb, Gold(queries=tuple(map(query, mentions))), settings=settings
+    ).outcomes
+    answers = kb.link(
+        mentions, min_probability=settings.min_probability,
+        target_precision=settings.target_precision,
+    )  # fmt: skip
+    expected = [answer.status is LinkStatus.LINKED for answer in answers]
+    assert [o.linked for o in found] == expected
+    assert set(expected) == {True, False} or links
 
 
 def test_contexts_documents_and_composites_are_asked_as_link_asks_them(kb: KnowledgeBase) -> None:

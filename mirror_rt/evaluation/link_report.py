@@ -265,11 +265,12 @@ def base_outcomes(
     """
     reranker = reranker or base.resources.reranker
     asked = _Asked(base, replace(base.resources, reranker=reranker), settings)
-    least = settings.min_probability
-    if not 0.0 <= least <= 1.0:
-        raise ConfigError(f"min_probability must be between 0 and 1, got {least}")
-    wanted = settings.target_precision
-    least_scored = max(least, reranker.threshold(wanted)) if wanted is not None else least
+    limits = LinkOptions(
+        target_precision=settings.target_precision, min_probability=settings.min_probability
+    )
+    needed, needed_if_exact = (
+        max(pair) for pair in zip(limits.least(reranker), limits.thresholds(reranker), strict=True)
+    )
     hierarchy = base.resources.catalogue.has_hierarchy()
     for start in range(0, len(queries), _BLOCK):
         block = queries[start : start + _BLOCK]
@@ -280,7 +281,6 @@ def base_outcomes(
             tied = any(part.tied for part in parts)
             rank = composite_rank([part.rank for part in parts])
             first = [part.best.entity_id for part in parts if part.best is not None]
-            needed = least if known and not reranker.scores_exact_matches else least_scored
             yield Outcome(
                 query=query,
                 rank=rank,
@@ -292,8 +292,8 @@ def base_outcomes(
                 tied=tied,
                 kin=_kin(base, right, first) if hierarchy and rank != 1 else None,
                 linked=all(part.best is not None for part in parts)
-                and confidence >= needed - _ROUNDING
-                and not (tied and wanted is not None),
+                and confidence >= (needed_if_exact if known else needed) - _ROUNDING
+                and not (tied and limits.reviews),
             )
         if progress is not None:
             progress(min(start + _BLOCK, len(queries)), len(queries))
