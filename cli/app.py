@@ -109,12 +109,11 @@ app = typer.Typer(
     name="mirror-rt",
     cls=Program,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Turn any masked language model into an encoder of names without labels, "
-    "export it to quantised ONNX, and link millions of names on a plain CPU.",
+    "export it to quantized ONNX, and link millions of names on a plain CPU.",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import chain
@@ -12,12 +13,17 @@ import typer
 
 from mirror_rt.errors import ConfigError, InputError
 
+from .kb_source import FILE_PANEL
+
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.linking.inputs import MentionNotes, Row
     from mirror_rt.runtime import Encoder
     from mirror_rt.tables import Notes, TableOptions
     from mirror_rt.types import Float32
+
+
+_WHICH = "Which entities may be found"
 
 
 class InputFormat(Enum):
@@ -32,12 +38,20 @@ class InputFormat(Enum):
 
 
 ColumnOption = Annotated[
-    str | None, typer.Option(help="Column or field of a .csv, .tsv, .jsonl or .parquet file.")
+    str | None,
+    typer.Option(
+        help="Column or field of a .csv, .tsv, .jsonl or .parquet file.",
+        rich_help_panel=FILE_PANEL,
+    ),
 ]
 
 FormatOption = Annotated[
     InputFormat | None,
-    typer.Option("--input-format", help="What the file or standard input is; else its name tells."),
+    typer.Option(
+        "--input-format",
+        help="What the file or standard input is; else its name tells.",
+        rich_help_panel=FILE_PANEL,
+    ),
 ]
 
 FilterOption = Annotated[
@@ -46,13 +60,21 @@ FilterOption = Annotated[
         "--filter",
         help="Only entities with FIELD=VALUE[,VALUE]: type, id, source, language, xref, under, "
         "description (yes, no), kept columns, metadata of passages; repeatable.",
+        rich_help_panel=_WHICH,
     ),
 ]
 
 UnderOption = Annotated[
     list[str] | None,
-    typer.Option("--under", help="Only this entity and what is below it (is_a); repeatable."),
+    typer.Option(
+        "--under",
+        help="Only this entity and what is below it (is_a); repeatable.",
+        rich_help_panel=_WHICH,
+    ),
 ]
+
+_LONGEST = 4_096
+"""Characters of a word on the command line: what is longer is a document."""
 
 _FILE_ENDINGS = (
     ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".pubtator",
@@ -95,8 +117,8 @@ def source_of(arguments: Sequence[str], *, columns: Mapping[str, str | None]) ->
         columns: What was given for each option that names a column: words have none.
 
     Raises:
-        InputError: The only argument looks like a file that is not there, or one of several is
-            a file.
+        InputError: The only argument looks like a file that is not there, or is a folder, one of
+            several is a file, or one is a whole text.
         ConfigError: Words were asked for a column.
     """
     if len(arguments) == 1:
@@ -110,11 +132,18 @@ def source_of(arguments: Sequence[str], *, columns: Mapping[str, str | None]) ->
             return only
         if only.lower().endswith(_FILE_ENDINGS):
             raise InputError(f"{only}: no such file")
+        if _is_folder(only):
+            raise InputError(f"{only}: is a folder; name a file, or give the word through -")
     for argument in arguments:
         if _is_file(argument):
             raise InputError(
                 f"{argument}: is a file among other arguments; give one file, or join files "
                 "and words through - (standard input)"
+            )
+        if len(argument) > _LONGEST or "\n" in argument.strip():
+            raise InputError(
+                f"{argument[:40]!r} …: is a text of {len(argument):,} characters; give what is to "
+                "be found, one a line of a file or through -"
             )
     for name, value in columns.items():
         if value is not None:
@@ -160,6 +189,13 @@ def count(source: str | list[str]) -> int | None:
     from mirror_rt.runtime.sources import count_rows
 
     return count_rows(source) if isinstance(source, str) else len(source)
+
+
+def _is_folder(argument: str) -> bool:
+    try:
+        return ("/" in argument or os.sep in argument) and Path(argument).is_dir()
+    except (OSError, ValueError):
+        return False
 
 
 def _is_file(argument: str) -> bool:

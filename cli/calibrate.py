@@ -31,15 +31,24 @@ def calibrate(
     form: output.FormatOption = None,
     out: output.OutOption = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw reliability and thresholds as this PNG.")
+        Path | None,
+        typer.Option(
+            help="Draw reliability and thresholds as this PNG.", rich_help_panel=output.PANEL
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT and the PNG.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT and the PNG.", rich_help_panel=output.PANEL)
+    ] = False,
 ) -> None:
     """Fit the probabilities to your own gold links.
 
     Prints what that changed, and for wanted precisions the probability to link from.
 
-    Example: mirror-rt calibrate kb gold.tsv --plot reliability.png
+    For example:
+
+    mirror-rt calibrate kb gold.tsv --plot reliability.png
+
+    mirror-rt calibrate kb reviewed.csv --mention-column title --id-column entity_id
     """
     from mirror_rt.evaluation.gold import read_gold
     from mirror_rt.evaluation.reliability import check_drawing, draw_calibration

@@ -16,7 +16,9 @@ corpus = typer.Typer(
     no_args_is_help=True, help="Make a corpus to train on: words, names or sentences."
 )
 
-OutOption = Annotated[Path | None, typer.Option(help="File to write; by default standard output.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write; by default standard output.")
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the sample.")]
 

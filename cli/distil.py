@@ -19,7 +19,7 @@ def distil(
     names: Annotated[
         list[str], typer.Argument(help="Knowledge-base files or texts, a string a line.")
     ],
-    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to write.")],
     dims: Annotated[int, typer.Option(min=1, help="Numbers of a vector.")] = 128,
     max_features: Annotated[
         int, typer.Option(min=1, help="Rows of the table at most, the most frequent features.")
@@ -39,12 +39,14 @@ def distil(
     encoding: kb_source.EncodingOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Fit a static encoder of names to TEACHER: a table of words and letters, no network.
+    """Fit a static encoder of names to a larger one.
+
+    It is a table of words and letters, no network.
 
     It serves wherever a bundle does, at a hundredth of the arithmetic, and needs no onnxruntime.
     It is for names: on sentences it is far behind its teacher.
 
-    Example: mirror-rt distil bundle kb.tsv --out student
+    For example: mirror-rt distil bundle kb.tsv --out student
     """
     from mirror_rt.distillation.static import StaticConfig
     from mirror_rt.distillation.static import distil_static as run

@@ -38,7 +38,8 @@ def embed(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="A .npy or .parquet file, or a folder of Parquet shards.")
+        Path,
+        typer.Option("--out", "-o", help="A .npy or .parquet file, or a folder of Parquet shards."),
     ],
     column: Annotated[str | None, typer.Option(help="Column or field of the text.")] = None,
     input_format: asked.FormatOption = None,
@@ -56,12 +57,21 @@ def embed(
     no_text: Annotated[bool, typer.Option("--no-text", help="Leave the texts out.")] = False,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Cores to use, with ray by each worker; by default all it may."),
+        typer.Option(
+            min=1,
+            help="Cores to use, with ray by each worker; by default all it may.",
+            rich_help_panel=engines.PANEL,
+        ),
     ] = None,
     engine: engines.EngineOption = engines.Kind.LOCAL,
     address: engines.AddressOption = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Ray workers; by default as many as have room.")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Ray workers; by default as many as have room.",
+            rich_help_panel=engines.PANEL,
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace a file, or a folder of vectors.")

@@ -20,10 +20,18 @@ class Kind(Enum):
     RAY = "ray"
 
 
-EngineOption = Annotated[Kind, typer.Option(help="This process, or workers on a Ray cluster.")]
+PANEL = "Where it runs"
+
+EngineOption = Annotated[
+    Kind,
+    typer.Option(help="This process, or workers on a Ray cluster.", rich_help_panel=PANEL),
+]
 AddressOption = Annotated[
     str | None,
-    typer.Option(help="Ray cluster to join, or auto; by default one on this machine."),
+    typer.Option(
+        help="Ray cluster to join, or auto; by default one on this machine.",
+        rich_help_panel=PANEL,
+    ),
 ]
 
 

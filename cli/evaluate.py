@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
 
 _GOLD, _BASE = "Your own gold mentions", "How a knowledge base links"
-_TASKS, _OUTPUT = "The field's tasks", "Output"
+_TASKS = "The field's tasks"
 
 
 class Rule(Enum):
@@ -138,27 +138,27 @@ def evaluate(
     ] = False,
     form: output.FormatOption = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="As --format json.", rich_help_panel=_OUTPUT)
+        bool, typer.Option("--json", help="As --format json.", rich_help_panel=output.PANEL)
     ] = False,
     out: output.OutOption = None,
     errors: Annotated[
         Path | None,
         typer.Option(
             help="Write what went wrong with --gold to this .csv, .tsv, .jsonl or .json.",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=output.PANEL,
         ),
     ] = None,
     reliability: Annotated[
         Path | None,
         typer.Option(
             help="Draw how far a knowledge base's probabilities hold, as this PNG.",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=output.PANEL,
         ),
     ] = None,
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Draw the scores into this PNG (needs matplotlib).", rich_help_panel=_OUTPUT
+            help="Draw the scores into this PNG (needs matplotlib).", rich_help_panel=output.PANEL
         ),
     ] = None,
     card: Annotated[
@@ -166,22 +166,22 @@ def evaluate(
         typer.Option(
             "--card",
             help="Put the scores into the model card of MODEL, a checkpoint.",
-            rich_help_panel=_OUTPUT,
+            rich_help_panel=output.PANEL,
         ),
     ] = False,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Replace files that are to be written.", rich_help_panel=_OUTPUT
+            "--force", help="Replace files that are to be written.", rich_help_panel=output.PANEL
         ),
     ] = False,
 ) -> None:
-    """Judge MODEL: on its own names with --gold, or on the field's tasks with --data.
+    """Judge models on gold mentions or the field's tasks.
 
     Scores of linking have 95 % intervals (bootstrap over different mentions). With --compare the
     differences have them too. A knowledge base also says what wanted precisions give.
 
-    Examples:
+    For example:
     mirror-rt evaluate kb --gold gold.tsv --errors errors.csv
 
     mirror-rt evaluate kb --gold gold.tsv --compare other-kb

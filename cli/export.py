@@ -37,7 +37,7 @@ def export(
     checkpoint: Annotated[
         str, typer.Argument(help="Checkpoint or sentence-transformers folder, or hub name.")
     ],
-    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Bundle folder to write.")],
     precision: Annotated[
         Wanted, typer.Option(help="auto measures on the sample and keeps the fastest.")
     ] = Wanted.INT8,
@@ -67,7 +67,7 @@ def export(
 ) -> None:
     """Write CHECKPOINT as an ONNX bundle that the CPU runtime serves.
 
-    Example: mirror-rt export encoder --out bundle --sample names.txt
+    For example: mirror-rt export encoder --out bundle --sample names.txt
     """
     from mirror_rt.exporting.pipeline import MIN_TOP1
     from mirror_rt.exporting.pipeline import export as run

@@ -50,9 +50,18 @@ def index(
     skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
-    """Build a knowledge base: its entities, the vectors of their names, an index.
+    """Build a knowledge base from a file of names.
 
-    Or, with --passages, a store of texts to search.
+    It holds the entities, the vectors of their names and an index; with --passages it is a store
+    of texts to search.
+
+    For example:
+
+    mirror-rt index bundle names.tsv --out kb
+
+    mirror-rt index bundle catalogue.csv --id-column sku --name-column title --out kb
+
+    mirror-rt index bundle texts.jsonl --passages --split 100 --out store
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import kb_change, kb_source, output
+from . import kb_change, kb_source, kb_split, output
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.entities.statistics import KbStatistics
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode=None,
     help="Look into knowledge-base files; change knowledge bases.",
 )
 app.command("add")(kb_change.add)
 app.command("update")(kb_change.update)
 app.command("remove")(kb_change.remove)
+app.command("split")(kb_split.split)
 
 _ROWS_SHOWN = 8
 
@@ -41,7 +41,9 @@ def stats(
     encoding: kb_source.EncodingOption = None,
     form: output.FormatOption = None,
     out: output.OutOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT.", rich_help_panel=output.PANEL)
+    ] = False,
 ) -> None:
     """Say what is in a knowledge-base file.
 

@@ -35,7 +35,10 @@ def add(
     encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
 ) -> None:
-    """Add entities of a file, and names to entities that are there; embeds only new names."""
+    """Add the entities of a file, and names to those there.
+
+    Embeds only new names.
+    """
     from mirror_rt.knowledge.formats import SkippedRows
 
     skipped = SkippedRows(strict=not skip_bad)
@@ -62,7 +65,7 @@ def update(
     encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
 ) -> None:
-    """Replace entities by those of a file with the same ids, and add new ones."""
+    """Replace entities by those of a file; add new ones."""
     from mirror_rt.knowledge.formats import SkippedRows
 
     skipped = SkippedRows(strict=not skip_bad)

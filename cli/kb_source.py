@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import Columns, SkippedRows
     from mirror_rt.tables import TableOptions
 
+FILE_PANEL = "The file that is read"
+
 KbFile = Annotated[
     Path,
     typer.Argument(
@@ -23,39 +25,77 @@ KbFile = Annotated[
 ]
 FormatOption = Annotated[
     KbFormat | None,
-    typer.Option("--kb-format", help="File format; by default detected from name and content."),
+    typer.Option(
+        "--kb-format",
+        help="File format; by default detected from name and content.",
+        rich_help_panel=FILE_PANEL,
+    ),
 ]
 LanguageOption = Annotated[
     list[str] | None,
-    typer.Option("--language", help="Keep names of this language; repeat it, preferred first."),
+    typer.Option(
+        "--language",
+        help="Keep names of this language; repeat it, preferred first.",
+        rich_help_panel=FILE_PANEL,
+    ),
 ]
 SourceOption = Annotated[
-    list[str] | None, typer.Option("--source", help="Keep names of this source (UMLS: MSH).")
+    list[str] | None,
+    typer.Option(
+        "--source", help="Keep names of this source (UMLS: MSH).", rich_help_panel=FILE_PANEL
+    ),
 ]
 SuppressedOption = Annotated[
-    bool, typer.Option("--suppressed", help="Keep names that UMLS marks as suppressed.")
+    bool,
+    typer.Option(
+        "--suppressed", help="Keep names that UMLS marks as suppressed.", rich_help_panel=FILE_PANEL
+    ),
 ]
 SkipBadOption = Annotated[
-    bool, typer.Option("--skip-bad", help="Count bad rows instead of stopping at the first.")
+    bool,
+    typer.Option(
+        "--skip-bad",
+        help="Count bad rows instead of stopping at the first.",
+        rich_help_panel=FILE_PANEL,
+    ),
 ]
 IdColumnOption = Annotated[
-    str | None, typer.Option("--id-column", help="Heading of the ids, or its number.")
+    str | None,
+    typer.Option(
+        "--id-column", help="Heading of the ids, or its number.", rich_help_panel=FILE_PANEL
+    ),
 ]
 NameColumnOption = Annotated[
-    str | None, typer.Option("--name-column", help="Heading of the names, or its number.")
+    str | None,
+    typer.Option(
+        "--name-column", help="Heading of the names, or its number.", rich_help_panel=FILE_PANEL
+    ),
 ]
 AliasColumnOption = Annotated[
-    list[str] | None, typer.Option("--alias-column", help="Heading of aliases; repeat it.")
+    list[str] | None,
+    typer.Option(
+        "--alias-column", help="Heading of aliases; repeat it.", rich_help_panel=FILE_PANEL
+    ),
 ]
 FieldOption = Annotated[
     list[str] | None,
-    typer.Option("--field", help="Keep this column as a field; repeat it; '*' for all others."),
+    typer.Option(
+        "--field",
+        help="Keep this column as a field; repeat it; '*' for all others.",
+        rich_help_panel=FILE_PANEL,
+    ),
 ]
 DelimiterOption = Annotated[
-    str | None, typer.Option(help="What separates a table's cells: one character, or tab.")
+    str | None,
+    typer.Option(
+        help="What separates a table's cells: one character, or tab.", rich_help_panel=FILE_PANEL
+    ),
 ]
 EncodingOption = Annotated[
-    str | None, typer.Option(help="What the text is written in, as windows-1252; else UTF-8.")
+    str | None,
+    typer.Option(
+        help="What the text is written in, as windows-1252; else UTF-8.", rich_help_panel=FILE_PANEL
+    ),
 ]
 
 

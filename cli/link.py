@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import asked, kb_source, output, progress
+from . import asked, kb_source, output, progress, thresholds
 from . import engine as engines
 
 if TYPE_CHECKING:
@@ -18,57 +19,100 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.linking.inputs import Row
     from mirror_rt.runtime.ray_engine import RayEngine
 
+_HOW, _AROUND = "How to link", "What stands around a mention"
+
 
 def link(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base.")],
     mentions: Annotated[
         list[str], typer.Argument(help="A file of mentions, - for stdin, or the mentions.")
     ],
-    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Candidates for a mention.")] = 5,
+    top: Annotated[
+        int,
+        typer.Option("--top", "-k", min=1, help="Candidates for a mention.", rich_help_panel=_HOW),
+    ] = 5,
     form: output.FormatOption = None,
     column: asked.ColumnOption = None,
     input_format: asked.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="Refuse unless the knowledge base was built with it.")
+        Path | None,
+        typer.Option(
+            help="Refuse unless the knowledge base was built with it.", rich_help_panel=_HOW
+        ),
     ] = None,
     target_precision: Annotated[
         float | None,
-        typer.Option(help="For review is what was right less often where probabilities come from."),
+        typer.Option(
+            help="For review is what was right less often where probabilities come from.",
+            rich_help_panel=_HOW,
+        ),
     ] = None,
     review_below: Annotated[
-        float, typer.Option(help="For review is what has a lower probability, or a tie.")
+        float,
+        typer.Option(
+            help="For review is what has a lower probability, or a tie.", rich_help_panel=_HOW
+        ),
     ] = 0.0,
     min_probability: Annotated[
         float,
-        typer.Option(help="Link only what has this probability, the rest is NIL; 0 links all."),
+        typer.Option(
+            help="Link only what has this probability, the rest is NIL; 0 links all.",
+            rich_help_panel=_HOW,
+        ),
     ] = 0.0,
     filter_: asked.FilterOption = None,
     under: asked.UnderOption = None,
     context: Annotated[
-        str | None, typer.Option(help="The text around the mention: decides between close ones.")
+        str | None,
+        typer.Option(
+            help="The text around the mention: decides between close ones.", rich_help_panel=_AROUND
+        ),
     ] = None,
     context_column: Annotated[
-        str | None, typer.Option(help="Column or field of the file with each mention's context.")
+        str | None,
+        typer.Option(
+            help="Column or field of the file with each mention's context.", rich_help_panel=_AROUND
+        ),
     ] = None,
     document: Annotated[
         Path | None,
-        typer.Option(help="The text the mentions are from: its abbreviations are expanded."),
+        typer.Option(
+            help="The text the mentions are from: its abbreviations are expanded.",
+            rich_help_panel=_AROUND,
+        ),
     ] = None,
     document_column: Annotated[
-        str | None, typer.Option(help="Column or field of the file with each mention's document.")
+        str | None,
+        typer.Option(
+            help="Column or field of the file with each mention's document.",
+            rich_help_panel=_AROUND,
+        ),
     ] = None,
     as_written: Annotated[
         bool,
-        typer.Option("--no-expand-abbreviations", help="Of PubTator: expand no abbreviation."),
+        typer.Option(
+            "--no-expand-abbreviations",
+            help="Of PubTator: expand no abbreviation.",
+            rich_help_panel=_AROUND,
+        ),
     ] = False,
     split_composites: Annotated[
         bool,
-        typer.Option("--split-composites", help="Split 'breast and ovarian cancer' in two."),
+        typer.Option(
+            "--split-composites",
+            help="Split 'breast and ovarian cancer' in two.",
+            rich_help_panel=_HOW,
+        ),
     ] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show the features, and the nearest others (jsonl).")
+        bool,
+        typer.Option(
+            "--explain",
+            help="Show the features, and the nearest others (jsonl).",
+            rich_help_panel=output.PANEL,
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -77,17 +121,31 @@ def link(
             "-o",
             help="Write the table again with what was found: .csv, .tsv, .xlsx, .jsonl, .parquet, "
             ".sssom.tsv or .pubtator; resumes after a kill.",
+            rich_help_panel=output.PANEL,
         ),
     ] = None,
     long: Annotated[
-        bool, typer.Option("--long", help="With --out: a row a candidate, not a row a mention.")
+        bool,
+        typer.Option(
+            "--long",
+            help="With --out: a row a candidate, not a row a mention.",
+            rich_help_panel=output.PANEL,
+        ),
     ] = False,
     review: Annotated[
         Path | None,
-        typer.Option(help="Write the rows for review here too, the least certain first."),
+        typer.Option(
+            help="Write the rows for review here too, the least certain first.",
+            rich_help_panel=output.PANEL,
+        ),
     ] = None,
     bom: Annotated[
-        bool, typer.Option("--bom", help="Begin .csv and .tsv with a byte order mark, for Excel.")
+        bool,
+        typer.Option(
+            "--bom",
+            help="Begin .csv and .tsv with a byte order mark, for Excel.",
+            rich_help_panel=output.PANEL,
+        ),
     ] = False,
     workers: Annotated[
         int | None,
@@ -95,21 +153,38 @@ def link(
             min=1,
             help="Processes that score candidates, same answers; by default one, with ray as "
             "many as have room.",
+            rich_help_panel=engines.PANEL,
         ),
     ] = None,
     engine: engines.EngineOption = engines.Kind.LOCAL,
     address: engines.AddressOption = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Cores of each Ray worker; by default one or more."),
+        typer.Option(
+            min=1,
+            help="Cores of each Ray worker; by default one or more.",
+            rich_help_panel=engines.PANEL,
+        ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file.", rich_help_panel=output.PANEL)
+    ] = False,
 ) -> None:
-    """Link mentions to entities: exact matches first, then by vectors, trigrams and edits.
+    """Link mentions to the entities they may mean.
+
+    Exact matches come first, then what vectors, trigrams and edits find.
 
     With --out the table comes back, all its columns and a row a mention, with the best
     candidate and a status: linked, review or nil. Run again after a kill, it continues where it
     was; --engine ray spreads it over a cluster.
+
+    For example:
+
+    mirror-rt link kb "kidney stones" "curved spine" --top 2
+
+    mirror-rt link kb table.csv --column product --out linked.csv --review review.csv
+
+    mirror-rt link kb mentions.jsonl --context-column sentence --out links.parquet --workers 4
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
@@ -178,7 +253,7 @@ def _printed(
 ) -> None:
     from mirror_rt.knowledge.linking.job import link_lines
 
-    done, counts = 0, Counter[str]()
+    done, counts, wanted = 0, Counter[str](), options["target_precision"]
     with (
         progress.bar("link", unit="mentions", shown=not sys.stdout.isatty()) as show,
         output.results(form) as add,
@@ -186,7 +261,11 @@ def _printed(
         for lines in link_lines(kb, rows, options, counts=counts, explain=explain):
             add(lines)
             done += len(lines)
+            if wanted is not None:
+                counts["linked"] += sum(json.loads(line)["status"] == "linked" for line in lines)
             show(done, None)
+    if wanted is not None:
+        _tell_threshold(kb, wanted, done, done - counts["linked"])
     _tell_cut(kb, counts)
 
 
@@ -209,6 +288,9 @@ def _into_file(
 
         report = kb.link_file(source, out, force=force, engine=engine, progress=advance, **options)
     asked.tell_notes(source, report.notes)
+    if options["target_precision"] is not None:
+        below = report.rows - report.linked
+        _tell_threshold(kb, options["target_precision"], report.rows, below)
     counts = {
         "too_long": report.too_long,
         "truncated": report.truncated,
@@ -221,6 +303,11 @@ def _into_file(
     if report.undecided:
         words += f"; {report.undecided:,} of them have several ids alike: the first is written"
     typer.echo(words, err=True)
+
+
+def _tell_threshold(kb: KnowledgeBase, wanted: float, mentions: int, below: int) -> None:
+    told = thresholds.taken(kb.resources.reranker, wanted, mentions=mentions, below=below)
+    typer.echo(told, err=True)
 
 
 def _tell_cut(kb: KnowledgeBase, counts: Mapping[str, int]) -> None:

@@ -31,17 +31,25 @@ class Format(Enum):
     TSV = "tsv"
 
 
+PANEL = "Output"
+
 FormatOption = Annotated[
     Format | None,
     typer.Option(
         "--format",
         "-f",
         help="By default a table on a terminal, JSON lines else.",
+        rich_help_panel=PANEL,
     ),
 ]
 OutOption = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Write this file; its ending is the format: .csv, .json, …."),
+    typer.Option(
+        "--out",
+        "-o",
+        help="Write this file; its ending is the format: .csv, .json, ….",
+        rich_help_panel=PANEL,
+    ),
 ]
 
 Write: TypeAlias = Callable[[str], None]

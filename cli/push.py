@@ -14,7 +14,10 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="If made, make it private.")] = False,
     endpoint: Annotated[str | None, typer.Option(help="Another hub than huggingface.co.")] = None,
 ) -> None:
-    """Upload a checkpoint or bundle to the Hugging Face hub; log in first: hf auth login."""
+    """Upload a checkpoint or bundle to the Hugging Face hub.
+
+    Log in first: hf auth login.
+    """
     from mirror_rt.training.push import push as run
 
     address = run(folder, repository, private=private, endpoint=endpoint)

@@ -16,7 +16,10 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="What is held out, and all of training.")] = 42,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
-    """Train, export, index and link on the Human Phenotype Ontology, and measure it."""
+    """Go the whole way on a real ontology, and measure it.
+
+    Train, export, index and link on the Human Phenotype Ontology.
+    """
     from mirror_rt.quickstart import MENTIONS, quickstart
 
     report = quickstart(out, pairs=pairs, seed=seed, force=force, say=typer.echo)

@@ -35,13 +35,15 @@ def search(
             show_default=False,
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace OUT.", rich_help_panel=output.PANEL)
+    ] = False,
 ) -> None:
     """Find the names or passages nearest to queries.
 
     Of a knowledge base of names the entities that bear them, of one of passages the passages.
 
-    Example: mirror-rt search kb "bone pain" --top 3
+    For example: mirror-rt search kb "bone pain" --top 3
     """
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.linking import results

@@ -65,7 +65,9 @@ def serve(
         LogLevel, typer.Option(help="info logs each request, warning only what is wrong.")
     ] = LogLevel.INFO,
 ) -> None:
-    """Serve knowledge bases and bundles over HTTP: OpenAI's and TEI's routes, linking, a page.
+    """Serve knowledge bases and bundles over HTTP.
+
+    OpenAI's and TEI's routes, linking, a page.
 
     Reconciliation for OpenRefine is at /reconcile/NAME. What can be asked: /openapi.json.
     """

@@ -69,5 +69,6 @@ def taken(reranker: Reranker, target_precision: float, *, mentions: int, below: 
     share = f" ({100 * below / mentions:.1f} %)" if mentions else ""
     return (
         f"target precision {target_precision:g}: linked from probability {least:.3f} on{exact}, "
-        f"as learned from {source(reranker)}; {below:,} of {mentions:,} mentions{share} are below"
+        f"as learned from {source(reranker)}; {below:,} of {mentions:,} mentions{share} are below "
+        "or undecided"
     )

@@ -16,6 +16,9 @@ from . import kb_source, progress
 if TYPE_CHECKING:
     from mirror_rt.training.loop import Step
 
+_DATA, _VIEWS = "What is trained on", "How views of a string differ"
+_FIT, _RUN = "Loss and optimizer", "The run"
+
 
 def train(
     corpus: Annotated[
@@ -23,16 +26,22 @@ def train(
         typer.Argument(help="Text files (a string a line) or knowledge-base files; - is stdin."),
     ],
     base: Annotated[str, typer.Option(help="Folder or hub name of the model to start from.")],
-    out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint folder to write.")],
     preset: Annotated[
         Preset, typer.Option(help="The paper's settings; synonyms and linking are our own.")
     ] = Preset.NAME,
     pairs: Annotated[
         str | None,
-        typer.Option(help="mirror, synonyms, file, or shares: mirror=1,synonyms=2 (preset)."),
+        typer.Option(
+            help="mirror, synonyms, file, or shares: mirror=1,synonyms=2 (preset).",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
     pairs_file: Annotated[
-        Path | None, typer.Option(help="a<TAB>b lines, where file stands beside other pairs.")
+        Path | None,
+        typer.Option(
+            help="a<TAB>b lines, where file stands beside other pairs.", rich_help_panel=_DATA
+        ),
     ] = None,
     id_column: kb_source.IdColumnOption = None,
     name_column: kb_source.NameColumnOption = None,
@@ -42,64 +51,123 @@ def train(
     pooling: Annotated[
         Pooling | None, typer.Option(help="By default the base's own, else cls.")
     ] = None,
-    loss: Annotated[Loss, typer.Option(help="What is minimised.")] = Loss.INFO_NCE,
-    temperature: Annotated[float | None, typer.Option(help="Of the loss (preset).")] = None,
+    loss: Annotated[
+        Loss, typer.Option(help="What is minimised.", rich_help_panel=_FIT)
+    ] = Loss.INFO_NCE,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the loss (preset).", rich_help_panel=_FIT)
+    ] = None,
     span_length: Annotated[
-        int | None, typer.Option(help="Characters masked in the second view (preset).")
+        int | None,
+        typer.Option(help="Characters masked in the second view (preset).", rich_help_panel=_VIEWS),
     ] = None,
-    span_rate: Annotated[float | None, typer.Option(help="Share of views masked.")] = None,
+    span_rate: Annotated[
+        float | None, typer.Option(help="Share of views masked.", rich_help_panel=_VIEWS)
+    ] = None,
     span_guard: Annotated[
-        int | None, typer.Option(help="Never mask strings with fewer characters.")
+        int | None,
+        typer.Option(help="Never mask strings with fewer characters.", rich_help_panel=_VIEWS),
     ] = None,
-    dropout: Annotated[float | None, typer.Option(help="By default the base's own rate.")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="By default the base's own rate.", rich_help_panel=_VIEWS)
+    ] = None,
     drophead: Annotated[
-        float | None, typer.Option(help="Rate of dropped heads, in place of dropout.")
+        float | None,
+        typer.Option(help="Rate of dropped heads, in place of dropout.", rich_help_panel=_VIEWS),
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the pairs (preset).")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Tokens of a string (preset).")] = None,
-    lr: Annotated[float | None, typer.Option(help="Learning rate (preset).")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Of AdamW (0.01).")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Passes over the pairs (preset).", rich_help_panel=_FIT)
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens of a string (preset).", rich_help_panel=_VIEWS)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate (preset).", rich_help_panel=_FIT)
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of AdamW (0.01).", rich_help_panel=_FIT)
+    ] = None,
     base_share: Annotated[
-        float | None, typer.Option(help="Share of the base's weights in what is written (preset).")
+        float | None,
+        typer.Option(
+            help="Share of the base's weights in what is written (preset).", rich_help_panel=_FIT
+        ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs in a batch (200).")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pairs in a batch (200).", rich_help_panel=_FIT)
+    ] = None,
     micro_batch: Annotated[
         int | None,
-        typer.Option(help="Views encoded at once, to save memory; other draws of dropout."),
+        typer.Option(
+            help="Views encoded at once, to save memory; other draws of dropout.",
+            rich_help_panel=_FIT,
+        ),
     ] = None,
     pairs_per_entity: Annotated[
-        int | None, typer.Option(help="Synonym pairs of one entity in an epoch (10).")
+        int | None,
+        typer.Option(help="Synonym pairs of one entity in an epoch (10).", rich_help_panel=_DATA),
     ] = None,
-    max_pairs: Annotated[int | None, typer.Option(help="Pairs in an epoch, at most.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Steps of the run, at most.")] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option(help="Pairs in an epoch, at most.", rich_help_panel=_DATA)
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Steps of the run, at most.", rich_help_panel=_FIT)
+    ] = None,
     hard_negatives: Annotated[
         int | None,
-        typer.Option(help="Nearest strings of other meanings in a batch, epoch 2 on (preset)."),
+        typer.Option(
+            help="Nearest strings of other meanings in a batch, epoch 2 on (preset).",
+            rich_help_panel=_DATA,
+        ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Decides order, masks, dropout (42).")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1.")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads; by default all.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides order, masks, dropout (42).", rich_help_panel=_RUN)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:1.", rich_help_panel=_RUN)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; by default all.", rich_help_panel=_RUN)
+    ] = None,
     bf16: Annotated[
-        bool | None, typer.Option(help="Compute in bfloat16; by default where it is fast.")
+        bool | None,
+        typer.Option(
+            help="Compute in bfloat16; by default where it is fast.", rich_help_panel=_RUN
+        ),
     ] = None,
     held_out: Annotated[
-        int | None, typer.Option(help="Pairs set aside to measure on, 2 or more (0).")
+        int | None,
+        typer.Option(help="Pairs set aside to measure on, 2 or more (0).", rich_help_panel=_DATA),
     ] = None,
     checkpoint_every: Annotated[
-        int | None, typer.Option(help="Keep the state every so many steps, for --resume.")
+        int | None,
+        typer.Option(
+            help="Keep the state every so many steps, for --resume.", rich_help_panel=_RUN
+        ),
     ] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Folder to write losses and speed to, for TensorBoard.")
+        Path | None,
+        typer.Option(
+            help="Folder to write losses and speed to, for TensorBoard.", rich_help_panel=_RUN
+        ),
     ] = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with an unfinished run; on a CPU, to the same bytes."),
+        typer.Option(
+            "--resume",
+            help="Go on with an unfinished run; on a CPU, to the same bytes.",
+            rich_help_panel=_RUN,
+        ),
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Train an encoder from unlabelled strings, or from the synonyms of a knowledge base.
+    """Train an encoder from strings, or from synonyms.
 
-    Example: mirror-rt train names.txt --base bert-base-uncased --out encoder --preset name
+    Strings need no labels; synonyms are those of a knowledge-base file.
+
+    For example:
+
+    mirror-rt train names.txt --base bert-base-uncased --out encoder --preset name
     """
     options: dict[str, Any] = {
         "pairs": None if pairs is None else _shares(pairs),

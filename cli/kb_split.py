@@ -1,0 +1,82 @@
+"""``mirror-rt kb split``: hold names out of a knowledge-base file, as gold to evaluate with."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import kb_source, output
+
+
+def split(
+    kb: kb_source.KbFile,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="The file without these names, JSON lines.")
+    ],
+    gold: Annotated[
+        Path, typer.Option(help="Those names with their ids: .tsv, .csv, .jsonl or .json.")
+    ],
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the exact synonyms to hold out.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, help="Draws them.")] = 42,
+    kb_format: kb_source.FormatOption = None,
+    language: kb_source.LanguageOption = None,
+    source: kb_source.SourceOption = None,
+    suppressed: kb_source.SuppressedOption = False,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.FieldOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
+    skip_bad: kb_source.SkipBadOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace both files.")] = False,
+) -> None:
+    """Split a file into names to train on, and gold to judge with.
+
+    Held out are exact synonyms that no other entity bears, and that are not the preferred name:
+    a look-up cannot find them. Train and index the first file, evaluate with the second.
+
+    For example: mirror-rt kb split names.obo --out train.jsonl --gold gold.tsv
+    """
+    from mirror_rt.errors import InputError
+    from mirror_rt.evaluation.holdout import hold_out_synonyms
+    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.knowledge.formats.jsonl import entity_to_json
+    from mirror_rt.staging import check_apart, check_target
+
+    form = output.chosen(None, gold)
+    for path, others in ((out, {"gold": gold}), (gold, {})):
+        check_target(path, force=force)
+        check_apart(path, {"file of names": kb, **others})
+    skipped = SkippedRows(strict=not skip_bad)
+    entities = kb_source.read(
+        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped,
+        columns=kb_source.columns(id_column, name_column, alias_column, field),
+        options=kb_source.table_options(delimiter, encoding),
+    )  # fmt: skip
+    kept, questions = hold_out_synonyms(entities, share=share, rng=random.Random(seed))
+    kb_source.tell_skipped(skipped)
+    if not questions:
+        raise InputError(
+            f"{kb}: has too few exact synonyms to hold any out; give a greater --share, or gold "
+            "mentions of your own to evaluate"
+        )
+    rows = [(mention, "|".join(sorted(ids))) for mention, ids in questions]
+    # Both are whole before either is there.
+    with (
+        output.lines_to(out, force=force) as write_names,
+        output.lines_to(gold, force=force) as write_gold,
+    ):
+        for entity in kept:
+            write_names(json.dumps(entity_to_json(entity), ensure_ascii=False))
+        output.table(("mention", "id"), rows, form, write_gold)
+    names = sum(len(entity.names) for entity in kept)
+    typer.echo(
+        f"{out}: {len(kept):,} entities, {names:,} names; {gold}: {len(rows):,} mentions", err=True
+    )
