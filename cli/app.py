@@ -29,6 +29,7 @@ try:
         embed,
         evaluate,
         export,
+        help,
         index,
         info,
         kb,
@@ -133,22 +134,22 @@ def root(
 
 
 # In the order of the work, which is the order of --help.
-app.command("quickstart")(quickstart.quickstart)
+help.add(app, "quickstart", quickstart.quickstart)
 app.add_typer(corpus.corpus, name="corpus")
-app.command("train")(train.train)
-app.command("export")(export.export)
-app.command("distil")(distil.distil)
-app.command("embed")(embed.embed)
-app.command("index")(index.index)
+help.add(app, "train", train.train)
+help.add(app, "export", export.export)
+help.add(app, "distil", distil.distil)
+help.add(app, "embed", embed.embed)
+help.add(app, "index", index.index)
 app.add_typer(kb.app, name="kb")
-app.command("link")(link.link)
-app.command("search")(search.search)
-app.command("serve")(serve.serve)
-app.command("calibrate")(calibrate.calibrate)
-app.command("evaluate")(evaluate.evaluate)
-app.command("reproduce")(reproduce.reproduce)
-app.command("info")(info.info)
-app.command("push")(push.push)
+help.add(app, "link", link.link)
+help.add(app, "search", search.search)
+help.add(app, "serve", serve.serve)
+help.add(app, "calibrate", calibrate.calibrate)
+help.add(app, "evaluate", evaluate.evaluate)
+help.add(app, "reproduce", reproduce.reproduce)
+help.add(app, "info", info.info)
+help.add(app, "push", push.push)
 
 
 def main() -> None:

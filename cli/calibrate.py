@@ -47,7 +47,6 @@ def calibrate(
     For example:
 
     mirror-rt calibrate kb gold.tsv --plot reliability.png
-
     mirror-rt calibrate kb reviewed.csv --mention-column title --id-column entity_id
     """
     from mirror_rt.evaluation.gold import read_gold

@@ -46,7 +46,9 @@ def distil(
     It serves wherever a bundle does, at a hundredth of the arithmetic, and needs no onnxruntime.
     It is for names: on sentences it is far behind its teacher.
 
-    For example: mirror-rt distil bundle kb.tsv --out student
+    For example:
+
+    mirror-rt distil bundle kb.tsv --out student
     """
     from mirror_rt.distillation.static import StaticConfig
     from mirror_rt.distillation.static import distil_static as run

@@ -77,7 +77,7 @@ def embed(
         bool, typer.Option("--force", help="Replace a file, or a folder of vectors.")
     ] = False,
 ) -> None:
-    """Write one vector per row of TEXTS, in the order of the rows.
+    """Write one vector per row of a file, in their order.
 
     Empty strings have their row like any other. Run again after a kill, it goes on where it
     was; run again over a changed input, a folder computes only the strings it has not seen.

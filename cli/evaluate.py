@@ -182,10 +182,9 @@ def evaluate(
     differences have them too. A knowledge base also says what wanted precisions give.
 
     For example:
+
     mirror-rt evaluate kb --gold gold.tsv --errors errors.csv
-
     mirror-rt evaluate kb --gold gold.tsv --compare other-kb
-
     mirror-rt evaluate encoder --data sets --tasks sts,ncbi
     """
     written_as = output.Format.JSON if as_json else output.chosen(form, out)

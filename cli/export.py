@@ -65,9 +65,11 @@ def export(
     encoding: kb_source.EncodingOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
-    """Write CHECKPOINT as an ONNX bundle that the CPU runtime serves.
+    """Write a checkpoint as an ONNX bundle for the CPU.
 
-    For example: mirror-rt export encoder --out bundle --sample names.txt
+    For example:
+
+    mirror-rt export encoder --out bundle --sample names.txt
     """
     from mirror_rt.exporting.pipeline import MIN_TOP1
     from mirror_rt.exporting.pipeline import export as run

@@ -58,9 +58,7 @@ def index(
     For example:
 
     mirror-rt index bundle names.tsv --out kb
-
     mirror-rt index bundle catalogue.csv --id-column sku --name-column title --out kb
-
     mirror-rt index bundle texts.jsonl --passages --split 100 --out store
     """
     from mirror_rt.errors import ConfigError

@@ -31,7 +31,10 @@ def info(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
 ) -> None:
-    """Say what a folder is: a checkpoint, bundle, knowledge base or vectors."""
+    """Say what a folder is, in ten lines.
+
+    It may be a checkpoint, a bundle, a knowledge base or vectors.
+    """
     from mirror_rt.describe import describe
 
     found = describe(folder, verify=verify)

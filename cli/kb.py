@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import kb_change, kb_source, kb_split, output
+from . import help, kb_change, kb_source, kb_split, output
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.entities.statistics import KbStatistics
@@ -18,15 +18,14 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Look into knowledge-base files; change knowledge bases.",
 )
-app.command("add")(kb_change.add)
-app.command("update")(kb_change.update)
-app.command("remove")(kb_change.remove)
-app.command("split")(kb_split.split)
+help.add(app, "add", kb_change.add)
+help.add(app, "update", kb_change.update)
+help.add(app, "remove", kb_change.remove)
+help.add(app, "split", kb_split.split)
 
 _ROWS_SHOWN = 8
 
 
-@app.command("stats")
 def stats(
     kb: kb_source.KbFile,
     kb_format: kb_source.FormatOption = None,
@@ -82,6 +81,9 @@ def stats(
             write,
             people=lambda: _table(_rows(found, skipped, limit=_ROWS_SHOWN)),
         )
+
+
+help.add(app, "stats", stats)
 
 
 def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> list[tuple[str, str]]:

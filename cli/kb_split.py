@@ -42,7 +42,9 @@ def split(
     Held out are exact synonyms that no other entity bears, and that are not the preferred name:
     a look-up cannot find them. Train and index the first file, evaluate with the second.
 
-    For example: mirror-rt kb split names.obo --out train.jsonl --gold gold.tsv
+    For example:
+
+    mirror-rt kb split names.obo --out train.jsonl --gold gold.tsv
     """
     from mirror_rt.errors import InputError
     from mirror_rt.evaluation.holdout import hold_out_synonyms

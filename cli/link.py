@@ -181,9 +181,7 @@ def link(
     For example:
 
     mirror-rt link kb "kidney stones" "curved spine" --top 2
-
     mirror-rt link kb table.csv --column product --out linked.csv --review review.csv
-
     mirror-rt link kb mentions.jsonl --context-column sentence --out links.parquet --workers 4
     """
     from mirror_rt.errors import ConfigError

@@ -101,14 +101,15 @@ def cells(row: Iterable[object], form: Format) -> str:
     '"a, b",,0.5'
     """
     texts = ["" if value is None else str(value) for value in row]
-    if form is Format.CSV:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow(texts)
-        return line.getvalue()
-    from mirror_rt.knowledge.linking.results import one_cell
+    if form is Format.TSV:
+        from mirror_rt.knowledge.linking.results import one_cell
 
-    plain = layout.plain if sys.stdout.isatty() else one_cell
-    return "\t".join(plain(text) for text in texts)
+        plain = layout.plain if sys.stdout.isatty() else one_cell
+        texts = [plain(text) for text in texts]
+    line = io.StringIO()
+    delimiter = "," if form is Format.CSV else "\t"
+    csv.writer(line, delimiter=delimiter, lineterminator="").writerow(texts)
+    return line.getvalue()
 
 
 def table(

@@ -44,7 +44,9 @@ def reproduce(
     All files are looked at before anything is trained. What was trained stays in OUT and is used
     again by the next call with the same options.
 
-    For example: mirror-rt reproduce --data sets --out runs --table sts
+    For example:
+
+    mirror-rt reproduce --data sets --out runs --table sts
     """
     from mirror_rt.evaluation.paper import PaperTable
     from mirror_rt.evaluation.report import (

@@ -43,7 +43,9 @@ def search(
 
     Of a knowledge base of names the entities that bear them, of one of passages the passages.
 
-    For example: mirror-rt search kb "bone pain" --top 3
+    For example:
+
+    mirror-rt search kb "bone pain" --top 3
     """
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.linking import results
