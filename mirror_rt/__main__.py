@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mirror_rt_cli.app import main
+from importlib import import_module
 
 if __name__ == "__main__":
-    main()
+    # By name: the package itself knows nothing of the program that is built on it.
+    import_module("mirror_rt_cli.app").main()
