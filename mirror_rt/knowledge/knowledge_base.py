@@ -10,32 +10,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from mirror_rt.bundle import MANIFEST, Bundle, Manifest, sum_of
+from mirror_rt.bundle import Bundle, sum_of
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
-from mirror_rt.knowledge.entities.names import NameArrays
-from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
 from mirror_rt.knowledge.linking.calibration import CalibrationReport, calibrate
 from mirror_rt.knowledge.linking.explain import Explanation, explain
 from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_table
 from mirror_rt.knowledge.linking.linker import link
-from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources, MaskCache
+from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
 from mirror_rt.knowledge.linking.search import search
 from mirror_rt.knowledge.linking.workers import Workers
-from mirror_rt.knowledge.ranking.reranker import Reranker
-from mirror_rt.knowledge.ranking.translation import TranslationTable
+from mirror_rt.knowledge.opening import open_resources, open_same
 from mirror_rt.knowledge.retrieval.autotune import RECALL
-from mirror_rt.knowledge.retrieval.candidates import Retrievers
 from mirror_rt.knowledge.retrieval.index_selection import EXACT_LIMIT, IndexChoice
-from mirror_rt.knowledge.retrieval.trigram_index import TrigramIndex
-from mirror_rt.knowledge.retrieval.vector_index import VectorIndex
 from mirror_rt.knowledge.storage import integrity
 from mirror_rt.knowledge.storage.build import write_knowledge_base
 from mirror_rt.knowledge.storage.embedded import embedded_names
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
-    CATALOGUE,
-    INDEX,
     NAMES,
     PASSAGES,
     RERANKER,
@@ -91,7 +83,7 @@ class KnowledgeBase:
         self._worker_count = workers
         self._workers: Workers | None = None
         if workers > 1:
-            opening = partial(_open_same, path.absolute(), manifest)
+            opening = partial(open_same, path.absolute(), manifest)
             self._workers = Workers(path, opening, workers)
 
     def __repr__(self) -> str:
@@ -202,8 +194,7 @@ class KnowledgeBase:
         """
         if workers < 1:
             raise ConfigError(f"workers must be at least 1, got {workers}")
-        opening = partial(_open_resources, Path(path), bundle=bundle, verify=verify)
-        manifest, resources = integrity.read_consistently(Path(path), opening)
+        manifest, resources = open_resources(Path(path), bundle=bundle, verify=verify)
         return cls(Path(path), manifest, resources, encoder=encoder, workers=workers)
 
     @property
@@ -639,68 +630,11 @@ class _Lazy:
         return self.kb.encoder.encode(texts)
 
 
-def _open_resources(
-    folder: Path,
-    manifest: KnowledgeBaseManifest,
-    *,
-    bundle: str | Path | Bundle | None,
-    verify: bool | None,
-) -> tuple[KnowledgeBaseManifest, LinkResources]:
-    integrity.check_files(folder, manifest, verify=verify)
-    own = Bundle(path=folder / BUNDLE, manifest=Manifest.read(folder / BUNDLE / MANIFEST))
-    if own.fingerprint != manifest.bundle:
-        raise KnowledgeBaseError(
-            f"{folder}: its bundle is not the one it was built with; build it again"
-        )
-    if bundle is not None:
-        given = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        if given.fingerprint != manifest.bundle:
-            raise KnowledgeBaseError(
-                f"{folder}: was not built with {given.path}; leave --bundle out, or build "
-                "the knowledge base again"
-            )
-    vectors_ND = integrity.open_vectors(folder)
-    names = NameArrays.open(folder)
-    if len(names) != len(vectors_ND):
-        raise KnowledgeBaseError(
-            f"{folder}: {len(names):,} names and {len(vectors_ND):,} vectors; "
-            "build the knowledge base again"
-        )
-    retrievers = Retrievers(
-        vectors=VectorIndex.open(folder / INDEX, vectors_ND, manifest.index),
-        trigrams=TrigramIndex.open(folder),
-        names=names,
-    )
-    translation = TranslationTable.open(folder, names)
-    reranker = Reranker.read(folder / RERANKER)
-    # Open this last: it holds a file handle that would leak if a later step failed.
-    catalogue = Catalogue.open(folder / CATALOGUE)
-    return manifest, LinkResources(
-        path=folder,
-        entities=manifest.counts["entities"],
-        catalogue=catalogue,
-        retrievers=retrievers,
-        translation=translation,
-        reranker=reranker,
-        masks=MaskCache(catalogue, rows=len(vectors_ND), path=folder),
-    )
-
-
 def _open_with_threads(path: str, threads: int) -> KnowledgeBase:
     from mirror_rt.runtime.encoder import Encoder
 
     encoder = Encoder.open(Path(path) / BUNDLE, threads=threads)
     return KnowledgeBase.open(path, encoder=encoder, verify=False)
-
-
-def _open_same(folder: Path, manifest: KnowledgeBaseManifest) -> LinkResources:
-    """Open a knowledge base that must be the one that another process has open."""
-    opening = partial(_open_resources, folder, bundle=None, verify=False)
-    found, resources = integrity.read_consistently(folder, opening)
-    if found != manifest:
-        resources.catalogue.close()
-        raise KnowledgeBaseError(f"{folder}: was replaced while it was open; open it again")
-    return resources
 
 
 def _read(entities: str | Path | ArrowTable | Entities | Iterable[Passage]) -> Iterable[Entity]:

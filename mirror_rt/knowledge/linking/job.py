@@ -76,19 +76,39 @@ class LinkingBase(Protocol):
     """An opened knowledge base, as a job needs it; see ``knowledge_base.KnowledgeBase``."""
 
     @property
-    def path(self) -> Path: ...  # noqa: D102
+    def path(self) -> Path:
+        """The folder."""
+        ...
+
     @property
-    def resources(self) -> LinkResources: ...  # noqa: D102
+    def resources(self) -> LinkResources:
+        """What linking reads."""
+        ...
+
     @property
-    def opened_encoder(self) -> Embedder | None: ...  # noqa: D102
+    def opened_encoder(self) -> Embedder | None:
+        """The encoder, if a text was embedded so far."""
+        ...
+
     @property
-    def checksums(self) -> list[str]: ...  # noqa: D102
+    def checksums(self) -> list[str]:
+        """The sha256 of what answers depend on."""
+        ...
+
     @property
-    def opener(self) -> Callable[[], Callable[[int], LinkingBase]]: ...  # noqa: D102
+    def opener(self) -> Callable[[], Callable[[int], LinkingBase]]:
+        """Returns what opens the folder with a number of threads, in another process too."""
+        ...
+
     @property
-    def link(self) -> Callable[..., list[LinkResult]]: ...  # noqa: D102
+    def link(self) -> Callable[..., list[LinkResult]]:
+        """Links mentions, as ``KnowledgeBase.link``."""
+        ...
+
     @property
-    def explain(self) -> Callable[..., list[Explanation]]: ...  # noqa: D102
+    def explain(self) -> Callable[..., list[Explanation]]:
+        """Links and explains mentions, as ``KnowledgeBase.explain``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,14 +170,7 @@ def write_knowledge_base(
             dim=encoder.dim,
             counts=asdict(counts),
             index=recipe,
-            files={
-                name: {
-                    "bytes": (folder / name).stat().st_size,
-                    "sha256": sha256_file(folder / name),
-                    "sampled_sha256": sha256_of_blocks(folder / name),
-                }
-                for name in FILES
-            },
+            files={name: _file_sums(folder / name) for name in FILES},
             content_type=content_type,
             created_with=VERSION,
         ).write(folder / KB_MANIFEST)
@@ -239,6 +232,14 @@ def fit_reranker(
     translation = TranslationTable.open(folder, names)
     samples = held_out_samples(pairs, catalogue, retrievers, translation, encoder, rng)
     fit(samples).write(folder / RERANKER)
+
+
+def _file_sums(path: Path) -> dict[str, Any]:
+    return {
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "sampled_sha256": sha256_of_blocks(path),
+    }
 
 
 def _copy_bundle(bundle: Bundle, folder: Path) -> None:
