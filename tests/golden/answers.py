@@ -5,10 +5,10 @@ the answers of a checkout, anywhere, with the Python that has it installed::
 
     cd CHECKOUT && python THIS/tests/golden/answers.py THIS/tests/golden/link_answers.json
 
-The numbers of the reranker are recorded with them, as answers depend on what was learned. Mentions
-whose candidates are so close that rounding may turn them round are left out. So are twelve that
-the code of the first recording answered from other names: its lexical retriever chose other ones
-for them ("syndrome", "eye trauma").
+The numbers of the reranker are recorded with them, as answers depend on what was learned. Only
+mentions whose candidates are so close that rounding may turn them round are left out. Answers are
+recorded again where a change is meant, as when names match at more levels; docs/experiments.md
+("Golden answers") says what changed in each recording.
 """
 
 from __future__ import annotations

@@ -224,6 +224,9 @@ class VectorIndex:
 
     Attributes:
         vectors_ND: (N, D) float16 unit rows, memory-mapped.
+        is_exhaustive: Whether a search compares every row, in float16.
+        is_graph: Whether rows are found by going from one to the next.
+        nlist: How many lists there are; 0 of kinds without lists.
         efSearch: Rows that a search of a graph keeps in sight; 0 of other kinds.
         nprobe: Lists that a search reads; 0 of kinds without lists.
         k_factor: How many times the rows asked for are scored exactly (FAISS ``IndexRefine``).
@@ -231,6 +234,9 @@ class VectorIndex:
 
     vectors_ND: Float16
     _faiss: faiss.Index
+    is_exhaustive: bool
+    is_graph: bool
+    nlist: int
     efSearch: int = 0
     nprobe: int = 0
     k_factor: int = 1
@@ -263,34 +269,21 @@ class VectorIndex:
                 f"{path}: {index.ntotal} rows of width {index.d}, the vectors are "
                 f"{vectors_ND.shape[0]} of {vectors_ND.shape[1]}; build the knowledge base again"
             )
-        opened = cls(vectors_ND, index)
+        exhaustive = not isinstance(index, faiss.IndexPreTransform)
+        inner = index if exhaustive else faiss.downcast_index(index.index)  # type: ignore[attr-defined]
+        opened = cls(
+            vectors_ND,
+            index,
+            is_exhaustive=exhaustive,
+            is_graph=isinstance(inner, faiss.IndexHNSW),
+            nlist=int(getattr(inner, "nlist", 0)),
+        )
         defaults: dict[str, int] = {"k_factor": 1 if opened.is_exhaustive else _DEFAULT_K_FACTOR}
         if opened.is_graph:
             defaults["efSearch"] = min(_DEFAULT_EF_SEARCH, len(vectors_ND))
         elif opened.nlist:
             defaults["nprobe"] = max(1, opened.nlist // 16)
         return opened.with_parameters(defaults | recipe)
-
-    @property
-    def is_graph(self) -> bool:
-        """Whether rows are found by going from one to the next."""
-        return isinstance(self._inner, faiss.IndexHNSW)
-
-    @property
-    def is_exhaustive(self) -> bool:
-        """Whether a search compares every row, in float16."""
-        return not isinstance(self._faiss, faiss.IndexPreTransform)
-
-    @property
-    def nlist(self) -> int:
-        """How many lists there are; 0 of kinds without lists."""
-        return int(getattr(self._inner, "nlist", 0))
-
-    @property
-    def _inner(self) -> faiss.Index:
-        if isinstance(self._faiss, faiss.IndexPreTransform):
-            return faiss.downcast_index(self._faiss.index)
-        return self._faiss
 
     def with_parameters(self, recipe: Mapping[str, Any]) -> VectorIndex:
         """Return the same index, searched with the parameters of a recipe."""
