@@ -52,7 +52,8 @@ _TABLES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/html": {}, "text/csv": {}}, "description": "A page, or a file."},
     **ERRORS,
 }
-_LINES = 2_048
+_LEAST = 0.005
+"""What a feature adds at least to be shown."""
 
 _templates = Environment(
     loader=PackageLoader(__package__ or "", "templates"),
@@ -168,6 +169,7 @@ def _with_bars(candidate: dict[str, Any]) -> dict[str, Any]:
             "contribution": value, "width": round(100 * abs(value) / largest, 1),
         }
         for name, value in sorted(told.items(), key=lambda pair: -abs(pair[1]))
+        if abs(value) >= _LEAST
     ]  # fmt: skip
     return {**candidate, "bars": bars}
 

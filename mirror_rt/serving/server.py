@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -44,21 +45,19 @@ def serve(library: Library, config: ServeConfig, *, log_level: int = logging.INF
         ConfigError: The address cannot be listened at.
     """
     log_to_stderr(log_level)
-    listening = _listen(config)
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    app = create_app(library, config)
-    server = _Server(app, config)
-    host, port = listening.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    _LOG.info("listening", extra={"address": f"http://{shown}:{port}"})
-    if not config.is_local and not config.token:
-        _LOG.warning(
-            "anyone who reaches this address may ask; give --token-file, or listen at 127.0.0.1"
-        )
     try:
-        server.run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass  # raised again by uvicorn when it has stopped
+        listening = _listen(config)
+        sys.setswitchinterval(_SWITCH_SECONDS)
+        server = _Server(create_app(library, config), config)
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        _LOG.info("listening", extra={"address": f"http://{shown}:{port}"})
+        if not config.is_local and not config.token:
+            _LOG.warning(
+                "anyone who reaches this address may ask; give --token-file, or listen at 127.0.0.1"
+            )
+        with suppress(KeyboardInterrupt):  # uvicorn raises its signal again when it has stopped
+            server.run(sockets=[listening])
     finally:
         library.close()
     return server.signal

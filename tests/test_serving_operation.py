@@ -1,0 +1,406 @@
+"""A server as it is operated: changed, overloaded, attacked, told to stop."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError, MirrorError
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.serving import Library, Limits, ServeConfig
+from mirror_rt.serving import app as apps
+from mirror_rt.serving.config import read_token
+from mirror_rt_cli.serve import serve as serve_command
+from tests.conftest import REPOSITORY
+from tests.kb import entity
+from tests.serving import build, command, in_thread, raw
+
+
+@pytest.fixture(scope="module")
+def things(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tiny_bundle, tmp_path_factory.mktemp("operation") / "things")
+
+
+@pytest.fixture
+def library(things: Path) -> Iterator[Library]:
+    found = Library({"things": things}, threads=2)
+    yield found
+    found.close()
+
+
+def config(**more: Any) -> ServeConfig:  # noqa: ANN401
+    limits = Limits(**more.pop("limits", {}))
+    return ServeConfig(port=0, log_requests=False, limits=limits, **more)
+
+
+class Blocked:
+    """Holds an encoder's batches until they are let go."""
+
+    def __init__(self, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.texts = 0
+        (encoder,) = {id(m.encoder): m.encoder for m in library.models.values()}.values()
+        own = encoder.encode_counted
+
+        def encode_counted(texts: Sequence[str], **more: Any) -> Any:  # noqa: ANN401
+            self.texts += len(texts)
+            assert self.go.wait(60)
+            return own(texts, **more)
+
+        monkeypatch.setattr(encoder, "encode_counted", encode_counted)
+
+
+def metric(address: str, name: str) -> float:
+    text = httpx.get(f"{address}/metrics").text
+    return float(re.findall(rf"^{name} (\S+)$", text, re.MULTILINE)[0])
+
+
+def until(address: str, name: str, value: float) -> None:
+    deadline = time.monotonic() + 30
+    while metric(address, name) != value:
+        assert time.monotonic() < deadline, f"{name} never was {value}"
+
+
+# A knowledge base that changes
+
+
+def test_a_changed_knowledge_base_is_taken_up_without_a_failed_request(
+    things: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "kb"
+    shutil.copytree(things, folder)
+    monkeypatch.setattr(apps, "_LOOK_EVERY", 0.05)
+    library = Library({"kb": folder}, threads=1)
+    with in_thread(library, config()) as address:
+        stop = threading.Event()
+        statuses: list[int] = []
+
+        def ask() -> None:
+            with httpx.Client(base_url=address, timeout=60) as client:
+                while not stop.is_set():
+                    for body in ({"mentions": ["nurse"]}, {"mentions": ["nurze", "kidny"]}):
+                        statuses.append(client.post("/link", json=body).status_code)
+
+        def best(mention: str) -> str:
+            answer = httpx.post(f"{address}/link", json={"mentions": [mention]}, timeout=60).json()
+            return str(answer["results"][0]["candidates"][0]["entity_id"])
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for i in range(3):
+            name = f"a new profession {i}"
+            with KnowledgeBase.open(folder) as kb:
+                kb.add([entity(f"NEW:{i}", name)])
+            deadline = time.monotonic() + 30
+            while best(name) != f"NEW:{i}":
+                assert time.monotonic() < deadline
+        with KnowledgeBase.open(folder) as kb:
+            kb.remove(["NEW:0"])
+        deadline = time.monotonic() + 30
+        while best("a new profession 0") == "NEW:0":
+            assert time.monotonic() < deadline
+        # What is broken, or gone, is not taken up; what was opened goes on.
+        (folder / "reranker.json").write_text("{}")
+        assert best("nurse") == "T:10"
+        shutil.rmtree(folder)
+        for _ in range(20):
+            assert best("nurze") == "T:10"
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        assert set(statuses) == {200}
+    library.close()
+
+
+def test_bundles_alike_are_opened_once_and_names_are_checked(
+    things: Path, tiny_bundle: Path
+) -> None:
+    library = Library({"a": things, "b": things}, {"m": tiny_bundle})
+    assert len({id(model.encoder) for model in library.models.values()}) == 1
+    library.close()
+    for kbs, bundles in (({}, {}), ({"a": things}, {"a": tiny_bundle}), ({"a/b": things}, {}),
+                         ({"": things}, {}), ({"..": things}, {})):  # fmt: skip
+        with pytest.raises(ConfigError):
+            Library(kbs, bundles)
+    with pytest.raises(KnowledgeBaseError):
+        Library({"a": tiny_bundle})
+
+
+# Who may ask
+
+
+def test_a_token_is_asked_for_everywhere_but_for_health(library: Library, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("s3cret\n")
+    with in_thread(library, config(token=read_token(file))) as address:
+        assert httpx.get(f"{address}/health").status_code == 200
+        assert httpx.get(f"{address}/ready").status_code == 200
+        for path in ("/", "/metrics", "/info", "/v1/models", "/openapi.json", "/entity?id=T:1"):
+            refused = httpx.get(address + path)
+            assert refused.status_code == 401, path
+            assert refused.headers["www-authenticate"] == "Bearer"
+        for given in ("s3cre", "s3crett", "x", "sécret"):
+            header = {"Authorization": f"Bearer {given}".encode()}
+            assert httpx.get(f"{address}/v1/models", headers=header).status_code == 401
+        header = {"Authorization": "bearer s3cret"}
+        assert httpx.get(f"{address}/v1/models", headers=header).status_code == 200
+        # Of what nobody may send, nothing is read.
+        body = b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
+        assert raw(address, body).startswith(b"HTTP/1.1 401 ")
+    for text in ("", " \n", "schlüssel", "two words"):
+        file.write_text(text)
+        with pytest.raises(InputError):
+            read_token(file)
+
+
+def test_a_strangers_name_for_this_machine_is_refused(library: Library) -> None:
+    with in_thread(library, config(allowed_hosts=["names.example"])) as address:
+        port = address.rpartition(":")[2]
+        for host, status in (
+            ("evil.example", 421), (f"evil.example:{port}", 421), ("", 421), ("127.0.0.1", 200),
+            (f"localhost:{port}", 200), ("[::1]:80", 200), ("names.example", 200),
+            ("Names.Example:9", 200), ("10.1.2.3:8080", 200),
+        ):  # fmt: skip
+            answer = httpx.get(f"{address}/health", headers={"Host": host})
+            assert answer.status_code == status, host
+
+
+def test_origins_may_read_if_they_were_named(library: Library) -> None:
+    preflight = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization, content-type, x-stainless-os",
+    }
+    with in_thread(library, config(cors_origins=["https://good.example"], token="t")) as address:
+        for origin, allowed in (("https://good.example", True), ("https://evil.example", False)):
+            asked = httpx.options(f"{address}/link", headers={"Origin": origin, **preflight})
+            assert ("access-control-allow-origin" in asked.headers) == allowed
+            # Also what is refused can be read, so that a page can say why.
+            refused = httpx.post(f"{address}/link", headers={"Origin": origin})
+            assert refused.status_code == 401
+            assert ("access-control-allow-origin" in refused.headers) == allowed
+
+
+# Too much, too slow
+
+
+def test_a_slow_client_is_cut_off(library: Library) -> None:
+    with in_thread(library, config(limits={"receive_seconds": 0.3})) as address:
+        begin = b"POST /link HTTP/1.1\r\nHost: localhost\r\n"
+        assert raw(address, begin).startswith(b"HTTP/1.1 408 ")
+        head = begin + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        assert raw(address, head).startswith(b"HTTP/1.1 408 ")
+        assert raw(address, b"") == b""  # nothing was begun
+        # A byte at a time helps nobody: the time counts from the first.
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as slow:
+            answer = b""
+            slow.settimeout(0.02)
+            for byte in begin * 100:
+                try:
+                    slow.send(bytes([byte]))
+                    answer = slow.recv(1_000)
+                    break
+                except TimeoutError:
+                    continue
+                except ConnectionError:
+                    break
+            assert answer == b"" or answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 400 "))
+            assert slow.fileno() >= 0
+        assert httpx.get(f"{address}/health").status_code == 200
+
+
+def test_there_are_no_more_connections_than_allowed(library: Library) -> None:
+    with in_thread(library, config(limits={"connections": 3})) as address:
+        host, port = address.removeprefix("http://").split(":")
+        held = [socket.create_connection((host, int(port))) for _ in range(3)]
+        deadline = time.monotonic() + 30
+        while not (told := raw(address, b"")).startswith(b"HTTP/1.1 503 "):
+            assert time.monotonic() < deadline
+        assert b"retry-after: 1" in told
+        for connection in held:
+            connection.close()
+        deadline = time.monotonic() + 30
+        while not raw(address, b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").startswith(
+            b"HTTP/1.1 200"
+        ):
+            assert time.monotonic() < deadline
+
+
+def test_a_full_queue_answers_429_and_is_well_again(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with in_thread(library, config(limits={"queued": 2_000})) as address:
+        blocked = Blocked(library, monkeypatch)
+        with ThreadPoolExecutor(40) as pool:
+            body = {"input": ["some text"] * 100}
+
+            def ask(_: int) -> httpx.Response:
+                return httpx.post(f"{address}/v1/embeddings", json=body, timeout=60)
+
+            futures = [pool.submit(ask, i) for i in range(40)]
+            refused, _ = wait(futures, timeout=2)
+            assert len(refused) >= 10
+            for future in refused:
+                answer = future.result()
+                assert answer.status_code == 429
+                assert answer.json()["error"]["code"] == "rate_limit_exceeded"
+                assert 1 <= int(answer.headers["retry-after"]) <= 30
+            assert httpx.get(f"{address}/health").status_code == 200
+            # A name needs no model, and so no place in the queue.
+            exact = httpx.post(f"{address}/link", json={"mentions": ["nurse"]})
+            assert exact.status_code == 200
+            blocked.go.set()
+            statuses = [future.result().status_code for future in futures]
+        assert set(statuses) == {200, 429}
+        assert httpx.post(f"{address}/v1/embeddings", json=body).status_code == 200
+        assert metric(address, "te_queue_tokens") == 0
+
+
+def test_what_takes_too_long_is_refused(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    with in_thread(library, config(limits={"answer_seconds": 0.2})) as address:
+        blocked = Blocked(library, monkeypatch)
+        answer = httpx.post(f"{address}/embed", json={"inputs": ["a"] * 2_000})
+        blocked.go.set()
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_what_nobody_waits_for_is_not_computed(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with in_thread(library, config()) as address:
+        blocked = Blocked(library, monkeypatch)
+        body = json.dumps({"inputs": [f"text {i}" for i in range(2_000)]}).encode()
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as gone:
+            gone.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(body) + body
+            )
+            until(address, "te_queue_size", 1)
+            while blocked.texts == 0:
+                httpx.get(f"{address}/health")
+        until(address, "te_queue_size", 0)
+        assert metric(address, "te_queue_tokens") == 0
+        begun = blocked.texts
+        blocked.go.set()
+        assert httpx.post(f"{address}/embed", json={"inputs": "a"}).status_code == 200
+        assert blocked.texts == begun + 1
+        assert begun < 2_000
+
+
+def test_a_client_that_does_not_read_is_given_up(library: Library) -> None:
+    with in_thread(library, config(limits={"receive_seconds": 0.3})) as address:
+        body = json.dumps({"inputs": [f"text {i}" for i in range(2_048)]}).encode()
+        host, port = address.removeprefix("http://").split(":")
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            deaf.connect((host, int(port)))
+            deaf.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(body) + body
+            )
+            deadline = time.monotonic() + 30
+            text = ""
+            while 'route="/embed"' not in text:  # it is over when it is counted
+                text = httpx.get(f"{address}/metrics").text
+                assert time.monotonic() < deadline
+
+
+# Start and stop
+
+
+def test_a_stop_answers_what_was_begun(things: Path) -> None:
+    with command("--kb", things) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        connections = [socket.create_connection((host, int(port)), timeout=60) for _ in range(100)]
+        for i, connection in enumerate(connections):
+            body = json.dumps({"inputs": [f"text {i} {k}" for k in range(40)]}).encode()
+            connection.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(body) + body
+            )
+        # Connections are taken in their order: when this is answered, all are.
+        httpx.get(f"{server.url}/health", timeout=60)
+        assert server.stop() == 143
+        for connection in connections:
+            with connection:
+                found = b""
+                while part := connection.recv(1 << 20):
+                    found += part
+            head, _, body = found.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 "), head
+            assert np.array(json.loads(body)).shape == (40, 32)
+        assert server.lines[-1]["message"] in {"request", "stopping"}
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{server.url}/health")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {}, {"kb": ["KB", "KB"]}, {"kb": ["=KB"]}, {"kb": ["a="]}, {"kb": ["nothing here"]},
+        {"bundle": ["m=KB"]}, {"token_file": Path("/no/such/file")}, {"host": "256.0.0.1"},
+        {"public_url": "names"}, {"cors": ["names"]}, {"port": "TAKEN"},
+    ],
+)  # fmt: skip
+def test_a_start_that_cannot_be_is_refused(things: Path, given: dict[str, Any]) -> None:
+    arguments = {"kb": [f"a={things}"], **given} if given else {}
+    for name in ("kb", "bundle"):
+        if name in arguments:
+            arguments[name] = [text.replace("KB", str(things)) for text in arguments[name]]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        if given.get("port") == "TAKEN":
+            arguments["port"] = taken.getsockname()[1]
+        with pytest.raises(MirrorError) as refused:
+            serve_command(**arguments)
+    assert "\n" not in str(refused.value)
+
+
+def test_the_readmes_commands_run(things: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    section = readme.partition("\n## Serve\n")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    start, *asks = [line for line in block.splitlines() if line.strip()]
+    assert start.endswith(" &")
+    words = start.removesuffix(" &").replace("quickstart/kb", str(things)).split()
+    assert words[:2] == ["mirror-rt", "serve"]
+    with command(*words[2:]) as server:
+        for ask in asks:
+            line = ask.replace("http://127.0.0.1:8080", server.url).replace("hpo", "hpo")
+            done = subprocess.run(
+                ["sh", "-c", line], capture_output=True, text=True, timeout=60, check=True
+            )
+            answer = json.loads(done.stdout)
+            assert "error" not in answer, answer
+
+
+def test_the_files_to_deploy_it_name_what_there_is() -> None:
+    for name in ("Dockerfile", "compose.yaml", "docs/mirror-rt.service"):
+        text = (REPOSITORY / name).read_text(encoding="utf-8")
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+        known = set(
+            re.findall(r"--[a-z-]+", (REPOSITORY / "cli" / "serve.py").read_text())
+        ) | {"--" + n.replace("_", "-") for n in re.findall(
+            r"^    (\w+): Annotated", (REPOSITORY / "cli" / "serve.py").read_text(), re.MULTILINE
+        )}  # fmt: skip
+        foreign = {"--from", "--no-cache-dir", "--no-deps", "--upgrade", "--uid", "--home-dir",
+                   "--no-create-home", "--prefix", "--start-period", "--interval", "--timeout",
+                   "--chown", "--read-only", "--tmpfs"}  # fmt: skip
+        assert options <= known | foreign, options - known - foreign
