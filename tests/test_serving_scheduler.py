@@ -84,14 +84,42 @@ def test_a_short_request_waits_for_a_slice_of_a_long_one_not_for_all_of_it() -> 
         long = scheduler.submit(work, list(range(20_000)), ones(range(20_000)))
         await begun(work)
         short = scheduler.submit(work, [-1], [1])
-        work.permits.release(2)
-        await short.future
-        assert not long.future.done()
+        work.permits.release(1)
+        await begun(work)
         assert len(work.batches[0]) <= BUDGET
-        assert -1 in work.batches[1]
-        assert len(work.batches[1]) <= SLICE + 1  # the next slice is short as well
+        assert work.batches[1] == [-1]
+        work.permits.release(1)
+        await short.future
+        await begun(work)
+        assert len(work.batches[2]) <= SLICE  # of the long one, as another may come
+        another = scheduler.submit(work, [-2], [1])
+        work.permits.release(2)
+        await another.future
+        assert work.batches[3] == [-2]
+        assert not long.future.done()
         work.permits.release(10_000)
         assert await long.future == [2 * i for i in range(20_000)]
+        scheduler.stop()
+
+    run(scenario())
+
+
+def test_a_thread_is_kept_for_short_requests_and_used_when_none_come() -> None:
+    async def scenario() -> None:
+        work = Held()
+        scheduler = Scheduler(threads=2, most_waiting=100_000)
+        first = scheduler.submit(work, [-1], [1])
+        await begun(work)
+        size = 4 * BUDGET
+        long = scheduler.submit(work, list(range(size)), ones(range(size)))
+        await begun(work)  # one thread has a short request, one a slice of the long one
+        work.permits.release(1)
+        while len(work.batches) < 3:  # both have it in the end, as nothing short comes
+            await asyncio.to_thread(work.begun.acquire, True, 30)
+        assert len(work.batches[1]) == SLICE
+        work.permits.release(10_000)
+        await first.future
+        assert await long.future == [2 * i for i in range(size)]
         scheduler.stop()
 
     run(scenario())

@@ -25,6 +25,8 @@ SLICE = 128
 """Tokens of a slice while short requests come too."""
 LATELY = 1.0
 """Seconds that a short request counts as one of "short requests come too"."""
+JUST_NOW = 0.1
+"""Seconds that a thread is kept free of long requests for the next short one."""
 
 
 class Work(Protocol):
@@ -60,6 +62,11 @@ class Job:
         self.arrived = time.perf_counter()
         self.queue_seconds = 0.0
         self.run_seconds = 0.0
+
+    @property
+    def is_long(self) -> bool:
+        """Whether what is left of it is more than a slice."""
+        return self.waiting > SLICE
 
     @property
     def next_cost(self) -> int:
@@ -99,6 +106,8 @@ class Scheduler:
         self._wake = threading.Condition()
         self._stopped = False
         self._last_short = -LATELY
+        self._last_was_long = False
+        self._long_running = 0
         self._rate = 20_000.0  # tokens a second; measured as it goes on
         self._pool = [
             threading.Thread(target=self._serve, name=f"mirror-rt-{i}", daemon=True)
@@ -173,37 +182,58 @@ class Scheduler:
     def _serve(self) -> None:
         while True:
             with self._wake:
-                while not self._jobs and not self._stopped:
-                    self._wake.wait()
-                if self._stopped:
+                while (first := self._next()) is None and not self._stopped:
+                    # What is held back now may go on when no short one has come for a while.
+                    self._wake.wait(JUST_NOW if self._jobs else None)
+                if first is None:
                     return
-                batch = self._take()
+                long = first.is_long
+                batch = self._take(first)
+                self._long_running += long
+                self._last_was_long = long
                 if self._jobs:
                     self._wake.notify()
             self._run(batch)
+            if long:
+                with self._wake:
+                    self._long_running -= 1
 
-    def _take(self) -> list[tuple[Job, list[int]]]:
-        """Form the next batch: the first job, and others that want the same, in turn."""
-        first = self._jobs[0]
-        same = [job for job in self._jobs if job.key == first.key]
+    def _next(self) -> Job | None:
+        """Return whose turn it is: the first one's, but long and short ones take turns."""
+        if not self._jobs or self._stopped:
+            return None
+        head, since = self._jobs[0], time.monotonic() - self._last_short
+        if not head.is_long or since >= LATELY:
+            return head
+        short = next((job for job in self._jobs if not job.is_long), None)
+        if short is not None and self._last_was_long:
+            return short
+        if since < JUST_NOW and 0 < self.threads - 1 <= self._long_running:
+            return short
+        return head
+
+    def _take(self, first: Job) -> list[tuple[Job, list[int]]]:
+        """Form a batch: a job, and others that want the same, in turn."""
+        shared = time.monotonic() - self._last_short < LATELY
+        same = [
+            job
+            for job in self._jobs
+            if job.key == first.key and not (shared and job.is_long != first.is_long)
+        ]
         # As many batches as threads: what waits is spread over them.
         everything = sum(job.waiting for job in same)
         budget = min(BUDGET, max(SLICE, -(-everything // self.threads)))
+        if shared and first.is_long:
+            budget = SLICE
         share = max(budget // len(same), SLICE)
-        shared = time.monotonic() - self._last_short < LATELY
-        for_long = SLICE if shared else budget
         batch: list[tuple[Job, list[int]]] = []
-        for job in same:
-            long = job.waiting > SLICE
-            room = min(budget, for_long) if long else budget
-            if batch and job.next_cost > room:
+        for job in [first, *(job for job in same if job is not first)]:
+            if batch and job.next_cost > budget:
                 continue
             before = job.waiting
-            places = job.take(min(room, share))
-            taken = before - job.waiting
-            budget -= taken
-            for_long -= taken if long else 0
-            self._waiting -= taken
+            places = job.take(min(budget, share))
+            budget -= before - job.waiting
+            self._waiting -= before - job.waiting
             batch.append((job, places))
         for job, _ in batch:
             self._jobs.remove(job)
