@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 from mirror_rt.errors import one_line
 from mirror_rt.types import Pooling, Precision
 
-from . import kb_source
+from . import kb_source, output, progress
 
 
 class Wanted(Enum):
@@ -79,17 +78,19 @@ def export(
     check_apart(out, {"sample": sample})
     columns = kb_source.columns(id_column, name_column, alias_column)
     options = kb_source.table_options(delimiter, encoding)
-    bundle = run(
-        checkpoint,
-        out,
-        precision=None if precision is Wanted.AUTO else Precision(precision.value),
-        pooling=pooling,
-        max_length=max_length,
-        sample=None if sample is None else kb_source.strings(sample, columns, options),
-        min_top1=MIN_TOP1 if min_top1 is None else min_top1,
-        target=None if target is None else Target(target.value),
-        force=force,
-    )
+    with progress.bar("export") as show:
+        bundle = run(
+            checkpoint,
+            out,
+            precision=None if precision is Wanted.AUTO else Precision(precision.value),
+            pooling=pooling,
+            max_length=max_length,
+            sample=None if sample is None else kb_source.strings(sample, columns, options),
+            min_top1=MIN_TOP1 if min_top1 is None else min_top1,
+            target=None if target is None else Target(target.value),
+            force=force,
+            progress=show,
+        )
     manifest = bundle.manifest
     gate = dict(manifest.accuracy_gate)
     for name, cosine in gate.pop("moved")[:3]:
@@ -112,4 +113,4 @@ def export(
         "quantisation": manifest.quantisation,
         "gate": gate,
     }
-    typer.echo(json.dumps(summary, ensure_ascii=False))
+    output.summary(summary)

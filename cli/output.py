@@ -224,6 +224,16 @@ def results(
         )
 
 
+def summary(record: Mapping[str, object]) -> None:
+    """Print what a command made: a line a value on a terminal, else one line of JSON."""
+    if not sys.stdout.isatty():
+        typer.echo(in_json(record))
+        return
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
+    for line in layout.facts(texts):
+        typer.echo(line)
+
+
 def drawn(what: ConsoleRenderable) -> list[str]:
     """Return the lines of what rich draws, in color where standard output takes it."""
     from rich.console import Console

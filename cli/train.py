@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Loss, PairSource, Pooling, Preset
 
-from . import kb_source, progress
+from . import kb_source, output, progress
 
 if TYPE_CHECKING:
     from mirror_rt.training.loop import Step
@@ -235,7 +234,7 @@ def train(
         "last_loss": report.losses[-1],
         "seconds": round(report.seconds, 1),
     }
-    typer.echo(json.dumps(summary))
+    output.summary(summary)
 
 
 def _shares(text: str) -> PairSource | dict[PairSource, float]:

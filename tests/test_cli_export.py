@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from mirror_rt.bundle import Bundle
 from mirror_rt_cli.app import app
-from mirror_rt_cli.export import Cpu, _strings
+from mirror_rt_cli.export import Cpu
+from mirror_rt_cli.kb_source import strings
 from tests.tiny import NAMES, scaled, tiny_checkpoint
 from tests.vectors import bytes_of, written
 
@@ -61,7 +62,7 @@ def test_the_strings_of_a_sample_are_those_of_every_layout(
     tmp_path: Path, name: str, content: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    assert _strings(str(tmp_path / name)) == ["fever", "cough"]
+    assert strings(str(tmp_path / name)) == ["fever", "cough"]
 
 
 def test_without_a_sample_it_says_what_it_measured_with(tiny_bert: Path, tmp_path: Path) -> None:

@@ -230,3 +230,15 @@ def test_link_says_which_probability_a_precision_took(kb: Path) -> None:
     below = sum(line["status"] != "linked" for line in lines)
     assert f"from probability {reached[-1]['probability']:.3f} on" in done.stderr
     assert f"{below} of {len(lines)} mentions" in done.stderr
+
+
+def test_an_export_tells_its_stages(tiny_bert: Path, tmp_path: Path) -> None:
+    from mirror_rt.exporting.pipeline import export
+    from mirror_rt.types import Precision
+
+    told: list[tuple[int, int, str]] = []
+    export(
+        tiny_bert, tmp_path / "out", precision=Precision.FP32,
+        progress=lambda done, total, words: told.append((done, total, words)),
+    )  # fmt: skip
+    assert [(done, total) for done, total, _ in told] == [(0, 3), (1, 3), (2, 3)]

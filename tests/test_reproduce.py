@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -84,10 +85,50 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     for_people = CliRunner().invoke(app, [*arguments[:-1], "--format", "table"])
     assert for_people.exit_code == 0
     assert "sickr: no sts/SICK.test.tsv" in for_people.stderr
+    for width in ("80", "200"):
+        told = CliRunner().invoke(app, [*arguments[:-1], "-f", "table"], env={"COLUMNS": width})
+        lines = told.stdout.splitlines()
+        assert max(map(len, lines)) <= int(width)
+        assert sum("sts12" in line for line in lines) == 1, "one table, paper beside ours"
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
     other = CliRunner().invoke(app, [*arguments, "--max-steps", "2"])
     assert other.exit_code == 1
     assert "was trained with other settings" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("broken", "content"),
+    [
+        ("data/sts/STS12.test.tsv", "score\tsentence1\tsentence2\n9\ta\tb\n"),
+        ("data/sts/STS12.test.tsv", "no\theader\n"),
+        ("names.txt", ""),
+        ("names.txt", None),
+        ("base/config.json", "{"),
+        ("data/sts", None),
+    ],
+)
+def test_reproduce_looks_at_every_file_before_it_trains(
+    tmp_path: Path, tiny_bert: Path, broken: str, content: str | None
+) -> None:
+    (tmp_path / "names.txt").write_text("\n".join(f"{a} {b}" for a in NAMES for b in NAMES[:8]))
+    (tmp_path / "data/sts").mkdir(parents=True)
+    rows = "".join(f"{i % 6}\t{a}\t{b}\n" for i, (a, b) in enumerate(pairwise(NAMES)))
+    (tmp_path / "data/sts/STS12.test.tsv").write_text("score\tsentence1\tsentence2\n" + rows)
+    shutil.copytree(tiny_bert, tmp_path / "base")
+    path = tmp_path / broken
+    if content is not None:
+        path.write_text(content)
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    done = CliRunner().invoke(app, [
+        "reproduce", "--base", str(tmp_path / "base"), "--data", str(tmp_path / "data"),
+        "--out", str(tmp_path / "out"), "--corpus", str(tmp_path / "names.txt"), "--seeds", "1",
+        "--max-steps", "1", "--device", "cpu",
+    ])  # fmt: skip
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

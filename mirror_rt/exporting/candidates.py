@@ -56,6 +56,7 @@ class Workshop:
         names: The sample.
         original_ND: (N, D) float32 unit rows of the sample, by the float32 graph.
         sensitive: Multiplications by what rounding them alone costs, dearest first.
+        tell: Called with what is done next.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Workshop:
     names: Sequence[str]
     original_ND: Float32
     sensitive: Callable[[], Sequence[str]]
+    tell: Callable[[str], None] = lambda words: None
 
     def build(self, recipe: Recipe) -> Built:
         """Make the bundle of a recipe and measure its ranking.
@@ -74,6 +76,8 @@ class Workshop:
         Where 8-bit weights would overflow on this CPU, which says nothing of the CPU that they
         are for, 7-bit ones are judged in their place: they round more.
         """
+        kept = f", {len(recipe.keep_float)} in float" if recipe.keep_float else ""
+        self.tell(f"{recipe.method.value}{kept}")
         bundle = judged = self._make(recipe)
         if recipe.can_overflow and not multiplies_safely(host()):
             judged = self._make(replace(recipe, reduce_range=True))
@@ -158,6 +162,7 @@ def choose_fastest(
         if built.ranking.top1 >= min_top1:
             runners.append(built)
             methods.add(recipe.method)
+    workshop.tell("measuring speed")
     rates = race([built.bundle for built in runners], workshop.names)
     table = {b.recipe.method.value: round(r) for b, r in zip(runners, rates, strict=True)}
     return runners[rates.index(max(rates))], table

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ PROBES = 64
 SEEN = 256
 """Strings for the ranges of activations."""
 
+Progress = Callable[[int, int, str], None]
+_LADDER = 5
+"""Recipes that int8 tries at most."""
+
 _PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime")
 
 
@@ -69,6 +74,7 @@ def export(
     target: Target | None = None,
     recipe: Recipe | None = None,
     force: bool = False,
+    progress: Progress | None = None,
 ) -> Bundle:
     """Export a checkpoint to a bundle.
 
@@ -87,6 +93,8 @@ def export(
         target: The CPU that the bundle is for; None is this one.
         recipe: Exactly this recipe instead of a choice; ``precision`` is not looked at.
         force: Replace ``out`` if it exists.
+        progress: Called with (stages done, stages at most, the next one): reading, the graph,
+            and each way of storing the weights that is tried.
 
     Raises:
         ModelError: The checkpoint cannot be used, or the graph does not compute what torch does.
@@ -99,6 +107,8 @@ def export(
     place, own = Path(out), host()
     _check(min_top1, precision, recipe, target or own, own)
     check_target(place, force=force, folder=True)
+    tell = _stages(precision, recipe, progress)
+    tell("reading the model")
     folder = fetch(checkpoint)
     check_apart(place, {"checkpoint": folder})
     own_pooling, own_length = read_pooling(folder)
@@ -111,7 +121,8 @@ def export(
     refuse_changes_to_texts(folder, lowers=lowers_case(model.tokenizer))
     names = _names(model, sample)
     with staging_folder(place, force=force) as fresh, _scratch(fresh.parent) as work:
-        workshop, parity = _prepare(model, work, names, _source(checkpoint, folder))
+        tell("writing the graph")
+        workshop, parity = _prepare(model, work, names, _source(checkpoint, folder), tell)
         chosen, measured = _choose(
             workshop,
             precision,
@@ -166,8 +177,26 @@ def _source(checkpoint: str | Path, folder: Path) -> dict[str, str]:
     return {"name": name} | {f"sha256 of {p.name}": sha256_file(p) for p in shards} | trained
 
 
+def _stages(
+    precision: Precision | None, recipe: Recipe | None, progress: Progress | None
+) -> Callable[[str], None]:
+    """Return what counts the stages of an export."""
+    tries = {None: _LADDER + 2, Precision.INT8: _LADDER}.get(precision, 1) if recipe is None else 1
+    done = count()
+
+    def tell(words: str) -> None:
+        if progress is not None:
+            progress(next(done), 2 + tries, words)
+
+    return tell
+
+
 def _prepare(
-    model: TextModel, work: Path, names: Sequence[str], source: dict[str, str]
+    model: TextModel,
+    work: Path,
+    names: Sequence[str],
+    source: dict[str, str],
+    tell: Callable[[str], None],
 ) -> tuple[Workshop, float]:
     """Write the float32 graph, hold it against torch, and set up to build candidates."""
     probes = names[:PROBES]
@@ -218,6 +247,7 @@ def _prepare(
         names=names,
         original_ND=original_ND,
         sensitive=sensitive,
+        tell=tell,
     )
     return workshop, parity
 
