@@ -30,6 +30,13 @@ def calibrate(
     encoding: kb_source.EncodingOption = None,
     form: output.FormatOption = None,
     out: output.OutOption = None,
+    reserve: Annotated[
+        float,
+        typer.Option(help="Share of the mentions kept apart: link --wrong-at-most needs them."),
+    ] = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing, only tell what would be found.")
+    ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
@@ -70,7 +77,7 @@ def calibrate(
         unknown = [
             ids for _, ids in pairs if ids and not any(map(kb.resources.catalogue.resolve, ids))
         ]
-        found = kb.calibrate(pairs, progress=show)
+        found = kb.calibrate(pairs, reserve=reserve, dry_run=dry_run, progress=show)
     if plot is not None:
         draw_calibration(found, plot, force=force)
     points = [point.to_dict() for point in found.operating_points]
@@ -81,6 +88,21 @@ def calibrate(
         )  # fmt: skip
     if written_as is not output.Format.TABLE or out is not None:
         typer.echo(_summary(found), err=True)
+    if not found.kept:
+        typer.echo(
+            f"probabilities stay as they were: on mentions held out the fitted ones are no better "
+            f"(log loss {found.log_loss_fitted:.3f}, {found.log_loss_before:.3f} before; "
+            f"calibration error {found.ece_fitted:.3f}, {found.ece_before:.3f} before)",
+            err=True,
+        )
+    if found.has_few_nil:
+        typer.echo(
+            f"only {found.without_entity:,} of {found.links:,} gold mentions have no right entity: "
+            "how sure it is that one fits at all is hardly learned; add mentions without id",
+            err=True,
+        )
+    if dry_run:
+        typer.echo(f"{kbdir} was not changed (--dry-run)", err=True)
     if found.without_candidates:
         typer.echo(
             f"{found.without_candidates:,} gold mentions without a candidate left out", err=True

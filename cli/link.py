@@ -49,6 +49,10 @@ def link(
             rich_help_panel=_HOW,
         ),
     ] = None,
+    wrong_at_most: Annotated[
+        float | None,
+        typer.Option(help="For review is all but what at most this share of is wrong, at 95 %."),
+    ] = None,
     review_below: Annotated[
         float,
         typer.Option(
@@ -221,6 +225,7 @@ def link(
         "document": "\n".join(read_lines(document)) if document else None,
         "top": top,
         "target_precision": target_precision,
+        "wrong_at_most": wrong_at_most,
         "review_below": review_below,
         "min_probability": min_probability,
         "filters": asked.parsed_filters(filter_, under),

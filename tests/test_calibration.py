@@ -42,7 +42,6 @@ from mirror_rt.types import (
     LinkStatus,
     Name,
     NameKind,
-    NilReason,
     Passage,
 )
 from mirror_rt_cli.app import app
@@ -52,6 +51,9 @@ MORE = [entity(f"N:{i}", f"name number {i}", f"alias {i} of it") for i in range(
 GOLD = [(f"name numbr {i}", frozenset({f"N:{i}"})) for i in range(0, 60, 2)]
 GOLD += [(f"name number {i}", frozenset({f"N:{i}"})) for i in range(10)]
 GOLD += [(f"something else {i}", frozenset[str]()) for i in range(20)]
+
+
+NO_NAME = dict.fromkeys(Reranker().name_weights, 0.0)
 
 
 @pytest.fixture
@@ -175,7 +177,7 @@ def test_folds_leave_equal_links_out_together(
     taught: list[set[int]] = []
 
     def fit(links: _GoldLinks, before: Reranker, *, fits: bool) -> Reranker:
-        taught.append(set(links.link_S.tolist()))
+        taught.append(set(links.mention_S.tolist()))
         return _fit(links, before, fits=fits)
 
     monkeypatch.setattr(calibration, "_fit", fit)
@@ -242,17 +244,17 @@ def test_a_wanted_precision_leaves_the_doubtful_for_review(kb: KnowledgeBase) ->
 
 
 def test_holders_of_an_ambiguous_name_are_sure_together(kb: KnowledgeBase) -> None:
-    (found,) = kb.link(["ASD"], min_probability=0.9)
-    assert [c.probability for c in found] == [pytest.approx(0.465)] * 2
+    _with(kb, name_weights={**NO_NAME, "constant": 3.0})
+    (found,) = kb.link(["ASD"], min_probability=0.95)
+    assert [c.probability for c in found] == [pytest.approx(0.5 / (1 + np.exp(-3.0)))] * 2
 
 
 def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: KnowledgeBase) -> None:
     """The first of the two is right half of the time, one of them always."""
     halves = [("ASD", frozenset({one.entity_id})) for one in kb.link(["ASD"])[0]] * 20
     kb.calibrate(halves)
-    assert kb.resources.reranker.precision_curve[-1] == pytest.approx(
-        (Reranker().exact_match_prior, 1.0)
-    )
+    sure = sum(one.probability or 0.0 for one in kb.link(["ASD"])[0])
+    assert kb.resources.reranker.precision_curve[-1] == pytest.approx((sure, 1.0), abs=1e-5)
     wrong = [("ASD", frozenset({"N:1"}))] * 20
     kb.calibrate([*halves, *wrong])
     with pytest.raises(ConfigError, match=r"best 0\.667"):
@@ -277,7 +279,7 @@ def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
     (half,) = kb.link(["VSD"], review_below=0.99)
     assert (half.status, len(half)) == (LinkStatus.REVIEW, 1)
     (asked,) = kb.link(["VSD"], target_precision=0.995, min_probability=0.99)
-    assert asked.nil_reason is NilReason.BELOW_THRESHOLD, "a probability is asked of every mention"
+    assert asked.status is LinkStatus.LINKED, "a name loses no link before its own is learned"
     _with(kb, fitted_on={"gold_links": 40})
     doubtful = kb.link(["VSD", "ASD"], target_precision=0.995)
     assert [f.status for f in doubtful] == [LinkStatus.REVIEW] * 2
@@ -344,7 +346,8 @@ def test_a_number_changed_by_hand_is_refused(tmp_path: Path) -> None:
     "change",
     [
         {"in_candidates_weights": {"margin_to_nil": float("nan")}},
-        {"before_calibration": {"exact_match_prior": "much"}},
+        {"before_calibration": {"name_weights": "much"}},
+        {"name_weights": {"constant": "much"}},
         {"before_calibration": {"in_candidates_weights": {}}},
         {"slope": 1.0},
         {"nil_score": "x"},
@@ -401,9 +404,15 @@ def test_a_diagram_has_its_size_and_shows_its_calibration(tmp_path: Path) -> Non
     points = operating_points(p, hit, np.arange(70), threshold=lambda wanted: 0.5)
     one = CalibrationReport(
         links=70,
+        reserved=0,
         without_candidates=0,
         accuracy=0.6,
+        without_entity=3,
+        kept=True,
         ece_before=0.2,
+        ece_fitted=0.05,
+        log_loss_before=0.5,
+        log_loss_fitted=0.4,
         ece_after=0.05,
         bins_before=bins[:1],
         bins=bins,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 VARIANTS = [f"septal defect variant {i}" for i in range(150)]
 
 
+NO_NAME = {"log_length": 0.0, "short_word": 0.0, "log_word_share": 0.0}
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return fake_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
@@ -33,7 +36,7 @@ def kb(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBas
     things = [*HEARTS, entity("V", VARIANTS[0], *VARIANTS[1:]), entity("Q", "???")]
     made = KnowledgeBase.build(bundle, things, out, encoder=LetterEncoder())
     # More than any typo of a name has.
-    reranker = replace(made.resources.reranker, exact_match_prior=0.98)
+    reranker = replace(made.resources.reranker, name_weights={"constant": 4.0, **NO_NAME})
     made._resources = replace(made.resources, reranker=reranker)
     return made
 

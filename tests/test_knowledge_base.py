@@ -1,4 +1,5 @@
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -146,13 +147,15 @@ def test_every_mention_with_a_word_links_until_a_probability_is_asked_for(
     assert (list(asked), asked.nil_reason) == ([], NilReason.BELOW_THRESHOLD)
 
 
+_NO_NAME = {"log_length": 0.0, "short_word": 0.0, "log_word_share": 0.0}
+
+
 def test_a_name_of_many_is_as_sure_as_a_name_of_one(tmp_path: Path, bundle: Bundle) -> None:
     things = [entity(f"{n}-{i}", f"name of {n}") for n in range(1, 12) for i in range(n)]
     kb = _build(bundle, things, tmp_path / "kb")
     mentions = [f"name of {n}" for n in range(1, 12)]
-    sure = kb.resources.reranker.exact_match_prior
-    assert [len(found) for found in kb.link(mentions, min_probability=sure)] == list(range(1, 12))
-    with_numbers(kb, fitted_on={"gold_links": 20})
+    with_numbers(kb, name_weights={**_NO_NAME, "constant": 2.5}, fitted_on={"gold_links": 20})
+    sure = 1 / (1 + math.exp(-2.5))
     assert [len(found) for found in kb.link(mentions, min_probability=sure)] == list(range(1, 12))
     assert not any(kb.link(mentions, min_probability=sure + 1e-6))
 

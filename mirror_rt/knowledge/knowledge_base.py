@@ -248,6 +248,7 @@ class KnowledgeBase:
         *,
         top: int = 5,
         target_precision: float | None = None,
+        wrong_at_most: float | None = None,
         review_below: float = 0.0,
         min_probability: float = 0.0,
         filters: Filters | None = None,
@@ -272,6 +273,9 @@ class KnowledgeBase:
                 has the probability at which links were right this often, on the links the
                 probabilities came from, and no other is tied with it. Before a calibration there
                 is no exact match among these links, and none is for review for its probability.
+            wrong_at_most: A mention is for review unless the best candidate has the probability
+                above which at most this share of links is wrong, with a chance of 95 %, for
+                mentions drawn as those that ``calibrate`` kept apart with ``reserve``.
             review_below: A mention is for review below this probability as well.
             min_probability: Leave only mentions linked whose best candidate has this
                 probability; candidates tied with it count together. Like a precision it leaves
@@ -308,6 +312,7 @@ class KnowledgeBase:
             LinkOptions(
                 top=top,
                 target_precision=target_precision,
+                wrong_at_most=wrong_at_most,
                 review_below=review_below,
                 min_probability=min_probability,
                 filters=filters,
@@ -324,6 +329,7 @@ class KnowledgeBase:
         *,
         top: int = 5,
         target_precision: float | None = None,
+        wrong_at_most: float | None = None,
         review_below: float = 0.0,
         min_probability: float = 0.0,
         filters: Filters | None = None,
@@ -344,6 +350,7 @@ class KnowledgeBase:
             LinkOptions(
                 top=top,
                 target_precision=target_precision,
+                wrong_at_most=wrong_at_most,
                 review_below=review_below,
                 min_probability=min_probability,
                 filters=filters,
@@ -495,12 +502,19 @@ class KnowledgeBase:
         self,
         gold: Sequence[tuple[str, frozenset[str]]],
         *,
+        reserve: float = 0.0,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> CalibrationReport:
         """Fit the probabilities to gold links and store them in the folder.
 
+        Those before stay where the fitted ones are no better on mentions that were held out.
+
         Args:
             gold: Mentions with the ids that are right; no ids means NIL.
+            reserve: The share of the different mentions that nothing is fitted to, so that
+                ``link(wrong_at_most=…)`` has a guarantee to give.
+            dry_run: Whether to change nothing and only tell what would be found.
             progress: Called with (mentions linked, mentions).
 
         Raises:
@@ -508,7 +522,11 @@ class KnowledgeBase:
             KnowledgeBaseError: The folder holds passages, is closed, another process is changing
                 it, or has changed it since it was opened.
         """
-        reranker, report = calibrate(self._names(), gold, self._encode, progress=progress)
+        reranker, report = calibrate(
+            self._names(), gold, self._encode, reserve=reserve, progress=progress
+        )
+        if dry_run:
+            return report
         with (
             integrity.assert_unchanged(self.path, self.manifest),
             staging_file(self.path / RERANKER, force=True) as path,

@@ -6,12 +6,12 @@ Axes: S gold links.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirror_rt.errors import InputError
+from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.entities.sketch import sketch
 from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.linking.linker import check_texts, encoded_batches
@@ -21,15 +21,18 @@ from mirror_rt.knowledge.ranking.learning import (
     Outcomes,
     calibration_targets,
     fit_confidence,
+    fit_names,
     precision_curve,
     samples_of,
 )
+from mirror_rt.knowledge.ranking.name_probability import name_features
 from mirror_rt.knowledge.ranking.operating_points import (
     OperatingPoint,
     operating_points,
     share_interval,
 )
-from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
+from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, likeness
+from mirror_rt.knowledge.ranking.risk import risk_counts
 from mirror_rt.knowledge.text.normalize import normalize
 
 if TYPE_CHECKING:
@@ -50,7 +53,11 @@ __all__ = [
 ]
 
 _FOLDS = 5
+_SEED = 0
 _FEWEST = 20
+_FEWEST_NIL = 10
+_LEAST_NIL_SHARE = 0.02
+_LEAST_SAID = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +87,42 @@ class CalibrationReport:
 
     Attributes:
         links: Gold mentions used.
+        reserved: Gold mentions kept apart, which a guarantee is given on.
         without_candidates: Gold mentions without a candidate, which were left out.
         accuracy: Share whose best candidate is right, or one tied with it.
+        without_entity: Gold mentions of which no entity is right (NIL).
+        kept: Whether the fitted probabilities were taken: their log loss was lower than before on
+            mentions that were held out, and their calibration error no higher. Otherwise
+            probabilities stay as they were.
         ece_before: Expected calibration error before.
-        ece_after: The same after.
+        ece_fitted: The same of the fitted probabilities.
+        ece_after: That of those taken.
+        log_loss_before: Mean negative natural log of what was said of each outcome, before.
+        log_loss_fitted: The same of the fitted probabilities.
         bins_before: The reliability diagram before, from low to high.
         bins: The same after.
         operating_points: What wanted precisions give; the knowledge base keeps them.
     """
 
     links: int
+    reserved: int
     without_candidates: int
     accuracy: float
+    without_entity: int
+    kept: bool
     ece_before: float
+    ece_fitted: float
     ece_after: float
+    log_loss_before: float
+    log_loss_fitted: float
     bins_before: tuple[ReliabilityBin, ...]
     bins: tuple[ReliabilityBin, ...]
     operating_points: tuple[OperatingPoint, ...]
+
+    @property
+    def has_few_nil(self) -> bool:
+        """Whether too few mentions are NIL to learn from what a mention without entity is."""
+        return self.without_entity < max(_FEWEST_NIL, _LEAST_NIL_SHARE * self.links)
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON has it."""
@@ -110,6 +136,7 @@ def calibrate(
     gold: Sequence[tuple[str, frozenset[str]]],
     encode: Encode,
     *,
+    reserve: float = 0.0,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Reranker, CalibrationReport]:
     """Fit the probabilities to gold links.
@@ -118,6 +145,8 @@ def calibrate(
         resources: The opened knowledge base.
         gold: Mentions with the ids that are right; no ids means NIL.
         encode: Embeds texts.
+        reserve: The share of the different mentions that nothing is fitted to: what a guarantee
+            is given on (see ``ranking.risk``).
         progress: Called with (mentions linked, mentions).
 
     Returns:
@@ -125,43 +154,116 @@ def calibrate(
 
     Raises:
         InputError: There are fewer than 20 mentions to learn from, or one is no valid text.
+        ConfigError: ``reserve`` is not from 0 to below 1.
     """
+    if not 0.0 <= reserve < 1.0:
+        raise ConfigError(f"reserve must be at least 0 and below 1, got {reserve}")
     check_texts([mention for mention, _ in gold])
     links = _link(resources, gold, encode, progress=progress)
     if len(links) < _FEWEST:
         raise InputError(f"{len(links)} gold mentions with a candidate; at least {_FEWEST} needed")
+    apart_S = _apart(links, reserve)
+    kept_apart, links = links[apart_S], links[~apart_S]
+    if len(links) < _FEWEST:
+        raise InputError(
+            f"{len(links)} gold mentions beside those that are reserved; at least {_FEWEST} needed"
+        )
     # Start from the uncalibrated weights, so that repeated calibrations do not stack.
     before = resources.reranker.uncalibrated()
-    fits = int((~links.exact_S).sum()) >= _FEWEST
-    before_S, after_S = _probabilities(links, before), np.empty(len(links))
-    for fold in range(_FOLDS):
-        held_out = links.link_S % _FOLDS == fold
-        after_S[held_out] = _probabilities(
-            links[held_out], _fit(links[~held_out], before, fits=fits)
-        )
-    fitted = _fit(links, before, fits=fits)
-    seen = sketch(mention for mention, _ in gold)
-    fitted = replace(
-        fitted,
-        before_calibration=before.calibrated_values(),
-        precision_curve=precision_curve(_probabilities(links, fitted), links.hit_S),
-        fitted_on={**before.fitted_on, "gold_links": len(links), "gold_sketch": seen},
-    )
+    fitted, told = _calibrated(links, before)
     single_S = ~links.tied_S  # of several entities alike none is linked for its precision
     points = operating_points(
-        after_S[single_S], links.hit_S[single_S], links.link_S[single_S],
-        threshold=fitted.threshold, mentions=len(gold),
+        told.after_S[single_S], links.hit_S[single_S], links.mention_S[single_S],
+        threshold=fitted.threshold, mentions=len(gold) - len(kept_apart),
     )  # fmt: skip
-    fitted = replace(fitted, operating_points=[point.to_dict() for point in points])
+    fitted = replace(
+        fitted,
+        operating_points=[point.to_dict() for point in points],
+        risk_counts=_risk_counts(kept_apart, fitted),
+        fitted_on={**fitted.fitted_on, "gold_sketch": sketch(mention for mention, _ in gold)},
+    )
     return fitted, CalibrationReport(
         links=len(links),
-        without_candidates=len(gold) - len(links),
+        reserved=len(kept_apart),
+        without_candidates=len(gold) - len(links) - len(kept_apart),
         accuracy=float(links.hit_S.mean()),
-        ece_before=expected_calibration_error(before_S, links.hit_S),
-        ece_after=expected_calibration_error(after_S, links.hit_S),
-        bins_before=reliability(before_S, links.hit_S, links.link_S),
-        bins=reliability(after_S, links.hit_S, links.link_S),
+        without_entity=int(links.nil_S.sum()),
+        kept=told.better,
+        ece_before=told.error[0],
+        ece_fitted=told.error[1],
+        ece_after=told.error[int(told.better)],
+        log_loss_before=told.loss[0],
+        log_loss_fitted=told.loss[1],
+        bins_before=reliability(told.before_S, links.hit_S, links.mention_S),
+        bins=reliability(told.after_S, links.hit_S, links.mention_S),
         operating_points=points,
+    )
+
+
+def _apart(links: _GoldLinks, reserve: float) -> Bools:
+    """Return which links are of the mentions that are kept apart from what is fitted."""
+    mentions = np.unique(links.mention_S)
+    drawn = np.random.default_rng(_SEED).permutation(mentions)
+    return np.isin(links.mention_S, drawn[: round(reserve * len(mentions))])
+
+
+def _risk_counts(links: _GoldLinks, reranker: Reranker) -> tuple[tuple[float, int, int], ...]:
+    """Count what is wrong above each threshold, each mention once; no tied ones are linked."""
+    single = links[~links.tied_S]
+    _, first = np.unique(single.mention_S, return_index=True)
+    once = single[first.tolist()]
+    return risk_counts(_probabilities(once, reranker), once.hit_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """Probabilities before and after a calibration, on mentions that were held out.
+
+    Attributes:
+        before_S: (S,) float64 before.
+        fitted_S: (S,) float64, each by what the other folds teach.
+        loss: Log loss of both.
+        error: Expected calibration error of both.
+        better: Whether the fitted ones are better by both.
+    """
+
+    before_S: Float64
+    fitted_S: Float64
+    loss: tuple[float, float]
+    error: tuple[float, float]
+    better: bool
+
+    @property
+    def after_S(self) -> Float64:
+        """(S,) float64, the better ones."""
+        return self.fitted_S if self.better else self.before_S
+
+
+def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]:
+    """Fit the probabilities, keep the better ones, and learn which precision they reach."""
+    fits = int((~links.exact_S).sum()) >= _FEWEST
+    mentions, number_S = np.unique(links.mention_S, return_inverse=True)
+    before_S, fitted_S = _probabilities(links, before), np.empty(len(links))
+    for fold in range(_FOLDS):
+        held_out = number_S % _FOLDS == fold
+        fitted_S[held_out] = _probabilities(
+            links[held_out], _fit(links[~held_out], before, fits=fits)
+        )
+    loss = _log_loss(before_S, links.hit_S), _log_loss(fitted_S, links.hit_S)
+    error = (
+        expected_calibration_error(before_S, links.hit_S),
+        expected_calibration_error(fitted_S, links.hit_S),
+    )
+    # Fewer mentions than folds cannot tell one from the other.
+    better = loss[1] < loss[0] and error[1] <= error[0] and len(mentions) >= _FOLDS
+    fitted = replace(
+        _fit(links, before, fits=fits) if better else before,
+        before_calibration=before.calibrated_values(),
+        fitted_on={**before.fitted_on, "gold_links": len(links)},
+    )
+    curve = precision_curve(_probabilities(links, fitted), links.hit_S)
+    return replace(fitted, precision_curve=curve), _Judged(
+        before_S=before_S, fitted_S=fitted_S, loss=loss, error=error, better=better
     )
 
 
@@ -170,30 +272,29 @@ class _GoldLinks:
     """Gold links; what is tied with the best candidate counts together with it.
 
     Attributes:
-        link_S: (S,) int64, equal for equal links, from 0 in the order they first come in.
+        mention_S: (S,) int64, equal for equal mentions, from 0 in the order they first come in.
         exact_S: (S,) bool, the mention is a name.
         tied_S: (S,) bool, it is the name of several entities.
+        names_S3: (S, 3) float64 values of ``NAME_FEATURES`` of the best candidate's name.
+        likeness_S: (S,) float64, how like it is; infinite where the mention is a name.
         confidence_S3: (S, 3) float64 values of ``CONFIDENCE_FEATURES`` where it is none.
         hit_S: (S,) bool, the best candidate is right.
         in_candidates_S: (S,) bool, a candidate is right, where it is none.
+        nil_S: (S,) bool, no entity is right.
     """
 
-    link_S: Int64
+    mention_S: Int64
     exact_S: Bools
     tied_S: Bools
+    names_S3: Float64
+    likeness_S: Float64
     confidence_S3: Float64
     hit_S: Bools
     in_candidates_S: Bools
+    nil_S: Bools
 
     def __getitem__(self, chosen: Bools | Sequence[int]) -> _GoldLinks:
-        return _GoldLinks(
-            link_S=self.link_S[chosen],
-            exact_S=self.exact_S[chosen],
-            tied_S=self.tied_S[chosen],
-            confidence_S3=self.confidence_S3[chosen],
-            hit_S=self.hit_S[chosen],
-            in_candidates_S=self.in_candidates_S[chosen],
-        )
+        return _GoldLinks(**{one.name: getattr(self, one.name)[chosen] for one in fields(self)})
 
     def __len__(self) -> int:
         return len(self.hit_S)
@@ -215,6 +316,7 @@ def _link(
     number_of = {link: n for n, link in enumerate(dict.fromkeys(given))}
     links = list(number_of)
     exact_S, tied_S, hit_S, inside_S, found_S = np.zeros((5, len(links)), dtype=bool)
+    row_S, likeness_S = np.zeros(len(links), dtype=np.int64), np.full(len(links), np.inf)
     confidence_S3 = np.zeros((len(links), len(CONFIDENCE_FEATURES)))
     unknown: dict[str, list[int]] = {}
     matches = exact_matches(resources, [mention for mention, _ in links])
@@ -222,6 +324,7 @@ def _link(
         if len(match):
             best = [e for e, is_best in zip(match.entities, match.best, strict=True) if is_best]
             found_S[n] = exact_S[n] = True
+            row_S[n] = match.rows[0]
             tied_S[n], hit_S[n] = len(best) > 1, not right.isdisjoint(best)
         elif normalize(mention):
             unknown.setdefault(mention, []).append(n)
@@ -245,24 +348,30 @@ def _link(
                 hit_S[some] = outcomes.hit_S[kept]
                 inside_S[some] = outcomes.in_candidates_S[kept]
                 found_S[some] = np.diff(samples.offsets)[kept] > 0
+                first = [(n, k) for n, k in zip(some, kept, strict=True) if found_S[n]]
+                some, at = [n for n, _ in first], pool.ranked.offsets[[k for _, k in first]]
+                row_S[some] = pool.ranked.row_E[at]
+                likeness_S[some] = likeness(pool.features_PF[pool.ranked.pair_E[at]])
         if progress is not None:
             progress(start + len(texts), len(unknown))
+    number_of_mention = {m: n for n, m in enumerate(dict.fromkeys(m for m, _ in links))}
     whole = _GoldLinks(
-        link_S=np.arange(len(links)),
+        mention_S=np.array([number_of_mention[mention] for mention, _ in links], dtype=np.int64),
         exact_S=exact_S,
         tied_S=tied_S,
+        names_S3=name_features(names, row_S),
+        likeness_S=likeness_S,
         confidence_S3=confidence_S3,
         hit_S=hit_S,
         in_candidates_S=inside_S,
+        nil_S=np.array([not right for _, right in links], dtype=bool),
     )
     return whole[[n for link in given if found_S[n := number_of[link]]]]
 
 
 def _fit(links: _GoldLinks, before: Reranker, *, fits: bool) -> Reranker:
-    exact_S = links.hit_S[links.exact_S & ~links.tied_S]
-    others = links[~links.exact_S]
-    # The old value stands for two more links: a few gold mentions should not overthrow it.
-    prior = (float(exact_S.sum()) + 2 * before.exact_match_prior) / (len(exact_S) + 2)
+    named, others = links[links.exact_S & ~links.tied_S], links[~links.exact_S]
+    name_weights = fit_names(named.names_S3, named.hit_S, start=before)
     if fits:
         outcomes = Outcomes(
             confidence_S3=others.confidence_S3,
@@ -270,12 +379,18 @@ def _fit(links: _GoldLinks, before: Reranker, *, fits: bool) -> Reranker:
             in_candidates_S=others.in_candidates_S,
         )
         before = fit_confidence(outcomes, start=before)
-    return replace(before, exact_match_prior=prior)
+    return replace(before, name_weights=name_weights)
 
 
 def _probabilities(links: _GoldLinks, reranker: Reranker) -> Float64:
     scored_S = reranker.top1_probability(links.confidence_S3)
-    return np.where(links.exact_S, reranker.exact_match_prior, scored_S)
+    most_S = reranker.most_probable(links.names_S3, links.likeness_S)
+    return np.where(links.exact_S, most_S, np.minimum(scored_S, most_S))
+
+
+def _log_loss(probability_S: Float64, hit_S: Bools) -> float:
+    said_S = np.where(hit_S, probability_S, 1.0 - probability_S)
+    return float(-np.log(np.maximum(said_S, _LEAST_SAID)).mean())
 
 
 def expected_calibration_error(probability_S: Float64, hit_S: Bools) -> float:

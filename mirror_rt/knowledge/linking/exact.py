@@ -12,6 +12,7 @@ from mirror_rt.knowledge.arrays import hash_text
 from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.linking.proposals import Proposal
 from mirror_rt.knowledge.linking.resources import LinkResources
+from mirror_rt.knowledge.ranking.name_probability import name_features
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.match_levels import match_level
 from mirror_rt.knowledge.text.normalize import normalize
@@ -48,6 +49,8 @@ def exact_matches(
         names.entity_offsets[rows + 1].tolist(),
         strict=True,
     )
+    probabilities = resources.reranker.name_probability(name_features(names, rows))
+    probability_of = dict(zip(rows.tolist(), probabilities.tolist(), strict=True))
     found = []
     for text, count in zip(wanted, np.diff(offsets).tolist(), strict=True):
         matches: list[tuple[int, bool, int, int, int]] = []
@@ -64,12 +67,14 @@ def exact_matches(
                     (rank, kind != _PREFERRED, entity, row, kind)
                     for entity, kind in zip(entities.tolist(), kinds.tolist(), strict=True)
                 ]
-        found.append(_proposal(sorted(matches), strings, resources.reranker.exact_match_prior))
+        found.append(_proposal(sorted(matches), strings, probability_of))
     return found
 
 
 def _proposal(
-    matches: Sequence[tuple[int, bool, int, int, int]], strings: Mapping[int, str], prior: float
+    matches: Sequence[tuple[int, bool, int, int, int]],
+    strings: Mapping[int, str],
+    probability_of: Mapping[int, float],
 ) -> Proposal:
     best: dict[int, tuple[int, int, int]] = {}
     for level, _, entity, row, kind in matches:
@@ -78,7 +83,8 @@ def _proposal(
         return Proposal()
     levels = [level for level, _, _ in best.values()]
     holders = [levels.count(level) for level in range(len(_LEVELS))]
-    strictest = levels[0]
+    strictest, prior = levels[0], probability_of[matches[0][3]]
+    sure = prior / holders[strictest]
     return Proposal(
         entities=[*best],
         rows=[row for _, row, _ in best.values()],
@@ -86,8 +92,7 @@ def _proposal(
         matched_names=[strings[row] for _, row, _ in best.values()],
         scores=[1.0] * len(best),
         probabilities=[
-            prior / holders[level] if level == strictest else (1 - prior) / len(best)
-            for level in levels
+            sure if level == strictest else min((1 - prior) / len(best), sure) for level in levels
         ],
         match_types=[_LEVELS[level] for level in levels],
         best=[level == strictest for level in levels],

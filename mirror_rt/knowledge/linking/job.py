@@ -157,6 +157,7 @@ def link_file(
     document: str | None = None,
     top: int = 5,
     target_precision: float | None = None,
+    wrong_at_most: float | None = None,
     review_below: float = 0.0,
     min_probability: float = 0.0,
     filters: Filters | None = None,
@@ -190,6 +191,7 @@ def link_file(
         document: The document of all of them.
         top: As in ``KnowledgeBase.link``, as are the following.
         target_precision: See there.
+        wrong_at_most: See there.
         review_below: See there.
         min_probability: See there.
         filters: See there.
@@ -225,9 +227,10 @@ def link_file(
     if review is not None:
         if ending_of(review) in (".pubtator", SSSOM) or review == out:
             raise ConfigError(f"{review}: is no table beside {out}; name another file")
-        if target_precision is None and not review_below:
+        if target_precision is None and wrong_at_most is None and not review_below:
             raise ConfigError(
-                f"{review}: nothing is for review unless target_precision or review_below is given"
+                f"{review}: nothing is for review unless target_precision, wrong_at_most or "
+                "review_below is given"
             )
         check_target(review, force=force)
     if long and ending_of(out) in (".pubtator", SSSOM):
@@ -244,8 +247,8 @@ def link_file(
     if out.suffix == ".xlsx":
         _check_sheet(out, source, columns)
     options = {
-        "top": top, "target_precision": target_precision, "review_below": review_below,
-        "min_probability": min_probability, "filters": filters,
+        "top": top, "target_precision": target_precision, "wrong_at_most": wrong_at_most,
+        "review_below": review_below, "min_probability": min_probability, "filters": filters,
         "split_composites": split_composites, "context": context, "document": document,
     }  # fmt: skip
     work = _Links(kb, options)

@@ -38,6 +38,8 @@ class LinkOptions:
         target_precision: Mentions are for review unless their best candidate has the probability
             at which links were right this often, on the links that the probabilities came from,
             and no other is tied with it.
+        wrong_at_most: Mentions are for review unless their best candidate has the probability
+            above which, with a chance of 95 %, no more than this share of links is wrong.
         review_below: Mentions are for review below this probability too, or if tied.
         min_probability: Link only mentions whose best candidate has this probability. It is asked
             of a mention that is a name once a calibration has measured how often that is right.
@@ -47,6 +49,7 @@ class LinkOptions:
 
     top: int = 5
     target_precision: float | None = None
+    wrong_at_most: float | None = None
     review_below: float = 0.0
     min_probability: float = 0.0
     filters: Filters | None = None
@@ -56,8 +59,8 @@ class LinkOptions:
         """Return the probability below which a mention, and an exact match, is for review.
 
         Raises:
-            ConfigError: ``top`` is not positive, or a probability or precision is out of range
-                or was not reached.
+            ConfigError: ``top`` is not positive, or a probability, precision or share is out of
+                range or was not reached.
         """
         if self.top < 1:
             raise ConfigError(f"top must be at least 1, got {self.top}")
@@ -65,6 +68,8 @@ class LinkOptions:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         least = self.review_below
+        if self.wrong_at_most is not None:
+            least = max(least, reranker.safe_threshold(self.wrong_at_most))
         if self.target_precision is None:
             return least, least
         wanted = max(least, reranker.threshold(self.target_precision))
@@ -77,7 +82,8 @@ class LinkOptions:
     @property
     def reviews(self) -> bool:
         """Whether some mentions are to be for review."""
-        return self.target_precision is not None or self.review_below > 0.0
+        wanted = self.target_precision is not None or self.wrong_at_most is not None
+        return wanted or self.review_below > 0.0
 
 
 class MaskCache:

@@ -21,6 +21,7 @@ from mirror_rt.knowledge.arrays import offsets_of, ragged_indices, to_float32
 from mirror_rt.knowledge.entities.names import NameArrays
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.ranking.features import FEATURES, FeatureInputs, compute_features
+from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES
 from mirror_rt.knowledge.ranking.operating_points import operating_points
 from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, sigmoid
@@ -48,6 +49,7 @@ __all__ = [
     "calibration_targets",
     "fit",
     "fit_confidence",
+    "fit_names",
     "held_out_names",
     "held_out_samples",
     "misspell",
@@ -496,6 +498,25 @@ def fit_confidence(outcomes: Outcomes, *, start: Reranker) -> Reranker:
         )
         fitted.append(dict(zip(names, weights, strict=True)))
     return replace(start, in_candidates_weights=fitted[0], top1_weights=fitted[1])
+
+
+def fit_names(names_S3: Float64, hit_S: Bools, *, start: Reranker) -> dict[str, float]:
+    """Fit the weights of ``NAME_FEATURES`` to mentions that are names.
+
+    Args:
+        names_S3: (S, 3) float64 values of ``NAME_FEATURES``.
+        hit_S: (S,) bool, whether the entity of the name is right.
+        start: The numbers to start from and to be pulled to.
+    """
+    names = [*NAME_FEATURES, "constant"]
+    weights = _logistic(
+        np.append(names_S3, np.ones((len(hit_S), 1)), axis=1),
+        hit_S,
+        [start.name_weights[name] for name in names],
+        # A longer name is never less sure; a short word, or one of common words, never more.
+        bounds=[(0.0, np.inf), (-np.inf, 0.0), (-np.inf, 0.0), (-np.inf, np.inf)],
+    )
+    return dict(zip(names, weights, strict=True))
 
 
 def _logistic(

@@ -14,7 +14,8 @@ import numpy as np
 from mirror_rt.knowledge.arrays import offsets_of
 from mirror_rt.knowledge.entities.names import NameArrays
 from mirror_rt.knowledge.ranking.features import FEATURES
-from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.name_probability import name_features
+from mirror_rt.knowledge.ranking.reranker import Reranker, likeness
 from mirror_rt.knowledge.ranking.ties import find_ties
 from mirror_rt.knowledge.retrieval.candidates import CandidateBatch
 
@@ -98,7 +99,8 @@ def rank_entities(
     row_E = batch.row_K[batch.name_P[pair_E]]
     scores_E = scores_P[pair_E]
     best_E, tied_E = find_ties(offsets, names.hashes[row_E], scores_E)
-    probability_E = reranker.probabilities(offsets, scores_E, best_E)
+    most_E = reranker.most_probable(name_features(names, row_E), likeness(features_PF[pair_E]))
+    probability_E = reranker.probabilities(offsets, scores_E, best_E, most_E)
     mention_E = np.repeat(np.arange(len(batch)), np.diff(offsets))
     order = np.lexsort((~best_E, mention_E))  # what is tied with the best stands beside it
     pair_E, row_E = pair_E[order], row_E[order]

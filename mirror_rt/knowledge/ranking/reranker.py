@@ -16,6 +16,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ import numpy as np
 from mirror_rt.bundle import sum_of
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.knowledge.ranking.features import FEATURES
+from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES
+from mirror_rt.knowledge.ranking.risk import safe_threshold
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-__all__ = ["CONFIDENCE_FEATURES", "Reranker", "sigmoid"]
+__all__ = ["CONFIDENCE_FEATURES", "Reranker", "likeness", "sigmoid"]
 
 CONFIDENCE_FEATURES = ("margin_to_nil", "log_odds_vs_rest", "margin_to_runner_up")
 """What the confidence in the best entity depends on, those tied with it counted together:
@@ -57,13 +60,23 @@ _DEFAULT_NIL_SCORE = 10.0
 _DEFAULT_IN_CANDIDATES = (0.5, 0.2, 0.0, 0.7)
 _DEFAULT_TOP1 = (0.7, 0.95, 0.0)
 """As the names of HPO and MEDIC teach them."""
+_RISK_ERROR = 0.05
 _MOST_OVER_NIL = 8.0
 _MOST_LOG_ODDS = 4.0
 _MOST_OVER_RUNNER_UP = 3.0
 _NEVER_ALONE = 3.0
-_EXACT_MATCH_PRIOR = 0.93
-"""How often a mention that is a name in MEDIC means that entity, on NCBI disease. Nothing in a
-knowledge base tells it (docs/experiments.md, "How often a match by name is right")."""
+_NAME = (*NAME_FEATURES, _CONSTANT)
+_DEFAULTS: Mapping[str, Mapping[str, float]] = json.loads(
+    files(__package__).joinpath("name_probability.json").read_text(encoding="utf-8")
+)
+"""As the mentions of several domains teach them (``benchmarks/name_probability.py``)."""
+_LIKENESS = tuple(
+    FEATURES.index(name) for name in ("dense_cosine", "trigram_cosine", "edit_similarity")
+)
+_UNLIKE = 0.35
+_UNLIKE_SLOPE = 20.0
+"""What is hardly like a name has at most a probability that falls steeply below this likeness:
+whatever a calibration learned, random letters are no name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +92,15 @@ class Reranker:
         top1_weights: Those by which ``CONFIDENCE_FEATURES`` without ``margin_to_nil`` give the
             probability that, if it is there, the best one is right, and a constant that is not
             positive: of two that all but score the same, neither has more than half.
-        exact_match_prior: Probability that an unambiguous exact match is right; a calibration
-            learns it.
+        name_weights: The weights by which ``NAME_FEATURES`` give the probability that a mention
+            that is a name means its entity, and a constant; a longer name never has less, a short
+            word or one of more common words never more.
         before_calibration: The three above before a calibration, if there was one.
         precision_curve: (threshold, precision) of links at or above it, thresholds ascending.
         operating_points: What wanted precisions give on the links that the curve was learned
             from (see ``operating_points.OperatingPoint``).
+        risk_counts: (threshold, links, wrong ones) of gold links that nothing was fitted to (see
+            ``risk.risk_counts``).
         fitted_on: How many links each number was learned from, and how good they are.
     """
 
@@ -96,10 +112,13 @@ class Reranker:
     top1_weights: Mapping[str, float] = field(
         default_factory=lambda: dict(zip(_TOP1, _DEFAULT_TOP1, strict=True))
     )
-    exact_match_prior: float = _EXACT_MATCH_PRIOR
+    name_weights: Mapping[str, float] = field(
+        default_factory=lambda: dict(_DEFAULTS["name_weights"])
+    )
     before_calibration: Mapping[str, Any] = field(default_factory=dict)
     precision_curve: Sequence[Sequence[float]] = ()
     operating_points: Sequence[Mapping[str, Any]] = field(default_factory=list)
+    risk_counts: Sequence[Sequence[float]] = ()
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -169,7 +188,36 @@ class Reranker:
         p_Q: Float64 = self.p_in_candidates(confidence_Q3) * top1_Q
         return p_Q
 
-    def probabilities(self, offsets: Int64, scores_E: Float32, best_E: Bools) -> Float64:
+    def name_probability(self, features_R3: Float64) -> Float64:
+        """Return (R,) float64 probabilities that a mention that is a name means its entity.
+
+        Args:
+            features_R3: (R, 3) float64 values of ``NAME_FEATURES``.
+        """
+        weights_3 = np.array([self.name_weights[name] for name in NAME_FEATURES])
+        p_R: Float64 = sigmoid(features_R3 @ weights_3 + self.name_weights[_CONSTANT])
+        return p_R
+
+    def most_probable(self, names_E3: Float64, likeness_E: Float64) -> Float64:
+        """Return the (E,) float64 probability that no entity of a mention exceeds.
+
+        That of a mention that is the entity's best name, and what the likeness to it allows.
+
+        Args:
+            names_E3: (E, 3) float64 values of ``NAME_FEATURES`` of the best names.
+            likeness_E: (E,) float64 from ``likeness``.
+        """
+        allowed_E: Float64 = sigmoid(_UNLIKE_SLOPE * (likeness_E - _UNLIKE))
+        most_E: Float64 = np.minimum(self.name_probability(names_E3), allowed_E)
+        return most_E
+
+    def probabilities(
+        self,
+        offsets: Int64,
+        scores_E: Float32,
+        best_E: Bools,
+        most_E: Float64 | None = None,
+    ) -> Float64:
         """Return the (E,) float64 probability of each entity; at most 1 in all of a mention.
 
         The best one and those tied with it have together ``top1_probability``; the others have
@@ -180,14 +228,22 @@ class Reranker:
             offsets: As ``confidence_features`` takes them.
             scores_E: The same.
             best_E: The same.
+            most_E: (E,) float64 from ``most_probable``: what no entity exceeds, and those that
+                are best do not exceed together by that of the first; None for 1.
         """
         confidence_Q3 = self.confidence_features(offsets, scores_E, best_E)
         sizes_Q = np.diff(offsets)
-        top1_E = np.repeat(self.top1_probability(confidence_Q3), sizes_Q)
+        top1_Q = self.top1_probability(confidence_Q3)
+        if most_E is not None:
+            found_Q = sizes_Q > 0
+            top1_Q[found_Q] = np.minimum(top1_Q[found_Q], most_E[offsets[:-1][found_Q]])
+        top1_E = np.repeat(top1_Q, sizes_Q)
         inside_E = np.repeat(self.p_in_candidates(confidence_Q3), sizes_Q)
         scores = scores_E.astype(np.float64)
         shares_E: Float64 = top1_E * np.exp(scores - _log_mass(scores, best_E, offsets))
         others_E = (inside_E - top1_E) * np.exp(scores - _log_mass(scores, ~best_E, offsets))
+        if most_E is not None:
+            shares_E = np.minimum(shares_E, most_E)
         return np.where(best_E, shares_E, np.minimum(shares_E, others_E))
 
     def threshold(self, precision: float) -> float:
@@ -206,6 +262,30 @@ class Reranker:
                 f"(best {best:.3f}); give gold links with: mirror-rt calibrate"
             )
         return min(reached)
+
+    def safe_threshold(self, wrong_at_most: float) -> float:
+        """Return the lowest probability at and above which at most a share of links is wrong.
+
+        With a chance of 95 %, for mentions as those of the calibration that were kept apart.
+
+        Raises:
+            ConfigError: The share is out of range, or cannot be promised.
+        """
+        if not 0.0 < wrong_at_most < 1.0:
+            raise ConfigError(f"wrong_at_most must be above 0 and below 1, got {wrong_at_most}")
+        if not self.risk_counts:
+            raise ConfigError(
+                "wrong_at_most needs gold links that the probabilities were not fitted to; keep "
+                "some apart with: mirror-rt calibrate KBDIR GOLD --reserve 0.5"
+            )
+        least = safe_threshold(self.risk_counts, wrong_at_most, error=_RISK_ERROR)
+        if least is None:
+            raise ConfigError(
+                f"wrong_at_most {wrong_at_most} cannot be promised on the "
+                f"{int(self.risk_counts[-1][1]):,} links kept apart; give more gold links, or "
+                "take a larger share"
+            )
+        return least
 
     def write(self, path: Path) -> None:
         """Write the numbers as JSON, with a checksum of themselves.
@@ -241,11 +321,12 @@ class Reranker:
 
     def _check(self) -> None:
         """Refuse numbers that are missing or not finite (ValueError)."""
-        numbers = [("nil_score", self.nil_score), ("exact_match_prior", self.exact_match_prior)]
+        numbers = [("nil_score", self.nil_score)]
         for values, names in (
             (self.weights, FEATURES),
             (self.in_candidates_weights, _IN_CANDIDATES),
             (self.top1_weights, _TOP1),
+            (self.name_weights, _NAME),
         ):
             for name in names:
                 if name not in values:
@@ -256,7 +337,7 @@ class Reranker:
                 raise ValueError(f"{name} is not finite")
 
 
-_CALIBRATED = ("in_candidates_weights", "top1_weights", "exact_match_prior")
+_CALIBRATED = ("in_candidates_weights", "top1_weights", "name_weights")
 
 
 def _per_mention(reduce: np.ufunc, values_E: Float64, offsets: Int64, empty: float) -> Float64:
@@ -280,6 +361,12 @@ def _log_mass(scores_E: Float64, chosen_E: Bools, offsets: Int64) -> Float64:
         )
         log_E: Float64 = peak_E + np.repeat(np.log(sums_Q), sizes_Q)
     return np.where(np.isfinite(log_E), log_E, np.inf)
+
+
+def likeness(features_PF: Float32) -> Float64:
+    """Return (P,) float64, how like a name is: the mean of the two cosines and the letters."""
+    like_P: Float64 = features_PF[:, _LIKENESS].astype(np.float64).mean(axis=1)
+    return like_P
 
 
 def sigmoid(odds: Any) -> Any:  # noqa: ANN401  (a number or an array, as given)
