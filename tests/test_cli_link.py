@@ -44,7 +44,7 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
                 "match_type": "case",
                 "relation": "exact",
                 "score": 1.0,
-                "probability": pytest.approx(sure, abs=1e-6),
+                "probability": pytest.approx(sure, abs=1e-4),
                 "tied": False,
                 "expanded_form": "",
             }
