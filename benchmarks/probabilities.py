@@ -178,7 +178,7 @@ def calibrated(
     for _ in range(draws):
         drawn = rng.permutation(len(links))[:LINKS]
         seen = np.isin(links.mention_S, links.mention_S[drawn])
-        fitted, kept = _calibrated(links[drawn], before)
+        fitted, judgement = _calibrated(links[drawn], before)
         judged_on, p_S = links[~seen], _probabilities(links[~seen], fitted)
         said_before_S = _probabilities(judged_on, before)
         try:
@@ -188,7 +188,7 @@ def calibrated(
         got, precision, possible = coverage(judged_on, p_S, threshold)
         found.append(
             {
-                "kept": float(kept),
+                "kept": float(judgement.better),
                 "calibration_error_before": expected_calibration_error(
                     said_before_S, judged_on.hit_S
                 ),
