@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,8 @@ import pytest
 from scipy.stats import binomtest
 from typer.testing import CliRunner
 
-from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
+from mirror_rt.evaluation.baselines import ExactMatch
 from mirror_rt.evaluation.compare import compare
 from mirror_rt.evaluation.gold import Gold, Query, read_gold
 from mirror_rt.evaluation.intervals import bootstrap_intervals
@@ -27,7 +30,7 @@ from mirror_rt.evaluation.reliability import outcome_bins
 from mirror_rt.evaluation.result import Report
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.entities.sketch import SIZE, share_among, sketch
-from mirror_rt.types import Entity, LinkStatus, Name
+from mirror_rt.types import Entity, LinkStatus, Name, Passage
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle, with_numbers
 
@@ -41,10 +44,19 @@ PUBTATOR = (
 MORE = [entity(f"N:{i}", f"name number {i}", f"alias {i} of it") for i in range(40)]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("gold")
+    bundle = fake_bundle(work / "bundle")
+    KnowledgeBase.build(bundle, [*HEARTS, *MORE], work / "kb", encoder=LetterEncoder()).close()
+    return work / "kb"
+
+
 @pytest.fixture
-def kb(tmp_path: Path) -> KnowledgeBase:
-    bundle = fake_bundle(tmp_path / "bundle")
-    return KnowledgeBase.build(bundle, [*HEARTS, *MORE], tmp_path / "kb", encoder=LetterEncoder())
+def kb(folder: Path, tmp_path: Path) -> Iterator[KnowledgeBase]:
+    own = shutil.copytree(folder, tmp_path / "kb")
+    with KnowledgeBase.open(own, encoder=LetterEncoder()) as opened:
+        yield opened
 
 
 def query(mention: str, *ids: str, **more: str) -> Query:
@@ -325,13 +337,20 @@ def test_a_sketch_of_many_texts_estimates_the_share() -> None:
     assert share_among([], small) == 0.0
 
 
-@pytest.fixture
-def built(tiny_bundle: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def real(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     entities = [
         Entity(id=f"N:{i}", names=(Name(text=f"name number {i}"), Name(text=f"alias {i} of it")))
         for i in range(40)
     ]
-    KnowledgeBase.build(tiny_bundle, entities, tmp_path / "kb").close()
+    out = tmp_path_factory.mktemp("real") / "kb"
+    KnowledgeBase.build(tiny_bundle, entities, out).close()
+    return out
+
+
+@pytest.fixture
+def built(real: Path, tmp_path: Path) -> Path:
+    shutil.copytree(real, tmp_path / "kb")
     rows = [f"name numbr {i}\tN:{i if i % 4 else i + 1}" for i in range(39)] + [
         "zzqx\t",
         "zzqy\t-1",
@@ -438,3 +457,19 @@ def test_reliability_bins_are_of_what_has_a_candidate(kb: KnowledgeBase) -> None
         abs(p[tenth == t].mean() - hit[tenth == t].mean()) * (tenth == t).sum() for t in set(tenth)
     ]
     assert error == pytest.approx(sum(gaps) / 30)
+
+
+def test_gold_without_any_id_and_passages_are_told(kb: KnowledgeBase, tmp_path: Path) -> None:
+    nothing = Gold(queries=(query("zzq"), query("vwx")))
+    found = evaluate_linking("kb", kb, nothing, task="t")
+    assert [result.task for result in found.report.results] == ["t, with NIL"]
+    with pytest.raises(InputError):
+        compare(found, found)
+    with pytest.raises(InputError):
+        evaluate_linking("exact", ExactMatch(), nothing, kb=HEARTS)
+    passages = [Passage(id="1", text="a text"), Passage(id="2", text="another")]
+    with KnowledgeBase.build(
+        fake_bundle(tmp_path / "other"), passages, tmp_path / "store", passages=True,
+        encoder=LetterEncoder(),
+    ) as store, pytest.raises(KnowledgeBaseError):  # fmt: skip
+        evaluate_linking("store", store, Gold(queries=(query("a", "1"),)))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from mirror_rt.errors import InputError
 from mirror_rt.evaluation.intervals import bootstrap_intervals
 from mirror_rt.evaluation.link_report import LinkingEvaluation, Outcome
 from mirror_rt.evaluation.linking import metrics_of
@@ -73,8 +74,13 @@ def compare(first: LinkingEvaluation, second: LinkingEvaluation) -> Comparison:
     """Compare two evaluations of the same gold mentions, those with an id.
 
     The interval is of the differences of paired mentions (bootstrap over different mentions).
+
+    Raises:
+        InputError: No mention has an id.
     """
     one, other = _asked(first), _asked(second)
+    if not one:
+        raise InputError("no gold mention has an id, so there is nothing to compare")
     mentions = [outcome.query.parts for outcome in one]
     values_2QM = np.array(
         [[list(metrics_of(o.rank).values()) for o in side] for side in (one, other)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mirror_rt.errors import ConfigError
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch, Model
 from mirror_rt.evaluation.gold import Convention, Gold, Query
 from mirror_rt.evaluation.intervals import bootstrap_intervals
@@ -41,6 +41,7 @@ from mirror_rt.knowledge.ranking.operating_points import (
     operating_points,
     share_interval,
 )
+from mirror_rt.knowledge.storage.manifest import PASSAGES
 from mirror_rt.types import Candidate, Entity, LinkResult
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ def evaluate_linking(
     Raises:
         ConfigError: The model needs names and ``kb`` is not given, or a knowledge base is to
             be judged by names; or as ``KnowledgeBase.link``.
-        InputError: ``kb`` cannot be read.
+        InputError: ``kb`` cannot be read, or no mention has an id and there is no knowledge base.
+        KnowledgeBaseError: The knowledge base holds passages, or is closed.
     """
     if isinstance(model, KnowledgeBase):
         if convention is Convention.BIOSYN:
@@ -169,6 +171,8 @@ def evaluate_linking(
         raise ConfigError(f"{name}: only a knowledge base takes thresholds, filters and composites")
     table = NameTable.of(read_entities(kb) if isinstance(kb, str | Path) else kb, convention)
     queries = [query for query in gold.queries if query.ids]
+    if not queries:
+        raise InputError(f"{task}: no mention with an id; only a knowledge base is asked for NIL")
     outcomes = _table_outcomes(queries, table, table_answers(model, table, queries))
     return LinkingEvaluation(
         report=Report(model=name, results=tuple(_results(task, outcomes))), outcomes=outcomes
@@ -263,6 +267,8 @@ def base_outcomes(
         reranker: Other numbers than those of the knowledge base.
         progress: Called with (mentions done, mentions).
     """
+    if base.manifest.content_type == PASSAGES:
+        raise KnowledgeBaseError(f"{base.path}: holds passages, not names; use search")
     reranker = reranker or base.resources.reranker
     asked = _Asked(base, replace(base.resources, reranker=reranker), settings)
     limits = LinkOptions(

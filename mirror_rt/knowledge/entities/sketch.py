@@ -24,8 +24,20 @@ _TYPE = np.dtype("<i8")
 
 def sketch(texts: Iterable[str]) -> str:
     """Return the record of texts, once they are normalized: base64 of at most ``SIZE`` hashes."""
-    least = heapq.nsmallest(SIZE, {hash_text(normalize(text)) for text in texts})
-    return base64.b64encode(np.array(least, dtype=_TYPE).tobytes()).decode()
+    kept = set[int]()
+    greatest_first: list[int] = []  # of those kept, negative: the heap has the least in front
+    for text in texts:
+        number = hash_text(normalize(text))
+        if number in kept:
+            continue
+        if len(kept) < SIZE:
+            heapq.heappush(greatest_first, -number)
+        elif number < -greatest_first[0]:
+            kept.remove(-heapq.heapreplace(greatest_first, -number))
+        else:
+            continue
+        kept.add(number)
+    return base64.b64encode(np.array(sorted(kept), dtype=_TYPE).tobytes()).decode()
 
 
 def share_among(texts: Iterable[str], record: str) -> float:

@@ -69,8 +69,8 @@ PASSAGE_COLUMNS = (
     "rank", "id", "title", "text", "matched_text", "match_type", "score", *_HYBRID, _REASON,
 )  # fmt: skip
 LEAST = (
-    _CONTEXT, _REASON, "relation", _TIED, "rank", _EXPANDED, "match_type", "probability",
-    *_HYBRID, "score", "matched_name", _STATUS, "entity_name",
+    _CONTEXT, _REASON, "relation", _TIED, "rank", _EXPANDED, "match_type", *_HYBRID,
+    "score", "probability", "matched_name", _STATUS, "entity_name",
 )  # fmt: skip
 """Columns that may go where there is little room, the first one first."""
 
