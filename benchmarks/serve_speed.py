@@ -105,13 +105,14 @@ def infinity(program: Path, bundle: Path) -> Iterator[tuple[str, int]]:
     """The same graph behind infinity, set to batch as it does by default."""
     port = free_port()
     command = [
-        str(program), "v2", "--model-id", str(bundle.resolve()), "--served-model-name", "m",
+        str(program), "v2", "--model-id", ".", "--served-model-name", "m",
         "--engine", "optimum", "--device", "cpu", "--pooling-method", "mean",
         "--onnx-disable-optimize", "--no-bettertransformer", "--batch-size", "32",
         "--host", "127.0.0.1", "--port", str(port), "--url-prefix", "/v1",
         "--log-level", "warning",
     ]  # fmt: skip
-    with running(command, f"http://127.0.0.1:{port}/health") as pid:
+    # From within the folder: it passes on the path that it finds as the name of a file in it.
+    with running(command, f"http://127.0.0.1:{port}/health", cwd=bundle) as pid:
         yield f"http://127.0.0.1:{port}", pid
 
 

@@ -63,7 +63,8 @@ def create_app(library: Library, config: ServeConfig | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for module in (openai_api, tei_api, link_api, reconcile, pages):
+    # Routes are looked through in this order: what is asked most comes first.
+    for module in (link_api, openai_api, tei_api, reconcile, pages):
         app.include_router(module.router)
     _add_operation(app)
     app.mount("/static", StaticFiles(packages=[("mirror_rt.serving", "static")]), name="static")

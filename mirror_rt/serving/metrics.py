@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -86,14 +87,21 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Note a request."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._duration.labels(route).observe(seconds)
-        if status < 400:
-            self._success.labels(route).inc()
-        else:
+        count, duration, outcome = self._of(route, method, status)
+        count.inc()
+        duration.observe(seconds)
+        outcome.inc()
+
+    @lru_cache(maxsize=1_024)  # noqa: B019  (as many as there are routes, methods and statuses)
+    def _of(self, route: str, method: str, status: int) -> tuple[Counter, Histogram, Counter]:
+        """Return what counts such requests: to look up labels takes longer than to count."""
+        outcome = self._success.labels(route)
+        if status >= 400:
             fault = {429: "overloaded", 499: "dropped", 413: "batch_size"}.get(status)
             fault = fault or ("validation" if status < 500 else "inference")
-            self._failure.labels(route, fault).inc()
+            outcome = self._failure.labels(route, fault)
+        counted = self._requests.labels(method, route, str(status))
+        return counted, self._duration.labels(route), outcome
 
     def inputs(self, route: str, count: int) -> None:
         """Note what a request asked about."""
