@@ -44,13 +44,18 @@ PREVIEW_HEADERS = _HEADERS | {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_HASH}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors *",
 }
+_FAULTS: dict[int | str, dict[str, Any]] = {
+    # On a page the fault stands in its place; what never came so far is told as elsewhere.
+    status: {**told, "content": {"text/html": {}}}
+    for status, told in ERRORS.items()
+}
 _PAGES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/html": {}}, "description": "A page."},
-    **ERRORS,
+    **_FAULTS,
 }
 _TABLES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/html": {}, "text/csv": {}}, "description": "A page, or a file."},
-    **ERRORS,
+    **_FAULTS,
 }
 _LEAST = 0.005
 """What a feature adds at least to be shown."""
