@@ -270,8 +270,9 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
     exact = _exact_names(args, 2_000)
     bodies = [json.dumps({"mentions": [mention]}) for mention in asked]
     exactly = [json.dumps({"mentions": [mention]}) for mention in exact]
-    result: dict[str, list[Any]] = {"library": [], "served": [], "exact": [], "exact_one": [],
-                                    "library_exact_p05_ms": [], "library_exact_p50_ms": []}  # fmt: skip
+    measured = ("library", "served", "exact", "exact_one", "library_exact_p05_ms",
+                "library_exact_p50_ms")  # fmt: skip
+    result: dict[str, list[Any]] = {name: [] for name in measured}
     with KnowledgeBase.open(args.kb) as kb, ours("--kb", f"kb={args.kb}") as (url, pid):
         kb.link(asked[:64])
         load(f"{url}/link", bodies, connections=8, seconds=2)

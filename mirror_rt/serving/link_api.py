@@ -84,6 +84,7 @@ class LinkFields(BaseModel):
     """What a mention links to; a mention that links to nothing has a ``nil_reason``."""
 
     model_config = ConfigDict(extra="allow")
+    status: str | None = Field(None, description="Of a mention: linked, review or nil.")
     candidates: list[CandidateFields]
     nil_reason: str | None = None
 
