@@ -246,9 +246,11 @@ class Reconcile:
         return tuple(found)
 
     def _linked(self, queries: Sequence[Asked]) -> Iterator[tuple[Asked, list[dict[str, object]]]]:
-        wanted = [query for query in queries if normalize(query.text)]
+        wanted = []
         for query in queries:
-            if query not in wanted:
+            if normalize(query.text):
+                wanted.append(query)
+            else:
                 yield query, []
         # Types and properties are filters first. Where nothing meets them, the properties are
         # left out, then the types: they were a hint, and nothing is called a match.
