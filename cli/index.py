@@ -17,8 +17,15 @@ _CHANCE = 0.01
 
 
 def index(
-    bundle: Annotated[Path, typer.Argument(help="The bundle that embeds the names.")],
-    kb: kb_source.KbFile,
+    given: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="[BUNDLE] KB",
+            help="The bundle that embeds the names, by default the starter that comes with "
+            "mirror-rt, and TSV, CSV, Excel, JSONL, id||name, OBO, RDF, Parquet, RRF, … "
+            "(- is stdin).",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
     kind: Annotated[
         IndexKind, typer.Option("--index", help="How nearest names are found.")
@@ -61,12 +68,14 @@ def index(
     mirror-rt index bundle catalogue.csv --id-column sku --name-column title --out kb
     mirror-rt index bundle texts.jsonl --passages --split 100 --out store
     """
+    from mirror_rt.bundle import STARTER, STARTER_NOTE
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.formats.passages import read_passages
     from mirror_rt.staging import check_apart, check_target
 
+    bundle, kb = _told_apart(given, starter=STARTER)
     if split is not None and not passages:
         raise ConfigError("--split: only passages are embedded in pieces; add --passages")
     if passages and (kb_format or language or source or suppressed):
@@ -95,6 +104,8 @@ def index(
             columns=columns,
             options=options,
         )
+    if len(given) == 1:
+        typer.echo(STARTER_NOTE, err=True)
     encoder, calls = asked.CountingEncoder(bundle), 0
     with progress.bar("embedding passages" if passages else "embedding names") as show:
 
@@ -145,6 +156,22 @@ def index(
     if counts["joined_entities"]:
         words += f"; {counts['joined_entities']:,} ids merged with entities that list them"
     typer.echo(words, err=True)
+
+
+def _told_apart(given: list[Path], *, starter: Path) -> tuple[Path, Path]:
+    """Return the bundle and the names."""
+    from mirror_rt.bundle import MANIFEST
+    from mirror_rt.errors import ConfigError
+
+    if len(given) > 2:
+        raise ConfigError(
+            f"{given[2]}: too much; give a bundle and one file of names, or the file alone"
+        )
+    if len(given) == 2:
+        return given[0], given[1]
+    if (given[0] / MANIFEST).is_file():
+        raise ConfigError(f"{given[0]}: is a bundle; name the file of names after it")
+    return starter, given[0]
 
 
 def _is_own(bundle: Path, out: Path) -> bool:

@@ -101,8 +101,12 @@ def _point(point: Mapping[str, Any]) -> str:
 
 def _bundle(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "model", str(found["source"].get("name", "unknown"))
-    yield "vectors", f"{found['dim']} numbers, {found['pooling']} pooling"
-    yield "texts", f"up to {found['max_length']} tokens"
+    if found["encoder"] == "static":
+        kinds = ", ".join(k if k.isalpha() else f"{k}-grams" for k in found["features"]["kinds"])
+        yield "vectors", f"{found['dim']} numbers, static: sums of a table ({kinds})"
+    else:
+        yield "vectors", f"{found['dim']} numbers, {found['pooling']} pooling"
+    yield "texts", f"up to {found['max_length']} {found['max_length_in']}"
     yield "weights", f"{found['precision']}"
 
 

@@ -136,7 +136,7 @@ def distil_static(
         precision=Precision.INT8,
         files={},
         source=source,
-        quantisation={"method": "a step for each row"},
+        quantisation={"method": "a step for each row", "rows": len(hashes_F)},
         kind=BundleKind.STATIC,
         features={"kinds": list(config.kinds)},
         versions={"mirror-rt": VERSION, "numpy": np.__version__},

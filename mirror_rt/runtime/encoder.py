@@ -5,6 +5,7 @@ N texts, U different texts, D width.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from mirror_rt.bundle import Bundle
+from mirror_rt.bundle import STARTER, STARTER_NOTE, Bundle
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime.batching import Prepared, Progress, Rows, in_threads
 from mirror_rt.runtime.cores import usable_cores
@@ -83,12 +84,17 @@ class Encoder:
 
     @classmethod
     def open(
-        cls, bundle: str | Path | Bundle, *, threads: int | None = None, verify: bool = True
+        cls,
+        bundle: str | Path | Bundle | None = None,
+        *,
+        threads: int | None = None,
+        verify: bool = True,
     ) -> Encoder:
         """Open a bundle folder.
 
         Args:
-            bundle: The folder, or a bundle already opened.
+            bundle: The folder, or a bundle already opened. None is the starter that comes with
+                the package, which the log then says.
             threads: How many cores to use; by default all that this process may. Each runs
                 its own batches.
             verify: Whether to compare every file with its sha256.
@@ -99,6 +105,9 @@ class Encoder:
         """
         if threads is not None and threads < 1:
             raise ConfigError(f"threads must be at least 1, got {threads}")
+        if bundle is None:
+            logging.getLogger("mirror_rt").warning(STARTER_NOTE)
+            bundle = STARTER
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle, verify=verify)
         return cls(bundle, _open_model(bundle), threads=threads or usable_cores())
