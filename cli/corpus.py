@@ -10,7 +10,7 @@ import typer
 from . import kb_source
 
 if TYPE_CHECKING:
-    from mirror_rt.training.corpora import Made
+    from mirror_rt.training.make_corpus import Made
 
 corpus = typer.Typer(
     no_args_is_help=True, help="Make a corpus to train on: words, names or sentences."
@@ -31,9 +31,9 @@ def words(
     force: ForceOption = False,
 ) -> None:
     """Give the most frequent words of a language (needs wordfreq)."""
-    from mirror_rt.training import corpora
+    from mirror_rt.training import make_corpus
 
-    _write(corpora.words(lang, count=count), out, force=force)
+    _write(make_corpus.words(lang, count=count), out, force=force)
 
 
 @corpus.command()
@@ -53,11 +53,11 @@ def names(
 ) -> None:
     """Give the names of a knowledge base, or a sample."""
     from mirror_rt.knowledge.formats import SkippedRows
-    from mirror_rt.training import corpora
+    from mirror_rt.training import make_corpus
 
     _check(out, kb, force=force)
     skipped = SkippedRows(strict=True)
-    made = corpora.names(
+    made = make_corpus.names(
         kb, count=count, seed=seed, skip_bad=skipped,
         columns=kb_source.columns(id_column, name_column, alias_column),
         options=kb_source.table_options(delimiter, encoding),
@@ -82,10 +82,10 @@ def sentences(
     force: ForceOption = False,
 ) -> None:
     """Give the sentences of a text, or a sample."""
-    from mirror_rt.training import corpora
+    from mirror_rt.training import make_corpus
 
     _check(out, file, force=force)
-    made = corpora.sentences(
+    made = make_corpus.sentences(
         file, count=count, split=split, shortest=shortest, longest=longest, seed=seed
     )
     _write(made, out, force=force)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from mirror_rt.training.checkpoint import TorchEncoder
+from mirror_rt.training.dropout_attention import quicken_dropout
 from mirror_rt.training.encoding import autocast, by_length, encode, grouped, packed
 from mirror_rt.training.model import tokenise
-from mirror_rt.training.quick import quicken_dropout
 from mirror_rt.types import Pooling
 from tests.tiny import NAMES, tiny_checkpoint
 
@@ -107,7 +107,7 @@ def test_bfloat16_keeps_the_strings_of_a_row_apart(
         assert ((rough.float() - exact).norm(dim=1) < 0.05 * spread).all()
 
 
-def test_quick_dropout_keeps_and_scales_as_the_plain_one_does() -> None:
+def test_fast_dropout_keeps_and_scales_as_the_plain_one_does() -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Dropout(0.3), nn.Linear(2, 2))
     quicken_dropout(layers)

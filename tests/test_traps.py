@@ -30,7 +30,7 @@ from mirror_rt.errors import ConfigError
 from mirror_rt.evaluation.paper import PaperTable, paper_reports
 from mirror_rt.evaluation.result import Status
 from mirror_rt.evaluation.suite import evaluate
-from mirror_rt.training import corpora
+from mirror_rt.training import make_corpus
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.types import Pooling
 from tests.tiny import NAMES
@@ -89,9 +89,9 @@ def test_no_language_has_the_words_of_another(shared_data: Callable[[str], Path]
     # The released Spanish words are the Estonian ones, byte for byte. Words are made anew here,
     # and a language without a list is refused.
     pytest.importorskip("wordfreq")
-    assert {"de", "que", "los"} < set(corpora.words("es", count=50).strings)
+    assert {"de", "que", "los"} < set(make_corpus.words("es", count=50).strings)
     with pytest.raises(ConfigError, match="no word list for 'et'"):
-        corpora.words("et", count=50)
+        make_corpus.words("et", count=50)
     for folder in ("mirror_corpus", "multisimlex"):
         files = [p for p in shared_data(folder).iterdir() if p.suffix != ".md"]
         assert len(files) > 3

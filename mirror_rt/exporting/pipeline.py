@@ -21,7 +21,7 @@ from mirror_rt.checkpoints import read_object, read_pooling, refuse_changes_to_t
 from mirror_rt.errors import ConfigError, ModelError
 from mirror_rt.exporting import candidates, sample
 from mirror_rt.exporting.candidates import Built, Workshop
-from mirror_rt.exporting.companions import lowers_case, write_companions
+from mirror_rt.exporting.config_files import lowers_case, write_config_files
 from mirror_rt.exporting.graph import OPSET, SentenceModel, write_graph
 from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.exporting.sensitivity import by_sensitivity
@@ -204,8 +204,8 @@ def _prepare(
     companions, plain = work / "companions", work / "plain"
     companions.mkdir()
     plain.mkdir()
-    write_companions(model, companions)
-    write_companions(model, plain)
+    write_config_files(model, companions)
+    write_config_files(model, plain)
     write_graph(SentenceModel(model.model, pooling=model.pooling), plain / MODEL)
     manifest = Manifest(
         dim=model.dim,

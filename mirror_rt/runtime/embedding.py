@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import ConfigError, TargetError
+from mirror_rt.runtime.embedding_cache import EmbeddingCache
 from mirror_rt.runtime.job import (
     Engine,
     JobFolder,
@@ -30,7 +31,6 @@ from mirror_rt.runtime.job import (
     blocks_of,
     run,
 )
-from mirror_rt.runtime.seen import Seen
 from mirror_rt.runtime.shards import (
     Columns,
     empty_stored,
@@ -218,7 +218,12 @@ class _Vectors:
     ending = ".parquet"
 
     def __init__(
-        self, encoder: Encoder, options: VectorOptions, *, ids: bool, seen: Seen | None = None
+        self,
+        encoder: Encoder,
+        options: VectorOptions,
+        *,
+        ids: bool,
+        seen: EmbeddingCache | None = None,
     ) -> None:
         dims = options.dims if options.dims is not None else encoder.dim
         if not 1 <= dims <= encoder.dim:
@@ -262,7 +267,7 @@ class _Vectors:
         """Look up the strings of the last finished run, if it kept them."""
         whole = [job.path.absolute() / s.name for s in earlier if s.fault(job.path) is None]
         if whole and self._options.text:
-            self._seen = Seen.build(job.work.absolute() / "seen.sqlite", whole)
+            self._seen = EmbeddingCache.build(job.work.absolute() / "seen.sqlite", whole)
 
     def opener(self) -> Opener:
         """Return what opens this work on another machine."""
@@ -319,7 +324,7 @@ class _Vectors:
 
 
 def _open_vectors(
-    bundle: str, options: VectorOptions, ids: bool, seen: Seen | None, threads: int
+    bundle: str, options: VectorOptions, ids: bool, seen: EmbeddingCache | None, threads: int
 ) -> _Vectors:
     from mirror_rt.runtime.encoder import Encoder
 

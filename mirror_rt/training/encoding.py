@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from mirror_rt.training.dropout_attention import QuickAttention
 from mirror_rt.training.model import TextModel
-from mirror_rt.training.quick import QuickAttention
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:

@@ -25,18 +25,18 @@ from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
 from mirror_rt.knowledge.entities.sketch import sketch
 from mirror_rt.staging import check_apart, check_target, staging_file, staging_folder
 from mirror_rt.training.batches import Batch, batches, check_negatives, count_steps, string_keys
-from mirror_rt.training.board import Board
 from mirror_rt.training.card import license_of
 from mirror_rt.training.checkpoint import fetch, write_checkpoint
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
 from mirror_rt.training.drophead import add_drophead
+from mirror_rt.training.dropout_attention import quicken_dropout
 from mirror_rt.training.mining import HardOrder
 from mirror_rt.training.model import TextModel, load_model, tokenise
 from mirror_rt.training.pairs import PairTable, hold_out, read_table
-from mirror_rt.training.quick import quicken_dropout
 from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
 from mirror_rt.training.step import backward
+from mirror_rt.training.tensorboard import TensorBoardLogger
 from mirror_rt.types import Pooling, Preset
 
 __all__ = ["Step", "TrainReport", "load_base", "pick_device", "train"]
@@ -132,7 +132,7 @@ def train(
         read, config, rng=np.random.default_rng([config.seed, HELD_OUT_STREAM])
     )
     losses: list[float] = []
-    with _seeded(config), Board(tensorboard) as board, _memory_told(losses, config):
+    with _seeded(config), TensorBoardLogger(tensorboard) as board, _memory_told(losses, config):
         model = load_base(config)
         model.model.to(pick_device(config.device)).train()
         weights = list(model.model.parameters())

@@ -9,7 +9,7 @@ from mirror_rt.checkpoints import write_modules
 from mirror_rt.errors import ModelError
 from mirror_rt.training.model import TextModel
 
-__all__ = ["lowers_case", "write_companions"]
+__all__ = ["lowers_case", "write_config_files"]
 
 
 def lowers_case(tokenizer: Any) -> bool:  # noqa: ANN401  (transformers has no types)
@@ -21,7 +21,7 @@ def lowers_case(tokenizer: Any) -> bool:  # noqa: ANN401  (transformers has no t
     return list(small) == list(map(normalizer.normalize_str, "AÄЖΩ"))
 
 
-def write_companions(model: TextModel, folder: Path) -> None:
+def write_config_files(model: TextModel, folder: Path) -> None:
     """Write tokenizer, configuration and the modules of sentence-transformers.
 
     The tokenizer loses any fixed padding or truncation of its own and tells the longest input

@@ -10,10 +10,10 @@ from typing import Any
 from mirror_rt._extras import require
 from mirror_rt.errors import TargetError
 
-__all__ = ["Board"]
+__all__ = ["TensorBoardLogger"]
 
 
-class Board:
+class TensorBoardLogger:
     """An event file that is written to while a run goes on."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -58,7 +58,7 @@ class Board:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> TensorBoardLogger:
         return self
 
     def __exit__(

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mirror_rt.runtime.seen import Seen
+from mirror_rt.runtime.embedding_cache import EmbeddingCache
 
 
 def shard_of(path: Path, texts: list[str]) -> Path:
@@ -25,7 +25,7 @@ def test_every_string_is_found_where_a_dictionary_finds_it(tmp_path: Path) -> No
         for row, text in enumerate(texts):
             first.setdefault(text, (number, row))
     paths = [shard_of(tmp_path / f"{i}.parquet", texts) for i, texts in enumerate(shards)]
-    known = Seen.build(tmp_path / "seen of a %20 ?#.sqlite", paths)
+    known = EmbeddingCache.build(tmp_path / "seen of a %20 ?#.sqlite", paths)
     wanted = [f"name {i}" for i in range(50)] + ["", "name 3"]
     shards_N, rows_N = known.find(wanted)
     found = list(zip(shards_N.tolist(), rows_N.tolist(), strict=True))
@@ -33,15 +33,15 @@ def test_every_string_is_found_where_a_dictionary_finds_it(tmp_path: Path) -> No
 
 
 def test_nothing_is_found_among_nothing(tmp_path: Path) -> None:
-    shards_N, _ = Seen.build(tmp_path / "seen", []).find(["fever"])
+    shards_N, _ = EmbeddingCache.build(tmp_path / "seen", []).find(["fever"])
     assert shards_N.tolist() == [-1]
 
 
 FEW_FILES = """
 import resource, sys
 from pathlib import Path
-from mirror_rt.runtime.seen import Seen
-from tests.test_runtime_seen import shard_of
+from mirror_rt.runtime.embedding_cache import EmbeddingCache
+from tests.test_runtime_embedding_cache import shard_of
 
 folder = Path(sys.argv[1])
 shards = [
@@ -49,7 +49,7 @@ shards = [
     for number in range(100)
 ]
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-known = Seen.build(folder / "seen", shards)
+known = EmbeddingCache.build(folder / "seen", shards)
 shards_N, rows_N = known.find([f"name {number} 7" for number in range(100)])
 print(shards_N.tolist() == list(range(100)), set(rows_N.tolist()))
 """

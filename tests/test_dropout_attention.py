@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mirror_rt.training import quick
-from mirror_rt.training.quick import QuickAttention, attend
+from mirror_rt.training import dropout_attention
+from mirror_rt.training.dropout_attention import QuickAttention, attend
 
 SHAPE = (3, 2, 5, 4)
 
@@ -90,7 +90,7 @@ def test_it_takes_the_place_of_torchs_where_there_is_a_mask_and_dropout_alone(
         asked.append(rate)
         return given[0]
 
-    monkeypatch.setattr(quick, "attend", attend)
+    monkeypatch.setattr(dropout_attention, "attend", attend)
     attention = functional.scaled_dot_product_attention
     with QuickAttention():
         assert attention(query, key, value, attn_mask=mask, dropout_p=0.2) is query

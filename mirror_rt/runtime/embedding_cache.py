@@ -17,10 +17,10 @@ from mirror_rt.runtime.job import digests
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["Seen"]
+__all__ = ["EmbeddingCache"]
 
 
-class Seen:
+class EmbeddingCache:
     """The strings of some shards, by hash, in a SQLite file.
 
     Args:
@@ -33,7 +33,7 @@ class Seen:
         self.shards = shards
 
     @classmethod
-    def build(cls, path: Path, shards: Sequence[Path]) -> Seen:
+    def build(cls, path: Path, shards: Sequence[Path]) -> EmbeddingCache:
         """Write the file ``path`` from the column ``text`` of Parquet shards.
 
         A string that comes again has the place of its first row.
