@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import islice
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,23 +43,22 @@ def exact_matches(
     if not len(rows):
         return [Proposal()] * len(texts)
     strings = resources.catalogue.texts_of(rows.tolist())
-    bounds = zip(
-        rows.tolist(),
-        names.entity_offsets[rows].tolist(),
-        names.entity_offsets[rows + 1].tolist(),
-        strict=True,
-    )
+    holders = names.entity_offsets
     probabilities = resources.reranker.name_probability(name_features(names, rows))
     probability_of = dict(zip(rows.tolist(), probabilities.tolist(), strict=True))
     found = []
-    for text, count in zip(wanted, np.diff(offsets).tolist(), strict=True):
+    for text, (start, stop) in zip(wanted, pairwise(offsets.tolist()), strict=True):
         matches: list[tuple[int, bool, int, int, int]] = []
-        for row, first, last in islice(bounds, count):
+        for row in rows[start:stop].tolist():
             # Names of punctuation only are all the same once normalized, but match at no level.
             level = match_level(text, strings[row])
             if level in _LEVELS:
-                rank, entities = _LEVELS.index(level), names.entities[first:last]
-                kinds = names.kinds[first:last]
+                mine = slice(holders[row], holders[row + 1])
+                rank, entities, kinds = (
+                    _LEVELS.index(level),
+                    names.entities[mine],
+                    names.kinds[mine],
+                )
                 if mask is not None:
                     allowed = mask.allows(entities)
                     entities, kinds = entities[allowed], kinds[allowed]
