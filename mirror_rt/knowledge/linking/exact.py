@@ -53,12 +53,8 @@ def exact_matches(
             # Names of punctuation only are all the same once normalized, but match at no level.
             level = match_level(text, strings[row])
             if level in _LEVELS:
-                mine = slice(holders[row], holders[row + 1])
-                rank, entities, kinds = (
-                    _LEVELS.index(level),
-                    names.entities[mine],
-                    names.kinds[mine],
-                )
+                rank, mine = _LEVELS.index(level), slice(holders[row], holders[row + 1])
+                entities, kinds = names.entities[mine], names.kinds[mine]
                 if mask is not None:
                     allowed = mask.allows(entities)
                     entities, kinds = entities[allowed], kinds[allowed]
