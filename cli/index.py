@@ -15,6 +15,8 @@ from . import asked, kb_source, progress
 _CHANCE = 0.01
 """By so much a recall may differ on other questions than the index was tuned on."""
 
+_INDEX, _PASSAGES = "The index", "A store of texts"
+
 
 def index(
     given: Annotated[
@@ -28,21 +30,35 @@ def index(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
     kind: Annotated[
-        IndexKind, typer.Option("--index", help="How nearest names are found.")
+        IndexKind,
+        typer.Option("--index", help="How nearest names are found.", rich_help_panel=_INDEX),
     ] = IndexKind.AUTO,
     recall: Annotated[
-        float, typer.Option(help="Share of the true ten nearest names that must be found.")
+        float,
+        typer.Option(
+            help="Share of the true ten nearest names that must be found.", rich_help_panel=_INDEX
+        ),
     ] = 0.98,
     vectors: Annotated[
         Path | None,
-        typer.Option(help="Vectors of these names, made by embed; only missing ones are embedded."),
+        typer.Option(
+            help="Vectors of these names, made by embed; only missing ones are embedded.",
+            rich_help_panel=_INDEX,
+        ),
     ] = None,
     passages: Annotated[
         bool,
-        typer.Option("--passages", help="The file holds texts to search: id, text[, title, …]."),
+        typer.Option(
+            "--passages",
+            help="The file holds texts to search: id, text[, title, …].",
+            rich_help_panel=_PASSAGES,
+        ),
     ] = False,
     split: Annotated[
-        int | None, typer.Option(min=1, help="Embed passages in pieces of this many words.")
+        int | None,
+        typer.Option(
+            min=1, help="Embed passages in pieces of this many words.", rich_help_panel=_PASSAGES
+        ),
     ] = None,
     kb_format: kb_source.FormatOption = None,
     language: kb_source.LanguageOption = None,
@@ -64,7 +80,7 @@ def index(
 
     For example:
 
-    mirror-rt index bundle names.tsv --out kb
+    mirror-rt index names.tsv --out kb
     mirror-rt index bundle catalogue.csv --id-column sku --name-column title --out kb
     mirror-rt index bundle texts.jsonl --passages --split 100 --out store
     """

@@ -51,7 +51,10 @@ def link(
     ] = None,
     wrong_at_most: Annotated[
         float | None,
-        typer.Option(help="For review is all but what at most this share of is wrong, at 95 %."),
+        typer.Option(
+            help="For review is all but what at most this share of is wrong, at 95 %.",
+            rich_help_panel=_HOW,
+        ),
     ] = None,
     review_below: Annotated[
         float,
