@@ -21,6 +21,7 @@ app = typer.Typer(
 help.add(app, "add", kb_change.add)
 help.add(app, "update", kb_change.update)
 help.add(app, "remove", kb_change.remove)
+help.add(app, "refit", kb_change.refit)
 help.add(app, "split", kb_split.split)
 
 _ROWS_SHOWN = 8

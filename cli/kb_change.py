@@ -1,4 +1,4 @@
-"""``mirror-rt kb add``, ``update`` and ``remove``: change a knowledge base in one step."""
+"""``mirror-rt kb add``, ``update``, ``remove``, ``refit``: change a knowledge base in one step."""
 
 from __future__ import annotations
 
@@ -116,6 +116,37 @@ def remove(
     _tell(kbdir, report)
 
 
+def refit(
+    kbdir: KbDir,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+    ] = False,
+) -> None:
+    """Learn the weights of candidates anew, from the names as they are now.
+
+    A build does so; adding and removing entities keep the weights. A calibration is undone.
+    """
+    from mirror_rt.knowledge import KnowledgeBase
+
+    with KnowledgeBase.open(kbdir) as opened:
+        report = opened.refit(dry_run=dry_run)
+    would = "would change" if dry_run else "changed"
+    typer.echo(
+        f"{kbdir}: {len(report.changes):,} weights {would}; of {report.samples:,} names held out, "
+        f"{report.right_before:.1%} linked right before, {report.right_after:.1%} after",
+        err=True,
+    )
+    for name, (before, after) in report.changes.items():
+        typer.echo(f"{name}\t{before:.3f}\t{after:.3f}")
+    if report.calibration_links_dropped:
+        goes = "would go" if dry_run else "is gone"
+        typer.echo(
+            f"{kbdir}: its calibration on {report.calibration_links_dropped:,} gold links {goes}, "
+            "as it was one of the old weights; run: mirror-rt calibrate",
+            err=True,
+        )
+
+
 def _tell(kbdir: Path, report: UpdateReport) -> None:
     merged = report.entities_merged
     told = f"{merged:,} merged with others that list them, " if merged > 0 else ""
@@ -135,9 +166,3 @@ def _tell(kbdir: Path, report: UpdateReport) -> None:
         f"{report.names_embedded:,} names embedded, {report.names_reused:,} vectors kept{more}",
         err=True,
     )
-    if report.calibration_links_dropped:
-        typer.echo(
-            f"{kbdir}: its calibration on {report.calibration_links_dropped:,} gold links is "
-            "undone, as weights are learned anew; run: mirror-rt calibrate",
-            err=True,
-        )

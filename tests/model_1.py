@@ -27,8 +27,22 @@ def model_1(aliases: Sequence[tuple[str, str]], rounds: int = 4) -> Table:
     return defaultdict(float, {pair: value for pair, value in t.items() if value > 1e-3})
 
 
-def explained(told: str, given: str, t: Table, keys: Sequence[str]) -> float:
-    """Return how well the words of one key explain those of another.
+def likeness(one: str, other: str) -> float:
+    """Return 1 for the same word, and what part of the longer one forms of one word share."""
+    if one == other:
+        return 1.0
+    if any(sign.isdigit() for sign in one + other):
+        return 0.0
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b),
+        min(len(one), len(other)),
+    )
+    share = shared / max(len(one), len(other))
+    return share if shared >= 4 and share >= 0.5 else 0.0
+
+
+def explained(told: str, given: str, t: Table, keys: Sequence[str]) -> tuple[float, float]:
+    """Return which share of one key the words of another explain, and what a word leaves.
 
     Args:
         told: The key to explain.
@@ -37,9 +51,12 @@ def explained(told: str, given: str, t: Table, keys: Sequence[str]) -> float:
         keys: The keys of all names, in which words are counted.
     """
     counts = Counter(word for key in keys for word in key.split())
-    ratios = []
+    said = whole = gap = 0.0
+    others = given.split()
     for word in told.split():
-        odds = [0.5 * (g == word) + 0.5 * t[g, word] for g in given.split()]
+        odds = [0.5 * likeness(g, word) + 0.5 * t[g, word] for g in others]
         rare = (counts[word] + 1) / (counts.total() + len(counts) + 1)
-        ratios.append(math.log(0.1 + 0.9 * (sum(odds) / max(len(odds), 1)) / rare))
-    return sum(ratios) / max(len(ratios), 1)
+        most = math.log(1 + 9 * 0.5 / max(len(others), 1) / rare)
+        mine = min(math.log(1 + 9 * sum(odds) / max(len(odds), 1) / rare), most)
+        said, whole, gap = said + mine, whole + most, max(gap, most - mine)
+    return (said / whole if whole else 0.0), gap

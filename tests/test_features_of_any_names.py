@@ -86,7 +86,7 @@ def _typo(pair: Pair) -> float:
     return 1 / edits(pair.mention, pair.name) if fits else 0.0
 
 
-def _translation(pair: Pair, told: str, given: str) -> float:
+def _explained(pair: Pair, told: str, given: str) -> tuple[float, float]:
     keys = [token_bag_key(text) for text in pair.names.texts]
     return explained(token_bag_key(told), token_bag_key(given), pair.names.t, keys)
 
@@ -98,8 +98,10 @@ SLOW: dict[str, Callable[[Pair], float]] = {
     "number_mismatch": lambda p: number_tokens(p.mention) != number_tokens(p.name),
     "log_length_ratio": lambda p: abs(math.log((len(p.mention) + 1) / (len(p.name) + 1))),
     "token_jaccard": _jaccard,
-    "translation_forward": lambda p: _translation(p, p.mention, p.name),
-    "translation_backward": lambda p: _translation(p, p.name, p.mention),
+    "translation_forward": lambda p: _explained(p, p.mention, p.name)[0],
+    "translation_backward": lambda p: _explained(p, p.name, p.mention)[0],
+    "gap_forward": lambda p: _explained(p, p.mention, p.name)[1],
+    "gap_backward": lambda p: _explained(p, p.name, p.mention)[1],
     "edit_similarity": _similarity,
     "typo_match": _typo,
 }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.arrays import offsets_of
 from mirror_rt.knowledge.ranking import learning
-from mirror_rt.knowledge.ranking.features import FEATURES
+from mirror_rt.knowledge.ranking.features import FEATURES, SIGNS
 from mirror_rt.knowledge.ranking.learning import (
     Outcomes,
     Samples,
@@ -29,9 +30,13 @@ from mirror_rt.knowledge.ranking.learning import (
     precision_curve,
 )
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
+from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights
 from tests.kb import LetterEncoder, entity, fake_bundle
 
-TRUE = dict(zip(FEATURES, (8.0, 3.0, 0.0, -2.0, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0, 0.0), strict=True))
+TRUE = dict.fromkeys(FEATURES, 0.0) | {
+    "dense_cosine": 8.0, "trigram_cosine": 3.0, "number_mismatch": -2.0,
+    "translation_forward": 1.0, "translation_backward": 0.5,
+}  # fmt: skip
 
 
 def _samples(count: int, *, seed: int, truth: Reranker) -> Samples:
@@ -54,17 +59,113 @@ def _samples(count: int, *, seed: int, truth: Reranker) -> Samples:
     )
 
 
+def _prior(curvature: float = 0.0) -> WeightPrior:
+    """The built-in weights, pulled to as strongly in each direction; by default not at all."""
+    return replace(WeightPrior.default(), curvature_FF=curvature * np.eye(len(FEATURES)))
+
+
 def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
     truth = Reranker(weights=TRUE, nil_score=8.0)
-    fitted = fit(_samples(6_000, seed=1, truth=truth))
+    fitted = fit(_samples(6_000, seed=1, truth=truth), prior=_prior())
     for name in FEATURES:
-        assert fitted.weights[name] == pytest.approx(TRUE[name], abs=0.6)
+        assert fitted.weights[name] == pytest.approx(TRUE[name], abs=0.7)
     assert fitted.nil_score == pytest.approx(8.0, abs=0.8)
+
+
+WRONG = {
+    name: -3.0 * SIGNS[name] if i % 2 else 3.0 * SIGNS[name] for i, name in enumerate(FEATURES)
+}
+
+
+@pytest.mark.parametrize("mentions", [20.0, 300.0])
+@pytest.mark.parametrize("weights", [TRUE, WRONG])
+def test_weights_are_those_that_a_general_optimizer_finds_within_their_signs(
+    weights: dict[str, float], mentions: float
+) -> None:
+    samples = _samples(80, seed=5, truth=Reranker(weights=weights, nil_score=4.0))
+    rng = np.random.default_rng(1)
+    half = rng.normal(size=(len(FEATURES), len(FEATURES)))
+    prior = replace(_prior(), curvature_FF=half @ half.T / 50)
+    heavy = rng.random(80) + 0.5
+    fitted = fit_weights(samples, prior, mentions=mentions, heaviness_S=heavy)
+    for name in FEATURES:
+        assert fitted.weights[name] * SIGNS[name] >= 0
+    groups = [slice(*pair) for pair in pairwise(samples.offsets.tolist())]
+    known = [i for i, mine in enumerate(groups) if samples.right_P[mine].any()]
+    whole = heavy[known].sum()
+    pull = mentions / whole * prior.curvature_FF + 1e-3 * np.eye(len(FEATURES))
+
+    def loss(w: np.ndarray) -> float:
+        value = 0.0
+        for i in known:
+            scores = samples.features_PF[groups[i]].astype(np.float64) @ w
+            right = scores[samples.right_P[groups[i]]]
+            value += heavy[i] / whole * (logsumexp(scores) - logsumexp(right))
+        return float(value + 0.5 * (w - prior.weights_F) @ pull @ (w - prior.weights_F))
+
+    bounds = [(0, None) if SIGNS[name] > 0 else (None, 0) for name in FEATURES]
+    start = np.clip(prior.weights_F, *np.array([(a if a is not None else -9, b if b is not None
+                                                 else 9) for a, b in bounds]).T)  # fmt: skip
+    peer = minimize(loss, start, method="L-BFGS-B", bounds=bounds, options={"maxiter": 2_000})
+    mine = fitted.weights_F
+    assert loss(mine) <= peer.fun + 1e-7
+    assert mine == pytest.approx(peer.x, abs=0.05)
+
+
+def test_an_entity_counts_by_the_name_that_scores_best() -> None:
+    """Names of one entity beside its best one change nothing."""
+    samples = _samples(200, seed=3, truth=Reranker(weights=TRUE, nil_score=4.0))
+    doubled = np.repeat(np.arange(len(samples.right_P)), 2)
+    poor = samples.features_PF[doubled]
+    poor[1::2] = np.where([SIGNS[name] > 0 for name in FEATURES], 0, 2)
+    twice = Samples(
+        offsets=2 * samples.offsets,
+        features_PF=poor,
+        right_P=samples.right_P[doubled],
+        entity_P=samples.entity_P[doubled],
+        name_P=np.arange(len(doubled)),
+    )
+    one, two = (fit_weights(s, _prior(), mentions=0.0) for s in (samples, twice))
+    assert two.weights_F == pytest.approx(one.weights_F, abs=1e-4)
+    assert two.nil_score == pytest.approx(one.nil_score, abs=1e-4)
+
+
+def test_nil_is_right_as_often_as_it_was() -> None:
+    samples = _samples(3_000, seed=3, truth=Reranker(weights=TRUE, nil_score=8.0))
+    fitted = fit_weights(samples, _prior(), mentions=0.0)
+    scores = samples.features_PF.astype(np.float64) @ fitted.weights_F
+    nil = [
+        softmax(np.append(scores[first:last], fitted.nil_score))[-1]
+        for first, last in pairwise(samples.offsets.tolist())
+    ]
+    right = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
+    assert np.mean(nil) == pytest.approx((~right).mean(), abs=1e-3)
+
+
+def test_a_strong_prior_holds_the_weights_where_mentions_care() -> None:
+    samples = _samples(400, seed=2, truth=Reranker(weights=WRONG, nil_score=4.0))
+    curvature = np.zeros(len(FEATURES))
+    curvature[0] = 1e6
+    prior = replace(_prior(), curvature_FF=np.diag(curvature))
+    held = fit_weights(samples, prior, mentions=1_000.0)
+    assert held.weights[FEATURES[0]] == pytest.approx(prior.weights[FEATURES[0]], abs=1e-3)
+    assert np.abs(held.weights_F[1:] - prior.weights_F[1:]).max() > 0.5
+
+
+def test_the_built_in_weights_are_of_the_features_and_have_their_signs() -> None:
+    prior = WeightPrior.default()
+    assert {*prior.weights} == {*FEATURES} == {*SIGNS}
+    assert all(prior.weights[name] * SIGNS[name] >= 0 for name in FEATURES)
+    assert prior.weights["dense_cosine"] > 1
+    np.testing.assert_allclose(prior.curvature_FF, prior.curvature_FF.T, atol=1e-6)
+    assert np.linalg.eigvalsh(prior.curvature_FF).min() > -1e-6
+    scores = [Reranker().scores(np.eye(len(FEATURES), dtype=np.float32))]
+    assert [*scores[0]] == pytest.approx(prior.weights_F, rel=1e-6)
 
 
 def test_its_probabilities_are_those_of_being_right() -> None:
     truth = Reranker(weights=TRUE, nil_score=8.0)
-    fitted = fit(_samples(4_000, seed=1, truth=truth))
+    fitted = fit(_samples(4_000, seed=1, truth=truth), prior=_prior())
     found = calibration_targets(_samples(4_000, seed=2, truth=truth), fitted)
     p, hit = fitted.top1_probability(found.confidence_S3), found.hit_S
     for low in (0.0, 0.3, 0.6):
@@ -132,7 +233,8 @@ def test_probabilities_go_by_the_scores(
 
 
 def test_what_the_best_leaves_is_shared_by_the_others() -> None:
-    reranker = Reranker(nil_score=0.0)
+    top1 = dict(zip([*CONFIDENCE_FEATURES[1:], "constant"], (0.7, 0.95, 0.0), strict=True))
+    reranker = Reranker(nil_score=0.0, top1_weights=top1)
     scores, best = np.array([5.0, 4.0, 3.0, 3.0], dtype=np.float32), np.arange(4) < 1
     p = reranker.probabilities(_one(4), scores, best)
     confidence = reranker.confidence_features(_one(4), scores, best)

@@ -35,19 +35,20 @@ def _written(
     return arrays, TranslationTable.open(folder, arrays)
 
 
-def _log_probs(
+def _explained(
     mentions: Sequence[str],
     rows: Sequence[Sequence[int]],
     names: NameArrays,
     table: TranslationTable,
 ) -> list[list[list[float]]]:
-    """Return for each mention, for each of its candidate rows, both directions."""
+    """Return for each mention, for each of its candidate rows, both shares and both gaps."""
     analyzed = names.analyze(mentions)
     sizes = [len(mine) for mine in rows]
     row_K = np.array([row for mine in rows for row in mine], dtype=np.int64)
     batch = _Batch(analyzed, np.repeat(np.arange(len(mentions)), sizes), row_K)
     pairs = WordPairs.of(batch, names)  # type: ignore[arg-type]
-    found = table.log_probs(pairs, candidates=len(row_K), known=len(names.vocabulary))
+    both = table.explained(pairs, candidates=len(row_K), known=len(names.vocabulary))
+    found = np.concatenate(both, axis=1)
     ends = np.cumsum(sizes)
     return [found[end - size : end].tolist() for size, end in zip(sizes, ends, strict=True)]
 
@@ -66,8 +67,11 @@ class Textbook:
         self.keys = [token_bag_key(name) for name in names]
         self.t = model_1([(self.keys[a], self.keys[b]) for a, b in aliases])
 
-    def explains(self, told: str, given_: str) -> float:
-        return explained(token_bag_key(told), token_bag_key(given_), self.t, self.keys)
+    def explains(self, mention: str, name: str) -> list[float]:
+        """Return the shares of the mention and of the name, then their gaps."""
+        keys = token_bag_key(mention), token_bag_key(name)
+        forward, backward = (explained(*pair, self.t, self.keys) for pair in (keys, keys[::-1]))
+        return [forward[0], backward[0], forward[1], backward[1]]
 
 
 def test_it_agrees_with_model_1_written_out(tmp_path: Path) -> None:
@@ -75,12 +79,15 @@ def test_it_agrees_with_model_1_written_out(tmp_path: Path) -> None:
     book = Textbook(NAMES, ALIASES)
     mentions = ["finger pinky lower", "pain upper limb", "something else", "", "pinky pinky"]
     every = [[*range(len(NAMES))]] * len(mentions)
-    for mention, found in zip(mentions, _log_probs(mentions, every, names, table), strict=True):
-        expected = [[book.explains(mention, n), book.explains(n, mention)] for n in NAMES]
+    for mention, found in zip(mentions, _explained(mentions, every, names, table), strict=True):
+        expected = [book.explains(mention, n) for n in NAMES]
         np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
-words = st.lists(st.sampled_from("a little pinky finger limbs the é 心臓".split()), max_size=4)
+words = st.lists(
+    st.sampled_from("a little pinky finger fingers limbs limbic the fing1 é 心臓".split()),
+    max_size=4,
+)
 texts = words.map(" ".join)
 
 
@@ -101,32 +108,32 @@ def test_any_batch_agrees_with_strings(
     rows = [chosen.draw(st.lists(row, max_size=4)) for _ in mentions]
     arrays, table = _written(names, aliases, tmp_path_factory.mktemp("translation"))
     book = Textbook(names, aliases)
-    found = _log_probs(mentions, rows, arrays, table)
+    found = _explained(mentions, rows, arrays, table)
     for mention, mine, values in zip(mentions, rows, found, strict=True):
-        expected = [
-            [book.explains(mention, names[k]), book.explains(names[k], mention)] for k in mine
-        ]
+        expected = [book.explains(mention, names[k]) for k in mine]
         np.testing.assert_allclose(
-            np.array(values).reshape(-1, 2), np.reshape(expected, (-1, 2)), atol=2e-3
+            np.array(values).reshape(-1, 4), np.reshape(expected, (-1, 4)), atol=2e-3
         )
 
 
 def test_a_word_that_stands_for_another_counts_more_than_one_that_does_not(tmp_path: Path) -> None:
     names, table = _written(NAMES, ALIASES, tmp_path)
-    ((arm, leg),) = _log_probs(["pain upper limb"], [[5, 7]], names, table)
+    ((arm, leg),) = _explained(["pain upper limb"], [[5, 7]], names, table)
     assert arm[0] > leg[0]
     assert arm[1] > leg[1]
+    assert arm[2] < leg[2]
+    assert arm[3] < leg[3]
 
 
 def test_unknown_and_no_words_are_taken(tmp_path: Path) -> None:
     names, table = _written(["arm pain", ""], [], tmp_path)
-    first, second, nothing, none = _log_probs(
+    first, second, nothing, none = _explained(
         ["something else", "arm", "", "arm"], [[0], [0, 1], [0, 1], []], names, table
     )
     assert second[0][0] > first[0][0]
     assert nothing[0][0] == nothing[1][0] == nothing[1][1] == second[1][1] == 0
     assert none == []
-    assert _log_probs([], [], names, table) == []
+    assert _explained([], [], names, table) == []
 
 
 def test_what_is_learned_is_the_same_bytes_whatever_the_order_of_a_pair(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from mirror_rt import KnowledgeBase
 from mirror_rt.bundle import Bundle
@@ -27,6 +28,7 @@ from mirror_rt.knowledge.storage.manifest import CATALOGUE, FILES, RERANKER
 from mirror_rt.knowledge.storage.update import UpdateReport
 from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.types import Embedder, Entity, IndexKind
+from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 
@@ -497,3 +499,86 @@ def test_a_name_that_comes_back_gets_its_row_back(learned: Path) -> None:
     with KnowledgeBase.open(learned, encoder=encoder) as kb:
         assert kb.manifest.counts["unused_texts"] == 1
         assert kb.link(["number 3"])[0][0].entity_id == "N:3"
+
+
+def _learned(folder: Path, bundle: Bundle, *, encoder: Embedder) -> KnowledgeBase:
+    """A knowledge base of enough synonyms to learn weights from."""
+    sites = ("liver", "kidney", "heart", "lung", "skin", "eye", "bone", "nose")
+    others = ("hepatic", "renal", "cardiac", "pulmonary", "dermal", "ocular", "osseous", "nasal")
+    kinds = ("cyst", "abscess", "failure", "stenosis", "atrophy", "injury", "fibrosis", "stone")
+    return KnowledgeBase.build(
+        bundle,
+        [
+            entity(f"{site} {kind}", f"{kind} of the {site}", f"{other} {kind}")
+            for site, other in zip(sites, others, strict=True)
+            for kind in kinds
+        ],
+        folder,
+        encoder=encoder,
+    )
+
+
+def test_what_is_added_or_removed_changes_no_weight_and_no_other_answer(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    encoder = LetterEncoder()
+    asked = ["hepatic abscess of", "stones of kidneys", "ocular atrophies", "nasall failure", "x"]
+    with _learned(tmp_path / "kb", bundle, encoder=encoder) as kb:
+        kb.calibrate([(name, frozenset({kb.link([name])[0][0].entity_id})) for name in (
+            f"{a} {b} there" for a in ("liver", "heart", "skin", "eye", "bone")
+            for b in ("cyst", "stone", "injury", "fibrosis", "abscess")
+        )])  # fmt: skip
+        before = Reranker.read(kb.path / RERANKER)
+        assert before.weights != Reranker().weights
+        assert before.fitted_on["gold_links"] == 25
+        found = kb.link(asked)
+        kb.add([entity("Q:1", "quokka bite", "bite of a quokka"), entity("Q:2", "zebra kick")])
+        assert kb.resources.reranker == before
+        for old, new in zip(found, kb.link(asked), strict=True):
+            assert [c.entity_id for c in new][:3] == [c.entity_id for c in old][:3]
+            assert [c.probability for c in new][:1] == pytest.approx(
+                [c.probability for c in old][:1], abs=0.02
+            )
+        kb.remove(["Q:1", "Q:2"])
+        assert kb.resources.reranker == before
+        assert kb.link(asked) == found
+    with KnowledgeBase.open(tmp_path / "kb", encoder=encoder) as kb:
+        assert kb.resources.reranker == before
+
+
+def test_a_refit_is_what_a_build_learns_and_says_what_changed(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    encoder = LetterEncoder()
+    with _learned(tmp_path / "kb", bundle, encoder=encoder) as kb:
+        learned = kb.resources.reranker
+        assert kb.refit(dry_run=True).changes == {}
+        raised = {**learned.weights, "dense_cosine": learned.weights["dense_cosine"] + 1}
+        old = replace(learned, weights=raised)
+        old.write(kb.path / RERANKER)
+    with KnowledgeBase.open(tmp_path / "kb", encoder=encoder) as kb:
+        for dry_run in (True, False):
+            told = kb.refit(dry_run=dry_run)
+            ((name, numbers),) = told.changes.items()
+            assert name == "dense_cosine"
+            assert numbers == pytest.approx((raised[name], learned.weights[name]), abs=1e-3)
+            assert told.samples == learned.fitted_on["samples"]
+            assert 0 < told.right_after <= 1
+            assert (kb.resources.reranker == learned) is not dry_run
+    with KnowledgeBase.open(tmp_path / "kb", encoder=encoder) as kb:
+        assert kb.resources.reranker == learned
+
+
+def test_the_command_says_what_a_refit_changes(tiny_bundle: Path, tmp_path: Path) -> None:
+    with KnowledgeBase.build(tiny_bundle, HEARTS, tmp_path / "kb") as kb:
+        before = kb.resources.reranker
+        nil = before.nil_score + 2
+        fitted_on = {"gold_links": 33}
+        replace(before, nil_score=nil, fitted_on=fitted_on).write(tmp_path / "kb" / RERANKER)
+    for options in (["--dry-run"], []):
+        told = CliRunner().invoke(app, ["kb", "refit", str(tmp_path / "kb"), *options])
+        assert told.exit_code == 0, told.output
+        assert told.stdout.split() == ["nil_score", f"{nil:.3f}", f"{before.nil_score:.3f}"]
+        assert "33 gold links" in told.stderr
+        with KnowledgeBase.open(tmp_path / "kb") as kb:
+            assert (kb.resources.reranker == before) is (not options)

@@ -21,10 +21,12 @@ from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
 from mirror_rt.knowledge.linking.search import search
 from mirror_rt.knowledge.linking.workers import Workers
 from mirror_rt.knowledge.opening import open_resources, open_same
+from mirror_rt.knowledge.ranking.learning import RefitReport, fit
+from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.retrieval.autotune import RECALL
 from mirror_rt.knowledge.retrieval.index_selection import EXACT_LIMIT, IndexChoice
 from mirror_rt.knowledge.storage import integrity
-from mirror_rt.knowledge.storage.build import write_knowledge_base
+from mirror_rt.knowledge.storage.build import own_samples, write_knowledge_base
 from mirror_rt.knowledge.storage.embedded import embedded_names
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
@@ -57,8 +59,8 @@ class KnowledgeBase:
     """Entities, their names and the vectors of the names, in one folder opened read-only.
 
     ``link``, ``search``, ``explain`` and ``entity`` may be called from several threads at once.
-    ``add``, ``update``, ``remove``, ``calibrate`` and ``close`` may not be called while another
-    thread uses the object. Several processes may open one folder: its files are mapped into
+    ``add``, ``update``, ``remove``, ``calibrate``, ``refit`` and ``close`` may not be called while
+    another thread uses the object. Several processes may open one folder: its files are mapped into
     memory, so that they share what they read. A process that has it open keeps the state it
     opened when another process changes the folder.
 
@@ -525,20 +527,44 @@ class KnowledgeBase:
         reranker, report = calibrate(
             self._names(), gold, self._encode, reserve=reserve, progress=progress
         )
-        if dry_run:
-            return report
+        if not dry_run:
+            self._write_reranker(reranker)
+        return report
+
+    def refit(self, *, dry_run: bool = False) -> RefitReport:
+        """Learn the weights anew from the names as they are now, as a build does.
+
+        Nothing else does: ``add``, ``update`` and ``remove`` keep them. A calibration is undone,
+        as it was one of the old weights.
+
+        Args:
+            dry_run: Whether only to say what would change.
+
+        Raises:
+            KnowledgeBaseError: The folder holds passages, is closed, another process is changing
+                it, or has changed it since it was opened.
+        """
+        found = self._names()
+        samples = own_samples(found.catalogue, found.retrievers, _Lazy(self))
+        reranker = fit(samples)
+        report = RefitReport.of(found.reranker, reranker, samples)
+        if not dry_run:
+            self._write_reranker(reranker)
+        return report
+
+    def _write_reranker(self, reranker: Reranker) -> None:
         with (
             integrity.assert_unchanged(self.path, self.manifest),
             staging_file(self.path / RERANKER, force=True) as path,
         ):
             reranker.write(path)
         self._resources = replace(self.resources, reranker=reranker)
-        return report
 
     def add(self, entities: Entities, *, progress: Progress | None = None) -> UpdateReport:
         """Add entities, and names, types and references to entities that are there.
 
-        The object then is the changed knowledge base.
+        The object then is the changed knowledge base. Its weights and its calibration stay as
+        they were, so that other entities are found as before; ``refit`` learns them anew.
 
         Args:
             entities: Pieces as a reader gives them.
@@ -586,7 +612,6 @@ class KnowledgeBase:
                     catalogue=resources.catalogue,
                     vectors_ND=resources.retrievers.vectors.vectors_ND,
                     encoder=_Lazy(self),
-                    gold_links=int(resources.reranker.fitted_on.get("gold_links", 0)),
                     progress=progress,
                 )
             )

@@ -50,6 +50,7 @@ _ARRAYS: dict[str, type] = {
     "word_offsets": np.int64, "words": np.int32,
     "token_offsets": np.int64, "tokens": np.int32,
     "vocabulary": np.int64, "token_counts": np.int64,
+    "word_byte_offsets": np.int64, "word_bytes": np.uint8,
     "entity_offsets": np.int64, "entities": np.int32, "kinds": np.uint8,
 }  # fmt: skip
 NAME_FILES = tuple(array_file(_GROUP, name) for name in _ARRAYS)
@@ -75,6 +76,8 @@ class AnalyzedTexts:
         words: Distinct words of each normalized text, by number.
         token_offsets: (Q + 1,) int64 offsets of ``tokens``.
         tokens: Words of each key, by number.
+        new_words: All words; those that no name has are numbered by their places here, after
+            the words of the names.
     """
 
     normalized: Sequence[str]
@@ -88,6 +91,7 @@ class AnalyzedTexts:
     words: Int64
     token_offsets: Int64
     tokens: Int64
+    new_words: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.normalized)
@@ -175,6 +179,8 @@ class NameArraysWriter:
         number_V = np.empty(len(order_V), dtype=np.int32)
         number_V[order_V] = np.arange(len(order_V), dtype=np.int32)
         tokens = number_V[np.concatenate([block.tokens for block in blocks])]
+        words = [*self._vocabulary]
+        spelled = [f"{words[i]}{_END}".encode() for i in order_V.tolist()]
         pairs = np.array([*entities], dtype=np.int64).reshape(-1, 3)
         write_arrays(
             folder,
@@ -195,6 +201,8 @@ class NameArraysWriter:
                 "tokens": tokens,
                 "vocabulary": word_hashes[order_V],
                 "token_counts": np.bincount(tokens, minlength=len(order_V)).astype(np.int64),
+                "word_byte_offsets": offsets_of([len(one) for one in spelled]),
+                "word_bytes": np.frombuffer(b"".join(spelled), dtype=np.uint8),
                 "entity_offsets": offsets_of(np.bincount(pairs[:, 0], minlength=rows)),
                 "entities": pairs[:, 1].astype(np.int32),
                 "kinds": pairs[:, 2].astype(np.uint8),
@@ -226,6 +234,8 @@ class NameArrays:
         tokens: int32 words of the keys, by number.
         vocabulary: (V,) int64 hashes of the words, ascending; the place is the number.
         token_counts: (V,) int64, how often each word stands in a key.
+        word_byte_offsets: (V + 1,) int64 offsets of ``word_bytes``.
+        word_bytes: uint8, the words, each with a line end.
         entity_offsets: (N + 1,) int64 offsets of ``entities`` and ``kinds``.
         entities: int32 numbers of the entities that bear the name, ascending within a row.
         kinds: uint8, what the name is to each: a place in ``KINDS``.
@@ -246,6 +256,8 @@ class NameArrays:
     tokens: Int32
     vocabulary: Int64
     token_counts: Int64
+    word_byte_offsets: Int64
+    word_bytes: UInt8
     entity_offsets: Int64
     entities: Int32
     kinds: UInt8
@@ -270,7 +282,9 @@ class NameArrays:
             len(offsets) == rows + 1 and int(offsets[-1]) == len(values)
             for offsets, values in ragged
         )
-        if not fits or len(found.vocabulary) != len(found.token_counts):
+        size = len(found.vocabulary)
+        fits = fits and len(found.token_counts) == size == len(found.word_byte_offsets) - 1
+        if not fits or int(found.word_byte_offsets[-1]) != len(found.word_bytes):
             raise KnowledgeBaseError(
                 f"{folder}: the arrays of names do not fit; build the knowledge base again"
             )
@@ -290,7 +304,7 @@ class NameArrays:
         numbers = np.where(known, places, size + np.arange(len(hashes)))
         found.words[:] = numbers[found.words]
         found.tokens[:] = numbers[found.tokens]
-        return found
+        return replace(found, new_words=[*local])
 
     def rows_named(self, hashes_Q: Int64) -> tuple[Int64, Int64]:
         """Return the rows of the names that are these texts once normalized.
@@ -324,11 +338,11 @@ class NameArrays:
 
     def texts(self, rows_R: Int64) -> list[str]:
         """Return the normalized strings of some rows."""
-        starts_R = self.byte_offsets[rows_R]
-        places = ragged_indices(starts_R, self.byte_offsets[rows_R + 1] - starts_R)
-        # All at once: a slice and a string for each would take longer than to compare them.
-        names: list[str] = self.bytes[places].tobytes().decode().split(_END)[:-1]
-        return names
+        return _strings(self.bytes, self.byte_offsets, rows_R)
+
+    def words_of(self, numbers: Int64) -> list[str]:
+        """Return the words with some numbers."""
+        return _strings(self.word_bytes, self.word_byte_offsets, numbers)
 
     def rows_beginning(self, prefix: str, *, most: int) -> Int64:
         """Return the rows of the shortest names that begin with a normalized text, (R,) int64.
@@ -347,6 +361,14 @@ class NameArrays:
         """Yield all normalized strings in the order of rows, in pieces."""
         for start in range(0, len(self), size):
             yield self.texts(np.arange(start, min(start + size, len(self))))
+
+
+def _strings(all_bytes: UInt8, offsets: Int64, wanted: Int64) -> list[str]:
+    starts = offsets[wanted]
+    places = ragged_indices(starts, offsets[wanted + 1] - starts)
+    # All at once: a slice and a string for each would take longer than to compare them.
+    strings: list[str] = all_bytes[places].tobytes().decode().split(_END)[:-1]
+    return strings
 
 
 def _equal(hashes_N: Int64, order_N: Int64, wanted_Q: Int64) -> tuple[Int64, Int64]:

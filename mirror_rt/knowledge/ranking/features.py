@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
     Values: TypeAlias = npt.NDArray[Any]
 
-__all__ = ["FEATURES", "FeatureInputs", "compute_features"]
+__all__ = ["FEATURES", "SIGNS", "FeatureInputs", "compute_features"]
 
 _TYPO_SIMILARITY = 0.75
 """Names less similar in letters are not one another's typo: an edit in four letters, two in
@@ -86,9 +86,9 @@ class FeatureInputs:
         return WordPairs.of(self.batch, self.retrievers.names)
 
     @cached_property
-    def translation_K2(self) -> Float64:
-        """(K, 2) float64 how well the name explains the mention, and the other way."""
-        return self.translation.log_probs(
+    def explained(self) -> tuple[Float64, Float64]:
+        """(K, 2) float64 shares that are explained, (K, 2) float64 gaps; see ``translation``."""
+        return self.translation.explained(
             self.pairs,
             candidates=len(self.batch.row_K),
             known=len(self.retrievers.names.vocabulary),
@@ -149,11 +149,19 @@ def _token_jaccard(inputs: FeatureInputs) -> Values:
 
 
 def _translation_forward(inputs: FeatureInputs) -> Values:
-    return inputs.translation_K2[:, 0]
+    return inputs.explained[0][:, 0]
 
 
 def _translation_backward(inputs: FeatureInputs) -> Values:
-    return inputs.translation_K2[:, 1]
+    return inputs.explained[0][:, 1]
+
+
+def _gap_forward(inputs: FeatureInputs) -> Values:
+    return inputs.explained[1][:, 0]
+
+
+def _gap_backward(inputs: FeatureInputs) -> Values:
+    return inputs.explained[1][:, 1]
 
 
 def _edit_similarity(inputs: FeatureInputs) -> Values:
@@ -195,6 +203,8 @@ NAME_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
     "token_jaccard": _token_jaccard,
     "translation_forward": _translation_forward,
     "translation_backward": _translation_backward,
+    "gap_forward": _gap_forward,
+    "gap_backward": _gap_backward,
     "edit_similarity": _edit_similarity,
     "typo_match": _typo_match,
 }
@@ -208,12 +218,19 @@ dense_cosine: cosine of the vectors; trigram_cosine: TF-IDF cosine of the charac
 same_token_bag: the same but for plural, accents and word order; number_mismatch: another number,
 Roman numeral or single letter; log_length_ratio: absolute natural log of the ratio of the
 lengths; token_jaccard: Jaccard overlap of the words; translation_forward, translation_backward:
-how likely the mention's words are given the name's, and the other way (see ``translation``);
+which share of the mention the name's words explain, and the other way; gap_forward, gap_backward:
+the most that one word of the mention, or of the name, leaves unexplained (see ``translation``);
 edit_similarity: 1 less the share of letters that differ (optimal string alignment: changed, left
 out, put in, swapped with the next); typo_match: 1 by the number of those edits, if they are few,
 change no digit and all stand in words that no name has; non_exact_synonym: a broad, narrow or
 related name.
 """
+
+_UNLIKE = {
+    "number_mismatch", "log_length_ratio", "gap_forward", "gap_backward", "non_exact_synonym",
+}  # fmt: skip
+SIGNS: Mapping[str, int] = {name: -1 if name in _UNLIKE else 1 for name in FEATURES}
+"""Whether more of a feature makes two names more alike, 1, or less, -1."""
 
 
 def compute_features(inputs: FeatureInputs) -> Float32:

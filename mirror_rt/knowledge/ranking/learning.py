@@ -10,7 +10,7 @@ entities likewise, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby, islice
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, sigmoid
 from mirror_rt.knowledge.ranking.ties import find_ties
 from mirror_rt.knowledge.ranking.translation import TranslationTable
+from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights, minimize_within
 from mirror_rt.knowledge.retrieval.candidates import (
     CandidateBatch,
     Retrievers,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Outcomes",
+    "RefitReport",
     "Samples",
     "alias_pairs",
     "calibration_targets",
@@ -57,12 +59,13 @@ __all__ = [
     "samples_of",
 ]
 
-_PENALTY = 0.1
-_ITERATIONS = 40
+_PRIOR_MENTIONS = 1_000.0
+"""For how many held-out names the built-in weights stand."""
 _ENOUGH = 40
 """Fewer samples than this teach nothing; the default numbers stay."""
 _ENOUGH_HELD_OUT = 200
 _HELD_OUT = 2_000
+_NOTEWORTHY = 0.005
 _NIL_SHARE = 0.15
 _MISSPELT_ONE_IN = 20
 """One is misspelt for this many held out: more of them link more typos right, and fewer mentions
@@ -301,121 +304,92 @@ def samples_of(
     )
 
 
-def fit(samples: Samples, *, start: Reranker | None = None) -> Reranker:
-    """Fit the weights on all samples, and the confidence on what each half says of the other.
+def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
+    """Adapt the weights to the samples, and learn the confidence from what they say.
 
-    The probabilities are thus learned from samples that the weights in use there had not seen.
+    The confidence is fitted on what the weights of each half say of the other. The probabilities
+    are thus learned from samples that the weights in use there had not seen.
 
     Args:
-        samples: What to learn from; too few leave the default numbers.
-        start: The numbers to start from and to be pulled to.
+        samples: What to learn from; too few leave the built-in numbers.
+        prior: The weights to be pulled to; by default the built-in ones.
     """
-    start = start or Reranker()
+    prior = prior or WeightPrior.default()
+    start = replace(Reranker(), weights=prior.weights, nil_score=prior.nil_score)
     if len(samples) < _ENOUGH:
         return start
-    order = np.arange(len(samples))
-    halves = (order[::2], order[1::2])
-    found = [
-        calibration_targets(samples[halves[i]], _fit_weights(samples[halves[1 - i]], start))
-        for i in (0, 1)
-    ]
-    outcomes = Outcomes(
-        confidence_S3=np.concatenate([part.confidence_S3 for part in found]),
-        hit_S=np.concatenate([part.hit_S for part in found]),
-        in_candidates_S=np.concatenate([part.in_candidates_S for part in found]),
-    )
-    fitted = fit_confidence(outcomes, start=_fit_weights(samples, start))
-    probability_S = fitted.top1_probability(outcomes.confidence_S3)
+    found = _crossed(samples, prior)
+    before = calibration_targets(samples, start)
+    weights = fit_weights(samples, prior, mentions=_PRIOR_MENTIONS)
+    adapted = replace(start, weights=weights.weights, nil_score=weights.nil_score)
+    fitted = fit_confidence(found, start=adapted)
+    probability_S = fitted.top1_probability(found.confidence_S3)
     fitted = replace(
         fitted,
-        precision_curve=precision_curve(probability_S, outcomes.hit_S),
-        fitted_on={"samples": len(samples), "right_at_1": round(float(outcomes.hit_S.mean()), 4)},
+        precision_curve=precision_curve(probability_S, found.hit_S),
+        fitted_on={
+            "samples": len(samples),
+            "right_at_1": round(float(found.hit_S.mean()), 4),
+            "right_at_1_before": round(float(before.hit_S.mean()), 4),
+        },
     )
-    points = operating_points(probability_S, outcomes.hit_S, order, threshold=fitted.threshold)
+    order = np.arange(len(samples))
+    points = operating_points(probability_S, found.hit_S, order, threshold=fitted.threshold)
     return replace(fitted, operating_points=[point.to_dict() for point in points])
 
 
-def _fit_weights(samples: Samples, start: Reranker) -> Reranker:
-    """Fit the weights and the score of NIL.
-
-    Each round takes every entity's best name under the present weights, then makes one Newton
-    step, pulled a little towards the numbers to start from (which few samples keep).
-    """
-    prior = np.array([*(start.weights[name] for name in FEATURES), start.nil_score])
-    weights = prior.copy()
-    groups = _Groups.of(samples)
-    for _ in range(_ITERATIONS):
-        gradient, curvature = _derivatives(samples, weights, groups)
-        gradient -= _PENALTY * (weights - prior)
-        step = np.linalg.solve(curvature + _PENALTY * np.eye(len(weights)), gradient)
-        step *= min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
-        weights += step
-        if np.abs(step).max() < 1e-4:
-            break
-    fitted = dict(zip(FEATURES, weights[:-1].tolist(), strict=True))
-    return replace(start, weights=fitted, nil_score=float(weights[-1]))
+def _crossed(samples: Samples, prior: WeightPrior) -> Outcomes:
+    """Return what the weights of each half say of the other, in the order of the samples."""
+    hit_S, inside_S = np.zeros((2, len(samples)), dtype=bool)
+    confidence_S3 = np.zeros((len(samples), len(CONFIDENCE_FEATURES)))
+    for half in (0, 1):
+        other = samples[np.arange(1 - half, len(samples), 2)]
+        weights = fit_weights(other, prior, mentions=_PRIOR_MENTIONS)
+        there = replace(Reranker(), weights=weights.weights, nil_score=weights.nil_score)
+        found = calibration_targets(samples[np.arange(half, len(samples), 2)], there)
+        hit_S[half::2], inside_S[half::2] = found.hit_S, found.in_candidates_S
+        confidence_S3[half::2] = found.confidence_S3
+    return Outcomes(confidence_S3=confidence_S3, hit_S=hit_S, in_candidates_S=inside_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Groups:
-    """The pairs of each entity of each sample, side by side.
+class RefitReport:
+    """What learning the weights anew changes.
 
     Attributes:
-        order_P: (P,) int64 places of the pairs, group after group.
-        starts_E: (E,) int64 the first of each group.
-        sample_E: (E,) int64 which sample.
+        samples: Names of the knowledge base that were linked as if they were mentions.
+        right_before: The share of them that the weights so far link right.
+        right_after: The share that the new weights link right.
+        changes: The weights that change by at least .005, by name: before and after.
+        calibration_links_dropped: Links of a calibration on gold, which goes with the old weights.
     """
 
-    order_P: Int64
-    starts_E: Int64
-    sample_E: Int64
+    samples: int
+    right_before: float
+    right_after: float
+    changes: Mapping[str, tuple[float, float]]
+    calibration_links_dropped: int
 
     @classmethod
-    def of(cls, samples: Samples) -> _Groups:
-        sample_P = samples.sample_P
-        order_P = np.lexsort((samples.entity_P, sample_P))
-        keys = np.stack([sample_P, samples.entity_P])[:, order_P]
-        first = np.ones(len(order_P), dtype=bool)
-        first[1:] = (np.diff(keys) != 0).any(axis=0)
-        starts_E = np.flatnonzero(first)
-        return cls(order_P=order_P, starts_E=starts_E, sample_E=keys[0, starts_E])
-
-    def best(self, scores_P: Float64) -> Int64:
-        """Return (E,) int64, the place of the best pair of each group; of equal ones the first."""
-        scores = scores_P[self.order_P]
-        sizes = np.diff(np.append(self.starts_E, len(scores)))
-        highest = np.repeat(np.maximum.reduceat(scores, self.starts_E), sizes)
-        places = np.where(scores == highest, np.arange(len(scores)), len(scores))
-        return self.order_P[np.minimum.reduceat(places, self.starts_E)]
-
-
-def _derivatives(samples: Samples, weights: Float64, groups: _Groups) -> tuple[Float64, Float64]:
-    """Return gradient (F+1) and curvature (F+1, F+1) of the log likelihood at the weights."""
-    count = len(samples)
-    scores_P = samples.features_PF @ weights[:-1]
-    places, sample_E = groups.best(scores_P), groups.sample_E
-    scores_E = scores_P[places]
-    features_EF = samples.features_PF[places].astype(np.float64)
-    top_S = np.full(count, weights[-1])
-    np.maximum.at(top_S, sample_E, scores_E)
-    powers_E = np.exp(scores_E - top_S[sample_E])
-    nil_S = np.exp(weights[-1] - top_S)
-    total_S = np.bincount(sample_E, powers_E, minlength=count) + nil_S
-    share_E, none_S = powers_E / total_S[sample_E], nil_S / total_S
-    right_E = np.where(samples.right_P[places], share_E, 0.0)
-    mass_S = np.bincount(sample_E, right_E, minlength=count)
-    known_S = mass_S > 0
-    target_E = right_E / np.where(known_S, mass_S, 1.0)[sample_E]
-    gradient = np.append((target_E - share_E) @ features_EF, (~known_S - none_S).sum())
-    weighted_EF = features_EF * share_E[:, None]
-    mean_SF = np.stack(
-        [np.bincount(sample_E, column, minlength=count) for column in weighted_EF.T], axis=1
-    )
-    full_SF = np.concatenate([mean_SF, none_S[:, None]], axis=1)
-    second = np.zeros((len(weights), len(weights)))
-    second[:-1, :-1] = features_EF.T @ weighted_EF
-    second[-1, -1] = none_S.sum()
-    return gradient, second - full_SF.T @ full_SF
+    def of(cls, before: Reranker, after: Reranker, samples: Samples) -> RefitReport:
+        """Compare two rerankers on samples."""
+        right = [
+            float(calibration_targets(samples, one).hit_S.mean()) if len(samples) else 0.0
+            for one in (before, after)
+        ]
+        numbers = {name: (before.weights[name], after.weights[name]) for name in FEATURES}
+        numbers["nil_score"] = (before.nil_score, after.nil_score)
+        return cls(
+            samples=len(samples),
+            right_before=right[0],
+            right_after=right[1],
+            changes={
+                name: (round(old, 4), round(new, 4))
+                for name, (old, new) in numbers.items()
+                if abs(new - old) >= _NOTEWORTHY
+            },
+            calibration_links_dropped=int(before.fitted_on.get("gold_links", 0)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -529,29 +503,18 @@ def _logistic(
     """Fit weights within bounds, with Platt's smoothed targets (1999)."""
     right, wrong = int(hit_S.sum()), int((~hit_S).sum())
     target_S = np.where(hit_S, (right + 1) / (right + 2), 1 / (wrong + 2))
-    prior_F, (least_F, most_F) = np.array(prior), np.array(bounds).T
+    prior_F = np.array(prior)
 
-    def loss(weights_F: Float64) -> float:
+    def loss(weights_F: Float64) -> tuple[float, Float64, Float64]:
         odds_S = inputs_SF @ weights_F
+        p_S = sigmoid(odds_S)
         likely = (np.logaddexp(0.0, odds_S) - target_S * odds_S).sum()
-        return float(likely + 0.5 * ((weights_F - prior_F) ** 2).sum())
+        change_F = weights_F - prior_F
+        return (
+            float(likely + 0.5 * (change_F**2).sum()),
+            inputs_SF.T @ (p_S - target_S) + change_F,
+            (inputs_SF * (p_S * (1 - p_S))[:, None]).T @ inputs_SF + np.eye(len(prior_F)),
+        )
 
-    weights_F = prior_F
-    for _ in range(_ITERATIONS):
-        p_S = sigmoid(inputs_SF @ weights_F)
-        gradient_F = inputs_SF.T @ (target_S - p_S) - (weights_F - prior_F)
-        curvature_FF = (inputs_SF * (p_S * (1 - p_S))[:, None]).T @ inputs_SF
-        curvature_FF += np.eye(len(prior_F))
-        # A projected Newton step (Bertsekas 1982), halved until it does not lose.
-        free = np.where(gradient_F > 0, weights_F < most_F, weights_F > least_F)
-        step_F, size = np.zeros(len(prior_F)), 1.0
-        step_F[free] = np.linalg.solve(curvature_FF[np.ix_(free, free)], gradient_F[free])
-        before_F = weights_F
-        weights_F = np.clip(before_F + step_F, least_F, most_F)
-        while loss(weights_F) > loss(before_F) and size > 1e-6:
-            size /= 2
-            weights_F = np.clip(before_F + size * step_F, least_F, most_F)
-        if np.abs(weights_F - before_F).max() < 1e-6:
-            break
-    fitted: list[float] = weights_F.tolist()
+    fitted: list[float] = minimize_within(loss, prior_F, bounds).tolist()
     return fitted

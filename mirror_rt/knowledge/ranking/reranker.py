@@ -27,6 +27,7 @@ from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.knowledge.ranking.features import FEATURES
 from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES
 from mirror_rt.knowledge.ranking.risk import safe_threshold
+from mirror_rt.knowledge.ranking.weights import WeightPrior
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -50,16 +51,6 @@ there is always one whose score is 3 below that of NIL, so that being alone make
 _CONSTANT = "constant"
 _IN_CANDIDATES = (*CONFIDENCE_FEATURES, _CONSTANT)
 _TOP1 = (*CONFIDENCE_FEATURES[1:], _CONSTANT)
-_DEFAULT_WEIGHTS = {
-    "dense_cosine": 9.0, "trigram_cosine": 2.0, "same_token_bag": 3.0, "number_mismatch": -1.5,
-    "log_length_ratio": -1.0, "token_jaccard": -4.0, "translation_forward": 0.9,
-    "translation_backward": 0.3, "edit_similarity": 1.0, "typo_match": 4.0,
-    "non_exact_synonym": -0.3,
-}  # fmt: skip
-_DEFAULT_NIL_SCORE = 10.0
-_DEFAULT_IN_CANDIDATES = (0.5, 0.2, 0.0, 0.7)
-_DEFAULT_TOP1 = (0.7, 0.95, 0.0)
-"""As the names of HPO and MEDIC teach them."""
 _RISK_ERROR = 0.05
 _MOST_OVER_NIL = 8.0
 _MOST_LOG_ODDS = 4.0
@@ -104,13 +95,15 @@ class Reranker:
         fitted_on: How many links each number was learned from, and how good they are.
     """
 
-    weights: Mapping[str, float] = field(default_factory=lambda: dict(_DEFAULT_WEIGHTS))
-    nil_score: float = _DEFAULT_NIL_SCORE
+    weights: Mapping[str, float] = field(
+        default_factory=lambda: dict(WeightPrior.default().weights)
+    )
+    nil_score: float = field(default_factory=lambda: WeightPrior.default().nil_score)
     in_candidates_weights: Mapping[str, float] = field(
-        default_factory=lambda: dict(zip(_IN_CANDIDATES, _DEFAULT_IN_CANDIDATES, strict=True))
+        default_factory=lambda: dict(WeightPrior.default().in_candidates_weights)
     )
     top1_weights: Mapping[str, float] = field(
-        default_factory=lambda: dict(zip(_TOP1, _DEFAULT_TOP1, strict=True))
+        default_factory=lambda: dict(WeightPrior.default().top1_weights)
     )
     name_weights: Mapping[str, float] = field(
         default_factory=lambda: dict(_DEFAULTS["name_weights"])

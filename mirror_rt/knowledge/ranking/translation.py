@@ -3,20 +3,23 @@
 Brown et al. 1993, section 4.1, between aliases: how likely is a word of one name, given the
 words of another name of the same entity (as Berger and Lafferty 1999 rank documents). It tells
 that "pinky" stands for "little", and that "upper" does not stand for "lower", though their
-vectors are close.
+vectors are close. Words that begin alike are forms of one word: "hypertensive" says nearly what
+"hypertension" says.
 
 Axes: P pairs of words that met, V words, L pairs of words of two aliases, K candidate names, X
-pairs of a mention's and a name's word.
+pairs of a mention's and a name's word, U different words of mentions, W of names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rapidfuzz import process
+from rapidfuzz.distance import Prefix
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.arrays import (
@@ -50,6 +53,9 @@ _BACKGROUND = 0.1
 _IDENTITY = 0.5
 _LEAST_PROB = 1e-3
 """Less likely pairs are dropped: they are chance, and most of the table."""
+_STEM = 4
+_LEAST_LIKENESS = 0.5
+"""Words are alike that share their first letters, so many at least and this share of the longer."""
 
 
 def write_translation(aliases: Iterable[tuple[int, int]], names: NameArrays, folder: Path) -> None:
@@ -114,6 +120,10 @@ class WordPairs:
         candidate_J: (J,) int64 which candidate.
         place_X: (X,) int64 place in I of each pair, ascending.
         other_X: (X,) int64 place in J of each pair.
+        words_U: (U,) int64 the words of mentions, each once, ascending.
+        words_W: (W,) int64 the words of candidates, each once, ascending.
+        flat_X: (X,) int64 place of each pair in a table (U, W), row after row.
+        likeness_UW: (U * W,) float32 how alike two words are in their letters.
     """
 
     mention_tokens_I: Int64
@@ -122,6 +132,10 @@ class WordPairs:
     candidate_J: Int64
     place_X: Int64
     other_X: Int64
+    words_U: Int64
+    words_W: Int64
+    flat_X: Int64
+    likeness_UW: Float32
 
     @classmethod
     def of(cls, batch: CandidateBatch, names: NameArrays) -> WordPairs:
@@ -133,15 +147,27 @@ class WordPairs:
         candidates_K = np.arange(len(batch.row_K))
         candidate_I = np.repeat(candidates_K, mention_sizes_K)
         sizes_I = sizes_K[candidate_I]
+        tokens_I = batch.mentions.tokens[ragged_indices(mention_starts_K, mention_sizes_K)]
+        tokens_J = names.tokens[ragged_indices(starts_K, sizes_K)].astype(np.int64)
+        place_X = np.repeat(np.arange(len(candidate_I)), sizes_I)
+        other_X = ragged_indices((np.cumsum(sizes_K) - sizes_K)[candidate_I], sizes_I)
+        words_U, row_I = np.unique(tokens_I, return_inverse=True)
+        words_W, column_J = np.unique(tokens_J, return_inverse=True)
+        known = len(names.vocabulary)
+        new = [batch.mentions.new_words[i - known] for i in words_U[words_U >= known].tolist()]
         return cls(
-            mention_tokens_I=batch.mentions.tokens[
-                ragged_indices(mention_starts_K, mention_sizes_K)
-            ],
+            mention_tokens_I=tokens_I,
             candidate_I=candidate_I,
-            name_tokens_J=names.tokens[ragged_indices(starts_K, sizes_K)].astype(np.int64),
+            name_tokens_J=tokens_J,
             candidate_J=np.repeat(candidates_K, sizes_K),
-            place_X=np.repeat(np.arange(len(candidate_I)), sizes_I),
-            other_X=ragged_indices((np.cumsum(sizes_K) - sizes_K)[candidate_I], sizes_I),
+            place_X=place_X,
+            other_X=other_X,
+            words_U=words_U,
+            words_W=words_W,
+            flat_X=row_I[place_X] * len(words_W) + column_J[other_X],
+            likeness_UW=_likeness(
+                [*names.words_of(words_U[words_U < known]), *new], names.words_of(words_W)
+            ),
         )
 
     @property
@@ -149,6 +175,40 @@ class WordPairs:
         """(X,) bool, whether the two words are the same."""
         same: Bools = self.mention_tokens_I[self.place_X] == self.name_tokens_J[self.other_X]
         return same
+
+
+def _likeness(words_U: Sequence[str], words_W: Sequence[str]) -> Float32:
+    """Return (U * W,) float32: the share of the longer word that two begin with, 1 if the same.
+
+    It is 0 where they share little or one has a digit: those number things.
+    """
+    stems_U, stems_W = (
+        np.array([_stem(word) for word in words], dtype=f"U{_STEM}") for words in (words_U, words_W)
+    )
+    order = np.argsort(stems_W, kind="stable")
+    first_U = np.searchsorted(stems_W, stems_U, side="left", sorter=order)
+    last_U = np.searchsorted(stems_W, stems_U, side="right", sorter=order)
+    sizes_U = np.where(stems_U == "", 0, last_U - first_U)
+    rows = np.repeat(np.arange(len(words_U)), sizes_U)
+    columns = order[ragged_indices(first_U, sizes_U)]
+    alike = process.cpdist(
+        [words_U[i] for i in rows.tolist()],
+        [words_W[i] for i in columns.tolist()],
+        scorer=Prefix.normalized_similarity,
+    )
+    table = np.zeros((len(words_U), len(words_W)), dtype=np.float32)
+    table[rows, columns] = np.where(alike >= _LEAST_LIKENESS, alike, 0)
+    place = {word: i for i, word in enumerate(words_W)}
+    for row, word in enumerate(words_U):
+        if word in place:
+            table[row, place[word]] = 1
+    return table.ravel()
+
+
+def _stem(word: str) -> str:
+    """Return the letters that words alike to this one begin with; none if no other word is."""
+    counts = len(word) >= _STEM and not any(sign.isdigit() for sign in word)
+    return word[:_STEM] if counts else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,8 +260,14 @@ class TranslationTable:
         rarity_V = np.append(names.token_counts + 1, 1) / (total + used + 1)
         return cls(**arrays, rarity_V=rarity_V)
 
-    def log_probs(self, pairs: WordPairs, *, candidates: int, known: int) -> Float64:
-        """Return how well names explain mentions, and mentions names.
+    def explained(
+        self, pairs: WordPairs, *, candidates: int, known: int
+    ) -> tuple[Float64, Float64]:
+        """Return how far names explain mentions, and mentions names, and what is left.
+
+        A word weighs what it says if it is explained by itself, so a rare one more: ln(1 + odds),
+        the odds being those of its probability given the other text to that in any text. What
+        explains it less says less; nothing explains it better than itself.
 
         Args:
             pairs: The words of the mentions beside those of the names.
@@ -209,33 +275,35 @@ class TranslationTable:
             known: V; mentions' words from this number on are in no name.
 
         Returns:
-            (K, 2) float64: the mean over words of ln P(word | words of the other) / P(word), of
-            the mention's words given each name, and of each name's words given the mention.
+            (K, 2) float64 in [0, 1], the share of each mention that its candidate explains, and
+            the other way; 0 where there is no word. (K, 2) float64, the most that one word leaves
+            unexplained (natural log), of the mention and of the candidate.
         """
-        words_U, row_I = np.unique(pairs.mention_tokens_I, return_inverse=True)
-        words_W, column_J = np.unique(pairs.name_tokens_J, return_inverse=True)
-        forward_UW, backward_UW = self._tables(words_U[words_U < known], words_W)
-        flat_X = row_I[pairs.place_X] * len(words_W) + column_J[pairs.other_X]
-        same_X = _IDENTITY * pairs.same_X
+        known_U = pairs.words_U < known
+        forward_UW, backward_UW = self._tables(pairs.words_U[known_U], pairs.words_W)
         unknown_X = pairs.mention_tokens_I[pairs.place_X] >= known
-        flat_X[unknown_X] = len(forward_UW)  # what neither table has: 0
-        rare_U = self.rarity_V[np.minimum(words_U, known)]
-        result_K2 = np.zeros((candidates, 2))
+        flat_X = np.where(unknown_X, len(forward_UW), pairs.flat_X)  # what neither has: 0
+        alike_X = _IDENTITY * pairs.likeness_UW[pairs.flat_X]
+        rare_I = self.rarity_V[np.minimum(pairs.mention_tokens_I, known)]
+        shares_K2, gaps_K2 = np.zeros((2, candidates, 2))
         for column, (table, place_X, owner, rare) in enumerate(
             (
-                (forward_UW, pairs.place_X, pairs.candidate_I, rare_U[row_I]),
-                (backward_UW, pairs.other_X, pairs.candidate_J, self.rarity_V[words_W][column_J]),
+                (forward_UW, pairs.place_X, pairs.candidate_I, rare_I),
+                (backward_UW, pairs.other_X, pairs.candidate_J, self.rarity_V[pairs.name_tokens_J]),
             )
         ):
-            probs_X = same_X + (1 - _IDENTITY) * np.append(table, np.float32(0.0))[flat_X]
-            others = np.bincount(place_X, minlength=len(owner))
-            explained = np.bincount(place_X, probs_X, minlength=len(owner)) / np.maximum(others, 1)
-            logs = np.log(_BACKGROUND + (1 - _BACKGROUND) * explained / rare)
-            sizes_K = np.bincount(owner, minlength=candidates)
-            result_K2[:, column] = np.bincount(owner, logs, minlength=candidates) / np.maximum(
-                sizes_K, 1
+            probs_X = alike_X + (1 - _IDENTITY) * np.append(table, np.float32(0.0))[flat_X]
+            others = np.maximum(np.bincount(place_X, minlength=len(owner)), 1)
+            explained = np.bincount(place_X, probs_X, minlength=len(owner)) / others
+            scale = (1 - _BACKGROUND) / _BACKGROUND / rare
+            most = np.log1p(scale * _IDENTITY / others)
+            said = np.minimum(np.log1p(scale * explained), most)
+            whole_K = np.bincount(owner, most, minlength=candidates)
+            shares_K2[:, column] = np.bincount(owner, said, minlength=candidates) / np.where(
+                whole_K > 0, whole_K, 1.0
             )
-        return result_K2
+            np.maximum.at(gaps_K2[:, column], owner, most - said)
+        return shares_K2, gaps_K2
 
     def _tables(self, words_U: Int64, words_W: Int64) -> tuple[Float32, Float32]:
         """Return P(u | w) and P(w | u), each (U * W,) float32, row after row."""

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from mirror_rt.knowledge.entities.names import NameArrays, NameArraysWriter
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.writer import write_catalogue
 from mirror_rt.knowledge.ranking.learning import (
+    Samples,
     alias_pairs,
     fit,
     held_out_names,
@@ -50,7 +52,7 @@ from mirror_rt.version import VERSION
 if TYPE_CHECKING:
     from mirror_rt.types import Float16, Float32
 
-__all__ = ["KnownVectors", "write_knowledge_base"]
+__all__ = ["KnownVectors", "own_samples", "write_knowledge_base"]
 
 _ENCODED_AT_ONCE = 16_384
 
@@ -110,6 +112,7 @@ def write_knowledge_base(
     keep: bool = False,
     append_to: Path | None = None,
     content_type: str = NAMES,
+    reranker: Reranker | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the folder of a knowledge base, whole or not at all.
@@ -127,6 +130,7 @@ def write_knowledge_base(
             index is added to rather than built again if it is of the right kind and has learned
             from enough rows.
         content_type: What the folder says that it holds. From passages nothing is learned.
+        reranker: What scores candidates; None to learn it from the names.
         progress: Called with (strings embedded, strings).
 
     Raises:
@@ -155,13 +159,15 @@ def write_knowledge_base(
                 vectors_ND, folder / INDEX, choice=choice, recall=recall, append_to=append_to
             )
             if content_type == NAMES:
-                retrievers = Retrievers(
-                    vectors=index, trigrams=TrigramIndex.open(folder), names=names
-                )
-                fit_reranker(catalogue, retrievers, folder, encoder)
+                aliases = alias_pairs(catalogue.close_names(), names)
+                write_translation(aliases, names, folder)
+                if reranker is None:
+                    trigrams = TrigramIndex.open(folder)
+                    retrievers = Retrievers(vectors=index, trigrams=trigrams, names=names)
+                    reranker = fit(own_samples(catalogue, retrievers, encoder))
             else:
                 write_translation(iter(()), names, folder)
-                Reranker().write(folder / RERANKER)
+            (reranker or Reranker()).write(folder / RERANKER)
         kept = sum((folder / name).stat().st_size for name in FILES)
         recipe["bytes_per_name"] = round(kept / counts.texts)
         _copy_bundle(bundle, folder / BUNDLE)
@@ -216,22 +222,23 @@ def _write_index(
     return index.with_parameters(recipe), recipe
 
 
-def fit_reranker(
-    catalogue: Catalogue, retrievers: Retrievers, folder: Path, encoder: Embedder
-) -> None:
-    """Learn which words stand for each other, then the reranker, from the names alone.
+def own_samples(catalogue: Catalogue, retrievers: Retrievers, encoder: Embedder) -> Samples:
+    """Return names of the knowledge base, linked as if they were mentions.
 
-    The names that the reranker learns from are kept out of the translation table: it would know
-    them by heart, and be trusted too much.
+    They are kept out of the table of words that stand for each other: it would know them by
+    heart, and be trusted too much.
     """
     rng = np.random.default_rng(0)
     names = retrievers.names
     pairs = held_out_names(catalogue, names, rng)
     held_out = {row for row, _ in pairs}
-    write_translation(alias_pairs(catalogue.close_names(without=held_out), names), names, folder)
-    translation = TranslationTable.open(folder, names)
-    samples = held_out_samples(pairs, catalogue, retrievers, translation, encoder, rng)
-    fit(samples).write(folder / RERANKER)
+    # Windows cannot remove a file that is mapped still.
+    with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        folder = Path(scratch)
+        aliases = alias_pairs(catalogue.close_names(without=held_out), names)
+        write_translation(aliases, names, folder)
+        translation = TranslationTable.open(folder, names)
+        return held_out_samples(pairs, catalogue, retrievers, translation, encoder, rng)
 
 
 def _file_sums(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ __all__ = [
     "KnowledgeBaseManifest",
 ]
 
-KB_FORMAT_VERSION = 6
+KB_FORMAT_VERSION = 7
 KB_MANIFEST = "manifest.json"
 CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.npy"

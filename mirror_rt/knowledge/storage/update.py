@@ -1,5 +1,9 @@
 """Update a knowledge base: add, remove and replace entities, embedding only names that are new.
 
+Weights and probabilities stay as they are, a calibration on gold too: what was added or removed
+changes no answer about other entities, but for how rare words and letters are. ``refit`` learns
+the weights anew.
+
 The changed folder is written beside the old one and takes its place in one step. Until then
 every reader sees the old state, and a kill leaves it; two updates at once are refused.
 """
@@ -15,11 +19,17 @@ from typing import TYPE_CHECKING
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.entities.reader import Catalogue
+from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.retrieval.autotune import RECALL
 from mirror_rt.knowledge.retrieval.index_selection import IndexChoice
 from mirror_rt.knowledge.retrieval.vector_index import can_append
 from mirror_rt.knowledge.storage.build import KnownVectors, write_knowledge_base
-from mirror_rt.knowledge.storage.manifest import BUNDLE, PASSAGES, KnowledgeBaseManifest
+from mirror_rt.knowledge.storage.manifest import (
+    BUNDLE,
+    PASSAGES,
+    RERANKER,
+    KnowledgeBaseManifest,
+)
 from mirror_rt.types import Embedder, Entity
 
 if TYPE_CHECKING:
@@ -49,7 +59,6 @@ class UpdateReport:
         names_repeated: Names given that their entity had already, alike in every field.
         descriptions_left_out: Descriptions given for entities that have another.
         ids_missing: Ids to remove that were not there.
-        calibration_links_dropped: Links of a calibration on gold, which the update has undone.
     """
 
     entities_added: int
@@ -62,7 +71,6 @@ class UpdateReport:
     names_repeated: int = 0
     descriptions_left_out: int = 0
     ids_missing: int = 0
-    calibration_links_dropped: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +83,6 @@ class UpdateSource:
         catalogue: Its entities.
         vectors_ND: (N, D) float16 the vectors of its names.
         encoder: Embeds names that are new.
-        gold_links: Links of a calibration on gold.
         progress: Called with (names done, names).
     """
 
@@ -84,7 +91,6 @@ class UpdateSource:
     catalogue: Catalogue
     vectors_ND: Float16
     encoder: Embedder
-    gold_links: int
     progress: Callable[[int, int], None] | None
 
 
@@ -194,6 +200,7 @@ def _rewrite(
         keep=True,
         append_to=kb.path if _appends(kb, choice, leaving) else None,
         content_type=kb.manifest.content_type,
+        reranker=Reranker.read(kb.path / RERANKER),
         progress=kb.progress,
     )
     counts = KnowledgeBaseManifest.read(kb.path).counts
@@ -206,7 +213,6 @@ def _rewrite(
         names_embedded=counts["texts"] - known.known_names,
         names_reused=known.known_names,
         descriptions_left_out=counts["further_descriptions"],
-        calibration_links_dropped=kb.gold_links,
     )
 
 

@@ -1,0 +1,261 @@
+"""The weights of the reranker: what mentions of texts teach, and how a knowledge base adapts it.
+
+The built-in weights are fitted on mentions of several domains, each as heavy as any other, by
+benchmarks/default_weights.py. No weight has the wrong sign: what is more alike never scores
+lower. A knowledge base learns from its own names, pulled to the built-in weights: a change costs
+as much as it would on those mentions, by the curvature of their log likelihood (Laplace's
+approximation). So it goes where mentions do not care.
+
+Axes: S samples, P pairs of candidate name and entity, E entities of all samples, F features.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mirror_rt.knowledge.ranking.features import FEATURES, SIGNS
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from mirror_rt.knowledge.ranking.learning import Samples
+    from mirror_rt.types import Int64
+
+    Float64 = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
+
+__all__ = ["DEFAULT_WEIGHTS", "WeightPrior", "fit_weights", "minimize_within"]
+
+DEFAULT_WEIGHTS = "default_weights.json"
+_ITERATIONS = 60
+_RIDGE = 1e-3
+"""What keeps weights of no use near where they are, beside the curvature of mentions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightPrior:
+    """Weights to be pulled to, and how strongly in each direction.
+
+    Attributes:
+        weights: The weight of each feature, by name.
+        nil_score: The score of "none of these".
+        in_candidates_weights: See ``reranker.Reranker``.
+        top1_weights: The same.
+        curvature_FF: (F, F) float64 curvature of the mean negative log likelihood of a mention
+            at these weights, in the order of ``FEATURES``.
+    """
+
+    weights: Mapping[str, float]
+    nil_score: float
+    curvature_FF: Float64
+    in_candidates_weights: Mapping[str, float]
+    top1_weights: Mapping[str, float]
+
+    @classmethod
+    @lru_cache(maxsize=1)
+    def default(cls) -> WeightPrior:
+        """Return the built-in weights."""
+        text = (files("mirror_rt.knowledge.ranking") / DEFAULT_WEIGHTS).read_text("utf-8")
+        content = json.loads(text)
+        order = [content["features"].index(name) for name in FEATURES]
+        return cls(
+            weights={name: content["weights"][name] for name in FEATURES},
+            nil_score=content["nil_score"],
+            curvature_FF=np.array(content["curvature"])[np.ix_(order, order)],
+            in_candidates_weights=content["in_candidates_weights"],
+            top1_weights=content["top1_weights"],
+        )
+
+    @property
+    def weights_F(self) -> Float64:
+        """(F,) float64, the weights in the order of ``FEATURES``."""
+        return np.array([self.weights[name] for name in FEATURES])
+
+
+def fit_weights(
+    samples: Samples,
+    prior: WeightPrior,
+    *,
+    mentions: float,
+    heaviness_S: Float64 | None = None,
+) -> WeightPrior:
+    """Fit the weights on samples whose right entity is a candidate, then the score of NIL on all.
+
+    The conditional log likelihood of the right entities is maximized within the signs. Each round
+    takes every entity's best name under the present weights.
+
+    Args:
+        samples: Mentions with known answers and their candidates.
+        prior: What to be pulled to.
+        mentions: For how many samples the prior stands.
+        heaviness_S: (S,) float64, for how many samples each one counts; 1 by default.
+
+    Returns:
+        The weights, with the curvature of the mean loss of these samples at them.
+    """
+    heavy_S = np.ones(len(samples)) if heaviness_S is None else heaviness_S
+    known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
+    groups, features_PF = _Groups.of(samples), samples.features_PF.astype(np.float64)
+    prior_F, count = prior.weights_F, max(float(heavy_S[known_S].sum()), 1e-12)
+    pull_FF = mentions / count * prior.curvature_FF + _RIDGE * np.eye(len(FEATURES))
+
+    def loss(weights_F: Float64) -> tuple[float, Float64, Float64]:
+        value, gradient_F, curvature_FF = _loss(
+            features_PF, weights_F, groups, np.where(known_S, heavy_S, 0.0) / count
+        )
+        change_F = weights_F - prior_F
+        value += 0.5 * float(change_F @ pull_FF @ change_F)
+        return value, gradient_F + pull_FF @ change_F, curvature_FF + pull_FF
+
+    bounds = [(0.0, np.inf) if SIGNS[name] > 0 else (-np.inf, 0.0) for name in FEATURES]
+    weights_F = minimize_within(loss, prior_F, bounds) if known_S.any() else prior_F
+    _, _, curvature_FF = _loss(
+        features_PF, weights_F, groups, np.where(known_S, heavy_S, 0.0) / count
+    )
+    nil = _fit_nil(features_PF @ weights_F, groups, known_S, heavy_S, prior.nil_score)
+    return replace(
+        prior,
+        weights=dict(zip(FEATURES, weights_F.tolist(), strict=True)),
+        nil_score=nil,
+        curvature_FF=curvature_FF,
+    )
+
+
+def minimize_within(
+    loss: Callable[[Float64], tuple[float, Float64, Float64]],
+    start_F: Float64,
+    bounds: Sequence[tuple[float, float]],
+) -> Float64:
+    """Return the numbers within bounds that make a loss small, by projected Newton steps.
+
+    Bertsekas 1982; a step is halved until it does not lose.
+
+    Args:
+        loss: Returns the loss at some numbers, its gradient (F,) and its curvature (F, F).
+        start_F: (F,) float64, where to start from; brought within the bounds.
+        bounds: Least and most of each number.
+    """
+    least_F, most_F = np.array(bounds, dtype=np.float64).T
+    found_F = np.clip(start_F, least_F, most_F)
+    value, gradient_F, curvature_FF = loss(found_F)
+    for _ in range(_ITERATIONS):
+        free = np.where(gradient_F < 0, found_F < most_F, found_F > least_F)
+        step_F, size = np.zeros(len(found_F)), 1.0
+        step_F[free] = np.linalg.solve(curvature_FF[np.ix_(free, free)], -gradient_F[free])
+        while True:
+            tried_F = np.clip(found_F + size * step_F, least_F, most_F)
+            new = loss(tried_F)
+            if new[0] <= value or size < 1e-6:
+                break
+            size /= 2
+        if new[0] > value:
+            break
+        moved = np.abs(tried_F - found_F).max(initial=0.0)
+        found_F, (value, gradient_F, curvature_FF) = tried_F, new
+        if moved < 1e-6:
+            break
+    return found_F
+
+
+def _fit_nil(
+    scores_P: Float64, groups: _Groups, known_S: Bools, heavy_S: Float64, prior: float
+) -> float:
+    """Return the score of NIL under which it is right as often as it is."""
+    scores_E = scores_P[groups.best(scores_P)]
+    top_S = np.zeros(len(known_S))
+    np.maximum.at(top_S, groups.sample_E, scores_E)
+    mass_S = np.bincount(
+        groups.sample_E, np.exp(scores_E - top_S[groups.sample_E]), minlength=len(known_S)
+    )
+    rest_S = top_S + np.log(np.maximum(mass_S, 1e-300))
+
+    def loss(nil: Float64) -> tuple[float, Float64, Float64]:
+        odds_S = nil[0] - rest_S
+        none_S = 0.5 * (1.0 + np.tanh(0.5 * odds_S))
+        value = heavy_S @ (np.logaddexp(0.0, odds_S) - np.where(known_S, 0.0, odds_S))
+        gradient = heavy_S @ (none_S - ~known_S) + _RIDGE * (nil[0] - prior)
+        curvature = heavy_S @ (none_S * (1 - none_S)) + _RIDGE
+        value += 0.5 * _RIDGE * (nil[0] - prior) ** 2
+        return float(value), np.array([gradient]), np.array([[curvature]])
+
+    return float(minimize_within(loss, np.array([prior]), [(-np.inf, np.inf)])[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Groups:
+    """The pairs of each entity of each sample, side by side.
+
+    Attributes:
+        order_P: (P,) int64 places of the pairs, group after group.
+        starts_E: (E,) int64 the first of each group.
+        sample_E: (E,) int64 which sample.
+        right_E: (E,) bool, the right entity of its sample.
+    """
+
+    order_P: Int64
+    starts_E: Int64
+    sample_E: Int64
+    right_E: Bools
+
+    @classmethod
+    def of(cls, samples: Samples) -> _Groups:
+        sample_P = samples.sample_P
+        order_P = np.lexsort((samples.entity_P, sample_P))
+        keys = np.stack([sample_P, samples.entity_P])[:, order_P]
+        first = np.ones(len(order_P), dtype=bool)
+        first[1:] = (np.diff(keys) != 0).any(axis=0)
+        starts_E = np.flatnonzero(first)
+        return cls(
+            order_P=order_P,
+            starts_E=starts_E,
+            sample_E=keys[0, starts_E],
+            right_E=samples.right_P[order_P[starts_E]],
+        )
+
+    def best(self, scores_P: Float64) -> Int64:
+        """Return (E,) int64, the place of the best pair of each group; of equal ones the first."""
+        if not len(self.starts_E):
+            return self.starts_E
+        scores = scores_P[self.order_P]
+        sizes = np.diff(np.append(self.starts_E, len(scores)))
+        highest = np.repeat(np.maximum.reduceat(scores, self.starts_E), sizes)
+        places = np.where(scores == highest, np.arange(len(scores)), len(scores))
+        return self.order_P[np.minimum.reduceat(places, self.starts_E)]
+
+
+def _loss(
+    features_PF: Float64, weights_F: Float64, groups: _Groups, heavy_S: Float64
+) -> tuple[float, Float64, Float64]:
+    """Return the negative log likelihood of the right entities, its gradient and curvature.
+
+    The curvature is that of Gauss and Newton, which is never negative.
+    """
+    count = len(heavy_S)
+    scores_P = features_PF @ weights_F
+    places, sample_E = groups.best(scores_P), groups.sample_E
+    scores_E, features_EF = scores_P[places], features_PF[places]
+    top_S = np.full(count, -np.inf)
+    np.maximum.at(top_S, sample_E, scores_E)
+    powers_E = np.exp(scores_E - top_S[sample_E])
+    share_E = powers_E / np.bincount(sample_E, powers_E, minlength=count)[sample_E]
+    right_E = np.where(groups.right_E, share_E, 0.0)
+    mass_S = np.bincount(sample_E, right_E, minlength=count)
+    counts_S = heavy_S > 0
+    value = -float(heavy_S[counts_S] @ np.log(np.maximum(mass_S[counts_S], 1e-300)))
+    target_E = right_E / np.where(mass_S > 0, mass_S, 1.0)[sample_E]
+    heavy_E = heavy_S[sample_E]
+    gradient_F = ((share_E - target_E) * heavy_E) @ features_EF
+    weighted_EF = features_EF * share_E[:, None]
+    mean_SF = np.stack(
+        [np.bincount(sample_E, column, minlength=count) for column in weighted_EF.T], axis=1
+    )
+    curvature_FF = features_EF.T @ (weighted_EF * heavy_E[:, None])
+    curvature_FF -= mean_SF.T @ (mean_SF * heavy_S[:, None])
+    return value, gradient_F, curvature_FF
