@@ -12,7 +12,11 @@ import numpy as np
 
 from mirror_rt.bundle import Bundle, Manifest, sha256_file
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.arrays import offsets_of
 from mirror_rt.knowledge.linking.proposals import ScoredPool
+from mirror_rt.knowledge.ranking.features import FEATURES
+from mirror_rt.knowledge.ranking.learning import Samples
+from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.retrieval.candidates import PER_RETRIEVER
 from mirror_rt.types import Entity, Name, NameKind, Pooling, Precision
 
@@ -92,3 +96,26 @@ def pool_of(kb: KnowledgeBase, texts: Sequence[str]) -> ScoredPool:
     """Return the scored candidates of some texts."""
     vectors_QD = kb.encoder.encode(texts)
     return ScoredPool.of(kb.resources, texts, vectors_QD, width=PER_RETRIEVER, mask=None)
+
+
+def drawn_samples(count: int, *, seed: int, truth: Reranker | None = None) -> Samples:
+    """Draw candidates, then the right one as the model says that it is drawn."""
+    truth = truth or Reranker(nil_score=4.0)
+    rng = np.random.default_rng(seed)
+    real = rng.random((count, 12)) < 0.9
+    real[:, 0] = True
+    offsets = offsets_of(real.sum(axis=1))
+    features = rng.random((int(offsets[-1]), len(FEATURES))).astype(np.float32)
+    right = np.zeros(len(features), dtype=bool)
+    scores = truth.scores(features).astype(np.float64)
+    for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        powers = np.append(scores[first:last], truth.nil_score)
+        powers = np.exp(powers - powers.max())
+        shares = powers / powers.sum()
+        drawn = rng.choice(len(shares), p=shares)
+        if first + drawn < last:
+            right[first + drawn] = True
+    entity_P = np.nonzero(real)[1]
+    return Samples(
+        offsets=offsets, features_PF=features, right_P=right, entity_P=entity_P, name_P=entity_P
+    )

@@ -7,13 +7,16 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.kb import fake_bundle
+from mirror_rt.knowledge.ranking.learning import Samples
+from tests.kb import drawn_samples, fake_bundle
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -258,3 +261,52 @@ def test_a_killed_job_of_linking_is_compared_and_has_a_table(
     assert blocks / 2 - 1 < size["blocks_kept"] <= size["killed_after_blocks"] <= blocks
     assert size["blocks_kept"] > 0
     assert link_job(record)[-1].startswith("| 10,000 | ")
+
+
+def test_built_in_weights_are_what_their_script_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    import default_weights
+
+    from mirror_rt.knowledge.ranking.features import FEATURES, SIGNS
+
+    def domain(names: str, seed: int, *, times: int = 1) -> default_weights.Domain:
+        mentions = drawn_samples(60, seed=seed)
+        again = Samples.joined([mentions] * times)
+        misspelt = drawn_samples(20, seed=9)
+        return default_weights.Domain(names=names, mentions=again, misspelt=misspelt, own=misspelt)
+
+    fitted = default_weights.fitted([domain("a", 1), domain("b", 2)])
+    made = json.loads(json.dumps(default_weights.content(fitted, {"one": 60, "two": 60})))
+    shipped = json.loads(default_weights.PACKAGED.read_text(encoding="utf-8"))
+    assert made.keys() == shipped.keys()
+    assert made["features"] == shipped["features"] == [*FEATURES]
+    for numbers in ("weights", "in_candidates_weights", "top1_weights"):
+        assert made[numbers].keys() == shipped[numbers].keys()
+    for told in (made, shipped):
+        assert all(told["weights"][name] * SIGNS[name] >= 0 for name in FEATURES)
+        assert np.array(told["curvature"]).shape == (len(FEATURES), len(FEATURES))
+    assert {*shipped["fitted_on"]} == {*default_weights.DOMAINS}
+    # A domain of more mentions is no heavier.
+    monkeypatch.setattr(default_weights, "NIL_SHARE", 0.0)
+    once, thrice = (
+        default_weights.fitted([domain("a", 1), domain("b", 2, times=n)]) for n in (1, 3)
+    )
+    assert thrice.weights_F == pytest.approx(once.weights_F, abs=1e-3)
+
+
+def test_the_place_of_an_entity_is_shared_by_those_of_its_name() -> None:
+    import default_weights
+
+    names = [5, 5, 7, 8, 9, 10, 11]
+    samples = Samples(
+        offsets=np.array([0, 7, 7]),
+        features_PF=np.zeros((7, 1), dtype=np.float32),
+        right_P=np.arange(7) == 6,
+        entity_P=np.arange(7),
+        name_P=np.array(names),
+    )
+    falling = -np.arange(7.0)
+    assert default_weights.accuracy(samples, falling) == {"acc@1": 0.0, "acc@5": 0.0}
+    last_but_one = replace(samples, right_P=np.arange(7) == 5)
+    assert default_weights.accuracy(last_but_one, falling) == {"acc@1": 0.0, "acc@5": 0.5}
+    holder = replace(samples, right_P=np.arange(7) == 1)
+    assert default_weights.accuracy(holder, falling) == {"acc@1": 0.5, "acc@5": 0.5}

@@ -1,7 +1,7 @@
 """Answers that were recorded before a rewrite are given after it; see ``golden.answers``.
 
-The candidates of a few held-out names, and so the weights learned from them, have changed a little
-since. The answers are compared under the recorded weights, and those learned with the recorded.
+They were recorded again when the features and the built-in weights became others. The answers are
+compared under the recorded weights, and those learned with the recorded.
 """
 
 import json

@@ -15,7 +15,6 @@ from sklearn.linear_model import LogisticRegression
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.arrays import offsets_of
 from mirror_rt.knowledge.ranking import learning
 from mirror_rt.knowledge.ranking.features import FEATURES, SIGNS
 from mirror_rt.knowledge.ranking.learning import (
@@ -31,32 +30,12 @@ from mirror_rt.knowledge.ranking.learning import (
 )
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
 from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights
-from tests.kb import LetterEncoder, entity, fake_bundle
+from tests.kb import LetterEncoder, drawn_samples, entity, fake_bundle
 
 TRUE = dict.fromkeys(FEATURES, 0.0) | {
     "dense_cosine": 8.0, "trigram_cosine": 3.0, "number_mismatch": -2.0,
     "translation_forward": 1.0, "translation_backward": 0.5,
 }  # fmt: skip
-
-
-def _samples(count: int, *, seed: int, truth: Reranker) -> Samples:
-    """Draw candidates, then the right one as the model says that it is drawn."""
-    rng = np.random.default_rng(seed)
-    real = rng.random((count, 12)) < 0.9
-    real[:, 0] = True
-    offsets = offsets_of(real.sum(axis=1))
-    features = rng.random((int(offsets[-1]), len(FEATURES))).astype(np.float32)
-    right = np.zeros(len(features), dtype=bool)
-    scores = truth.scores(features).astype(np.float64)
-    for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-        shares = softmax(np.append(scores[first:last], truth.nil_score))
-        drawn = rng.choice(len(shares), p=shares)
-        if first + drawn < last:
-            right[first + drawn] = True
-    entity = np.nonzero(real)[1]
-    return Samples(
-        offsets=offsets, features_PF=features, right_P=right, entity_P=entity, name_P=entity
-    )
 
 
 def _prior(curvature: float = 0.0) -> WeightPrior:
@@ -66,7 +45,7 @@ def _prior(curvature: float = 0.0) -> WeightPrior:
 
 def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
     truth = Reranker(weights=TRUE, nil_score=8.0)
-    fitted = fit(_samples(6_000, seed=1, truth=truth), prior=_prior())
+    fitted = fit(drawn_samples(6_000, seed=1, truth=truth), prior=_prior())
     for name in FEATURES:
         assert fitted.weights[name] == pytest.approx(TRUE[name], abs=0.7)
     assert fitted.nil_score == pytest.approx(8.0, abs=0.8)
@@ -82,7 +61,7 @@ WRONG = {
 def test_weights_are_those_that_a_general_optimizer_finds_within_their_signs(
     weights: dict[str, float], mentions: float
 ) -> None:
-    samples = _samples(80, seed=5, truth=Reranker(weights=weights, nil_score=4.0))
+    samples = drawn_samples(80, seed=5, truth=Reranker(weights=weights, nil_score=4.0))
     rng = np.random.default_rng(1)
     half = rng.normal(size=(len(FEATURES), len(FEATURES)))
     prior = replace(_prior(), curvature_FF=half @ half.T / 50)
@@ -114,7 +93,7 @@ def test_weights_are_those_that_a_general_optimizer_finds_within_their_signs(
 
 def test_an_entity_counts_by_the_name_that_scores_best() -> None:
     """Names of one entity beside its best one change nothing."""
-    samples = _samples(200, seed=3, truth=Reranker(weights=TRUE, nil_score=4.0))
+    samples = drawn_samples(200, seed=3, truth=Reranker(weights=TRUE, nil_score=4.0))
     doubled = np.repeat(np.arange(len(samples.right_P)), 2)
     poor = samples.features_PF[doubled]
     poor[1::2] = np.where([SIGNS[name] > 0 for name in FEATURES], 0, 2)
@@ -131,7 +110,7 @@ def test_an_entity_counts_by_the_name_that_scores_best() -> None:
 
 
 def test_nil_is_right_as_often_as_it_was() -> None:
-    samples = _samples(3_000, seed=3, truth=Reranker(weights=TRUE, nil_score=8.0))
+    samples = drawn_samples(3_000, seed=3, truth=Reranker(weights=TRUE, nil_score=8.0))
     fitted = fit_weights(samples, _prior(), mentions=0.0)
     scores = samples.features_PF.astype(np.float64) @ fitted.weights_F
     nil = [
@@ -143,7 +122,7 @@ def test_nil_is_right_as_often_as_it_was() -> None:
 
 
 def test_a_strong_prior_holds_the_weights_where_mentions_care() -> None:
-    samples = _samples(400, seed=2, truth=Reranker(weights=WRONG, nil_score=4.0))
+    samples = drawn_samples(400, seed=2, truth=Reranker(weights=WRONG, nil_score=4.0))
     curvature = np.zeros(len(FEATURES))
     curvature[0] = 1e6
     prior = replace(_prior(), curvature_FF=np.diag(curvature))
@@ -165,8 +144,8 @@ def test_the_built_in_weights_are_of_the_features_and_have_their_signs() -> None
 
 def test_its_probabilities_are_those_of_being_right() -> None:
     truth = Reranker(weights=TRUE, nil_score=8.0)
-    fitted = fit(_samples(4_000, seed=1, truth=truth), prior=_prior())
-    found = calibration_targets(_samples(4_000, seed=2, truth=truth), fitted)
+    fitted = fit(drawn_samples(4_000, seed=1, truth=truth), prior=_prior())
+    found = calibration_targets(drawn_samples(4_000, seed=2, truth=truth), fitted)
     p, hit = fitted.top1_probability(found.confidence_S3), found.hit_S
     for low in (0.0, 0.3, 0.6):
         inside = (p >= low) & (p < low + 0.3)
@@ -270,15 +249,15 @@ def test_confidence_features_have_bounds_and_nil_is_always_a_rival() -> None:
 
 def test_a_few_links_change_nothing_and_order_does_not_matter() -> None:
     truth = Reranker(weights=TRUE, nil_score=8.0)
-    few = _samples(30, seed=1, truth=truth)
+    few = drawn_samples(30, seed=1, truth=truth)
     assert fit(few) == Reranker()
-    many = _samples(200, seed=1, truth=truth)
+    many = drawn_samples(200, seed=1, truth=truth)
     assert fit(many) == fit(many)
 
 
 def test_every_sample_teaches() -> None:
-    samples = _samples(400, seed=1, truth=Reranker(weights=TRUE, nil_score=8.0))
-    other = _samples(400, seed=2, truth=Reranker(weights=TRUE, nil_score=8.0))
+    samples = drawn_samples(400, seed=1, truth=Reranker(weights=TRUE, nil_score=8.0))
+    other = drawn_samples(400, seed=2, truth=Reranker(weights=TRUE, nil_score=8.0))
     both = Samples.joined([samples, other])
     for start in (0, 1):
         chosen = np.arange(400)
@@ -287,7 +266,7 @@ def test_every_sample_teaches() -> None:
 
 
 def test_chosen_samples_are_those_samples() -> None:
-    samples = _samples(30, seed=1, truth=Reranker(weights=TRUE, nil_score=8.0))
+    samples = drawn_samples(30, seed=1, truth=Reranker(weights=TRUE, nil_score=8.0))
     chosen = samples[np.array([4, 0, 29])]
     assert len(chosen) == 3
     for k, i in enumerate((4, 0, 29)):
