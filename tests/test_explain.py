@@ -12,6 +12,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.arrays import to_float32
 from mirror_rt.knowledge.ranking.features import FEATURES
+from mirror_rt.knowledge.ranking.name_probability import name_features
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import NilReason
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
@@ -136,6 +137,8 @@ def test_ranks_features_and_contributions_are_those_of_brute_force(
         texts, learned = kb.resources.catalogue.texts(), kb.resources.reranker
         retrievers = kb.resources.retrievers
         dense_N = to_float32(retrievers.vectors.vectors_ND) @ LetterEncoder().encode([mention])[0]
+        rows = [texts.index(one.candidate.matched_name) for one in told.candidates]
+        by_name = learned.name_probability(name_features(kb.resources.names, np.array(rows)))
     trigrams_N = _trigram_cosines(normalize(mention), [normalize(text) for text in texts])
     own = {thing.id: [texts.index(name.text) for name in thing.names] for thing in HEARTS}
     by_dense, by_lexical = (
@@ -159,7 +162,11 @@ def test_ranks_features_and_contributions_are_those_of_brute_force(
             assert one.contributions[name] == pytest.approx(contribution, abs=1e-3)
     sums = np.array([sum(one.contributions.values()) for one in told.candidates], dtype=np.float32)
     assert (np.diff(sums) <= 1e-3).all()
-    expected = learned.probabilities(np.array([0, len(sums)]), sums, np.arange(len(sums)) == 0)
+    alike = ("dense_cosine", "trigram_cosine", "edit_similarity")
+    mean = np.array([np.mean([one.features[name] for name in alike]) for one in told.candidates])
+    most = np.minimum(by_name, 1 / (1 + np.exp(-20 * (mean - 0.35))))
+    first = np.arange(len(sums)) == 0
+    expected = learned.probabilities(np.array([0, len(sums)]), sums, first, most)
     assert [e.candidate.probability for e in told.candidates] == pytest.approx(
         expected.tolist(), abs=1e-3
     )

@@ -111,7 +111,7 @@ class Reranker:
     before_calibration: Mapping[str, Any] = field(default_factory=dict)
     precision_curve: Sequence[Sequence[float]] = ()
     operating_points: Sequence[Mapping[str, Any]] = field(default_factory=list)
-    risk_counts: Sequence[Sequence[float]] = ()
+    risk_counts: Sequence[Sequence[float]] = field(default_factory=list)
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
     @property
