@@ -587,11 +587,12 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if args.small:
         args.turns, args.seconds, args.flood_seconds, args.each = 1, 1, 1.0, 5
-    results: dict[str, Any] = {}
+    results: dict[str, Any] = {"load_average": [os.getloadavg()[0]]}
     for name in args.stages:
         if name == "same_graph" and args.bundle32 is None:
             continue
         results[name] = STAGES[name](args)
+        results["load_average"].append(os.getloadavg()[0])  # what else the machine did
     card.finish(card.record("serve_speed", args, results), args.out)
 
 
