@@ -210,12 +210,15 @@ class Library:
             return False
         try:
             found = self._open(name)
-        except (MirrorError, OSError) as error:
+        except Exception as error:  # whatever it is: the next change may be better
             self._failed[name] = state
-            _LOG.warning("kept the knowledge base as it was", extra={"kb": name, "error": error})
+            told = error if isinstance(error, MirrorError) else type(error).__name__
+            _LOG.warning("kept the knowledge base as it was", extra={"kb": name, "error": told})
             return False
         self._failed.pop(name, None)
         self.kbs[name] = found  # one step: a request has the old one or the new one
+        used = {id(model.encoder) for model in self.models.values()}
+        self._encoders = {k: e for k, e in self._encoders.items() if id(e) in used}
         _LOG.info("took up a changed knowledge base", extra={"kb": name})
         return True
 
