@@ -29,6 +29,7 @@ try:
         embed,
         evaluate,
         export,
+        feedback,
         help,
         index,
         info,
@@ -146,6 +147,7 @@ help.add(app, "link", link.link)
 help.add(app, "search", search.search)
 help.add(app, "serve", serve.serve)
 help.add(app, "calibrate", calibrate.calibrate)
+help.add(app, "feedback", feedback.feedback)
 help.add(app, "evaluate", evaluate.evaluate)
 help.add(app, "reproduce", reproduce.reproduce)
 help.add(app, "info", info.info)

@@ -45,7 +45,7 @@ _NO_ROOM = 4 * 1024 * 1024
 _MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
 """Files of which each folder we write has one; ``files`` in it names what else is ours."""
 _ALSO = {
-    "knowledge base": {"reranker.json", "combination.json"},
+    "knowledge base": {"reranker.json", "combination.json", "feedback.jsonl"},
     "training.json": {"scores.json"},
 }
 """What is ours though it was written after the manifest, by the manifest's kind or name."""

@@ -103,7 +103,10 @@ class Loss(Enum):
 
 
 class NameKind(Enum):
-    """What a name is to its entity (OBO synonym scopes, plus the preferred name)."""
+    """What a name is to its entity (OBO synonym scopes, plus the preferred name).
+
+    ``ACCEPTED``: a mention of it that a person has accepted.
+    """
 
     PREFERRED = "preferred"
     EXACT = "exact"
@@ -111,6 +114,7 @@ class NameKind(Enum):
     NARROW = "narrow"
     RELATED = "related"
     ABBREVIATION = "abbreviation"
+    ACCEPTED = "accepted"
 
 
 class KbFormat(Enum):

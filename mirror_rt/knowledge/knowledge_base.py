@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -12,9 +13,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from mirror_rt.bundle import Bundle, sum_of
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
+from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
-from mirror_rt.knowledge.linking.calibration import CalibrationReport, calibrate
+from mirror_rt.knowledge.linking.calibration import FEWEST, CalibrationReport, calibrate
 from mirror_rt.knowledge.linking.explain import Explanation, explain
+from mirror_rt.knowledge.linking.feedback import FeedbackReport, read_reviewed
 from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_table
 from mirror_rt.knowledge.linking.linker import link
 from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
@@ -28,23 +31,34 @@ from mirror_rt.knowledge.retrieval.index_selection import EXACT_LIMIT, IndexChoi
 from mirror_rt.knowledge.storage import integrity
 from mirror_rt.knowledge.storage.build import own_samples, write_knowledge_base
 from mirror_rt.knowledge.storage.embedded import embedded_names
+from mirror_rt.knowledge.storage.feedback import Decision, FeedbackLog
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
+    FEEDBACK,
     NAMES,
     PASSAGES,
     RERANKER,
     KnowledgeBaseManifest,
 )
-from mirror_rt.knowledge.storage.update import UpdateReport, UpdateSource, merge, remove
+from mirror_rt.knowledge.storage.update import UpdateReport, UpdateSource, merge, remove, rename
 from mirror_rt.staging import check_target, staging_file
-from mirror_rt.tables import ArrowTable, is_arrow
+from mirror_rt.tables import ArrowTable, Notes, TableOptions, is_arrow
 from mirror_rt.textfiles import lone_surrogate
-from mirror_rt.types import Embedder, Entity, IndexKind, LinkResult, Passage, SearchResult
+from mirror_rt.types import (
+    Embedder,
+    Entity,
+    IndexKind,
+    LinkResult,
+    NameKind,
+    Passage,
+    SearchResult,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mirror_rt.knowledge.linking.linker import ProposeBatch
+    from mirror_rt.knowledge.linking.resources import Encode
     from mirror_rt.knowledge.retrieval.filters import Filters
     from mirror_rt.types import Float32
 
@@ -132,7 +146,7 @@ class KnowledgeBase:
             index: The kind of index.
             exact_limit: Up to this many distinct names, ``AUTO`` means ``EXACT``.
             recall: Share of the true ten nearest names that the index is tuned to find.
-            force: Whether ``out`` may be replaced.
+            force: Whether ``out`` may be replaced; the feedback that it was given is kept.
             progress: Called with (names embedded, names).
 
         Raises:
@@ -155,15 +169,17 @@ class KnowledgeBase:
             if vectors is None
             else embedded_names(Path(vectors), opened, encoder) as embedder,
         ):
+            log = FeedbackLog.read(out) if force and not passages else FeedbackLog()
             write_knowledge_base(
                 opened,
-                _read_passages(entities, split) if passages else _read(entities),
+                _read_passages(entities, split) if passages else log.applied(_read(entities)),
                 out,
                 encoder=embedder,
                 choice=IndexChoice(kind=index, exact_limit=exact_limit),
                 recall=recall,
                 force=force,
                 content_type=PASSAGES if passages else NAMES,
+                finish=partial(_finish, log, encode=embedder.encode),
                 progress=progress,
             )
         return cls.open(out, encoder=encoder, verify=False)
@@ -560,6 +576,100 @@ class KnowledgeBase:
             reranker.write(path)
         self._resources = replace(self.resources, reranker=reranker)
 
+    def feedback(
+        self,
+        source: str | Path | ArrowTable,
+        *,
+        aliases: bool = True,
+        column: str | None = None,
+        table: TableOptions | None = None,
+        progress: Progress | None = None,
+    ) -> FeedbackReport:
+        """Take the decisions of a person: what was accepted, rejected or corrected.
+
+        An accepted or corrected mention becomes a name of its entity (of the kind ``accepted``,
+        from the source ``feedback``). All mentions become gold links, which the folder keeps and
+        on which the probabilities are calibrated, now and after every change of the knowledge
+        base. The object then is the changed knowledge base.
+
+        Args:
+            source: A table that ``link_file`` wrote as ``review`` and a person filled in, or one
+                with the columns ``mention``, ``entity_id``, ``decision`` and ``correct_id``; a
+                file or a table in memory.
+            aliases: Whether mentions become names.
+            column: The column of mentions, if it is not ``mention``.
+            table: What is known of the file.
+            progress: Called with (names done, names).
+
+        Raises:
+            ConfigError: The column of mentions cannot be told.
+            InputError: The file cannot be read, an id is not there, a word is no decision, or
+                rows were changed or contradict each other; nothing has changed then.
+            KnowledgeBaseError: The folder holds passages, is closed, another process is changing
+                it, or has changed it since it was opened.
+        """
+        notes = Notes()
+        found = read_reviewed(
+            source, self._names().catalogue, column=column, options=table, notes=notes
+        )
+        decisions = [
+            Decision(mention=mention, entity_id=id_, decision=decision)
+            for (mention, id_), decision in found.links.items()
+        ]
+        before = FeedbackLog.read(self.path)
+        shown = "a table" if is_arrow(source) else Path(source).name
+        after = before.added(decisions, shown, aliases=aliases) if decisions else before
+        counts = Counter(found.links.values())
+        return replace(
+            self._decided(before, after, progress),
+            accepted=counts["accepted"],
+            rejected=counts["rejected"],
+            corrected=counts["corrected"],
+            undecided=found.undecided,
+            composites=found.composites,
+            known=bool(decisions) and after is before,
+            notes=notes,
+        )
+
+    def undo_feedback(self, *, progress: Progress | None = None) -> FeedbackReport:
+        """Take the decisions back that ``feedback`` took last: their names and gold links.
+
+        Raises:
+            InputError: There are none.
+            KnowledgeBaseError: As ``feedback``.
+        """
+        self._names()
+        before = FeedbackLog.read(self.path)
+        if not before.batches:
+            raise InputError(f"{self.path}: was given no feedback, so there is none to undo")
+        return self._decided(before, before.undone(), progress)
+
+    def _decided(
+        self, before: FeedbackLog, after: FeedbackLog, progress: Progress | None
+    ) -> FeedbackReport:
+        """Change the folder to what another log of decisions says."""
+        calibrations: list[CalibrationReport] = []
+        changed = after.changes(before)
+        if changed:
+            self._updated(lambda kb: rename(kb, leaving=changed), progress, after, calibrations)
+        elif after is not before:
+            with integrity.assert_unchanged(self.path, self.manifest):
+                with staging_file(self.path / FEEDBACK, force=True) as path:
+                    after.write(path)
+                if not _refit(self.resources, self._encode, after, self.path, calibrations):
+                    with staging_file(self.path / RERANKER, force=True) as path:
+                        self.resources.reranker.uncalibrated().write(path)
+            reranker = Reranker.read(self.path / RERANKER)
+            self._resources = replace(self.resources, reranker=reranker)
+        gold = after.gold()
+        resolve = self.resources.catalogue.resolve
+        return FeedbackReport(
+            aliases=int((self.resources.names.kinds == KINDS.index(NameKind.ACCEPTED)).sum()),
+            gold_links=len(gold),
+            gone=sum(bool(ids) and not any(map(resolve, ids)) for _, ids in gold),
+            calibration=calibrations[0] if calibrations else None,
+        )
+
     def add(self, entities: Entities, *, progress: Progress | None = None) -> UpdateReport:
         """Add entities, and names, types and references to entities that are there.
 
@@ -601,9 +711,14 @@ class KnowledgeBase:
         return self._updated(lambda kb: remove(kb, ids, missing_ok=missing_ok), progress)
 
     def _updated(
-        self, change: Callable[[UpdateSource], UpdateReport], progress: Progress | None
+        self,
+        change: Callable[[UpdateSource], UpdateReport],
+        progress: Progress | None,
+        feedback: FeedbackLog | None = None,
+        calibrations: list[CalibrationReport] | None = None,
     ) -> UpdateReport:
         resources = self.resources
+        log = FeedbackLog.read(self.path) if feedback is None else feedback
         with integrity.assert_unchanged(self.path, self.manifest):
             report = change(
                 UpdateSource(
@@ -613,6 +728,8 @@ class KnowledgeBase:
                     vectors_ND=resources.retrievers.vectors.vectors_ND,
                     encoder=_Lazy(self),
                     progress=progress,
+                    feedback=log,
+                    finish=partial(_finish, log, encode=self._encode, calibrations=calibrations),
                 )
             )
             changed = KnowledgeBase.open(
@@ -671,6 +788,49 @@ class _Lazy:
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 unit rows, row i for texts[i]."""
         return self.kb.encoder.encode(texts)
+
+
+def _finish(
+    log: FeedbackLog,
+    folder: Path,
+    *,
+    encode: Encode,
+    calibrations: list[CalibrationReport] | None = None,
+) -> None:
+    """Put the decisions of people into a folder that was built, and calibrate it on them."""
+    fitted = False
+    if log.batches:
+        log.write(folder / FEEDBACK)
+        _, resources = open_resources(folder, verify=False)
+        try:
+            fitted = _refit(resources, encode, log, folder, calibrations)
+        finally:
+            resources.catalogue.close()
+    if not fitted and calibrations is not None:  # what was fitted to earlier decisions goes
+        Reranker.read(folder / RERANKER).uncalibrated().write(folder / RERANKER)
+
+
+def _refit(
+    resources: LinkResources,
+    encode: Encode,
+    log: FeedbackLog,
+    folder: Path,
+    calibrations: list[CalibrationReport] | None,
+) -> bool:
+    """Calibrate on decisions and write the reranker; False where they are too few."""
+    resolve = resources.catalogue.resolve
+    gold = [(text, ids) for text, ids in log.gold() if not ids or any(map(resolve, ids))]
+    if len(gold) < FEWEST:
+        return False
+    try:
+        reranker, report = calibrate(resources, gold, encode, without_accepted=True)
+    except InputError:  # too few of them have a candidate
+        return False
+    with staging_file(folder / RERANKER, force=True) as path:
+        reranker.write(path)
+    if calibrations is not None:
+        calibrations.append(report)
+    return True
 
 
 def _open_with_threads(path: str, threads: int) -> KnowledgeBase:

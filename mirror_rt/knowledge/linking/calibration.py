@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.entities.sketch import sketch
 from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.linking.linker import check_texts, encoded_batches
@@ -33,7 +34,9 @@ from mirror_rt.knowledge.ranking.operating_points import (
 )
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, likeness
 from mirror_rt.knowledge.ranking.risk import risk_counts
+from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.types import NameKind
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     Int64 = npt.NDArray[np.int64]
 
 __all__ = [
+    "FEWEST",
     "CalibrationReport",
     "ReliabilityBin",
     "calibrate",
@@ -54,7 +58,7 @@ __all__ = [
 
 _FOLDS = 5
 _SEED = 0
-_FEWEST = 20
+FEWEST = 20
 _FEWEST_NIL = 10
 _LEAST_NIL_SHARE = 0.02
 _LEAST_SAID = 1e-9
@@ -137,6 +141,7 @@ def calibrate(
     encode: Encode,
     *,
     reserve: float = 0.0,
+    without_accepted: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Reranker, CalibrationReport]:
     """Fit the probabilities to gold links.
@@ -147,6 +152,8 @@ def calibrate(
         encode: Embeds texts.
         reserve: The share of the different mentions that nothing is fitted to: what a guarantee
             is given on (see ``ranking.risk``).
+        without_accepted: Whether names that are accepted mentions are left out, as each of these
+            would find itself.
         progress: Called with (mentions linked, mentions).
 
     Returns:
@@ -159,14 +166,15 @@ def calibrate(
     if not 0.0 <= reserve < 1.0:
         raise ConfigError(f"reserve must be at least 0 and below 1, got {reserve}")
     check_texts([mention for mention, _ in gold])
-    links = _link(resources, gold, encode, progress=progress)
-    if len(links) < _FEWEST:
-        raise InputError(f"{len(links)} gold mentions with a candidate; at least {_FEWEST} needed")
+    mask = _all_but_accepted(resources) if without_accepted else None
+    links = _link(resources, gold, encode, mask=mask, progress=progress)
+    if len(links) < FEWEST:
+        raise InputError(f"{len(links)} gold mentions with a candidate; at least {FEWEST} needed")
     apart_S = _apart(links, reserve)
     kept_apart, links = links[apart_S], links[~apart_S]
-    if len(links) < _FEWEST:
+    if len(links) < FEWEST:
         raise InputError(
-            f"{len(links)} gold mentions beside those that are reserved; at least {_FEWEST} needed"
+            f"{len(links)} gold mentions beside those that are reserved; at least {FEWEST} needed"
         )
     # Start from the uncalibrated weights, so that repeated calibrations do not stack.
     before = resources.reranker.uncalibrated()
@@ -241,7 +249,7 @@ class _Judged:
 
 def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]:
     """Fit the probabilities, keep the better ones, and learn which precision they reach."""
-    fits = int((~links.exact_S).sum()) >= _FEWEST
+    fits = int((~links.exact_S).sum()) >= FEWEST
     mentions, number_S = np.unique(links.mention_S, return_inverse=True)
     before_S, fitted_S = _probabilities(links, before), np.empty(len(links))
     for fold in range(_FOLDS):
@@ -305,6 +313,7 @@ def _link(
     gold: Sequence[tuple[str, frozenset[str]]],
     encode: Encode,
     *,
+    mask: FilterMask | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> _GoldLinks:
     """Link the mentions that have a candidate as ``link`` does, each once, in the order of gold."""
@@ -319,7 +328,7 @@ def _link(
     row_S, likeness_S = np.zeros(len(links), dtype=np.int64), np.full(len(links), np.inf)
     confidence_S3 = np.zeros((len(links), len(CONFIDENCE_FEATURES)))
     unknown: dict[str, list[int]] = {}
-    matches = exact_matches(resources, [mention for mention, _ in links])
+    matches = exact_matches(resources, [mention for mention, _ in links], mask=mask)
     for n, ((mention, right), match) in enumerate(zip(links, matches, strict=True)):
         if len(match):
             best = [e for e, is_best in zip(match.entities, match.best, strict=True) if is_best]
@@ -330,7 +339,7 @@ def _link(
             unknown.setdefault(mention, []).append(n)
     numbers = list(unknown.values())
     for start, texts, vectors_QD in encoded_batches(list(unknown), encode):
-        for places, pool in scored_pools(resources, texts, vectors_QD, mask=None):
+        for places, pool in scored_pools(resources, texts, vectors_QD, mask=mask):
             # A mention may have several answers, each a link of its own.
             for answer in range(max(len(numbers[start + i]) for i in range(len(texts)))):
                 links_of = [
@@ -367,6 +376,24 @@ def _link(
         nil_S=np.array([not right for _, right in links], dtype=bool),
     )
     return whole[[n for link in given if found_S[n := number_of[link]]]]
+
+
+def _all_but_accepted(resources: LinkResources) -> FilterMask | None:
+    """Return a mask of all names but accepted mentions; None where there are none of these."""
+    names = resources.names
+    accepted = names.kinds == KINDS.index(NameKind.ACCEPTED)
+    if not accepted.any():
+        return None
+    row_P = np.repeat(np.arange(len(names)), np.diff(names.entity_offsets))
+    mask_N = np.ones(len(names), dtype=bool)
+    mask_N[row_P[accepted]] = False
+    mask_N[row_P[~accepted]] = True
+    return FilterMask(
+        conditions=(),
+        entities_E=np.ones(resources.entities, dtype=bool),
+        mask_N=mask_N,
+        rows_R=np.flatnonzero(mask_N),
+    )
 
 
 def _fit(links: _GoldLinks, before: Reranker, *, fits: bool) -> Reranker:

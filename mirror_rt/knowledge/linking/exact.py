@@ -26,6 +26,9 @@ __all__ = ["exact_matches", "is_name"]
 _LEVELS = (MatchType.EXACT, MatchType.CASE, MatchType.PUNCTUATION)
 """The levels of an exact match, the strictest first."""
 _PREFERRED = KINDS.index(NameKind.PREFERRED)
+_ACCEPTED = KINDS.index(NameKind.ACCEPTED)
+_PROBABILITY_OF_ACCEPTED = 0.99
+"""Of a mention that a person has accepted as this entity's, and that is no other's name."""
 
 
 def exact_matches(
@@ -50,6 +53,8 @@ def exact_matches(
     for text, (start, stop) in zip(wanted, pairwise(offsets.tolist()), strict=True):
         matches: list[tuple[int, bool, int, int, int]] = []
         for row in rows[start:stop].tolist():
+            if mask is not None and not mask.mask_N[row]:
+                continue
             # Names of punctuation only are all the same once normalized, but match at no level.
             level = match_level(text, strings[row])
             if level in _LEVELS:
@@ -79,6 +84,8 @@ def _proposal(
     levels = [level for level, _, _ in best.values()]
     holders = [levels.count(level) for level in range(len(_LEVELS))]
     strictest, prior = levels[0], probability_of[matches[0][3]]
+    if matches[0][4] == _ACCEPTED and holders[strictest] == 1:
+        prior = max(prior, _PROBABILITY_OF_ACCEPTED)
     sure = prior / holders[strictest]
     return Proposal(
         entities=[*best],

@@ -113,6 +113,7 @@ def write_knowledge_base(
     append_to: Path | None = None,
     content_type: str = NAMES,
     reranker: Reranker | None = None,
+    finish: Callable[[Path], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write the folder of a knowledge base, whole or not at all.
@@ -131,6 +132,7 @@ def write_knowledge_base(
             from enough rows.
         content_type: What the folder says that it holds. From passages nothing is learned.
         reranker: What scores candidates; None to learn it from the names.
+        finish: Called with the new folder before it takes its place.
         progress: Called with (strings embedded, strings).
 
     Raises:
@@ -180,6 +182,8 @@ def write_knowledge_base(
             content_type=content_type,
             created_with=VERSION,
         ).write(folder / KB_MANIFEST)
+        if finish is not None:
+            finish(folder)
 
 
 def _write_arrays(catalogue: Catalogue, folder: Path, *, rows: int, keep_text: bool) -> NameArrays:

@@ -17,6 +17,7 @@ from mirror_rt.knowledge.retrieval.trigram_index import TRIGRAM_FILES
 __all__ = [
     "BUNDLE",
     "CATALOGUE",
+    "FEEDBACK",
     "FILES",
     "INDEX",
     "KB_MANIFEST",
@@ -33,6 +34,7 @@ CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.npy"
 INDEX = "index.faiss"
 RERANKER = "reranker.json"
+FEEDBACK = "feedback.jsonl"
 BUNDLE = "bundle"
 NAMES, PASSAGES = "names", "passages"
 FILES = (CATALOGUE, VECTORS, INDEX, *NAME_FILES, *TRIGRAM_FILES, *TRANSLATION_FILES)

@@ -24,6 +24,7 @@ from mirror_rt.knowledge.retrieval.autotune import RECALL
 from mirror_rt.knowledge.retrieval.index_selection import IndexChoice
 from mirror_rt.knowledge.retrieval.vector_index import can_append
 from mirror_rt.knowledge.storage.build import KnownVectors, write_knowledge_base
+from mirror_rt.knowledge.storage.feedback import FeedbackLog
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
     PASSAGES,
@@ -35,7 +36,7 @@ from mirror_rt.types import Embedder, Entity
 if TYPE_CHECKING:
     from mirror_rt.types import Float16
 
-__all__ = ["UpdateReport", "UpdateSource", "merge", "remove"]
+__all__ = ["UpdateReport", "UpdateSource", "merge", "remove", "rename"]
 
 _SETS = ("types", "alternative_ids", "cross_references", "parents", "fields")
 """What an entity has of each is in no order."""
@@ -84,6 +85,8 @@ class UpdateSource:
         vectors_ND: (N, D) float16 the vectors of its names.
         encoder: Embeds names that are new.
         progress: Called with (names done, names).
+        feedback: The decisions that give names to entities.
+        finish: Called with the new folder before it takes its place.
     """
 
     path: Path
@@ -92,6 +95,8 @@ class UpdateSource:
     vectors_ND: Float16
     encoder: Embedder
     progress: Callable[[int, int], None] | None
+    feedback: FeedbackLog
+    finish: Callable[[Path], None]
 
 
 def remove(kb: UpdateSource, ids: Sequence[str], *, missing_ok: bool) -> UpdateReport:
@@ -106,6 +111,11 @@ def remove(kb: UpdateSource, ids: Sequence[str], *, missing_ok: bool) -> UpdateR
     kept = (piece for piece in kb.catalogue.pieces() if piece.id not in there)
     report = _rewrite(kb, kept, leaving=_names_of(kb, there), removed=len(there))
     return replace(report, ids_missing=len(missing))
+
+
+def rename(kb: UpdateSource, *, leaving: int) -> UpdateReport:
+    """Give every entity the names of ``kb.feedback``, of which some may go."""
+    return _rewrite(kb, kb.catalogue.pieces(), leaving=leaving)
 
 
 def merge(kb: UpdateSource, entities: Iterable[Entity], *, replacing: bool) -> UpdateReport:
@@ -191,7 +201,7 @@ def _rewrite(
     choice = IndexChoice.from_recipe(recipe)
     write_knowledge_base(
         Bundle.open(kb.path / BUNDLE, verify=False),
-        entities,
+        kb.feedback.applied(entities),
         kb.path,
         encoder=known,
         choice=choice,
@@ -201,6 +211,7 @@ def _rewrite(
         append_to=kb.path if _appends(kb, choice, leaving) else None,
         content_type=kb.manifest.content_type,
         reranker=Reranker.read(kb.path / RERANKER),
+        finish=kb.finish,
         progress=kb.progress,
     )
     counts = KnowledgeBaseManifest.read(kb.path).counts

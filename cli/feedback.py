@@ -1,0 +1,86 @@
+"""``mirror-rt feedback``: what a person has decided teaches a knowledge base."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mirror_rt.errors import ConfigError
+
+from . import asked, kb_source, progress
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.linking.feedback import FeedbackReport
+
+
+def feedback(
+    kbdir: Annotated[Path, typer.Argument(help="The knowledge base to change.")],
+    reviewed: Annotated[
+        Path | None, typer.Argument(help="The file of link --review, filled in; - for stdin.")
+    ] = None,
+    no_aliases: Annotated[
+        bool, typer.Option("--no-aliases", help="Make no name of an accepted mention.")
+    ] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take the decisions back that were given last.")
+    ] = False,
+    column: asked.ColumnOption = None,
+    input_format: asked.FormatOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
+) -> None:
+    """Take accepted, rejected and corrected rows: as names, as gold links, for calibration.
+
+    Write accept or reject into the column decision, or the right id into correct_id. Accepted and
+    corrected mentions become names of their entities; all become gold links that the knowledge
+    base keeps, and is calibrated on now and after every change.
+    """
+    from mirror_rt.knowledge import KnowledgeBase
+
+    if undo == (reviewed is not None):
+        raise ConfigError("give a reviewed file, or --undo")
+    if undo and no_aliases:
+        raise ConfigError("--no-aliases: is for a reviewed file; leave it out with --undo")
+    with KnowledgeBase.open(kbdir) as kb, progress.bar("writing") as show:
+        if reviewed is None:
+            report = kb.undo_feedback(progress=show)
+        else:
+            report = kb.feedback(
+                reviewed,
+                aliases=not no_aliases,
+                column=column,
+                table=asked.table_options(input_format, delimiter, encoding),
+                progress=show,
+            )
+    if reviewed is not None:
+        asked.tell_notes(reviewed, report.notes)
+        _tell_decisions(reviewed, report)
+    _tell_state(kbdir, report)
+
+
+def _tell_decisions(reviewed: Path, report: FeedbackReport) -> None:
+    words = f"{report.accepted:,} accepted, {report.corrected:,} corrected, "
+    words += f"{report.rejected:,} rejected, {report.undecided:,} without a decision"
+    if report.composites:
+        words += f"; {report.composites:,} of several entities together passed over"
+    typer.echo(f"{reviewed}: {words}", err=True)
+    if report.known:
+        typer.echo(f"{reviewed}: was given before; nothing changed", err=True)
+
+
+def _tell_state(kbdir: Path, report: FeedbackReport) -> None:
+    words = f"{kbdir}: {report.gold_links:,} gold links of feedback, {report.aliases:,} names of it"
+    if report.gone:
+        words += f"; the entities of {report.gone:,} are not there any more"
+    typer.echo(words, err=True)
+    found = report.calibration
+    if found is not None:
+        typer.echo(
+            f"{kbdir}: calibrated on {found.links:,} links; calibration error "
+            f"{found.ece_before:.3f} before, {found.ece_after:.3f} after",
+            err=True,
+        )
+    elif not report.known:
+        typer.echo(f"{kbdir}: too few gold links to calibrate on; it takes 20", err=True)

@@ -1,0 +1,230 @@
+"""Read the rows that a person has reviewed: accepted, rejected and corrected links."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.linking.results import fingerprint
+from mirror_rt.tables import (
+    ArrowTable,
+    Notes,
+    RowError,
+    Table,
+    TableOptions,
+    heading_key,
+    joined_text,
+    kept_name,
+)
+from mirror_rt.textfiles import StrPath
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.entities.reader import Catalogue
+    from mirror_rt.knowledge.linking.calibration import CalibrationReport
+
+__all__ = ["FeedbackReport", "Reviewed", "read_reviewed"]
+
+ACCEPTED = frozenset({"accept", "accepted", "yes", "y", "ok", "true", "right", "1", "x"})
+REJECTED = frozenset({"reject", "rejected", "no", "n", "false", "wrong", "0"})
+CORRECTED = frozenset({"corrected"})
+NOTHING = frozenset({"-", "nil", "none"})
+_COLUMNS = ("mention", "entity_id", "check", "decision", "correct_id")
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackReport:
+    """What feedback has changed.
+
+    Attributes:
+        accepted: Links of the file that were accepted, each once.
+        rejected: Links that were rejected.
+        corrected: Links to another entity.
+        undecided: Rows without a decision.
+        composites: Rows of several entities together, which were passed over.
+        known: Whether the same decisions had been given before: nothing has changed then.
+        aliases: Names that the knowledge base has by feedback now.
+        gold_links: Mentions with a decision, of all feedback.
+        gone: Of these, mentions whose entities are not there any more; they teach nothing.
+        calibration: What the calibration on all of them found; None where they are too few.
+        notes: What was passed over in the file.
+    """
+
+    accepted: int = 0
+    rejected: int = 0
+    corrected: int = 0
+    undecided: int = 0
+    composites: int = 0
+    known: bool = False
+    aliases: int = 0
+    gold_links: int = 0
+    gone: int = 0
+    calibration: CalibrationReport | None = None
+    notes: Notes = field(default_factory=Notes)
+
+
+@dataclass(slots=True, kw_only=True)
+class Reviewed:
+    """The decisions of a file.
+
+    Attributes:
+        links: (mention, id) with the decision: ``accepted``, ``corrected`` or ``rejected``; the
+            id is empty where nothing is right for the mention.
+        undecided: Rows without a decision.
+        composites: Rows of several entities together.
+    """
+
+    links: dict[tuple[str, str], str]
+    undecided: int = 0
+    composites: int = 0
+
+
+def read_reviewed(
+    source: StrPath | ArrowTable,
+    catalogue: Catalogue,
+    *,
+    column: str | None = None,
+    options: TableOptions | None = None,
+    notes: Notes | None = None,
+) -> Reviewed:
+    """Read a table that ``link --review`` wrote and a person filled in, or one like it.
+
+    Args:
+        source: The file, or a table in memory.
+        catalogue: Where ids are looked up.
+        column: The column of mentions; by default ``mention``.
+        options: What is known of the file.
+        notes: Counts what is passed over.
+
+    Raises:
+        ConfigError: The file is no table.
+        InputError: It cannot be read or lacks a column, an id is not there, a word is no
+            decision, a row was changed, or two rows contradict each other; the message names the
+            row.
+    """
+    table = Table(source, options=options, notes=notes)
+    table.take_headings()
+    places = _places(table, column)
+    found = Reviewed(links={})
+    rows: dict[
+        tuple[str, str, bool], int
+    ] = {}  # (mention, id, whether right): the row that says so
+    missing: dict[str, int] = {}
+    for number, cells in table.rows():
+        try:
+            if isinstance(cells, RowError):
+                raise cells
+            given = {
+                name: joined_text(cells[place], name).strip() for name, place in places.items()
+            }
+            said = _decision(given)
+        except RowError as fault:
+            raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+        if said is None:
+            found.undecided += not table.is_blank(cells)
+            continue
+        decision, chosen = said
+        mention, proposed = given["mention"], given["entity_id"]
+        right = "" if decision == "rejected" else _own_id(catalogue, chosen)
+        if right is None:
+            if "|" in chosen and all(map(catalogue.resolve, chosen.split("|"))):
+                found.composites += 1
+            else:
+                missing.setdefault(chosen, number)
+            continue
+        claims = [(mention, right, True)] if right else []
+        wrong = proposed if decision != "accepted" else ""
+        claims += [(mention, _own_id(catalogue, wrong) or wrong, False)] if wrong else []
+        for claim in claims:
+            other = rows.get((*claim[:2], not claim[2]))
+            if other is not None:
+                raise InputError(
+                    f"{table.shown}: {table.unit} {number} contradicts {table.unit} {other}: one "
+                    f"says that {mention!r} is {claim[1]}, one that it is not; decide once"
+                )
+            rows.setdefault(claim, number)
+        found.links.setdefault((mention, right), decision)
+    if missing:
+        some = ", ".join(f"{id_!r} ({table.unit} {n})" for id_, n in [*missing.items()][:_SHOWN])
+        more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
+        raise InputError(
+            f"{table.shown}: no entity has the id {some}{more}; a spreadsheet may have changed it, "
+            "or it was removed since: correct the rows, or leave their decision empty"
+        )
+    for mention in {mention for mention, id_ in found.links if id_}:
+        found.links.pop((mention, ""), None)  # one entity is wrong, but another right
+    return found
+
+
+def _places(table: Table, column: str | None) -> dict[str, int]:
+    there = {heading_key(heading) for heading in table.headings}
+    places = {}
+    for name in _COLUMNS:
+        heading = kept_name(name, table.headings)
+        if name == "mention" and column is not None:
+            heading = column
+        elif heading_key(heading) not in there:
+            continue
+        places[name] = table.place(heading)
+    if not {"decision", "correct_id"} & places.keys():
+        raise InputError(
+            f"{table.shown}: has no column decision, nor correct_id; review a file that "
+            f"mirror-rt link --review wrote. There are: {', '.join(table.headings)}"
+        )
+    if "mention" not in places:
+        raise ConfigError(f"{table.shown}: which column has the mentions? choose with --column")
+    if "entity_id" not in places and "correct_id" not in places:
+        raise InputError(f"{table.shown}: has no column entity_id, nor correct_id")
+    return places
+
+
+def _decision(given: dict[str, str]) -> tuple[str, str] | None:
+    """Return the decision of a row and the id that it names; None where there is none.
+
+    Raises:
+        RowError: The cells do not go together, or were changed.
+    """
+    for name in _COLUMNS:
+        given.setdefault(name, "")
+    word, correct = given["decision"].casefold(), given["correct_id"]
+    if not word and not correct:
+        return None
+    mention, proposed = given["mention"], given["entity_id"]
+    if not mention:
+        raise RowError("has a decision but no mention")
+    if given["check"] and given["check"] != fingerprint(mention, proposed):
+        raise RowError(
+            "its mention or entity_id is not the one that link wrote there; was one column sorted "
+            "or edited alone? Put another id into correct_id"
+        )
+    if word and word not in ACCEPTED | REJECTED | CORRECTED:
+        raise RowError(f"the decision {given['decision']!r} is none; write accept or reject")
+    if correct.casefold() in NOTHING:
+        correct, word = "", word or "reject"
+        if word in ACCEPTED:
+            raise RowError("says accept, and that no id is correct")
+    if word in ACCEPTED and correct not in ("", proposed):
+        raise RowError(f"says accept, and that {correct} is correct rather than {proposed}")
+    if correct and correct != proposed:
+        return "corrected", correct
+    if word in REJECTED or not (correct or word in ACCEPTED):
+        if correct:
+            raise RowError(f"says reject, and that {correct} is correct")
+        if word in CORRECTED:
+            raise RowError("says corrected, but has no correct_id")
+        return "rejected", ""
+    if not proposed:
+        raise RowError("says accept, but has no entity_id; put the id into correct_id")
+    return "accepted", proposed
+
+
+def _own_id(catalogue: Catalogue, id_: str) -> str | None:
+    """Return the id that an entity has now; None where there is none, or more than one."""
+    numbers = catalogue.resolve(id_)
+    if len(numbers) != 1:
+        return None
+    found: Mapping[int, Any] = catalogue.ids_and_names(numbers)
+    own: str = found[numbers[0]][0]
+    return own

@@ -1,0 +1,159 @@
+"""Decisions of people, kept in the folder of a knowledge base: gold links, and aliases of entities.
+
+A line of ``feedback.jsonl`` is a decision. Those of one file are a batch, the last of which can be
+undone; of a mention that several batches decide, the last one counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.knowledge.storage.manifest import FEEDBACK
+from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.types import Entity, Name, NameKind
+
+__all__ = ["SOURCE", "Decision", "FeedbackLog"]
+
+SOURCE = "feedback"
+"""The source of names that feedback has made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What a person said of a mention.
+
+    Attributes:
+        mention: The mention.
+        entity_id: The entity that is right for it; empty where none is.
+        decision: ``accepted``, ``corrected`` or ``rejected``.
+    """
+
+    mention: str
+    entity_id: str
+    decision: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    digest: str
+    source: str
+    aliases: bool
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackLog:
+    """All decisions that a knowledge base was given.
+
+    Attributes:
+        batches: Those of each file, in the order they came.
+    """
+
+    batches: tuple[_Batch, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> FeedbackLog:
+        """Read the decisions of a knowledge base; none where there is no file.
+
+        Raises:
+            KnowledgeBaseError: The file is damaged.
+        """
+        path = folder / FEEDBACK
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return cls()
+        except (OSError, ValueError) as error:
+            raise KnowledgeBaseError(f"{path}: cannot be read ({error})") from error
+        batches: dict[int, _Batch] = {}
+        decisions: dict[int, list[Decision]] = {}
+        for number, line in enumerate(lines, start=1):
+            try:
+                given = json.loads(line)
+                one = Decision(**{name: given[name] for name in Decision.__slots__})
+                place = int(given["batch"])
+                batches[place] = _Batch(
+                    digest=given["digest"], source=given["source"],
+                    aliases=bool(given["aliases"]), decisions=(),
+                )  # fmt: skip
+            except (ValueError, TypeError, KeyError) as error:
+                raise KnowledgeBaseError(
+                    f"{path}: line {number} is damaged ({error}); put back a copy, or remove the "
+                    "file to begin without feedback"
+                ) from error
+            decisions.setdefault(place, []).append(one)
+        return cls(
+            tuple(replace(batches[n], decisions=tuple(decisions[n])) for n in sorted(batches))
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the file."""
+        with open(path, "w", encoding="utf-8", newline="") as handle:
+            for number, batch in enumerate(self.batches, start=1):
+                about = {"batch": number, "source": batch.source, "digest": batch.digest,
+                         "aliases": batch.aliases}  # fmt: skip
+                for decision in batch.decisions:
+                    handle.write(json.dumps(about | asdict(decision), ensure_ascii=False) + "\n")
+
+    def added(self, decisions: Sequence[Decision], source: str, *, aliases: bool) -> FeedbackLog:
+        """Return the log with a batch more; itself where it has one with the same decisions."""
+        text = json.dumps([aliases, *sorted(map(repr, decisions))])
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        if any(batch.digest == digest for batch in self.batches):
+            return self
+        batch = _Batch(digest=digest, source=source, aliases=aliases, decisions=tuple(decisions))
+        return FeedbackLog((*self.batches, batch))
+
+    def undone(self) -> FeedbackLog:
+        """Return the log without its last batch."""
+        return FeedbackLog(self.batches[:-1])
+
+    def in_force(self) -> Iterator[tuple[str, Decision, bool]]:
+        """Yield each mention with its decisions that count, and whether they make names."""
+        last = {one.mention: n for n, batch in enumerate(self.batches) for one in batch.decisions}
+        for number, batch in enumerate(self.batches):
+            for decision in batch.decisions:
+                if last[decision.mention] == number:
+                    yield decision.mention, decision, batch.aliases
+
+    def gold(self) -> list[tuple[str, frozenset[str]]]:
+        """Return each mention with the ids that are right; none where nothing is."""
+        right: dict[str, set[str]] = {}
+        for mention, decision, _ in self.in_force():
+            right.setdefault(mention, set()).update(filter(None, [decision.entity_id]))
+        return [(mention, frozenset(ids)) for mention, ids in right.items()]
+
+    def aliases(self) -> dict[str, list[str]]:
+        """Return the mentions that are to be names of each entity, by its id."""
+        found: dict[str, dict[str, None]] = {}
+        for mention, decision, aliases in self.in_force():
+            text = " ".join(mention.split())
+            if aliases and decision.entity_id and normalize(text) and text.isprintable():
+                found.setdefault(decision.entity_id, {})[text] = None
+        return {id_: list(texts) for id_, texts in found.items()}
+
+    def applied(self, pieces: Iterable[Entity]) -> Iterator[Entity]:
+        """Yield the pieces of entities, each entity with the names that feedback gives it."""
+        waiting = self.aliases()
+        for piece in pieces:
+            names = tuple(name for name in piece.names if name.kind is not NameKind.ACCEPTED)
+            known = {normalize(name.text) for name in names}
+            names += tuple(
+                Name(text=text, kind=NameKind.ACCEPTED, source=SOURCE)
+                for text in waiting.pop(piece.id, ())
+                if normalize(text) not in known
+            )
+            yield piece if names == piece.names or not names else replace(piece, names=names)
+
+    def changes(self, before: FeedbackLog) -> int:
+        """Return of how many entities the names differ from those by another log."""
+        mine: Mapping[str, list[str]] = self.aliases()
+        theirs: Mapping[str, list[str]] = before.aliases()
+        return sum(
+            sorted(mine.get(id_, ())) != sorted(theirs.get(id_, ())) for id_ in {*mine, *theirs}
+        )

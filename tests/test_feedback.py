@@ -1,0 +1,349 @@
+"""Decisions of people come back: names, gold links, calibration; and can be taken back."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import xlsxwriter
+from typer.testing import CliRunner
+
+from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError, MirrorError
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.linking import calibration
+from mirror_rt.knowledge.linking.results import fingerprint
+from mirror_rt.knowledge.storage.feedback import FeedbackLog
+from mirror_rt.types import LinkStatus, Name, NameKind
+from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
+
+MORE = [entity(f"N:{i}", f"name number {i}", f"alias {i} of it") for i in range(60)]
+MENTIONS = [f"nme numbr {i} now" for i in range(40)]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    bundle = fake_bundle(folder / "bundle")
+    entities = [*HEARTS, *MORE]
+    KnowledgeBase.build(bundle, entities, folder / "kb", encoder=LetterEncoder()).close()
+    return folder
+
+
+@pytest.fixture
+def kb(built: Path, tmp_path: Path) -> KnowledgeBase:
+    shutil.copytree(built / "kb", tmp_path / "kb")
+    return KnowledgeBase.open(tmp_path / "kb", encoder=LetterEncoder())
+
+
+def _reviewed(path: Path, rows: Sequence[Mapping[str, str]]) -> Path:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with open(path, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _row(mention: str, id_: str, decision: str = "", correct: str = "") -> dict[str, str]:
+    return {"mention": mention, "entity_id": id_, "decision": decision, "correct_id": correct}
+
+
+def _decided(path: Path, right: Callable[[str], str]) -> list[dict[str, str]]:
+    """Fill a review list in as a person would who knows the right ids."""
+    with open(path, encoding="utf-8", newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    for row in rows:
+        wanted = right(row["mention"])
+        if row["entity_id"] == wanted:
+            row["decision"] = "accept"
+        elif wanted:
+            row["correct_id"] = wanted
+        else:
+            row["decision"] = "reject"
+    return rows
+
+
+def _gold(mention: str) -> str:
+    return f"N:{mention.split()[2]}" if mention.startswith("nme") else ""
+
+
+def _state(kb: KnowledgeBase) -> object:
+    """Return what a knowledge base says: its names, and all numbers of its links."""
+    names = [(e.id, sorted(map(str, e.names))) for e in kb.resources.catalogue.entities()]
+    return names, [result.to_dict() for result in kb.link([*MENTIONS, "something else", "ASD"])]
+
+
+def test_the_loop_of_review_teaches_and_is_undone(kb: KnowledgeBase, tmp_path: Path) -> None:
+    before = _state(kb)
+    mentions = [*MENTIONS, *(f"something else {i}" for i in range(10))]
+    kb.link_file(mentions, tmp_path / "a.csv", review_below=0.99999, review=tmp_path / "r.csv")
+    rows = _decided(tmp_path / "r.csv", _gold)
+    assert len(rows) > 40
+    reviewed = _reviewed(tmp_path / "done.csv", rows)
+    report = kb.feedback(reviewed)
+    counts = (report.accepted + report.corrected, report.rejected, report.undecided)
+    assert counts == (sum(bool(_gold(row["mention"])) for row in rows), 10, 0)
+    assert report.gold_links == len({row["mention"] for row in rows})
+    assert report.aliases == counts[0]
+    assert report.calibration is not None
+    for mention, found in zip(MENTIONS, kb.link(MENTIONS), strict=True):
+        assert found[0].entity_id == _gold(mention)
+    given = Name(text=MENTIONS[7], kind=NameKind.ACCEPTED, source="feedback")
+    assert given in kb.entity("N:7").names
+    assert kb.link([MENTIONS[7]])[0][0].match_type.is_exact
+    assert kb.entity("N:7").name == "name number 7"
+    # The same file again changes nothing.
+    taught = _state(kb)
+    assert kb.feedback(reviewed).known
+    assert _state(kb) == taught
+    with KnowledgeBase.open(kb.path, encoder=LetterEncoder()) as other:
+        assert _state(other) == taught
+        assert other.undo_feedback().gold_links == 0
+        assert _state(other) == before
+        with pytest.raises(InputError):
+            other.undo_feedback()
+
+
+def test_probabilities_are_fitted_without_the_names_that_were_accepted(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    gold = [(mention, frozenset({_gold(mention)})) for mention in MENTIONS]
+    gold += [(f"something else {i}", frozenset[str]()) for i in range(10)]
+    rows = [
+        _row(mention, *ids, "accept") if ids else _row(mention, "N:1", "no")
+        for mention, ids in gold
+    ]
+    report = kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    assert report.calibration is not None
+    assert report.calibration.accuracy < 1, "those without an entity"
+    assert kb.resources.reranker.fitted_on["gold_links"] == len(gold)
+    # Each accepted mention would be found by name, and teach that names are always right.
+    encode = LetterEncoder().encode
+    mask = calibration._all_but_accepted(kb.resources)
+    assert calibration._link(kb.resources, gold, encode).exact_S.sum() == len(MENTIONS)
+    assert not calibration._link(kb.resources, gold, encode, mask=mask).exact_S.any()
+
+
+def test_without_aliases_only_the_probabilities_change(kb: KnowledgeBase, tmp_path: Path) -> None:
+    rows = [_row(mention, _gold(mention), "yes") for mention in MENTIONS]
+    before = _state(kb)
+    names = sorted(path.name for path in kb.path.iterdir())
+    report = kb.feedback(_reviewed(tmp_path / "r.csv", rows), aliases=False)
+    after = _state(kb)
+    assert (report.aliases, report.gold_links) == (0, len(MENTIONS))
+    assert after[0] == before[0]  # type: ignore[index]
+    assert kb.resources.reranker.fitted_on["gold_links"] == len(MENTIONS)
+    assert sorted(p.name for p in kb.path.iterdir()) == sorted([*names, "feedback.jsonl"])
+    kb.undo_feedback()
+    assert _state(kb) == before
+
+
+@pytest.mark.parametrize("change", ["add", "update", "remove", "build"])
+def test_feedback_outlasts_a_change_of_the_knowledge_base(
+    kb: KnowledgeBase, built: Path, tmp_path: Path, change: str
+) -> None:
+    rows = [_row(mention, _gold(mention), "accept") for mention in MENTIONS]
+    kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    new = [entity("N:7", "another name of seven"), entity("X:1", "something new")]
+    match change:
+        case "add":
+            kb.add(new)
+        case "update":
+            kb.update(new)
+        case "remove":
+            kb.remove(["N:8"])
+        case _:
+            kb.close()
+            kb = KnowledgeBase.build(
+                built / "bundle", [*HEARTS, *MORE, *new], kb.path, encoder=LetterEncoder(),
+                force=True,
+            )  # fmt: skip
+    assert kb.link([MENTIONS[7]])[0][0].entity_id == "N:7"
+    assert kb.resources.reranker.fitted_on["gold_links"] == len(MENTIONS) - (change == "remove")
+    report = kb.undo_feedback()
+    assert report.aliases == 0
+    assert kb.entity("N:7").name == (
+        "another name of seven" if change == "update" else MORE[7].name
+    )
+
+
+def test_ids_that_are_gone_are_counted_and_teach_nothing(kb: KnowledgeBase, tmp_path: Path) -> None:
+    rows = [_row(mention, _gold(mention), "accept") for mention in MENTIONS]
+    kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    kb.remove(["N:3", "N:4"])
+    report = kb.feedback(_reviewed(tmp_path / "s.csv", [_row("hart", "H:1", "accept")]))
+    assert (report.gone, report.gold_links) == (2, len(MENTIONS) + 1)
+    assert report.calibration is not None
+    assert report.calibration.links == len(MENTIONS) - 1
+
+
+def test_the_last_decision_of_a_mention_counts(kb: KnowledgeBase, tmp_path: Path) -> None:
+    kb.feedback(_reviewed(tmp_path / "a.csv", [_row("hart hole", "H:1", "accept")]))
+    kb.feedback(_reviewed(tmp_path / "b.csv", [_row("hart hole", "H:1", "", "H:2")]))
+    assert [c.entity_id for c in kb.link(["hart hole"], top=1)[0]] == ["H:2"]
+    assert FeedbackLog.read(kb.path).gold() == [("hart hole", frozenset({"H:2"}))]
+    kb.undo_feedback()
+    assert [c.entity_id for c in kb.link(["hart hole"], top=1)[0]] == ["H:1"]
+
+
+def test_an_id_that_others_list_means_its_entity(kb: KnowledgeBase, tmp_path: Path) -> None:
+    kb.feedback(_reviewed(tmp_path / "a.csv", [_row("autstic", "H:50", "accept")]))
+    assert kb.link(["autstic"])[0][0].entity_id == "H:5"
+    kb.update([entity("H:5", "autism", alternative_ids=("H:50",))])
+    assert kb.link(["autstic"])[0][0].entity_id == "H:5"
+
+
+ROW = _row("hart hole", "H:1")
+BAD = {
+    "unknown id": [_row("a", "H:1", "accept"), _row("b", "H:99", "accept")],
+    "unknown correct id": [_row("b", "H:1", "", "H:99")],
+    "no word": [ROW | {"decision": "maybe"}],
+    "accept and correct": [ROW | {"decision": "accept", "correct_id": "H:2"}],
+    "reject and correct is the same": [ROW | {"decision": "reject", "correct_id": "H:1"}],
+    "accept nothing": [_row("hart hole", "", "accept")],
+    "no mention": [_row("", "H:1", "accept")],
+    "corrected to nothing": [ROW | {"decision": "corrected"}],
+    "accept none": [ROW | {"decision": "accept", "correct_id": "-"}],
+    "contradiction": [ROW | {"decision": "accept"}, ROW | {"decision": "reject"}],
+    "contradiction by another": [ROW | {"decision": "accept"}, ROW | {"correct_id": "H:2"}],
+    "changed mention": [ROW | {"decision": "accept", "check": fingerprint("hart whole", "H:1")}],
+    "sorted alone": [ROW | {"decision": "accept", "check": fingerprint("hart hole", "H:2")}],
+    "no columns": [{"mention": "a", "entity_id": "H:1"}],
+    "no mentions": [{"title": "a", "entity_id": "H:1", "decision": "accept"}],
+    "no ids": [{"mention": "a", "decision": "accept"}],
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_row_is_refused_and_nothing_changes(
+    kb: KnowledgeBase, tmp_path: Path, case: str
+) -> None:
+    files = {path: path.stat().st_mtime_ns for path in kb.path.iterdir()}
+    whole = {"mention", "entity_id", "decision"} <= BAD[case][0].keys()
+    good = [_row(mention, _gold(mention), "accept") for mention in MENTIONS] if whole else []
+    with pytest.raises(MirrorError) as told:
+        kb.feedback(_reviewed(tmp_path / "r.csv", [*good, *BAD[case]]))
+    assert isinstance(told.value, (InputError, ConfigError))
+    assert {path: path.stat().st_mtime_ns for path in kb.path.iterdir()} == files
+
+
+def test_rows_that_are_gone_or_have_no_decision_are_passed_over(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    rows = [ROW, ROW | {"mention": "x"}, _row("both", "H:1|H:2", "accept"), _row("y", "H:2", "No"),
+            _row("z", "H:2", "", "nil"), _row("w", "H:3", "reject", "H:4")]  # fmt: skip
+    report = kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    assert (report.undecided, report.composites) == (2, 1)
+    assert (report.accepted, report.corrected, report.rejected) == (0, 1, 2)
+    assert dict(FeedbackLog.read(kb.path).gold()) == {
+        "y": frozenset(),
+        "z": frozenset(),
+        "w": frozenset({"H:4"}),
+    }
+
+
+def test_nothing_decided_changes_nothing(kb: KnowledgeBase, tmp_path: Path) -> None:
+    report = kb.feedback(_reviewed(tmp_path / "r.csv", [ROW]))
+    assert (report.undecided, report.known, report.gold_links) == (1, False, 0)
+    assert not (kb.path / "feedback.jsonl").exists()
+
+
+def test_a_knowledge_base_that_changed_meanwhile_takes_none(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    reviewed = _reviewed(tmp_path / "r.csv", [ROW | {"decision": "accept"}])
+    with KnowledgeBase.open(kb.path, encoder=LetterEncoder()) as late:
+        kb.add([entity("X:1", "something new")])
+        for aliases in (True, False):
+            with pytest.raises(KnowledgeBaseError):
+                late.feedback(reviewed, aliases=aliases)
+    assert not (kb.path / "feedback.jsonl").exists()
+
+
+def test_a_damaged_file_of_feedback_is_told_by_its_line(kb: KnowledgeBase, tmp_path: Path) -> None:
+    rows = [_row(mention, _gold(mention), "accept") for mention in MENTIONS[:3]]
+    kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    path = kb.path / "feedback.jsonl"
+    path.write_text(path.read_text() + '{"batch": 1}\n')
+    with pytest.raises(KnowledgeBaseError, match="line 4"):
+        kb.undo_feedback()
+
+
+def test_a_workbook_with_formulas_dates_merged_cells_and_two_sheets(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    from datetime import date
+
+    path = tmp_path / "reviewed.xlsx"
+    with xlsxwriter.Workbook(str(path)) as book:
+        sheet, notes = book.add_worksheet("links"), book.add_worksheet("notes")
+        notes.write_string(0, 0, "decision")
+        for column, name in enumerate(("day", "mention", "entity_id", "decision", "correct_id")):
+            sheet.write_string(0, column, name)
+        day = book.add_format({"num_format": "yyyy-mm-dd"})
+        for i, mention in enumerate(MENTIONS[:6], start=1):
+            sheet.write_datetime(i, 0, date(2024, 1, i), day)
+            sheet.write_string(i, 1, mention)
+            sheet.write_formula(i, 2, f'="N:"&{i - 1}', None, f"N:{i - 1}")
+        sheet.merge_range(1, 3, 3, 3, "accept")  # stands in its first row
+        sheet.write_boolean(4, 3, True)
+        sheet.write_number(5, 3, 0)
+    report = kb.feedback(path)
+    assert (report.accepted, report.rejected, report.undecided) == (2, 1, 3)
+    assert "notes" in " ".join(report.notes.sentences())
+    assert dict(FeedbackLog.read(kb.path).gold()) == {
+        MENTIONS[0]: frozenset({"N:0"}),
+        MENTIONS[3]: frozenset({"N:3"}),
+        MENTIONS[4]: frozenset(),
+    }
+
+
+def test_a_table_in_memory_and_every_format_say_the_same(kb: KnowledgeBase, tmp_path: Path) -> None:
+    logs = []
+    for ending in ("csv", "tsv", "xlsx", "jsonl", "parquet"):
+        review = tmp_path / f"r.{ending}"
+        kb.link_file(MENTIONS[:4], tmp_path / f"a.{ending}", review_below=0.99999, review=review)
+        reader = {
+            "csv": pd.read_csv, "tsv": pd.read_table, "parquet": pd.read_parquet,
+            "jsonl": partial(pd.read_json, lines=True),
+            "xlsx": partial(pd.read_excel, engine="calamine"),
+        }[ending]  # fmt: skip
+        decided = reader(review).drop(columns=["candidates", "correct_id"])
+        decided["decision"] = "accept"
+        kb.feedback(decided)
+        logs.append(sorted(FeedbackLog.read(kb.path).gold()))
+        kb.undo_feedback()
+    assert logs[0]
+    assert logs == [logs[0]] * 5
+
+
+def test_the_command_takes_decisions_and_takes_them_back(built: Path, tmp_path: Path) -> None:
+    from mirror_rt_cli.app import app
+
+    shutil.copytree(built / "kb", tmp_path / "kb")
+    kb = str(tmp_path / "kb")
+    rows = [_row("ASD", "H:1", "accept"), _row("VSD", "H:2", "no"), ROW]
+    reviewed = str(_reviewed(tmp_path / "r.csv", rows))
+    run = CliRunner()
+    done = run.invoke(app, ["feedback", kb, reviewed, "--no-aliases"])
+    assert done.exit_code == 0
+    assert "1 accepted, 0 corrected, 1 rejected, 1 without a decision" in done.stderr
+    lines = (tmp_path / "kb/feedback.jsonl").read_text().splitlines()
+    assert [json.loads(line)["decision"] for line in lines] == ["accepted", "rejected"]
+    assert "given before" in run.invoke(app, ["feedback", kb, reviewed, "--no-aliases"]).stderr
+    assert run.invoke(app, ["feedback", kb, "--undo"]).exit_code == 0
+    for wrong in ([kb], [kb, reviewed, "--undo"], [kb, "--undo"], [kb, str(tmp_path / "no.csv")]):
+        assert run.invoke(app, ["feedback", *wrong]).exit_code == 1
+
+
+def test_a_review_asks_no_more_for_what_was_accepted(kb: KnowledgeBase, tmp_path: Path) -> None:
+    rows = [_row(mention, _gold(mention), "accept") for mention in MENTIONS]
+    kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    linked = kb.link(MENTIONS, review_below=0.9)
+    assert {found.status for found in linked} == {LinkStatus.LINKED}
