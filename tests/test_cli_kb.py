@@ -181,7 +181,7 @@ def test_add_update_and_remove_change_a_knowledge_base(
     result = run(app, ["kb", "add", str(kbdir), str(second)])
     assert "cut off at 64 tokens: 1 of 1 strings" in result.stderr
     encoder = asked.CountingEncoder(kbdir / "bundle")
-    encoder.calls = [(3, 1), (2, 2), (5, 4)]
+    encoder.calls = [(3, 1, 0), (2, 2, 0), (5, 4, 0)]
     encoder.tell_cut(5)
     assert capsys.readouterr().err == "cut off at 64 tokens: 3 of 5 strings\n"
     result = run(app, ["kb", "remove", str(kbdir), "4"])

@@ -87,7 +87,7 @@ class SpelledPhrases:
     "Myotonic dystrophy" spells DM: letters out of order, as Latin put them, are no definition to
     Schwartz and Hearst. Little words count for nothing. The document is read when first asked.
 
-    >>> SpelledPhrases("Myotonic dystrophy is inherited; in DM the muscle").of("DM")
+    >>> SpelledPhrases("Myotonic dystrophy is inherited; DM weakens the muscle").of("DM")
     [('Myotonic dystrophy', 0)]
     """
 
