@@ -35,6 +35,7 @@ try:
         info,
         kb,
         link,
+        map,
         push,
         quickstart,
         reproduce,
@@ -145,6 +146,7 @@ help.add(app, "index", index.index)
 app.add_typer(kb.app, name="kb")
 help.add(app, "link", link.link)
 help.add(app, "search", search.search)
+help.add(app, "map", map.map_vocabularies)
 help.add(app, "serve", serve.serve)
 help.add(app, "calibrate", calibrate.calibrate)
 help.add(app, "feedback", feedback.feedback)

@@ -17,11 +17,18 @@ if TYPE_CHECKING:
 def calibrate(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base; its numbers are replaced.")],
     gold: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             help="A table with a header, mentions and ids (no id: nothing is right), or .concept."
         ),
-    ],
+    ] = None,
+    from_kb: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead of gold: names of another vocabulary, a file or a knowledge base, of "
+            "which some entities are the same things."
+        ),
+    ] = None,
     mention_column: Annotated[
         str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
@@ -56,23 +63,30 @@ def calibrate(
     mirror-rt calibrate kb gold.tsv --plot reliability.png
     mirror-rt calibrate kb reviewed.csv --mention-column title --id-column entity_id
     """
+    from mirror_rt.errors import ConfigError
     from mirror_rt.evaluation.gold import read_gold
     from mirror_rt.evaluation.reliability import check_drawing, draw_calibration
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.staging import check_apart, check_target
 
     written_as = output.chosen(form, out)
+    if (gold is None) == (from_kb is None):
+        raise ConfigError("calibrate: give either a GOLD file or --from-kb OTHER")
     if plot is not None:
         check_drawing(plot, force=force)
-        check_apart(plot, {"gold": gold, "out": out})
+        check_apart(plot, {"gold": gold, "other vocabulary": from_kb, "out": out})
     if out is not None:
         check_target(out, force=force)
-        check_apart(out, {"gold": gold})
-    options = kb_source.table_options(delimiter, encoding)
-    asked = read_gold(
-        gold, mention_column=mention_column, id_column=id_column, keep_nil=True, options=options
-    )
-    pairs = [(part, query.ids) for query in asked.queries for part in query.parts]
+        check_apart(out, {"gold": gold, "other vocabulary": from_kb})
+    if gold is not None:
+        options = kb_source.table_options(delimiter, encoding)
+        asked = read_gold(
+            gold, mention_column=mention_column, id_column=id_column, keep_nil=True,
+            options=options,
+        )  # fmt: skip
+        pairs = [(part, query.ids) for query in asked.queries for part in query.parts]
+    else:
+        pairs = _gold_of(kbdir, Path(str(from_kb)))
     with KnowledgeBase.open(kbdir) as kb, progress.bar("calibrate", unit="mentions") as show:
         unknown = [
             ids for _, ids in pairs if ids and not any(map(kb.resources.catalogue.resolve, ids))
@@ -113,6 +127,20 @@ def calibrate(
             f"(first {min(unknown[0])}): whatever they link to counts as wrong",
             err=True,
         )
+
+
+def _gold_of(kbdir: Path, other: Path) -> list[tuple[str, frozenset[str]]]:
+    """Take the names of another vocabulary for gold, and say how many there are."""
+    from mirror_rt.knowledge.vocabularies import gold_of, read_vocabulary
+
+    pairs = gold_of(read_vocabulary(kbdir), read_vocabulary(other))
+    nil = sum(not ids for _, ids in pairs)
+    typer.echo(
+        f"{other}: {len(pairs) - nil:,} names of twins and {nil:,} of entities that {kbdir} lacks "
+        "are taken for gold",
+        err=True,
+    )
+    return pairs
 
 
 def _summary(found: CalibrationReport) -> str:

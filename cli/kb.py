@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import help, kb_change, kb_source, kb_split, output
+from . import help, kb_change, kb_compare, kb_source, kb_split, output
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.entities.statistics import KbStatistics
@@ -23,6 +23,8 @@ help.add(app, "update", kb_change.update)
 help.add(app, "remove", kb_change.remove)
 help.add(app, "refit", kb_change.refit)
 help.add(app, "split", kb_split.split)
+help.add(app, "diff", kb_compare.diff)
+help.add(app, "enrich", kb_compare.enrich)
 
 _ROWS_SHOWN = 8
 

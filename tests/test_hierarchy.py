@@ -333,3 +333,39 @@ def test_an_update_keeps_and_joins_parents(organs: KnowledgeBase, tmp_path: Path
     assert report.entities_changed == 1
     assert built.entity("x").parents == ("a", "b", "c")
     built.close()
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_concepts_that_repeat_all_ancestors(tmp_path: Path) -> None:
+    """As thesauri are published whose broader links were closed before."""
+    size, ways = 100_000, 7
+
+    def above(i: int) -> list[int]:
+        found = []
+        while i:
+            i = (i - 1) // ways
+            found.append(i)
+        return found
+
+    concepts = (
+        entity(f"c{i}", f"concept {i}", parents=tuple(f"c{a}" for a in above(i)))
+        for i in range(size)
+    )
+    path = tmp_path / "catalogue.sqlite"
+    assert write_catalogue(concepts, path).missing_parents == 0
+    catalogue = Catalogue.open(path)
+    numbers = {i: catalogue.resolve(f"c{i}")[0] for i in (0, 1, 8, 9, 57, 58)}
+    assert len(catalogue.entities_with("under", ["c0"])) == size
+    below = {1}
+    for i in range(size):
+        if (i - 1) // ways in below and i:
+            below.add(i)
+    assert len(catalogue.entities_with("under", ["c1"])) == len(below)
+    # 8 and 9 are children of 1, 57 and 58 of 8; all of them are below 0.
+    expected = {
+        (1, 8): Kinship.PARENT, (8, 1): Kinship.CHILD, (8, 9): Kinship.SIBLING, (0, 8): None,
+        (57, 58): Kinship.SIBLING, (1, 57): None, (9, 57): None,
+    }  # fmt: skip
+    for (a, b), kin in expected.items():
+        assert kinship(catalogue, numbers[a], numbers[b]) is kin, (a, b)
+    catalogue.close()

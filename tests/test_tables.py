@@ -288,6 +288,15 @@ def test_a_first_row_that_holds_another_delimiter_is_refused_by_its_name(
     assert texts == content.splitlines()[1:]
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv"])
+def test_lines_that_are_quoted_as_a_whole_are_told(tmp_path: Path, ending: str) -> None:
+    sign = "," if ending == "csv" else "\t"
+    path = write(tmp_path, f"a.{ending}", f'"id{sign}name"\n"1{sign}x"\n"2{sign}y"\n')
+    for read in (read_entities, read_rows):
+        with pytest.raises(InputError, match="quotes around whole lines"):
+            list(read(path))
+
+
 def test_an_empty_text_is_the_same_by_every_way_to_be_missing(tmp_path: Path) -> None:
     rows = [{"id": "1", "text": "x"}, {"id": "2", "text": None}, {"id": "3"}]
     paths = [

@@ -274,6 +274,11 @@ class Table:
             return delimiter
         names = {"\t": "tab"}
         sign = next(sign for sign in (";", ",", "\t", "|") if sign in seen[0])
+        if sign == default:
+            raise InputError(
+                f"{self.shown}: its first line is one quoted cell that holds "
+                f"{names.get(sign, sign)!r}; take away the quotes around whole lines"
+            )
         raise InputError(
             f"{self.shown}: its first line holds {names.get(sign, sign)!r}, but the lines after it "
             f"do not agree; if that separates columns give --delimiter '{names.get(sign, sign)}', "

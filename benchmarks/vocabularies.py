@@ -1,0 +1,168 @@
+r"""Map vocabularies, against the cross-references that they publish; judge one by another.
+
+Gold are the cross-references of the source to the target (``cross_references`` of its file), as
+the maintainers of an ontology publish them. Mapped by exact names, by normalized names, by
+normalized names that differ in one edit at most, and by ``mirror-rt map``. Precision is over the
+entities with a published reference, as nobody says of the others that they have none.
+
+With ``--judge`` also: a fifth of the entities asked for is removed, as in linking.py, and the
+probabilities that the knowledge base learned from its own names are compared with those fitted
+to the names of MONDO (``calibrate --from-kb``), on held-out synonyms of HPO and on the dev
+mentions of NCBI against MEDIC. Siblings of what is removed stay.
+
+    python benchmarks/vocabularies.py --map ZFA.jsonl UBERON_KB --map ZFA.jsonl CL_KB \
+        --judge DATA BUNDLE --out benchmarks/results/vocabularies.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import card
+import linking
+
+from mirror_rt.bundle import Bundle
+from mirror_rt.evaluation.gold import Convention, read_gold
+from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.knowledge.vocabularies import Vocabulary, gold_of, map_entities, read_vocabulary
+from mirror_rt.knowledge.vocabularies.vocabulary import CLOSE
+from mirror_rt.runtime import Encoder
+
+THRESHOLDS = (0.0, 0.5, 0.7, 0.9)
+
+
+def close_names(vocabulary: Vocabulary, *, exact: bool) -> dict[str, set[str]]:
+    """Return the entities of each name."""
+    found: dict[str, set[str]] = {}
+    for entity in vocabulary.entities.values():
+        for name in entity.names:
+            if name.kind in CLOSE:
+                key = name.text if exact else normalize(name.text)
+                found.setdefault(key, set()).add(entity.id)
+    return found
+
+
+def shorter(text: str) -> Iterator[str]:
+    """Yield a text, and it without each of its letters: texts one edit apart share one."""
+    yield text
+    if len(text) > 4:
+        yield from (text[:i] + text[i + 1 :] for i in range(len(text)))
+
+
+def by_names(own: Vocabulary, target: Vocabulary, *, exact: bool, edits: bool) -> dict[str, str]:
+    """Map to the entity that shares most names; of several alike to the first."""
+    there: dict[str, set[str]] = {}
+    for key, ids in close_names(target, exact=exact).items():
+        for part in shorter(key) if edits else (key,):
+            there.setdefault(part, set()).update(ids)
+    found: dict[str, str] = {}
+    for entity in own.entities.values():
+        votes: dict[str, int] = {}
+        names = {n.text if exact else normalize(n.text) for n in entity.names if n.kind in CLOSE}
+        for name in names:
+            parts = shorter(name) if edits else (name,)
+            for id_ in {id_ for part in parts for id_ in there.get(part, ())}:
+                votes[id_] = votes.get(id_, 0) + 1
+        if votes:
+            found[entity.id] = min(votes, key=lambda id_: (-votes[id_], id_))
+    return found
+
+
+def scored(mapped: Mapping[str, str], gold: Mapping[str, set[str]]) -> dict[str, Any]:
+    """Return precision and recall over the entities with a published reference."""
+    asked = [id_ for id_ in mapped if id_ in gold]
+    right = sum(mapped[id_] in gold[id_] for id_ in asked)
+    precision = right / len(asked) if asked else 0.0
+    recall = right / len(gold)
+    both = precision + recall
+    return {
+        "mapped": len(mapped),
+        "mapped_with_gold": len(asked),
+        "precision": round(precision, 4),
+        "recall": round(recall, 4),
+        "f1": round(2 * precision * recall / both, 4) if both else 0.0,
+    }
+
+
+def mapped(source: Path, target: Path) -> dict[str, Any]:
+    """Map a file to a knowledge base in every way."""
+    own, other = read_vocabulary(source), read_vocabulary(target)
+    gold: dict[str, set[str]] = {}
+    for entity in own.entities.values():
+        references = {id_ for id_ in entity.cross_references if id_ in other.entities}
+        if references:
+            gold[entity.id] = references
+    ways: dict[str, Any] = {
+        "exact names": scored(by_names(own, other, exact=True, edits=False), gold),
+        "normalized names": scored(by_names(own, other, exact=False, edits=False), gold),
+        "normalized names, one edit": scored(by_names(own, other, exact=False, edits=True), gold),
+    }
+    with KnowledgeBase.open(target) as kb:
+        for once in (False, True):
+            mappings = list(map_entities(own.entities.values(), kb, one_to_one=once))
+            for least in THRESHOLDS:
+                kept = {
+                    m.subject_id: m.object_id for m in mappings if (m.confidence or 0.0) >= least
+                }
+                way = f"map{', one to one' if once else ''}, probability >= {least}"
+                ways[way] = scored(kept, gold)
+    return {
+        "source": source.name, "target": target.name, "entities": len(own),
+        "entities_of_the_target": len(other), "published_references": len(gold), "ways": ways,
+    }  # fmt: skip
+
+
+def judged(name: str, data: Path, bundle: Path) -> dict[str, Any]:
+    """Fit probabilities to the names of MONDO, with a fifth of the entities asked for removed."""
+    task = linking.load("hpo" if name == "hpo" else "ncbi-train", data, small=False)
+    queries = task.queries
+    if name == "ncbi-dev":
+        dev = data / linking.NCBI / "processed_dev"
+        queries = read_gold(dev, convention=Convention.BIOSYN).queries
+    queries = [query for query in queries if len(query.parts) == 1]
+    drawn = random.Random(2).sample(queries, min(len(queries), 2_000))
+    asked = sorted({id_ for query in drawn for id_ in query.ids})
+    gone = set(random.Random(1).sample(asked, len(asked) // 5))
+    left = [e for e in task.entities if not gone & {e.id, *e.alternative_ids}]
+    gold = gold_of(Vocabulary(left), read_vocabulary(data / "kb_mondo/mondo_names.tsv"))
+    opened = Bundle.open(bundle)
+    with (
+        tempfile.TemporaryDirectory() as work,
+        KnowledgeBase.build(
+            opened, left, Path(work) / "kb", encoder=linking.Memory(Encoder.open(opened))
+        ) as kb,
+    ):
+        record: dict[str, Any] = {
+            "task": name, "mentions": len(drawn), "gold_names": len(gold),
+            "gold_names_without_entity": sum(not ids for _, ids in gold),
+            "from_its_own_names": linking.sureness(kb, drawn),
+        }  # fmt: skip
+        kb.calibrate(gold)
+        record["from_another_vocabulary"] = linking.sureness(kb, drawn)
+    return record
+
+
+def main() -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--map", nargs=2, type=Path, action="append", default=[], metavar=("FILE", "KB")
+    )
+    parser.add_argument("--judge", nargs=2, type=Path, metavar=("DATA", "BUNDLE"))
+    args = card.common(parser)
+    record = card.record("vocabularies", args, {})
+    mappings = [mapped(source, target) for source, target in args.map]
+    judges = [judged(name, *args.judge) for name in ("hpo", "ncbi-dev")] if args.judge else []
+    card.finish(record | {"mappings": mappings, "judged": judges}, args.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""``mirror-rt kb diff`` and ``kb enrich``: two releases, or two vocabularies, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import asked, kb_source, output, progress
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.vocabularies import Change, Enrichment
+
+_COLUMNS = ("change", "id", "name", "before", "after")
+_SHOWN = 20
+
+OtherFile = Annotated[
+    Path, typer.Option("--from", help="The other vocabulary: a file, or a knowledge base.")
+]
+
+
+def diff(
+    old: Annotated[Path, typer.Argument(help="The former release: a file, or a knowledge base.")],
+    new: Annotated[Path, typer.Argument(help="The new one.")],
+    kb_format: kb_source.FormatOption = None,
+    skip_bad: kb_source.SkipBadOption = False,
+    form: output.FormatOption = None,
+    out: output.OutOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
+) -> None:
+    """Say what changed between two releases of a vocabulary.
+
+    Entities that are new, or retired, with their successors; names added, removed and moved.
+
+    mirror-rt kb diff hp-2025.obo hp-2026.obo --format tsv
+    """
+    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.knowledge.vocabularies import compare, read_vocabulary
+    from mirror_rt.staging import check_apart, check_target
+
+    written_as = output.chosen(form, out)
+    if out is not None:
+        check_target(out, force=force)
+        check_apart(out, {"old": old, "new": new})
+    skipped = SkippedRows(strict=not skip_bad)
+    before, after = (
+        read_vocabulary(path, format=kb_format, skip_bad=skipped) for path in (old, new)
+    )
+    kb_source.tell_understood(skipped)
+    changes = list(compare(before, after))
+    counts = Counter(str(change.kind) for change in changes)
+    rows = [(c.kind.value, c.id, c.name, c.before, c.after) for c in changes]
+    record = {
+        "entities_before": len(before),
+        "entities_after": len(after),
+        "counts": dict(counts),
+        "changes": [dict(zip(_COLUMNS, row, strict=True)) for row in rows],
+    }
+    with output.lines_to(out, force=force) as write:
+        output.report(
+            record, _COLUMNS, rows, written_as, write,
+            people=lambda: _in_words(record["counts"], changes, len(before), len(after)),  # type: ignore[arg-type]
+        )  # fmt: skip
+
+
+def _in_words(
+    counts: dict[str, int], changes: list[Change], before: int, after: int
+) -> Iterator[str]:
+    yield f"{before:,} entities before, {after:,} after"
+    for kind, count in counts.items():
+        yield f"{kind}: {count:,}"
+        for change in [c for c in changes if c.kind.value == kind][:_SHOWN]:
+            was = f" (was {change.before})" if change.before else ""
+            now = f" -> {change.after}" if change.after else ""
+            yield f"  {change.id}  {change.name}{was}{now}"
+        if count > _SHOWN:
+            yield f"  … {count - _SHOWN:,} more; --format tsv lists all"
+
+
+def enrich(
+    kbdir: Annotated[Path, typer.Argument(help="A knowledge base to change, or a file to read.")],
+    other: OtherFile,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write all entities as .jsonl rather than change KBDIR."),
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option(help="What new names say that they are from; by default OTHER.")
+    ] = None,
+    conflicts: Annotated[
+        Path | None, typer.Option(help="Write names that are another entity's into this .tsv.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be added, and change nothing.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Add though few have a twin; replace files.")
+    ] = False,
+) -> None:
+    """Add the names that twins have in another vocabulary.
+
+    Twins share an id, a cross-reference or a name, and are each other's best. A name that any
+    entity bears already is never given to a second one.
+
+    mirror-rt kb enrich kb --from mondo.obo
+    """
+    from mirror_rt.errors import ConfigError
+    from mirror_rt.knowledge.storage.manifest import KB_MANIFEST
+    from mirror_rt.knowledge.vocabularies import enrich as find_names
+    from mirror_rt.knowledge.vocabularies import read_vocabulary
+    from mirror_rt.staging import check_apart, check_target
+
+    in_place = (kbdir / KB_MANIFEST).is_file()
+    if not in_place and out is None and not dry_run:
+        raise ConfigError(f"{kbdir}: is a file; give --out FILE.jsonl for the enriched entities")
+    if out is not None and out.suffix != ".jsonl":
+        raise ConfigError(f"{out}: end the name in .jsonl")
+    for target in filter(None, (out, conflicts)):
+        check_target(target, force=force)
+        check_apart(target, {"knowledge base": kbdir, "other vocabulary": other})
+    own, theirs = read_vocabulary(kbdir), read_vocabulary(other)
+    name = source if source is not None else other.name.partition(".")[0]
+    found = find_names(own, theirs, source=name, force=force)
+    if conflicts is not None:
+        with output.lines_to(conflicts, force=force) as write:
+            for row in (("name", "id", "borne by"), *_conflict_rows(found)):
+                write(output.cells(row, output.Format.TSV))
+    if out is not None and not dry_run:
+        from mirror_rt.knowledge.formats.jsonl import entity_to_json
+        from mirror_rt.knowledge.vocabularies import Vocabulary
+
+        whole = Vocabulary([*own.entities.values(), *found.pieces])
+        with output.lines_to(out, force=force) as write:
+            for entity in whole.entities.values():
+                write(json.dumps(entity_to_json(entity), ensure_ascii=False))
+    elif not dry_run and found.pieces:
+        from mirror_rt.knowledge import KnowledgeBase
+
+        encoder = asked.CountingEncoder(kbdir / "bundle")
+        with (
+            KnowledgeBase.open(kbdir, encoder=encoder) as kb,
+            progress.bar("embedding new names", unit="names") as show,
+        ):
+            kb.add(found.pieces, progress=show)
+    _tell(kbdir, other, found, len(theirs), dry_run=dry_run)
+
+
+def _conflict_rows(found: Enrichment) -> Iterator[tuple[str, str, str]]:
+    for name, id_, bearers in found.conflicts:
+        yield name, id_, "|".join(bearers)
+
+
+def _tell(kbdir: Path, other: Path, found: Enrichment, size: int, *, dry_run: bool) -> None:
+    evidence = Counter(str(why) for _, why in found.twins.of.values())
+    by = ", ".join(f"{count:,} by {why}" for why, count in evidence.most_common())
+    would = "would be added" if dry_run else "added"
+    typer.echo(
+        f"{kbdir}: {len(found.twins.of):,} of {size:,} entities of {other} have a twin ({by}); "
+        f"{found.names_added:,} names {would} to {len(found.pieces):,} entities, "
+        f"{found.names_known:,} were there",
+        err=True,
+    )
+    if found.conflicts:
+        first = found.conflicts[0]
+        typer.echo(
+            f"{len(found.conflicts):,} names are another entity's and were left out (first "
+            f"{first[0]!r}, of {first[2][0]}); --conflicts FILE lists them",
+            err=True,
+        )
+    if found.twins.contradictions:
+        id_, ids = next(iter(found.twins.contradictions.items()))
+        typer.echo(
+            f"{len(found.twins.contradictions):,} entities have no twin, as the evidence does not "
+            f"decide (first {id_}: {', '.join(ids[:3])})",
+            err=True,
+        )

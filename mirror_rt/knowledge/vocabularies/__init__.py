@@ -1,0 +1,24 @@
+"""Two vocabularies of the same things: what changed, who is whose twin, what maps to what."""
+
+from __future__ import annotations
+
+from mirror_rt.knowledge.vocabularies.diff import Change, ChangeKind, compare
+from mirror_rt.knowledge.vocabularies.enrich import Enrichment, enrich, gold_of
+from mirror_rt.knowledge.vocabularies.mapping import map_entities
+from mirror_rt.knowledge.vocabularies.twins import Evidence, Twins, find_twins
+from mirror_rt.knowledge.vocabularies.vocabulary import Vocabulary, read_vocabulary
+
+__all__ = [
+    "Change",
+    "ChangeKind",
+    "Enrichment",
+    "Evidence",
+    "Twins",
+    "Vocabulary",
+    "compare",
+    "enrich",
+    "find_twins",
+    "gold_of",
+    "map_entities",
+    "read_vocabulary",
+]

@@ -1,0 +1,140 @@
+"""Which entities of two vocabularies are the same thing: by id, cross-reference or shared name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.knowledge.vocabularies.vocabulary import CLOSE, Vocabulary
+from mirror_rt.types import Entity
+
+__all__ = ["Evidence", "Twins", "find_twins", "reference_key"]
+
+_MOST_HOLDERS = 10
+"""A reference or a name that more entities share says nothing of one of them."""
+_PREFIXES = {
+    "msh": "mesh", "mesh_id": "mesh", "umls_cui": "umls", "cui": "umls", "sctid": "snomedct",
+    "snomedct_us": "snomedct", "snomed": "snomedct", "snomedct_us_2023_03_01": "snomedct",
+    "orphanet": "orpha", "ordo": "orpha", "mim": "omim", "ncit": "nci", "ncithesaurus": "nci",
+    "medra": "meddra", "icd10": "icd10cm", "do": "doid",
+}  # fmt: skip
+"""Other words for one vocabulary, as ontologies use them."""
+
+
+class Evidence(str, Enum):
+    """Why two entities are taken for the same thing, the strongest first."""
+
+    ID = "id"
+    CROSS_REFERENCE = "cross-reference"
+    SHARED_REFERENCE = "shared cross-reference"
+    NAME = "shared name"
+
+    __str__ = str.__str__
+
+
+_WEIGHTS: dict[Evidence, int] = {
+    Evidence.ID: 1_000_000, Evidence.CROSS_REFERENCE: 10_000, Evidence.SHARED_REFERENCE: 100,
+    Evidence.NAME: 1,
+}  # fmt: skip
+"""No number of weaker ones outweighs a stronger one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twins:
+    """Pairs of entities of two vocabularies that are the same thing.
+
+    Attributes:
+        of: For an id of the other vocabulary its twin's id, and the strongest evidence.
+        contradictions: For an id of the other vocabulary the ids that it might be, where the
+            evidence does not decide: cross-references to several, one claimed by several.
+        related: Ids of the other vocabulary that share anything with an entity, twins or not.
+    """
+
+    of: Mapping[str, tuple[str, Evidence]] = field(default_factory=dict)
+    contradictions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    related: frozenset[str] = frozenset()
+
+
+def reference_key(reference: str) -> str:
+    """Return a cross-reference as it is compared: capitals and words for a vocabulary aside.
+
+    >>> reference_key("MSH:D012345"), reference_key("MESH:D012345"), reference_key("Q42")
+    ('mesh:d012345', 'mesh:d012345', 'q42')
+    """
+    prefix, colon, rest = reference.strip().casefold().partition(":")
+    return f"{_PREFIXES.get(prefix, prefix)}:{rest}" if colon else prefix
+
+
+def find_twins(own: Vocabulary, other: Vocabulary) -> Twins:
+    """Pair entities that share an id, a cross-reference or a name.
+
+    A pair counts if the one of the other vocabulary has no second as good, and nobody else has as
+    good a claim to the same. A cross-reference of one
+    to the other goes before a third id that both refer to, and this before shared names; what
+    they share beside that adds to it.
+    """
+    owners: dict[tuple[Evidence, str], list[str]] = {}
+    for entity in own.entities.values():
+        for key in set(_keys(entity)):
+            owners.setdefault(key, []).append(entity.id)
+    scores: dict[str, Counter[str]] = {}
+    why: dict[tuple[str, str], Evidence] = {}
+    for entity in other.entities.values():
+        mine: Counter[str] = Counter()
+        for key in set(_keys(entity)):
+            for evidence, looked_up in _met(key):
+                for id_ in _few(owners.get(looked_up, ())):
+                    mine[id_] += _WEIGHTS[evidence]
+                    known = why.get((entity.id, id_), evidence)
+                    why[entity.id, id_] = max(known, evidence, key=_WEIGHTS.__getitem__)
+        if mine:
+            scores[entity.id] = mine
+    best_of = {id_: _best(mine) for id_, mine in scores.items()}
+    claims: dict[str, Counter[str]] = {}
+    for id_, best in best_of.items():
+        if len(best) == 1:
+            claims.setdefault(best[0], Counter())[id_] = scores[id_][best[0]]
+    twins: dict[str, tuple[str, Evidence]] = {}
+    contradictions: dict[str, tuple[str, ...]] = {}
+    for id_, best in best_of.items():
+        if len(best) == 1 and _best(claims[best[0]]) == (id_,):
+            twins[id_] = best[0], why[id_, best[0]]
+        else:
+            contradictions[id_] = best
+    return Twins(of=twins, contradictions=contradictions, related=frozenset(scores))
+
+
+def _keys(entity: Entity) -> Iterator[tuple[Evidence, str]]:
+    for id_ in (entity.id, *entity.alternative_ids):
+        yield Evidence.ID, reference_key(id_)
+    for reference in entity.cross_references:
+        yield Evidence.CROSS_REFERENCE, reference_key(reference)
+    for name in entity.names:
+        if name.kind in CLOSE and (key := normalize(name.text)):
+            yield Evidence.NAME, key
+
+
+def _met(key: tuple[Evidence, str]) -> Iterator[tuple[Evidence, tuple[Evidence, str]]]:
+    """Yield what a key of one side meets on the other, and what that is evidence of."""
+    kind, text = key
+    match kind:
+        case Evidence.ID:
+            yield Evidence.ID, (Evidence.ID, text)
+            yield Evidence.CROSS_REFERENCE, (Evidence.CROSS_REFERENCE, text)
+        case Evidence.CROSS_REFERENCE:
+            yield Evidence.CROSS_REFERENCE, (Evidence.ID, text)
+            yield Evidence.SHARED_REFERENCE, (Evidence.CROSS_REFERENCE, text)
+        case _:
+            yield Evidence.NAME, key
+
+
+def _few(ids: list[str] | tuple[()]) -> list[str] | tuple[()]:
+    return ids if len(ids) <= _MOST_HOLDERS else ()
+
+
+def _best(scores: Counter[str]) -> tuple[str, ...]:
+    most = max(scores.values())
+    return tuple(sorted(id_ for id_, score in scores.items() if score == most))

@@ -1,0 +1,116 @@
+"""The entities of a vocabulary in memory, each whole, from a file or a knowledge base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.knowledge.entities.reader import Catalogue
+from mirror_rt.knowledge.formats import SkippedRows, read_entities
+from mirror_rt.knowledge.storage.manifest import (
+    CATALOGUE,
+    KB_MANIFEST,
+    PASSAGES,
+    KnowledgeBaseManifest,
+)
+from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.types import Entity, KbFormat, Name, NameKind
+
+__all__ = ["CLOSE", "Vocabulary", "read_vocabulary"]
+
+CLOSE = frozenset({NameKind.PREFERRED, NameKind.EXACT, NameKind.ABBREVIATION})
+"""Kinds of names that mean the entity itself."""
+
+
+@dataclass(slots=True)
+class _Parts:
+    names: dict[Name, None] = field(default_factory=dict)
+    types: dict[str, None] = field(default_factory=dict)
+    alternative_ids: dict[str, None] = field(default_factory=dict)
+    cross_references: dict[str, None] = field(default_factory=dict)
+    parents: dict[str, None] = field(default_factory=dict)
+    fields: dict[tuple[str, str], None] = field(default_factory=dict)
+    description: str = ""
+
+
+class Vocabulary:
+    """Entities by their ids; memory grows with their names, about 1 KB each.
+
+    Attributes:
+        entities: Each entity, its pieces joined, in the order read.
+        successors: The entities that each alternative id leads to, where no entity has it as
+            its own.
+    """
+
+    def __init__(self, pieces: Iterable[Entity]) -> None:
+        parts: dict[str, _Parts] = {}
+        for piece in pieces:
+            mine = parts.setdefault(piece.id, _Parts())
+            mine.names.update(dict.fromkeys(piece.names))
+            mine.types.update(dict.fromkeys(piece.types))
+            mine.alternative_ids.update(dict.fromkeys(piece.alternative_ids))
+            mine.cross_references.update(dict.fromkeys(piece.cross_references))
+            mine.parents.update(dict.fromkeys(piece.parents))
+            mine.fields.update(dict.fromkeys(piece.fields))
+            mine.description = mine.description or piece.description
+        self.entities = {
+            id_: Entity(
+                id=id_,
+                names=tuple(mine.names),
+                types=tuple(mine.types),
+                alternative_ids=tuple(mine.alternative_ids),
+                cross_references=tuple(mine.cross_references),
+                parents=tuple(mine.parents),
+                description=mine.description,
+                fields=tuple(mine.fields),
+            )
+            for id_, mine in parts.items()
+        }
+        self.successors: dict[str, list[str]] = {}
+        for entity in self.entities.values():
+            for other in entity.alternative_ids:
+                if other not in self.entities:
+                    self.successors.setdefault(other, []).append(entity.id)
+
+    def __len__(self) -> int:
+        return len(self.entities)
+
+    def holders(self, *, close: bool = False) -> dict[str, list[str]]:
+        """Return who bears each normalized name, each entity once.
+
+        Args:
+            close: Whether only names that mean the entity itself count.
+        """
+        found: dict[str, dict[str, None]] = {}
+        for entity in self.entities.values():
+            for name in entity.names:
+                if (not close or name.kind in CLOSE) and (key := normalize(name.text)):
+                    found.setdefault(key, {})[entity.id] = None
+        return {key: [*ids] for key, ids in found.items()}
+
+
+def read_vocabulary(
+    path: str | Path, *, format: KbFormat | None = None, skip_bad: SkippedRows | None = None
+) -> Vocabulary:
+    """Read a file of entities in any format, or the entities of a knowledge base.
+
+    Args:
+        path: The file, or the folder of a knowledge base.
+        format: The file's format; None to tell it.
+        skip_bad: Counts bad rows of a file instead of stopping at the first.
+
+    Raises:
+        KnowledgeBaseError: The folder holds passages, or is not whole.
+        InputError: The file cannot be read.
+        ConfigError: Its format cannot be told.
+    """
+    folder = Path(path)
+    if not (folder / KB_MANIFEST).is_file():
+        return Vocabulary(read_entities(path, format=format, skip_bad=skip_bad))
+    if KnowledgeBaseManifest.read(folder).content_type == PASSAGES:
+        raise KnowledgeBaseError(f"{folder}: holds passages, which are no entities")
+    with closing(Catalogue.open(folder / CATALOGUE)) as catalogue:
+        return Vocabulary(catalogue.entities())
