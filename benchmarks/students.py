@@ -15,10 +15,11 @@ misspelt names of 10,000 places. A mention is right if any holder of the best na
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,20 +27,21 @@ import card
 import kb_scale
 import linking
 import numpy as np
-import peers
 
+from mirror_rt._extras import require_drawing
 from mirror_rt.bundle import STARTER, Bundle
 from mirror_rt.distillation.static import StaticConfig, distil_static
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.suite import evaluate
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.formats import read_entities
+from mirror_rt.knowledge.formats import read_entities, read_names
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
 from mirror_rt.types import Entity, IndexKind, Pooling
 
 TASKS = ("misspelt places", "esco-dev", "hpo", "ncbi-dev")
+DIMS = (128, 256)
 STS = ("sts12", "sts13", "stsb")
 
 
@@ -141,7 +143,7 @@ def encoders(
 ) -> Iterator[tuple[str, Embeds, Bundle]]:
     """Yield every encoder of a task with its bundle; model2vec's has none, and takes another's."""
     yield "teacher int8", teacher, teacher.bundle
-    for dims in (128, 256):
+    for dims in DIMS:
         made = distil_static(
             teacher,
             names,
@@ -150,16 +152,104 @@ def encoders(
             force=True,
         )
         yield f"student {dims}", Encoder.open(made), made
-    if STARTER.is_dir():
-        starter = Encoder.open(STARTER)
-        yield "starter", starter, starter.bundle
+    starter = Encoder.open(STARTER)
+    yield "starter", starter, starter.bundle
     yield "model2vec", static, teacher.bundle
 
 
-def speeds(ways: dict[str, Callable[[list[str]], object]], names: list[str]) -> dict[str, Any]:
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, help="the teacher; by default exported as int8")
+    parser.add_argument("--work", type=Path, help="keep what is made here, and use it again")
+    parser.add_argument("--plot", type=Path, help="draw acc@1 against strings a second, a PNG")
+    parser.add_argument("--remark", help="what the table shall say of the run")
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--strings", type=int, default=20_000, help="for the speeds")
+    args = card.common(parser)
+    with tempfile.TemporaryDirectory() as folder:
+        work = args.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        path = args.bundle or export(demo_model(), work / "teacher", pooling=Pooling.MEAN).path
+        teacher = Encoder.open(path, threads=args.threads)
+        static = Model2Vec(demo_model(), work / "model2vec")
+        results: dict[str, Any] = {"threads": args.threads, "strings": args.strings}
+        results |= {"remark": args.remark} if args.remark else {}
+        for name, run in {"linking": linked, "speed": speeds, "sts": similarity}.items():
+            kept = work / f"{name}.json"
+            if not kept.exists():
+                kept.write_text(json.dumps(run(teacher, static, work, args)), encoding="utf-8")
+            results[name] = json.loads(kept.read_text("utf-8"))
+    if args.plot:
+        plot(results, args.plot)
+    card.finish(card.record("students", args, results), args.out)
+
+
+def plot(results: Mapping[str, Any], out: Path) -> None:
+    """Draw acc@1 of each task against strings a second, and who is not beaten in both."""
+    require_drawing("evaluate")
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    tasks = results["linking"]
+    figure, axes = pyplot.subplots(1, len(tasks), figsize=(3.4 * len(tasks), 3.2))
+    for axis, (task, rows) in zip(axes, tasks.items(), strict=True):
+        dots = [
+            (results["speed"][name]["strings_per_second"], row["acc@1"], name)
+            for name, row in rows.items()
+            if isinstance(row, dict)
+        ]
+        front = [d for d in sorted(dots) if not any(o[0] > d[0] and o[1] >= d[1] for o in dots)]
+        axis.plot([d[0] for d in front], [d[1] for d in front], color="0.75", zorder=0)
+        for rate, accuracy, name in dots:
+            axis.scatter([rate], [accuracy], s=24)
+            axis.annotate(name, (rate, accuracy), fontsize=7, xytext=(3, 3),
+                          textcoords="offset points")  # fmt: skip
+        axis.set(xscale="log", title=task, xlabel="strings a second")
+        axis.margins(x=0.35, y=0.15)
+    axes[0].set_ylabel("acc@1, all retrievers together")
+    figure.tight_layout()
+    figure.savefig(out, dpi=110)
+
+
+def linked(
+    teacher: Encoder, static: Model2Vec, work: Path, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Score every encoder on every task."""
+    results: dict[str, Any] = {}
+    for task in args.tasks.split(","):
+        entities, queries = load(task, args.data, small=args.small)
+        texts = list(dict.fromkeys(n.text for e in entities for n in e.names))
+        rows: dict[str, Any] = {"mentions": len(queries), "names": len(texts)}
+        for name, encoder, bundle in encoders(texts, Remembering(teacher), static, work):
+            rows[name] = judged(encoder, bundle, entities, queries, work / "kb")
+            card.say(f"{task}, {name}: {rows[name]}")
+        results[task] = rows
+    return results
+
+
+def speeds(
+    teacher: Encoder, static: Model2Vec, work: Path, args: argparse.Namespace
+) -> dict[str, Any]:
     """Time every way in turns over the same names."""
+    texts = list(read_names(args.data / linking.FILES["ncbi-train"]))
+    names = random.Random(0).sample(texts, 500 if args.small else args.strings)
+    fast = fastembed(teacher.bundle.path, args.threads)
+    students = {d: Encoder.open(work / f"student-{d}", threads=args.threads) for d in DIMS}
+    ways: dict[str, Callable[[list[str]], object]] = {
+        "teacher int8": teacher.encode,
+        "fastembed int8": lambda texts: list(fast.embed(texts)),
+        "model2vec": static.encode,
+        **{f"student {dims}": student.encode for dims, student in students.items()},
+        "starter": Encoder.open(STARTER, threads=args.threads).encode,
+    }
     for way in ways.values():
-        way(names[:2_000])
+        way(names[:200])
     seconds = card.in_turns(
         {name: (lambda way=way: way(names)) for name, way in ways.items()}, repeats=3
     )
@@ -169,55 +259,32 @@ def speeds(ways: dict[str, Callable[[list[str]], object]], names: list[str]) -> 
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--bundle", type=Path, help="the teacher; by default exported as int8")
-    parser.add_argument("--model2vec", type=Path, help="keep its model here, and use it again")
-    parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--strings", type=int, default=20_000, help="for the speeds")
-    args = card.common(parser)
-    results: dict[str, Any] = {"linking": {}, "threads": args.threads}
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        path = args.bundle or export(demo_model(), work / "teacher", pooling=Pooling.MEAN).path
-        teacher = Encoder.open(path, threads=args.threads)
-        static = Model2Vec(demo_model(), args.model2vec)
-        for task in args.tasks.split(","):
-            entities, queries = load(task, args.data, small=args.small)
-            texts = list(dict.fromkeys(n.text for e in entities for n in e.names))
-            rows: dict[str, Any] = {"mentions": len(queries), "names": len(texts)}
-            remembering = Remembering(teacher)
-            for name, encoder, bundle in encoders(texts, remembering, static, work):
-                rows[name] = judged(encoder, bundle, entities, queries, work / "kb")
-                card.say(f"{task}, {name}: {rows[name]}")
-            results["linking"][task] = rows
-        names = random.Random(0).sample(texts, min(len(texts), args.strings))
-        student = Encoder.open(work / "student-128", threads=args.threads)
-        wide = Encoder.open(work / "student-256", threads=args.threads)
-        fast = peers._open_fastembed(path, "model.onnx", args.threads)
-        ways: dict[str, Callable[[list[str]], object]] = {
-            "teacher int8": teacher.encode,
-            "fastembed int8": lambda texts: list(fast.embed(texts)),
-            "model2vec": static.encode,
-            "student 128": student.encode,
-            "student 256": wide.encode,
-        }
-        if STARTER.is_dir():
-            ways["starter"] = Encoder.open(STARTER, threads=args.threads).encode
-        results["speed"] = speeds(ways, names)
-        results["strings"] = len(names)
-        results["sts"] = {}
-        tested = {"teacher int8": teacher, "student 128": student, "model2vec": static}
-        if STARTER.is_dir():
-            tested["starter"] = Encoder.open(STARTER)
-        for name, encoder in tested.items():
-            report = evaluate(encoder, data=args.data, tasks=STS, name=name)
-            results["sts"][name] = {r.task: r.scores for r in report.results}
-    card.finish(card.record("students", args, results), args.out)
+def fastembed(folder: Path, threads: int) -> Any:  # noqa: ANN401
+    """Open a bundle in fastembed, as docs/bundle-format.md says."""
+    from fastembed import TextEmbedding
+    from fastembed.common.model_description import ModelSource, PoolingType
+
+    TextEmbedding.add_custom_model(
+        model="local/bundle", pooling=PoolingType.DISABLED, normalization=False,
+        sources=ModelSource(hf="local/bundle"), dim=384, model_file="model.onnx",
+    )  # fmt: skip
+    return TextEmbedding("local/bundle", specific_model_path=str(folder), threads=threads)
+
+
+def similarity(
+    teacher: Encoder, static: Model2Vec, work: Path, args: argparse.Namespace
+) -> dict[str, Any]:
+    """Score sentences, which a static encoder is not for."""
+    tested: dict[str, Embeds] = {
+        f"student {dims}": Encoder.open(work / f"student-{dims}") for dims in DIMS
+    }
+    tested |= {"starter": Encoder.open(STARTER), "model2vec": static, "teacher int8": teacher}
+    found: dict[str, Any] = {}
+    for name, encoder in tested.items():
+        report = evaluate(encoder, data=args.data, tasks=STS, name=name)
+        found[name] = {result.task: dict(result.scores) for result in report.results}
+        card.say(f"{name}: {found[name]}")
+    return found
 
 
 if __name__ == "__main__":

@@ -17,7 +17,12 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 PAGES: dict[Path, tuple[str, ...] | None] = {
     HERE / "README.md": None,
-    HERE.parent / "README.md": ("encode_speed.json", "link_speed.json", "kb_scale.json"),
+    HERE.parent / "README.md": (
+        "encode_speed.json",
+        "link_speed.json",
+        "kb_scale.json",
+        "students.json",
+    ),
     HERE.parent / "docs" / "quantisation.md": ("quantisation.json",),
 }
 """Which records a page shows; None: all."""
@@ -247,6 +252,33 @@ def default_weights(record: Record) -> list[str]:
     return ["### Linking mentions of texts", "", words, "", *grid(head, rows)]
 
 
+def students(record: Record) -> list[str]:
+    tasks, speed = record["linking"], record["speed"]
+    rows = []
+    for name in sorted(speed, key=lambda way: -speed[way]["strings_per_second"]):
+        rate = speed[name]["strings_per_second"]
+        times = rate / speed["teacher int8"]["strings_per_second"]
+        found = [task.get(name) for task in tasks.values()]
+        both = [
+            f"{f['acc@1']:.3f} ({f['dense acc@1']:.3f})" if f else "as the teacher" for f in found
+        ]
+        sts = record["sts"].get(name, {}).get("stsb", {})
+        score = next(iter(sts.values()), None)
+        rows.append((name, f"{rate:,}", f"{times:.1f} ×", *both, f"{score:.3f}" if score else ""))
+    asked = ", ".join(f"{name} {task['mentions']:,}" for name, task in tasks.items())
+    words = (
+        "All of one teacher, all-MiniLM-L6-v2: *student* N is `distil --dims N` on the names of "
+        "each knowledge base, *starter* the encoder that comes with the package, *model2vec* what "
+        "`model2vec` distils with its defaults. Strings a second end to end, "
+        f"{record['strings']:,} names in turns, {record['threads']} threads; fastembed as it is "
+        "called by default. acc@1 with all retrievers together, in brackets by vectors alone; "
+        f"mentions: {asked}. Last, STS-B (Spearman): students are for names, not for sentences. "
+        f"{record.get('remark', '')}"
+    ).strip()
+    head = ["encoder", "strings/s", "of the teacher's", *tasks, "STS-B"]
+    return ["### Students", "", words, "", *grid(head, rows)]
+
+
 def mean(values: Iterable[float]) -> str:
     """Return the mean of some seeds' values, with their standard deviation if there are more."""
     numbers = list(values)
@@ -416,6 +448,7 @@ SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "quantisation": quantisation,
     "linking": linking,
     "default_weights": default_weights,
+    "students": students,
     "kb_scale": kb_scale,
     "link_speed": link_speed,
     "link_job": link_job,
