@@ -58,6 +58,12 @@ __all__ = [
 
 _FOLDS = 5
 _SEED = 0
+_PULLS = (100.0, 10.0, 1.0)
+"""How strongly the probabilities are pulled to those before; held-out mentions choose.
+
+A few hundred links say how sure to be, but hardly how much each lead counts, unless those before
+are far off (docs/experiments.md).
+"""
 FEWEST = 20
 _FEWEST_NIL = 10
 _LEAST_NIL_SHARE = 0.02
@@ -96,7 +102,8 @@ class CalibrationReport:
         accuracy: Share whose best candidate is right, or one tied with it.
         without_entity: Gold mentions of which no entity is right (NIL).
         kept: Whether the fitted probabilities were taken: their log loss was lower than before on
-            mentions that were held out, and their calibration error no higher. Otherwise
+            mentions that were held out, by more than its standard error, and their calibration
+            error no higher. Otherwise
             probabilities stay as they were.
         ece_before: Expected calibration error before.
         ece_fitted: The same of the fitted probabilities.
@@ -251,27 +258,38 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]
     """Fit the probabilities, keep the better ones, and learn which precision they reach."""
     fits = int((~links.exact_S).sum()) >= FEWEST
     mentions, number_S = np.unique(links.mention_S, return_inverse=True)
-    before_S, fitted_S = _probabilities(links, before), np.empty(len(links))
-    for fold in range(_FOLDS):
-        held_out = number_S % _FOLDS == fold
-        fitted_S[held_out] = _probabilities(
-            links[held_out], _fit(links[~held_out], before, fits=fits)
-        )
-    loss = _log_loss(before_S, links.hit_S), _log_loss(fitted_S, links.hit_S)
-    error = (
+    before_S = _probabilities(links, before)
+    loss, error = (
+        _log_loss(before_S, links.hit_S),
         expected_calibration_error(before_S, links.hit_S),
-        expected_calibration_error(fitted_S, links.hit_S),
     )
+    judged: list[tuple[float, float, Float64, float]] = []
+    for pull in _PULLS if fits else _PULLS[:1]:
+        fitted_S = np.empty(len(links))
+        for fold in range(_FOLDS):
+            held_out = number_S % _FOLDS == fold
+            fitted_S[held_out] = _probabilities(
+                links[held_out], _fit(links[~held_out], before, fits=fits, pull=pull)
+            )
+        of_fitted = expected_calibration_error(fitted_S, links.hit_S)
+        judged.append((_log_loss(fitted_S, links.hit_S), of_fitted, fitted_S, pull))
+    best = min(judged, key=lambda one: (one[1] > error, one[0]))
     # Fewer mentions than folds cannot tell one from the other.
-    better = loss[1] < loss[0] and error[1] <= error[0] and len(mentions) >= _FOLDS
+    gained_S = _losses(before_S, links.hit_S) - _losses(best[2], links.hit_S)
+    surely = gained_S.mean() > gained_S.std() / np.sqrt(len(mentions))
+    better = bool(surely) and best[1] <= error and len(mentions) >= _FOLDS
     fitted = replace(
-        _fit(links, before, fits=fits) if better else before,
+        _fit(links, before, fits=fits, pull=best[3]) if better else before,
         before_calibration=before.calibrated_values(),
         fitted_on={**before.fitted_on, "gold_links": len(links)},
     )
     curve = precision_curve(_probabilities(links, fitted), links.hit_S)
     return replace(fitted, precision_curve=curve), _Judged(
-        before_S=before_S, fitted_S=fitted_S, loss=loss, error=error, better=better
+        before_S=before_S,
+        fitted_S=best[2],
+        loss=(loss, best[0]),
+        error=(error, best[1]),
+        better=better,
     )
 
 
@@ -396,7 +414,7 @@ def _all_but_accepted(resources: LinkResources) -> FilterMask | None:
     )
 
 
-def _fit(links: _GoldLinks, before: Reranker, *, fits: bool) -> Reranker:
+def _fit(links: _GoldLinks, before: Reranker, *, fits: bool, pull: float) -> Reranker:
     named, others = links[links.exact_S & ~links.tied_S], links[~links.exact_S]
     name_weights = fit_names(named.names_S3, named.hit_S, start=before)
     if fits:
@@ -405,7 +423,7 @@ def _fit(links: _GoldLinks, before: Reranker, *, fits: bool) -> Reranker:
             hit_S=others.hit_S,
             in_candidates_S=others.in_candidates_S,
         )
-        before = fit_confidence(outcomes, start=before)
+        before = fit_confidence(outcomes, start=before, pull=pull)
     return replace(before, name_weights=name_weights)
 
 
@@ -416,8 +434,14 @@ def _probabilities(links: _GoldLinks, reranker: Reranker) -> Float64:
 
 
 def _log_loss(probability_S: Float64, hit_S: Bools) -> float:
-    said_S = np.where(hit_S, probability_S, 1.0 - probability_S)
-    return float(-np.log(np.maximum(said_S, _LEAST_SAID)).mean())
+    return float(_losses(probability_S, hit_S).mean())
+
+
+def _losses(probability_S: Float64, hit_S: Bools) -> Float64:
+    losses_S: Float64 = -np.log(
+        np.maximum(np.where(hit_S, probability_S, 1.0 - probability_S), _LEAST_SAID)
+    )
+    return losses_S
 
 
 def expected_calibration_error(probability_S: Float64, hit_S: Bools) -> float:

@@ -444,7 +444,7 @@ def precision_curve(
     )
 
 
-def fit_confidence(outcomes: Outcomes, *, start: Reranker) -> Reranker:
+def fit_confidence(outcomes: Outcomes, *, start: Reranker, pull: float = 1.0) -> Reranker:
     """Fit how likely the right entity is among the candidates, and the best one right if it is.
 
     Two logistic regressions, the second on the links where a candidate is right. But for the
@@ -454,6 +454,7 @@ def fit_confidence(outcomes: Outcomes, *, start: Reranker) -> Reranker:
     Args:
         outcomes: What to learn from.
         start: The numbers to start from and to be pulled to; the others are taken over.
+        pull: How strongly.
     """
     found_S = outcomes.in_candidates_S
     inputs_S4 = np.append(outcomes.confidence_S3, np.ones((len(found_S), 1)), axis=1)
@@ -469,6 +470,7 @@ def fit_confidence(outcomes: Outcomes, *, start: Reranker) -> Reranker:
             targets,
             [old[name] for name in names],
             bounds=[(0.0, np.inf)] * (len(names) - 1) + [bounds],
+            pull=pull,
         )
         fitted.append(dict(zip(names, weights, strict=True)))
     return replace(start, in_candidates_weights=fitted[0], top1_weights=fitted[1])
@@ -499,6 +501,7 @@ def _logistic(
     prior: Sequence[float],
     *,
     bounds: Sequence[tuple[float, float]],
+    pull: float = 1.0,
 ) -> list[float]:
     """Fit weights within bounds, with Platt's smoothed targets (1999)."""
     right, wrong = int(hit_S.sum()), int((~hit_S).sum())
@@ -511,9 +514,9 @@ def _logistic(
         likely = (np.logaddexp(0.0, odds_S) - target_S * odds_S).sum()
         change_F = weights_F - prior_F
         return (
-            float(likely + 0.5 * (change_F**2).sum()),
-            inputs_SF.T @ (p_S - target_S) + change_F,
-            (inputs_SF * (p_S * (1 - p_S))[:, None]).T @ inputs_SF + np.eye(len(prior_F)),
+            float(likely + 0.5 * pull * (change_F**2).sum()),
+            inputs_SF.T @ (p_S - target_S) + pull * change_F,
+            (inputs_SF * (p_S * (1 - p_S))[:, None]).T @ inputs_SF + pull * np.eye(len(prior_F)),
         )
 
     fitted: list[float] = minimize_within(loss, prior_F, bounds).tolist()
