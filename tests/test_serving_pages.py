@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -91,7 +92,7 @@ def test_a_mention_is_linked_by_keyboard_alone(page: Page, address: str) -> None
 
 
 def test_each_candidate_leads_to_its_entity(page: Page, address: str) -> None:
-    page.goto(f"{address}/?kb=things&mention=teacher&top=3")
+    page.goto(f"{address}/?kb=things&mention={quote('teacher <script>alert(1)</script>')}")
     page.get_by_role("link", name="teacher <script>alert(1)</script>").first.click()
     assert page.locator("h1").inner_text() == "teacher <script>alert(1)</script>"
     page.goto(f"{address}/?kb=things&mention=nurse")
