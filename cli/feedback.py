@@ -31,7 +31,7 @@ def feedback(
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
 ) -> None:
-    """Take accepted, rejected and corrected rows: as names, as gold links, for calibration.
+    """Take back the rows that people accepted and corrected.
 
     Write accept or reject into the column decision, or the right id into correct_id. Accepted and
     corrected mentions become names of their entities; all become gold links that the knowledge

@@ -122,7 +122,7 @@ def refit(
         bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
     ] = False,
 ) -> None:
-    """Learn the weights of candidates anew, from the names as they are now.
+    """Learn the weights anew, from the names as they are.
 
     A build does so; adding and removing entities keep the weights. A calibration is undone.
     """
