@@ -34,6 +34,9 @@ class Shop:
         """Tell which multiplications suffer most."""
         return NODES
 
+    def tell(self, words: str) -> None:
+        """Hear what is done next."""
+
     def build(self, recipe: Recipe) -> SimpleNamespace:
         """Make a folder and nothing in it."""
         self.built.append(recipe)
