@@ -1,0 +1,86 @@
+"""``link_file`` of a table with five further columns against one of the mentions alone.
+
+The mentions are those of ``link_job.py``. Both files are linked in turns, from CSV to CSV, each
+into a new file, in one process.
+
+    python benchmarks/link_columns.py --work DIR --bundle DIR --mentions 1000000 \
+        --out benchmarks/results/link_columns.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from pathlib import Path
+
+import card
+from link_job import build, mentions, names_of
+
+HEAD = ("id", "mention", "country", "note", "price", "day")
+
+
+def write(path: Path, texts: list[str], *, further: bool) -> Path:
+    """Write a table of mentions, with five further columns or none."""
+    with open(path, "w", encoding="utf-8", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(HEAD if further else ["mention"])
+        for i, text in enumerate(texts):
+            row = (f"row-{i}", text, ("DE", "FR", "IT")[i % 3], f'a "note", no. {i}', i / 8,
+                   f"2024-01-{i % 28 + 1:02d}")  # fmt: skip
+            writer.writerow(row if further else [text])
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--work", type=Path, help="keep the knowledge base here")
+    parser.add_argument("--bundle", type=Path, help="instead of exporting all-MiniLM-L6-v2, int8")
+    parser.add_argument("--names", type=int, default=100_000, help="names of places")
+    parser.add_argument("--mentions", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    args = card.common(parser)
+    card.pin(args.threads)
+    if args.small:
+        args.names, args.mentions, args.repeats = 2_000, 5_000, 2
+    record = card.record("link_columns", args, {"threads": args.threads})
+    from mirror_rt.knowledge import KnowledgeBase
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = args.work or Path(folder)
+        work.mkdir(parents=True, exist_ok=True)
+        kb = build(args, work)
+        texts = mentions(names_of(kb), args.mentions)
+        sources = {
+            name: write(work / f"{name}.csv", texts, further=name == "with")
+            for name in ("with", "without")
+        }
+        with KnowledgeBase.open(kb) as opened:
+            opened.link_file(texts[:100], work / "first.csv", force=True)
+
+            def link(name: str) -> None:
+                out = work / f"{name}.out.csv"
+                opened.link_file(sources[name], out, column="mention", force=True)
+
+            seconds = card.in_turns(
+                {name: lambda name=name: link(name) for name in sources}, repeats=args.repeats
+            )  # fmt: skip
+        with open(work / "with.out.csv", encoding="utf-8", newline="") as lines:
+            rows = csv.DictReader(lines)
+            for i, (row, text) in enumerate(zip(rows, texts, strict=True)):
+                if (row["id"], row["mention"]) != (f"row-{i}", text):
+                    raise RuntimeError(f"row {i} is not in its place")
+        ratios = [a / b for a, b in zip(seconds["with"], seconds["without"], strict=True)]
+        content = {
+            "mentions": len(texts), "different": len(set(texts)), "names": args.names,
+            "further_columns": len(HEAD) - 1, "seconds": seconds,
+            "with_over_without": card.spread(ratios), "peak_rss_mib": round(card.peak_mb()),
+        }  # fmt: skip
+    card.finish(record | content, args.out)
+
+
+if __name__ == "__main__":
+    main()
