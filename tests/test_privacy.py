@@ -41,9 +41,15 @@ def is_of_here(host):
         address = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
         return False
-    return address.is_loopback or address.is_unspecified or address.is_link_local or any(
-        address in ipaddress.ip_network(net) for net in ("10.0.0.0/8", "172.16.0.0/12", "fc00::/7",
-        "192.168.0.0/16") if ipaddress.ip_network(net).version == address.version)
+    if address.is_loopback or address.is_unspecified or address.is_link_local:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as own:
+        try:
+            own.bind((str(address), 0))  # an address of this machine can be listened on
+        except OSError:
+            return False
+    return True
 
 def watched(name, look_up):
     def asked(host, *more, **named):
