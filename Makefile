@@ -5,7 +5,7 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet -c constraints.t
 
 CLI_DOCS := COLUMNS=100 $(PY) -m typer mirror_rt_cli.app utils docs --name mirror-rt
 
-.PHONY: install quickstart fix check test test-all docs tables bench build clean
+.PHONY: install quickstart fix check test test-all docs site tables bench build clean
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -38,6 +38,9 @@ test-all: .venv/dev         ## every test, the long ones too
 docs: .venv/dev             ## the generated pages
 	$(CLI_DOCS) > docs/cli.md
 
+site: .venv/dev             ## the documentation as pages, in site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
+
 tables: .venv/dev           ## the tables of both READMEs, from benchmarks/results
 	$(PY) benchmarks/table.py
 
@@ -56,4 +59,4 @@ build: .venv/dev            ## sdist, and the wheel made from it
 	$(PY) -m build
 
 clean:
-	rm -rf .venv build dist quickstart *.egg-info
+	rm -rf .venv build dist quickstart site *.egg-info

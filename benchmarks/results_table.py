@@ -115,13 +115,17 @@ def trained(
 ) -> Path:
     out = args.work / f"{variant}-{seed}"
     if not out.exists():
-        given = {"epochs": 1, **(VARIANTS[variant] if options is None else options)}
-        sources = 1 if isinstance(given["pairs"], PairSource) else len(given["pairs"])
+        given = dict(VARIANTS[variant] if options is None else options)
+        preset = given.pop("preset", None)
+        if preset is None:
+            given = {"epochs": 1, **given}
+        pairs = given.get("pairs", {PairSource.MIRROR: 1.0, PairSource.SYNONYMS: 1.0})
+        sources = 1 if isinstance(pairs, PairSource) else len(pairs)
         config = TrainConfig(
             corpus=corpus,
             base=demo_model(),
             out=out,
-            preset=Preset.NAME,
+            preset=preset or Preset.NAME,
             seed=seed,
             max_pairs=args.max_pairs * sources,
             max_steps=3 if args.small else None,

@@ -25,16 +25,26 @@ from mirror_rt.bundle import sha256_file
 from mirror_rt.evaluation.report import cell
 from mirror_rt.evaluation.result import Report, mean_report
 from mirror_rt.quickstart import demo_model
+from mirror_rt.types import Preset
 
 PLAIN = {**VARIANTS["both"], "base_share": 0.0}
 CANDIDATES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},
     "plain-2": {"epochs": 2},
     "hard-negatives-2": {"epochs": 2, "hard_negatives": 3},
+    "preset-synonyms": {"preset": Preset.SYNONYMS},
+    "preset-linking": {"preset": Preset.LINKING},
 }
-"""What each has that ``PLAIN`` has not. Those that lost are gone, and in docs/experiments.md."""
+"""What each has that ``PLAIN`` has not, or the preset it is trained with, on as many pairs.
+Those that lost are gone, and in docs/experiments.md."""
 
 TASKS = "sts12,sts13,stsb,simlex999,umnsrs,mayosrs,ncbi-kb,hpo"
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """Return what a candidate is trained with."""
+    candidate = CANDIDATES[name]
+    return dict(candidate) if "preset" in candidate else {**PLAIN, **candidate}
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
@@ -45,7 +55,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     before = judged(demo_model(), args, name="before")
     for seed in args.seeds:  # every candidate once before any twice
         for name in args.variants:
-            folder = trained(args, corpus, name, seed, {**PLAIN, **CANDIDATES[name]})
+            folder = trained(args, corpus, name, seed, options_of(name))
             account = json.loads((folder / "training.json").read_text())
             seconds[name].append(account["seconds"])
             runs[name].append(judged(folder, args, name=f"{name}-{seed}"))
@@ -56,7 +66,10 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "seeds": args.seeds,
         "max_pairs": args.max_pairs,
         "small": args.small,
-        "variants": {name: dict(CANDIDATES[name]) for name in args.variants},
+        "variants": {
+            name: {k: v.value if isinstance(v, Preset) else v for k, v in CANDIDATES[name].items()}
+            for name in args.variants
+        },
         "training_seconds": {n: round(fmean(s), 1) for n, s in seconds.items() if s},
         "reports": [before.as_dict()]
         + [mean_report(name, reports).as_dict() for name, reports in runs.items()],

@@ -23,7 +23,7 @@ for _switch, _off in (
     os.environ.setdefault(_switch, _off)
 
 if TYPE_CHECKING:
-    from mirror_rt.bundle import Bundle
+    from mirror_rt.bundle import STARTER, Bundle
     from mirror_rt.errors import MirrorError
     from mirror_rt.evaluation.suite import evaluate
     from mirror_rt.exporting.pipeline import export
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     )
 
 _WHERE: dict[str, str] = {
+    "STARTER": "mirror_rt.bundle",
     "Bundle": "mirror_rt.bundle",
     "Candidate": "mirror_rt.types",
     "Encoder": "mirror_rt.runtime.encoder",
@@ -78,6 +79,7 @@ _WHERE: dict[str, str] = {
 }
 
 __all__ = [
+    "STARTER",
     "Bundle",
     "Candidate",
     "Encoder",
