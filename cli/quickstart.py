@@ -43,7 +43,7 @@ Try it:
   mirror-rt evaluate {out}/kb --gold {out}/held-out.tsv
 
 Your own names (a TSV, CSV, JSONL, id||name or OBO file):
-  mirror-rt train names.tsv --base {out}/checkpoint --pairs synonyms --out my-model
+  mirror-rt train names.tsv --base {out}/checkpoint --preset synonyms --out my-model
   mirror-rt export my-model --out my-bundle
   mirror-rt index my-bundle names.tsv --out my-kb
   mirror-rt link my-kb mentions.txt""")
