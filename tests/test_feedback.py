@@ -144,7 +144,7 @@ def test_without_aliases_only_the_probabilities_change(kb: KnowledgeBase, tmp_pa
     assert _state(kb) == before
 
 
-@pytest.mark.parametrize("change", ["add", "update", "remove", "build"])
+@pytest.mark.parametrize("change", ["add", "update", "remove", "refit", "build"])
 def test_feedback_outlasts_a_change_of_the_knowledge_base(
     kb: KnowledgeBase, built: Path, tmp_path: Path, change: str
 ) -> None:
@@ -158,6 +158,8 @@ def test_feedback_outlasts_a_change_of_the_knowledge_base(
             kb.update(new)
         case "remove":
             kb.remove(["N:8"])
+        case "refit":
+            kb.refit()
         case _:
             kb.close()
             kb = KnowledgeBase.build(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.evaluation.gold import Gold, Query
-from mirror_rt.evaluation.link_report import judge_linking
+from mirror_rt.evaluation.link_report import evaluate_linking
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.entities.hierarchy import Kinship, kinship
 from mirror_rt.knowledge.entities.reader import Catalogue
@@ -266,7 +266,7 @@ def test_an_evaluation_says_how_often_the_answer_is_close_kin(organs: KnowledgeB
         "disease": "lung", "lung diseases": "other",
     }  # fmt: skip
     gold = Gold(queries=tuple(Query(parts=(m,), ids=frozenset({id_})) for m, id_ in right.items()))
-    first = judge_linking("kb", organs, gold).results[0].scores
+    first = evaluate_linking("kb", organs, gold).report.results[0].scores
     assert first["acc@1"] == pytest.approx(0.2)
     kin = [first[f"{one}@1"] for one in ("parent", "child", "sibling")]
     assert kin == pytest.approx([0.4, 0.0, 0.2])

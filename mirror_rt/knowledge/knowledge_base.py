@@ -551,7 +551,7 @@ class KnowledgeBase:
         """Learn the weights anew from the names as they are now, as a build does.
 
         Nothing else does: ``add``, ``update`` and ``remove`` keep them. A calibration is undone,
-        as it was one of the old weights.
+        as it was one of the old weights; the decisions of ``feedback`` are calibrated on anew.
 
         Args:
             dry_run: Whether only to say what would change.
@@ -566,6 +566,11 @@ class KnowledgeBase:
         report = RefitReport.of(found.reranker, reranker, samples)
         if not dry_run:
             self._write_reranker(reranker)
+            log = FeedbackLog.read(self.path)
+            with integrity.assert_unchanged(self.path, self.manifest):
+                _calibrate_on(self.resources, self._encode, log, self.path, None)
+            reranker = Reranker.read(self.path / RERANKER)
+            self._resources = replace(self.resources, reranker=reranker)
         return report
 
     def _write_reranker(self, reranker: Reranker) -> None:
@@ -656,7 +661,7 @@ class KnowledgeBase:
             with integrity.assert_unchanged(self.path, self.manifest):
                 with staging_file(self.path / FEEDBACK, force=True) as path:
                     after.write(path)
-                if not _refit(self.resources, self._encode, after, self.path, calibrations):
+                if not _calibrate_on(self.resources, self._encode, after, self.path, calibrations):
                     with staging_file(self.path / RERANKER, force=True) as path:
                         self.resources.reranker.uncalibrated().write(path)
             reranker = Reranker.read(self.path / RERANKER)
@@ -803,14 +808,14 @@ def _finish(
         log.write(folder / FEEDBACK)
         _, resources = open_resources(folder, verify=False)
         try:
-            fitted = _refit(resources, encode, log, folder, calibrations)
+            fitted = _calibrate_on(resources, encode, log, folder, calibrations)
         finally:
             resources.catalogue.close()
     if not fitted and calibrations is not None:  # what was fitted to earlier decisions goes
         Reranker.read(folder / RERANKER).uncalibrated().write(folder / RERANKER)
 
 
-def _refit(
+def _calibrate_on(
     resources: LinkResources,
     encode: Encode,
     log: FeedbackLog,
