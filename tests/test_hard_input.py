@@ -24,8 +24,8 @@ HARD = [
 ]
 
 
-def run(*arguments: str | Path) -> tuple[list[dict[str, object]], str]:
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
+def run(*arguments: str | Path, stdin: str = "") -> tuple[list[dict[str, object]], str]:
+    result = CliRunner().invoke(app, [str(a) for a in arguments], input=stdin)
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()], result.stderr
 
@@ -54,8 +54,7 @@ def kbdir(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_name_of_any_script_and_length_finds_its_entity(
     kbdir: Path, mention: str, expected: str
 ) -> None:
-    # Two words after "link" are mentions, one might be taken for a file.
-    ((first, _), _) = run("link", kbdir, mention, "second")
+    ((first, _), _) = run("link", kbdir, "-", stdin=f"{mention}\nsecond\n")
     candidate = first["candidates"][0]  # type: ignore[index]
     assert candidate["entity_id"] == expected
 

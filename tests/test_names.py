@@ -162,7 +162,7 @@ def test_letters_can_be_left_out(tmp_path: Path) -> None:
 def test_kinds_are_numbered_in_the_order_of_their_class() -> None:
     """Files on disk hold these numbers."""
     assert [kind.value for kind in KINDS] == [
-        "preferred", "exact", "broad", "narrow", "related", "abbreviation",
+        "preferred", "exact", "broad", "narrow", "related", "abbreviation", "accepted",
     ]  # fmt: skip
     assert {*KINDS} == {*NameKind}
 

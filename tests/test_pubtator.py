@@ -100,7 +100,7 @@ def test_contexts_are_the_sentence_or_the_document(
     hearts: Path, file: Path, tmp_path: Path
 ) -> None:
     plain = tmp_path / "a.txt"
-    text = "Seen. ASD with a hole in the heart. Autism spectrum disorder is else."
+    text = "Seen. ASD with a hole in the heart. Autism is else."
     plain.write_text(f"\n1|t|{text}\n{_line(text, 'ASD', 'Disease')}\n")
     assert is_pubtator(plain)
     for more, has in (([], False), (["sentence"], True), (["document"], True)):

@@ -112,7 +112,7 @@ def test_a_second_run_over_the_same_input_computes_nothing(
     source, out = written(tmp_path / "a.txt", made_up(170)), tmp_path / "out"
     embed(encoder, source, out)
     before = bytes_of(out)
-    monkeypatch.setattr(encoder, "_session", None)  # a run of the model would fail
+    monkeypatch.setattr(encoder._model, "session", None)  # a run of the model would fail
     report = embed(encoder, source, out)
     assert (report.kept, report.computed, report.rows) == (4, 0, 170)
     assert bytes_of(out) == before

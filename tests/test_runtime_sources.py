@@ -92,7 +92,7 @@ def test_the_name_tells_the_layout(name: str, kind: Kind) -> None:
         ("a.jsonl", '{"text": "a"}\nnonsense\n', None, "line 2: not JSON"),
         ("a.jsonl", '"a"\n', None, "line 1: not a JSON object"),
         ("a.jsonl", '{"text": "\\ud800"}\n', None, "line 1: the text is not UTF-8"),
-        pytest.param("a.jsonl", "[" * 100_000, None, "line 1: not JSON", id="deep"),
+        pytest.param("a.jsonl", "[" * 100_000, None, "line 1: not a JSON array", id="deep"),
         ("a.csv", "text,text\na,b\n", None, "more than one column 'text'"),
         ("a.parquet", "no parquet", None, "not a Parquet file"),
         ("none.parquet", None, None, "no such file"),

@@ -163,8 +163,10 @@ def test_the_hubs_client_posts_to_an_address_and_gets_arrays(
     server: Server, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from huggingface_hub import InferenceClient, constants
+    from huggingface_hub.utils import reset_sessions
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    reset_sessions()  # one that an earlier test made is offline
 
     found = InferenceClient().feature_extraction("red rash", model=server.url, normalize=True)
     np.testing.assert_allclose(found, encoder.encode(["red rash"]), atol=1e-6)
@@ -172,6 +174,7 @@ def test_the_hubs_client_posts_to_an_address_and_gets_arrays(
         "red rash", other_sentences=["fever", "red rash"], model=server.url
     )
     assert cosines[1] > cosines[0]
+    reset_sessions()
 
 
 def test_tokenize_gives_the_pieces_and_their_places(client: httpx.Client) -> None:

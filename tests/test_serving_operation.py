@@ -377,9 +377,11 @@ def test_a_start_that_cannot_be_is_refused(things: Path, given: dict[str, Any]) 
 def test_the_readmes_commands_run(things: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     section = readme.partition("\n## Serve\n")[2].partition("\n## ")[0]
-    (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
-    start, *asks = [line for line in block.splitlines() if not line.startswith("#")]
-    words = start.replace("quickstart/kb", str(things)).split()
+    (block,) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    lines = [line.removeprefix("$ ") for line in block.splitlines()]
+    _, start, *asks = lines
+    assert len(asks) == 3
+    words = start.replace("tools=kb", f"tools={things}").split()
     assert words[:2] == ["mirror-rt", "serve"]
     with command(*words[2:]) as server:
         for ask in asks:

@@ -79,8 +79,11 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 
 def test_a_mention_is_linked_by_keyboard_alone(page: Page, address: str) -> None:
+    from playwright.sync_api import expect
+
     page.goto(f"{address}/")
-    page.keyboard.type("kidny disease")  # the field has the focus
+    expect(page.locator("input[name=mention]")).to_be_focused()
+    page.keyboard.type("kidny disease")
     page.keyboard.press("Enter")
     page.wait_for_url("**mention=kidny*")
     assert "candidates in" in page.get_by_role("status").inner_text()

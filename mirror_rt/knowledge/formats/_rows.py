@@ -182,6 +182,7 @@ _KINDS = {
     NameKind.NARROW: "hasnarrowsynonym narrow narrow_synonym narrower",
     NameKind.RELATED: "hasrelatedsynonym hidden hidden_label hiddenlabel related related_synonym",
     NameKind.ABBREVIATION: "abbr abbreviation acronym",
+    NameKind.ACCEPTED: "accepted",
 }
 _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words.split()}
 
