@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import asked, kb_source, output, progress, thresholds
+from . import asked, kb_source, link_changes, output, progress, thresholds
 from . import engine as engines
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.linking.changes import LinkChanges
     from mirror_rt.knowledge.linking.inputs import Row
     from mirror_rt.runtime.ray_engine import RayEngine
 
@@ -146,6 +147,7 @@ def link(
             rich_help_panel=output.PANEL,
         ),
     ] = None,
+    against: link_changes.AgainstOption = None,
     bom: Annotated[
         bool,
         typer.Option(
@@ -189,6 +191,7 @@ def link(
 
     mirror-rt link kb "kidney stones" "curved spine" --top 2
     mirror-rt link kb table.csv --column product --out linked.csv --review review.csv
+    mirror-rt link kb table.csv --out linked.csv --against linked.csv --force --format table
     mirror-rt link kb mentions.jsonl --context-column sentence --out links.parquet --workers 4
     """
     from mirror_rt.errors import ConfigError
@@ -197,8 +200,8 @@ def link(
     from mirror_rt.staging import check_apart
     from mirror_rt.textfiles import read_lines
 
-    if explain and (form not in {None, output.Format.JSONL} or out):
-        raise ConfigError("--explain prints JSON lines; leave out --format and --out")
+    if explain and (form not in {None, output.Format.JSONL} or out or against):
+        raise ConfigError("--explain prints JSON lines; leave out --format, --out and --against")
     if context is not None and context_column is not None:
         raise ConfigError("--context and --context-column: give one of them")
     if document is not None and document_column is not None:
@@ -239,14 +242,19 @@ def link(
         if out is None:
             rows = asked.rows_of(source, notes, columns)
             written_as = output.Format.JSONL if explain else output.chosen(form)
-            _printed(kb, rows, written_as, options, explain=explain)
+            if against is not None:
+                _compared(kb, rows, against, written_as, options, column=column)
+            else:
+                _printed(kb, rows, written_as, options, explain=explain)
             asked.tell_notes(source, notes)
         else:
             file = source if isinstance(source, str) else None
             for target in [out] if review is None else [out, review]:
                 check_apart(target, {"mentions": file, "document": document})
-            options |= {"long": long, "review": review, "bom": bom}
-            _into_file(kb, source, out, columns | options, force=force, engine=by)
+            options |= {"long": long, "review": review, "bom": bom, "against": against}
+            changes = _into_file(kb, source, out, columns | options, force=force, engine=by)
+            if against is not None and changes is not None:
+                link_changes.tell(against, changes, output.chosen(form))
 
 
 def _printed(
@@ -275,6 +283,30 @@ def _printed(
     _tell_cut(kb, counts)
 
 
+def _compared(
+    kb: KnowledgeBase,
+    rows: Iterator[Row],
+    against: Path,
+    form: output.Format,
+    options: Mapping[str, Any],
+    *,
+    column: str | None,
+) -> None:
+    from mirror_rt.knowledge.linking.changes import EarlierLinks
+    from mirror_rt.knowledge.linking.job import link_lines
+
+    earlier = EarlierLinks(against, kb.resources.catalogue, column=column)
+    done, counts = 0, Counter[str]()
+    with progress.bar("link", unit="mentions") as show:
+        for lines in link_lines(kb, rows, options, counts=counts):
+            for line in lines:
+                earlier.take(json.loads(line))
+            done += len(lines)
+            show(done, None)
+    link_changes.tell(against, earlier.compared(), form)
+    _tell_cut(kb, counts)
+
+
 def _into_file(
     kb: KnowledgeBase,
     source: str | list[str],
@@ -283,7 +315,7 @@ def _into_file(
     *,
     force: bool,
     engine: RayEngine | None,
-) -> None:
+) -> LinkChanges | None:
     done, total = 0, asked.count(source) if sys.stderr.isatty() else None
     with progress.bar("link", unit="mentions") as show:
 
@@ -309,6 +341,7 @@ def _into_file(
     if report.undecided:
         words += f"; {report.undecided:,} of them have several ids alike: the first is written"
     typer.echo(words, err=True)
+    return report.changes
 
 
 def _tell_threshold(kb: KnowledgeBase, wanted: float, mentions: int, below: int) -> None:

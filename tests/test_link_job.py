@@ -19,7 +19,7 @@ import pytest
 
 from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.linking import job
+from mirror_rt.knowledge.linking import job, repeats
 from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_lines
 from mirror_rt.runtime.job import JobFolder, Task, Work
 from mirror_rt.tables import kept
@@ -174,7 +174,7 @@ def test_a_mention_is_asked_once_however_often_it_comes(
 def test_answers_are_those_of_their_mentions_however_few_are_remembered(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    monkeypatch.setattr(job, "MEMORY", room)
+    monkeypatch.setattr(repeats, "MEMORY", room)
     rng = random.Random(room)
     names = [f"{rng.choice(NAMES)} {rng.randint(0, 9)}" for _ in range(200)]
     names[50:60] = ["x" * 2000] * 10  # too long to be remembered
@@ -194,8 +194,8 @@ def test_memory_depends_not_on_how_many_mentions_there_are(
 ) -> None:
     monkeypatch.setattr(job, "BLOCK", 100)
     monkeypatch.setattr(kept, "_ROWS", 100)
-    if length <= job.LONGEST:
-        monkeypatch.setattr(job, "MEMORY", 100)
+    if length <= repeats.LONGEST:
+        monkeypatch.setattr(repeats, "MEMORY", 100)
     peaks = []
     for count in (1000, 4000):
         with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as kb:
@@ -393,7 +393,7 @@ if left:  # die at the n-th of the moments that matter
     os.replace = dying(os.replace)
     Counting.encode = dying(Counting.encode)
     JobFolder.log = dying(JobFolder.log)
-    job._in_order = dying(job._in_order)
+    job.in_order = dying(job.in_order)
 job.link_file(KnowledgeBase.open(kb, encoder=Counting()), source, Path(out))
 """
 

@@ -16,6 +16,7 @@ from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
 from mirror_rt.knowledge.linking.calibration import FEWEST, CalibrationReport, calibrate
+from mirror_rt.knowledge.linking.changes import EarlierLinks, LinkChanges
 from mirror_rt.knowledge.linking.explain import Explanation, explain
 from mirror_rt.knowledge.linking.feedback import FeedbackReport, read_reviewed
 from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_table
@@ -507,6 +508,30 @@ class KnowledgeBase:
             self, table, column=column, context_column=context_column,
             document_column=document_column, long=long, **options,
         )  # fmt: skip
+
+    def link_changes(
+        self,
+        before: str | Path | ArrowTable,
+        after: pa.Table,
+        *,
+        column: str | None = None,
+    ) -> LinkChanges:
+        """Return which mentions link to another entity than in an earlier result.
+
+        ``link_file(…, against=before)`` says the same of a file.
+
+        Args:
+            before: The earlier result: a file that was written, or a table in memory.
+            after: What ``link_table`` gives now.
+            column: The column of the mentions, as it was given to ``link_table``.
+
+        Raises:
+            InputError: A result cannot be read or lacks a column, or the two have no mention in
+                common.
+            ConfigError: ``before`` is plain text.
+            KnowledgeBaseError: As ``link``.
+        """
+        return EarlierLinks(before, self._names().catalogue, column=column).compared_with(after)
 
     def stats(self) -> KbStatistics:
         """Count what is in the knowledge base.

@@ -1,4 +1,4 @@
-"""Write mappings in SSSOM/TSV, the community's format of them (Matentzoglu et al. 2022).
+"""Mappings in SSSOM/TSV, the community's format of them (Matentzoglu et al. 2022).
 
 A header of YAML behind ``#`` says what the set is and spells the prefixes out; the rows are
 quoted where they must be. Of a mention, which has no id, the subject is its text (``rdfs
@@ -11,14 +11,20 @@ import csv
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
+from urllib.parse import unquote
 
+from mirror_rt.errors import InputError
+from mirror_rt.tables import RowError
+from mirror_rt.tables.delimited import split_rows
+from mirror_rt.textfiles import numbered_lines
 from mirror_rt.types import MatchType, Relation
 from mirror_rt.version import VERSION
 
-__all__ = ["PREDICATES", "SssomMapping", "justification", "write_sssom"]
+__all__ = ["PREDICATES", "SssomMapping", "justification", "read_sssom", "write_sssom"]
 
 PREDICATES = {
     Relation.EXACT: "skos:exactMatch",
@@ -32,6 +38,7 @@ _COLUMNS = (
     "subject_id", "subject_label", "subject_type", "predicate_id", "object_id", "object_label",
     "mapping_justification", "confidence", "similarity_score", "match_string", "comment",
 )  # fmt: skip
+_NEEDED = ("subject_label", "object_id")
 _CURIE = re.compile(r"([A-Za-z][\w.-]*):([^\s/][^\s]*)")
 _KNOWN = {
     "skos": "http://www.w3.org/2004/02/skos/core#",
@@ -130,6 +137,50 @@ def write_sssom(path: Path, mappings: Iterable[SssomMapping], *, comment: str = 
             shutil.copyfileobj(rows_read, handle)
     body.unlink()
     return count
+
+
+def read_sssom(path: Path) -> Iterator[SssomMapping]:
+    """Yield the mappings of a file: subject, object and confidence, of ``local:`` ids their own.
+
+    Raises:
+        InputError: It cannot be read, lacks a column, or a row is broken; the message names it.
+    """
+    below = dropwhile(lambda line: line[1].startswith("#"), numbered_lines(path))
+    rows = split_rows(below, "\t", quoted=True)
+    _, columns = next(rows, (0, []))
+    missing = [name for name in _NEEDED if isinstance(columns, RowError) or name not in columns]
+    if isinstance(columns, RowError) or missing:
+        raise InputError(f"{path}: is no SSSOM: has no column {', nor '.join(missing)}")
+    for number, row in rows:
+        if row == [""]:
+            continue
+        if isinstance(row, RowError) or len(row) != len(columns):
+            fault = row if isinstance(row, RowError) else f"has not {len(columns)} columns"
+            raise InputError(f"{path}: line {number}: {fault}")
+        cells = dict(zip(columns, row, strict=True))
+        said = cells.get("confidence", "")
+        try:
+            confidence = float(said) if said else None
+        except ValueError:
+            raise InputError(
+                f"{path}: line {number}: the confidence {said!r} is no number"
+            ) from None
+        yield SssomMapping(
+            subject_id=_own_id(cells.get("subject_id", "")),
+            subject_label=cells["subject_label"],
+            object_id=_own_id(cells["object_id"]),
+            object_label=cells.get("object_label", ""),
+            confidence=confidence,
+        )
+
+
+def _own_id(curie: str) -> str:
+    """Return the id that ``_curie`` wrote.
+
+    >>> _own_id("HP:0001250"), _own_id(_curie("A 1"))
+    ('HP:0001250', 'A 1')
+    """
+    return unquote(curie.removeprefix("local:")) if curie.startswith("local:") else curie
 
 
 def _number(value: float | None) -> str:

@@ -8,22 +8,23 @@ which of them together, depends on the rows alone: so the bytes do not depend on
 from __future__ import annotations
 
 import json
-from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.knowledge.formats.pubtator import is_pubtator
+from mirror_rt.knowledge.linking.changes import EarlierLinks, LinkChanges
 from mirror_rt.knowledge.linking.exact import is_name
 from mirror_rt.knowledge.linking.inputs import MentionNotes, Row, read_mentions
 from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS, expand_mentions
+from mirror_rt.knowledge.linking.repeats import Answers, Order, Repeats, in_order
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.linking.results import (
     SSSOM,
@@ -36,7 +37,6 @@ from mirror_rt.knowledge.linking.results import (
     in_json,
 )
 from mirror_rt.runtime.job import (
-    Block,
     Engine,
     JobFolder,
     Made,
@@ -66,10 +66,6 @@ ENDING = ".jsonl"
 COLUMNS = ("mention", "context", "document")
 BLOCK = 1_024
 """Mentions that are answered together; a job that is killed loses no more than these."""
-MEMORY = 1 << 17
-"""Answers that are kept for mentions that come again, about a kilobyte each."""
-LONGEST = 1_000
-"""Characters of a mention that is kept for it to come again."""
 
 
 class LinkingBase(Protocol):
@@ -128,6 +124,7 @@ class LinkReport:
         truncated: Mentions cut off at the longest length, different ones of each block.
         truncated_contexts: The same of contexts that were compared.
         notes: What was passed over in the input.
+        changes: What an earlier result says else, where one was given.
     """
 
     rows: int
@@ -141,6 +138,7 @@ class LinkReport:
     truncated: int
     truncated_contexts: int
     notes: MentionNotes
+    changes: LinkChanges | None = None
 
 
 def link_file(
@@ -164,6 +162,7 @@ def link_file(
     split_composites: bool = False,
     long: bool = False,
     review: str | Path | None = None,
+    against: str | Path | ArrowTable | None = None,
     bom: bool = False,
     force: bool = False,
     engine: Engine | None = None,
@@ -179,8 +178,8 @@ def link_file(
     Args:
         kb: The knowledge base.
         source: A file of mentions, ``-``, or the mentions; see ``inputs.read_mentions``.
-        out: A name that ends in .csv, .tsv, .xlsx, .jsonl, .parquet, or, for a PubTator file,
-            .pubtator.
+        out: A name that ends in .csv, .tsv, .xlsx, .jsonl, .parquet, .sssom.tsv or, for a
+            PubTator file, .pubtator.
         column: The column of the mentions.
         context_column: The column of the text around each.
         document_column: The column of the document of each.
@@ -199,6 +198,8 @@ def link_file(
         long: Whether every candidate has a row, with the number of its mention and its rank.
         review: Another file, for the rows alone that are for review, the least certain first,
             with cells to fill in.
+        against: An earlier result, in any format that is written: the report says which mentions
+            link to another entity now. It may be ``out``, which is replaced.
         bom: Whether .csv and .tsv begin with a byte order mark, for Excel.
         force: Whether ``out`` and ``review`` may be replaced.
         engine: Who links; by default this process, and the workers of ``kb``.
@@ -207,7 +208,8 @@ def link_file(
     Raises:
         ConfigError: An option does not fit, ``out`` has no ending that is written, or the rows
             are too many for a sheet.
-        InputError: The input is empty or broken; what was linked before is kept.
+        InputError: The input is empty or broken, or ``against`` is broken or of another table;
+            what was linked before is kept.
         TargetError: ``out`` or ``review`` exists and ``force`` is not set, or another process is
             writing it.
         KnowledgeBaseError: As ``KnowledgeBase.link`` says.
@@ -251,11 +253,14 @@ def link_file(
         "review_below": review_below, "min_probability": min_probability, "filters": filters,
         "split_composites": split_composites, "context": context, "document": document,
     }  # fmt: skip
+    earlier = None
+    if against is not None:
+        earlier = EarlierLinks(against, kb.resources.catalogue, column=column)
     work = _Links(kb, options)
     with JobFolder.hold_beside(out, KIND, work.settings, ENDING, force=force) as job:
         return work.run(
-            source, columns, job, out, layout=layout, review=review, force=force, engine=engine,
-            progress=progress,
+            source, columns, job, out, layout=layout, review=review, earlier=earlier, force=force,
+            engine=engine, progress=progress,
         )  # fmt: skip
 
 
@@ -340,8 +345,8 @@ def link_lines(
         explain: Whether to say why, see ``knowledge.explain``.
     """
     places: list[int] = []
-    answers = _Answers()
-    for block in blocks_of(_Repeats(places.append).fresh(rows), COLUMNS, {}, most=BLOCK):
+    answers = Answers()
+    for block in blocks_of(Repeats(places.append).fresh(rows), COLUMNS, {}, most=BLOCK):
         lines, more = _link(kb, block.columns, options, explain=explain)
         counts.update(more)
         answers.add(lines)
@@ -457,6 +462,7 @@ class _Links:
         *,
         layout: Layout,
         review: Path | None,
+        earlier: EarlierLinks | None,
         force: bool,
         engine: Engine | None,
         progress: Progress | None,
@@ -467,8 +473,8 @@ class _Links:
         with ExitStack() as opened:
             kept = Kept(opened.enter_context(open(job.work / "rows.arrow", "w+b")))
             rows = _rows_of(source, columns, notes, kept)
-            rows_of = _Order(opened.enter_context(open(order, "wb")))
-            asked = _Repeats(rows_of.append).fresh(rows)
+            rows_of = Order(opened.enter_context(open(order, "wb")))
+            asked = Repeats(rows_of.append).fresh(rows)
             blocks = rows_of.of_blocks(blocks_of(asked, COLUMNS, job.settings, most=BLOCK))
 
             def each(shard: Shard, kept: bool) -> None:
@@ -485,11 +491,13 @@ class _Links:
                 as_text = review.suffix in {".csv", ".tsv", ".xlsx"}
                 doubtful = Review(job.work / "review.arrow", layout, as_text=as_text)
             fresh = opened.enter_context(staging_file(out, force=force))
-            linked = LinkedRows(kept, _in_order(order, shards), layout, review=doubtful)
+            take = None if earlier is None else earlier.take
+            linked = LinkedRows(kept, in_order(order, shards), layout, review=doubtful, take=take)
             WRITERS[ending_of(out)](fresh, linked, shown)
             if review is not None and doubtful is not None:
                 fresh = opened.enter_context(staging_file(review, force=force))
                 WRITERS[review.suffix](fresh, doubtful, shown)
+            changes = None if earlier is None else earlier.compared()
         return LinkReport(
             rows=rows_of.total,
             linked=linked.counts[LinkStatus.LINKED.value],
@@ -502,6 +510,7 @@ class _Links:
             truncated=report.total("truncated"),
             truncated_contexts=report.total("truncated_contexts"),
             notes=notes,
+            changes=changes,
         )
 
 
@@ -516,107 +525,3 @@ def _open_links(
     if work.settings != settings:
         raise KnowledgeBaseError(f"{kb.path}: was replaced while it was open; open it again")
     return work
-
-
-class _Repeats:
-    """Tells mentions that were asked before from those to be asked.
-
-    Args:
-        note: Called for each row with the place of its answer: its number, as answers are
-            numbered by the mentions that are asked; ``~number`` where no other row has it.
-    """
-
-    def __init__(self, note: Callable[[int], None]) -> None:
-        self._note = note
-        self._known: dict[str, int] = {}
-        self._asked = 0
-
-    def fresh(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows that are to be asked."""
-        for mention, context, document in rows:
-            alone = isinstance(mention, str) and not (context or document)
-            shared = alone and len(mention) <= LONGEST
-            number = self._known.get(mention) if shared else None
-            if number is not None and self._asked - number <= MEMORY:
-                self._note(number)
-                continue
-            if shared:
-                self._known.pop(mention, None)  # put last: the oldest stand first
-                self._known[mention] = self._asked
-                if len(self._known) > MEMORY:
-                    del self._known[next(iter(self._known))]
-            self._note(self._asked if shared else ~self._asked)
-            self._asked += 1
-            yield mention, context, document
-
-
-class _Answers:
-    """The answers that places of ``_Repeats`` may still name."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._lines: dict[int, str] = {}
-        self._oldest = 0
-
-    def at(self, place: int) -> str:
-        """Return the answer at a place."""
-        return self._lines.pop(~place) if place < 0 else self._lines[place]
-
-    def add(self, lines: Iterable[str]) -> None:
-        """Number some more, and forget those that were too long ago before these."""
-        while self._oldest < self.count - MEMORY:
-            self._lines.pop(self._oldest, None)
-            self._oldest += 1
-        for line in lines:
-            self._lines[self.count] = line
-            self.count += 1
-
-
-@dataclass(slots=True)
-class _Order:
-    """Notes on disk which answer each row has, 8 bytes a row.
-
-    Attributes:
-        handle: The file.
-        total: Rows so far.
-        rest: Rows since the last block.
-        by_block: How many rows were read for each block that is not answered yet.
-    """
-
-    handle: IO[bytes]
-    total: int = 0
-    rest: int = 0
-    by_block: dict[int, int] = field(default_factory=dict)
-    _some: array[int] = field(default_factory=lambda: array("q"))
-
-    def append(self, place: int) -> None:
-        """Note the place of the next row's answer."""
-        self.total += 1
-        self.rest += 1
-        self._some.append(place)
-        if len(self._some) >= MEMORY:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is not written yet."""
-        self._some.tofile(self.handle)
-        self.handle.flush()
-        del self._some[:]
-
-    def of_blocks(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Yield the blocks, and count the rows that each was read from."""
-        for block in blocks:
-            self.by_block[block.number], self.rest = self.rest, 0
-            yield block
-
-
-def _in_order(order: Path, shards: Iterator[Path]) -> Iterator[str]:
-    """Yield the line of each row, a shard in memory at a time beside those that come again."""
-    answers = _Answers()
-    with open(order, "rb") as handle:
-        while some := array("q", handle.read(8 * BLOCK)):
-            for place in some:
-                while max(place, ~place) >= answers.count:
-                    # Not splitlines: a mention may hold any other separator of Unicode.
-                    answers.add(next(shards).read_bytes().decode("utf-8").split("\n")[:-1])
-                yield answers.at(place)

@@ -32,6 +32,7 @@ __all__ = [
     "LinkedRows",
     "Review",
     "Rows",
+    "best_row",
     "context_decided",
     "ending_of",
     "fingerprint",
@@ -156,7 +157,7 @@ class Layout:
         if self.long:
             ranked = [{"rank": i, **c, **same} for i, c in enumerate(found[_CANDIDATES], start=1)]
             return ranked or [same]
-        cells = {**_flat(found), **same, _CANDIDATES: found[_CANDIDATES]}
+        cells = {**best_row(found), **same, _CANDIDATES: found[_CANDIDATES]}
         if self.review:
             form = cells.get(_EXPANDED, "")
             cells["mention"] = form if form and "|" not in form else found["mention"]
@@ -208,6 +209,7 @@ class LinkedRows:
         lines: The JSON line of each row.
         layout: How they are laid out.
         review: Takes the rows for review as they go by.
+        take: Called with each record as it goes by.
 
     Attributes:
         counts: How many mentions have each status; and how many of them are ``tied``, where the
@@ -215,11 +217,17 @@ class LinkedRows:
     """
 
     def __init__(
-        self, kept: Kept, lines: Iterable[str], layout: Layout, *, review: Review | None = None
+        self,
+        kept: Kept,
+        lines: Iterable[str],
+        layout: Layout,
+        *,
+        review: Review | None = None,
+        take: Callable[[Mapping[str, Any]], object] | None = None,
     ) -> None:
         self.layout = layout
         self.counts: Counter[str] = Counter()
-        self._kept, self._lines, self._review = kept, iter(lines), review
+        self._kept, self._lines, self._review, self._take = kept, iter(lines), review, take
         self._columns = layout.columns()
 
     @property
@@ -293,6 +301,8 @@ class LinkedRows:
             for found in records:
                 self.counts[found[_STATUS]] += 1
                 self.counts[_TIED] += any(c[_TIED] and _CONTEXT not in c for c in _best(found))
+                if self._take is not None:
+                    self._take(found)
             if self._review is not None:
                 self._review.take(self._kept, piece, records, row)
             yield row, piece, records
@@ -333,7 +343,7 @@ class Review:
         self._writer.write_batch(
             self._rows.joined(piece, some, [row + i for i in chosen], self.schema())
         )
-        self._certain.extend(_flat(found)["probability"] or 0.0 for found in some)
+        self._certain.extend(best_row(found)["probability"] or 0.0 for found in some)
         self._starts.append(len(self._certain))
 
     @property
@@ -502,7 +512,7 @@ def _best(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     return list(best.values())
 
 
-def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
+def best_row(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the best candidate, with the parts of a composite together."""
     best, row = _best(found), dict[str, Any]()
     if len(best) == 1:

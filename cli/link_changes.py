@@ -1,0 +1,36 @@
+"""``mirror-rt link --against``: the mentions whose link an earlier result has otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import output
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.linking.changes import LinkChanges
+
+AgainstOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="An earlier result: print the mentions whose link changes, not the links.",
+        rich_help_panel=output.PANEL,
+    ),
+]
+
+
+def tell(against: Path, found: LinkChanges, form: output.Format) -> None:
+    """Print the changes, and say on standard error how many there are of each kind."""
+    from mirror_rt.knowledge.linking.changes import CHANGE_COLUMNS
+
+    rows = [change.cells() for change in found.changes]
+    if rows or form is not output.Format.TABLE:
+        output.table(CHANGE_COLUMNS, rows, form, typer.echo)
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.most_common())
+    words = f"{against}: {len(rows):,} of {found.compared:,} links change"
+    words += f" ({kinds})" if kinds else ""
+    words += f"; {found.added:,} mentions are not in it" if found.added else ""
+    words += f"; {found.gone:,} of it are asked no more" if found.gone else ""
+    typer.echo(words, err=True)

@@ -1,0 +1,385 @@
+"""Which mentions mean another entity than an earlier result of ``link`` says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mirror_rt.errors import InputError
+from mirror_rt.knowledge.formats.pubtator import NO_ID, is_pubtator, read_mentions
+from mirror_rt.knowledge.formats.sssom import read_sssom
+from mirror_rt.knowledge.linking.results import SSSOM, best_row, ending_of
+from mirror_rt.tables import (
+    ArrowTable,
+    Column,
+    RowError,
+    Table,
+    cell_text,
+    heading_key,
+    is_arrow,
+    joined_text,
+    kept_name,
+    known,
+)
+from mirror_rt.types import LinkStatus
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.entities.reader import Catalogue
+
+__all__ = ["CHANGE_COLUMNS", "EarlierLinks", "Link", "LinkChange", "LinkChangeKind", "LinkChanges"]
+
+
+class LinkChangeKind(str, Enum):
+    """How the link of a mention changes."""
+
+    NEW = "new"
+    LOST = "lost"
+    CHANGED = "changed"
+    RETIRED = "retired"
+
+    __str__ = str.__str__
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """What a result says of a mention.
+
+    Attributes:
+        mention: The mention.
+        form: What was linked in its place, if anything else.
+        entity_id: The best candidate; empty where there is none.
+        entity_name: Its name.
+        probability: Its probability, if known.
+        status: Whether it is linked.
+        others: Further ids that the result has for the mention, each as good.
+    """
+
+    mention: str
+    form: str = ""
+    entity_id: str = ""
+    entity_name: str = ""
+    probability: float | None = None
+    status: LinkStatus = LinkStatus.LINKED
+    others: tuple[str, ...] = ()
+
+    @property
+    def linked_id(self) -> str:
+        """The entity that it is linked to; empty where it is not."""
+        return self.entity_id if self.status is LinkStatus.LINKED else ""
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Link:
+        """Return what a record of ``LinkResult.to_dict`` says."""
+        best = best_row(found)
+        form = best.get("expanded_form") or ""
+        return cls(
+            mention=found["mention"],
+            form="" if "|" in form else form,
+            entity_id=best.get("entity_id") or "",
+            entity_name=best.get("entity_name") or "",
+            probability=best.get("probability"),
+            status=LinkStatus(found["status"]),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkChange:
+    """A mention whose link changes.
+
+    Attributes:
+        row: Its number among the mentions, from 1.
+        kind: What changes: it had no link, has none, or has another; or the entity that it was
+            linked to is in the knowledge base no more.
+        before: What the earlier result says.
+        after: What is found now.
+        successors: Ids of the entities that list a retired one.
+    """
+
+    row: int
+    kind: LinkChangeKind
+    before: Link
+    after: Link
+    successors: tuple[str, ...] = ()
+
+    def cells(self) -> tuple[object, ...]:
+        """Return the cells of ``CHANGE_COLUMNS``."""
+        before, after = self.before, self.after
+        was = before.linked_id
+        return (
+            self.row, after.mention, str(self.kind), was or None,
+            before.entity_name if was else None, before.probability if was else None,
+            after.entity_id or None, after.entity_name or None, after.probability,
+            str(after.status), "|".join(self.successors) or None,
+        )  # fmt: skip
+
+
+CHANGE_COLUMNS = (
+    "row", "mention", "change", "old_id", "old_name", "old_probability", "entity_id",
+    "entity_name", "probability", "status", "successors",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkChanges:
+    """What a comparison found.
+
+    Attributes:
+        changes: The mentions whose link changes, in their order.
+        compared: Mentions that the earlier result has.
+        added: Mentions that it has not.
+        gone: Mentions of the earlier result that are not asked any more.
+    """
+
+    changes: tuple[LinkChange, ...] = ()
+    compared: int = 0
+    added: int = 0
+    gone: int = 0
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many changes there are of each kind."""
+        return Counter(str(change.kind) for change in self.changes)
+
+
+@dataclass(slots=True)
+class _Earlier:
+    """The links of a mention that comes once or more; ``taken`` of them were compared."""
+
+    links: list[Link] = field(default_factory=list)
+    taken: int = 0
+
+
+class EarlierLinks:
+    """An earlier result in memory: an id, a name and a number a mention.
+
+    A mention that comes again is compared with the same one of its kind: the second with the
+    second. So rows may be added, removed and sorted.
+
+    Args:
+        source: A file in a format that ``link`` writes or prints, or a table in memory.
+        column: The column of mentions, as it was given to ``link``.
+        catalogue: Knows which entities there are.
+
+    Raises:
+        InputError: It cannot be read, lacks a column, or a row is broken.
+        ConfigError: It is plain text.
+    """
+
+    def __init__(
+        self, source: str | Path | ArrowTable, catalogue: Catalogue, *, column: str | None = None
+    ) -> None:
+        self._catalogue, self._column = catalogue, column
+        self._shown = "the earlier result" if is_arrow(source) else str(source)
+        self._whole = True  # every mention has a row
+        self._by_mention: dict[str, _Earlier] = {}
+        self._changes: list[LinkChange] = []
+        self._rows = self._added = 0
+        if is_arrow(source):
+            links = _of_table(Table(source), column)
+        elif ending_of(Path(source)) == SSSOM:
+            self._whole, links = False, _of_sssom(Path(source))
+        elif Path(source).is_file() and is_pubtator(source):
+            links = _of_pubtator(source)
+        else:
+            links = _of_table(Table(source), column)
+        texts: dict[str, str] = {}
+        for link in links:
+            self._by_mention.setdefault(link.mention, _Earlier()).links.append(link)
+            texts.setdefault(link.entity_id, link.entity_id)
+        if not self._by_mention and self._whole:
+            raise InputError(f"{self._shown}: has no mentions; give an earlier result of link")
+
+    def take(self, found: Mapping[str, Any]) -> LinkChange | None:
+        """Compare the record of the next mention; return what changes, if anything does."""
+        return self._compare(Link.of(found))
+
+    def compared_with(self, table: ArrowTable) -> LinkChanges:
+        """Compare all mentions of a result in memory, as ``take`` and ``compared`` do."""
+        for link in _of_table(Table(table), self._column):
+            self._compare(link)
+        return self.compared()
+
+    def _compare(self, after: Link) -> LinkChange | None:
+        self._rows += 1
+        before = self._before(after)
+        if before is None:
+            self._added += 1
+            return None
+        was, now = before.linked_id, after.linked_id
+        if was == now or (now and now in before.others):
+            return None
+        kind, successors = LinkChangeKind.CHANGED, tuple[str, ...]()
+        gone = [id_ for id_ in was.split("|") if was and not self._is_own(id_)]
+        if gone:
+            kind, successors = LinkChangeKind.RETIRED, tuple(self._successors(gone))
+        elif not was:
+            kind = LinkChangeKind.NEW
+        elif not now:
+            kind = LinkChangeKind.LOST
+        change = LinkChange(
+            row=self._rows, kind=kind, before=before, after=after, successors=successors
+        )
+        self._changes.append(change)
+        return change
+
+    def compared(self) -> LinkChanges:
+        """Return what changed, all mentions taken.
+
+        Raises:
+            InputError: No mention is in the earlier result: it is one of another table.
+        """
+        if self._whole and self._rows and self._added == self._rows:
+            raise InputError(
+                f"{self._shown}: none of the {self._rows:,} mentions is in it; is it the result of "
+                "another table, or of another --column?"
+            )
+        left = (max(len(one.links) - one.taken, 0) for one in self._by_mention.values())
+        return LinkChanges(
+            changes=tuple(self._changes),
+            compared=self._rows - self._added,
+            added=self._added,
+            gone=sum(left),
+        )
+
+    def _before(self, after: Link) -> Link | None:
+        earlier = self._by_mention.get(after.mention)
+        if self._whole:
+            if earlier is None or earlier.taken == len(earlier.links):
+                return None
+            earlier.taken += 1
+            return earlier.links[earlier.taken - 1]
+        # SSSOM has a row for each entity of a link, and none for a mention without link.
+        earlier = earlier or self._by_mention.get(after.form)
+        if earlier is None:
+            return Link(mention=after.mention, status=LinkStatus.NIL)
+        earlier.taken = len(earlier.links)
+        first, *rest = earlier.links
+        return Link(
+            mention=first.mention, entity_id=first.entity_id, entity_name=first.entity_name,
+            probability=first.probability, others=tuple(link.entity_id for link in rest),
+        )  # fmt: skip
+
+    def _is_own(self, id_: str) -> bool:
+        found = self._catalogue.ids_and_names(self._catalogue.resolve(id_)).values()
+        return any(own == id_ for own, _ in found)
+
+    def _successors(self, gone: Iterable[str]) -> Iterator[str]:
+        for id_ in gone:
+            for own, _ in self._catalogue.ids_and_names(self._catalogue.resolve(id_)).values():
+                yield own
+
+
+def _of_pubtator(source: str | Path) -> Iterator[Link]:
+    for mention in read_mentions(source):
+        id_ = "" if mention.ids == NO_ID else mention.ids
+        status = LinkStatus.LINKED if id_ else LinkStatus.NIL
+        yield Link(mention=mention.text, entity_id=id_, status=status)
+
+
+def _of_sssom(source: Path) -> Iterator[Link]:
+    for one in read_sssom(source):
+        yield Link(
+            mention=one.subject_label, entity_id=one.object_id, entity_name=one.object_label,
+            probability=one.confidence,
+        )  # fmt: skip
+
+
+def _of_table(table: Table, column: str | None) -> Iterator[Link]:
+    """Yield what each mention's row says; of several candidates' rows the first."""
+    table.take_headings()
+    there = {heading_key(heading) for heading in table.headings}
+
+    def ours(name: str) -> int | None:
+        heading = kept_name(name, table.headings)
+        return table.place(heading) if heading_key(heading) in there else None
+
+    id_at, candidates_at = ours("entity_id"), ours("candidates")
+    if id_at is None and candidates_at is None:
+        raise InputError(
+            f"{table.shown}: has no column entity_id; give an earlier result of link. There are: "
+            f"{', '.join(table.headings)}"
+        )
+    # Rows of candidates: where a row is a mention's it has them in a cell.
+    rank_at = ours("rank") if candidates_at is None else None
+    ends = [place for place in (id_at, candidates_at, rank_at, ours("row")) if place is not None]
+    mention_at = _mention_at(table, column, min(ends))
+    name_at, probability_at, status_at = map(ours, ("entity_name", "probability", "status"))
+    for number, cells in table.rows():
+        try:
+            if isinstance(cells, RowError):
+                raise cells
+            if table.is_blank(cells) and len(cells) > 1:
+                continue
+            if rank_at is not None and joined_text(cells[rank_at], "rank").strip() not in ("", "1"):
+                continue
+            mention = cell_text(cells[mention_at], "mention", numbers=True)
+            if id_at is None:
+                yield Link.of(_record(mention, cells, candidates_at, status_at))
+                continue
+            id_ = joined_text(cells[id_at], "entity_id").strip()
+            yield Link(
+                mention=mention,
+                entity_id=id_,
+                entity_name="" if name_at is None else joined_text(cells[name_at], "entity_name"),
+                probability=_number(cells, probability_at),
+                status=_status(cells, status_at, id_),
+            )
+        except RowError as fault:
+            raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+
+
+def _mention_at(table: Table, column: str | None, end: int) -> int:
+    """Return which column has the mentions: of those of the input, which stand before ours."""
+    given = table.headings[:end]
+    keys = [heading_key(heading) for heading in given]
+    if column is not None and heading_key(column) in keys:
+        return table.place(column)
+    if column is not None and "mention" not in keys:
+        return table.place(column)  # tells which columns there are
+    found = [0] if len(given) == 1 else known(given, Column.TEXT, Column.NAME, Column.TITLE)
+    if not found:
+        raise InputError(
+            f"{table.shown}: which column has the mentions? choose with --column: "
+            f"{', '.join(given) or 'there is none'}"
+        )
+    return found[0]
+
+
+def _record(
+    mention: str, cells: list[Any], candidates_at: int | None, status_at: int | None
+) -> dict[str, Any]:
+    """Return the record of a line that ``link`` prints, which has candidates alone.
+
+    Raises:
+        RowError: It is none.
+    """
+    found = [] if candidates_at is None else cells[candidates_at]
+    if not isinstance(found, list) or not all(
+        isinstance(one, dict) and isinstance(one.get("entity_id"), str) for one in found
+    ):
+        raise RowError("candidates is no list of candidates")
+    best = found[0]["entity_id"] if found else ""
+    record = {"mention": mention, "status": _status(cells, status_at, best).value}
+    return record | {"candidates": [{"expanded_form": None, **one} for one in found]}
+
+
+def _status(cells: list[Any], place: int | None, id_: str) -> LinkStatus:
+    said = "" if place is None else joined_text(cells[place], "status").strip()
+    if not said:
+        return LinkStatus.LINKED if id_ else LinkStatus.NIL
+    try:
+        return LinkStatus(said.casefold())
+    except ValueError:
+        raise RowError(f"the status {said!r} is none of {', '.join(LinkStatus)}") from None
+
+
+def _number(cells: list[Any], place: int | None) -> float | None:
+    text = "" if place is None else joined_text(cells[place], "probability").strip()
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise RowError(f"the probability {text!r} is no number") from None
