@@ -29,7 +29,7 @@ from mirror_rt.distillation.static import (
     quantise_rows,
 )
 from mirror_rt.errors import BundleError, ConfigError, GateError, InputError, TargetError
-from mirror_rt.runtime.features import KINDS, extract, find_words
+from mirror_rt.runtime.features import KINDS, extract, find_words, random_signs
 from mirror_rt.runtime.static import FeatureIndex
 from mirror_rt.types import BundleKind, Entity, IndexKind, Name
 from tests.tiny import WORDS
@@ -149,11 +149,15 @@ def test_the_encoder_sums_the_rows_of_the_table(student: Path) -> None:
     values = np.load(student / "table.npy") * np.load(student / "scales.npy")[:, None]
     rows = {int(h): i for i, h in enumerate(np.load(student / "features.npy"))}
     kinds = Bundle.open(student).manifest.features["kinds"]
+    signs = random_signs(1024, values.shape[1])
     for text in ["acute liver cancer", "Heart-disease!", "zzz", ""]:
+        numbers = [h for found in extract([text], kinds).values() for h in found.hashes_F.tolist()]
         total = values[-1].astype(np.float64)
-        for features in extract([text], kinds).values():
-            for number in features.hashes_F.tolist():
-                total += values[rows[number]] if number in rows else 0
+        for number in numbers:
+            total += values[rows[number]] if number in rows else 0
+        if text == "zzz":  # of no known feature
+            assert not set(numbers) & set(rows)
+            total = signs[[number % len(signs) for number in numbers]].sum(axis=0)
         expected = total / np.linalg.norm(total)
         np.testing.assert_allclose(Encoder.open(student).encode(text), expected, atol=1e-6)
 
@@ -200,6 +204,18 @@ def test_case_and_accents_change_nothing_and_unknown_texts_are_counted(student: 
     assert (found.unfamiliar, found.truncated, found.different) == (3, 1, 5)
     assert encoder.count_unfamiliar(["Больница", "liver", "Больница"]) == 1
     assert encoder.count_truncated(["liver", "x" * 5000]) == 1
+
+
+def test_texts_of_no_known_feature_are_compared_by_what_they_share(student: Path) -> None:
+    encoder = Encoder.open(student)
+    names = ["Городская больница", "Городская больницы", "Центральный вокзал", "病院", "駅"]
+    found = encoder.encode([*names, "liver cancer"])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
+    cosines = found @ found.T
+    assert cosines[0, 1] > 0.6
+    assert np.abs(cosines[0, 2:]).max() < 0.35
+    assert np.abs(cosines[3:5, [0, 1, 2, 5]]).max() < 0.35
+    np.testing.assert_array_equal(found[0], encoder.encode("Городская больница"))
 
 
 def test_text_that_is_none_is_refused_by_its_own_index(student: Path) -> None:

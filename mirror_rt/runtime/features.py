@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     UInt64 = npt.NDArray[np.uint64]
 
-__all__ = ["KINDS", "Features", "extract", "find_words"]
+__all__ = ["KINDS", "Features", "extract", "find_words", "random_signs"]
 
 KINDS = ("word", "pair", "3", "4", "5")
 """What is looked for: words, pairs of neighbouring words, and n-grams of the letters of a word.
@@ -47,6 +47,10 @@ class Features:
 
     hashes_F: UInt64
     offsets_N: Int64
+
+    def of(self, text: int) -> UInt64:
+        """Return the hashes of one text."""
+        return self.hashes_F[self.offsets_N[text] : self.offsets_N[text + 1]]
 
 
 def extract(texts: Sequence[str], kinds: Sequence[str]) -> dict[str, Features]:
@@ -87,6 +91,13 @@ def find_words(texts: Sequence[str]) -> list[str]:
     letters_C, in_word_C = _letters(texts)
     signs_C = np.where(in_word_C, letters_C, np.uint64(ord(" "))).astype("<u4")
     return list(dict.fromkeys(signs_C.tobytes().decode("utf-32-le").split()))
+
+
+def random_signs(rows: int, width: int) -> npt.NDArray[np.int8]:
+    """Return a matrix of -1 and 1 without pattern, (rows, width), the same on every machine."""
+    bits = _mix(np.arange(1, rows * width + 1, dtype=np.uint64)) >> np.uint64(63)
+    signs: npt.NDArray[np.int8] = 2 * bits.astype(np.int8) - 1
+    return signs.reshape(rows, width)
 
 
 def _letters(texts: Sequence[str]) -> tuple[UInt64, npt.NDArray[np.bool_]]:

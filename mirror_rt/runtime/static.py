@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from mirror_rt.bundle import FEATURES, SCALES, TABLE, Bundle
 from mirror_rt.errors import BundleError, InputError
 from mirror_rt.runtime.batching import Prepared, Rows
-from mirror_rt.runtime.features import KINDS, extract
+from mirror_rt.runtime.features import KINDS, extract, random_signs
 from mirror_rt.textfiles import refuse_what_is_not_text
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ UNFAMILIAR = 0.5
 """From this share of unknown features on, little of a text is in its vector."""
 
 MAX_FEATURES = 1 << 24
+
+_BUCKETS = 1 << 10
+"""Random rows that stand for the features of a text of which none is known."""
 
 
 class FeatureIndex:
@@ -92,6 +95,9 @@ class StaticModel:
         """
         self._index = index
         self._table_FD = table_FD
+        # Of ±1: what has not been learned from, as another script, is compared by the features
+        # that two texts share (a random projection; Achlioptas 2003).
+        self._signs_HD = random_signs(_BUCKETS, table_FD.shape[1])
         self._kinds = tuple(kinds)
         self._max_length = max_length
 
@@ -197,6 +203,10 @@ class StaticModel:
             vectors_BD += counts @ self._table_FD
             features_B += np.diff(features.offsets_N)
             known_B += np.diff(places)
+        for row in np.flatnonzero((known_B == 0) & (features_B > 0)).tolist():
+            hashes = [found[kind].of(row) for kind in self._kinds]
+            buckets = np.concatenate(hashes) % np.uint64(_BUCKETS)
+            vectors_BD[row] = self._signs_HD[buckets].sum(axis=0, dtype=np.float32)
         norms_B = np.sqrt(np.einsum("bd,bd->b", vectors_BD, vectors_BD))
         vectors_BD /= np.maximum(norms_B, np.finfo(np.float32).tiny)[:, None]
         return vectors_BD, known_B < (1 - UNFAMILIAR) * features_B
