@@ -51,7 +51,7 @@ bench: .venv/dev            ## speed, alone on the machine: hours with every pee
 ifdef DATA
 	$(PY) benchmarks/encode_speed.py --strings sentences --data $(DATA) \
 		--out benchmarks/results/encode_speed_sentences.json > /dev/null
-	$(PY) benchmarks/quantisation.py --data $(DATA) --out benchmarks/results/quantisation.json > /dev/null
+	$(PY) benchmarks/quantization.py --data $(DATA) --out benchmarks/results/quantization.json > /dev/null
 endif
 	$(PY) benchmarks/table.py
 

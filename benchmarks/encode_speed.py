@@ -166,14 +166,14 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
     exact = {
         pooling: encoders[f"mirror-rt fp32 {pooling}"].encode(scored) for pooling in ("mean", "cls")
     }
-    by_length = sorted(strings, key=len)
+    sort_by_length = sorted(strings, key=len)
     rows: dict[str, dict[str, Any]] = {}
     ways: dict[str, Callable[[], object]] = {}
     for name, encoder in encoders.items():
         pooling = encoder.bundle.manifest.pooling.value
         rows[name] = {"pooling": pooling, "sorted_input": False}
         rows[name] |= agreement(encoder.encode(scored), exact[pooling])
-        rows[name]["recipe"] = dict(encoder.bundle.manifest.quantisation)
+        rows[name]["recipe"] = dict(encoder.bundle.manifest.quantization)
         ways[name] = lambda encoder=encoder: encoder.encode(strings)
     graph = folders["mirror-rt fp32 mean"] / "model.onnx"
     left_out: dict[str, str] = {}
@@ -185,11 +185,13 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
             left_out[peer.name] = "not asked for (--only)"
             continue
         about = agreement(np.asarray(peer.encode(scored, 32)), exact["mean"])
-        for order, texts in (("", strings), (", sorted input", by_length)):
+        for order, texts in (("", strings), (", sorted input", sort_by_length)):
             if order and peer.sorts:
                 continue
             # A peer that sorts has its batches from strings that are all about as long.
-            part = middle(by_length if peer.sorts else texts, max(1, min(len(texts) // 5, 1_000)))
+            part = middle(
+                sort_by_length if peer.sorts else texts, max(1, min(len(texts) // 5, 1_000))
+            )
             size = best_size(peer, part)
             card.say(f"{peer.name}{order}: batches of {size}, {about}")
             name = f"{peer.name}{order}"

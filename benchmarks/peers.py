@@ -58,14 +58,14 @@ def all_peers(
         left_out: Is told of the others, and why.
     """
     plain = _plain_onnx(model, work, threads)
-    quantised = next(
+    quantized = next(
         name for name in os.listdir(plain / "onnx") if "quint8" in name or "qint8" in name
     )
-    for precision, file in (("fp32", "model.onnx"), ("int8", quantised)):
+    for precision, file in (("fp32", "model.onnx"), ("int8", quantized)):
         yield _fastembed(plain, f"onnx/{file}", precision, threads)
         yield _fastembed_processes(plain, f"onnx/{file}", precision, threads)
     yield _sentence_transformers(model, "torch fp32", threads, {})
-    for precision, file in (("fp32", "model.onnx"), ("int8", quantised)):
+    for precision, file in (("fp32", "model.onnx"), ("int8", quantized)):
         options = {"backend": "onnx", "model_kwargs": _onnx_options(f"onnx/{file}", threads)}
         yield _sentence_transformers(plain, f"onnx {precision}", threads, options)
     if find_spec("ctranslate2"):
@@ -87,7 +87,7 @@ def _onnx_options(file: str, threads: int) -> dict[str, Any]:
 
 
 def _plain_onnx(model: Path, work: Path, threads: int) -> Path:
-    """Export and quantise as sentence-transformers does it for this CPU."""
+    """Export and quantize as sentence-transformers does it for this CPU."""
     from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
 
     folder = work / "plain"
@@ -233,7 +233,7 @@ def _openvino(
     else:
         left_out["openvino bf16"] = "this CPU does not multiply bfloat16"
     if find_spec("nncf"):
-        kinds["int8"] = ("f32", _quantised_openvino(whole, tokenizer, sample))
+        kinds["int8"] = ("f32", _quantized_openvino(whole, tokenizer, sample))
     else:
         left_out["openvino int8"] = "nncf is not installed"
     for precision, (hint, network) in kinds.items():
@@ -270,8 +270,8 @@ def _feed(ids_BT: np.ndarray, mask_BT: np.ndarray, wanted: set[str]) -> dict[str
     return {name: values for name, values in feed.items() if name in wanted}
 
 
-def _quantised_openvino(network: Any, tokenizer: Any, sample: Sequence[str]) -> Any:  # noqa: ANN401
-    """Quantise with ranges from the sample, as sentence-transformers' static export does."""
+def _quantized_openvino(network: Any, tokenizer: Any, sample: Sequence[str]) -> Any:  # noqa: ANN401
+    """Quantize with ranges from the sample, as sentence-transformers' static export does."""
     import nncf
 
     wanted = {name for port in network.inputs for name in port.names}

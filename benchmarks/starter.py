@@ -133,8 +133,8 @@ def place(made: Bundle, lines: Sequence[str], out: Path) -> None:
     """Write the bundle with its card into the package."""
     gate = made.manifest.accuracy_gate
     card = CARD.format(
-        dims=made.manifest.dim, features=made.manifest.quantisation["rows"],
-        rows="\n".join(lines), held=gate["names"], top1=gate["top1"],
+        dims=made.manifest.dim, features=made.manifest.quantization["rows"],
+        rows="\n".join(lines), held=gate["names"], top1=gate["top1_agreement"],
     )  # fmt: skip
     with staging_folder(out, force=True) as fresh:
         for name in made.manifest.files:

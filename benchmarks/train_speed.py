@@ -1,6 +1,6 @@
 """Time a training step against a plain loop and against the matrix-multiply limit, in one run.
 
-The plain loop is what one writes first: tokenise each batch, pad it, one forward pass over all
+The plain loop is what one writes first: tokenize each batch, pad it, one forward pass over all
 views, the loss, AdamW. It is timed padded to the longest string of the batch and, as in the
 authors' code, to the longest input allowed. All ways get the same pairs, and take turns; each
 in float32 and, where the device multiplies it itself, in bfloat16.
@@ -31,8 +31,8 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.encoding import autocast, multiplies_bf16
 from mirror_rt.training.loop import load_base, pick_device
 from mirror_rt.training.loss import info_nce
-from mirror_rt.training.model import TextModel, tokenise
-from mirror_rt.training.pairs import read_table, related
+from mirror_rt.training.model import TextModel, tokenize
+from mirror_rt.training.pairs import read_table, same_meaning_mask
 from mirror_rt.training.step import backward
 from mirror_rt.types import Pooling, Preset
 
@@ -52,7 +52,7 @@ def plain(model: TextModel, batch: Batch, config: TrainConfig, padding: str) -> 
         mask = tokens["attention_mask"].unsqueeze(-1)
         mean = (states * mask).sum(1) / mask.sum(1)
         vectors = mean if model.pooling is Pooling.MEAN else states[:, 0]
-    same = torch.from_numpy(related(batch.keys)).to(device)
+    same = torch.from_numpy(same_meaning_mask(batch.keys)).to(device)
     loss = info_nce(vectors, same, temperature=config.temperature)
     loss.backward()
     return loss.item()
@@ -136,10 +136,10 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
     ours = torch.optim.AdamW(model.model.parameters(), lr=config.lr, fused=True)
     usual = torch.optim.AdamW(model.model.parameters(), lr=config.lr)
 
-    def step(optimiser: torch.optim.Optimizer, back: Callable[..., float], *given: Any) -> None:  # noqa: ANN401
-        optimiser.zero_grad()
+    def step(optimizer: torch.optim.Optimizer, back: Callable[..., float], *given: Any) -> None:  # noqa: ANN401
+        optimizer.zero_grad()
         back(*given)
-        optimiser.step()
+        optimizer.step()
 
     ways: dict[str, Callable[[Batch], None]] = {}
     for kind in ("float32", "bfloat16")[: 1 + multiplies_bf16(device.type)]:
@@ -149,7 +149,7 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
             ways[f"plain loop, {kind}, padded to the {words}"] = lambda b, c=told, p=padding: step(
                 usual, plain, model, b, c, p
             )
-    clean = tokenise(table.strings, model)
+    clean = tokenize(table.strings, model)
     drawn = list(batches(table, clean, model, config, steps=args.steps + 1))
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn, batch in enumerate(drawn):

@@ -10,7 +10,7 @@ import typer
 from . import kb_source
 
 if TYPE_CHECKING:
-    from mirror_rt.training.make_corpus import Made
+    from mirror_rt.training.make_corpus import CorpusReport
 
 corpus = typer.Typer(
     no_args_is_help=True, help="Make a corpus to train on: words, names or sentences."
@@ -99,7 +99,7 @@ def _check(out: Path | None, source: str, *, force: bool) -> None:
         check_apart(out, {"input": source})
 
 
-def _write(made: Made, out: Path | None, *, force: bool) -> None:
+def _write(made: CorpusReport, out: Path | None, *, force: bool) -> None:
     from mirror_rt.staging import staging_file
 
     text = "".join(f"{string}\n" for string in made.strings)

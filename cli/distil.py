@@ -101,11 +101,11 @@ def distil(
     megabytes = sum(p.stat().st_size for p in bundle.path.rglob("*") if p.is_file()) / 1e6
     typer.echo(
         f"{out}: {megabytes:.1f} MB, in {time.monotonic() - begin:.0f} s; of {gate['names']:,} "
-        f"names it has not seen, {gate['top1']:.1%} keep the teacher's nearest name; "
+        f"names it has not seen, {gate['top1_agreement']:.1%} keep the teacher's nearest name; "
         f"next: mirror-rt index {out} KB --out KBDIR",
         err=True,
     )
-    gate.pop("moved")
+    gate.pop("most_changed")
     typer.echo(
         json.dumps({"bundle": str(out), "kind": "static", "dim": bundle.manifest.dim, "gate": gate})
     )
@@ -140,5 +140,5 @@ def _train(
         f"{len(losses):,} steps; next: mirror-rt export {out} --out BUNDLE",
         err=True,
     )
-    told = {"checkpoint": str(out), "layers": layers, "steps": len(losses), "loss": last}
-    typer.echo(json.dumps(told))
+    record = {"checkpoint": str(out), "layers": layers, "steps": len(losses), "loss": last}
+    typer.echo(json.dumps(record))

@@ -107,8 +107,8 @@ def embed(
     rate = report.computed / max(time.monotonic() - begin, 1e-3)
     words = f"{out}: {report.rows:,} vectors of width {dims or encoder.dim}; "
     words += f"computed {report.computed:,} different strings ({rate:,.0f} a second)"
-    if report.kept or report.copied:
-        words += f", kept {report.kept:,} shards and {report.copied:,} vectors of earlier runs"
+    if report.skipped or report.reused:
+        words += f", kept {report.skipped:,} shards and {report.reused:,} vectors of earlier runs"
     if report.truncated:
         longest = f"{encoder.bundle.manifest.max_length} {encoder.bundle.manifest.unit_of_length}"
         words += f"; {report.truncated:,} were longer than {longest} and cut off"

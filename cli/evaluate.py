@@ -204,7 +204,7 @@ def evaluate(
     if card and pooling is not None:
         raise ConfigError("evaluate: a card tells of a model's own pooling; leave --pooling away")
     if card:
-        from mirror_rt.training.card import read_training
+        from mirror_rt.training.model_card import read_training
 
         read_training(Path(model))
     # All are opened before any is judged, which may take hours.
@@ -238,7 +238,7 @@ def evaluate(
 
         draw(reports, plot, force=force)
     if card:
-        from mirror_rt.training.card import add_scores
+        from mirror_rt.training.model_card import add_scores
 
         add_scores(Path(model), [result.as_dict() for result in reports[0].results])
     from mirror_rt.evaluation.report import check_none_failed

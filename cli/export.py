@@ -93,7 +93,7 @@ def export(
         )
     manifest = bundle.manifest
     gate = dict(manifest.accuracy_gate)
-    for name, cosine in gate.pop("moved")[:3]:
+    for name, cosine in gate.pop("most_changed")[:3]:
         moved = f"moved most: {name!r} (cosine to float32 {cosine:.4f})"
         typer.echo(one_line(moved), err=True)
     if sample is None:
@@ -110,7 +110,7 @@ def export(
         "pooling": manifest.pooling.value,
         "max_length": manifest.max_length,
         "precision": manifest.precision.value,
-        "quantisation": manifest.quantisation,
+        "quantization": manifest.quantization,
         "gate": gate,
     }
     output.summary(summary)

@@ -151,7 +151,7 @@ def strings(
         InputError: It cannot be read, or holds none.
     """
     from mirror_rt.knowledge.formats import SkippedRows
-    from mirror_rt.training.corpus import open_strings
+    from mirror_rt.training.read_corpus import open_strings
 
     skipped = SkippedRows(strict=True)
     found = open_strings(source, columns=columns, options=options, skip_bad=skipped)

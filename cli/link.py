@@ -337,7 +337,7 @@ def _into_file(
     _tell_cut(kb, counts)
     words = f"{out}: {report.rows:,} mentions, {report.linked:,} linked, {report.nil:,} nil"
     words += f", {report.review:,} for review" if report.review else ""
-    words += f", {report.kept:,} blocks of an earlier run kept" if report.kept else ""
+    words += f", {report.skipped:,} blocks of an earlier run kept" if report.skipped else ""
     if report.undecided:
         words += f"; {report.undecided:,} of them have several ids alike: the first is written"
     typer.echo(words, err=True)

@@ -13,7 +13,7 @@ from mirror_rt.types import Loss, PairSource, Pooling, Preset
 from . import kb_source, output, progress
 
 if TYPE_CHECKING:
-    from mirror_rt.training.loop import Step
+    from mirror_rt.training.loop import StepMetrics
 
 _DATA, _VIEWS = "What is trained on", "How views of a string differ"
 _FIT, _RUN = "Loss and optimizer", "The run"
@@ -63,7 +63,7 @@ def train(
     span_rate: Annotated[
         float | None, typer.Option(help="Share of views masked.", rich_help_panel=_VIEWS)
     ] = None,
-    span_guard: Annotated[
+    span_min_length: Annotated[
         int | None,
         typer.Option(help="Never mask strings with fewer characters.", rich_help_panel=_VIEWS),
     ] = None,
@@ -95,7 +95,7 @@ def train(
     batch_size: Annotated[
         int | None, typer.Option(help="Pairs in a batch (200).", rich_help_panel=_FIT)
     ] = None,
-    micro_batch: Annotated[
+    mini_batch_size: Annotated[
         int | None,
         typer.Option(
             help="Views encoded at once, to save memory; other draws of dropout.",
@@ -134,11 +134,11 @@ def train(
             help="Compute in bfloat16; by default where it is fast.", rich_help_panel=_RUN
         ),
     ] = None,
-    held_out: Annotated[
+    eval_pairs: Annotated[
         int | None,
         typer.Option(help="Pairs set aside to measure on, 2 or more (0).", rich_help_panel=_DATA),
     ] = None,
-    checkpoint_every: Annotated[
+    save_steps: Annotated[
         int | None,
         typer.Option(
             help="Keep the state every so many steps, for --resume.", rich_help_panel=_RUN
@@ -181,7 +181,7 @@ def train(
         "temperature": temperature,
         "span_length": span_length,
         "span_rate": span_rate,
-        "span_guard": span_guard,
+        "span_min_length": span_min_length,
         "dropout": dropout,
         "drophead": drophead,
         "epochs": epochs,
@@ -190,7 +190,7 @@ def train(
         "weight_decay": weight_decay,
         "base_share": base_share,
         "batch_size": batch_size,
-        "micro_batch": micro_batch,
+        "mini_batch_size": mini_batch_size,
         "pairs_per_entity": pairs_per_entity,
         "max_pairs": max_pairs,
         "max_steps": max_steps,
@@ -199,8 +199,8 @@ def train(
         "device": device,
         "threads": threads,
         "bf16": bf16,
-        "held_out": held_out,
-        "checkpoint_every": checkpoint_every,
+        "eval_pairs": eval_pairs,
+        "save_steps": save_steps,
     }
     given = {name: value for name, value in options.items() if value is not None}
 
@@ -211,7 +211,7 @@ def train(
     config = TrainConfig(corpus=files, base=base, out=out, preset=preset, **given)
     with progress.bar("training") as show:
 
-        def draw(step: Step) -> None:
+        def draw(step: StepMetrics) -> None:
             rates = f"loss {step.loss:.4f}  {step.strings_per_second:.0f} strings/s"
             show(step.step, step.steps, rates)
 

@@ -49,6 +49,8 @@ STARTER_NOTE = (
     "mirror-rt distil"
 )
 """What its use says; the numbers are of ``benchmarks/results/students.json``."""
+_RENAMED = {"quantisation": "quantization"}
+"""Fields of a manifest as earlier versions wrote them."""
 _NEEDED = {BundleKind.ONNX: (MODEL, TOKENIZER), BundleKind.STATIC: (TABLE, SCALES, FEATURES)}
 _BLOCKS = 16
 _BLOCK = 4_096
@@ -68,7 +70,7 @@ class Manifest:
         unit_norm: Whether the graph's rows have length 1.
         opset: ONNX opset of the graph.
         source: What was exported: name or folder name, and its weights' sha256.
-        quantisation: The recipe of an integer export; empty for fp32.
+        quantization: The recipe of an integer export; empty for fp32.
         accuracy_gate: What the export measured against full precision, in its own words.
         versions: Package versions that made it.
         kind: What computes the vectors.
@@ -84,7 +86,7 @@ class Manifest:
     unit_norm: bool = True
     opset: int = 0
     source: Mapping[str, str] = field(default_factory=dict)
-    quantisation: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Mapping[str, Any] = field(default_factory=dict)
     accuracy_gate: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     kind: BundleKind = BundleKind.ONNX
@@ -148,7 +150,8 @@ class Manifest:
             )
         known = {f.name for f in fields(cls)}
         try:
-            values = {name: value for name, value in content.items() if name in known}
+            values = {_RENAMED.get(name, name): value for name, value in content.items()}
+            values = {name: value for name, value in values.items() if name in known}
             values["pooling"] = Pooling(values["pooling"])
             values["precision"] = Precision(values["precision"])
             values["kind"] = BundleKind(values.get("kind", BundleKind.ONNX.value))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.bundle import MANIFEST, Bundle
-from mirror_rt.checkpoints import read_object, read_pooling
 from mirror_rt.errors import InputError, ModelError
+from mirror_rt.pooling_config import read_object, read_pooling
 
 __all__ = ["describe"]
 
@@ -72,7 +72,7 @@ def _bundle(path: Path, *, verify: bool) -> dict[str, Any]:
         "max_length_in": manifest.unit_of_length,
         "megabytes": _megabytes(bundle.path / name for name in manifest.files),
         "fingerprint": bundle.fingerprint,
-        "quantisation": dict(manifest.quantisation),
+        "quantization": dict(manifest.quantization),
         "accuracy_gate": dict(manifest.accuracy_gate),
         **({"features": dict(manifest.features)} if manifest.features else {}),
         "versions": dict(manifest.versions),

@@ -8,7 +8,7 @@
     ├── ModelError           a base model or checkpoint that cannot be used
     ├── TrainingError        training that cannot go on
     ├── BundleError          a bundle that is not whole, not ours, or too new
-    ├── GateError            an export whose quantised vectors rank too differently
+    ├── AccuracyGateError            an export whose quantized vectors rank too differently
     ├── KnowledgeBaseError   a knowledge-base folder that is not whole, or does not fit
     ├── TargetError          a place to write to that is taken or cannot be written
     └── MissingExtraError    an optional stack that is not installed (also an ImportError)
@@ -22,9 +22,9 @@ from __future__ import annotations
 import re
 
 __all__ = [
+    "AccuracyGateError",
     "BundleError",
     "ConfigError",
-    "GateError",
     "InputError",
     "KnowledgeBaseError",
     "MirrorError",
@@ -84,8 +84,8 @@ class BundleError(MirrorError):
     """A bundle folder is missing files, has been changed, or has a newer format."""
 
 
-class GateError(MirrorError):
-    """A quantised export ranks the user's names too differently from full precision."""
+class AccuracyGateError(MirrorError):
+    """A quantized export ranks the user's names too differently from full precision."""
 
 
 class KnowledgeBaseError(MirrorError):

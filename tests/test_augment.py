@@ -13,9 +13,9 @@ from mirror_rt.training.augment import mask_span
 MASK = "<mask>"
 
 
-def parts(text: str, length: int, seed: int, guard: int = 0) -> str:
+def parts(text: str, length: int, seed: int, min_length: int = 0) -> str:
     rng = np.random.default_rng(seed)
-    return mask_span(text, length=length, mask_token=MASK, rng=rng, guard=guard)
+    return mask_span(text, length=length, mask_token=MASK, rng=rng, min_length=min_length)
 
 
 @given(st.text(min_size=1), st.integers(1, 8), st.integers(0, 2**32))
@@ -52,5 +52,5 @@ def test_a_repeated_span_is_not_always_cut_at_its_first_occurrence() -> None:
 
 
 def test_the_guard_spares_short_strings_and_is_off_by_default() -> None:
-    assert parts("short stature", 2, 0, guard=30) == "short stature"
+    assert parts("short stature", 2, 0, min_length=30) == "short stature"
     assert MASK in parts("short stature", 2, 0)

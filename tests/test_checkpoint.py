@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import InputError, ModelError
+from mirror_rt.pooling_config import read_pooling
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import train

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from mirror_rt import Encoder
 from mirror_rt.runtime import embedding
-from mirror_rt.runtime.cores import usable_cores
+from mirror_rt.runtime.cores import available_cpus
 from mirror_rt_cli import progress
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
@@ -305,7 +305,7 @@ print(len(os.listdir("/proc/self/task")))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux" or usable_cores() == 1, reason="counts in /proc")
+@pytest.mark.skipif(sys.platform != "linux" or available_cpus() == 1, reason="counts in /proc")
 def test_threads_are_those_of_the_tokenizer_too(
     tiny_bundle: Path, names: Path, tmp_path: Path
 ) -> None:

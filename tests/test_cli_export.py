@@ -30,7 +30,7 @@ def test_a_bundle_is_written_and_told(tiny_bert: Path, tmp_path: Path) -> None:
     told = json.loads(done.stdout)
     assert (told["dim"], told["pooling"], told["precision"]) == (32, "mean", "int8")
     assert told["gate"]["names"] == len(NAMES)
-    assert Bundle.open(out).manifest.accuracy_gate["sample"] == "given"
+    assert Bundle.open(out).manifest.accuracy_gate["sample"] == "user"
 
 
 def test_the_sample_may_be_a_knowledge_base_or_standard_input(
@@ -69,7 +69,7 @@ def test_without_a_sample_it_says_what_it_measured_with(tiny_bert: Path, tmp_pat
     done = export(tiny_bert, "--out", tmp_path / "bundle")
     assert done.exit_code == 0, done.stderr
     assert "made-up strings" in done.stderr
-    assert json.loads(done.stdout)["gate"]["sample"] == "made up"
+    assert json.loads(done.stdout)["gate"]["sample"] == "synthetic"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_precision_asked_for_is_made(
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     told = json.loads(done.stdout)
-    assert told["quantisation"]["method"] in methods
+    assert told["quantization"]["method"] in methods
     if asked == "auto":
         assert told["gate"]["strings_per_second"].keys() == methods
     else:
@@ -102,7 +102,7 @@ def test_the_target_and_the_gate_asked_for_are_kept_to(tiny_bert: Path, tmp_path
     assert done.exit_code == 0, done.stderr
     manifest = Bundle.open(tmp_path / "b").manifest
     assert (manifest.accuracy_gate["target"], manifest.accuracy_gate["min_top1"]) == ("avx2", 0.25)
-    assert manifest.quantisation["reduce_range"] is True
+    assert manifest.quantization["reduce_range"] is True
 
 
 def test_a_gate_that_nothing_passes_is_an_error_on_one_line(tmp_path: Path) -> None:

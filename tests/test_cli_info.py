@@ -198,7 +198,7 @@ def test_what_is_not_finished_is_told_with_the_command_that_goes_on(
     (tmp_path / "c.txt").write_text("a\nb\nc\nd\n")
     config = TrainConfig(
         corpus=tmp_path / "c.txt", base=tiny_bert, out=tmp_path / "o", batch_size=2,
-        checkpoint_every=1,
+        save_steps=1,
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt):
         train(config, progress=stop)

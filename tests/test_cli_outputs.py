@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt.training.card import license_of, model_card
+from mirror_rt.training.model_card import license_of, model_card
 from mirror_rt_cli.app import app
 
 TSV = "id\tname\n" + "".join(f"A:{n}\tname {n}\n" for n in range(30))

@@ -76,10 +76,10 @@ OPTIONS: dict[str, object] = {
     "id_column": "no", "name_column": "word", "delimiter": ";", "encoding": "latin-1",
     "pooling": "mean", "loss": "multi-similarity", "temperature": 0.3, "span_length": 4,
     "span_rate": 0.5,
-    "span_guard": 6, "dropout": 0.2, "drophead": 0.15, "epochs": 3, "max_length": 17, "lr": 3e-4,
-    "weight_decay": 0.02, "base_share": 0.25, "batch_size": 11, "micro_batch": 5,
-    "pairs_per_entity": 7, "max_pairs": 90, "max_steps": 8, "hard_negatives": 2, "held_out": 12,
-    "checkpoint_every": 9, "seed": 13, "device": "cpu", "threads": 1, "bf16": False,
+    "span_min_length": 6, "dropout": 0.2, "drophead": 0.15, "epochs": 3, "max_length": 17,
+    "lr": 3e-4, "weight_decay": 0.02, "base_share": 0.25, "batch_size": 11, "mini_batch_size": 5,
+    "pairs_per_entity": 7, "max_pairs": 90, "max_steps": 8, "hard_negatives": 2, "eval_pairs": 12,
+    "save_steps": 9, "seed": 13, "device": "cpu", "threads": 1, "bf16": False,
 }  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def test_every_option_reaches_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
         asked.append((config, options))
         counts = dict.fromkeys(("lines", "blank", "duplicates", "pairs_dropped", "strings"), 0)
         return loop.TrainReport(
-            out=config.out, losses=(1.0,), held_out=(), counts=counts, pooling=Pooling.CLS,
+            out=config.out, losses=(1.0,), eval_history=(), counts=counts, pooling=Pooling.CLS,
             seconds=1.0, strings_per_second=1.0,
         )  # fmt: skip
 
@@ -179,7 +179,7 @@ def test_an_interrupted_run_is_taken_up_by_the_same_command_and_resume(
     tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "c.txt").write_text("\n".join(NAMES))
-    command = [tmp_path / "c.txt", "--base", tiny_bert, "--batch-size", 8, "--checkpoint-every", 2]
+    command = [tmp_path / "c.txt", "--base", tiny_bert, "--batch-size", 8, "--save-steps", 2]
     plain, done = loop.backward, []
 
     def interrupted(*given: Any) -> float:  # noqa: ANN401

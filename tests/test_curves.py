@@ -13,7 +13,7 @@ import torch
 
 from mirror_rt.errors import ConfigError, TrainingError
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.curves import alignment, draw_curves, uniformity
+from mirror_rt.training.curves import alignment, plot_curves, uniformity
 from mirror_rt.training.loop import train
 from mirror_rt.training.pairs import draw_epoch, hold_out, read_table
 from mirror_rt.types import PairSource
@@ -36,7 +36,7 @@ def make(tmp_path: Path, tiny_bert: Path) -> Callable[..., TrainConfig]:
 
 
 def test_the_last_look_is_at_what_is_written(make: Callable[..., TrainConfig]) -> None:
-    first, *_, trained, written = train(make(held_out=10, base_share=0.999)).held_out
+    first, *_, trained, written = train(make(eval_pairs=10, base_share=0.999)).eval_history
     assert written["step"] == trained["step"]
     for name in ("loss", "alignment", "uniformity"):
         moved = abs(trained[name] - first[name])
@@ -45,7 +45,7 @@ def test_the_last_look_is_at_what_is_written(make: Callable[..., TrainConfig]) -
 
 def test_nothing_held_out_is_drawn_for_training(make: Callable[..., TrainConfig]) -> None:
     both = {PairSource.MIRROR: 1.0, PairSource.SYNONYMS: 1.0}
-    config = make(pairs=both, held_out=10)
+    config = make(pairs=both, eval_pairs=10)
     table = read_table(config)
     rest, held = hold_out(table, config, rng=np.random.default_rng(0))
     assert len(held) == 10
@@ -69,7 +69,7 @@ def test_no_string_that_is_held_out_is_in_a_pair_of_any_source(
     (tmp_path / "p.tsv").write_text("\n".join(lines))
     config = make(
         corpus=tmp_path / "c.txt", pairs={PairSource.MIRROR: 1.0, PairSource.FILE: 1.0},
-        pairs_file=tmp_path / "p.tsv", held_out=held_out,
+        pairs_file=tmp_path / "p.tsv", eval_pairs=held_out,
     )  # fmt: skip
     table = read_table(config)
     rest, held = hold_out(table, config, rng=np.random.default_rng(0))
@@ -83,31 +83,31 @@ def test_no_string_that_is_held_out_is_in_a_pair_of_any_source(
 def test_one_pair_held_out_is_refused_for_nothing_can_be_measured_on_it(
     make: Callable[..., TrainConfig],
 ) -> None:
-    with pytest.raises(ConfigError, match=r"held_out: .* higher --held-out than 1, or 0"):
-        train(make(held_out=1))
+    with pytest.raises(ConfigError, match=r"eval_pairs: .* higher --eval-pairs than 1, or 0"):
+        train(make(eval_pairs=1))
     both = {PairSource.MIRROR: 1.0, PairSource.SYNONYMS: 1.0}
-    with pytest.raises(TrainingError, match=r"0 different pairs .* lower --held-out than 100"):
-        train(make(held_out=100, pairs=both))
-    with pytest.raises(TrainingError, match=r"3 different pairs .* lower --held-out than 25"):
-        train(make(held_out=25, pairs=PairSource.SYNONYMS))
+    with pytest.raises(TrainingError, match=r"0 different pairs .* lower --eval-pairs than 100"):
+        train(make(eval_pairs=100, pairs=both))
+    with pytest.raises(TrainingError, match=r"3 different pairs .* lower --eval-pairs than 25"):
+        train(make(eval_pairs=25, pairs=PairSource.SYNONYMS))
 
 
 def test_watching_changes_no_weight_and_tells_about_ten_times(
     make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = make(held_out=6)
+    config = make(eval_pairs=6)
     report = train(config)
-    steps = [look["step"] for look in report.held_out]
+    steps = [look["step"] for look in report.eval_history]
     assert steps[0] == 0
     assert steps[-1] == len(report.losses)
     assert len(steps) <= 12
-    assert report.held_out[-1]["alignment"] < report.held_out[0]["alignment"]
+    assert report.eval_history[-1]["alignment"] < report.eval_history[0]["alignment"]
     account = json.loads((config.out / "training.json").read_text())
-    assert account["held_out"] == list(report.held_out)
+    assert account["eval_history"] == list(report.eval_history)
     assert (config.out / "training.png").read_bytes()[1:4] == b"PNG"
-    from mirror_rt.training.curves import Watch
+    from mirror_rt.training.curves import EvalMonitor
 
-    monkeypatch.setattr(Watch, "look", lambda *_: None)
+    monkeypatch.setattr(EvalMonitor, "measure", lambda *_: None)
     blind = train(config, force=True)
     assert blind.losses == report.losses
 
@@ -123,8 +123,8 @@ def test_the_curves_are_those_of_the_run_with_their_names(
         {"step": step, "loss": 2.0 - step, "alignment": 0.5 + step, "uniformity": -1.0 - step}
         for step in (0, 3)
     ]
-    draw_curves([3.0, 2.5, 2.25], seen, tmp_path / "a.png")
-    draw_curves([3.0, 2.5, 2.25], [], tmp_path / "b.png")
+    plot_curves([3.0, 2.5, 2.25], seen, tmp_path / "a.png")
+    plot_curves([3.0, 2.5, 2.25], [], tmp_path / "b.png")
     shown = [
         {
             line.get_label(): np.stack(line.get_data(), axis=1).tolist()

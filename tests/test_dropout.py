@@ -19,7 +19,7 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.drophead import add_drophead, drop_heads
 from mirror_rt.training.encoding import encode
 from mirror_rt.training.loop import load_base
-from mirror_rt.training.model import load_model, tokenise
+from mirror_rt.training.model import load_model, tokenize
 from mirror_rt.types import Pooling
 from tests.tiny import NAMES, tiny_checkpoint
 
@@ -105,7 +105,7 @@ def test_every_dropout_layer_of_a_base_really_drops_at_the_rate_asked_for(
     model.model.train()
     torch.manual_seed(0)
     with torch.no_grad():
-        encode(model, tokenise(NAMES * 8, model))
+        encode(model, tokenize(NAMES * 8, model))
     assert len(kept) >= 3  # of the embeddings, and one or two in each layer
     for name, found in kept.items():
         flat = torch.cat(found).double()

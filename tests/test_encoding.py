@@ -11,16 +11,22 @@ import torch
 from torch import nn
 
 from mirror_rt.training.checkpoint import TorchEncoder
-from mirror_rt.training.dropout_attention import quicken_dropout
-from mirror_rt.training.encoding import autocast, by_length, encode, grouped, packed
-from mirror_rt.training.model import tokenise
+from mirror_rt.training.dropout_attention import use_fast_dropout
+from mirror_rt.training.encoding import (
+    autocast,
+    bucket_by_length,
+    encode,
+    pack_sequences,
+    sort_by_length,
+)
+from mirror_rt.training.model import tokenize
 from mirror_rt.types import Pooling
 from tests.tiny import NAMES, tiny_checkpoint
 
 
 def test_length_groups_hold_every_string_once_with_little_padding() -> None:
     lengths = np.random.default_rng(0).integers(3, 26, size=400).tolist()
-    blocks = grouped(lengths)
+    blocks = bucket_by_length(lengths)
     assert sorted(row[0] for block in blocks for row in block.rows) == list(range(400))
     assert all(block.width == max(lengths[row[0]] for row in block.rows) for block in blocks)
     assert sum(len(block.rows) * block.width for block in blocks) < 1.12 * sum(lengths)
@@ -29,7 +35,7 @@ def test_length_groups_hold_every_string_once_with_little_padding() -> None:
 @pytest.mark.parametrize("longest", [14, 60])
 def test_shared_rows_hold_every_string_once_and_are_nearly_full(longest: int) -> None:
     lengths = np.random.default_rng(0).integers(3, longest, size=400).tolist()
-    block = packed(lengths)
+    block = pack_sequences(lengths)
     assert sorted(string for row in block.rows for string in row) == list(range(400))
     assert block.width == max(32, *lengths)
     assert all(sum(lengths[s] for s in row) <= block.width for row in block.rows)
@@ -47,16 +53,16 @@ def test_shared_rows_are_no_wider_than_a_short_model_has_room_for(
     config.max_position_embeddings = 16
     AutoModel.from_config(config).save_pretrained(folder)
     model = TorchEncoder.open(folder).model
-    tokens = tokenise(NAMES, model)
+    tokens = tokenize(NAMES, model)
     with torch.no_grad():
         alone = torch.cat([encode(model, [ids]) for ids in tokens])
         assert torch.allclose(encode(model, tokens), alone, atol=1e-6)
 
 
 def test_parts_by_length_hold_every_string_once() -> None:
-    parts = by_length([5, 3, 9, 4, 4], most=2)
+    parts = sort_by_length([5, 3, 9, 4, 4], most=2)
     assert [part.tolist() for part in parts] == [[1, 3], [4, 0], [2]]
-    assert [part.tolist() for part in by_length([5, 3, 9], most=None)] == [[1, 0, 2]]
+    assert [part.tolist() for part in sort_by_length([5, 3, 9], most=None)] == [[1, 0, 2]]
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["rows shared", "length groups"])
@@ -72,7 +78,7 @@ def test_vectors_equal_those_of_one_padded_batch(
     folder = tiny_checkpoint(tmp_path / "base", architecture=architecture)
     model = replace(TorchEncoder.open(folder, pooling=pooling).model, apart=apart)
     with torch.no_grad():
-        found = encode(model, tokenise(NAMES, model))
+        found = encode(model, tokenize(NAMES, model))
         batch = AutoTokenizer.from_pretrained(folder)(NAMES, padding=True, return_tensors="pt")
         states = AutoModel.from_pretrained(folder).eval()(**batch).last_hidden_state
     expected = {
@@ -95,7 +101,7 @@ def test_bfloat16_keeps_the_strings_of_a_row_apart(
 ) -> None:
     folder = tiny_checkpoint(tmp_path / "base", architecture=architecture)
     model = replace(TorchEncoder.open(folder, pooling=pooling).model, apart=apart)
-    tokens = tokenise(NAMES, model)
+    tokens = tokenize(NAMES, model)
     with torch.no_grad():
         exact = encode(model, tokens)
         with autocast(model, bf16=True):
@@ -110,7 +116,7 @@ def test_bfloat16_keeps_the_strings_of_a_row_apart(
 def test_fast_dropout_keeps_and_scales_as_the_plain_one_does() -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Dropout(0.3), nn.Linear(2, 2))
-    quicken_dropout(layers)
+    use_fast_dropout(layers)
     drop = layers[0].train()
     assert isinstance(drop, nn.Dropout)
     ones = torch.ones(1001, 301, requires_grad=True)

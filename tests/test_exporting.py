@@ -17,22 +17,22 @@ import transformers
 from onnx import numpy_helper
 
 from mirror_rt.bundle import Bundle, sha256_file
-from mirror_rt.errors import ConfigError, GateError, ModelError, TargetError
-from mirror_rt.exporting import candidates, pipeline
+from mirror_rt.errors import AccuracyGateError, ConfigError, ModelError, TargetError
+from mirror_rt.exporting import choose_recipe, pipeline
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.runtime import Encoder, session
-from mirror_rt.runtime.cpu import Target, host, multiplies_safely
+from mirror_rt.runtime.cpu import Target, detect_cpu, int8_cannot_saturate
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.model import FAMILIES
 from mirror_rt.types import Pooling, Precision
 from tests.tiny import NAMES, add_pooling, scaled, tiny_checkpoint
 
-OVERFLOWS = not multiplies_safely(host())
+OVERFLOWS = not int8_cannot_saturate(detect_cpu())
 """Whether 8-bit weights would overflow on this CPU, so that only 7 bits can be tested."""
 
 
-STATIC = Recipe(method=Method.STATIC, even=True, embeddings=True, reduce_range=OVERFLOWS)
+STATIC = Recipe(method=Method.STATIC, smooth=True, embeddings=True, reduce_range=OVERFLOWS)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_bundle_gives_the_vectors_of_its_checkpoint(
     vectors_ND = Encoder.open(bundle).encode(NAMES)
     np.testing.assert_allclose(vectors_ND, TorchEncoder.open(folder).encode(NAMES), atol=1e-4)
     np.testing.assert_allclose(np.linalg.norm(vectors_ND, axis=1), 1, atol=1e-6)
-    assert bundle.manifest.accuracy_gate["torch_difference"] <= 1e-4
+    assert bundle.manifest.accuracy_gate["max_abs_difference"] <= 1e-4
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -129,7 +129,9 @@ def test_a_target_that_exists_is_kept_unless_forced(tiny_bert: Path, tmp_path: P
 
 def test_an_export_that_fails_leaves_nothing(loud_bert: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
-    with pytest.raises(GateError, match=r"keeps the nearest name.*--min-top1 asks for 100\.0%"):
+    with pytest.raises(
+        AccuracyGateError, match=r"keeps the nearest name.*--min-top1 asks for 100\.0%"
+    ):
         export(
             loud_bert,
             out,
@@ -220,7 +222,7 @@ def test_a_gate_that_is_no_share_is_refused(tiny_bert: Path, tmp_path: Path, sha
 def test_the_fastest_cannot_be_chosen_for_a_foreign_cpu(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "host", lambda: Target.AVX2)
+    monkeypatch.setattr(pipeline, "detect_cpu", lambda: Target.AVX2)
     with pytest.raises(ConfigError, match="arm64"):
         export(tiny_bert, tmp_path / "bundle", precision=None, target=Target.ARM64)
 
@@ -232,7 +234,7 @@ def test_full_range_weights_are_for_cpus_that_cannot_saturate(
     for target in Target:
         bundle = export(tiny_bert, tmp_path / target.value, target=target, sample=NAMES)
         assert bundle.manifest.accuracy_gate["target"] == target.value
-        reduced[target] = bundle.manifest.quantisation["reduce_range"]
+        reduced[target] = bundle.manifest.quantization["reduce_range"]
         graphs[target] = bundle.manifest.files["model.onnx"]
     assert reduced == {
         Target.AVX2: True,
@@ -244,11 +246,11 @@ def test_full_range_weights_are_for_cpus_that_cannot_saturate(
     assert graphs[Target.ARM64] == graphs[Target.AVX512_VNNI]
 
 
-@pytest.mark.parametrize(("even", "constant"), [(False, "_step"), (True, "_factor")])
+@pytest.mark.parametrize(("smooth", "constant"), [(False, "_scale"), (True, "_factor")])
 def test_ranges_are_those_of_the_sample(
-    loud_bert: Path, tmp_path: Path, even: bool, constant: str
+    loud_bert: Path, tmp_path: Path, smooth: bool, constant: str
 ) -> None:
-    recipe = Recipe(method=Method.STATIC, even=even, reduce_range=OVERFLOWS)
+    recipe = Recipe(method=Method.STATIC, smooth=smooth, reduce_range=OVERFLOWS)
     one, two = (
         _constants(export(loud_bert, tmp_path / out, sample=names, min_top1=0, recipe=recipe))
         for out, names in (("one", NAMES[:13]), ("two", NAMES[13:]))
@@ -260,16 +262,16 @@ def test_ranges_are_those_of_the_sample(
 def test_what_would_overflow_here_is_judged_by_seven_bits(
     loud_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (candidates, pipeline):
-        monkeypatch.setattr(module, "host", lambda: Target.AVX2)
+    for module in (choose_recipe, pipeline):
+        monkeypatch.setattr(module, "detect_cpu", lambda: Target.AVX2)
     built = [
         export(loud_bert, tmp_path / target.value, target=target, sample=_many_names())
         for target in (Target.AVX512_VNNI, Target.AVX2)
     ]
-    assert [b.manifest.quantisation["reduce_range"] for b in built] == [False, True]
-    assert [b.manifest.accuracy_gate["judged_with"] for b in built] == ["7-bit weights", "itself"]
-    assert [b.manifest.accuracy_gate["top1"] for b in built] == [
-        built[1].manifest.accuracy_gate["top1"]
+    assert [b.manifest.quantization["reduce_range"] for b in built] == [False, True]
+    assert [b.manifest.accuracy_gate["measured_with"] for b in built] == ["7-bit weights", "itself"]
+    assert [b.manifest.accuracy_gate["top1_agreement"] for b in built] == [
+        built[1].manifest.accuracy_gate["top1_agreement"]
     ] * 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["avx2", "avx512_vnni"]
 
@@ -279,11 +281,11 @@ def test_where_the_first_recipe_fails_the_gate_a_more_exact_one_is_taken(
 ) -> None:
     options = {"pooling": Pooling.CLS, "sample": _many_names()}
     first = export(loud_bert, tmp_path / "first", **options).manifest
-    assert first.quantisation["keep_float"] == []
-    asked = first.accuracy_gate["top1"] + 0.001
+    assert first.quantization["nodes_to_exclude"] == []
+    asked = first.accuracy_gate["top1_agreement"] + 0.001
     better = export(loud_bert, tmp_path / "better", min_top1=asked, **options).manifest
-    assert better.accuracy_gate["top1"] >= asked
-    assert better.quantisation["keep_float"] or better.quantisation["method"] == "weight-only"
+    assert better.accuracy_gate["top1_agreement"] >= asked
+    assert better.quantization["nodes_to_exclude"] or better.quantization["method"] == "weight-only"
 
 
 def test_auto_keeps_a_bundle_that_passes_and_tells_what_it_raced(
@@ -291,9 +293,9 @@ def test_auto_keeps_a_bundle_that_passes_and_tells_what_it_raced(
 ) -> None:
     bundle = export(loud_bert, tmp_path / "bundle", precision=None, sample=NAMES, min_top1=0.9)
     gate = bundle.manifest.accuracy_gate
-    assert gate["top1"] >= 0.9
+    assert gate["top1_agreement"] >= 0.9
     assert "none" in gate["strings_per_second"]
-    assert bundle.manifest.quantisation["method"] in gate["strings_per_second"]
+    assert bundle.manifest.quantization["method"] in gate["strings_per_second"]
 
 
 def test_fp16_weights_halve_the_file_and_keep_the_vectors(loud_bert: Path, tmp_path: Path) -> None:
@@ -310,7 +312,9 @@ def test_half_weights_are_held_to_the_gate(tmp_path: Path) -> None:
     # In float16 all words become the same; in float32 layer normalisation makes up for it.
     folder = scaled(tiny_checkpoint(tmp_path / "model"), 1e-7, part="_embeddings")
     export(folder, tmp_path / "full", precision=Precision.FP32, sample=NAMES, min_top1=1.0)
-    with pytest.raises(GateError, match=r"best fp16-weights graph keeps the .* asks for 90\.0%"):
+    with pytest.raises(
+        AccuracyGateError, match=r"best fp16-weights graph keeps the .* asks for 90\.0%"
+    ):
         export(folder, tmp_path / "half", precision=Precision.FP16_WEIGHTS, sample=NAMES)
 
 
@@ -320,10 +324,10 @@ def test_half_weights_are_held_to_the_gate(tmp_path: Path) -> None:
         (Recipe(method=Method.NONE), "mean"),
         (STATIC, "mean"),
         (STATIC, "cls"),
-        (replace(STATIC, keep_float=("/body/encoder/layer.0/output/dense/MatMul",)), "mean"),
-        (Recipe(method=Method.WEIGHT_ONLY, group=128), "mean"),
-        (Recipe(method=Method.WEIGHT_ONLY, group=32), "mean"),
-        (Recipe(method=Method.WEIGHT_ONLY, group=16), "mean"),
+        (replace(STATIC, nodes_to_exclude=("/body/encoder/layer.0/output/dense/MatMul",)), "mean"),
+        (Recipe(method=Method.WEIGHT_ONLY, block_size=128), "mean"),
+        (Recipe(method=Method.WEIGHT_ONLY, block_size=32), "mean"),
+        (Recipe(method=Method.WEIGHT_ONLY, block_size=16), "mean"),
     ],
     ids=["fp32", "static", "static-cls", "static-in-part", "128", "32", "16"],
 )
@@ -333,7 +337,7 @@ def test_a_vector_does_not_depend_on_its_neighbours(
     assert recipe.batch_invariant
     bundle = export(loud_bert, tmp_path / "bundle", recipe=recipe, pooling=Pooling(pooling))
     nodes = onnx.load(bundle.model_path).graph.node
-    assert {node.name for node in nodes if node.op_type == "MatMul"} >= set(recipe.keep_float)
+    assert {node.name for node in nodes if node.op_type == "MatMul"} >= set(recipe.nodes_to_exclude)
     encoder = Encoder.open(bundle)
     together_ND = encoder.encode(NAMES)
     for order in (list(reversed(NAMES)), NAMES[::2], [*NAMES, "pain " * 60]):
@@ -349,7 +353,7 @@ def test_a_recipe_that_says_that_a_vector_depends_on_its_neighbours_is_right(
 ) -> None:
     recipe = Recipe(method=Method.DYNAMIC, reduce_range=OVERFLOWS)
     bundle = export(loud_bert, tmp_path / "bundle", recipe=recipe)
-    assert bundle.manifest.quantisation["batch_invariant"] is False
+    assert bundle.manifest.quantization["batch_invariant"] is False
     encoder = Encoder.open(bundle)
     alone_ND = np.stack([encoder.encode([name])[0] for name in NAMES])
     assert np.abs(encoder.encode(NAMES) - alone_ND).max() > 1e-4
@@ -376,7 +380,7 @@ def test_where_full_weights_would_overflow_they_are_multiplied_without_a_sign(
 ) -> None:
     target = Target.AVX2 if reduced else Target.AVX512_VNNI
     bundle = export(loud_bert, tmp_path / "bundle", target=target)
-    assert bundle.manifest.quantisation["reduce_range"] == reduced
+    assert bundle.manifest.quantization["reduce_range"] == reduced
     plain_ND = Encoder.open(bundle).encode(NAMES)
     opened = []
 
@@ -386,7 +390,7 @@ def test_where_full_weights_would_overflow_they_are_multiplied_without_a_sign(
             super().__init__(model, options, **more)
 
     monkeypatch.setattr(session.onnxruntime, "InferenceSession", Watched)
-    monkeypatch.setattr(session, "host", lambda: cpu)
+    monkeypatch.setattr(session, "detect_cpu", lambda: cpu)
     vectors_ND = Encoder.open(bundle).encode(NAMES)
     (options,) = opened
     if reduced or cpu in {Target.AVX512_VNNI, Target.ARM64}:

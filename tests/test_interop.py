@@ -38,7 +38,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     bundle = export(
         checkpoint, folder / "bundle", precision=Precision(precision), pooling=Pooling(pooling)
     )
-    assert bundle.manifest.quantisation["batch_invariant"]
+    assert bundle.manifest.quantization["batch_invariant"]
     return bundle.path
 
 

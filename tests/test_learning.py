@@ -354,7 +354,7 @@ def test_the_confidence_agrees_with_scikit_learn() -> None:
 def test_what_is_further_above_its_rivals_never_has_less_confidence(
     weights: tuple[float, ...], count: int
 ) -> None:
-    """As a general optimiser finds it within those bounds."""
+    """As a general optimizer finds it within those bounds."""
     found = _drawn(weights, weights[1:], count=count)
     start = Reranker()
     fitted = fit_confidence(found, start=start)

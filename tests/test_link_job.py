@@ -21,7 +21,7 @@ from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job, repeats
 from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_lines
-from mirror_rt.runtime.job import JobFolder, Task, Work
+from mirror_rt.runtime.job import JobFolder, ShardTask, Work
 from mirror_rt.tables import kept
 from tests.conftest import REPOSITORY
 from tests.kb import HEARTS, LetterEncoder, hearts_in
@@ -103,7 +103,7 @@ def test_a_file_has_a_record_a_row_in_order(hearts: Path, mentions: Path, tmp_pa
     report = _link(hearts, mentions, tmp_path / "a.jsonl")
     records = _records(tmp_path / "a.jsonl")
     assert [record["mention"] for record in records] == NAMES
-    assert (report.rows, report.answered, report.kept) == (11, 9, 0)
+    assert (report.rows, report.answered, report.skipped) == (11, 9, 0)
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as kb:
         for record, answer in zip(records, kb.link(NAMES), strict=True):
             assert [c["entity_id"] for c in record["candidates"]] == [c.entity_id for c in answer]
@@ -232,7 +232,7 @@ def test_a_job_broken_off_goes_on_to_the_same_bytes(
     assert 2 <= len(blocks) <= 4
     # A block that lost its end is answered again.
     blocks[-1].write_bytes(blocks[-1].read_bytes()[:5])
-    assert _link(hearts, mentions, out, encoder=again).kept == len(blocks) - 1
+    assert _link(hearts, mentions, out, encoder=again).skipped == len(blocks) - 1
     assert out.read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
     # What was asked together then is asked together now: the last block twice, no other.
     assert [call for call in again.calls if call not in unbroken.calls] == []
@@ -245,7 +245,7 @@ def test_a_changed_input_answers_the_changed_blocks_alone(
     out, encoder = tmp_path / "a.jsonl", Counting()
     kept = len(_broken_off(hearts, mentions, out))
     changed = _write(tmp_path / "mentions.tsv", [*NAMES[:3], "hart defects", *NAMES[4:]])
-    assert _link(hearts, changed, out, encoder=encoder).kept == kept - 1
+    assert _link(hearts, changed, out, encoder=encoder).skipped == kept - 1
     assert encoder.calls[0] == ["hart defects"]
     assert "liver tumour" not in encoder.asked
     _link(hearts, changed, tmp_path / "b.jsonl")
@@ -257,14 +257,14 @@ def test_other_options_or_another_knowledge_base_begin_anew(
 ) -> None:
     out, encoder = tmp_path / "a.jsonl", Counting()
     _broken_off(hearts, mentions, out)
-    assert _link(hearts, mentions, out, encoder=encoder, top=1).kept == 0
+    assert _link(hearts, mentions, out, encoder=encoder, top=1).skipped == 0
     assert encoder.calls[0] == ["liver tumour"]
     out.unlink()
     _broken_off(hearts, mentions, out)
     KnowledgeBase.build(
         tmp_path / "bundle", HEARTS[:4], hearts, encoder=LetterEncoder(), force=True
     ).close()
-    assert _link(hearts, mentions, out).kept == 0
+    assert _link(hearts, mentions, out).skipped == 0
     assert "H:5" not in out.read_text(encoding="utf-8")
 
 
@@ -285,7 +285,7 @@ def test_a_broken_row_costs_no_block_before_it(
     with pytest.raises(InputError, match="line 12"):
         _link(hearts, mentions, tmp_path / "a.tsv")
     assert not (tmp_path / "a.tsv").exists()
-    assert _link(hearts, _write(mentions, NAMES), tmp_path / "a.tsv").kept == 4
+    assert _link(hearts, _write(mentions, NAMES), tmp_path / "a.tsv").skipped == 4
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ class Shuffled:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
 
-    def make(self, work: Work, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
+    def make(self, work: Work, job: JobFolder, tasks: Iterator[ShardTask], _: object) -> object:
         """Make the shards in a seeded order."""
         all_tasks = list(tasks)
         for task in self.rng.sample(all_tasks, len(all_tasks)):
@@ -364,7 +364,7 @@ def test_blocks_may_be_answered_in_any_order(
     _link(hearts, mentions, tmp_path / f"whole{ending}")
     kept = len(_broken_off(hearts, mentions, tmp_path / f"a{ending}", engine=Shuffled(seed)))
     report = _link(hearts, mentions, tmp_path / f"a{ending}", engine=Shuffled(seed + 9))
-    assert report.kept == kept
+    assert report.skipped == kept
     assert (tmp_path / f"a{ending}").read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
 
 
@@ -411,7 +411,7 @@ def test_killed_at_every_kind_of_moment_a_job_ends_in_the_same_bytes(
         assert done.returncode == -signal.SIGKILL
         assert not out.exists()
     assert moment > 4
-    assert out.exists() or _link(hearts, mentions, out).kept
+    assert out.exists() or _link(hearts, mentions, out).skipped
     assert out.read_bytes() == (tmp_path / "whole/a.tsv").read_bytes()
     assert [path.name for path in out.parent.iterdir()] == ["a.tsv"]
 

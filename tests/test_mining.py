@@ -13,9 +13,9 @@ from mirror_rt.errors import ConfigError
 from mirror_rt.training import mining, pairs
 from mirror_rt.training.batches import Batch, batches, count_steps
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.loop import Step, load_base, train
-from mirror_rt.training.mining import HardOrder, arrange, hardest
-from mirror_rt.training.model import tokenise
+from mirror_rt.training.loop import StepMetrics, load_base, train
+from mirror_rt.training.mining import HardNegativeSampler, group_hard_negatives, mine_hard_negatives
+from mirror_rt.training.model import tokenize
 from mirror_rt.training.pairs import draw_epoch, read_table
 from mirror_rt.types import PairSource
 from tests.tiny import NAMES
@@ -46,7 +46,7 @@ def test_the_hardest_are_those_of_a_search_written_out(monkeypatch: pytest.Monke
     vectors = unit(rng, 60, 5)
     keys = [(row, *(-1 - m for m in rng.choice(25, size=2, replace=False))) for row in range(60)]
     anchors = rng.permutation(60)[:20]
-    found = hardest(vectors, keys, anchors, most=4)
+    found = mine_hard_negatives(vectors, keys, anchors, most=4)
     for anchor, rows in zip(anchors.tolist(), found.tolist(), strict=True):
         others = [row for row in range(60) if not set(keys[row]) & set(keys[anchor])]
         nearest = sorted(others, key=lambda row: -float(vectors[row] @ vectors[anchor]))
@@ -56,7 +56,7 @@ def test_the_hardest_are_those_of_a_search_written_out(monkeypatch: pytest.Monke
 def test_where_there_are_fewer_negatives_the_rest_is_none() -> None:
     vectors = unit(np.random.default_rng(0), 4, 3)
     keys = [(0, -1), (1, -1), (2, -1), (3,)]
-    found = hardest(vectors, keys, np.asarray([0, 3]), most=6)
+    found = mine_hard_negatives(vectors, keys, np.asarray([0, 3]), most=6)
     assert found[0].tolist() == [3, -1, -1, -1, -1, -1]
     assert sorted(found[1].tolist()) == [-1, -1, -1, 0, 1, 2]
 
@@ -65,11 +65,18 @@ def test_pairs_are_put_beside_their_hard_negatives_each_once() -> None:
     pairs = np.asarray([[0, 0], [1, 2], [3, 3], [4, 5], [6, 6], [7, 7]])
     hard = np.asarray([[5, 7], [3, -1], [0, 0], [0, 0], [0, 0], [0, 0]])
     # 0 brings the holders of 5 and 7; that batch is full; 1 brings the holder of 3; then the rest.
-    assert arrange(pairs, hard, size=3).tolist() == [0, 3, 5, 1, 2, 4]
-    assert arrange(pairs, hard, size=2).tolist() == [0, 3, 1, 2, 4, 5]  # 5 finds the batch full
+    assert group_hard_negatives(pairs, hard, size=3).tolist() == [0, 3, 5, 1, 2, 4]
+    assert group_hard_negatives(pairs, hard, size=2).tolist() == [
+        0,
+        3,
+        1,
+        2,
+        4,
+        5,
+    ]  # 5 finds the batch full
     rng = np.random.default_rng(1)
     pairs = rng.integers(30, size=(100, 2))
-    order = arrange(pairs, rng.integers(-1, 30, size=(100, 4)), size=7)
+    order = group_hard_negatives(pairs, rng.integers(-1, 30, size=(100, 4)), size=7)
     assert sorted(order.tolist()) == list(range(100))
 
 
@@ -98,8 +105,8 @@ def test_batches_hold_each_others_nearest_other_meanings(
         return raw / np.linalg.norm(raw, axis=1, keepdims=True)
 
     monkeypatch.setattr(mining, "encode_all", vectors_of)
-    clean = tokenise(table.strings, model)
-    hard = HardOrder(model, clean, most=6, size=4)  # the six strings of three entities
+    clean = tokenize(table.strings, model)
+    hard = HardNegativeSampler(model, clean, most=6, size=4)  # the six strings of three entities
     steps = count_steps(table, config)
     drawn = list(batches(table, clean, model, config, steps=steps, hard=hard))
     assert len(drawn) == 9
@@ -121,8 +128,8 @@ def test_an_epoch_has_the_pairs_that_it_has_without_mining(
 ) -> None:
     config = make()
     model, table = load_base(config), read_table(config)
-    clean = tokenise(table.strings, model)
-    hard = HardOrder(model, clean, most=3, size=8)
+    clean = tokenize(table.strings, model)
+    hard = HardNegativeSampler(model, clean, most=3, size=8)
     pairs = draw_epoch(table, config, rng=np.random.default_rng(5))
     ours = hard.begin(pairs, [(row,) for row in range(len(clean))])
     assert ours.tolist() != pairs[:24].tolist()
@@ -135,23 +142,26 @@ def test_mining_draws_no_random_number_and_leaves_the_model_in_training(
     config = make(dropout=0.3)
     model, table = load_base(config), read_table(config)
     model.model.train()
-    clean = tokenise(table.strings, model)
+    clean = tokenize(table.strings, model)
     before = torch.get_rng_state()
     pairs = draw_epoch(table, config, rng=np.random.default_rng(5))
     keys = [(row,) for row in range(len(clean))]
-    first = HardOrder(model, clean, most=3, size=8).begin(pairs, keys)
+    first = HardNegativeSampler(model, clean, most=3, size=8).begin(pairs, keys)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.model.training
-    assert HardOrder(model, clean, most=3, size=8).begin(pairs, keys).tolist() == first.tolist()
+    assert (
+        HardNegativeSampler(model, clean, most=3, size=8).begin(pairs, keys).tolist()
+        == first.tolist()
+    )
 
 
 @pytest.mark.parametrize("step", [6, 7], ids=["end of the first epoch", "in the second"])
 def test_a_resumed_run_has_the_order_it_had(
     make: Callable[..., TrainConfig], tmp_path: Path, step: int
 ) -> None:
-    options = {"checkpoint_every": 1, "dropout": 0.1, "batch_size": 4, "max_steps": 9}
+    options = {"save_steps": 1, "dropout": 0.1, "batch_size": 4, "max_steps": 9}
 
-    def stop(now: Step) -> None:
+    def stop(now: StepMetrics) -> None:
         if now.step == step:
             raise KeyboardInterrupt
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.text.held_out import is_held_out
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.corpus import read_corpus, read_pairs
-from mirror_rt.training.pairs import draw_epoch, read_table, related, synonym_pairs
+from mirror_rt.training.pairs import draw_epoch, read_table, same_meaning_mask, synonym_pairs
+from mirror_rt.training.read_corpus import read_corpus, read_pairs
 from mirror_rt.types import PairSource
 
 KB = (
@@ -186,7 +186,7 @@ def test_two_epochs_differ_and_one_seed_repeats_itself(tmp_path: Path) -> None:
 
 def test_names_that_share_an_entity_are_related_and_others_are_not(tmp_path: Path) -> None:
     table = read_table(config_of(written(tmp_path, "kb.tsv", KB)))
-    found = related(table.groups)
+    found = same_meaning_mask(table.groups)
     expected = [
         [bool({*a} & {*b}) for b in table.groups] for a in table.groups
     ]  # the definition, pair by pair
@@ -204,7 +204,7 @@ def test_lines_of_a_pairs_file_stand_beside_a_corpus(tmp_path: Path) -> None:
     table = read_table(config_of(corpus, pairs=shares, pairs_file=filed))
     assert table.strings == ("a", "b", "x", "y")
     assert table.filed_P2.tolist() == [[0, 2], [0, 3]]
-    assert related(table.groups).tolist() == [
+    assert same_meaning_mask(table.groups).tolist() == [
         [True, False, True, True],
         [False, False, False, False],
         [True, False, True, False],

@@ -17,10 +17,10 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from mirror_rt.errors import ModelError, TargetError
-from mirror_rt.training.card import add_scores, model_card
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import train
-from mirror_rt.training.push import public, push
+from mirror_rt.training.model_card import add_scores, model_card
+from mirror_rt.training.push import push, strip_private_paths
 from mirror_rt_cli.app import app
 from tests.tiny import NAMES
 
@@ -205,8 +205,8 @@ def test_a_base_of_the_hub_keeps_its_whole_name(checkpoint: Path) -> None:
     training = json.loads((checkpoint / "training.json").read_text())
     training["base_is_local"] = False
     training["config"]["base"] = "google-bert/bert-base-uncased"
-    assert public(training)["config"]["base"] == "google-bert/bert-base-uncased"
-    assert public(training)["config"]["pairs_file"] is None
+    assert strip_private_paths(training)["config"]["base"] == "google-bert/bert-base-uncased"
+    assert strip_private_paths(training)["config"]["pairs_file"] is None
 
 
 @pytest.fixture

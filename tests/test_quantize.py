@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from mirror_rt.exporting.graph import SentenceModel, write_graph
-from mirror_rt.exporting.quantize import Method, Recipe, quantise
+from mirror_rt.exporting.quantize import Method, Recipe, quantize
 from mirror_rt.exporting.smoothing import channel_ranges, smooth
-from mirror_rt.exporting.weight_only import constant_weights, halve_weights, pack_groups
-from mirror_rt.runtime.cpu import Target, host, multiplies_safely
+from mirror_rt.exporting.weight_only import constant_weights, pack_blocks, to_fp16
+from mirror_rt.runtime.cpu import Target, detect_cpu, int8_cannot_saturate
 from mirror_rt.types import Pooling, TokenBatch
 from tests.test_graph import body_of, tokens
 
@@ -70,7 +70,7 @@ def test_ranges_leave_padding_out(graph: Path) -> None:
 def test_dynamic_rounds_every_weight_and_not_the_products_of_attention(
     graph: Path, tmp_path: Path
 ) -> None:
-    quantise(graph, tmp_path / "q.onnx", Recipe(method=Method.DYNAMIC))
+    quantize(graph, tmp_path / "q.onnx", Recipe(method=Method.DYNAMIC))
     weights = len(constant_weights(onnx.load(graph)))
     assert operators(tmp_path / "q.onnx").count("MatMulInteger") == weights
     assert operators(tmp_path / "q.onnx").count("MatMul") == 4  # two layers, two products each
@@ -84,11 +84,11 @@ def test_what_is_kept_in_float_is_left_alone(graph: Path, tmp_path: Path) -> Non
         (Method.WEIGHT_ONLY, "MatMulNBits"),
         (Method.STATIC, "MatMulIntegerToFloat"),
     ):
-        some = Recipe(method=method, keep_float=tuple(names[:5]), group=16)
-        quantise(graph, tmp_path / "some.onnx", some, batches=[BATCH])
+        some = Recipe(method=method, nodes_to_exclude=tuple(names[:5]), block_size=16)
+        quantize(graph, tmp_path / "some.onnx", some, batches=[BATCH])
         assert operators(tmp_path / "some.onnx").count(operator) == len(names) - 5
-        none = Recipe(method=method, keep_float=tuple(names), group=16)
-        quantise(graph, tmp_path / "none.onnx", none, batches=[BATCH])
+        none = Recipe(method=method, nodes_to_exclude=tuple(names), block_size=16)
+        quantize(graph, tmp_path / "none.onnx", none, batches=[BATCH])
         np.testing.assert_array_equal(run(tmp_path / "none.onnx"), run(graph))
 
 
@@ -97,8 +97,8 @@ def test_embedding_tables_are_rounded_when_asked(
     graph: Path, tmp_path: Path, method: Method
 ) -> None:
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
-    quantise(graph, plain, Recipe(method=method), batches=[BATCH])
-    quantise(graph, small, Recipe(method=method, embeddings=True), batches=[BATCH])
+    quantize(graph, plain, Recipe(method=method), batches=[BATCH])
+    quantize(graph, small, Recipe(method=method, embeddings=True), batches=[BATCH])
 
     def floats(path: Path) -> int:
         tensors = onnx.load(path).graph.initializer
@@ -109,7 +109,7 @@ def test_embedding_tables_are_rounded_when_asked(
 
 
 def test_static_rounds_every_weight_and_takes_the_bias_in(graph: Path, tmp_path: Path) -> None:
-    quantise(graph, tmp_path / "q.onnx", Recipe(method=Method.STATIC), batches=[BATCH])
+    quantize(graph, tmp_path / "q.onnx", Recipe(method=Method.STATIC), batches=[BATCH])
     weights = len(constant_weights(onnx.load(graph)))
     found = operators(tmp_path / "q.onnx")
     assert found.count("MatMulIntegerToFloat") == weights
@@ -144,9 +144,9 @@ def test_a_static_product_is_what_rounding_by_hand_gives(tmp_path: Path, per_cha
         ir_version=8,
     )
     onnx.save(model, tmp_path / "one.onnx")
-    reduce = not multiplies_safely(host())  # 8 bits would overflow on this CPU
+    reduce = not int8_cannot_saturate(detect_cpu())  # 8 bits would overflow on this CPU
     recipe = Recipe(method=Method.STATIC, reduce_range=reduce, per_channel=per_channel)
-    quantise(tmp_path / "one.onnx", tmp_path / "q.onnx", recipe, batches=[BATCH])
+    quantize(tmp_path / "one.onnx", tmp_path / "q.onnx", recipe, batches=[BATCH])
     states = table[FEED["input_ids"]]
     seen = states[FEED["attention_mask"] == 1]
     step = (seen.max() - seen.min()) / 255
@@ -154,14 +154,14 @@ def test_a_static_product_is_what_rounding_by_hand_gives(tmp_path: Path, per_cha
     ints = np.clip(np.rint(states / step) + zero, 0, 255) - zero
     steps = np.abs(weight_KN).max(axis=0 if per_channel else None) / (63 if reduce else 127)
     constants = {t.name: t for t in onnx.load(tmp_path / "q.onnx").graph.initializer}
-    assert list(constants["w_steps"].dims) == ([5] if per_channel else [])
+    assert list(constants["w_scales"].dims) == ([5] if per_channel else [])
     wanted = ints @ np.rint(weight_KN / steps) * step * steps + bias_N
     np.testing.assert_allclose(run(tmp_path / "q.onnx"), wanted, atol=1e-4)
 
 
 def test_reduced_range_keeps_weights_within_seven_bits(graph: Path, tmp_path: Path) -> None:
     for reduced, most in ((False, 127), (True, 64)):
-        quantise(graph, tmp_path / "q.onnx", Recipe(method=Method.DYNAMIC, reduce_range=reduced))
+        quantize(graph, tmp_path / "q.onnx", Recipe(method=Method.DYNAMIC, reduce_range=reduced))
         tensors = onnx.load(tmp_path / "q.onnx").graph.initializer
         values = [numpy_helper.to_array(t) for t in tensors if t.name.endswith("_quantized")]
         largest = max(int(np.abs(v.astype(int)).max()) for v in values if v.dtype == np.int8)
@@ -169,7 +169,7 @@ def test_reduced_range_keeps_weights_within_seven_bits(graph: Path, tmp_path: Pa
 
 
 def test_half_weights_differ_by_their_rounding_alone(graph: Path, tmp_path: Path) -> None:
-    halve_weights(graph, tmp_path / "half.onnx")
+    to_fp16(graph, tmp_path / "half.onnx")
     before = {t.name: numpy_helper.to_array(t) for t in onnx.load(graph).graph.initializer}
     for tensor in onnx.load(tmp_path / "half.onnx").graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -182,24 +182,24 @@ def test_half_weights_differ_by_their_rounding_alone(graph: Path, tmp_path: Path
 @given(
     inputs=st.integers(1, 70),
     outputs=st.integers(1, 9),
-    group=st.sampled_from([16, 32]),
+    block_size=st.sampled_from([16, 32]),
     scale=st.sampled_from([1e-6, 1.0, 1e4]),
 )
 def test_packed_weights_unpack_to_within_half_a_step(
-    inputs: int, outputs: int, group: int, scale: float
+    inputs: int, outputs: int, block_size: int, scale: float
 ) -> None:
     rng = np.random.default_rng(inputs * 100 + outputs)
     weight_KN = (rng.normal(size=(inputs, outputs)) * scale).astype(np.float32)
-    packed, scales_NG = pack_groups(weight_KN, group=group)
+    packed, scales_NG = pack_blocks(weight_KN, block_size=block_size)
     unpacked = (packed.astype(np.float32) - 128) * scales_NG[:, :, None]
     back_KN = unpacked.reshape(outputs, -1)[:, :inputs].T
-    steps_KN = np.repeat(scales_NG, group, axis=1)[:, :inputs].T
+    steps_KN = np.repeat(scales_NG, block_size, axis=1)[:, :inputs].T
     assert (np.abs(back_KN - weight_KN) <= steps_KN * 0.5001).all()
     assert (unpacked.reshape(outputs, -1)[:, inputs:] == 0).all()
 
 
 def test_a_weight_of_zeros_is_packed_as_zeros() -> None:
-    packed, scales_NG = pack_groups(np.zeros((20, 3), dtype=np.float32), group=16)
+    packed, scales_NG = pack_blocks(np.zeros((20, 3), dtype=np.float32), block_size=16)
     assert (packed == 128).all()
     assert np.isfinite(scales_NG).all()
 
@@ -223,8 +223,8 @@ def test_the_cpu_is_known_by_its_flags(
         (tmp_path / "proc").mkdir()
         text = f"processor\t: 0\nmodel name\t: avx512_vnni in the name\nflags\t\t: {flags}\n"
         (tmp_path / "proc/cpuinfo").write_text(text)
-    assert host(root=tmp_path, machine=machine) is target
+    assert detect_cpu(root=tmp_path, machine=machine) is target
 
 
 def test_only_cpus_that_add_in_32_bits_are_called_safe() -> None:
-    assert {t for t in Target if multiplies_safely(t)} == {Target.AVX512_VNNI, Target.ARM64}
+    assert {t for t in Target if int8_cannot_saturate(t)} == {Target.AVX512_VNNI, Target.ARM64}

@@ -40,11 +40,13 @@ def brute_force(before_ND: np.ndarray, after_ND: np.ndarray) -> tuple[float, flo
 def test_it_agrees_with_brute_force(seed: int, count: int, noise: float) -> None:
     before_ND, after_ND = unit_rows(seed, count), unit_rows(seed, count, noise=noise)
     found = compare(before_ND, after_ND, [str(i) for i in range(count)])
-    assert (found.top1, found.top10) == pytest.approx(brute_force(before_ND, after_ND))
+    assert (found.top1_agreement, found.top10_overlap) == pytest.approx(
+        brute_force(before_ND, after_ND)
+    )
     cosines_N = (before_ND * after_ND).sum(axis=1)
-    assert found.cosine == pytest.approx(float(cosines_N.mean()), abs=1e-6)
-    assert found.worst == pytest.approx(float(cosines_N.min()), abs=1e-6)
-    assert cosines_N[int(found.moved[0][0])] == pytest.approx(cosines_N.min(), abs=1e-6)
+    assert found.mean_cosine == pytest.approx(float(cosines_N.mean()), abs=1e-6)
+    assert found.min_cosine == pytest.approx(float(cosines_N.min()), abs=1e-6)
+    assert cosines_N[int(found.most_changed[0][0])] == pytest.approx(cosines_N.min(), abs=1e-6)
 
 
 def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,8 +62,8 @@ def test_of_two_names_as_near_as_each_other_either_is_right() -> None:
     query_ND = np.array([[0.6, 0.8, 0], [0, 1, 0], [0, 1, 0]], dtype=np.float32)
     moved_ND = query_ND.copy()
     moved_ND[1] = [0.1, np.sqrt(0.99), 0]  # now nearer to the first than the third is
-    assert compare(query_ND, moved_ND, list("abc")).top1 == 1.0
-    assert compare(before_ND, before_ND, list("abc")).top1 == 1.0
+    assert compare(query_ND, moved_ND, list("abc")).top1_agreement == 1.0
+    assert compare(before_ND, before_ND, list("abc")).top1_agreement == 1.0
 
 
 def test_the_loss_is_what_the_original_thinks_of_the_new_neighbour() -> None:
@@ -70,12 +72,12 @@ def test_the_loss_is_what_the_original_thinks_of_the_new_neighbour() -> None:
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
     found = compare(at(0, 10, -20), at(0, 25, -20), ["query", "near", "far"])
-    assert found.top1 == pytest.approx(2 / 3)  # the query turned to "far"
+    assert found.top1_agreement == pytest.approx(2 / 3)  # the query turned to "far"
     wanted = (np.cos(np.radians(10)) - np.cos(np.radians(20))) / 3
-    assert found.loss == pytest.approx(wanted, abs=1e-6)
+    assert found.mean_cosine_loss == pytest.approx(wanted, abs=1e-6)
 
 
 def test_a_name_as_long_as_a_book_is_told_in_part() -> None:
     vectors_ND = unit_rows(1, 2)
-    moved = compare(vectors_ND, vectors_ND, ["a" * 1_000_000, "fever"]).described()["moved"]
+    moved = compare(vectors_ND, vectors_ND, ["a" * 1_000_000, "fever"]).described()["most_changed"]
     assert sorted(name for name, _ in moved) == ["a" * 80, "fever"]

@@ -20,7 +20,7 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job as link_job
 from mirror_rt.runtime import embedding, ray_engine
 from mirror_rt.runtime.embedding import embed
-from mirror_rt.runtime.job import JobFolder, Shard, Task, Work
+from mirror_rt.runtime.job import JobFolder, Shard, ShardTask, Work
 from mirror_rt.runtime.ray_engine import RayEngine
 from mirror_rt.runtime.ray_worker import Worker
 from mirror_rt_cli.app import app
@@ -86,7 +86,7 @@ def test_the_folder_of_a_cluster_is_that_of_one_process_over_a_changed_input_too
 class Backwards:
     """An engine that makes two shards, the last ones, and is interrupted."""
 
-    def make(self, work: Work, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
+    def make(self, work: Work, job: JobFolder, tasks: Iterator[ShardTask], _: object) -> object:
         """Make the last two shards."""
         for task in list(tasks)[:-3:-1]:
             yield work.make(job, task, None)
@@ -117,8 +117,8 @@ def test_a_job_that_was_killed_over_other_inputs_ends_as_that_of_one_process(
     report = embed(encoder, source, tmp_path / "ray", engine=RayEngine())
     again = embed(encoder, source, tmp_path / "killed")
     assert report == local
-    assert (local.kept, local.copied, local.computed) == (0, 0, 400)
-    assert (again.kept, again.copied, again.computed) == (2, 0, 300)
+    assert (local.skipped, local.reused, local.computed) == (0, 0, 400)
+    assert (again.skipped, again.reused, again.computed) == (2, 0, 300)
     assert bytes_of(tmp_path / "local") == bytes_of(tmp_path / "ray")
     assert bytes_of(tmp_path / "local") == bytes_of(tmp_path / "killed")
 
@@ -166,7 +166,7 @@ def test_a_driver_that_was_killed_is_resumed_by_one_process(
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not broken.exists()
-    assert embed(encoder, source, broken).kept >= 2
+    assert embed(encoder, source, broken).skipped >= 2
     assert bytes_of(broken.parent) == bytes_of(whole.parent)
 
 
@@ -203,7 +203,7 @@ def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
     monkeypatch.setattr(ray_engine, "Worker", Dying)
     report = embed(encoder, source, tmp_path / "out", engine=RayEngine())
     assert sorted(mark.name for mark in marks.iterdir()) == ["1", "4", "6"]
-    assert (report.kept, report.rows) == (0, 470)
+    assert (report.skipped, report.rows) == (0, 470)
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 
@@ -232,7 +232,7 @@ def test_mentions_linked_on_a_cluster_are_those_of_one_process(
                 kb, source, tmp_path / f"{name}.{ending}", context_column="c", engine=engine,
                 progress=lambda rows, asked: seen.append(rows),
             )  # fmt: skip
-            assert (report.rows, report.kept) == (len(rows), 0)
+            assert (report.rows, report.skipped) == (len(rows), 0)
     assert sum(seen) == 2 * len(rows)
     assert (tmp_path / f"ray.{ending}").read_bytes() == (tmp_path / f"local.{ending}").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -269,7 +269,7 @@ def test_linking_goes_on_when_workers_die_and_after_an_interrupt(
             patch.setattr(JobFolder, "log", _interrupted_at(2))
             kb.link_file(rows, out, engine=RayEngine())
         assert not out.exists()
-        kept = kb.link_file(rows, out, engine=RayEngine()).kept
+        kept = kb.link_file(rows, out, engine=RayEngine()).skipped
     assert kept >= 1
     assert sorted(mark.name for mark in marks.iterdir()) == ["1", "3"]
     assert out.read_bytes() == (tmp_path / "whole.tsv").read_bytes()
@@ -323,7 +323,7 @@ def test_rows_that_kill_every_worker_are_named_and_the_others_kept(
             opened = super().open()
             make = opened.make
 
-            def deadly(job: JobFolder, task: Task, progress: object) -> object:
+            def deadly(job: JobFolder, task: ShardTask, progress: object) -> object:
                 if "poison" in task.block.columns["text"]:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return make(job, task, progress)
@@ -338,7 +338,7 @@ def test_rows_that_kill_every_worker_are_named_and_the_others_kept(
         with pytest.raises(MirrorError, match="3 workers died over the rows from 'first of them'"):
             embed(encoder, source, out, engine=RayEngine(workers=1))
     assert not (out / "manifest.json").exists()
-    assert embed(encoder, source, out).kept in {2, 3}  # whether the last window had its turn
+    assert embed(encoder, source, out).skipped in {2, 3}  # whether the last window had its turn
     embed(encoder, source, tmp_path / "whole")
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
@@ -446,6 +446,6 @@ def test_nothing_but_our_words_comes_from_a_cluster_of_our_own_and_ctrl_c_ends_i
     assert done.returncode == 130
     assert done.stdout == ""
     assert done.stderr == "mirror-rt: interrupted; no half-written output was left\n"
-    assert embed(encoder, source, tmp_path / "out").kept >= 2
+    assert embed(encoder, source, tmp_path / "out").skipped >= 2
     embed(encoder, source, tmp_path / "whole")
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save_file
 from mirror_rt.errors import ConfigError, TargetError, TrainingError
 from mirror_rt.training import loop
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.curves import Watch
-from mirror_rt.training.loop import Step, train
-from mirror_rt.training.mining import HardOrder
+from mirror_rt.training.curves import EvalMonitor
+from mirror_rt.training.loop import StepMetrics, train
+from mirror_rt.training.mining import HardNegativeSampler
 from mirror_rt.training.resume import folder_of
 from mirror_rt.types import PairSource
 from tests.tiny import NAMES
@@ -31,7 +31,7 @@ import os, signal, sys
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import train
 
-corpus, base, out, drophead, micro_batch = sys.argv[1:]
+corpus, base, out, drophead, mini_batch_size = sys.argv[1:]
 
 def kill(step):
     if step.step == 8:
@@ -39,8 +39,8 @@ def kill(step):
 
 train(
     TrainConfig(
-        corpus=corpus, base=base, out=out, batch_size=8, epochs=5, checkpoint_every=3, lr=1e-3,
-        drophead=float(drophead), micro_batch=int(micro_batch) or None, dropout=0.1,
+        corpus=corpus, base=base, out=out, batch_size=8, epochs=5, save_steps=3, lr=1e-3,
+        drophead=float(drophead), mini_batch_size=int(mini_batch_size) or None, dropout=0.1,
     ),
     progress=kill,
 )
@@ -54,15 +54,15 @@ def make(tmp_path: Path, tiny_bert: Path) -> Callable[..., TrainConfig]:
     def config(**options: object) -> TrainConfig:
         given: dict[str, object] = {
             "corpus": tmp_path / "c.txt", "base": tiny_bert, "out": tmp_path / "out",
-            "batch_size": 8, "epochs": 5, "checkpoint_every": 3, "lr": 1e-3, "dropout": 0.1,
+            "batch_size": 8, "epochs": 5, "save_steps": 3, "lr": 1e-3, "dropout": 0.1,
         }  # fmt: skip
         return TrainConfig(**(given | options))  # type: ignore[arg-type]
 
     return config
 
 
-def stop_at(step: int) -> Callable[[Step], None]:
-    def stop(now: Step) -> None:
+def stop_at(step: int) -> Callable[[StepMetrics], None]:
+    def stop(now: StepMetrics) -> None:
         if now.step == step:
             raise KeyboardInterrupt
 
@@ -75,15 +75,15 @@ def interrupt(config: TrainConfig, *, step: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("drophead", "micro_batch"),
+    ("drophead", "mini_batch_size"),
     [pytest.param(0.0, 0, marks=pytest.mark.slow), (0.2, 5)],
 )
 def test_a_run_killed_and_resumed_has_the_weights_of_an_unbroken_one(
-    make: Callable[..., TrainConfig], tmp_path: Path, drophead: float, micro_batch: int
+    make: Callable[..., TrainConfig], tmp_path: Path, drophead: float, mini_batch_size: int
 ) -> None:
-    options = {"drophead": drophead, "micro_batch": micro_batch or None}
+    options = {"drophead": drophead, "mini_batch_size": mini_batch_size or None}
     config = make(**options)
-    arguments = [config.corpus, config.base, config.out, drophead, micro_batch]
+    arguments = [config.corpus, config.base, config.out, drophead, mini_batch_size]
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_AT_STEP_8, *map(str, arguments)],
         env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
@@ -149,7 +149,7 @@ def test_an_unfinished_run_is_not_started_over_unasked(make: Callable[..., Train
 
 
 def test_a_half_written_state_of_a_killed_run_is_removed(make: Callable[..., TrainConfig]) -> None:
-    config = make(checkpoint_every=0)
+    config = make(save_steps=0)
     left = config.out.with_name(f".{folder_of(config.out).name}.12345678.partial")
     left.mkdir()
     train(config)
@@ -163,7 +163,7 @@ def test_force_does_not_remove_a_folder_that_is_no_unfinished_run(
     theirs.parent.mkdir()
     theirs.write_text("keep")
     with pytest.raises(TargetError, match="not a folder that mirror-rt wrote"):
-        train(make(checkpoint_every=0), force=True)
+        train(make(save_steps=0), force=True)
     assert theirs.read_text() == "keep"
 
 
@@ -205,7 +205,7 @@ def test_a_run_is_not_taken_up_on_the_same_names_of_other_entities(
 def test_a_spoilt_state_is_told(make: Callable[..., TrainConfig]) -> None:
     config = make()
     interrupt(config, step=4)
-    (folder_of(config.out) / "optimiser.safetensors").write_bytes(b"short")
+    (folder_of(config.out) / "optimizer.safetensors").write_bytes(b"short")
     with pytest.raises(TrainingError, match="cannot be read"):
         train(config, resume=True)
 
@@ -232,21 +232,21 @@ def test_running_out_of_memory_says_which_option_to_lower(
         raise error
 
     monkeypatch.setattr(loop, "backward", fail)
-    with pytest.raises(TrainingError, match=r"step 1: out of memory .* --micro-batch 4"):
+    with pytest.raises(TrainingError, match=r"step 1: out of memory .* --mini-batch-size 4"):
         train(make())
-    with pytest.raises(TrainingError, match=r"step 1: out of memory .* --micro-batch 1\b"):
-        train(make(micro_batch=3))
+    with pytest.raises(TrainingError, match=r"step 1: out of memory .* --mini-batch-size 1\b"):
+        train(make(mini_batch_size=3))
     with pytest.raises(TrainingError, match=r"--batch-size than 8 or --max-length than 25") as e:
-        train(make(micro_batch=1))
-    assert "--micro-batch" not in str(e.value)
+        train(make(mini_batch_size=1))
+    assert "--mini-batch-size" not in str(e.value)
 
 
 @pytest.mark.parametrize(
     ("place", "name"),
     [
         (torch.optim.AdamW, "step"),
-        (Watch, "look"),
-        (HardOrder, "begin"),
+        (EvalMonitor, "measure"),
+        (HardNegativeSampler, "begin"),
     ],
 )
 def test_wherever_memory_runs_out_it_is_told(
@@ -257,13 +257,13 @@ def test_wherever_memory_runs_out_it_is_told(
 
     monkeypatch.setattr(place, name, fail)
     with pytest.raises(TrainingError, match=r"step \d: out of memory"):
-        train(make(hard_negatives=2, held_out=2))
+        train(make(hard_negatives=2, eval_pairs=2))
 
 
 def test_the_micro_batch_may_be_lowered_on_the_way(make: Callable[..., TrainConfig]) -> None:
     # That is what running out of memory advises.
     interrupt(make(dropout=0.0), step=4)
-    report = train(make(dropout=0.0, micro_batch=4), resume=True)
+    report = train(make(dropout=0.0, mini_batch_size=4), resume=True)
     whole = train(make(dropout=0.0), force=True)
     assert report.losses == pytest.approx(whole.losses, rel=1e-3)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror_rt.runtime.batching import in_threads, pack
+from mirror_rt.runtime.batching import pack, thread_map
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=300)
 
@@ -36,14 +36,14 @@ def test_sorting_keeps_padding_under_what_neighbours_in_length_need(lengths: lis
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_results_come_in_the_order_of_the_items(threads: int) -> None:
-    assert list(in_threads(lambda x: x * x, range(50), threads=threads)) == [
+    assert list(thread_map(lambda x: x * x, range(50), threads=threads)) == [
         x * x for x in range(50)
     ]
 
 
 def test_items_run_at_the_same_time() -> None:
     meeting = threading.Barrier(3, timeout=30)  # would break if they ran one after another
-    assert len(list(in_threads(lambda _: meeting.wait(), range(3), threads=3))) == 3
+    assert len(list(thread_map(lambda _: meeting.wait(), range(3), threads=3))) == 3
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -55,7 +55,7 @@ def test_the_first_error_stops_the_rest(threads: int) -> None:
         raise ValueError(f"item {item}")
 
     with pytest.raises(ValueError, match="item 0"):
-        list(in_threads(work, range(10_000), threads=threads))
+        list(thread_map(work, range(10_000), threads=threads))
     assert len(begun) <= threads  # each may have begun one before the first had failed
 
 
@@ -66,7 +66,7 @@ def test_what_came_before_an_error_is_given_first(threads: int) -> None:
             raise ValueError(f"item {item}")
         return item
 
-    results = in_threads(work, range(10_000), threads=threads)
+    results = thread_map(work, range(10_000), threads=threads)
     assert [next(results) for _ in range(20)] == list(range(20))
     with pytest.raises(ValueError, match="item 20"):
         next(results)

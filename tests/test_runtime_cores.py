@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror_rt.runtime.cores import usable_cores, usable_memory
+from mirror_rt.runtime.cores import available_cpus, available_memory
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 def test_the_tightest_of_affinity_and_quota_counts(
     tmp_path: Path, files: dict[str, str], cores: int
 ) -> None:
-    assert usable_cores(root=write(tmp_path, files)) == cores
+    assert available_cpus(root=write(tmp_path, files)) == cores
 
 
 MEMINFO = {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:  1000 kB\nHugePages_Total: 0\n"}
@@ -83,8 +83,8 @@ MEMINFO = {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:  1000 kB\nHugePage
 def test_memory_is_what_the_system_and_the_container_leave(
     tmp_path: Path, files: dict[str, str], kib: int
 ) -> None:
-    assert usable_memory(root=write(tmp_path, MEMINFO | files)) == kib << 10
+    assert available_memory(root=write(tmp_path, MEMINFO | files)) == kib << 10
 
 
 def test_a_system_that_does_not_say_has_some_memory(tmp_path: Path) -> None:
-    assert usable_memory(root=tmp_path) > 1 << 20
+    assert available_memory(root=tmp_path) > 1 << 20

@@ -22,10 +22,10 @@ from mirror_rt import Encoder
 from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.runtime import embedding
 from mirror_rt.runtime.embedding import VectorOptions, embed, embed_rows
-from mirror_rt.runtime.job import Engine, Local, Task, Work
+from mirror_rt.runtime.job import Engine, LocalEngine, ShardTask, Work
 from mirror_rt.runtime.jobfolder import JobFolder, Shard, file_faults, read_manifest
 from mirror_rt.runtime.shards import read_stored
-from mirror_rt.runtime.storage import Dtype, truncate
+from mirror_rt.runtime.storage import Dtype, truncate_dim
 from tests.vectors import bytes_of, in_layout, made_up, written
 
 ROWS = 50  # of a block, here
@@ -53,7 +53,7 @@ def test_shards_hold_the_rows_in_order(encoder: Encoder, tmp_path: Path) -> None
     assert [text for table in tables for text in table["text"].to_pylist()] == texts
     assert tables[0].schema.field("vector").type.list_size == 32
     np.testing.assert_allclose(vectors_of(tmp_path / "out"), encoder.encode(texts), atol=1e-6)
-    assert (report.rows, report.copied, report.kept) == (151, 0, 0)
+    assert (report.rows, report.reused, report.skipped) == (151, 0, 0)
 
 
 @pytest.mark.parametrize("dtype", list(Dtype))
@@ -68,7 +68,7 @@ def test_every_dtype_reads_back(
     texts, out = made_up(60), tmp_path / f"v{ending}"
     options = VectorOptions(dtype=dtype, dims=16)
     embed(encoder, written(tmp_path / "a.txt", texts), out, options=options)
-    exact_ND = truncate(encoder.encode(texts), 16)
+    exact_ND = truncate_dim(encoder.encode(texts), 16)
     if ending == ".npy":
         values_NP = np.load(out, allow_pickle=False)
     elif ending == ".parquet":
@@ -114,7 +114,7 @@ def test_a_second_run_over_the_same_input_computes_nothing(
     before = bytes_of(out)
     monkeypatch.setattr(encoder._model, "session", None)  # a run of the model would fail
     report = embed(encoder, source, out)
-    assert (report.kept, report.computed, report.rows) == (4, 0, 170)
+    assert (report.skipped, report.computed, report.rows) == (4, 0, 170)
     assert bytes_of(out) == before
 
 
@@ -126,7 +126,7 @@ def test_a_changed_input_computes_only_the_strings_it_has_not_seen(
     changed = ["new one", *texts[:100], "new two", *reversed(texts[120:]), "new one", texts[110]]
     report = embed(encoder, written(tmp_path / "a.txt", changed), out)
     assert report.computed == 3  # "new one" comes again in another window
-    assert report.copied == len(changed) - 3
+    assert report.reused == len(changed) - 3
     np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
     assert file_faults(out) == []
     named = {shard.name for shard in read_manifest(out)}
@@ -144,7 +144,7 @@ def test_an_input_changed_between_a_kill_and_its_resume_is_not_mixed(
     monkeypatch.setattr(embedding, "BLOCK_BYTES", ROWS * 32 * 4)
     changed = [*texts[:60], "new one", *texts[60:]]
     report = embed(encoder, written(tmp_path / "a.txt", changed), out)
-    assert (report.kept, report.copied) == (1, 0)
+    assert (report.skipped, report.reused) == (1, 0)
     np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
 
 
@@ -162,7 +162,7 @@ def test_a_run_over_another_input_that_is_killed_too_ends_as_one_that_was_not(
         for _ in range(killed):
             interrupted(encoder, tmp_path / "a.txt", tmp_path / out, blocks=2)
         reports.append(embed(encoder, tmp_path / "a.txt", tmp_path / out))
-    assert [(r.computed, r.copied) for r in reports] == [(301, 0), (301 - kills * 100, 0)]
+    assert [(r.computed, r.reused) for r in reports] == [(301, 0), (301 - kills * 100, 0)]
     assert bytes_of(tmp_path / "broken") == bytes_of(tmp_path / "unbroken")
 
 
@@ -185,7 +185,7 @@ def test_a_damaged_shard_is_not_copied_from(encoder: Encoder, tmp_path: Path) ->
     path.write_bytes(content)
     changed = ["new one", *texts]
     report = embed(encoder, written(tmp_path / "a.txt", changed), out)
-    assert (report.computed, report.copied) == (1 + ROWS, 120)
+    assert (report.computed, report.reused) == (1 + ROWS, 120)
     np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
 
 
@@ -194,7 +194,7 @@ def test_without_the_texts_nothing_is_copied(encoder: Encoder, tmp_path: Path) -
     embed(encoder, written(tmp_path / "a.txt", texts), out, options=options)
     changed = [*texts[:ROWS], "new one", *texts[ROWS:]]
     report = embed(encoder, written(tmp_path / "a.txt", changed), out, options=options)
-    assert (report.kept, report.computed, report.copied) == (1, 71, 0)
+    assert (report.skipped, report.computed, report.reused) == (1, 71, 0)
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, *, blocks: int) -> None:
@@ -224,7 +224,7 @@ def test_a_flipped_byte_is_found_and_only_its_shard_made_anew(
     (out / report.shards[3].name).unlink()
     assert [fault.split(": ")[1].split()[0] for fault in file_faults(out)] == ["changed", "is"]
     again = embed(encoder, source, out)
-    assert (again.kept, again.computed) == (2, 70)
+    assert (again.skipped, again.computed) == (2, 70)
     assert bytes_of(out) == before
     assert file_faults(out) == []
 
@@ -241,7 +241,7 @@ def test_another_bundle_or_other_settings_are_refused(
     with pytest.raises(TargetError, match=r"other settings \(dtype float32, now float16\)"):
         embed(encoder, source, out, options=VectorOptions(dtype=Dtype.FLOAT16))
     assert bytes_of(out) == before
-    assert embed(other, source, out, force=True).kept == 0
+    assert embed(other, source, out, force=True).skipped == 0
     np.testing.assert_allclose(vectors_of(out), other.encode(made_up(60)), atol=2e-2)
 
 
@@ -265,7 +265,7 @@ def test_a_job_that_fails_keeps_the_finished_one_it_was_to_replace(
     assert bytes_of(out).items() >= {n: b for n, b in before.items() if "settings" not in n}.items()
     np.testing.assert_allclose(vectors_of(out), encoder.encode(texts), atol=1e-6)
     assert file_faults(out) == []
-    assert embed(encoder, first, out).kept == 2  # it asks for no force
+    assert embed(encoder, first, out).skipped == 2  # it asks for no force
     assert bytes_of(out) == before
 
 
@@ -288,7 +288,7 @@ def test_a_folder_of_another_format_is_replaced_by_force_alone_and_at_the_end(
         with pytest.raises(KeyboardInterrupt):
             embed(encoder, source, out, force=True, options=HALF)
     assert bytes_of(out).items() >= older.items()
-    assert embed(encoder, source, out, force=True, options=HALF).kept == 1
+    assert embed(encoder, source, out, force=True, options=HALF).skipped == 1
     assert file_faults(out) == []
     assert len(list(out.glob("part-*"))) == 3
 
@@ -303,7 +303,7 @@ def test_a_job_that_replaces_another_goes_on_after_a_kill(encoder: Encoder, tmp_
     with pytest.raises(TargetError, match=r"dtype float32, now binary"):
         embed(encoder, source, out, options=VectorOptions(dtype=Dtype.BINARY))
     report = embed(encoder, source, out, options=HALF, force=True)
-    assert (report.kept, report.copied, report.computed) == (3, 0, 80)
+    assert (report.skipped, report.reused, report.computed) == (3, 0, 80)
     embed(encoder, source, tmp_path / "whole", options=HALF)
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
@@ -315,7 +315,7 @@ def test_a_folder_copied_without_its_hidden_part_is_gone_on_with(
     embed(encoder, source, out)
     before = bytes_of(out)
     shutil.rmtree(out / ".job")
-    assert embed(encoder, source, out).kept == 3
+    assert embed(encoder, source, out).skipped == 3
     assert bytes_of(out) == before
 
 
@@ -334,7 +334,7 @@ def test_a_job_with_the_same_settings_is_gone_on_with_whatever_force(
 ) -> None:
     source, out = written(tmp_path / "a.txt", made_up(60)), tmp_path / "out"
     embed(encoder, source, out)
-    assert embed(encoder, source, out, force=True).kept == 2
+    assert embed(encoder, source, out, force=True).skipped == 2
 
 
 def test_a_folder_that_holds_something_else_is_never_touched(
@@ -364,7 +364,7 @@ def test_what_was_embedded_before_a_broken_row_is_kept(encoder: Encoder, tmp_pat
         embed(encoder, source, tmp_path / "v.npy")
     written(source, texts)
     report = embed(encoder, source, tmp_path / "v.npy")
-    assert (report.kept, report.computed) == (2, 20)
+    assert (report.skipped, report.computed) == (2, 20)
     np.testing.assert_allclose(np.load(tmp_path / "v.npy"), encoder.encode(texts), atol=1e-6)
 
 
@@ -453,7 +453,7 @@ def test_strings_that_are_cut_off_are_counted_where_they_are_copied_too(
     source = written(tmp_path / "a.txt", long)
     assert embed(encoder, source, out).truncated == 2
     report = embed(encoder, written(source, ["cough " * 100, *long]), out)
-    assert (report.computed, report.copied, report.truncated) == (1, 4, 3)
+    assert (report.computed, report.reused, report.truncated) == (1, 4, 3)
     assert json.loads((out / "manifest.json").read_text())["truncated"] == 3
 
 
@@ -477,7 +477,7 @@ def test_a_full_disk_leaves_no_half_shard_and_the_job_goes_on(
     assert len(list(out.glob("part-*"))) == 2
     assert not list(out.glob(".part-*"))
     report = embed(encoder, source, out)
-    assert (report.kept, report.computed) == (2, 70)
+    assert (report.skipped, report.computed) == (2, 70)
     np.testing.assert_allclose(vectors_of(out), encoder.encode(texts), atol=1e-6)
 
 
@@ -575,7 +575,7 @@ class Shuffled:
     def __init__(self, seed: int = 3) -> None:
         self.rng = random.Random(seed)
 
-    def make(self, work: Work, job: JobFolder, tasks: Iterator[Task], _: object) -> object:
+    def make(self, work: Work, job: JobFolder, tasks: Iterator[ShardTask], _: object) -> object:
         """Make the shards in a seeded order."""
         all_tasks = list(tasks)
         for task in self.rng.sample(all_tasks, len(all_tasks)):
@@ -596,7 +596,7 @@ def test_shards_may_be_made_in_any_order(
     monkeypatch.undo()
     monkeypatch.setattr(embedding, "BLOCK_BYTES", ROWS * 32 * 4)
     report = embed(encoder, source, broken)
-    assert (report.kept, report.copied) == (4, 0)
+    assert (report.skipped, report.reused) == (4, 0)
     assert bytes_of(broken.parent) == bytes_of(whole.parent)
 
 
@@ -621,13 +621,13 @@ def test_killed_under_any_engine_over_inputs_that_change_a_job_ends_in_the_same_
     shutil.copytree(tmp_path / "out", tmp_path / "whole")
     whole = embed(encoder, source, tmp_path / "whole")
     computed = 0
-    for engine in rng.sample((Local(), Shuffled(seed + 1)), 2):
-        left = len(whole.shards) - whole.kept - computed
+    for engine in rng.sample((LocalEngine(), Shuffled(seed + 1)), 2):
+        left = len(whole.shards) - whole.skipped - computed
         if left > last:
             interrupted(encoder, source, tmp_path / "out", blocks=last, engine=engine)
             computed += last
     report = embed(encoder, source, tmp_path / "out")
-    assert report.kept == whole.kept + computed
+    assert report.skipped == whole.skipped + computed
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
 
 

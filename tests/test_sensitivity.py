@@ -10,7 +10,7 @@ import torch
 
 from mirror_rt.errors import ModelError
 from mirror_rt.exporting.graph import SentenceModel, write_graph
-from mirror_rt.exporting.sensitivity import by_sensitivity
+from mirror_rt.exporting.sensitivity import rank_nodes_by_sensitivity
 from mirror_rt.exporting.weight_only import constant_weights
 from mirror_rt.training.model import FAMILIES, load_model
 from mirror_rt.types import Pooling
@@ -43,7 +43,7 @@ def test_the_layer_that_was_made_hard_to_round_comes_first(
         layer.weight[:, 0] *= 1000
     write_graph(SentenceModel(model.model, pooling=pooling), tmp_path / "model.onnx")
     nodes = list(constant_weights(onnx.load(tmp_path / "model.onnx")))
-    found = by_sensitivity(model, NAMES, nodes)
+    found = rank_nodes_by_sensitivity(model, NAMES, nodes)
     assert sorted(found) == sorted(nodes)
     assert hard.replace(".", "") in found[0].replace("/", "").replace(".", "")
 
@@ -51,4 +51,4 @@ def test_the_layer_that_was_made_hard_to_round_comes_first(
 def test_a_multiplication_of_no_known_layer_is_refused(tiny_bert: Path) -> None:
     model = load_model(tiny_bert, pooling=Pooling.CLS, max_length=None, attention="eager")
     with pytest.raises(ModelError, match="/body/elsewhere/MatMul: no layer of the model"):
-        by_sensitivity(model, NAMES[:2], ["/body/elsewhere/MatMul"])
+        rank_nodes_by_sensitivity(model, NAMES[:2], ["/body/elsewhere/MatMul"])

@@ -26,9 +26,9 @@ from mirror_rt.distillation.static import (
     _whole_words,
     design,
     distil_static,
-    quantise_rows,
+    quantize_rows,
 )
-from mirror_rt.errors import BundleError, ConfigError, GateError, InputError, TargetError
+from mirror_rt.errors import AccuracyGateError, BundleError, ConfigError, InputError, TargetError
 from mirror_rt.runtime.features import KINDS, extract, find_words, random_signs
 from mirror_rt.runtime.static import FeatureIndex
 from mirror_rt.types import BundleKind, Entity, IndexKind, Name
@@ -176,7 +176,7 @@ def test_a_text_has_the_same_bits_in_any_batch_order_and_number_of_threads(stude
 def test_int8_rows_are_as_good_as_the_floats_they_were_made_of() -> None:
     table = np.random.default_rng(0).standard_normal((500, 64)).astype(np.float32)
     table[7] = 0
-    values, steps = quantise_rows(table)
+    values, steps = quantize_rows(table)
     assert np.abs(values * steps[:, None] - table).max(axis=1).max() <= steps.max() / 2 * 1.001
     assert (np.abs(values * steps[:, None] - table) <= steps[:, None] / 2 * 1.001).all()
     assert not values[7].any()
@@ -193,7 +193,7 @@ def test_a_student_is_like_its_teacher_on_names_it_has_not_seen(
     same = (by_teacher.argmax(1) == by_student.argmax(1)).mean()
     assert same > 20 / len(unseen)
     gate = Bundle.open(student).manifest.accuracy_gate
-    assert gate["top1"] >= CONFIG.min_top1
+    assert gate["top1_agreement"] >= CONFIG.min_top1
     assert gate["names"] == len(NAMES) // 10
 
 
@@ -244,7 +244,7 @@ def test_fitting_again_gives_the_same_bundle(
         (NAMES, StaticConfig(dims=8, ridge=0.0), ConfigError),
         (NAMES, StaticConfig(dims=8, ridge=float("nan")), ConfigError),
         (NAMES, StaticConfig(dims=8, kinds=("pieces",)), ConfigError),
-        (NAMES, StaticConfig(dims=8, min_top1=1.0), GateError),
+        (NAMES, StaticConfig(dims=8, min_top1=1.0), AccuracyGateError),
     ],
 )
 def test_what_cannot_be_distilled_is_refused_and_leaves_nothing(

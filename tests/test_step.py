@@ -13,12 +13,12 @@ import torch
 
 from mirror_rt.training.batches import Batch, batches, make_batch, string_keys
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.curves import Watch
-from mirror_rt.training.encoding import by_length, encode, grouped, packed
+from mirror_rt.training.curves import EvalMonitor
+from mirror_rt.training.encoding import bucket_by_length, encode, pack_sequences, sort_by_length
 from mirror_rt.training.loop import load_base
 from mirror_rt.training.loss import info_nce, multi_similarity
-from mirror_rt.training.model import TextModel, tokenise
-from mirror_rt.training.pairs import read_table, related
+from mirror_rt.training.model import TextModel, tokenize
+from mirror_rt.training.pairs import read_table, same_meaning_mask
 from mirror_rt.training.step import backward, cached_backward, plain_backward
 from mirror_rt.types import Loss, PairSource, Pooling
 from tests.tiny import NAMES
@@ -42,7 +42,7 @@ def setting(
     model, table = load_base(config), read_table(config)
     model.model.train()
     model.model.to(dtype)
-    (batch,) = batches(table, tokenise(table.strings, model), model, config, steps=1)
+    (batch,) = batches(table, tokenize(table.strings, model), model, config, steps=1)
     return model, batch, config
 
 
@@ -70,8 +70,8 @@ def test_the_step_equals_that_of_one_padded_batch(
     model, batch, config = setting(tmp_path, tiny_bert, dropout=0.0, pooling=pooling, dtype=dtype)
     model = dataclasses.replace(model, apart=apart)
     lengths = [len(ids) for ids in batch.tokens]
-    assert len(grouped(lengths)) > 2
-    assert 2 < len(packed(lengths).rows) < len(lengths) / 2
+    assert len(bucket_by_length(lengths)) > 2
+    assert 2 < len(pack_sequences(lengths).rows) < len(lengths) / 2
     found = plain_backward(model, batch, config)
     ours = gradients(model)
     # The plain loop: the tokenizer's own padding, ids instead of embeddings, one forward pass.
@@ -80,7 +80,9 @@ def test_the_step_equals_that_of_one_padded_batch(
     mask = padded["attention_mask"].unsqueeze(-1)
     mean = (states * mask).sum(1) / mask.sum(1)
     vectors = mean if pooling is Pooling.MEAN else states[:, 0]
-    loss = info_nce(vectors, torch.from_numpy(related(batch.keys)), temperature=config.temperature)
+    loss = info_nce(
+        vectors, torch.from_numpy(same_meaning_mask(batch.keys)), temperature=config.temperature
+    )
     loss.backward()
     assert found == pytest.approx(loss.item(), abs=near)
     if dtype is torch.float64:
@@ -106,18 +108,18 @@ def test_names_that_may_mean_the_same_are_no_negatives_in_a_step_nor_where_it_is
     )  # fmt: skip
     model, table = load_base(config), read_table(config)
     model.model.train().to(torch.float64)
-    clean = tokenise(table.strings, model)
+    clean = tokenize(table.strings, model)
     pairs, keys = np.arange(len(KIN)).reshape(-1, 2), string_keys(table, clean)
     batch = make_batch(pairs, table, clean, keys, model, config, rng=np.random.default_rng(0))
     views = [*KIN[::2], *KIN[1::2]]
     assert batch.texts == [name for _, name in views]
     same = [[a == b or n.lower() == m.lower() for b, m in views] for a, n in views]
 
-    def by_hand(related_VV: torch.Tensor) -> torch.Tensor:
+    def by_hand(same_meaning_VV: torch.Tensor) -> torch.Tensor:
         vectors = encode(model, batch.tokens)
         if loss is Loss.INFO_NCE:
-            return info_nce(vectors, related_VV, temperature=config.temperature)
-        return multi_similarity(vectors, related_VV)
+            return info_nce(vectors, same_meaning_VV, temperature=config.temperature)
+        return multi_similarity(vectors, same_meaning_VV)
 
     found = plain_backward(model, batch, config)
     ours = gradients(model)
@@ -125,17 +127,19 @@ def test_names_that_may_mean_the_same_are_no_negatives_in_a_step_nor_where_it_is
     expected.backward()
     assert found == pytest.approx(expected.item(), abs=1e-9)
     assert_close(ours, gradients(model))
-    look = Watch(pairs, table, clean, keys, model, config, steps=1).look(0)
+    look = EvalMonitor(pairs, table, clean, keys, model, config, steps=1).measure(0)
     assert look is not None
     assert look["loss"] == pytest.approx(found, abs=1e-6)
     assert abs(by_hand(torch.eye(len(views), dtype=torch.bool)).item() - found) > 1e-3
 
 
-@pytest.mark.parametrize("micro_batch", [1, 4, 100])
+@pytest.mark.parametrize("mini_batch_size", [1, 4, 100])
 def test_the_cached_step_equals_the_plain_one(
-    tmp_path: Path, tiny_bert: Path, micro_batch: int
+    tmp_path: Path, tiny_bert: Path, mini_batch_size: int
 ) -> None:
-    model, batch, config = setting(tmp_path, tiny_bert, dropout=0.0, micro_batch=micro_batch)
+    model, batch, config = setting(
+        tmp_path, tiny_bert, dropout=0.0, mini_batch_size=mini_batch_size
+    )
     cached = backward(model, batch, config)
     ours = gradients(model)
     assert cached == pytest.approx(plain_backward(model, batch, config), abs=1e-9)
@@ -148,7 +152,7 @@ from pathlib import Path
 from mirror_rt.training.batches import batches
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import load_base
-from mirror_rt.training.model import tokenise
+from mirror_rt.training.model import tokenize
 from mirror_rt.training.pairs import read_table
 from mirror_rt.training.step import backward
 
@@ -158,13 +162,13 @@ config = TrainConfig(
 )
 model, table = load_base(config), read_table(config)
 model.model.train()
-(batch,) = batches(table, tokenise(table.strings, model), model, config, steps=1)
+(batch,) = batches(table, tokenize(table.strings, model), model, config, steps=1)
 def peak():  # in KiB; that of getrusage is inherited from the process that started this one
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
-for micro_batch in (16, None):  # the peak never falls, so the smaller comes first
+for mini_batch_size in (16, None):  # the peak never falls, so the smaller comes first
     before = peak()
-    backward(model, batch, dataclasses.replace(config, micro_batch=micro_batch))
+    backward(model, batch, dataclasses.replace(config, mini_batch_size=mini_batch_size))
     print(peak() - before)
 """
 
@@ -190,17 +194,19 @@ def test_the_cached_step_encodes_again_with_the_very_same_dropout(
     tmp_path: Path, tiny_bert: Path, drophead: float
 ) -> None:
     model, batch, config = setting(
-        tmp_path, tiny_bert, dropout=0.2, drophead=drophead, micro_batch=5
+        tmp_path, tiny_bert, dropout=0.2, drophead=drophead, mini_batch_size=5
     )
     torch.manual_seed(3)
     cached = cached_backward(model, batch, config)
     ours = gradients(model)
     torch.manual_seed(3)
-    parts = by_length([len(ids) for ids in batch.tokens], most=5)
+    parts = sort_by_length([len(ids) for ids in batch.tokens], most=5)
     order = torch.from_numpy(np.argsort(np.concatenate(parts)))
     encoded = [encode(model, [batch.tokens[view] for view in part]) for part in parts]
     vectors = torch.cat(encoded)[order]
-    loss = info_nce(vectors, torch.from_numpy(related(batch.keys)), temperature=config.temperature)
+    loss = info_nce(
+        vectors, torch.from_numpy(same_meaning_mask(batch.keys)), temperature=config.temperature
+    )
     loss.backward()
     assert cached == pytest.approx(loss.item(), abs=1e-9)
     assert_close(ours, gradients(model))

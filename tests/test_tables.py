@@ -39,7 +39,7 @@ from mirror_rt.runtime.sources import Notes, read_columns, read_rows
 from mirror_rt.tables import Kind, RowError, Table, TableOptions
 from mirror_rt.tables.excel import write_xlsx
 from mirror_rt.textfiles import Source, numbered_lines
-from mirror_rt.training.corpus import read_corpus, read_pairs
+from mirror_rt.training.read_corpus import read_corpus, read_pairs
 from mirror_rt.types import Entity, Name, NameKind
 
 Rows = Sequence[Sequence[str]]

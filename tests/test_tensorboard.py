@@ -9,7 +9,7 @@ import pytest
 
 from mirror_rt.errors import MissingExtraError, TargetError
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.loop import Step, train
+from mirror_rt.training.loop import StepMetrics, train
 from tests.tiny import NAMES
 
 
@@ -20,7 +20,7 @@ def make(tmp_path: Path, tiny_bert: Path) -> Callable[..., TrainConfig]:
     def config(**options: object) -> TrainConfig:
         given: dict[str, object] = {
             "corpus": tmp_path / "c.txt", "base": tiny_bert, "out": tmp_path / "out",
-            "batch_size": 8, "max_steps": 5, "held_out": 2,
+            "batch_size": 8, "max_steps": 5, "eval_pairs": 2,
         }  # fmt: skip
         return TrainConfig(**(given | options))  # type: ignore[arg-type]
 
@@ -46,16 +46,16 @@ def test_it_has_the_losses_the_speed_and_the_held_out_pairs(
     make: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    told: list[Step] = []
+    told: list[StepMetrics] = []
     report = train(make(), tensorboard=tmp_path / "a/board", progress=told.append)
     found = read(tmp_path / "a/board")
     assert found.pop("train/loss") == told_of(report.losses)
     speeds = [(step.step, pytest.approx(step.strings_per_second)) for step in told]
     assert found.pop("train/strings_per_second") == speeds
-    assert report.held_out[0]["step"] == 0
+    assert report.eval_history[0]["step"] == 0
     for name in ("loss", "alignment", "uniformity"):
-        looks = [(look["step"], pytest.approx(look[name])) for look in report.held_out]
-        assert found.pop(f"held_out/{name}") == looks
+        looks = [(look["step"], pytest.approx(look[name])) for look in report.eval_history]
+        assert found.pop(f"eval/{name}") == looks
     assert found == {}
 
 
@@ -63,9 +63,9 @@ def test_a_resumed_run_tells_each_step_once(
     make: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    config = make(checkpoint_every=3)
+    config = make(save_steps=3)
 
-    def stop(now: Step) -> None:
+    def stop(now: StepMetrics) -> None:
         if now.step == 4:  # told, and lost: the state kept is that of step 3
             raise KeyboardInterrupt
 
@@ -75,7 +75,7 @@ def test_a_resumed_run_tells_each_step_once(
     report = train(config, resume=True, tensorboard=tmp_path / "board")
     found = read(tmp_path / "board")
     assert found["train/loss"] == told_of(report.losses)
-    assert [step for step, _ in found["held_out/loss"]] == [0, 1, 2, 3, 4, 5]
+    assert [step for step, _ in found["eval/loss"]] == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_folder_that_cannot_be_is_told_before_training(

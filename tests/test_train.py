@@ -21,8 +21,8 @@ from mirror_rt.training import loop
 from mirror_rt.training.batches import batches, string_keys
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.loop import Step, load_base, train
-from mirror_rt.training.model import FAMILIES, TextModel, load_model, tokenise
+from mirror_rt.training.loop import StepMetrics, load_base, train
+from mirror_rt.training.model import FAMILIES, TextModel, load_model, tokenize
 from mirror_rt.training.pairs import read_table
 from mirror_rt.training.resume import folder_of
 from mirror_rt.types import Loss, PairSource, Pooling, Preset
@@ -131,7 +131,7 @@ def test_second_views_are_masked_anew_every_epoch_with_the_tokenizers_own_token(
     base = tiny_checkpoint(tmp_path / "roberta", architecture="roberta")
     config = config_of(base=base, epochs=2, max_steps=6, preset=Preset.NAME)
     model, table = load_base(config), read_table(config)
-    drawn = list(batches(table, tokenise(table.strings, model), model, config, steps=6))
+    drawn = list(batches(table, tokenize(table.strings, model), model, config, steps=6))
     seen: dict[str, set[str]] = {}
     for batch in drawn:
         size = config.batch_size
@@ -150,7 +150,7 @@ def test_second_views_are_masked_anew_every_epoch_with_the_tokenizers_own_token(
 def masked_of(config: TrainConfig, *, steps: int) -> list[tuple[str, bool]]:
     """Return the first views of mirror pairs, and whether their second views are masked."""
     model, table = load_base(config), read_table(config)
-    drawn = batches(table, tokenise(table.strings, model), model, config, steps=steps)
+    drawn = batches(table, tokenize(table.strings, model), model, config, steps=steps)
     return [
         (first, "[MASK]" in second)
         for batch in drawn
@@ -161,7 +161,7 @@ def masked_of(config: TrainConfig, *, steps: int) -> list[tuple[str, bool]]:
 def test_strings_under_the_guard_are_never_masked_and_all_others_are(
     config_of: MakeConfig,
 ) -> None:
-    seen = masked_of(config_of(span_guard=12, epochs=2), steps=6)
+    seen = masked_of(config_of(span_min_length=12, epochs=2), steps=6)
     assert {len(text) >= 12 for text, _ in seen} == {True, False}
     assert all(masked == (len(text) >= 12) for text, masked in seen)
     assert all(masked for _, masked in masked_of(config_of(epochs=2), steps=6))
@@ -181,7 +181,7 @@ def test_strings_the_model_cannot_tell_apart_are_no_negatives(
     path.write_text("Fever\nfever\ncough\nrash\n")
     config = config_of(corpus=path, batch_size=4, max_steps=1)
     model, table = load_base(config), read_table(config)
-    (batch,) = batches(table, tokenise(table.strings, model), model, config, steps=1)
+    (batch,) = batches(table, tokenize(table.strings, model), model, config, steps=1)
     keys = dict(zip((text.casefold() for text in batch.texts[:4]), batch.keys, strict=False))
     assert len(keys) == 3
     assert len(set(batch.keys)) == 3
@@ -224,7 +224,7 @@ def test_the_multi_similarity_loss_trains(config_of: MakeConfig, tmp_path: Path)
 
 
 def test_progress_is_told_after_every_step(config_of: MakeConfig) -> None:
-    steps: list[Step] = []
+    steps: list[StepMetrics] = []
     report = train(config_of(max_steps=3), progress=steps.append)
     assert [s.step for s in steps] == [1, 2, 3]
     assert {s.steps for s in steps} == {3}
@@ -301,7 +301,7 @@ def test_the_keys_of_all_strings_are_found_once(
 
     for module in ("loop", "batches", "curves"):
         monkeypatch.setattr(f"mirror_rt.training.{module}.string_keys", counted, raising=False)
-    train(config_of(held_out=4))
+    train(config_of(eval_pairs=4))
     assert len(found) == 1
 
 
@@ -313,22 +313,24 @@ def test_a_string_is_tokenised_once_and_again_only_where_a_span_of_it_is_masked(
     def counted(module: str) -> Callable[..., list[np.ndarray]]:
         def count(texts: list[str], model: TextModel) -> list[np.ndarray]:
             found[module].append(list(texts))
-            return tokenise(texts, model)
+            return tokenize(texts, model)
 
         return count
 
     for module in found:
-        monkeypatch.setattr(f"mirror_rt.training.{module}.tokenise", counted(module))
-    config = config_of(span_rate=0.5, epochs=2, max_steps=5, held_out=4, hard_negatives=2)
+        monkeypatch.setattr(f"mirror_rt.training.{module}.tokenize", counted(module))
+    config = config_of(span_rate=0.5, epochs=2, max_steps=5, eval_pairs=4, hard_negatives=2)
     report = train(config)
     assert [sorted(texts) for texts in found["loop"]] == [sorted(NAMES)]
     masked = [text for texts in found["batches"] for text in texts]
     assert all(text.count("[MASK]") == 1 for text in masked)
-    views = len(report.losses) * config.batch_size + config.held_out
+    views = len(report.losses) * config.batch_size + config.eval_pairs
     assert 0 < len(masked) < views
     found["loop"].clear()
     found["batches"].clear()
-    train(config_of(span_length=0, epochs=2, max_steps=5, held_out=4, hard_negatives=2), force=True)
+    train(
+        config_of(span_length=0, epochs=2, max_steps=5, eval_pairs=4, hard_negatives=2), force=True
+    )
     assert (len(found["loop"]), found["batches"]) == (1, [])
 
 
@@ -384,7 +386,7 @@ def test_a_gradient_that_is_no_number_is_told_at_its_own_step_and_never_kept(
         return loss
 
     monkeypatch.setattr(loop, "backward", spoilt)
-    config = config_of(epochs=2, max_steps=4, checkpoint_every=1)
+    config = config_of(epochs=2, max_steps=4, save_steps=1)
     with pytest.raises(
         TrainingError, match=rf"step {step}: a gradient is not finite, in the batch"
     ):
@@ -400,7 +402,7 @@ def test_a_gradient_that_is_no_number_is_told_at_its_own_step_and_never_kept(
 def test_weights_that_are_no_numbers_are_told_at_their_own_step_and_never_kept(
     config_of: MakeConfig, max_steps: int, lr: float
 ) -> None:
-    config = config_of(lr=lr, max_steps=max_steps, checkpoint_every=1)
+    config = config_of(lr=lr, max_steps=max_steps, save_steps=1)
     with pytest.raises(TrainingError, match="step 1: the weights are past all bounds"):
         train(config)
     assert not folder_of(config.out).exists()

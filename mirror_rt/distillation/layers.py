@@ -24,7 +24,7 @@ from mirror_rt.knowledge.ranking.learning import misspell
 from mirror_rt.staging import check_apart, check_target, staging_folder
 from mirror_rt.training.checkpoint import TorchEncoder, write_checkpoint
 from mirror_rt.training.encoding import encode
-from mirror_rt.training.model import TextModel, tokenise
+from mirror_rt.training.model import TextModel, tokenize
 from mirror_rt.version import VERSION
 
 # isort: split
@@ -83,7 +83,7 @@ def distil_layers(
         The loss of each step.
 
     Raises:
-        ModelError: The teacher is no checkpoint, or its layers cannot be told.
+        ModelError: The teacher is no checkpoint, or its layers cannot be record.
         ConfigError: A setting is out of range.
         InputError: There are fewer different names than a batch has.
         TrainingError: The loss is not finite.
@@ -108,18 +108,18 @@ def distil_layers(
     steps = steps if config.max_steps is None else min(steps, config.max_steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        optimiser = torch.optim.AdamW(student.model.parameters(), lr=config.lr, weight_decay=0.01)
+        optimizer = torch.optim.AdamW(student.model.parameters(), lr=config.lr, weight_decay=0.01)
         student.model.train()
         for step, texts in zip(range(steps), _batches(different, config), strict=False):
-            for group in optimiser.param_groups:
+            for group in optimizer.param_groups:
                 group["lr"] = config.lr * _share_of_rate(step, steps)
             loss = _loss(model, student, texts, config)
             if not torch.isfinite(loss):
                 raise TrainingError(f"step {step}: the loss is not finite; give a lower lr")
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(student.model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.item())
             if progress is not None:
                 progress("training", step + 1, steps)
@@ -208,7 +208,7 @@ def _recombined(pair: tuple[str, str]) -> str:
 def _loss(
     teacher: TextModel, student: TextModel, texts: Sequence[str], config: LayerConfig
 ) -> Tensor:
-    tokens = tokenise(texts, teacher)
+    tokens = tokenize(texts, teacher)
     with torch.no_grad():
         wanted_BD = normalize(encode(teacher, tokens).float(), dim=-1)
     found_BD = normalize(encode(student, tokens).float(), dim=-1)
@@ -235,7 +235,7 @@ def _account(
 ) -> dict[str, object]:
     """Return what ``training.json`` says, in the words of ``train``."""
     local = Path(teacher).is_dir()
-    told = asdict(config) | {
+    record = asdict(config) | {
         "base": str(teacher),
         "corpus": "names",
         "pairs": {"to be like its teacher": 1.0},
@@ -248,7 +248,7 @@ def _account(
         "max_length": student.max_length,
     }
     return {
-        "config": told,
+        "config": record,
         "base_is_local": local,
         "counts": {"strings": strings},
         "losses": list(losses),

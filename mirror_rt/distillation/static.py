@@ -23,7 +23,7 @@ from scipy.sparse import csr_array, diags_array
 
 from mirror_rt.bundle import FEATURES, MANIFEST, SCALES, TABLE, Bundle, Manifest, seal
 from mirror_rt.distillation.ridge import solve_ridge
-from mirror_rt.errors import ConfigError, GateError, InputError
+from mirror_rt.errors import AccuracyGateError, ConfigError, InputError
 from mirror_rt.evaluation.ranking import compare
 from mirror_rt.runtime.encoder import Encoder
 from mirror_rt.runtime.features import KINDS, extract, find_words
@@ -103,7 +103,7 @@ def distil_static(
         ConfigError: A setting is out of range, or the teacher is a student itself.
         BundleError, ModelError: The teacher cannot be used.
         InputError: There are fewer different names than numbers of a vector.
-        GateError: The student ranks unseen names too differently from the teacher.
+        AccuracyGateError: The student ranks unseen names too differently from the teacher.
         TargetError: ``out`` exists and ``force`` is not set.
     """
     config, out = config or StaticConfig(), Path(out)
@@ -128,7 +128,7 @@ def distil_static(
         iterations=config.iterations,
         progress=lambda done, total: say("fitting", done, total),
     )
-    values_FD, scales_F = quantise_rows(table_FD)
+    values_FD, scales_F = quantize_rows(table_FD)
     manifest = Manifest(
         dim=config.dims,
         pooling=Pooling.MEAN,
@@ -136,7 +136,7 @@ def distil_static(
         precision=Precision.INT8,
         files={},
         source=source,
-        quantisation={"method": "a step for each row", "rows": len(hashes_F)},
+        quantization={"method": "a step for each row", "rows": len(hashes_F)},
         kind=BundleKind.STATIC,
         features={"kinds": list(config.kinds)},
         versions={"mirror-rt": VERSION, "numpy": np.__version__},
@@ -149,10 +149,10 @@ def distil_static(
         # Turned back to the teacher's directions, which changes no product.
         students_ND = student.encode(held_out) @ basis_TD.T
         ranking = compare(_embed(embedder, held_out, say), students_ND, held_out)
-        if ranking.top1 < config.min_top1:
-            raise GateError(
+        if ranking.top1_agreement < config.min_top1:
+            raise AccuracyGateError(
                 f"{manifest.source['name']}: keeps the nearest of "
-                f"{ranking.top1:.1%} of {len(held_out):,} names that it has not seen, "
+                f"{ranking.top1_agreement:.1%} of {len(held_out):,} names that it has not seen, "
                 f"--min-top1 asks for {config.min_top1:.1%}; give more names, or a lower "
                 "--min-top1"
             )
@@ -173,8 +173,8 @@ def _open_teacher(teacher: Encoder | str | Path) -> tuple[Embedder, dict[str, st
 
             opened = TorchEncoder.open(teacher)
             tokenizer = opened.model.tokenizer
-            told = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else ""
-            return opened, {"name": Path(teacher).name}, _whole_words(told)
+            tokenizer_json = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else ""
+            return opened, {"name": Path(teacher).name}, _whole_words(tokenizer_json)
         teacher = Encoder.open(teacher)
     bundle = teacher.bundle
     if bundle.manifest.kind is BundleKind.STATIC:
@@ -185,7 +185,7 @@ def _open_teacher(teacher: Encoder | str | Path) -> tuple[Embedder, dict[str, st
 
 
 def _whole_words(tokenizer: str) -> list[str]:
-    """Return the first words among the tokens of a ``tokenizer.json``; none if it is not told."""
+    """Return the first words among the tokens of a ``tokenizer.json``; none if it is empty."""
     vocabulary = json.loads(tokenizer)["model"].get("vocab", {}) if tokenizer else {}
     # A dictionary of numbers (WordPiece, BPE) or a list with scores (Unigram).
     if isinstance(vocabulary, dict):
@@ -239,7 +239,7 @@ def design(texts: Sequence[str], config: StaticConfig) -> tuple[npt.NDArray[np.u
     return hashes_F, csr_array(diags_array(1 / roots_N) @ counts_NF)
 
 
-def quantise_rows(table_FD: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
+def quantize_rows(table_FD: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
     """Round a table to int8: (F, D) int8, and the step of each row, (F,) float32."""
     steps_F = np.abs(table_FD).max(axis=1) / 127
     steps_F = np.maximum(steps_F, np.finfo(np.float32).tiny).astype(np.float32)

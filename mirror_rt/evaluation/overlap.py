@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror_rt.bundle import MANIFEST
-from mirror_rt.checkpoints import read_object
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.entities.sketch import share_among
 from mirror_rt.knowledge.storage.manifest import BUNDLE
+from mirror_rt.pooling_config import read_object
 
 if TYPE_CHECKING:
     from mirror_rt.evaluation.link_report import LinkingEvaluation

@@ -1,7 +1,7 @@
-"""Compare two sets of vectors of the same names by whom they put next to whom.
+"""Compare the nearest neighbors of the same names under two encoders.
 
 Cosine misleads: vectors can keep a cosine of 0.999 to their originals and still change places
-among near neighbours. What a user sees is the ranking.
+among near neighbors. What a user sees is the ranking.
 
 Axes: N names, D width, Q names of a block, K neighbours.
 """
@@ -25,35 +25,38 @@ TIE = 1e-5
 BLOCK = 512
 
 SHOWN = 80
-"""Letters of a name that are told: a text may be a book."""
+"""Characters of a name that are kept: a text may be a book."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """How well quantised vectors keep the order of the originals.
+    """How well quantized vectors keep the order of the originals.
 
     Attributes:
         names: How many names were queries and corpus at once.
-        top1: Share of names whose nearest other name stayed (or is as near as the old one).
-        top10: Mean share of the ten nearest other names that stayed.
-        loss: Mean original cosine lost by taking the new nearest name instead of the old one.
-        cosine: Mean cosine of a vector and its original.
-        worst: The lowest of those cosines.
-        moved: The names that moved most, as far as they are told, with their cosine, worst first.
+        top1_agreement: Share of names whose nearest other name stayed (or is as near as the old
+            one).
+        top10_overlap: Mean share of the ten nearest other names that stayed.
+        mean_cosine_loss: Mean original cosine lost by taking the new nearest name instead of the
+            old one.
+        mean_cosine: Mean cosine of a vector and its original.
+        min_cosine: The lowest of those cosines.
+        most_changed: The ten names whose vectors changed most, cut to 80 characters, each with its
+            cosine; lowest first.
     """
 
     names: int
-    top1: float
-    top10: float
-    loss: float
-    cosine: float
-    worst: float
-    moved: tuple[tuple[str, float], ...] = ()
+    top1_agreement: float
+    top10_overlap: float
+    mean_cosine_loss: float
+    mean_cosine: float
+    min_cosine: float
+    most_changed: tuple[tuple[str, float], ...] = ()
 
     def described(self) -> dict[str, Any]:
-        """Return the numbers as the manifest tells them, to six places."""
+        """Return the numbers as the manifest holds them, to six places."""
         values = asdict(self)
-        values["moved"] = [[name, round(cosine, 6)] for name, cosine in self.moved]
+        values["most_changed"] = [[name, round(c, 6)] for name, c in self.most_changed]
         return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
 
@@ -78,7 +81,7 @@ def compare(original_ND: Float32, changed_ND: Float32, names: Sequence[str]) -> 
         loss_Q = scores_QN[lines_Q, before_QK[:, 0]] - scores_QN[lines_Q, after_QK[:, 0]]
         same += int((loss_Q <= TIE).sum())
         lost += float(np.maximum(loss_Q, 0).sum())
-        # A neighbour counts as kept if it is as near, by the original, as the last one kept.
+        # A neighbor counts as kept if it is as near, by the original, as the last one kept.
         limit_Q = scores_QN[lines_Q, before_QK[:, -1]]
         kept_QK = np.take_along_axis(scores_QN, after_QK, axis=1) >= limit_Q[:, None] - TIE
         overlap += int(kept_QK.sum())
@@ -86,12 +89,12 @@ def compare(original_ND: Float32, changed_ND: Float32, names: Sequence[str]) -> 
     order_N = np.argsort(cosines_N, kind="stable")[:10]
     return Ranking(
         names=count,
-        top1=same / count,
-        top10=overlap / (count * nearest),
-        loss=lost / count,
-        cosine=float(cosines_N.mean()),
-        worst=float(cosines_N.min()),
-        moved=tuple((names[i][:SHOWN], float(cosines_N[i])) for i in order_N),
+        top1_agreement=same / count,
+        top10_overlap=overlap / (count * nearest),
+        mean_cosine_loss=lost / count,
+        mean_cosine=float(cosines_N.mean()),
+        min_cosine=float(cosines_N.min()),
+        most_changed=tuple((names[i][:SHOWN], float(cosines_N[i])) for i in order_N),
     )
 
 

@@ -1,4 +1,4 @@
-"""Turn a checkpoint into a bundle: a quantised ONNX graph that pools (needs [export])."""
+"""Turn a checkpoint into a bundle: a quantized ONNX graph that pools (needs [export])."""
 
 from mirror_rt._extras import require
 

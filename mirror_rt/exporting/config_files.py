@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.checkpoints import write_modules
 from mirror_rt.errors import ModelError
+from mirror_rt.pooling_config import write_modules
 from mirror_rt.training.model import TextModel
 
-__all__ = ["lowers_case", "write_config_files"]
+__all__ = ["is_uncased", "write_config_files"]
 
 
-def lowers_case(tokenizer: Any) -> bool:  # noqa: ANN401  (transformers has no types)
+def is_uncased(tokenizer: Any) -> bool:  # noqa: ANN401  (transformers has no types)
     """Tell whether a fast tokenizer takes capital letters for small ones."""
     normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
     if normalizer is None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["First", "FirstRowOfBias", "keep_first_position"]
+__all__ = ["ClsOnly", "ClsRowOfBias", "keep_first_position"]
 
 
-class First(nn.Module):
+class ClsOnly(nn.Module):
     """A layer that is given position 0 alone of its (B, T, D) input."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -27,7 +27,7 @@ class First(nn.Module):
         return out
 
 
-class FirstRowOfBias(nn.Module):
+class ClsRowOfBias(nn.Module):
     """An MPNet layer that adds the relative positions of position 0 alone to its scores."""
 
     def __init__(self, inner: nn.Module) -> None:
@@ -65,17 +65,17 @@ def keep_first_position(body: Any) -> bool:  # noqa: ANN401  (transformers has n
     match body.config.model_type:
         case "bert" | "roberta" | "xlm-roberta" | "camembert" | "electra":
             attention = body.encoder.layer[-1].attention
-            attention.self.query = First(attention.self.query)
-            attention.output.LayerNorm = First(attention.output.LayerNorm)
+            attention.self.query = ClsOnly(attention.self.query)
+            attention.output.LayerNorm = ClsOnly(attention.output.LayerNorm)
         case "distilbert":
             layer = body.transformer.layer[-1]
-            layer.attention.q_lin = First(layer.attention.q_lin)
-            layer.sa_layer_norm = First(layer.sa_layer_norm)
+            layer.attention.q_lin = ClsOnly(layer.attention.q_lin)
+            layer.sa_layer_norm = ClsOnly(layer.sa_layer_norm)
         case "mpnet":
             attention = body.encoder.layer[-1].attention
-            attention.attn.q = First(attention.attn.q)
-            attention.LayerNorm = First(attention.LayerNorm)
-            body.encoder.layer[-1] = FirstRowOfBias(body.encoder.layer[-1])
+            attention.attn.q = ClsOnly(attention.attn.q)
+            attention.LayerNorm = ClsOnly(attention.LayerNorm)
+            body.encoder.layer[-1] = ClsRowOfBias(body.encoder.layer[-1])
         case _:
             return False
     return True

@@ -17,22 +17,22 @@ import numpy as np
 import onnx
 
 from mirror_rt.bundle import MODEL, Bundle, Manifest, seal, sha256_file
-from mirror_rt.checkpoints import read_object, read_pooling, refuse_changes_to_texts
 from mirror_rt.errors import ConfigError, ModelError
-from mirror_rt.exporting import candidates, sample
-from mirror_rt.exporting.candidates import Built, Workshop
-from mirror_rt.exporting.config_files import lowers_case, write_config_files
+from mirror_rt.exporting import choose_recipe, sample
+from mirror_rt.exporting.choose_recipe import CandidateBuilder, ExportCandidate
+from mirror_rt.exporting.config_files import is_uncased, write_config_files
 from mirror_rt.exporting.graph import OPSET, SentenceModel, write_graph
 from mirror_rt.exporting.quantize import Method, Recipe
-from mirror_rt.exporting.sensitivity import by_sensitivity
+from mirror_rt.exporting.sensitivity import rank_nodes_by_sensitivity
 from mirror_rt.exporting.smoothing import channel_ranges, smooth
 from mirror_rt.exporting.weight_only import constant_weights
+from mirror_rt.pooling_config import check_text_preprocessing, read_object, read_pooling
 from mirror_rt.runtime import Encoder
 from mirror_rt.runtime.batching import pack
-from mirror_rt.runtime.cpu import Target, host
+from mirror_rt.runtime.cpu import Target, detect_cpu
 from mirror_rt.runtime.tokenize import FastTokenizer
 from mirror_rt.staging import check_apart, check_target, staging_folder
-from mirror_rt.training.checkpoint import TorchEncoder, fetch
+from mirror_rt.training.checkpoint import TorchEncoder, resolve_checkpoint
 from mirror_rt.training.model import TextModel, load_model
 from mirror_rt.types import Pooling, Precision
 from mirror_rt.version import VERSION
@@ -40,7 +40,7 @@ from mirror_rt.version import VERSION
 __all__ = ["FLOOR", "MIN_TOP1", "PARITY", "export"]
 
 MIN_TOP1 = 0.9
-"""Least share of names whose nearest name must stay; argued in docs/quantisation.md."""
+"""Least share of names whose nearest name must stay; argued in docs/quantization.md."""
 
 FLOOR = 0.5
 """The same for made-up strings, which no user's ranking depends on: below it a graph is broken,
@@ -49,14 +49,14 @@ not merely rounded."""
 PARITY = 1e-4
 """Largest difference of a coordinate between torch and the float32 graph."""
 
-PROBES = 64
+PARITY_STRINGS = 64
 """Strings for parity, and for what rounding costs."""
 
-SEEN = 256
+CALIBRATION_STRINGS = 256
 """Strings for the ranges of activations."""
 
 Progress = Callable[[int, int, str], None]
-_LADDER = 5
+_MAX_FALLBACKS = 5
 """Recipes that int8 tries at most."""
 
 _PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime")
@@ -98,18 +98,18 @@ def export(
 
     Raises:
         ModelError: The checkpoint cannot be used, or the graph does not compute what torch does.
-        GateError: No graph of the precision asked for passes the gate.
+        AccuracyGateError: No graph of the precision asked for passes the gate.
         ConfigError: ``min_top1`` is no share, the sample has not two strings, ``max_length``
             does not fit the model or has no room for text, or the precision is to be chosen for
             another CPU than this.
         TargetError: ``out`` exists and ``force`` is not set, or it holds the checkpoint.
     """
-    place, own = Path(out), host()
+    place, own = Path(out), detect_cpu()
     _check(min_top1, precision, recipe, target or own, own)
     check_target(place, force=force, folder=True)
-    tell = _stages(precision, recipe, progress)
-    tell("reading the model")
-    folder = fetch(checkpoint)
+    report_stage = _stages(precision, recipe, progress)
+    report_stage("reading the model")
+    folder = resolve_checkpoint(checkpoint)
     check_apart(place, {"checkpoint": folder})
     own_pooling, own_length = read_pooling(folder)
     model = load_model(
@@ -118,25 +118,25 @@ def export(
         max_length=own_length if max_length is None else max_length,
         attention="eager",
     )
-    refuse_changes_to_texts(folder, lowers=lowers_case(model.tokenizer))
+    check_text_preprocessing(folder, lowers=is_uncased(model.tokenizer))
     names = _names(model, sample)
     with staging_folder(place, force=force) as fresh, _scratch(fresh.parent) as work:
-        tell("writing the graph")
-        workshop, parity = _prepare(model, work, names, _source(checkpoint, folder), tell)
+        report_stage("writing the graph")
+        builder, parity = _prepare(model, work, names, _source(checkpoint, folder), report_stage)
         chosen, measured = _choose(
-            workshop,
+            builder,
             precision,
             recipe,
             target or own,
             min_top1=min_top1 if sample is not None else FLOOR,
         )
         gate = chosen.ranking.described() | {
-            "sample": "made up" if sample is None else "given",
+            "sample": "synthetic" if sample is None else "user",
             "min_top1": FLOOR if sample is None else min_top1,
-            "torch_difference": parity,
+            "max_abs_difference": parity,
             "strings_per_second": measured,
             "target": (target or own).value,
-            "judged_with": chosen.judged_with,
+            "measured_with": chosen.measured_with,
         }
         seal(chosen.bundle.path, replace(chosen.bundle.manifest, accuracy_gate=gate))
         fresh.rmdir()
@@ -159,7 +159,7 @@ def _check(
 def _names(model: TextModel, given: Sequence[str] | None) -> list[str]:
     if given is not None:
         return sample.take(given)
-    return sample.take(sample.made_up_names(model.tokenizer))
+    return sample.take(sample.synthetic_names(model.tokenizer))
 
 
 @contextmanager
@@ -181,14 +181,18 @@ def _stages(
     precision: Precision | None, recipe: Recipe | None, progress: Progress | None
 ) -> Callable[[str], None]:
     """Return what counts the stages of an export."""
-    tries = {None: _LADDER + 2, Precision.INT8: _LADDER}.get(precision, 1) if recipe is None else 1
+    tries = (
+        {None: _MAX_FALLBACKS + 2, Precision.INT8: _MAX_FALLBACKS}.get(precision, 1)
+        if recipe is None
+        else 1
+    )
     done = count()
 
-    def tell(words: str) -> None:
+    def report_stage(words: str) -> None:
         if progress is not None:
             progress(next(done), 2 + tries, words)
 
-    return tell
+    return report_stage
 
 
 def _prepare(
@@ -196,15 +200,15 @@ def _prepare(
     work: Path,
     names: Sequence[str],
     source: dict[str, str],
-    tell: Callable[[str], None],
-) -> tuple[Workshop, float]:
+    report_stage: Callable[[str], None],
+) -> tuple[CandidateBuilder, float]:
     """Write the float32 graph, hold it against torch, and set up to build candidates."""
-    probes = names[:PROBES]
-    torch_BD = TorchEncoder(model).encode(probes)
-    companions, plain = work / "companions", work / "plain"
-    companions.mkdir()
+    parity_strings = names[:PARITY_STRINGS]
+    torch_BD = TorchEncoder(model).encode(parity_strings)
+    config_files, plain = work / "config_files", work / "plain"
+    config_files.mkdir()
     plain.mkdir()
-    write_config_files(model, companions)
+    write_config_files(model, config_files)
     write_config_files(model, plain)
     write_graph(SentenceModel(model.model, pooling=model.pooling), plain / MODEL)
     manifest = Manifest(
@@ -219,58 +223,58 @@ def _prepare(
     )
     bundle = seal(plain, manifest)
     original_ND = Encoder.open(bundle).encode(names)
-    parity = float(np.abs(original_ND[: len(probes)] - torch_BD).max())
+    parity = float(np.abs(original_ND[: len(parity_strings)] - torch_BD).max())
     if parity > PARITY:
         raise ModelError(
             f"{source['name']}: the ONNX graph differs from torch by {parity:.1e}; "
             "this architecture is not exported rightly, please report it"
         )
-    tokens = FastTokenizer.open(bundle)(names[:SEEN])
+    tokens = FastTokenizer.open(bundle)(names[:CALIBRATION_STRINGS])
     batches = [tokens.batch(rows_B) for rows_B in pack(tokens.lengths_N, tokens=2048)]
-    evened = work / "evened.onnx"
-    smooth(bundle.model_path, evened, channel_ranges(bundle.model_path, batches))
+    smoothed = work / "smoothed.onnx"
+    smooth(bundle.model_path, smoothed, channel_ranges(bundle.model_path, batches))
 
     @cache
     def sensitive() -> list[str]:
         nodes = constant_weights(onnx.load(bundle.model_path))
-        return by_sensitivity(model, probes, list(nodes))
+        return rank_nodes_by_sensitivity(model, parity_strings, list(nodes))
 
     folder = work / "built"
     folder.mkdir()
-    workshop = Workshop(
+    builder = CandidateBuilder(
         folder=folder,
-        companions=companions,
+        config_files=config_files,
         graph=bundle.model_path,
-        evened=evened,
+        smoothed=smoothed,
         manifest=manifest,
         batches=batches,
         names=names,
         original_ND=original_ND,
         sensitive=sensitive,
-        tell=tell,
+        report_stage=report_stage,
     )
-    return workshop, parity
+    return builder, parity
 
 
 def _choose(
-    workshop: Workshop,
+    builder: CandidateBuilder,
     precision: Precision | None,
     recipe: Recipe | None,
     target: Target,
     *,
     min_top1: float,
-) -> tuple[Built, dict[str, Any]]:
-    recipes = candidates.ladder(workshop, target)
+) -> tuple[ExportCandidate, dict[str, Any]]:
+    recipes = choose_recipe.fallback_recipes(builder, target)
     if recipe is not None:
         recipes = iter([recipe])
     else:
         match precision:
             case None:
-                return candidates.choose_fastest(workshop, recipes, min_top1=min_top1)
+                return choose_recipe.choose_fastest(builder, recipes, min_top1=min_top1)
             case Precision.FP32:
                 recipes = iter([Recipe(method=Method.NONE)])
             case Precision.FP16_WEIGHTS:
                 recipes = iter([Recipe(method=Method.HALF)])
             case Precision.INT8:
                 pass
-    return candidates.choose_first(workshop, recipes, min_top1=min_top1), {}
+    return choose_recipe.choose_first(builder, recipes, min_top1=min_top1), {}

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 
-from mirror_rt.exporting.static import quantise_static
-from mirror_rt.exporting.weight_only import constant_weights, halve_weights, quantise_weights
+from mirror_rt.exporting.static import quantize_static
+from mirror_rt.exporting.weight_only import constant_weights, quantize_weight_only, to_fp16
 from mirror_rt.types import Precision
 
 if TYPE_CHECKING:
     from mirror_rt.types import TokenBatch
 
-__all__ = ["Method", "Recipe", "quantise"]
+__all__ = ["Method", "Recipe", "quantize"]
 
 
 class Method(Enum):
@@ -48,18 +48,18 @@ class Recipe:
         per_channel: A scale for each output of a weight, else one for the whole (dynamic, static).
         reduce_range: 7-bit weights, for CPUs without VNNI (dynamic, static).
         embeddings: Whether the embedding tables become int8 as well (dynamic, static).
-        even: Whether the channels of activations are evened out first (dynamic, static).
-        group: Weights that share a scale (weight-only).
-        keep_float: Names of multiplications left alone.
+        smooth: Whether the channels of activations are evened out first (dynamic, static).
+        block_size: Weights that share a scale (weight-only).
+        nodes_to_exclude: Names of multiplications left alone.
     """
 
     method: Method
     per_channel: bool = True
     reduce_range: bool = False
     embeddings: bool = False
-    even: bool = False
-    group: int = 128
-    keep_float: tuple[str, ...] = ()
+    smooth: bool = False
+    block_size: int = 128
+    nodes_to_exclude: tuple[str, ...] = ()
 
     @property
     def precision(self) -> Precision:
@@ -95,13 +95,13 @@ class Recipe:
             case Method.NONE | Method.HALF:
                 return own
             case Method.WEIGHT_ONLY:
-                used = ("group", "keep_float")
+                used = ("block_size", "nodes_to_exclude")
             case Method.STATIC | Method.DYNAMIC:
-                used = ("per_channel", "reduce_range", "embeddings", "even", "keep_float")
+                used = ("per_channel", "reduce_range", "embeddings", "smooth", "nodes_to_exclude")
         return own | {name: values[name] for name in used}
 
 
-def quantise(
+def quantize(
     source: Path, target: Path, recipe: Recipe, *, batches: Sequence[TokenBatch] = ()
 ) -> None:
     """Write the graph ``source`` to ``target`` as ``recipe`` says.
@@ -116,27 +116,32 @@ def quantise(
         case Method.NONE:
             shutil.copyfile(source, target)
         case Method.HALF:
-            halve_weights(source, target)
+            to_fp16(source, target)
         case Method.WEIGHT_ONLY:
-            quantise_weights(source, target, group=recipe.group, keep_float=recipe.keep_float)
+            quantize_weight_only(
+                source,
+                target,
+                block_size=recipe.block_size,
+                nodes_to_exclude=recipe.nodes_to_exclude,
+            )
         case Method.STATIC:
-            quantise_static(
+            quantize_static(
                 source,
                 target,
                 batches=batches,
                 per_channel=recipe.per_channel,
                 reduce_range=recipe.reduce_range,
                 embeddings=recipe.embeddings,
-                keep_float=recipe.keep_float,
+                nodes_to_exclude=recipe.nodes_to_exclude,
             )
         case Method.DYNAMIC:
             _dynamic(source, target, recipe)
 
 
 def _nodes(graph: onnx.ModelProto, recipe: Recipe) -> list[str]:
-    # Named one by one: left to itself, a quantiser also rounds both sides of the products
+    # Named one by one: left to itself, a quantizer also rounds both sides of the products
     # inside attention, which is slower and far less exact.
-    return [name for name in constant_weights(graph) if name not in recipe.keep_float]
+    return [name for name in constant_weights(graph) if name not in recipe.nodes_to_exclude]
 
 
 def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
@@ -152,7 +157,7 @@ def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
         nodes += [
             n.name for n in graph.graph.node if n.op_type == "Gather" and n.input[0] in tables
         ]
-    if not nodes:  # which the quantiser would take for all
+    if not nodes:  # which the quantizer would take for all
         shutil.copyfile(source, target)
         return
     config = QuantizationConfig(
@@ -167,7 +172,7 @@ def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
         operators_to_quantize=["MatMul", "Gather"],
     )
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch, _quiet_root_logger():
-        # A configuration of no model: the quantiser would look for one, and copy it about.
+        # A configuration of no model: the quantizer would look for one, and copy it about.
         ORTQuantizer(source, PretrainedConfig()).quantize(config, save_dir=scratch, file_suffix="")
         shutil.move(next(Path(scratch).glob("*.onnx")), target)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mirror_rt.errors import ConfigError
 
-__all__ = ["made_up_names", "take"]
+__all__ = ["synthetic_names", "take"]
 
 LIMIT = 2000
 """Strings measured with: enough that 1 % is 20 names, few enough for some seconds."""
@@ -28,7 +28,7 @@ def take(texts: Sequence[str], *, seed: int = 0) -> list[str]:
     return random.Random(seed).sample(different, LIMIT)
 
 
-def made_up_names(tokenizer: Any, *, count: int = 256, seed: int = 0) -> list[str]:  # noqa: ANN401
+def synthetic_names(tokenizer: Any, *, count: int = 256, seed: int = 0) -> list[str]:  # noqa: ANN401
     """Return strings of one to five words of a tokenizer's vocabulary, where the user gave none.
 
     They show whether a graph computes what it should. How it ranks the user's own names they

@@ -15,10 +15,12 @@ from mirror_rt.errors import ModelError
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.model import TextModel
 
-__all__ = ["by_sensitivity"]
+__all__ = ["rank_nodes_by_sensitivity"]
 
 
-def by_sensitivity(model: TextModel, names: Sequence[str], nodes: Sequence[str]) -> list[str]:
+def rank_nodes_by_sensitivity(
+    model: TextModel, names: Sequence[str], nodes: Sequence[str]
+) -> list[str]:
     """Return the names of nodes, dearest first.
 
     Each linear layer is rounded alone, in torch, as onnxruntime would round it, and the mean
@@ -61,7 +63,7 @@ def _rounded(layer: Any, inputs: tuple[Tensor], output: Tensor) -> Tensor:  # no
     (states,) = inputs
     low, high = states.min().clamp(max=0), states.max().clamp(min=0)
     step = (high - low).clamp(min=1e-12) / 255
-    steps_N1 = layer.weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
-    weight_NK = (layer.weight / steps_N1).round() * steps_N1
+    scales_N1 = layer.weight.abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / 127
+    weight_NK = (layer.weight / scales_N1).round() * scales_N1
     out: Tensor = nn.functional.linear((states / step).round() * step, weight_NK, layer.bias)
     return out

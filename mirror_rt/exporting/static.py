@@ -1,6 +1,6 @@
-"""Quantise with fixed ranges of activations, taken from the user's own strings.
+"""Quantize with fixed ranges of activations, taken from the user's own strings.
 
-Written by hand, as the quantisers of onnxruntime and optimum leave each bias an addition of its
+Written by hand, as the quantizers of onnxruntime and optimum leave each bias an addition of its
 own, which makes their static graphs slower than dynamic ones; here the bias goes into the
 multiplication.
 
@@ -18,15 +18,15 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from mirror_rt.exporting.smoothing import channel_ranges
-from mirror_rt.exporting.weight_only import constant_weights, drop_unread
+from mirror_rt.exporting.weight_only import constant_weights, remove_unused_initializers
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
 
-__all__ = ["quantise_static", "rounded"]
+__all__ = ["quantize_static", "quantize_weight"]
 
 
-def quantise_static(
+def quantize_static(
     source: Path,
     target: Path,
     *,
@@ -34,7 +34,7 @@ def quantise_static(
     per_channel: bool,
     reduce_range: bool,
     embeddings: bool = False,
-    keep_float: Collection[str] = (),
+    nodes_to_exclude: Collection[str] = (),
 ) -> None:
     """Write a graph whose weights are int8 and whose activations have fixed ranges.
 
@@ -44,19 +44,19 @@ def quantise_static(
         batches: What to take the ranges from.
         per_channel: A scale for each output of a weight, else one for the whole.
         reduce_range: 7-bit weights.
-        embeddings: Whether tables of embeddings become int8 as well, a step for each row.
-        keep_float: Names of multiplications to leave alone.
+        embeddings: Whether tables of embeddings become int8 as well, a scale for each row.
+        nodes_to_exclude: Names of multiplications to leave alone.
     """
     graph = onnx.load(source)
     seen = channel_ranges(source, batches)
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
-    chosen = {k: node for k, node in constant_weights(graph).items() if k not in keep_float}
+    chosen = {k: node for k, node in constant_weights(graph).items() if k not in nodes_to_exclude}
     for label in sorted({node.input[1] for node in chosen.values()}):
-        values, steps_N = rounded(
+        values, scales_N = quantize_weight(
             numpy_helper.to_array(weights[label]), per_channel=per_channel, reduce=reduce_range
         )
         _add(graph, f"{label}_int8", values)
-        _add(graph, f"{label}_steps", steps_N)
+        _add(graph, f"{label}_scales", scales_N)
     bias_of = _biases(graph, {node.output[0] for node in chosen.values()})
     before: dict[str, list[NodeProto]] = {}
     done = set()
@@ -67,7 +67,7 @@ def quantise_static(
             before[name] = [_rounding(graph, states, *seen[states])]
         addition, bias = bias_of.get(node.output[0], (None, ""))
         output = node.output[0] if addition is None else addition.output[0]
-        inputs = [f"{states}_int8", f"{label}_int8", f"{states}_step", f"{label}_steps"]
+        inputs = [f"{states}_int8", f"{label}_int8", f"{states}_scale", f"{label}_scales"]
         inputs += [f"{states}_zero", "", bias] if bias else [f"{states}_zero"]
         node.CopyFrom(
             helper.make_node(
@@ -85,13 +85,13 @@ def quantise_static(
     graph.graph.node.extend(nodes)
     if embeddings:
         _round_tables(graph)
-    drop_unread(graph)
+    remove_unused_initializers(graph)
     graph.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(graph, target)
 
 
 def _round_tables(graph: ModelProto) -> None:
-    """Look embeddings up as int8 rows, each with its own step."""
+    """Look embeddings up as int8 rows, each with its own scale."""
     tables = {t.name: t for t in graph.graph.initializer if len(t.dims) == 2}
     nodes = []
     for node in graph.graph.node:
@@ -99,43 +99,49 @@ def _round_tables(graph: ModelProto) -> None:
         if table is None or table.data_type != TensorProto.FLOAT:
             nodes.append(node)
             continue
-        values, steps = rounded(numpy_helper.to_array(table).T, per_channel=True, reduce=False)
+        values, scales = quantize_weight(
+            numpy_helper.to_array(table).T, per_channel=True, reduce=False
+        )
         out = node.output[0]
         _add(graph, f"{out}_table", np.ascontiguousarray(values.T))
-        _add(graph, f"{out}_steps", steps[:, None])
+        _add(graph, f"{out}_scales", scales[:, None])
         ids = node.input[1]
         nodes += [
             helper.make_node("Gather", [f"{out}_table", ids], [f"{out}_int8"], f"{out}_rows"),
-            helper.make_node("Gather", [f"{out}_steps", ids], [f"{out}_step"], f"{out}_scales"),
+            helper.make_node(
+                "Gather", [f"{out}_scales", ids], [f"{out}_scale"], f"{out}_scale_rows"
+            ),
             helper.make_node(
                 "Cast", [f"{out}_int8"], [f"{out}_wide"], f"{out}_cast", to=TensorProto.FLOAT
             ),
-            helper.make_node("Mul", [f"{out}_wide", f"{out}_step"], [out], node.name),
+            helper.make_node("Mul", [f"{out}_wide", f"{out}_scale"], [out], node.name),
         ]
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
 
 
-def rounded(weight_KN: Float32, *, per_channel: bool, reduce: bool) -> tuple[np.ndarray, Float32]:
+def quantize_weight(
+    weight_KN: Float32, *, per_channel: bool, reduce: bool
+) -> tuple[np.ndarray, Float32]:
     """Round a matrix to int8, symmetric around 0.
 
     Returns:
-        (K, N) int8 and the step of each output, (N,) float32, or () where they share one.
+        (K, N) int8 and the scale of each output, (N,) float32, or () where they share one.
     """
     largest = np.abs(weight_KN).max(axis=0) if per_channel else np.abs(weight_KN).max()
-    steps = np.maximum(largest / (63 if reduce else 127), 1e-12).astype(np.float32)
-    return np.rint(weight_KN / steps).astype(np.int8), steps
+    scales = np.maximum(largest / (63 if reduce else 127), 1e-12).astype(np.float32)
+    return np.rint(weight_KN / scales).astype(np.int8), scales
 
 
 def _rounding(graph: ModelProto, states: str, low_K: Float32, high_K: Float32) -> NodeProto:
     """Return the node that rounds activations to uint8; zero stays exactly zero."""
     low, high = min(float(low_K.min()), 0.0), max(float(high_K.max()), 0.0)
-    step = max((high - low) / 255, 1e-12)
-    _add(graph, f"{states}_step", np.array(step, dtype=np.float32))
-    _add(graph, f"{states}_zero", np.array(round(-low / step), dtype=np.uint8))
+    scale = max((high - low) / 255, 1e-12)
+    _add(graph, f"{states}_scale", np.array(scale, dtype=np.float32))
+    _add(graph, f"{states}_zero", np.array(round(-low / scale), dtype=np.uint8))
     return helper.make_node(
         "QuantizeLinear",
-        [states, f"{states}_step", f"{states}_zero"],
+        [states, f"{states}_scale", f"{states}_zero"],
         [f"{states}_int8"],
         name=f"{states}_round",
     )

@@ -14,10 +14,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 __all__ = [
     "constant_weights",
-    "drop_unread",
-    "halve_weights",
-    "pack_groups",
-    "quantise_weights",
+    "pack_blocks",
+    "quantize_weight_only",
+    "remove_unused_initializers",
+    "to_fp16",
 ]
 
 
@@ -33,8 +33,8 @@ def constant_weights(graph: ModelProto) -> dict[str, NodeProto]:
     }
 
 
-def quantise_weights(
-    source: Path, target: Path, *, group: int, keep_float: Collection[str] = ()
+def quantize_weight_only(
+    source: Path, target: Path, *, block_size: int, nodes_to_exclude: Collection[str] = ()
 ) -> None:
     """Turn multiplications into MatMulNBits: int8 weights, activations scaled row by row.
 
@@ -44,14 +44,14 @@ def quantise_weights(
     Args:
         source: A float32 graph.
         target: Where to write.
-        group: Weights that share one scale; a power of two from 16 up.
-        keep_float: Names of nodes to leave alone.
+        block_size: Weights that share one scale; a power of two from 16 up.
+        nodes_to_exclude: Names of nodes to leave alone.
     """
     graph = onnx.load(source)
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
-    chosen = {k: node for k, node in constant_weights(graph).items() if k not in keep_float}
+    chosen = {k: node for k, node in constant_weights(graph).items() if k not in nodes_to_exclude}
     for label in {node.input[1] for node in chosen.values()}:
-        packed, scales = pack_groups(numpy_helper.to_array(weights[label]), group=group)
+        packed, scales = pack_blocks(numpy_helper.to_array(weights[label]), block_size=block_size)
         graph.graph.initializer.append(numpy_helper.from_array(packed, f"{label}_packed"))
         graph.graph.initializer.append(numpy_helper.from_array(scales, f"{label}_scales"))
     for name, node in chosen.items():
@@ -67,16 +67,16 @@ def quantise_weights(
                 K=inputs,
                 N=outputs,
                 bits=8,
-                block_size=group,
+                block_size=block_size,
                 accuracy_level=4,  # multiply in int8
             )
         )
-    drop_unread(graph)
+    remove_unused_initializers(graph)
     graph.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     onnx.save(graph, target)
 
 
-def drop_unread(graph: ModelProto) -> None:
+def remove_unused_initializers(graph: ModelProto) -> None:
     """Remove the constants that no node reads."""
     read = {name for node in graph.graph.node for name in node.input}
     kept = [tensor for tensor in graph.graph.initializer if tensor.name in read]
@@ -84,24 +84,24 @@ def drop_unread(graph: ModelProto) -> None:
     graph.graph.initializer.extend(kept)
 
 
-def pack_groups(weight_KN: np.ndarray, *, group: int) -> tuple[np.ndarray, np.ndarray]:
-    """Round a matrix to 8 bits, a scale for every ``group`` inputs of an output.
+def pack_blocks(weight_KN: np.ndarray, *, block_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Round a matrix to 8 bits, a scale for every ``block_size`` inputs of an output.
 
     Returns:
-        (N, G, group) uint8 around the zero point 128, and (N, G) float32 scales.
+        (N, G, block_size) uint8 around the zero point 128, and (N, G) float32 scales.
     """
     inputs, outputs = weight_KN.shape
-    groups = -(-inputs // group)
-    padded = np.zeros((outputs, groups * group), dtype=np.float32)
+    groups = -(-inputs // block_size)
+    padded = np.zeros((outputs, groups * block_size), dtype=np.float32)
     padded[:, :inputs] = weight_KN.T
-    blocks = padded.reshape(outputs, groups, group)
+    blocks = padded.reshape(outputs, groups, block_size)
     scales_NG = np.abs(blocks).max(axis=2) / 127
     scales_NG[scales_NG == 0] = 1
     packed = (np.rint(blocks / scales_NG[:, :, None]) + 128).astype(np.uint8)
     return packed, scales_NG.astype(np.float32)
 
 
-def halve_weights(source: Path, target: Path) -> None:
+def to_fp16(source: Path, target: Path) -> None:
     """Store every float matrix in 16 bits; onnxruntime widens them when it loads the graph.
 
     Half the size on disk, the speed and memory of float32. A weight beyond the range of

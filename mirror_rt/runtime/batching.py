@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mirror_rt.types import Float32, Int64
 
-__all__ = ["Prepared", "Progress", "Rows", "in_threads", "pack"]
+__all__ = ["Prepared", "Progress", "Rows", "pack", "thread_map"]
 
 Progress = Callable[[int, int], None]
 """Called with (texts, tokens) done since the last call, from the calling thread."""
@@ -80,7 +80,7 @@ def pack(lengths_N: Int64, *, tokens: int) -> list[Int64]:
     return batches
 
 
-def in_threads(work: Callable[[T], R], items: Sequence[T], *, threads: int) -> Iterator[R]:
+def thread_map(work: Callable[[T], R], items: Sequence[T], *, threads: int) -> Iterator[R]:
     """Yield ``work(item)`` in order, up to ``threads`` at a time; the first error stops all."""
     if threads == 1 or len(items) < 2:
         yield from map(work, items)

@@ -7,13 +7,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["usable_cores", "usable_memory"]
+__all__ = ["available_cpus", "available_memory"]
 
 _SUPPOSED_MEMORY = 8 << 30
 """Where a system does not say how much there is."""
 
 
-def usable_cores(*, root: Path = Path("/")) -> int:
+def available_cpus(*, root: Path = Path("/")) -> int:
     """Return how many threads can run at once here, at least 1.
 
     The smaller of the CPU affinity (taskset, cpusets) and the CPU quota of the control group
@@ -30,7 +30,7 @@ def usable_cores(*, root: Path = Path("/")) -> int:
     return max(1, math.ceil(min(cores, quota)))
 
 
-def usable_memory(*, root: Path = Path("/")) -> int:
+def available_memory(*, root: Path = Path("/")) -> int:
     """Return how many bytes can be taken here without anything being pushed out.
 
     The smaller of what the system has available and what the control group and its parents

@@ -1,4 +1,4 @@
-"""What the CPU can do with 8-bit integers, and so which quantised graphs are safe on it."""
+"""What the CPU can do with 8-bit integers, and so which quantized graphs are safe on it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import platform
 from enum import Enum
 from pathlib import Path
 
-__all__ = ["Target", "host", "multiplies_safely"]
+__all__ = ["Target", "detect_cpu", "int8_cannot_saturate"]
 
 
 class Target(Enum):
@@ -18,7 +18,7 @@ class Target(Enum):
     ARM64 = "arm64"
 
 
-def host(*, root: Path = Path("/"), machine: str | None = None) -> Target:
+def detect_cpu(*, root: Path = Path("/"), machine: str | None = None) -> Target:
     """Return the target that this machine is, or the most careful one where that is not known.
 
     Args:
@@ -43,7 +43,7 @@ def host(*, root: Path = Path("/"), machine: str | None = None) -> Target:
     return Target.AVX512 if "avx512f" in flags else Target.AVX2
 
 
-def multiplies_safely(target: Target) -> bool:
+def int8_cannot_saturate(target: Target) -> bool:
     """Tell whether unsigned × signed 8-bit products are added without saturating.
 
     Without VNNI, x86 adds two products of 8-bit integers in 16 bits (VPMADDUBSW), which

@@ -22,12 +22,12 @@ from mirror_rt.runtime.embedding_cache import EmbeddingCache
 from mirror_rt.runtime.job import (
     Engine,
     JobFolder,
-    Made,
+    JobReport,
     Opener,
     Progress,
-    Report,
     Shard,
-    Task,
+    ShardResult,
+    ShardTask,
     blocks_of,
     run,
 )
@@ -40,7 +40,7 @@ from mirror_rt.runtime.shards import (
     write_shard,
 )
 from mirror_rt.runtime.sources import Notes, Row, read_rows
-from mirror_rt.runtime.storage import Dtype, Stored, store, truncate
+from mirror_rt.runtime.storage import Dtype, QuantizedVectors, quantize_embeddings, truncate_dim
 from mirror_rt.staging import check_apart, staging_file
 from mirror_rt.tables import TableOptions
 
@@ -83,8 +83,8 @@ class EmbedReport:
     Attributes:
         rows: Rows written, in all shards.
         computed: Different strings that went through the model in this run.
-        copied: Rows whose vector was copied from an earlier run.
-        kept: Shards that were there already.
+        reused: Rows whose vector was copied from an earlier run.
+        skipped: Shards that were there already.
         truncated: Strings cut off at the longest length, different ones of each shard.
         unfamiliar: Strings of which a static encoder does not know the most, counted likewise.
         shards: The shards, in order.
@@ -92,20 +92,20 @@ class EmbedReport:
 
     rows: int
     computed: int
-    copied: int
-    kept: int
+    reused: int
+    skipped: int
     truncated: int
     unfamiliar: int
     shards: list[Shard]
 
     @classmethod
-    def of(cls, report: Report) -> EmbedReport:
+    def of(cls, report: JobReport) -> EmbedReport:
         """Read it from what the job says."""
         return cls(
             rows=report.rows,
             computed=report.done["computed"],
-            copied=report.done["copied"],
-            kept=report.kept,
+            reused=report.done["reused"],
+            skipped=report.skipped,
             truncated=report.total("truncated"),
             unfamiliar=report.total("unfamiliar"),
             shards=report.shards,
@@ -257,7 +257,7 @@ class _Vectors:
         engine: Engine | None,
         progress: Progress | None,
         shown: str,
-    ) -> Report:
+    ) -> JobReport:
         """Make the shards of the rows."""
         most = rows_of_a_block(self._encoder.dim)
         blocks = blocks_of(rows, ("text", "id"), job.settings, most=most)
@@ -274,7 +274,7 @@ class _Vectors:
         bundle = str(self._encoder.bundle.path.absolute())
         return partial(_open_vectors, bundle, self._options, self._ids, self._seen)
 
-    def make(self, job: JobFolder, task: Task, progress: Progress | None) -> Made:
+    def make(self, job: JobFolder, task: ShardTask, progress: Progress | None) -> ShardResult:
         """Embed a block and write its shard."""
         texts = task.block.columns["text"]
         shards_N, rows_N = self._places(task)
@@ -284,7 +284,7 @@ class _Vectors:
             texts if all_fresh else [texts[row] for row in fresh_U], progress=progress
         )
         truncated, unfamiliar = encoded.truncated, encoded.unfamiliar
-        stored = store(truncate(encoded.vectors_ND, self._dims), self.dtype)
+        stored = quantize_embeddings(truncate_dim(encoded.vectors_ND, self._dims), self.dtype)
         if self._seen is not None and not all_fresh:
             whole = empty_stored(len(texts), self._dims, self.dtype)
             _put(whole, fresh_U, stored)
@@ -309,12 +309,12 @@ class _Vectors:
         counts = {"truncated": truncated}
         if unfamiliar:  # never with a graph
             counts["unfamiliar"] = unfamiliar
-        return Made(
+        return ShardResult(
             shard=Shard(name=task.name, rows=len(texts), sha256=sha256, counts=counts),
-            counts={"computed": encoded.different, "copied": len(texts) - len(fresh_U)},
+            counts={"computed": encoded.different, "reused": len(texts) - len(fresh_U)},
         )
 
-    def _places(self, task: Task) -> tuple[Int64, Int64]:
+    def _places(self, task: ShardTask) -> tuple[Int64, Int64]:
         """Return the shard and row that each vector can be copied from, -1 where from none."""
         texts = task.block.columns["text"]
         if self._seen is None or task.again:
@@ -331,7 +331,7 @@ def _open_vectors(
     return _Vectors(Encoder.open(bundle, threads=threads), options, ids=ids, seen=seen)
 
 
-def _put(whole: Stored, rows_N: Int64, part: Stored) -> None:
+def _put(whole: QuantizedVectors, rows_N: Int64, part: QuantizedVectors) -> None:
     whole.values_NP[rows_N] = part.values_NP
     if len(whole.scale_N):
         whole.scale_N[rows_N] = part.scale_N

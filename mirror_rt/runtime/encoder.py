@@ -16,8 +16,8 @@ import numpy as np
 
 from mirror_rt.bundle import STARTER, STARTER_NOTE, Bundle
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.runtime.batching import Prepared, Progress, Rows, in_threads
-from mirror_rt.runtime.cores import usable_cores
+from mirror_rt.runtime.batching import Prepared, Progress, Rows, thread_map
+from mirror_rt.runtime.cores import available_cpus
 from mirror_rt.textfiles import refuse_what_is_not_text
 from mirror_rt.types import BundleKind
 
@@ -110,7 +110,7 @@ class Encoder:
             bundle = STARTER
         if not isinstance(bundle, Bundle):
             bundle = Bundle.open(bundle, verify=verify)
-        return cls(bundle, _open_model(bundle), threads=threads or usable_cores())
+        return cls(bundle, _open_model(bundle), threads=threads or available_cpus())
 
     @property
     def dim(self) -> int:
@@ -155,7 +155,7 @@ class Encoder:
 
         try:
             prepared = self._model.prepare(different)
-            for done in in_threads(run, prepared.batches, threads=self.threads):
+            for done in thread_map(run, prepared.batches, threads=self.threads):
                 if progress is not None:
                     progress(*done)
         except InputError:

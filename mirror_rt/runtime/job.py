@@ -24,13 +24,13 @@ __all__ = [
     "Block",
     "Engine",
     "JobFolder",
-    "Local",
-    "Made",
+    "JobReport",
+    "LocalEngine",
     "Opener",
     "Progress",
-    "Report",
     "Shard",
-    "Task",
+    "ShardResult",
+    "ShardTask",
     "Work",
     "blocks_of",
     "digests",
@@ -75,7 +75,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
+class ShardTask:
     """A shard to be made.
 
     Attributes:
@@ -91,7 +91,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class ShardResult:
     """A shard that was made.
 
     Attributes:
@@ -104,17 +104,17 @@ class Made:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class JobReport:
     """What a run did.
 
     Attributes:
         shards: All shards, in order.
-        kept: How many of them were there already.
+        skipped: How many of them were there already.
         done: The counts of those made in this run.
     """
 
     shards: list[Shard]
-    kept: int
+    skipped: int
     done: Counter[str]
 
     @property
@@ -133,7 +133,7 @@ class Work(Protocol):
     def prepare(self, job: JobFolder, earlier: Sequence[Shard]) -> None:
         """Get ready, before the first shard is made; ``earlier`` are the last finished run's."""
 
-    def make(self, job: JobFolder, task: Task, progress: Progress | None) -> Made:
+    def make(self, job: JobFolder, task: ShardTask, progress: Progress | None) -> ShardResult:
         """Write the shard of a task, whole, into the folder of the job."""
 
     def opener(self) -> Opener:
@@ -151,8 +151,8 @@ class Engine(Protocol):
     """Who makes the shards."""
 
     def make(
-        self, work: Work, job: JobFolder, tasks: Iterator[Task], progress: Progress | None
-    ) -> Generator[Made]:
+        self, work: Work, job: JobFolder, tasks: Iterator[ShardTask], progress: Progress | None
+    ) -> Generator[ShardResult]:
         """Make a shard in the folder of the job for each task, and yield it, in any order.
 
         Args:
@@ -163,12 +163,12 @@ class Engine(Protocol):
         """
 
 
-class Local:
+class LocalEngine:
     """This process, a block at a time."""
 
     def make(
-        self, work: Work, job: JobFolder, tasks: Iterator[Task], progress: Progress | None
-    ) -> Generator[Made]:
+        self, work: Work, job: JobFolder, tasks: Iterator[ShardTask], progress: Progress | None
+    ) -> Generator[ShardResult]:
         """Make the shards in order."""
         for task in tasks:
             yield work.make(job, task, progress)
@@ -230,7 +230,7 @@ def run(
     shown: str,
     progress: Progress | None = None,
     each: Callable[[Shard, bool], None] | None = None,
-) -> Report:
+) -> JobReport:
     """Make the shards that are not there yet, and log each.
 
     Args:
@@ -247,35 +247,37 @@ def run(
     """
     shards: dict[int, Shard] = {}
     done: Counter[str] = Counter()
-    kept = 0
+    skipped = 0
 
-    def keep(shard: Shard) -> None:
-        nonlocal kept
-        kept += 1
-        note(shard, kept=True)
+    def skip(shard: Shard) -> None:
+        nonlocal skipped
+        skipped += 1
+        note(shard, skipped=True)
         if progress is not None:
             progress(shard.rows, 0)
 
-    def note(shard: Shard, *, kept: bool) -> None:
+    def note(shard: Shard, *, skipped: bool) -> None:
         shards[shard.number] = shard
         if each is not None:
-            each(shard, kept)
+            each(shard, skipped)
 
-    tasks = _tasks(work, blocks, job, keep)
-    with closing((engine or Local()).make(work, job, tasks, progress)) as all_made:
+    tasks = _tasks(work, blocks, job, skip)
+    with closing((engine or LocalEngine()).make(work, job, tasks, progress)) as all_made:
         for made in all_made:
             job.log(made.shard)
             done.update(made.counts)
-            note(made.shard, kept=False)
+            note(made.shard, skipped=False)
     if not shards:
         raise InputError(f"{shown}: is empty; give at least one string")
-    return Report(shards=[shards[number] for number in sorted(shards)], kept=kept, done=done)
+    return JobReport(
+        shards=[shards[number] for number in sorted(shards)], skipped=skipped, done=done
+    )
 
 
 def _tasks(
-    work: Work, blocks: Iterator[Block], job: JobFolder, keep: Callable[[Shard], None]
-) -> Iterator[Task]:
-    """Yield the blocks whose shards are to be made; give the shards that are there to ``keep``."""
+    work: Work, blocks: Iterator[Block], job: JobFolder, skip: Callable[[Shard], None]
+) -> Iterator[ShardTask]:
+    """Yield the blocks whose shards are to be made; give the shards that are there to ``skip``."""
     first = next(blocks, None)
     if first is None:
         return
@@ -287,9 +289,9 @@ def _tasks(
         name = job.name_of(block.number, block.content)
         shard = there.get(name)
         if shard is not None and shard.fault(job.path) is None:
-            keep(shard)
+            skip(shard)
             continue
         if not prepared:
             work.prepare(job, list(finished.values()))
             prepared = True
-        yield Task(name=name, block=block, again=name in finished)
+        yield ShardTask(name=name, block=block, again=name in finished)

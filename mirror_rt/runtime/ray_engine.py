@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, MirrorError
-from mirror_rt.runtime.cores import usable_cores
-from mirror_rt.runtime.job import JobFolder, Made, Progress, Shard, Task, Work
-from mirror_rt.runtime.ray_worker import Order, Worker, raised
+from mirror_rt.runtime.cores import available_cpus
+from mirror_rt.runtime.job import JobFolder, Progress, Shard, ShardResult, ShardTask, Work
+from mirror_rt.runtime.ray_worker import Worker, WorkerConfig, rebuild_error
 from mirror_rt.staging import undisturbed
 
 __all__ = ["RayEngine"]
@@ -58,14 +58,14 @@ class RayEngine:
     threads: int | None = None
 
     def make(
-        self, work: Work, job: JobFolder, tasks: Iterator[Task], progress: Progress | None
-    ) -> Generator[Made]:
+        self, work: Work, job: JobFolder, tasks: Iterator[ShardTask], progress: Progress | None
+    ) -> Generator[ShardResult]:
         """Make the shards in whatever order they come.
 
         Raises:
             ConfigError: There is no such cluster, or no room for a worker in it.
             MissingExtraError: Ray is not installed.
-            MirrorError: Ray gave up, or what a worker raised.
+            MirrorError: Ray gave up, or what a worker rebuild_error.
         """
         require("ray", "pandas", "fsspec", extra="ray")
         if self.address is not None and self.address.startswith("ray://"):
@@ -79,7 +79,7 @@ class RayEngine:
         with self._connected():
             items = _stage(job, chain([first], tasks))
             threads, workers = self._shares(len(items))
-            order = Order(
+            order = WorkerConfig(
                 opener=work.opener(), job=job.at(job.path.absolute()), threads=threads,
                 driver=platform.node(),
             )  # fmt: skip
@@ -91,7 +91,7 @@ class RayEngine:
                     if progress is not None:
                         for texts, tokens in answer["progress"]:
                             progress(texts, tokens)
-                    yield Made(shard=shard, **answer["made"])
+                    yield ShardResult(shard=shard, **answer["made"])
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -109,7 +109,7 @@ class RayEngine:
         if self.address is None:
             # By default Ray lets every other process of the machine go before its workers.
             os.environ.setdefault("RAY_worker_niceness", "0")
-            cores = max(usable_cores(), (self.workers or 1) * (self.threads or 1))
+            cores = max(available_cpus(), (self.workers or 1) * (self.threads or 1))
             options = {
                 "num_cpus": cores, "include_dashboard": False, "object_store_memory": STORE,
             }  # fmt: skip
@@ -146,7 +146,7 @@ class RayEngine:
         return threads, min(self.workers or room, blocks)
 
 
-def _stage(job: JobFolder, tasks: Iterator[Task]) -> list[dict[str, Any]]:
+def _stage(job: JobFolder, tasks: Iterator[ShardTask]) -> list[dict[str, Any]]:
     """Write the blocks where the workers find them, and return what names each."""
     shutil.rmtree(job.staged, ignore_errors=True)
     job.staged.mkdir()
@@ -158,7 +158,7 @@ def _stage(job: JobFolder, tasks: Iterator[Task]) -> list[dict[str, Any]]:
 
 
 def _answers(
-    items: list[dict[str, Any]], order: Order, *, workers: int
+    items: list[dict[str, Any]], order: WorkerConfig, *, workers: int
 ) -> Generator[dict[str, Any]]:
     """Give the items to a pool of workers, and yield what they answer, in any order."""
     import ray.data
@@ -185,7 +185,7 @@ def _answers(
         answer = json.loads(row["answer"])
         if "error" in answer:
             problem = answer["error"]
-            raise raised(problem) from RuntimeError(problem["traceback"])
+            raise rebuild_error(problem) from RuntimeError(problem["traceback"])
         yield answer
 
 

@@ -18,16 +18,16 @@ import pyarrow.parquet as pq
 
 from mirror_rt import errors
 from mirror_rt.errors import MirrorError, TargetError
-from mirror_rt.runtime.job import Block, JobFolder, Opener, Task, Work
+from mirror_rt.runtime.job import Block, JobFolder, Opener, ShardTask, Work
 
-__all__ = ["Order", "Worker", "raised"]
+__all__ = ["Worker", "WorkerConfig", "rebuild_error"]
 
 TRIES = 3
 """So many workers may die over one block before the job gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class WorkerConfig:
     """What every worker of a job is told.
 
     Attributes:
@@ -46,10 +46,10 @@ class Order:
 class Worker:
     """An actor: opens the work at its first block, and answers every block with a line.
 
-    What goes wrong is an answer too: raised here, Ray would wrap it in pages of its own.
+    What goes wrong is an answer too: rebuild_error here, Ray would wrap it in pages of its own.
     """
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: WorkerConfig) -> None:
         self.order = order
         self.job = order.job
         self.work: Work | None = None
@@ -66,7 +66,7 @@ class Worker:
         Args:
             name: Of the shard.
             number: Of the block.
-            again: As ``job.Task`` has it.
+            again: As ``job.ShardTask`` has it.
         """
         try:
             computed, copied = [0, 0], 0
@@ -83,7 +83,7 @@ class Worker:
             columns = pq.ParquetFile(self.job.staged / name).read().to_pydict()
             block = Block.of(number, columns, self.job.settings)
             with self.survived(name, block):
-                made = work.make(self.job, Task(name=name, block=block, again=again), count)
+                made = work.make(self.job, ShardTask(name=name, block=block, again=again), count)
         except Exception as error:
             return {"error": _described(error, driver=self.order.driver)}
         return {"made": asdict(made), "progress": [computed, [copied, 0]]}
@@ -125,7 +125,7 @@ def _described(error: Exception, *, driver: str) -> dict[str, Any]:
     return parts | {"errno": None, "message": f"{error}{here}", "filename": None}
 
 
-def raised(parts: Mapping[str, Any]) -> Exception:
+def rebuild_error(parts: Mapping[str, Any]) -> Exception:
     """Make the exception again."""
     kind, message = parts["kind"], parts["message"]
     if kind in errors.__all__:

@@ -13,7 +13,7 @@ import onnxruntime
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError
-from mirror_rt.runtime.cpu import host, multiplies_safely
+from mirror_rt.runtime.cpu import detect_cpu, int8_cannot_saturate
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
@@ -43,8 +43,8 @@ class Session:
         Raises:
             BundleError: onnxruntime cannot load it, or it asks for inputs that are not tokens.
         """
-        full_range = bundle.manifest.quantisation.get("reduce_range") is False
-        exact = full_range and not multiplies_safely(host())
+        full_range = bundle.manifest.quantization.get("reduce_range") is False
+        exact = full_range and not int8_cannot_saturate(detect_cpu())
         session = _load(bundle.model_path, exact=exact)
         foreign = {node.name for node in session.get_inputs()}.difference(INPUTS)
         if foreign:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mirror_rt.bundle import sha256_file
-from mirror_rt.runtime.storage import Dtype, Stored
+from mirror_rt.runtime.storage import Dtype, QuantizedVectors
 from mirror_rt.staging import replacing
 
 __all__ = [
@@ -36,7 +36,9 @@ class Columns:
     ids: Sequence[str] | None
 
 
-def write_shard(path: Path, columns: Columns, stored: Stored, *, about: Mapping[str, str]) -> str:
+def write_shard(
+    path: Path, columns: Columns, stored: QuantizedVectors, *, about: Mapping[str, str]
+) -> str:
     """Write a shard under its name at once, and return the sha256 of the file.
 
     Args:
@@ -68,7 +70,7 @@ def write_shard(path: Path, columns: Columns, stored: Stored, *, about: Mapping[
         return sha256_file(fresh)
 
 
-def read_stored(path: Path) -> Stored:
+def read_stored(path: Path) -> QuantizedVectors:
     """Read the vectors of a shard."""
     file = pq.ParquetFile(path)
     names = [name for name in ("vector", "scale") if name in file.schema_arrow.names]
@@ -77,7 +79,7 @@ def read_stored(path: Path) -> Stored:
     width = table.schema.field("vector").type.list_size
     values_NP = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
     scale_N = table["scale"].to_numpy() if "scale" in names else np.empty(0, dtype=np.float32)
-    return Stored(values_NP=values_NP, scale_N=scale_N)
+    return QuantizedVectors(values_NP=values_NP, scale_N=scale_N)
 
 
 def write_npy(path: Path, shards: Sequence[Path]) -> None:
@@ -105,7 +107,7 @@ def write_parquet(path: Path, shards: Sequence[Path]) -> None:
             writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 
-def empty_stored(rows: int, dims: int, dtype: Dtype) -> Stored:
+def empty_stored(rows: int, dims: int, dtype: Dtype) -> QuantizedVectors:
     """Return room for ``rows`` stored vectors of ``dims`` numbers."""
     match dtype:
         case Dtype.FLOAT32 | Dtype.FLOAT16 | Dtype.INT8:
@@ -113,4 +115,4 @@ def empty_stored(rows: int, dims: int, dtype: Dtype) -> Stored:
         case Dtype.BINARY:
             values_NP = np.empty((rows, -(-dims // 8)), dtype=np.uint8)
     scaled = rows if dtype is Dtype.INT8 else 0
-    return Stored(values_NP=values_NP, scale_N=np.empty(scaled, dtype=np.float32))
+    return QuantizedVectors(values_NP=values_NP, scale_N=np.empty(scaled, dtype=np.float32))

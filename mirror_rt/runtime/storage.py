@@ -15,7 +15,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64
 
-__all__ = ["Dtype", "Stored", "store", "truncate"]
+__all__ = ["Dtype", "QuantizedVectors", "quantize_embeddings", "truncate_dim"]
 
 
 class Dtype(Enum):
@@ -28,7 +28,7 @@ class Dtype(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stored:
+class QuantizedVectors:
     """Vectors as stored.
 
     Attributes:
@@ -41,13 +41,13 @@ class Stored:
     values_NP: npt.NDArray[Any]
     scale_N: Float32
 
-    def rows(self, rows_N: Int64) -> Stored:
+    def rows(self, rows_N: Int64) -> QuantizedVectors:
         """Return chosen rows."""
         scale_N = self.scale_N[rows_N] if len(self.scale_N) else self.scale_N
-        return Stored(values_NP=self.values_NP[rows_N], scale_N=scale_N)
+        return QuantizedVectors(values_NP=self.values_NP[rows_N], scale_N=scale_N)
 
 
-def truncate(vectors_ND: Float32, dims: int) -> Float32:
+def truncate_dim(vectors_ND: Float32, dims: int) -> Float32:
     """Keep the first ``dims`` numbers and make the rows unit again (matryoshka models)."""
     if dims == vectors_ND.shape[1]:
         return vectors_ND
@@ -57,7 +57,7 @@ def truncate(vectors_ND: Float32, dims: int) -> Float32:
     return short_ND
 
 
-def store(vectors_ND: Float32, dtype: Dtype) -> Stored:
+def quantize_embeddings(vectors_ND: Float32, dtype: Dtype) -> QuantizedVectors:
     """Bring vectors into the form of ``dtype``; each row for itself, so that rows can be reused.
 
     int8 is symmetric, rounded to nearest and scaled by the largest number of the row, so that
@@ -66,12 +66,12 @@ def store(vectors_ND: Float32, dtype: Dtype) -> Stored:
     none = np.empty(0, dtype=np.float32)
     match dtype:
         case Dtype.FLOAT32:
-            return Stored(values_NP=vectors_ND, scale_N=none)
+            return QuantizedVectors(values_NP=vectors_ND, scale_N=none)
         case Dtype.FLOAT16:
-            return Stored(values_NP=vectors_ND.astype(np.float16), scale_N=none)
+            return QuantizedVectors(values_NP=vectors_ND.astype(np.float16), scale_N=none)
         case Dtype.INT8:
             scale_N = np.maximum(np.abs(vectors_ND).max(axis=1), 1e-12).astype(np.float32) / 127
             values_NP = np.rint(vectors_ND / scale_N[:, None]).astype(np.int8)
-            return Stored(values_NP=values_NP, scale_N=scale_N)
+            return QuantizedVectors(values_NP=values_NP, scale_N=scale_N)
         case Dtype.BINARY:
-            return Stored(values_NP=np.packbits(vectors_ND > 0, axis=1), scale_N=none)
+            return QuantizedVectors(values_NP=np.packbits(vectors_ND > 0, axis=1), scale_N=none)

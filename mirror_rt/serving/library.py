@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from mirror_rt.errors import ConfigError, MirrorError
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 from mirror_rt.knowledge.storage.manifest import BUNDLE, KB_MANIFEST, PASSAGES, RERANKER
-from mirror_rt.runtime.cores import usable_cores
+from mirror_rt.runtime.cores import available_cpus
 from mirror_rt.runtime.encoder import Encoder
 from mirror_rt.serving.errors import Refused
 
@@ -129,7 +129,7 @@ class Library:
                     f"{name}: a name of a knowledge base is letters, digits, ., - and _, "
                     "up to 64; give --kb NAME=DIR"
                 )
-        self.threads = threads or usable_cores()
+        self.threads = threads or available_cpus()
         self._encoders: dict[str, Encoder] = {}
         self._paths = {name: Path(path) for name, path in kbs.items()}
         self._failed: dict[str, tuple[object, ...]] = {}

@@ -8,7 +8,7 @@ __all__ = ["mask_span"]
 
 
 def mask_span(
-    text: str, *, length: int, mask_token: str, rng: np.random.Generator, guard: int = 0
+    text: str, *, length: int, mask_token: str, rng: np.random.Generator, min_length: int = 0
 ) -> str:
     """Replace ``length`` neighbouring characters, at a random place, by the mask token.
 
@@ -22,13 +22,13 @@ def mask_span(
         length: Characters to replace; 0 changes nothing.
         mask_token: The tokenizer's own, ``[MASK]`` or ``<mask>``.
         rng: The source of the place.
-        guard: Strings with fewer characters than this stay as they are.
+        min_length: Strings with fewer characters than this stay as they are.
 
     >>> import numpy as np
     >>> mask_span("kidney", length=5, mask_token="[MASK]", rng=np.random.default_rng(0))
     'k [MASK]'
     """
-    if length == 0 or len(text) <= length or len(text) < guard:
+    if length == 0 or len(text) <= length or len(text) < min_length:
         return text
     start = int(rng.integers(len(text) - length + 1))
     # Spaces around the token, as the authors have it: the halves of a split word stand alone.

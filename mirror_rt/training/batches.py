@@ -12,8 +12,8 @@ import numpy as np
 from mirror_rt.errors import ConfigError, TrainingError
 from mirror_rt.training.augment import mask_span
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.mining import HardOrder
-from mirror_rt.training.model import TextModel, tokenise
+from mirror_rt.training.mining import HardNegativeSampler
+from mirror_rt.training.model import TextModel, tokenize
 from mirror_rt.training.pairs import PairTable, draw_epoch
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Batch:
     Attributes:
         texts: V strings, as the encoder sees them, but for repeated tokens.
         tokens: Their token ids.
-        keys: For each the string it came from and its meanings, as ``related`` wants them.
+        keys: For each the string it came from and its meanings: see ``same_meaning_mask``.
     """
 
     texts: list[str]
@@ -49,8 +49,8 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
     pairs = len(draw_epoch(table, config, rng=np.random.default_rng([config.seed, 0])))
     if pairs < config.batch_size:
         way_out = f", or --batch-size {pairs}" if pairs >= 2 else ""
-        if config.held_out:
-            way_out += f", or a lower --held-out than {config.held_out}"
+        if config.eval_pairs:
+            way_out += f", or a lower --eval-pairs than {config.eval_pairs}"
         raise TrainingError(
             f"{config.corpus_shown}: {pairs} different pairs do not fill a batch of "
             f"{config.batch_size}; give more strings{way_out}"
@@ -98,7 +98,7 @@ def batches(
     steps: int,
     start: int = 0,
     keys: Sequence[tuple[int, ...]] | None = None,
-    hard: HardOrder | None = None,
+    hard: HardNegativeSampler | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of a run, from step ``start`` on.
 
@@ -178,9 +178,9 @@ def make_batch(
             length=config.span_length,
             mask_token=model.tokenizer.mask_token,
             rng=rng,
-            guard=config.span_guard,
+            min_length=config.span_min_length,
         )
-    fresh = tokenise([texts[view] for view in masked], model) if masked else []
+    fresh = tokenize([texts[view] for view in masked], model) if masked else []
     for view, ids in zip(masked, fresh, strict=True):
         tokens[view] = ids
     return Batch(texts=texts, tokens=tokens, keys=[keys[row] for row in rows_V])

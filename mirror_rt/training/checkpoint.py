@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirror_rt.bundle import MANIFEST
-from mirror_rt.checkpoints import read_pooling, write_modules
 from mirror_rt.errors import ModelError
+from mirror_rt.pooling_config import read_pooling, write_modules
 from mirror_rt.staging import contents
-from mirror_rt.training.card import model_card
 from mirror_rt.training.encoding import encode_all
-from mirror_rt.training.model import TextModel, load_model, tokenise
+from mirror_rt.training.model import TextModel, load_model, tokenize
+from mirror_rt.training.model_card import model_card
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["TorchEncoder", "fetch", "write_checkpoint"]
+__all__ = ["TorchEncoder", "resolve_checkpoint", "write_checkpoint"]
 
 _UNNEEDED = ["*.bin", "*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "*/*.safetensors"]
 
 
-def fetch(name: str | Path) -> Path:
+def resolve_checkpoint(name: str | Path) -> Path:
     """Return the folder of a model: the one named, or one of the hub, downloaded.
 
     Weights in pickles are never fetched.
@@ -103,7 +103,7 @@ class TorchEncoder:
             ModelError: It is not a model that can be used.
             ConfigError: ``max_length`` is more than it has positions for, or too short for text.
         """
-        folder = fetch(name)
+        folder = resolve_checkpoint(name)
         own_pooling, own_length = read_pooling(folder)
         model = load_model(
             folder,
@@ -124,4 +124,4 @@ class TorchEncoder:
         Raises:
             InputError: A text holds half a surrogate pair.
         """
-        return encode_all(self.model, tokenise(texts, self.model))
+        return encode_all(self.model, tokenize(texts, self.model))

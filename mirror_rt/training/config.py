@@ -64,7 +64,7 @@ class TrainConfig:
         temperature: τ of InfoNCE (preset).
         span_length: Characters that one mask token replaces in the second view; 0: none (preset).
         span_rate: Share of second views that are masked.
-        span_guard: Shorter strings than this many characters are never masked. The authors'
+        span_min_length: Shorter strings than this many characters are never masked. The authors'
             code had 30 here, which spared most names; 0 masks all that are long enough.
         dropout: Rate for hidden states and attention alike; None keeps the base's own
             (0 when ``drophead`` is on).
@@ -77,7 +77,7 @@ class TrainConfig:
             (1 − s) × the trained one, which keeps more of what the base knew (Wortsman et al. 2022,
             *Robust Fine-Tuning of Zero-Shot Models*). The base's weights are held in memory.
         batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
-        micro_batch: Views that pass the encoder at once. When given, gradients are cached
+        mini_batch_size: Views that pass the encoder at once. When given, gradients are cached
             (GradCache), so that no batch is too large for the encoder's memory (the loss still
             compares all views with all), with the same gradient but for the draws of dropout,
             which depend on it.
@@ -87,8 +87,8 @@ class TrainConfig:
         hard_negatives: From the second epoch on, the strings of other meanings nearest to an
             anchor that are put into its batch; 0: batches are drawn at random (preset; 0 where
             there is but one epoch).
-        held_out: Pairs set aside, on which the loss, alignment and uniformity are measured.
-        checkpoint_every: Steps after which the state of the run is kept, so that it can be taken
+        eval_pairs: Pairs set aside, on which the loss, alignment and uniformity are measured.
+        save_steps: Steps after which the state of the run is kept, so that it can be taken
             up with ``resume``; 0: never.
         seed: Decides order, masks and dropout.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
@@ -113,7 +113,7 @@ class TrainConfig:
     temperature: float = _PRESET
     span_length: int = _PRESET
     span_rate: float = 1.0
-    span_guard: int = 0
+    span_min_length: int = 0
     dropout: float | None = None
     drophead: float = 0.0
     epochs: int = _PRESET
@@ -122,13 +122,13 @@ class TrainConfig:
     weight_decay: float = 0.01
     base_share: float = _PRESET
     batch_size: int = 200
-    micro_batch: int | None = None
+    mini_batch_size: int | None = None
     pairs_per_entity: int = 10
     max_pairs: int | None = None
     max_steps: int | None = None
     hard_negatives: int = _PRESET
-    held_out: int = 0
-    checkpoint_every: int = 0
+    eval_pairs: int = 0
+    save_steps: int = 0
     seed: int = 42
     device: str = "auto"
     threads: int | None = None
@@ -157,7 +157,7 @@ class TrainConfig:
         _check("span_rate", self.span_rate, least=0.0, most=1.0)
         for name in ("dropout", "drophead", "base_share"):
             _check(name, getattr(self, name), least=0.0, below=1.0)
-        for name in ("span_length", "span_guard", "checkpoint_every", "held_out"):
+        for name in ("span_length", "span_min_length", "save_steps", "eval_pairs"):
             _check(name, getattr(self, name), least=0)
         _check("seed", self.seed, least=0, most=2**63 - 1)
         for name in ("epochs", "pairs_per_entity", "max_pairs", "max_steps", "threads"):
@@ -170,7 +170,7 @@ class TrainConfig:
             )
         _check("max_length", self.max_length, least=3)
         _check("batch_size", self.batch_size, least=2)
-        _check("micro_batch", self.micro_batch, least=1)
+        _check("mini_batch_size", self.mini_batch_size, least=1)
         shares = self.shares
         if not shares or any(not math.isfinite(s) or s <= 0 for s in shares.values()):
             raise ConfigError("pairs: give each source a share above 0, as in mirror=1,synonyms=2")

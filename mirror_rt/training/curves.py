@@ -1,4 +1,4 @@
-"""Watch a run on pairs that it never trains on, and draw what was seen.
+"""Measure a run on pairs that it never trains on, and plot the curves.
 
 Axes: V = 2B views, D width.
 """
@@ -16,19 +16,19 @@ from torch.nn.functional import normalize
 from mirror_rt._extras import require_drawing
 from mirror_rt.training.batches import Batch, make_batch
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.encoding import by_length, encode
+from mirror_rt.training.encoding import encode, sort_by_length
 from mirror_rt.training.loss import contrastive
 from mirror_rt.training.model import TextModel
-from mirror_rt.training.pairs import PairTable, related
+from mirror_rt.training.pairs import PairTable, same_meaning_mask
 
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["HELD_OUT_STREAM", "Watch", "alignment", "draw_curves", "uniformity"]
+__all__ = ["EVAL_STREAM", "EvalMonitor", "alignment", "plot_curves", "uniformity"]
 
-_LOOKS = 10
-HELD_OUT_STREAM = 2**32 - 1
-"""The number of a stream of random numbers that no epoch has."""
+_POINTS = 10
+EVAL_STREAM = 2**32 - 1
+"""The stream of random numbers of the held-out pairs; epochs have lower numbers."""
 
 
 def alignment(vectors_VD: torch.Tensor) -> float:
@@ -49,8 +49,12 @@ def uniformity(vectors_VD: torch.Tensor) -> float:
     return torch.pdist(first_BD).square().mul(-2).exp().mean().log().item()
 
 
-class Watch:
-    """The pairs held out, and what was measured on them after which step."""
+class EvalMonitor:
+    """Measures the held-out pairs during a run.
+
+    Attributes:
+        history: What was measured, and after which step.
+    """
 
     def __init__(
         self,
@@ -66,12 +70,12 @@ class Watch:
         self._model, self._config = model, config
         self._batch: Batch | None = None
         if len(held_P2):
-            rng = np.random.default_rng([config.seed, HELD_OUT_STREAM])
+            rng = np.random.default_rng([config.seed, EVAL_STREAM])
             self._batch = make_batch(held_P2, table, clean, keys, model, config, rng=rng)
-        self._steps, self._every = steps, max(1, -(-steps // _LOOKS))
-        self.seen: list[dict[str, float]] = []
+        self._steps, self._every = steps, max(1, -(-steps // _POINTS))
+        self.history: list[dict[str, float]] = []
 
-    def look(self, step: int) -> dict[str, float] | None:
+    def measure(self, step: int) -> dict[str, float] | None:
         """Measure, if ``step`` is one of about ten of the run, its start and end included.
 
         The dropout of training stays on, for mirror pairs would be one and the same without
@@ -79,23 +83,28 @@ class Watch:
         the run is left as it was.
 
         Returns:
-            What was measured, which also ends ``seen``; None where nothing was.
+            What was measured, which is also appended to ``history``; None where nothing was.
         """
         if self._batch is None or (step % self._every and step != self._steps):
             return None
         tokens = self._batch.tokens
-        groups = by_length([len(ids) for ids in tokens], most=64)
+        groups = sort_by_length([len(ids) for ids in tokens], most=64)
         parts = []
         with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(self._config.seed)
             for group in groups:
                 parts.append(encode(self._model, [tokens[view] for view in group]))
         vectors_VD = torch.cat(parts)[np.argsort(np.concatenate(groups))]
-        related_VV = torch.from_numpy(related(self._batch.keys)).to(vectors_VD.device)
-        loss = contrastive(
-            vectors_VD, related_VV, loss=self._config.loss, temperature=self._config.temperature
+        same_meaning_VV = torch.from_numpy(same_meaning_mask(self._batch.keys)).to(
+            vectors_VD.device
         )
-        self.seen.append(
+        loss = contrastive(
+            vectors_VD,
+            same_meaning_VV,
+            loss=self._config.loss,
+            temperature=self._config.temperature,
+        )
+        self.history.append(
             {
                 "step": step,
                 "loss": round(loss.item(), 6),
@@ -103,27 +112,27 @@ class Watch:
                 "uniformity": round(uniformity(vectors_VD), 6),
             }
         )
-        return self.seen[-1]
+        return self.history[-1]
 
 
-def draw_curves(losses: Sequence[float], seen: Sequence[dict[str, float]], path: Path) -> None:
+def plot_curves(losses: Sequence[float], history: Sequence[dict[str, float]], path: Path) -> None:
     """Write the curves of a run as a PNG."""
     require_drawing("train")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.0 if seen else 5.5, 3.6), layout="tight")
+    figure = Figure(figsize=(10.0 if history else 5.5, 3.6), layout="tight")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 2 if seen else 1, squeeze=False)[0]
+    axes = figure.subplots(1, 2 if history else 1, squeeze=False)[0]
     steps = np.arange(1, len(losses) + 1)
     axes[0].plot(steps, losses, linewidth=0.8, label="training batch")
     axes[0].set_xlabel("step")
     axes[0].set_ylabel("loss")
-    if seen:
-        at = [look["step"] for look in seen]
-        axes[0].plot(at, [look["loss"] for look in seen], marker="o", label="held out")
+    if history:
+        at = [point["step"] for point in history]
+        axes[0].plot(at, [point["loss"] for point in history], marker="o", label="held out")
         for name in ("alignment", "uniformity"):
-            axes[1].plot(at, [look[name] for look in seen], marker="o", label=name)
+            axes[1].plot(at, [point[name] for point in history], marker="o", label=name)
         axes[1].set_xlabel("step")
         axes[1].legend(title="held out, lower is better", fontsize=8)
     axes[0].legend(fontsize=8)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["QuickAttention", "attend", "quicken_dropout"]
+__all__ = ["FastDropoutAttention", "attend", "use_fast_dropout"]
 
 
 def _draw(like: Tensor, rate: float) -> Tensor:
@@ -28,6 +28,19 @@ def _draw(like: Tensor, rate: float) -> Tensor:
     return kept.to(like.dtype).mul_(1 / (1 - rate))
 
 
+def _softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
+    """Return the gradient of a softmax: weights · (gradient − its mean by the weights).
+
+    Torch has one kernel for it, which is not public: without it, the same in three passes.
+    """
+    kernel = getattr(torch, "_softmax_backward_data", None)
+    if kernel is None:
+        mean = (gradient * weights).sum(-1, keepdim=True)
+        return (gradient - mean).mul_(weights)
+    found: Tensor = kernel(gradient, weights, -1, weights.dtype)
+    return found
+
+
 class _Dropout(nn.Dropout):
     """Dropout by quicker draws."""
 
@@ -38,7 +51,7 @@ class _Dropout(nn.Dropout):
         return input * _draw(input, self.p)
 
 
-def quicken_dropout(model: nn.Module) -> None:
+def use_fast_dropout(model: nn.Module) -> None:
     """Replace the dropout layers of a model by faster ones of the same rates."""
     for module in list(model.modules()):
         for name, child in module.named_children():
@@ -46,7 +59,7 @@ def quicken_dropout(model: nn.Module) -> None:
                 setattr(module, name, _Dropout(child.p))
 
 
-class QuickAttention(TorchFunctionMode):
+class FastDropoutAttention(TorchFunctionMode):
     """Within this, attention with a mask and dropout on a CPU is that of ``attend``.
 
     Torch has no kernel for it there: it scales queries and keys each, looks for rows without a
@@ -126,8 +139,7 @@ class _Attention(torch.autograd.Function):
         gradient = gradient.to(kind).flatten(0, 1)
         for_value = torch.bmm((weights * drawn).to(kind).mT, gradient)
         for_weights = torch.bmm(gradient, value.mT).to(weights.dtype).mul_(drawn)
-        # The gradient of a softmax: weights · (gradient − its mean by the weights).
-        for_scores = torch._softmax_backward_data(for_weights, weights, -1, weights.dtype)
+        for_scores = _softmax_backward(for_weights, weights)
         for_scores = for_scores.mul_(ctx.scale).to(kind)
         for_query, for_key = torch.bmm(for_scores, key), torch.bmm(for_scores.mT, query)
         found = (each.view(shape) for each in (for_query, for_key, for_value))

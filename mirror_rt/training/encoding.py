@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mirror_rt.training.dropout_attention import QuickAttention
+from mirror_rt.training.dropout_attention import FastDropoutAttention
 from mirror_rt.training.model import TextModel
 from mirror_rt.types import Pooling
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Block",
     "autocast",
-    "by_length",
+    "bucket_by_length",
     "encode",
     "encode_all",
-    "grouped",
     "multiplies_bf16",
-    "packed",
+    "pack_sequences",
+    "sort_by_length",
 ]
 
 _FIRST_POSITION = {"bert": False, "electra": False, "roberta": True, "xlm-roberta": True}
@@ -65,7 +65,7 @@ class Block:
     width: int
 
 
-def packed(lengths: Sequence[int], *, room: int = _ROW) -> Block:
+def pack_sequences(lengths: Sequence[int], *, room: int = _ROW) -> Block:
     """Put strings into as few rows as best fit finds, the longest first.
 
     Args:
@@ -91,7 +91,7 @@ def packed(lengths: Sequence[int], *, room: int = _ROW) -> Block:
     return Block(rows=rows, width=width)
 
 
-def grouped(lengths: Sequence[int], *, padding: float = _PADDING) -> list[Block]:
+def bucket_by_length(lengths: Sequence[int], *, padding: float = _PADDING) -> list[Block]:
     """Split strings into groups of nearly one length, a string a row.
 
     Args:
@@ -116,7 +116,7 @@ def grouped(lengths: Sequence[int], *, padding: float = _PADDING) -> list[Block]
     ]
 
 
-def by_length(lengths: Sequence[int], *, most: int | None) -> list[Int64]:
+def sort_by_length(lengths: Sequence[int], *, most: int | None) -> list[Int64]:
     """Split strings, the shortest first, into parts of at most ``most``; return their numbers."""
     order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
     most = most or max(1, len(order))
@@ -136,11 +136,11 @@ def encode(model: TextModel, tokens: Sequence[Int64]) -> Tensor:
     lengths = [len(ids) for ids in tokens]
     if _shares_rows(model):
         # Positions begin anew with each string, but the token types are kept for so many alone.
-        blocks = [packed(lengths, room=model.model.config.max_position_embeddings)]
+        blocks = [pack_sequences(lengths, room=model.model.config.max_position_embeddings)]
     elif model.model.device.type == "cpu":
-        blocks = grouped(lengths)
+        blocks = bucket_by_length(lengths)
     else:  # starting its many small kernels costs a GPU more than the padding they spare
-        blocks = grouped(lengths, padding=0.5)
+        blocks = bucket_by_length(lengths, padding=0.5)
     device = model.model.device
     laid_out = [_lay_out(block, tokens, model) for block in blocks]
     # One look-up for all blocks: the gradient of the embedding table is as large as the table.
@@ -148,7 +148,7 @@ def encode(model: TextModel, tokens: Sequence[Int64]) -> Tensor:
     embedded = model.model.get_input_embeddings()(flat).split([i.numel() for i, _ in laid_out])
     vectors = []
     for block, (ids_RT, owner_RT), rows in zip(blocks, laid_out, embedded, strict=True):
-        with QuickAttention() if device.type == "cpu" else nullcontext():
+        with FastDropoutAttention() if device.type == "cpu" else nullcontext():
             states_RTD = model.model(
                 inputs_embeds=rows.view(*ids_RT.shape, -1), **_guides(owner_RT, model)
             ).last_hidden_state
@@ -176,7 +176,7 @@ def encode_all(model: TextModel, tokens: Sequence[Int64]) -> Float32:
     model.model.eval()
     try:
         with torch.inference_mode():
-            for part in by_length([len(ids) for ids in tokens], most=256):
+            for part in sort_by_length([len(ids) for ids in tokens], most=256):
                 vectors_BD = encode(model, [tokens[row] for row in part])
                 vectors_ND[part] = normalize(vectors_BD.float(), dim=1).cpu().numpy()
     finally:
@@ -195,8 +195,8 @@ def multiplies_bf16(device: str) -> bool:
     """Tell whether a type of device has bfloat16 products of its own; elsewhere they are slow."""
     if device != "cpu":
         return device == "cuda"
-    told: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _shares_rows(model: TextModel) -> bool:

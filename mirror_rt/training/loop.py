@@ -20,26 +20,26 @@ import mirror_rt.training._stack  # noqa: F401
 # isort: split
 import torch
 
-from mirror_rt.checkpoints import read_pooling
 from mirror_rt.errors import ConfigError, ModelError, TargetError, TrainingError
 from mirror_rt.knowledge.entities.sketch import sketch
+from mirror_rt.pooling_config import read_pooling
 from mirror_rt.staging import check_apart, check_target, staging_file, staging_folder
 from mirror_rt.training.batches import Batch, batches, check_negatives, count_steps, string_keys
-from mirror_rt.training.card import license_of
-from mirror_rt.training.checkpoint import fetch, write_checkpoint
+from mirror_rt.training.checkpoint import resolve_checkpoint, write_checkpoint
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.curves import HELD_OUT_STREAM, Watch, draw_curves
+from mirror_rt.training.curves import EVAL_STREAM, EvalMonitor, plot_curves
 from mirror_rt.training.drophead import add_drophead
-from mirror_rt.training.dropout_attention import quicken_dropout
-from mirror_rt.training.mining import HardOrder
-from mirror_rt.training.model import TextModel, load_model, tokenise
+from mirror_rt.training.dropout_attention import use_fast_dropout
+from mirror_rt.training.mining import HardNegativeSampler
+from mirror_rt.training.model import TextModel, load_model, tokenize
+from mirror_rt.training.model_card import license_of
 from mirror_rt.training.pairs import PairTable, hold_out, read_table
 from mirror_rt.training.resume import check_unfinished, folder_of, load_state, save_state
 from mirror_rt.training.step import backward
 from mirror_rt.training.tensorboard import TensorBoardLogger
 from mirror_rt.types import Pooling, Preset
 
-__all__ = ["Step", "TrainReport", "load_base", "pick_device", "train"]
+__all__ = ["StepMetrics", "TrainReport", "load_base", "pick_device", "train"]
 
 _CURVES = "training.png"
 _NO_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "ALLOC_FAILED")
@@ -47,7 +47,7 @@ _NO_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "ALLOC_FAILED")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class StepMetrics:
     """What is known after a step.
 
     Attributes:
@@ -72,7 +72,7 @@ class TrainReport:
     Attributes:
         out: The checkpoint folder.
         losses: The loss of each step.
-        held_out: What was measured on pairs held out, and after which step.
+        eval_history: What was measured on pairs held out, and after which step.
         counts: Lines read, and what was dropped.
         pooling: How the checkpoint pools.
         seconds: Wall-clock time of the steps.
@@ -81,7 +81,7 @@ class TrainReport:
 
     out: Path
     losses: tuple[float, ...]
-    held_out: tuple[dict[str, float], ...]
+    eval_history: tuple[dict[str, float], ...]
     counts: dict[str, int]
     pooling: Pooling
     seconds: float
@@ -91,7 +91,7 @@ class TrainReport:
 def train(
     config: TrainConfig,
     *,
-    progress: Callable[[Step], None] | None = None,
+    progress: Callable[[StepMetrics], None] | None = None,
     force: bool = False,
     resume: bool = False,
     tensorboard: Path | None = None,
@@ -128,29 +128,33 @@ def train(
     if tell is not None:
         for remark in read.remarks:
             tell(remark)
-    table, held_P2 = hold_out(
-        read, config, rng=np.random.default_rng([config.seed, HELD_OUT_STREAM])
-    )
+    table, held_P2 = hold_out(read, config, rng=np.random.default_rng([config.seed, EVAL_STREAM]))
     losses: list[float] = []
-    with _seeded(config), TensorBoardLogger(tensorboard) as board, _memory_told(losses, config):
+    with (
+        _seeded(config),
+        TensorBoardLogger(tensorboard) as board,
+        _explain_memory_errors(losses, config),
+    ):
         model = load_base(config)
         model.model.to(pick_device(config.device)).train()
         weights = list(model.model.parameters())
         base = [w.detach().to("cpu", copy=True) for w in weights] if config.base_share else []
-        optimiser = torch.optim.AdamW(
+        optimizer = torch.optim.AdamW(
             weights, lr=config.lr, weight_decay=config.weight_decay, fused=True
         )
-        clean = tokenise(table.strings, model)
+        clean = tokenize(table.strings, model)
         steps = count_steps(table, config)
         keys = string_keys(table, clean)
         counts = {**table.counts, "different_to_the_base": check_negatives(keys, config)}
-        watch = Watch(held_P2, table, clean, keys, model, config, steps=steps)
+        monitor = EvalMonitor(held_P2, table, clean, keys, model, config, steps=steps)
         hard = None
         if config.hard_negatives:
-            hard = HardOrder(model, clean, most=config.hard_negatives, size=config.batch_size)
+            hard = HardNegativeSampler(
+                model, clean, most=config.hard_negatives, size=config.batch_size
+            )
         if resume:
-            done, watch.seen, rest = load_state(
-                model, optimiser, config, corpus_sha256=table.sha256
+            done, monitor.history, rest = load_state(
+                model, optimizer, config, corpus_sha256=table.sha256
             )
             losses += done
             if hard is not None and "order" in rest:
@@ -159,31 +163,31 @@ def train(
                 base = [rest[f"base.{number}"] for number in range(len(base))]
         board.begin(len(losses))
         if not losses:
-            board.look(watch.look(0))
+            board.evaluation(monitor.measure(0))
         already, started = len(losses), time.perf_counter()
         for batch in batches(
             table, clean, model, config, steps=steps, start=already, keys=keys, hard=hard
         ):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = backward(model, batch, config)
             if not math.isfinite(loss):
                 raise _not_finite(f"the loss is {loss}", len(losses) + 1, batch, config)
-            optimiser.step()
+            optimizer.step()
             if not _finite(weights):
                 spoilt = not _finite([w.grad for w in weights if w.grad is not None])
                 what = "a gradient is not finite" if spoilt else "the weights are past all bounds"
                 raise _not_finite(what, len(losses) + 1, batch, config)
             losses.append(loss)
-            board.look(watch.look(len(losses)))
-            if config.checkpoint_every and len(losses) % config.checkpoint_every == 0:
+            board.evaluation(monitor.measure(len(losses)))
+            if config.save_steps and len(losses) % config.save_steps == 0:
                 rest = {f"base.{number}": own for number, own in enumerate(base)}
                 if hard is not None and hard.pairs_P2 is not None:
                     rest["order"] = torch.from_numpy(hard.pairs_P2)
                 save_state(
                     model,
-                    optimiser,
+                    optimizer,
                     losses,
-                    watch.seen,
+                    monitor.history,
                     config,
                     corpus_sha256=table.sha256,
                     rest=rest,
@@ -197,11 +201,11 @@ def train(
             with torch.no_grad():
                 for weight, own in zip(weights, base, strict=True):
                     weight.lerp_(own.to(weight.device), config.base_share)
-            board.look(watch.look(len(losses)))  # of what is written
+            board.evaluation(monitor.measure(len(losses)))  # of what is written
     report = TrainReport(
         out=config.out,
         losses=tuple(losses),
-        held_out=tuple(watch.seen),
+        eval_history=tuple(monitor.history),
         counts=counts,
         pooling=model.pooling,
         seconds=seconds,
@@ -211,7 +215,7 @@ def train(
         folder_of_base = Path(model.model.name_or_path)
         account = _account(config, report, table, folder_of_base)
         write_checkpoint(model, folder, training=account, more=[_CURVES])
-        draw_curves(report.losses, report.held_out, folder / _CURVES)
+        plot_curves(report.losses, report.eval_history, folder / _CURVES)
     shutil.rmtree(folder_of(config.out), ignore_errors=True)
     return report
 
@@ -240,7 +244,7 @@ def load_base(config: TrainConfig) -> TextModel:
         ModelError: It cannot be used.
         ConfigError: The options do not fit it.
     """
-    folder = fetch(config.base)
+    folder = resolve_checkpoint(config.base)
     own_pooling, _ = read_pooling(folder)
     model = load_model(
         folder, pooling=own_pooling, max_length=config.max_length, dropout=config.dropout
@@ -259,7 +263,7 @@ def load_base(config: TrainConfig) -> TextModel:
         )
     if config.drophead:
         add_drophead(model.model, rate=config.drophead)
-    quicken_dropout(model.model)
+    use_fast_dropout(model.model)
     # Drophead chooses heads for a row of the batch, and is meant for a string.
     return replace(model, pooling=pooling, apart=bool(config.drophead))
 
@@ -295,7 +299,7 @@ def _seeded(config: TrainConfig) -> Iterator[None]:
 
 
 @contextmanager
-def _memory_told(losses: list[float], config: TrainConfig) -> Iterator[None]:
+def _explain_memory_errors(losses: list[float], config: TrainConfig) -> Iterator[None]:
     """Say which option to lower when memory runs out; ``losses`` grows with the steps."""
     try:
         yield
@@ -303,12 +307,12 @@ def _memory_told(losses: list[float], config: TrainConfig) -> Iterator[None]:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not known and not any(sign in str(error) for sign in _NO_MEMORY):
             raise
-        views = 2 * config.batch_size if config.micro_batch is None else config.micro_batch
+        views = 2 * config.batch_size if config.mini_batch_size is None else config.mini_batch_size
         lower = f"a lower --batch-size than {config.batch_size} or --max-length than "
         way_out = f"{lower}{config.max_length}"
         if views > 1:
             way_out = (
-                f"--micro-batch {max(1, views // 4)}, which has the same gradient but for the "
+                f"--mini-batch-size {max(1, views // 4)}, which has the same gradient but for the "
                 f"draws of dropout, or {way_out}"
             )
         raise TrainingError(
@@ -319,9 +323,9 @@ def _memory_told(losses: list[float], config: TrainConfig) -> Iterator[None]:
 
 def _step(
     losses: list[float], already: int, steps: int, config: TrainConfig, seconds: float
-) -> Step:
+) -> StepMetrics:
     done = len(losses) - already
-    return Step(
+    return StepMetrics(
         step=len(losses),
         steps=steps,
         loss=losses[-1],
@@ -336,7 +340,9 @@ def _finite(tensors: list[torch.Tensor]) -> bool:
     The Euclidean norm is by far the fastest to look at every number: 60 ms for BERT base on two
     cores of a CPU.
     """
-    return bool(torch.stack(torch._foreach_norm(tensors)).isfinite().all())
+    # One kernel for all tensors, which torch does not make public.
+    norms = getattr(torch, "_foreach_norm", lambda tensors: [t.norm() for t in tensors])
+    return bool(torch.stack(list(norms(tensors))).isfinite().all())
 
 
 def _not_finite(what: str, step: int, batch: Batch, config: TrainConfig) -> TrainingError:
@@ -372,7 +378,7 @@ def _account(
         "sources": [dict(source) for source in table.sources],
         "strings_sketch": sketch(table.strings),
         "losses": [round(loss, 6) for loss in report.losses],
-        "held_out": list(report.held_out),
+        "eval_history": list(report.eval_history),
         "seconds": round(report.seconds, 2),
         "strings_per_second": round(report.strings_per_second, 1),
         "versions": {"python": platform.python_version()} | {p: version(p) for p in packages},

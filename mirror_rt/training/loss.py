@@ -12,26 +12,26 @@ __all__ = ["contrastive", "info_nce", "multi_similarity"]
 
 
 def contrastive(
-    vectors_VD: Tensor, related_VV: Tensor, *, loss: Loss, temperature: float
+    vectors_VD: Tensor, same_meaning_VV: Tensor, *, loss: Loss, temperature: float
 ) -> Tensor:
     """Compute the loss asked for; arguments as below."""
     match loss:
         case Loss.INFO_NCE:
-            return info_nce(vectors_VD, related_VV, temperature=temperature)
+            return info_nce(vectors_VD, same_meaning_VV, temperature=temperature)
         case Loss.MULTI_SIMILARITY:
-            return multi_similarity(vectors_VD, related_VV)
+            return multi_similarity(vectors_VD, same_meaning_VV)
 
 
-def info_nce(vectors_VD: Tensor, related_VV: Tensor, *, temperature: float) -> Tensor:
+def info_nce(vectors_VD: Tensor, same_meaning_VV: Tensor, *, temperature: float) -> Tensor:
     """Symmetric InfoNCE (NT-Xent) with cosines: the mean over all 2B views.
 
     View i and view i + B are a positive pair; every other view is a negative of both, unless
-    it is related to them. Unlike equation 1 of the paper, and like its code, the positive
+    it may mean the same as they. Unlike equation 1 of the paper, and like its code, the positive
     stands in the denominator and views are averaged rather than summed.
 
     Args:
         vectors_VD: (2B, D) floating, first views then second views; need not be unit rows.
-        related_VV: (2B, 2B) bool, true where two views may mean the same.
+        same_meaning_VV: (2B, 2B) bool, true where two views may mean the same.
         temperature: τ, which divides the cosines.
 
     Returns:
@@ -40,7 +40,7 @@ def info_nce(vectors_VD: Tensor, related_VV: Tensor, *, temperature: float) -> T
     rows_VD = _unit(vectors_VD)
     views = len(rows_VD)
     partner_V = torch.arange(views, device=rows_VD.device).roll(views // 2)
-    ignored_VV = related_VV.clone().fill_diagonal_(True)
+    ignored_VV = same_meaning_VV.clone().fill_diagonal_(True)
     ignored_VV[torch.arange(views, device=rows_VD.device), partner_V] = False
     logits_VV = (rows_VD @ rows_VD.T / temperature).masked_fill(ignored_VV, -torch.inf)
     return cross_entropy(logits_VV, partner_V)
@@ -48,7 +48,7 @@ def info_nce(vectors_VD: Tensor, related_VV: Tensor, *, temperature: float) -> T
 
 def multi_similarity(
     vectors_VD: Tensor,
-    related_VV: Tensor,
+    same_meaning_VV: Tensor,
     *,
     alpha: float = 1.0,
     beta: float = 60.0,
@@ -57,14 +57,14 @@ def multi_similarity(
 ) -> Tensor:
     """Multi-similarity loss over mined triplets: the mean over all 2B views.
 
-    Every pair of related views is a positive, every other a negative. Only those count that
+    Views of the same meaning are positives, all others negatives. Only those count that
     stand in a triplet whose negative is not farther than its positive by ``margin``, as
     distances of unit rows. Sources: Wang et al. 2019, *Multi-Similarity Loss*; the settings
     and the miner are those of SapBERT (Liu et al. 2021).
 
     Args:
         vectors_VD: (2B, D) floating, first views then second views; need not be unit rows.
-        related_VV: (2B, 2B) bool, true where two views mean the same.
+        same_meaning_VV: (2B, 2B) bool, true where two views mean the same.
         alpha: How sharply the farthest positives count.
         beta: How sharply the nearest negatives count.
         base: The cosine that divides the two.
@@ -78,7 +78,7 @@ def multi_similarity(
     cosines_VV = rows_VD @ rows_VD.T
     itself_VV = torch.eye(views, dtype=torch.bool, device=rows_VD.device)
     partners_VV = itself_VV.roll(views // 2, dims=1)
-    positive_VV = (related_VV | partners_VV) & ~itself_VV
+    positive_VV = (same_meaning_VV | partners_VV) & ~itself_VV
     negative_VV = ~(positive_VV | itself_VV)
     with torch.no_grad():  # which triplets count is no part of the gradient
         apart_VV = (2 - 2 * cosines_VV).clamp(min=0).sqrt()

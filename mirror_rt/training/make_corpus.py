@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import Columns, SkippedRows
     from mirror_rt.tables import TableOptions
 
-__all__ = ["Made", "names", "sentences", "words"]
+__all__ = ["CorpusReport", "names", "sentences", "words"]
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class CorpusReport:
     """Strings to train on, each once, and what was dropped to get them.
 
     Attributes:
@@ -45,7 +45,7 @@ class Made:
         return f"{len(self.strings)} strings of {self.read} read; dropped: {why or 'none'}"
 
 
-def words(language: str, *, count: int) -> Made:
+def words(language: str, *, count: int) -> CorpusReport:
     """Return the most frequent words of a language, most frequent first.
 
     Args:
@@ -74,7 +74,7 @@ def names(
     columns: Columns | None = None,
     options: TableOptions | None = None,
     skip_bad: SkippedRows | None = None,
-) -> Made:
+) -> CorpusReport:
     """Return names of a knowledge-base file, or a sample of them in random order.
 
     Raises:
@@ -95,7 +95,7 @@ def sentences(
     shortest: int = 1,
     longest: int = 1000,
     seed: int = 42,
-) -> Made:
+) -> CorpusReport:
     """Return the lines of a text file, or a sample of them in random order.
 
     Args:
@@ -124,7 +124,7 @@ def _different(
     seed: int,
     shortest: int = 1,
     longest: int | None = None,
-) -> Made:
+) -> CorpusReport:
     seen: dict[str, None] = {}
     dropped = {"blank": 0, "repeated": 0, "too short": 0, "too long": 0, "not sampled": 0}
     read = 0
@@ -147,4 +147,4 @@ def _different(
         dropped["not sampled"] = len(strings) - count
         rows = np.random.default_rng(seed).permutation(len(strings))[:count]
         strings = [strings[row] for row in rows]
-    return Made(strings=strings, read=read, dropped=dropped)
+    return CorpusReport(strings=strings, read=read, dropped=dropped)

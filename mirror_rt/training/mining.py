@@ -1,4 +1,4 @@
-"""Arrange an epoch's pairs so that strings which the model hardly tells apart share a batch.
+"""Order an epoch's pairs so that strings which the model confuses share a batch.
 
 Axes: N strings, P pairs, A anchors, K hardest negatives, D width.
 """
@@ -17,13 +17,13 @@ from mirror_rt.training.model import TextModel
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64
 
-__all__ = ["HardOrder", "arrange", "hardest"]
+__all__ = ["HardNegativeSampler", "group_hard_negatives", "mine_hard_negatives"]
 
 _BLOCK = 2**26
 """Cosines held at once: 256 MB."""
 
 
-class HardOrder:
+class HardNegativeSampler:
     """The order of an epoch's pairs by what the model confuses when the epoch begins.
 
     Attributes:
@@ -48,14 +48,14 @@ class HardOrder:
 
         Args:
             pairs_P2: (P, 2) int64 rows of strings, as drawn.
-            keys: Of every string, as ``related`` wants them.
+            keys: Of every string, as ``same_meaning_mask`` wants them.
         """
         # The pairs that fill no batch are those left out without mining: the last drawn.
         pairs_P2 = pairs_P2[: len(pairs_P2) // self._size * self._size]
         rows_N = np.unique(pairs_P2)
         vectors_ND = encode_all(self._model, [self._clean[row] for row in rows_N])
         anchors_P = np.searchsorted(rows_N, pairs_P2[:, 0])
-        found_PK = hardest(
+        found_PK = mine_hard_negatives(
             vectors_ND,
             [keys[row] for row in rows_N],
             anchors_P,
@@ -63,11 +63,11 @@ class HardOrder:
             device=self._model.model.device,
         )
         hard_PK = np.where(found_PK < 0, -1, rows_N[found_PK])
-        self.pairs_P2 = pairs_P2[arrange(pairs_P2, hard_PK, size=self._size)]
+        self.pairs_P2 = pairs_P2[group_hard_negatives(pairs_P2, hard_PK, size=self._size)]
         return self.pairs_P2
 
 
-def hardest(
+def mine_hard_negatives(
     vectors_ND: Float32,
     keys: Sequence[tuple[int, ...]],
     anchors_A: Int64,
@@ -105,11 +105,11 @@ def hardest(
     return hard_AK
 
 
-def arrange(pairs_P2: Int64, hard_PK: Int64, *, size: int) -> Int64:
+def group_hard_negatives(pairs_P2: Int64, hard_PK: Int64, *, size: int) -> Int64:
     """Order pairs so that the hard negatives of a pair stand in its batch where they can.
 
-    A pair is put down, then for each of its hardest strings a pair that holds it, and so on
-    with the next pair not yet put down. So every pair is there once, and a batch is made of
+    A pair is put down, then for each of its hardest strings a pair that holds it, and so on with
+    the next pair not yet put down. So every pair is there once, and a batch is made of
     such groups, cut off where it is full.
 
     Args:

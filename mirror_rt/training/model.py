@@ -1,4 +1,4 @@
-"""The encoder being trained: load it with the dropout asked for, and tokenise for it.
+"""The encoder being trained: load it with the dropout asked for, and tokenize for it.
 
 Axes: T tokens, D width of a vector.
 """
@@ -19,7 +19,7 @@ from mirror_rt.types import Pooling
 if TYPE_CHECKING:
     from mirror_rt.types import Int64
 
-__all__ = ["FAMILIES", "TextModel", "load_model", "tokenise"]
+__all__ = ["FAMILIES", "TextModel", "load_model", "tokenize"]
 
 FAMILIES = (
     "albert",
@@ -167,7 +167,7 @@ def _positions(config: Any, tokenizer: Any) -> int:  # noqa: ANN401  (untyped li
     return min(room, int(tokenizer.model_max_length))
 
 
-def tokenise(texts: Sequence[str], model: TextModel) -> list[Int64]:
+def tokenize(texts: Sequence[str], model: TextModel) -> list[Int64]:
     """Return the token ids of each text, special tokens included, cut to the longest input.
 
     Raises:

@@ -17,7 +17,7 @@ from mirror_rt.knowledge.formats import Columns, SkippedRows
 from mirror_rt.knowledge.text.held_out import is_held_out
 from mirror_rt.tables import TableOptions
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.corpus import Corpus, read_corpus, read_pairs
+from mirror_rt.training.read_corpus import Corpus, read_corpus, read_pairs
 from mirror_rt.types import PairSource
 
 if TYPE_CHECKING:
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
     from mirror_rt.types import Int64
 
-__all__ = ["PairTable", "draw_epoch", "hold_out", "read_table", "related", "synonym_pairs"]
+__all__ = [
+    "PairTable",
+    "draw_epoch",
+    "hold_out",
+    "read_table",
+    "same_meaning_mask",
+    "synonym_pairs",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +200,7 @@ def hold_out(
     Raises:
         ConfigError: They are too few to measure on.
     """
-    counts = {source: round(config.held_out * share) for source, share in config.shares.items()}
+    counts = {source: round(config.eval_pairs * share) for source, share in config.shares.items()}
     chosen = rng.permutation(len(table.entities))[: counts.get(PairSource.SYNONYMS, 0)].tolist()
     entities = [table.entities[i] for i in chosen]
     parts = [synonym_pairs(entities, most=1, rng=rng)]
@@ -207,10 +214,10 @@ def hold_out(
     lines = counts.get(PairSource.FILE, 0)
     parts.append(table.filed_P2[order[:lines]])
     held_P2 = np.concatenate(parts)
-    if config.held_out and len(held_P2) < 2:
+    if config.eval_pairs and len(held_P2) < 2:
         raise ConfigError(
-            f"held_out: sets {len(held_P2)} of these pairs aside, and measuring takes 2; "
-            f"give a higher --held-out than {config.held_out}, or 0"
+            f"eval_pairs: sets {len(held_P2)} of these pairs aside, and measuring takes 2; "
+            f"give a higher --eval-pairs than {config.eval_pairs}, or 0"
         )
     gone.update(held_P2.reshape(-1).tolist())
     stays = ~np.isin(table.filed_P2, sorted(gone)).any(axis=1)
@@ -290,25 +297,28 @@ def _unrank(code: int) -> tuple[int, int]:
     return code - j * (j - 1) // 2, j
 
 
-def related(
+def same_meaning_mask(
     keys: Sequence[Sequence[int]], others: Sequence[Sequence[int]] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Say which views share a key, and so must not be negatives of each other.
+    """Return which views may mean the same, so that they are no negatives of each other.
+
+    InfoNCE leaves such pairs out (they would be false negatives); multi-similarity takes them as
+    positives.
 
     Args:
         keys: For each of V views its keys: the string it came from, and its meanings.
         others: For each of Q other views theirs; by default the same views.
 
     Returns:
-        (V, Q) bool; without others symmetric, and a view with a key is related to itself.
+        (V, Q) bool; without others symmetric, and true on the diagonal where a view has a key.
     """
     others = keys if others is None else others
     holders: dict[int, list[int]] = {}
     for other, found in enumerate(others):
         for key in found:
             holders.setdefault(key, []).append(other)
-    related_VQ = np.zeros((len(keys), len(others)), dtype=bool)
+    same_VQ = np.zeros((len(keys), len(others)), dtype=bool)
     for view, found in enumerate(keys):
         for key in found:
-            related_VQ[view, holders.get(key, [])] = True
-    return related_VQ
+            same_VQ[view, holders.get(key, [])] = True
+    return same_VQ

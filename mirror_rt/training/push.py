@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.errors import ModelError, TargetError
-from mirror_rt.training.card import read_training
+from mirror_rt.training.model_card import read_training
 
-__all__ = ["public", "push"]
+__all__ = ["push", "strip_private_paths"]
 
 _APART = ["*.unfinished/*", ".*", "training.json"]
 """What is not uploaded as it stands: ``training.json`` is, without the folders of this machine."""
@@ -41,7 +41,7 @@ def push(
     if not any((folder / name).is_file() for name in ("model.safetensors", "model.onnx")):
         raise ModelError(f"{folder}: neither a checkpoint nor a bundle; name such a folder")
     trained = (folder / "training.json").is_file()
-    training = public(read_training(folder)) if trained else None
+    training = strip_private_paths(read_training(folder)) if trained else None
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -73,7 +73,7 @@ def push(
     return str(address)
 
 
-def public(training: Mapping[str, Any]) -> dict[str, Any]:
+def strip_private_paths(training: Mapping[str, Any]) -> dict[str, Any]:
     """Return what ``training.json`` says without the folders of this machine."""
     config = dict(training["config"])
     for name in ("corpus", "out", "pairs_file", *["base"] * training["base_is_local"]):

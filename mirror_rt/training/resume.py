@@ -17,13 +17,13 @@ from mirror_rt.training.model import TextModel
 
 __all__ = ["check_unfinished", "folder_of", "load_state", "save_state"]
 
-_WEIGHTS, _OPTIMISER, _RANDOM = "model.safetensors", "optimiser.safetensors", "random.safetensors"
+_WEIGHTS, _OPTIMIZER, _RANDOM = "model.safetensors", "optimizer.safetensors", "random.safetensors"
 _REST, _ACCOUNT = "rest.safetensors", "state.json"
 
-_FREE = {"checkpoint_every", "threads", "micro_batch"}
+_FREE = {"save_steps", "threads", "mini_batch_size"}
 """Options that may change when a run is taken up; all others decide its weights.
 
-``micro_batch`` decides which draws of dropout a string gets. It may change because that is what
+``mini_batch_size`` decides which draws of dropout a string gets. It may change because that is what
 running out of memory advises; the run then goes on as well, and not to the same bytes.
 """
 
@@ -52,9 +52,9 @@ def check_unfinished(out: Path, *, resume: bool, force: bool) -> None:
 
 def save_state(
     model: TextModel,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     losses: list[float],
-    seen: list[dict[str, float]],
+    eval_history: list[dict[str, float]],
     config: TrainConfig,
     *,
     corpus_sha256: str,
@@ -67,9 +67,9 @@ def save_state(
     """
     from safetensors.torch import save_file
 
-    optimiser_state = {
+    optimizer_state = {
         f"{parameter}.{name}": value
-        for parameter, values in optimiser.state_dict()["state"].items()
+        for parameter, values in optimizer.state_dict()["state"].items()
         for name, value in values.items()
     }
     random = {"cpu": torch.get_rng_state()}
@@ -77,21 +77,21 @@ def save_state(
         random["cuda"] = torch.cuda.get_rng_state(model.model.device)
     account = {
         "losses": losses,
-        "held_out": seen,
+        "eval_history": eval_history,
         "config": config.as_json(),
         "corpus_sha256": corpus_sha256,
-        "files": [_WEIGHTS, _OPTIMISER, _RANDOM, _REST],
+        "files": [_WEIGHTS, _OPTIMIZER, _RANDOM, _REST],
     }
     with staging_folder(folder_of(config.out), force=True) as folder:
         save_file({k: v.clone() for k, v in model.model.state_dict().items()}, folder / _WEIGHTS)
-        save_file(optimiser_state, folder / _OPTIMISER)
+        save_file(optimizer_state, folder / _OPTIMIZER)
         save_file(random, folder / _RANDOM)
         save_file(dict(rest), folder / _REST)
         (folder / _ACCOUNT).write_text(json.dumps(account), encoding="utf-8")
 
 
 def load_state(
-    model: TextModel, optimiser: torch.optim.Optimizer, config: TrainConfig, *, corpus_sha256: str
+    model: TextModel, optimizer: torch.optim.Optimizer, config: TrainConfig, *, corpus_sha256: str
 ) -> tuple[list[float], list[dict[str, float]], dict[str, torch.Tensor]]:
     """Put a run back to where it was saved.
 
@@ -113,7 +113,7 @@ def load_state(
     try:
         account = json.loads((folder / _ACCOUNT).read_text(encoding="utf-8"))
         weights, state, random, rest = (
-            load_file(folder / name) for name in (_WEIGHTS, _OPTIMISER, _RANDOM, _REST)
+            load_file(folder / name) for name in (_WEIGHTS, _OPTIMIZER, _RANDOM, _REST)
         )
     except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
@@ -125,12 +125,12 @@ def load_state(
     for key, value in state.items():
         parameter, name = key.split(".", 1)
         by_parameter.setdefault(int(parameter), {})[name] = value
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": by_parameter, "param_groups": groups})
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
     torch.set_rng_state(random["cpu"])
     if "cuda" in random:
         torch.cuda.set_rng_state(random["cuda"], model.model.device)
-    return list(account["losses"]), list(account["held_out"]), rest
+    return list(account["losses"]), list(account["eval_history"]), rest
 
 
 def _check_same(

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from mirror_rt.training.batches import Batch
 from mirror_rt.training.config import TrainConfig
-from mirror_rt.training.encoding import autocast, by_length, encode
+from mirror_rt.training.encoding import autocast, encode, sort_by_length
 from mirror_rt.training.loss import contrastive
 from mirror_rt.training.model import TextModel
-from mirror_rt.training.pairs import related
+from mirror_rt.training.pairs import same_meaning_mask
 
 __all__ = ["backward", "cached_backward", "plain_backward"]
 
 
 def backward(model: TextModel, batch: Batch, config: TrainConfig) -> float:
     """Compute the loss of a batch and add its gradient to the parameters; return the loss."""
-    if config.micro_batch is None:
+    if config.mini_batch_size is None:
         return plain_backward(model, batch, config)
     return cached_backward(model, batch, config)
 
@@ -42,7 +42,7 @@ def cached_backward(model: TextModel, batch: Batch, config: TrainConfig) -> floa
     micro-batch is encoded again, with the dropout it had, and that gradient goes through it.
     Source: Gao et al. 2021, *Scaling Deep Contrastive Learning Batch Size* (GradCache).
     """
-    parts = by_length([len(ids) for ids in batch.tokens], most=config.micro_batch)
+    parts = sort_by_length([len(ids) for ids in batch.tokens], most=config.mini_batch_size)
     in_order = torch.from_numpy(np.argsort(np.concatenate(parts))).to(model.model.device)
     dropouts, found = [], []
     with torch.no_grad(), autocast(model, bf16=config.bf16):
@@ -62,8 +62,10 @@ def cached_backward(model: TextModel, batch: Batch, config: TrainConfig) -> floa
 
 
 def _loss(vectors_VD: Tensor, batch: Batch, config: TrainConfig) -> Tensor:
-    related_VV = torch.from_numpy(related(batch.keys)).to(vectors_VD.device)
-    return contrastive(vectors_VD, related_VV, loss=config.loss, temperature=config.temperature)
+    same_meaning_VV = torch.from_numpy(same_meaning_mask(batch.keys)).to(vectors_VD.device)
+    return contrastive(
+        vectors_VD, same_meaning_VV, loss=config.loss, temperature=config.temperature
+    )
 
 
 def _random_state(device: torch.device) -> Tensor:

@@ -47,11 +47,11 @@ class TensorBoardLogger:
         """Write what is known after a step."""
         self._write(step, {"train/loss": loss, "train/strings_per_second": strings_per_second})
 
-    def look(self, seen: Mapping[str, float] | None) -> None:
-        """Write what was measured on held-out pairs, as ``Watch.look`` returns it."""
-        if seen is not None:
-            values = {f"held_out/{name}": seen[name] for name in seen if name != "step"}
-            self._write(int(seen["step"]), values)
+    def evaluation(self, measured: Mapping[str, float] | None) -> None:
+        """Write what was measured on held-out pairs, as ``EvalMonitor.look`` returns it."""
+        if measured is not None:
+            values = {f"eval/{name}": measured[name] for name in measured if name != "step"}
+            self._write(int(measured["step"]), values)
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
         if self._writer is not None:

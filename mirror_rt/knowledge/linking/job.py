@@ -39,11 +39,11 @@ from mirror_rt.knowledge.linking.results import (
 from mirror_rt.runtime.job import (
     Engine,
     JobFolder,
-    Made,
     Opener,
     Progress,
     Shard,
-    Task,
+    ShardResult,
+    ShardTask,
     blocks_of,
     run,
 )
@@ -118,7 +118,7 @@ class LinkReport:
         nil: Mentions without a candidate.
         answered: Mentions that were asked, in all runs: each once, but for those with a context
             or document, and those that came too long ago.
-        kept: Blocks of answers that were there already.
+        skipped: Blocks of answers that were there already.
         undecided: Mentions with several candidates alike, of which a row has the first.
         too_long: Mentions of which only the beginning was compared.
         truncated: Mentions cut off at the longest length, different ones of each block.
@@ -132,7 +132,7 @@ class LinkReport:
     review: int
     nil: int
     answered: int
-    kept: int
+    skipped: int
     undecided: int
     too_long: int
     truncated: int
@@ -442,14 +442,14 @@ class _Links:
         """Return what opens this work on another machine."""
         return partial(_open_links, self._kb.opener(), self.settings, self._options)
 
-    def make(self, job: JobFolder, task: Task, progress: Progress | None) -> Made:
+    def make(self, job: JobFolder, task: ShardTask, progress: Progress | None) -> ShardResult:
         """Link a block and write its shard."""
         lines, counts = _link(self._kb, task.block.columns, self._options)
         path = job.path / task.name
         with replacing(path) as fresh:
             fresh.write_bytes("".join(f"{line}\n" for line in lines).encode())
             sha256 = sha256_file(fresh)
-        return Made(
+        return ShardResult(
             shard=Shard(name=task.name, rows=len(lines), sha256=sha256, counts=dict(counts))
         )
 
@@ -504,7 +504,7 @@ class _Links:
             review=linked.counts[LinkStatus.REVIEW.value],
             nil=linked.counts[LinkStatus.NIL.value],
             answered=report.rows,
-            kept=report.kept,
+            skipped=report.skipped,
             undecided=linked.counts["tied"],
             too_long=report.total("too_long"),
             truncated=report.total("truncated"),

@@ -12,7 +12,7 @@ from typing import Any
 from mirror_rt.errors import ModelError
 from mirror_rt.types import Pooling
 
-__all__ = ["read_object", "read_pooling", "refuse_changes_to_texts", "write_modules"]
+__all__ = ["check_text_preprocessing", "read_object", "read_pooling", "write_modules"]
 
 
 def read_pooling(folder: str | Path) -> tuple[Pooling, int | None]:
@@ -59,7 +59,7 @@ def _read_modules(folder: Path) -> tuple[Pooling, int | None]:
     return pooling, None if longest is None else int(longest)
 
 
-def refuse_changes_to_texts(folder: str | Path, *, lowers: bool) -> None:
+def check_text_preprocessing(folder: str | Path, *, lowers: bool) -> None:
     """Refuse a sentence-transformers folder that changes texts before they are tokenised.
 
     Args:

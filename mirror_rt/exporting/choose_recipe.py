@@ -13,94 +13,106 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mirror_rt.bundle import MODEL, Bundle, Manifest, seal
-from mirror_rt.errors import GateError
+from mirror_rt.errors import AccuracyGateError
 from mirror_rt.evaluation.ranking import Ranking, compare
-from mirror_rt.exporting.quantize import Method, Recipe, quantise
+from mirror_rt.exporting.quantize import Method, Recipe, quantize
 from mirror_rt.runtime import Encoder
-from mirror_rt.runtime.cpu import Target, host, multiplies_safely
+from mirror_rt.runtime.cpu import Target, detect_cpu, int8_cannot_saturate
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
 
-__all__ = ["Built", "Workshop", "choose_fastest", "choose_first", "ladder", "race"]
+__all__ = [
+    "CandidateBuilder",
+    "ExportCandidate",
+    "choose_fastest",
+    "choose_first",
+    "fallback_recipes",
+    "measure_speeds",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class ExportCandidate:
     """A bundle that could be the result, and how it ranks the sample.
 
     Attributes:
         recipe: How it was made.
         bundle: The folder.
         ranking: How it ranks the sample.
-        judged_with: The graph that ranked: itself, or one with 7-bit weights in its place.
+        measured_with: The graph that ranked: itself, or one with 7-bit weights in its place.
     """
 
     recipe: Recipe
     bundle: Bundle
     ranking: Ranking
-    judged_with: str
+    measured_with: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workshop:
+class CandidateBuilder:
     """Where candidates are made.
 
     Attributes:
         folder: An empty folder to build in.
-        companions: A folder of what stands beside the graph.
+        config_files: A folder of what stands beside the graph.
         graph: The float32 graph.
-        evened: The same with evened-out activations.
+        smoothed: The same with smoothed-out activations.
         manifest: What every candidate's manifest says.
         batches: Token ids of some of the sample.
         names: The sample.
         original_ND: (N, D) float32 unit rows of the sample, by the float32 graph.
         sensitive: Multiplications by what rounding them alone costs, dearest first.
-        tell: Called with what is done next.
+        report_stage: Called with what is done next.
     """
 
     folder: Path
-    companions: Path
+    config_files: Path
     graph: Path
-    evened: Path
+    smoothed: Path
     manifest: Manifest
     batches: Sequence[TokenBatch]
     names: Sequence[str]
     original_ND: Float32
     sensitive: Callable[[], Sequence[str]]
-    tell: Callable[[str], None] = lambda words: None
+    report_stage: Callable[[str], None] = lambda words: None
 
-    def build(self, recipe: Recipe) -> Built:
+    def build(self, recipe: Recipe) -> ExportCandidate:
         """Make the bundle of a recipe and measure its ranking.
 
         Where 8-bit weights would overflow on this CPU, which says nothing of the CPU that they
         are for, 7-bit ones are judged in their place: they round more.
         """
-        kept = f", {len(recipe.keep_float)} in float" if recipe.keep_float else ""
-        self.tell(f"{recipe.method.value}{kept}")
+        kept = f", {len(recipe.nodes_to_exclude)} in float" if recipe.nodes_to_exclude else ""
+        self.report_stage(f"{recipe.method.value}{kept}")
         bundle = judged = self._make(recipe)
-        if recipe.can_overflow and not multiplies_safely(host()):
+        if recipe.can_overflow and not int8_cannot_saturate(detect_cpu()):
             judged = self._make(replace(recipe, reduce_range=True))
         vectors_ND = Encoder.open(judged).encode(self.names)
         ranking = compare(self.original_ND, vectors_ND, self.names)
         if judged is not bundle:
             shutil.rmtree(judged.path)
         word = "itself" if judged is bundle else "7-bit weights"
-        return Built(recipe=recipe, bundle=bundle, ranking=ranking, judged_with=word)
+        return ExportCandidate(recipe=recipe, bundle=bundle, ranking=ranking, measured_with=word)
 
     def _make(self, recipe: Recipe) -> Bundle:
-        parts = (recipe.method.value, recipe.group, recipe.reduce_range, len(recipe.keep_float))
+        parts = (
+            recipe.method.value,
+            recipe.block_size,
+            recipe.reduce_range,
+            len(recipe.nodes_to_exclude),
+        )
         folder = self.folder / "-".join(map(str, parts))
-        shutil.copytree(self.companions, folder)
-        source = self.evened if recipe.even else self.graph
-        quantise(source, folder / MODEL, recipe, batches=self.batches)
+        shutil.copytree(self.config_files, folder)
+        source = self.smoothed if recipe.smooth else self.graph
+        quantize(source, folder / MODEL, recipe, batches=self.batches)
         return seal(
             folder,
-            replace(self.manifest, quantisation=recipe.described(), precision=recipe.precision),
+            replace(self.manifest, quantization=recipe.described(), precision=recipe.precision),
         )
 
 
-def ladder(workshop: Workshop, target: Target) -> Iterator[Recipe]:
+def fallback_recipes(builder: CandidateBuilder, target: Target) -> Iterator[Recipe]:
     """Yield the int8 recipes that are safe on a CPU, fastest first, most exact last.
 
     Static ranges are the fastest and the closest (docs/experiments.md). Where they rank too
@@ -109,66 +121,70 @@ def ladder(workshop: Workshop, target: Target) -> Iterator[Recipe]:
     batch (dynamic) are slower and less exact than fixed ones.
 
     Args:
-        workshop: Tells which multiplications are sensitive.
+        builder: Tells which multiplications are sensitive.
         target: The CPU.
     """
-    reduce = not multiplies_safely(target)
-    static = Recipe(method=Method.STATIC, reduce_range=reduce, even=True, embeddings=True)
+    reduce = not int8_cannot_saturate(target)
+    static = Recipe(method=Method.STATIC, reduce_range=reduce, smooth=True, embeddings=True)
     yield static
-    nodes = workshop.sensitive()
+    nodes = builder.sensitive()
     for share in (4, 2):
-        yield replace(static, keep_float=tuple(sorted(nodes[: len(nodes) // share])))
-    yield Recipe(method=Method.WEIGHT_ONLY, group=128)
-    yield Recipe(method=Method.WEIGHT_ONLY, group=32)
+        yield replace(static, nodes_to_exclude=tuple(sorted(nodes[: len(nodes) // share])))
+    yield Recipe(method=Method.WEIGHT_ONLY, block_size=128)
+    yield Recipe(method=Method.WEIGHT_ONLY, block_size=32)
 
 
-def choose_first(workshop: Workshop, recipes: Iterator[Recipe], *, min_top1: float) -> Built:
+def choose_first(
+    builder: CandidateBuilder, recipes: Iterator[Recipe], *, min_top1: float
+) -> ExportCandidate:
     """Return the first of ``recipes`` that passes the gate.
 
     Raises:
-        GateError: None does.
+        AccuracyGateError: None does.
     """
-    best: Built | None = None
+    best: ExportCandidate | None = None
     for recipe in recipes:
-        built = workshop.build(recipe)
-        if built.ranking.top1 >= min_top1:
+        built = builder.build(recipe)
+        if built.ranking.top1_agreement >= min_top1:
             return built
-        if best is None or built.ranking.top1 > best.ranking.top1:
+        if best is None or built.ranking.top1_agreement > best.ranking.top1_agreement:
             best = built
         else:
             shutil.rmtree(built.bundle.path)
     assert best is not None  # there is always one recipe
-    raise GateError(
-        f"{workshop.manifest.source['name']}: the best {best.recipe.precision.value} graph keeps "
-        f"the nearest name of {best.ranking.top1:.1%} of the sample, --min-top1 asks for "
+    raise AccuracyGateError(
+        f"{builder.manifest.source['name']}: the best {best.recipe.precision.value} graph keeps "
+        f"the nearest name of {best.ranking.top1_agreement:.1%} of the sample, --min-top1 asks for "
         f"{min_top1:.1%}; give --precision fp32, or a lower --min-top1"
     )
 
 
 def choose_fastest(
-    workshop: Workshop, recipes: Iterator[Recipe], *, min_top1: float
-) -> tuple[Built, dict[str, Any]]:
+    builder: CandidateBuilder, recipes: Iterator[Recipe], *, min_top1: float
+) -> tuple[ExportCandidate, dict[str, Any]]:
     """Return the fastest bundle that passes the gate here; float32 always does.
 
     Returns:
         The bundle, and the strings a second of each that was raced.
     """
-    runners = [workshop.build(Recipe(method=Method.NONE))]
+    runners = [builder.build(Recipe(method=Method.NONE))]
     methods: set[Method] = set()
     for recipe in recipes:
         if recipe.method in methods:
             continue  # a faster recipe of its kind has passed already
-        built = workshop.build(recipe)
-        if built.ranking.top1 >= min_top1:
+        built = builder.build(recipe)
+        if built.ranking.top1_agreement >= min_top1:
             runners.append(built)
             methods.add(recipe.method)
-    workshop.tell("measuring speed")
-    rates = race([built.bundle for built in runners], workshop.names)
+    builder.report_stage("measuring speed")
+    rates = measure_speeds([built.bundle for built in runners], builder.names)
     table = {b.recipe.method.value: round(r) for b, r in zip(runners, rates, strict=True)}
     return runners[rates.index(max(rates))], table
 
 
-def race(bundles: Sequence[Bundle], names: Sequence[str], *, rounds: int = 3) -> list[float]:
+def measure_speeds(
+    bundles: Sequence[Bundle], names: Sequence[str], *, rounds: int = 3
+) -> list[float]:
     """Return the strings a second of each bundle: the best of interleaved rounds."""
     encoders = [Encoder.open(bundle, verify=False) for bundle in bundles]
     best = [0.0] * len(encoders)

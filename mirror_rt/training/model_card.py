@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.checkpoints import read_object
 from mirror_rt.errors import ModelError
+from mirror_rt.pooling_config import read_object
 from mirror_rt.staging import staging_file
 
 __all__ = ["SCORES", "add_scores", "license_of", "model_card", "read_training"]
@@ -160,17 +160,17 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 
 def _measured(training: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> str:
-    lines = [*_held_out_lines(training.get("held_out") or []), *_score_lines(scores)]
+    lines = [*_evaluation_lines(training.get("eval_history") or []), *_score_lines(scores)]
     return "\n".join([_HEADING, *(lines or ["None yet: `mirror-rt evaluate --card`."])]) + "\n"
 
 
-def _held_out_lines(seen: Sequence[Mapping[str, float]]) -> list[str]:
-    if not seen:
+def _evaluation_lines(history: Sequence[Mapping[str, float]]) -> list[str]:
+    if not history:
         return []
     first, last = (
         f"loss {look['loss']:.4f}, alignment {look['alignment']:.4f}, "
         f"uniformity {look['uniformity']:.4f}"
-        for look in (seen[0], seen[-1])
+        for look in (history[0], history[-1])
     )
     return [f"On pairs held out of training: {first} before, {last} after; lower is better.", ""]
 

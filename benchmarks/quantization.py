@@ -6,8 +6,8 @@ Linking: held-out exact synonyms of the Human Phenotype Ontology to its labels, 
 vector alone. With ``--data`` the ranking of MEDIC's disease names too, under ranges from
 phenotype names: strings that the sample did not foresee.
 
-    python benchmarks/quantisation.py --data DIR --out benchmarks/results/quantisation.json
-    python benchmarks/quantisation.py --small
+    python benchmarks/quantization.py --data DIR --out benchmarks/results/quantization.json
+    python benchmarks/quantization.py --small
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.knowledge.formats import read_entities, read_names
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
-from mirror_rt.runtime.cpu import host, multiplies_safely
+from mirror_rt.runtime.cpu import detect_cpu, int8_cannot_saturate
 from mirror_rt.types import Entity, Pooling
 
 MEDIC = "el_ncbi_disease/train_dictionary.txt"
 
 
 def recipes() -> Mapping[str, Recipe]:
-    """Return the recipes of docs/quantisation.md; 8-bit weights also where they may overflow."""
-    best = {"even": True, "embeddings": True}
+    """Return the recipes of docs/quantization.md; 8-bit weights also where they may overflow."""
+    best = {"smooth": True, "embeddings": True}
     return {
         "float32": Recipe(method=Method.NONE),
         "static, 8-bit": Recipe(method=Method.STATIC, **best),
@@ -46,14 +46,14 @@ def recipes() -> Mapping[str, Recipe]:
         "dynamic, 8-bit": Recipe(method=Method.DYNAMIC, **best),
         "dynamic, 7-bit": Recipe(method=Method.DYNAMIC, reduce_range=True, **best),
         "dynamic, 7-bit, tables in float": Recipe(
-            method=Method.DYNAMIC, reduce_range=True, even=True
+            method=Method.DYNAMIC, reduce_range=True, smooth=True
         ),
         "the same, channels not evened out": Recipe(method=Method.DYNAMIC, reduce_range=True),
         "the same, one scale for a weight": Recipe(
             method=Method.DYNAMIC, reduce_range=True, per_channel=False
         ),
-        "weight-only, groups of 128": Recipe(method=Method.WEIGHT_ONLY, group=128),
-        "weight-only, groups of 32": Recipe(method=Method.WEIGHT_ONLY, group=32),
+        "weight-only, groups of 128": Recipe(method=Method.WEIGHT_ONLY, block_size=128),
+        "weight-only, groups of 32": Recipe(method=Method.WEIGHT_ONLY, block_size=32),
     }
 
 
@@ -110,7 +110,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             vectors_ND = encoder.encode(names)
             original.setdefault(source, vectors_ND)
             ranking = compare(original[source], vectors_ND, names).described()
-            rows[name][source] = {key: v for key, v in ranking.items() if key != "moved"}
+            rows[name][source] = {key: v for key, v in ranking.items() if key != "most_changed"}
         rows[name] |= linking(encoder, kept, asked)
         card.say(f"{name}: {rows[name]}")
     ways = {name: lambda e=encoder: e.encode(ranked) for name, encoder in encoders.items()}
@@ -118,8 +118,8 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         rows[name]["seconds"] = card.spread(seconds)
         rows[name]["strings_per_second"] = round(len(ranked) / rows[name]["seconds"]["median"], 1)
     return {
-        "target": host().value,
-        "eight_bits_are_safe": multiplies_safely(host()),
+        "target": detect_cpu().value,
+        "eight_bits_are_safe": int8_cannot_saturate(detect_cpu()),
         "names": len(ranked),
         "queries": len(asked),
         "labels": len(kept),
@@ -143,7 +143,7 @@ def main() -> None:
         args.names, args.repeats = 100, 1
     with tempfile.TemporaryDirectory() as work:
         results = measure(args, Path(work))
-    card.finish(card.record("quantisation", args, results), args.out)
+    card.finish(card.record("quantization", args, results), args.out)
 
 
 if __name__ == "__main__":
