@@ -87,6 +87,19 @@ def test_codes_of_which_enough_are_scored_exactly_agree_with_brute_force(
     )
 
 
+@pytest.mark.parametrize("kind", CODES)
+def test_a_search_for_few_rows_finds_the_first_of_a_search_for_more(
+    tmp_path: Path, kind: IndexKind
+) -> None:
+    vectors = _unit_rows(4_000, seed=1).astype(np.float16)
+    index = _open(tmp_path, vectors, kind)
+    queries = _unit_rows(60, seed=2)
+    more = index.search(queries, top=32)
+    for top in (1, 10):
+        few = index.search(queries, top=top)
+        np.testing.assert_array_equal(few.rows_QK, more.rows_QK[:, :top])
+
+
 def test_more_lists_are_read_when_those_asked_for_have_too_few_rows(tmp_path: Path) -> None:
     vectors = _unit_rows(3_000, seed=1).astype(np.float16)
     index = _open(tmp_path, vectors, IndexKind.IVF_PQ)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.knowledge.arrays import to_float32
-from mirror_rt.knowledge.retrieval.vector_index import VectorIndex
+from mirror_rt.knowledge.retrieval.vector_index import LEAST_SEARCHED, VectorIndex
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float16, Float32, Int64
@@ -22,8 +22,6 @@ __all__ = ["RECALL", "autotune", "measure_recall"]
 RECALL = 0.98
 """Share of the true ten nearest rows that an index is tuned to find."""
 _TOP = 10
-_SEARCHED = 32
-"""Rows asked for, as candidate generation does; the true ten must be among them."""
 _QUERIES = 500
 _TIMED = 200
 _LEAST_NPROBE = 8
@@ -89,7 +87,7 @@ def _measured(index: VectorIndex, queries_QD: Float32, tenth_Q: Float32) -> dict
     taken = []
     for query_D in queries_QD[:_TIMED]:
         start = time.perf_counter()
-        index.search(query_D[None, :], top=_SEARCHED)
+        index.search(query_D[None, :], top=LEAST_SEARCHED)
         taken.append(1e3 * (time.perf_counter() - start))
     return {
         "recall_at_10": round(_recall(index, queries_QD, tenth_Q), 4),
@@ -123,7 +121,7 @@ def _queries(vectors_ND: Float16, count: int, *, seed: int) -> tuple[Float32, Fl
 
 
 def _recall(index: VectorIndex, queries_QD: Float32, tenth_Q: Float32) -> float:
-    hits = index.search(queries_QD, top=min(_SEARCHED, len(index.vectors_ND)))
+    hits = index.search(queries_QD, top=min(LEAST_SEARCHED, len(index.vectors_ND)))
     # By score: rows with equal vectors may stand for each other.
     found_Q = (hits.scores_QK >= tenth_Q[:, None] - 1e-5).sum(axis=1)
     wanted = min(_TOP, len(index.vectors_ND))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mirror_rt.types import Float16, Float32, Int64
 
-__all__ = ["VectorIndex", "build_index", "can_append", "exact_scores", "top_k"]
+__all__ = ["LEAST_SEARCHED", "VectorIndex", "build_index", "can_append", "exact_scores", "top_k"]
 
 _GROWTH = 2.0
 """An index learns anew when it has grown to this many times the rows that it learned from."""
@@ -44,6 +44,9 @@ _M = 32
 _EF_CONSTRUCTION = 200
 _DEFAULT_EF_SEARCH = 128
 _DEFAULT_K_FACTOR = 4
+LEAST_SEARCHED = 32
+"""A search for fewer rows scores as many exactly as one for so many, with which ``k_factor`` was
+tuned: else its recall would be less."""
 _ROWS_PER_LIST = 256
 _SAMPLE_PER_LIST = 64
 _ITERATIONS = 10
@@ -303,7 +306,7 @@ class VectorIndex:
         """
         queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
         rows = len(self.vectors_ND)
-        wide = self.k_factor * top
+        wide = self.k_factor * max(top, LEAST_SEARCHED)
         if self.is_graph:
             wide = min(wide, self.efSearch)  # what it keeps in sight
         wide = min(max(wide, top + 10), rows)
