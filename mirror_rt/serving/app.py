@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
@@ -20,19 +20,40 @@ from starlette.staticfiles import StaticFiles
 from mirror_rt.errors import MirrorError
 from mirror_rt.serving import link_api, openai_api, pages, reconcile, tei_api
 from mirror_rt.serving.config import ServeConfig
+from mirror_rt.serving.direct import Direct
 from mirror_rt.serving.errors import Refused, refusal
-from mirror_rt.serving.guard import Guard
+from mirror_rt.serving.guard import INTERNAL, Cors, Guard
 from mirror_rt.serving.library import Library
 from mirror_rt.serving.service import Service, json_response, service_of
 from mirror_rt.version import VERSION
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+__all__ = ["App", "create_app"]
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether a knowledge base has changed on disk."""
 
 
-def create_app(library: Library, config: ServeConfig | None = None) -> FastAPI:
+@dataclass(frozen=True, eq=False)
+class App:
+    """An ASGI application.
+
+    Attributes:
+        service: Its parts.
+        outermost: What a request meets first.
+    """
+
+    service: Service
+    outermost: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request, or the start and the end of the server."""
+        await self.outermost(scope, receive, send)
+
+
+def create_app(library: Library, config: ServeConfig | None = None) -> App:
     """Return an ASGI application that serves a library; closing it is the caller's.
 
     Args:
@@ -53,7 +74,7 @@ def create_app(library: Library, config: ServeConfig | None = None) -> FastAPI:
         watching.cancel()
         service.scheduler.stop()
 
-    app = FastAPI(
+    api = FastAPI(
         title="mirror-rt",
         version=VERSION,
         description="Embeddings, entity linking and reconciliation on a plain CPU.",
@@ -62,27 +83,19 @@ def create_app(library: Library, config: ServeConfig | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = service
+    api.state.service = service
     # Routes are looked through in this order: what is asked most comes first.
-    for module in (link_api, openai_api, tei_api, reconcile, pages):
-        app.include_router(module.router)
-    _add_operation(app)
-    app.mount("/static", StaticFiles(packages=[("mirror_rt.serving", "static")]), name="static")
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(MirrorError, _mirror)
-    app.add_middleware(Guard, config=config, metrics=service.metrics)
+    routers = [module.router for module in (link_api, openai_api, tei_api, reconcile, pages)]
+    for router in routers:
+        api.include_router(router)
+    _add_operation(api)
+    api.mount("/static", StaticFiles(packages=[("mirror_rt.serving", "static")]), name="static")
+    for kind, handler in _HANDLERS.items():
+        api.add_exception_handler(kind, handler)
+    api.add_exception_handler(Exception, _failed)
+    guard = Guard(Direct(api, routers, _HANDLERS), config=config, metrics=service.metrics)
     # The outermost: a page must be able to read why it was refused.
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(config.cors_origins),
-        allow_methods=["GET", "POST"],
-        allow_headers=["*"],
-        expose_headers=["Retry-After", "X-Request-ID"],
-        max_age=600,
-    )
-    return app
+    return App(service, Cors(guard, config.cors_origins))
 
 
 def _add_operation(app: FastAPI) -> None:
@@ -119,12 +132,12 @@ def _add_operation(app: FastAPI) -> None:
         )
 
 
-def _refused(request: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refused)
     return refusal(error, request.url.path)
 
 
-def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     told = {
         404: "there is no such page; GET /openapi.json lists them",
@@ -133,7 +146,7 @@ def _http(request: Request, error: Exception) -> Response:
     return refusal(Refused(error.status_code, told), request.url.path, headers=error.headers)
 
 
-def _invalid(request: Request, error: Exception) -> Response:
+async def _invalid(request: Request, error: Exception) -> Response:
     """Tell the first thing that is wrong with a body or query, and where."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
@@ -152,7 +165,18 @@ def _invalid(request: Request, error: Exception) -> Response:
     return refusal(refused, request.url.path)
 
 
-def _mirror(request: Request, error: Exception) -> Response:
+async def _mirror(request: Request, error: Exception) -> Response:
     """Tell what the library refused: what was asked is at fault."""
     assert isinstance(error, MirrorError)
     return refusal(service_of(request).refused(error), request.url.path)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Tell that something is wrong here; the guard logs where."""
+    return refusal(INTERNAL, request.url.path)
+
+
+_HANDLERS = {
+    Refused: _refused, RequestValidationError: _invalid, HTTPException: _http,
+    MirrorError: _mirror,
+}  # fmt: skip

@@ -8,14 +8,17 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import os
 import re
 import sys
 import time
 import traceback
-import uuid
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from mirror_rt.errors import one_line
 from mirror_rt.serving.config import ServeConfig
@@ -25,14 +28,39 @@ from mirror_rt.serving.metrics import Metrics
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Guard", "JsonFormatter", "log_to_stderr"]
+__all__ = ["INTERNAL", "Cors", "Guard", "JsonFormatter", "log_to_stderr"]
 
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+INTERNAL = Refused(500, "internal error; the server's log says where")
 _OPEN = frozenset({"/health", "/ready"})
 """Paths that a load balancer asks, who has no token."""
 _BY_PATH = re.compile(r"/token/([^/]+)(/.*)")
 """OpenRefine and a browser send no header: for them a token may begin the path."""
+
+
+class Cors(CORSMiddleware):
+    """Lets pages of some origins read what is answered; what programs post goes past it."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-ID"],
+            max_age=600,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        # Without an Origin no page asks; and what is posted is kept by no cache, which would have
+        # to be told that the answer depends on it.
+        if scope["type"] == "http" and scope["method"] == "POST":
+            if not any(name == b"origin" for name, _ in scope["headers"]):
+                await self.app(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
 
 
 class Guard:
@@ -43,6 +71,7 @@ class Guard:
         self._config = config
         self._metrics = metrics
         self._token = config.token.encode()
+        self._answers_to = lru_cache(maxsize=256)(config.answers_to)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -54,7 +83,7 @@ class Guard:
         for name, value in scope["headers"]:
             headers.setdefault(name, value)
         given = headers.get(b"x-request-id", b"")
-        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        request_id = given if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex().encode()
         state = scope.setdefault("state", {})
         state["request_id"] = request_id.decode()
         status = received = 0
@@ -90,7 +119,7 @@ class Guard:
     def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> Refused | None:
         limits = self._config.limits
         host = headers.get(b"host", b"").decode("latin-1")
-        if not self._config.answers_to(host):
+        if not self._answers_to(host):
             return Refused(
                 421, f"this server is not known as {host[:100]!r}; start it with --allow-host"
             )
@@ -135,8 +164,7 @@ class Guard:
             },
         )  # fmt: skip
         if not started:
-            told = Refused(500, "internal error; the server's log says where")
-            await refusal(told, scope["path"])(scope, receive, send)
+            await refusal(INTERNAL, scope["path"])(scope, receive, send)
         return 500
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

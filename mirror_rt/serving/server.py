@@ -9,19 +9,16 @@ import socket
 import sys
 from contextlib import suppress
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mirror_rt.errors import ConfigError
-from mirror_rt.serving.app import create_app
+from mirror_rt.serving.app import App, create_app
 from mirror_rt.serving.config import Limits, ServeConfig
 from mirror_rt.serving.guard import log_to_stderr
 from mirror_rt.serving.library import Library
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 __all__ = ["serve"]
 
@@ -83,9 +80,9 @@ def _listen(config: ServeConfig) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn, which notes the signal and is not ready from then on."""
 
-    def __init__(self, app: FastAPI, config: ServeConfig) -> None:
+    def __init__(self, app: App, config: ServeConfig) -> None:
         self.signal = 0
-        self._service = app.state.service
+        self._service = app.service
         limits = config.limits
 
         def protocol(*arguments: Any, **named: Any) -> _BoundedProtocol:  # noqa: ANN401
@@ -94,6 +91,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                interface="asgi3",
                 http=protocol,  # type: ignore[arg-type]
                 ws="none",
                 access_log=False,
@@ -110,6 +108,36 @@ class _Server(uvicorn.Server):
         self._service.ready = False
         _LOG.info("stopping", extra={"signal": sig})
         super().handle_exit(sig, frame)
+
+
+class _JoinedWrites:
+    """Sends a response's head together with what comes next: one call of the system, not two.
+
+    The first of two would also wake the client up for a part of what it waits for.
+    """
+
+    __slots__ = ("_cycle", "_head", "_transport", "is_closing")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle, self._transport = cycle, cycle.transport
+        self._head: bytes | None = None
+        self.is_closing = cycle.transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Keep the head, or send what there is."""
+        if self._head is None and self._cycle.response_started:
+            self._head = data
+        elif self._head:
+            head, self._head = self._head, b""
+            self._transport.writelines((head, data))
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Send what there is, and close."""
+        if self._head:
+            self.write(b"")
+        self._transport.close()
 
 
 class _BoundedProtocol(HttpToolsProtocol):
@@ -158,6 +186,8 @@ class _BoundedProtocol(HttpToolsProtocol):
         """The head is whole."""
         self._in_head, self._head = False, 0
         super().on_headers_complete()
+        if self.scope["method"] != "HEAD":
+            self.cycle.transport = _JoinedWrites(self.cycle)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """The request is whole."""
