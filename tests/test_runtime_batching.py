@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from itertools import combinations
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mirror_rt.runtime.batching import pack, thread_map
+from mirror_rt.runtime.batching import CALL, pack, thread_map
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=300)
 
@@ -32,6 +33,21 @@ def test_sorting_keeps_padding_under_what_neighbours_in_length_need(lengths: lis
     longest = [lengths_N[rows].max() for rows in batches]
     shortest = [lengths_N[rows].min() for rows in batches]
     assert all(a >= b for a, b in zip(shortest, longest[1:], strict=False))
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9))
+def test_no_other_cuts_cost_less(lengths: list[int]) -> None:
+    ordered = sorted(lengths, reverse=True)
+
+    def cost(ends: tuple[int, ...]) -> int:
+        parts = zip((0, *ends), (*ends, len(ordered)), strict=True)
+        return sum(CALL + (end - begin) * ordered[begin] for begin, end in parts)
+
+    places = range(1, len(ordered))
+    every = (cuts for count in range(len(ordered)) for cuts in combinations(places, count))
+    batches = pack(np.array(lengths, dtype=np.int64), tokens=10_000)
+    own = np.cumsum([len(rows) for rows in batches])[:-1]
+    assert cost(tuple(own.tolist())) == min(cost(cuts) for cuts in every)
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

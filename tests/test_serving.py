@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -332,6 +333,52 @@ def test_bad_input_has_a_status_and_one_line(
     assert "\n" not in message
     assert "/things" not in message.replace("'../things'", "")  # no folder is told
     assert "Traceback" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/link", b'{"mentions":["nurse"],"mentions":["kidny"]}'),
+        ("/link", b'{"mentions":["nurse"],"top":"2"}'),
+        ("/link", b'{"mentions":["nurse"],"top":2.0}'),
+        ("/link", b'\xef\xbb\xbf{"mentions":["nurse"]}'),
+        ("/link", '{"mentions":["nurse"]}'.encode("utf-16")),
+        ("/link", b'{"mentions":["nurse"],"top":2.5}'), ("/link", b'{"mentions":["\\ud800"]}'),
+        ("/link", b'{"mentions":["nurse"],"min_probability":-0.0}'),
+        ("/search", b'{"queries":["nurse"],"hybrid":"yes"}'),
+        ("/v1/embeddings", b'{"input":"a","user":null,"more":1}'),
+        ("/embed", b'{"inputs":["a",1]}'),
+        ("/", b'{"inputs":{"source_sentence":"a","sentences":["b"]}}'),
+    ],
+)  # fmt: skip
+def test_who_reads_a_body_makes_no_difference(client: httpx.Client, path: str, body: bytes) -> None:
+    # Bodies of this kind of JSON are read by FastAPI.
+    kinds = ("application/json", "Application/JSON; charset=utf-8", "application/more+json")
+    answers = [client.post(path, content=body, headers={"Content-Type": k}) for k in kinds]
+    assert len({answer.status_code for answer in answers}) == 1
+    assert len({answer.content for answer in answers}) == 1
+
+
+def test_a_client_that_waits_to_send_its_body_is_told_to_go_on(server: Server) -> None:
+    body = b'{"mentions":["nurse"]}'
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(
+            b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_a_head_is_answered_without_a_body(server: Server) -> None:
+    asked = b"%b /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    told = raw(server.url, asked % b"HEAD", then=())
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert body == b""
+    assert raw(server.url, asked % b"GET").endswith(b'{"status":"ok"}')
 
 
 def test_a_body_that_is_too_long_is_refused_before_it_is_read(server: Server) -> None:

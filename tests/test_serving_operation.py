@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 import shutil
 import socket
@@ -193,6 +194,31 @@ def test_origins_may_read_if_they_were_named(library: Library) -> None:
             refused = httpx.post(f"{address}/link", headers={"Origin": origin})
             assert refused.status_code == 401
             assert ("access-control-allow-origin" in refused.headers) == allowed
+
+
+def test_an_internal_error_is_told_and_logged_without_what_was_asked(
+    library: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(logging.getLogger("mirror_rt.serving"), "propagate", True)
+    with in_thread(library, config()) as address:
+        monkeypatch.setattr(KnowledgeBase, "link", fail)
+        monkeypatch.setattr(KnowledgeBase, "entity", fail)
+        for answer in (
+            httpx.post(f"{address}/link", json={"mentions": ["secret"]}),
+            httpx.get(f"{address}/entity?id=secret", headers={"X-Request-ID": "r1"}),
+        ):
+            assert answer.status_code == 500
+            assert answer.json()["error_type"] == "Backend"
+            assert answer.headers["x-request-id"]
+            assert "secret" not in answer.text
+    told = [r for r in caplog.records if r.getMessage() == "internal error"]
+    assert len(told) == 2
+    assert vars(told[1])["request_id"] == "r1"
+    assert "test_serving_operation.py" in vars(told[0])["where"]
+    assert not any("secret" in str(vars(r)) for r in told)
 
 
 # Too much, too slow

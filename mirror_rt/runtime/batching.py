@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mirror_rt.types import Float32, Int64
 
-__all__ = ["Prepared", "Progress", "Rows", "pack", "thread_map"]
+__all__ = ["CALL", "Prepared", "Progress", "Rows", "pack", "thread_map"]
 
 Progress = Callable[[int, int], None]
 """Called with (texts, tokens) done since the last call, from the calling thread."""
@@ -53,11 +53,17 @@ class Prepared:
         return 0 if self.unfamiliar_N is None else int(self.unfamiliar_N.sum())
 
 
+CALL = 14
+"""What it costs to run a batch at all, in tokens: its weights are read from memory."""
+
+
 def pack(lengths_N: Int64, *, tokens: int) -> list[Int64]:
     """Split texts into batches of like length, longest first.
 
-    Sorting keeps padding near nothing; longest first lets threads end together. The batches
-    depend on the lengths alone, never on how many threads run them.
+    The cuts are those that cost least, where a batch costs ``CALL`` and every place in it, padding
+    included: many texts have next to no padding, few are not split into a batch for each length.
+    Longest first lets threads end together. The batches depend on the lengths alone, never on how
+    many threads run them.
 
     Args:
         lengths_N: (N,) int64, tokens of each text.
@@ -67,16 +73,32 @@ def pack(lengths_N: Int64, *, tokens: int) -> list[Int64]:
     Returns:
         Row numbers of each batch, (B,) int64; every row in exactly one.
 
-    >>> [rows.tolist() for rows in pack(np.array([2, 9, 3, 3]), tokens=6)]
-    [[1], [2, 3], [0]]
+    >>> [rows.tolist() for rows in pack(np.array([30, 2, 9, 3, 8]), tokens=64)]
+    [[0], [2, 4, 3, 1]]
+    >>> [rows.tolist() for rows in pack(np.array([30, 2, 9, 3, 8]), tokens=18)]
+    [[0], [2, 4], [3, 1]]
     """
     order_N = np.argsort(-lengths_N, kind="stable")
-    batches = []
-    begin = 0
-    while begin < len(order_N):
-        rows = max(1, tokens // int(lengths_N[order_N[begin]]))
-        batches.append(order_N[begin : begin + rows])
-        begin += rows
+    distinct, counts = np.unique(lengths_N, return_counts=True)
+    widths = distinct[::-1].tolist()
+    ends = [0, *np.cumsum(counts[::-1]).tolist()]
+    least, cuts = [0], [0]
+    for last in range(1, len(ends)):  # the cheapest way to run all texts before an end
+        costs = []
+        for first in range(last):
+            rows, width = ends[last] - ends[first], widths[first]
+            calls = -(-rows // max(1, tokens // width))
+            costs.append(least[first] + calls * CALL + rows * width)
+        least.append(min(costs))
+        cuts.append(costs.index(least[-1]))
+    batches: list[Int64] = []
+    last = len(widths)
+    while last:
+        first = cuts[last]
+        size = max(1, tokens // widths[first])
+        starts = range(ends[first], ends[last], size)
+        batches[:0] = [order_N[begin : min(begin + size, ends[last])] for begin in starts]
+        last = first
     return batches
 
 
