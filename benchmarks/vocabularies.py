@@ -2,8 +2,13 @@ r"""Map vocabularies, against the cross-references that they publish; judge one 
 
 Gold are the cross-references of the source to the target (``cross_references`` of its file), as
 the maintainers of an ontology publish them. Mapped by exact names, by normalized names, by
-normalized names that differ in one edit at most, and by ``mirror-rt map``. Precision is over the
-entities with a published reference, as nobody says of the others that they have none.
+normalized names that differ in one edit at most, and by ``mirror-rt map`` by names alone, as its
+cross-references are the gold. Precision is over the entities with a published reference, as nobody
+says of the others that they have none. What cross-references add is measured on a random half of
+them: the other half is known to ``map``, or is not.
+
+With ``--enrich`` also: the dev mentions of NCBI linked with MEDIC, and with the names of MONDO's
+twins beside its own (``kb enrich``).
 
 With ``--judge`` also: a fifth of the entities asked for is removed, as in linking.py, and the
 probabilities that the knowledge base learned from its own names are compared with those fitted
@@ -11,7 +16,7 @@ to the names of MONDO (``calibrate --from-kb``), on held-out synonyms of HPO and
 mentions of NCBI against MEDIC. Siblings of what is removed stay.
 
     python benchmarks/vocabularies.py --map ZFA.jsonl UBERON_KB --map ZFA.jsonl CL_KB \
-        --judge DATA BUNDLE --out benchmarks/results/vocabularies.json
+        --judge DATA BUNDLE --enrich DATA BUNDLE --out benchmarks/results/vocabularies.json
 """
 
 from __future__ import annotations
@@ -19,8 +24,10 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import card
@@ -30,10 +37,19 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.evaluation.gold import Convention, read_gold
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.knowledge.vocabularies import Vocabulary, gold_of, map_entities, read_vocabulary
+from mirror_rt.knowledge.vocabularies import (
+    Vocabulary,
+    enrich,
+    find_references,
+    gold_of,
+    map_entities,
+    read_vocabulary,
+)
 from mirror_rt.knowledge.vocabularies.vocabulary import CLOSE
 from mirror_rt.runtime import Encoder
+from mirror_rt.types import IndexKind, LinkResult
 
+HALVES = 5
 THRESHOLDS = (0.0, 0.5, 0.7, 0.9)
 
 
@@ -112,10 +128,63 @@ def mapped(source: Path, target: Path) -> dict[str, Any]:
                 }
                 way = f"map{', one to one' if once else ''}, probability >= {least}"
                 ways[way] = scored(kept, gold)
+        halves = [half_known(own, other, gold, Remembered(kb), seed) for seed in range(HALVES)]
     return {
         "source": source.name, "target": target.name, "entities": len(own),
         "entities_of_the_target": len(other), "published_references": len(gold), "ways": ways,
+        "half_of_the_references": {
+            way: {
+                name: [
+                    round(float(f(half[way][name] for half in halves)), 4) for f in (mean, stdev)
+                ]
+                for name in ("precision", "recall", "f1")
+            }
+            for way in halves[0]
+        },
     }  # fmt: skip
+
+
+class Remembered:
+    """A knowledge base that links each name once."""
+
+    def __init__(self, kb: KnowledgeBase) -> None:
+        self._kb = kb
+        self._known: dict[str, LinkResult] = {}
+
+    def link(self, mentions: Sequence[str], *, top: int) -> list[LinkResult]:
+        """Return the entities that each mention may mean."""
+        new = [text for text in dict.fromkeys(mentions) if text not in self._known]
+        if new:
+            self._known.update(zip(new, self._kb.link(new, top=top), strict=True))
+        return [self._known[text] for text in mentions]
+
+
+def half_known(
+    own: Vocabulary,
+    other: Vocabulary,
+    gold: Mapping[str, set[str]],
+    kb: Remembered,
+    seed: int,
+) -> dict[str, dict[str, Any]]:
+    """Map with half of the references and with none, judged on the other half."""
+    asked = set(random.Random(seed).sample(sorted(gold), len(gold) // 2))
+    rest = Vocabulary(
+        replace(e, cross_references=()) if e.id in asked else e for e in own.entities.values()
+    )
+    judged = {id_: gold[id_] for id_ in asked}
+    ways: dict[str, dict[str, Any]] = {}
+    for name, references in (("none", None), ("half", find_references(rest, other))):
+        for once in (False, True):
+            mappings = list(
+                map_entities(rest.entities.values(), kb, references=references, one_to_one=once)
+            )
+            for least in (0.0, 0.5):
+                kept = {
+                    m.subject_id: m.object_id for m in mappings if (m.confidence or 0.0) >= least
+                }
+                way = f"{name}{', one to one' if once else ''}, probability >= {least}"
+                ways[way] = scored({i: o for i, o in kept.items() if i in asked}, judged)
+    return ways
 
 
 def judged(name: str, data: Path, bundle: Path) -> dict[str, Any]:
@@ -148,6 +217,57 @@ def judged(name: str, data: Path, bundle: Path) -> dict[str, Any]:
     return record
 
 
+def enriched(data: Path, bundle: Path) -> dict[str, Any]:
+    """Link the dev mentions of NCBI with MEDIC, and with the names of MONDO beside its own."""
+    task = linking.load("ncbi-train", data, small=False)
+    dev = data / linking.NCBI / "processed_dev"
+    queries = list(read_gold(dev, convention=Convention.BIOSYN).queries)
+    parts = list(dict.fromkeys(part for query in queries for part in query.parts))
+    mondo = read_vocabulary(data / "kb_mondo/mondo_names.tsv")
+    found = enrich(Vocabulary(task.entities), mondo, source="mondo")
+    opened = Bundle.open(bundle)
+    encoder = linking.Memory(Encoder.open(opened))
+    record: dict[str, Any] = {
+        "task": "ncbi-dev", "mentions": len(queries), "twins": len(found.twins.of),
+        "names_added": found.names_added, "names_known": found.names_known,
+        "conflicts": len(found.conflicts), "without": {}, "with": {},
+    }  # fmt: skip
+    right_at_1: dict[str, dict[str, list[bool]]] = {}
+    for name, more in (("without", ()), ("with", found.pieces)):
+        with (
+            tempfile.TemporaryDirectory() as work,
+            KnowledgeBase.build(
+                opened, [*task.entities, *more], Path(work) / "kb", encoder=encoder,
+                index=IndexKind.EXACT,
+            ) as kb,
+        ):  # fmt: skip
+            right = linking.right_entities(kb, queries)
+            rankings = {
+                way: dict(zip(parts, places, strict=True))
+                for way, places in linking.ways(kb, parts).items()
+            }
+            record[name] = {
+                way: linking.scored(places, queries, right, linking.place)
+                for way, places in rankings.items()
+            }
+            right_at_1[name] = {
+                way: [
+                    all(linking.place(places[part], ids) == 0 for part in query.parts)
+                    for query, ids in zip(queries, right, strict=True)
+                ]
+                for way, places in rankings.items()
+            }
+    record["won_and_lost"] = {
+        way: [
+            sum(now and not before for before, now in pairs),
+            sum(before and not now for before, now in pairs),
+        ]
+        for way in linking.WAYS
+        for pairs in [[*zip(right_at_1["without"][way], right_at_1["with"][way], strict=True)]]
+    }
+    return record
+
+
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(
@@ -157,11 +277,13 @@ def main() -> None:
         "--map", nargs=2, type=Path, action="append", default=[], metavar=("FILE", "KB")
     )
     parser.add_argument("--judge", nargs=2, type=Path, metavar=("DATA", "BUNDLE"))
+    parser.add_argument("--enrich", nargs=2, type=Path, metavar=("DATA", "BUNDLE"))
     args = card.common(parser)
     record = card.record("vocabularies", args, {})
     mappings = [mapped(source, target) for source, target in args.map]
     judges = [judged(name, *args.judge) for name in ("hpo", "ncbi-dev")] if args.judge else []
-    card.finish(record | {"mappings": mappings, "judged": judges}, args.out)
+    names = [enriched(*args.enrich)] if args.enrich else []
+    card.finish(record | {"mappings": mappings, "judged": judges, "enriched": names}, args.out)
 
 
 if __name__ == "__main__":

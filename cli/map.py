@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import kb_source, progress
+
+if TYPE_CHECKING:
+    from mirror_rt.knowledge.vocabularies import References
 
 
 def map_vocabularies(
@@ -24,13 +28,17 @@ def map_vocabularies(
     one_to_one: Annotated[
         bool, typer.Option("--one-to-one", help="Map to each entity of KB_B once, by the surest.")
     ] = False,
+    no_cross_references: Annotated[
+        bool, typer.Option("--no-cross-references", help="Map by names alone.")
+    ] = False,
     kb_format: kb_source.FormatOption = None,
     skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Map the entities of KB_A to those of KB_B, as SSSOM.
 
-    The surest of an entity's names decides; the others say how sure.
+    The surest of an entity's names decides, and cross-references: of the one to the other, or to
+    a third id that both alone have.
 
     mirror-rt map mondo.obo kb --out mondo-kb.sssom.tsv --min-probability .5
     """
@@ -38,7 +46,12 @@ def map_vocabularies(
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.formats.sssom import write_sssom
-    from mirror_rt.knowledge.vocabularies import map_entities, read_vocabulary
+    from mirror_rt.knowledge.vocabularies import (
+        References,
+        find_references,
+        map_entities,
+        read_vocabulary,
+    )
     from mirror_rt.staging import check_apart, check_target, staging_file
 
     if out.suffix != ".tsv":
@@ -48,14 +61,35 @@ def map_vocabularies(
     skipped = SkippedRows(strict=not skip_bad)
     own = read_vocabulary(source, format=kb_format, skip_bad=skipped)
     kb_source.tell_skipped(skipped)
+    references = References()
+    if not no_cross_references:
+        references = find_references(own, read_vocabulary(target))
     with (
         KnowledgeBase.open(target) as kb,
         progress.bar("map", unit="entities") as show,
         staging_file(out, force=force) as fresh,
     ):
         mappings = map_entities(
-            own.entities.values(), kb, min_probability=min_probability, one_to_one=one_to_one,
-            progress=show, total=len(own),
+            own.entities.values(), kb, references=references, min_probability=min_probability,
+            one_to_one=one_to_one, progress=show, total=len(own),
         )  # fmt: skip
         count = write_sssom(fresh, mappings, comment=f"{source.name} to {target.name}")
     typer.echo(f"{out}: {count:,} of {len(own):,} entities mapped", err=True)
+    _tell(references)
+
+
+def _tell(references: References) -> None:
+    kinds = Counter(kind for _, kind in references.of.values())
+    if kinds:
+        words = ", ".join(
+            f"{count:,} by {kind}, which is right for {references.reliability[kind]:.2f} of them"
+            for kind, count in sorted(kinds.items())
+        )
+        typer.echo(f"references lead from {len(references.of):,} entities: {words}", err=True)
+    if references.contradictions:
+        id_, ids = next(iter(references.contradictions.items()))
+        typer.echo(
+            f"{len(references.contradictions):,} entities have cross-references and names that "
+            f"contradict each other (first {id_}: {', '.join(ids[:3])}); the comments say so",
+            err=True,
+        )

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from cli.app import app
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import KnowledgeBase, knowledge_base
 from mirror_rt.knowledge.linking.changes import EarlierLinks, Link, LinkChange, LinkChangeKind
 from mirror_rt.knowledge.linking.job import LinkReport
 from mirror_rt.types import Entity, LinkStatus
+from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 MENTIONS = ["ASD", "hepatic carcinoma", "VSD", "short stature", "?", "liver cancer", "hernia",

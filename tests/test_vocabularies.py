@@ -21,6 +21,7 @@ from mirror_rt.knowledge.vocabularies import (
     Vocabulary,
     compare,
     enrich,
+    find_references,
     find_twins,
     gold_of,
     map_entities,
@@ -272,6 +273,68 @@ def test_one_to_one_gives_each_entity_once_and_the_surest_first(hearts: Knowledg
     assert once.get("O:2") != "H:3"
 
 
+def test_references_lead_from_one_vocabulary_to_the_other() -> None:
+    own = vocabulary(
+        entity("A:1", "ache", cross_references=("B:1",)),
+        entity("A:2", "boil"),  # B:2 refers to it
+        entity("A:3", "cold", cross_references=("MSH:3",)),
+        entity("A:4", "dent", cross_references=("X:4",)),  # of A:5 too: not safe
+        entity("A:5", "edema", cross_references=("X:4",)),
+        entity("A:6", "fever", cross_references=("B:1", "B:6")),
+        entity("A:7", "gout", cross_references=("B:1",)),  # its name says B:7
+        entity("A:8", "hives"),
+    )
+    other = vocabulary(
+        entity("B:1", "ache"),
+        entity("B:2", "boils", cross_references=("a:2",)),
+        entity("B:3", "a cold", cross_references=("MESH:3",)),
+        entity("B:4", "dents", cross_references=("X:4",)),
+        entity("B:6", "a fever"),
+        entity("B:7", "Gout"),
+    )
+    found = find_references(own, other)
+    direct, shared = Evidence.CROSS_REFERENCE, Evidence.SHARED_REFERENCE
+    assert dict(found.of) == {
+        "A:1": (("B:1",), direct), "A:2": (("B:2",), direct), "A:3": (("B:3",), shared),
+        "A:6": (("B:1", "B:6"), direct), "A:7": (("B:1",), direct),
+    }  # fmt: skip
+    assert dict(found.contradictions) == {"A:6": ("B:1", "B:6"), "A:7": ("B:1", "B:7")}
+    # Of A:1 and A:7 names tell: one is right; added to nine of ten.
+    assert found.reliability == {direct: (1 + 9) / (2 + 10), shared: 9 / 10}
+    assert find_references(own, vocabulary()).of == {}
+
+
+def test_references_and_names_decide_a_mapping_together(hearts: KnowledgeBase) -> None:
+    target = vocabulary(*hearts.resources.catalogue.entities())
+    others = [
+        entity("O:1", "a quite different thing", cross_references=("H:4",)),
+        entity("O:2", "Short Stature", cross_references=("H:3",)),
+        entity("O:3", "short statures"),
+        entity("O:4", "hepatic cancer", cross_references=("H:1", "H:2")),
+    ]
+    references = find_references(vocabulary(*others), target)
+    names = {m.subject_id: m for m in map_entities(others, hearts)}
+    found = {m.subject_id: m for m in map_entities(others, hearts, references=references)}
+    reliable = references.reliability[Evidence.CROSS_REFERENCE]
+    assert found["O:1"].object_id == "H:4"
+    assert (found["O:1"].confidence or 0.0) >= reliable
+    assert "cross-reference" in found["O:1"].comment
+    by_name = names["O:2"].confidence or 0.0
+    both = 1 - (1 - by_name) * (1 - reliable)
+    assert found["O:2"].confidence == pytest.approx(both)
+    assert found["O:2"].justification == "semapv:CompositeMatching"
+    assert found["O:3"] == names["O:3"]
+    assert found["O:4"].object_id in {"H:1", "H:2"}
+    assert "contradicted by" in found["O:4"].comment
+    once = {
+        m.subject_id: m.object_id
+        for m in map_entities(others, hearts, references=references, one_to_one=True)
+    }
+    assert len(set(once.values())) == len(once)
+    assert (once["O:1"], once["O:2"]) == ("H:4", "H:3")
+    assert once.get("O:3") != "H:3"
+
+
 def test_the_commands_change_map_and_judge(
     hearts: KnowledgeBase, tmp_path: Path, tiny_bundle: Path
 ) -> None:
@@ -289,6 +352,21 @@ def test_the_commands_change_map_and_judge(
     _, found = read_sssom(tmp_path / "m.sssom.tsv")
     pairs = {row["subject_id"]: row["object_id"] for row in found}
     assert all(pairs[f"B:{i}"] == f"A:{i}" for i in range(60))
+    crossed = "".join(
+        json.dumps({"id": f"B:{i}", "name": f"Thing number {i}",
+                    "cross_references": [f"A:{i + 1}"] if i < 9 else []}) + "\n"
+        for i in range(60)
+    )  # fmt: skip
+    (tmp_path / "crossed.jsonl").write_text(crossed)
+    told = run("map", tmp_path / "crossed.jsonl", tmp_path / "kb", "-o", tmp_path / "c.sssom.tsv")
+    assert told.exit_code == 0, told.stderr
+    assert "9 entities have cross-references and names" in told.stderr
+    assert_valid(tmp_path / "c.sssom.tsv")
+    alone = run("map", tmp_path / "crossed.jsonl", tmp_path / "kb", "--no-cross-references",
+                "-o", tmp_path / "d.sssom.tsv")  # fmt: skip
+    assert "contradict" not in alone.stderr
+    _, by_names = read_sssom(tmp_path / "d.sssom.tsv")
+    assert {row["subject_id"]: row["object_id"] for row in by_names} == pairs
     judged = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "other.tsv", "-f", "json")
     assert judged.exit_code == 0, judged.stderr
     assert json.loads(judged.stdout)["links"] == 60 + round(60 * 0.15 / 0.85)

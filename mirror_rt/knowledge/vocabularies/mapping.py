@@ -9,8 +9,10 @@ from typing import Protocol
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.formats.sssom import SssomMapping, justification
+from mirror_rt.knowledge.vocabularies.references import References
+from mirror_rt.knowledge.vocabularies.twins import Evidence
 from mirror_rt.knowledge.vocabularies.vocabulary import CLOSE
-from mirror_rt.types import Candidate, Entity, LinkResult
+from mirror_rt.types import Candidate, Entity, LinkResult, Relation
 
 __all__ = ["map_entities"]
 
@@ -29,29 +31,38 @@ class Links(Protocol):
 
 @dataclass(slots=True)
 class _Pair:
-    """An entity of each vocabulary, and the names by which the one led to the other."""
+    """An entity of each vocabulary, and what led from the one to the other."""
 
     subject: Entity
+    object_id: str
+    object_name: str
     names: int
     by_name: dict[str, Candidate] = field(default_factory=dict)
+    evidence: Evidence | None = None
+    reliability: float = 0.0
+    against: tuple[str, ...] = ()
 
     @property
-    def best(self) -> Candidate:
-        return min(self.by_name.values(), key=_surest)
+    def best(self) -> Candidate | None:
+        return min(self.by_name.values(), key=_surest, default=None)
 
     @property
     def probability(self) -> float:
-        return self.best.probability or 0.0
+        """That the surest name is right, or the reference is."""
+        by_name = 0.0 if self.best is None else self.best.probability or 0.0
+        return 1.0 - (1.0 - by_name) * (1.0 - self.reliability)
 
     @property
     def support(self) -> float:
         """The sum of the probabilities of all names."""
         return sum(c.probability or 0.0 for c in self.by_name.values())
 
-    def order(self) -> tuple[bool, float, float, str]:
-        """Sort by: a name letter for letter, the surest name, then by how much all names say."""
+    def order(self) -> tuple[bool, float, float, float, str]:
+        """Sort by: a reference or a name letter for letter, then how sure, then by all names."""
         best = self.best
-        return (*_surest(best)[:2], -self.support, best.entity_id)
+        exact = self.evidence is not None or (best is not None and best.match_type.is_exact)
+        score = 0.0 if best is None else best.score
+        return not exact, -self.probability, -score, -self.support, self.object_id
 
 
 def _surest(candidate: Candidate) -> tuple[bool, float, float]:
@@ -65,6 +76,7 @@ def map_entities(
     entities: Iterable[Entity],
     kb: Links,
     *,
+    references: References | None = None,
     min_probability: float = 0.0,
     one_to_one: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -74,10 +86,13 @@ def map_entities(
 
     Every name that means the entity itself is linked. The surest one decides, and its probability
     is that of the mapping; where several are as sure, the sum of the probabilities of all names.
+    A cross-reference is right as often as ``references.reliability`` says, whatever the names
+    say: both are wrong together with the product of what each may be wrong.
 
     Args:
         entities: Whole entities, not pieces.
         kb: What they are mapped to.
+        references: What cross-references say, from ``find_references``; None: names alone decide.
         min_probability: Leave out mappings below.
         one_to_one: Whether an entity of ``kb`` is mapped to once only, by the surest: then all
             pairs are held until the last is known.
@@ -90,7 +105,7 @@ def map_entities(
     """
     if not 0.0 <= min_probability <= 1.0:
         raise ConfigError(f"min_probability must be between 0 and 1, got {min_probability}")
-    found = _pairs(entities, kb, progress, total)
+    found = _pairs(entities, kb, references or References(), progress, total)
     chosen = _each_once([*found]) if one_to_one else (pairs[0] for pairs in found)
     for pair in chosen:
         if pair.probability >= min_probability:
@@ -100,6 +115,7 @@ def map_entities(
 def _pairs(
     entities: Iterable[Entity],
     kb: Links,
+    references: References,
     progress: Callable[[int, int], None] | None,
     total: int,
 ) -> Iterator[list[_Pair]]:
@@ -116,18 +132,40 @@ def _pairs(
             zip(texts, kb.link(texts, top=_CONSIDERED), strict=True)
         )
         for entity, mine in zip(block, names, strict=True):
-            pairs: dict[str, _Pair] = {}
-            for text in mine:
-                for candidate in linked[text]:
-                    pair = pairs.setdefault(
-                        candidate.entity_id, _Pair(subject=entity, names=len(mine))
-                    )
-                    pair.by_name[text] = candidate
-            if pairs:
-                yield sorted(pairs.values(), key=_Pair.order)
+            if pairs := _pairs_of(entity, mine, linked, references):
+                yield pairs
         done += len(block)
         if progress is not None:
             progress(done, total)
+
+
+def _pairs_of(
+    entity: Entity,
+    texts: Sequence[str],
+    linked: Mapping[str, LinkResult],
+    references: References,
+) -> list[_Pair]:
+    """Return what the names and the cross-references of an entity lead to, the best first."""
+    by_name: dict[str, dict[str, Candidate]] = {}
+    for text in texts:
+        for candidate in linked[text]:
+            by_name.setdefault(candidate.entity_id, {})[text] = candidate
+    names = {id_: next(iter(found.values())).entity_name for id_, found in by_name.items()}
+    ids, evidence = references.of.get(entity.id, ((), None))
+    # Of several entities a reference can mean but one.
+    reliability = 0.0 if evidence is None else references.reliability[evidence] / len(ids)
+    against = references.contradictions.get(entity.id, ())
+    pairs = [
+        _Pair(
+            subject=entity, object_id=id_, object_name=names.get(id_) or references.labels[id_],
+            names=len(texts), by_name=by_name.get(id_, {}),
+            evidence=evidence if id_ in ids else None,
+            reliability=reliability if id_ in ids else 0.0,
+            against=tuple(other for other in against if other != id_),
+        )
+        for id_ in dict.fromkeys((*by_name, *ids))
+    ]  # fmt: skip
+    return sorted(pairs, key=_Pair.order)
 
 
 def _each_once(found: Sequence[Sequence[_Pair]]) -> list[_Pair]:
@@ -138,24 +176,39 @@ def _each_once(found: Sequence[Sequence[_Pair]]) -> list[_Pair]:
     )
     subjects, objects = dict[int, _Pair](), set[str]()
     for place, pair in order:
-        if place not in subjects and pair.best.entity_id not in objects:
+        if place not in subjects and pair.object_id not in objects:
             subjects[place] = pair
-            objects.add(pair.best.entity_id)
+            objects.add(pair.object_id)
     return [subjects[place] for place in sorted(subjects)]
 
 
 def _mapping(pair: _Pair) -> SssomMapping:
-    best = pair.best
     sure = sorted(pair.by_name.values(), key=_surest)
+    reasons = [f"{len(sure)} of {pair.names} names"] if sure else []
+    reasons += [str(pair.evidence)] if pair.evidence is not None else []
+    against = f"; contradicted by {', '.join(pair.against)}" if pair.against else ""
     return SssomMapping(
         subject_id=pair.subject.id,
         subject_label=pair.subject.name,
-        relation=best.relation or next(c.relation for c in sure if c.relation),
-        object_id=best.entity_id,
-        object_label=best.entity_name,
-        justification=justification(best.match_type),
+        relation=next((c.relation for c in sure if c.relation), Relation.EXACT),
+        object_id=pair.object_id,
+        object_label=pair.object_name,
+        justification=_justification(pair),
         confidence=pair.probability,
-        score=best.score,
+        score=sure[0].score if sure else None,
         match_strings=tuple(dict.fromkeys(c.matched_name for c in sure)),
-        comment=f"by {len(pair.by_name)} of {pair.names} names",
+        comment=f"by {' and '.join(reasons)}{against}",
     )
+
+
+def _justification(pair: _Pair) -> str:
+    """Return the term of the Semantic Mapping Vocabulary for what led to a mapping."""
+    match pair.evidence, pair.best:
+        case None, Candidate() as best:
+            return justification(best.match_type)
+        case _, Candidate():
+            return "semapv:CompositeMatching"
+        case Evidence.SHARED_REFERENCE, _:
+            return "semapv:MappingChaining"
+        case _:
+            return "semapv:BackgroundKnowledgeBasedMatching"

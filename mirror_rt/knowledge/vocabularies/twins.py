@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -11,7 +11,16 @@ from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.knowledge.vocabularies.vocabulary import CLOSE, Vocabulary
 from mirror_rt.types import Entity
 
-__all__ = ["Evidence", "Twins", "find_twins", "reference_key"]
+__all__ = [
+    "Evidence",
+    "Twins",
+    "few",
+    "find_twins",
+    "keys_of",
+    "met",
+    "owners_of",
+    "reference_key",
+]
 
 _MOST_HOLDERS = 10
 """A reference or a name that more entities share says nothing of one of them."""
@@ -76,17 +85,14 @@ def find_twins(own: Vocabulary, other: Vocabulary) -> Twins:
     to the other goes before a third id that both refer to, and this before shared names; what
     they share beside that adds to it.
     """
-    owners: dict[tuple[Evidence, str], list[str]] = {}
-    for entity in own.entities.values():
-        for key in set(_keys(entity)):
-            owners.setdefault(key, []).append(entity.id)
+    owners = owners_of(own)
     scores: dict[str, Counter[str]] = {}
     why: dict[tuple[str, str], Evidence] = {}
     for entity in other.entities.values():
         mine: Counter[str] = Counter()
-        for key in set(_keys(entity)):
-            for evidence, looked_up in _met(key):
-                for id_ in _few(owners.get(looked_up, ())):
+        for key in keys_of(entity):
+            for evidence, looked_up in met(key):
+                for id_ in few(owners.get(looked_up, ())):
                     mine[id_] += _WEIGHTS[evidence]
                     known = why.get((entity.id, id_), evidence)
                     why[entity.id, id_] = max(known, evidence, key=_WEIGHTS.__getitem__)
@@ -107,6 +113,20 @@ def find_twins(own: Vocabulary, other: Vocabulary) -> Twins:
     return Twins(of=twins, contradictions=contradictions, related=frozenset(scores))
 
 
+def owners_of(vocabulary: Vocabulary) -> dict[tuple[Evidence, str], list[str]]:
+    """Return the entities that have each id, cross-reference or name."""
+    owners: dict[tuple[Evidence, str], list[str]] = {}
+    for entity in vocabulary.entities.values():
+        for key in keys_of(entity):
+            owners.setdefault(key, []).append(entity.id)
+    return owners
+
+
+def keys_of(entity: Entity) -> set[tuple[Evidence, str]]:
+    """Return what an entity may share with another: its ids, cross-references and names."""
+    return set(_keys(entity))
+
+
 def _keys(entity: Entity) -> Iterator[tuple[Evidence, str]]:
     for id_ in (entity.id, *entity.alternative_ids):
         yield Evidence.ID, reference_key(id_)
@@ -117,7 +137,7 @@ def _keys(entity: Entity) -> Iterator[tuple[Evidence, str]]:
             yield Evidence.NAME, key
 
 
-def _met(key: tuple[Evidence, str]) -> Iterator[tuple[Evidence, tuple[Evidence, str]]]:
+def met(key: tuple[Evidence, str]) -> Iterator[tuple[Evidence, tuple[Evidence, str]]]:
     """Yield what a key of one side meets on the other, and what that is evidence of."""
     kind, text = key
     match kind:
@@ -131,7 +151,8 @@ def _met(key: tuple[Evidence, str]) -> Iterator[tuple[Evidence, tuple[Evidence, 
             yield Evidence.NAME, key
 
 
-def _few(ids: list[str] | tuple[()]) -> list[str] | tuple[()]:
+def few(ids: Sequence[str]) -> Sequence[str]:
+    """Return the ids, or none where they are too many to say anything."""
     return ids if len(ids) <= _MOST_HOLDERS else ()
 
 
