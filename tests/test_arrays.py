@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.arrays import (
+    ScaledRows,
     array_file,
     hash_text,
     offsets_of,
@@ -28,6 +29,18 @@ def test_every_finite_float16_is_the_very_same_float32() -> None:
     found = to_float32(finite)
     assert found.dtype == np.float32
     assert found.tobytes() == finite.astype(np.float32).tobytes(), "zeros keep their sign"
+
+
+def test_products_with_scaled_rows_are_those_with_the_numbers_themselves() -> None:
+    rng = np.random.default_rng(1)
+    vectors_ND = (rng.standard_normal((40, 24)) * 10.0 ** -rng.integers(0, 8, (40, 1))).astype("f2")
+    queries_QD = rng.standard_normal((3, 24)).astype(np.float32)
+    scaled = ScaledRows(vectors_ND, most=8)
+    for rows in ([5, 5, 39, 0], [7], []):
+        found = np.einsum("rd,qd->qr", scaled.take(np.array(rows, dtype=np.int64)),
+                          scaled.to_queries(queries_QD))  # fmt: skip
+        wanted = np.einsum("rd,qd->qr", to_float32(vectors_ND[rows]), queries_QD)
+        assert found.tobytes() == wanted.tobytes()
 
 
 def test_rows_keep_their_shape_and_are_not_changed() -> None:

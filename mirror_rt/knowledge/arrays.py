@@ -9,6 +9,7 @@ Axes: R rows asked for, V values, N rows.
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     Array = npt.NDArray[Any]
 
 __all__ = [
+    "ScaledRows",
+    "Scratch",
     "array_file",
     "hash_text",
     "offsets_of",
@@ -35,8 +38,26 @@ __all__ = [
     "write_arrays",
 ]
 
+_MANTISSA_SHIFT = 13
 _SIGN_AND_BITS = np.int32(np.uint32(0x8FFFE000).astype(np.int32))
 _REBIAS = np.float32(2.0**112)
+
+
+class Scratch(threading.local):
+    """Arrays of zeros that each thread uses again: fresh ones of some size cost page faults.
+
+    Whoever writes into one puts the zeros back.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Array] = {}
+
+    def zeros(self, name: str, size: int, dtype: type) -> Array:
+        """Return an array of a name, with at least ``size`` numbers."""
+        found = self._arrays.get(name)
+        if found is None or len(found) < size:
+            found = self._arrays[name] = np.zeros(size, dtype=dtype)
+        return found
 
 
 def array_file(group: str, name: str) -> str:
@@ -116,9 +137,43 @@ def to_float32(rows_ND: Float16) -> Float32:
     numpy converts float16 one number at a time. Here exponent and mantissa are shifted into
     place and multiplied by 2^112, the difference of the exponents' biases: six times faster.
     """
-    bits = rows_ND.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= _SIGN_AND_BITS
-    found: Float32 = bits.view(np.float32)
+    found = _scaled(rows_ND.view(np.int16).astype(np.int32))
     found *= _REBIAS
     return found
+
+
+class ScaledRows:
+    """Rows of a float16 array as float32, but for a factor of 2^-112 that queries bring.
+
+    That saves a multiplication of each number, and memory is used again for the next rows.
+    """
+
+    def __init__(self, vectors_ND: Float16, *, most: int) -> None:
+        """Make room.
+
+        Args:
+            vectors_ND: (N, D) float16.
+            most: Rows that are taken at once, at most.
+        """
+        self._halves_ND = vectors_ND.view(np.int16)
+        self._halves_RD = np.empty((most, vectors_ND.shape[1]), dtype=np.int16)
+        self._bits_RD = np.empty_like(self._halves_RD, dtype=np.int32)
+
+    def take(self, rows_R: Int64) -> Float32:
+        """Return (R, D) float32, to be used before the next rows are taken; -1 is row 0."""
+        halves_RD, bits_RD = self._halves_RD[: len(rows_R)], self._bits_RD[: len(rows_R)]
+        np.take(self._halves_ND, rows_R, axis=0, out=halves_RD, mode="clip")
+        np.copyto(bits_RD, halves_RD)
+        return _scaled(bits_RD)
+
+    @staticmethod
+    def to_queries(queries_QD: Float32) -> Float32:
+        """Return queries whose products with these rows are those with the vectors."""
+        scaled_QD: Float32 = queries_QD * _REBIAS
+        return scaled_QD
+
+
+def _scaled(bits_RD: npt.NDArray[np.int32]) -> Float32:
+    bits_RD <<= _MANTISSA_SHIFT
+    bits_RD &= _SIGN_AND_BITS
+    return bits_RD.view(np.float32)

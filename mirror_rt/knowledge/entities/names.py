@@ -36,7 +36,15 @@ if TYPE_CHECKING:
 
     UInt8 = npt.NDArray[np.uint8]
 
-__all__ = ["KINDS", "NAME_FILES", "AnalyzedTexts", "NameArrays", "NameArraysWriter", "analyze"]
+__all__ = [
+    "KINDS",
+    "NAME_FILES",
+    "AnalyzedTexts",
+    "NameArrays",
+    "NameArraysWriter",
+    "analyze",
+    "word_heads",
+]
 
 KINDS = tuple(NameKind)
 """Kinds of names, in the order of the numbers that stand for them in arrays."""
@@ -55,6 +63,7 @@ _ARRAYS: dict[str, type] = {
 }  # fmt: skip
 NAME_FILES = tuple(array_file(_GROUP, name) for name in _ARRAYS)
 _END = "\n"
+_HEAD = 4
 _UNUSED = -1
 """Hash of a string that names nothing any more: no text has it."""
 _MOST_ROWS = 2**31 - 1
@@ -344,6 +353,17 @@ class NameArrays:
         """Return the words with some numbers."""
         return _strings(self.word_bytes, self.word_byte_offsets, numbers)
 
+    def heads_of(self, numbers: Int64) -> Int32:
+        """Return the first bytes of the words with some numbers, as ``word_heads`` does.
+
+        Those of a word shorter than that are of no use.
+        """
+        starts = self.word_byte_offsets[numbers]
+        if len(self.word_bytes) < _HEAD:
+            return np.zeros(len(starts), dtype=np.int32)
+        heads = np.lib.stride_tricks.sliding_window_view(self.word_bytes, _HEAD)
+        return heads[np.minimum(starts, len(heads) - 1)].view(np.int32)[:, 0]
+
     def rows_beginning(self, prefix: str, *, most: int) -> Int64:
         """Return the rows of the shortest names that begin with a normalized text, (R,) int64.
 
@@ -361,6 +381,12 @@ class NameArrays:
         """Yield all normalized strings in the order of rows, in pieces."""
         for start in range(0, len(self), size):
             yield self.texts(np.arange(start, min(start + size, len(self))))
+
+
+def word_heads(words: Sequence[str]) -> Int32:
+    """Return the first four bytes of each word, (N,) int32; line ends fill a shorter one up."""
+    filler = _END.encode() * _HEAD
+    return np.frombuffer(b"".join([(word.encode() + filler)[:_HEAD] for word in words]), np.int32)
 
 
 def _strings(all_bytes: UInt8, offsets: Int64, wanted: Int64) -> list[str]:

@@ -24,7 +24,11 @@ from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.abbreviations import SpelledPhrases, find_abbreviations
 from mirror_rt.knowledge.text.composites import composite_parts
-from mirror_rt.knowledge.text.match_levels import match_level, token_bag_key
+from mirror_rt.knowledge.text.match_levels import (
+    match_level,
+    may_match_beyond_key,
+    token_bag_key,
+)
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason, Relation
@@ -385,8 +389,9 @@ def candidates_of(
             row = proposal.rows[k]
             match_type: MatchType | None = proposal.match_types[k]
             # Other names match at no level, which takes long to find out.
-            may_match = (i, row) in same_key or not text.isascii() or "-" in text + strings[row]
-            if not proposal.exact and may_match:
+            if not proposal.exact and (
+                (i, row) in same_key or may_match_beyond_key(text, strings[row])
+            ):
                 match_type = match_level(text.strip(), strings[row]) or match_type
             found.append(
                 Candidate(

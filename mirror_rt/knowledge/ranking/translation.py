@@ -13,9 +13,9 @@ pairs of a mention's and a name's word, U different words of mentions, W of name
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rapidfuzz import process
@@ -23,13 +23,14 @@ from rapidfuzz.distance import Prefix
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.arrays import (
+    Scratch,
     array_file,
     offsets_of,
     open_arrays,
     ragged_indices,
     write_arrays,
 )
-from mirror_rt.knowledge.entities.names import NameArrays
+from mirror_rt.knowledge.entities.names import NameArrays, word_heads
 from mirror_rt.knowledge.retrieval.candidates import CandidateBatch
 
 if TYPE_CHECKING:
@@ -123,7 +124,8 @@ class WordPairs:
         words_U: (U,) int64 the words of mentions, each once, ascending.
         words_W: (W,) int64 the words of candidates, each once, ascending.
         flat_X: (X,) int64 place of each pair in a table (U, W), row after row.
-        likeness_UW: (U * W,) float32 how alike two words are in their letters.
+        same_X: (X,) bool, whether the two words are the same.
+        likeness_X: (X,) float32 how alike the two words are in their letters.
     """
 
     mention_tokens_I: Int64
@@ -135,79 +137,76 @@ class WordPairs:
     words_U: Int64
     words_W: Int64
     flat_X: Int64
-    likeness_UW: Float32
+    same_X: Bools
+    likeness_X: Float32
 
     @classmethod
     def of(cls, batch: CandidateBatch, names: NameArrays) -> WordPairs:
         """Pair the words of a batch."""
+        mentions = batch.mentions
         starts_K = names.token_offsets[batch.row_K]
         sizes_K = names.token_offsets[batch.row_K + 1] - starts_K
-        mention_starts_K = batch.mentions.token_offsets[batch.mention_K]
-        mention_sizes_K = batch.mentions.token_offsets[batch.mention_K + 1] - mention_starts_K
+        mention_starts_K = mentions.token_offsets[batch.mention_K]
+        mention_sizes_K = mentions.token_offsets[batch.mention_K + 1] - mention_starts_K
         candidates_K = np.arange(len(batch.row_K))
-        candidate_I = np.repeat(candidates_K, mention_sizes_K)
+        candidate_I = candidates_K.repeat(mention_sizes_K)
         sizes_I = sizes_K[candidate_I]
-        tokens_I = batch.mentions.tokens[ragged_indices(mention_starts_K, mention_sizes_K)]
+        tokens_I = mentions.tokens[ragged_indices(mention_starts_K, mention_sizes_K)]
         tokens_J = names.tokens[ragged_indices(starts_K, sizes_K)].astype(np.int64)
-        place_X = np.repeat(np.arange(len(candidate_I)), sizes_I)
-        other_X = ragged_indices((np.cumsum(sizes_K) - sizes_K)[candidate_I], sizes_I)
+        place_X = np.arange(len(candidate_I)).repeat(sizes_I)
+        other_X = ragged_indices((sizes_K.cumsum() - sizes_K)[candidate_I], sizes_I)
         words_U, row_I = np.unique(tokens_I, return_inverse=True)
         words_W, column_J = np.unique(tokens_J, return_inverse=True)
-        known = len(names.vocabulary)
-        new = [batch.mentions.new_words[i - known] for i in words_U[words_U >= known].tolist()]
+        row_X, column_X = row_I[place_X], column_J[other_X]
+        known_U = words_U[: words_U.searchsorted(len(names.vocabulary))]
+        new = [
+            mentions.new_words[i - len(names.vocabulary)] for i in words_U[len(known_U) :].tolist()
+        ]
+        spelled_U = [*names.words_of(known_U), *new]
+        same_X = tokens_I[place_X] == tokens_J[other_X]
         return cls(
             mention_tokens_I=tokens_I,
             candidate_I=candidate_I,
             name_tokens_J=tokens_J,
-            candidate_J=np.repeat(candidates_K, sizes_K),
+            candidate_J=candidates_K.repeat(sizes_K),
             place_X=place_X,
             other_X=other_X,
             words_U=words_U,
             words_W=words_W,
-            flat_X=row_I[place_X] * len(words_W) + column_J[other_X],
-            likeness_UW=_likeness(
-                [*names.words_of(words_U[words_U < known]), *new], names.words_of(words_W)
-            ),
+            flat_X=row_X * len(words_W) + column_X,
+            same_X=same_X,
+            likeness_X=_likeness(spelled_U, words_W, names, row_X, column_X, same_X),
         )
 
-    @property
-    def same_X(self) -> Bools:
-        """(X,) bool, whether the two words are the same."""
-        same: Bools = self.mention_tokens_I[self.place_X] == self.name_tokens_J[self.other_X]
-        return same
 
-
-def _likeness(words_U: Sequence[str], words_W: Sequence[str]) -> Float32:
-    """Return (U * W,) float32: the share of the longer word that two begin with, 1 if the same.
+def _likeness(
+    words_U: Sequence[str],
+    words_W: Int64,
+    names: NameArrays,
+    row_X: Int64,
+    column_X: Int64,
+    same_X: Bools,
+) -> Float32:
+    """Return (X,) float32: the share of the longer word that two begin with, 1 if the same.
 
     It is 0 where they share little or one has a digit: those number things.
     """
-    stems_U, stems_W = (
-        np.array([_stem(word) for word in words], dtype=f"U{_STEM}") for words in (words_U, words_W)
-    )
-    order = np.argsort(stems_W, kind="stable")
-    first_U = np.searchsorted(stems_W, stems_U, side="left", sorter=order)
-    last_U = np.searchsorted(stems_W, stems_U, side="right", sorter=order)
-    sizes_U = np.where(stems_U == "", 0, last_U - first_U)
-    rows = np.repeat(np.arange(len(words_U)), sizes_U)
-    columns = order[ragged_indices(first_U, sizes_U)]
-    alike = process.cpdist(
-        [words_U[i] for i in rows.tolist()],
-        [words_W[i] for i in columns.tolist()],
-        scorer=Prefix.normalized_similarity,
-    )
-    table = np.zeros((len(words_U), len(words_W)), dtype=np.float32)
-    table[rows, columns] = np.where(alike >= _LEAST_LIKENESS, alike, 0)
-    place = {word: i for i, word in enumerate(words_W)}
-    for row, word in enumerate(words_U):
-        if word in place:
-            table[row, place[word]] = 1
-    return table.ravel()
+    likeness_X = same_X.astype(np.float32)
+    # Few words begin with the same bytes: only those are looked at as strings.
+    heads_U, heads_W = word_heads(words_U), names.heads_of(words_W)
+    places = ((heads_U[row_X] == heads_W[column_X]) & ~same_X).nonzero()[0]
+    if len(places):
+        mine = [words_U[i] for i in row_X[places].tolist()]
+        others = names.words_of(words_W[column_X[places]])
+        alike = process.cpdist(mine, others, scorer=Prefix.normalized_similarity)
+        counts = [_stem(a) == _stem(b) != "" for a, b in zip(mine, others, strict=True)]
+        likeness_X[places] = np.where(counts & (alike >= _LEAST_LIKENESS), alike, 0)
+    return likeness_X
 
 
 def _stem(word: str) -> str:
     """Return the letters that words alike to this one begin with; none if no other word is."""
-    counts = len(word) >= _STEM and not any(sign.isdigit() for sign in word)
+    counts = len(word) >= _STEM and not any(map(str.isdigit, word))
     return word[:_STEM] if counts else ""
 
 
@@ -224,6 +223,7 @@ class TranslationTable:
         reverse_probs: (P,) float32 probability of the word given each.
         rarity_V: (V + 1,) float64 relative frequency of each word of the names; the last is that
             of a word that no name has.
+        scratch: Memory of each thread, used again.
     """
 
     offsets: Int64
@@ -233,6 +233,7 @@ class TranslationTable:
     reverse_words: Int32
     reverse_probs: Float32
     rarity_V: Float64
+    scratch: Scratch = field(default_factory=Scratch)
 
     @classmethod
     def open(cls, folder: Path, names: NameArrays) -> TranslationTable:
@@ -241,7 +242,7 @@ class TranslationTable:
         Raises:
             KnowledgeBaseError: One is missing, cannot be read or does not fit the names.
         """
-        arrays = open_arrays(folder, _GROUP, _ARRAYS)
+        arrays: dict[str, Any] = open_arrays(folder, _GROUP, _ARRAYS)
         size = len(names.vocabulary) + 1
         fits = all(
             len(arrays[f"{side}offsets"]) == size
@@ -279,20 +280,17 @@ class TranslationTable:
             the other way; 0 where there is no word. (K, 2) float64, the most that one word leaves
             unexplained (natural log), of the mention and of the candidate.
         """
-        known_U = pairs.words_U < known
-        forward_UW, backward_UW = self._tables(pairs.words_U[known_U], pairs.words_W)
-        unknown_X = pairs.mention_tokens_I[pairs.place_X] >= known
-        flat_X = np.where(unknown_X, len(forward_UW), pairs.flat_X)  # what neither has: 0
-        alike_X = _IDENTITY * pairs.likeness_UW[pairs.flat_X]
+        given_X = (self._reverse_probs(pairs, known), self._probs(pairs, known))
+        alike_X = _IDENTITY * pairs.likeness_X
         rare_I = self.rarity_V[np.minimum(pairs.mention_tokens_I, known)]
         shares_K2, gaps_K2 = np.zeros((2, candidates, 2))
-        for column, (table, place_X, owner, rare) in enumerate(
+        for column, (place_X, owner, rare) in enumerate(
             (
-                (forward_UW, pairs.place_X, pairs.candidate_I, rare_I),
-                (backward_UW, pairs.other_X, pairs.candidate_J, self.rarity_V[pairs.name_tokens_J]),
+                (pairs.place_X, pairs.candidate_I, rare_I),
+                (pairs.other_X, pairs.candidate_J, self.rarity_V[pairs.name_tokens_J]),
             )
         ):
-            probs_X = alike_X + (1 - _IDENTITY) * np.append(table, np.float32(0.0))[flat_X]
+            probs_X = alike_X + (1 - _IDENTITY) * given_X[column]
             others = np.maximum(np.bincount(place_X, minlength=len(owner)), 1)
             explained = np.bincount(place_X, probs_X, minlength=len(owner)) / others
             scale = (1 - _BACKGROUND) / _BACKGROUND / rare
@@ -305,22 +303,34 @@ class TranslationTable:
             np.maximum.at(gaps_K2[:, column], owner, most - said)
         return shares_K2, gaps_K2
 
-    def _tables(self, words_U: Int64, words_W: Int64) -> tuple[Float32, Float32]:
-        """Return P(u | w) and P(w | u), each (U * W,) float32, row after row."""
-        tables = []
-        for offsets, words, probs in (
-            (self.reverse_offsets, self.reverse_words, self.reverse_probs),
-            (self.offsets, self.words, self.probs),
-        ):
-            starts_U = offsets[words_U]
-            sizes_U = offsets[words_U + 1] - starts_U
-            places = ragged_indices(starts_U, sizes_U)
-            others = words[places]
-            columns = np.minimum(np.searchsorted(words_W, others), max(len(words_W) - 1, 0))
-            met = words_W[columns] == others if len(words_W) else np.zeros(len(others), dtype=bool)
-            table = np.zeros((len(words_U), len(words_W)), dtype=np.float32)
-            table[np.repeat(np.arange(len(words_U)), sizes_U)[met], columns[met]] = probs[
-                places[met]
-            ]
-            tables.append(table.ravel())
-        return tables[0], tables[1]
+    def _probs(self, pairs: WordPairs, known: int) -> Float32:
+        """Return (X,) float32, how likely the name's word is given the mention's."""
+        return self._looked_up(pairs, known, self.offsets, self.words, self.probs)
+
+    def _reverse_probs(self, pairs: WordPairs, known: int) -> Float32:
+        """Return (X,) float32, how likely the mention's word is given the name's."""
+        return self._looked_up(
+            pairs, known, self.reverse_offsets, self.reverse_words, self.reverse_probs
+        )
+
+    def _looked_up(
+        self, pairs: WordPairs, known: int, offsets: Int64, words: Int32, probs: Float32
+    ) -> Float32:
+        words_U = pairs.words_U[: pairs.words_U.searchsorted(known)]
+        starts_U = offsets[words_U]
+        sizes_U = offsets[words_U + 1] - starts_U
+        places = ragged_indices(starts_U, sizes_U)
+        width = len(pairs.words_W)
+        if not len(places) or not width:
+            return np.zeros(len(pairs.flat_X), dtype=np.float32)
+        others = words[places]
+        columns = np.minimum(pairs.words_W.searchsorted(others), width - 1)
+        met = (pairs.words_W[columns] == others).nonzero()[0]
+        flat = np.arange(len(words_U)).repeat(sizes_U)[met] * width + columns[met]
+        table = self.scratch.zeros("table", len(pairs.words_U) * width, np.float32)
+        try:
+            table[flat] = probs[places[met]]
+            found: Float32 = table[pairs.flat_X]
+        finally:
+            table[flat] = 0
+        return found

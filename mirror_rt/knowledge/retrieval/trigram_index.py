@@ -13,7 +13,6 @@ Axes: G trigrams, K pairs of text and name, N rows, P postings, Q texts.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -26,6 +25,7 @@ from rapidfuzz.distance import OSA
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.arrays import (
+    Scratch,
     array_file,
     offsets_of,
     open_arrays,
@@ -177,7 +177,7 @@ class TrigramIndex:
         norms: (N,) float32 lengths of the names' TF-IDF vectors.
         name_offsets: (N + 1,) int64 offsets of ``name_trigrams``.
         name_trigrams: (P,) int32 trigrams of each name, ascending.
-        local: Memory of each thread, used again.
+        scratch: Memory of each thread, used again.
     """
 
     offsets: Int64
@@ -185,7 +185,7 @@ class TrigramIndex:
     norms: Float32
     name_offsets: Int64
     name_trigrams: Int32
-    local: threading.local = field(default_factory=threading.local)
+    scratch: Scratch = field(default_factory=Scratch)
 
     @classmethod
     def open(cls, folder: Path) -> TrigramIndex:
@@ -271,7 +271,10 @@ class TrigramIndex:
         ends_Q = offsets_of([len(rows) for rows in postings])[lists_Q]
         rows_P = np.concatenate([np.zeros(0, dtype=np.int32), *postings])
         squares_P = queries.squares_G[read_L].repeat([len(rows) for rows in postings])
-        place_of, places = self._scratch("place_of", len(self.norms)), np.arange(len(rows_P))
+        place_of, places = (
+            self.scratch.zeros("place_of", len(self.norms), np.int32),
+            np.arange(len(rows_P)),
+        )
         rows, sums = [rows_P[:0]], [squares_P[:0]]
         for first, last in pairwise(ends_Q.tolist()):
             # A row is counted at its last place. Only places written just now are read.
@@ -329,27 +332,23 @@ class TrigramIndex:
         if not len(rows_K):
             return np.zeros(0, dtype=np.float32)
         # Weights of the texts' trigrams in a small table; trigrams that none has are column 0.
-        column_of = self._scratch("column_of", len(self.offsets) - 1)
+        column_of = self.scratch.zeros("column_of", len(self.offsets) - 1, np.int32)
         width = len(queries.distinct_T) + 1
-        column_of[queries.distinct_T] = np.arange(1, width, dtype=np.int32)
         table = np.zeros((len(queries.texts), width), dtype=np.float32)
         table[queries.owners_G, queries.place_G + 1] = queries.squares_G
         starts_K = self.name_offsets[rows_K]
         sizes_K = self.name_offsets[rows_K + 1] - starts_K
-        columns = column_of[self.name_trigrams[ragged_indices(starts_K, sizes_K)]]
-        column_of[queries.distinct_T] = 0
+        trigrams = self.name_trigrams[ragged_indices(starts_K, sizes_K)]
+        try:
+            column_of[queries.distinct_T] = np.arange(1, width, dtype=np.int32)
+            columns = column_of[trigrams]
+        finally:
+            column_of[queries.distinct_T] = 0
         columns += (query_K * width).astype(np.int32).repeat(sizes_K)
         sums_K = _sums(table.ravel()[columns], sizes_K)
         norms_K = self.norms[rows_K] * queries.norms_Q[query_K]
         cosines_K: Float32 = (sums_K / np.maximum(norms_K, 1e-9)).astype(np.float32)
         return cosines_K
-
-    def _scratch(self, name: str, size: int) -> Int32:
-        """Return an array of zeros that this thread uses again, as it was left the last time."""
-        if not hasattr(self.local, name):
-            setattr(self.local, name, np.zeros(size, dtype=np.int32))
-        scratch: Int32 = getattr(self.local, name)
-        return scratch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,12 +412,13 @@ def _fewest_edits(queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: i
         places.append(first + _largest(scores_P[first:last], count))
     place_K = np.concatenate(places)
     rows_K, scores_K = pool.rows_P[near_P[place_K]], scores_P[place_K]
-    strings = names.texts(rows_K)
     found = []
     for text, (first, last) in zip(
         queries.texts, pairwise(offsets_of([len(some) for some in places]).tolist()), strict=True
     ):
         some = slice(first, last)
-        similar = process.cdist([text], strings[some], scorer=OSA.normalized_similarity)[0]
+        # Of one text at a time: what is read stays in a core's cache.
+        strings = names.texts(rows_K[some])
+        similar = process.cdist([text], strings, scorer=OSA.normalized_similarity)[0]
         found.append(_best(top, rows_K[some], similar, scores_K[some]))
     return found

@@ -18,7 +18,7 @@ import faiss
 import numpy as np
 
 from mirror_rt.errors import KnowledgeBaseError
-from mirror_rt.knowledge.arrays import to_float32
+from mirror_rt.knowledge.arrays import ScaledRows, to_float32
 from mirror_rt.types import Hits, IndexKind
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ _ROWS_PER_LIST = 256
 _SAMPLE_PER_LIST = 64
 _ITERATIONS = 10
 _BLOCK = 65_536
-_AT_ONCE = 16
-"""Queries whose rows are scored exactly at once: their vectors stay in a core's cache."""
+_AT_ONCE = 256
+"""Rows that are scored exactly at once: they stay in a core's cache."""
 _AHEAD = 1 << 21
 
 
@@ -190,9 +190,11 @@ def exact_scores(
         (K,) float32.
     """
     scores_K = np.empty(len(rows_K), dtype=np.float32)
-    for start in range(0, len(rows_K), 2_048):
-        part = slice(start, start + 2_048)
-        rows_KD = to_float32(vectors_ND[rows_K[part]])
+    scaled = ScaledRows(vectors_ND, most=min(_AT_ONCE, len(rows_K)))
+    queries_QD = scaled.to_queries(queries_QD)
+    for start in range(0, len(rows_K), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        rows_KD = scaled.take(rows_K[part])
         np.einsum("kd,kd->k", rows_KD, queries_QD[query_K[part]], out=scores_K[part])
     return scores_K
 
@@ -209,15 +211,17 @@ def top_k(vectors_ND: Float16, queries_QD: Float32, rows_QW: Int64, *, top: int)
     queries, width = len(queries_QD), min(top, rows_QW.shape[1])
     scores_QK = np.full((queries, top), -np.inf, dtype=np.float32)
     rows_QK = np.full((queries, top), -1, dtype=np.int64)
-    for start in range(0, queries, _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
-        rows_bW = np.sort(rows_QW[part], axis=1)
-        rows_bWD = to_float32(vectors_ND[np.maximum(rows_bW, 0)])
-        scores_bW = np.einsum("qwd,qd->qw", rows_bWD, queries_QD[part])
-        scores_bW[rows_bW < 0] = -np.inf
-        order = np.argsort(-scores_bW, axis=1, kind="stable")[:, :width]
-        rows_QK[part, :width] = np.take_along_axis(rows_bW, order, axis=1)
-        scores_QK[part, :width] = np.take_along_axis(scores_bW, order, axis=1)
+    rows_QW = np.sort(rows_QW, axis=1)
+    scores_QW = np.empty(rows_QW.shape, dtype=np.float32)
+    scaled = ScaledRows(vectors_ND, most=rows_QW.shape[1])
+    for rows_W, query_D, scores_W in zip(
+        rows_QW, scaled.to_queries(queries_QD), scores_QW, strict=True
+    ):
+        np.einsum("wd,d->w", scaled.take(rows_W), query_D, out=scores_W)
+    scores_QW[rows_QW < 0] = -np.inf
+    order = np.argsort(-scores_QW, axis=1, kind="stable")[:, :width]
+    rows_QK[:, :width] = np.take_along_axis(rows_QW, order, axis=1)
+    scores_QK[:, :width] = np.take_along_axis(scores_QW, order, axis=1)
     return Hits(scores_QK=scores_QK, rows_QK=rows_QK)
 
 

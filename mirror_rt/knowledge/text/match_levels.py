@@ -16,7 +16,7 @@ from mirror_rt.knowledge.text.numbers import arabic_numerals, fold_numbers
 from mirror_rt.knowledge.text.spelling import american_spelling
 from mirror_rt.types import MatchType
 
-__all__ = ["match_level", "token_bag_key"]
+__all__ = ["match_level", "may_match_beyond_key", "token_bag_key"]
 
 _LITTLE_WORDS = frozenset({"of", "the", "a", "an", "in", "with", "to", "for", "and"})
 _ARTICLES = frozenset({"a", "an"})
@@ -35,6 +35,8 @@ _LONE_GREEK = re.compile(r"(?<![α-ω])[α-ω](?![α-ω])")
 _GREEK_AT_END = re.compile(r"(?<=[^\W\d_]{2})(?:alpha|beta|gamma|delta|kappa|lambda|sigma|omega)$")
 _HYPHEN = re.compile("(?<=[^\\W\\d_])[-\u2010\u2011](?=[^\\W\\d_])")
 _SLASH = re.compile(r"(?<=\d)/(?=\d)")
+_BEYOND_KEY = re.compile(r"[\u2010\u2011\u2044]|\d/\d|\bS\b")
+"""Signs that a level reads in another way than a key does."""
 _CAPITAL_S = re.compile("(?<!['\u2019`\u00b4])\\bS\\b")
 
 
@@ -50,6 +52,10 @@ def match_level(mention: str, name: str) -> MatchType | None:
     """
     if mention == name:
         return MatchType.EXACT
+    keeps_s = _has_letter_s(mention) or _has_letter_s(name)
+    # What is equal at a level is so at all that follow: most names are told apart by the last.
+    if _last_forms(mention, keeps_s).isdisjoint(_last_forms(name, keeps_s)):
+        return None
     if _cased(mention) == _cased(name):
         return MatchType.CASE
     mine, other = normalize(mention), normalize(name)
@@ -58,18 +64,23 @@ def match_level(mention: str, name: str) -> MatchType | None:
     forms, others = {fold_numbers(mine)}, {fold_numbers(other)}
     if forms & others or _as_fractions(mention) == _as_fractions(name):
         return MatchType.NUMBER
-    # With a hyphen in a word as a space, and without it.
-    forms.add(fold_numbers(normalize(_HYPHEN.sub("", mention))))
-    others.add(fold_numbers(normalize(_HYPHEN.sub("", name))))
+    forms.add(_without_hyphens(mention))
+    others.add(_without_hyphens(name))
     if forms & others:
         return MatchType.HYPHEN
-    keeps_s = _has_letter_s(mention) or _has_letter_s(name)
     for level, fold in _FOLDS:
         forms = {fold(text, keeps_s) for text in forms}
         others = {fold(text, keeps_s) for text in others}
         if forms & others:
             return level
     return None
+
+
+def may_match_beyond_key(mention: str, name: str) -> bool:
+    """Return whether two names may match at a level though their token-bag keys differ."""
+    if "-" in mention or "-" in name:
+        return True
+    return not mention.isascii() and bool(_BEYOND_KEY.search(f"{mention} {name}"))
 
 
 def token_bag_key(normalised: str) -> str:
@@ -91,6 +102,20 @@ def _folded_word(word: str) -> str:
     for _, fold in _FOLDS[1:_WORDWISE]:
         word = fold(word, False)
     return word
+
+
+@lru_cache(maxsize=1 << 13)
+def _last_forms(text: str, keeps_s: bool) -> frozenset[str]:
+    """Return what a name becomes at the last level, in any of the ways it is read."""
+    forms = {fold_numbers(normalize(text)), _without_hyphens(text)}
+    for _, fold in _FOLDS:
+        forms = {fold(form, keeps_s) for form in forms}
+    return frozenset((*forms, f"{_SLASH.pattern}{_as_fractions(text)}"))
+
+
+def _without_hyphens(text: str) -> str:
+    """Return a text with hyphens in words left out; elsewhere they are spaces."""
+    return fold_numbers(normalize(_HYPHEN.sub("", text)))
 
 
 def _as_fractions(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 __all__ = ["normalize", "part_numbers"]
 
@@ -41,6 +42,7 @@ class _Separators(dict[int, str | None]):
 _SEPARATORS = _Separators()
 
 
+@lru_cache(maxsize=1 << 12)
 def normalize(text: str) -> str:
     r"""Fold Unicode forms, case, punctuation and spaces.
 
