@@ -27,7 +27,7 @@ fix: .venv/dev              ## let ruff mend what it can
 check: .venv/dev            ## style, types, import directions, generated pages
 	.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy && .venv/bin/lint-imports
 	$(CLI_DOCS) | diff docs/cli.md - || { echo "docs/cli.md is behind the commands; run: make docs"; exit 1; }
-	$(PY) benchmarks/table.py --check
+	$(PY) benchmarks/render_tables.py --check
 
 test: .venv/dev             ## the fast tests
 	$(PY) -m pytest -q
@@ -42,7 +42,7 @@ site: .venv/dev             ## the documentation as pages, in site/; a broken li
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build
 
 tables: .venv/dev           ## the tables of both READMEs, from benchmarks/results
-	$(PY) benchmarks/table.py
+	$(PY) benchmarks/render_tables.py
 
 bench: .venv/dev            ## speed, alone on the machine: hours with every peer; more with DATA=DIR
 	$(PY) -m pip --disable-pip-version-check install --quiet -c constraints.txt -e '.[bench]'
@@ -53,7 +53,7 @@ ifdef DATA
 		--out benchmarks/results/encode_speed_sentences.json > /dev/null
 	$(PY) benchmarks/quantization.py --data $(DATA) --out benchmarks/results/quantization.json > /dev/null
 endif
-	$(PY) benchmarks/table.py
+	$(PY) benchmarks/render_tables.py
 
 build: .venv/dev            ## sdist, and the wheel made from it
 	$(PY) -m build

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from card import provenance
+from harness import provenance
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.evaluation.gold import Convention, read_gold
@@ -91,7 +91,9 @@ class Domain:
     own: Samples
 
 
-def judged(kb: LinkResources, encoder: Encoder, links: Sequence[tuple[str, set[int]]]) -> Samples:
+def collect_samples(
+    kb: LinkResources, encoder: Encoder, links: Sequence[tuple[str, set[int]]]
+) -> Samples:
     """Return mentions with their candidates."""
     parts: list[Samples] = []
     for start in range(0, len(links), AT_ONCE):
@@ -103,7 +105,7 @@ def judged(kb: LinkResources, encoder: Encoder, links: Sequence[tuple[str, set[i
     return Samples.joined(parts)
 
 
-def gather(
+def read_domains(
     data: Path, bundle: Bundle, encoder: Encoder, work: Path, *, most: int
 ) -> dict[str, Domain]:
     """Build each knowledge base once, and link the mentions of its domains."""
@@ -116,13 +118,16 @@ def gather(
             kb = opened.resources
             typos = misspelt_names(kb)
             own = own_samples(kb.catalogue, kb.retrievers, encoder)
-            wrong = judged(kb, encoder, typos)
+            wrong = collect_samples(kb, encoder, typos)
             for name, (names, mentions) in DOMAINS.items():
                 if names == file:
                     links = unspelt(kb, [data / one for one in mentions])
                     links = random.Random(0).sample(links, min(most, len(links)))
                     domains[name] = Domain(
-                        names=file, mentions=judged(kb, encoder, links), misspelt=wrong, own=own
+                        names=file,
+                        mentions=collect_samples(kb, encoder, links),
+                        misspelt=wrong,
+                        own=own,
                     )
                     print(name, len(links), file=sys.stderr, flush=True)
     return {name: domains[name] for name in DOMAINS}
@@ -217,13 +222,13 @@ def accuracy(samples: Samples, scores_P: np.ndarray) -> dict[str, float]:
 
 def compared(domains: Mapping[str, Domain]) -> dict[str, Any]:
     """Judge each domain by weights fitted on the others."""
-    told: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     for name, domain in domains.items():
         left_out = fitted([other for one, other in domains.items() if one != name])
         plain = replace(Reranker(), weights=left_out.weights)
         adapted = fit(domain.own, prior=left_out)
         features_PF = domain.mentions.features_PF
-        told[name] = {
+        summary[name] = {
             "mentions": len(domain.mentions),
             "in_candidates": round(
                 float(calibration_targets(domain.mentions, plain).in_candidates_S.mean()), 4
@@ -235,17 +240,17 @@ def compared(domains: Mapping[str, Domain]) -> dict[str, Any]:
             "misspelt": accuracy(domain.misspelt, adapted.scores(domain.misspelt.features_PF)),
             "adapted_on": dict(adapted.fitted_on),
         }
-        print(name, json.dumps(told[name]), file=sys.stderr, flush=True)
+        print(name, json.dumps(summary[name]), file=sys.stderr, flush=True)
     ways = ("dense", "lexical", "fitted_on_the_others", "then_adapted", "misspelt")
-    told["mean"] = {
+    summary["mean"] = {
         way: {
-            k: round(float(np.mean([told[name][way][k] for name in domains])), 4)
+            k: round(float(np.mean([summary[name][way][k] for name in domains])), 4)
             for k in ("acc@1", "acc@5")
         }
         for way in ways
     }
-    print(json.dumps(told["mean"]), file=sys.stderr, flush=True)
-    return told
+    print(json.dumps(summary["mean"]), file=sys.stderr, flush=True)
+    return summary
 
 
 def content(found: WeightPrior, fitted_on: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,12 +289,12 @@ def main() -> None:
             export(demo_model(), path, pooling=Pooling.MEAN)
         bundle = Bundle.open(path)
         encoder = Encoder.open(bundle, threads=args.threads)
-        domains = gather(args.data, bundle, encoder, work, most=args.most)
+        domains = read_domains(args.data, bundle, encoder, work, most=args.most)
     record["results"] = compared(domains)
     fitted_on = {name: len(domain.mentions) for name, domain in domains.items()}
-    told = content(fitted([*domains.values()]), fitted_on)
-    record["weights"] = told["weights"]
-    args.weights.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+    summary = content(fitted([*domains.values()]), fitted_on)
+    record["weights"] = summary["weights"]
+    args.weights.write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
     if args.out:
         args.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")
     print(json.dumps(record))

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from card import provenance
+from harness import provenance
 from linking import Memory
 
 from mirror_rt.bundle import Bundle
@@ -56,14 +56,14 @@ def hits(
     kb: KnowledgeBase, found: Sequence[LinkResult], right: Sequence[frozenset[str]]
 ) -> list[bool]:
     resolve = kb.resources.catalogue.resolve
-    told = []
+    summary = []
     for one, ids in zip(found, right, strict=True):
         first = [
             c for c in one if c is one[0] or (c.tied and c.matched_name == one[0].matched_name)
         ]
         wanted = {number for id_ in ids for number in resolve(id_)}
-        told.append(any(wanted.intersection(resolve(c.entity_id)) for c in first))
-    return told
+        summary.append(any(wanted.intersection(resolve(c.entity_id)) for c in first))
+    return summary
 
 
 def main() -> None:
@@ -98,12 +98,12 @@ def main() -> None:
             whole = [". ".join(texts[document]) for document, *_ in mentions]
             kb = built[file]
             plain = hits(kb, kb.link(asked, top=1), right)
-            told = hits(kb, kb.link(asked, top=1, document=whole), right)
-            changed = list(zip(plain, told, strict=True))
+            summary = hits(kb, kb.link(asked, top=1, document=whole), right)
+            changed = list(zip(plain, summary, strict=True))
             record["parts"][name] = {
                 "mentions": len(asked),
                 "acc@1": round(sum(plain) / len(plain), 4),
-                "acc@1_with_documents": round(sum(told) / len(told), 4),
+                "acc@1_with_documents": round(sum(summary) / len(summary), 4),
                 "won": changed.count((False, True)),
                 "lost": changed.count((True, False)),
             }

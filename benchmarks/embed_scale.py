@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import card
+import harness
 
 CHILD = r"""
 import json, re, sys, time
@@ -87,7 +87,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         row["changed_run_computed"] = changed["computed"]
         row["changed_run_peak_rss_mib"] = changed["peak_rss_mib"]
         rows.append(row)
-        card.say(json.dumps(row))
+        harness.say(json.dumps(row))
     return {"sizes": rows}
 
 
@@ -104,13 +104,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--bundle", type=Path, help="instead of exporting all-MiniLM-L6-v2, int8")
     parser.add_argument("--threads", type=int, default=2)
-    args = card.common(parser)
-    card.pin(args.threads)
+    args = harness.common(parser)
+    harness.pin(args.threads)
     if args.small:
         args.sizes = [1000, 3000]
     with tempfile.TemporaryDirectory() as work:
         results = measure(args, Path(work))
-    card.finish(card.record("embed_scale", args, {"threads": args.threads} | results), args.out)
+    harness.finish(
+        harness.record("embed_scale", args, {"threads": args.threads} | results), args.out
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import card
+import harness
 
 
 def names(count: int) -> list[str]:
@@ -193,16 +193,16 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
                 sort_by_length if peer.sorts else texts, max(1, min(len(texts) // 5, 1_000))
             )
             size = best_size(peer, part)
-            card.say(f"{peer.name}{order}: batches of {size}, {about}")
+            harness.say(f"{peer.name}{order}: batches of {size}, {about}")
             name = f"{peer.name}{order}"
             rows[name] = {"pooling": "mean", "sorted_input": bool(order), "batch_size": size}
             rows[name] |= about
             ways[name] = lambda peer=peer, texts=texts, size=size: peer.encode(texts, size)
     rates: list[float] = []
     ways["(matrix multiplication)"] = lambda: rates.append(gemm_rate(args.threads))
-    seconds = card.in_turns(ways, repeats=args.repeats)
+    seconds = harness.interleaved(ways, repeats=args.repeats)
     for name, row in rows.items():
-        row["seconds"] = card.spread(seconds[name])
+        row["seconds"] = harness.spread(seconds[name])
         row["strings_per_second"] = round(len(strings) / row["seconds"]["median"], 1)
     return {
         "ways": rows,
@@ -236,10 +236,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help="peers to time: words of their names, with commas")
-    args = card.common(parser)
+    args = harness.common(parser)
     if args.strings == "sentences" and args.data is None:
         parser.error("--strings sentences needs --data DIR")
-    card.pin(args.threads)
+    harness.pin(args.threads)
     if args.small:
         args.count, args.repeats = 60, 1
     args.count = args.count or {"names": 20_000, "sentences": 10_000}[args.strings]
@@ -251,12 +251,12 @@ def main() -> None:
         strings = sentences(args.data, args.count)
     else:
         strings = names(args.count)
-    card.say(f"{len(strings)} {args.strings}")
+    harness.say(f"{len(strings)} {args.strings}")
     with tempfile.TemporaryDirectory() as work:
         results = measure(args, strings, Path(work))
     about = {"strings": args.strings, "count": len(strings), "threads": args.threads}
-    card.finish(
-        card.record("encode_speed", args, about | {"repeats": args.repeats} | results), args.out
+    harness.finish(
+        harness.record("encode_speed", args, about | {"repeats": args.repeats} | results), args.out
     )
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
-import card
+import harness
 import numpy as np
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def titles(data: Path) -> dict[str, frozenset[str]]:
     return {text: frozenset(ids_of[key]) for key, text in text_of.items() if key}
 
 
-def judge(kb: KnowledgeBase, gold: Mapping[str, frozenset[str]]) -> dict[str, float]:
+def evaluate(kb: KnowledgeBase, gold: Mapping[str, frozenset[str]]) -> dict[str, float]:
     """Return how often the first candidate is right, one of five is, and the calibration error."""
     from mirror_rt.knowledge.linking.calibration import expected_calibration_error
 
@@ -100,9 +100,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder of evaluation data")
     parser.add_argument("--bundle", type=Path, required=True, help="a bundle of MiniLM")
     parser.add_argument("--threads", type=int, default=2)
-    args = card.common(parser)
-    card.pin(args.threads)
-    record = card.record("feedback", args, {"threads": args.threads, "judged": JUDGED})
+    args = harness.common(parser)
+    harness.pin(args.threads)
+    record = harness.record("feedback", args, {"threads": args.threads, "judged": JUDGED})
     labels, judged, seeds = (LABELS, JUDGED, SEEDS)
     if args.small:
         labels, judged, seeds = (100,), 200, (0,)
@@ -115,7 +115,7 @@ def main() -> None:
         for seed in seeds:
             order = random.Random(seed).sample(list(gold), len(gold))
             held_out = {title: gold[title] for title in order[max(labels) :][:judged]}
-            before = judge(plain, held_out)
+            before = evaluate(plain, held_out)
             for count in labels:
                 some = {title: gold[title] for title in order[:count]}
                 decide(plain, some, work / "reviewed.csv")
@@ -124,7 +124,7 @@ def main() -> None:
                     begin = time.perf_counter()
                     report = kb.feedback(work / "reviewed.csv")
                     seconds = time.perf_counter() - begin
-                    after = judge(kb, held_out)
+                    after = evaluate(kb, held_out)
                 shutil.rmtree(work / "taught")
                 rows.append(
                     {
@@ -138,7 +138,7 @@ def main() -> None:
                         "after": after,
                     }
                 )
-                card.say(f"seed {seed}, {count:,} labels: {before} → {after}")
+                harness.say(f"seed {seed}, {count:,} labels: {before} → {after}")
         plain.close()
     summary = {}
     for count in labels:
@@ -150,7 +150,7 @@ def main() -> None:
         spread = stdev(gains) if len(gains) > 1 else 0.0
         summary[str(count)] = {"points": round(mean(gains), 2), "deviation": round(spread, 2)}
     titles_of = {"titles": len(gold), "gain_in_points": summary, "runs": rows}
-    card.finish(record | titles_of, args.out)
+    harness.finish(record | titles_of, args.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import card
+import harness
 
 PYTHON = sys.executable
 WAYS = {
@@ -25,7 +25,7 @@ WAYS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=10)
-    args = card.common(parser)
+    args = harness.common(parser)
     if args.small:
         args.repeats = 3
     times: dict[str, list[float]] = {name: [] for name in WAYS}
@@ -35,9 +35,9 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
             if turn:  # the first reads the disk
                 times[name].append(1000 * (time.perf_counter() - begin))
-    rows = {name: card.spread(values) for name, values in times.items()}
+    rows = {name: harness.spread(values) for name, values in times.items()}
     results = {"repeats": args.repeats, "milliseconds": rows}
-    card.finish(card.record("import_time", args, results), args.out)
+    harness.finish(harness.record("import_time", args, results), args.out)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from card import peak_mb, provenance, resident_mb
+from harness import peak_mb, provenance, resident_mb
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
 from mirror_rt.knowledge import KnowledgeBase
@@ -640,15 +640,15 @@ def stage(name: str, size: int, work: Path, args: argparse.Namespace) -> dict[st
             done = subprocess.run(
                 command, check=True, stdout=subprocess.PIPE, text=True, timeout=limit
             )
-            told = done.stdout.splitlines()[-1]
+            answer = done.stdout.splitlines()[-1]
         except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
             if name not in PEERS:
                 raise
             return {name: {"left_out": str(error).partition("]")[2].strip(" '") or str(error)}}
         partial = kept.with_suffix(".partial")
-        partial.write_text(told + "\n", encoding="utf-8")
+        partial.write_text(answer + "\n", encoding="utf-8")
         partial.replace(kept)
-        print(f"{size:,} {name}: {told}", file=sys.stderr, flush=True)
+        print(f"{size:,} {name}: {answer}", file=sys.stderr, flush=True)
     found: dict[str, object] = json.loads(kept.read_text(encoding="utf-8"))
     return found
 
@@ -704,10 +704,10 @@ def main() -> None:
     if args.stage:
         bundle = None if args.projection else args.bundle
         if args.stage in PEERS:
-            told = ask_peer(args.stage, args.work, args.budget)
+            answer = ask_peer(args.stage, args.work, args.budget)
         else:
-            told = STAGES[args.stage](args.one, args.work, bundle, args)
-        print(json.dumps(told))
+            answer = STAGES[args.stage](args.one, args.work, bundle, args)
+        print(json.dumps(answer))
         return
     packages = ("mirror-rt", "faiss-cpu", "onnxruntime", "numpy", "scikit-learn", "nmslib")
     record = provenance("kb_scale", (*packages, "rapidfuzz"))

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import card
+import harness
 from encode_speed import names
 
 TOKENS = 9
@@ -47,12 +47,12 @@ def calls(encoder: Any, strings: Sequence[str], callers: int) -> list[float]:  #
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
     """Return the middle and the slow end, in milliseconds."""
     shares = {"p50_ms": 0.5, "p99_ms": 0.99}
-    return {name: round(1000 * card.percentile(seconds, s), 3) for name, s in shares.items()}
+    return {name: round(1000 * harness.percentile(seconds, s), 3) for name, s in shares.items()}
 
 
 def on_one_core(bundle: Path, count: int) -> dict[str, Any]:
     """Measure a single caller in a process that never had more than one core."""
-    card.pin(1)
+    harness.pin(1)
     from mirror_rt.runtime import Encoder
     from mirror_rt.runtime.tokenize import FastTokenizer
 
@@ -70,7 +70,7 @@ def measure(args: argparse.Namespace, bundle: Path) -> dict[str, Any]:
 
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         one = process.submit(on_one_core, bundle, min(args.count, 1000)).result()
-    card.say(f"one core: {one}")
+    harness.say(f"one core: {one}")
     strings = names(args.count * len(args.callers))  # different: no call finds another's
     encoder = Encoder.open(bundle, threads=args.threads)
     encoder.encode(strings[:64])
@@ -82,10 +82,10 @@ def measure(args: argparse.Namespace, bundle: Path) -> dict[str, Any]:
         seconds = time.perf_counter() - begin
         row = {"callers": callers, "calls_per_second": round(len(part) / seconds, 1)}
         row |= percentiles(taken)
-        card.say(str(row))
+        harness.say(str(row))
         rows.append(row)
     again = calls(encoder, part[-1000:], 1)  # the last ones, which are still remembered
-    repeated = round(1000 * card.percentile(again, 0.5), 4)
+    repeated = round(1000 * harness.percentile(again, 0.5), 4)
     return {"one_core": one, "rows": rows, "repeated_p50_ms": repeated}
 
 
@@ -95,8 +95,8 @@ def main() -> None:
     parser.add_argument("--callers", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--bundle", type=Path, help="instead of exporting all-MiniLM-L6-v2, int8")
     parser.add_argument("--threads", type=int, default=2)
-    args = card.common(parser)
-    card.pin(args.threads)
+    args = harness.common(parser)
+    harness.pin(args.threads)
     if args.small:
         args.count = 100
     with tempfile.TemporaryDirectory() as work:
@@ -109,7 +109,7 @@ def main() -> None:
             bundle = Path(work) / "bundle"
             export(demo_model(), bundle, precision=Precision.INT8, pooling=Pooling.MEAN)
         results = measure(args, bundle)
-    card.finish(card.record("latency", args, {"threads": args.threads} | results), args.out)
+    harness.finish(harness.record("latency", args, {"threads": args.threads} | results), args.out)
 
 
 if __name__ == "__main__":

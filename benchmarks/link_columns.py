@@ -14,7 +14,7 @@ import csv
 import tempfile
 from pathlib import Path
 
-import card
+import harness
 from link_job import build, mentions, names_of
 
 HEAD = ("id", "mention", "country", "note", "price", "day")
@@ -42,11 +42,11 @@ def main() -> None:
     parser.add_argument("--mentions", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    args = card.common(parser)
-    card.pin(args.threads)
+    args = harness.common(parser)
+    harness.pin(args.threads)
     if args.small:
         args.names, args.mentions, args.repeats = 2_000, 5_000, 2
-    record = card.record("link_columns", args, {"threads": args.threads})
+    record = harness.record("link_columns", args, {"threads": args.threads})
     from mirror_rt.knowledge import KnowledgeBase
 
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def main() -> None:
                 out = work / f"{name}.out.csv"
                 opened.link_file(sources[name], out, column="mention", force=True)
 
-            seconds = card.in_turns(
+            seconds = harness.interleaved(
                 {name: lambda name=name: link(name) for name in sources}, repeats=args.repeats
             )  # fmt: skip
         with open(work / "with.out.csv", encoding="utf-8", newline="") as lines:
@@ -77,9 +77,9 @@ def main() -> None:
         content = {
             "mentions": len(texts), "different": len(set(texts)), "names": args.names,
             "further_columns": len(HEAD) - 1, "seconds": seconds,
-            "with_over_without": card.spread(ratios), "peak_rss_mib": round(card.peak_mb()),
+            "with_over_without": harness.spread(ratios), "peak_rss_mib": round(harness.peak_mb()),
         }  # fmt: skip
-    card.finish(record | content, args.out)
+    harness.finish(record | content, args.out)
 
 
 if __name__ == "__main__":

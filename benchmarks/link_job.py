@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import card
+import harness
 import numpy as np
 
 MISSPELT = 0.2
@@ -37,10 +37,10 @@ from mirror_rt.knowledge.linking.workers import Workers
 from mirror_rt_cli.app import main
 here, *arguments = sys.argv[1:]
 sys.path.insert(0, here)
-import card
+import harness
 close, peaks = Workers.close, [0]
 def looked_at(workers):
-    peaks.extend(card.peak_mb(worker.pid) for worker in multiprocessing.active_children())
+    peaks.extend(harness.peak_mb(worker.pid) for worker in multiprocessing.active_children())
     close(workers)
 Workers.close = looked_at
 sys.argv = ["mirror-rt", "link", *arguments]
@@ -50,7 +50,7 @@ except SystemExit as end:
     if end.code:
         raise
 print(json.dumps({
-    "peak_rss_mib": round(card.peak_mb()), "at_the_end": card.resident_mb(),
+    "peak_rss_mib": round(harness.peak_mb()), "at_the_end": harness.resident_mb(),
     "worker_peak_rss_mib": round(max(peaks)),
 }))
 """
@@ -118,10 +118,10 @@ def measure(
     for out in (whole, shared, again):  # what an earlier run of this left
         shutil.rmtree(blocks_of(out), ignore_errors=True)
         out.unlink(missing_ok=True)
-    begin = [sys.executable, "-c", CHILD, str(card.HERE)]
+    begin = [sys.executable, "-c", CHILD, str(harness.HERE)]
     end = [str(kb), str(source), "--force", "--out"]
     child = [*begin, *end]
-    told, seconds = run([*child, str(whole)])
+    answer, seconds = run([*child, str(whole)])
     rows = check(whole, asked)
     by_workers, seconds_by_workers = run([*begin, "--workers", str(workers), *end, str(shared)])
     if sha256_file(shared) != sha256_file(whole):
@@ -140,8 +140,8 @@ def measure(
         "rows": rows,
         "seconds": round(seconds, 1),
         "mentions_per_second": round(count / seconds, 1),
-        "peak_rss_mib": told["peak_rss_mib"],
-        "resident_at_the_end_mib": told["at_the_end"],
+        "peak_rss_mib": answer["peak_rss_mib"],
+        "resident_at_the_end_mib": answer["at_the_end"],
         "workers": workers,
         "seconds_by_workers": round(seconds_by_workers, 1),
         "mentions_per_second_by_workers": round(count / seconds_by_workers, 1),
@@ -168,9 +168,9 @@ def run(child: Sequence[str]) -> tuple[dict[str, Any], float]:
     seconds = time.perf_counter() - begin
     if done.returncode:
         raise RuntimeError(done.stderr[-2_000:])
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     kept = re.search(r"([\d,]+) blocks of an earlier run kept", done.stderr)
-    return told | {"kept": int(kept[1].replace(",", "")) if kept else 0}, seconds
+    return answer | {"kept": int(kept[1].replace(",", "")) if kept else 0}, seconds
 
 
 def kill_halfway(child: Sequence[str], out: Path, different: int) -> int:
@@ -209,12 +209,12 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=100_000, help="names of places")
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--threads", type=int, default=2)
-    args = card.common(parser)
-    card.pin(args.threads)
+    args = harness.common(parser)
+    harness.pin(args.threads)
     if args.small:
         args.names, args.sizes = 2_000, [10_000]
     # First of all: by its end the repository may be at another commit.
-    record = card.record("link_job", args, {"threads": args.threads, "misspelt": MISSPELT})
+    record = harness.record("link_job", args, {"threads": args.threads, "misspelt": MISSPELT})
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
@@ -223,7 +223,7 @@ def main() -> None:
         for count in args.sizes:
             sizes.append(measure(names, kb, count, work, workers=args.threads))
             # After each: what goes wrong at a million costs no other size.
-            card.finish(record | {"names": len(names), "sizes": sizes}, args.out)
+            harness.finish(record | {"names": len(names), "sizes": sizes}, args.out)
 
 
 if __name__ == "__main__":

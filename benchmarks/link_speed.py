@@ -35,7 +35,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import card
+import harness
 import kb_scale
 import link_job
 
@@ -51,7 +51,7 @@ SERVER = r"""
 import json, sys, time
 here, kb_folder, bundle = sys.argv[1:]
 sys.path.insert(0, here)
-import card
+import harness
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.runtime import Encoder
 def timed(work, *given):
@@ -63,28 +63,28 @@ def best(found):
 def one(text):
     return kb.link([text])[0]
 seconds, kb = timed(KnowledgeBase.open, kb_folder)
-told = {"open_seconds": seconds, "resident_mb": card.resident_mb()}
+answer = {"open_seconds": seconds, "resident_mb": harness.resident_mb()}
 encoder = Encoder.open(bundle)
 kb.link(["a text to warm up", "and one more"])
 encoder.encode(["a text to warm up"])
-for line in sys.stdin if print(json.dumps(told), flush=True) is None else ():
+for line in sys.stdin if print(json.dumps(answer), flush=True) is None else ():
     do, texts = json.loads(line)
     if do == "many":
         seconds, found = timed(kb.link, texts)
-        told = {"seconds": seconds, "asked": len(texts), "best": [best(f) for f in found]}
+        answer = {"seconds": seconds, "asked": len(texts), "best": [best(f) for f in found]}
     elif do == "one":
-        told = {"each": [timed(one, text)[0] for text in texts]}
+        answer = {"each": [timed(one, text)[0] for text in texts]}
     elif do == "encode":
-        told = {"seconds": timed(encoder.encode, texts)[0], "asked": len(texts)}
+        answer = {"seconds": timed(encoder.encode, texts)[0], "asked": len(texts)}
     else:
-        told = {"resident_mb": card.resident_mb(), "peak_mb": card.peak_mb()}
-    print(json.dumps(told), flush=True)
+        answer = {"resident_mb": harness.resident_mb(), "peak_mb": harness.peak_mb()}
+    print(json.dumps(answer), flush=True)
 """
 CLI = r"""
 import json, sys
 here, *arguments = sys.argv[1:]
 sys.path.insert(0, here)
-import card
+import harness
 from mirror_rt_cli.app import main
 sys.argv = ["mirror-rt", *arguments]
 try:
@@ -92,7 +92,7 @@ try:
 except SystemExit as end:
     if end.code:
         raise
-print(json.dumps({"peak_mb": round(card.peak_mb())}))
+print(json.dumps({"peak_mb": round(harness.peak_mb())}))
 """
 
 
@@ -118,8 +118,8 @@ class Server:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self._process.args}: ended with {self._process.wait()}")
-        told: dict[str, Any] = json.loads(line)
-        return told
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def __enter__(self) -> Server:
         return self
@@ -138,21 +138,24 @@ def serve_peer(name: str, texts: Path) -> None:
     pairs = [line.split("\t", 1) for line in texts.read_text(encoding="utf-8").splitlines()]
     start = time.perf_counter()
     peer = kb_scale.PEERS[name][1]([text for _, text in pairs], [id_ for id_, _ in pairs])
-    told: dict[str, Any] = {"how": peer.how, "build_seconds": round(time.perf_counter() - start, 1)}
-    print(json.dumps(told), flush=True)
+    answer: dict[str, Any] = {
+        "how": peer.how,
+        "build_seconds": round(time.perf_counter() - start, 1),
+    }
+    print(json.dumps(answer), flush=True)
     for line in sys.stdin:
         do, asked = json.loads(line)
         if do == "many":
             size = kb_scale.AT_ONCE
             blocks = [asked[i : i + size] for i in range(0, len(asked), size)]
             found, seconds = kb_scale.within(PEER_SECONDS, peer.many, blocks)
-            told = {"seconds": sum(seconds), "asked": len(found), "best": found}
+            answer = {"seconds": sum(seconds), "asked": len(found), "best": found}
         elif do == "one":
             _, each = kb_scale.within(PEER_SECONDS, peer.one, [[text] for text in asked])
-            told = {"each": each}
+            answer = {"each": each}
         else:
-            told = {"resident_mb": card.resident_mb(), "peak_mb": card.peak_mb()}
-        print(json.dumps(told), flush=True)
+            answer = {"resident_mb": harness.resident_mb(), "peak_mb": harness.peak_mb()}
+        print(json.dumps(answer), flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,14 +223,14 @@ class Bench:
 
     def run(self, side: Side, *arguments: str | Path) -> tuple[float, dict[str, Any]]:
         """Run a command; return its seconds from start to end, and its peak."""
-        command = [side.python, "-c", CLI, card.HERE, *arguments]
+        command = [side.python, "-c", CLI, harness.HERE, *arguments]
         start = time.perf_counter()
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - start
         if done.returncode:
             raise RuntimeError(f"{side.name}: {done.stderr[-2_000:]}")
-        told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return seconds, told
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return seconds, answer
 
     def kb(self, side: Side, source: Source) -> Path:
         """Return the knowledge base of some names, made if it is not there."""
@@ -295,7 +298,7 @@ def made_python(work: Path) -> Path:
     tree = work / f"checkout-{OLD}"
     python = tree / ".venv" / "bin" / "python"
     if not python.exists():
-        repository = card.HERE.parent
+        repository = harness.HERE.parent
         if not tree.exists():
             git = ["git", "-C", str(repository), "worktree", "add", "--detach", str(tree), OLD]
             subprocess.run(git, check=True, stdout=sys.stderr)
@@ -308,11 +311,11 @@ def made_python(work: Path) -> Path:
 def commit_of(python: Path, work: Path) -> str:
     """Return the commit of the code that a Python imports."""
     where = "import mirror_rt, pathlib; print(pathlib.Path(mirror_rt.__file__).parent)"
-    told = subprocess.run(
+    answer = subprocess.run(
         [python, "-c", where], cwd=work, check=True, capture_output=True, text=True
     )
     describe = ["describe", "--always", "--dirty", "--exclude", "*"]
-    git = ["git", "-C", told.stdout.strip(), *describe]
+    git = ["git", "-C", answer.stdout.strip(), *describe]
     return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
 
 
@@ -323,14 +326,14 @@ def build(bench: Bench, source: Source, turns: int) -> dict[str, Any]:
     for _ in range(turns):
         for side in bench.sides:
             out = bench.folder(side) / source.name
-            took, told = bench.run(
+            took, answer = bench.run(
                 side, "index", bench.bundle, source.file, "--out", out, "--force"
             )
             seconds[side.name].append(took)
-            peaks[side.name] = told["peak_mb"]
-            card.say(f"build {source.name} {side.name}: {took:.1f} s")
+            peaks[side.name] = answer["peak_mb"]
+            harness.say(f"build {source.name} {side.name}: {took:.1f} s")
     ways = {
-        name: {"seconds": card.spread(taken), "peak_mb": peaks[name]}
+        name: {"seconds": harness.spread(taken), "peak_mb": peaks[name]}
         for name, taken in seconds.items()
     }
     return {"what": source.name, "names": len({text for _, text in source.pairs}), "ways": ways}
@@ -345,7 +348,7 @@ def links(bench: Bench, source: Source) -> dict[str, Any]:
     commands: dict[str, list[str | Path]] = {}
     for side in bench.sides:
         folder = bench.kb(side, source)
-        commands[side.name] = [side.python, "-c", SERVER, card.HERE, folder, bench.bundle]
+        commands[side.name] = [side.python, "-c", SERVER, harness.HERE, folder, bench.bundle]
     for peer, (label, _) in {} if bench.args.no_peers else kb_scale.PEERS.items():
         commands[label] = [sys.executable, __file__, "--serve", peer, "--names", listing]
     with ExitStack() as open_:
@@ -354,17 +357,17 @@ def links(bench: Bench, source: Source) -> dict[str, Any]:
             if way in ("old", "new"):
                 kb_scale.forget(Path(command[-2]))
             servers[way] = open_.enter_context(Server([str(c) for c in command], bench.work))
-        card.say(f"links {source.name}: all are open")
+        harness.say(f"links {source.name}: all are open")
         asked = Asked(bench, source.queries, names)
-        told = {way: Told() for way in servers}
+        answer = {way: Told() for way in servers}
         for turn in range(bench.turns):
             for way, server in servers.items():
                 time.sleep(0.5)  # threads of the process measured before still spin for a moment
-                told[way].turn(server, asked.of(turn), encodes=way in ("old", "new"))
-                rate = told[way].rates[-1]
-                card.say(f"links {source.name} {turn + 1}/{bench.turns} {way}: {rate:,.0f}/s")
-        found = {way: told[way].summary(server) for way, server in servers.items()}
-    same = [a == b for a, b in zip(told["old"].best, told["new"].best, strict=True)]
+                answer[way].turn(server, asked.of(turn), encodes=way in ("old", "new"))
+                rate = answer[way].rates[-1]
+                harness.say(f"links {source.name} {turn + 1}/{bench.turns} {way}: {rate:,.0f}/s")
+        found = {way: answer[way].summary(server) for way, server in servers.items()}
+    same = [a == b for a, b in zip(answer["old"].best, answer["new"].best, strict=True)]
     return {
         "what": source.name,
         "names": len(names),
@@ -397,7 +400,7 @@ class Asked:
 
 
 class Told:
-    """What a way has told, turn after turn."""
+    """What a way has answered, turn after turn."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -420,21 +423,21 @@ class Told:
     def summary(self, server: Server) -> dict[str, Any]:
         """Return the rates and times, and the memory."""
         opened, memory = server.hello, server.ask("memory")
-        told = {
-            "mentions_per_second": card.spread(self.rates),
+        answer = {
+            "mentions_per_second": harness.spread(self.rates),
             "one_ms": kb_scale.percentiles(self._one),
             "asked_one_by_one": len(self._one),
             "resident_at_the_end_mb": memory["resident_mb"],
             "peak_mb": round(memory["peak_mb"]),
         }
         if self._encoded:
-            told["exact_name_ms"] = kb_scale.percentiles(self._name)
-            told["encoder_per_second"] = card.spread(self._encoded)
-            told["resident_after_open_mb"] = opened["resident_mb"]
-            told["open_seconds"] = round(opened["open_seconds"], 3)
+            answer["exact_name_ms"] = kb_scale.percentiles(self._name)
+            answer["encoder_per_second"] = harness.spread(self._encoded)
+            answer["resident_after_open_mb"] = opened["resident_mb"]
+            answer["open_seconds"] = round(opened["open_seconds"], 3)
         else:
-            told |= opened
-        return told
+            answer |= opened
+        return answer
 
 
 def file(bench: Bench, source: Source, count: int) -> dict[str, Any]:
@@ -450,13 +453,13 @@ def file(bench: Bench, source: Source, count: int) -> dict[str, Any]:
             kb = bench.kb(side, source)
             with tempfile.TemporaryDirectory(dir=bench.work) as folder:
                 out = Path(folder) / "links.jsonl"
-                took, told = bench.run(side, "link", kb, asked, "--out", out)
+                took, answer = bench.run(side, "link", kb, asked, "--out", out)
                 link_job.check(out, mentions)
             seconds[side.name].append(took)
-            peaks[side.name] = told["peak_mb"]
-            card.say(f"file {side.name}: {took:.1f} s")
+            peaks[side.name] = answer["peak_mb"]
+            harness.say(f"file {side.name}: {took:.1f} s")
     ways = {
-        name: {"seconds": card.spread(taken), "peak_mb": peaks[name]}
+        name: {"seconds": harness.spread(taken), "peak_mb": peaks[name]}
         for name, taken in seconds.items()
     }
     different = len(set(mentions))
@@ -506,13 +509,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--serve", choices=kb_scale.PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--names", type=Path, help=argparse.SUPPRESS)
-    args = card.common(parser)
-    card.pin(args.threads)
+    args = harness.common(parser)
+    harness.pin(args.threads)
     if args.serve:
         serve_peer(args.serve, args.names)
         return
-    packages = (*card.PACKAGES, "faiss-cpu", "rapidfuzz", "scikit-learn", "nmslib")
-    record = card.provenance("link_speed", packages)
+    packages = (*harness.PACKAGES, "faiss-cpu", "rapidfuzz", "scikit-learn", "nmslib")
+    record = harness.provenance("link_speed", packages)
     record |= {"load_before": args.load_before, "threads": args.threads}
     with tempfile.TemporaryDirectory() as folder:
         work = (args.work or Path(folder)).resolve()
@@ -522,7 +525,7 @@ def main() -> None:
                 setattr(args, name, getattr(args, name).absolute())
         bench = Bench(args, work)
         record["commits"] = {side.name: side.commit for side in bench.sides}
-        card.finish(record | {"stages": stages(bench)}, args.out)
+        harness.finish(record | {"stages": stages(bench)}, args.out)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ mention is right only if each part is), with both dictionaries; HPO with 20 % of
 synonyms held out; ESCO job titles. Then probabilities, with 20 % of the entities asked for
 removed: calibration error, and the area under the ROC curve of telling mentions whose entity is
 still there from those whose entity is gone; as the knowledge base learned them from its own
-names, and after calibrating on gold links that are not those judged (the train and dev mentions
+names, and after calibrating on gold links that are not those evaluated (the train and dev mentions
 of NCBI with train_dictionary, half of the mentions elsewhere).
 
     python benchmarks/linking.py --data DIR --tune --out benchmarks/results/linking.json  # an hour
@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from card import provenance
+from harness import provenance
 
 from mirror_rt.bundle import Bundle, sha256_file, sum_of
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
@@ -311,15 +311,15 @@ def probabilities(
     task: Task, encoder: Memory, bundle: Bundle, work: Path, data: Path
 ) -> dict[str, object]:
     """Remove 20 % of the entities; judge probabilities and NIL on mentions."""
-    judged = [query for query in task.queries if len(query.parts) == 1]
+    evaluated = [query for query in task.queries if len(query.parts) == 1]
     if task.name == "ncbi-train":  # with test_dictionary they are names of the knowledge base
         parts = [data / NCBI / f"processed_{part}" for part in ("train", "dev")]
         gold = [q for p in parts for q in read_gold(p, convention=Convention.BIOSYN).queries]
         teaching = [query for query in gold if len(query.parts) == 1]
     else:
-        drawn = random.Random(2).sample(judged, len(judged))
-        judged, teaching = drawn[::2], drawn[1::2]
-    asked = sorted({id_ for query in [*judged, *teaching] for id_ in query.ids})
+        drawn = random.Random(2).sample(evaluated, len(evaluated))
+        evaluated, teaching = drawn[::2], drawn[1::2]
+    asked = sorted({id_ for query in [*evaluated, *teaching] for id_ in query.ids})
     gone = set(random.Random(1).sample(asked, len(asked) // 5))
     # An id goes with each entity that lists it; other ids of that entity stay where others list
     # them, or a homonym would take all that it may mean with it.
@@ -328,15 +328,15 @@ def probabilities(
         bundle, left, work / "kb", encoder=encoder, index=IndexKind.EXACT, force=True
     )
     with kb:
-        told: dict[str, object] = {"task": task.name, "mentions": len(judged)}
-        told["from_its_own_names"] = sureness(kb, judged)
+        summary: dict[str, object] = {"task": task.name, "mentions": len(evaluated)}
+        summary["from_its_own_names"] = evaluate_probabilities(kb, evaluated)
         kb.calibrate([(query.parts[0], query.ids) for query in teaching])
-        told["calibrated_on"] = len(teaching)
-        told["calibrated"] = sureness(kb, judged)
-    return told
+        summary["calibrated_on"] = len(teaching)
+        summary["calibrated"] = evaluate_probabilities(kb, evaluated)
+    return summary
 
 
-def sureness(kb: KnowledgeBase, queries: Sequence[Query]) -> dict[str, object]:
+def evaluate_probabilities(kb: KnowledgeBase, queries: Sequence[Query]) -> dict[str, object]:
     answers = kb.link([query.parts[0] for query in queries], top=DEPTH)
     right = right_entities(kb, queries)
     hit = np.array(
@@ -379,7 +379,7 @@ def error_if_true(mentions: Sequence[str], sure: np.ndarray, *, draws: int = 200
     return float(np.mean([expected_calibration_error(sure, hit) for hit in drawn]))
 
 
-def told(found: Mapping[str, Any]) -> str:
+def summary(found: Mapping[str, Any]) -> str:
     """Say a result in one line."""
     by_way = [f"{way} {found[way]['any_holder']['acc@1']:.3f}" for way in WAYS]
     learned, gold = (found["probabilities"][way] for way in ("from_its_own_names", "calibrated"))
@@ -434,7 +434,7 @@ def main() -> None:
                 found |= {"encoder": label, "seed": seed, "data_sha256": sha256_file(task.file)}
                 found["probabilities"] = probabilities(task, encoder, bundle, work, args.data)
                 results.append(found)
-                print(told(found), file=sys.stderr, flush=True)
+                print(summary(found), file=sys.stderr, flush=True)
     record["results"] = results
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from card import provenance
+from harness import provenance
 from scipy.optimize import minimize
 
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
@@ -92,9 +92,9 @@ def read(name: str, data: Path) -> Mentions:
         best = min((LEVELS.index(x) for x in levels.values() if x in LEVELS), default=None)
         if best is None:
             continue
-        alike = [row for row, level in levels.items() if level is LEVELS[best]]
-        rows.append(alike[0])
-        hits.append(any(query.ids & holders[texts[row]] for row in alike))
+        tied = [row for row, level in levels.items() if level is LEVELS[best]]
+        rows.append(tied[0])
+        hits.append(any(query.ids & holders[texts[row]] for row in tied))
         weights.append(counts[query.parts[0]] ** -0.5)
     return Mentions(
         features_S3=name_features(names, np.array(rows)),
@@ -133,7 +133,7 @@ def fit(sets: Sequence[Mentions]) -> np.ndarray:
     return np.append(weights[: len(NAME_FEATURES)], np.median(weights[len(NAME_FEATURES) :]))
 
 
-def judged(mentions: Mentions, p_S: np.ndarray) -> dict[str, float]:
+def score_probabilities(mentions: Mentions, p_S: np.ndarray) -> dict[str, float]:
     said_S = np.where(mentions.hit_S, p_S, 1 - p_S)
     return {
         "log_loss": round(float(-np.log(np.maximum(said_S, 1e-9)).mean()), 4),
@@ -168,8 +168,8 @@ def main() -> None:
             "right": round(float(mentions.hit_S.mean()), 4),
             "right_of_short_words": round(float(mentions.hit_S[short_S].mean()), 4),
             "short_words": int(short_S.sum()),
-            "constant_0.93": judged(mentions, np.full(len(p_S), 0.93)),
-            "learned_from_the_others": judged(mentions, p_S),
+            "constant_0.93": score_probabilities(mentions, np.full(len(p_S), 0.93)),
+            "learned_from_the_others": score_probabilities(mentions, p_S),
         }
         print(name, json.dumps(record["sets"][name]))
     weights = fit(list(sets.values()))

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import card
+import harness
 import numpy as np
 
 SIZES = (8, 16, 32, 64, 128, 256)
@@ -96,7 +96,7 @@ def _plain_onnx(model: Path, work: Path, threads: int) -> Path:
         model_kwargs={"export": True, "provider": "CPUExecutionProvider"},
     )  # fmt: skip
     exported.save_pretrained(str(folder))
-    flags = card.machine()["flags"]
+    flags = harness.machine()["flags"]
     kind = "avx512_vnni" if "avx512_vnni" in flags else "arm64" if "asimddp" in flags else "avx2"
     export_dynamic_quantized_onnx_model(exported, kind, str(folder))
     return folder
@@ -228,7 +228,7 @@ def _openvino(
     tokenizer = _tokenizer(model)
     whole = openvino.Core().read_model(str(graph))
     kinds = {"fp32": ("f32", whole)}
-    if {"avx512_bf16", "amx_bf16"} & set(card.machine()["flags"]):
+    if {"avx512_bf16", "amx_bf16"} & set(harness.machine()["flags"]):
         kinds["bf16"] = ("bf16", whole)
     else:
         left_out["openvino bf16"] = "this CPU does not multiply bfloat16"

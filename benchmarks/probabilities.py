@@ -6,7 +6,7 @@ habitats, ESCO job titles, and HPO with a fifth of its exact synonyms held out a
 200 links are drawn, the probabilities calibrated on them as ``calibrate`` does, and judged on the
 other mentions; means over draws. Beside each error is what so few mentions would show were each
 probability true. Random letters are asked before and after. For a wanted precision the coverage is
-told, and the one that the best threshold of the same probabilities has.
+summary, and the one that the best threshold of the same probabilities has.
 
     python benchmarks/probabilities.py --data DIR --bundle DIR --plot docs/reliability.png \
         --out benchmarks/results/probabilities.json                           # half an hour
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from card import provenance
+from harness import provenance
 from linking import Memory, error_if_true
 from name_probability import SETS
 
@@ -87,7 +87,7 @@ def letters(count: int) -> list[str]:
     return [" ".join(word() for _ in range(draw.randint(1, 2))) for _ in range(count)]
 
 
-def judged(links: _GoldLinks, p_S: np.ndarray) -> dict[str, float]:
+def score_probabilities(links: _GoldLinks, p_S: np.ndarray) -> dict[str, float]:
     mentions = [str(number) for number in links.mention_S.tolist()]
     return {
         "right": round(float(links.hit_S.mean()), 4),
@@ -145,16 +145,19 @@ def main() -> None:
                 links = _link(kb.resources, gold, encoder.encode)
                 unlike = _link(kb.resources, random_letters, encoder.encode)
             p_S = _probabilities(links, before)
-            told: dict[str, Any] = {"mentions": len(links), "from_defaults": judged(links, p_S)}
+            summary: dict[str, Any] = {
+                "mentions": len(links),
+                "from_defaults": score_probabilities(links, p_S),
+            }
             named = links[links.exact_S]
             if len(named):
-                told["names"] = judged(named, p_S[links.exact_S])
-            told["others"] = judged(links[~links.exact_S], p_S[~links.exact_S])
-            told["letters"] = _letters(unlike, before)
-            told[f"after_{LINKS}"] = calibrated(links, unlike, before, draws=args.draws)
-            record["sets"][name] = told
+                summary["names"] = score_probabilities(named, p_S[links.exact_S])
+            summary["others"] = score_probabilities(links[~links.exact_S], p_S[~links.exact_S])
+            summary["letters"] = _letters(unlike, before)
+            summary[f"after_{LINKS}"] = calibrated(links, unlike, before, draws=args.draws)
+            record["sets"][name] = summary
             diagrams.append((name, p_S, links.hit_S))
-            print(name, json.dumps(told), flush=True)
+            print(name, json.dumps(summary), flush=True)
     if args.plot:
         draw(diagrams, args.plot)
     if args.out:
@@ -178,22 +181,22 @@ def calibrated(
     for _ in range(draws):
         drawn = rng.permutation(len(links))[:LINKS]
         seen = np.isin(links.mention_S, links.mention_S[drawn])
-        fitted, judgement = _calibrated(links[drawn], before)
-        judged_on, p_S = links[~seen], _probabilities(links[~seen], fitted)
-        said_before_S = _probabilities(judged_on, before)
+        fitted, cross_validated = _calibrated(links[drawn], before)
+        evaluated_on, p_S = links[~seen], _probabilities(links[~seen], fitted)
+        said_before_S = _probabilities(evaluated_on, before)
         try:
             threshold = fitted.threshold(PRECISION)
         except ConfigError:
             threshold = 2.0
-        got, precision, possible = coverage(judged_on, p_S, threshold)
+        got, precision, possible = coverage(evaluated_on, p_S, threshold)
         found.append(
             {
-                "kept": float(judgement.better),
+                "kept": float(cross_validated.better),
                 "calibration_error_before": expected_calibration_error(
-                    said_before_S, judged_on.hit_S
+                    said_before_S, evaluated_on.hit_S
                 ),
-                "calibration_error": expected_calibration_error(p_S, judged_on.hit_S),
-                "nil_auroc": area_under_curve((~judged_on.nil_S).tolist(), p_S),
+                "calibration_error": expected_calibration_error(p_S, evaluated_on.hit_S),
+                "nil_auroc": area_under_curve((~evaluated_on.nil_S).tolist(), p_S),
                 "letters_95_of_100_below": _letters(unlike, fitted)["95_of_100_below"],
                 "coverage_at_0.95": got,
                 "precision_at_0.95": precision,

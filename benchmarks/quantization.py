@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import card
+import harness
 import numpy as np
 
 from mirror_rt.bundle import MODEL
@@ -109,13 +109,13 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         for source, names in samples.items():
             vectors_ND = encoder.encode(names)
             original.setdefault(source, vectors_ND)
-            ranking = compare(original[source], vectors_ND, names).described()
+            ranking = compare(original[source], vectors_ND, names).to_dict()
             rows[name][source] = {key: v for key, v in ranking.items() if key != "most_changed"}
         rows[name] |= linking(encoder, kept, asked)
-        card.say(f"{name}: {rows[name]}")
+        harness.say(f"{name}: {rows[name]}")
     ways = {name: lambda e=encoder: e.encode(ranked) for name, encoder in encoders.items()}
-    for name, seconds in card.in_turns(ways, repeats=args.repeats).items():
-        rows[name]["seconds"] = card.spread(seconds)
+    for name, seconds in harness.interleaved(ways, repeats=args.repeats).items():
+        rows[name]["seconds"] = harness.spread(seconds)
         rows[name]["strings_per_second"] = round(len(ranked) / rows[name]["seconds"]["median"], 1)
     return {
         "target": detect_cpu().value,
@@ -137,13 +137,13 @@ def main() -> None:
     parser.add_argument("--names", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    args = card.common(parser)
-    card.pin(args.threads)
+    args = harness.common(parser)
+    harness.pin(args.threads)
     if args.small:
         args.names, args.repeats = 100, 1
     with tempfile.TemporaryDirectory() as work:
         results = measure(args, Path(work))
-    card.finish(card.record("quantization", args, results), args.out)
+    harness.finish(harness.record("quantization", args, results), args.out)
 
 
 if __name__ == "__main__":

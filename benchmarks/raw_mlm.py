@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import card
+import harness
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -424,7 +424,7 @@ class Run:
         return value
 
     @torch.no_grad()
-    def judge(self) -> tuple[float, float]:
+    def evaluate(self) -> tuple[float, float]:
         """Return the loss and the share said rightly, on texts never trained on."""
         self.model.eval()
         total = right = count = 0.0
@@ -554,7 +554,7 @@ def run(
     while pre.step < steps:
         recent.append(pre.one_step(steps))
         if pre.step % save_every == 0 or pre.step == steps:
-            loss, accuracy = pre.judge()
+            loss, accuracy = pre.evaluate()
             pre.history.append({
                 "step": pre.step, "tokens": pre.tokens_seen, "seconds": round(pre.seconds, 1),
                 "loss": float(np.mean(recent)), "held_out": loss, "accuracy": accuracy,
@@ -601,7 +601,7 @@ def main() -> int:
         told(f"error: {error}")
         return 1
     if path:
-        whole = card.provenance("raw_mlm") | {"machine": card.machine()} | record
+        whole = harness.provenance("raw_mlm") | {"machine": harness.machine()} | record
         path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return 0
 

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-import card
+import harness
 from encode_speed import names
 
 LUA = """
@@ -178,7 +178,7 @@ def embeddings(texts: Sequence[str], *, size: int, form: str | None = None) -> l
 
 def medians(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
-        name: card.spread([row[name] for row in rows])
+        name: harness.spread([row[name] for row in rows])
         if isinstance(rows[0][name], float)
         else max(row[name] for row in rows)
         for name in rows[0]
@@ -214,8 +214,8 @@ def same_graph(args: argparse.Namespace) -> dict[str, Any]:
                     row = load(
                         address, bodies, connections=connections, seconds=args.seconds, pid=pid
                     )
-                    row["peak_mb"] = card.peak_mb(pid)
-                    card.say(f"{name}, {what}: {row}")
+                    row["peak_mb"] = harness.peak_mb(pid)
+                    harness.say(f"{name}, {what}: {row}")
                     found[name][what].append(row)
     result: dict[str, Any] = {
         name: {what: medians(rows) for what, rows in of.items()} for name, of in found.items()
@@ -253,12 +253,12 @@ def batches(args: argparse.Namespace) -> dict[str, Any]:
             alone.append(8_000 / (time.perf_counter() - begin))
             row = load(f"{url}/v1/embeddings", bodies, connections=8, seconds=args.seconds)
             served.append(32 * row["requests_per_second"])
-            card.say(f"encode {alone[-1]:.0f}, served {served[-1]:.0f} strings/s")
+            harness.say(f"encode {alone[-1]:.0f}, served {served[-1]:.0f} strings/s")
     shares = [s / a for s, a in zip(served, alone, strict=True)]
     return {
-        "encoder_strings_per_second": card.spread(alone),
-        "served_strings_per_second": card.spread(served),
-        "share": card.spread(shares),
+        "encoder_strings_per_second": harness.spread(alone),
+        "served_strings_per_second": harness.spread(served),
+        "share": harness.spread(shares),
     }
 
 
@@ -295,9 +295,9 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
                 begin = time.perf_counter()
                 kb.link([mention])
                 taken.append(time.perf_counter() - begin)
-            result["library_exact_p05_ms"].append(1e3 * card.percentile(taken, 0.05))
-            result["library_exact_p50_ms"].append(1e3 * card.percentile(taken, 0.5))
-            card.say(str({name: rows[-1] for name, rows in result.items()}))
+            result["library_exact_p05_ms"].append(1e3 * harness.percentile(taken, 0.05))
+            result["library_exact_p50_ms"].append(1e3 * harness.percentile(taken, 0.5))
+            harness.say(str({name: rows[-1] for name, rows in result.items()}))
     rates = [row["requests_per_second"] for row in result["served"]]
     shares = [r / own for r, own in zip(rates, result["library"], strict=True)]
     least, overhead = (
@@ -311,13 +311,13 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
     )
     return {
         "names": kb.manifest.counts["texts"],
-        "library_mentions_per_second": card.spread(result["library"]),
+        "library_mentions_per_second": harness.spread(result["library"]),
         "served, 32 connections": medians(result["served"]),
-        "share": card.spread(shares),
+        "share": harness.spread(shares),
         "exact, 32 connections": medians(result["exact"]),
         "exact, 1 connection": medians(result["exact_one"]),
-        "overhead_p05_ms": card.spread(least),
-        "overhead_p50_ms": card.spread(overhead),
+        "overhead_p05_ms": harness.spread(least),
+        "overhead_p50_ms": harness.spread(overhead),
     }
 
 
@@ -371,9 +371,9 @@ def reconcile(args: argparse.Namespace) -> dict[str, Any]:
         row["queries_per_second"] = round(50 * row["requests_per_second"]["median"], 1)
         row["top1"] = {"asked": len(asked), "share": right(address, asked, str)}
         row["top1_of_the_peers"] = right(address, asked[: args.peer_queries], str)
-        row["peak_mb"] = card.peak_mb(pid)
+        row["peak_mb"] = harness.peak_mb(pid)
         result["mirror-rt"] = row
-        card.say(f"reconcile: {row}")
+        harness.say(f"reconcile: {row}")
     if args.csv_reconcile:
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "config.py"
@@ -394,9 +394,9 @@ def reconcile(args: argparse.Namespace) -> dict[str, Any]:
                     "queries_per_second": round(len(some) / seconds, 3),
                     "server_cpu_ms": round(1e3 * (_cpu_seconds(pid) - used) / len(some), 1),
                     "top1": {"asked": len(some), "share": share},
-                    "peak_mb": card.peak_mb(pid),
+                    "peak_mb": harness.peak_mb(pid),
                 }
-                card.say(f"csv-reconcile: {result['csv-reconcile']}")
+                harness.say(f"csv-reconcile: {result['csv-reconcile']}")
     return result
 
 
@@ -421,11 +421,11 @@ def fairness(args: argparse.Namespace) -> dict[str, Any]:
             beside.append(load(address, single, connections=1, seconds=args.seconds))
             process.kill()
             process.wait()
-            card.say(f"alone {alone[-1]}, beside {beside[-1]}")
+            harness.say(f"alone {alone[-1]}, beside {beside[-1]}")
             time.sleep(1.5)
     ratios = [b["p99_ms"] / a["p99_ms"] for a, b in zip(alone, beside, strict=True)]
     return {
-        "alone": medians(alone), "beside": medians(beside), "p99_ratio": card.spread(ratios),
+        "alone": medians(alone), "beside": medians(beside), "p99_ratio": harness.spread(ratios),
     }  # fmt: skip
 
 
@@ -463,9 +463,9 @@ def overload(args: argparse.Namespace) -> dict[str, Any]:
         result = {
             "before": before, "flood": flood, "after": after, "steady": steady,
             "resident_mb": {"before": resident, "after": _resident_mb(pid),
-                            "peak": card.peak_mb(pid)},
+                            "peak": harness.peak_mb(pid)},
         }  # fmt: skip
-    card.say(str(result))
+    harness.say(str(result))
     return result
 
 
@@ -530,8 +530,8 @@ async def _ask(
         "clients": clients,
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "answers_per_second": round(statuses[200] / wall, 1),
-        "p50_ms": round(1e3 * card.percentile(taken, 0.5), 2),
-        "p99_ms": round(1e3 * card.percentile(taken, 0.99), 2),
+        "p50_ms": round(1e3 * harness.percentile(taken, 0.5), 2),
+        "p99_ms": round(1e3 * harness.percentile(taken, 0.99), 2),
         "wrong": wrong,
         "broken": broken,
     }
@@ -548,10 +548,10 @@ def start(args: argparse.Namespace) -> dict[str, Any]:
             begin = time.perf_counter()
             with ours("--kb", f"kb={kb}") as (_, pid):
                 taken.append(time.perf_counter() - begin)
-                peak = card.peak_mb(pid)
+                peak = harness.peak_mb(pid)
         counts = json.loads((kb / "manifest.json").read_text())["counts"]
-        result[name] = {"names": counts["texts"], "seconds": card.spread(taken), "peak_mb": peak}
-        card.say(f"start: {result[name]}")
+        result[name] = {"names": counts["texts"], "seconds": harness.spread(taken), "peak_mb": peak}
+        harness.say(f"start: {result[name]}")
     return result
 
 
@@ -582,8 +582,8 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=10_000, help="requests of each of 64 clients")
     parser.add_argument("--queue", type=int, default=4_096, help="tokens that may wait, overload")
     parser.add_argument("--threads", type=int, default=2)
-    args = card.common(parser)
-    card.pin(args.threads)
+    args = harness.common(parser)
+    harness.pin(args.threads)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if args.small:
         args.turns, args.seconds, args.flood_seconds, args.each = 1, 1, 1.0, 5
@@ -593,7 +593,7 @@ def main() -> None:
             continue
         results[name] = STAGES[name](args)
         results["load_average"].append(os.getloadavg()[0])  # what else the machine did
-    card.finish(card.record("serve_speed", args, results), args.out)
+    harness.finish(harness.record("serve_speed", args, results), args.out)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ SOURCES: dict[str, tuple[Callable[[], Iterable[str]], int, str, str]] = {
 """Names, how many are drawn, the package, the licence of its data."""
 
 
-def gather() -> tuple[list[str], list[str]]:
+def read_names_of_sources() -> tuple[list[str], list[str]]:
     """Return the names, and a line of the card for each source."""
     names: dict[str, None] = {}
     lines = []
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--bundle", type=Path, help="the teacher; by default exported as int8")
     args = parser.parse_args()
-    names, lines = gather()
+    names, lines = read_names_of_sources()
     print(f"{len(names):,} names", file=sys.stderr)
     with tempfile.TemporaryDirectory() as work:
         teacher = args.bundle or Path(work) / "teacher"

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import card
+import harness
 import kb_scale
 import linking
 import numpy as np
@@ -78,7 +78,7 @@ class Model2Vec:
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-class Remembering(Encoder):
+class CachedEmbedder(Encoder):
     """A teacher that embeds no name of a task twice; what it is timed on comes first."""
 
     def __init__(self, encoder: Encoder) -> None:
@@ -116,7 +116,7 @@ def load(name: str, data: Path, *, small: bool) -> tuple[list[Entity], list[Quer
     return entities, queries
 
 
-def judged(
+def evaluate_student(
     encoder: Embeds, bundle: Bundle, entities: Sequence[Entity], queries: Sequence[Query], to: Path
 ) -> dict[str, float]:
     """Build a knowledge base, link all mentions, and score them."""
@@ -169,7 +169,7 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--strings", type=int, default=20_000, help="for the speeds")
-    args = card.common(parser)
+    args = harness.common(parser)
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
@@ -185,7 +185,7 @@ def main() -> None:
             results[name] = json.loads(kept.read_text("utf-8"))
     if args.plot:
         plot(results, args.plot)
-    card.finish(card.record("students", args, results), args.out)
+    harness.finish(harness.record("students", args, results), args.out)
 
 
 def plot(results: Mapping[str, Any], out: Path) -> None:
@@ -226,9 +226,9 @@ def linked(
         entities, queries = load(task, args.data, small=args.small)
         texts = list(dict.fromkeys(n.text for e in entities for n in e.names))
         rows: dict[str, Any] = {"mentions": len(queries), "names": len(texts)}
-        for name, encoder, bundle in encoders(texts, Remembering(teacher), static, work):
-            rows[name] = judged(encoder, bundle, entities, queries, work / "kb")
-            card.say(f"{task}, {name}: {rows[name]}")
+        for name, encoder, bundle in encoders(texts, CachedEmbedder(teacher), static, work):
+            rows[name] = evaluate_student(encoder, bundle, entities, queries, work / "kb")
+            harness.say(f"{task}, {name}: {rows[name]}")
         results[task] = rows
     return results
 
@@ -250,7 +250,7 @@ def speeds(
     }
     for way in ways.values():
         way(names[:200])
-    seconds = card.in_turns(
+    seconds = harness.interleaved(
         {name: (lambda way=way: way(names)) for name, way in ways.items()}, repeats=3
     )
     return {
@@ -283,7 +283,7 @@ def similarity(
     for name, encoder in tested.items():
         report = evaluate(encoder, data=args.data, tasks=STS, name=name)
         found[name] = {result.task: dict(result.scores) for result in report.results}
-        card.say(f"{name}: {found[name]}")
+        harness.say(f"{name}: {found[name]}")
     return found
 
 

@@ -21,7 +21,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import card
+import harness
 import numpy as np
 import torch
 
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=200)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--device", default="auto")
-    args = card.common(parser)
+    args = harness.common(parser)
     if args.small:
         args.steps, args.batch_size = 2, 16
     if args.threads:
@@ -121,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus = args.corpus or default_corpus(Path(folder))
         results = measure(args, corpus)
-    card.finish(card.record("train_speed", args, results), args.out)
+    harness.finish(harness.record("train_speed", args, results), args.out)
 
 
 def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
@@ -143,11 +143,11 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
 
     ways: dict[str, Callable[[Batch], None]] = {}
     for kind in ("float32", "bfloat16")[: 1 + multiplies_bf16(device.type)]:
-        told = replace(config, bf16=kind == "bfloat16")
-        ways[f"mirror-rt, {kind}"] = lambda b, c=told: step(ours, backward, model, b, c)
+        summary = replace(config, bf16=kind == "bfloat16")
+        ways[f"mirror-rt, {kind}"] = lambda b, c=summary: step(ours, backward, model, b, c)
         for words, padding in (("longest of the batch", "longest"), ("most allowed", "max_length")):
-            ways[f"plain loop, {kind}, padded to the {words}"] = lambda b, c=told, p=padding: step(
-                usual, plain, model, b, c, p
+            ways[f"plain loop, {kind}, padded to the {words}"] = lambda b, c=summary, p=padding: (
+                step(usual, plain, model, b, c, p)
             )
     clean = tokenize(table.strings, model)
     drawn = list(batches(table, clean, model, config, steps=args.steps + 1))
@@ -158,7 +158,7 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
             taken = timed(lambda way=way, batch=batch: way(batch), device)
             if turn:  # the first round warms up
                 seconds[name].append(taken)
-            card.say(f"turn {turn}/{args.steps}  {name:50s} {taken:8.3f} s")
+            harness.say(f"turn {turn}/{args.steps}  {name:50s} {taken:8.3f} s")
     tokens = round(statistics.mean(sum(map(len, batch.tokens)) for batch in drawn[1:]))
     limits = {
         str(kind).removeprefix("torch."): round(limit_seconds(model, tokens, kind), 4)
@@ -167,7 +167,7 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
     limit = limits["float32"]
     steps = len(table.strings) / config.batch_size
     rows = {
-        name: card.spread(values)
+        name: harness.spread(values)
         | {
             "times_the_limit": round(statistics.median(values) / limit, 2),
             "epoch_seconds": round(statistics.median(values) * steps, 1),

@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import card
+import harness
 import linking
 
 from mirror_rt.bundle import Bundle
@@ -187,7 +187,7 @@ def half_known(
     return ways
 
 
-def judged(name: str, data: Path, bundle: Path) -> dict[str, Any]:
+def evaluate_gold_links(name: str, data: Path, bundle: Path) -> dict[str, Any]:
     """Fit probabilities to the names of MONDO, with a fifth of the entities asked for removed."""
     task = linking.load("hpo" if name == "hpo" else "ncbi-train", data, small=False)
     queries = task.queries
@@ -278,12 +278,13 @@ def main() -> None:
     )
     parser.add_argument("--judge", nargs=2, type=Path, metavar=("DATA", "BUNDLE"))
     parser.add_argument("--enrich", nargs=2, type=Path, metavar=("DATA", "BUNDLE"))
-    args = card.common(parser)
-    record = card.record("vocabularies", args, {})
+    args = harness.common(parser)
+    record = harness.record("vocabularies", args, {})
     mappings = [mapped(source, target) for source, target in args.map]
-    judges = [judged(name, *args.judge) for name in ("hpo", "ncbi-dev")] if args.judge else []
+    sets = ("hpo", "ncbi-dev") if args.judge else ()
+    judged = [evaluate_gold_links(name, *args.judge) for name in sets]
     names = [enriched(*args.enrich)] if args.enrich else []
-    card.finish(record | {"mappings": mappings, "judged": judges, "enriched": names}, args.out)
+    harness.finish(record | {"mappings": mappings, "judged": judged, "enriched": names}, args.out)
 
 
 if __name__ == "__main__":

@@ -80,11 +80,11 @@ def calibrate(
         check_apart(out, {"gold": gold, "other vocabulary": from_kb})
     if gold is not None:
         options = kb_source.table_options(delimiter, encoding)
-        asked = read_gold(
+        gold_links = read_gold(
             gold, mention_column=mention_column, id_column=id_column, keep_nil=True,
             options=options,
         )  # fmt: skip
-        pairs = [(part, query.ids) for query in asked.queries for part in query.parts]
+        pairs = [(part, query.ids) for query in gold_links.queries for part in query.parts]
     else:
         pairs = _gold_of(kbdir, Path(str(from_kb)))
     with KnowledgeBase.open(kbdir) as kb, progress.bar("calibrate", unit="mentions") as show:

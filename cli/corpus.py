@@ -62,7 +62,7 @@ def names(
         columns=kb_source.columns(id_column, name_column, alias_column),
         options=kb_source.table_options(delimiter, encoding),
     )  # fmt: skip
-    kb_source.tell_understood(skipped)
+    kb_source.report_columns(skipped)
     _write(made, out, force=force)
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import asked, kb_source, progress
 from . import engine as engines
+from . import inputs, kb_source, progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ def embed(
         typer.Option("--out", "-o", help="A .npy or .parquet file, or a folder of Parquet shards."),
     ],
     column: Annotated[str | None, typer.Option(help="Column or field of the text.")] = None,
-    input_format: asked.FormatOption = None,
+    input_format: inputs.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     id_column: Annotated[str | None, typer.Option(help="Column or field of an id to keep.")] = None,
@@ -96,14 +96,14 @@ def embed(
     notes = sources.Notes()
     skipped, rows = _names_of(texts, names, column, id_column, input_format, delimiter, encoding)
     begin = time.monotonic()
-    with progress.counting("embed", total=lambda: sources.count_rows(texts)) as advance:
+    with progress.rate_bar("embed", total=lambda: sources.count_rows(texts)) as advance:
         report = embedding.embed(
             encoder, texts, out, column=column, id_column=id_column, options=options,
             force=force, progress=advance, engine=made_by, notes=notes,
-            table=asked.table_options(input_format, delimiter, encoding), rows=rows,
+            table=inputs.table_options(input_format, delimiter, encoding), rows=rows,
         )  # fmt: skip
-    asked.tell_notes(texts, notes)
-    kb_source.tell_skipped(skipped)
+    inputs.report_notes(texts, notes)
+    kb_source.report_skipped(skipped)
     rate = report.computed / max(time.monotonic() - begin, 1e-3)
     words = f"{out}: {report.rows:,} vectors of width {dims or encoder.dim}; "
     words += f"computed {report.computed:,} different strings ({rate:,.0f} a second)"
@@ -113,7 +113,7 @@ def embed(
         longest = f"{encoder.bundle.manifest.max_length} {encoder.bundle.manifest.unit_of_length}"
         words += f"; {report.truncated:,} were longer than {longest} and cut off"
     typer.echo(words, err=True)
-    asked.tell_unfamiliar(report.unfamiliar, report.rows)
+    inputs.report_unfamiliar(report.unfamiliar, report.rows)
 
 
 def _names_of(
@@ -121,7 +121,7 @@ def _names_of(
     names: bool,
     column: str | None,
     id_column: str | None,
-    input_format: asked.InputFormat | None,
+    input_format: inputs.InputFormat | None,
     delimiter: str | None,
     encoding: str | None,
 ) -> tuple[SkippedRows, Iterator[tuple[str, str]] | None]:
@@ -136,7 +136,7 @@ def _names_of(
     from mirror_rt.types import KbFormat
 
     skipped = SkippedRows(strict=True)
-    if names and input_format is asked.InputFormat.TEXT:
+    if names and input_format is inputs.InputFormat.TEXT:
         raise ConfigError("--names: plain text has no columns; leave --input-format text away")
     if names:
         kb_format = None if input_format is None else KbFormat(input_format.value)

@@ -12,7 +12,7 @@ import typer
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Pooling
 
-from . import asked, kb_source, layout, models, output, progress, thresholds
+from . import inputs, kb_source, models, output, progress, text_table, thresholds
 
 if TYPE_CHECKING:
     from mirror_rt.evaluation.baselines import Model
@@ -106,8 +106,8 @@ def evaluate(
             help="Link only from this probability on, the rest is NIL.", rich_help_panel=_BASE
         ),
     ] = 0.0,
-    filter_: asked.FilterOption = None,
-    under: asked.UnderOption = None,
+    filter_: inputs.FilterOption = None,
+    under: inputs.UnderOption = None,
     split_composites: Annotated[
         bool,
         typer.Option(
@@ -222,7 +222,7 @@ def evaluate(
         )  # fmt: skip
         settings = LinkSettings(
             target_precision=target_precision, min_probability=min_probability,
-            filters=asked.parsed_filters(filter_, under), split_composites=split_composites,
+            filters=inputs.parsed_filters(filter_, under), split_composites=split_composites,
         )  # fmt: skip
         evaluations = _on_gold(opened, mentions, gold, kb, rule, settings)
         reports = [evaluation.report for evaluation in evaluations]
@@ -240,7 +240,7 @@ def evaluate(
     if card:
         from mirror_rt.training.model_card import add_scores
 
-        add_scores(Path(model), [result.as_dict() for result in reports[0].results])
+        add_scores(Path(model), [result.to_dict() for result in reports[0].results])
     from mirror_rt.evaluation.report import check_none_failed
 
     check_none_failed(reports)
@@ -329,7 +329,7 @@ def _on_gold(
             found.append(
                 evaluate_linking(
                     name,
-                    model if own else _telling(model, show),
+                    model if own else _with_progress(model, show),
                     mentions,
                     task=gold.stem,
                     kb=kb,
@@ -347,14 +347,14 @@ def _on_gold(
     return found
 
 
-def _telling(model: Any, show: progress.Show) -> Any:  # noqa: ANN401  (a Model)
+def _with_progress(model: Any, show: progress.ProgressCallback) -> Any:  # noqa: ANN401  (a Model)
     """Return a model that tells how far its encoding is."""
     from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch
-    from mirror_rt.evaluation.memory import Remembering
+    from mirror_rt.evaluation.cached_embedder import CachedEmbedder
 
     if isinstance(model, CharNgrams | ExactMatch):
         return model
-    return Remembering(model, progress=show)
+    return CachedEmbedder(model, progress=show)
 
 
 def _on_tasks(
@@ -368,7 +368,7 @@ def _on_tasks(
     """Run the field's tasks on each model."""
     from mirror_rt.evaluation.gold import Convention
     from mirror_rt.evaluation.suite import evaluate as run
-    from mirror_rt.evaluation.tasks import choose, discover
+    from mirror_rt.evaluation.tasks import find_custom_tasks, select_tasks
     from mirror_rt.knowledge import KnowledgeBase
 
     for name, model in opened:
@@ -381,17 +381,17 @@ def _on_tasks(
 
         data.mkdir(parents=True, exist_ok=True)
         fetch_missing(
-            choose(tasks.split(","), discover(data)),
+            select_tasks(tasks.split(","), find_custom_tasks(data)),
             data,
             progress=lambda words: typer.echo(words, err=True),
         )
-    total = len(choose(tasks.split(","), discover(data)))
+    total = len(select_tasks(tasks.split(","), find_custom_tasks(data)))
     reports = []
     for name, model in opened:
         with progress.tasks(name, total) as show:
             reports.append(
                 run(
-                    _telling(model, show.encoded),
+                    _with_progress(model, show.encoded),
                     data=data,
                     tasks=tasks.split(","),
                     name=name,
@@ -417,14 +417,14 @@ def _print(
     points = {e.report.model: e.operating_points for e in evaluations if e.operating_points}
 
     def people() -> Iterator[str]:
-        for table in tables(reports, width=layout.width()):
-            yield from output.drawn(table)
+        for table in tables(reports, width=text_table.width()):
+            yield from output.rendered(table)
         for comparison in comparisons:
             yield ""
-            yield from layout.folded(str(comparison))
+            yield from text_table.folded(str(comparison))
         for model, found in points.items():
             yield ""
-            yield from layout.folded(f"{model}: what wanted precisions give here")
+            yield from text_table.folded(f"{model}: what wanted precisions give here")
             yield from thresholds.lines([point.to_dict() for point in found])
 
     with output.lines_to(out, force=force) as write:

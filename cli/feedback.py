@@ -9,7 +9,7 @@ import typer
 
 from mirror_rt.errors import ConfigError
 
-from . import asked, kb_source, progress
+from . import inputs, kb_source, progress
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.linking.feedback import FeedbackReport
@@ -26,8 +26,8 @@ def feedback(
     undo: Annotated[
         bool, typer.Option("--undo", help="Take the decisions back that were given last.")
     ] = False,
-    column: asked.ColumnOption = None,
-    input_format: asked.FormatOption = None,
+    column: inputs.ColumnOption = None,
+    input_format: inputs.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
 ) -> None:
@@ -51,16 +51,16 @@ def feedback(
                 reviewed,
                 aliases=not no_aliases,
                 column=column,
-                table=asked.table_options(input_format, delimiter, encoding),
+                table=inputs.table_options(input_format, delimiter, encoding),
                 progress=show,
             )
     if reviewed is not None:
-        asked.tell_notes(reviewed, report.notes)
-        _tell_decisions(reviewed, report)
-    _tell_state(kbdir, report)
+        inputs.report_notes(reviewed, report.notes)
+        _report_decisions(reviewed, report)
+    _report_state(kbdir, report)
 
 
-def _tell_decisions(reviewed: Path, report: FeedbackReport) -> None:
+def _report_decisions(reviewed: Path, report: FeedbackReport) -> None:
     words = f"{report.accepted:,} accepted, {report.corrected:,} corrected, "
     words += f"{report.rejected:,} rejected, {report.undecided:,} without a decision"
     if report.composites:
@@ -70,7 +70,7 @@ def _tell_decisions(reviewed: Path, report: FeedbackReport) -> None:
         typer.echo(f"{reviewed}: was given before; nothing changed", err=True)
 
 
-def _tell_state(kbdir: Path, report: FeedbackReport) -> None:
+def _report_state(kbdir: Path, report: FeedbackReport) -> None:
     words = f"{kbdir}: {report.gold_links:,} gold links of feedback, {report.aliases:,} names of it"
     if report.gone:
         words += f"; the entities of {report.gone:,} are not there any more"

@@ -10,7 +10,7 @@ import typer
 
 from mirror_rt.types import Entity, IndexKind, Passage
 
-from . import asked, kb_source, progress
+from . import inputs, kb_source, progress
 
 _CHANCE = 0.01
 """By so much a recall may differ on other questions than the index was tuned on."""
@@ -91,7 +91,7 @@ def index(
     from mirror_rt.knowledge.formats.passages import read_passages
     from mirror_rt.staging import check_apart, check_target
 
-    bundle, kb = _told_apart(given, starter=STARTER)
+    bundle, kb = _check_apart(given, starter=STARTER)
     if split is not None and not passages:
         raise ConfigError("--split: only passages are embedded in pieces; add --passages")
     if passages and (kb_format or language or source or suppressed):
@@ -101,8 +101,8 @@ def index(
     if passages and (alias_column or field):
         raise ConfigError("--passages: all other columns are metadata; leave the options out")
     check_target(out, force=force, folder=True)
-    inputs = {"file of names": kb, "vectors": vectors}
-    check_apart(out, inputs | ({} if _is_own(bundle, out) else {"bundle": bundle}))
+    sources = {"file of names": kb, "vectors": vectors}
+    check_apart(out, sources | ({} if _is_own(bundle, out) else {"bundle": bundle}))
     skipped = SkippedRows(strict=not skip_bad)
     columns = kb_source.columns(id_column, name_column, alias_column, field)
     options = kb_source.table_options(delimiter, encoding)
@@ -122,7 +122,7 @@ def index(
         )
     if len(given) == 1:
         typer.echo(STARTER_NOTE, err=True)
-    encoder, calls = asked.CountingEncoder(bundle), 0
+    encoder, calls = inputs.CountingEncoder(bundle), 0
     with progress.bar("embedding passages" if passages else "embedding names") as show:
 
         def advance(done: int, total: int) -> None:
@@ -143,16 +143,16 @@ def index(
             force=force,
             progress=advance,
         )
-    kb_source.tell_skipped(skipped)
+    kb_source.report_skipped(skipped)
     built.close()
     counts = built.manifest.counts
     more = "; --split embeds all of them" if passages else ""
     embedded = sum(strings for strings, *_ in encoder.calls[:calls])
-    encoder.tell_cut(embedded, more=more)
+    encoder.report_truncated(embedded, more=more)
     found = float(built.manifest.index["recall_at_10"])
     if found < recall - _CHANCE:
-        told = f"{out}: a search finds {found:.3f} of the true ten nearest, {recall} was asked"
-        typer.echo(f"{told}; --index exact finds all of them", err=True)
+        note = f"{out}: a search finds {found:.3f} of the true ten nearest, {recall} was asked"
+        typer.echo(f"{note}; --index exact finds all of them", err=True)
     if vectors is not None:
         known = counts["texts"] - embedded
         typer.echo(f"{out}: {known:,} vectors taken, {embedded:,} strings embedded", err=True)
@@ -174,7 +174,7 @@ def index(
     typer.echo(words, err=True)
 
 
-def _told_apart(given: list[Path], *, starter: Path) -> tuple[Path, Path]:
+def _check_apart(given: list[Path], *, starter: Path) -> tuple[Path, Path]:
     """Return the bundle and the names."""
     from mirror_rt.bundle import MANIFEST
     from mirror_rt.errors import ConfigError

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from . import layout, output
+from . import output, text_table
 
 _SHOWN = (0.90, 0.95, 0.99)
 """Of the wanted precisions those that a person most often asks for."""
@@ -42,9 +42,9 @@ def info(
         if out is not None:
             write(json_format.dumps(found, indent=2, ensure_ascii=False))
         elif json:
-            write(output.in_json(found))
+            write(output.to_json_line(found))
         else:
-            for line in layout.facts(dict(_in_words(found))):
+            for line in text_table.record_lines(dict(_in_words(found))):
                 write(line)
 
 

@@ -72,7 +72,7 @@ def stats(
             options=kb_source.table_options(delimiter, encoding),
         )
     )
-    kb_source.tell_understood(skipped)
+    kb_source.report_columns(skipped)
     left_out = asdict(skipped)
     del left_out["strict"]
     with output.lines_to(out, force=force) as write:
@@ -142,4 +142,4 @@ def _table(rows: list[tuple[str, str]]) -> Iterator[str]:
         indent = len(what) - len(what.lstrip())
         # A hanging indent survives the folding of narrow windows; a Text is never markup.
         table.add_row(Text(what, style="" if indent else "bold"), Text(value))
-    yield from output.drawn(table)
+    yield from output.rendered(table)

@@ -10,7 +10,7 @@ import typer
 
 from mirror_rt.errors import ConfigError
 
-from . import asked, kb_source, progress
+from . import inputs, kb_source, progress
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import SkippedRows
@@ -82,14 +82,14 @@ def _change(
 ) -> None:
     from mirror_rt.knowledge import KnowledgeBase
 
-    encoder = asked.CountingEncoder(kbdir / "bundle")
+    encoder = inputs.CountingEncoder(kbdir / "bundle")
     with KnowledgeBase.open(kbdir, encoder=encoder) as opened:
         with progress.bar("embedding new names") as show:
             change = opened.update if replacing else opened.add
             report = change(entities, progress=show)
-    kb_source.tell_skipped(skipped)
-    encoder.tell_cut(report.names_embedded)
-    _tell(kbdir, report)
+    kb_source.report_skipped(skipped)
+    encoder.report_truncated(report.names_embedded)
+    _report_changes(kbdir, report)
 
 
 def remove(
@@ -113,7 +113,7 @@ def remove(
         raise ConfigError("no ids to remove; name them, or give --from FILE")
     with KnowledgeBase.open(kbdir) as opened, progress.bar("writing") as show:
         report = opened.remove(wanted, missing_ok=missing_ok, progress=show)
-    _tell(kbdir, report)
+    _report_changes(kbdir, report)
 
 
 def refit(
@@ -147,10 +147,10 @@ def refit(
         )
 
 
-def _tell(kbdir: Path, report: UpdateReport) -> None:
+def _report_changes(kbdir: Path, report: UpdateReport) -> None:
     merged = report.entities_merged
-    told = f"{merged:,} merged with others that list them, " if merged > 0 else ""
-    told += f"{-merged:,} on their own again, " if merged < 0 else ""
+    merges = f"{merged:,} merged with others that list them, " if merged > 0 else ""
+    merges += f"{-merged:,} on their own again, " if merged < 0 else ""
     more = "".join(
         f"; {count:,} {what}"
         for count, what in (
@@ -162,7 +162,7 @@ def _tell(kbdir: Path, report: UpdateReport) -> None:
     )
     typer.echo(
         f"{kbdir}: {report.entities_added:,} entities added, {report.entities_changed:,} changed, "
-        f"{report.entities_removed:,} removed, {told}{report.entities:,} now; "
+        f"{report.entities_removed:,} removed, {merges}{report.entities:,} now; "
         f"{report.names_embedded:,} names embedded, {report.names_reused:,} vectors kept{more}",
         err=True,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import asked, kb_source, output, progress
+from . import inputs, kb_source, output, progress
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.vocabularies import Change, Enrichment
@@ -50,7 +50,7 @@ def diff(
     before, after = (
         read_vocabulary(path, format=kb_format, skip_bad=skipped) for path in (old, new)
     )
-    kb_source.tell_understood(skipped)
+    kb_source.report_columns(skipped)
     changes = list(compare(before, after))
     counts = Counter(str(change.kind) for change in changes)
     rows = [(c.kind.value, c.id, c.name, c.before, c.after) for c in changes]
@@ -140,13 +140,13 @@ def enrich(
     elif not dry_run and found.pieces:
         from mirror_rt.knowledge import KnowledgeBase
 
-        encoder = asked.CountingEncoder(kbdir / "bundle")
+        encoder = inputs.CountingEncoder(kbdir / "bundle")
         with (
             KnowledgeBase.open(kbdir, encoder=encoder) as kb,
             progress.bar("embedding new names", unit="names") as show,
         ):
             kb.add(found.pieces, progress=show)
-    _tell(kbdir, other, found, len(theirs), dry_run=dry_run)
+    _report_added(kbdir, other, found, len(theirs), dry_run=dry_run)
 
 
 def _conflict_rows(found: Enrichment) -> Iterator[tuple[str, str, str]]:
@@ -154,7 +154,7 @@ def _conflict_rows(found: Enrichment) -> Iterator[tuple[str, str, str]]:
         yield name, id_, "|".join(bearers)
 
 
-def _tell(kbdir: Path, other: Path, found: Enrichment, size: int, *, dry_run: bool) -> None:
+def _report_added(kbdir: Path, other: Path, found: Enrichment, size: int, *, dry_run: bool) -> None:
     evidence = Counter(str(why) for _, why in found.twins.of.values())
     by = ", ".join(f"{count:,} by {why}" for why, count in evidence.most_common())
     would = "would be added" if dry_run else "added"

@@ -160,21 +160,21 @@ def strings(
         skipped.remarks += found.notes.sentences()
     else:
         texts = [name.text for entity in found.entities or () for name in entity.names]
-    tell_understood(skipped)
+    report_columns(skipped)
     if not texts:
         raise InputError(f"{source}: is empty; give one string a line")
     return texts
 
 
-def tell_understood(skipped: SkippedRows) -> None:
+def report_columns(skipped: SkippedRows) -> None:
     """Say on standard error how a table was understood, and which columns were left alone."""
     for remark in skipped.understood():
         typer.echo(remark, err=True)
 
 
-def tell_skipped(skipped: SkippedRows) -> None:
+def report_skipped(skipped: SkippedRows) -> None:
     """Say on standard error what was left out, and why; nothing if nothing was."""
-    tell_understood(skipped)
+    report_columns(skipped)
     for message in skipped.messages:
         typer.echo(message, err=True)
     counts = {"bad rows": skipped.bad, **left_out(skipped), "metadata values": skipped.metadata}

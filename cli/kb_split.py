@@ -63,7 +63,7 @@ def split(
         options=kb_source.table_options(delimiter, encoding),
     )  # fmt: skip
     kept, questions = hold_out_synonyms(entities, share=share, rng=random.Random(seed))
-    kb_source.tell_skipped(skipped)
+    kb_source.report_skipped(skipped)
     if not questions:
         raise InputError(
             f"{kb}: has too few exact synonyms to hold any out; give a greater --share, or gold "

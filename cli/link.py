@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import asked, kb_source, link_changes, output, progress, thresholds
 from . import engine as engines
+from . import inputs, kb_source, link_changes, output, progress, thresholds
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
@@ -33,8 +33,8 @@ def link(
         typer.Option("--top", "-k", min=1, help="Candidates for a mention.", rich_help_panel=_HOW),
     ] = 5,
     form: output.FormatOption = None,
-    column: asked.ColumnOption = None,
-    input_format: asked.FormatOption = None,
+    column: inputs.ColumnOption = None,
+    input_format: inputs.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     bundle: Annotated[
@@ -70,8 +70,8 @@ def link(
             rich_help_panel=_HOW,
         ),
     ] = 0.0,
-    filter_: asked.FilterOption = None,
-    under: asked.UnderOption = None,
+    filter_: inputs.FilterOption = None,
+    under: inputs.UnderOption = None,
     context: Annotated[
         str | None,
         typer.Option(
@@ -220,10 +220,10 @@ def link(
     named = {
         "column": column, "context_column": context_column, "document_column": document_column,
     }  # fmt: skip
-    source, notes = asked.source_of(mentions, columns=named), MentionNotes()
+    source, notes = inputs.source_of(mentions, columns=named), MentionNotes()
     columns: dict[str, Any] = {
         "expand_abbreviations": not as_written,
-        "table": asked.table_options(input_format, delimiter, encoding),
+        "table": inputs.table_options(input_format, delimiter, encoding),
         **named,
     }
     options: dict[str, Any] = {
@@ -234,19 +234,19 @@ def link(
         "wrong_at_most": wrong_at_most,
         "review_below": review_below,
         "min_probability": min_probability,
-        "filters": asked.parsed_filters(filter_, under),
+        "filters": inputs.parsed_filters(filter_, under),
         "split_composites": split_composites,
     }
     own = 1 if by is not None or workers is None else workers
     with KnowledgeBase.open(kbdir, bundle=bundle, workers=own) as kb:
         if out is None:
-            rows = asked.rows_of(source, notes, columns)
+            rows = inputs.rows_of(source, notes, columns)
             written_as = output.Format.JSONL if explain else output.chosen(form)
             if against is not None:
                 _compared(kb, rows, against, written_as, options, column=column)
             else:
                 _printed(kb, rows, written_as, options, explain=explain)
-            asked.tell_notes(source, notes)
+            inputs.report_notes(source, notes)
         else:
             file = source if isinstance(source, str) else None
             for target in [out] if review is None else [out, review]:
@@ -279,8 +279,8 @@ def _printed(
                 counts["linked"] += sum(json.loads(line)["status"] == "linked" for line in lines)
             show(done, None)
     if wanted is not None:
-        _tell_threshold(kb, wanted, done, done - counts["linked"])
-    _tell_cut(kb, counts)
+        _report_threshold(kb, wanted, done, done - counts["linked"])
+    _report_truncated(kb, counts)
 
 
 def _compared(
@@ -304,7 +304,7 @@ def _compared(
             done += len(lines)
             show(done, None)
     link_changes.tell(against, earlier.compared(), form)
-    _tell_cut(kb, counts)
+    _report_truncated(kb, counts)
 
 
 def _into_file(
@@ -316,7 +316,7 @@ def _into_file(
     force: bool,
     engine: RayEngine | None,
 ) -> LinkChanges | None:
-    done, total = 0, asked.count(source) if sys.stderr.isatty() else None
+    done, total = 0, inputs.count(source) if sys.stderr.isatty() else None
     with progress.bar("link", unit="mentions") as show:
 
         def advance(rows: int, _: int) -> None:
@@ -325,16 +325,16 @@ def _into_file(
             show(done, total)
 
         report = kb.link_file(source, out, force=force, engine=engine, progress=advance, **options)
-    asked.tell_notes(source, report.notes)
+    inputs.report_notes(source, report.notes)
     if options["target_precision"] is not None:
         below = report.rows - report.linked
-        _tell_threshold(kb, options["target_precision"], report.rows, below)
+        _report_threshold(kb, options["target_precision"], report.rows, below)
     counts = {
         "too_long": report.too_long,
         "truncated": report.truncated,
         "truncated_contexts": report.truncated_contexts,
     }
-    _tell_cut(kb, counts)
+    _report_truncated(kb, counts)
     words = f"{out}: {report.rows:,} mentions, {report.linked:,} linked, {report.nil:,} nil"
     words += f", {report.review:,} for review" if report.review else ""
     words += f", {report.skipped:,} blocks of an earlier run kept" if report.skipped else ""
@@ -344,16 +344,16 @@ def _into_file(
     return report.changes
 
 
-def _tell_threshold(kb: KnowledgeBase, wanted: float, mentions: int, below: int) -> None:
-    told = thresholds.taken(kb.resources.reranker, wanted, mentions=mentions, below=below)
-    typer.echo(told, err=True)
+def _report_threshold(kb: KnowledgeBase, wanted: float, mentions: int, below: int) -> None:
+    note = thresholds.taken(kb.resources.reranker, wanted, mentions=mentions, below=below)
+    typer.echo(note, err=True)
 
 
-def _tell_cut(kb: KnowledgeBase, counts: Mapping[str, int]) -> None:
+def _report_truncated(kb: KnowledgeBase, counts: Mapping[str, int]) -> None:
     from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS
 
     if counts.get("too_long"):
         longest = f"only the first {MOST_CHARACTERS:,} characters were compared"
         typer.echo(f"{counts['too_long']:,} long mentions: {longest}", err=True)
-    asked.tell_cut(kb, counts.get("truncated", 0), what="strings")
-    asked.tell_cut(kb, counts.get("truncated_contexts", 0), what="contexts")
+    inputs.report_truncated(kb, counts.get("truncated", 0), what="strings")
+    inputs.report_truncated(kb, counts.get("truncated_contexts", 0), what="contexts")

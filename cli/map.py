@@ -60,7 +60,7 @@ def map_vocabularies(
     check_apart(out, {"KB_A": source, "KB_B": target})
     skipped = SkippedRows(strict=not skip_bad)
     own = read_vocabulary(source, format=kb_format, skip_bad=skipped)
-    kb_source.tell_skipped(skipped)
+    kb_source.report_skipped(skipped)
     references = References()
     if not no_cross_references:
         references = find_references(own, read_vocabulary(target))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
-from . import layout
+from . import text_table
 
 if TYPE_CHECKING:
     from rich.console import ConsoleRenderable
@@ -104,7 +104,7 @@ def cells(row: Iterable[object], form: Format) -> str:
     if form is Format.TSV:
         from mirror_rt.knowledge.linking.results import one_cell
 
-        plain = layout.plain if sys.stdout.isatty() else one_cell
+        plain = text_table.plain if sys.stdout.isatty() else one_cell
         texts = [plain(text) for text in texts]
     line = io.StringIO()
     delimiter = "," if form is Format.CSV else "\t"
@@ -123,13 +123,13 @@ def table(
                 write(json.dumps(records, indent=2, ensure_ascii=False))
             else:
                 for record in records:
-                    write(in_json(record))
+                    write(to_json_line(record))
         case Format.CSV | Format.TSV:
             for row in (columns, *rows):
                 write(cells(row, form))
         case Format.TABLE:
             texts = [["" if value is None else str(value) for value in row] for row in rows]
-            for line in layout.lines(columns, texts):
+            for line in text_table.lines(columns, texts):
                 write(line)
 
 
@@ -156,7 +156,7 @@ def report(
         case Format.JSON:
             write(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
         case Format.JSONL:
-            write(in_json(record))
+            write(to_json_line(record))
         case Format.CSV | Format.TSV:
             table(columns, rows, form, write)
         case Format.TABLE:
@@ -208,7 +208,7 @@ def results(
                     for row in records.in_rows(json.loads(line), subject=subject, columns=columns)
                 ]
                 if form is Format.TABLE:
-                    drawn = layout.lines(headings, rows, least=least, gone=gone.setdefault)
+                    drawn = text_table.lines(headings, rows, least=least, gone=gone.setdefault)
                 else:
                     drawn = (cells(row, form) for row in (headings, *rows))
                 for line in islice(drawn, int(begun), None):
@@ -227,14 +227,14 @@ def results(
 def summary(record: Mapping[str, object]) -> None:
     """Print what a command made: a line a value on a terminal, else one line of JSON."""
     if not sys.stdout.isatty():
-        typer.echo(in_json(record))
+        typer.echo(to_json_line(record))
         return
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in record.items()}
-    for line in layout.facts(texts):
+    for line in text_table.record_lines(texts):
         typer.echo(line)
 
 
-def drawn(what: ConsoleRenderable) -> list[str]:
+def rendered(what: ConsoleRenderable) -> list[str]:
     """Return the lines of what rich draws, in color where standard output takes it."""
     from rich.console import Console
 
@@ -244,8 +244,8 @@ def drawn(what: ConsoleRenderable) -> list[str]:
     return capture.get().splitlines()
 
 
-def in_json(value: object) -> str:
+def to_json_line(value: object) -> str:
     """Return JSON on one line, which no terminal obeys."""
-    from mirror_rt.knowledge.linking.results import in_json as one_line
+    from mirror_rt.knowledge.linking.results import to_json_line as one_line
 
     return one_line(value)

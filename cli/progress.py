@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 
-class Show(Protocol):
+class ProgressCallback(Protocol):
     """Draws how far a job is."""
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None:
@@ -17,7 +17,7 @@ class Show(Protocol):
 
 
 @contextmanager
-def bar(what: str, *, unit: str = "", shown: bool = True) -> Iterator[Show]:
+def bar(what: str, *, unit: str = "", shown: bool = True) -> Iterator[ProgressCallback]:
     """Give a function of (done, of how many) that draws a bar with the rate and the time left.
 
     Draws nothing unless standard error is a terminal.
@@ -58,7 +58,7 @@ def bar(what: str, *, unit: str = "", shown: bool = True) -> Iterator[Show]:
 
 
 @contextmanager
-def counting(what: str, *, total: Callable[[], int | None]) -> Iterator[Callable[[int, int], None]]:
+def rate_bar(what: str, *, total: Callable[[], int | None]) -> Iterator[Callable[[int, int], None]]:
     """Give a callback for (texts, tokens) done, which draws a bar with rates and time left.
 
     Args:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from . import layout, output, progress
+from . import output, progress, text_table
 
 
 class Table(Enum):
@@ -82,8 +82,8 @@ def reproduce(
             as_record(reports), COLUMNS, as_rows(reports), written_as, write,
             people=lambda: [
                 line
-                for drawn in tables(reports, width=layout.width(), together=True)
-                for line in output.drawn(drawn)
+                for drawn in tables(reports, width=text_table.width(), together=True)
+                for line in output.rendered(drawn)
             ],
         )  # fmt: skip
     if written_as is output.Format.TABLE:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from . import asked, kb_source, output, progress
+from . import inputs, kb_source, output, progress
 
 
 def search(
@@ -20,12 +20,12 @@ def search(
     top: Annotated[int, typer.Option("--top", "-k", min=1, help="Answers to a query.")] = 10,
     form: output.FormatOption = None,
     out: output.OutOption = None,
-    column: asked.ColumnOption = None,
-    input_format: asked.FormatOption = None,
+    column: inputs.ColumnOption = None,
+    input_format: inputs.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
-    filter_: asked.FilterOption = None,
-    under: asked.UnderOption = None,
+    filter_: inputs.FilterOption = None,
+    under: inputs.UnderOption = None,
     hybrid: Annotated[
         bool | None,
         typer.Option(
@@ -55,13 +55,13 @@ def search(
     from mirror_rt.staging import check_apart, check_target
 
     written_as = output.chosen(form, out)
-    filters = asked.parsed_filters(filter_, under)
-    source, notes = asked.source_of(queries, columns={"column": column}), MentionNotes()
-    options = {"column": column, "table": asked.table_options(input_format, delimiter, encoding)}
+    filters = inputs.parsed_filters(filter_, under)
+    source, notes = inputs.source_of(queries, columns={"column": column}), MentionNotes()
+    options = {"column": column, "table": inputs.table_options(input_format, delimiter, encoding)}
     if out is not None:
         check_target(out, force=force)
         check_apart(out, {"queries": source if isinstance(source, str) else None})
-    texts = (text for text, _, _ in asked.rows_of(source, notes, options))
+    texts = (text for text, _, _ in inputs.rows_of(source, notes, options))
     done, cut = 0, 0
     with (
         KnowledgeBase.open(kbdir) as kb,
@@ -77,10 +77,10 @@ def search(
         with output.results(written_as, write, subject="query", columns=columns) as add:
             while block := list(islice(texts, BLOCK)):
                 found = kb.search(block, top=top, hybrid=both, filters=filters)
-                add([results.in_json(result.to_dict()) for result in found])
+                add([results.to_json_line(result.to_dict()) for result in found])
                 done += len(block)
                 if isinstance(kb.encoder, Encoder):
                     cut += kb.encoder.count_truncated(block)
                 show(done, None)
-        asked.tell_notes(source, notes)
-        asked.tell_cut(kb, cut, what="strings")
+        inputs.report_notes(source, notes)
+        inputs.report_truncated(kb, cut, what="strings")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import layout
+from . import text_table
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.ranking.reranker import Reranker
@@ -33,7 +33,7 @@ def lines(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         more = " and above" if len(points) - len(reached) > 1 else ""
         rows.append((f"{first:.2f}{more}", "not reached", "", "", "", ""))
     if rows:
-        yield from layout.lines(_HEADINGS, rows)
+        yield from text_table.lines(_HEADINGS, rows)
 
 
 def _in_words(point: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.evaluation.paper import PaperTable, paper_reports
 from mirror_rt.evaluation.result import Report, Status, mean_report
 from mirror_rt.evaluation.suite import evaluate, files_of
-from mirror_rt.evaluation.tasks import choose, discover
+from mirror_rt.evaluation.tasks import find_custom_tasks, select_tasks
 from mirror_rt.training.checkpoint import TorchEncoder
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.loop import load_base, train
@@ -148,7 +148,7 @@ def _check_inputs(config: TrainConfig, data: Path, tasks: Sequence[str], *, to_t
     """Read what will be read, so that a fault in it is told before anything is trained."""
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; --data names the folder of evaluation sets")
-    found = [task for task in choose(tasks, discover(data)) if files_of(task, data)]
+    found = [task for task in select_tasks(tasks, find_custom_tasks(data)) if files_of(task, data)]
     if not found:
         raise ConfigError(f"{data}: has no file of the tasks {', '.join(tasks)}")
     # The first evaluation, of the base, reads every file of the tasks.
@@ -164,7 +164,7 @@ def _is_there(config: TrainConfig) -> bool:
         told = json.loads(record.read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TargetError(f"{config.out}: is in the way and not a checkpoint of ours") from error
-    if told != json.loads(json.dumps(config.as_json())):
+    if told != json.loads(json.dumps(config.to_dict())):
         raise TargetError(
             f"{config.out}: was trained with other settings; choose another --out or remove it"
         )

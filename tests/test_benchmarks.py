@@ -27,17 +27,17 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_table_is_what_the_records_say() -> None:
-    command = [sys.executable, str(BENCHMARKS / "table.py"), "--check"]
+    command = [sys.executable, str(BENCHMARKS / "render_tables.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
 
 def test_ways_take_turns_and_every_time_is_kept() -> None:
-    import card
+    import harness
 
     order: list[str] = []
     ways = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
-    seconds = card.in_turns(ways, repeats=2, pause=0)
+    seconds = harness.interleaved(ways, repeats=2, pause=0)
     assert order == ["a", "b", "a", "b"]
     assert [len(times) for times in seconds.values()] == [2, 2]
 
@@ -95,15 +95,15 @@ def test_agreement_is_scored_by_nearest_others() -> None:
 
 
 def test_every_candidate_is_the_plain_recipe_but_for_what_it_names(tmp_path: Path) -> None:
-    from variants import CANDIDATES, PLAIN
+    from training_variants import CANDIDATES, PLAIN
 
     from mirror_rt.training.config import TrainConfig
 
     plain: dict[str, Any] = {"corpus": "c", "base": "b", "out": tmp_path, "epochs": 1}
     plain |= PLAIN
-    before = TrainConfig(**plain).as_json()
+    before = TrainConfig(**plain).to_dict()
     for options in CANDIDATES.values():
-        now = TrainConfig(**(plain | options)).as_json()
+        now = TrainConfig(**(plain | options)).to_dict()
         assert {name for name in now if now[name] != before[name]} == set(options)
 
 
@@ -216,20 +216,20 @@ def test_each_bundle_has_a_knowledge_base_of_its_own(
 def test_a_size_that_fails_costs_no_other_its_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import card
+    import harness
     import link_job
 
     def measure(
         names: list[str], kb: Path, count: int, work: Path, *, workers: int
     ) -> dict[str, Any]:
-        monkeypatch.setattr(card, "_COMMIT", "a later one")
+        monkeypatch.setattr(harness, "_COMMIT", "a later one")
         if count > 1:
             raise RuntimeError("no memory")
         return {"mentions": count}
 
     out = tmp_path / "record.json"
-    monkeypatch.setattr(card, "_COMMIT", "the one that ran")
-    monkeypatch.setattr(card, "pin", lambda cores: None)
+    monkeypatch.setattr(harness, "_COMMIT", "the one that ran")
+    monkeypatch.setattr(harness, "pin", lambda cores: None)
     monkeypatch.setattr(link_job, "build", lambda args, work: work)
     monkeypatch.setattr(link_job, "names_of", lambda kb: ["Berlin"])
     monkeypatch.setattr(link_job, "measure", measure)

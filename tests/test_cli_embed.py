@@ -250,7 +250,7 @@ def test_a_person_is_shown_what_was_done_and_the_rates_of_what_was_computed(
     monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(progress, "bar", bar)
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    with progress.counting("embed", total=lambda: 5000) as advance:
+    with progress.rate_bar("embed", total=lambda: 5000) as advance:
         now = 102.0
         advance(1000, 0)  # was there already
         advance(300, 2400)
@@ -292,7 +292,7 @@ def test_nobody_is_shown_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_is_not_counted_where_nobody_looks() -> None:
-    with progress.counting("embed", total=lambda: pytest.fail("counted")) as advance:
+    with progress.rate_bar("embed", total=lambda: pytest.fail("counted")) as advance:
         advance(1, 2)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt_cli import asked
+from mirror_rt_cli import inputs
 from mirror_rt_cli.app import app
 from tests.test_formats_libraries import TRIPLES, atom, umls
 
@@ -180,9 +180,9 @@ def test_add_update_and_remove_change_a_knowledge_base(
     second.write_text("4\t" + "a giant name " * 100 + "\n")
     result = run(app, ["kb", "add", str(kbdir), str(second)])
     assert "cut off at 64 tokens: 1 of 1 strings" in result.stderr
-    encoder = asked.CountingEncoder(kbdir / "bundle")
+    encoder = inputs.CountingEncoder(kbdir / "bundle")
     encoder.calls = [(3, 1, 0), (2, 2, 0), (5, 4, 0)]
-    encoder.tell_cut(5)
+    encoder.report_truncated(5)
     assert capsys.readouterr().err == "cut off at 64 tokens: 3 of 5 strings\n"
     result = run(app, ["kb", "remove", str(kbdir), "4"])
     second.write_text("2\tcough\n")

@@ -112,14 +112,14 @@ def test_every_option_reaches_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
         result = run(*common, *arguments)
         assert result.exit_code == 0, result.output
     (plain, as_it_is), (told, other) = asked
-    assert plain.as_json() == TrainConfig(corpus="c.txt", base="b", out=tmp_path).as_json()
-    assert told.as_json() == plain.as_json() | OPTIONS | {
+    assert plain.to_dict() == TrainConfig(corpus="c.txt", base="b", out=tmp_path).to_dict()
+    assert told.to_dict() == plain.to_dict() | OPTIONS | {
         "pairs": {"mirror": 0.25, "file": 0.75}, "alias_columns": ["a", "b"],
     }  # fmt: skip
     assert {*OPTIONS, "alias_columns", "corpus", "base", "out"} == {
         field.name for field in fields(TrainConfig)
     }
-    assert all(plain.as_json()[name] != value for name, value in told.as_json().items()
+    assert all(plain.to_dict()[name] != value for name, value in told.to_dict().items()
                if name in OPTIONS)  # fmt: skip
     for options, board, flag in ((as_it_is, None, False), (other, tmp_path / "board", True)):
         del options["progress"], options["tell"]

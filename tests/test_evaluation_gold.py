@@ -98,7 +98,7 @@ def test_scores_of_a_knowledge_base_have_intervals_around_them(kb: KnowledgeBase
         assert set(result.intervals) == set(result.scores)
         for metric, (low, high) in result.intervals.items():
             assert 0.0 <= low <= (result.scores[metric] or 0.0) <= high <= 1.0
-    assert Report.from_dict(json.loads(json.dumps(found.report.as_dict()))) == found.report
+    assert Report.from_dict(json.loads(json.dumps(found.report.to_dict()))) == found.report
 
 
 def test_nil_is_counted_as_a_person_would(kb: KnowledgeBase) -> None:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.hub import SOURCES, HubFile, fetch_missing
 from mirror_rt.evaluation.suite import evaluate
-from mirror_rt.evaluation.tasks import TASKS, choose
+from mirror_rt.evaluation.tasks import TASKS, select_tasks
 from mirror_rt_cli.app import app
 from tests.kb import LetterEncoder
 
@@ -165,7 +165,7 @@ def mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_source_is_read_by_the_library_and_scored(mirrored: Path) -> None:
     data = mirrored / "data"
     names = [task.name for task in TASKS if set(task.files) & set(SOURCES)]
-    written = fetch_missing(choose(names, TASKS), data)
+    written = fetch_missing(select_tasks(names, TASKS), data)
     assert {path.relative_to(data).as_posix() for path in written} == set(SOURCES)
     found = {r.task: r for r in evaluate(LetterEncoder(), data=data, tasks=names).results}
     assert {r.status.value for r in found.values()} == {"scored"}, found
@@ -189,7 +189,7 @@ def test_a_dataset_that_is_not_to_be_had_is_told_on_one_line(
 ) -> None:
     shutil.rmtree(mirrored / "mteb/sts13-sts")  # now only the hub could have it
     with pytest.raises(InputError, match=r"mteb/sts13-sts: .*is there a network\?") as error:
-        fetch_missing(choose(["sts13"], TASKS), tmp_path / "data")
+        fetch_missing(select_tasks(["sts13"], TASKS), tmp_path / "data")
     assert "\n" not in str(error.value)
     assert not list((tmp_path / "data").rglob("*.*"))
 
@@ -200,7 +200,7 @@ def rows(source: HubFile) -> Iterator[Mapping[str, Any]]:
 
 def test_a_fetched_set_is_written_once_and_scored_like_any_other(tmp_path: Path) -> None:
     names = ["sts12", "qnli", "tweets-hate", "glue-mrpc"]
-    written = fetch_missing(choose(names, TASKS), tmp_path, rows=rows)
+    written = fetch_missing(select_tasks(names, TASKS), tmp_path, rows=rows)
     assert len(written) == 1 + 1 + 3 + 2
     assert (tmp_path / "sts/STS12.test.tsv").read_text() == (
         'score\tsentence1\tsentence2\n5.0\ta cat\ta "cat"\n1.2\ta dog\tthe moon\n'
@@ -208,7 +208,7 @@ def test_a_fetched_set_is_written_once_and_scored_like_any_other(tmp_path: Path)
     report = evaluate(LetterEncoder(), data=tmp_path, tasks=names)
     assert {result.status.value for result in report.results} == {"scored"}
     assert next(r for r in report.results if r.task == "qnli").score == 1.0
-    assert fetch_missing(choose(names, TASKS), tmp_path, rows=rows) == []
+    assert fetch_missing(select_tasks(names, TASKS), tmp_path, rows=rows) == []
 
 
 def test_every_source_is_a_file_of_some_task() -> None:
@@ -229,7 +229,7 @@ def test_a_dataset_with_other_columns_leaves_no_file_and_costs_no_other(tmp_path
             yield {"text_a": "a", "text_b": "b", "similarity": 1.0}
 
     told: list[str] = []
-    tasks = choose(["sts12", "sts13"], TASKS)
+    tasks = select_tasks(["sts12", "sts13"], TASKS)
     written = fetch_missing(tasks, tmp_path, rows=other, progress=told.append)
     assert written == list(tmp_path.rglob("*.*")) == [tmp_path / "sts/STS13.test.tsv"]
     assert "mteb/sts12-sts: has no column score" in told[0]
@@ -246,7 +246,7 @@ def test_half_a_linking_set_is_not_filled_up_with_another_version(
     (tmp_path / own).parent.mkdir()
     (tmp_path / own).write_text("mine")
     told: list[str] = []
-    tasks = choose(["askapatient", "sts12"], TASKS)
+    tasks = select_tasks(["askapatient", "sts12"], TASKS)
     written = fetch_missing(tasks, tmp_path, rows=rows, progress=told.append)
     assert written == [tmp_path / "sts/STS12.test.tsv"]
     assert told[0].startswith(f"{tmp_path / own} is there, {lacking} not; ")
@@ -262,7 +262,7 @@ def test_a_linking_set_comes_whole_or_not_at_all(tmp_path: Path) -> None:
             raise InputError("the hub does not give it")
 
     told: list[str] = []
-    tasks = choose(["askapatient"], TASKS)
+    tasks = select_tasks(["askapatient"], TASKS)
     assert fetch_missing(tasks, tmp_path, rows=broken, progress=told.append) == []
     assert told == ["the hub does not give it"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

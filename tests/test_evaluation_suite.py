@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch
+from mirror_rt.evaluation.cached_embedder import CachedEmbedder
 from mirror_rt.evaluation.gold import Convention
-from mirror_rt.evaluation.memory import Remembering
 from mirror_rt.evaluation.metrics import spearman
 from mirror_rt.evaluation.result import Result, Status
 from mirror_rt.evaluation.similarity import cross_pairs, pair_similarities, pair_spearman
 from mirror_rt.evaluation.suite import AVERAGE, evaluate
 from mirror_rt.evaluation.tables import Pair, read_pairs
-from mirror_rt.evaluation.tasks import TASKS, choose, discover
+from mirror_rt.evaluation.tasks import TASKS, find_custom_tasks, select_tasks
 from mirror_rt.evaluation.transfer import score_folds, score_split
-from mirror_rt.evaluation.translation import csls, induce
+from mirror_rt.evaluation.translation import bilingual_lexicon_induction, csls
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt_cli.app import app
 from tests.kb import LetterEncoder
@@ -142,7 +142,7 @@ def test_a_constant_model_is_undefined_and_not_nan(data: Path) -> None:
     assert result.status is Status.UNDEFINED
     assert result.scores == {"all": None, "mean": None}
     assert "every prediction is the same" in result.note
-    assert "nan" not in json.dumps(report.as_dict(), allow_nan=False).casefold()
+    assert "nan" not in json.dumps(report.to_dict(), allow_nan=False).casefold()
 
 
 def test_exact_match_has_no_vectors_to_learn_from(data: Path) -> None:
@@ -166,10 +166,10 @@ def test_a_fault_in_a_data_file_is_named_and_costs_no_other_score(data: Path) ->
     assert "failed" in table.stdout
     assert "sts13" in table.stdout
     assert fault in table.stderr
-    in_json = CliRunner().invoke(app, [*arguments, "--json"])
-    assert in_json.exit_code == 1
-    assert len(in_json.stderr.splitlines()) == 1
-    first, second = json.loads(in_json.stdout)["reports"][0]["results"]
+    to_json_line = CliRunner().invoke(app, [*arguments, "--json"])
+    assert to_json_line.exit_code == 1
+    assert len(to_json_line.stderr.splitlines()) == 1
+    first, second = json.loads(to_json_line.stdout)["reports"][0]["results"]
     assert (first["status"], second["status"]) == ("failed", "scored")
 
 
@@ -238,10 +238,12 @@ def test_a_year_without_its_subsets_has_no_mean_to_put_into_the_average(data: Pa
 def test_a_file_named_like_a_task_gets_a_name_of_its_own(data: Path) -> None:
     for name in ("sts12", "sts", "sts average", "Mine"):
         put(data, f"wordsim/{name}.tsv", "a\tb\t1\na\tc\t2\n")
-    names = [task.name for task in discover(data)]
+    names = [task.name for task in find_custom_tasks(data)]
     assert len(set(names)) == len(names)
     assert {"wordsim-sts12", "wordsim-sts", "wordsim-sts average", "wordsim-mine"} <= set(names)
-    assert [t.files for t in choose(["wordsim-sts12"], discover(data))] == [("wordsim/sts12.tsv",)]
+    assert [t.files for t in select_tasks(["wordsim-sts12"], find_custom_tasks(data))] == [
+        ("wordsim/sts12.tsv",)
+    ]
 
 
 def test_files_of_every_layout_are_tasks_of_their_own_names(tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_files_of_every_layout_are_tasks_of_their_own_names(tmp_path: Path) -> N
         put(tmp_path, f"el_my_own/{dictionary}.txt", "D1||fever\nD2|D3||liver cancer\n")
     put(tmp_path, "el_my_own/processed_test/a.concept", "1||0|5||D||fever||D1\n")
     put(tmp_path, "sts/Own.train.tsv", "score\tsentence1\tsentence2\n1\ta\tb\n")
-    names = [task.name for task in discover(tmp_path)[len(TASKS) :]]
+    names = [task.name for task in find_custom_tasks(tmp_path)[len(TASKS) :]]
     assert set(names) == {
         "senteval-own", "parted", "glue-rte", "tweets-own", "own", "my-own", "my-own-kb"
     }  # fmt: skip
@@ -284,7 +286,7 @@ def test_what_a_linking_task_lacks_is_told_in_full_with_its_layout(tmp_path: Pat
     assert before.note.startswith(
         f"no el_bc5cdr_d/test_dictionary.txt or el_bc5cdr_d/processed_test under {tmp_path} ("
     )
-    assert before.note.endswith(f"; get them from {choose(['bc5cdr-d'], TASKS)[0].where}")
+    assert before.note.endswith(f"; get them from {select_tasks(['bc5cdr-d'], TASKS)[0].where}")
     # Both of the layouts that it names are read.
     put(tmp_path, "el_bc5cdr_d/test_dictionary.txt", "D1||fever\nD2||liver cancer\n")
     (half,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["bc5cdr-d"]).results
@@ -345,12 +347,12 @@ def test_a_missing_language_of_multi_simlex_is_reported(tmp_path: Path) -> None:
 
 
 def test_tasks_are_chosen_by_name_and_family(data: Path) -> None:
-    known = discover(data)
-    assert [t.name for t in choose(["sickr", "STS12"], known)] == ["sts12", "sickr"]
-    assert len(choose([], known)) == len(known)
-    assert {t.family.value for t in choose(["transfer"], known)} == {"transfer"}
+    known = find_custom_tasks(data)
+    assert [t.name for t in select_tasks(["sickr", "STS12"], known)] == ["sts12", "sickr"]
+    assert len(select_tasks([], known)) == len(known)
+    assert {t.family.value for t in select_tasks(["transfer"], known)} == {"transfer"}
     with pytest.raises(ConfigError, match="no such task"):
-        choose(["sts99"], known)
+        select_tasks(["sts99"], known)
     with pytest.raises(ConfigError, match="no such folder"):
         evaluate(LetterEncoder(), data=data / "nothing")
 
@@ -364,7 +366,9 @@ def test_translations_are_the_nearest_targets_of_the_dictionary() -> None:
     model = Given(cat=(1, 0), dog=(0, 1), chat=(1, 0.2), chien=(1, 1.2), bird=(1, 0.1))
     words = {"cat": {"chat"}, "dog": {"chien"}, "bird": {"bird", "oiseau"}}
     model.vectors["oiseau"] = (-1, 0)
-    assert induce(model, words)["acc@1"] == pytest.approx(2 / 3)  # "bird" lies nearest to "cat"
+    assert bilingual_lexicon_induction(model, words)["acc@1"] == pytest.approx(
+        2 / 3
+    )  # "bird" lies nearest to "cat"
 
 
 def test_csls_takes_from_a_target_that_is_near_to_everything() -> None:
@@ -410,7 +414,7 @@ def test_a_pair_is_learnt_from_difference_and_product() -> None:
 
 def test_texts_are_encoded_once_a_run() -> None:
     letters = LetterEncoder()
-    model = Remembering(letters)
+    model = CachedEmbedder(letters)
     first = model.encode(["a", "b", "a"])
     again = model.encode(["c", "b"])
     assert letters.asked == ["a", "b", "c"]
@@ -529,7 +533,7 @@ def test_the_char_ngram_baseline_on_real_texts_and_words_of_two_languages(
 
 def test_every_real_pair_file_is_read(shared_data: Callable[[str], Path]) -> None:
     folder = shared_data("sts").parent
-    known = discover(folder)
+    known = find_custom_tasks(folder)
     rows = {}
     for task in known:
         if task.kind.value == "pairs" and (folder / task.files[0]).exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mirror_rt.errors import InputError
-from mirror_rt.evaluation.tables import Pair, read_labelled, read_pairs, read_words
+from mirror_rt.evaluation.tables import Pair, read_labeled, read_lexicon, read_pairs
 
 
 def write(folder: Path, text: str) -> Path:
@@ -61,21 +61,21 @@ def test_a_file_without_pairs_is_refused(tmp_path: Path, text: str, fault: str) 
 
 
 def test_labelled_texts_and_pairs(tmp_path: Path) -> None:
-    single = read_labelled(write(tmp_path, "coarse\tfine\tquestion\nDESC\tmanner\tWhy?\n"))
-    pair = read_labelled(write(tmp_path, "label\tid1\tsentence1\tsentence2\n1\t7\ta\tb\n"))
-    qnli = read_labelled(write(tmp_path, "index\tquestion\tsentence\tlabel\n0\tq\ts\tyes\n"))
-    tweet = read_labelled(write(tmp_path, "label\tlabel_name\ttext\n2\tjoy\tHa\n"))
+    single = read_labeled(write(tmp_path, "coarse\tfine\tquestion\nDESC\tmanner\tWhy?\n"))
+    pair = read_labeled(write(tmp_path, "label\tid1\tsentence1\tsentence2\n1\t7\ta\tb\n"))
+    qnli = read_labeled(write(tmp_path, "index\tquestion\tsentence\tlabel\n0\tq\ts\tyes\n"))
+    tweet = read_labeled(write(tmp_path, "label\tlabel_name\ttext\n2\tjoy\tHa\n"))
     assert single == [Pair(left="Why?", right="", label="DESC")]
     assert pair == [Pair(left="a", right="b", label="1")]
     assert qnli == [Pair(left="q", right="s", label="yes")]
     assert tweet == [Pair(left="Ha", right="", label="2")]
     for label in ("", "NaN"):
         with pytest.raises(InputError, match="line 2 has no label"):
-            read_labelled(write(tmp_path, f"label\tsentence\n{label}\ta\n"))
+            read_labeled(write(tmp_path, f"label\tsentence\n{label}\ta\n"))
 
 
 def test_a_bilingual_dictionary_collects_translations(tmp_path: Path) -> None:
     path = write(tmp_path, "cat\tchat\ndog\tchien\ncat\tmatou\n")
-    assert read_words(path) == {"cat": {"chat", "matou"}, "dog": {"chien"}}
+    assert read_lexicon(path) == {"cat": {"chat", "matou"}, "dog": {"chien"}}
     with pytest.raises(InputError, match="line 1 is not source"):
-        read_words(write(tmp_path, "cat chat\n"))
+        read_lexicon(write(tmp_path, "cat chat\n"))

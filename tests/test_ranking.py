@@ -54,7 +54,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     names = [str(i) for i in range(50)]
     whole = compare(before_ND, after_ND, names)
     monkeypatch.setattr(ranking, "BLOCK", 7)
-    assert compare(before_ND, after_ND, names).described() == whole.described()
+    assert compare(before_ND, after_ND, names).to_dict() == whole.to_dict()
 
 
 def test_of_two_names_as_near_as_each_other_either_is_right() -> None:
@@ -79,5 +79,5 @@ def test_the_loss_is_what_the_original_thinks_of_the_new_neighbour() -> None:
 
 def test_a_name_as_long_as_a_book_is_told_in_part() -> None:
     vectors_ND = unit_rows(1, 2)
-    moved = compare(vectors_ND, vectors_ND, ["a" * 1_000_000, "fever"]).described()["most_changed"]
+    moved = compare(vectors_ND, vectors_ND, ["a" * 1_000_000, "fever"]).to_dict()["most_changed"]
     assert sorted(name for name, _ in moved) == ["a" * 80, "fever"]

@@ -30,7 +30,7 @@ def test_the_mean_over_seeds_has_the_sample_spread() -> None:
     assert mean.results[1].status is Status.MISSING
     undefined = mean_report("two", [report(0.1), report(None)])
     assert undefined.results[0].scores == {"x": None}
-    assert Report.from_dict(json.loads(json.dumps(mean.as_dict()))) == mean
+    assert Report.from_dict(json.loads(json.dumps(mean.to_dict()))) == mean
 
 
 @pytest.mark.parametrize("table", PaperTable)

@@ -78,6 +78,6 @@ def test_the_preset_for_linking_mines_and_keeps_a_share_of_the_base() -> None:
 def test_several_corpora_are_recorded_as_a_list() -> None:
     config = TrainConfig(corpus=("a.tsv", Path("b.tsv")), base="b", out=Path("o"))
     assert config.corpora == ("a.tsv", Path("b.tsv"))
-    assert config.as_json()["corpus"] == ["a.tsv", "b.tsv"]
+    assert config.to_dict()["corpus"] == ["a.tsv", "b.tsv"]
     with pytest.raises(ConfigError):
         TrainConfig(corpus=(), base="b", out=Path("o"))

@@ -156,7 +156,7 @@ def distil_static(
                 f"--min-top1 asks for {config.min_top1:.1%}; give more names, or a lower "
                 "--min-top1"
             )
-        gate = ranking.described() | {"sample": "held out", "min_top1": config.min_top1}
+        gate = ranking.to_dict() | {"sample": "held out", "min_top1": config.min_top1}
         seal(fresh, replace(manifest, accuracy_gate=gate))
     return Bundle.open(out, verify=False)
 

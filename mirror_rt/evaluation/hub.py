@@ -49,7 +49,7 @@ Rows = Callable[[HubFile], Iterable[Mapping[str, Any]]]
 
 _SCORED = {"score": "score", "sentence1": "sentence1", "sentence2": "sentence2"}
 _PAIRED = {"label": "label", "sentence1": "sentence1", "sentence2": "sentence2"}
-_LABELLED = {"label": "label", "text": "text"}
+_LABELED = {"label": "label", "text": "text"}
 _RATED = {"text_1": "word1", "text_2": "word2", "label": "score"}
 
 SOURCES: Mapping[str, HubFile] = {
@@ -92,19 +92,19 @@ SOURCES: Mapping[str, HubFile] = {
     "senteval/MR.all.tsv": HubFile(
         dataset="cornell-movie-review-data/rotten_tomatoes",
         split="train+validation+test",
-        columns=_LABELLED,
+        columns=_LABELED,
     ),
     "senteval/CR.all.tsv": HubFile(
-        dataset="SetFit/SentEval-CR", split="train+test", columns=_LABELLED
+        dataset="SetFit/SentEval-CR", split="train+test", columns=_LABELED
     ),
-    "senteval/SUBJ.all.tsv": HubFile(dataset="SetFit/subj", split="train+test", columns=_LABELLED),
+    "senteval/SUBJ.all.tsv": HubFile(dataset="SetFit/subj", split="train+test", columns=_LABELED),
     "senteval/MPQA.all.tsv": HubFile(
         dataset="rahulsikder223/SentEval-MPQA",
         split="train+test",
         columns={"label": "label", "sentence": "text"},
     ),
     **{
-        f"senteval/SST2.{ours}.tsv": HubFile(dataset="SetFit/sst2", split=split, columns=_LABELLED)
+        f"senteval/SST2.{ours}.tsv": HubFile(dataset="SetFit/sst2", split=split, columns=_LABELED)
         for ours, split in (("train", "train"), ("test", "test"), ("dev", "validation"))
     },
     **{
@@ -140,7 +140,7 @@ SOURCES: Mapping[str, HubFile] = {
             dataset="cardiffnlp/tweet_eval",
             config=name,
             split=split,
-            columns=_LABELLED,
+            columns=_LABELED,
         )
         for name in ("emotion", "hate")
         for ours, split in (("train", "train"), ("test", "test"), ("val", "validation"))

@@ -172,7 +172,9 @@ def evaluate_linking(
     table = NameTable.of(read_entities(kb) if isinstance(kb, str | Path) else kb, convention)
     queries = [query for query in gold.queries if query.ids]
     if not queries:
-        raise InputError(f"{task}: no mention with an id; only a knowledge base is asked for NIL")
+        raise InputError(
+            f"{task}: no mention with an id; only a knowledge base is mentions for NIL"
+        )
     outcomes = _table_outcomes(queries, table, table_answers(model, table, queries))
     return LinkingEvaluation(
         report=Report(model=name, results=tuple(_results(task, outcomes))), outcomes=outcomes
@@ -270,7 +272,7 @@ def base_outcomes(
     if base.manifest.content_type == PASSAGES:
         raise KnowledgeBaseError(f"{base.path}: holds passages, not names; use search")
     reranker = reranker or base.resources.reranker
-    asked = _Asked(base, replace(base.resources, reranker=reranker), settings)
+    mentions = _MentionLinker(base, replace(base.resources, reranker=reranker), settings)
     limits = LinkOptions(
         target_precision=settings.target_precision, min_probability=settings.min_probability
     )
@@ -280,9 +282,9 @@ def base_outcomes(
     hierarchy = base.resources.catalogue.has_hierarchy()
     for start in range(0, len(queries), _BLOCK):
         block = queries[start : start + _BLOCK]
-        for query, answers, known in asked.answers(block):
+        for query, answers, known in mentions.answers(block):
             right = _own_ids(base, query.ids)
-            parts = [_judged(answer, right) for answer in answers]
+            parts = [_score_answer(answer, right) for answer in answers]
             confidence = min(part.confidence for part in parts)
             tied = any(part.tied for part in parts)
             rank = composite_rank([part.rank for part in parts])
@@ -305,7 +307,7 @@ def base_outcomes(
             progress(min(start + _BLOCK, len(queries)), len(queries))
 
 
-class _Asked:
+class _MentionLinker:
     """Links the parts of gold mentions, each with its context and document once a block."""
 
     def __init__(
@@ -322,12 +324,12 @@ class _Asked:
 
     def answers(self, queries: Sequence[Query]) -> Iterator[tuple[Query, list[LinkResult], bool]]:
         """Yield each query, the answers to its parts, and whether all of these are names."""
-        asked = list(
+        mentions = list(
             dict.fromkeys((part, q.context, q.document) for q in queries for part in q.parts)
         )
-        contexts = [context for _, context, _ in asked]
-        documents = [document for _, _, document in asked]
-        texts = [part for part, _, _ in asked]
+        contexts = [context for _, context, _ in mentions]
+        documents = [document for _, _, document in mentions]
+        texts = [part for part, _, _ in mentions]
         found = link(
             self._resources,
             texts,
@@ -337,14 +339,14 @@ class _Asked:
             document=documents if any(documents) else None,
         )
         named = is_name(self._resources, texts)
-        answer_of = dict(zip(asked, zip(found, named, strict=True), strict=True))
+        answer_of = dict(zip(mentions, zip(found, named, strict=True), strict=True))
         for query in queries:
-            mine = [answer_of[part, query.context, query.document] for part in query.parts]
-            yield query, [answer for answer, _ in mine], all(known for _, known in mine)
+            answers = [answer_of[part, query.context, query.document] for part in query.parts]
+            yield query, [answer for answer, _ in answers], all(known for _, known in answers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
+class _ScoredAnswer:
     rank: Rank
     best: Best | None
     hit: bool
@@ -352,7 +354,7 @@ class _Judged:
     tied: bool
 
 
-def _judged(answer: LinkResult, right: frozenset[str]) -> _Judged:
+def _score_answer(answer: LinkResult, right: frozenset[str]) -> _ScoredAnswer:
     """Judge one answer; of a mention that was split, each part must be right."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in answer:
@@ -360,10 +362,10 @@ def _judged(answer: LinkResult, right: frozenset[str]) -> _Judged:
     if not groups or (answer.nil_reason is not None and answer):
         # A part that links to nothing is not right, whatever the others link to.
         best = _as_best(answer[0]) if answer else None
-        return _Judged(rank=None, best=best, hit=False, confidence=0.0, tied=False)
+        return _ScoredAnswer(rank=None, best=best, hit=False, confidence=0.0, tied=False)
     bests = [_best_of(group) for group in groups.values()]
     ties = [g[0].tied and g[0].context_score is None for g in groups.values()]
-    return _Judged(
+    return _ScoredAnswer(
         rank=composite_rank([_place(group, right) for group in groups.values()]),
         best=_as_best(answer[0]),
         hit=all(
@@ -445,7 +447,7 @@ def _result(task: str, outcomes: Sequence[Outcome], *, kin: bool) -> Result:
     return Result(
         task=task,
         metric="acc@1",
-        scores=shares | score.as_dict(),
+        scores=shares | score.to_dict(),
         intervals={name: ends_2M[:, i].tolist() for i, name in enumerate(each[0])},
         items=score.queries,
         note=note if lost else "",

@@ -86,7 +86,7 @@ class LinkingScore:
     recall_64: float
     mrr: float
 
-    def as_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, float]:
         """Return the scores under the field's names."""
         return {
             "acc@1": self.accuracy_1,
@@ -292,7 +292,7 @@ def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:
 
 
 def metrics_of(rank: Rank) -> dict[str, float]:
-    """Return what one mention counts for in each metric of ``LinkingScore.as_dict``."""
+    """Return what one mention counts for in each metric of ``LinkingScore.to_dict``."""
     place = DEPTH + 1 if rank is None else rank
     within = {"acc@1": 1, "acc@5": 5, "recall@20": 20, f"recall@{DEPTH}": DEPTH}
     shares = {name: float(place <= top) for name, top in within.items()}

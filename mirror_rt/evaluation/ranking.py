@@ -53,7 +53,7 @@ class Ranking:
     min_cosine: float
     most_changed: tuple[tuple[str, float], ...] = ()
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the numbers as the manifest holds them, to six places."""
         values = asdict(self)
         values["most_changed"] = [[name, round(c, 6)] for name, c in self.most_changed]

@@ -38,7 +38,7 @@ def as_record(
         points: What wanted precisions give, by model.
     """
     return {
-        "reports": [report.as_dict() for report in reports],
+        "reports": [report.to_dict() for report in reports],
         "comparisons": [comparison.to_dict() for comparison in comparisons],
         "operating_points": {
             model: [point.to_dict() for point in found] for model, found in (points or {}).items()

@@ -50,7 +50,7 @@ class Result:
         """The main score, or None."""
         return self.scores.get(self.metric)
 
-    def as_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
         return {
             "task": self.task,
@@ -72,13 +72,13 @@ class Report:
     model: str
     results: tuple[Result, ...]
 
-    def as_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, object]:
         """Return plain values for JSON."""
-        return {"model": self.model, "results": [r.as_dict() for r in self.results]}
+        return {"model": self.model, "results": [r.to_dict() for r in self.results]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Report:
-        """Return what ``as_dict`` gave."""
+        """Return what ``to_dict`` gave."""
         names = ("task", "metric", "scores", "spreads", "intervals", "items", "note")
         return cls(
             model=content["model"],

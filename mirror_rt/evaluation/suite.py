@@ -11,18 +11,26 @@ import numpy as np
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, MirrorError
 from mirror_rt.evaluation.baselines import ExactMatch, Model
+from mirror_rt.evaluation.cached_embedder import CachedEmbedder
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.holdout import standard_split
 from mirror_rt.evaluation.link_report import link_results, table_answers
 from mirror_rt.evaluation.linking import NameTable
-from mirror_rt.evaluation.memory import Remembering
 from mirror_rt.evaluation.metrics import why_undefined
 from mirror_rt.evaluation.result import Report, Result, Status
 from mirror_rt.evaluation.similarity import cross_pairs, pair_auc, pair_similarities, pair_spearman
-from mirror_rt.evaluation.tables import Pair, read_labelled, read_pairs, read_words
-from mirror_rt.evaluation.tasks import AVERAGED, LAYOUTS, Family, Kind, Task, choose, discover
+from mirror_rt.evaluation.tables import Pair, read_labeled, read_lexicon, read_pairs
+from mirror_rt.evaluation.tasks import (
+    AVERAGED,
+    LAYOUTS,
+    Family,
+    Kind,
+    Task,
+    find_custom_tasks,
+    select_tasks,
+)
 from mirror_rt.evaluation.transfer import score_folds, score_split
-from mirror_rt.evaluation.translation import induce
+from mirror_rt.evaluation.translation import bilingual_lexicon_induction
 from mirror_rt.knowledge.formats import read_entities
 
 __all__ = ["AVERAGE", "evaluate", "files_of", "run_task"]
@@ -61,15 +69,15 @@ def evaluate(
     folder = Path(data)
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; --data names the folder of evaluation sets")
-    chosen = choose(tasks, discover(folder))
+    chosen = select_tasks(tasks, find_custom_tasks(folder))
     if convention is not None:
         if not any(task.family is Family.LINKING for task in chosen):
             raise ConfigError(
                 "--convention: there is no linking task to judge by it; leave it away"
             )
-        chosen = [_judged_by(convention, task) for task in chosen]
+        chosen = [_with_convention(convention, task) for task in chosen]
     if not isinstance(model, ExactMatch):
-        model = Remembering.around(model)
+        model = CachedEmbedder.around(model)
     results: list[Result] = []
     for task in chosen:
         if progress is not None:
@@ -91,8 +99,8 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
     files = [_find(data, pattern) for pattern in task.files]
     lacking = _lacking(task, files)
     if lacking:
-        files_told, them = " or ".join(lacking), "it" if len(lacking) == 1 else "them"
-        note = f"no {files_told} under {data} ({LAYOUTS[task.kind]}); get {them} from {task.where}"
+        missing, them = " or ".join(lacking), "it" if len(lacking) == 1 else "them"
+        note = f"no {missing} under {data} ({LAYOUTS[task.kind]}); get {them} from {task.where}"
         return [_without(task, Status.MISSING, note)]
     first = files[0][0]
     match task.kind:
@@ -103,14 +111,14 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
             sides = [read_pairs(found[0], low=task.low, high=task.high) for found in files]
             return [_correlated(model, task, cross_pairs(*sides, scale=task.high - task.low))]
         case Kind.AUC:
-            pairs = read_labelled(first, labels=task.labels)
+            pairs = read_labeled(first, labels=task.labels)
             cosines = pair_similarities(model, pairs)
             auc = pair_auc(pairs, cosines, positive=task.positive)
             why = why_undefined([p.label == task.positive for p in pairs], cosines)
             return [_scored(task, {"auc": auc}, pairs, why=why)]
         case Kind.TRANSLATION:
-            words = read_words(first)
-            return [_scored(task, induce(model, words), list(words))]
+            words = read_lexicon(first)
+            return [_scored(task, bilingual_lexicon_induction(model, words), list(words))]
         case Kind.LINKING:
             gold = [q for f in files[1] for q in read_gold(f, convention=task.convention).queries]
             table = NameTable.of(read_entities(first), task.convention)
@@ -125,7 +133,7 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
             if isinstance(model, ExactMatch):
                 return [_without(task, Status.NOT_APPLICABLE, "needs vectors to learn from")]
             require("sklearn", extra="evaluate")
-            parts = [read_labelled(found[0], labels=task.labels) for found in files if found]
+            parts = [read_labeled(found[0], labels=task.labels) for found in files if found]
             if task.kind is Kind.FOLDS:
                 return [_scored(task, score_folds(model, parts[0], seed=seed), parts[0])]
             return [_scored(task, score_split(model, *parts, seed=seed), parts[1])]
@@ -148,7 +156,7 @@ def _find(data: Path, pattern: str) -> list[Path]:
     return [data / pattern] if (data / pattern).exists() else []
 
 
-def _judged_by(convention: Convention, task: Task) -> Task:
+def _with_convention(convention: Convention, task: Task) -> Task:
     if task.family is not Family.LINKING or task.convention is convention:
         return task
     return replace(task, name=f"{task.name} ({convention.value})", convention=convention)

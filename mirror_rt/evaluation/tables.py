@@ -10,7 +10,7 @@ from mirror_rt.errors import InputError
 from mirror_rt.tables import Kind, RowError, Table, TableOptions, cell_text
 from mirror_rt.textfiles import StrPath
 
-__all__ = ["Pair", "number_of", "read_labelled", "read_pairs", "read_rows", "read_words"]
+__all__ = ["Pair", "number_of", "read_labeled", "read_lexicon", "read_pairs", "read_rows"]
 
 LEFT = ("sentence1", "word1", "question")
 RIGHT = ("sentence2", "word2", "sentence")
@@ -83,7 +83,7 @@ def read_pairs(path: StrPath, *, low: float = -math.inf, high: float = math.inf)
     return _some(path, pairs)
 
 
-def read_labelled(path: StrPath, *, labels: Sequence[str] = ()) -> list[Pair]:
+def read_labeled(path: StrPath, *, labels: Sequence[str] = ()) -> list[Pair]:
     """Read labelled texts, or labelled pairs of two sentences or of a question and a sentence.
 
     A single text is ``left``, and ``right`` is empty.
@@ -115,7 +115,7 @@ def read_labelled(path: StrPath, *, labels: Sequence[str] = ()) -> list[Pair]:
     return _some(path, pairs)
 
 
-def read_words(path: StrPath) -> dict[str, set[str]]:
+def read_lexicon(path: StrPath) -> dict[str, set[str]]:
     """Read a bilingual dictionary: ``source<TAB>target`` without a header; both kept in order.
 
     Raises:

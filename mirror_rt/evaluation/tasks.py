@@ -17,7 +17,16 @@ from pathlib import Path
 from mirror_rt.errors import ConfigError
 from mirror_rt.evaluation.gold import Convention
 
-__all__ = ["AVERAGED", "LAYOUTS", "TASKS", "Family", "Kind", "Task", "choose", "discover"]
+__all__ = [
+    "AVERAGED",
+    "LAYOUTS",
+    "TASKS",
+    "Family",
+    "Kind",
+    "Task",
+    "find_custom_tasks",
+    "select_tasks",
+]
 
 
 AVERAGED = "sts average"
@@ -307,7 +316,7 @@ TASKS: tuple[Task, ...] = (
 )
 
 
-def discover(data: Path) -> tuple[Task, ...]:
+def find_custom_tasks(data: Path) -> tuple[Task, ...]:
     """Return the known tasks, and one for each further file of a known layout under ``data``.
 
     A file whose name is taken has its folder's name before its own.
@@ -366,7 +375,7 @@ def _of_layout(file: str, *, where: str) -> list[Task]:
             return []
 
 
-def choose(asked: Iterable[str], tasks: Iterable[Task]) -> list[Task]:
+def select_tasks(asked: Iterable[str], tasks: Iterable[Task]) -> list[Task]:
     """Return the tasks named, or belonging to the families named; all of them for none.
 
     Raises:

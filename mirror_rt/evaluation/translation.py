@@ -16,7 +16,7 @@ from mirror_rt.evaluation.metrics import finite
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["csls", "induce"]
+__all__ = ["bilingual_lexicon_induction", "csls"]
 
 
 def csls(cosines_ST: Float32, *, neighbours: int = 10) -> Float32:
@@ -38,7 +38,9 @@ def csls(cosines_ST: Float32, *, neighbours: int = 10) -> Float32:
     return corrected
 
 
-def induce(model: Model, translations: Mapping[str, set[str]]) -> Mapping[str, float]:
+def bilingual_lexicon_induction(
+    model: Model, translations: Mapping[str, set[str]]
+) -> Mapping[str, float]:
     """Return acc@1 of the nearest target, with CSLS and by plain cosine.
 
     The candidates are the target words of the dictionary itself: names of a test file are all

@@ -81,18 +81,18 @@ class CandidateBuilder:
         """Make the bundle of a recipe and measure its ranking.
 
         Where 8-bit weights would overflow on this CPU, which says nothing of the CPU that they
-        are for, 7-bit ones are judged in their place: they round more.
+        are for, 7-bit ones are measured in their place: they round more.
         """
         kept = f", {len(recipe.nodes_to_exclude)} in float" if recipe.nodes_to_exclude else ""
         self.report_stage(f"{recipe.method.value}{kept}")
-        bundle = judged = self._make(recipe)
+        bundle = measured = self._make(recipe)
         if recipe.can_overflow and not int8_cannot_saturate(detect_cpu()):
-            judged = self._make(replace(recipe, reduce_range=True))
-        vectors_ND = Encoder.open(judged).encode(self.names)
+            measured = self._make(replace(recipe, reduce_range=True))
+        vectors_ND = Encoder.open(measured).encode(self.names)
         ranking = compare(self.original_ND, vectors_ND, self.names)
-        if judged is not bundle:
-            shutil.rmtree(judged.path)
-        word = "itself" if judged is bundle else "7-bit weights"
+        if measured is not bundle:
+            shutil.rmtree(measured.path)
+        word = "itself" if measured is bundle else "7-bit weights"
         return ExportCandidate(recipe=recipe, bundle=bundle, ranking=ranking, measured_with=word)
 
     def _make(self, recipe: Recipe) -> Bundle:
@@ -108,7 +108,7 @@ class CandidateBuilder:
         quantize(source, folder / MODEL, recipe, batches=self.batches)
         return seal(
             folder,
-            replace(self.manifest, quantization=recipe.described(), precision=recipe.precision),
+            replace(self.manifest, quantization=recipe.to_dict(), precision=recipe.precision),
         )
 
 

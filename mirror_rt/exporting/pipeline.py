@@ -130,7 +130,7 @@ def export(
             target or own,
             min_top1=min_top1 if sample is not None else FLOOR,
         )
-        gate = chosen.ranking.described() | {
+        gate = chosen.ranking.to_dict() | {
             "sample": "synthetic" if sample is None else "user",
             "min_top1": FLOOR if sample is None else min_top1,
             "max_abs_difference": parity,

@@ -86,7 +86,7 @@ class Recipe:
         """Whether its products need a CPU that adds them in 32 bits."""
         return self.method in {Method.STATIC, Method.DYNAMIC} and not self.reduce_range
 
-    def described(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what matters of the recipe, as the manifest tells it."""
         values = asdict(self)
         used: tuple[str, ...]

@@ -28,8 +28,8 @@ __all__ = [
     "as_base64",
     "as_numbers",
     "cost_of",
-    "in_json",
     "shortened",
+    "to_json_line",
 ]
 
 LINK_TOKENS = 24
@@ -41,7 +41,7 @@ def cost_of(text: str, *, most: int) -> int:
     return min(3 + len(text) // 4, most)
 
 
-def in_json(result: Any) -> bytes:  # noqa: ANN401  (of any stage)
+def to_json_line(result: Any) -> bytes:  # noqa: ANN401  (of any stage)
     """Return a result as the commands print it."""
     return orjson.dumps(result.to_dict())
 
@@ -119,7 +119,7 @@ class Link:
 
     served: ServedKb
     options: tuple[tuple[str, Any], ...]
-    form: Callable[[Any], Any] = field(default=in_json)
+    form: Callable[[Any], Any] = field(default=to_json_line)
 
     @property
     def key(self) -> Hashable:

@@ -194,7 +194,7 @@ class TrainConfig:
         total = sum(given.values())
         return {p: given[p] / total if total > 0 else 0.0 for p in PairSource if p in given}
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The values as plain JSON types."""
         values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
         return values | {"pairs": {p.value: share for p, share in self.shares.items()}}

@@ -369,7 +369,7 @@ def _account(
     """What ``training.json`` says of a run."""
     packages = ("mirror-rt", "torch", "transformers", "tokenizers", "numpy")
     return {
-        "config": config.as_json(),
+        "config": config.to_dict(),
         "base_is_local": Path(config.base).exists(),
         "base_license": license_of(base),
         "pooling": report.pooling.value,

@@ -78,7 +78,7 @@ def save_state(
     account = {
         "losses": losses,
         "eval_history": eval_history,
-        "config": config.as_json(),
+        "config": config.to_dict(),
         "corpus_sha256": corpus_sha256,
         "files": [_WEIGHTS, _OPTIMIZER, _RANDOM, _REST],
     }
@@ -138,7 +138,7 @@ def _check_same(
 ) -> None:
     # An option that is newer than the run had its default then.
     then = {f.name: f.default for f in fields(TrainConfig)} | dict(COMMON) | account["config"]
-    now = config.as_json()
+    now = config.to_dict()
     for name in sorted((then.keys() | now.keys()) - _FREE):
         if then.get(name) != now.get(name):
             raise ConfigError(

@@ -34,7 +34,7 @@ from mirror_rt.knowledge.linking.results import (
     Review,
     context_decided,
     ending_of,
-    in_json,
+    to_json_line,
 )
 from mirror_rt.runtime.job import (
     Engine,
@@ -422,7 +422,7 @@ def _link(
     records = [result.to_dict() for result in found]
     compared = [text for text, one in zip(contexts, records, strict=True) if context_decided(one)]
     counts = _count_truncated(kb, columns, options, contexts=compared, explain=explain)
-    return [in_json(one) for one in records], counts
+    return [to_json_line(one) for one in records], counts
 
 
 class _Links:

@@ -36,9 +36,9 @@ __all__ = [
     "context_decided",
     "ending_of",
     "fingerprint",
-    "in_json",
     "in_rows",
     "one_cell",
+    "to_json_line",
 ]
 
 # Each field of a candidate of a mention, its type, and what the best candidates of the parts of
@@ -87,10 +87,10 @@ def context_decided(found: Mapping[str, Any]) -> bool:
     return any(_CONTEXT in candidate for candidate in found[_CANDIDATES])
 
 
-def in_json(value: object) -> str:
+def to_json_line(value: object) -> str:
     r"""Return JSON on one line; control characters that a terminal obeys are escaped, all of them.
 
-    >>> in_json("ä \x1b[31m \x9b31m")
+    >>> to_json_line("ä \x1b[31m \x9b31m")
     '"ä \\u001b[31m \\u009b31m"'
     """
     return _escaped(json.dumps(value, ensure_ascii=False))
@@ -382,7 +382,7 @@ class Review:
         """Yield a JSON object a row."""
         for batch in self.batches():
             for cells in batch.to_pylist():
-                yield in_json(cells)
+                yield to_json_line(cells)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield nothing: no writer of records writes a review."""

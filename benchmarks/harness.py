@@ -109,7 +109,7 @@ def say(words: str) -> None:
     print(words, file=sys.stderr, flush=True)
 
 
-def in_turns(
+def interleaved(
     ways: Mapping[str, Callable[[], object]], *, repeats: int, pause: float = 0.5
 ) -> dict[str, list[float]]:
     """Time every way, taking turns, so that a slow minute of the machine falls on all alike."""

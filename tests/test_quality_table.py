@@ -27,14 +27,14 @@ def record_of(name: str) -> dict[str, Any]:
 
 
 def test_the_page_of_results_is_made_from_its_record() -> None:
-    from results_table import render
+    from quality_table import render
 
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
     assert page == render(record_of("results_table"))
 
 
 def test_the_numbers_told_of_twice_as_many_pairs_are_those_of_their_record() -> None:
-    from results_table import found
+    from quality_table import found
 
     both = Report.from_dict(record_of("results_table_both")["reports"][-1])
     (told,) = (line for line in EXPERIMENTS.splitlines() if "results_table_both.json" in line)
@@ -44,7 +44,7 @@ def test_the_numbers_told_of_twice_as_many_pairs_are_those_of_their_record() -> 
 
 
 def test_the_table_of_candidates_for_training_is_that_of_their_record() -> None:
-    from results_table import found
+    from quality_table import found
 
     reports = {r["model"]: Report.from_dict(r) for r in record_of("variants")["reports"]}
     columns = "before plain repetition queue whitening plain-2 hard-negatives-2".split()
@@ -62,7 +62,7 @@ def test_the_table_of_candidates_for_training_is_that_of_their_record() -> None:
 def test_a_record_names_the_commit_that_was_there_before_the_first_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import results_table
+    import quality_table
 
     commits = ["before"]
 
@@ -71,9 +71,9 @@ def test_a_record_names_the_commit_that_was_there_before_the_first_run(
         return Report(model="m", results=())
 
     for name in ("settle", "keep", "judged"):
-        monkeypatch.setattr(results_table, name, run)
-    monkeypatch.setattr(results_table, "demo_model", lambda: tmp_path)
-    monkeypatch.setattr(results_table, "provenance", lambda *_: {"commit": commits[-1]})
+        monkeypatch.setattr(quality_table, name, run)
+    monkeypatch.setattr(quality_table, "demo_model", lambda: tmp_path)
+    monkeypatch.setattr(quality_table, "provenance", lambda *_: {"commit": commits[-1]})
     args = Namespace(variants=[], seeds=[], names=[], data=tmp_path, max_pairs=1, small=False)
-    record = results_table.measure(args)
+    record = quality_table.measure(args)
     assert (record["commit"], len(record["reports"])) == ("before", 2)

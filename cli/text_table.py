@@ -58,7 +58,7 @@ def folded(text: str) -> list[str]:
     return textwrap.wrap(plain(text), max(width(), _READABLE), subsequent_indent="  ")
 
 
-def facts(values: Mapping[str, str]) -> Iterator[str]:
+def record_lines(values: Mapping[str, str]) -> Iterator[str]:
     """Yield what is known of one thing: a line a value, folded at the width of the terminal."""
     indent = max(map(len, values), default=0) + _GAP
     room = max(width() - indent, _READABLE)

@@ -13,13 +13,13 @@ from mirror_rt.types import Embedder
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["Remembering"]
+__all__ = ["CachedEmbedder"]
 
 _AT_ONCE = 2_048
 """Texts between two calls of ``progress``."""
 
 
-class Remembering:
+class CachedEmbedder:
     """An embedder that keeps what it has encoded: 4·D bytes a text, in memory.
 
     Args:

@@ -1,4 +1,4 @@
-"""The strings that a command is asked about: words, a file's rows, or standard input's."""
+"""Read what a command works on: words, the rows of a file, or standard input."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def rows_of(
     return chain([first], rows)
 
 
-def tell_notes(source: str | Path | list[str], notes: Notes) -> None:
+def report_notes(source: str | Path | list[str], notes: Notes) -> None:
     """Say on standard error what was passed over of a file, and how it was understood."""
     shown = "standard input" if source == "-" else source
     for sentence in notes.sentences():
@@ -242,7 +242,7 @@ class CountingEncoder:
         self.calls.append((len(texts), found.truncated, found.unfamiliar))
         return found.vectors_ND
 
-    def tell_cut(self, names: int, *, more: str = "") -> None:
+    def report_truncated(self, names: int, *, more: str = "") -> None:
         """Say how many of the names of a build were cut off, or are unfamiliar to a student.
 
         Misspelt names come after them.
@@ -251,11 +251,11 @@ class CountingEncoder:
         for strings, truncated, unknown in self.calls:
             if done < names:
                 done, cut, unfamiliar = done + strings, cut + truncated, unfamiliar + unknown
-        tell_cut(self, cut, what=f"of {names:,} strings{more}")
-        tell_unfamiliar(unfamiliar, names)
+        report_truncated(self, cut, what=f"of {names:,} strings{more}")
+        report_unfamiliar(unfamiliar, names)
 
 
-def tell_unfamiliar(count: int, texts: int) -> None:
+def report_unfamiliar(count: int, texts: int) -> None:
     """Say on standard error of how many strings a student knows too little; nothing if of none."""
     if count:
         typer.echo(
@@ -266,10 +266,10 @@ def tell_unfamiliar(count: int, texts: int) -> None:
         )
 
 
-def tell_cut(holder: CountingEncoder | KnowledgeBase, cut: int, *, what: str) -> None:
+def report_truncated(holder: CountingEncoder | KnowledgeBase, cut: int, *, what: str) -> None:
     """Say on standard error how many strings were cut off; nothing if none was."""
     if cut:
         encoder = cast("Encoder", holder.encoder)
         manifest = encoder.bundle.manifest
-        told = f"cut off at {manifest.max_length} {manifest.unit_of_length}"
-        typer.echo(f"{told}: {cut:,} {what}", err=True)
+        limit = f"cut off at {manifest.max_length} {manifest.unit_of_length}"
+        typer.echo(f"{limit}: {cut:,} {what}", err=True)

@@ -1,11 +1,11 @@
 r"""Train and judge candidates that might beat the paper, each beside the plain recipe, over seeds.
 
-All are trained on mirror and synonym pairs in equal shares, and judged as
-benchmarks/results_table.py does. Each model and report is kept in the work folder, so an
+All are trained on mirror and synonym pairs in equal shares, and evaluated as
+benchmarks/quality_table.py does. Each model and report is kept in the work folder, so an
 interrupted run goes on where it stopped.
 
-    python benchmarks/variants.py --data DIR                  # hours on 2 cores
-    python benchmarks/variants.py --data DIR --small          # minutes, to see that it runs
+    python benchmarks/training_variants.py --data DIR            # hours on 2 cores
+    python benchmarks/training_variants.py --data DIR --small    # minutes, to see that it runs
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from card import provenance
-from results_table import FILES, SHOWN, VARIANTS, found, judged, say, settle, trained
+from harness import provenance
+from quality_table import FILES, SHOWN, VARIANTS, evaluate_model, found, say, settle, trained
 
 from mirror_rt.bundle import sha256_file
 from mirror_rt.evaluation.report import cell
@@ -52,13 +52,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     corpus = settle(args)
     runs: dict[str, list[Report]] = {name: [] for name in args.variants}
     seconds: dict[str, list[float]] = {name: [] for name in args.variants}
-    before = judged(demo_model(), args, name="before")
+    before = evaluate_model(demo_model(), args, name="before")
     for seed in args.seeds:  # every candidate once before any twice
         for name in args.variants:
             folder = trained(args, corpus, name, seed, options_of(name))
             account = json.loads((folder / "training.json").read_text())
             seconds[name].append(account["seconds"])
-            runs[name].append(judged(folder, args, name=f"{name}-{seed}"))
+            runs[name].append(evaluate_model(folder, args, name=f"{name}-{seed}"))
     return {
         **provenance("variants", ("mirror-rt", "torch", "transformers", "onnxruntime")),
         "seconds": round(time.perf_counter() - started, 1),
@@ -71,9 +71,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             for name in args.variants
         },
         "training_seconds": {n: round(fmean(s), 1) for n, s in seconds.items() if s},
-        "reports": [before.as_dict()]
-        + [mean_report(name, reports).as_dict() for name, reports in runs.items()],
-        "by_seed": {name: [r.as_dict() for r in reports] for name, reports in runs.items()},
+        "reports": [before.to_dict()]
+        + [mean_report(name, reports).to_dict() for name, reports in runs.items()],
+        "by_seed": {name: [r.to_dict() for r in reports] for name, reports in runs.items()},
     }
 
 
