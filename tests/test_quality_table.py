@@ -70,7 +70,7 @@ def test_a_record_names_the_commit_that_was_there_before_the_first_run(
         commits.append("after")
         return Report(model="m", results=())
 
-    for name in ("settle", "keep", "judged"):
+    for name in ("settle", "keep", "evaluate_model"):
         monkeypatch.setattr(quality_table, name, run)
     monkeypatch.setattr(quality_table, "demo_model", lambda: tmp_path)
     monkeypatch.setattr(quality_table, "provenance", lambda *_: {"commit": commits[-1]})
