@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -73,9 +75,8 @@ def serve(
     """
     # Each batch has one core, and as many run at once as there are.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    from mirror_rt.serving import Library, Limits, ServeConfig
-    from mirror_rt.serving import serve as run
-    from mirror_rt.serving.config import OPENREFINE, read_token
+    from mirror_rt.serving.config import OPENREFINE, Limits, ServeConfig, read_token
+    from mirror_rt.serving.library import Library
 
     config = ServeConfig(
         host=host,
@@ -88,8 +89,12 @@ def serve(
         log_requests=log_level is LogLevel.INFO,
         limits=Limits(inputs=max_inputs, queued=max_queue),
     )
-    library = Library(_named("--kb", kb or ()), _named("--bundle", bundle or ()), threads=threads)
-    signal = run(library, config, log_level=getattr(logging, log_level.name))
+    kbs, bundles = _named("--kb", kb or ()), _named("--bundle", bundle or ())
+    with ThreadPoolExecutor(1) as pool:
+        # To import FastAPI takes as long as to open a knowledge base, which is mostly reading.
+        server = pool.submit(import_module, "mirror_rt.serving.server")
+        library = Library(kbs, bundles, threads=threads)
+    signal = server.result().serve(library, config, log_level=getattr(logging, log_level.name))
     if signal:
         raise typer.Exit(128 + signal)
 

@@ -19,12 +19,15 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import typer
+import yaml
 
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError, MirrorError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.serving import Library, Limits, ServeConfig
 from mirror_rt.serving import app as apps
 from mirror_rt.serving.config import read_token
+from mirror_rt_cli.app import app as program
 from mirror_rt_cli.serve import serve as serve_command
 from tests.conftest import REPOSITORY
 from tests.kb import entity
@@ -419,19 +422,72 @@ def test_the_readmes_commands_run(things: Path) -> None:
             assert "error" not in answer, answer
 
 
-def test_the_files_to_deploy_it_name_what_there_is() -> None:
-    for name in ("Dockerfile", "compose.yaml", "docs/mirror-rt.service"):
-        text = (REPOSITORY / name).read_text(encoding="utf-8")
-        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
-        known = set(
-            re.findall(r"--[a-z-]+", (REPOSITORY / "cli" / "serve.py").read_text())
-        ) | {"--" + n.replace("_", "-") for n in re.findall(
-            r"^    (\w+): Annotated", (REPOSITORY / "cli" / "serve.py").read_text(), re.MULTILINE
-        )}  # fmt: skip
-        foreign = {"--from", "--no-cache-dir", "--no-deps", "--upgrade", "--uid", "--home-dir",
-                   "--no-create-home", "--prefix", "--start-period", "--interval", "--timeout",
-                   "--chown", "--read-only", "--tmpfs"}  # fmt: skip
-        assert options <= known | foreign, options - known - foreign
+def parsed(words: Sequence[str]) -> dict[str, Any]:
+    """Read the words after ``serve`` as the program does."""
+    group = typer.main.get_command(program)
+    serve = group.commands["serve"]  # type: ignore[attr-defined]
+    found: dict[str, Any] = serve.make_context("serve", list(words)).params
+    return found
+
+
+def test_the_image_is_made_of_what_there_is() -> None:
+    text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line.split(maxsplit=1) for line in text.splitlines() if line and line[0] != "#"]
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    stages = [told for word, told in lines if word == "FROM"]
+    assert len(stages) == 2
+    let_in = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    copied = [told.split() for word, told in lines if word == "COPY"]
+    for *sources, _ in (told for told in copied if not told[0].startswith("--")):
+        for source in sources:
+            assert (REPOSITORY / source).exists(), source
+            assert f"!{source}" in let_in
+    installs = [told for word, told in lines if word == "RUN" and "pip install" in told]
+    (extra,) = re.findall(r"'\.\[(\w+)\]'", " ".join(installs))
+    assert f"\n{extra} = [" in project
+    assert any(word == "USER" and told != "root" for word, told in lines)
+    (entry,) = (json.loads(told) for word, told in lines if word == "ENTRYPOINT")
+    assert f'\n{entry[0]} = "' in project
+    assert entry[1] == "serve"
+    compose = yaml.safe_load((REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))
+    service = compose["services"]["mirror-rt"]
+    asked = parsed([*entry[2:], *service["command"]])
+    assert asked["host"] == "0.0.0.0"
+    (kb,) = asked["kb"]
+    (volume,) = service["volumes"]
+    assert volume.split(":")[1:] == [kb.partition("=")[2], "ro"]
+    (secret,) = service["secrets"]
+    assert str(asked["token_file"]) == f"/run/secrets/{secret}"
+    assert secret in compose["secrets"]
+    (ports,) = service["ports"]
+    assert ports == f"127.0.0.1:{asked['port']}:{asked['port']}"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+
+
+def test_the_unit_starts_what_there_is() -> None:
+    path = REPOSITORY / "docs" / "mirror-rt.service"
+    unit = path.read_text(encoding="utf-8")
+    (start,) = re.findall(r"^ExecStart=(.*)$", unit, re.MULTILINE)
+    words = start.split()
+    assert words[0].endswith("/mirror-rt")
+    assert words[1] == "serve"
+    assert str(parsed(words[2:])["token_file"]) == "${CREDENTIALS_DIRECTORY}/token"
+    assert "LoadCredential=token:" in unit
+    stop = re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    assert int(stop[0]) > Limits().stop_seconds
+
+
+def test_systemd_knows_every_word_of_the_unit(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze here")
+    unit = (REPOSITORY / "docs" / "mirror-rt.service").read_text(encoding="utf-8")
+    copy = tmp_path / "mirror-rt.service"
+    copy.write_text(unit.replace("/opt/mirror-rt/bin/mirror-rt", "/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", str(copy)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_benchmark_of_overload_notices_wrong_answers(

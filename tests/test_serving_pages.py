@@ -173,6 +173,8 @@ def test_the_programs_it_shows_run(address: str) -> None:
 
 
 def test_nothing_may_be_loaded_framed_or_run(address: str) -> None:
+    view = httpx.get(f"{address}/reconcile/things/view", params={"id": "T/9 a#b?c"})
+    assert "default-src 'none'" in view.headers["content-security-policy"]
     answer = httpx.get(f"{address}/", params={"mention": "<script>alert(1)</script>"})
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy

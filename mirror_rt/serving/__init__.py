@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from mirror_rt._extras import require
+
+if TYPE_CHECKING:
+    from mirror_rt.serving.app import create_app
+    from mirror_rt.serving.config import Limits, ServeConfig
+    from mirror_rt.serving.library import Library
+    from mirror_rt.serving.server import serve
 
 require(
     "fastapi", "httptools", "jinja2", "multipart", "orjson", "prometheus_client", "uvicorn",
     extra="serve",
 )  # fmt: skip
 
-from mirror_rt.serving.app import create_app  # noqa: E402
-from mirror_rt.serving.config import Limits, ServeConfig  # noqa: E402
-from mirror_rt.serving.library import Library  # noqa: E402
-from mirror_rt.serving.server import serve  # noqa: E402
+_WHERE = {
+    "Library": "library",
+    "Limits": "config",
+    "ServeConfig": "config",
+    "create_app": "app",
+    "serve": "server",
+}
 
 __all__ = ["Library", "Limits", "ServeConfig", "create_app", "serve"]
+
+
+def __getattr__(name: str) -> object:
+    # Late: a library can be opened while FastAPI is imported, which takes as long.
+    if name in _WHERE:
+        return getattr(import_module(f"mirror_rt.serving.{_WHERE[name]}"), name)
+    raise AttributeError(f"module 'mirror_rt.serving' has no attribute {name!r}")

@@ -18,12 +18,13 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from mirror_rt.errors import MirrorError
-from mirror_rt.serving import link_api, openai_api, pages, reconcile, tei_api
+from mirror_rt.serving import link_api, openai_api, pages, tei_api
 from mirror_rt.serving.config import ServeConfig
 from mirror_rt.serving.direct import Direct
 from mirror_rt.serving.errors import Refused, refusal
 from mirror_rt.serving.guard import INTERNAL, Cors, Guard
 from mirror_rt.serving.library import Library
+from mirror_rt.serving.reconciliation import routes
 from mirror_rt.serving.service import Service, json_response, service_of
 from mirror_rt.version import VERSION
 
@@ -85,7 +86,7 @@ def create_app(library: Library, config: ServeConfig | None = None) -> App:
     )
     api.state.service = service
     # Routes are looked through in this order: what is asked most comes first.
-    routers = [module.router for module in (link_api, openai_api, tei_api, reconcile, pages)]
+    routers = [module.router for module in (link_api, openai_api, tei_api, routes, pages)]
     for router in routers:
         api.include_router(router)
     _add_operation(api)

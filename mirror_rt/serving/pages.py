@@ -24,7 +24,7 @@ from mirror_rt.serving.service import Service, base_of, service_of
 from mirror_rt.serving.tei_api import ERRORS
 from mirror_rt.serving.work import Explain, Link, LinkItem, Search
 
-__all__ = ["PREVIEW_HEADERS", "render", "router"]
+__all__ = ["HEADERS", "PREVIEW_HEADERS", "render", "router"]
 
 router = APIRouter(tags=["Pages"])
 
@@ -32,14 +32,14 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
+HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
 _PREVIEW_STYLE = (files(__package__) / "static" / "preview.css").read_text(encoding="utf-8")
 _HASH = base64.b64encode(hashlib.sha256(_PREVIEW_STYLE.encode()).digest()).decode()
-PREVIEW_HEADERS = _HEADERS | {
+PREVIEW_HEADERS = HEADERS | {
     # It is shown inside OpenRefine, in a frame that may not load anything.
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_HASH}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors *",
@@ -109,7 +109,7 @@ async def page(
             shown["error"], status = refused.message, refused.status
     return Response(
         render("page.html", **shown), status_code=status,
-        media_type="text/html; charset=utf-8", headers=_HEADERS,
+        media_type="text/html; charset=utf-8", headers=HEADERS,
     )  # fmt: skip
 
 
@@ -218,14 +218,14 @@ async def table(
     if as_ == "csv" and not error:
         return Response(
             _csv(rows), media_type="text/csv; charset=utf-8",
-            headers={**_HEADERS, "Content-Disposition": 'attachment; filename="links.csv"'},
+            headers={**HEADERS, "Content-Disposition": 'attachment; filename="links.csv"'},
         )  # fmt: skip
     shown = render(
         "table.html", rows=rows, error=error, lines=lines, kb=kb, columns=_COLUMNS,
         kbs=list(service.library.kbs),
     )  # fmt: skip
     return Response(
-        shown, status_code=status, media_type="text/html; charset=utf-8", headers=_HEADERS
+        shown, status_code=status, media_type="text/html; charset=utf-8", headers=HEADERS
     )
 
 

@@ -1,0 +1,146 @@
+"""Data extension: columns that are fetched for entities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mirror_rt.errors import InputError
+from mirror_rt.serving.errors import Refused
+from mirror_rt.serving.library import ServedKb
+from mirror_rt.serving.reconciliation.protocol import (
+    ANSWERS,
+    MOST_PROPERTIES,
+    Callback,
+    call,
+    object_in,
+    served_kb,
+    told,
+)
+from mirror_rt.serving.service import service_of
+from mirror_rt.types import Entity
+
+__all__ = ["extended", "properties_of", "router", "values_of"]
+
+router = APIRouter()
+
+_PROPERTIES = {
+    "name": ("Name", "The preferred name."),
+    "alias": ("Alias", "Every other name."),
+    "type": ("Type", "Types or classes."),
+    "description": ("Description", "A definition in words."),
+    "cross_reference": ("Cross-reference", "Ids of the same thing elsewhere."),
+    "alternative_id": ("Alternative id", "Other ids of the same entity."),
+    "parent": ("Parent", "The broader things that it is a kind of."),
+}
+
+
+def properties_of(served: ServedKb) -> list[dict[str, str]]:
+    """Return the properties that entities have: those of any, and the fields that are kept."""
+    own = [
+        {"id": id_, "name": name, "description": description}
+        for id_, (name, description) in _PROPERTIES.items()
+    ]
+    kept = [field for field in served.field_names if field not in _PROPERTIES]
+    return own + [{"id": f, "name": f, "description": "A kept field."} for f in kept]
+
+
+@router.get("/propose", responses=ANSWERS)
+async def propose(
+    name: str,
+    request: Request,
+    type: Annotated[str, Query(description="A type; all have the same properties.")] = "",
+    limit: Annotated[int | None, Query(ge=1, description="How many at most.")] = None,
+    callback: Callback = None,
+) -> Response:
+    """Propose properties to fetch."""
+    served = served_kb(request, name)
+    found: dict[str, Any] = {"properties": await call(request, lambda: properties_of(served))}
+    if type:
+        found["type"] = type
+    if limit is not None:
+        found["limit"] = limit
+        found["properties"] = found["properties"][:limit]
+    return told(found, callback)
+
+
+async def extended(request: Request, served: ServedKb, given: str) -> bytes:
+    """Return properties of ids, as a JSON object asks (Refused, if it is none, or too long)."""
+    service = service_of(request)
+    asked = object_in(given, "extend")
+    ids, properties = asked.get("ids"), asked.get("properties")
+    if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
+        raise Refused(400, "extend: give ids, a list of strings", param="ids")
+    if not isinstance(properties, list) or not all(
+        isinstance(told, dict) and isinstance(told.get("id"), str) for told in properties
+    ):
+        raise Refused(400, "extend: give properties, a list of objects with an id",
+                      param="properties")  # fmt: skip
+    if len(properties) > MOST_PROPERTIES or len(ids) > service.config.limits.inputs:
+        raise Refused(
+            413,
+            f"extend: give at most {MOST_PROPERTIES} properties and "
+            f"{service.config.limits.inputs:,} ids",
+            param="extend",
+        )
+    service.note(request, len(ids))
+    return orjson.dumps(await call(request, lambda: _rows(served, ids, properties), len(ids)))
+
+
+def _rows(
+    served: ServedKb, ids: Sequence[str], properties: Sequence[Mapping[str, Any]]
+) -> dict[str, object]:
+    names = {told["id"]: told["name"] for told in properties_of(served)}
+    rows: dict[str, dict[str, list[dict[str, str]]]] = {}
+    for id_ in ids:
+        try:
+            entity = served.kb.entity(id_)
+        except InputError:
+            entity = None
+        # Every property of every id: OpenRefine moves the columns of a row that lacks one.
+        rows[id_] = {
+            told["id"]: []
+            if entity is None
+            else _limited(values_of(served, entity, told["id"]), told)
+            for told in properties
+        }
+    meta = [{"id": told["id"], "name": names.get(told["id"], told["id"])} for told in properties]
+    return {"meta": meta, "rows": rows}
+
+
+def _limited(values: list[dict[str, str]], told: Mapping[str, Any]) -> list[dict[str, str]]:
+    settings = told.get("settings")
+    limit = settings.get("limit") if isinstance(settings, dict) else None
+    if isinstance(limit, str) and limit.isdigit():
+        limit = int(limit)
+    return values[: int(limit)] if isinstance(limit, (int, float)) and limit >= 1 else values
+
+
+def values_of(served: ServedKb, entity: Entity, property_: str) -> list[dict[str, str]]:
+    """Return the values of a property of an entity."""
+    match property_:
+        case "name":
+            return [{"str": entity.name}]
+        case "alias":
+            return [{"str": alias} for alias in entity.aliases]
+        case "type":
+            return [{"id": type_, "name": type_} for type_ in entity.types]
+        case "description":
+            return [{"str": entity.description}] if entity.description else []
+        case "cross_reference":
+            return [{"str": id_} for id_ in entity.cross_references]
+        case "alternative_id":
+            return [{"str": id_} for id_ in entity.alternative_ids]
+        case "parent":
+            about = served.kb.resources.catalogue.about(entity.parents)
+            return [
+                {"id": id_, "name": about[id_][0] if id_ in about else id_}
+                for id_ in entity.parents
+            ]
+        case _:
+            return [{"str": value} for field, value in entity.fields if field == property_]

@@ -1,0 +1,285 @@
+"""Batches of queries: read, answered together, and how sure an answer is."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+from starlette.requests import Request
+
+from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.serving.errors import Refused
+from mirror_rt.serving.library import ServedKb
+from mirror_rt.serving.reconciliation.protocol import MOST_PROPERTIES, object_in
+from mirror_rt.serving.service import service_of
+from mirror_rt.serving.work import LINK_TOKENS, cost_of
+from mirror_rt.types import Candidate
+
+__all__ = ["reconciled"]
+
+CANDIDATES, MOST_CANDIDATES = 5, 50
+"""Candidates of a query that names no limit, and at most."""
+MATCH_PRECISION = 0.95
+"""A candidate is a match where links as probable as it were right this often."""
+MATCH_PROBABILITY = 0.9
+"""The same where the knowledge base knows of no such probability."""
+
+_FILTERED = {
+    "type": "type", "cross_reference": "xref", "parent": "under", "id": "id", "xref": "xref",
+    "under": "under", "source": "source", "language": "language",
+}  # fmt: skip
+"""Properties that restrict a query, with the field of the filter; kept fields do as well."""
+
+
+class Asked(NamedTuple):
+    """A query, read: hashable, so that equal ones are answered once."""
+
+    text: str
+    limit: int
+    types: tuple[tuple[str, ...], ...]
+    properties: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Reconcile:
+    """Finds candidates for queries, those with the same conditions together."""
+
+    served: ServedKb
+
+    @property
+    def key(self) -> Hashable:
+        """Queries of one knowledge base are run together, whoever asks."""
+        return ("reconcile", id(self.served))
+
+    def run(self, items: Sequence[Asked | None]) -> list[bytes]:
+        """Return the result of each query as JSON; none for one that is not understood."""
+        distinct = [query for query in dict.fromkeys(items) if query is not None]
+        found: dict[Asked | None, bytes] = {None: b'{"result":[]}'}
+        rest = []
+        for query in distinct:
+            by_id = self._by_id(query.text)
+            if by_id is not None:
+                found[query] = _result([by_id])
+            elif not query.text:
+                found[query] = _result(self._by_properties(query))
+            else:
+                rest.append(query)
+        for query, candidates in self._linked(rest):
+            found[query] = _result(candidates)
+        return [found[query] for query in items]
+
+    def _by_id(self, text: str) -> dict[str, object] | None:
+        """Return the entity that a query names by its id, its own or an alternative one."""
+        if not text:
+            return None
+        try:
+            entity = self.served.kb.entity(text.strip())
+        except InputError:
+            return None
+        features = {"by_id": True}
+        return _candidate(entity.id, entity.name, entity.types, entity.description, 100.0, True,
+                          features)  # fmt: skip
+
+    def _by_properties(self, query: Asked) -> list[dict[str, object]]:
+        """Return entities that meet the properties of a query without a name, in no order."""
+        catalogue = self.served.kb.resources.catalogue
+        conditions = self._conditions(query)
+        if not any(conditions):
+            return []
+        found: list[set[int]] = [
+            set(catalogue.entities_with(field, values)) for field, values in conditions
+        ]
+        numbers = sorted(set.intersection(*found))[: query.limit]
+        ids = [id_ for id_, _ in catalogue.ids_and_names(numbers).values()]
+        about = catalogue.about(ids)
+        return [_candidate(id_, *about[id_], 50.0, False, {}) for id_ in ids]
+
+    def _conditions(self, query: Asked) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Return the filters of a query that some entity can meet."""
+        catalogue = self.served.kb.resources.catalogue
+        found = []
+        for field, values in (*(("type", types) for types in query.types), *query.properties):
+            known = tuple(v for v in values if v and catalogue.entities_with(field, [v], most=1))
+            if known:
+                found.append((field, known))
+        return tuple(found)
+
+    def _linked(self, queries: Sequence[Asked]) -> Iterator[tuple[Asked, list[dict[str, object]]]]:
+        wanted = []
+        for query in queries:
+            if normalize(query.text):
+                wanted.append(query)
+            else:
+                yield query, []
+        # Types and properties are filters first. Where nothing meets them, the properties are
+        # left out, then the types: they were a hint, and nothing is called a match.
+        left = [(query, self._conditions(query), True) for query in wanted]
+        while left:
+            groups: dict[tuple[Any, ...], list[tuple[Asked, bool]]] = {}
+            for query, conditions, whole in left:
+                complete = whole and len(conditions) == len(query.types) + len(query.properties)
+                groups.setdefault(conditions, []).append((query, complete))
+            left = []
+            for conditions, members in groups.items():
+                texts = [query.text for query, _ in members]
+                top = max(query.limit for query, _ in members)
+                try:
+                    results = self.served.kb.link(texts, top=top, filters=conditions)
+                except ConfigError:
+                    types = tuple(pair for pair in conditions if pair[0] == "type")
+                    looser = () if types == conditions else types
+                    left += [(query, looser, False) for query, _ in members]
+                    continue
+                about = self._about([c for r in results for c in r])
+                for (query, complete), result in zip(members, results, strict=True):
+                    yield query, self._candidates(result[: query.limit], query, about, complete)
+
+    def _about(self, candidates: Sequence[Candidate]) -> dict[str, tuple[str, Any, str]]:
+        return self.served.kb.resources.catalogue.about([c.entity_id for c in candidates])
+
+    def _candidates(
+        self,
+        candidates: Sequence[Candidate],
+        query: Asked,
+        about: Mapping[str, tuple[str, Any, str]],
+        complete: bool,
+    ) -> list[dict[str, object]]:
+        found: list[dict[str, Any]] = []
+        wanted = {type_ for types in query.types for type_ in types}
+        for rank, candidate in enumerate(candidates):
+            probability = candidate.probability or 0.0
+            name, types, description = about[candidate.entity_id]
+            features = {
+                "exact": candidate.match_type.is_exact,
+                "cosine": round(candidate.score, 4),
+                "probability": round(probability, 4),
+                "tied": candidate.tied,
+            }
+            if wanted:
+                features["type_match"] = not wanted.isdisjoint(types)
+            if query.properties:
+                features["properties_match"] = complete
+            match = not rank and complete and not candidate.tied and self._is_match(candidate)
+            score = round(100 * probability, 2)
+            if found:  # equal ones keep their order, and none is above what is more probable
+                score = min(score, found[-1]["score"])
+            found.append(
+                _candidate(candidate.entity_id, name, types, description, score, match, features)
+            )
+        return found
+
+    def _is_match(self, candidate: Candidate) -> bool:
+        reranker = self.served.kb.resources.reranker
+        if candidate.match_type.is_exact and not reranker.scores_exact_matches:
+            return True  # the threshold was learned on others
+        try:
+            least = reranker.threshold(MATCH_PRECISION)
+        except ConfigError:
+            least = MATCH_PROBABILITY
+        return (candidate.probability or 0.0) >= least
+
+
+def _candidate(
+    id_: str,
+    name: str,
+    types: Sequence[str],
+    description: str,
+    score: float,
+    match: bool,
+    features: Mapping[str, object],
+) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "id": id_,
+        "name": name,
+        "score": score,
+        "match": match,
+        "type": [{"id": type_, "name": type_} for type_ in types],
+        "features": [{"id": feature, "value": value} for feature, value in features.items()],
+    }
+    if description:
+        found["description"] = description
+    return found
+
+
+def _result(candidates: Sequence[Mapping[str, object]]) -> bytes:
+    return orjson.dumps({"result": candidates})
+
+
+async def reconciled(request: Request, served: ServedKb, given: str) -> bytes:
+    """Answer a batch of queries, a JSON object (Refused, if it is none, or too long)."""
+    service = service_of(request)
+    batch = object_in(given, "queries")
+    limits = service.config.limits
+    if len(batch) > limits.batch:
+        raise Refused(
+            413, f"{len(batch):,} queries; give at most {limits.batch} at once", param="queries"
+        )
+    service.note(request, len(batch))
+    fields = served.field_names
+    queries = [_asked(query, fields, limits.characters) for query in batch.values()]
+    if not queries:
+        return b"{}"
+    most = served.encoder.bundle.manifest.max_length
+    costs = [LINK_TOKENS + cost_of(query.text if query else "", most=most) for query in queries]
+    job = await service.run(request, Reconcile(served), queries, costs)
+    keys = (orjson.dumps(key) for key in batch)
+    pairs = (b"%b:%b" % pair for pair in zip(keys, job.results, strict=True))
+    return b"{%b}" % b",".join(pairs)
+
+
+def _asked(given: object, fields: Sequence[str], most: int) -> Asked | None:
+    """Read a query; None where it cannot be one: others of its batch are answered all the same."""
+    if not isinstance(given, dict):
+        return None
+    text = given.get("query", "")
+    if not isinstance(text, str) or len(text) > most:
+        return None
+    limit = given.get("limit")
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or limit < 1:
+        limit = CANDIDATES
+    types = given.get("type") or []
+    types = [types] if isinstance(types, str) else types
+    if not isinstance(types, list) or not all(isinstance(type_, str) for type_ in types):
+        types = []
+    properties = given.get("properties") or []
+    if not isinstance(properties, list):
+        properties = []
+    conditions = []
+    for told in properties[:MOST_PROPERTIES]:
+        pid = told.get("pid") if isinstance(told, dict) else None
+        if not isinstance(pid, str):
+            continue
+        field = _FILTERED.get(pid) or (pid if pid in fields else None)
+        values = tuple(_values(told.get("v")))
+        if field and values:
+            conditions.append((field, values))
+    each = [(type_,) for type_ in types]
+    any_of = [tuple(types)] if types else []
+    return Asked(
+        text=text,
+        limit=int(min(limit, MOST_CANDIDATES)),
+        types=tuple(each if given.get("type_strict") == "all" else any_of),
+        properties=tuple(conditions),
+    )
+
+
+def _values(given: object) -> Iterator[str]:
+    """Yield the values of a property as text: a whole number also without its decimals."""
+    for value in given[:MOST_PROPERTIES] if isinstance(given, list) else [given]:
+        match value:
+            case str():
+                yield value.strip()
+            case bool():
+                yield "true" if value else "false"
+            case float() if value.is_integer():
+                yield str(int(value))
+                yield str(value)
+            case int() | float():
+                yield str(value)
+            case {"id": str(id_)}:
+                yield id_
+            case _:
+                pass
