@@ -14,9 +14,11 @@ from . import engine as engines
 from . import inputs, kb_source, progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.tables import TableOptions
+    from mirror_rt.textfiles import Source
 
 
 class Dtype(Enum):
@@ -34,7 +36,8 @@ def embed(
         str,
         typer.Argument(
             help="One string a line, or .csv, .tsv, .xlsx, .jsonl, .parquet, or an ontology "
-            "(.obo, .owl …), of which every name is embedded; - is stdin."
+            "(.obo, .owl …) or a table of ids, names and aliases, of which every name is "
+            "embedded; - is stdin."
         ),
     ],
     out: Annotated[
@@ -87,6 +90,7 @@ def embed(
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     from mirror_rt.errors import ConfigError
     from mirror_rt.runtime import Encoder, embedding, sources, storage
+    from mirror_rt.textfiles import Source
 
     made_by = engines.chosen(engine, address=address, workers=workers, threads=threads)
     if made_by is None and workers is not None:
@@ -94,13 +98,15 @@ def embed(
     encoder = Encoder.open(bundle, threads=threads if made_by is None else 1)
     options = embedding.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
     notes = sources.Notes()
-    skipped, rows = _names_of(texts, names, column, id_column, input_format, delimiter, encoding)
+    table = inputs.table_options(input_format, delimiter, encoding)
+    given = Source(texts, encoding=encoding)
+    skipped, rows = _names_of(given, names, (column, id_column), table)
     begin = time.monotonic()
     with progress.rate_bar("embed", total=lambda: sources.count_rows(texts)) as advance:
         report = embedding.embed(
-            encoder, texts, out, column=column, id_column=id_column, options=options,
+            encoder, given, out, column=column, id_column=id_column, options=options,
             force=force, progress=advance, engine=made_by, notes=notes,
-            table=inputs.table_options(input_format, delimiter, encoding), rows=rows,
+            table=table, rows=rows,
         )  # fmt: skip
     inputs.report_notes(texts, notes)
     kb_source.report_skipped(skipped)
@@ -117,41 +123,44 @@ def embed(
 
 
 def _names_of(
-    texts: str,
+    texts: Source,
     names: bool,
-    column: str | None,
-    id_column: str | None,
-    input_format: inputs.InputFormat | None,
-    delimiter: str | None,
-    encoding: str | None,
+    columns: Sequence[str | None],
+    options: TableOptions,
 ) -> tuple[SkippedRows, Iterator[tuple[str, str]] | None]:
     """Return the names of a file of entities, each once; None where its rows are embedded.
 
+    Args:
+        texts: The file.
+        names: Whether it is known to be one of entities.
+        columns: What was given for the column of texts and that of ids.
+        options: What is known of the file.
+
     Raises:
-        ConfigError: A column of names was asked for.
+        ConfigError: A column was asked for of what has names.
     """
     from mirror_rt.errors import ConfigError
-    from mirror_rt.knowledge.formats import SkippedRows, read_names, sniff
-    from mirror_rt.knowledge.formats.tables import KINDS
+    from mirror_rt.knowledge.formats import SkippedRows, is_knowledge_base, read_names, sniff
+    from mirror_rt.tables import Kind
     from mirror_rt.types import KbFormat
 
     skipped = SkippedRows(strict=True)
-    if names and input_format is inputs.InputFormat.TEXT:
-        raise ConfigError("--names: plain text has no columns; leave --input-format text away")
-    if names:
-        kb_format = None if input_format is None else KbFormat(input_format.value)
-    elif input_format is not None or column or texts == "-" or not Path(texts).is_file():
+    given = any(column is not None for column in columns)
+    kind = options.format
+    if kind is Kind.TEXT:
+        if names:
+            raise ConfigError("--names: plain text has no columns; leave --input-format text away")
         return skipped, None
-    else:
-        kb_format = sniff(texts)
-        if kb_format is None or kb_format in KINDS:
+    found = sniff(texts) if kind is None else KbFormat(kind.value)
+    is_table = found is not None and found.value in {kind.value for kind in Kind}
+    if not names:
+        if (given and is_table) or not is_knowledge_base(texts, options, found):
             return skipped, None
-    if column or id_column:
+    if given:
         raise ConfigError("--column and --id-column: every name is embedded; leave them out")
-    found = read_names(
-        texts, format=kb_format, skip_bad=skipped,
-        options=kb_source.table_options(delimiter, encoding),
-    )  # fmt: skip
-    if kb_format is not None and not names:
-        typer.echo(f"{texts}: is {kb_format.value}: every name is embedded, each once", err=True)
-    return skipped, ((name, "") for name in dict.fromkeys(found))
+    rows = read_names(texts, format=found, skip_bad=skipped, options=options)
+    if found is not None and not names:
+        words = f"{texts}: is a knowledge base ({found.value}): its names and aliases are embedded"
+        way_out = "; to embed a column give --column" if is_table else ""
+        typer.echo(f"{words}, each once{way_out}", err=True)
+    return skipped, ((name, "") for name in dict.fromkeys(rows))

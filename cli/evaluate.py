@@ -137,9 +137,6 @@ def evaluate(
         ),
     ] = False,
     form: output.FormatOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="As --format json.", rich_help_panel=output.PANEL)
-    ] = False,
     out: output.OutOption = None,
     errors: Annotated[
         Path | None,
@@ -187,7 +184,7 @@ def evaluate(
     mirror-rt evaluate kb --gold gold.tsv --compare other-kb
     mirror-rt evaluate encoder --data sets --tasks sts,ncbi
     """
-    written_as = output.Format.JSON if as_json else output.chosen(form, out)
+    written_as = output.chosen(form, out)
     _check_options(
         gold, data,
         with_gold={

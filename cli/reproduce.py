@@ -37,7 +37,6 @@ def reproduce(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     form: output.FormatOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As --format json.")] = False,
 ) -> None:
     """Train with the paper's settings; print its row beside ours.
 
@@ -59,7 +58,7 @@ def reproduce(
     )
     from mirror_rt.reproduce import reproduce as run
 
-    written_as = output.Format.JSON if as_json else output.chosen(form)
+    written_as = output.chosen(form)
 
     try:
         chosen = [int(word) for word in seeds.split(",") if word.strip()]

@@ -62,11 +62,22 @@ def test_of_an_ontology_every_name_is_embedded_once(tiny_bundle: Path, tmp_path:
     (tmp_path / "kb.obo").write_text(text + "\n[Term]\nid: B\nname: cough\n")
     (tmp_path / "kb.csv").write_text("id,name,alias\nA,fever,cough|rash\nB,cough,\n")
     (tmp_path / "kb.dat").write_text("A||fever\nB||cough\n")
+    (tmp_path / "kb.jsonl").write_text('{"id": "A", "name": "fever", "synonyms": ["cough"]}\n')
+    (tmp_path / "kb.txt").write_text("id\tname\nA\tfever\nB\tcough\n")
+    (tmp_path / "rows.csv").write_text("id,name,price\nA,fever,1\nB,fever,2\n")
+    (tmp_path / "mentions.csv").write_text("id,name,alias,mention\nA,fever,rash,cough\n")
     for name, options, expected in (
         ("kb.obo", [], ["fever", "cough"]),
         ("kb.dat", [], ["fever", "cough"]),
         ("kb.csv", ["--names"], ["fever", "cough", "rash"]),
-        ("kb.csv", [], ["fever", "cough"]),
+        ("kb.csv", [], ["fever", "cough", "rash"]),
+        ("kb.csv", ["--input-format", "csv"], ["fever", "cough", "rash"]),
+        ("kb.csv", ["--column", "name"], ["fever", "cough"]),
+        ("kb.csv", ["--id-column", "id"], ["fever", "cough"]),
+        ("kb.jsonl", [], ["fever", "cough"]),
+        ("kb.txt", [], ["fever", "cough"]),
+        ("rows.csv", [], ["fever", "fever"]),
+        ("mentions.csv", [], ["cough"]),
         ("kb.obo", ["--input-format", "text"], (text + "\n[Term]\nid: B\nname: cough").split("\n")),
     ):
         out = tmp_path / "v.parquet"
@@ -77,6 +88,14 @@ def test_of_an_ontology_every_name_is_embedded_once(tiny_bundle: Path, tmp_path:
         done = embed(tiny_bundle, tmp_path / "kb.csv", "--out", tmp_path / "w.npy", *bad)
         assert (done.exit_code, type(done.exception)) == (1, SystemExit)
         assert "internal" not in done.stderr
+
+
+def test_names_come_through_a_pipe(tiny_bundle: Path, tmp_path: Path) -> None:
+    done = embed(
+        tiny_bundle, "-", "--out", tmp_path / "v.parquet", stdin="id,name,alias\nA,fever,rash\n"
+    )
+    assert done.exit_code == 0, done.stderr
+    assert pq.read_table(tmp_path / "v.parquet")["text"].to_pylist() == ["fever", "rash"]
 
 
 def test_standard_input_is_read(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def scores(output: str, row: int = 0) -> dict[str, object]:
 
 
 def test_exact_match_is_scored_against_names_and_gold(files: Path) -> None:
-    out = run("baseline:exact", "--gold", files / "gold.tsv", "--kb", files / "kb.tsv", "--json")
+    out = run("baseline:exact", "--gold", files / "gold.tsv", "--kb", files / "kb.tsv", "-f", "json")
     found = scores(out)
     assert found["scores"]["acc@1"] == pytest.approx(2 / 3)  # a look-up normalises case
     assert found["items"] == 3
@@ -53,7 +53,7 @@ def test_a_bundle_and_a_knowledge_base_built_with_it_are_judged(
     files: Path, tiny_bundle: Path
 ) -> None:
     KnowledgeBase.build(tiny_bundle, files / "kb.tsv", files / "kb").close()
-    gold = ("--gold", files / "gold.tsv", "--json")
+    gold = ("--gold", files / "gold.tsv", "-f", "json")
     of_base = scores(run(files / "kb", *gold))
     of_bundle = scores(run(tiny_bundle, *gold, "--kb", files / "kb.tsv"))
     assert of_base["scores"]["acc@1"] == of_bundle["scores"]["acc@1"] == pytest.approx(2 / 3)
@@ -119,7 +119,7 @@ def test_linking_is_judged_by_the_convention_asked_for_or_else_the_usual_one(
     (folder / "processed_test/a.concept").write_text("1||0|7||Disease||fever x||D2\n")
     (tmp_path / "kb.tsv").write_text("".join(f"{i}\t{n}\n" for i, n in [("id", "name"), *names]))
     (tmp_path / "gold.tsv").write_text("mention\tid\nfever x\tD2\n")
-    asked = ["--json", *(("--convention", convention) if convention else ())]
+    asked = ["-f", "json", *(("--convention", convention) if convention else ())]
     data = ("--data", tmp_path, "--tasks", "ncbi")
     gold = ("--gold", tmp_path / "gold.tsv", "--kb", tmp_path / "kb.tsv")
     for arguments, rank in ((data, of_task), (gold, of_own)):
@@ -138,7 +138,7 @@ def test_a_model_of_the_hub_is_judged_by_its_name(
         return str(tiny_bert)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    gold = ("--gold", files / "gold.tsv", "--kb", files / "kb.tsv", "--json")
+    gold = ("--gold", files / "gold.tsv", "--kb", files / "kb.tsv", "-f", "json")
     by_name, by_folder = (json.loads(run(m, *gold))["reports"] for m in ("a/tiny", tiny_bert))
     assert fetched == ["a/tiny"]
     assert by_name[0]["model"] == "a/tiny"
@@ -157,7 +157,7 @@ def test_a_base_is_pooled_as_asked_beside_itself(tmp_path: Path, tiny_bert: Path
     (tmp_path / "wordsim").mkdir()
     rows = "".join(f"{a}\t{b}\t{i * 7 % 10}\n" for i, (a, b) in enumerate(pairwise(NAMES)))
     (tmp_path / "wordsim/simlex999.tsv").write_text(rows)
-    data = ("--data", tmp_path, "--tasks", "simlex999", "--json")
+    data = ("--data", tmp_path, "--tasks", "simlex999", "-f", "json")
     out = run(tiny_bert, *data, "--pooling", "mean", "--compare", tiny_bert)
     asked, own = json.loads(out)["reports"]
     assert (asked["model"], own["model"]) == (f"{tiny_bert} (mean)", str(tiny_bert))
@@ -185,7 +185,7 @@ def test_pooling_is_refused_where_it_changes_nothing_or_would_mislead(
 def test_mentions_without_an_id_are_counted(files: Path) -> None:
     (files / "gold.tsv").write_text(GOLD + "odd thing\t-1\nother\t\nthird\tnan\n")
     arguments = ["evaluate", "baseline:exact", "--gold", str(files / "gold.tsv")]
-    result = CliRunner().invoke(app, [*arguments, "--kb", str(files / "kb.tsv"), "--json"])
+    result = CliRunner().invoke(app, [*arguments, "--kb", str(files / "kb.tsv"), "-f", "json"])
     assert scores(result.stdout)["items"] == 3
     assert result.stderr == f"{files / 'gold.tsv'}: 3 mentions without an id are left out\n"
 

@@ -280,7 +280,7 @@ def test_a_dataset_that_the_hub_no_longer_gives_is_told_and_missing(
     own.parent.mkdir(parents=True)
     own.write_text("cat\tcats\t5\ncat\tmoon\t1\n")
     arguments = ["evaluate", "baseline:char-ngram", "--data", str(tmp_path / "data"), "--hub"]
-    result = CliRunner().invoke(app, [*arguments, "--tasks", "subj,sts12,mine", "--json"])
+    result = CliRunner().invoke(app, [*arguments, "--tasks", "subj,sts12,mine", "-f", "json"])
     assert result.exit_code == 0, result.output
     assert "SetFit/subj: the hub does not give it" in result.stderr
     assert "get the data elsewhere" in result.stderr

@@ -166,10 +166,10 @@ def test_a_fault_in_a_data_file_is_named_and_costs_no_other_score(data: Path) ->
     assert "failed" in table.stdout
     assert "sts13" in table.stdout
     assert fault in table.stderr
-    to_json_line = CliRunner().invoke(app, [*arguments, "--json"])
-    assert to_json_line.exit_code == 1
-    assert len(to_json_line.stderr.splitlines()) == 1
-    first, second = json.loads(to_json_line.stdout)["reports"][0]["results"]
+    in_json = CliRunner().invoke(app, [*arguments, "-f", "json"])
+    assert in_json.exit_code == 1
+    assert len(in_json.stderr.splitlines()) == 1
+    first, second = json.loads(in_json.stdout)["reports"][0]["results"]
     assert (first["status"], second["status"]) == ("failed", "scored")
 
 
@@ -314,7 +314,7 @@ def test_the_linking_tasks_take_the_convention_asked_for(data: Path) -> None:
     for results, rank in ((by_names, 6), (by_entities, 2)):
         assert results[0].scores["mrr"] == pytest.approx(1 / rank)
         assert results[0].scores["acc@5"] == float(rank <= 5)
-    arguments = ["evaluate", "baseline:exact", "--data", str(data), "--tasks", "ncbi", "--json"]
+    arguments = ["evaluate", "baseline:exact", "--data", str(data), "--tasks", "ncbi", "-f", "json"]
     result = CliRunner().invoke(app, [*arguments, "--convention", "entity"])
     assert json.loads(result.stdout)["reports"][0]["results"][0]["task"] == "ncbi (entity)"
 
@@ -442,7 +442,7 @@ def test_the_command_gives_json_and_a_picture(data: Path, tmp_path: Path) -> Non
     pytest.importorskip("matplotlib")
     out = tmp_path / "scores.png"
     arguments = ["evaluate", "baseline:char-ngram", "--data", str(data), "--tasks", "sts12,mr",
-                 "--json", "--plot", str(out)]  # fmt: skip
+                 "-f", "json", "--plot", str(out)]  # fmt: skip
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     sts12, mr = json.loads(result.stdout)["reports"][0]["results"]

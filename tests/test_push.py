@@ -226,7 +226,7 @@ def judge(folder: Path, gold: str, *options: str) -> Result:
 
 def test_measured_scores_stand_in_the_card_and_are_sent(own: Path, hub: FakeHub) -> None:
     before = (own / "README.md").read_text()
-    result = judge(own, "mine", "--compare", "baseline:exact", "--json")
+    result = judge(own, "mine", "--compare", "baseline:exact", "-f", "json")
     assert result.exit_code == 0, result.output
     found = {r["task"]: r["scores"] for r in json.loads(result.stdout)["reports"][0]["results"]}
     assert json.loads((own / "scores.json").read_text()) == found

@@ -47,7 +47,7 @@ def test_the_whole_way_on_real_data_gains_and_its_numbers_can_be_measured_again(
     assert told["after"]["accuracy_1"] > told["before"]["accuracy_1"]
     assert f"{told['after']['accuracy_1']:.3f} after" in done.stdout
     again = CliRunner().invoke(
-        app, ["evaluate", str(out / "kb"), "--gold", str(out / "held-out.tsv"), "--json"]
+        app, ["evaluate", str(out / "kb"), "--gold", str(out / "held-out.tsv"), "-f", "json"]
     )
     scores = json.loads(again.stdout)
     assert told["after"]["accuracy_1"] == pytest.approx(_find(scores, "acc@1"), abs=1e-9)

@@ -63,7 +63,7 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     arguments = [
         "reproduce", "--base", str(tiny_bert), "--data", str(tmp_path / "data"),
         "--out", str(tmp_path / "out"), "--corpus", str(tmp_path / "names.txt"),
-        "--seeds", "1,2", "--max-steps", "1", "--device", "cpu", "--json",
+        "--seeds", "1,2", "--max-steps", "1", "--device", "cpu", "-f", "json",
     ]  # fmt: skip
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
@@ -160,7 +160,7 @@ def test_each_table_is_trained_for_with_the_papers_settings(
     result = CliRunner().invoke(app, [
         "reproduce", "--base", str(tiny_bert), "--data", str(tmp_path), "--table", table,
         "--out", str(tmp_path / "out"), "--seeds", "5", "--max-steps", "1", "--device", "cpu",
-        "--json",
+        "-f", "json",
     ])  # fmt: skip
     assert result.exit_code == 0, result.output
     scored = [
@@ -186,7 +186,7 @@ def test_english_words_stand_beside_the_papers_english_alone(
         (tmp_path / f"multisimlex/{code}.tsv").write_text(rows)
     arguments = [
         "reproduce", "--base", str(tiny_bert), "--data", str(tmp_path), "--table", "lexical",
-        "--seeds", "1", "--max-steps", "1", "--device", "cpu", "--json",
+        "--seeds", "1", "--max-steps", "1", "--device", "cpu", "-f", "json",
     ]  # fmt: skip
     for extra, rows_of_the_paper in (
         ([], ["multisimlex-eng"]),

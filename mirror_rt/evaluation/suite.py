@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from mirror_rt.evaluation.baselines import ExactMatch, Model
 from mirror_rt.evaluation.cached_embedder import CachedEmbedder
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.holdout import standard_split
+from mirror_rt.evaluation.intervals import auc_interval, spearman_intervals
 from mirror_rt.evaluation.link_report import link_results, table_answers
 from mirror_rt.evaluation.linking import NameTable
 from mirror_rt.evaluation.metrics import why_undefined
@@ -109,13 +111,17 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
             return [_correlated(model, task, pairs)]
         case Kind.CROSS_PAIRS:
             sides = [read_pairs(found[0], low=task.low, high=task.high) for found in files]
-            return [_correlated(model, task, cross_pairs(*sides, scale=task.high - task.low))]
+            crossed = cross_pairs(*sides, scale=task.high - task.low)
+            return [_correlated(model, task, crossed, together=2)]
         case Kind.AUC:
             pairs = read_labeled(first, labels=task.labels)
             cosines = pair_similarities(model, pairs)
             auc = pair_auc(pairs, cosines, positive=task.positive)
-            why = why_undefined([p.label == task.positive for p in pairs], cosines)
-            return [_scored(task, {"auc": auc}, pairs, why=why)]
+            positive = [p.label == task.positive for p in pairs]
+            found = _scored(task, {"auc": auc}, pairs, why=why_undefined(positive, cosines))
+            if auc is None:
+                return [found]
+            return [replace(found, intervals={"auc": auc_interval(np.array(positive), cosines)})]
         case Kind.TRANSLATION:
             words = read_lexicon(first)
             return [_scored(task, bilingual_lexicon_induction(model, words), list(words))]
@@ -162,10 +168,14 @@ def _with_convention(convention: Convention, task: Task) -> Task:
     return replace(task, name=f"{task.name} ({convention.value})", convention=convention)
 
 
-def _correlated(model: Model, task: Task, pairs: Sequence[Pair]) -> Result:
+def _correlated(model: Model, task: Task, pairs: Sequence[Pair], *, together: int = 1) -> Result:
     cosines = pair_similarities(model, pairs) if pairs else np.zeros(0, np.float32)
-    why = why_undefined([pair.score for pair in pairs], cosines)
-    return _scored(task, pair_spearman(pairs, cosines), pairs, why=why)
+    gold = [pair.score for pair in pairs]
+    found = _scored(task, pair_spearman(pairs, cosines), pairs, why=why_undefined(gold, cosines))
+    if found.score is None:
+        return found
+    ends = spearman_intervals(np.array(gold), cosines, [p.group for p in pairs], together=together)
+    return replace(found, intervals={m: e for m, e in ends.items() if found.scores.get(m) is not None})
 
 
 def _scored(
@@ -190,6 +200,7 @@ def _average(results: Iterable[Result]) -> list[Result]:
     """Return the mean over the seven STS sets if all of them have a score, else nothing."""
     found = {r.task: r for r in results if r.task in AVERAGE}
     means: dict[str, float | None] = {}
+    intervals: dict[str, tuple[float, float]] = {}
     for metric in ("all", "mean"):
         # The two sets that have no subsets count with their one ρ by both conventions; a year
         # that came without its subsets has no mean.
@@ -200,7 +211,20 @@ def _average(results: Iterable[Result]) -> list[Result]:
         ]
         known = [value for value in values if value is not None]
         if len(known) == len(AVERAGE):
-            means[metric] = sum(known) / len(known)
+            means[metric] = mean = sum(known) / len(known)
+            # The sets are drawn apart from each other, so that squares of distances add up.
+            each = [found[t].intervals for t in AVERAGE]
+            ends = [e.get(metric) or e.get("all") or (math.nan,) * 2 for e in each]
+            below, above = (
+                math.hypot(*(v - e[side] for v, e in zip(known, ends, strict=True)))
+                for side in (0, 1)
+            )
+            if math.isfinite(below + above):
+                intervals[metric] = mean - below / len(known), mean + above / len(known)
     if "all" not in means:
         return []
-    return [Result(task=AVERAGED, metric="all", scores=means, items=len(AVERAGE))]
+    return [
+        Result(
+            task=AVERAGED, metric="all", scores=means, intervals=intervals, items=len(AVERAGE)
+        )
+    ]

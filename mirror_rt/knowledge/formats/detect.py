@@ -5,15 +5,26 @@ from __future__ import annotations
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 from mirror_rt.knowledge.formats._rows import RowError
 from mirror_rt.knowledge.formats.dictionary import parse_dictionary_line
-from mirror_rt.tables import Column, Kind, TableOptions, known, parquet_parts, seem, told_kind
+from mirror_rt.knowledge.formats.tables import KINDS
+from mirror_rt.tables import (
+    Column,
+    Kind,
+    Table,
+    TableOptions,
+    known,
+    parquet_parts,
+    seem,
+    told_kind,
+)
 from mirror_rt.textfiles import Source, StrPath, numbered_lines
 from mirror_rt.types import KbFormat
 
-__all__ = ["sniff"]
+__all__ = ["is_knowledge_base", "sniff"]
 
 _PEEK_BYTES = 1 << 16
 _PEEK_LINES = 50
@@ -70,6 +81,34 @@ def sniff(path: StrPath) -> KbFormat | None:
     if named is KbFormat.JSONL and lines and _is_wikidata_dump(lines):
         return KbFormat.WIKIDATA
     return named or _from_lines(lines[:_PEEK_LINES])
+
+
+def is_knowledge_base(
+    source: Source, options: TableOptions, kb_format: KbFormat | None
+) -> bool:
+    """Say whether a file is plainly a list of entities rather than texts a row.
+
+    An ontology is, and a table with known headings of ids, names and aliases, or of kinds of
+    names; of what nobody says that it is a table, ids and names will do. A pipe loses nothing.
+
+    Args:
+        source: The file.
+        options: What is known of it.
+        kb_format: What ``sniff`` says of it.
+    """
+    if kb_format is None or kb_format not in KINDS:
+        return kb_format is not None
+    kind = told_kind(source, options, Kind.TEXT)
+    as_table = options if kind is not Kind.TEXT else replace(options, format=KINDS[kb_format])
+    if source.once and kind in (Kind.PARQUET, Kind.XLSX):
+        return False
+    table = Table(_Beginning(source, source.head()) if source.once else source, options=as_table)
+    headings = table.headings if table.by_name else table.first or []
+    if known(headings, Column.TEXT) or not (
+        known(headings, Column.ID) and known(headings, Column.NAME)
+    ):
+        return False
+    return kind is Kind.TEXT or bool(known(headings, Column.ALIASES, Column.KIND))
 
 
 def _head_lines(source: Source) -> list[str]:
