@@ -42,7 +42,8 @@ def scores(output: str, row: int = 0) -> dict[str, object]:
 
 
 def test_exact_match_is_scored_against_names_and_gold(files: Path) -> None:
-    out = run("baseline:exact", "--gold", files / "gold.tsv", "--kb", files / "kb.tsv", "-f", "json")
+    gold = ("--gold", files / "gold.tsv", "-f", "json")
+    out = run("baseline:exact", *gold, "--kb", files / "kb.tsv")
     found = scores(out)
     assert found["scores"]["acc@1"] == pytest.approx(2 / 3)  # a look-up normalises case
     assert found["items"] == 3

@@ -89,7 +89,9 @@ def spearman_intervals(
     return {metric: ends for metric, some in found.items() if (ends := _ends(some))}
 
 
-def auc_interval(positive_N: npt.NDArray[np.bool_], scores_N: npt.NDArray[Any]) -> tuple[float, ...]:
+def auc_interval(
+    positive_N: npt.NDArray[np.bool_], scores_N: npt.NDArray[Any]
+) -> tuple[float, ...]:
     """Return the 95 % interval of the area under the ROC curve; empty where no draw has one.
 
     Args:

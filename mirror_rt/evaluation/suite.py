@@ -175,7 +175,8 @@ def _correlated(model: Model, task: Task, pairs: Sequence[Pair], *, together: in
     if found.score is None:
         return found
     ends = spearman_intervals(np.array(gold), cosines, [p.group for p in pairs], together=together)
-    return replace(found, intervals={m: e for m, e in ends.items() if found.scores.get(m) is not None})
+    known = {metric for metric, score in found.scores.items() if score is not None}
+    return replace(found, intervals={m: e for m, e in ends.items() if m in known})
 
 
 def _scored(
@@ -224,7 +225,5 @@ def _average(results: Iterable[Result]) -> list[Result]:
     if "all" not in means:
         return []
     return [
-        Result(
-            task=AVERAGED, metric="all", scores=means, intervals=intervals, items=len(AVERAGE)
-        )
+        Result(task=AVERAGED, metric="all", scores=means, intervals=intervals, items=len(AVERAGE))
     ]

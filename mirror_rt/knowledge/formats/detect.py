@@ -83,9 +83,7 @@ def sniff(path: StrPath) -> KbFormat | None:
     return named or _from_lines(lines[:_PEEK_LINES])
 
 
-def is_knowledge_base(
-    source: Source, options: TableOptions, kb_format: KbFormat | None
-) -> bool:
+def is_knowledge_base(source: Source, options: TableOptions, kb_format: KbFormat | None) -> bool:
     """Say whether a file is plainly a list of entities rather than texts a row.
 
     An ontology is, and a table with known headings of ids, names and aliases, or of kinds of
