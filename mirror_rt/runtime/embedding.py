@@ -43,6 +43,7 @@ from mirror_rt.runtime.sources import Notes, Row, read_rows
 from mirror_rt.runtime.storage import Dtype, QuantizedVectors, quantize_embeddings, truncate_dim
 from mirror_rt.staging import check_apart, staging_file
 from mirror_rt.tables import TableOptions
+from mirror_rt.textfiles import StrPath
 
 if TYPE_CHECKING:
     from mirror_rt.runtime.encoder import Encoder
@@ -114,7 +115,7 @@ class EmbedReport:
 
 def embed(
     encoder: Encoder,
-    source: str | Path,
+    source: StrPath,
     out: Path,
     *,
     column: str | None = None,
@@ -337,9 +338,9 @@ def _put(whole: QuantizedVectors, rows_N: Int64, part: QuantizedVectors) -> None
         whole.scale_N[rows_N] = part.scale_N
 
 
-def _keep_input(source: str | Path, out: Path) -> None:
+def _keep_input(source: StrPath, out: Path) -> None:
     if not out.is_dir():
-        check_apart(out, {"input": source})
+        check_apart(out, {"input": str(source)})
     elif Path(source).name.startswith("part-") and Path(source).exists():
         # Only shards of a folder are replaced.
         if Path(source).resolve().parent.samefile(out):
