@@ -96,16 +96,20 @@ def evaluate(
     target_precision: Annotated[
         float | None,
         typer.Option(
-            help="Link only from the probability of this precision on, the rest is NIL.",
+            help="Count as linked what has the probability of this precision.",
             rich_help_panel=_BASE,
         ),
     ] = None,
     min_probability: Annotated[
         float,
-        typer.Option(
-            help="Link only from this probability on, the rest is NIL.", rich_help_panel=_BASE
-        ),
+        typer.Option(help="Count as linked what has this probability.", rich_help_panel=_BASE),
     ] = 0.0,
+    review_below: Annotated[
+        float | None,
+        typer.Option(
+            help="The same, and no ties; .5 if no other threshold is given.", rich_help_panel=_BASE
+        ),
+    ] = None,
     filter_: inputs.FilterOption = None,
     under: inputs.UnderOption = None,
     split_composites: Annotated[
@@ -192,7 +196,7 @@ def evaluate(
             "--context-column": context_column, "--document-column": document_column,
             "--errors": errors, "--reliability": reliability, "--filter": filter_, "--under": under,
             "--target-precision": target_precision, "--min-probability": min_probability,
-            "--split-composites": split_composites,
+            "--review-below": review_below is not None, "--split-composites": split_composites,
         },
         with_data={"--tasks": tasks, "--hub": hub},
     )  # fmt: skip
@@ -219,7 +223,8 @@ def evaluate(
         )  # fmt: skip
         settings = LinkSettings(
             target_precision=target_precision, min_probability=min_probability,
-            filters=inputs.parsed_filters(filter_, under), split_composites=split_composites,
+            review_below=review_below, filters=inputs.parsed_filters(filter_, under),
+            split_composites=split_composites,
         )  # fmt: skip
         evaluations = _on_gold(opened, mentions, gold, kb, rule, settings)
         reports = [evaluation.report for evaluation in evaluations]

@@ -58,15 +58,17 @@ def link(
         ),
     ] = None,
     review_below: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="For review is what has a lower probability, or a tie.", rich_help_panel=_HOW
+            help="For review is what has a lower probability, or a tie; .5 if no other threshold "
+            "is given.",
+            rich_help_panel=_HOW,
         ),
-    ] = 0.0,
+    ] = None,
     min_probability: Annotated[
         float,
         typer.Option(
-            help="Link only what has this probability, the rest is NIL; 0 links all.",
+            help="Link only what has this probability, the rest is NIL.",
             rich_help_panel=_HOW,
         ),
     ] = 0.0,

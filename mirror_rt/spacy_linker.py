@@ -48,6 +48,8 @@ class Settings:
         top: Candidates of an entity.
         min_probability: Link only what has this probability.
         target_precision: Link only what was right this often where probabilities were learned.
+        review_below: Link only what has this probability and is not tied, without dropping the
+            candidates of the rest; by default .5 if neither of those two is given.
         abbreviations: Whether an entity that its document defines as an abbreviation is linked
             by its long form.
         split_composites: Whether an entity of several things is split into its parts.
@@ -60,6 +62,7 @@ class Settings:
     top: int = 5
     min_probability: float = 0.0
     target_precision: float | None = None
+    review_below: float | None = None
     abbreviations: bool = True
     split_composites: bool = False
     context: bool = True
@@ -133,6 +136,7 @@ class MirrorLinker:
             top=settings.top,
             min_probability=settings.min_probability,
             target_precision=settings.target_precision,
+            review_below=settings.review_below,
             filters=settings.filters,
             document=[ent.doc.text for ent in ents] if settings.abbreviations else None,
             split_composites=settings.split_composites,
@@ -213,6 +217,7 @@ def make_linker(
     top: int,
     min_probability: float,
     target_precision: Optional[float],  # noqa: UP045
+    review_below: Optional[float],  # noqa: UP045
     abbreviations: bool,
     split_composites: bool,
     context: bool,
@@ -225,6 +230,7 @@ def make_linker(
             top=top,
             min_probability=min_probability,
             target_precision=target_precision,
+            review_below=review_below,
             abbreviations=abbreviations,
             split_composites=split_composites,
             context=context,

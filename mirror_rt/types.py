@@ -404,8 +404,9 @@ class LinkResult(_Candidates):
             means that the mention is a name, but of entities that a filter leaves out, and that
             what is left is below the threshold. A mention split into parts may have a reason
             beside the candidates of its other parts.
-        below_precision: Whether the best candidate, or that of a part, lacks the precision that
-            was wanted: its probability is too low, or another entity is tied with it.
+        below_precision: Whether the best candidate, or that of a part, is for review: its
+            probability is too low for what was wanted, by default for one half, or another entity
+            is tied with it.
     """
 
     mention: str

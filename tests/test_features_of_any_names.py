@@ -117,6 +117,7 @@ def _compare(
     assert found.shape == (len(batch.entity_P), len(FEATURES))
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
+    accepted = [*names.kinds.items()]
     for p, (k, entity) in enumerate(
         zip(batch.name_P.tolist(), batch.entity_P.tolist(), strict=True)
     ):
@@ -130,6 +131,9 @@ def _compare(
         expected = {feature: float(slow(pair)) for feature, slow in SLOW.items()} | {
             "dense_cosine": float(vectors[mention] @ names.vectors[row]),
             "non_exact_synonym": float(names.kinds[row, entity] in DISTANT),
+            "accepted_mentions": math.log1p(
+                sum(kind is NameKind.ACCEPTED and e == entity for (_, e), kind in accepted)
+            ),
         }
         assert expected.keys() == {*FEATURES}
         values = dict(zip(FEATURES, found[p].tolist(), strict=True))

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError, MirrorError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import calibration
+from mirror_rt.knowledge.linking.accepted import all_but_accepted
 from mirror_rt.knowledge.linking.results import fingerprint
 from mirror_rt.knowledge.storage.feedback import FeedbackLog
 from mirror_rt.types import LinkStatus, Name, NameKind
@@ -125,9 +126,47 @@ def test_probabilities_are_fitted_without_the_names_that_were_accepted(
     assert kb.resources.reranker.fitted_on["gold_links"] == len(gold)
     # Each accepted mention would be found by name, and teach that names are always right.
     encode = LetterEncoder().encode
-    mask = calibration._all_but_accepted(kb.resources)
+    mask = all_but_accepted(kb.resources)
     assert calibration._link(kb.resources, gold, encode).exact_S.sum() == len(MENTIONS)
     assert not calibration._link(kb.resources, gold, encode, mask=mask).exact_S.any()
+
+
+def test_what_was_accepted_is_not_asked_again(kb: KnowledgeBase, tmp_path: Path) -> None:
+    """A name itself, and one but for punctuation or case, are for review before and not after."""
+    asked = ["name number 7", "Name-number 8", "NAME NUMBER 9."]
+    wanted = {"review_below": 0.98}
+    assert {found.status.value for found in kb.link(asked, **wanted)} == {"review"}
+    rows = [_row(asked[i], f"N:{i + 7}", "accept") for i in range(3)]
+    assert kb.feedback(_reviewed(tmp_path / "r.csv", rows)).aliases == 3
+    for found in kb.link(asked, **wanted):
+        assert (found.status.value, found[0].probability) == ("linked", 0.99)
+    assert kb.link(["name number 10"], **wanted)[0].status.value == "review"
+    assert kb.entity("N:7").name == "name number 7"
+    kb.undo_feedback()
+    assert {found.status.value for found in kb.link(asked, **wanted)} == {"review"}
+
+
+def test_an_entity_that_is_accepted_often_is_likelier(kb: KnowledgeBase, tmp_path: Path) -> None:
+    """Mentions that say little are meant as the others of their kind were, and no longer."""
+    words = "red blue wide tall slow warm cold soft hard open shut long flat deep rare".split()
+    vague = [f"name numbr {a} {b}" for a in words[:6] for b in words[6:]]
+    asked = [f"name numbr {a} {b}" for a in words[6:] for b in words[:6]]
+
+    def right() -> float:
+        return sum(found[0].entity_id == "N:7" for found in kb.link(asked)) / len(asked)
+
+    def weight() -> float:
+        return kb.resources.reranker.weights["accepted_mentions"]
+
+    before = right()
+    assert (before < 0.5, weight()) == (True, 0.0)
+    kb.feedback(_reviewed(tmp_path / "r.csv", [_row(m, "", "", "N:7") for m in vague]))
+    assert (right() > 0.95, weight() > 0) == (True, True)
+    kb.undo_feedback()
+    assert (right(), weight()) == (before, 0.0)
+    # One mention each says nothing of any: a mention's own decision does not count.
+    kb.feedback(_reviewed(tmp_path / "r.csv", [_row(m, _gold(m), "yes") for m in MENTIONS]))
+    assert weight() == 0.0
 
 
 def test_without_aliases_only_the_probabilities_change(kb: KnowledgeBase, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     assert len(stamps) == 2
     again = CliRunner().invoke(app, arguments)
     assert again.stdout == first.stdout
-    for_people = CliRunner().invoke(app, [*arguments[:-1], "--format", "table"])
+    for_people = CliRunner().invoke(app, [*arguments[:-2], "--format", "table"])
     assert for_people.exit_code == 0
     assert "sickr: no sts/SICK.test.tsv" in for_people.stderr
     for width in ("80", "200"):

@@ -69,14 +69,16 @@ class LinkSettings:
     """How a knowledge base links when it is evaluated, as ``KnowledgeBase.link`` takes it.
 
     Attributes:
-        target_precision: The precision from which a mention is linked; None links all.
+        target_precision: The precision from which a mention is linked.
         min_probability: The probability from which a mention is linked.
+        review_below: The same for mentions by name too; None for .5 where nothing else is given.
         filters: Which entities may be proposed.
         split_composites: Whether mentions are split at "and", "or" and commas.
     """
 
     target_precision: float | None = None
     min_probability: float = 0.0
+    review_below: float | None = None
     filters: Filters | None = None
     split_composites: bool = False
 
@@ -274,7 +276,9 @@ def base_outcomes(
     reranker = reranker or base.resources.reranker
     mentions = _MentionLinker(base, replace(base.resources, reranker=reranker), settings)
     limits = LinkOptions(
-        target_precision=settings.target_precision, min_probability=settings.min_probability
+        target_precision=settings.target_precision,
+        min_probability=settings.min_probability,
+        review_below=settings.review_below,
     )
     needed, needed_if_exact = (
         max(pair) for pair in zip(limits.least(reranker), limits.thresholds(reranker), strict=True)

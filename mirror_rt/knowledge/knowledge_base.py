@@ -15,6 +15,7 @@ from mirror_rt.bundle import Bundle, sum_of
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
+from mirror_rt.knowledge.linking.accepted import accepted_weight
 from mirror_rt.knowledge.linking.calibration import FEWEST, CalibrationReport, calibrate
 from mirror_rt.knowledge.linking.changes import EarlierLinks, LinkChanges
 from mirror_rt.knowledge.linking.explain import Explanation, explain
@@ -268,7 +269,7 @@ class KnowledgeBase:
         top: int = 5,
         target_precision: float | None = None,
         wrong_at_most: float | None = None,
-        review_below: float = 0.0,
+        review_below: float | None = None,
         min_probability: float = 0.0,
         filters: Filters | None = None,
         document: str | Sequence[str] | None = None,
@@ -295,11 +296,13 @@ class KnowledgeBase:
             wrong_at_most: A mention is for review unless the best candidate has the probability
                 above which at most this share of links is wrong, with a chance of 95 %, for
                 mentions drawn as those that ``calibrate`` kept apart with ``reserve``.
-            review_below: A mention is for review below this probability as well.
+            review_below: A mention is for review below this probability as well, or if another
+                entity is tied with its best. By default .5, as what is less is more likely wrong
+                than right, and 0 where another threshold is given.
             min_probability: Leave only mentions linked whose best candidate has this
                 probability; candidates tied with it count together. Like a precision it leaves
-                exact matches linked before a calibration. At 0 every mention is
-                linked that is not empty or punctuation, however improbable its candidates.
+                exact matches linked before a calibration. At 0 every mention has
+                candidates that is not empty or punctuation, however improbable.
             filters: Propose only entities that meet these conditions; see
                 ``retrieval.filters``.
             document: The text that the mentions are from, or one for each mention: an
@@ -349,7 +352,7 @@ class KnowledgeBase:
         top: int = 5,
         target_precision: float | None = None,
         wrong_at_most: float | None = None,
-        review_below: float = 0.0,
+        review_below: float | None = None,
         min_probability: float = 0.0,
         filters: Filters | None = None,
         document: str | Sequence[str] | None = None,
@@ -688,7 +691,7 @@ class KnowledgeBase:
                     after.write(path)
                 if not _calibrate_on(self.resources, self._encode, after, self.path, calibrations):
                     with staging_file(self.path / RERANKER, force=True) as path:
-                        self.resources.reranker.uncalibrated().write(path)
+                        self.resources.reranker.without_feedback().write(path)
             reranker = Reranker.read(self.path / RERANKER)
             self._resources = replace(self.resources, reranker=reranker)
         gold = after.gold()
@@ -837,7 +840,7 @@ def _finish(
         finally:
             resources.catalogue.close()
     if not fitted and calibrations is not None:  # what was fitted to earlier decisions goes
-        Reranker.read(folder / RERANKER).uncalibrated().write(folder / RERANKER)
+        Reranker.read(folder / RERANKER).without_feedback().write(folder / RERANKER)
 
 
 def _calibrate_on(
@@ -847,11 +850,17 @@ def _calibrate_on(
     folder: Path,
     calibrations: list[CalibrationReport] | None,
 ) -> bool:
-    """Calibrate on decisions and write the reranker; False where they are too few."""
+    """Learn from decisions and write the reranker; False where they are too few.
+
+    First how much it says that an entity was accepted before, then the probabilities.
+    """
     resolve = resources.catalogue.resolve
     gold = [(text, ids) for text, ids in log.gold() if not ids or any(map(resolve, ids))]
     if len(gold) < FEWEST:
         return False
+    reranker = resources.reranker.without_feedback()
+    weight = accepted_weight(replace(resources, reranker=reranker), gold, encode)
+    resources = replace(resources, reranker=reranker.with_accepted(weight))
     try:
         reranker, report = calibrate(resources, gold, encode, without_accepted=True)
     except InputError:  # too few of them have a candidate

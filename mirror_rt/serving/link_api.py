@@ -37,10 +37,17 @@ class LinkRequest(BaseModel):
     kb: str | None = Field(None, description="The knowledge base, if there are several.")
     top: int = Field(5, ge=1, le=100, description="Candidates of a mention.")
     target_precision: float | None = Field(
-        None, gt=0, le=1, description="Link only what was right this often."
+        None, gt=0, le=1, description="For review is what was right less often."
+    )
+    review_below: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="For review is what has a lower probability, or a tie; .5 if no other "
+        "threshold is given.",
     )
     min_probability: float = Field(
-        0.0, ge=0, le=1, description="Link only what has this probability; 0 links all."
+        0.0, ge=0, le=1, description="Link only what has this probability, the rest is NIL."
     )
     filters: Filters = Field(
         default_factory=dict, description="For a field the values of which one is wanted."
@@ -123,6 +130,7 @@ def options_of(service: Service, body: LinkRequest) -> tuple[tuple[str, Any], ..
     return (
         ("top", body.top),
         ("target_precision", body.target_precision),
+        ("review_below", body.review_below),
         ("min_probability", body.min_probability),
         ("filters", hashable(service, body.filters)),
         ("split_composites", body.split_composites),

@@ -248,6 +248,8 @@ class NameArrays:
         entity_offsets: (N + 1,) int64 offsets of ``entities`` and ``kinds``.
         entities: int32 numbers of the entities that bear the name, ascending within a row.
         kinds: uint8, what the name is to each: a place in ``KINDS``.
+        accepted_E: int64, how many mentions a person has accepted for each entity, by number;
+            empty where none was.
     """
 
     byte_offsets: Int64
@@ -270,6 +272,7 @@ class NameArrays:
     entity_offsets: Int64
     entities: Int32
     kinds: UInt8
+    accepted_E: Int64
 
     @classmethod
     def open(cls, folder: Path) -> NameArrays:
@@ -278,7 +281,10 @@ class NameArrays:
         Raises:
             KnowledgeBaseError: One is missing, cannot be read or does not fit the others.
         """
-        found = cls(**open_arrays(folder, _GROUP, _ARRAYS))
+        arrays = open_arrays(folder, _GROUP, _ARRAYS)
+        accepted = arrays["entities"][arrays["kinds"] == KINDS.index(NameKind.ACCEPTED)]
+        most = int(arrays["entities"].max()) + 1 if len(accepted) else 0
+        found = cls(**arrays, accepted_E=np.bincount(accepted, minlength=most))
         rows = len(found.hashes)
         of_rows = (found.lengths, found.hash_order, found.key_hashes, found.key_order,
                    found.number_hashes, found.digit_hashes)  # fmt: skip

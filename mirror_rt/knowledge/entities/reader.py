@@ -108,7 +108,7 @@ class Catalogue:
         """Yield (row, entity number, kind) of each name; a kind is a place in ``names.KINDS``.
 
         In the order of rows, then of entities. Where a string is several names of an entity,
-        the kind closest to it counts.
+        the kind closest to it counts; that a person accepted it is said beside that.
         """
         number_of = {kind.value: number for number, kind in enumerate(KINDS)}
         sql = (
@@ -117,7 +117,7 @@ class Catalogue:
         )
         last = (-1, -1)
         for row, entity, kind in self._connection.execute(sql):
-            if (row, entity) != last:
+            if (row, entity) != last or kind == NameKind.ACCEPTED.value:
                 last = row, entity
                 yield row, entity, number_of[kind]
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.entities.sketch import sketch
+from mirror_rt.knowledge.linking.accepted import all_but_accepted
 from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.linking.linker import check_texts, encoded_batches
 from mirror_rt.knowledge.linking.proposals import scored_pools
@@ -36,7 +36,6 @@ from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, 
 from mirror_rt.knowledge.ranking.risk import risk_counts
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.types import NameKind
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -173,7 +172,7 @@ def calibrate(
     if not 0.0 <= reserve < 1.0:
         raise ConfigError(f"reserve must be at least 0 and below 1, got {reserve}")
     check_texts([mention for mention, _ in gold])
-    mask = _all_but_accepted(resources) if without_accepted else None
+    mask = all_but_accepted(resources) if without_accepted else None
     links = _link(resources, gold, encode, mask=mask, progress=progress)
     if len(links) < FEWEST:
         raise InputError(f"{len(links)} gold mentions with a candidate; at least {FEWEST} needed")
@@ -368,6 +367,8 @@ def _link(
                 ]
                 answers = [set(links[n][1]) if n >= 0 else set[int]() for n in links_of]
                 samples = samples_of(pool.batch, pool.features_PF, names, answers)
+                if mask is not None:
+                    samples = samples.without_own()
                 outcomes = calibration_targets(samples, resources.reranker)
                 kept = [k for k, n in enumerate(links_of) if n >= 0]
                 some = [links_of[k] for k in kept]
@@ -394,24 +395,6 @@ def _link(
         nil_S=np.array([not right for _, right in links], dtype=bool),
     )
     return whole[[n for link in given if found_S[n := number_of[link]]]]
-
-
-def _all_but_accepted(resources: LinkResources) -> FilterMask | None:
-    """Return a mask of all names but accepted mentions; None where there are none of these."""
-    names = resources.names
-    accepted = names.kinds == KINDS.index(NameKind.ACCEPTED)
-    if not accepted.any():
-        return None
-    row_P = np.repeat(np.arange(len(names)), np.diff(names.entity_offsets))
-    mask_N = np.ones(len(names), dtype=bool)
-    mask_N[row_P[accepted]] = False
-    mask_N[row_P[~accepted]] = True
-    return FilterMask(
-        conditions=(),
-        entities_E=np.ones(resources.entities, dtype=bool),
-        mask_N=mask_N,
-        rows_R=np.flatnonzero(mask_N),
-    )
 
 
 def _fit(links: _GoldLinks, before: Reranker, *, fits: bool, pull: float) -> Reranker:

@@ -84,7 +84,8 @@ def _proposal(
     levels = [level for level, _, _ in best.values()]
     holders = [levels.count(level) for level in range(len(_LEVELS))]
     strictest, prior = levels[0], probability_of[matches[0][3]]
-    if matches[0][4] == _ACCEPTED and holders[strictest] == 1:
+    accepted = any(kind == _ACCEPTED for level, _, _, _, kind in matches if level == strictest)
+    if accepted and holders[strictest] == 1:
         prior = max(prior, _PROBABILITY_OF_ACCEPTED)
     sure = prior / holders[strictest]
     return Proposal(

@@ -25,7 +25,7 @@ from mirror_rt.knowledge.linking.exact import is_name
 from mirror_rt.knowledge.linking.inputs import MentionNotes, Row, read_mentions
 from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS, expand_mentions
 from mirror_rt.knowledge.linking.repeats import Answers, Order, Repeats, in_order
-from mirror_rt.knowledge.linking.resources import LinkResources
+from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
 from mirror_rt.knowledge.linking.results import (
     SSSOM,
     WRITERS,
@@ -156,7 +156,7 @@ def link_file(
     top: int = 5,
     target_precision: float | None = None,
     wrong_at_most: float | None = None,
-    review_below: float = 0.0,
+    review_below: float | None = None,
     min_probability: float = 0.0,
     filters: Filters | None = None,
     split_composites: bool = False,
@@ -229,10 +229,14 @@ def link_file(
     if review is not None:
         if ending_of(review) in (".pubtator", SSSOM) or review == out:
             raise ConfigError(f"{review}: is no table beside {out}; name another file")
-        if target_precision is None and wrong_at_most is None and not review_below:
+        asked = LinkOptions(
+            target_precision=target_precision, wrong_at_most=wrong_at_most,
+            review_below=review_below, min_probability=min_probability,
+        )  # fmt: skip
+        if not asked.reviews:
             raise ConfigError(
-                f"{review}: nothing is for review unless target_precision, wrong_at_most or "
-                "review_below is given"
+                f"{review}: nothing is for review with min_probability alone, or review_below 0; "
+                "give target_precision, wrong_at_most or review_below"
             )
         check_target(review, force=force)
     if long and ending_of(out) in (".pubtator", SSSOM):

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
     Encode: TypeAlias = Callable[[Sequence[str]], Float32]
 
-__all__ = ["LinkOptions", "LinkResources", "MaskCache"]
+__all__ = ["REVIEW_BELOW", "LinkOptions", "LinkResources", "MaskCache"]
 
+REVIEW_BELOW = 0.5
+"""A link that is more likely wrong than right is for review where nobody says what is."""
 _MASKS_KEPT = 8
 
 
@@ -40,7 +42,8 @@ class LinkOptions:
             and no other is tied with it.
         wrong_at_most: Mentions are for review unless their best candidate has the probability
             above which, with a chance of 95 %, no more than this share of links is wrong.
-        review_below: Mentions are for review below this probability too, or if tied.
+        review_below: Mentions are for review below this probability too, or if tied. None stands
+            for ``REVIEW_BELOW`` where no other threshold is given, else for 0.
         min_probability: Link only mentions whose best candidate has this probability. It is asked
             of a mention that is a name once a calibration has measured how often that is right.
         filters: Propose only entities that meet these conditions; see ``retrieval.filters``.
@@ -50,7 +53,7 @@ class LinkOptions:
     top: int = 5
     target_precision: float | None = None
     wrong_at_most: float | None = None
-    review_below: float = 0.0
+    review_below: float | None = None
     min_probability: float = 0.0
     filters: Filters | None = None
     split_composites: bool = False
@@ -65,9 +68,10 @@ class LinkOptions:
         if self.top < 1:
             raise ConfigError(f"top must be at least 1, got {self.top}")
         for name in ("min_probability", "review_below"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        least = self.review_below
+            given = getattr(self, name)
+            if given is not None and not 0.0 <= given <= 1.0:
+                raise ConfigError(f"{name} must be between 0 and 1, got {given}")
+        least = self._review_below
         if self.wrong_at_most is not None:
             least = max(least, reranker.safe_threshold(self.wrong_at_most))
         if self.target_precision is None:
@@ -83,7 +87,14 @@ class LinkOptions:
     def reviews(self) -> bool:
         """Whether some mentions are to be for review."""
         wanted = self.target_precision is not None or self.wrong_at_most is not None
-        return wanted or self.review_below > 0.0
+        return wanted or self._review_below > 0.0
+
+    @property
+    def _review_below(self) -> float:
+        if self.review_below is not None:
+            return self.review_below
+        wanted = self.target_precision is not None or self.wrong_at_most is not None
+        return 0.0 if wanted or self.min_probability else REVIEW_BELOW
 
 
 class MaskCache:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
     Values: TypeAlias = npt.NDArray[Any]
 
-__all__ = ["FEATURES", "SIGNS", "FeatureInputs", "compute_features"]
+__all__ = ["ACCEPTED_MENTIONS", "FEATURES", "SIGNS", "FeatureInputs", "compute_features"]
 
 _TYPO_SIMILARITY = 0.75
 """Names less similar in letters are not one another's typo: an edit in four letters, two in
@@ -194,6 +194,14 @@ def _non_exact_synonym(inputs: FeatureInputs) -> Values:
     return _BROAD_OR_RELATED[inputs.batch.kind_P]
 
 
+def _accepted_mentions(inputs: FeatureInputs) -> Values:
+    accepted_E, entity_P = inputs.retrievers.names.accepted_E, inputs.batch.entity_P
+    if not len(accepted_E):
+        return np.zeros(len(entity_P))
+    counts_P: Values = np.log1p(accepted_E[entity_P])
+    return counts_P
+
+
 NAME_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
     "dense_cosine": _dense_cosine,
     "trigram_cosine": _trigram_cosine,
@@ -210,8 +218,10 @@ NAME_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
 }
 ENTITY_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
     "non_exact_synonym": _non_exact_synonym,
+    "accepted_mentions": _accepted_mentions,
 }
 FEATURES = (*NAME_FEATURES, *ENTITY_FEATURES)
+ACCEPTED_MENTIONS = FEATURES.index("accepted_mentions")
 """The features, in the order of their columns:
 
 dense_cosine: cosine of the vectors; trigram_cosine: TF-IDF cosine of the character trigrams;
@@ -223,7 +233,8 @@ the most that one word of the mention, or of the name, leaves unexplained (see `
 edit_similarity: 1 less the share of letters that differ (optimal string alignment: changed, left
 out, put in, swapped with the next); typo_match: 1 by the number of those edits, if they are few,
 change no digit and all stand in words that no name has; non_exact_synonym: a broad, narrow or
-related name.
+related name; accepted_mentions: natural log of 1 plus the mentions that people have accepted for
+the entity (``feedback``), which alone teaches its weight.
 """
 
 _UNLIKE = {

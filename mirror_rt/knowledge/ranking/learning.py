@@ -20,7 +20,12 @@ import numpy as np
 from mirror_rt.knowledge.arrays import offsets_of, ragged_indices, to_float32
 from mirror_rt.knowledge.entities.names import NameArrays
 from mirror_rt.knowledge.entities.reader import Catalogue
-from mirror_rt.knowledge.ranking.features import FEATURES, FeatureInputs, compute_features
+from mirror_rt.knowledge.ranking.features import (
+    ACCEPTED_MENTIONS,
+    FEATURES,
+    FeatureInputs,
+    compute_features,
+)
 from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES
 from mirror_rt.knowledge.ranking.operating_points import operating_points
 from mirror_rt.knowledge.ranking.rank import best_names
@@ -108,6 +113,13 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def without_own(self) -> Samples:
+        """Return mentions that people have accepted, each as if it alone had not been."""
+        features_PF = self.features_PF.copy()
+        counts_P = np.expm1(features_PF[:, ACCEPTED_MENTIONS]) - self.right_P
+        features_PF[:, ACCEPTED_MENTIONS] = np.log1p(np.maximum(counts_P, 0.0))
+        return replace(self, features_PF=features_PF)
 
     @property
     def sample_P(self) -> Int64:
@@ -235,6 +247,7 @@ def _samples(
     nil: Bools,
 ) -> Samples:
     features_PF = compute_features(FeatureInputs(batch, retrievers, translation))
+    features_PF[:, ACCEPTED_MENTIONS] = 0.0  # names say nothing of how often each is meant
     return samples_of(batch, features_PF, retrievers.names, right, nil=nil)
 
 
@@ -377,7 +390,8 @@ class RefitReport:
             float(calibration_targets(samples, one).hit_S.mean()) if len(samples) else 0.0
             for one in (before, after)
         ]
-        numbers = {name: (before.weights[name], after.weights[name]) for name in FEATURES}
+        taught = [name for name in FEATURES if name != FEATURES[ACCEPTED_MENTIONS]]
+        numbers = {name: (before.weights[name], after.weights[name]) for name in taught}
         numbers["nil_score"] = (before.nil_score, after.nil_score)
         return cls(
             samples=len(samples),

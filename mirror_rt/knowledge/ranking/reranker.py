@@ -24,7 +24,7 @@ import numpy as np
 
 from mirror_rt.bundle import sum_of
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
-from mirror_rt.knowledge.ranking.features import FEATURES
+from mirror_rt.knowledge.ranking.features import ACCEPTED_MENTIONS, FEATURES
 from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES
 from mirror_rt.knowledge.ranking.risk import safe_threshold
 from mirror_rt.knowledge.ranking.weights import WeightPrior
@@ -122,6 +122,14 @@ class Reranker:
     def uncalibrated(self) -> Reranker:
         """Return the reranker as it was before a calibration."""
         return replace(self, **self.before_calibration, before_calibration={})
+
+    def without_feedback(self) -> Reranker:
+        """Return the reranker as it was before a calibration and what people have accepted."""
+        return self.uncalibrated().with_accepted(0.0)
+
+    def with_accepted(self, weight: float) -> Reranker:
+        """Return the reranker with a weight of what people have accepted."""
+        return replace(self, weights={**self.weights, FEATURES[ACCEPTED_MENTIONS]: weight})
 
     def calibrated_values(self) -> dict[str, Any]:
         """Return what a calibration replaces."""
@@ -303,6 +311,7 @@ class Reranker:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("sha256", None) != sum_of(content):
                 raise ValueError("changed since it was written, sha256 differs")
+            content["weights"] = {FEATURES[ACCEPTED_MENTIONS]: 0.0, **content["weights"]}
             reranker = cls(**content)
             for one in (reranker, reranker.uncalibrated()):
                 one._check()

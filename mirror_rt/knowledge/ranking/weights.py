@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-__all__ = ["DEFAULT_WEIGHTS", "WeightPrior", "fit_weights", "minimize_within"]
+__all__ = ["DEFAULT_WEIGHTS", "WeightPrior", "fit_weight", "fit_weights", "minimize_within"]
 
 DEFAULT_WEIGHTS = "default_weights.json"
 _ITERATIONS = 60
@@ -64,11 +64,16 @@ class WeightPrior:
         """Return the built-in weights."""
         text = (files("mirror_rt.knowledge.ranking") / DEFAULT_WEIGHTS).read_text("utf-8")
         content = json.loads(text)
-        order = [content["features"].index(name) for name in FEATURES]
+        # Mentions of texts teach nothing of what people have accepted.
+        known = [name for name in FEATURES if name in content["features"]]
+        here = [FEATURES.index(name) for name in known]
+        there = [content["features"].index(name) for name in known]
+        curvature_FF = np.zeros((len(FEATURES), len(FEATURES)))
+        curvature_FF[np.ix_(here, here)] = np.array(content["curvature"])[np.ix_(there, there)]
         return cls(
-            weights={name: content["weights"][name] for name in FEATURES},
+            weights={name: content["weights"].get(name, 0.0) for name in FEATURES},
             nil_score=content["nil_score"],
-            curvature_FF=np.array(content["curvature"])[np.ix_(order, order)],
+            curvature_FF=curvature_FF,
             in_candidates_weights=content["in_candidates_weights"],
             top1_weights=content["top1_weights"],
         )
@@ -126,6 +131,38 @@ def fit_weights(
         nil_score=nil,
         curvature_FF=curvature_FF,
     )
+
+
+def fit_weight(
+    samples: Samples, weights: Mapping[str, float], feature: str, *, pull: float
+) -> float:
+    """Fit the weight of one feature, the others as they are, within its sign.
+
+    Args:
+        samples: Mentions with known answers and their candidates.
+        weights: All weights.
+        feature: Whose weight to fit.
+        pull: How strongly it is pulled to 0: the number of samples that know nothing of it.
+    """
+    known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
+    if not known_S.any():
+        return 0.0
+    groups, features_PF = _Groups.of(samples), samples.features_PF.astype(np.float64)
+    weights_F = np.array([weights[name] for name in FEATURES])
+    at = FEATURES.index(feature)
+
+    def loss(weight_1: Float64) -> tuple[float, Float64, Float64]:
+        tried_F = weights_F.copy()
+        tried_F[at] = weight_1[0]
+        value, gradient_F, curvature_FF = _loss(
+            features_PF, tried_F, groups, known_S.astype(np.float64)
+        )
+        value += 0.5 * pull * float(weight_1[0] ** 2)
+        gradient = gradient_F[at] + pull * weight_1[0]
+        return value, np.array([gradient]), np.array([[curvature_FF[at, at] + pull]])
+
+    bound = (0.0, np.inf) if SIGNS[feature] > 0 else (-np.inf, 0.0)
+    return float(minimize_within(loss, np.zeros(1), [bound])[0])
 
 
 def minimize_within(

@@ -142,11 +142,9 @@ class FeedbackLog:
         waiting = self.aliases()
         for piece in pieces:
             names = tuple(name for name in piece.names if name.kind is not NameKind.ACCEPTED)
-            known = {normalize(name.text) for name in names}
             names += tuple(
                 Name(text=text, kind=NameKind.ACCEPTED, source=SOURCE)
                 for text in waiting.pop(piece.id, ())
-                if normalize(text) not in known
             )
             yield piece if names == piece.names or not names else replace(piece, names=names)
 
