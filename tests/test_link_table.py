@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from python_calamine import CalamineWorkbook
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import KnowledgeBase
@@ -259,6 +260,37 @@ def test_plain_text_and_words_have_one_column(kb: KnowledgeBase, tmp_path: Path)
     raw = (tmp_path / "a.csv").read_bytes()
     assert raw == b"\xef\xbb\xbf" + (tmp_path / "b.csv").read_bytes()
     assert _read(tmp_path / "a.csv")[0] == ["mention", *OURS]
+
+
+def test_what_a_sheet_holds_comes_back_as_what_it_is(kb: KnowledgeBase, tmp_path: Path) -> None:
+    """Numbers, dates, times and truth values; text that looks like one stays text."""
+    day, moment = date(2024, 1, 5), datetime(2024, 1, 5, 10, 30)
+    rows = [
+        ["mention", "price", "pieces", "day", "moment", "hour", "true", "code", "mixed"],
+        ["heart attack", 12.5, 3, day, moment, time(9, 15), True, "007", 1.5],
+        ["acute heart", 7, 4, day, moment, time(9, 15), False, "1e5", "n/a"],
+        ["nothing", None, None, None, None, None, None, None, day],
+    ]
+    excel.write_xlsx(tmp_path / "in.xlsx", rows[0], rows[1:])
+    for ending in ("xlsx", "parquet", "csv", "jsonl"):
+        kb.link_file(tmp_path / "in.xlsx", tmp_path / f"out.{ending}")
+    with open(tmp_path / "out.xlsx", "rb") as file:
+        book = CalamineWorkbook.from_filelike(file)
+        cells = book.get_sheet_by_index(0).to_python()
+    found = [[None if cell == "" else cell for cell in row[:9]] for row in cells]
+    mixed = [row.pop() for row in found[1:]]
+    assert found[1:] == [row[:8] for row in rows[1:]]
+    assert mixed == ["1.5", "n/a", "2024-01-05"], "a column of several kinds is text"
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert [str(table[name].type) for name in rows[0][1:]] == [
+        "double", "int64", "date32[day]", "timestamp[us]", "time64[us]", "bool", "string", "string",
+    ]  # fmt: skip
+    assert table.slice(0, 1).to_pylist()[0]["moment"] == moment
+    with open(tmp_path / "out.csv", encoding="utf-8", newline="") as file:
+        text = [*csv.reader(file)][2][1:8]
+    assert text == ["7", "4", "2024-01-05", "2024-01-05 10:30:00", "09:15:00", "false", "1e5"]
+    line = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
+    assert (line["price"], line["pieces"], line["day"]) == (12.5, 3, "2024-01-05")
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "xlsx", "jsonl"])

@@ -24,6 +24,7 @@ from mirror_rt.tables import (
     parquet_parts,
     told_kind,
 )
+from mirror_rt.tables.excel import SheetCell
 from mirror_rt.textfiles import (
     UNPACKING_ERRORS,
     Source,
@@ -116,9 +117,9 @@ def read_columns(
     (first, name), *rest = ((place, table.headings[place]) for place in places)
     if kept is not None:
         headings = table.headings if table.first is None else table.first
-        of_json = table.kind is Kind.JSONL
-        kept.begin(headings, shown=table.shown, unit=table.unit, as_json=of_json)
-        table.kept = kept if table.by_name and not of_json else None
+        of_values = table.kind in (Kind.JSONL, Kind.XLSX)
+        kept.begin(headings, shown=table.shown, unit=table.unit, as_json=of_values)
+        table.kept = kept if table.kind is Kind.PARQUET else None
     table.only = places
     for number, cells in table.rows():
         try:
@@ -126,7 +127,8 @@ def read_columns(
                 raise cells
             text = cells[first]
             if kept is not None and table.kept is None:
-                kept.add(number, cells)
+                of_sheet = table.kind is Kind.XLSX
+                kept.add(number, [*map(_value, cells)] if of_sheet else cells)
             if text is None or text == "":
                 notes.missing += 1
             found = [cell_text(text, name)]
@@ -135,6 +137,11 @@ def read_columns(
             yield found
         except RowError as fault:
             raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+
+
+def _value(cell: str | None) -> object:
+    """Return what a cell of a sheet holds."""
+    return cell.value if isinstance(cell, SheetCell) else cell or None
 
 
 def _text_column(table: Table, column: str | None) -> int:

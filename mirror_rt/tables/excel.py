@@ -15,18 +15,39 @@ from typing import IO
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
 
-__all__ = ["MOST_ROWS", "read_sheet", "write_xlsx"]
+__all__ = ["MOST_ROWS", "SheetCell", "read_sheet", "write_xlsx"]
 
 MOST_ROWS = 1_048_576
 """A sheet has no more, its heading among them."""
 
 _LONGEST_CELL = 32_767
+_FIRST_YEAR = 1900
+_FORMS = {date: "yyyy-mm-dd", datetime: "yyyy-mm-dd hh:mm:ss", time: "hh:mm:ss"}
 _EXACT = 1e15
 """Larger numbers are ids rather than amounts, of which a sheet would lose digits."""
 
 
+class SheetCell(str):
+    """The text of a cell that holds something else, as it would stand in a CSV file.
+
+    Attributes:
+        value: What it holds: a number, a truth value, a date or a time.
+    """
+
+    __slots__ = ("value",)
+    value: object
+
+    def __new__(cls, text: str, value: object) -> SheetCell:
+        """Make the text of a value."""
+        made = super().__new__(cls, text)
+        made.value = value
+        return made
+
+
 def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[str]]:
     """Return the rows of the first sheet that holds something, as text, and the other sheets.
+
+    The text of what is no text in the sheet is a ``SheetCell``.
 
     Args:
         shown: What to call the file in a message.
@@ -62,24 +83,29 @@ def _text(cell: object) -> str:
     """Return a cell as it would stand in a CSV file."""
     match cell:
         case bool():
-            return "TRUE" if cell else "FALSE"
-        case float() if cell.is_integer() and abs(cell) < 1e15:
-            return str(int(cell))
+            return SheetCell("TRUE" if cell else "FALSE", cell)
+        case float() if cell.is_integer() and abs(cell) < _EXACT:
+            return SheetCell(str(int(cell)), int(cell))
         case datetime() if cell.time() == time():
-            return cell.date().isoformat()
+            return SheetCell(cell.date().isoformat(), cell.date())
         case datetime() | date() | time():
-            return cell.isoformat()
+            return SheetCell(cell.isoformat(), cell)
+        case float():
+            return SheetCell(str(cell), cell)
         case _:
             return str(cell)
 
 
 def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a sheet of headings and rows; numbers stay numbers, all else is text.
+    """Write a sheet of headings and rows.
+
+    Numbers, truth values, dates and times stay what they are, all else is text, and so is what a
+    sheet cannot hold: long numbers, dates before 1900.
 
     Args:
         path: The file, which is replaced.
         headings: One for each column.
-        rows: As many values as headings, each a string, a number or None.
+        rows: As many values as headings, each a string, a number, a date, a time or None.
 
     Raises:
         ConfigError: There are more rows, or a longer cell, than a sheet may have.
@@ -100,6 +126,7 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
         book.set_properties({"created": datetime(2000, 1, 1)})  # the same rows, the same bytes
         sheet = book.add_worksheet()
         bold = book.add_format({"bold": True})
+        forms = {kind: book.add_format({"num_format": form}) for kind, form in _FORMS.items()}
         sheet.freeze_panes(1, 0)
         for column, heading in enumerate(headings):
             sheet.write_string(0, column, heading, bold)
@@ -107,12 +134,12 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
             if number >= MOST_ROWS:
                 raise ConfigError(f"{path}: a sheet has {MOST_ROWS:,} rows at most; write .csv")
             for column, value in enumerate(row):
-                if (
-                    isinstance(value, (int, float))
-                    and not isinstance(value, bool)
-                    and abs(value) < _EXACT
-                ):
+                if isinstance(value, bool):
+                    sheet.write_boolean(number, column, value)
+                elif isinstance(value, (int, float)) and abs(value) < _EXACT:
                     sheet.write_number(number, column, value)
+                elif type(value) in forms and getattr(value, "year", _FIRST_YEAR) >= _FIRST_YEAR:
+                    sheet.write_datetime(number, column, value, forms[type(value)])
                 elif value is not None and value != "":
                     text = str(value)
                     if len(text) > _LONGEST_CELL:

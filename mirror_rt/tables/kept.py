@@ -1,7 +1,7 @@
 """Keep the columns of an input on disk, to write them again beside what is made of them.
 
-Rows of text are kept as they are, those of JSON lines a cell a piece of JSON, those of Parquet and
-of Arrow in their types. A piece of rows is in memory at a time.
+Rows of text are kept as they are, those of JSON lines and of sheets a cell a piece of JSON, those
+of Parquet and of Arrow in their types. A piece of rows is in memory at a time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date, datetime, time
 from typing import IO, TYPE_CHECKING, Any
 
 from mirror_rt.errors import InputError
@@ -23,6 +24,12 @@ __all__ = ["Kept", "free_names", "kept_name", "unique_names"]
 _ROWS, _CHARACTERS = 4_096, 1 << 23
 _PREFIX = "link_"
 _LARGEST_EXACT = 1 << 53
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "date32[day]": date.fromisoformat,
+    "timestamp[us]": datetime.fromisoformat,
+    "time64[us]": time.fromisoformat,
+}
+"""Of dates and times in JSON, by their Arrow type."""
 
 
 class Kept:
@@ -48,7 +55,7 @@ class Kept:
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
         self._schemas: list[pa.Schema] = []  # of each stream in the file
         self._metadata: dict[bytes, bytes] | None = None
-        self._types: list[set[type]] = []  # of the values in each column of JSON
+        self._types: list[set[type]] = []  # of the values in each column of JSON or a sheet
 
     def begin(self, headings: list[str], *, shown: str, unit: str, as_json: bool = False) -> None:
         """Say what will be kept.
@@ -57,7 +64,7 @@ class Kept:
             headings: The list may grow while rows are read.
             shown: What to call the input in a message.
             unit: What its rows are numbered by.
-            as_json: Whether cells are values of JSON, not text.
+            as_json: Whether cells are values of JSON, or of a sheet, not text.
         """
         self.headings, self.shown, self.unit, self._json = headings, shown, unit, as_json
 
@@ -257,6 +264,12 @@ def _arrow_type(types: set[type]) -> pa.DataType:
             return pa.int64()
         case found if found in ({float}, {int, float}):
             return pa.float64()
+        case found if found == {date}:
+            return pa.date32()
+        case found if found in ({datetime}, {date, datetime}):
+            return pa.timestamp("us")
+        case found if found == {time}:
+            return pa.time64("us")
         case _:
             return pa.string()
 
@@ -267,7 +280,9 @@ def _values(column: pa.Array, kind: pa.DataType) -> list[Any]:
 
     cells = column.to_pylist()
     if kind != pa.string():
-        return [None if cell is None else json.loads(cell) for cell in cells]
+        found = [None if cell is None else json.loads(cell) for cell in cells]
+        reader = _READERS.get(str(kind))
+        return found if reader is None else [None if c is None else reader(c) for c in found]
     return [
         json.loads(cell) if cell is not None and cell.startswith('"') else cell for cell in cells
     ]

@@ -420,7 +420,7 @@ def _write_xlsx(path: Path, rows: Rows, source: str) -> None:
 
     def cells() -> Iterator[tuple[object, ...]]:
         for batch in rows.batches(as_text=True):
-            columns = [_text_column(column).to_pylist() for column in batch.columns]
+            columns = [_sheet_column(column).to_pylist() for column in batch.columns]
             yield from zip(*columns, strict=True)
 
     write_xlsx(path, rows.names, cells())
@@ -558,6 +558,21 @@ def _text_column(column: pa.Array) -> pa.Array:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
         return column
     return pa.array([None if c is None else _text(c) for c in column.to_pylist()], pa.string())
+
+
+def _sheet_column(column: pa.Array) -> pa.Array:
+    """Return a column as sheets take it: dates, times and truth values too; no time zones."""
+    import pyarrow as pa
+    import pyarrow.types as of
+
+    kind = column.type
+    if of.is_timestamp(kind) and kind.tz is None:
+        return column.cast(pa.timestamp("us"), safe=False)
+    if of.is_time(kind):
+        return column.cast(pa.time64("us"), safe=False)
+    if of.is_decimal(kind):
+        return column.cast(pa.float64())
+    return column if of.is_boolean(kind) or of.is_date(kind) else _text_column(column)
 
 
 def _text(value: object) -> str:
