@@ -74,8 +74,8 @@ def test_tsv_has_a_row_a_candidate_and_keeps_the_unmatched(hearts: Path) -> None
     assert {len(row) for row in rows} == {14}
     assert [(*row[:3], *row[-2:]) for row in rows] == [
         ("mention", "rank", "entity_id", "status", "nil_reason"),
-        ("ASD", "1", "H:1", "linked", ""),
-        ("ASD", "2", "H:5", "linked", ""),
+        ("ASD", "1", "H:1", "review", ""),
+        ("ASD", "2", "H:5", "review", ""),
         ("?", "", "", "nil", "punctuation"),
     ]
 

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tracemalloc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -124,6 +124,15 @@ def test_words_are_a_source_like_a_file(hearts: Path, mentions: Path, tmp_path: 
     assert without == _records(tmp_path / "b.jsonl")
 
 
+def _status(candidates: Sequence[Mapping[str, Any]]) -> str:
+    """What becomes of a mention where no threshold is given."""
+    if not candidates:
+        return "nil"
+    best = [c for c in candidates if c["tied"]] or candidates[:1]
+    sure = len(best) == 1 and best[0]["probability"] >= 0.5
+    return "linked" if sure else "review"
+
+
 def test_parquet_has_a_row_a_mention(hearts: Path, mentions: Path, tmp_path: Path) -> None:
     for ending in (".jsonl", ".parquet"):
         _link(hearts, mentions, tmp_path / f"a{ending}")
@@ -131,7 +140,7 @@ def test_parquet_has_a_row_a_mention(hearts: Path, mentions: Path, tmp_path: Pat
     for row, record in zip(rows, _records(tmp_path / "a.jsonl"), strict=True):
         assert row["mention"] == record["mention"]
         assert row["nil_reason"] == record["nil_reason"]
-        assert row["status"] == record["status"] == ("linked" if record["candidates"] else "nil")
+        assert row["status"] == record["status"] == _status(record["candidates"])
         assert [c | {"context_score": None} for c in record["candidates"]] == row["candidates"]
         best = (record["candidates"] or [{}])[0]
         for name in set(row) - {"mention", "n", "status", "nil_reason", "candidates"}:
@@ -310,7 +319,8 @@ def test_a_file_that_is_there_and_options_that_do_not_fit_are_refused(
     for out, options in (
         ("a.txt", {}),
         ("a.pubtator", {}),
-        ("a.csv", {"review": tmp_path / "r.csv"}),
+        ("a.csv", {"review": tmp_path / "r.csv", "min_probability": 0.1}),
+        ("a.csv", {"review": tmp_path / "r.csv", "review_below": 0.0}),
         ("a.csv", {"review": tmp_path / "a.csv", "review_below": 0.5}),
         ("a.csv", {"review": tmp_path / "r.pubtator", "review_below": 0.5}),
         ("a.csv", {"review_below": 1.5}),
