@@ -21,7 +21,7 @@ from mirror_rt_cli.app import app
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 PAGES = [*sorted((DOCS / "tasks").glob("*.md")), DOCS.parent / "README.md"]
-NEEDS = {"spacy": "spacy", "train-on-your-own-names": "torch"}
+NEEDS = {"match-a-table": "matplotlib", "spacy": "spacy", "train-on-your-own-names": "torch"}
 NUMBER = re.compile(r"(\d*\.\d+)")
 
 
