@@ -162,6 +162,7 @@ def _draw_points(axes: Any, points: Sequence[OperatingPoint]) -> None:  # noqa: 
             textcoords="offset points",
             ha="left" if right else "right",
             fontsize=7,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
         )
         label.set_in_layout(False)
     axes.set(xlim=(-0.02, 1.02), xlabel="share of mentions linked", ylabel="share of them right")
