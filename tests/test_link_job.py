@@ -128,9 +128,8 @@ def _status(candidates: Sequence[Mapping[str, Any]]) -> str:
     """What becomes of a mention where no threshold is given."""
     if not candidates:
         return "nil"
-    best = [c for c in candidates if c["tied"]] or candidates[:1]
-    sure = len(best) == 1 and best[0]["probability"] >= 0.5
-    return "linked" if sure else "review"
+    best = candidates[0]
+    return "review" if best["tied"] or best["probability"] < 0.5 else "linked"
 
 
 def test_parquet_has_a_row_a_mention(hearts: Path, mentions: Path, tmp_path: Path) -> None:
