@@ -363,7 +363,7 @@ def build(
 
 
 def projection_bundle(folder: Path) -> Bundle:
-    from mirror_rt.bundle import sha256_file
+    from mirror_rt.hashing import sha256_file
     from mirror_rt.types import Pooling, Precision
 
     folder.mkdir(exist_ok=True)

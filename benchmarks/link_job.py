@@ -108,7 +108,7 @@ def measure(
     names: Sequence[str], kb: Path, count: int, work: Path, *, workers: int = 2
 ) -> dict[str, Any]:
     """Link a file of ``count`` mentions, in one go, by workers, and with a kill in the middle."""
-    from mirror_rt.bundle import sha256_file
+    from mirror_rt.hashing import sha256_file
 
     asked = mentions(names, count)
     known = set(names)

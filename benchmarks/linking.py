@@ -31,11 +31,12 @@ from typing import Any
 import numpy as np
 from harness import provenance
 
-from mirror_rt.bundle import Bundle, sha256_file, sum_of
+from mirror_rt.bundle import Bundle
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.holdout import hold_out_synonyms, join_pieces
 from mirror_rt.evaluation.metrics import area_under_curve
 from mirror_rt.exporting.pipeline import export
+from mirror_rt.hashing import checksum, sha256_file
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.formats import read_entities, read_names
 from mirror_rt.knowledge.linking.calibration import expected_calibration_error
@@ -132,7 +133,7 @@ def tuned(
         max_steps=steps, seed=seed,
     )  # fmt: skip
     # What is kept is used again for the very same settings and names alone.
-    key = sum_of({"config": config.as_json(), "names": sha256_file(corpus)})[:12]
+    key = checksum({"config": config.to_dict(), "names": sha256_file(corpus)})[:12]
     bundle = work / f"{task.name}-{key}"
     if not bundle.exists():
         train(config, force=True)

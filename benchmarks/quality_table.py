@@ -24,13 +24,13 @@ from typing import Any
 
 from harness import provenance
 
-from mirror_rt.bundle import sha256_file, sum_of
 from mirror_rt.evaluation.baselines import CharNgrams
 from mirror_rt.evaluation.holdout import join_pieces, standard_split
 from mirror_rt.evaluation.report import cell
 from mirror_rt.evaluation.result import Report, Result, mean_report
 from mirror_rt.evaluation.suite import evaluate
 from mirror_rt.exporting.pipeline import export
+from mirror_rt.hashing import checksum, sha256_file
 from mirror_rt.knowledge.formats import read_entities, read_names
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
@@ -79,7 +79,7 @@ def settle(args: argparse.Namespace) -> Path:
     names = {name: sha256_file(args.data / FILES[name]) for name in args.names}
     variants = {name: repr(options) for name, options in VARIANTS.items()}
     asked = {"names": names, "variants": variants, "tasks": args.tasks}
-    args.work /= sum_of({**asked, "pairs": args.max_pairs, "small": args.small})[:12]
+    args.work /= checksum({**asked, "pairs": args.max_pairs, "small": args.small})[:12]
     args.work.mkdir(parents=True, exist_ok=True)
     return names_file(args.data, args.names, args.work / NAMES)
 

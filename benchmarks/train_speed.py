@@ -25,7 +25,7 @@ import harness
 import numpy as np
 import torch
 
-from mirror_rt.bundle import sha256_file
+from mirror_rt.hashing import sha256_file
 from mirror_rt.training.batches import Batch, batches
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.encoding import autocast, multiplies_bf16

@@ -21,9 +21,9 @@ from typing import Any
 from harness import provenance
 from quality_table import FILES, SHOWN, VARIANTS, evaluate_model, found, say, settle, trained
 
-from mirror_rt.bundle import sha256_file
 from mirror_rt.evaluation.report import cell
 from mirror_rt.evaluation.result import Report, mean_report
+from mirror_rt.hashing import sha256_file
 from mirror_rt.quickstart import demo_model
 from mirror_rt.types import Preset
 

@@ -6,18 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror_rt.errors import InputError
+from mirror_rt.folders import FolderKind, folder_kind
 
 if TYPE_CHECKING:
     from mirror_rt.evaluation.baselines import ExactMatch
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.types import Embedder
-
-CATALOGUE = "catalogue.sqlite"
-
-
-def is_knowledge_base(name: str) -> bool:
-    """Tell whether ``name`` is a knowledge-base folder."""
-    return (Path(name) / CATALOGUE).is_file()
 
 
 def open_model(name: str) -> Embedder | KnowledgeBase | ExactMatch:
@@ -34,18 +28,20 @@ def open_model(name: str) -> Embedder | KnowledgeBase | ExactMatch:
         from mirror_rt.evaluation.baselines import open_baseline
 
         return open_baseline(name)
-    if is_knowledge_base(name):
-        from mirror_rt.knowledge import KnowledgeBase
-
-        return KnowledgeBase.open(path)
-    if (path / "model.onnx").is_file() or (path / "manifest.json").is_file():
-        from mirror_rt.runtime import Encoder
-
-        return Encoder.open(path)
     if path.is_file():
         raise InputError(f"{path}: is a file; name a checkpoint, a bundle or a knowledge base")
-    if path.is_dir() and not (path / "config.json").is_file():
-        raise InputError(f"{path}: neither a checkpoint, a bundle nor a knowledge base")
-    from mirror_rt.training.checkpoint import TorchEncoder
+    match folder_kind(path):
+        case FolderKind.KNOWLEDGE_BASE:
+            from mirror_rt.knowledge import KnowledgeBase
 
-    return TorchEncoder.open(name)
+            return KnowledgeBase.open(path)
+        case FolderKind.BUNDLE | FolderKind.VECTORS:  # vectors: the bundle's error says so
+            from mirror_rt.runtime import Encoder
+
+            return Encoder.open(path)
+        case None if path.is_dir():
+            raise InputError(f"{path}: neither a checkpoint, a bundle nor a knowledge base")
+        case FolderKind.CHECKPOINT | None:
+            from mirror_rt.training.checkpoint import TorchEncoder
+
+            return TorchEncoder.open(name)

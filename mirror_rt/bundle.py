@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.errors import BundleError
+from mirror_rt.folders import MANIFEST
+from mirror_rt.hashing import is_unchanged, sha256_file, write_checked_json
 from mirror_rt.types import BundleKind, Pooling, Precision
 
 __all__ = [
@@ -28,13 +30,9 @@ __all__ = [
     "Bundle",
     "Manifest",
     "seal",
-    "sha256_file",
-    "sha256_of_blocks",
-    "sum_of",
 ]
 
 FORMAT_VERSION = 1
-MANIFEST = "manifest.json"
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 TABLE = "table.npy"
@@ -52,8 +50,6 @@ STARTER_NOTE = (
 _RENAMED = {"quantisation": "quantization"}
 """Fields of a manifest as earlier versions wrote them."""
 _NEEDED = {BundleKind.ONNX: (MODEL, TOKENIZER), BundleKind.STATIC: (TABLE, SCALES, FEATURES)}
-_BLOCKS = 16
-_BLOCK = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +102,7 @@ class Manifest:
             del content["kind"], content["features"]
         else:
             content["kind"] = self.kind.value
-        content = json.loads(json.dumps(content))
-        content["manifest_sha256"] = sum_of(content)
-        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_checked_json(path, content)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -144,7 +137,7 @@ class Manifest:
                 f"{FORMAT_VERSION}; run: pip install -U mirror-rt"
             )
         # A manifest from before it had a sum is taken as it is.
-        if content.get("manifest_sha256", sum_of(content)) != sum_of(content):
+        if "manifest_sha256" in content and not is_unchanged(content):
             raise BundleError(
                 f"{path}: changed since it was exported (sha256 differs); export again"
             )
@@ -227,34 +220,3 @@ def seal(folder: Path, manifest: Manifest) -> Bundle:
     manifest = replace(manifest, files=sums)
     manifest.write(folder / MANIFEST)
     return Bundle(path=folder, manifest=manifest)
-
-
-def sum_of(content: Mapping[str, Any]) -> str:
-    """Return the hex sha256 of what a JSON file holds, without the checksum itself."""
-    rest = {name: value for name, value in content.items() if name != "manifest_sha256"}
-    text = json.dumps(rest, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sha256_file(path: Path) -> str:
-    """Return the hex sha256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while piece := handle.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def sha256_of_blocks(path: Path) -> str:
-    """Return the hex sha256 of 16 blocks of a file, evenly spread from its first to its last byte.
-
-    Another file of the same size differs in them, unless it is nearly the same. 64 KiB are read
-    whatever the size: milliseconds from a local disk, longer over a network.
-    """
-    digest = hashlib.sha256()
-    with open(path, "rb", buffering=0) as handle:
-        last = max(path.stat().st_size - _BLOCK, 0)
-        for i in range(_BLOCKS):
-            handle.seek(last * i // (_BLOCKS - 1))
-            digest.update(handle.read(_BLOCK))
-    return digest.hexdigest()

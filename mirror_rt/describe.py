@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.bundle import MANIFEST, Bundle
+from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, ModelError
+from mirror_rt.folders import MANIFEST, FolderKind, folder_kind
 from mirror_rt.pooling_config import read_object, read_pooling
 
 __all__ = ["describe"]
@@ -37,17 +38,17 @@ def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
             f"{path}: is a file; info describes folders (for a knowledge-base file: "
             "mirror-rt kb stats)"
         )
-    if (path / MANIFEST).is_file():
-        content = read_object(path / MANIFEST)
-        match content.get("kind"):
-            case "knowledge base":
-                return _knowledge_base(path, verify=verify)
-            case "vectors":
-                return _vectors(path, content, verify=verify)
-            case _:
-                return _bundle(path, verify=verify)
-    if (path / "config.json").is_file():
-        return _checkpoint(path)
+    match folder_kind(path):
+        case FolderKind.KNOWLEDGE_BASE:
+            return _knowledge_base(path, verify=verify)
+        case FolderKind.VECTORS:
+            return _vectors(path, read_object(path / MANIFEST), verify=verify)
+        case FolderKind.BUNDLE:
+            return _bundle(path, verify=verify)
+        case FolderKind.CHECKPOINT:
+            return _checkpoint(path)
+        case None:
+            pass
     for left, run in ((".job", "mirror-rt embed"), ("state.json", "mirror-rt train with --resume")):
         if (path / left).exists():
             raise InputError(f"{path}: is not finished; to go on, run again the same {run}")

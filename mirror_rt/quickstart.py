@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
 from mirror_rt._extras import require
-from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ModelError
+from mirror_rt.hashing import sha256_file
 from mirror_rt.staging import check_target, contents, staging_folder
 from mirror_rt.types import Candidate, Entity, Precision, Preset
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirror_rt.bundle import Bundle, Manifest, sha256_file
+from mirror_rt.bundle import Bundle, Manifest
+from mirror_rt.hashing import sha256_file
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.arrays import offsets_of
 from mirror_rt.knowledge.linking.proposals import ScoredPool

@@ -12,9 +12,9 @@ import pytest
 from scipy.stats import binomtest
 from typer.testing import CliRunner
 
-from mirror_rt.bundle import sum_of
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.evaluation.reliability import draw_calibration
+from mirror_rt.hashing import checksum
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import calibration
 from mirror_rt.knowledge.linking.calibration import (
@@ -322,7 +322,7 @@ def test_the_error_is_the_mean_gap_of_the_bins() -> None:
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write numbers with the checksum of themselves, as an older version may have left them."""
     content.pop("sha256", None)
-    path.write_text(json.dumps({**content, "sha256": sum_of(content)}))
+    path.write_text(json.dumps({**content, "sha256": checksum(content, key="sha256")}))
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "1"])

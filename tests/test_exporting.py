@@ -16,11 +16,12 @@ import torch
 import transformers
 from onnx import numpy_helper
 
-from mirror_rt.bundle import Bundle, sha256_file
+from mirror_rt.bundle import Bundle
 from mirror_rt.errors import AccuracyGateError, ConfigError, ModelError, TargetError
 from mirror_rt.exporting import choose_recipe, pipeline
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.exporting.quantize import Method, Recipe
+from mirror_rt.hashing import sha256_file
 from mirror_rt.runtime import Encoder, session
 from mirror_rt.runtime.cpu import Target, detect_cpu, int8_cannot_saturate
 from mirror_rt.training.checkpoint import TorchEncoder

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from mirror_rt import KnowledgeBase
-from mirror_rt.bundle import Bundle, Manifest, sha256_file, sha256_of_blocks
+from mirror_rt.bundle import Bundle, Manifest
 from mirror_rt.errors import BundleError, ConfigError, InputError, KnowledgeBaseError, TargetError
+from mirror_rt.hashing import sampled_sha256, sha256_file
 from mirror_rt.knowledge.storage import integrity
 from mirror_rt.knowledge.storage.manifest import FILES, KnowledgeBaseManifest
 from mirror_rt.runtime import Encoder
@@ -323,16 +324,16 @@ def test_files_of_another_bundle_or_catalogue_are_refused_whatever_their_size(
 def test_blocks_are_looked_at_from_the_first_byte_to_the_last(tmp_path: Path) -> None:
     size = 1 << 20
     (tmp_path / "f").write_bytes(bytes(size))
-    before = sha256_of_blocks(tmp_path / "f")
+    before = sampled_sha256(tmp_path / "f")
     run = size // 15  # as long as a block and what lies between it and the next
     for place, length in ((0, 1), (size - 1, 1), *((k * run + 99, run) for k in range(14))):
         content = bytearray(size)
         content[place : place + length] = b"1" * length
         (tmp_path / "f").write_bytes(content)
-        assert sha256_of_blocks(tmp_path / "f") != before, place
+        assert sampled_sha256(tmp_path / "f") != before, place
     for few in (b"", b"1", bytes(5_000)):
         (tmp_path / "f").write_bytes(few)
-        assert sha256_of_blocks(tmp_path / "f")
+        assert sampled_sha256(tmp_path / "f")
 
 
 @pytest.mark.parametrize("small", [False, True])
@@ -345,7 +346,7 @@ def test_a_byte_between_the_blocks_of_a_large_file_is_missed_until_all_is_hashed
     manifest = KnowledgeBaseManifest.read(copy)
     file = copy / "spare.bin"
     file.write_bytes(bytes(1 << 20))
-    told = {"bytes": 1 << 20, "sha256": sha256_file(file), "sampled_sha256": sha256_of_blocks(file)}
+    told = {"bytes": 1 << 20, "sha256": sha256_file(file), "sampled_sha256": sampled_sha256(file)}
     replace(manifest, files={**manifest.files, file.name: told}).write(copy / "manifest.json")
     content = bytearray(1 << 20)
     content[30_000] = 1

@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Pat
     folder = tmp_path_factory.mktemp("push")
     (folder / "c.txt").write_text("\n".join(NAMES))
     config = TrainConfig(
-        corpus=folder / "c.txt", base=tiny_bert, out=folder / "out", batch_size=8, held_out=4
+        corpus=folder / "c.txt", base=tiny_bert, out=folder / "out", batch_size=8, eval_pairs=4
     )
     return train(config).out
 

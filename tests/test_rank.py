@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mirror_rt.bundle import sum_of
 from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.hashing import checksum
 from mirror_rt.knowledge.arrays import offsets_of
 from mirror_rt.knowledge.ranking.features import FEATURES
 from mirror_rt.knowledge.ranking.rank import best_names
@@ -181,7 +181,7 @@ def test_numbers_without_a_feature_or_with_one_that_is_none_are_refused(
         del content["weights"][feature]
     else:
         content["weights"][feature] = value
-    path.write_text(json.dumps({**content, "sha256": sum_of(content)}))
+    path.write_text(json.dumps({**content, "sha256": checksum(content, key="sha256")}))
     with pytest.raises(KnowledgeBaseError):
         Reranker.read(path)
 

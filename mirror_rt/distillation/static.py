@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from mirror_rt.bundle import FEATURES, MANIFEST, SCALES, TABLE, Bundle, Manifest, seal
+from mirror_rt.bundle import FEATURES, SCALES, TABLE, Bundle, Manifest, seal
 from mirror_rt.distillation.ridge import solve_ridge
 from mirror_rt.errors import AccuracyGateError, ConfigError, InputError
 from mirror_rt.evaluation.ranking import compare
+from mirror_rt.folders import FolderKind, folder_kind
 from mirror_rt.runtime.encoder import Encoder
 from mirror_rt.runtime.features import KINDS, extract, find_words
 from mirror_rt.runtime.static import FeatureIndex
@@ -168,7 +169,7 @@ def _open_teacher(teacher: Encoder | str | Path) -> tuple[Embedder, dict[str, st
         ConfigError: It is a static encoder itself.
     """
     if not isinstance(teacher, Encoder):
-        if not (Path(teacher) / MANIFEST).is_file():
+        if folder_kind(teacher) is not FolderKind.BUNDLE:
             from mirror_rt.training.checkpoint import TorchEncoder
 
             opened = TorchEncoder.open(teacher)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from mirror_rt.bundle import MODEL, Bundle, Manifest, seal, sha256_file
+from mirror_rt.bundle import MODEL, Bundle, Manifest, seal
 from mirror_rt.errors import ConfigError, ModelError
 from mirror_rt.exporting import choose_recipe, sample
 from mirror_rt.exporting.choose_recipe import CandidateBuilder, ExportCandidate
@@ -26,6 +26,7 @@ from mirror_rt.exporting.quantize import Method, Recipe
 from mirror_rt.exporting.sensitivity import rank_nodes_by_sensitivity
 from mirror_rt.exporting.smoothing import channel_ranges, smooth
 from mirror_rt.exporting.weight_only import constant_weights
+from mirror_rt.hashing import sha256_file
 from mirror_rt.pooling_config import check_text_preprocessing, read_object, read_pooling
 from mirror_rt.runtime import Encoder
 from mirror_rt.runtime.batching import pack

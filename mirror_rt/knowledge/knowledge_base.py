@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from mirror_rt.bundle import Bundle, sum_of
+from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
+from mirror_rt.hashing import checksum
 from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
 from mirror_rt.knowledge.linking.accepted import accepted_weight
@@ -248,7 +249,7 @@ class KnowledgeBase:
     def checksums(self) -> list[str]:
         """The sha256 of what answers depend on: the manifest and the reranker."""
         # The manifest has the sums of every file but the one that calibration changes.
-        return [sum_of(asdict(self.manifest)), sum_of(asdict(self.resources.reranker))]
+        return [checksum(asdict(self.manifest)), checksum(asdict(self.resources.reranker))]
 
     def opener(self) -> Callable[[int], KnowledgeBase]:
         """Return what opens this folder with a number of threads, in another process too."""

@@ -26,8 +26,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import InputError, TargetError
+from mirror_rt.hashing import sha256_file
 from mirror_rt.staging import check_target, disk_named, locked, write_json
 
 __all__ = ["JobFolder", "Shard", "file_faults", "read_manifest"]

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mirror_rt.bundle import sha256_file
+from mirror_rt.hashing import sha256_file
 from mirror_rt.runtime.storage import Dtype, QuantizedVectors
 from mirror_rt.staging import replacing
 

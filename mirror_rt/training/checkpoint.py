@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mirror_rt.bundle import MANIFEST
 from mirror_rt.errors import ModelError
+from mirror_rt.folders import FolderKind, folder_kind
 from mirror_rt.pooling_config import read_pooling, write_modules
 from mirror_rt.staging import contents
 from mirror_rt.training.encoding import encode_all
@@ -35,7 +35,7 @@ def resolve_checkpoint(name: str | Path) -> Path:
     """
     folder = Path(name)
     if folder.is_dir():
-        if (folder / MANIFEST).is_file() and (folder / "model.onnx").is_file():
+        if folder_kind(folder) is FolderKind.BUNDLE:
             raise ModelError(
                 f"{folder}: is a bundle, whose weights are for lookup alone; "
                 "give the checkpoint or base model that it was exported from"

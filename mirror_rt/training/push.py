@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mirror_rt.errors import ModelError, TargetError
+from mirror_rt.folders import FolderKind, folder_kind
 from mirror_rt.training.model_card import read_training
 
 __all__ = ["push", "strip_private_paths"]
@@ -38,7 +39,7 @@ def push(
             cannot be read.
         TargetError: The hub is out of reach or refuses.
     """
-    if not any((folder / name).is_file() for name in ("model.safetensors", "model.onnx")):
+    if folder_kind(folder) not in {FolderKind.BUNDLE, FolderKind.CHECKPOINT}:
         raise ModelError(f"{folder}: neither a checkpoint nor a bundle; name such a folder")
     trained = (folder / "training.json").is_file()
     training = strip_private_paths(read_training(folder)) if trained else None

@@ -17,8 +17,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mirror_rt.bundle import sha256_file
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
+from mirror_rt.hashing import sha256_file
 from mirror_rt.knowledge.formats.pubtator import is_pubtator
 from mirror_rt.knowledge.linking.changes import EarlierLinks, LinkChanges
 from mirror_rt.knowledge.linking.exact import is_name

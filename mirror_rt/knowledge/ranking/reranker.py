@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirror_rt.bundle import sum_of
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
+from mirror_rt.hashing import is_unchanged, write_checked_json
 from mirror_rt.knowledge.ranking.features import ACCEPTED_MENTIONS, FEATURES
 from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES
 from mirror_rt.knowledge.ranking.risk import safe_threshold
@@ -294,10 +294,7 @@ class Reranker:
         The checksum is not in the manifest, as a calibration replaces this file alone, in one
         step.
         """
-        content = json.loads(json.dumps(asdict(self)))
-        content["sha256"] = sum_of(content)
-        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_checked_json(path, asdict(self), key="sha256")
 
     @classmethod
     def read(cls, path: Path) -> Reranker:
@@ -309,8 +306,9 @@ class Reranker:
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content.pop("sha256", None) != sum_of(content):
+            if not is_unchanged(content, key="sha256"):
                 raise ValueError("changed since it was written, sha256 differs")
+            del content["sha256"]
             content["weights"] = {FEATURES[ACCEPTED_MENTIONS]: 0.0, **content["weights"]}
             reranker = cls(**content)
             for one in (reranker, reranker.uncalibrated()):

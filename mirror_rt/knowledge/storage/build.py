@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mirror_rt.bundle import MANIFEST, Bundle, sha256_file, sha256_of_blocks
+from mirror_rt.bundle import MANIFEST, Bundle
 from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.hashing import sampled_sha256, sha256_file
 from mirror_rt.knowledge.arrays import hash_text, to_float32
 from mirror_rt.knowledge.entities.names import NameArrays, NameArraysWriter
 from mirror_rt.knowledge.entities.reader import Catalogue
@@ -249,7 +250,7 @@ def _file_sums(path: Path) -> dict[str, Any]:
     return {
         "bytes": path.stat().st_size,
         "sha256": sha256_file(path),
-        "sampled_sha256": sha256_of_blocks(path),
+        "sampled_sha256": sampled_sha256(path),
     }
 
 

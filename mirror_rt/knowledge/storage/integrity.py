@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from mirror_rt.bundle import Bundle, sha256_file, sha256_of_blocks
+from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, KnowledgeBaseError
+from mirror_rt.hashing import sampled_sha256, sha256_file
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
     KB_MANIFEST,
@@ -59,7 +60,7 @@ def check_files(
             if same and (verify or expected["bytes"] <= _HASHED_WHOLE):
                 same = sha256_file(file) == expected.get("sha256")
             elif same:
-                same = sha256_of_blocks(file) == expected.get("sampled_sha256")
+                same = sampled_sha256(file) == expected.get("sampled_sha256")
         except FileNotFoundError as error:
             raise KnowledgeBaseError(
                 f"{folder}: {name} is missing; build the knowledge base again"

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.bundle import sum_of
 from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.folders import MANIFEST
+from mirror_rt.hashing import is_unchanged, write_checked_json
 from mirror_rt.knowledge.entities.names import NAME_FILES
 from mirror_rt.knowledge.ranking.translation import TRANSLATION_FILES
 from mirror_rt.knowledge.retrieval.trigram_index import TRIGRAM_FILES
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 KB_FORMAT_VERSION = 7
-KB_MANIFEST = "manifest.json"
+KB_MANIFEST = MANIFEST
 CATALOGUE = "catalogue.sqlite"
 VECTORS = "vectors.npy"
 INDEX = "index.faiss"
@@ -50,7 +51,7 @@ class KnowledgeBaseManifest:
         counts: What was read, stored and left out (see ``entities.schema.BuildCounts``).
         index: The recipe of the index.
         files: Size in bytes, sha256 (hex) and that of sampled blocks (see
-            ``bundle.sha256_of_blocks``) of each file outside ``bundle/``.
+            ``hashing.sampled_sha256``) of each file outside ``bundle/``.
         content_type: ``names`` of entities, or ``passages``.
         created_with: Version of mirror-rt that wrote it.
         format_version: Version of this layout.
@@ -68,10 +69,7 @@ class KnowledgeBaseManifest:
 
     def write(self, path: Path) -> None:
         """Write the manifest as JSON with a checksum; the same content gives the same bytes."""
-        content = json.loads(json.dumps(asdict(self)))
-        content["manifest_sha256"] = sum_of(content)
-        text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
+        write_checked_json(path, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> KnowledgeBaseManifest:
@@ -108,7 +106,7 @@ class KnowledgeBaseManifest:
                 f"{folder}: knowledge-base format {version}, of an older version; build it again "
                 "from its file with: mirror-rt index BUNDLE FILE --out KBDIR --force"
             )
-        if content.get("manifest_sha256") != sum_of(content):
+        if not is_unchanged(content):
             raise KnowledgeBaseError(
                 f"{path}: changed since it was built; build the knowledge base again"
             )

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.folders import FolderKind, folder_kind
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.formats import SkippedRows, read_entities
 from mirror_rt.knowledge.storage.manifest import (
     CATALOGUE,
-    KB_MANIFEST,
     PASSAGES,
     KnowledgeBaseManifest,
 )
@@ -108,7 +108,7 @@ def read_vocabulary(
         ConfigError: Its format cannot be told.
     """
     folder = Path(path)
-    if not (folder / KB_MANIFEST).is_file():
+    if folder_kind(folder) is not FolderKind.KNOWLEDGE_BASE:
         return Vocabulary(read_entities(path, format=format, skip_bad=skip_bad))
     if KnowledgeBaseManifest.read(folder).content_type == PASSAGES:
         raise KnowledgeBaseError(f"{folder}: holds passages, which are no entities")
