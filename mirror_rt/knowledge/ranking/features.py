@@ -20,7 +20,7 @@ from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
 from mirror_rt.knowledge.arrays import ragged_indices
-from mirror_rt.knowledge.entities.names import KINDS
+from mirror_rt.knowledge.entities.names import KINDS, NameArrays
 from mirror_rt.knowledge.ranking.translation import TranslationTable, WordPairs
 from mirror_rt.knowledge.retrieval.candidates import CandidateBatch, Retrievers
 from mirror_rt.knowledge.retrieval.vector_index import exact_scores
@@ -129,22 +129,26 @@ def _log_length_ratio(inputs: FeatureInputs) -> Values:
 
 def _token_jaccard(inputs: FeatureInputs) -> Values:
     batch, names = inputs.batch, inputs.retrievers.names
-    # One row a mention, one column a distinct word of the mentions: 1 where the mention has it.
-    distinct, columns = np.unique(batch.mentions.words, return_inverse=True)
-    sizes_Q = np.diff(batch.mentions.word_offsets)
-    has_QU = np.zeros((len(batch), len(distinct) + 1), dtype=np.int32)
-    has_QU[np.repeat(np.arange(len(batch)), sizes_Q), columns] = 1
-    starts_K = names.word_offsets[batch.row_K]
-    sizes_K = names.word_offsets[batch.row_K + 1] - starts_K
-    words = names.words[ragged_indices(starts_K, sizes_K)]
-    places = np.minimum(np.searchsorted(distinct, words), max(len(distinct) - 1, 0))
-    if len(distinct):
-        places[distinct[places] != words] = len(distinct)  # the column that is 0 for all
-    candidates = np.repeat(np.arange(len(sizes_K)), sizes_K)
-    shared = np.bincount(
-        candidates, has_QU[batch.mention_K[candidates], places], minlength=len(sizes_K)
+    # Each word of a mention beside each word of its candidates: both have a word once.
+    mine_K, sizes_K = (
+        offsets[places + 1] - offsets[places]
+        for offsets, places in (
+            (batch.mentions.word_offsets, batch.mention_K),
+            (names.word_offsets, batch.row_K),
+        )
     )
-    jaccard_K: Values = shared / np.maximum(sizes_Q[batch.mention_K] + sizes_K - shared, 1)
+    pairs_K = mine_K * sizes_K
+    candidate_I = np.arange(len(sizes_K)).repeat(mine_K)
+    words_I = batch.mentions.words[
+        ragged_indices(batch.mentions.word_offsets[batch.mention_K], mine_K)
+    ]
+    starts_I, sizes_I = names.word_offsets[batch.row_K][candidate_I], sizes_K[candidate_I]
+    same_X = words_I.repeat(sizes_I) == names.words[ragged_indices(starts_I, sizes_I)]
+    before = np.zeros(len(same_X) + 1, dtype=np.int64)
+    same_X.cumsum(out=before[1:])
+    ends_K = pairs_K.cumsum()
+    shared = before[ends_K] - before[ends_K - pairs_K]
+    jaccard_K: Values = shared / np.maximum(mine_K + sizes_K - shared, 1)
     return jaccard_K
 
 
@@ -177,8 +181,7 @@ def _typo_match(inputs: FeatureInputs) -> Values:
     # Words of the mention that the name lacks: all of them must be words that no name has.
     count = len(pairs.candidate_I)
     missing_I = np.bincount(pairs.place_X, pairs.same_X, minlength=count) == 0
-    counts = np.append(names.token_counts, 0)
-    known_I = counts[np.minimum(pairs.mention_tokens_I, len(names.token_counts))]
+    known_I = _times_named(names, pairs.mention_tokens_I)
     if batch.held_out:  # the mention's own words do not count
         key = pairs.candidate_I * (len(names.token_counts) + 1) + pairs.mention_tokens_I
         _, inverse, own = np.unique(key, return_inverse=True, return_counts=True)
@@ -188,6 +191,14 @@ def _typo_match(inputs: FeatureInputs) -> Values:
     known_K = np.bincount(pairs.candidate_I, missing_I & (known_I > 0), minlength=candidates)
     typo_K = similar_K & same_digits_K & (missing_K > 0) & (known_K == 0)
     return np.where(typo_K, 1 / np.maximum(inputs.edits_K, 1), 0.0)
+
+
+def _times_named(names: NameArrays, tokens_I: Int64) -> Int64:
+    """Return (I,) int64, how often each word stands in a name's key; 0 of new words."""
+    known = len(names.token_counts)
+    if not known:
+        return np.zeros(len(tokens_I), dtype=np.int64)
+    return np.where(tokens_I < known, names.token_counts[np.minimum(tokens_I, known - 1)], 0)
 
 
 def _non_exact_synonym(inputs: FeatureInputs) -> Values:

@@ -72,13 +72,13 @@ def best_names(
         (Q + 1,) int64 offsets and (E,) int64 places in P, best first within a mention; of equal
         scores the first.
     """
-    order = np.lexsort((-scores_P, mention_P))
-    keys = np.stack([mention_P[order], entity_P[order]])
     # Stable: of the pairs of an entity, the first in this order is its best name.
-    grouped = np.lexsort((keys[1], keys[0]))
+    order = np.lexsort((-scores_P, entity_P, mention_P))
+    mention, entity = mention_P[order], entity_P[order]
     first = np.ones(len(order), dtype=bool)
-    first[1:] = (np.diff(keys[:, grouped]) != 0).any(axis=0)
-    places = order[np.sort(grouped[first])]
+    first[1:] = (mention[1:] != mention[:-1]) | (entity[1:] != entity[:-1])
+    places = order[first]
+    places = places[np.lexsort((places, -scores_P[places], mention[first]))]
     return offsets_of(np.bincount(mention_P[places], minlength=mentions)), places
 
 
@@ -101,7 +101,7 @@ def rank_entities(
     best_E, tied_E = find_ties(offsets, names.hashes[row_E], scores_E)
     most_E = reranker.most_probable(name_features(names, row_E), likeness(features_PF[pair_E]))
     probability_E = reranker.probabilities(offsets, scores_E, best_E, most_E)
-    mention_E = np.repeat(np.arange(len(batch)), np.diff(offsets))
+    mention_E = np.arange(len(batch)).repeat(offsets[1:] - offsets[:-1])
     order = np.lexsort((~best_E, mention_E))  # what is tied with the best stands beside it
     pair_E, row_E = pair_E[order], row_E[order]
     dense = FEATURES.index("dense_cosine")

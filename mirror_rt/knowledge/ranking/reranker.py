@@ -149,30 +149,24 @@ class Reranker:
             scores_E: (E,) float32 scores of entities, best first within a mention.
             best_E: (E,) bool, the best one of its mention and those tied with it.
         """
-        scores = scores_E.astype(np.float64)
-        floor = self.nil_score - _NEVER_ALONE
         found_Q = offsets[1:] > offsets[:-1]
-        best_Q = np.full(len(found_Q), -np.inf)
-        best_Q[found_Q] = scores[offsets[:-1][found_Q]]
-        rest_E = np.where(best_E, -np.inf, scores)
-        runner_up_Q = np.maximum(_per_mention(np.maximum, rest_E, offsets, -np.inf), floor)
-        peak_Q = np.where(found_Q, np.maximum(best_Q, runner_up_Q), floor)
-        powers_E = np.exp(scores - np.repeat(peak_Q, np.diff(offsets)))
-        best_mass_Q = _per_mention(np.add, np.where(best_E, powers_E, 0.0), offsets, 0.0)
-        rest_mass_Q = _per_mention(np.add, np.where(best_E, 0.0, powers_E), offsets, 0.0)
-        rest_mass_Q += np.exp(floor - peak_Q)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            odds_Q = np.log(best_mass_Q) - np.log(rest_mass_Q)
-            lead_Q = best_Q - runner_up_Q
-        features_Q3 = np.stack(
-            [
-                np.clip(best_Q - self.nil_score, -_MOST_OVER_NIL, _MOST_OVER_NIL),
-                np.clip(odds_Q, -_MOST_LOG_ODDS, _MOST_LOG_ODDS),
-                np.log1p(np.clip(lead_Q, 0.0, _MOST_OVER_RUNNER_UP)),
-            ],
-            axis=1,
-        )
+        return self._confidence(found_Q, _Masses.of(offsets[:-1][found_Q], scores_E, best_E))
+
+    def _confidence(self, found_Q: Bools, some: _Masses) -> Float64:
+        floor = self.nil_score - _NEVER_ALONE
+        runner_up_Q = np.maximum(some.runner_up_Q, floor)
+        with np.errstate(divide="ignore"):
+            rest_Q = np.logaddexp(some.peak_Q + np.log(some.rest_Q), floor)
+            odds_Q = some.peak_Q + np.log(some.best_Q) - rest_Q
+        features_Q3 = np.empty((len(found_Q), 3))
         features_Q3[~found_Q] = (-_MOST_OVER_NIL, -_MOST_LOG_ODDS, 0.0)
+        features_Q3[found_Q] = np.array(
+            [
+                np.clip(some.peak_Q - self.nil_score, -_MOST_OVER_NIL, _MOST_OVER_NIL),
+                np.clip(odds_Q, -_MOST_LOG_ODDS, _MOST_LOG_ODDS),
+                np.log1p(np.clip(some.peak_Q - runner_up_Q, 0.0, _MOST_OVER_RUNNER_UP)),
+            ]
+        ).T
         return features_Q3
 
     def p_in_candidates(self, confidence_Q3: Float64) -> Float64:
@@ -184,9 +178,12 @@ class Reranker:
 
     def top1_probability(self, confidence_Q3: Float64) -> Float64:
         """Return (Q,) float64 probabilities that the best entity is right."""
+        p_Q: Float64 = self.p_in_candidates(confidence_Q3)
+        return p_Q * self._top1_if_in_candidates(confidence_Q3)
+
+    def _top1_if_in_candidates(self, confidence_Q3: Float64) -> Float64:
         weights_2 = np.array([self.top1_weights[name] for name in CONFIDENCE_FEATURES[1:]])
-        top1_Q = sigmoid(confidence_Q3[:, 1:] @ weights_2 + self.top1_weights[_CONSTANT])
-        p_Q: Float64 = self.p_in_candidates(confidence_Q3) * top1_Q
+        p_Q: Float64 = sigmoid(confidence_Q3[:, 1:] @ weights_2 + self.top1_weights[_CONSTANT])
         return p_Q
 
     def name_probability(self, features_R3: Float64) -> Float64:
@@ -232,17 +229,20 @@ class Reranker:
             most_E: (E,) float64 from ``most_probable``: what no entity exceeds, and those that
                 are best do not exceed together by that of the first; None for 1.
         """
-        confidence_Q3 = self.confidence_features(offsets, scores_E, best_E)
-        sizes_Q = np.diff(offsets)
-        top1_Q = self.top1_probability(confidence_Q3)
+        sizes_Q = offsets[1:] - offsets[:-1]
+        found_Q = sizes_Q > 0
+        starts_Q = offsets[:-1][found_Q]
+        some = _Masses.of(starts_Q, scores_E, best_E)
+        confidence_Q3 = self._confidence(found_Q, some)
+        inside_Q = self.p_in_candidates(confidence_Q3)
+        top1_Q = inside_Q * self._top1_if_in_candidates(confidence_Q3)
         if most_E is not None:
-            found_Q = sizes_Q > 0
-            top1_Q[found_Q] = np.minimum(top1_Q[found_Q], most_E[offsets[:-1][found_Q]])
-        top1_E = np.repeat(top1_Q, sizes_Q)
-        inside_E = np.repeat(self.p_in_candidates(confidence_Q3), sizes_Q)
-        scores = scores_E.astype(np.float64)
-        shares_E: Float64 = top1_E * np.exp(scores - _log_mass(scores, best_E, offsets))
-        others_E = (inside_E - top1_E) * np.exp(scores - _log_mass(scores, ~best_E, offsets))
+            top1_Q[found_Q] = np.minimum(top1_Q[found_Q], most_E[starts_Q])
+        rest_Q = np.where(some.rest_Q > 0, some.rest_Q, np.inf)
+        shares_2Q = np.array(
+            [top1_Q[found_Q] / some.best_Q, (inside_Q - top1_Q)[found_Q] / rest_Q]
+        )
+        shares_E, others_E = shares_2Q.repeat(sizes_Q[found_Q], axis=1) * some.powers_E
         if most_E is not None:
             shares_E = np.minimum(shares_E, most_E)
         return np.where(best_E, shares_E, np.minimum(shares_E, others_E))
@@ -340,27 +340,38 @@ class Reranker:
 _CALIBRATED = ("in_candidates_weights", "top1_weights", "name_weights")
 
 
-def _per_mention(reduce: np.ufunc, values_E: Float64, offsets: Int64, empty: float) -> Float64:
-    """Reduce the values of each mention's entities; a mention without any has ``empty``."""
-    found_Q = offsets[1:] > offsets[:-1]
-    result_Q = np.full(len(found_Q), empty, dtype=np.float64)
-    if found_Q.any():
-        result_Q[found_Q] = reduce.reduceat(values_E, offsets[:-1][found_Q])
-    return result_Q
+@dataclass(frozen=True, slots=True)
+class _Masses:
+    """What the scores of mentions come to, of the best entities and of the rest. Q have entities.
 
+    Attributes:
+        peak_Q: (Q,) float64, the highest score.
+        powers_E: (E,) float64, the exponential of each score less the highest.
+        best_Q: (Q,) float64, the sum of these of the best.
+        rest_Q: (Q,) float64, of the rest.
+        runner_up_Q: (Q,) float64, the highest score of the rest; -inf where there is none.
+    """
 
-def _log_mass(scores_E: Float64, chosen_E: Bools, offsets: Int64) -> Float64:
-    """Return (E,) float64, the log of the sum of the exponentials of a mention's chosen ones."""
-    kept_E = np.where(chosen_E, scores_E, -np.inf)
-    peak_Q = _per_mention(np.maximum, kept_E, offsets, -np.inf)
-    sizes_Q = np.diff(offsets)
-    peak_E = np.repeat(peak_Q, sizes_Q)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        sums_Q = _per_mention(
-            np.add, np.where(chosen_E, np.exp(kept_E - peak_E), 0.0), offsets, 0.0
-        )
-        log_E: Float64 = peak_E + np.repeat(np.log(sums_Q), sizes_Q)
-    return np.where(np.isfinite(log_E), log_E, np.inf)
+    peak_Q: Float64
+    powers_E: Float64
+    best_Q: Float64
+    rest_Q: Float64
+    runner_up_Q: Float64
+
+    @classmethod
+    def of(cls, starts_Q: Int64, scores_E: Float32, best_E: Bools) -> _Masses:
+        """Sum up; ``starts_Q`` are the places of the mentions' first entities, their best."""
+        scores = scores_E.astype(np.float64)
+        if not len(starts_Q):
+            nothing = np.zeros(0)
+            return cls(nothing, nothing, nothing, nothing, nothing)
+        peak_Q = scores[starts_Q]
+        sizes_Q = np.diff(starts_Q, append=len(scores))
+        powers_E = np.exp(scores - peak_Q.repeat(sizes_Q))
+        masses_2E = np.array([np.where(best_E, powers_E, 0.0), np.where(best_E, 0.0, powers_E)])
+        best_Q, rest_Q = np.add.reduceat(masses_2E, starts_Q, axis=1)
+        runner_up_Q = np.maximum.reduceat(np.where(best_E, -np.inf, scores), starts_Q)
+        return cls(peak_Q, powers_E, best_Q, rest_Q, runner_up_Q)
 
 
 def likeness(features_PF: Float32) -> Float64:

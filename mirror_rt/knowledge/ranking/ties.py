@@ -70,25 +70,32 @@ def find_ties(offsets: Int64, names_E: Int64, scores_E: Float32) -> tuple[Bools,
         (E,) bool, in the same group as the mention's first entity; (E,) bool, in a group with
         another one.
     """
-    mention_E = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    sizes_Q = offsets[1:] - offsets[:-1]
+    mention_E = np.arange(len(sizes_Q)).repeat(sizes_Q)
     label_E = np.arange(len(names_E))
-    if not len(label_E):
-        return np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
+    by_name = np.lexsort((names_E, mention_E))
+    together = mention_E[1:] == mention_E[:-1]  # mentions ascend in this order too
+    sorted_E = names_E[by_name]
+    one_name = together & (sorted_E[1:] == sorted_E[:-1])
+    one_score = together & (scores_E[:-1] - scores_E[1:] <= _EQUAL)
+    first_E = offsets[:-1].repeat(sizes_Q)
+    if not one_name.any() and not one_score.any():
+        return label_E == first_E, np.zeros(len(label_E), dtype=bool)
     # Entities of one name, and neighbors of equal scores, take the lowest label among them,
     # until all that are tied through others have the same.
-    by_name = np.lexsort((names_E, mention_E))
-    keys = np.stack([mention_E, names_E])[:, by_name]
-    name_starts = np.flatnonzero(np.append(True, (np.diff(keys) != 0).any(axis=0)))
-    apart = (np.diff(mention_E) != 0) | (scores_E[:-1] - scores_E[1:] > _EQUAL)
-    score_starts = np.flatnonzero(np.append(True, apart))
-    name_sizes = np.diff(np.append(name_starts, len(label_E)))
-    score_sizes = np.diff(np.append(score_starts, len(label_E)))
+    name_starts, name_sizes = _runs(one_name)
+    score_starts, score_sizes = _runs(one_score)
     while True:
         before_E = label_E.copy()
-        label_E[by_name] = np.repeat(np.minimum.reduceat(label_E[by_name], name_starts), name_sizes)
-        label_E = np.repeat(np.minimum.reduceat(label_E, score_starts), score_sizes)
+        lowest = np.minimum.reduceat(label_E[by_name], name_starts)
+        label_E[by_name] = lowest.repeat(name_sizes)
+        label_E = np.minimum.reduceat(label_E, score_starts).repeat(score_sizes)
         if (label_E == before_E).all():
             break
-    best_E = label_E == np.repeat(label_E[offsets[:-1][offsets[1:] > offsets[:-1]]],
-                                  np.diff(offsets)[offsets[1:] > offsets[:-1]])  # fmt: skip
-    return best_E, np.bincount(label_E)[label_E] > 1
+    return label_E == label_E[first_E], np.bincount(label_E)[label_E] > 1
+
+
+def _runs(joined: Bools) -> tuple[Int64, Int64]:
+    """Return the starts and the sizes of runs; ``joined`` is (E - 1,) bool, of neighbors."""
+    starts = np.concatenate([[0], (~joined).nonzero()[0] + 1])
+    return starts, np.diff(starts, append=len(joined) + 1)
