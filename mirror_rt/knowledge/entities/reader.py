@@ -326,7 +326,7 @@ def _written(value: str) -> list[str]:
 
 
 def _in_pieces(values: Iterable[int], *, size: int = 900) -> Iterator[list[int]]:
-    distinct = sorted({int(value) for value in values})
+    distinct = sorted({*map(int, values)})
     for start in range(0, len(distinct), size):
         yield distinct[start : start + size]
 

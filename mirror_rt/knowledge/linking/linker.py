@@ -110,8 +110,28 @@ def expand_mentions(
     Raises:
         ConfigError: There is not one document, or one for each mention.
     """
-    if document is None or isinstance(document, str):
-        document = [document or ""] * len(mentions)
+    if document is None:
+        texts = [mention[:MOST_CHARACTERS] for mention in mentions]
+    else:
+        texts = _long_forms(resources, mentions, document, mask=mask)
+    if not split_composites:
+        return [(text,) for text in texts]
+    return [
+        (text,) if named else tuple(dict.fromkeys(composite_parts(text)))
+        for text, named in zip(texts, is_name(resources, texts), strict=True)
+    ]
+
+
+def _long_forms(
+    resources: LinkResources,
+    mentions: Sequence[str],
+    document: str | Sequence[str],
+    *,
+    mask: FilterMask | None,
+) -> list[str]:
+    """Return the long form of each mention in its document, or the mention itself."""
+    if isinstance(document, str):
+        document = [document] * len(mentions)
     if len(document) != len(mentions):
         raise ConfigError(f"give one document, or one for each of the {len(mentions):,} mentions")
     long_forms = {text: find_abbreviations(text) for text in dict.fromkeys(document)}
@@ -122,15 +142,9 @@ def expand_mentions(
     ]
     for (short, text), long in _spelled_out(resources, undefined, mask=mask).items():
         long_forms[text][short] = long
-    texts = [
+    return [
         long_forms[text].get(mention.strip(), mention)[:MOST_CHARACTERS]
         for mention, text in zip(mentions, document, strict=True)
-    ]
-    if not split_composites:
-        return [(text,) for text in texts]
-    return [
-        (text,) if named else tuple(dict.fromkeys(composite_parts(text)))
-        for text, named in zip(texts, is_name(resources, texts), strict=True)
     ]
 
 

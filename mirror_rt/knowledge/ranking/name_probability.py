@@ -7,6 +7,7 @@ Axes: R rows of names.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,21 +35,19 @@ _SHORT = 5
 
 def name_features(names: NameArrays, rows_R: Int64) -> Float64:
     """Return the (R, 3) float64 values of ``NAME_FEATURES`` of some rows."""
-    lengths_R = names.lengths[rows_R].astype(np.float64)
+    lengths_R = names.lengths[rows_R]
     words_R = names.word_offsets[rows_R + 1] - names.word_offsets[rows_R]
     starts_R = names.token_offsets[rows_R]
     sizes_R = names.token_offsets[rows_R + 1] - starts_R
-    rarest_R = np.full(len(rows_R), max(len(names), 1), dtype=np.float64)
-    some_R = sizes_R > 0  # a row that names nothing any more has no words
-    if some_R.any():
-        counts = names.token_counts[names.tokens[ragged_indices(starts_R[some_R], sizes_R[some_R])]]
-        first = np.cumsum(sizes_R[some_R]) - sizes_R[some_R]
-        rarest_R[some_R] = np.minimum.reduceat(counts, first)
-    return np.stack(
-        [
-            np.log(np.maximum(lengths_R, 1.0)),
-            ((words_R == 1) & (lengths_R <= _SHORT)).astype(np.float64),
-            np.log(np.maximum(rarest_R, 1.0) / max(len(names), 1)),
-        ],
-        axis=1,
-    )
+    counts = names.token_counts[names.tokens[ragged_indices(starts_R, sizes_R)]]
+    features_R3 = np.empty((len(rows_R), 3))
+    features_R3[:, 0] = lengths_R
+    features_R3[:, 1] = (words_R == 1) & (lengths_R <= _SHORT)
+    features_R3[:, 2] = max(len(names), 1)
+    some_R = sizes_R.nonzero()[0]  # a row that names nothing any more has no words
+    if len(some_R):
+        first = (sizes_R.cumsum() - sizes_R)[some_R]
+        features_R3[some_R, 2] = np.minimum.reduceat(counts, first)
+    features_R3[:, ::2] = np.log(np.maximum(features_R3[:, ::2], 1.0))
+    features_R3[:, 2] -= math.log(max(len(names), 1))
+    return features_R3

@@ -239,9 +239,7 @@ class Reranker:
         if most_E is not None:
             top1_Q[found_Q] = np.minimum(top1_Q[found_Q], most_E[starts_Q])
         rest_Q = np.where(some.rest_Q > 0, some.rest_Q, np.inf)
-        shares_2Q = np.array(
-            [top1_Q[found_Q] / some.best_Q, (inside_Q - top1_Q)[found_Q] / rest_Q]
-        )
+        shares_2Q = np.array([top1_Q[found_Q] / some.best_Q, (inside_Q - top1_Q)[found_Q] / rest_Q])
         shares_E, others_E = shares_2Q.repeat(sizes_Q[found_Q], axis=1) * some.powers_E
         if most_E is not None:
             shares_E = np.minimum(shares_E, most_E)
