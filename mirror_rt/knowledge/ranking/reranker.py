@@ -243,7 +243,8 @@ class Reranker:
         shares_E, others_E = shares_2Q.repeat(sizes_Q[found_Q], axis=1) * some.powers_E
         if most_E is not None:
             shares_E = np.minimum(shares_E, most_E)
-        return np.where(best_E, shares_E, np.minimum(shares_E, others_E))
+        probability_E: Float64 = np.where(best_E, shares_E, np.minimum(shares_E, others_E))
+        return probability_E
 
     def threshold(self, precision: float) -> float:
         """Return the lowest probability at and above which links were right that often.
