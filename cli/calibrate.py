@@ -51,7 +51,12 @@ def calibrate(
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT and the PNG.", rich_help_panel=output.PANEL)
+        bool,
+        typer.Option(
+            "--force",
+            help="Replace OUT and the PNG; judge by another vocabulary though few have a twin.",
+            rich_help_panel=output.PANEL,
+        ),
     ] = False,
 ) -> None:
     """Fit the probabilities to your own gold links.
@@ -86,7 +91,7 @@ def calibrate(
         )  # fmt: skip
         pairs = [(part, query.ids) for query in gold_links.queries for part in query.parts]
     else:
-        pairs = _gold_of(kbdir, Path(str(from_kb)))
+        pairs = _gold_of(kbdir, Path(str(from_kb)), force=force)
     with KnowledgeBase.open(kbdir) as kb, progress.bar("calibrate", unit="mentions") as show:
         unknown = [
             ids for _, ids in pairs if ids and not any(map(kb.resources.catalogue.resolve, ids))
@@ -129,11 +134,11 @@ def calibrate(
         )
 
 
-def _gold_of(kbdir: Path, other: Path) -> list[tuple[str, frozenset[str]]]:
+def _gold_of(kbdir: Path, other: Path, *, force: bool) -> list[tuple[str, frozenset[str]]]:
     """Take the names of another vocabulary for gold, and say how many there are."""
     from mirror_rt.knowledge.vocabularies import gold_of, read_vocabulary
 
-    pairs = gold_of(read_vocabulary(kbdir), read_vocabulary(other))
+    pairs = gold_of(read_vocabulary(kbdir), read_vocabulary(other), force=force)
     nil = sum(not ids for _, ids in pairs)
     typer.echo(
         f"{other}: {len(pairs) - nil:,} names of twins and {nil:,} of entities that {kbdir} lacks "

@@ -370,6 +370,11 @@ def test_the_commands_change_map_and_judge(
     judged = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "other.tsv", "-f", "json")
     assert judged.exit_code == 0, judged.stderr
     assert json.loads(judged.stdout)["links"] == 60 + round(60 * 0.15 / 0.85)
+    (tmp_path / "cities.tsv").write_text("id\tname\nX:1\tCity\nX:2\tTown\n")
+    few = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "cities.tsv")
+    assert (few.exit_code, "--force" in few.stderr) == (1, True)
+    forced = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "cities.tsv", "--force")
+    assert "--force" not in forced.stderr
     for bad in ([], [tmp_path / "other.tsv", "--from-kb", tmp_path / "other.tsv"]):
         assert run("calibrate", tmp_path / "kb", *bad).exit_code == 1
     tried = run("kb", "enrich", tmp_path / "kb", "--from", tmp_path / "other.tsv", "--dry-run")

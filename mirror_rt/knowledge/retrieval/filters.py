@@ -124,6 +124,8 @@ def compile_filter(
 
 def _unknown(field: str, value: str, catalogue: Catalogue, path: Path) -> str:
     known = [*STANDARD_FIELDS, *catalogue.field_names()]
+    if field == "under":
+        return f"{path}: has no entity {value!r}, nor one below it; look its id up with link"
     if field in known:
         return f"no entity of {path} has the {field} {value!r}"
     return f"no entity of {path} has a field {field!r}; filter by one of {', '.join(known[:20])}"
