@@ -7,8 +7,8 @@ cross-references are the gold. Precision is over the entities with a published r
 says of the others that they have none. What cross-references add is measured on a random half of
 them: the other half is known to ``map``, or is not.
 
-With ``--enrich`` also: the dev mentions of NCBI linked with MEDIC, and with the names of MONDO's
-twins beside its own (``kb enrich``).
+With ``--enrich`` also: the dev and train mentions of NCBI linked with MEDIC, and with the names of
+MONDO's twins beside its own (``kb enrich``).
 
 With ``--judge`` also: a fifth of the entities asked for is removed, as in linking.py, and the
 probabilities that the knowledge base learned from its own names are compared with those fitted
@@ -34,7 +34,7 @@ import harness
 import linking
 
 from mirror_rt.bundle import Bundle
-from mirror_rt.evaluation.gold import Convention, read_gold
+from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.knowledge.vocabularies import (
@@ -217,22 +217,26 @@ def evaluate_gold_links(name: str, data: Path, bundle: Path) -> dict[str, Any]:
     return record
 
 
-def enriched(data: Path, bundle: Path) -> dict[str, Any]:
-    """Link the dev mentions of NCBI with MEDIC, and with the names of MONDO beside its own."""
+def enriched(data: Path, bundle: Path) -> list[dict[str, Any]]:
+    """Link mentions of NCBI with MEDIC, and with the names of MONDO's twins beside its own."""
     task = linking.load("ncbi-train", data, small=False)
-    dev = data / linking.NCBI / "processed_dev"
-    queries = list(read_gold(dev, convention=Convention.BIOSYN).queries)
-    parts = list(dict.fromkeys(part for query in queries for part in query.parts))
-    mondo = read_vocabulary(data / "kb_mondo/mondo_names.tsv")
-    found = enrich(Vocabulary(task.entities), mondo, source="mondo")
+    asked = {
+        part: list(
+            read_gold(
+                data / linking.NCBI / f"processed_{part}", convention=Convention.BIOSYN
+            ).queries
+        )
+        for part in ("dev", "train")
+    }
+    found = enrich(
+        Vocabulary(task.entities),
+        read_vocabulary(data / "kb_mondo/mondo_names.tsv"),
+        source="mondo",
+    )
     opened = Bundle.open(bundle)
     encoder = linking.Memory(Encoder.open(opened))
-    record: dict[str, Any] = {
-        "task": "ncbi-dev", "mentions": len(queries), "twins": len(found.twins.of),
-        "names_added": found.names_added, "names_known": found.names_known,
-        "conflicts": len(found.conflicts), "without": {}, "with": {},
-    }  # fmt: skip
-    right_at_1: dict[str, dict[str, list[bool]]] = {}
+    told: dict[str, dict[str, Any]] = {part: {} for part in asked}
+    first: dict[str, dict[str, dict[str, list[bool]]]] = {part: {} for part in asked}
     for name, more in (("without", ()), ("with", found.pieces)):
         with (
             tempfile.TemporaryDirectory() as work,
@@ -241,31 +245,48 @@ def enriched(data: Path, bundle: Path) -> dict[str, Any]:
                 index=IndexKind.EXACT,
             ) as kb,
         ):  # fmt: skip
-            right = linking.right_entities(kb, queries)
-            rankings = {
-                way: dict(zip(parts, places, strict=True))
-                for way, places in linking.ways(kb, parts).items()
-            }
-            record[name] = {
-                way: linking.scored(places, queries, right, linking.place)
-                for way, places in rankings.items()
-            }
-            right_at_1[name] = {
-                way: [
-                    all(linking.place(places[part], ids) == 0 for part in query.parts)
-                    for query, ids in zip(queries, right, strict=True)
-                ]
-                for way, places in rankings.items()
-            }
-    record["won_and_lost"] = {
-        way: [
-            sum(now and not before for before, now in pairs),
-            sum(before and not now for before, now in pairs),
-        ]
-        for way in linking.WAYS
-        for pairs in [[*zip(right_at_1["without"][way], right_at_1["with"][way], strict=True)]]
+            for part, queries in asked.items():
+                told[part][name], first[part][name] = by_way(kb, queries)
+    return [
+        {
+            "task": f"ncbi-{part}", "mentions": len(queries), "twins": len(found.twins.of),
+            "names_added": found.names_added, "names_known": found.names_known,
+            "conflicts": len(found.conflicts), **told[part],
+            "won_and_lost": {
+                way: won_and_lost(before, first[part]["with"][way])
+                for way, before in first[part]["without"].items()
+            },
+        }
+        for part, queries in asked.items()
+    ]  # fmt: skip
+
+
+def by_way(
+    kb: KnowledgeBase, queries: Sequence[Query]
+) -> tuple[dict[str, dict[str, float]], dict[str, list[bool]]]:
+    """Return how well each way links, and which mentions it links right."""
+    parts = list(dict.fromkeys(part for query in queries for part in query.parts))
+    right = linking.right_entities(kb, queries)
+    rankings = {
+        way: dict(zip(parts, places, strict=True))
+        for way, places in linking.ways(kb, parts).items()
     }
-    return record
+    return {
+        way: linking.scored(places, queries, right, linking.place)
+        for way, places in rankings.items()
+    }, {
+        way: [
+            all(linking.place(places[part], ids) == 0 for part in query.parts)
+            for query, ids in zip(queries, right, strict=True)
+        ]
+        for way, places in rankings.items()
+    }
+
+
+def won_and_lost(before: Sequence[bool], after: Sequence[bool]) -> list[int]:
+    """Count what is right after alone, and before alone."""
+    pairs = [*zip(before, after, strict=True)]
+    return [pairs.count((False, True)), pairs.count((True, False))]
 
 
 def main() -> None:
@@ -283,7 +304,7 @@ def main() -> None:
     mappings = [mapped(source, target) for source, target in args.map]
     sets = ("hpo", "ncbi-dev") if args.judge else ()
     judged = [evaluate_gold_links(name, *args.judge) for name in sets]
-    names = [enriched(*args.enrich)] if args.enrich else []
+    names = enriched(*args.enrich) if args.enrich else []
     harness.finish(record | {"mappings": mappings, "judged": judged, "enriched": names}, args.out)
 
 
