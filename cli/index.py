@@ -46,6 +46,13 @@ def index(
             rich_help_panel=_INDEX,
         ),
     ] = None,
+    query_encoder: Annotated[
+        Path | None,
+        typer.Option(
+            help="A static student of BUNDLE that embeds mentions; BUNDLE embeds the names alone.",
+            rich_help_panel=_INDEX,
+        ),
+    ] = None,
     passages: Annotated[
         bool,
         typer.Option(
@@ -102,7 +109,9 @@ def index(
         raise ConfigError("--passages: all other columns are metadata; leave the options out")
     check_target(out, force=force, folder=True)
     sources = {"file of names": kb, "vectors": vectors}
-    check_apart(out, sources | ({} if _is_own(bundle, out) else {"bundle": bundle}))
+    bundles = {"bundle": bundle, "query encoder": query_encoder}
+    sources |= {what: path for what, path in bundles.items() if path and not _is_own(path, out)}
+    check_apart(out, sources)
     skipped = SkippedRows(strict=not skip_bad)
     columns = kb_source.columns(id_column, name_column, alias_column, field)
     options = kb_source.table_options(delimiter, encoding)
@@ -137,6 +146,7 @@ def index(
             passages=passages,
             split=split,
             encoder=encoder,
+            query_encoder=query_encoder,
             index=kind,
             vectors=vectors,
             recall=recall,

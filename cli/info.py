@@ -75,6 +75,8 @@ def _knowledge_base(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "names", f"{counts['texts']:,} different" + several * bool(counts["ambiguous_texts"])
     yield "index", f"{index['kind']}, finds {index['recall_at_10']:.3f} of the true ten nearest"
     yield "encoder", ", ".join(text for _, text in _bundle(found["bundle"]))
+    if named := found.get("names_bundle"):
+        yield "names by", f"{named['name']}, of which the encoder is a student"
     yield "made with", f"mirror-rt {found['created_with']}"
     if found["content_type"] == "passages":
         return

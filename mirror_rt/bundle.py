@@ -22,6 +22,7 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
     "MODEL",
+    "PROJECTION",
     "SCALES",
     "STARTER",
     "STARTER_NOTE",
@@ -38,6 +39,7 @@ TOKENIZER = "tokenizer.json"
 TABLE = "table.npy"
 SCALES = "scales.npy"
 FEATURES = "features.npy"
+PROJECTION = "projection.npy"
 STARTER = Path(__file__).resolve().parent / "starter"
 """The bundle that comes with the package; its card is beside it."""
 STARTER_NOTE = (
@@ -201,6 +203,12 @@ class Bundle:
         if manifest.kind is BundleKind.STATIC:
             listing += json.dumps(manifest.features, sort_keys=True) + "\n"
         return hashlib.sha256(listing.encode()).hexdigest()
+
+    @property
+    def named(self) -> dict[str, str]:
+        """Its name, as far as it is known, and fingerprint."""
+        name = self.manifest.source.get("name", self.path.name)
+        return {"name": name, "fingerprint": self.fingerprint}
 
     @property
     def model_path(self) -> Path:

@@ -123,6 +123,7 @@ def _knowledge_base(path: Path, *, verify: bool) -> dict[str, Any]:
             "dim": manifest.dim,
             "megabytes": _megabytes(p for p in path.rglob("*") if p.is_file()),
             "bundle": _bundle(path / "bundle", verify=verify),
+            **({"names_bundle": dict(manifest.names_bundle)} if manifest.names_bundle else {}),
             "verified": verify,
         }
 

@@ -262,7 +262,7 @@ def test_a_student_is_no_teacher_and_is_not_replaced_unasked(student: Path, tmp_
         distil_static(student, NAMES, student, config=CONFIG)
 
 
-def _spoilt(student: Path, folder: Path, name: str, content: np.ndarray) -> Path:
+def spoilt(student: Path, folder: Path, name: str, content: np.ndarray) -> Path:
     """Write another array into a copy whose manifest fits it."""
     shutil.copytree(student, folder)
     np.save(folder / name, content)
@@ -287,7 +287,7 @@ def test_a_table_that_does_not_fit_is_refused(student: Path, tmp_path: Path) -> 
     }
     for label, (name, content) in wrong.items():
         with pytest.raises(BundleError):
-            Encoder.open(_spoilt(student, tmp_path / label, name, content))
+            Encoder.open(spoilt(student, tmp_path / label, name, content))
 
 
 def test_a_file_shorter_than_it_says_is_refused_before_memory_is_taken(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
-from mirror_rt.bundle import FEATURES, SCALES, TABLE, Bundle, Manifest, seal
+from mirror_rt.bundle import FEATURES, PROJECTION, SCALES, TABLE, Bundle, Manifest, seal
 from mirror_rt.distillation.ridge import solve_ridge
 from mirror_rt.errors import AccuracyGateError, ConfigError, InputError
 from mirror_rt.evaluation.ranking import compare
@@ -146,6 +146,7 @@ def distil_static(
         np.save(fresh / FEATURES, hashes_F)
         np.save(fresh / TABLE, values_FD)
         np.save(fresh / SCALES, scales_F)
+        np.save(fresh / PROJECTION, basis_TD)
         student = Encoder.open(seal(fresh, manifest), verify=False)
         # Turned back to the teacher's directions, which changes no product.
         students_ND = student.encode(held_out) @ basis_TD.T
@@ -180,9 +181,7 @@ def _open_teacher(teacher: Encoder | str | Path) -> tuple[Embedder, dict[str, st
     bundle = teacher.bundle
     if bundle.manifest.kind is BundleKind.STATIC:
         raise ConfigError(f"{bundle.path}: is a student itself; name the teacher it was made from")
-    name = bundle.manifest.source.get("name", bundle.path.name)
-    source = {"name": name, "fingerprint": bundle.fingerprint}
-    return teacher, source, _whole_words(bundle.tokenizer_path.read_text(encoding="utf-8"))
+    return teacher, bundle.named, _whole_words(bundle.tokenizer_path.read_text(encoding="utf-8"))
 
 
 def _whole_words(tokenizer: str) -> list[str]:

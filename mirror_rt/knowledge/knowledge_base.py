@@ -124,6 +124,7 @@ class KnowledgeBase:
         passages: bool = False,
         split: int | None = None,
         encoder: Embedder | None = None,
+        query_encoder: str | Path | Bundle | None = None,
         vectors: str | Path | None = None,
         index: IndexKind = IndexKind.AUTO,
         exact_limit: int = EXACT_LIMIT,
@@ -144,6 +145,9 @@ class KnowledgeBase:
                 ``formats.passages.read_passages``): the folder then is for ``search`` alone.
             split: Embed passages in pieces of this many words.
             encoder: The opened bundle, where there is one already.
+            query_encoder: A static student of ``bundle`` that embeds the mentions: weights and
+                probabilities are learned with it, and the folder keeps it in place of ``bundle``.
+                Names are embedded by ``bundle``, so that none can be added later.
             vectors: A folder of vectors with their texts that ``embed`` made with this bundle:
                 only names that it lacks are embedded.
             index: The kind of index.
@@ -153,8 +157,8 @@ class KnowledgeBase:
             progress: Called with (names embedded, names).
 
         Raises:
-            ConfigError: ``recall`` or ``split`` is out of range, or ``vectors`` are not of this
-                bundle.
+            ConfigError: ``recall`` or ``split`` is out of range, ``vectors`` are not of this
+                bundle, or ``query_encoder`` is no student of it.
             TargetError: ``out`` exists and ``force`` is not set.
             BundleError: The bundle cannot be used.
             InputError: The entities cannot be read or stored; the message names the place.
@@ -164,6 +168,9 @@ class KnowledgeBase:
         out = Path(out)
         check_target(out, force=force, folder=True)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        student = None if query_encoder is None else _open_student(query_encoder, opened)
+        if student is not None and passages:
+            raise ConfigError("passages: a student embeds names; leave query_encoder out")
         if encoder is None:
             encoder = _open_encoder(opened)
         with (
@@ -173,19 +180,22 @@ class KnowledgeBase:
             else embedded_names(Path(vectors), opened, encoder) as embedder,
         ):
             log = FeedbackLog.read(out) if force and not passages else FeedbackLog()
+            asked, names_encoder = _asked_and_named(embedder, student)
             write_knowledge_base(
-                opened,
+                student or opened,
                 _read_passages(entities, split) if passages else log.applied(_read(entities)),
                 out,
-                encoder=embedder,
+                encoder=asked,
+                names_encoder=names_encoder,
+                names_bundle={} if student is None else opened.named,
                 choice=IndexChoice(kind=index, exact_limit=exact_limit),
                 recall=recall,
                 force=force,
                 content_type=PASSAGES if passages else NAMES,
-                finish=partial(_finish, log, encode=embedder.encode),
+                finish=partial(_finish, log, encode=asked.encode),
                 progress=progress,
             )
-        return cls.open(out, encoder=encoder, verify=False)
+        return cls.open(out, encoder=encoder if student is None else asked, verify=False)
 
     @classmethod
     def open(
@@ -590,7 +600,12 @@ class KnowledgeBase:
                 it, or has changed it since it was opened.
         """
         found = self._names()
-        samples = own_samples(found.catalogue, found.retrievers, _Lazy(self))
+        samples = own_samples(
+            found.catalogue,
+            found.retrievers,
+            _Lazy(self),
+            embed=bool(self.manifest.names_bundle),
+        )
         reranker = fit(samples)
         report = RefitReport.of(found.reranker, reranker, samples)
         if not dry_run:
@@ -760,7 +775,8 @@ class KnowledgeBase:
                     manifest=self.manifest,
                     catalogue=resources.catalogue,
                     vectors_ND=resources.retrievers.vectors.vectors_ND,
-                    encoder=_Lazy(self),
+                    encoder=_Missing(self) if self.manifest.names_bundle else _Lazy(self),
+                    query_encoder=_Lazy(self) if self.manifest.names_bundle else None,
                     progress=progress,
                     feedback=log,
                     finish=partial(_finish, log, encode=self._encode, calibrations=calibrations),
@@ -822,6 +838,23 @@ class _Lazy:
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 unit rows, row i for texts[i]."""
         return self.kb.encoder.encode(texts)
+
+
+class _Missing(_Lazy):
+    """The encoder of names of a knowledge base that has only its student."""
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Embed no name.
+
+        Raises:
+            KnowledgeBaseError: Always.
+        """
+        path, teacher = self.kb.path, self.kb.manifest.names_bundle["name"]
+        raise KnowledgeBaseError(
+            f"{path}: {texts[0][:60]!r} is new, and names are embedded by {teacher}, which the "
+            "folder does not have; build it again with: mirror-rt index TEACHER KB "
+            "--query-encoder STUDENT --out KBDIR --force"
+        )
 
 
 def _finish(
@@ -896,6 +929,25 @@ def _read_passages(
     is_table = isinstance(given, (str, Path)) or is_arrow(given)
     found = read_passages(given) if is_table else given  # type: ignore[arg-type]
     return as_entities(cast("Iterable[Passage]", found), split=split)
+
+
+def _open_student(student: str | Path | Bundle, teacher: Bundle) -> Bundle:
+    from mirror_rt.runtime.projected import check_student
+
+    opened = student if isinstance(student, Bundle) else Bundle.open(student)
+    check_student(opened, teacher)
+    return opened
+
+
+def _asked_and_named(
+    embedder: Embedder, student: Bundle | None
+) -> tuple[Embedder, Embedder | None]:
+    """Return what embeds mentions, and what embeds names if that is another."""
+    if student is None:
+        return embedder, None
+    from mirror_rt.runtime.projected import ProjectedTeacher
+
+    return _open_encoder(student), ProjectedTeacher(embedder, student)
 
 
 def _open_encoder(bundle: Bundle) -> Embedder:

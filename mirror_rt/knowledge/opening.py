@@ -34,7 +34,7 @@ def open_resources(
 
     Args:
         folder: The knowledge base.
-        bundle: A bundle that must be the one it was built with; None for any.
+        bundle: A bundle that must be the one it was built with, or one of the two; None for any.
         verify: Whether to hash the files whole; see ``storage.integrity.check_files``.
 
     Raises:
@@ -74,7 +74,7 @@ def _opened(
         )
     if bundle is not None:
         given = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        if given.fingerprint != manifest.bundle:
+        if given.fingerprint not in {manifest.bundle, manifest.names_bundle.get("fingerprint")}:
             raise KnowledgeBaseError(
                 f"{folder}: was not built with {given.path}; leave --bundle out, or build "
                 "the knowledge base again"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mirror_rt.types import Float32
 
-__all__ = ["FeatureIndex", "StaticModel"]
+__all__ = ["FeatureIndex", "StaticModel", "load_array"]
 
 CHARACTERS = 32 * 1024
 """Characters of a batch: the arrays of them stay in a core's cache."""
@@ -110,12 +110,12 @@ class StaticModel:
                 holds what is not finite.
         """
         kinds = _kinds(bundle)
-        hashes_F = _load(bundle.path / FEATURES, np.uint64, 1)
+        hashes_F = load_array(bundle.path / FEATURES, np.uint64, 1)
         rows, dim = len(hashes_F) + 1, bundle.manifest.dim
         if len(hashes_F) > MAX_FEATURES or (hashes_F[1:] <= hashes_F[:-1]).any():
             raise BundleError(f"{bundle.path / FEATURES}: not ascending hashes; distil again")
-        values_FD = _load(bundle.path / TABLE, np.int8, 2)
-        scales_F = _load(bundle.path / SCALES, np.float32, 1)
+        values_FD = load_array(bundle.path / TABLE, np.int8, 2)
+        scales_F = load_array(bundle.path / SCALES, np.float32, 1)
         if values_FD.shape != (rows, dim) or scales_F.shape != (rows,):
             raise BundleError(
                 f"{bundle.path / TABLE}: of shape {values_FD.shape} with {scales_F.shape} scales, "
@@ -222,8 +222,12 @@ def _kinds(bundle: Bundle) -> list[str]:
     )
 
 
-def _load(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:  # noqa: ANN401
-    """Map an array of a type and number of dimensions; a file shorter than it says is refused."""
+def load_array(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:  # noqa: ANN401
+    """Map an array of a type and number of dimensions; a file shorter than it says is refused.
+
+    Raises:
+        BundleError: It is no such array.
+    """
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -197,6 +197,8 @@ def held_out_samples(
     translation: TranslationTable,
     encoder: Embedder,
     rng: np.random.Generator,
+    *,
+    embed: bool = False,
 ) -> Samples:
     """Link names of the knowledge base as if they were mentions.
 
@@ -207,8 +209,10 @@ def held_out_samples(
         catalogue: The names.
         retrievers: What finds candidates.
         translation: Learned without these names.
-        encoder: What made the vectors, for those misspelt.
+        encoder: What embeds mentions, for those misspelt.
         rng: Draws typos, and the names whose entity is left out whole.
+        embed: Whether all names are embedded, as mentions are embedded by another encoder than
+            the one that made the vectors.
     """
     names = retrievers.names
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
@@ -224,9 +228,10 @@ def held_out_samples(
     parts: list[Samples] = []
     for start in range(0, len(rows), _AT_ONCE):
         some = rows[start : start + _AT_ONCE]
+        mentions = [texts[row] for row in some.tolist()]
         batch = generate_candidates(
-            [texts[row] for row in some.tolist()],
-            to_float32(retrievers.vectors.vectors_ND[some]),
+            mentions,
+            encoder.encode(mentions) if embed else to_float32(retrievers.vectors.vectors_ND[some]),
             retrievers,
             without=some.tolist(),
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +35,11 @@ _K_FACTORS = (4, 6, 8, 12, 16)
 
 
 def autotune(
-    index: VectorIndex, *, recall: float = RECALL, seed: int = 0
+    index: VectorIndex,
+    *,
+    recall: float = RECALL,
+    seed: int = 0,
+    asked: Callable[[Int64], Float32] | None = None,
 ) -> dict[str, float | int]:
     """Find the least search that reaches a recall.
 
@@ -46,12 +51,14 @@ def autotune(
         index: Any index; one that compares every row finds them all.
         recall: The share wanted, in (0, 1].
         seed: Draws the queries from the rows.
+        asked: Gives the (Q, D) vectors that the names of (Q,) rows have as mentions; by default
+            those of the rows.
 
     Returns:
         ``efSearch`` or ``nprobe``, and ``k_factor``, for ``VectorIndex.with_parameters``, and
         the fields of ``measure_recall``, from other queries than those it was tuned on.
     """
-    queries_QD, tenth_Q = _queries(index.vectors_ND, 2 * _QUERIES, seed=seed)
+    queries_QD, tenth_Q = _queries(index.vectors_ND, 2 * _QUERIES, seed=seed, asked=asked)
     half = len(queries_QD) // 2 if len(queries_QD) > 1 else len(queries_QD)
 
     def found_by(settings: dict[str, int]) -> float:
@@ -96,7 +103,13 @@ def _measured(index: VectorIndex, queries_QD: Float32, tenth_Q: Float32) -> dict
     }
 
 
-def _queries(vectors_ND: Float16, count: int, *, seed: int) -> tuple[Float32, Float32]:
+def _queries(
+    vectors_ND: Float16,
+    count: int,
+    *,
+    seed: int,
+    asked: Callable[[Int64], Float32] | None = None,
+) -> tuple[Float32, Float32]:
     """Return queries near the rows, as mentions are near names, and their tenth best scores.
 
     A query is a row moved towards another one: a row itself would find itself too easily. It is
@@ -105,8 +118,8 @@ def _queries(vectors_ND: Float16, count: int, *, seed: int) -> tuple[Float32, Fl
     rng = np.random.default_rng(seed)
     count = min(count, len(vectors_ND))
     rows: Int64 = rng.choice(len(vectors_ND), size=count, replace=False)
-    others = rng.permutation(rows)
-    blend = to_float32(vectors_ND[rows]) + _APART * to_float32(vectors_ND[others])
+    rows_QD = to_float32(vectors_ND[rows]) if asked is None else asked(rows)
+    blend = rows_QD + _APART * rows_QD[rng.permutation(count)]
     queries_QD = blend / np.maximum(np.linalg.norm(blend, axis=1, keepdims=True), 1e-9)
     top = min(_TOP, len(vectors_ND))
     best_QK = np.full((count, top), -np.inf, dtype=np.float32)

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +53,7 @@ from mirror_rt.types import Embedder, Entity
 from mirror_rt.version import VERSION
 
 if TYPE_CHECKING:
-    from mirror_rt.types import Float16, Float32
+    from mirror_rt.types import Float16, Float32, Int64
 
 __all__ = ["KnownVectors", "own_samples", "write_knowledge_base"]
 
@@ -107,6 +109,8 @@ def write_knowledge_base(
     out: Path,
     *,
     encoder: Embedder,
+    names_encoder: Embedder | None = None,
+    names_bundle: Mapping[str, str] = MappingProxyType({}),
     choice: IndexChoice,
     recall: float = RECALL,
     force: bool = False,
@@ -123,7 +127,9 @@ def write_knowledge_base(
         bundle: The bundle behind ``encoder``; copied into the folder.
         entities: The entities, streamed; pieces with the same id are joined.
         out: The folder to make.
-        encoder: What makes the vectors.
+        encoder: What embeds mentions, and names if nothing else does.
+        names_encoder: What embeds the names, where mentions are embedded by its student.
+        names_bundle: What the manifest says of the bundle behind ``names_encoder``.
         choice: The kind of index, or what chooses it.
         recall: Share of the true ten nearest names that the index is tuned to find.
         force: Whether ``out`` may be replaced.
@@ -150,7 +156,11 @@ def write_knowledge_base(
             # The model computes outside Python's lock: the arrays are made meanwhile.
             with ThreadPoolExecutor(1) as beside:
                 embedding = beside.submit(
-                    _write_vectors, folder, rows=counts.texts, encoder=encoder, progress=progress
+                    _write_vectors,
+                    folder,
+                    rows=counts.texts,
+                    encoder=names_encoder or encoder,
+                    progress=progress,
                 )
                 try:
                     names = _write_arrays(
@@ -159,7 +169,12 @@ def write_knowledge_base(
                 finally:
                     vectors_ND = embedding.result()
             index, recipe = _write_index(
-                vectors_ND, folder / INDEX, choice=choice, recall=recall, append_to=append_to
+                vectors_ND,
+                folder / INDEX,
+                choice=choice,
+                recall=recall,
+                append_to=append_to,
+                asked=partial(_as_mentions, catalogue, encoder) if names_encoder else None,
             )
             if content_type == NAMES:
                 aliases = alias_pairs(catalogue.close_names(), names)
@@ -167,7 +182,9 @@ def write_knowledge_base(
                 if reranker is None:
                     trigrams = TrigramIndex.open(folder)
                     retrievers = Retrievers(vectors=index, trigrams=trigrams, names=names)
-                    reranker = fit(own_samples(catalogue, retrievers, encoder))
+                    reranker = fit(
+                        own_samples(catalogue, retrievers, encoder, embed=names_encoder is not None)
+                    )
             else:
                 write_translation(iter(()), names, folder)
             (reranker or Reranker()).write(folder / RERANKER)
@@ -181,6 +198,7 @@ def write_knowledge_base(
             index=recipe,
             files={name: _file_sums(folder / name) for name in FILES},
             content_type=content_type,
+            names_bundle=dict(names_bundle),
             created_with=VERSION,
         ).write(folder / KB_MANIFEST)
         if finish is not None:
@@ -209,6 +227,7 @@ def _write_index(
     choice: IndexChoice,
     recall: float,
     append_to: Path | None,
+    asked: Callable[[Int64], Float32] | None,
 ) -> tuple[VectorIndex, dict[str, Any]]:
     kind = choice.resolve(len(vectors_ND))
     old: Mapping[str, Any] = {}
@@ -223,11 +242,19 @@ def _write_index(
     )
     recipe = {**(old if appends else {}), **built, **choice.to_recipe(), "recall": recall}
     index = VectorIndex.open(path, vectors_ND, recipe)
-    recipe |= autotune(index, recall=recall)
+    recipe |= autotune(index, recall=recall, asked=asked)
     return index.with_parameters(recipe), recipe
 
 
-def own_samples(catalogue: Catalogue, retrievers: Retrievers, encoder: Embedder) -> Samples:
+def _as_mentions(catalogue: Catalogue, encoder: Embedder, rows_Q: Int64) -> Float32:
+    """Return the (Q, D) vectors that names have when they are asked for."""
+    texts = catalogue.texts_of(rows_Q.tolist())
+    return encoder.encode([texts[row] for row in rows_Q.tolist()])
+
+
+def own_samples(
+    catalogue: Catalogue, retrievers: Retrievers, encoder: Embedder, *, embed: bool = False
+) -> Samples:
     """Return names of the knowledge base, linked as if they were mentions.
 
     They are kept out of the table of words that stand for each other: it would know them by
@@ -243,7 +270,9 @@ def own_samples(catalogue: Catalogue, retrievers: Retrievers, encoder: Embedder)
         aliases = alias_pairs(catalogue.close_names(without=held_out), names)
         write_translation(aliases, names, folder)
         translation = TranslationTable.open(folder, names)
-        return held_out_samples(pairs, catalogue, retrievers, translation, encoder, rng)
+        return held_out_samples(
+            pairs, catalogue, retrievers, translation, encoder, rng, embed=embed
+        )
 
 
 def _file_sums(path: Path) -> dict[str, Any]:

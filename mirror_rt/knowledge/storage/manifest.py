@@ -46,13 +46,16 @@ class KnowledgeBaseManifest:
     """What a knowledge base says of itself.
 
     Attributes:
-        bundle: Fingerprint of the bundle that made the vectors.
+        bundle: Fingerprint of the bundle in the folder, which embeds mentions, and made the
+            vectors unless ``names_bundle`` is another.
         dim: Width of a vector.
         counts: What was read, stored and left out (see ``entities.schema.BuildCounts``).
         index: The recipe of the index.
         files: Size in bytes, sha256 (hex) and that of sampled blocks (see
             ``hashing.sampled_sha256``) of each file outside ``bundle/``.
         content_type: ``names`` of entities, or ``passages``.
+        names_bundle: ``name`` and ``fingerprint`` of the bundle that made the vectors where
+            mentions are embedded by its static student; empty where one does both.
         created_with: Version of mirror-rt that wrote it.
         format_version: Version of this layout.
     """
@@ -63,13 +66,17 @@ class KnowledgeBaseManifest:
     index: Mapping[str, Any]
     files: Mapping[str, Mapping[str, Any]]
     content_type: str = NAMES
+    names_bundle: Mapping[str, str] = field(default_factory=dict)
     created_with: str = ""
     format_version: int = KB_FORMAT_VERSION
     kind: str = field(default="knowledge base")
 
     def write(self, path: Path) -> None:
         """Write the manifest as JSON with a checksum; the same content gives the same bytes."""
-        write_checked_json(path, asdict(self))
+        content = asdict(self)
+        if not self.names_bundle:
+            del content["names_bundle"]  # as before there were such folders
+        write_checked_json(path, content)
 
     @classmethod
     def read(cls, folder: Path) -> KnowledgeBaseManifest:

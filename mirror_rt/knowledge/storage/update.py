@@ -84,6 +84,7 @@ class UpdateSource:
         catalogue: Its entities.
         vectors_ND: (N, D) float16 the vectors of its names.
         encoder: Embeds names that are new.
+        query_encoder: Embeds mentions, where that is another.
         progress: Called with (names done, names).
         feedback: The decisions that give names to entities.
         finish: Called with the new folder before it takes its place.
@@ -94,6 +95,7 @@ class UpdateSource:
     catalogue: Catalogue
     vectors_ND: Float16
     encoder: Embedder
+    query_encoder: Embedder | None
     progress: Callable[[int, int], None] | None
     feedback: FeedbackLog
     finish: Callable[[Path], None]
@@ -203,7 +205,9 @@ def _rewrite(
         Bundle.open(kb.path / BUNDLE, verify=False),
         kb.feedback.applied(entities),
         kb.path,
-        encoder=known,
+        encoder=kb.query_encoder or known,
+        names_encoder=known if kb.query_encoder else None,
+        names_bundle=kb.manifest.names_bundle,
         choice=choice,
         recall=float(recipe.get("recall", RECALL)),
         force=True,
