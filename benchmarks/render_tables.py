@@ -251,29 +251,46 @@ def default_weights(record: Record) -> list[str]:
     return ["### Linking mentions of texts", "", words, "", *grid(head, rows)]
 
 
+ASKED_BY = "teacher asked by "
+"""Before a student that embeds the mentions alone."""
+
+
 def students(record: Record) -> list[str]:
     tasks, speed = record["linking"], record["speed"]
     rows = []
-    for name in sorted(speed, key=lambda way: -speed[way]["strings_per_second"]):
-        rate = speed[name]["strings_per_second"]
-        times = rate / speed["teacher int8"]["strings_per_second"]
+    both = {way: way.removeprefix(ASKED_BY) for task in tasks.values() for way in task}
+    ways = {**{way: way for way in speed}, **both}
+    rates = {
+        way: speed[asked]["strings_per_second"] for way, asked in ways.items() if asked in speed
+    }
+    for name in sorted(rates, key=lambda way: -rates[way]):
+        times = rates[name] / speed["teacher int8"]["strings_per_second"]
         found = [task.get(name) for task in tasks.values()]
-        both = [
+        scores = [
             f"{f['acc@1']:.3f} ({f['dense acc@1']:.3f})" if f else "as the teacher" for f in found
         ]
         sts = record["sts"].get(name, {}).get("stsb", {})
         score = next(iter(sts.values()), None)
-        rows.append((name, f"{rate:,}", f"{times:.1f} ×", *both, f"{score:.3f}" if score else ""))
+        rate = f"{rates[name]:,}"
+        rows.append((name, rate, f"{times:.1f} ×", *scores, f"{score:.3f}" if score else ""))
     asked = ", ".join(f"{name} {task['mentions']:,}" for name, task in tasks.items())
     words = (
         "All of one teacher, all-MiniLM-L6-v2: *student* N is `distil --dims N` on the names of "
-        "each knowledge base, *starter* the encoder that comes with the package, *model2vec* what "
+        "each knowledge base (*teacher asked by* it: `--query-encoder`), *N layers* `--layers N` "
+        "on those of all, *starter* the encoder that comes with the package, *model2vec* what "
         "`model2vec` distils with its defaults. Strings a second end to end, "
         f"{record['strings']:,} names in turns, {record['threads']} threads; fastembed as it is "
         "called by default. acc@1 with all retrievers together, in brackets by vectors alone; "
         f"mentions: {asked}. Last, STS-B (Spearman): students are for names, not for sentences. "
         f"{record.get('remark', '')}"
     ).strip()
+    built = [
+        f"{way} {b['seconds']:,.0f} s, {b['embedding']:,.0f} of them embedding"
+        for way, b in record.get("build", {}).items()
+    ]
+    if built:
+        names = max(b["names"] for b in record["build"].values())
+        words += f" A knowledge base of {names:,} place names: {'; '.join(built)}."
     head = ["encoder", "strings/s", "of the teacher's", *tasks, "STS-B"]
     return ["### Students", "", words, "", *grid(head, rows)]
 

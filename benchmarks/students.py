@@ -2,14 +2,18 @@ r"""Students beside their teacher: strings a second, and links with all retrieve
 
 Everything is of one teacher, all-MiniLM-L6-v2 with mean pooling: its int8 bundle, the same graph
 served by fastembed as it is called by default, the static model that model2vec makes of it
-(``distill`` with its defaults), the starter that the package ships, and students fitted to the
-names of each task. Linking: HPO with 20 % of the exact synonyms held out, the dev part of NCBI
-with train_dictionary, half of ESCO's job titles (the other half served to choose settings), and
-misspelt names of 10,000 places. A mention is right if any holder of the best name is.
+(``distill`` with its defaults), the starter that the package ships, static students fitted to the
+names of each task, and students of fewer layers trained on the names of all tasks, exported to
+int8. Linking: HPO with 20 % of the exact synonyms held out, the dev part of NCBI with
+train_dictionary, half of ESCO's job titles (the other half served to choose settings), and
+misspelt names of 10,000 places. A mention is right if any holder of the best name is. In the end
+a knowledge base of many place names is built with the teacher and with its student.
 
     pip install -c constraints.txt -e '.[students]'
-    python benchmarks/students.py --data DIR --out benchmarks/results/students.json
+    python benchmarks/students.py --data DIR --work DIR --out benchmarks/results/students.json
     python benchmarks/students.py --data DIR --small                # a minute or two
+
+A run with --work that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,9 +21,12 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +37,7 @@ import numpy as np
 
 from mirror_rt._extras import require_drawing
 from mirror_rt.bundle import STARTER, Bundle
+from mirror_rt.distillation.layers import LayerConfig, distil_layers
 from mirror_rt.distillation.static import StaticConfig, distil_static
 from mirror_rt.evaluation.gold import Convention, Query, read_gold
 from mirror_rt.evaluation.suite import evaluate
@@ -38,10 +46,12 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.formats import read_entities, read_names
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
+from mirror_rt.staging import staging_file
 from mirror_rt.types import Entity, IndexKind, Pooling
 
 TASKS = ("misspelt places", "esco-dev", "hpo", "ncbi-dev")
 DIMS = (128, 256)
+LAYERS = (3, 2)
 STS = ("sts12", "sts13", "stsb")
 
 
@@ -117,13 +127,20 @@ def load(name: str, data: Path, *, small: bool) -> tuple[list[Entity], list[Quer
 
 
 def evaluate_student(
-    encoder: Embeds, bundle: Bundle, entities: Sequence[Entity], queries: Sequence[Query], to: Path
+    encoder: Embeds,
+    bundle: Bundle,
+    entities: Sequence[Entity],
+    queries: Sequence[Query],
+    to: Path,
+    *,
+    asked: Bundle | None = None,
 ) -> dict[str, float]:
     """Build a knowledge base, link all mentions, and score them."""
     begin = time.perf_counter()
     base = KnowledgeBase.build(
-        bundle, entities, to, encoder=encoder, index=IndexKind.EXACT, force=True
-    )
+        bundle, entities, to, encoder=encoder, query_encoder=asked, index=IndexKind.EXACT,
+        force=True,
+    )  # fmt: skip
     seconds = time.perf_counter() - begin
     with base as kb:
         parts = list(dict.fromkeys(part for query in queries for part in query.parts))
@@ -138,23 +155,88 @@ def evaluate_student(
         return scores | {"build_s": round(seconds, 1)}
 
 
-def encoders(
-    names: Sequence[str], teacher: Encoder, static: Model2Vec, work: Path
-) -> Iterator[tuple[str, Embeds, Bundle]]:
-    """Yield every encoder of a task with its bundle; model2vec's has none, and takes another's."""
-    yield "teacher int8", teacher, teacher.bundle
-    for dims in DIMS:
-        made = distil_static(
-            teacher,
-            names,
-            work / f"student-{dims}",
-            config=StaticConfig(dims=dims, min_top1=0.0),
-            force=True,
-        )
-        yield f"student {dims}", Encoder.open(made), made
-    starter = Encoder.open(STARTER)
-    yield "starter", starter, starter.bundle
-    yield "model2vec", static, teacher.bundle
+@dataclass
+class Ways:
+    """The teacher and its students; what is made is kept in ``work``."""
+
+    teacher: Encoder
+    static: Model2Vec
+    work: Path
+    args: argparse.Namespace
+
+    def fitted(self, task: str, dims: int, names: Sequence[str], teacher: Encoder) -> Bundle:
+        """Return the static student of a task's names."""
+        out = self.work / f"student-{dims}-{task.replace(' ', '-')}"
+        config = StaticConfig(dims=dims, min_top1=0.0)
+        return Bundle.open(out) if out.exists() else distil_static(
+            teacher, names, out, config=config
+        )  # fmt: skip
+
+    def layered(self, layers: int) -> Bundle:
+        """Return the student of fewer layers of the names of all tasks, as int8."""
+        checkpoint, out = self.work / f"checkpoint-{layers}", self.work / f"layers-{layers}"
+        if not checkpoint.exists():
+            tasks = (load(task, self.args.data, small=self.args.small)[0] for task in TASKS)
+            names = dict.fromkeys(n.text for es in tasks for e in es for n in e.names)
+            steps = 2 if self.args.small else self.args.steps
+            config = LayerConfig(layers=layers, max_steps=steps, batch_size=64, lr=3e-4)
+            begin = time.process_time()
+            distil_layers(demo_model(), list(names), checkpoint, config)
+            harness.say(f"{layers} layers: {time.process_time() - begin:.0f} s of a core")
+        if not out.exists():
+            export(checkpoint, out, pooling=Pooling.MEAN, min_top1=0.0)
+        return Bundle.open(out)
+
+    def of_task(
+        self, task: str, names: Sequence[str]
+    ) -> Iterator[tuple[str, Callable[[], tuple[Embeds, Bundle, Bundle | None]]]]:
+        """Yield every way: what embeds the names, its bundle, and what embeds mentions if another.
+
+        model2vec's model has no bundle, and takes another's.
+        """
+        teacher = CachedEmbedder(self.teacher)
+        yield "teacher int8", lambda: (teacher, teacher.bundle, None)
+        for layers in LAYERS:
+            yield f"{layers} layers int8", lambda n=layers: _opened(self.layered(n))
+        for dims in DIMS:
+            fitted = partial(self.fitted, task, dims, names, teacher)
+            yield f"student {dims}", lambda f=fitted: _opened(f())
+            yield f"teacher asked by student {dims}", lambda f=fitted: (
+                teacher, teacher.bundle, f(),
+            )  # fmt: skip
+        yield "starter", lambda: _opened(Bundle.open(STARTER))
+        yield "model2vec", lambda: (self.static, teacher.bundle, None)
+
+    def every(self) -> dict[str, Embeds]:
+        """Return what embeds strings, the static students those of NCBI's names."""
+        return {
+            "teacher int8": self.teacher,
+            **{f"{n} layers int8": _open(self.layered(n), self.args) for n in LAYERS},
+            **{
+                f"student {n}": _open(Bundle.open(self.work / f"student-{n}-ncbi-dev"), self.args)
+                for n in DIMS
+            },
+            "starter": _open(Bundle.open(STARTER), self.args),
+            "model2vec": self.static,
+        }
+
+
+def _opened(bundle: Bundle) -> tuple[Embeds, Bundle, None]:
+    return Encoder.open(bundle), bundle, None
+
+
+def _open(bundle: Bundle, args: argparse.Namespace) -> Encoder:
+    return Encoder.open(bundle, threads=args.threads)
+
+
+def kept(path: Path, run: Callable[[], Any]) -> Any:  # noqa: ANN401
+    """Return what a part of the benchmark gave, now or in a run before."""
+    if not path.exists():
+        found = json.dumps(run())
+        path.parent.mkdir(exist_ok=True)
+        with staging_file(path, force=True) as fresh:
+            fresh.write_text(found, encoding="utf-8")
+    return json.loads(path.read_text("utf-8"))
 
 
 def main() -> None:
@@ -168,21 +250,31 @@ def main() -> None:
     parser.add_argument("--remark", help="what the table shall say of the run")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--strings", type=int, default=20_000, help="for the speeds")
+    parser.add_argument("--strings", type=int, default=5_000, help="for the speeds")
+    parser.add_argument("--steps", type=int, default=450, help="of training fewer layers")
+    parser.add_argument("--names", type=int, default=1_000_000, help="of the large build; 0: none")
     args = harness.common(parser)
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)
         work.mkdir(parents=True, exist_ok=True)
-        path = args.bundle or export(demo_model(), work / "teacher", pooling=Pooling.MEAN).path
+        path = args.bundle or work / "teacher"
+        if not path.exists():
+            export(demo_model(), path, pooling=Pooling.MEAN)
         teacher = Encoder.open(path, threads=args.threads)
-        static = Model2Vec(demo_model(), work / "model2vec")
+        ways = Ways(teacher, Model2Vec(demo_model(), work / "model2vec"), work, args)
         results: dict[str, Any] = {"threads": args.threads, "strings": args.strings}
         results |= {"remark": args.remark} if args.remark else {}
-        for name, run in {"linking": linked, "speed": speeds, "sts": similarity}.items():
-            kept = work / f"{name}.json"
-            if not kept.exists():
-                kept.write_text(json.dumps(run(teacher, static, work, args)), encoding="utf-8")
-            results[name] = json.loads(kept.read_text("utf-8"))
+        results["linking"] = {task: linked(task, ways) for task in args.tasks.split(",")}
+        results["speed"] = kept(work / "parts/speed.json", lambda: speeds(ways))
+        results["sts"] = {
+            name: kept(work / f"parts/sts {name}.json", partial(similarity, name, encoder, args))
+            for name, encoder in ways.every().items()
+        }
+        if args.names:
+            results["build"] = {
+                name: kept(work / f"parts/build {name}.json", partial(large, name, ways))
+                for name in ("teacher int8", "student 128")
+            }
     if args.plot:
         plot(results, args.plot)
     harness.finish(harness.record("students", args, results), args.out)
@@ -202,7 +294,7 @@ def plot(results: Mapping[str, Any], out: Path) -> None:
         dots = [
             (results["speed"][name]["strings_per_second"], row["acc@1"], name)
             for name, row in rows.items()
-            if isinstance(row, dict)
+            if name in results["speed"]
         ]
         front = [d for d in sorted(dots) if not any(o[0] > d[0] and o[1] >= d[1] for o in dots)]
         axis.plot([d[0] for d in front], [d[1] for d in front], color="0.75", zorder=0)
@@ -217,46 +309,79 @@ def plot(results: Mapping[str, Any], out: Path) -> None:
     figure.savefig(out, dpi=110)
 
 
-def linked(
-    teacher: Encoder, static: Model2Vec, work: Path, args: argparse.Namespace
-) -> dict[str, Any]:
-    """Score every encoder on every task."""
-    results: dict[str, Any] = {}
-    for task in args.tasks.split(","):
-        entities, queries = load(task, args.data, small=args.small)
-        texts = list(dict.fromkeys(n.text for e in entities for n in e.names))
-        rows: dict[str, Any] = {"mentions": len(queries), "names": len(texts)}
-        for name, encoder, bundle in encoders(texts, CachedEmbedder(teacher), static, work):
-            rows[name] = evaluate_student(encoder, bundle, entities, queries, work / "kb")
-            harness.say(f"{task}, {name}: {rows[name]}")
-        results[task] = rows
-    return results
+def linked(task: str, ways: Ways) -> dict[str, Any]:
+    """Score every encoder on a task."""
+    entities, queries = load(task, ways.args.data, small=ways.args.small)
+    texts = list(dict.fromkeys(n.text for e in entities for n in e.names))
+    rows: dict[str, Any] = {"mentions": len(queries), "names": len(texts)}
+    for name, made in ways.of_task(task, texts):
+
+        def run(made: Callable[[], Any] = made) -> dict[str, float]:
+            encoder, bundle, asked = made()
+            return evaluate_student(
+                encoder, bundle, entities, queries, ways.work / "kb", asked=asked
+            )
+
+        rows[name] = kept(ways.work / f"parts/{task} {name}.json", run)
+        harness.say(f"{task}, {name}: {rows[name]}")
+    return rows
 
 
-def speeds(
-    teacher: Encoder, static: Model2Vec, work: Path, args: argparse.Namespace
-) -> dict[str, Any]:
+def speeds(ways: Ways) -> dict[str, Any]:
     """Time every way in turns over the same names."""
+    args = ways.args
     texts = list(read_names(args.data / linking.FILES["ncbi-train"]))
     names = random.Random(0).sample(texts, 500 if args.small else args.strings)
-    fast = fastembed(teacher.bundle.path, args.threads)
-    students = {d: Encoder.open(work / f"student-{d}", threads=args.threads) for d in DIMS}
-    ways: dict[str, Callable[[list[str]], object]] = {
-        "teacher int8": teacher.encode,
+    fast = fastembed(ways.teacher.bundle.path, args.threads)
+    timed: dict[str, Callable[[list[str]], object]] = {
         "fastembed int8": lambda texts: list(fast.embed(texts)),
-        "model2vec": static.encode,
-        **{f"student {dims}": student.encode for dims, student in students.items()},
-        "starter": Encoder.open(STARTER, threads=args.threads).encode,
+        **{name: encoder.encode for name, encoder in ways.every().items()},
     }
-    for way in ways.values():
+    for way in timed.values():
         way(names[:200])
     seconds = harness.interleaved(
-        {name: (lambda way=way: way(names)) for name, way in ways.items()}, repeats=3
+        {name: (lambda way=way: way(names)) for name, way in timed.items()}, repeats=3
     )
     return {
         name: {"strings_per_second": round(len(names) / sorted(taken)[1]), "seconds": taken}
         for name, taken in seconds.items()
     }
+
+
+def large(name: str, ways: Ways) -> dict[str, float]:
+    """Time the build of many place names, embedding and all."""
+    entities = kb_scale.places(2_000 if ways.args.small else ways.args.names)[0]
+    texts = list({n.text for e in entities for n in e.names})
+    bundle, begin = ways.teacher.bundle, time.perf_counter()
+    if name != "teacher int8":
+        some = random.Random(0).sample(sorted(texts), min(len(texts), 50_000))
+        bundle = ways.fitted("places of the build", 128, some, ways.teacher)
+    fitting = time.perf_counter() - begin
+    encoder = _open(bundle, ways.args)
+    embedded = 0.0
+
+    class Timed:
+        """The encoder, and the seconds that it took."""
+
+        dim = encoder.dim
+
+        def encode(self, texts: Sequence[str]) -> np.ndarray:
+            nonlocal embedded
+            begin = time.perf_counter()
+            found = encoder.encode(texts)
+            embedded += time.perf_counter() - begin
+            return found
+
+    begin = time.perf_counter()
+    KnowledgeBase.build(bundle, entities, ways.work / "large", encoder=Timed(), force=True).close()
+    seconds = time.perf_counter() - begin
+    shutil.rmtree(ways.work / "large")
+    found = {
+        "names": len(texts), "seconds": round(seconds, 1), "embedding": round(embedded, 1),
+        "fitting": round(fitting, 1),
+    }  # fmt: skip
+    harness.say(f"build, {name}: {found}")
+    return found
 
 
 def fastembed(folder: Path, threads: int) -> Any:  # noqa: ANN401
@@ -271,19 +396,11 @@ def fastembed(folder: Path, threads: int) -> Any:  # noqa: ANN401
     return TextEmbedding("local/bundle", specific_model_path=str(folder), threads=threads)
 
 
-def similarity(
-    teacher: Encoder, static: Model2Vec, work: Path, args: argparse.Namespace
-) -> dict[str, Any]:
+def similarity(name: str, encoder: Embeds, args: argparse.Namespace) -> dict[str, Any]:
     """Score sentences, which a static encoder is not for."""
-    tested: dict[str, Embeds] = {
-        f"student {dims}": Encoder.open(work / f"student-{dims}") for dims in DIMS
-    }
-    tested |= {"starter": Encoder.open(STARTER), "model2vec": static, "teacher int8": teacher}
-    found: dict[str, Any] = {}
-    for name, encoder in tested.items():
-        report = evaluate(encoder, data=args.data, tasks=STS, name=name)
-        found[name] = {result.task: dict(result.scores) for result in report.results}
-        harness.say(f"{name}: {found[name]}")
+    report = evaluate(encoder, data=args.data, tasks=STS, name=name)
+    found = {result.task: dict(result.scores) for result in report.results}
+    harness.say(f"{name}: {found}")
     return found
 
 
