@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from mirror_rt import Encoder
 from mirror_rt_cli.app import app
 from tests.test_static import NAMES
+from tests.tiny import WORDS
 from tests.vectors import bytes_of, written
 
 RUN = CliRunner()
@@ -98,3 +100,34 @@ def test_an_error_is_one_line_and_leaves_nothing(
     assert done.exit_code == 1
     assert [line.startswith("mirror-rt: ") for line in done.stderr.splitlines()].count(True) == 1
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["bundle", "checkpoint"])
+def test_a_teacher_without_a_tokenizer_is_refused(
+    kind: str, tiny_bundle: Path, tiny_bert: Path, tmp_path: Path
+) -> None:
+    whole = tiny_bundle if kind == "bundle" else tiny_bert
+    teacher = Path(shutil.copytree(whole, tmp_path / "teacher"))
+    for file in teacher.glob("tokenizer*"):
+        file.unlink()
+    (teacher / "vocab.txt").unlink(missing_ok=True)
+    source = written(tmp_path / "names.txt", NAMES)
+    command = ["distil", str(teacher), str(source), "--out", str(tmp_path / "out"), "--dims", "8"]
+    done = RUN.invoke(app, command)
+    assert done.exit_code == 1
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert [line.startswith("mirror-rt: ") for line in done.stderr.splitlines()].count(True) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_name_of_100_000_letters_is_cut(tiny_bundle: Path, tmp_path: Path) -> None:
+    endless = " ".join(WORDS[:50]) + " x" * 50_000
+    source = written(tmp_path / "names.txt", [*NAMES, endless])
+    out = tmp_path / "out"
+    command = ["distil", str(tiny_bundle), str(source), "--out", str(out), "--dims", "16"]
+    done = RUN.invoke(app, [*command, "--min-top1", "0"])
+    assert done.exit_code == 0, done.stderr
+    found = Encoder.open(out).encode_counted([endless, endless[:4_096], endless[:4_000]])
+    assert found.truncated == 1
+    np.testing.assert_array_equal(found.vectors_ND[0], found.vectors_ND[1])
+    assert np.abs(found.vectors_ND[0] - found.vectors_ND[2]).max() > 0
