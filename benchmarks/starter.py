@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from mirror_rt.bundle import Bundle, seal
+from mirror_rt.bundle import PROJECTION, Bundle, seal
 from mirror_rt.distillation.static import StaticConfig, distil_static
 from mirror_rt.exporting.pipeline import export
 from mirror_rt.knowledge.formats import read_names
@@ -142,7 +142,7 @@ def place(made: Bundle, lines: Sequence[str], out: Path) -> None:
         rows="\n".join(lines), held=gate["names"], top1=gate["top1_agreement"], hpo=release(),
     )  # fmt: skip
     with staging_folder(out, force=True) as fresh:
-        for name in made.manifest.files:
+        for name in made.manifest.files.keys() - {PROJECTION}:  # the teacher is not here
             (fresh / name).write_bytes((made.path / name).read_bytes())
         (fresh / "README.md").write_text(card, encoding="utf-8")
         source = made.manifest.source | {"name": "sentence-transformers/all-MiniLM-L6-v2"}
