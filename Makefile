@@ -1,5 +1,6 @@
 # Every target is one command; CI and the README call only these.
 PYTHON ?= python3
+PROCESSES ?= 2
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
@@ -29,8 +30,8 @@ check: .venv/dev            ## style, types, import directions, generated pages
 	$(CLI_DOCS) | diff docs/cli.md - || { echo "docs/cli.md is behind the commands; run: make docs"; exit 1; }
 	$(PY) benchmarks/render_tables.py --check
 
-test: .venv/dev             ## the fast tests
-	$(PY) -m pytest -q
+test: .venv/dev             ## the fast tests; a file runs in one process
+	$(PY) -m pytest -q -n $(PROCESSES) --dist loadfile
 
 test-all: .venv/dev         ## every test, the long ones too
 	$(PY) -m pytest -q -m ''

@@ -54,7 +54,15 @@ def work(command: str, names: Path, out: Path, checkpoint: Path, bundle: Path) -
     return [sys.executable, "-c", PROGRAM, command, *map(str, words), "--out", str(out)]
 
 
-@pytest.mark.parametrize("command", ["train", "export", "embed", "index"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param("train", marks=pytest.mark.slow),
+        pytest.param("export", marks=pytest.mark.slow),
+        "embed",
+        "index",
+    ],
+)
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     command: str, tmp_path: Path, full_disk: Path, tiny_bert: Path, tiny_bundle: Path
 ) -> None:

@@ -158,7 +158,16 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+IMPORT_TORCH = {"train", "export"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in IMPORT_TORCH else ())
+        for name in COMMANDS
+    ],
+)
 def test_a_command_leaves_the_home_empty_and_looks_nothing_up(
     made: Path, tmp_path: Path, name: str
 ) -> None:
@@ -227,7 +236,7 @@ def test_the_quickstart_looks_nothing_up(tmp_path: Path) -> None:
     [
         "mirror_rt.runtime.session",
         "mirror_rt.knowledge",
-        "mirror_rt.spacy_linker",
+        pytest.param("mirror_rt.spacy_linker", marks=pytest.mark.slow),
         "mirror_rt.runtime.ray_worker",
     ],
 )

@@ -435,6 +435,7 @@ def test_without_ray_the_way_to_install_it_is_told(
         embed(encoder, written(tmp_path / "a.txt", ["a"]), tmp_path / "v", engine=RayEngine())
 
 
+@pytest.mark.slow
 def test_nothing_but_our_words_comes_from_a_cluster_of_our_own_and_ctrl_c_ends_it(
     encoder: Encoder, tmp_path: Path
 ) -> None:

@@ -173,6 +173,7 @@ for mini_batch_size in (16, None):  # the peak never falls, so the smaller comes
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak is told by /proc")
 def test_the_cached_step_needs_a_fraction_of_the_memory(tmp_path: Path, tiny_bert: Path) -> None:
     rng = np.random.default_rng(0)
