@@ -84,15 +84,21 @@ CASES: dict[str, tuple[Callable[[], object], type[MirrorError], str]] = {
         "kb.tsv: is a file; info describes folders (for a knowledge-base file: mirror-rt kb stats)",
     ),
     "a row without a name": (
-        lambda: list(read_entities(_file("id\tname\n1\tcough\n2\t\n"))), InputError, "kb.tsv: line 3: no name",
+        lambda: list(read_entities(_file("id\tname\n1\tcough\n2\t\n"))), InputError,
+        "kb.tsv: line 3: no name",
     ),
     "bytes that are not UTF-8": (
-        lambda: list(read_entities(_file("id\tname\n1\tcough\n2\t\udcff\n"))), InputError, "kb.tsv: line 3: the name is not UTF-8; probably it is windows-1252: give --encoding "
+        lambda: list(read_entities(_file("id\tname\n1\tcough\n2\t\udcff\n"))), InputError,
+        "kb.tsv: line 3: the name is not UTF-8; probably it is windows-1252: give --encoding "
         "windows-1252, or convert the file (iconv -f)",
     ),
-    "an empty file": (lambda: list(read_entities(_file(""))), InputError, "kb.tsv: is empty; give an entity a row"),
+    "an empty file": (
+        lambda: list(read_entities(_file(""))), InputError,
+        "kb.tsv: is empty; give an entity a row",
+    ),
     "gold without a column of mentions": (
-        lambda: read_gold(_file("a\tb\n1\t2\n", "gold.tsv")), InputError, "gold.tsv: cannot tell the mention column from the header (a, b); give --mention-column",
+        lambda: read_gold(_file("a\tb\n1\t2\n", "gold.tsv")), InputError,
+        "gold.tsv: cannot tell the mention column from the header (a, b); give --mention-column",
     ),
     "a file of mentions that is not there": (
         lambda: source_of(["mentions.tsv"], columns={}), InputError, "mentions.tsv: no such file",
@@ -106,7 +112,8 @@ CASES: dict[str, tuple[Callable[[], object], type[MirrorError], str]] = {
         ConfigError, "temperature: must be above 0.0, got 0.0",
     ),
     "a stack that is not installed": (
-        lambda: require("no_such_package", extra="serve"), MissingExtraError, "no_such_package: not installed; run: pip install 'mirror-rt[serve]'",
+        lambda: require("no_such_package", extra="serve"), MissingExtraError,
+        "no_such_package: not installed; run: pip install 'mirror-rt[serve]'",
     ),
 }  # fmt: skip
 
