@@ -38,16 +38,10 @@ from mirror_rt.knowledge.linking.exact import is_name
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.ranking import weights
 from mirror_rt.knowledge.ranking.features import FEATURES, FeatureInputs, compute_features
-from mirror_rt.knowledge.ranking.learning import (
-    Samples,
-    calibration_targets,
-    fit,
-    fit_confidence,
-    misspell,
-    samples_of,
-)
+from mirror_rt.knowledge.ranking.learning import calibration_targets, fit, fit_confidence
 from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.samples import Samples, misspell, samples_of
 from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights
 from mirror_rt.knowledge.retrieval.candidates import generate_candidates
 from mirror_rt.knowledge.storage.build import own_samples

@@ -16,8 +16,8 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.arrays import offsets_of
 from mirror_rt.knowledge.linking.proposals import ScoredPool
 from mirror_rt.knowledge.ranking.features import FEATURES
-from mirror_rt.knowledge.ranking.learning import Samples
 from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.samples import Samples
 from mirror_rt.knowledge.retrieval.candidates import PER_RETRIEVER
 from mirror_rt.types import Entity, Name, NameKind, Pooling, Precision
 

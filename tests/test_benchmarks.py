@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mirror_rt.knowledge.ranking.learning import Samples
+from mirror_rt.knowledge.ranking.samples import Samples
 from tests.kb import drawn_samples, fake_bundle
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"

@@ -9,7 +9,7 @@ from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.entities.names import KINDS, NameArrays, NameArraysWriter
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.writer import write_catalogue
-from mirror_rt.knowledge.ranking.learning import held_out_names
+from mirror_rt.knowledge.ranking.samples import held_out_names
 from mirror_rt.knowledge.text.held_out import is_held_out
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import Entity, Name, NameKind

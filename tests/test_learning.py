@@ -15,20 +15,17 @@ from sklearn.linear_model import LogisticRegression
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.ranking import learning
+from mirror_rt.knowledge.ranking import samples as samples_module
 from mirror_rt.knowledge.ranking.features import FEATURES, SIGNS
 from mirror_rt.knowledge.ranking.learning import (
     Outcomes,
-    Samples,
     calibration_targets,
     fit,
     fit_confidence,
-    held_out_names,
-    held_out_samples,
-    misspell,
     precision_curve,
 )
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
+from mirror_rt.knowledge.ranking.samples import Samples, held_out_names, held_out_samples, misspell
 from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights
 from tests.kb import LetterEncoder, drawn_samples, entity, fake_bundle
 
@@ -301,7 +298,7 @@ def test_some_names_are_asked_misspelt_beside_themselves(
     words = [f"{a}{b}itis" for a in ("card", "nephr", "gastr", "derm", "oste") for b in "aeiouylm"]
     entities = [entity(w, f"{w} of the heart", f"cardiac {w}") for w in words]
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
-    monkeypatch.setattr(learning, "_NIL_SHARE", 0.0)
+    monkeypatch.setattr(samples_module, "_NIL_SHARE", 0.0)
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
         rng, parts = np.random.default_rng(0), kb.resources
         pairs = held_out_names(parts.catalogue, parts.names, rng, count=40)

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from mirror_rt.errors import ConfigError, InputError, ModelError, TrainingError
-from mirror_rt.knowledge.ranking.learning import misspell
+from mirror_rt.knowledge.ranking.samples import misspell
 from mirror_rt.staging import check_apart, check_target, staging_folder
 from mirror_rt.training.checkpoint import TorchEncoder, write_checkpoint
 from mirror_rt.training.encoding import encode

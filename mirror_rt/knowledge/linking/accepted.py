@@ -17,7 +17,7 @@ from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.linking.linker import encoded_batches
 from mirror_rt.knowledge.linking.proposals import scored_pools
 from mirror_rt.knowledge.ranking.features import ACCEPTED_MENTIONS, FEATURES
-from mirror_rt.knowledge.ranking.learning import Samples, samples_of
+from mirror_rt.knowledge.ranking.samples import Samples, samples_of
 from mirror_rt.knowledge.ranking.weights import fit_weight
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.normalize import normalize

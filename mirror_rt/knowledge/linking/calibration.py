@@ -24,7 +24,6 @@ from mirror_rt.knowledge.ranking.learning import (
     fit_confidence,
     fit_names,
     precision_curve,
-    samples_of,
 )
 from mirror_rt.knowledge.ranking.name_probability import name_features
 from mirror_rt.knowledge.ranking.operating_points import (
@@ -34,6 +33,7 @@ from mirror_rt.knowledge.ranking.operating_points import (
 )
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, likeness
 from mirror_rt.knowledge.ranking.risk import risk_counts
+from mirror_rt.knowledge.ranking.samples import samples_of
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.normalize import normalize
 

@@ -15,26 +15,23 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.hashing import sha256_file
 from mirror_rt.knowledge.formats.pubtator import is_pubtator
+from mirror_rt.knowledge.linking.blocks import LinkingBase, link_block
 from mirror_rt.knowledge.linking.changes import EarlierLinks, LinkChanges
-from mirror_rt.knowledge.linking.exact import is_name
 from mirror_rt.knowledge.linking.inputs import MentionNotes, Row, read_mentions
-from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS, expand_mentions
 from mirror_rt.knowledge.linking.repeats import Answers, Order, Repeats, in_order
-from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
+from mirror_rt.knowledge.linking.resources import LinkOptions
 from mirror_rt.knowledge.linking.results import (
     SSSOM,
     WRITERS,
     Layout,
     LinkedRows,
     Review,
-    context_decided,
     ending_of,
-    to_json_line,
 )
 from mirror_rt.runtime.job import (
     Engine,
@@ -55,56 +52,15 @@ from mirror_rt.version import VERSION
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mirror_rt.knowledge.linking.explain import Explanation
     from mirror_rt.knowledge.retrieval.filters import Filters
-    from mirror_rt.types import Embedder, LinkResult
 
-__all__ = ["BLOCK", "LinkReport", "LinkingBase", "link_file", "link_lines", "link_table"]
+__all__ = ["BLOCK", "LinkReport", "link_file", "link_lines", "link_table"]
 
 KIND = "links"
 ENDING = ".jsonl"
 COLUMNS = ("mention", "context", "document")
 BLOCK = 1_024
 """Mentions that are answered together; a job that is killed loses no more than these."""
-
-
-class LinkingBase(Protocol):
-    """An opened knowledge base, as a job needs it; see ``knowledge_base.KnowledgeBase``."""
-
-    @property
-    def path(self) -> Path:
-        """The folder."""
-        ...
-
-    @property
-    def resources(self) -> LinkResources:
-        """What linking reads."""
-        ...
-
-    @property
-    def opened_encoder(self) -> Embedder | None:
-        """The encoder, if a text was embedded so far."""
-        ...
-
-    @property
-    def checksums(self) -> list[str]:
-        """The sha256 of what answers depend on."""
-        ...
-
-    @property
-    def opener(self) -> Callable[[], Callable[[int], LinkingBase]]:
-        """Returns what opens the folder with a number of threads, in another process too."""
-        ...
-
-    @property
-    def link(self) -> Callable[..., list[LinkResult]]:
-        """Links mentions, as ``KnowledgeBase.link``."""
-        ...
-
-    @property
-    def explain(self) -> Callable[..., list[Explanation]]:
-        """Links and explains mentions, as ``KnowledgeBase.explain``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -351,82 +307,13 @@ def link_lines(
     places: list[int] = []
     answers = Answers()
     for block in blocks_of(Repeats(places.append).fresh(rows), COLUMNS, {}, most=BLOCK):
-        lines, more = _link(kb, block.columns, options, explain=explain)
+        lines, more = link_block(kb, block.columns, options, explain=explain)
         counts.update(more)
         answers.add(lines)
         yield [answers.at(place) for place in places]
         places.clear()
     if places:
         yield [answers.at(place) for place in places]
-
-
-def _count_truncated(
-    kb: LinkingBase,
-    columns: Mapping[str, Sequence[str]],
-    options: Mapping[str, Any],
-    *,
-    contexts: Sequence[str],
-    explain: bool,
-) -> Counter[str]:
-    """Count the mentions, and the contexts that were compared, that were cut off.
-
-    Args:
-        kb: The knowledge base.
-        columns: Those of a block.
-        options: Those of the link.
-        contexts: The contexts.
-        explain: Whether the encoder was asked for exact matches as well.
-    """
-    from mirror_rt.runtime.encoder import Encoder
-
-    counts: Counter[str] = Counter()
-    counts["too_long"] = sum(len(mention) > MOST_CHARACTERS for mention in columns["mention"])
-    encoder = kb.opened_encoder  # None: nothing was encoded
-    if not isinstance(encoder, Encoder):
-        return counts
-    mentions = list(dict.fromkeys(zip(columns["mention"], columns["document"], strict=True)))
-    document = options.get("document")
-    expanded = expand_mentions(
-        kb.resources,
-        [mention for mention, _ in mentions],
-        document=[text for _, text in mentions] if document is None else document,
-        split_composites=options.get("split_composites", False),
-    )
-    texts = list(dict.fromkeys(text for parts in expanded for text in parts))
-    exact = [not explain and known for known in is_name(kb.resources, texts)]
-    cut = {
-        text
-        for text, known in zip(texts, exact, strict=True)
-        if not known and encoder.count_truncated([text.strip()])
-    }
-    counts["truncated"] = len(
-        {m for (m, _), parts in zip(mentions, expanded, strict=True) if not cut.isdisjoint(parts)}
-    )
-    counts["truncated_contexts"] = encoder.count_truncated([text.strip() for text in contexts])
-    return counts
-
-
-def _link(
-    kb: LinkingBase,
-    columns: Mapping[str, list[str]],
-    options: Mapping[str, Any],
-    *,
-    explain: bool = False,
-) -> tuple[list[str], Counter[str]]:
-    """Link a block; return its JSON lines, and what was counted."""
-    mentions = columns["mention"]
-    context, document = options.get("context"), options.get("document")
-    contexts = columns["context"] if context is None else [context] * len(mentions)
-    found: Sequence[LinkResult | Explanation] = (kb.explain if explain else kb.link)(
-        mentions,
-        contexts=contexts if any(contexts) else None,
-        document=columns["document"] if document is None else document,
-        **{name: value for name, value in options.items() if name not in {"context", "document"}},
-    )
-    records = [result.to_dict() for result in found]
-    compared = [text for text, one in zip(contexts, records, strict=True) if context_decided(one)]
-    counts = _count_truncated(kb, columns, options, contexts=compared, explain=explain)
-    return [to_json_line(one) for one in records], counts
 
 
 class _Links:
@@ -448,7 +335,7 @@ class _Links:
 
     def make(self, job: JobFolder, task: ShardTask, progress: Progress | None) -> ShardResult:
         """Link a block and write its shard."""
-        lines, counts = _link(self._kb, task.block.columns, self._options)
+        lines, counts = link_block(self._kb, task.block.columns, self._options)
         path = job.path / task.name
         with replacing(path) as fresh:
             fresh.write_bytes("".join(f"{line}\n" for line in lines).encode())

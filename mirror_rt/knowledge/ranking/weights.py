@@ -25,7 +25,7 @@ from mirror_rt.knowledge.ranking.features import FEATURES, SIGNS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from mirror_rt.knowledge.ranking.learning import Samples
+    from mirror_rt.knowledge.ranking.samples import Samples
     from mirror_rt.types import Int64
 
     Float64 = npt.NDArray[np.float64]

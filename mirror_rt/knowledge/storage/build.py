@@ -22,14 +22,14 @@ from mirror_rt.knowledge.arrays import hash_text, to_float32
 from mirror_rt.knowledge.entities.names import NameArrays, NameArraysWriter
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.writer import write_catalogue
-from mirror_rt.knowledge.ranking.learning import (
+from mirror_rt.knowledge.ranking.learning import fit
+from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.samples import (
     Samples,
     alias_pairs,
-    fit,
     held_out_names,
     held_out_samples,
 )
-from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.ranking.translation import TranslationTable, write_translation
 from mirror_rt.knowledge.retrieval.autotune import RECALL, autotune
 from mirror_rt.knowledge.retrieval.candidates import Retrievers
