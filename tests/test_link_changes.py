@@ -248,7 +248,7 @@ def test_a_mention_is_told_by_its_number_among_equal_ones(
 def test_the_command_prints_the_changes(
     folder: Path, tmp_path: Path, old: KnowledgeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(knowledge_base, "_open_encoder", lambda _: LetterEncoder())
+    monkeypatch.setattr(knowledge_base, "open_encoder", lambda _: LetterEncoder())
     source, earlier = table(tmp_path / "in.csv", MENTIONS), tmp_path / "old.csv"
     old.link_file(source, earlier, min_probability=SURE)
     base = ["link", str(folder / "new"), str(source), "--min-probability", str(SURE)]

@@ -40,7 +40,7 @@ LINES = [
 @pytest.fixture(autouse=True)
 def in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "BLOCK", 2)
-    monkeypatch.setattr(knowledge_base, "_open_encoder", lambda bundle: LetterEncoder())
+    monkeypatch.setattr(knowledge_base, "open_encoder", lambda bundle: LetterEncoder())
 
 
 def _link(kb: Path, mentions: Path, *more: str | Path) -> tuple[int, str, str]:

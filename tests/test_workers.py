@@ -160,7 +160,7 @@ def test_a_file_linked_by_workers_has_the_same_bytes(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "mirror_rt.knowledge.knowledge_base._open_encoder", lambda bundle: LetterEncoder()
+        "mirror_rt.knowledge.knowledge_base.open_encoder", lambda bundle: LetterEncoder()
     )
     monkeypatch.setattr(job, "BLOCK", 2 * MIN_PER_WORKER)
     mentions = tmp_path / "mentions.txt"

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.hashing import checksum
-from mirror_rt.knowledge.entities.names import KINDS
+from mirror_rt.knowledge.decisions import (
+    calibrate_on,
+    decisions_in,
+    feedback_report,
+    finish,
+    store_decisions,
+)
+from mirror_rt.knowledge.encoders import (
+    LazyEncoder,
+    MissingEncoder,
+    asked_and_named,
+    open_encoder,
+    open_student,
+)
+from mirror_rt.knowledge.entities.lookup import find_entity
 from mirror_rt.knowledge.entities.statistics import KbStatistics, compute_statistics
-from mirror_rt.knowledge.linking.accepted import accepted_weight
-from mirror_rt.knowledge.linking.calibration import FEWEST, CalibrationReport, calibrate
+from mirror_rt.knowledge.formats.given import Entities, entities_of, passages_of
+from mirror_rt.knowledge.linking.calibration import CalibrationReport, calibrate
 from mirror_rt.knowledge.linking.changes import EarlierLinks, LinkChanges
 from mirror_rt.knowledge.linking.explain import Explanation, explain
-from mirror_rt.knowledge.linking.feedback import FeedbackReport, read_reviewed
+from mirror_rt.knowledge.linking.feedback import FeedbackReport
 from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_table
 from mirror_rt.knowledge.linking.linker import link
 from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
@@ -34,10 +47,9 @@ from mirror_rt.knowledge.retrieval.index_selection import EXACT_LIMIT, IndexChoi
 from mirror_rt.knowledge.storage import integrity
 from mirror_rt.knowledge.storage.build import own_samples, write_knowledge_base
 from mirror_rt.knowledge.storage.embedded import embedded_names
-from mirror_rt.knowledge.storage.feedback import Decision, FeedbackLog
+from mirror_rt.knowledge.storage.feedback import FeedbackLog
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
-    FEEDBACK,
     NAMES,
     PASSAGES,
     RERANKER,
@@ -45,14 +57,12 @@ from mirror_rt.knowledge.storage.manifest import (
 )
 from mirror_rt.knowledge.storage.update import UpdateReport, UpdateSource, merge, remove, rename
 from mirror_rt.staging import check_target, staging_file
-from mirror_rt.tables import ArrowTable, Notes, TableOptions, is_arrow
-from mirror_rt.textfiles import lone_surrogate
+from mirror_rt.tables import ArrowTable, TableOptions
 from mirror_rt.types import (
     Embedder,
     Entity,
     IndexKind,
     LinkResult,
-    NameKind,
     Passage,
     SearchResult,
 )
@@ -61,15 +71,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from mirror_rt.knowledge.linking.linker import ProposeBatch
-    from mirror_rt.knowledge.linking.resources import Encode
     from mirror_rt.knowledge.retrieval.filters import Filters
     from mirror_rt.types import Float32
 
 __all__ = ["KnowledgeBase"]
 
 Progress: TypeAlias = "Callable[[int, int], None]"
-Entities: TypeAlias = "Iterable[Entity] | Iterable[Mapping[str, object]]"
-"""Entities, or dicts with the keys of JSON lines."""
 
 
 class KnowledgeBase:
@@ -168,11 +175,11 @@ class KnowledgeBase:
         out = Path(out)
         check_target(out, force=force, folder=True)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        student = None if query_encoder is None else _open_student(query_encoder, opened)
+        student = None if query_encoder is None else open_student(query_encoder, opened)
         if student is not None and passages:
             raise ConfigError("passages: a student embeds names; leave query_encoder out")
         if encoder is None:
-            encoder = _open_encoder(opened)
+            encoder = open_encoder(opened)
         with (
             integrity.exclusive_lock(out) if out.is_dir() else nullcontext(),
             nullcontext(encoder)
@@ -180,10 +187,10 @@ class KnowledgeBase:
             else embedded_names(Path(vectors), opened, encoder) as embedder,
         ):
             log = FeedbackLog.read(out) if force and not passages else FeedbackLog()
-            asked, names_encoder = _asked_and_named(embedder, student)
+            asked, names_encoder = asked_and_named(embedder, student)
             write_knowledge_base(
                 student or opened,
-                _read_passages(entities, split) if passages else log.applied(_read(entities)),
+                passages_of(entities, split) if passages else log.applied(entities_of(entities)),
                 out,
                 encoder=asked,
                 names_encoder=names_encoder,
@@ -192,7 +199,7 @@ class KnowledgeBase:
                 recall=recall,
                 force=force,
                 content_type=PASSAGES if passages else NAMES,
-                finish=partial(_finish, log, encode=asked.encode),
+                finish=partial(finish, log, encode=asked.encode),
                 progress=progress,
             )
         return cls.open(out, encoder=encoder if student is None else asked, verify=False)
@@ -247,7 +254,7 @@ class KnowledgeBase:
             KnowledgeBaseError: The folder was replaced by one of another bundle meanwhile.
         """
         if self._encoder is None:
-            self._encoder = _open_encoder(integrity.open_bundle(self.path, self.manifest.bundle))
+            self._encoder = open_encoder(integrity.open_bundle(self.path, self.manifest.bundle))
         return self._encoder
 
     @property
@@ -437,24 +444,7 @@ class KnowledgeBase:
                 several list it; the message names them.
             KnowledgeBaseError: The folder holds passages, or is closed.
         """
-        catalogue = self._names().catalogue
-        if not isinstance(id_, str):
-            raise InputError(f"an id is a string, not {id_!r}")
-        if lone_surrogate(id_) is not None:
-            raise InputError(f"the id {id_!r} holds a lone surrogate; it is not valid text")
-        numbers = catalogue.resolve(id_)
-        if not numbers:
-            raise InputError(
-                f"{self.path}: no entity has the id {id_!r}; look it up by name with link"
-            )
-        if len(numbers) > 1:
-            ids = [own for own, _ in catalogue.ids_and_names(numbers).values()]
-            more = f" and {len(ids) - 3:,} more" if len(ids) > 3 else ""
-            raise InputError(
-                f"{self.path}: {id_!r} is an alternative id of {', '.join(ids[:3])}{more}; "
-                "give the id of one of them"
-            )
-        return catalogue.entity(numbers[0])
+        return find_entity(self._names().catalogue, id_, path=self.path)
 
     def link_file(
         self,
@@ -603,7 +593,7 @@ class KnowledgeBase:
         samples = own_samples(
             found.catalogue,
             found.retrievers,
-            _Lazy(self),
+            self._lazy,
             embed=bool(self.manifest.names_bundle),
         )
         reranker = fit(samples)
@@ -612,9 +602,8 @@ class KnowledgeBase:
             self._write_reranker(reranker)
             log = FeedbackLog.read(self.path)
             with integrity.assert_unchanged(self.path, self.manifest):
-                _calibrate_on(self.resources, self._encode, log, self.path, None)
-            reranker = Reranker.read(self.path / RERANKER)
-            self._resources = replace(self.resources, reranker=reranker)
+                calibrate_on(self.resources, log, self.path, encode=self._encode)
+            self._take_reranker()
         return report
 
     def _write_reranker(self, reranker: Reranker) -> None:
@@ -657,28 +646,12 @@ class KnowledgeBase:
             KnowledgeBaseError: The folder holds passages, is closed, another process is changing
                 it, or has changed it since it was opened.
         """
-        notes = Notes()
-        found = read_reviewed(
-            source, self._names().catalogue, column=column, options=table, notes=notes
-        )
-        decisions = [
-            Decision(mention=mention, entity_id=id_, decision=decision)
-            for (mention, id_), decision in found.links.items()
-        ]
+        catalogue = self._names().catalogue
         before = FeedbackLog.read(self.path)
-        shown = "a table" if is_arrow(source) else Path(source).name
-        after = before.added(decisions, shown, aliases=aliases) if decisions else before
-        counts = Counter(found.links.values())
-        return replace(
-            self._decided(before, after, progress),
-            accepted=counts["accepted"],
-            rejected=counts["rejected"],
-            corrected=counts["corrected"],
-            undecided=found.undecided,
-            composites=found.composites,
-            known=bool(decisions) and after is before,
-            notes=notes,
+        after, read = decisions_in(
+            source, before, catalogue, aliases=aliases, column=column, table=table
         )
+        return self._decided(before, after, progress, read=read)
 
     def undo_feedback(self, *, progress: Progress | None = None) -> FeedbackReport:
         """Take the decisions back that ``feedback`` took last: their names and gold links.
@@ -691,10 +664,15 @@ class KnowledgeBase:
         before = FeedbackLog.read(self.path)
         if not before.batches:
             raise InputError(f"{self.path}: was given no feedback, so there is none to undo")
-        return self._decided(before, before.undone(), progress)
+        return self._decided(before, before.undone(), progress, read=FeedbackReport())
 
     def _decided(
-        self, before: FeedbackLog, after: FeedbackLog, progress: Progress | None
+        self,
+        before: FeedbackLog,
+        after: FeedbackLog,
+        progress: Progress | None,
+        *,
+        read: FeedbackReport,
     ) -> FeedbackReport:
         """Change the folder to what another log of decisions says."""
         calibrations: list[CalibrationReport] = []
@@ -703,21 +681,17 @@ class KnowledgeBase:
             self._updated(lambda kb: rename(kb, leaving=changed), progress, after, calibrations)
         elif after is not before:
             with integrity.assert_unchanged(self.path, self.manifest):
-                with staging_file(self.path / FEEDBACK, force=True) as path:
-                    after.write(path)
-                if not _calibrate_on(self.resources, self._encode, after, self.path, calibrations):
-                    with staging_file(self.path / RERANKER, force=True) as path:
-                        self.resources.reranker.without_feedback().write(path)
-            reranker = Reranker.read(self.path / RERANKER)
-            self._resources = replace(self.resources, reranker=reranker)
-        gold = after.gold()
-        resolve = self.resources.catalogue.resolve
-        return FeedbackReport(
-            aliases=int((self.resources.names.kinds == KINDS.index(NameKind.ACCEPTED)).sum()),
-            gold_links=len(gold),
-            gone=sum(bool(ids) and not any(map(resolve, ids)) for _, ids in gold),
-            calibration=calibrations[0] if calibrations else None,
-        )
+                store_decisions(
+                    self.resources, after, self.path,
+                    encode=self._encode, calibrations=calibrations,
+                )  # fmt: skip
+            self._take_reranker()
+        return feedback_report(self.resources, after, calibrations, read=read)
+
+    def _take_reranker(self) -> None:
+        """Read the reranker anew from the folder."""
+        reranker = Reranker.read(self.path / RERANKER)
+        self._resources = replace(self.resources, reranker=reranker)
 
     def add(self, entities: Entities, *, progress: Progress | None = None) -> UpdateReport:
         """Add entities, and names, types and references to entities that are there.
@@ -734,14 +708,14 @@ class KnowledgeBase:
                 it, or has changed it since it was opened.
             InputError: An entity cannot be read or stored; nothing has changed then.
         """
-        return self._updated(lambda kb: merge(kb, _read(entities), replacing=False), progress)
+        return self._updated(lambda kb: merge(kb, entities_of(entities), replacing=False), progress)
 
     def update(self, entities: Entities, *, progress: Progress | None = None) -> UpdateReport:
         """Replace entities by new ones with the same ids, names and all; add those that are new.
 
         Arguments and errors are those of ``add``.
         """
-        return self._updated(lambda kb: merge(kb, _read(entities), replacing=True), progress)
+        return self._updated(lambda kb: merge(kb, entities_of(entities), replacing=True), progress)
 
     def remove(
         self, ids: Sequence[str], *, missing_ok: bool = False, progress: Progress | None = None
@@ -775,11 +749,11 @@ class KnowledgeBase:
                     manifest=self.manifest,
                     catalogue=resources.catalogue,
                     vectors_ND=resources.retrievers.vectors.vectors_ND,
-                    encoder=_Missing(self) if self.manifest.names_bundle else _Lazy(self),
-                    query_encoder=_Lazy(self) if self.manifest.names_bundle else None,
+                    encoder=self._encoder_of_names,
+                    query_encoder=self._lazy if self.manifest.names_bundle else None,
                     progress=progress,
                     feedback=log,
-                    finish=partial(_finish, log, encode=self._encode, calibrations=calibrations),
+                    finish=partial(finish, log, encode=self._encode, calibrations=calibrations),
                 )
             )
             changed = KnowledgeBase.open(
@@ -789,6 +763,18 @@ class KnowledgeBase:
         self.manifest, self._resources = changed.manifest, changed.resources
         self._workers = changed._workers
         return report
+
+    @property
+    def _lazy(self) -> LazyEncoder:
+        """The encoder, opened when a text must be embedded."""
+        return LazyEncoder(self.manifest.dim, lambda: self.encoder)
+
+    @property
+    def _encoder_of_names(self) -> Embedder:
+        teacher = self.manifest.names_bundle
+        if not teacher:
+            return self._lazy
+        return MissingEncoder(self.manifest.dim, self.path, teacher["name"])
 
     @property
     def _propose_batch(self) -> ProposeBatch | None:
@@ -824,133 +810,8 @@ class KnowledgeBase:
         self.close()
 
 
-@dataclass(frozen=True)
-class _Lazy:
-    """The encoder of a knowledge base, opened when a text must be embedded."""
-
-    kb: KnowledgeBase
-
-    @property
-    def dim(self) -> int:
-        """Width of a vector."""
-        return self.kb.manifest.dim
-
-    def encode(self, texts: Sequence[str]) -> Float32:
-        """Return (N, D) float32 unit rows, row i for texts[i]."""
-        return self.kb.encoder.encode(texts)
-
-
-class _Missing(_Lazy):
-    """The encoder of names of a knowledge base that has only its student."""
-
-    def encode(self, texts: Sequence[str]) -> Float32:
-        """Embed no name.
-
-        Raises:
-            KnowledgeBaseError: Always.
-        """
-        path, teacher = self.kb.path, self.kb.manifest.names_bundle["name"]
-        raise KnowledgeBaseError(
-            f"{path}: {texts[0][:60]!r} is new, and names are embedded by {teacher}, which the "
-            "folder does not have; build it again with: mirror-rt index TEACHER KB "
-            "--query-encoder STUDENT --out KBDIR --force"
-        )
-
-
-def _finish(
-    log: FeedbackLog,
-    folder: Path,
-    *,
-    encode: Encode,
-    calibrations: list[CalibrationReport] | None = None,
-) -> None:
-    """Put the decisions of people into a folder that was built, and calibrate it on them."""
-    fitted = False
-    if log.batches:
-        log.write(folder / FEEDBACK)
-        _, resources = open_resources(folder, verify=False)
-        try:
-            fitted = _calibrate_on(resources, encode, log, folder, calibrations)
-        finally:
-            resources.catalogue.close()
-    if not fitted and calibrations is not None:  # what was fitted to earlier decisions goes
-        Reranker.read(folder / RERANKER).without_feedback().write(folder / RERANKER)
-
-
-def _calibrate_on(
-    resources: LinkResources,
-    encode: Encode,
-    log: FeedbackLog,
-    folder: Path,
-    calibrations: list[CalibrationReport] | None,
-) -> bool:
-    """Learn from decisions and write the reranker; False where they are too few.
-
-    First how much it says that an entity was accepted before, then the probabilities.
-    """
-    resolve = resources.catalogue.resolve
-    gold = [(text, ids) for text, ids in log.gold() if not ids or any(map(resolve, ids))]
-    if len(gold) < FEWEST:
-        return False
-    reranker = resources.reranker.without_feedback()
-    weight = accepted_weight(replace(resources, reranker=reranker), gold, encode)
-    resources = replace(resources, reranker=reranker.with_accepted(weight))
-    try:
-        reranker, report = calibrate(resources, gold, encode, without_accepted=True)
-    except InputError:  # too few of them have a candidate
-        return False
-    with staging_file(folder / RERANKER, force=True) as path:
-        reranker.write(path)
-    if calibrations is not None:
-        calibrations.append(report)
-    return True
-
-
 def _open_with_threads(path: str, threads: int) -> KnowledgeBase:
     from mirror_rt.runtime.encoder import Encoder
 
     encoder = Encoder.open(Path(path) / BUNDLE, threads=threads)
     return KnowledgeBase.open(path, encoder=encoder, verify=False)
-
-
-def _read(entities: str | Path | ArrowTable | Entities | Iterable[Passage]) -> Iterable[Entity]:
-    from mirror_rt.knowledge.formats import given_entities, read_entities
-
-    if isinstance(entities, (str, Path)) or is_arrow(entities):
-        return read_entities(entities)
-    return given_entities(entities)
-
-
-def _read_passages(
-    given: str | Path | ArrowTable | Entities | Iterable[Passage], split: int | None
-) -> Iterable[Entity]:
-    from mirror_rt.knowledge.formats.passages import as_entities, read_passages
-
-    is_table = isinstance(given, (str, Path)) or is_arrow(given)
-    found = read_passages(given) if is_table else given  # type: ignore[arg-type]
-    return as_entities(cast("Iterable[Passage]", found), split=split)
-
-
-def _open_student(student: str | Path | Bundle, teacher: Bundle) -> Bundle:
-    from mirror_rt.runtime.projected import check_student
-
-    opened = student if isinstance(student, Bundle) else Bundle.open(student)
-    check_student(opened, teacher)
-    return opened
-
-
-def _asked_and_named(
-    embedder: Embedder, student: Bundle | None
-) -> tuple[Embedder, Embedder | None]:
-    """Return what embeds mentions, and what embeds names if that is another."""
-    if student is None:
-        return embedder, None
-    from mirror_rt.runtime.projected import ProjectedTeacher
-
-    return _open_encoder(student), ProjectedTeacher(embedder, student)
-
-
-def _open_encoder(bundle: Bundle) -> Embedder:
-    from mirror_rt.runtime.encoder import Encoder
-
-    return Encoder.open(bundle)

@@ -1,0 +1,43 @@
+"""What a caller gives as entities or passages: a file, a table in memory, or the things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from mirror_rt.tables import ArrowTable, is_arrow
+from mirror_rt.types import (
+    Entity,
+    Passage,
+)
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["Entities", "entities_of", "passages_of"]
+
+Entities: TypeAlias = "Iterable[Entity] | Iterable[Mapping[str, object]]"
+"""Entities, or dicts with the keys of JSON lines."""
+
+
+def entities_of(
+    entities: str | Path | ArrowTable | Entities | Iterable[Passage],
+) -> Iterable[Entity]:
+    """Read entities."""
+    from mirror_rt.knowledge.formats import given_entities, read_entities
+
+    if isinstance(entities, (str, Path)) or is_arrow(entities):
+        return read_entities(entities)
+    return given_entities(entities)
+
+
+def passages_of(
+    given: str | Path | ArrowTable | Entities | Iterable[Passage], split: int | None
+) -> Iterable[Entity]:
+    """Read passages, as entities; see ``passages.as_entities``."""
+    from mirror_rt.knowledge.formats.passages import as_entities, read_passages
+
+    is_table = isinstance(given, (str, Path)) or is_arrow(given)
+    found = read_passages(given) if is_table else given  # type: ignore[arg-type]
+    return as_entities(cast("Iterable[Passage]", found), split=split)
