@@ -45,6 +45,7 @@ class SkippedRows:
         types: Types (UMLS) of concepts that no name was read of.
         metadata: Values of passages and fields that are no use to filter by.
         repeated_headings: Rows of tables equal to their headings.
+        null_words: Names such as ``NULL`` and ``NaN``, which are kept.
         left_alone: Headings of tables of which no column was read.
         remarks: Sentences on how a table was understood.
         messages: What was wrong with the first 20 bad rows.
@@ -61,6 +62,7 @@ class SkippedRows:
     types: int = 0
     metadata: int = 0
     repeated_headings: int = 0
+    null_words: int = 0
     left_alone: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
@@ -69,6 +71,11 @@ class SkippedRows:
         """Return what there is to say, once, on how a table was understood."""
         alone = ", ".join(dict.fromkeys(self.left_alone))
         told = [*dict.fromkeys(self.remarks), *([f"columns left alone: {alone}"] if alone else [])]
+        if self.null_words:
+            told.append(
+                f"{self.null_words:,} entities are called NULL, NaN, None or the like: these are "
+                "read as names; leave cells empty where there is none"
+            )
         return [one_line(sentence) for sentence in told]
 
     def refuse(self, message: str) -> None:

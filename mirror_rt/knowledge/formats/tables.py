@@ -29,18 +29,23 @@ from mirror_rt.knowledge.formats._snomed import RF2, rf2_parser
 from mirror_rt.tables import (
     ArrowTable,
     Cells,
+    Column,
     Kind,
     Notes,
     Table,
     TableOptions,
     cell_text,
     heading_key,
+    known,
     sound_like_headings,
 )
 from mirror_rt.textfiles import StrPath
 from mirror_rt.types import Entity, KbFormat, Name, NameKind
 
 __all__ = ["KINDS", "entity_from_json", "field_values", "read_table"]
+
+NULL_WORDS = frozenset({"NULL", "null", "NaN", "nan", "None", "N/A", "#N/A", "\\N", "<NA>"})
+"""What databases and pandas write where nothing is. They may be names, and are told."""
 
 LONGEST_FIELD = 200
 """Longer values are no use to filter by, and are left out."""
@@ -97,6 +102,7 @@ def read_table(
                 skipped.refuse(f"{table.shown}: {table.unit} {number}: {fault}")
                 continue
             if entity is not None:
+                skipped.null_words += entity.names[0].text in NULL_WORDS
                 yield entity
     finally:
         skipped.repeated_headings += notes.repeated_headings
@@ -241,7 +247,7 @@ def _parts(cell: object, splitter: re.Pattern[str], what: str) -> list[object]:
         case str():
             return [part for part in splitter.split(cell) if part.strip()]
         case list():
-            return [part for part in cell if part is not None]
+            return [part for part in cell if part is not None and str(part).strip()]
         case int() if not isinstance(cell, bool):
             return [cell]
         case _:
@@ -357,6 +363,8 @@ def _without_headings(
     def two(cells: Cells) -> Entity:
         if len(cells) < 2:
             raise RowError("has one column; id and name must be in two")
+        if known(cells[:1], Column.ID) and known(cells[1:2], Column.NAME):
+            raise RowError(f"is headings ({', '.join(cells)}) below data; put them first")
         return parse(cells)
 
     return two, None
