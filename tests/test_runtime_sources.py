@@ -87,7 +87,7 @@ def test_the_name_tells_the_layout(name: str, kind: Kind) -> None:
         ("a.csv", "id,label\n1,x\n", "text", "no column 'text'; there are: id, label"),
         ("a.csv", 'id,text\n1,"x\n', None, "line 2: not CSV"),
         ("a.tsv", "id\ttext\n1\tx\ty\n", None, "line 2: has 3 columns"),
-        ("a.jsonl", '{"text": "a"}\n{"text": 3}\n', None, "line 2: text is not a string"),
+        ("a.jsonl", '{"text": "a"}\n{"text": [3]}\n', None, "line 2: text is not a string"),
         ("a.jsonl", '{"text": "a"}\n{"txt": "b"}\n', "body", "no column 'body'"),
         ("a.jsonl", '{"text": "a"}\nnonsense\n', None, "line 2: not JSON"),
         ("a.jsonl", '"a"\n', None, "line 1: not a JSON object"),

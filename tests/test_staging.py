@@ -72,7 +72,7 @@ def test_force_replaces_a_folder_whole(tmp_path: Path) -> None:
 def test_force_replaces_a_folder_whole_where_two_paths_cannot_change_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mirror_rt.staging._rename2", lambda one, other, how: False)
+    monkeypatch.setattr("mirror_rt.staging.writing.rename2", lambda one, other, how: False)
     test_force_replaces_a_folder_whole(tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_a_folder_that_appears_meanwhile_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_one_step: bool
 ) -> None:
     if not in_one_step:
-        monkeypatch.setattr("mirror_rt.staging._rename2", lambda one, other, how: False)
+        monkeypatch.setattr("mirror_rt.staging.writing.rename2", lambda one, other, how: False)
     for force in (False, True):
         with (
             pytest.raises(TargetError, match=r"exists already|not a folder that mirror-rt wrote"),
@@ -166,7 +166,7 @@ def test_an_interrupt_between_two_renames_puts_the_old_folder_back(
             raise KeyboardInterrupt
         rename(source, target)
 
-    monkeypatch.setattr("mirror_rt.staging._rename2", lambda one, other, how: False)
+    monkeypatch.setattr("mirror_rt.staging.writing.rename2", lambda one, other, how: False)
     monkeypatch.setattr(os, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt), staging_folder(tmp_path / "out", force=True):
         pass
@@ -288,6 +288,11 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(
     (tmp_path / mine[0]).write_text("a file")
     for name in mine[1:]:
         (tmp_path / name).mkdir()
+    # Killed before its folder was called a partial one; what somebody else made is not empty.
+    mine.append(".out.other_01")
+    for name in (".out.killed_0", mine[-1]):
+        (tmp_path / name).mkdir()
+    (tmp_path / mine[-1] / "mine").touch()
     with staging(tmp_path / "out", force=True) as live:
         assert left not in names(tmp_path)
         (live / "manifest.json" if live.is_dir() else live).write_text(MARK)
@@ -370,7 +375,7 @@ def test_what_is_not_ours_is_carried_over_and_what_is_ours_goes(
         raise OSError
 
     if not in_one_step:
-        monkeypatch.setattr("mirror_rt.staging._rename2", lambda one, other, how: False)
+        monkeypatch.setattr("mirror_rt.staging.writing.rename2", lambda one, other, how: False)
     if not linked:
         monkeypatch.setattr(os, "link", refused)
     mine = with_foreign(tmp_path / "out", name)
@@ -436,11 +441,11 @@ def test_a_mount_point_is_refused_before_any_work(
 ) -> None:
     ours(tmp_path / "out")
     for mount in (tmp_path / "out", tmp_path / "out/below"):
-        monkeypatch.setattr("mirror_rt.staging._mount_points", lambda place, at=mount: [at])
+        monkeypatch.setattr("mirror_rt.staging.targets._mount_points", lambda place, at=mount: [at])
         with pytest.raises(TargetError, match="mount point"):
             check_target(tmp_path / "out", force=True, folder=True)
     (tmp_path / "file").write_text("old")
-    monkeypatch.setattr("mirror_rt.staging._mount_points", lambda place: [place])
+    monkeypatch.setattr("mirror_rt.staging.targets._mount_points", lambda place: [place])
     with (
         pytest.raises(TargetError, match="mount point"),
         staging_file(tmp_path / "file", force=True),

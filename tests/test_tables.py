@@ -211,6 +211,41 @@ def test_a_heading_that_comes_again_is_counted_not_read(tmp_path: Path, text: st
     assert notes.repeated_headings == 2
 
 
+def test_nothing_is_lost_or_taken_for_a_name_in_silence(tmp_path: Path) -> None:
+    """Blank aliases of a list, headings below data, words that databases write for nothing."""
+    given = '{"id": "A", "name": "one", "aliases": ["eins", null, "", " "]}\n'
+    (found,) = read_entities(write(tmp_path, "kb.jsonl", given))
+    assert [name.text for name in found.names] == ["one", "eins"]
+
+    rows = "A,one\nB,two\nid,name\nC,three\n"
+    skipped = SkippedRows()
+    found_ids = [e.id for e in read_entities(write(tmp_path, "a.csv", rows), skip_bad=skipped)]
+    assert (found_ids, skipped.bad) == (["A", "B", "C"], 1)
+    assert "line 3" in skipped.messages[0]
+
+    skipped = SkippedRows()
+    rows = "id,name\n1,NULL\n2,NaN\n3,\\N\n4,nullify\n"
+    assert len(list(read_entities(write(tmp_path, "n.csv", rows), skip_bad=skipped))) == 4
+    assert skipped.null_words == 3
+    assert len(skipped.understood()) == 1
+
+
+def test_numbers_are_texts_in_every_layout_alike(tmp_path: Path) -> None:
+    write(tmp_path, "m.csv", "mention,n\n7,a\n1.5,b\n")
+    write(tmp_path, "m.jsonl", '{"mention": 7, "n": "a"}\n{"mention": 1.5, "n": "b"}\n')
+    pq.write_table(pa.table({"mention": [7.0, 1.5], "n": ["a", "b"]}), tmp_path / "m.parquet")
+    write_xlsx(tmp_path / "m.xlsx", ["mention", "n"], [[7, "a"], [1.5, "b"]])
+    for path in sorted(tmp_path.iterdir()):
+        assert [text for text, _ in read_rows(path)] == ["7", "1.5"], path
+
+
+def test_text_that_is_called_a_sheet_is_told_for_what_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, "m.xlsx", "mention\nheart\n")
+    with pytest.raises(InputError, match="no Excel file"):
+        Table(path)
+    assert Table(path, options=TableOptions(format=Kind.CSV)).first == ["mention"]
+
+
 def test_what_is_left_alone_is_told_and_can_be_kept(tmp_path: Path) -> None:
     rows = [["id", "name", "year", "colour"], ["A", "one", "2021", ""], ["B", "two", "", "red"]]
     for name, path in every_layout(rows, tmp_path).items():

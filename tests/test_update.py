@@ -356,8 +356,9 @@ def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
 
 KILLED = """
 import os, signal, sys
-from mirror_rt import KnowledgeBase, staging
+from mirror_rt import KnowledgeBase
 from mirror_rt.knowledge.storage import build
+from mirror_rt.staging import writing
 from tests.kb import LetterEncoder, entity
 
 def deadly(real, *, before):
@@ -370,8 +371,8 @@ def deadly(real, *, before):
 match sys.argv[2]:
     case "embedding": LetterEncoder.encode = deadly(None, before=True)
     case "index": build.build_index = deadly(build.build_index, before=False)
-    case "before the swap": staging._rename2 = deadly(None, before=True)
-    case "after the swap": staging._rename2 = deadly(staging._rename2, before=False)
+    case "before the swap": writing.rename2 = deadly(None, before=True)
+    case "after the swap": writing.rename2 = deadly(writing.rename2, before=False)
 KnowledgeBase.open(sys.argv[1], encoder=LetterEncoder()).add([entity("H:9", "fever")])
 """
 

@@ -1,0 +1,200 @@
+"""What may be replaced: a file, or a folder of which all is ours by its manifest."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mirror_rt.errors import TargetError
+
+__all__ = ["check_apart", "check_target", "contents", "foreign", "ours_in"]
+
+_MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
+"""Files of which each folder we write has one; ``files`` in it names what else is ours."""
+_ALSO = {
+    "knowledge base": {"reranker.json", "combination.json", "feedback.jsonl"},
+    "training.json": {"scores.json"},
+}
+"""What is ours though it was written after the manifest, by the manifest's kind or name."""
+_WORK = ".job"
+"""The folder of an embedding job in its output, ours as a whole."""
+_LEFTOVER = re.compile(r"\.(.+)\.\w{8}\.partial")
+
+
+def check_target(
+    target: Path, *, force: bool = False, folder: bool = False, keep: bool = False
+) -> None:
+    """Refuse a target that is taken or cannot be replaced, before any work is done for it.
+
+    Args:
+        target: What is to be written.
+        force: Whether it may be replaced, if it is a file or a folder that mirror-rt wrote.
+        folder: Whether a folder is to be written.
+        keep: Whether files that mirror-rt did not write are carried over into the new folder;
+            if not, a folder that holds any is refused.
+
+    Raises:
+        TargetError: It exists and ``force`` is not set, is nothing that may be replaced or a
+            mount point, or its parent is not a folder.
+    """
+    if str(target) == "-":
+        raise TargetError("-: results go to no pipe here; name a file or folder")
+    try:
+        str(target.absolute()).encode("utf-8")
+    except UnicodeEncodeError as error:  # FAISS and Arrow take no others
+        raise TargetError(f"{target}: is no name in UTF-8; choose another name") from error
+    if target.is_symlink() and not target.exists():
+        raise TargetError(f"{target}: is a link to nothing; remove it or choose another name")
+    if target.exists():
+        if not force:
+            raise TargetError(f"{target}: exists already; choose another name or give --force")
+        if folder:
+            _checkours_in(target, keep=keep)
+        elif not target.is_dir() and not target.is_file():
+            raise TargetError(f"{target}: is not a regular file; choose another name")
+        _check_mounts(target)
+    for parent in target.resolve().parents:
+        if parent.exists():
+            if not parent.is_dir():
+                raise TargetError(f"{target}: {parent} is a file, not a folder")
+            if not os.access(parent, os.W_OK):
+                raise TargetError(f"{target}: no right to write in {parent}")
+            return
+
+
+def check_apart(target: Path, inputs: Mapping[str, str | Path | None]) -> None:
+    """Refuse a target that is, or holds, what the command reads: it would be replaced.
+
+    Compared by what the system says a path is, so links and mounts do not hide it.
+
+    Args:
+        target: What is to be written.
+        inputs: What is read, by the word for it; None, ``-`` and what is no path are passed over.
+
+    Raises:
+        TargetError: One of them is the target or lies in it.
+    """
+    try:
+        taken = target.stat()
+    except OSError:  # nothing is replaced
+        return
+    for what, given in inputs.items():
+        if given is None or str(given) == "-":
+            continue
+        try:
+            path = Path(given).resolve(strict=True)
+        except (OSError, ValueError):
+            continue
+        for place in (path, *path.parents):
+            if os.path.samestat(place.stat(), taken):
+                raise TargetError(
+                    f"{target}: is or holds the {what}, {given}, which would be replaced; "
+                    "choose another name"
+                )
+
+
+def contents(folder: Path) -> list[str]:
+    """Return all that a folder holds, as its manifest names it: relative, with ``/``, sorted."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def _checkours_in(target: Path, *, keep: bool) -> None:
+    """Refuse to replace what we did not write: a slip in ``--out`` must not cost a home folder."""
+    if not target.is_dir():
+        raise TargetError(f"{target}: is a file, not a folder; choose another name")
+    try:
+        here = Path.cwd().resolve()
+    except FileNotFoundError:
+        here = None
+    if here is not None and here.is_relative_to(target.resolve()):
+        raise TargetError(
+            f"{target}: is the current folder or holds it, and cannot be replaced; "
+            "run from elsewhere or choose another name"
+        )
+    ours = ours_in(target)
+    other = next(foreign(target, ours), None)
+    if other is None or (keep and ours):
+        return
+    if not ours:
+        raise TargetError(
+            f"{target}: is not a folder that mirror-rt wrote, so --force does not replace it; "
+            "choose another name or remove it yourself"
+        )
+    raise TargetError(
+        f"{target}: holds {other.relative_to(target).as_posix()}, which mirror-rt did not "
+        "write, so --force does not replace it; move that away or choose another name"
+    )
+
+
+def ours_in(folder: Path) -> set[str]:
+    """Return what the manifests of a folder, and of folders in it, say that we wrote."""
+    ours: set[str] = set()
+    for name in _MANIFESTS:
+        content = _manifest(folder / name)
+        if content is None:
+            continue
+        ours |= {name, *map(str, content.get("files", ()))}
+        ours |= _ALSO.get(name, set()) | _ALSO.get(str(content.get("kind")), set())
+        if content.get("kind") == "vectors":
+            ours |= {_WORK, *(str(shard["name"]) for shard in content["shards"])}
+    if ours:
+        ours |= {f"bundle/{name}" for name in ours_in(folder / "bundle")}
+    return ours
+
+
+def _manifest(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    named = "shards" if content.get("kind") == "vectors" else "files"
+    return content if isinstance(content.get(named), (dict, list)) else None
+
+
+def foreign(folder: Path, ours: set[str]) -> Iterator[Path]:
+    """Yield what is not ours; a folder of which nothing is ours, as a whole."""
+    above = {name[:place] for name in ours for place, sign in enumerate(name) if sign == "/"}
+    todo = [folder]
+    while todo:
+        for path in sorted(todo.pop().iterdir()):
+            name = path.relative_to(folder).as_posix()
+            leftover = _LEFTOVER.fullmatch(path.name)
+            if path.is_dir() and not path.is_symlink() and name in above | ours - {_WORK}:
+                todo.append(path)
+            elif name not in ours and (leftover is None or leftover[1] not in ours):
+                yield path
+
+
+def _check_mounts(target: Path) -> None:
+    """Refuse what cannot be renamed, or holds another disk.
+
+    Raises:
+        TargetError: The target is a mount point, or holds one.
+    """
+    place = target.resolve()
+    for mount in _mount_points(place):
+        if mount == place:
+            raise TargetError(
+                f"{target}: is a mount point, which cannot be replaced; name a folder or file in it"
+            )
+        if mount.is_relative_to(place):
+            raise TargetError(
+                f"{target}: holds the mount point {mount}; unmount it or choose another name"
+            )
+
+
+def _mount_points(place: Path) -> list[Path]:
+    found = [place] if os.path.ismount(place) else []
+    try:
+        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return found
+    escaped = re.compile(r"\\([0-7]{3})")  # blanks and the like are written as \040
+    paths = (line.split(" ")[4] for line in table.splitlines())
+    return found + [Path(escaped.sub(lambda m: chr(int(m[1], 8)), path)) for path in paths]
