@@ -5,7 +5,8 @@ file, in one process. Every round changes which goes first: on a machine whose l
 of a pair would always look the slower one. Beside seconds of the clock are those of the processor,
 of this process and all it started; their ratio is the result.
 
-    python benchmarks/link_columns.py --work DIR --bundle DIR --out benchmarks/results/link_columns.json
+    python benchmarks/link_columns.py --work DIR --bundle DIR \
+        --out benchmarks/results/link_columns.json
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ def main() -> None:
             "mentions": len(texts), "different": len(set(texts)), "names": args.names,
             "further_columns": len(HEAD) - 1, "seconds": wall, "processor_seconds": processor,
             "with_over_without": harness.spread(ratios),
-            "with_over_without_by_the_clock": harness.spread(by_clock), "peak_rss_mib": round(harness.peak_mb()),
+            "with_over_without_by_the_clock": harness.spread(by_clock),
+            "peak_rss_mib": round(harness.peak_mb()),
         }  # fmt: skip
     harness.finish(record | content, args.out)
 

@@ -131,7 +131,8 @@ def read_columns(
                 kept.add(number, [*map(_value, cells)] if of_sheet else cells)
             if text is None or text == "":
                 notes.missing += 1
-            found = [cell_text(text, name, numbers=True)]
+            plain = text.__class__ is str and text.isascii()  # most are
+            found = [text if plain else cell_text(text, name, numbers=True)]
             for place, other in rest:
                 found.append(joined_text(cells[place], other))
             yield found

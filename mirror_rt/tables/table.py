@@ -195,7 +195,15 @@ class Table:
         sign = again[0][:1] if again else ""
         listed = not self.by_name
         of_sparql = bool(self.headings) and all(h.startswith("?") for h in self.first or [""])
+        # Most rows are of the right width, and begin otherwise than the headings do.
+        usual = len(again) if listed and not of_sparql and len(again) > 1 else -1
+        begins = {sign, sign.upper()}
         for number, row in chain(self.head, self._rows):
+            if row.__class__ is list and len(row) == usual:
+                start = row[0][:1]
+                if start not in begins and start.isalnum():
+                    yield number, row
+                    continue
             if isinstance(row, RowError):
                 yield number, row
                 continue
