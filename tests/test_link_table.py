@@ -406,7 +406,7 @@ def test_a_table_in_memory_that_does_not_fit_is_refused(kb: KnowledgeBase) -> No
     with pytest.raises(InputError):
         kb.link_table(pa.table({"a": ["x"], "b": ["y"]}))
     with pytest.raises(InputError):
-        kb.link_table(pa.table({"mention": [1, 2]}))
+        kb.link_table(pa.table({"mention": [[1], [2]]}))
     twice = pd.DataFrame([["x", "y"]], columns=["mention", "mention"])
     with pytest.raises(InputError):
         kb.link_table(twice)

@@ -503,7 +503,7 @@ class KnowledgeBase:
 
         Raises:
             ConfigError: As ``link``.
-            InputError: There is no such column, it does not hold text, or the table cannot be
+            InputError: There is no such column, it holds neither text nor numbers, or the table cannot be
                 read as Arrow.
             KnowledgeBaseError: As ``link``.
         """
