@@ -458,6 +458,20 @@ def test_a_sheet_has_the_words_that_a_spreadsheet_shows(tmp_path: Path) -> None:
         write_xlsx(path, ["id"], [["x" * 40_000]])
 
 
+def test_a_folder_that_holds_parquet_among_others_is_no_table(tmp_path: Path) -> None:
+    """A home folder is not read for the sake of one file somewhere in it."""
+    part = pa.table({"mention": ["heart"]})
+    for name, texts in (("day=1/a.parquet", 1), (".hidden", 1), ("_SUCCESS", 1), ("notes.txt", 0)):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        pq.write_table(part, path) if path.suffix == ".parquet" else path.touch()
+        if texts:
+            assert [text for text, _ in read_rows(tmp_path, column="mention")] == ["heart"]
+    for folder in (tmp_path, tmp_path.parent):
+        with pytest.raises((InputError, ConfigError), match="folder"):
+            list(read_rows(folder, column="mention"))
+
+
 def test_parts_of_spark_have_their_partition_as_a_column(tmp_path: Path) -> None:
     for country in ("DE", "FR"):
         folder = tmp_path / "kb" / f"country={country}"

@@ -503,8 +503,8 @@ class KnowledgeBase:
 
         Raises:
             ConfigError: As ``link``.
-            InputError: There is no such column, it holds neither text nor numbers, or the table cannot be
-                read as Arrow.
+            InputError: There is no such column, it holds neither text nor numbers, or the table
+                cannot be read as Arrow.
             KnowledgeBaseError: As ``link``.
         """
         self._names()

@@ -53,14 +53,23 @@ def kind_of(source: StrPath) -> Kind:
 
 
 def parquet_parts(folder: StrPath) -> list[Path]:
-    """Return the Parquet files of a folder in their order; hidden ones are not data."""
-    root = Path(folder)
-    return sorted(
-        path
-        for path in root.rglob("*.parquet")
-        if path.is_file()
-        and not any(part.startswith(("_", ".")) for part in path.relative_to(root).parts)
-    )
+    """Return the Parquet files of a folder as Spark writes it, in their order; none of another.
+
+    Such a folder holds Parquet files, folders called ``column=value`` of such, and hidden files
+    (of ``_`` or ``.``), which are no data. What holds anything else is no table.
+    """
+    found: list[Path] = []
+    for path in sorted(Path(folder).iterdir()):
+        if path.name.startswith(("_", ".")):
+            continue
+        if path.is_dir():
+            parts = parquet_parts(path) if "=" in path.name else []
+        else:
+            parts = [path] if path.suffix == ".parquet" else []
+        if not parts:
+            return []
+        found += parts
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
