@@ -120,15 +120,16 @@ def mapped(source: Path, target: Path) -> dict[str, Any]:
         "normalized names, one edit": scored(by_names(own, other, exact=False, edits=True), gold),
     }
     with KnowledgeBase.open(target) as kb:
+        links = Remembered(kb)
         for once in (False, True):
-            mappings = list(map_entities(own.entities.values(), kb, one_to_one=once))
+            mappings = list(map_entities(own.entities.values(), links, one_to_one=once))
             for least in THRESHOLDS:
                 kept = {
                     m.subject_id: m.object_id for m in mappings if (m.confidence or 0.0) >= least
                 }
                 way = f"map{', one to one' if once else ''}, probability >= {least}"
                 ways[way] = scored(kept, gold)
-        halves = [half_known(own, other, gold, Remembered(kb), seed) for seed in range(HALVES)]
+        halves = [half_known(own, other, gold, links, seed) for seed in range(HALVES)]
     return {
         "source": source.name, "target": target.name, "entities": len(own),
         "entities_of_the_target": len(other), "published_references": len(gold), "ways": ways,

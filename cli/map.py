@@ -37,8 +37,8 @@ def map_vocabularies(
 ) -> None:
     """Map the entities of KB_A to those of KB_B, as SSSOM.
 
-    The surest of an entity's names decides, and cross-references: of the one to the other, or to
-    a third id that both alone have.
+    The preferred or the surest of an entity's names decides, and cross-references: of the one to
+    the other, or to a third id that both alone have.
 
     mirror-rt map mondo.obo kb --out mondo-kb.sssom.tsv --min-probability .5
     """

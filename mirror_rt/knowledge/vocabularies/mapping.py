@@ -57,12 +57,18 @@ class _Pair:
         """The sum of the probabilities of all names."""
         return sum(c.probability or 0.0 for c in self.by_name.values())
 
-    def order(self) -> tuple[bool, float, float, float, str]:
-        """Sort by: a reference or a name letter for letter, then how sure, then by all names."""
-        best = self.best
-        exact = self.evidence is not None or (best is not None and best.match_type.is_exact)
+    def order(self) -> tuple[bool, bool, float, float, float, str]:
+        """Sort by: a reference or an exact name, the preferred one first, how sure, all names.
+
+        How sure an exact name is depends on its letters alone, which do not say which of an
+        entity's names means it best.
+        """
+        best, preferred = self.best, self.by_name.get(self.subject.name)
+        referred = self.evidence is not None
+        exact = referred or (best is not None and best.match_type.is_exact)
+        first = referred or (preferred is not None and preferred.match_type.is_exact)
         score = 0.0 if best is None else best.score
-        return not exact, -self.probability, -score, -self.support, self.object_id
+        return not exact, not first, -self.probability, -score, -self.support, self.object_id
 
 
 def _surest(candidate: Candidate) -> tuple[bool, float, float]:
@@ -84,8 +90,9 @@ def map_entities(
 ) -> Iterator[SssomMapping]:
     """Yield for each entity that which its names lead to best, in the order of the entities.
 
-    Every name that means the entity itself is linked. The surest one decides, and its probability
-    is that of the mapping; where several are as sure, the sum of the probabilities of all names.
+    Every name that means the entity itself is linked. The preferred one decides where it is a name
+    there, else the surest; where several are as sure, the sum of the probabilities of all names.
+    The probability of a mapping is that of the surest name that leads to it.
     A cross-reference is right as often as ``references.reliability`` says, whatever the names
     say: both are wrong together with the product of what each may be wrong.
 
