@@ -102,3 +102,20 @@ def test_every_page_is_in_the_menu() -> None:
     menu = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
     for page in DOCS.rglob("*.md"):
         assert f": {page.relative_to(DOCS).as_posix()}\n" in menu, f"{page.name} is in no menu"
+
+
+def test_the_code_that_the_design_names_is_there() -> None:
+    page = (DOCS / "design.md").read_text(encoding="utf-8")
+    package = DOCS.parent / "mirror_rt"
+    folders = [DOCS.parent, package, *(p for p in package.rglob("*") if p.is_dir())]
+    named = re.findall(r"`([\w/]+\.py)(?:: ([\w., ]+))?`", page)
+    assert len(named) > 50
+    for file, names in named:
+        if file == "cli/NAME.py":  # a command that is to be written
+            continue
+        found = [folder / file for folder in folders if (folder / file).is_file()]
+        assert found, file
+        code = "\n".join(path.read_text(encoding="utf-8") for path in found)
+        for name in filter(None, (name.strip() for name in names.split(","))):
+            last = re.escape(name.split(".")[-1])
+            assert re.search(rf"\b(def|class) {last}\b|^{last}\b", code, re.MULTILINE), name
