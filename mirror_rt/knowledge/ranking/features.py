@@ -168,6 +168,12 @@ def _gap_backward(inputs: FeatureInputs) -> Values:
     return inputs.explained[1][:, 1]
 
 
+def _one_sided_gap(inputs: FeatureInputs) -> Values:
+    gaps_K2 = inputs.explained[1]
+    one_sided_K: Values = np.log1p(np.abs(gaps_K2[:, 0] - gaps_K2[:, 1]))
+    return one_sided_K
+
+
 def _edit_similarity(inputs: FeatureInputs) -> Values:
     return inputs.edit_similarity_K
 
@@ -224,6 +230,7 @@ NAME_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
     "translation_backward": _translation_backward,
     "gap_forward": _gap_forward,
     "gap_backward": _gap_backward,
+    "one_sided_gap": _one_sided_gap,
     "edit_similarity": _edit_similarity,
     "typo_match": _typo_match,
 }
@@ -241,7 +248,8 @@ Roman numeral or single letter; log_length_ratio: absolute natural log of the ra
 lengths; token_jaccard: Jaccard overlap of the words; translation_forward, translation_backward:
 which share of the mention the name's words explain, and the other way; gap_forward, gap_backward:
 the most that one word of the mention, or of the name, leaves unexplained (see ``translation``);
-edit_similarity: 1 less the share of letters that differ (optimal string alignment: changed, left
+one_sided_gap: natural log of 1 plus the difference of these two, large where one of the two texts
+says all that the other does and more, as broader and narrower names do; edit_similarity: 1 less the share of letters that differ (optimal string alignment: changed, left
 out, put in, swapped with the next); typo_match: 1 by the number of those edits, if they are few,
 change no digit and all stand in words that no name has; non_exact_synonym: a broad, narrow or
 related name; accepted_mentions: natural log of 1 plus the mentions that people have accepted for
@@ -249,7 +257,8 @@ the entity (``feedback``), which alone teaches its weight.
 """
 
 _UNLIKE = {
-    "number_mismatch", "log_length_ratio", "gap_forward", "gap_backward", "non_exact_synonym",
+    "number_mismatch", "log_length_ratio", "gap_forward", "gap_backward", "one_sided_gap",
+    "non_exact_synonym",
 }  # fmt: skip
 SIGNS: Mapping[str, int] = {name: -1 if name in _UNLIKE else 1 for name in FEATURES}
 """Whether more of a feature makes two names more alike, 1, or less, -1."""

@@ -308,7 +308,9 @@ class Reranker:
             if not is_unchanged(content, key="sha256"):
                 raise ValueError("changed since it was written, sha256 differs")
             del content["sha256"]
-            content["weights"] = {FEATURES[ACCEPTED_MENTIONS]: 0.0, **content["weights"]}
+            # A knowledge base that was built before these features were there goes without them.
+            later = (FEATURES[ACCEPTED_MENTIONS], "one_sided_gap")
+            content["weights"] = {**dict.fromkeys(later, 0.0), **content["weights"]}
             reranker = cls(**content)
             for one in (reranker, reranker.uncalibrated()):
                 one._check()
