@@ -183,11 +183,15 @@ def test_folds_leave_equal_links_out_together(
     monkeypatch.setattr(calibration, "_fit", fit)
     kb.calibrate(GOLD[:40] * 3)
     everything = set(range(40))
-    assert all(some == everything for some in taught[3 * 5 :])
-    for first in (0, 5, 10):
-        left_out = [everything - some for some in taught[first : first + 5]]
+    folds, fits = calibration._FOLDS, len(calibration._PULLS) * calibration._PARTITIONS
+    assert all(some == everything for some in taught[fits * folds :])
+    partitions = set()
+    for first in range(0, fits * folds, folds):
+        left_out = [everything - some for some in taught[first : first + folds]]
         assert [len(some) for some in left_out] == [8] * 5
         assert set.union(*left_out) == everything
+        partitions.add(frozenset(frozenset(some) for some in left_out))
+    assert len(partitions) == calibration._PARTITIONS
 
 
 def test_passages_are_not_calibrated(tmp_path: Path) -> None:
@@ -374,6 +378,16 @@ def test_numbers_of_an_older_version_are_told(kb: KnowledgeBase) -> None:
     _write(path, content)
     with pytest.raises(KnowledgeBaseError, match=r"no weight of edit_similarity.* build .* again"):
         KnowledgeBase.open(kb.path)
+
+
+def test_numbers_without_the_feature_that_came_later_are_used_without_it(kb: KnowledgeBase) -> None:
+    path = kb.path / RERANKER
+    content = json.loads(path.read_text())
+    before = dict(content["weights"])
+    del content["weights"]["one_sided_gap"]
+    _write(path, content)
+    with KnowledgeBase.open(kb.path) as opened:
+        assert opened.resources.reranker.weights == {**before, "one_sided_gap": 0.0}
 
 
 def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -142,7 +143,7 @@ def _batch(kb: KnowledgeBase, *, held_out: bool) -> tuple[list[str], CandidateBa
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.parametrize(
     "name",
-    [name for name in features.NAME_FEATURES if not name.startswith(("translation", "gap"))],
+    [name for name in features.NAME_FEATURES if not re.search("translation|gap", name)],
 )
 def test_a_feature_is_that_of_each_pair_alone(kb: KnowledgeBase, name: str, held_out: bool) -> None:
     mentions, batch = _batch(kb, held_out=held_out)

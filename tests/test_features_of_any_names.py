@@ -102,6 +102,9 @@ SLOW: dict[str, Callable[[Pair], float]] = {
     "translation_backward": lambda p: _explained(p, p.name, p.mention)[0],
     "gap_forward": lambda p: _explained(p, p.mention, p.name)[1],
     "gap_backward": lambda p: _explained(p, p.name, p.mention)[1],
+    "one_sided_gap": lambda p: math.log1p(
+        abs(_explained(p, p.mention, p.name)[1] - _explained(p, p.name, p.mention)[1])
+    ),
     "edit_similarity": _similarity,
     "typo_match": _typo,
 }

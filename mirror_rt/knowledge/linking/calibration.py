@@ -56,13 +56,16 @@ __all__ = [
 ]
 
 _FOLDS = 5
+_PARTITIONS = 3
 _SEED = 0
-_PULLS = (100.0, 10.0, 1.0)
+_PULLS = (300.0, 100.0, 30.0, 10.0, 1.0)
 """How strongly the probabilities are pulled to those before; held-out mentions choose.
 
 A few hundred links say how sure to be, but hardly how much each lead counts, unless those before
-are far off (docs/experiments.md).
+are far off (docs/experiments.md). So the strongest within a standard error of the best is taken.
 """
+_SURELY = 1.645
+"""Standard errors by which a mean is above 0 by chance once in twenty times."""
 FEWEST = 20
 _FEWEST_NIL = 10
 _LEAST_NIL_SHARE = 0.02
@@ -101,9 +104,8 @@ class CalibrationReport:
         accuracy: Share whose best candidate is right, or one tied with it.
         without_entity: Gold mentions of which no entity is right (NIL).
         kept: Whether the fitted probabilities were taken: their log loss was lower than before on
-            mentions that were held out, by more than its standard error, and their calibration
-            error no higher. Otherwise
-            probabilities stay as they were.
+            mentions that were held out, by more than chance, and their calibration error no
+            higher. Otherwise probabilities stay as they were.
         ece_before: Expected calibration error before.
         ece_fitted: The same of the fitted probabilities.
         ece_after: That of those taken.
@@ -258,38 +260,67 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]
     fits = int((~links.exact_S).sum()) >= FEWEST
     mentions, number_S = np.unique(links.mention_S, return_inverse=True)
     before_S = _probabilities(links, before)
-    loss, error = (
-        _log_loss(before_S, links.hit_S),
-        expected_calibration_error(before_S, links.hit_S),
+    fitted_PRS = np.stack(
+        [
+            _held_out_probabilities(links, number_S, before, fits=fits, pull=pull)
+            for pull in _PULLS
+        ]
     )
-    judged: list[tuple[float, float, Float64, float]] = []
-    for pull in _PULLS if fits else _PULLS[:1]:
-        fitted_S = np.empty(len(links))
-        for fold in range(_FOLDS):
-            held_out = number_S % _FOLDS == fold
-            fitted_S[held_out] = _probabilities(
-                links[held_out], _fit(links[~held_out], before, fits=fits, pull=pull)
-            )
-        of_fitted = expected_calibration_error(fitted_S, links.hit_S)
-        judged.append((_log_loss(fitted_S, links.hit_S), of_fitted, fitted_S, pull))
-    best = min(judged, key=lambda one: (one[1] > error, one[0]))
+    gain_PS = _losses(before_S, links.hit_S) - _losses(fitted_PRS, links.hit_S).mean(axis=1)
+    best = int(gain_PS.mean(axis=1).argmax())
+    chosen = next(
+        i
+        for i in range(best + 1)
+        if not _above_chance(gain_PS[best] - gain_PS[i], number_S, errors=1.0)
+    )
+    error = expected_calibration_error(before_S, links.hit_S)
+    errors = [expected_calibration_error(p_S, links.hit_S) for p_S in fitted_PRS[chosen]]
     # Fewer mentions than folds cannot tell one from the other.
-    gained_S = _losses(before_S, links.hit_S) - _losses(best[2], links.hit_S)
-    surely = gained_S.mean() > gained_S.std() / np.sqrt(len(mentions))
-    better = bool(surely) and best[1] <= error and len(mentions) >= _FOLDS
+    better = (
+        _above_chance(gain_PS[chosen], number_S, errors=_SURELY)
+        and float(np.mean(errors)) <= error
+        and len(mentions) >= _FOLDS
+    )
     fitted = replace(
-        _fit(links, before, fits=fits, pull=best[3]) if better else before,
+        _fit(links, before, fits=fits, pull=_PULLS[chosen]) if better else before,
         before_calibration=before.calibrated_values(),
         fitted_on={**before.fitted_on, "gold_links": len(links)},
     )
     curve = precision_curve(_probabilities(links, fitted), links.hit_S)
+    loss = _log_loss(before_S, links.hit_S)
     return replace(fitted, precision_curve=curve), _Judged(
         before_S=before_S,
-        fitted_S=best[2],
-        loss=(loss, best[0]),
-        error=(error, best[1]),
+        fitted_S=fitted_PRS[chosen, 0],
+        loss=(loss, loss - float(gain_PS[chosen].mean())),
+        error=(error, float(np.mean(errors))),
         better=better,
     )
+
+
+def _held_out_probabilities(
+    links: _GoldLinks, number_S: Int64, before: Reranker, *, fits: bool, pull: float
+) -> Float64:
+    """Return (R, S) float64: what the other folds teach of each link, for some partitions.
+
+    Equal mentions are of one fold.
+    """
+    fitted_RS = np.empty((_PARTITIONS, len(links)))
+    rng = np.random.default_rng(_SEED)
+    for fitted_S in fitted_RS:
+        fold_S = (rng.permutation(int(number_S.max()) + 1) % _FOLDS)[number_S]
+        for fold in np.unique(fold_S):
+            held_out = fold_S == fold
+            fitted_S[held_out] = _probabilities(
+                links[held_out], _fit(links[~held_out], before, fits=fits, pull=pull)
+            )
+    return fitted_RS
+
+
+def _above_chance(gain_S: Float64, number_S: Int64, *, errors: float) -> bool:
+    """Return whether the mean is so many standard errors above 0; equal mentions go together."""
+    mean = gain_S.mean()
+    apart_C = np.bincount(number_S, gain_S - mean)
+    return bool(mean > errors * np.sqrt((apart_C**2).sum()) / len(gain_S))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,11 +249,12 @@ lengths; token_jaccard: Jaccard overlap of the words; translation_forward, trans
 which share of the mention the name's words explain, and the other way; gap_forward, gap_backward:
 the most that one word of the mention, or of the name, leaves unexplained (see ``translation``);
 one_sided_gap: natural log of 1 plus the difference of these two, large where one of the two texts
-says all that the other does and more, as broader and narrower names do; edit_similarity: 1 less the share of letters that differ (optimal string alignment: changed, left
-out, put in, swapped with the next); typo_match: 1 by the number of those edits, if they are few,
-change no digit and all stand in words that no name has; non_exact_synonym: a broad, narrow or
-related name; accepted_mentions: natural log of 1 plus the mentions that people have accepted for
-the entity (``feedback``), which alone teaches its weight.
+says all that the other does and more, as broader and narrower names do; edit_similarity: 1 less
+the share of letters that differ (optimal string alignment: changed, left out, put in, swapped
+with the next); typo_match: 1 by the number of those edits, if they are few, change no digit and
+all stand in words that no name has; non_exact_synonym: a broad, narrow or related name;
+accepted_mentions: natural log of 1 plus the mentions that people have accepted for the entity
+(``feedback``), which alone teaches its weight.
 """
 
 _UNLIKE = {

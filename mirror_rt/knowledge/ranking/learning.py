@@ -40,7 +40,7 @@ __all__ = [
     "precision_curve",
 ]
 
-_PRIOR_MENTIONS = 1_000.0
+_PRIOR_MENTIONS = 1_500.0
 """For how many held-out names the built-in weights stand."""
 _NOTEWORTHY = 0.005
 _FEWEST_ABOVE = 20
