@@ -5,8 +5,9 @@ NIL. NCBI disease (train and dev mentions) and BC5CDR diseases against MEDIC, As
 habitats, ESCO job titles, and HPO with a fifth of its exact synonyms held out and asked for. Then
 200 links are drawn, the probabilities calibrated on them as ``calibrate`` does, and judged on the
 other mentions; means over draws. Beside each error is what so few mentions would show were each
-probability true. Random letters are asked before and after. For a wanted precision the coverage is
-summary, and the one that the best threshold of the same probabilities has.
+probability true; and beside the error after calibrating, what the same 200 links would give were
+their answers drawn from the best fit to all links. Random letters are asked before and after. For a wanted precision the coverage is
+told, and the one that the best threshold of the same probabilities has.
 
     python benchmarks/probabilities.py --data DIR --bundle DIR --plot docs/reliability.png \
         --out benchmarks/results/probabilities.json                           # half an hour
@@ -20,6 +21,7 @@ import random
 import string
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.formats import read_entities
 from mirror_rt.knowledge.linking.calibration import (
     _calibrated,
+    _fit,
     _GoldLinks,
     _link,
     _probabilities,
@@ -177,6 +180,7 @@ def calibrated(
 ) -> dict[str, float]:
     """Calibrate on links of drawn mentions, judge on the mentions that are not among them."""
     rng = np.random.default_rng(1)
+    best_fit = _fit(links, before, fits=True, pull=1.0)
     found: list[dict[str, float]] = []
     for _ in range(draws):
         drawn = rng.permutation(len(links))[:LINKS]
@@ -184,6 +188,8 @@ def calibrated(
         fitted, cross_validated = _calibrated(links[drawn], before)
         evaluated_on, p_S = links[~seen], _probabilities(links[~seen], fitted)
         said_before_S = _probabilities(evaluated_on, before)
+        ideal = drawn_from(links, best_fit, rng)
+        from_ideal, _ = _calibrated(ideal[drawn], before)
         try:
             threshold = fitted.threshold(PRECISION)
         except ConfigError:
@@ -196,6 +202,12 @@ def calibrated(
                     said_before_S, evaluated_on.hit_S
                 ),
                 "calibration_error": expected_calibration_error(p_S, evaluated_on.hit_S),
+                "error_if_true": error_if_true(
+                    [str(number) for number in evaluated_on.mention_S.tolist()], p_S, draws=5
+                ),
+                "error_if_drawn_from_the_best_fit": expected_calibration_error(
+                    _probabilities(ideal[~seen], from_ideal), ideal[~seen].hit_S
+                ),
                 "nil_auroc": area_under_curve((~evaluated_on.nil_S).tolist(), p_S),
                 "letters_95_of_100_below": _letters(unlike, fitted)["95_of_100_below"],
                 "coverage_at_0.95": got,
@@ -216,6 +228,22 @@ def calibrated(
             4,
         )
     }
+
+
+def drawn_from(links: _GoldLinks, truth: Reranker, rng: np.random.Generator) -> _GoldLinks:
+    """Return the links with answers drawn as probable as they are said to be.
+
+    Equal mentions are right or wrong together.
+    """
+    count = int(links.mention_S.max()) + 1
+    inside_S, first_S = (rng.random(count)[links.mention_S] for _ in range(2))
+    p_in_S = truth.p_in_candidates(links.confidence_S3)
+    p_S = _probabilities(links, truth)
+    in_candidates_S = ~links.exact_S & (inside_S < p_in_S)
+    hit_S = np.where(
+        links.exact_S, first_S < p_S, in_candidates_S & (first_S < p_S / np.maximum(p_in_S, 1e-9))
+    )
+    return replace(links, in_candidates_S=in_candidates_S, hit_S=hit_S)
 
 
 def draw(diagrams: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path) -> None:

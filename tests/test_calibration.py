@@ -380,16 +380,6 @@ def test_numbers_of_an_older_version_are_told(kb: KnowledgeBase) -> None:
         KnowledgeBase.open(kb.path)
 
 
-def test_numbers_without_the_feature_that_came_later_are_used_without_it(kb: KnowledgeBase) -> None:
-    path = kb.path / RERANKER
-    content = json.loads(path.read_text())
-    before = dict(content["weights"])
-    del content["weights"]["one_sided_gap"]
-    _write(path, content)
-    with KnowledgeBase.open(kb.path) as opened:
-        assert opened.resources.reranker.weights == {**before, "one_sided_gap": 0.0}
-
-
 def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: Path) -> None:
     KnowledgeBase.build(tiny_bundle, [*HEARTS, *MORE], tmp_path / "kb")
     gold = [*GOLD, ("name number 30", frozenset({"N:99"})), ("?", frozenset({"N:1"}))]

@@ -261,10 +261,7 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]
     mentions, number_S = np.unique(links.mention_S, return_inverse=True)
     before_S = _probabilities(links, before)
     fitted_PRS = np.stack(
-        [
-            _held_out_probabilities(links, number_S, before, fits=fits, pull=pull)
-            for pull in _PULLS
-        ]
+        [_held_out_probabilities(links, number_S, before, fits=fits, pull=pull) for pull in _PULLS]
     )
     gain_PS = _losses(before_S, links.hit_S) - _losses(fitted_PRS, links.hit_S).mean(axis=1)
     best = int(gain_PS.mean(axis=1).argmax())
