@@ -6,8 +6,9 @@ habitats, ESCO job titles, and HPO with a fifth of its exact synonyms held out a
 200 links are drawn, the probabilities calibrated on them as ``calibrate`` does, and judged on the
 other mentions; means over draws. Beside each error is what so few mentions would show were each
 probability true; and beside the error after calibrating, what the same 200 links would give were
-their answers drawn from the best fit to all links. Random letters are asked before and after. For a wanted precision the coverage is
-told, and the one that the best threshold of the same probabilities has.
+their answers drawn from the best fit to all links. Random letters are asked before and after. For
+a wanted precision the coverage is told, and the one that the best threshold of the same
+probabilities has.
 
     python benchmarks/probabilities.py --data DIR --bundle DIR --plot docs/reliability.png \
         --out benchmarks/results/probabilities.json                           # half an hour

@@ -194,6 +194,50 @@ def test_folds_leave_equal_links_out_together(
     assert len(partitions) == calibration._PARTITIONS
 
 
+def _drawn(truth: Reranker, seed: int, count: int) -> _GoldLinks:
+    """Draw links that are as probable as the reranker says; a half of the mentions come twice."""
+    rng = np.random.default_rng(seed)
+    mention_S = np.arange(count) * 2 // 3
+    confidence_S3 = np.stack(
+        [rng.normal(0, 2, count), rng.normal(0.5, 1.5, count), rng.uniform(0, 1.4, count)], axis=1
+    )[mention_S]
+    inside_S, first_S = (rng.random(count)[mention_S] for _ in range(2))
+    p_in_S, p_S = truth.p_in_candidates(confidence_S3), truth.top1_probability(confidence_S3)
+    in_candidates_S = inside_S < p_in_S
+    no_S = np.zeros(count, dtype=bool)
+    return _GoldLinks(
+        mention_S=mention_S,
+        exact_S=no_S,
+        tied_S=no_S,
+        names_S3=np.tile([4.0, 0.0, -9.0], (count, 1)),
+        likeness_S=np.full(count, np.inf),
+        confidence_S3=confidence_S3,
+        hit_S=in_candidates_S & (first_S < p_S / p_in_S),
+        in_candidates_S=in_candidates_S,
+        nil_S=~in_candidates_S,
+    )
+
+
+def test_true_probabilities_stay_and_wrong_ones_go() -> None:
+    truth = Reranker(name_weights={**NO_NAME, "constant": 9.0})
+    inside = truth.in_candidates_weights
+    unsure = replace(truth, in_candidates_weights={**inside, "constant": inside["constant"] - 3.0})
+    kept, gains = 0, []
+    for seed in range(4):
+        links, others = _drawn(truth, seed, 150), _drawn(truth, 100 + seed, 1_000)
+        kept += calibration._calibrated(links, truth)[1].better
+        fitted, found = calibration._calibrated(links, unsure)
+        assert found.better
+        errors = [
+            expected_calibration_error(_probabilities(others, one), others.hit_S)
+            for one in (unsure, fitted)
+        ]
+        gains.append(errors[0] - errors[1])
+    assert kept <= 1, "by chance once in twenty times"
+    assert np.mean(gains) > 0.05
+    assert min(gains) > 0
+
+
 def test_passages_are_not_calibrated(tmp_path: Path) -> None:
     bundle = fake_bundle(tmp_path / "bundle")
     passages = [Passage(id="1", text="a text")]
