@@ -211,10 +211,10 @@ def evaluate_gold_links(name: str, data: Path, bundle: Path) -> dict[str, Any]:
         record: dict[str, Any] = {
             "task": name, "mentions": len(drawn), "gold_names": len(gold),
             "gold_names_without_entity": sum(not ids for _, ids in gold),
-            "from_its_own_names": linking.sureness(kb, drawn),
+            "from_its_own_names": linking.evaluate_probabilities(kb, drawn),
         }  # fmt: skip
         kb.calibrate(gold)
-        record["from_another_vocabulary"] = linking.sureness(kb, drawn)
+        record["from_another_vocabulary"] = linking.evaluate_probabilities(kb, drawn)
     return record
 
 
