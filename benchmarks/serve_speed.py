@@ -13,177 +13,24 @@ own.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import random
-import resource
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
 import harness
 from encode_speed import names
-
-LUA = """
-local requests, place, bodies = {}, 0, {}
-function init(args)
-  local form = args[2] == "form" and "application/x-www-form-urlencoded" or "application/json"
-  for line in io.lines(args[1]) do
-    table.insert(requests, wrk.format("POST", nil, {["Content-Type"] = form}, line))
-  end
-end
-function request()
-  place = place % #requests + 1
-  return requests[place]
-end
-function done(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format("RESULT %d %d %f %f %f %d %d\\n", summary.requests, summary.duration,
-    latency:percentile(5), latency:percentile(50), latency:percentile(99), e.status,
-    e.connect + e.read + e.write + e.timeout))
-end
-"""
-QUICK = os.environ | {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1",
-                      "INFINITY_ANONYMOUS_USAGE_STATS": "0"}  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
-@contextmanager
-def running(command: Sequence[str], ready: str, *, cwd: Path | None = None) -> Iterator[int]:
-    """Run a server until it answers; yields its process id."""
-    process = subprocess.Popen(
-        command, env=QUICK, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                with urllib.request.urlopen(ready, timeout=5):
-                    break
-            except OSError as error:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"{command[0]}: did not start") from error
-                time.sleep(0.01)
-        yield process.pid
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-@contextmanager
-def ours(*arguments: str | Path) -> Iterator[tuple[str, int]]:
-    port = free_port()
-    program = [sys.executable, "-c", "from mirror_rt_cli.app import main; main()", "serve"]
-    command = [*program, "--port", str(port), "--log-level", "warning", *map(str, arguments)]
-    with running(command, f"http://127.0.0.1:{port}/ready") as pid:
-        yield f"http://127.0.0.1:{port}", pid
-
-
-@contextmanager
-def infinity(program: Path, bundle: Path) -> Iterator[tuple[str, int]]:
-    """The same graph behind infinity, set to batch as it does by default."""
-    port = free_port()
-    command = [
-        str(program), "v2", "--model-id", ".", "--served-model-name", "m",
-        "--engine", "optimum", "--device", "cpu", "--pooling-method", "mean",
-        "--onnx-disable-optimize", "--no-bettertransformer", "--batch-size", "32",
-        "--host", "127.0.0.1", "--port", str(port), "--url-prefix", "/v1",
-        "--log-level", "warning",
-    ]  # fmt: skip
-    # From within the folder: it passes on the path that it finds as the name of a file in it.
-    with running(command, f"http://127.0.0.1:{port}/health", cwd=bundle) as pid:
-        yield f"http://127.0.0.1:{port}", pid
-
-
-def load(
-    url: str,
-    bodies: Sequence[str],
-    *,
-    connections: int,
-    seconds: int,
-    form: bool = False,
-    pid: int | None = None,
-) -> dict[str, Any]:
-    """Load an address with wrk, with the bodies in turn.
-
-    The processor's time that the server took for a request does not depend on what else the
-    machine does, as the other numbers do.
-    """
-    taken = 0.0 if pid is None else _cpu_seconds(pid)
-    with tempfile.TemporaryDirectory() as folder:
-        script, file = Path(folder) / "load.lua", Path(folder) / "bodies"
-        script.write_text(LUA)
-        file.write_text("\n".join(bodies) + "\n")
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        begin = time.perf_counter()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s"]
-        done = subprocess.run(
-            [*command, "-s", str(script), url, "--", str(file), "form" if form else "json"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        wall = time.perf_counter() - begin
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    count, micro, p05, p50, p99, refused, broken = map(float, line.split()[1:])
-    taken = 0.0 if pid is None else _cpu_seconds(pid) - taken
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {
-        "requests_per_second": round(count / micro * 1e6, 1),
-        "p05_ms": round(p05 / 1e3, 3),
-        "p50_ms": round(p50 / 1e3, 3),
-        "p99_ms": round(p99 / 1e3, 3),
-        "server_cpu_ms": round(1e3 * taken / max(count, 1.0), 3),
-        "refused": int(refused),
-        "broken": int(broken),
-        "client_cpu": round(cpu / wall, 3),
-    }
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def embeddings(texts: Sequence[str], *, size: int, form: str | None = None) -> list[str]:
-    """Return requests of so many names each."""
-    more = {"encoding_format": form} if form else {}
-    groups = [texts[i : i + size] for i in range(0, len(texts) - size + 1, size)]
-    return [
-        json.dumps({"model": "m", "input": group if size > 1 else group[0], **more})
-        for group in groups
-    ]
-
-
-def medians(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        name: harness.spread([row[name] for row in rows])
-        if isinstance(rows[0][name], float)
-        else max(row[name] for row in rows)
-        for name in rows[0]
-    }
-
+from serve_overload import overload
+from servers import cpu_seconds, embeddings, infinity, load, medians, ours, running
 
 # Stages
 
@@ -244,21 +91,26 @@ def batches(args: argparse.Namespace) -> dict[str, Any]:
     bodies = embeddings(texts, size=32, form="base64")
     encoder = Encoder.open(args.bundle, threads=args.threads)
     encoder.encode(texts[:512])
-    alone, served = [], []
-    with ours("--bundle", f"m={args.bundle}", "--threads", str(args.threads)) as (url, _):
+    names_ = ("encoder", "served", "encoder_cpu_ms", "served_cpu_ms")
+    found: dict[str, list[float]] = {name: [] for name in names_}
+    with ours("--bundle", f"m={args.bundle}", "--threads", str(args.threads)) as (url, pid):
         load(f"{url}/v1/embeddings", bodies, connections=4, seconds=2)
         for _ in range(args.turns):
-            begin = time.perf_counter()
-            encoder.encode(texts[:8_000])
-            alone.append(8_000 / (time.perf_counter() - begin))
-            row = load(f"{url}/v1/embeddings", bodies, connections=8, seconds=args.seconds)
-            served.append(32 * row["requests_per_second"])
-            harness.say(f"encode {alone[-1]:.0f}, served {served[-1]:.0f} strings/s")
-    shares = [s / a for s, a in zip(served, alone, strict=True)]
+            begin, used = time.perf_counter(), time.process_time()
+            encoder.encode(texts[: args.texts])
+            found["encoder"].append(args.texts / (time.perf_counter() - begin))
+            found["encoder_cpu_ms"].append(1e3 * (time.process_time() - used) / args.texts)
+            row = load(f"{url}/v1/embeddings", bodies, connections=8, seconds=args.seconds, pid=pid)
+            found["served"].append(32 * row["requests_per_second"])
+            found["served_cpu_ms"].append(row["server_cpu_ms"] / 32)
+            harness.say(str({name: rows[-1] for name, rows in found.items()}))
+    shares = [s / a for s, a in zip(found["served"], found["encoder"], strict=True)]
+    cpu = zip(found["encoder_cpu_ms"], found["served_cpu_ms"], strict=True)
     return {
-        "encoder_strings_per_second": harness.spread(alone),
-        "served_strings_per_second": harness.spread(served),
+        "texts": args.texts,
+        **{name: harness.spread(values) for name, values in found.items()},
         "share": harness.spread(shares),
+        "share_by_cpu": harness.spread([own / served for own, served in cpu]),
     }
 
 
@@ -270,17 +122,18 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
     exact = _exact_names(args, 2_000)
     bodies = [json.dumps({"mentions": [mention]}) for mention in asked]
     exactly = [json.dumps({"mentions": [mention]}) for mention in exact]
-    measured = ("library", "served", "exact", "exact_one", "library_exact_p05_ms",
-                "library_exact_p50_ms")  # fmt: skip
+    measured = ("library", "library_cpu_ms", "served", "exact", "exact_one",
+                "library_exact_p05_ms", "library_exact_p50_ms")  # fmt: skip
     result: dict[str, list[Any]] = {name: [] for name in measured}
     with KnowledgeBase.open(args.kb) as kb, ours("--kb", f"kb={args.kb}") as (url, pid):
         kb.link(asked[:64])
         load(f"{url}/link", bodies, connections=8, seconds=2)
         for _ in range(args.turns):
-            begin, done = time.perf_counter(), 0
+            begin, used, done = time.perf_counter(), time.process_time(), 0
             while time.perf_counter() - begin < args.seconds:
                 done += len(kb.link(asked[:512]))
             result["library"].append(done / (time.perf_counter() - begin))
+            result["library_cpu_ms"].append(1e3 * (time.process_time() - used) / done)
             result["served"].append(
                 load(f"{url}/link", bodies, connections=32, seconds=args.seconds, pid=pid)
             )
@@ -300,6 +153,7 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
             harness.say(str({name: rows[-1] for name, rows in result.items()}))
     rates = [row["requests_per_second"] for row in result["served"]]
     shares = [r / own for r, own in zip(rates, result["library"], strict=True)]
+    cpu = [row["server_cpu_ms"] for row in result["served"]]
     least, overhead = (
         [
             row[f"{share}_ms"] - own
@@ -313,7 +167,11 @@ def links(args: argparse.Namespace) -> dict[str, Any]:
         "names": kb.manifest.counts["texts"],
         "library_mentions_per_second": harness.spread(result["library"]),
         "served, 32 connections": medians(result["served"]),
+        "library_cpu_ms": harness.spread(result["library_cpu_ms"]),
         "share": harness.spread(shares),
+        "share_by_cpu": harness.spread(
+            [own / c for own, c in zip(result["library_cpu_ms"], cpu, strict=True)]
+        ),
         "exact, 32 connections": medians(result["exact"]),
         "exact, 1 connection": medians(result["exact_one"]),
         "overhead_p05_ms": harness.spread(least),
@@ -387,12 +245,12 @@ def reconcile(args: argparse.Namespace) -> dict[str, Any]:
             address = "http://127.0.0.1:5000/reconcile"
             with running(command, address, cwd=Path(folder)) as pid:
                 some = asked[: args.peer_queries]
-                begin, used = time.perf_counter(), _cpu_seconds(pid)
+                begin, used = time.perf_counter(), cpu_seconds(pid)
                 share = right(address, some, lambda id_: id_.partition("-")[0])
                 seconds = time.perf_counter() - begin
                 result["csv-reconcile"] = {
                     "queries_per_second": round(len(some) / seconds, 3),
-                    "server_cpu_ms": round(1e3 * (_cpu_seconds(pid) - used) / len(some), 1),
+                    "server_cpu_ms": round(1e3 * (cpu_seconds(pid) - used) / len(some), 1),
                     "top1": {"asked": len(some), "share": share},
                     "peak_mb": harness.peak_mb(pid),
                 }
@@ -440,101 +298,10 @@ def _send_long(address: str) -> None:
             answer.read()
 
 
-def overload(args: argparse.Namespace) -> dict[str, Any]:
-    """512 connections at once, then many requests of 64; every answer is checked."""
-    from mirror_rt.knowledge import KnowledgeBase
-
-    asked, exact = _questions(args), _exact_names(args, 400)
-    with KnowledgeBase.open(args.kb) as kb:
-        mentions = [*asked, *exact]
-        expected = {
-            m: [c.entity_id for c in r][:1]
-            for m, r in zip(mentions, kb.link(mentions), strict=True)
-        }
-    with ours("--kb", f"kb={args.kb}", "--max-queue", str(args.queue)) as (url, pid):
-        address = url.removeprefix("http://")
-        before = asyncio.run(_ask(address, mentions[:200], expected, clients=1, each=50))
-        resident = _resident_mb(pid)
-        flood = asyncio.run(
-            _ask(address, mentions, expected, clients=512, seconds=args.flood_seconds)
-        )
-        after = asyncio.run(_ask(address, mentions[:200], expected, clients=1, each=50))
-        steady = asyncio.run(_ask(address, mentions, expected, clients=64, each=args.each))
-        result = {
-            "before": before, "flood": flood, "after": after, "steady": steady,
-            "resident_mb": {"before": resident, "after": _resident_mb(pid),
-                            "peak": harness.peak_mb(pid)},
-        }  # fmt: skip
-    harness.say(str(result))
-    return result
-
-
-def _resident_mb(pid: int) -> float:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    found = {name: rest for name, _, rest in (line.partition(":") for line in lines)}
-    return round(int(found["VmRSS"].split()[0]) / 1024, 1)
-
-
-async def _ask(
-    address: str,
-    mentions: Sequence[str],
-    expected: dict[str, list[str]],
-    *,
-    clients: int,
-    each: int | None = None,
-    seconds: float | None = None,
-) -> dict[str, Any]:
-    """Ask from so many connections, and compare every answer with what it must be."""
-    host, port = address.split(":")
-    statuses: Counter[int] = Counter()
-    taken: list[float] = []
-    wrong = broken = 0
-    end = time.perf_counter() + (seconds or 1e9)
-
-    async def client(number: int) -> None:
-        nonlocal wrong, broken
-        random_ = random.Random(number)
-        reader, writer = await asyncio.open_connection(host, int(port))
-        asked = 0
-        while (each is None or asked < each) and time.perf_counter() < end:
-            asked += 1
-            mention = random_.choice(mentions)
-            body = json.dumps({"mentions": [mention]}).encode()
-            begin = time.perf_counter()
-            writer.write(
-                b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
-            )
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0])
-                content = await reader.readexactly(length)
-            except (OSError, asyncio.IncompleteReadError):
-                broken += 1
-                return
-            status = int(head.split()[1])
-            statuses[status] += 1
-            if status == 200:
-                taken.append(time.perf_counter() - begin)
-                (result,) = json.loads(content)["results"]
-                found = [c["entity_id"] for c in result["candidates"]][:1]
-                wrong += result["mention"] != mention or found != expected[mention]
-            else:
-                await asyncio.sleep(0.05)
-        writer.close()
-
-    begin = time.perf_counter()
-    await asyncio.gather(*(client(n) for n in range(clients)))
-    wall = time.perf_counter() - begin
-    return {
-        "clients": clients,
-        "statuses": {str(status): count for status, count in sorted(statuses.items())},
-        "answers_per_second": round(statuses[200] / wall, 1),
-        "p50_ms": round(1e3 * harness.percentile(taken, 0.5), 2),
-        "p99_ms": round(1e3 * harness.percentile(taken, 0.99), 2),
-        "wrong": wrong,
-        "broken": broken,
-    }
+def overloaded(args: argparse.Namespace) -> dict[str, Any]:
+    """Many more clients than it can answer."""
+    found: dict[str, Any] = overload(args, _questions(args), _exact_names(args, 400))
+    return found
 
 
 def start(args: argparse.Namespace) -> dict[str, Any]:
@@ -543,21 +310,23 @@ def start(args: argparse.Namespace) -> dict[str, Any]:
     for name, kb in (("kb", args.kb), ("big_kb", args.big_kb)):
         if kb is None:
             continue
-        taken = []
+        taken, used = [], []
         for _ in range(args.turns):
             begin = time.perf_counter()
             with ours("--kb", f"kb={kb}") as (_, pid):
                 taken.append(time.perf_counter() - begin)
+                used.append(cpu_seconds(pid))
                 peak = harness.peak_mb(pid)
         counts = json.loads((kb / "manifest.json").read_text())["counts"]
-        result[name] = {"names": counts["texts"], "seconds": harness.spread(taken), "peak_mb": peak}
+        result[name] = {"names": counts["texts"], "seconds": harness.spread(taken),
+                        "cpu_seconds": harness.spread(used), "peak_mb": peak}  # fmt: skip
         harness.say(f"start: {result[name]}")
     return result
 
 
 STAGES = {
     "same_graph": same_graph, "batches": batches, "links": links, "reconcile": reconcile,
-    "fairness": fairness, "overload": overload, "start": start,
+    "fairness": fairness, "overload": overloaded, "start": start,
 }  # fmt: skip
 
 
@@ -582,11 +351,13 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=10_000, help="requests of each of 64 clients")
     parser.add_argument("--queue", type=int, default=4_096, help="tokens that may wait, overload")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--texts", type=int, default=8_000, help="for Encoder.encode itself")
     args = harness.common(parser)
     harness.pin(args.threads)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if args.small:
         args.turns, args.seconds, args.flood_seconds, args.each = 1, 1, 1.0, 5
+        args.texts = 256
     results: dict[str, Any] = {"load_average": [os.getloadavg()[0]]}
     for name in args.stages:
         if name == "same_graph" and args.bundle32 is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -312,6 +313,8 @@ def test_2048_texts_and_single_ones_at_once(client: httpx.Client, encoder: Encod
         ("/link", b'{"mentions":["a"],"target_precision":0.99999}', 400),
         ("/link", b"[" * 10_000 + b"]" * 10_000, 400),
         ("/link", b'{"mentions":' + b"[" * 10_000, 400),
+        ("/link", b'{"mentions":["a"],"top":' + b"9" * 5_000 + b"}", 400),
+        ("/v1/embeddings", b'{"input":"a","dimensions":' + b"9" * 5_000 + b"}", 400),
         ("/search", b'{"queries":["a"],"top":0}', 422),
         ("/explain", orjson.dumps({"mentions": ["a"] * 65}), 413),
         ("/link", orjson.dumps({"mentions": ["a"] * 2_049}), 413),
@@ -333,6 +336,7 @@ def test_bad_input_has_a_status_and_one_line(
     assert "\n" not in message
     assert "/things" not in message.replace("'../things'", "")  # no folder is told
     assert "Traceback" not in answer.text
+    assert "error parsing" not in message  # says nothing about what to mend
 
 
 @pytest.mark.parametrize(
@@ -435,8 +439,11 @@ def test_the_metrics_have_teis_names_and_no_labels_of_a_clients_making(
 
 
 def test_the_description_is_openapi_and_names_statuses(client: httpx.Client) -> None:
-    described = client.get("/openapi.json").json()
+    text = client.get("/openapi.json").text
+    described = json.loads(text)
     assert described["openapi"].startswith("3.")
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    assert {"OpenAIError", "TeiError"} <= named <= set(described["components"]["schemas"])
     for path in ("/link", "/search", "/explain", "/embed", "/v1/embeddings"):
         responses = described["paths"][path]["post"]["responses"]
         assert {"200", "400", "401", "413", "422", "429", "503"} <= set(responses)

@@ -494,16 +494,17 @@ def test_the_benchmark_of_overload_notices_wrong_answers(
     library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
-    import serve_speed
+    import serve_overload
+    import servers
 
     right = {"nurse": ["T:10"], "liver cancer": ["T:4"]}
     with in_thread(library, config()) as address:
         for expected, wrong in ((right, 0), ({m: ["T:1"] for m in right}, 40)):
             found = asyncio.run(
-                serve_speed._ask(
+                serve_overload.ask(
                     address.removeprefix("http://"), [*right], expected, clients=4, each=10
                 )
             )
             assert (found["statuses"], found["wrong"]) == ({"200": 40}, wrong)
-    bodies = [json.loads(b)["input"] for b in serve_speed.embeddings([*"abcdefg"], size=3)]
+    bodies = [json.loads(b)["input"] for b in servers.embeddings([*"abcdefg"], size=3)]
     assert bodies == [["a", "b", "c"], ["d", "e", "f"]]

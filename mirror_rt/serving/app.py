@@ -140,10 +140,13 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    detail = str(error.detail)
+    if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
+        detail = "the body cannot be read: it is nested too deep, has too long a number, or no text"
     told = {
         404: "there is no such page; GET /openapi.json lists them",
         405: "this page is not asked in this way; GET /openapi.json lists how",
-    }.get(error.status_code, str(error.detail))
+    }.get(error.status_code, detail)
     return refusal(Refused(error.status_code, told), request.url.path, headers=error.headers)
 
 
@@ -152,7 +155,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     malformed = first["type"] == "json_invalid"
-    where = [str(part) for part in first["loc"] if part not in {"body", "query"}]
+    where = [str(part) for part in first["loc"] if part not in {"body", "path", "query"}]
     if malformed:
         message = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
         refused = Refused(400, message)

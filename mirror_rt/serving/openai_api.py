@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirror_rt.serving.errors import OpenAIError, Refused
+from mirror_rt.serving.errors import OpenAIError, Refused, responses_of
 from mirror_rt.serving.library import Model
 from mirror_rt.serving.service import json_response, service_of
 from mirror_rt.serving.work import FORMS, Embed, cost_of, shortened
@@ -23,15 +23,7 @@ __all__ = ["in_dimensions", "router"]
 
 router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": OpenAIError, "description": text}
-    for status, text in {
-        400: "The request makes no sense.", 401: "The token is missing or wrong.",
-        404: "There is no such model.", 413: "Too much at once.", 421: "An unknown Host.",
-        422: "The request is not as described.", 429: "Too much waits already.",
-        500: "An internal error.", 503: "Not ready, or stopping.",
-    }.items()
-}  # fmt: skip
+_ERRORS = responses_of(OpenAIError)
 
 
 class EmbeddingsRequest(BaseModel):
@@ -145,7 +137,9 @@ def _card(model: Model) -> dict[str, object]:
     }  # fmt: skip
 
 
-@router.get("/models", responses={200: {"model": ModelList}, **_ERRORS})
+@router.get(
+    "/models", responses={200: {"model": ModelList}, **_ERRORS, 500: {"model": OpenAIError}}
+)
 async def models(request: Request) -> Response:
     """List the models: those of bundles, and those of knowledge bases under their names."""
     found = [_card(model) for model in service_of(request).library.models.values()]

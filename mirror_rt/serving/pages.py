@@ -46,7 +46,7 @@ PREVIEW_HEADERS = HEADERS | {
 }
 _FAULTS: dict[int | str, dict[str, Any]] = {
     # On a page the fault stands in its place; what never came so far is told as elsewhere.
-    status: {**told, "content": {"text/html": {}}}
+    status: {**told, "content": {**told["content"], "text/html": {}}}
     for status, told in ERRORS.items()
 }
 _PAGES: dict[int | str, dict[str, Any]] = {

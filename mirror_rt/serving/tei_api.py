@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirror_rt.serving.errors import Refused, TeiError
+from mirror_rt.serving.errors import Refused, TeiError, responses_of
 from mirror_rt.serving.library import Model
 from mirror_rt.serving.openai_api import in_dimensions
 from mirror_rt.serving.service import Service, json_response, service_of
@@ -22,15 +22,7 @@ __all__ = ["ERRORS", "router"]
 
 router = APIRouter(tags=["text-embeddings-inference"])
 
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": TeiError, "description": text}
-    for status, text in {
-        400: "The request makes no sense.", 401: "The token is missing or wrong.",
-        404: "There is no such thing.", 413: "Too much at once.", 421: "An unknown Host.",
-        422: "The request is not as described.", 429: "Too much waits already.",
-        500: "An internal error.", 503: "Not ready, or stopping.",
-    }.items()
-}  # fmt: skip
+ERRORS = responses_of(TeiError)
 
 Direction = Literal["Left", "Right", "left", "right"]
 
@@ -213,7 +205,7 @@ def _fields(id_: int, text: str, special: bool, start: int, stop: int) -> dict[s
     return {"id": id_, "text": text, "special": special, "start": begin, "stop": end}
 
 
-@router.get("/info", responses={200: {"model": dict[str, Any]}, **ERRORS})
+@router.get("/info", responses={200: {"model": dict[str, Any]}, **ERRORS, 500: {"model": TeiError}})
 async def info(request: Request) -> Response:
     """Describe the first model and the limits."""
     service = service_of(request)
