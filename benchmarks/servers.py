@@ -112,7 +112,8 @@ def load(
     """Load an address with wrk, with the bodies in turn.
 
     The processor's time that the server took for a request does not depend on what else the
-    machine does, as the other numbers do.
+    machine does, as the other numbers do. It counts what was under way at the end, whose requests
+    are not counted: of few requests it is too much.
     """
     taken = 0.0 if pid is None else cpu_seconds(pid)
     with tempfile.TemporaryDirectory() as folder:

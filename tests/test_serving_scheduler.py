@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mirror_rt.serving import scheduler as schedulers
 from mirror_rt.serving.errors import Refused
 from mirror_rt.serving.scheduler import BUDGET, SLICE, Scheduler
 
@@ -120,6 +121,60 @@ def test_a_thread_is_kept_for_short_requests_and_used_when_none_come() -> None:
         work.permits.release(10_000)
         await first.future
         assert await long.future == [2 * i for i in range(size)]
+        scheduler.stop()
+
+    run(scenario())
+
+
+def test_what_waits_is_left_to_no_thread_that_is_at_work() -> None:
+    async def scenario() -> None:
+        work = Held()
+        scheduler = Scheduler(threads=2, most_waiting=100_000)
+        for i in (1, 2):
+            scheduler.submit(work, [i], [1])
+            await begun(work)
+        size = SLICE // 2
+        jobs = [scheduler.submit(work, [i], [size]) for i in range(10, 16)]
+        work.permits.release(1)
+        await begun(work)
+        assert sorted(work.batches[2]) == list(range(10, 16))
+        work.permits.release(10)
+        await asyncio.gather(*(job.future for job in jobs))
+        scheduler.stop()
+
+    run(scenario())
+
+
+def test_clients_answered_together_may_ask_again_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schedulers, "LINGER", 1e9)
+    monkeypatch.setattr(schedulers, "MOST_LINGER", 30.0)
+
+    async def scenario() -> None:
+        work, other = Held(), Held("other")
+        scheduler = Scheduler(threads=2, most_waiting=100_000)
+        held = scheduler.submit(other, [0], [1])
+        await begun(other)
+        scheduler.submit(work, [1], [1])
+        await begun(work)
+        pair = [scheduler.submit(work, [i], [1]) for i in (2, 3)]
+        work.permits.release(2)
+        await asyncio.gather(*(job.future for job in pair))
+        await begun(work)
+        # The other thread is at work, this one has answered two: it waits for both.
+        first = scheduler.submit(work, [4], [1])
+        assert not await asyncio.to_thread(work.begun.acquire, True, 0.05)
+        second = scheduler.submit(work, [5], [1])
+        await begun(work)
+        assert sorted(work.batches[-1]) == [4, 5]
+        # A thread that is free takes what comes at once.
+        other.permits.release(1)
+        await held.future
+        work.permits.release(1)
+        await asyncio.gather(first.future, second.future)
+        alone = scheduler.submit(work, [6], [1])
+        await begun(work)
+        work.permits.release(1)
+        assert await alone.future == [12]
         scheduler.stop()
 
     run(scenario())

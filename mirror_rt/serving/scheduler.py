@@ -1,9 +1,10 @@
 """Put the texts of many requests into batches, without waiting when there is nothing to wait for.
 
-A few threads take work as soon as they are free. What came meanwhile and wants the same (the same
-model, or the same knowledge base with the same options) is run together, up to a budget. Requests
-take turns: a long one is cut into slices, so that a short one waits for a slice and not for all
-of it.
+A few threads take work as soon as they are free; only one that has just answered several requests
+at once, while the others compute, gives those clients a moment to ask again. What came meanwhile
+and wants the same (the same model, or the same knowledge base with the same options) is run
+together, up to a budget. Requests take turns: a long one is cut into slices, so that a short one
+waits for a slice and not for all of it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from mirror_rt.serving.errors import Refused
 __all__ = ["Job", "Scheduler", "Work"]
 
 BUDGET = 1_024
-"""Tokens of a batch, about: more would not run faster, only later."""
+"""Tokens of a batch, about: more would hardly run faster, only later."""
 SLICE = 128
 """Tokens of a slice while short requests come too."""
 LATELY = 1.0
 """Seconds that a short request counts as one of "short requests come too"."""
+LINGER, MOST_LINGER = 0.15, 0.003
+"""A thread that answered several requests at once waits so long for their clients to ask again: a
+share of the time that its batch took, and seconds at most. A batch of one costs as much as one of
+several."""
 JUST_NOW = 0.1
 """Seconds that a thread is kept free of long requests for the next short one."""
 
@@ -108,6 +113,7 @@ class Scheduler:
         self._last_short = -LATELY
         self._last_was_long = False
         self._long_running = 0
+        self._free = 0  # threads that run nothing
         self._rate = 20_000.0  # tokens a second; measured as it goes on
         self._pool = [
             threading.Thread(target=self._serve, name=f"mirror-rt-{i}", daemon=True)
@@ -180,8 +186,12 @@ class Scheduler:
             self._wake.notify_all()
 
     def _serve(self) -> None:
+        answered, seconds = 0, 0.0
         while True:
             with self._wake:
+                self._free += 1
+                if answered > 1:
+                    self._linger(answered, min(LINGER * seconds, MOST_LINGER))
                 while (first := self._next()) is None and not self._stopped:
                     # What is held back now may go on when no short one has come for a while.
                     self._wake.wait(JUST_NOW if self._jobs else None)
@@ -189,14 +199,26 @@ class Scheduler:
                     return
                 long = first.is_long
                 batch = self._take(first)
+                self._free -= 1
                 self._long_running += long
                 self._last_was_long = long
                 if self._jobs:
                     self._wake.notify()
+            begin = time.perf_counter()
             self._run(batch)
+            answered, seconds = 0 if long else len(batch), time.perf_counter() - begin
             if long:
                 with self._wake:
                     self._long_running -= 1
+
+    def _linger(self, jobs: int, seconds: float) -> None:
+        """Wait until as many jobs have come as were answered, while other threads are at work."""
+        end = time.monotonic() + seconds
+        while self._free == 1 < self.threads and len(self._jobs) < jobs and not self._stopped:
+            left = end - time.monotonic()
+            if left <= 0:
+                return
+            self._wake.wait(left)
 
     def _next(self) -> Job | None:
         """Return whose turn it is: the first one's, but long and short ones take turns."""
@@ -220,9 +242,9 @@ class Scheduler:
             for job in self._jobs
             if job.key == first.key and not (shared and job.is_long != first.is_long)
         ]
-        # As many batches as threads: what waits is spread over them.
+        # What waits is spread over the threads that are free, this one among them.
         everything = sum(job.waiting for job in same)
-        budget = min(BUDGET, max(SLICE, -(-everything // self.threads)))
+        budget = min(BUDGET, max(SLICE, -(-everything // self._free)))
         if shared and first.is_long:
             budget = SLICE
         share = max(budget // len(same), SLICE)
