@@ -1,0 +1,76 @@
+"""What holds for the repository as a whole: one writer, whole extras, one spelling of options."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+import mirror_rt
+from mirror_rt_cli.app import app
+
+ROOT = Path(__file__).resolve().parent.parent
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+
+def commands() -> dict[str, dict[str, object]]:
+    """Return the parameters of each command by their options."""
+    found = {}
+    for name, command in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
+        for one, parts in {name: command, **getattr(command, "commands", {})}.items():
+            found[one if one == name else f"{name} {one}"] = {
+                option: parameter
+                for parameter in parts.params
+                for option in (*parameter.opts, *parameter.secondary_opts)
+            }
+    return found
+
+
+def test_only_staging_renames_over_a_target_and_locks() -> None:
+    # These two move what is built into the folder that staging gave them.
+    inside = {"mirror_rt/quickstart.py", "mirror_rt/exporting/pipeline.py"}
+    for path in [*ROOT.glob("mirror_rt/**/*.py"), *ROOT.glob("cli/*.py")]:
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith("mirror_rt/staging"):
+            continue
+        code = path.read_text(encoding="utf-8")
+        assert not re.search(r"\bfcntl\b|\bflock\b|os\.replace\(|BEGIN EXCLUSIVE", code), name
+        assert "os.rename(" not in code or name in inside, name
+
+
+def test_only_hashing_writes_json_with_its_own_checksum() -> None:
+    for path in ROOT.glob("mirror_rt/**/*.py"):
+        code = path.read_text(encoding="utf-8")
+        assert path.name == "hashing.py" or '["manifest_sha256"] =' not in code, path
+
+
+def test_the_extra_all_has_what_every_feature_needs() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    (whole,) = extras["all"]
+    listed = set(whole.removeprefix("mirror-rt[").removesuffix("]").split(","))
+    for_the_repository = {"all", "bench", "starter", "students", "docs", "dev"}
+    assert listed == set(extras) - for_the_repository
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert {name for name in listed if f"`{name}`" not in readme} == set()
+
+
+def test_a_word_of_an_option_means_one_thing_in_every_command() -> None:
+    found = commands()
+    assert {name for name, options in found.items() if "--no-force" in options} == set()
+    assert {name for name, options in found.items() if "--precision" in options} == {"export"}
+    writes = {name for name, options in found.items() if "--out" in options}
+    assert len(writes) > 10
+    assert {name for name in writes if "-o" not in found[name]} == set()
+    assert not hasattr(mirror_rt.Encoder, "calibrate")
+
+
+def test_a_virtual_environment_is_ignored_whether_folder_or_link() -> None:
+    assert ".venv" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
