@@ -104,6 +104,10 @@ def explain(error: MirrorError | MemoryError | OSError) -> str:
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
     """Tell ``message`` on one line of stderr and end the program."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # what could not be written is not tried, and told, again at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     typer.echo(f"mirror-rt: {one_line(message)}", err=True)
     sys.exit(status)
 

@@ -134,6 +134,7 @@ def test_closed_and_full_streams_end_in_one_line(tmp_path: Path, command: str, c
     quoted = f"{sys.executable} -c 'from mirror_rt_cli.app import main; main()' {command}"
     done = subprocess.run(quoted, shell=True, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == code
+    assert done.stderr.count("mirror-rt: ") == (code if "2>&-" not in command else 0)
     assert "Traceback" not in done.stderr
     assert "internal error" not in done.stderr
 
