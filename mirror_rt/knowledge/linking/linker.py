@@ -235,22 +235,9 @@ def link(
             continue
         # A context chooses among the first few, however few are asked for.
         top = max(options.top, CONSIDERED) if with_context else options.top
-        texts = list(dict.fromkeys(text for text, _ in some))
-        proposed = dict(
-            zip(
-                texts,
-                _propose_all(
-                    resources, texts, encode, top=top, mask=mask, propose_batch=propose_batch
-                ),
-                strict=True,
-            )
-        )
-        ordered = rerank_by_context(
-            resources, [proposed[text] for text, _ in some], [c for _, c in some], encode
-        )
-        for part, proposal in zip(some, ordered, strict=True):
-            # A context chooses between candidates, not whether to link.
-            sure = proposed[part[0]].confidence + _ROUNDING
+        for part, proposal, sure in _propose_in_context(
+            resources, some, encode, top=top, mask=mask, propose_batch=propose_batch
+        ):
             if not len(proposal) or sure < (least_if_exact if proposal.exact else least):
                 linked[part] = Proposal(), _nil_reason(resources, part[0], mask)
                 continue
@@ -274,6 +261,27 @@ def link(
         )
         for mention, mine in zip(mentions, parts, strict=True)
     ]
+
+
+def _propose_in_context(
+    resources: LinkResources,
+    parts: Sequence[tuple[str, str]],
+    encode: Encode,
+    *,
+    top: int,
+    mask: FilterMask | None,
+    propose_batch: ProposeBatch | None,
+) -> Iterator[tuple[tuple[str, str], Proposal, float]]:
+    """Yield each (text, context), its proposal as the context orders it, and how sure it is."""
+    texts = list(dict.fromkeys(text for text, _ in parts))
+    found = _propose_all(resources, texts, encode, top=top, mask=mask, propose_batch=propose_batch)
+    proposed = dict(zip(texts, found, strict=True))
+    ordered = rerank_by_context(
+        resources, [proposed[text] for text, _ in parts], [c for _, c in parts], encode
+    )
+    for part, proposal in zip(parts, ordered, strict=True):
+        # A context chooses between candidates, not whether to link.
+        yield part, proposal, proposed[part[0]].confidence + _ROUNDING
 
 
 def _result(

@@ -98,10 +98,7 @@ def token_bag_key(normalised: str) -> str:
 
 @lru_cache(maxsize=1 << 17)
 def _folded_word(word: str) -> str:
-    word = _stem(word)
-    for _, fold in _FOLDS[1:_WORDWISE]:
-        word = fold(word, False)
-    return word
+    return _greek_names(american_spelling(_plain(_stem(word))))
 
 
 @lru_cache(maxsize=1 << 13)
@@ -181,9 +178,11 @@ def _bicameral(sign: str) -> bool:
 
 def _greek_names(word: str) -> str:
     """Write a Greek letter by its name, apart from what it stands beside."""
+    spaced = word
     if not word.isascii():
-        word = _LONE_GREEK.sub(lambda found: f" {_GREEK.get(found[0], found[0])} ", word)
-    return " ".join(_GREEK_AT_END.sub(r" \g<0>", word).split())
+        spaced = _LONE_GREEK.sub(lambda found: f" {_GREEK.get(found[0], found[0])} ", word)
+    spaced = _GREEK_AT_END.sub(r" \g<0>", spaced)
+    return word if spaced is word else " ".join(spaced.split())
 
 
 def _arabic(text: str, _: bool) -> str:
@@ -217,6 +216,5 @@ _FOLDS: tuple[tuple[MatchType, Callable[[str, bool], str]], ...] = (
     (MatchType.NUMERAL, _arabic),
     (MatchType.WORD_ORDER, _sorted_words),
 )
-"""The levels at which a retriever's candidate may match, and what each folds."""
-_WORDWISE = 4
-"""Before this one they fold each word by itself."""
+"""The levels at which a retriever's candidate may match, and what each folds. The first four fold
+each word by itself, as ``_folded_word`` does at once."""
