@@ -282,9 +282,7 @@ class NameArrays:
             KnowledgeBaseError: One is missing, cannot be read or does not fit the others.
         """
         arrays = open_arrays(folder, _GROUP, _ARRAYS)
-        accepted = arrays["entities"][arrays["kinds"] == KINDS.index(NameKind.ACCEPTED)]
-        most = int(arrays["entities"].max()) + 1 if len(accepted) else 0
-        found = cls(**arrays, accepted_E=np.bincount(accepted, minlength=most))
+        found = cls(**arrays, accepted_E=np.zeros(0, dtype=np.int64))
         rows = len(found.hashes)
         of_rows = (found.lengths, found.hash_order, found.key_hashes, found.key_order,
                    found.number_hashes, found.digit_hashes)  # fmt: skip
@@ -303,7 +301,9 @@ class NameArrays:
             raise KnowledgeBaseError(
                 f"{folder}: the arrays of names do not fit; build the knowledge base again"
             )
-        return found
+        accepted = found.entities[found.kinds == KINDS.index(NameKind.ACCEPTED)]
+        most = int(found.entities.max()) + 1 if len(accepted) else 0
+        return replace(found, accepted_E=np.bincount(accepted, minlength=most))
 
     def __len__(self) -> int:
         return len(self.hashes)
