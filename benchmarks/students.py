@@ -175,11 +175,10 @@ class Ways:
     def layered(self, layers: int) -> Bundle:
         """Return the student of fewer layers of the names of all tasks, as int8."""
         checkpoint, out = self.work / f"checkpoint-{layers}", self.work / f"layers-{layers}"
-        if not checkpoint.exists():
+        if not (out.exists() or checkpoint.exists()):
             tasks = (load(task, self.args.data, small=self.args.small)[0] for task in TASKS)
             names = dict.fromkeys(n.text for es in tasks for e in es for n in e.names)
-            steps = 2 if self.args.small else self.args.steps
-            config = LayerConfig(layers=layers, max_steps=steps, batch_size=64, lr=3e-4)
+            config = LayerConfig(layers=layers, max_steps=2 if self.args.small else self.args.steps)
             begin = time.process_time()
             distil_layers(demo_model(), list(names), checkpoint, config)
             harness.say(f"{layers} layers: {time.process_time() - begin:.0f} s of a core")

@@ -53,8 +53,8 @@ class LayerConfig:
     layers: int
     epochs: int = 1
     max_steps: int | None = None
-    batch_size: int = 128
-    lr: float = 2e-4
+    batch_size: int = 64
+    lr: float = 3e-4
     temperature: float = 0.05
     relational: float = 1.0
     seed: int = 0
