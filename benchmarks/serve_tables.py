@@ -45,9 +45,9 @@ def _same_graph(stage: Record) -> list[Row]:
         "single names, 1 connection": "1/3 of the p50",
     }
     rows = []
-    for what, row in own.items():
+    for what, target in asked.items():
         beside = "" if other is None else f"infinity_emb: {_loaded(other[what])}"
-        rows.append((f"{what}, the same fp32 graph", _loaded(row), beside, asked.get(what, "")))
+        rows.append((f"{what}, the same fp32 graph", _loaded(own[what]), beside, target))
     return rows
 
 

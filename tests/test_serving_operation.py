@@ -18,6 +18,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 import typer
 import yaml
@@ -117,6 +118,14 @@ def test_a_changed_knowledge_base_is_taken_up_without_a_failed_request(
             kb.remove(["NEW:0"])
         deadline = time.monotonic() + 30
         while best("a new profession 0") == "NEW:0":
+            assert time.monotonic() < deadline
+        decided = {"mention": ["the boss"], "entity_id": ["T:1"], "decision": ["corrected"],
+                   "correct_id": ["T:8"]}  # fmt: skip
+        assert best("the boss") != "T:8"
+        with KnowledgeBase.open(folder) as kb:
+            kb.feedback(pa.table(decided))
+        deadline = time.monotonic() + 30
+        while best("the boss") != "T:8":
             assert time.monotonic() < deadline
         # What is broken, or gone, is not taken up; what was opened goes on.
         (folder / "reranker.json").write_text("{}")
