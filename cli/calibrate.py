@@ -42,7 +42,7 @@ def calibrate(
         typer.Option(help="Share of the mentions kept apart: link --wrong-at-most needs them."),
     ] = 0.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Change nothing, only tell what would be found.")
+        bool, typer.Option("--dry-run", help="Change nothing; print what would be found.")
     ] = False,
     plot: Annotated[
         Path | None,
@@ -54,7 +54,7 @@ def calibrate(
         bool,
         typer.Option(
             "--force",
-            help="Replace OUT and the PNG; judge by another vocabulary though few have a twin.",
+            help="Replace OUT and the PNG; use --from-kb though few entities have a twin.",
             rich_help_panel=output.PANEL,
         ),
     ] = False,

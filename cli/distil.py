@@ -22,9 +22,7 @@ def distil(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     layers: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Train a student of so many layers of TEACHER, a checkpoint, instead."
-        ),
+        typer.Option(min=1, help="Train a student with this many layers of TEACHER, a checkpoint."),
     ] = None,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the names, of --layers.")] = 1,
     max_steps: Annotated[

@@ -55,7 +55,7 @@ def embed(
     ] = False,
     dtype: Annotated[Dtype, typer.Option(help="How numbers are stored.")] = Dtype.FLOAT32,
     dims: Annotated[
-        int | None, typer.Option(min=1, help="Keep the first so many numbers (matryoshka models).")
+        int | None, typer.Option(min=1, help="Keep this many leading numbers (matryoshka models).")
     ] = None,
     no_text: Annotated[bool, typer.Option("--no-text", help="Leave the texts out.")] = False,
     threads: Annotated[

@@ -1,4 +1,4 @@
-"""``mirror-rt evaluate``: judge models and knowledge bases on the field's tasks and own data."""
+"""``mirror-rt evaluate``: score models and knowledge bases on the field's tasks and own data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def evaluate(
     ] = None,
     pooling: Annotated[
         Pooling | None,
-        typer.Option(help="How MODEL, a checkpoint or base, pools; by default its own, else cls."),
+        typer.Option(help="Pooling of a checkpoint or base; by default its own, else cls."),
     ] = None,
     gold: Annotated[
         Path | None,
@@ -58,7 +58,7 @@ def evaluate(
         Path | None,
         typer.Option(
             "--kb",
-            help="The names to link to, for a MODEL that is no knowledge base.",
+            help="The names to link to, if MODEL is not a knowledge base.",
             rich_help_panel=_GOLD,
         ),
     ] = None,
@@ -96,13 +96,13 @@ def evaluate(
     target_precision: Annotated[
         float | None,
         typer.Option(
-            help="Count as linked what has the probability of this precision.",
+            help="Count links as such from the probability of this precision on.",
             rich_help_panel=_BASE,
         ),
     ] = None,
     min_probability: Annotated[
         float,
-        typer.Option(help="Count as linked what has this probability.", rich_help_panel=_BASE),
+        typer.Option(help="Count links as such from this probability on.", rich_help_panel=_BASE),
     ] = 0.0,
     review_below: Annotated[
         float | None,
@@ -145,7 +145,7 @@ def evaluate(
     errors: Annotated[
         Path | None,
         typer.Option(
-            help="Write what went wrong with --gold to this .csv, .tsv, .jsonl or .json.",
+            help="Write the errors of --gold to this .csv, .tsv, .jsonl or .json.",
             rich_help_panel=output.PANEL,
         ),
     ] = None,
@@ -208,7 +208,7 @@ def evaluate(
         from mirror_rt.training.model_card import read_training
 
         read_training(Path(model))
-    # All are opened before any is judged, which may take hours.
+    # All are opened before any is scored, which may take hours.
     opened = [_opened(model, pooling), *(_opened(other, None) for other in compare or [])]
     evaluations: list[LinkingEvaluation] = []
     if gold is not None:
@@ -376,7 +376,7 @@ def _on_tasks(
     for name, model in opened:
         if isinstance(model, KnowledgeBase):
             raise ConfigError(
-                f"{name}: a knowledge base is judged with --gold, a model with --data"
+                f"{name}: a knowledge base is scored with --gold, a model with --data"
             )
     if hub:
         from mirror_rt.evaluation.hub import fetch_missing

@@ -49,7 +49,7 @@ FormatOption = Annotated[
     InputFormat | None,
     typer.Option(
         "--input-format",
-        help="What the file or standard input is; else its name tells.",
+        help="Format of the file or standard input; by default by its name.",
         rich_help_panel=FILE_PANEL,
     ),
 ]
@@ -68,7 +68,7 @@ UnderOption = Annotated[
     list[str] | None,
     typer.Option(
         "--under",
-        help="Only this entity and what is below it (is_a); repeatable.",
+        help="Only this entity and its descendants (is_a); repeatable.",
         rich_help_panel=_WHICH,
     ),
 ]

@@ -89,7 +89,7 @@ def enrich(
         typer.Option("--out", "-o", help="Write all entities as .jsonl rather than change KBDIR."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="What new names say that they are from; by default OTHER.")
+        str | None, typer.Option(help="Source that new names get; by default OTHER.")
     ] = None,
     conflicts: Annotated[
         Path | None, typer.Option(help="Write names that are another entity's into this .tsv.")

@@ -88,13 +88,14 @@ FieldOption = Annotated[
 DelimiterOption = Annotated[
     str | None,
     typer.Option(
-        help="What separates a table's cells: one character, or tab.", rich_help_panel=FILE_PANEL
+        help="Separator of a table's cells: one character, or tab.", rich_help_panel=FILE_PANEL
     ),
 ]
 EncodingOption = Annotated[
     str | None,
     typer.Option(
-        help="What the text is written in, as windows-1252; else UTF-8.", rich_help_panel=FILE_PANEL
+        help="Encoding, such as windows-1252; by default UTF-8.",
+        rich_help_panel=FILE_PANEL,
     ),
 ]
 

@@ -37,7 +37,7 @@ def split(
     skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace both files.")] = False,
 ) -> None:
-    """Split a file into names to train on, and gold to judge with.
+    """Split a file into names to train on and gold to score with.
 
     Held out are exact synonyms that no other entity bears, and that are not the preferred name:
     a look-up cannot find them. Train and index the first file, evaluate with the second.

@@ -46,21 +46,21 @@ def link(
     target_precision: Annotated[
         float | None,
         typer.Option(
-            help="For review is what was right less often where probabilities come from.",
+            help="Review what is below the probability of this precision.",
             rich_help_panel=_HOW,
         ),
     ] = None,
     wrong_at_most: Annotated[
         float | None,
         typer.Option(
-            help="For review is all but what at most this share of is wrong, at 95 %.",
+            help="Review so much that at most this share of links is wrong, at 95 %.",
             rich_help_panel=_HOW,
         ),
     ] = None,
     review_below: Annotated[
         float | None,
         typer.Option(
-            help="For review is what has a lower probability, or a tie; .5 if no other threshold "
+            help="Review what has a lower probability, or a tie; .5 if no other threshold "
             "is given.",
             rich_help_panel=_HOW,
         ),
@@ -68,7 +68,7 @@ def link(
     min_probability: Annotated[
         float,
         typer.Option(
-            help="Link only what has this probability, the rest is NIL.",
+            help="Link from this probability on; the rest is NIL.",
             rich_help_panel=_HOW,
         ),
     ] = 0.0,
@@ -129,7 +129,7 @@ def link(
         typer.Option(
             "--out",
             "-o",
-            help="Write the table again with what was found: .csv, .tsv, .xlsx, .jsonl, .parquet, "
+            help="Write the table again with the links: .csv, .tsv, .xlsx, .jsonl, .parquet, "
             ".sssom.tsv or .pubtator; resumes after a kill.",
             rich_help_panel=output.PANEL,
         ),

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
 
 def map_vocabularies(
     source: Annotated[
-        Path, typer.Argument(metavar="KB_A", help="What is mapped: a file, or a knowledge base.")
+        Path,
+        typer.Argument(metavar="KB_A", help="The vocabulary to map: a file, or a knowledge base."),
     ],
-    target: Annotated[
-        Path, typer.Argument(metavar="KB_B", help="The knowledge base that it is mapped to.")
-    ],
+    target: Annotated[Path, typer.Argument(metavar="KB_B", help="The knowledge base to map to.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The mappings, .sssom.tsv or .tsv.")],
     min_probability: Annotated[
         float, typer.Option(help="Leave out mappings that are less probable.")

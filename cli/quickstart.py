@@ -13,7 +13,7 @@ def quickstart(
         "quickstart"
     ),
     pairs: Annotated[int, typer.Option(min=200, help="Training pairs, a random sample.")] = 4_000,
-    seed: Annotated[int, typer.Option(help="What is held out, and all of training.")] = 42,
+    seed: Annotated[int, typer.Option(help="Seed of what is held out, and of training.")] = 42,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
     """Go the whole way on a real ontology, and measure it.

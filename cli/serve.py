@@ -61,10 +61,10 @@ def serve(
         int, typer.Option(min=1, help="Texts, mentions or queries of a request.")
     ] = 2_048,
     max_queue: Annotated[
-        int, typer.Option(min=1, help="Tokens that may wait; what is over it is told to come back.")
+        int, typer.Option(min=1, help="Tokens that may wait; requests beyond get 429.")
     ] = 262_144,
     log_level: Annotated[
-        LogLevel, typer.Option(help="info logs each request, warning only what is wrong.")
+        LogLevel, typer.Option(help="info logs each request, warning only problems.")
     ] = LogLevel.INFO,
 ) -> None:
     """Serve knowledge bases and bundles over HTTP.

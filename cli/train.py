@@ -51,7 +51,7 @@ def train(
         Pooling | None, typer.Option(help="By default the base's own, else cls.")
     ] = None,
     loss: Annotated[
-        Loss, typer.Option(help="What is minimised.", rich_help_panel=_FIT)
+        Loss, typer.Option(help="Loss to minimize.", rich_help_panel=_FIT)
     ] = Loss.INFO_NCE,
     temperature: Annotated[
         float | None, typer.Option(help="Of the loss (preset).", rich_help_panel=_FIT)
@@ -72,7 +72,9 @@ def train(
     ] = None,
     drophead: Annotated[
         float | None,
-        typer.Option(help="Rate of dropped heads, in place of dropout.", rich_help_panel=_VIEWS),
+        typer.Option(
+            help="Rate of dropped attention heads, instead of dropout.", rich_help_panel=_VIEWS
+        ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(help="Passes over the pairs (preset).", rich_help_panel=_FIT)
@@ -89,7 +91,7 @@ def train(
     base_share: Annotated[
         float | None,
         typer.Option(
-            help="Share of the base's weights in what is written (preset).", rich_help_panel=_FIT
+            help="Share of the base's weights in the result (preset).", rich_help_panel=_FIT
         ),
     ] = None,
     batch_size: Annotated[
@@ -140,9 +142,7 @@ def train(
     ] = None,
     save_steps: Annotated[
         int | None,
-        typer.Option(
-            help="Keep the state every so many steps, for --resume.", rich_help_panel=_RUN
-        ),
+        typer.Option(help="Steps between saved states, for --resume.", rich_help_panel=_RUN),
     ] = None,
     tensorboard: Annotated[
         Path | None,

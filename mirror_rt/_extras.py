@@ -1,4 +1,4 @@
-"""Guard an optional stack once, at the door of the package that needs it."""
+"""Check that an optional library is installed, before the package that needs it imports it."""
 
 from __future__ import annotations
 

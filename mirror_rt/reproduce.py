@@ -60,7 +60,7 @@ def reproduce(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> list[Report]:
-    """Train and judge one checkpoint a seed, with the paper's settings for a table.
+    """Train and evaluate one checkpoint a seed, with the paper's settings for a table.
 
     A checkpoint that is already there with the same settings is used as it is, so that an
     interrupted run goes on where it stopped.
@@ -118,8 +118,8 @@ def reproduce(
         if progress is not None:
             progress(next(stages), last, words)
 
-    tell(f"judge {base}")
-    # The base is judged as its checkpoints pool, like the paper's rows.
+    tell(f"evaluate {base}")
+    # The base is scored as its checkpoints pool, like the paper's rows.
     pooling = load_base(configs[0]).pooling
     raw = TorchEncoder.open(base, pooling=pooling, max_length=configs[0].max_length)
     named = f"{Path(base).name} {raw.model.pooling.value}, here"
@@ -133,7 +133,7 @@ def reproduce(
         train(config)
     runs = []
     for config in configs:
-        tell(f"judge seed {config.seed}")
+        tell(f"evaluate seed {config.seed}")
         runs.append(evaluate(TorchEncoder.open(config.out), data=data, tasks=tasks))
     tell("done")
     after = mean_report(f"+ Mirror, here ({len(runs)} seeds)", runs)
@@ -145,7 +145,7 @@ def reproduce(
 
 
 def _check_inputs(config: TrainConfig, data: Path, tasks: Sequence[str], *, to_train: bool) -> None:
-    """Read what will be read, so that a fault in it is told before anything is trained."""
+    """Read what will be read, so that a fault in it stops the run before anything is trained."""
     if not data.is_dir():
         raise ConfigError(f"{data}: no such folder; --data names the folder of evaluation sets")
     found = [task for task in select_tasks(tasks, find_custom_tasks(data)) if files_of(task, data)]
@@ -161,10 +161,10 @@ def _is_there(config: TrainConfig) -> bool:
         return False
     record = config.out / "training.json"
     try:
-        told = json.loads(record.read_text(encoding="utf-8"))["config"]
+        recorded = json.loads(record.read_text(encoding="utf-8"))["config"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TargetError(f"{config.out}: is in the way and not a checkpoint of ours") from error
-    if told != json.loads(json.dumps(config.to_dict())):
+    if recorded != json.loads(json.dumps(config.to_dict())):
         raise TargetError(
             f"{config.out}: was trained with other settings; choose another --out or remove it"
         )

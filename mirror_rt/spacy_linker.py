@@ -85,7 +85,7 @@ class MirrorLinker:
         self._kb: KnowledgeBase | None = None
         self._process = os.getpid()
         if settings.kb is not None:
-            self._results([])  # a fault in the configuration is told now, not at the first document
+            self._results([])  # a fault in the configuration stops here, not at the first document
 
     @property
     def kb(self) -> KnowledgeBase:

@@ -205,7 +205,7 @@ def test_every_model_is_opened_before_any_is_judged(
     for arguments, other, fault in (
         (data, files / "kb.tsv", "is a file"),
         (gold, files / "kb.tsv", "is a file"),
-        (data, files / "kb", "a knowledge base is judged with --gold"),
+        (data, files / "kb", "a knowledge base is scored with --gold"),
     ):
         words = ["evaluate", "baseline:exact", *arguments, "--compare", str(other)]
         result = CliRunner().invoke(app, words)

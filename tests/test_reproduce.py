@@ -86,7 +86,7 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     assert for_people.exit_code == 0
     assert "sickr: no sts/SICK.test.tsv" in for_people.stderr
     for width in ("80", "200"):
-        told = CliRunner().invoke(app, [*arguments[:-1], "-f", "table"], env={"COLUMNS": width})
+        told = CliRunner().invoke(app, [*arguments[:-2], "-f", "table"], env={"COLUMNS": width})
         lines = told.stdout.splitlines()
         assert max(map(len, lines)) <= int(width)
         assert sum("sts12" in line for line in lines) == 1, "one table, paper beside ours"

@@ -77,7 +77,7 @@ def distil_layers(
         out: The checkpoint folder to write; it appears whole or not at all.
         config: Settings.
         force: Replace ``out`` if it exists.
-        progress: Called with (stage, step, of so many).
+        progress: Called with (stage, step, total).
 
     Returns:
         The loss of each step.

@@ -40,7 +40,7 @@ def solve_ridge(
         targets_ND: Y, (N, D) float32.
         penalty: Above 0.
         prior_FD: W0, (F, D) float32; by default 0.
-        iterations: At most so many.
+        iterations: The most iterations.
         tolerance: Stop where the residual of the normal equations has fallen to this part.
         progress: Called with (iterations done, iterations at most).
 

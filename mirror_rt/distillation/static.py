@@ -98,7 +98,7 @@ def distil_static(
         out: The bundle folder to write; it appears whole or not at all.
         config: Settings.
         force: Replace ``out`` if it exists.
-        progress: Called with (stage, done, of so many).
+        progress: Called with (stage, done, total).
 
     Raises:
         ConfigError: A setting is out of range, or the teacher is a student itself.

@@ -36,7 +36,7 @@ NO_ID = frozenset({"", "-1", "-", "NIL", "CUI-less", "None", "nan", "NaN"})
 
 
 class Convention(Enum):
-    """How a ranking is judged.
+    """How a ranking is scored.
 
     ``ENTITY``: an entity counts once, by its best name. ``BIOSYN``: the k nearest *names*
     count, whatever they belong to, as in BioSyn, SapBERT and Mirror-BERT. Either way a

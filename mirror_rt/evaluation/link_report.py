@@ -150,13 +150,13 @@ def evaluate_linking(
             count for NIL and for the share that is linked, not for accuracy.
         task: What to call the gold data in the report.
         kb: A file of names, or entities.
-        convention: How a ranking is judged.
+        convention: How a ranking is scored.
         settings: How a knowledge base links.
         progress: Called with (mentions done, mentions); only of a knowledge base.
 
     Raises:
         ConfigError: The model needs names and ``kb`` is not given, or a knowledge base is to
-            be judged by names; or as ``KnowledgeBase.link``.
+            be scored by names; or as ``KnowledgeBase.link``.
         InputError: ``kb`` cannot be read, or no mention has an id and there is no knowledge base.
         KnowledgeBaseError: The knowledge base holds passages, or is closed.
     """

@@ -1,4 +1,4 @@
-"""Tell where a model is judged by what it was trained on."""
+"""Warn where a model is scored on what it was trained or calibrated on."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def evaluate(
         tasks: Names of tasks or families; none means all.
         name: What to call the model in the report.
         seed: Chooses folds and held-out tenths of the transfer tasks.
-        convention: How linking is judged; by default as each task's papers do. A task judged
+        convention: How linking is scored; by default as each task's papers do. A task scored
             otherwise has the convention in its name.
         progress: Called with each task's name before it runs.
 
@@ -74,9 +74,7 @@ def evaluate(
     chosen = select_tasks(tasks, find_custom_tasks(folder))
     if convention is not None:
         if not any(task.family is Family.LINKING for task in chosen):
-            raise ConfigError(
-                "--convention: there is no linking task to judge by it; leave it away"
-            )
+            raise ConfigError("--convention: there is no linking task to apply it to; leave it out")
         chosen = [_with_convention(convention, task) for task in chosen]
     if not isinstance(model, ExactMatch):
         model = CachedEmbedder.around(model)

@@ -86,7 +86,7 @@ class Task:
         high: Highest gold score.
         positive: The label that ``AUC`` detects.
         labels: The labels that the file can have; empty where the layout does not say.
-        convention: How linking is judged.
+        convention: How linking is scored.
     """
 
     name: str

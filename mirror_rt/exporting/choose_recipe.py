@@ -62,7 +62,7 @@ class CandidateBuilder:
         batches: Token ids of some of the sample.
         names: The sample.
         original_ND: (N, D) float32 unit rows of the sample, by the float32 graph.
-        sensitive: Multiplications by what rounding them alone costs, dearest first.
+        sensitive: Multiplications by what rounding them alone costs, the costliest first.
         report_stage: Called with what is done next.
     """
 

@@ -44,7 +44,7 @@ MIN_TOP1 = 0.9
 """Least share of names whose nearest name must stay; argued in docs/quantization.md."""
 
 FLOOR = 0.5
-"""The same for made-up strings, which no user's ranking depends on: below it a graph is broken,
+"""The same for synthetic strings. No user's ranking depends on them: below it the graph is broken,
 not merely rounded."""
 
 PARITY = 1e-4
@@ -88,7 +88,7 @@ def export(
         pooling: Replaces what the checkpoint says.
         max_length: Longest input in tokens, special tokens included; default as the checkpoint.
         sample: The user's own strings to measure with; up to 2,000 of them are drawn. Without
-            any, made-up ones show that the graph is right, and ``min_top1`` is not asked for.
+            any, synthetic ones show that the graph is right, and ``min_top1`` is not asked for.
         min_top1: The gate: least share of the sample whose nearest other name must stay the
             same under smaller weights.
         target: The CPU that the bundle is for; None is this one.
@@ -203,7 +203,7 @@ def _prepare(
     source: dict[str, str],
     report_stage: Callable[[str], None],
 ) -> tuple[CandidateBuilder, float]:
-    """Write the float32 graph, hold it against torch, and set up to build candidates."""
+    """Write the float32 graph, compare it with torch, and prepare to build candidates."""
     parity_strings = names[:PARITY_STRINGS]
     torch_BD = TorchEncoder(model).encode(parity_strings)
     config_files, plain = work / "config_files", work / "plain"

@@ -21,7 +21,7 @@ __all__ = ["rank_nodes_by_sensitivity"]
 def rank_nodes_by_sensitivity(
     model: TextModel, names: Sequence[str], nodes: Sequence[str]
 ) -> list[str]:
-    """Return the names of nodes, dearest first.
+    """Return the names of nodes, the costliest first.
 
     Each linear layer is rounded alone, in torch, as onnxruntime would round it, and the mean
     cosine of the vectors to the unrounded ones is what it costs.
@@ -49,8 +49,8 @@ def rank_nodes_by_sensitivity(
     for node, name in layers.items():
         if name not in cost:
             raise ModelError(
-                f"{node}: no layer of the model has this name, so what rounding it costs cannot be "
-                "told; give --precision fp32, and please report it"
+                f"{node}: no layer of the model has this name, so what rounding it costs is not "
+                "known; give --precision fp32, and please report it"
             )
     return sorted(nodes, key=lambda node: (cost[layers[node]], node))
 

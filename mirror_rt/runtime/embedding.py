@@ -68,7 +68,7 @@ class VectorOptions:
 
     Attributes:
         dtype: How numbers are stored.
-        dims: Keep the first so many numbers, made unit again (matryoshka models); None: all.
+        dims: Keep this many leading numbers, made unit again (matryoshka models); None: all.
         text: Whether to keep the texts beside the vectors.
     """
 

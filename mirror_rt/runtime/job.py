@@ -144,7 +144,7 @@ class Opener(Protocol):
     """Opens work in a process of its own; travels there, so it holds plain values alone."""
 
     def __call__(self, threads: int) -> Work:
-        """Open the work, to use so many threads."""
+        """Open the work, to use this many threads."""
 
 
 class Engine(Protocol):

@@ -239,12 +239,12 @@ class JobFolder:
         return content is not None and {**content, **self.settings} == content
 
     def _difference(self, theirs: Mapping[str, Any]) -> str:
-        told = []
+        differences = []
         for name, value in self.settings.items():
             if (other := theirs.get(name)) != value:
                 short = len(f"{other}{value}") < 60
-                told.append(f"{name} {other}, now {value}" if short else f"another {name}")
-        return ", ".join(told)
+                differences.append(f"{name} {other}, now {value}" if short else f"another {name}")
+        return ", ".join(differences)
 
 
 def read_manifest(path: Path) -> list[Shard]:

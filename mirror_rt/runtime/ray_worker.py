@@ -28,7 +28,7 @@ TRIES = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What every worker of a job is told.
+    """The configuration of every worker of a job.
 
     Attributes:
         opener: Opens the work.

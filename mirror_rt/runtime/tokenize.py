@@ -221,23 +221,23 @@ def cuts_between_words(tokenizer: Tokenizer) -> bool:
     before that, normalisation and added tokens, looks beyond a space between two letters.
     Only what is known to be so counts.
     """
-    told = json.loads(tokenizer.to_str())
+    config = json.loads(tokenizer.to_str())
     splits = [
         part["type"] in {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
         or (part["type"] == "ByteLevel" and part.get("use_regex", True))
         or (part["type"] == "Metaspace" and part.get("split", True))
-        for part in _parts(told["pre_tokenizer"], "pretokenizers")
+        for part in _parts(config["pre_tokenizer"], "pretokenizers")
     ]
     looks_no_further = (
         part["type"] in NORMALIZERS or part.get("pattern") == {"Regex": " {2,}"}
-        for part in _parts(told["normalizer"], "normalizers")
+        for part in _parts(config["normalizer"], "normalizers")
     )
-    in_words = (not any(map(str.isspace, token["content"])) for token in told["added_tokens"])
+    in_words = (not any(map(str.isspace, token["content"])) for token in config["added_tokens"])
     return splits[:1] == [True] and all(looks_no_further) and all(in_words)
 
 
-def _parts(told: dict[str, Any] | None, of_sequence: str) -> list[dict[str, Any]]:
-    return [] if told is None else told.get(of_sequence, [told])
+def _parts(config: dict[str, Any] | None, of_sequence: str) -> list[dict[str, Any]]:
+    return [] if config is None else config.get(of_sequence, [config])
 
 
 def _head(text: str, length: int, most: int) -> str:

@@ -1,4 +1,4 @@
-"""What a training run is told: one frozen value that refuses nonsense. Imports no torch."""
+"""The configuration of a training run, which refuses values out of range. Imports no torch."""
 
 from __future__ import annotations
 

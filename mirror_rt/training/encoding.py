@@ -135,7 +135,7 @@ def encode(model: TextModel, tokens: Sequence[Int64]) -> Tensor:
     """
     lengths = [len(ids) for ids in tokens]
     if _shares_rows(model):
-        # Positions begin anew with each string, but the token types are kept for so many alone.
+        # Positions begin anew with each string, but token types are stored for a limited number.
         blocks = [pack_sequences(lengths, room=model.model.config.max_position_embeddings)]
     elif model.model.device.type == "cpu":
         blocks = bucket_by_length(lengths)
