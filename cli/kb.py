@@ -99,7 +99,7 @@ def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> li
         ("  distinct (one vector each)", f"{found.distinct_names:,}"),
         ("  repeated by their entity", f"{found.repeated_names:,}"),
         ("  of several entities", f"{found.ambiguous_names:,}"),
-        ("  … case and punctuation aside", f"{found.ambiguous_normalised:,}"),
+        ("  … case and punctuation aside", f"{found.ambiguous_normalized:,}"),
     ]
     rows += [(f"    {item.name}", f"{item.entities:,} entities") for item in found.most_ambiguous]
     for what, counts in (

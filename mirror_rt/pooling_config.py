@@ -50,7 +50,7 @@ def _read_modules(folder: Path) -> tuple[Pooling, int | None]:
             case _:
                 raise ModelError(
                     f"{folder}: has a {kind} module, which would be lost; "
-                    "give a model of transformer, pooling and normalisation only"
+                    "give a model of transformer, pooling and normalization only"
                 )
     if pooling is None:
         raise ModelError(f"{folder}: modules.json names no pooling")
@@ -60,7 +60,7 @@ def _read_modules(folder: Path) -> tuple[Pooling, int | None]:
 
 
 def check_text_preprocessing(folder: str | Path, *, lowers: bool) -> None:
-    """Refuse a sentence-transformers folder that changes texts before they are tokenised.
+    """Refuse a sentence-transformers folder that changes texts before they are tokenized.
 
     Args:
         folder: The checkpoint.

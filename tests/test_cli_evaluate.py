@@ -45,7 +45,7 @@ def test_exact_match_is_scored_against_names_and_gold(files: Path) -> None:
     gold = ("--gold", files / "gold.tsv", "-f", "json")
     out = run("baseline:exact", *gold, "--kb", files / "kb.tsv")
     found = scores(out)
-    assert found["scores"]["acc@1"] == pytest.approx(2 / 3)  # a look-up normalises case
+    assert found["scores"]["acc@1"] == pytest.approx(2 / 3)  # a look-up normalizes case
     assert found["items"] == 3
     assert "1 of 3 mentions have no right id" in found["note"]
 

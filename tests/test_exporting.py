@@ -310,7 +310,7 @@ def test_fp16_weights_halve_the_file_and_keep_the_vectors(loud_bert: Path, tmp_p
 
 
 def test_half_weights_are_held_to_the_gate(tmp_path: Path) -> None:
-    # In float16 all words become the same; in float32 layer normalisation makes up for it.
+    # In float16 all words become the same; in float32 layer normalization makes up for it.
     folder = scaled(tiny_checkpoint(tmp_path / "model"), 1e-7, part="_embeddings")
     export(folder, tmp_path / "full", precision=Precision.FP32, sample=NAMES, min_top1=1.0)
     with pytest.raises(

@@ -48,7 +48,7 @@ def tokens(family: str, *lengths: int) -> dict[str, torch.Tensor]:
 
 
 def expected(body: transformers.PreTrainedModel, feed: dict[str, torch.Tensor], pooling: Pooling):  # noqa: ANN201
-    """Pool and normalise in numpy, from the plain model's states."""
+    """Pool and normalize in numpy, from the plain model's states."""
     with torch.no_grad():
         states_BTD = body(**feed).last_hidden_state.numpy()
     rows = []

@@ -44,7 +44,7 @@ def test_counts_equal_those_of_a_slow_count(entities: list[Entity]) -> None:
     assert (found.names, found.distinct_names) == (len(names), len(holders))
     assert found.repeated_names == len(names) - len(set(names))
     assert found.ambiguous_names == sum(len(h) > 1 for h in holders.values())
-    assert found.ambiguous_normalised == sum(len(h) > 1 for h in folded.values())
+    assert found.ambiguous_normalized == sum(len(h) > 1 for h in folded.values())
     assert found.entities_with_one_name == sum(
         len({t for j, t in names if j == i}) == 1 for i in ids
     )

@@ -23,17 +23,17 @@ __all__ = ["BASELINES", "CharNgrams", "ExactMatch", "Model", "open_baseline"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExactMatch:
-    """Equality of normalised strings. Not an embedder: some tasks do not apply to it."""
+    """Equality of normalized strings. Not an embedder: some tasks do not apply to it."""
 
     def similarities(self, left: Sequence[str], right: Sequence[str]) -> Float32:
-        """Return (N,) float32, 1 where the normalised strings are equal, else 0."""
+        """Return (N,) float32, 1 where the normalized strings are equal, else 0."""
         equal = [normalize(a) == normalize(b) for a, b in zip(left, right, strict=True)]
         return np.array(equal, np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CharNgrams:
-    """TF-IDF over hashed character n-grams of normalised text, with words padded.
+    """TF-IDF over hashed character n-grams of normalized text, with words padded.
 
     Attributes:
         width: D, the number of hash buckets.

@@ -53,7 +53,7 @@ def hold_out_synonyms(
     """Take a share of the exact synonyms out of the names and turn them into questions.
 
     Held out are only synonyms of kind ``EXACT`` that are not the preferred name and whose
-    normalised form belongs to no other name of any entity: none can be found by look-up.
+    normalized form belongs to no other name of any entity: none can be found by look-up.
 
     Args:
         entities: The knowledge base; pieces of one entity are joined.

@@ -258,7 +258,7 @@ def exact_ranks(table: NameTable, queries: Sequence[Query]) -> list[Rank]:
 
 
 def exact_answers(table: NameTable, queries: Sequence[Query]) -> list[tuple[Rank, Best | None]]:
-    """Rank by equality of normalised names alone: what a look-up finds (``baseline:exact``)."""
+    """Rank by equality of normalized names alone: what a look-up finds (``baseline:exact``)."""
     sizes = np.diff([*table.starts_G.tolist(), len(table.text_R)])
     groups: dict[str, dict[int, int]] = {}
     for text, group in zip(table.text_R, np.repeat(np.arange(len(sizes)), sizes), strict=True):
@@ -281,7 +281,7 @@ def exact_answers(table: NameTable, queries: Sequence[Query]) -> list[tuple[Rank
 def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:
     """Return the numbers of the queries with a part that is no name of the knowledge base.
 
-    This is the refined subset: what a look-up of normalised names cannot solve.
+    This is the refined subset: what a look-up of normalized names cannot solve.
     """
     known = {normalize(text) for text in table.texts}
     return [

@@ -1,4 +1,4 @@
-"""Write a checkpoint as one ONNX graph that pools and normalises: tokens in, unit rows out.
+"""Write a checkpoint as one ONNX graph that pools and normalizes: tokens in, unit rows out.
 
 Axes: B texts, T tokens, D width.
 """

@@ -11,7 +11,7 @@ __all__ = ["KnowledgeBase"]
 
 
 def __getattr__(name: str) -> object:
-    # Late: the readers of formats and the normaliser need neither FAISS nor SQLite.
+    # Late: the readers of formats and the normalizer need neither FAISS nor SQLite.
     if name == "KnowledgeBase":
         from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 

@@ -122,7 +122,7 @@ class FastTokenizer:
         return cls(tokenizer, max_length=bundle.manifest.max_length, pad_id=pad_id)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Tokenise ``texts``, each once, in the tokenizer's own threads.
+        """Tokenize ``texts``, each once, in the tokenizer's own threads.
 
         A text without any token (a tokenizer that adds no special ones, given an empty
         string) becomes one padding token, so that it has a row like the others.
@@ -181,7 +181,7 @@ class FastTokenizer:
         ]
 
     def one(self, text: str) -> TokenBatch:
-        """Tokenise one text into a batch of one row.
+        """Tokenize one text into a batch of one row.
 
         Raises:
             InputError: It holds a lone surrogate.
@@ -202,7 +202,7 @@ class FastTokenizer:
             encodings = cast("list[Encoding]", self._tokenizer.encode_batch_fast(heads))
         except TypeError as error:
             refuse_what_is_not_text(texts)
-            raise InputError(f"texts: cannot be tokenised ({error})") from error
+            raise InputError(f"texts: cannot be tokenized ({error})") from error
         for row, text in enumerate(texts if self._cuts else ()):
             while len(heads[row]) < len(text) and not encodings[row].overflowing:
                 longer = _head(text, GROWTH * len(heads[row]), most)
@@ -218,7 +218,7 @@ def cuts_between_words(tokenizer: Tokenizer) -> bool:
     """Tell whether the tokens of a text cut off between two words are the first of the whole.
 
     They are where texts are split at spaces before anything looks for tokens, and nothing
-    before that, normalisation and added tokens, looks beyond a space between two letters.
+    before that, normalization and added tokens, looks beyond a space between two letters.
     Only what is known to be so counts.
     """
     config = json.loads(tokenizer.to_str())

@@ -1,4 +1,4 @@
-"""Compute vectors with the graph of a bundle: tokenise once, sort, pack, run.
+"""Compute vectors with the graph of a bundle: tokenize once, sort, pack, run.
 
 N texts, B texts of a batch, D width.
 """
@@ -44,7 +44,7 @@ class Transformer:
         return cls(FastTokenizer.open(bundle), session)
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
-        """Tokenise texts and pack them into batches.
+        """Tokenize texts and pack them into batches.
 
         Raises:
             InputError: One of them holds a lone surrogate.

@@ -131,7 +131,7 @@ def encode(model: TextModel, tokens: Sequence[Int64]) -> Tensor:
         tokens: Token ids of V strings.
 
     Returns:
-        (V, D) floating, not normalised, in the order given.
+        (V, D) floating, not normalized, in the order given.
     """
     lengths = [len(ids) for ids in tokens]
     if _shares_rows(model):

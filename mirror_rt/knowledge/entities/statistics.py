@@ -37,7 +37,7 @@ class KbStatistics:
         distinct_names: Distinct strings among them; one vector each.
         repeated_names: Names that the same entity had already, letter for letter.
         ambiguous_names: Distinct strings that name more than one entity.
-        ambiguous_normalised: The same once case, punctuation and spaces are folded.
+        ambiguous_normalized: The same once case, punctuation and spaces are folded.
         most_ambiguous: The five strings with most entities, most first.
         entities_with_one_name: Entities that only one string names.
         names_by_kind: Names of each kind, most first.
@@ -62,7 +62,7 @@ class KbStatistics:
     distinct_names: int
     repeated_names: int
     ambiguous_names: int
-    ambiguous_normalised: int
+    ambiguous_normalized: int
     most_ambiguous: tuple[AmbiguousName, ...]
     entities_with_one_name: int
     names_by_kind: dict[str, int]
@@ -156,7 +156,7 @@ def compute_statistics(entities: Iterable[Entity]) -> KbStatistics:
         distinct_names=len(texts.of),
         repeated_names=names - sum(own_names),
         ambiguous_names=len(shared),
-        ambiguous_normalised=len(folded.shared()),
+        ambiguous_normalized=len(folded.shared()),
         most_ambiguous=tuple(AmbiguousName(name=t, entities=n) for t, n in shared[:_SHOWN]),
         entities_with_one_name=sum(count == 1 for count in own_names),
         names_by_kind=dict(kinds.most_common()),

@@ -83,7 +83,7 @@ def may_match_beyond_key(mention: str, name: str) -> bool:
     return not mention.isascii() and bool(_BEYOND_KEY.search(f"{mention} {name}"))
 
 
-def token_bag_key(normalised: str) -> str:
+def token_bag_key(normalized: str) -> str:
     """Return the key that names share if they match at any level but for hyphens in words.
 
     As OpenRefine's fingerprint, but with repeated words kept, and numbers in their order.
@@ -92,7 +92,7 @@ def token_bag_key(normalised: str) -> str:
     ('cancer liver', 'tumor type 2')
     """
     # As the levels fold, each word at once.
-    words = _without_s(fold_numbers(normalised).split())
+    words = _without_s(fold_numbers(normalized).split())
     return _sorted(arabic_numerals(" ".join(map(_folded_word, words)).split()))
 
 

@@ -54,7 +54,7 @@ _COUNTED = frozenset({"type", "stage", "grade", "class", "factor", "phase"})
 _MOST_DECIMALS = 3
 
 
-def fold_numbers(normalised: str) -> str:
+def fold_numbers(normalized: str) -> str:
     """Write numbers in one way: a number and its unit or letter together, words apart from them.
 
     No two numbers become equal. ``½`` is 0.5, as its decimals have no more than three digits.
@@ -64,9 +64,9 @@ def fold_numbers(normalised: str) -> str:
     >>> fold_numbers("vitamin b12"), fold_numbers("type 2 a")
     ('vitamin b 12', 'type 2a')
     """
-    if not _DIGIT.search(normalised):
-        return normalised
-    text = _LETTER_THEN_DIGIT.sub(" ", normalised)
+    if not _DIGIT.search(normalized):
+        return normalized
+    text = _LETTER_THEN_DIGIT.sub(" ", normalized)
     text = text if "⁄" not in text else _FRACTION.sub(_decimal, text)
     text = _TIMES.sub("x", text)
     return _UNIT.sub(lambda found: _UNITS.get(found[1], found[1]), text)
@@ -104,7 +104,7 @@ def arabic_numerals(words: Sequence[str]) -> list[str]:
 
 
 @lru_cache(maxsize=1 << 16)
-def number_tokens(normalised: str) -> frozenset[str]:
+def number_tokens(normalized: str) -> frozenset[str]:
     """Return the tokens that number a thing: digits, Roman numerals, single letters to h.
 
     However they are written: ``1 kg`` and ``1kg`` are one number, and so are ``ii`` and ``2``.
@@ -112,5 +112,5 @@ def number_tokens(normalised: str) -> frozenset[str]:
     >>> sorted(number_tokens("usher syndrome type 2a iv"))
     ['2a', '4']
     """
-    words = arabic_numerals(fold_numbers(normalised).split())
+    words = arabic_numerals(fold_numbers(normalized).split())
     return frozenset(word for word in words if word == "x" or _NUMBER.fullmatch(word))
