@@ -15,6 +15,8 @@ import mirror_rt  # noqa: F401  (turns telemetry off before any test imports onn
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+# pytest-xdist sets the width of its own terminal; tests ask for the widths that they want.
+os.environ.pop("COLUMNS", None)
 
 # A job in the background of a shell ignores Ctrl-C, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
