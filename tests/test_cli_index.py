@@ -91,7 +91,7 @@ def test_index_closes_what_it_built(
 def test_a_recall_that_was_not_reached_is_told(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "autotune", lambda index, *, recall: {"recall_at_10": 0.9})
+    monkeypatch.setattr(build, "autotune", lambda *_, **_options: {"recall_at_10": 0.9})
     (tmp_path / "kb.tsv").write_text(KB)
     arguments = ["index", str(tiny_bundle), str(tmp_path / "kb.tsv"), "--out", str(tmp_path / "kb")]
     done = CliRunner().invoke(app, arguments)
