@@ -159,7 +159,7 @@ def test_a_terminal_gets_tables_and_bars_and_a_pipe_gets_json_lines(kb: Path) ->
     gold = kb.parent / "gold.tsv"
     for words, width, heading in (
         (["link", kb, "name numbr 3", "alias 4 of it"], 200, "mention"),
-        (["evaluate", kb, "--gold", gold], 80, "task"),
+        (["evaluate", kb, "--gold", gold], 110, "task"),
     ):
         shown, bar = on_terminal(*words, width=width)
         assert max(map(len, shown)) <= width, words
