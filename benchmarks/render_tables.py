@@ -350,6 +350,11 @@ def kb_scale(record: Record) -> list[str]:
         "it in memory, and what is resident then. First links: the hundred after that, still from "
         "disk. Link: later ones, of strings that are no names."
     )
+    if record.get("remark"):
+        words += f" This record: {record['remark']}."
+    if not any(size["peers"] for size in record["results"]):
+        return [f"### Knowledge bases as they grow: {record['encoder']}", "", words, "",
+                *grid(head, rows)]  # fmt: skip
     section = ["### Knowledge bases as they grow", "", words, "", *grid(head, rows)]
     return [*section, "", "The same names and questions:", "", *grid(against, beside)]
 
@@ -460,6 +465,7 @@ SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "default_weights": default_weights,
     "students": students,
     "kb_scale": kb_scale,
+    "kb_scale_starter": kb_scale,
     "link_speed": link_speed,
     "link_job": link_job,
     "serve_speed": serve_speed,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mirror_rt.errors import KnowledgeBaseError
+from mirror_rt.knowledge.retrieval import vector_index
 from mirror_rt.knowledge.retrieval.vector_index import (
     VectorIndex,
     build_index,
@@ -117,13 +118,18 @@ def test_an_index_is_the_same_bytes_each_time(tmp_path: Path, kind: IndexKind) -
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_codes_take_half_a_byte_for_two_axes(tmp_path: Path) -> None:
+def test_codes_take_half_a_byte_for_two_axes_and_for_each_of_many_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     vectors = _unit_rows(3_000, seed=1, width=160).astype(np.float16)
-    recipe = build_index(vectors, tmp_path / "pq", kind=IndexKind.PQ)
-    assert recipe["pca_dim"] == 128
-    # 64 codes of 4 bits a row; a codebook of 16 centers, and the axes.
-    learned = 16 * 128 * 4 + 129 * 160 * 4 + 4_096
-    assert (tmp_path / "pq").stat().st_size < 3_072 * 32 + learned
+    for most, bytes_a_row in ((3_000, 32), (2_999, 64)):
+        monkeypatch.setattr(vector_index, "_COARSE_CODES", most)
+        recipe = build_index(vectors, tmp_path / "pq", kind=IndexKind.PQ)
+        assert recipe["pca_dim"] == 128
+        # Codebooks of 16 centers, and the axes.
+        learned = 16 * 128 * 4 + 129 * 160 * 4 + 4_096
+        size = (tmp_path / "pq").stat().st_size
+        assert 0 < size - 3_000 * bytes_a_row < 72 * bytes_a_row + learned
 
 
 @pytest.mark.parametrize("kind", [IndexKind.HNSW, *CODES])
