@@ -126,7 +126,9 @@ with KnowledgeBase.open({str(hearts)!r}, encoder=LetterEncoder(), workers=2) as 
         [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 1
-    assert "has its work under: if __name__ == '__main__'" in done.stderr.splitlines()[-1]
+    # The process that tracks semaphores may warn after it, when it finds some left behind.
+    said = [line for line in done.stderr.splitlines() if "resource_tracker" not in line]
+    assert "has its work under: if __name__ == '__main__'" in said[-1]
 
 
 def test_no_workers_are_refused(hearts: Path) -> None:

@@ -177,13 +177,19 @@ class Scheduler:
         if not job.future.done():
             job.future.cancel()
 
-    def stop(self) -> None:
-        """End the threads when they are done with what they run."""
+    def stop(self, *, seconds: float = 5.0) -> None:
+        """End the threads when they are done with what they run, and wait for them so long.
+
+        A thread that computes while Python ends would be cut off in the middle of a library.
+        """
         with self._wake:
             self._stopped = True
             self._jobs.clear()
             self._waiting = 0
             self._wake.notify_all()
+        end = time.monotonic() + seconds
+        for thread in self._pool:
+            thread.join(max(end - time.monotonic(), 0.0))
 
     def _serve(self) -> None:
         answered, seconds = 0, 0.0

@@ -103,11 +103,19 @@ class _Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop taking requests."""
+        """Stop taking requests.
+
+        Nothing is logged here: the signal may have come in the middle of a line of the log, which
+        refuses another one then, and the error would be raised in whatever was going on.
+        """
         self.signal = self.signal or sig
         self._service.ready = False
-        _LOG.info("stopping", extra={"signal": sig})
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish what was begun."""
+        _LOG.info("stopping", extra={"signal": self.signal})
+        await super().shutdown(sockets)
 
 
 class _JoinedWrites:
