@@ -2,7 +2,7 @@
 
 Titles are drawn in three orders. Of each, the first 250, 500 and 2,000 are decided as a person
 would who knows the right ids: accepted where the proposed one is right, corrected where not. The
-titles judged are others, the same for all three, and none that is written alike.
+titles that are asked are others, the same for all three, and none is spelt like one of those.
 
     python benchmarks/feedback.py --data DIR --bundle DIR --out benchmarks/results/feedback.json
 """

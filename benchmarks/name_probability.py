@@ -4,8 +4,8 @@ Mentions of five sets of texts (NCBI disease and BC5CDR diseases with MEDIC, Ask
 habitats, ESCO job titles) that are names once normalized, each as heavy as the root of how often
 it is there, each set as heavy as any other. The weights are those of a logistic regression with a
 constant for each set, so that they say what tells names of one set apart, and no weight has the
-wrong sign; the median of these constants is kept. Each set is judged by the weights that the others
-teach, MEDIC's two together. No model is asked.
+wrong sign; the median of these constants is kept. Each set is scored with the weights of the
+others, MEDIC's two together. No model is asked.
 
     python benchmarks/name_probability.py --data DIR --out benchmarks/results/name_probability.json
 """

@@ -3,7 +3,7 @@ r"""Are the probabilities true: from defaults, and after calibrating on few link
 Of each set a fifth of the entities asked for is removed, their siblings stay; mentions of those are
 NIL. NCBI disease (train and dev mentions) and BC5CDR diseases against MEDIC, AskAPatient, BB4
 habitats, ESCO job titles, and HPO with a fifth of its exact synonyms held out and asked for. Then
-200 links are drawn, the probabilities calibrated on them as ``calibrate`` does, and judged on the
+200 links are drawn, the probabilities calibrated on them as ``calibrate`` does, and measured on the
 other mentions; means over draws. Beside each error is what so few mentions would show were each
 probability true; and beside the error after calibrating, what the same 200 links would give were
 their answers drawn from the best fit to all links. Random letters are asked before and after. For

@@ -207,7 +207,7 @@ def linking(record: Record) -> list[str]:
         "one of them, which leaves the share of mentions told without entity (much more than a "
         "fifth of them where lines list several ids): expected calibration error, and the "
         "area under the ROC curve of telling mentions whose entity is there; learned from the "
-        "names alone, then calibrated on gold links other than those judged. In brackets, what "
+        "names alone, then calibrated on gold links other than those evaluated. In brackets, what "
         "the error of so few mentions would be on average were every probability true: equal ones "
         "are right or wrong together, and NCBI's test mentions repeat (952 are 343 different ones)."
     )

@@ -167,12 +167,12 @@ def half_known(
     kb: Remembered,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Map with half of the references and with none, judged on the other half."""
+    """Map with half of the references and with none, scored on the other half."""
     asked = set(random.Random(seed).sample(sorted(gold), len(gold) // 2))
     rest = Vocabulary(
         replace(e, cross_references=()) if e.id in asked else e for e in own.entities.values()
     )
-    judged = {id_: gold[id_] for id_ in asked}
+    asked_gold = {id_: gold[id_] for id_ in asked}
     ways: dict[str, dict[str, Any]] = {}
     for name, references in (("none", None), ("half", find_references(rest, other))):
         for once in (False, True):
@@ -184,7 +184,7 @@ def half_known(
                     m.subject_id: m.object_id for m in mappings if (m.confidence or 0.0) >= least
                 }
                 way = f"{name}{', one to one' if once else ''}, probability >= {least}"
-                ways[way] = scored({i: o for i, o in kept.items() if i in asked}, judged)
+                ways[way] = scored({i: o for i, o in kept.items() if i in asked}, asked_gold)
     return ways
 
 

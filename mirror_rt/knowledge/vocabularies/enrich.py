@@ -110,8 +110,8 @@ def gold_of(
     are entities of which the evidence does not decide.
 
     Args:
-        own: What is judged.
-        other: What judges.
+        own: The vocabulary that the gold mentions are for.
+        other: The vocabulary whose names are the mentions.
         most: A random sample of so many, the same each time; 15 % of it NIL, if there are enough.
         force: Whether few twins are enough.
 
