@@ -1,4 +1,4 @@
-"""Knowledge bases: read them, store them, index their names, link mentions to them."""
+"""Knowledge bases: read entities, store them, index their names, link mentions to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["KnowledgeBase"]
 
 
 def __getattr__(name: str) -> object:
-    # Late: the readers of formats and the normalizer need neither FAISS nor SQLite.
+    # Imported late: the readers of formats and the normalizer need neither FAISS nor SQLite.
     if name == "KnowledgeBase":
         from mirror_rt.knowledge.knowledge_base import KnowledgeBase
 

@@ -1,9 +1,9 @@
-"""Arrays of a knowledge base: written once, opened by memory map, read in ragged pieces.
+"""The arrays of a knowledge base: written once, memory-mapped when opened.
 
-A ragged array is two: the values of all rows one after another, and offsets. Row ``i`` has the
-values from ``offsets[i]`` to ``offsets[i + 1]``.
+A ragged array consists of two arrays: the values of all rows in sequence, and the offsets. Row
+``i`` has the values from ``offsets[i]`` to ``offsets[i + 1]``.
 
-Axes: R rows asked for, V values, N rows.
+Axes: R requested rows, V values, N rows.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ _REBIAS = np.float32(2.0**112)
 
 
 class Scratch(threading.local):
-    """Arrays of zeros that each thread uses again: fresh ones of some size cost page faults.
+    """Arrays of zeros that each thread reuses: new large arrays cost page faults.
 
-    Whoever writes into one puts the zeros back.
+    A caller that writes into one must set it back to zeros.
     """
 
     def __init__(self) -> None:
         self._arrays: dict[str, Array] = {}
 
     def zeros(self, name: str, size: int, dtype: type) -> Array:
-        """Return an array of a name, with at least ``size`` numbers."""
+        """Return the array with a name, of at least ``size`` numbers."""
         found = self._arrays.get(name)
         if found is None or len(found) < size:
             found = self._arrays[name] = np.zeros(size, dtype=dtype)
@@ -66,13 +66,13 @@ def array_file(group: str, name: str) -> str:
 
 
 def write_arrays(folder: Path, group: str, arrays: Mapping[str, Array]) -> None:
-    """Write arrays of a group, a file each."""
+    """Write the arrays of a group, one file for each."""
     for name, array in arrays.items():
         np.save(folder / array_file(group, name), np.asarray(array), allow_pickle=False)
 
 
 def open_arrays(folder: Path, group: str, names: Mapping[str, type]) -> dict[str, Array]:
-    """Map the arrays of a group into memory, without reading them.
+    """Memory-map the arrays of a group.
 
     Args:
         folder: The knowledge base.
@@ -80,14 +80,14 @@ def open_arrays(folder: Path, group: str, names: Mapping[str, type]) -> dict[str
         names: The arrays and the dtype of each.
 
     Raises:
-        KnowledgeBaseError: One is missing, cannot be read, or has another dtype or shape.
+        KnowledgeBaseError: An array is missing, cannot be read, or has another dtype or shape.
     """
     found: dict[str, Array] = {}
     for name, dtype in names.items():
         path = folder / array_file(group, name)
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:  # the last of an empty file
+        except (OSError, ValueError, EOFError) as error:  # numpy raises EOFError for an empty file
             raise KnowledgeBaseError(
                 f"{path}: cannot be read ({error}); build the knowledge base again"
             ) from error
@@ -96,13 +96,13 @@ def open_arrays(folder: Path, group: str, names: Mapping[str, type]) -> dict[str
                 f"{path}: {array.ndim} axes of {array.dtype}, not one of {np.dtype(dtype)}; "
                 "build the knowledge base again"
             )
-        # A plain view of the map: memmap's own class costs microseconds at every slice.
+        # A plain view of the map: the class np.memmap adds microseconds to every slice.
         found[name] = np.asarray(array)
     return found
 
 
 def offsets_of(sizes_N: Array | Sequence[int]) -> Int64:
-    """Return the (N + 1,) int64 offsets of rows of these sizes.
+    """Return the (N + 1,) int64 offsets of rows with these sizes.
 
     >>> offsets_of([2, 0, 1]).tolist()
     [0, 2, 2, 3]
@@ -113,7 +113,7 @@ def offsets_of(sizes_N: Array | Sequence[int]) -> Int64:
 
 
 def ragged_indices(starts_R: Int64, sizes_R: Int64) -> Int64:
-    """Return the (V,) int64 places of the values of some rows, one row after another.
+    """Return the (V,) int64 indices of the values of some rows, row after row.
 
     >>> ragged_indices(np.array([5, 0]), np.array([2, 3])).tolist()
     [5, 6, 0, 1, 2]
@@ -126,7 +126,7 @@ def ragged_indices(starts_R: Int64, sizes_R: Int64) -> Int64:
 
 @lru_cache(maxsize=1 << 16)
 def hash_text(text: str) -> int:
-    """Return a hash of a text that is the same everywhere: 63 bits, never negative."""
+    """Return a hash of a text, equal on every machine: 63 bits, never negative."""
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -134,8 +134,9 @@ def hash_text(text: str) -> int:
 def to_float32(rows_ND: Float16) -> Float32:
     """Return finite float16 numbers as float32, exactly.
 
-    numpy converts float16 one number at a time. Here exponent and mantissa are shifted into
-    place and multiplied by 2^112, the difference of the exponents' biases: six times faster.
+    numpy converts float16 number by number. Here, exponent and mantissa are shifted to their
+    positions, and the result is multiplied by 2^112, the difference of the exponent biases. That
+    is six times faster.
     """
     found = _scaled(rows_ND.view(np.int16).astype(np.int32))
     found *= _REBIAS
@@ -143,9 +144,9 @@ def to_float32(rows_ND: Float16) -> Float32:
 
 
 class ScaledRows:
-    """Rows of a float16 array as float32, but for a factor of 2^-112 that queries bring.
+    """Rows of a float16 array as float32, scaled by 2^-112; ``to_queries`` corrects the scale.
 
-    That saves a multiplication of each number, and memory is used again for the next rows.
+    That saves one multiplication per number. The memory is reused for the next rows.
     """
 
     def __init__(self, vectors_ND: Float16, *, most: int) -> None:
@@ -153,14 +154,14 @@ class ScaledRows:
 
         Args:
             vectors_ND: (N, D) float16.
-            most: Rows that are taken at once, at most.
+            most: The maximum number of rows for one call of ``take``.
         """
         self._halves_ND = vectors_ND.view(np.int16)
         self._halves_RD = np.empty((most, vectors_ND.shape[1]), dtype=np.int16)
         self._bits_RD = np.empty_like(self._halves_RD, dtype=np.int32)
 
     def take(self, rows_R: Int64) -> Float32:
-        """Return (R, D) float32, to be used before the next rows are taken; -1 is row 0."""
+        """Return (R, D) float32, valid until the next call; a row of -1 returns row 0."""
         halves_RD, bits_RD = self._halves_RD[: len(rows_R)], self._bits_RD[: len(rows_R)]
         np.take(self._halves_ND, rows_R, axis=0, out=halves_RD, mode="clip")
         np.copyto(bits_RD, halves_RD)
@@ -168,7 +169,7 @@ class ScaledRows:
 
     @staticmethod
     def to_queries(queries_QD: Float32) -> Float32:
-        """Return queries whose products with these rows are those with the vectors."""
+        """Return scaled queries: their products with these rows equal those with the vectors."""
         scaled_QD: Float32 = queries_QD * _REBIAS
         return scaled_QD
 

@@ -1,4 +1,4 @@
-"""Put the decisions of people into a folder: their names, their gold links, a calibration."""
+"""Store the decisions of reviewers in a folder: new names, gold links, and a calibration."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def decisions_in(
     column: str | None,
     table: TableOptions | None,
 ) -> tuple[FeedbackLog, FeedbackReport]:
-    """Read reviewed rows; return the log with them, and what the file holds.
+    """Read reviewed rows; return the extended log, and the content of the file.
 
     Args:
-        source: The rows, as ``KnowledgeBase.feedback`` takes them.
+        source: The rows, as for ``KnowledgeBase.feedback``.
         before: The decisions so far.
-        catalogue: Where ids are looked up.
+        catalogue: The catalogue, to look up ids.
         aliases: Whether mentions become names.
         column: The column of mentions.
-        table: What is known of the file.
+        table: The options for reading the file.
     """
     notes = Notes()
     found = read_reviewed(source, catalogue, column=column, options=table, notes=notes)
@@ -80,7 +80,7 @@ def feedback_report(
     *,
     read: FeedbackReport,
 ) -> FeedbackReport:
-    """Say what a knowledge base has by feedback now, beside what was read."""
+    """Report the content of a file, and all that the knowledge base has from feedback."""
     gold = log.gold()
     resolve = resources.catalogue.resolve
     return replace(
@@ -100,7 +100,7 @@ def store_decisions(
     encode: Encode,
     calibrations: list[CalibrationReport],
 ) -> None:
-    """Write decisions that change no name, and calibrate on them."""
+    """Write decisions that change no names, and calibrate on them."""
     with staging_file(folder / FEEDBACK, force=True) as path:
         log.write(path)
     if not calibrate_on(resources, log, folder, encode=encode, calibrations=calibrations):
@@ -115,7 +115,7 @@ def finish(
     encode: Encode,
     calibrations: list[CalibrationReport] | None = None,
 ) -> None:
-    """Put the decisions of people into a folder that was built, and calibrate it on them."""
+    """Write decisions into a new folder, and calibrate it on them."""
     fitted = False
     if log.batches:
         log.write(folder / FEEDBACK)
@@ -124,7 +124,7 @@ def finish(
             fitted = calibrate_on(resources, log, folder, encode=encode, calibrations=calibrations)
         finally:
             resources.catalogue.close()
-    if not fitted and calibrations is not None:  # what was fitted to earlier decisions goes
+    if not fitted and calibrations is not None:  # undo the fit to earlier decisions
         Reranker.read(folder / RERANKER).without_feedback().write(folder / RERANKER)
 
 
@@ -136,9 +136,9 @@ def calibrate_on(
     encode: Encode,
     calibrations: list[CalibrationReport] | None = None,
 ) -> bool:
-    """Learn from decisions and write the reranker; False where they are too few.
+    """Learn from decisions and write the reranker; return False if there are too few.
 
-    First how much it says that an entity was accepted before, then the probabilities.
+    First the weight of ``accepted_mentions`` is fitted, then the probabilities.
     """
     resolve = resources.catalogue.resolve
     gold = [(text, ids) for text, ids in log.gold() if not ids or any(map(resolve, ids))]

@@ -1,4 +1,4 @@
-"""The encoders that a knowledge base uses: opened when a text must be embedded, or missing."""
+"""The encoders of a knowledge base: opened on first use, or missing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["LazyEncoder", "MissingEncoder", "asked_and_named", "open_encoder", "
 
 @dataclass(frozen=True)
 class LazyEncoder:
-    """An encoder that is opened when a text must be embedded.
+    """An encoder that is opened at the first call of ``encode``.
 
     Attributes:
         dim: Width of a vector.
@@ -38,7 +38,7 @@ class LazyEncoder:
 
 @dataclass(frozen=True)
 class MissingEncoder:
-    """The encoder of names of a knowledge base that has only its student.
+    """Stands for the encoder of names in a knowledge base that contains only its student.
 
     Attributes:
         dim: Width of a vector.
@@ -51,7 +51,7 @@ class MissingEncoder:
     name: str
 
     def encode(self, texts: Sequence[str]) -> Float32:
-        """Embed no name.
+        """Raise an error, as names cannot be embedded.
 
         Raises:
             KnowledgeBaseError: Always.
@@ -64,7 +64,7 @@ class MissingEncoder:
 
 
 def open_student(student: str | Path | Bundle, teacher: Bundle) -> Bundle:
-    """Open the bundle of a student, and check that it is one of a teacher."""
+    """Open the bundle of a student, and check that it was distilled from this teacher."""
     from mirror_rt.runtime.projected import check_student
 
     opened = student if isinstance(student, Bundle) else Bundle.open(student)
@@ -73,7 +73,7 @@ def open_student(student: str | Path | Bundle, teacher: Bundle) -> Bundle:
 
 
 def asked_and_named(embedder: Embedder, student: Bundle | None) -> tuple[Embedder, Embedder | None]:
-    """Return what embeds mentions, and what embeds names if that is another."""
+    """Return the encoder of mentions, and the encoder of names if it is another one."""
     if student is None:
         return embedder, None
     from mirror_rt.runtime.projected import ProjectedTeacher

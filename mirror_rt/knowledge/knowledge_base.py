@@ -1,4 +1,4 @@
-"""The knowledge base that users hold: build it once, open it anywhere, link and search."""
+"""``KnowledgeBase``: build it once, open it anywhere, link and search."""
 
 from __future__ import annotations
 
@@ -80,17 +80,17 @@ Progress: TypeAlias = "Callable[[int, int], None]"
 
 
 class KnowledgeBase:
-    """Entities, their names and the vectors of the names, in one folder opened read-only.
+    """Entities, their names and the vectors of the names, in one folder.
 
     ``link``, ``search``, ``explain`` and ``entity`` may be called from several threads at once.
     ``add``, ``update``, ``remove``, ``calibrate``, ``refit`` and ``close`` may not be called while
-    another thread uses the object. Several processes may open one folder: its files are mapped into
-    memory, so that they share what they read. A process that has it open keeps the state it
-    opened when another process changes the folder.
+    another thread uses the object. Several processes may open one folder; they share its
+    memory-mapped files. If another process changes the folder, an open object keeps the state
+    that it opened.
 
     Attributes:
         path: The folder.
-        manifest: What the folder says of itself.
+        manifest: The manifest of the folder.
     """
 
     def __init__(
@@ -142,30 +142,30 @@ class KnowledgeBase:
         """Build a knowledge base and open it.
 
         Args:
-            bundle: What embeds the names; the knowledge base keeps its own copy.
+            bundle: The bundle that embeds the names. The knowledge base keeps its own copy.
             entities: A file in any format of ``knowledge.formats``; a table of pandas, Polars
                 or Arrow; entities; or dicts with the keys of JSON lines (``id``, ``name``,
-                ``aliases`` …). Pieces with the same id are one entity, so a repeated id with
-                another name is an alias.
+                ``aliases`` …). Records with the same id are one entity, so a repeated id with
+                another name adds an alias.
             out: The folder to make.
-            passages: Whether ``entities`` are passages, or a file of them (see
-                ``formats.passages.read_passages``): the folder then is for ``search`` alone.
+            passages: Whether ``entities`` are passages, or a file of passages (see
+                ``formats.passages.read_passages``). The folder is then for ``search`` alone.
             split: Embed passages in pieces of this many words.
-            encoder: The opened bundle, where there is one already.
-            query_encoder: A static student of ``bundle`` that embeds the mentions: weights and
-                probabilities are learned with it, and the folder keeps it in place of ``bundle``.
-                Names are embedded by ``bundle``, so that none can be added later.
-            vectors: A folder of vectors with their texts that ``embed`` made with this bundle:
-                only names that it lacks are embedded.
+            encoder: The encoder of the bundle, if it is already open.
+            query_encoder: A static student of ``bundle`` to embed the mentions. Weights and
+                probabilities are learned with it, and the folder contains it instead of
+                ``bundle``. Names are embedded by ``bundle``, so no name can be added later.
+            vectors: A folder of vectors and texts that ``embed`` made with this bundle. Only
+                names that are missing there are embedded.
             index: The kind of index.
             exact_limit: Up to this many distinct names, ``AUTO`` means ``EXACT``.
-            recall: Share of the true ten nearest names that the index is tuned to find.
-            force: Whether ``out`` may be replaced; the feedback that it was given is kept.
+            recall: The target recall of the index, of the true ten nearest names.
+            force: Whether ``out`` may be replaced. Its feedback is kept.
             progress: Called with (names embedded, names).
 
         Raises:
-            ConfigError: ``recall`` or ``split`` is out of range, ``vectors`` are not of this
-                bundle, or ``query_encoder`` is no student of it.
+            ConfigError: ``recall`` or ``split`` is out of range, ``vectors`` come from another
+                bundle, or ``query_encoder`` is not a student of ``bundle``.
             TargetError: ``out`` exists and ``force`` is not set.
             BundleError: The bundle cannot be used.
             InputError: The entities cannot be read or stored; the message names the place.
@@ -214,21 +214,22 @@ class KnowledgeBase:
         verify: bool | None = None,
         workers: int = 1,
     ) -> KnowledgeBase:
-        """Open a knowledge base; reads no vectors and starts no model.
+        """Open a knowledge base. This reads no vectors and loads no model.
 
         Args:
             path: The folder.
-            bundle: A bundle that must be the one the knowledge base was built with.
-            encoder: The opened bundle, where there is one already.
-            verify: Whether to hash the files whole; see ``storage.integrity.check_files``.
-            workers: Processes that score the candidates of many mentions; they are started when
-                they are first needed. A script that asks for several has its work under
-                ``if __name__ == "__main__":``, as they import it again.
+            bundle: A bundle that the knowledge base must have been built with.
+            encoder: The encoder of the bundle, if it is already open.
+            verify: Whether to hash all bytes of the files; see
+                ``storage.integrity.check_files``.
+            workers: Processes that score the candidates of many mentions. They start on first
+                use. A script with several workers must guard its work by
+                ``if __name__ == "__main__":``, as each worker imports the script.
 
         Raises:
             ConfigError: ``workers`` is not positive.
-            KnowledgeBaseError: It is not whole, has changed, is of another format, or was built
-                with another bundle.
+            KnowledgeBaseError: The folder is incomplete, has changed, has another format, or was
+                built with another bundle.
         """
         if workers < 1:
             raise ConfigError(f"workers must be at least 1, got {workers}")
@@ -237,7 +238,7 @@ class KnowledgeBase:
 
     @property
     def resources(self) -> LinkResources:
-        """What linking reads: the catalogue, the retrievers, the reranker.
+        """The resources of linking: the catalogue, the retrievers, the reranker.
 
         Raises:
             KnowledgeBaseError: The knowledge base is closed.
@@ -248,10 +249,10 @@ class KnowledgeBase:
 
     @property
     def encoder(self) -> Embedder:
-        """The encoder of its own bundle, opened when it is first needed.
+        """The encoder of the bundle in the folder, opened on first use.
 
         Raises:
-            KnowledgeBaseError: The folder was replaced by one of another bundle meanwhile.
+            KnowledgeBaseError: The folder was replaced by a knowledge base of another bundle.
         """
         if self._encoder is None:
             self._encoder = open_encoder(integrity.open_bundle(self.path, self.manifest.bundle))
@@ -259,17 +260,17 @@ class KnowledgeBase:
 
     @property
     def opened_encoder(self) -> Embedder | None:
-        """The encoder, if it was needed so far."""
+        """The encoder, if it is open already."""
         return self._encoder
 
     @property
     def checksums(self) -> list[str]:
-        """The sha256 of what answers depend on: the manifest and the reranker."""
-        # The manifest has the sums of every file but the one that calibration changes.
+        """The sha256 of the manifest and of the reranker; all answers depend on these two."""
+        # The manifest has the checksums of all files except the reranker.
         return [checksum(asdict(self.manifest)), checksum(asdict(self.resources.reranker))]
 
     def opener(self) -> Callable[[int], KnowledgeBase]:
-        """Return what opens this folder with a number of threads, in another process too."""
+        """Return a picklable function that opens this folder with a number of threads."""
         return partial(_open_with_threads, str(self.path.absolute()))
 
     def _encode(self, texts: Sequence[str]) -> Float32:
@@ -277,7 +278,7 @@ class KnowledgeBase:
 
         encoder = self.encoder
         if len(texts) == 1 and isinstance(encoder, Encoder):
-            return encoder.encode(texts[0])[None]  # has no batch to lay out: a tenth less time
+            return encoder.encode(texts[0])[None]  # the path for one string is a tenth faster
         return encoder.encode(texts)
 
     def link(
@@ -296,54 +297,55 @@ class KnowledgeBase:
     ) -> list[LinkResult]:
         """Propose entities for each mention.
 
-        A mention that is a name in the knowledge base, letter for letter or but for Unicode
-        form, case, punctuation and spaces, gives the entities that bear it, all of them if it
-        is ambiguous, and asks no model. For any other, candidate names are retrieved by vectors,
-        by trigrams, by edit distance and by their words, and reranked together.
+        A mention that is a name in the knowledge base is an exact match. Unicode form, case,
+        punctuation and spaces do not matter. It returns all entities with that name, without the
+        model. For any other mention, candidate names are retrieved by vectors, by trigrams, by
+        edit distance and by equal words, and reranked together.
 
         Args:
-            mentions: The strings; empty ones, and ones of punctuation only, link to nothing. Of
-                one over ``linker.MOST_CHARACTERS`` characters only the beginning is compared.
-            top: How many entities at most for a mention that is no exact match; all that are
-                tied with the best one are returned, so ``top`` does not decide whether it is
-                linked.
-            target_precision: A mention is for review, with its candidates, unless the best one
-                has the probability at which links were right this often, on the links the
-                probabilities came from, and no other is tied with it. Before a calibration there
-                is no exact match among these links, and none is for review for its probability.
-            wrong_at_most: A mention is for review unless the best candidate has the probability
-                above which at most this share of links is wrong, with a chance of 95 %, for
-                mentions drawn as those that ``calibrate`` kept apart with ``reserve``.
-            review_below: A mention is for review below this probability as well, or if another
-                entity is tied with its best. By default .5, as what is less is more likely wrong
-                than right, and 0 where another threshold is given.
-            min_probability: Leave only mentions linked whose best candidate has this
-                probability; candidates tied with it count together. Like a precision it leaves
-                exact matches linked before a calibration. At 0 every mention has
-                candidates that is not empty or punctuation, however improbable.
+            mentions: The strings. Empty ones, and ones of punctuation only, link to nothing. Only
+                the first ``linker.MOST_CHARACTERS`` characters of a mention are compared.
+            top: The maximum number of entities for a mention without exact match. Entities that
+                are tied with the best one are always returned, so ``top`` does not decide
+                whether a mention is linked.
+            target_precision: The wanted share of right links, such as .95. The mention is for
+                review if the probability of its best candidate is below the one that reached
+                this precision on the links that the probabilities were fitted to, or if another
+                entity is tied with it. Before a calibration these links contain no exact match,
+                so exact matches are never for review because of their probability.
+            wrong_at_most: The tolerated share of wrong links, such as .05. The mention is for
+                review if the probability of its best candidate is below the one that guarantees
+                this share with 95 % confidence. The guarantee holds for mentions like those that
+                ``calibrate`` set aside with ``reserve``.
+            review_below: A mention is also for review below this probability, or if another
+                entity is tied with its best. The default is .5, or 0 if another threshold is
+                given.
+            min_probability: A mention links to nothing below this probability. The probabilities
+                of candidates that are tied are added. Before a calibration it does not apply to
+                exact matches. At 0, every mention with letters or digits has candidates.
             filters: Propose only entities that meet these conditions; see
                 ``retrieval.filters``.
-            document: The text that the mentions are from, or one for each mention: an
-                abbreviation that its text defines is linked by its long form.
-            contexts: For each mention the text around it, such as its sentence, or an empty
-                string. It decides the order of candidates whose probabilities are close; with
-                ``top`` below 5, among the best five.
-            split_composites: Whether to split a mention that is no name at "and", "or" and
-                commas; its candidates are then those of each part, one part after another. If a
-                part links to nothing, the result has the reason beside the candidates of others.
+            document: The text that the mentions come from, or one text for each mention. An
+                abbreviation that is defined there is linked by its long form.
+            contexts: The text around each mention, such as its sentence, or an empty string. It
+                decides the order of candidates with close probabilities, among the best
+                ``max(top, 5)``.
+            split_composites: Whether to split a mention that is not a name at "and", "or" and
+                commas. The result has the candidates of each part, part after part. If a part
+                links to nothing, the result has the reason as well.
 
         Returns:
-            For each mention its candidates, best first; none for a mention that links to
-            nothing (NIL), with the reason.
+            The candidates of each mention, best first. A mention that links to nothing (NIL) has
+            no candidates, but a reason.
 
         Raises:
-            ConfigError: ``top`` is not positive, the precision cannot be promised, the
-                probability is out of range, no entity meets the filters, or there is not a
-                context or document for each mention.
-            InputError: A mention is no string, or it or a context holds a lone surrogate; the
-                message gives its place.
-            KnowledgeBaseError: The folder holds passages, is closed, or workers cannot do their
-                part (see ``workers.Workers.propose``).
+            ConfigError: ``top`` is not positive, the precision was not reached, a probability is
+                out of range, no entity meets the filters, or the number of contexts or documents
+                differs from the number of mentions.
+            InputError: A mention is not a string, or a mention or context contains a lone
+                surrogate; the message gives its position.
+            KnowledgeBaseError: The folder holds passages, is closed, or the workers failed (see
+                ``workers.Workers.propose``).
         """
         return link(
             self._names(),
@@ -379,9 +381,9 @@ class KnowledgeBase:
     ) -> list[Explanation]:
         """Link mentions as ``link`` does, and explain the results.
 
-        The model is asked for every mention, also for exact matches. The parts of a composite
-        are explained one after another, each with ranks of its own, also those that link to
-        nothing. Arguments and errors are those of ``link``.
+        Every mention is embedded, even an exact match. The parts of a composite are explained
+        one after another, each with its own ranks, even if a part links to nothing. Arguments
+        and errors are those of ``link``.
         """
         return explain(
             self._names(),
@@ -411,15 +413,16 @@ class KnowledgeBase:
         """Find the entities with the nearest names, or the passages nearest to the queries.
 
         Args:
-            queries: The strings; empty ones find nothing.
-            top: How many entities or passages at most.
+            queries: The strings; an empty one finds nothing.
+            top: The maximum number of entities or passages.
             hybrid: Whether to rank by vectors and trigrams together (``0.8 × dense + 0.2 ×
-                lexical``) rather than by vectors alone; by default for passages only.
+                lexical``) rather than by vectors alone. The default is True for passages and
+                False for entities.
             filters: Find only entities that meet these conditions; see ``retrieval.filters``.
 
         Raises:
             ConfigError: ``top`` is not positive, or no entity meets the filters.
-            InputError: A query holds a lone surrogate; the message gives its place.
+            InputError: A query contains a lone surrogate; the message gives its position.
             KnowledgeBaseError: The knowledge base is closed.
         """
         passages = self.manifest.content_type == PASSAGES
@@ -434,14 +437,14 @@ class KnowledgeBase:
         )
 
     def entity(self, id_: str) -> Entity:
-        """Look an entity up by its id, or by an alternative one (merged, obsolete).
+        """Look up an entity by its id, or by an alternative id (merged, obsolete).
 
         Args:
-            id_: The id; an entity whose own it is goes before those that list it.
+            id_: The id. An entity's own id takes precedence over alternative ids.
 
         Raises:
-            InputError: The id is no string or holds a lone surrogate, no entity has it, or
-                several list it; the message names them.
+            InputError: The id is not a string or contains a lone surrogate, no entity has it, or
+                several entities list it; the message names them.
             KnowledgeBaseError: The folder holds passages, or is closed.
         """
         return find_entity(self._names().catalogue, id_, path=self.path)
@@ -454,23 +457,24 @@ class KnowledgeBase:
     ) -> LinkReport:
         """Link the mentions of a file into a file, as a job that can be resumed.
 
-        ``out`` appears whole. After a kill, the same call continues where it was and ends in the
-        same bytes, whoever links: this process, the workers, or a Ray cluster.
+        ``out`` appears only when it is complete. After a kill, the same call continues the job.
+        The bytes of the result do not depend on that, nor on who links: this process, the
+        workers, or a Ray cluster.
 
         Args:
             source: A file of mentions, ``-``, or the mentions.
-            out: A name that ends in .csv, .tsv, .xlsx, .jsonl, .parquet, or, for a PubTator
-                file, .pubtator.
-            **options: Those of ``linking.job.link_file``: the options of ``link``, the columns
+            out: A file name with the ending .csv, .tsv, .xlsx, .jsonl, .parquet, .sssom.tsv or,
+                for a PubTator file, .pubtator.
+            **options: The options of ``linking.job.link_file``: those of ``link``, the columns
                 of the file, ``force``, ``engine`` and ``progress``.
 
         Raises:
-            ConfigError: An option does not fit, or ``out`` has no ending that is written.
-            InputError: The input is empty or broken; what was linked before is kept.
+            ConfigError: An option does not fit, or ``out`` has an unknown ending.
+            InputError: The input is empty or broken; links so far are kept.
             TargetError: ``out`` exists and ``force`` is not set, or another process is writing
                 it.
             KnowledgeBaseError: As ``link``.
-            OSError: There is no room for it.
+            OSError: The disk is full.
         """
         self._names()
         return link_file(self, source, out, **options)
@@ -488,23 +492,24 @@ class KnowledgeBase:
         """Link a column of a table of pandas, Polars or Arrow.
 
         Args:
-            table: Whatever has the Arrow PyCapsule interface (``__arrow_c_stream__``).
+            table: An object with the Arrow PyCapsule interface (``__arrow_c_stream__``).
             column: The column of the mentions; by default one with a known heading.
-            context_column: The column of the text around each.
-            document_column: The column of the document of each.
-            long: Whether every candidate has a row, with the number of its mention and its rank.
-            **options: Those of ``link``; ``context`` and ``document`` are one for all rows.
+            context_column: The column with the text around each mention.
+            document_column: The column with the document of each mention.
+            long: Whether every candidate gets a row, with the number of its mention and its rank.
+            **options: The options of ``link``. ``context`` and ``document`` are one text for all
+                rows.
 
         Returns:
-            The columns of the table, in order, and beside them ``entity_id``, ``entity_name``,
+            The columns of the table, in order, followed by ``entity_id``, ``entity_name``,
             ``matched_name``, ``match_type``, ``score``, ``probability``, ``tied``, ``status``,
-            ``nil_reason`` and ``candidates``; a name that the table has comes with ``link_``
-            before it. ``.to_pandas()`` and ``polars.from_arrow`` give it back as it came.
+            ``nil_reason`` and ``candidates``. A new column gets the prefix ``link_`` if its name
+            exists already. Use ``.to_pandas()`` or ``polars.from_arrow`` to convert the result.
 
         Raises:
             ConfigError: As ``link``.
-            InputError: There is no such column, it holds neither text nor numbers, or the table
-                cannot be read as Arrow.
+            InputError: The column does not exist, it holds neither text nor numbers, or the
+                table cannot be read as Arrow.
             KnowledgeBaseError: As ``link``.
         """
         self._names()
@@ -520,14 +525,14 @@ class KnowledgeBase:
         *,
         column: str | None = None,
     ) -> LinkChanges:
-        """Return which mentions link to another entity than in an earlier result.
+        """Compare with an earlier result: return the mentions whose link differs.
 
-        ``link_file(…, against=before)`` says the same of a file.
+        ``link_file(…, against=before)`` does the same for a file.
 
         Args:
             before: The earlier result: a file that was written, or a table in memory.
-            after: What ``link_table`` gives now.
-            column: The column of the mentions, as it was given to ``link_table``.
+            after: The result of ``link_table`` now.
+            column: The column of the mentions, as for ``link_table``.
 
         Raises:
             InputError: A result cannot be read or lacks a column, or the two have no mention in
@@ -538,7 +543,7 @@ class KnowledgeBase:
         return EarlierLinks(before, self._names().catalogue, column=column).compared_with(after)
 
     def stats(self) -> KbStatistics:
-        """Count what is in the knowledge base.
+        """Count the content of the knowledge base.
 
         Raises:
             KnowledgeBaseError: The folder holds passages, or is closed.
@@ -555,17 +560,17 @@ class KnowledgeBase:
     ) -> CalibrationReport:
         """Fit the probabilities to gold links and store them in the folder.
 
-        Those before stay where the fitted ones are no better on mentions that were held out.
+        The old probabilities stay if the fitted ones are not better on held-out mentions.
 
         Args:
-            gold: Mentions with the ids that are right; no ids means NIL.
-            reserve: The share of the different mentions that nothing is fitted to, so that
-                ``link(wrong_at_most=…)`` has a guarantee to give.
-            dry_run: Whether to change nothing and only tell what would be found.
+            gold: Mentions with their right ids; no ids means NIL.
+            reserve: The share of the distinct mentions to set aside, not used in the fit.
+                ``link(wrong_at_most=…)`` needs them for its guarantee.
+            dry_run: Whether to only report, without changing the folder.
             progress: Called with (mentions linked, mentions).
 
         Raises:
-            InputError: There are fewer than 20 mentions to learn from, or one is no valid text.
+            InputError: There are fewer than 20 mentions to learn from, or one is not valid text.
             KnowledgeBaseError: The folder holds passages, is closed, another process is changing
                 it, or has changed it since it was opened.
         """
@@ -577,13 +582,13 @@ class KnowledgeBase:
         return report
 
     def refit(self, *, dry_run: bool = False) -> RefitReport:
-        """Learn the weights anew from the names as they are now, as a build does.
+        """Learn the reranker's weights again from the current names, as a build does.
 
-        Nothing else does: ``add``, ``update`` and ``remove`` keep them. A calibration is undone,
-        as it was one of the old weights; the decisions of ``feedback`` are calibrated on anew.
+        ``add``, ``update`` and ``remove`` keep the weights. ``refit`` removes a calibration, as it
+        belongs to the old weights; the decisions of ``feedback`` are calibrated on again.
 
         Args:
-            dry_run: Whether only to say what would change.
+            dry_run: Whether to only report, without changing the folder.
 
         Raises:
             KnowledgeBaseError: The folder holds passages, is closed, another process is changing
@@ -623,26 +628,26 @@ class KnowledgeBase:
         table: TableOptions | None = None,
         progress: Progress | None = None,
     ) -> FeedbackReport:
-        """Take the decisions of a person: what was accepted, rejected or corrected.
+        """Read the decisions of a reviewer: accepted, rejected or corrected links.
 
-        An accepted or corrected mention becomes a name of its entity (of the kind ``accepted``,
-        from the source ``feedback``). All mentions become gold links, which the folder keeps and
-        on which the probabilities are calibrated, now and after every change of the knowledge
-        base. The object then is the changed knowledge base.
+        An accepted or corrected mention becomes a name of its entity (kind ``accepted``, source
+        ``feedback``). All decided mentions become gold links in the folder. The probabilities are
+        calibrated on them, now and after every change of the knowledge base. Afterwards, the
+        object is the changed knowledge base.
 
         Args:
-            source: A table that ``link_file`` wrote as ``review`` and a person filled in, or one
-                with the columns ``mention``, ``entity_id``, ``decision`` and ``correct_id``; a
-                file or a table in memory.
+            source: The reviewed table that ``link_file`` wrote as ``review``, or one with the
+                columns ``mention``, ``entity_id``, ``decision`` and ``correct_id``. It is a file
+                or a table in memory.
             aliases: Whether mentions become names.
             column: The column of mentions, if it is not ``mention``.
-            table: What is known of the file.
+            table: The options for reading the file.
             progress: Called with (names done, names).
 
         Raises:
-            ConfigError: The column of mentions cannot be told.
-            InputError: The file cannot be read, an id is not there, a word is no decision, or
-                rows were changed or contradict each other; nothing has changed then.
+            ConfigError: The column of mentions is not clear.
+            InputError: The file cannot be read, an id is unknown, a word is not a decision, or
+                rows were changed or contradict each other. Nothing changes in this case.
             KnowledgeBaseError: The folder holds passages, is closed, another process is changing
                 it, or has changed it since it was opened.
         """
@@ -654,10 +659,10 @@ class KnowledgeBase:
         return self._decided(before, after, progress, read=read)
 
     def undo_feedback(self, *, progress: Progress | None = None) -> FeedbackReport:
-        """Take the decisions back that ``feedback`` took last: their names and gold links.
+        """Undo the last call of ``feedback``: remove its names and gold links.
 
         Raises:
-            InputError: There are none.
+            InputError: There is no feedback.
             KnowledgeBaseError: As ``feedback``.
         """
         self._names()
@@ -674,7 +679,7 @@ class KnowledgeBase:
         *,
         read: FeedbackReport,
     ) -> FeedbackReport:
-        """Change the folder to what another log of decisions says."""
+        """Change the folder from one log of decisions to another."""
         calibrations: list[CalibrationReport] = []
         changed = after.changes(before)
         if changed:
@@ -689,29 +694,29 @@ class KnowledgeBase:
         return feedback_report(self.resources, after, calibrations, read=read)
 
     def _take_reranker(self) -> None:
-        """Read the reranker anew from the folder."""
+        """Read the reranker from the folder again."""
         reranker = Reranker.read(self.path / RERANKER)
         self._resources = replace(self.resources, reranker=reranker)
 
     def add(self, entities: Entities, *, progress: Progress | None = None) -> UpdateReport:
-        """Add entities, and names, types and references to entities that are there.
+        """Add entities; and add names, types and references to existing entities.
 
-        The object then is the changed knowledge base. Its weights and its calibration stay as
-        they were, so that other entities are found as before; ``refit`` learns them anew.
+        Afterwards, the object is the changed knowledge base. The weights and the calibration
+        stay, so other entities are found as before. ``refit`` learns the weights again.
 
         Args:
-            entities: Pieces as a reader gives them.
+            entities: The entities, such as from a reader of ``knowledge.formats``.
             progress: Called with (names done, names).
 
         Raises:
             KnowledgeBaseError: The folder holds passages, is closed, another process is changing
                 it, or has changed it since it was opened.
-            InputError: An entity cannot be read or stored; nothing has changed then.
+            InputError: An entity cannot be read or stored. Nothing changes in this case.
         """
         return self._updated(lambda kb: merge(kb, entities_of(entities), replacing=False), progress)
 
     def update(self, entities: Entities, *, progress: Progress | None = None) -> UpdateReport:
-        """Replace entities by new ones with the same ids, names and all; add those that are new.
+        """Replace entities by those with the same ids, including all names; add new ones.
 
         Arguments and errors are those of ``add``.
         """
@@ -723,13 +728,13 @@ class KnowledgeBase:
         """Remove entities by their ids; no name is embedded again.
 
         Args:
-            ids: Ids of entities; alternative ids are not taken.
-            missing_ok: Whether ids that are not there are passed over.
+            ids: Ids of entities. Alternative ids are not accepted.
+            missing_ok: Whether to ignore unknown ids.
             progress: Called with (names done, names).
 
         Raises:
             KnowledgeBaseError: As ``add``.
-            InputError: An id is not there, or no entity would be left.
+            InputError: An id is unknown, or no entity would be left.
         """
         return self._updated(lambda kb: remove(kb, ids, missing_ok=missing_ok), progress)
 
@@ -766,7 +771,7 @@ class KnowledgeBase:
 
     @property
     def _lazy(self) -> LazyEncoder:
-        """The encoder, opened when a text must be embedded."""
+        """The encoder, opened on first use."""
         return LazyEncoder(self.manifest.dim, lambda: self.encoder)
 
     @property
@@ -788,7 +793,7 @@ class KnowledgeBase:
         return resources
 
     def close(self) -> None:
-        """Give the files back, and end the workers. Closing twice does nothing."""
+        """Close the files and end the workers. Closing twice does nothing."""
         resources, self._resources = self._resources, None
         if resources is None:
             return

@@ -1,4 +1,4 @@
-"""Open the folder of a knowledge base: its files are checked, mapped and put together."""
+"""Open the folder of a knowledge base: check its files and map them into memory."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ __all__ = ["open_resources", "open_same"]
 def open_resources(
     folder: Path, *, bundle: str | Path | Bundle | None = None, verify: bool | None = None
 ) -> tuple[KnowledgeBaseManifest, LinkResources]:
-    """Open what linking reads; no vectors are read and no model is started.
+    """Open the resources that linking reads. This reads no vectors and loads no model.
 
     Args:
         folder: The knowledge base.
-        bundle: A bundle that must be the one it was built with, or one of the two; None for any.
-        verify: Whether to hash the files whole; see ``storage.integrity.check_files``.
+        bundle: A bundle that the knowledge base must have been built with; None for any. With a
+            student, either of the two bundles is accepted.
+        verify: Whether to hash all bytes of the files; see ``storage.integrity.check_files``.
 
     Raises:
-        KnowledgeBaseError: It is not whole, has changed, is of another format, or was built with
-            another bundle.
+        KnowledgeBaseError: The folder is incomplete, has changed, has another format, or was
+            built with another bundle.
     """
     return integrity.read_consistently(
         folder, partial(_opened, folder, bundle=bundle, verify=verify)
@@ -47,10 +48,10 @@ def open_resources(
 
 
 def open_same(folder: Path, manifest: KnowledgeBaseManifest) -> LinkResources:
-    """Open a knowledge base that must be the one that another process has open.
+    """Open the same knowledge base as another process.
 
     Raises:
-        KnowledgeBaseError: It was replaced meanwhile.
+        KnowledgeBaseError: The folder has been replaced since.
     """
     found, resources = open_resources(folder, verify=False)
     if found != manifest:

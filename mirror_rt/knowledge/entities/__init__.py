@@ -1,1 +1,1 @@
-"""Entities and their names: the catalogue and the arrays made of it."""
+"""Entities and their names: the catalogue, and arrays made from it."""

@@ -1,4 +1,4 @@
-"""How two entities of a hierarchy stand to each other."""
+"""The relation of two entities in a hierarchy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Kinship(str, Enum):
 
 
 def kinship(catalogue: Catalogue, one: int, other: int) -> Kinship | None:
-    """Return what an entity (number) is to another; None where they are no close kin.
+    """Return the relation of one entity (number) to another; None if they are not close kin.
 
-    Parents are direct ones: where a file lists all that is above an entity, those that are above
-    another of its parents do not count.
+    Only direct parents count. If a file lists all ancestors of an entity as its parents, those
+    that are also ancestors of another parent are ignored.
     """
     mine, others = _direct_parents(catalogue, one), _direct_parents(catalogue, other)
     if one in others:
@@ -41,6 +41,6 @@ def _direct_parents(catalogue: Catalogue, number: int) -> set[int]:
     return {
         parent
         for parent in parents
-        # Of a circle of parents each is above the others, and all are kept.
+        # In a circle of parents, each is above the others; all of them are kept.
         if not any(parent in above[q] and q not in above[parent] for q in parents - {parent})
     }

@@ -1,4 +1,4 @@
-"""Look an entity up by an id."""
+"""Look up an entity by id."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["find_entity"]
 
 
 def find_entity(catalogue: Catalogue, id_: str, *, path: Path) -> Entity:
-    """Return the entity with an id of its own, else the one that lists it as an alternative.
+    """Return the entity with this id, or else the one that lists it as an alternative id.
 
     Args:
-        catalogue: Where it is looked up.
+        catalogue: The catalogue to search.
         id_: The id.
         path: The knowledge base, for messages.
 
     Raises:
-        InputError: The id is no string or holds a lone surrogate, no entity has it, or several
-            list it; the message names them.
+        InputError: The id is not a string or contains a lone surrogate, no entity has it, or
+            several list it; the message names them.
     """
     if not isinstance(id_, str):
         raise InputError(f"an id is a string, not {id_!r}")

@@ -1,9 +1,9 @@
-"""What features need of every name, in arrays that are mapped into memory.
+"""The properties of every name that features need, in memory-mapped arrays.
 
-Row ``i`` of each array is the distinct string in row ``i`` of the vectors. The arrays spare a
-look-up in the catalogue, and splitting strings, for every candidate of every mention.
+Row ``i`` of each array belongs to the distinct string in row ``i`` of the vectors. With the arrays,
+a candidate needs no look-up in the catalogue and no splitting of strings.
 
-Axes: N rows, R rows asked for, Q texts, T tokens, V words of the vocabulary.
+Axes: N rows, R requested rows, Q texts, T tokens, V words of the vocabulary.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ __all__ = [
 ]
 
 KINDS = tuple(NameKind)
-"""Kinds of names, in the order of the numbers that stand for them in arrays."""
+"""Kinds of names; arrays store the position in this tuple."""
 
 _GROUP = "name"
 _ARRAYS: dict[str, type] = {
@@ -65,13 +65,13 @@ NAME_FILES = tuple(array_file(_GROUP, name) for name in _ARRAYS)
 _END = "\n"
 _HEAD = 4
 _UNUSED = -1
-"""Hash of a string that names nothing any more: no text has it."""
+"""Hash of a string that no longer names an entity. No text has this hash."""
 _MOST_ROWS = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalyzedTexts:
-    """Texts as features compare them.
+    """Texts, split and hashed for the features.
 
     Attributes:
         normalized: Q texts, normalized.
@@ -79,14 +79,14 @@ class AnalyzedTexts:
         lengths_Q: (Q,) int32 characters of the normalized texts.
         hashes_Q: (Q,) int64 hashes of the normalized texts.
         key_hashes_Q: (Q,) int64 hashes of the keys.
-        number_hashes_Q: (Q,) int64, equal where the same tokens number the thing.
-        digit_hashes_Q: (Q,) int64, equal where the same digits stand in the same order.
+        number_hashes_Q: (Q,) int64, equal if two texts have the same number tokens.
+        digit_hashes_Q: (Q,) int64, equal if two texts have the same digits in the same order.
         word_offsets: (Q + 1,) int64 offsets of ``words``.
         words: Distinct words of each normalized text, by number.
         token_offsets: (Q + 1,) int64 offsets of ``tokens``.
         tokens: Words of each key, by number.
-        new_words: All words; those that no name has are numbered by their places here, after
-            the words of the names.
+        new_words: All words. Words that no name has get numbers after the words of the names,
+            in the order of this list.
     """
 
     normalized: Sequence[str]
@@ -111,7 +111,7 @@ def analyze(normalized: Sequence[str], vocabulary: dict[str, int]) -> AnalyzedTe
 
     Args:
         normalized: The texts.
-        vocabulary: The number of each word; a word that is not there gets the next number.
+        vocabulary: The number of each word. New words are added with the next number.
     """
     keys = [token_bag_key(text) for text in normalized]
     words = [dict.fromkeys(fold_numbers(text).split()) for text in normalized]
@@ -155,8 +155,8 @@ class NameArraysWriter:
         """Add the normalized strings of the next rows.
 
         Args:
-            normalized: The strings; an empty one names nothing any more.
-            keep_text: Whether the strings are stored, to be found by edit distance.
+            normalized: The strings; an empty string no longer names an entity.
+            keep_text: Whether to store the strings, for the search by edit distance.
         """
         block = analyze(normalized, self._vocabulary)
         block.hashes_Q[[not text for text in normalized]] = _UNUSED
@@ -169,7 +169,7 @@ class NameArraysWriter:
         """Write the arrays.
 
         Args:
-            folder: Where the files of ``NAME_FILES`` go.
+            folder: The folder for the files of ``NAME_FILES``.
             entities: (row, entity number, kind number), in the order of rows.
 
         Raises:
@@ -182,7 +182,7 @@ class NameArraysWriter:
             raise InputError(f"{rows:,} different names; a knowledge base holds {_MOST_ROWS:,}")
         key_hashes_N = np.concatenate([block.key_hashes_Q for block in blocks])
         key_hashes_N[hashes_N == _UNUSED] = _UNUSED
-        # Words are numbered in the order of their hashes, so that a word is looked up by bisection.
+        # Words are numbered in the order of their hashes, for look-up by bisection.
         word_hashes = np.array([hash_text(word) for word in self._vocabulary], dtype=np.int64)
         order_V = np.argsort(word_hashes, kind="stable")
         number_V = np.empty(len(order_V), dtype=np.int32)
@@ -231,7 +231,7 @@ class NameArrays:
         byte_offsets: (N + 1,) int64 offsets of ``bytes``.
         bytes: uint8, the normalized strings, each with a line end.
         lengths: (N,) int32 characters.
-        hashes: (N,) int64 hashes of the normalized strings, -1 where a string names nothing.
+        hashes: (N,) int64 hashes of the normalized strings, -1 for strings that name no entity.
         hash_order: (N,) int64 rows in the order of ``hashes``; numpy would copy int32.
         key_hashes: (N,) int64 hashes of the token-bag keys, -1 as above.
         key_order: (N,) int64 rows in the order of ``key_hashes``.
@@ -241,15 +241,15 @@ class NameArrays:
         words: int32 distinct words of the normalized strings, by number.
         token_offsets: (N + 1,) int64 offsets of ``tokens``.
         tokens: int32 words of the keys, by number.
-        vocabulary: (V,) int64 hashes of the words, ascending; the place is the number.
-        token_counts: (V,) int64, how often each word stands in a key.
+        vocabulary: (V,) int64 hashes of the words, ascending; the position is the number.
+        token_counts: (V,) int64, how often each word occurs in keys.
         word_byte_offsets: (V + 1,) int64 offsets of ``word_bytes``.
         word_bytes: uint8, the words, each with a line end.
         entity_offsets: (N + 1,) int64 offsets of ``entities`` and ``kinds``.
-        entities: int32 numbers of the entities that bear the name, ascending within a row.
-        kinds: uint8, what the name is to each: a place in ``KINDS``.
+        entities: int32 numbers of the entities with the name, ascending within a row.
+        kinds: uint8, the kind of the name for each entity: a position in ``KINDS``.
         accepted_E: int64, how many mentions a person has accepted for each entity, by number;
-            empty where none was.
+            empty if there is none.
     """
 
     byte_offsets: Int64
@@ -309,7 +309,7 @@ class NameArrays:
         return len(self.hashes)
 
     def analyze(self, texts: Sequence[str]) -> AnalyzedTexts:
-        """Return texts with words numbered as the names' are; unknown ones come after those."""
+        """Split and hash texts, with the word numbers of the names; unknown words come after."""
         local: dict[str, int] = {}
         found = analyze([normalize(text) for text in texts], local)
         hashes = np.array([hash_text(word) for word in local], dtype=np.int64)
@@ -322,7 +322,7 @@ class NameArrays:
         return replace(found, new_words=[*local])
 
     def rows_named(self, hashes_Q: Int64) -> tuple[Int64, Int64]:
-        """Return the rows of the names that are these texts once normalized.
+        """Return the rows of the names that equal these texts after normalization.
 
         Args:
             hashes_Q: (Q,) int64 hashes of normalized texts.
@@ -337,14 +337,14 @@ class NameArrays:
         return _equal(self.key_hashes, self.key_order, key_hashes_Q)
 
     def entities_of(self, rows_R: Int64) -> tuple[Int64, Int32, UInt8]:
-        """Return who bears some names.
+        """Return the entities that have some names.
 
         Args:
             rows_R: (R,) int64 rows.
 
         Returns:
-            (R,) int64 how many entities bear each; their numbers and the kinds of the names, one
-            row after another.
+            (R,) int64 number of entities of each row; then the entity numbers and the kinds of
+            the names, row after row.
         """
         starts_R = self.entity_offsets[rows_R]
         sizes_R = self.entity_offsets[rows_R + 1] - starts_R
@@ -362,7 +362,7 @@ class NameArrays:
     def heads_of(self, numbers: Int64) -> Int32:
         """Return the first bytes of the words with some numbers, as ``word_heads`` does.
 
-        Those of a word shorter than that are of no use.
+        The result for a word of fewer than four bytes is meaningless.
         """
         starts = self.word_byte_offsets[numbers]
         if len(self.word_bytes) < _HEAD:
@@ -373,12 +373,12 @@ class NameArrays:
     def rows_beginning(self, prefix: str, *, most: int) -> Int64:
         """Return the rows of the shortest names that begin with a normalized text, (R,) int64.
 
-        Every name is looked at, a byte at a time: some milliseconds for a million.
+        It compares every name byte by byte, which takes milliseconds for a million names.
         """
         starts_R = self.byte_offsets[:-1]
         rows_R = np.flatnonzero(self.hashes != -1)
         for place, byte in enumerate(prefix.encode()):
-            # A name that is shorter has its line end there, which no text holds.
+            # A shorter name has a line end at this position, which no text contains.
             rows_R = rows_R[self.bytes[starts_R[rows_R] + place] == byte]
         order_R = np.argsort(self.lengths[rows_R], kind="stable")
         return rows_R[order_R[:most]]
@@ -390,7 +390,7 @@ class NameArrays:
 
 
 def word_heads(words: Sequence[str]) -> Int32:
-    """Return the first four bytes of each word, (N,) int32; line ends fill a shorter one up."""
+    """Return the first four bytes of each word, (N,) int32; shorter words are padded."""
     filler = _END.encode() * _HEAD
     return np.frombuffer(b"".join([(word.encode() + filler)[:_HEAD] for word in words]), np.int32)
 
@@ -398,7 +398,7 @@ def word_heads(words: Sequence[str]) -> Int32:
 def _strings(all_bytes: UInt8, offsets: Int64, wanted: Int64) -> list[str]:
     starts = offsets[wanted]
     places = ragged_indices(starts, offsets[wanted + 1] - starts)
-    # All at once: a slice and a string for each would take longer than to compare them.
+    # In one array operation: slicing word by word would take longer than the comparison.
     strings: list[str] = all_bytes[places].tobytes().decode().split(_END)[:-1]
     return strings
 

@@ -1,4 +1,4 @@
-"""Read the catalogue: entities and their names. Knows nothing of vectors."""
+"""Read the catalogue of entities and names. This module knows nothing of vectors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mirror_rt.types import Entity, Name, NameKind
 __all__ = ["STANDARD_FIELDS", "Catalogue"]
 
 _MAPPED = 1 << 40
-"""Bytes of the file to map: all of it, as far as SQLite allows."""
+"""Bytes of the file to map into memory: all, up to SQLite's own limit."""
 
 _WITH = {
     "type": "SELECT entity FROM types WHERE type = ?1",
@@ -36,9 +36,9 @@ _WITH = {
     ),
     "description": "SELECT number FROM entities WHERE (description <> '') = (?1 = 'yes')",
 }
-"""The entities with a value in a field; ``under`` an id are it, its children, theirs, …"""
+"""The entities with a value in a field; ``under`` selects an entity and all its descendants."""
 STANDARD_FIELDS = tuple(_WITH)
-"""Fields that every entity may have; any other is one of ``Entity.fields``."""
+"""Fields of every entity. Any other field comes from ``Entity.fields``."""
 
 _WHOLE = re.compile(r"0|-?[1-9]\d*")
 _CLOSENESS = (
@@ -62,12 +62,12 @@ class Catalogue:
         """
         if not path.is_file():
             raise KnowledgeBaseError(f"{path}: missing; build the knowledge base again")
-        # immutable: the folder is replaced as a whole, never written in place, so no locks.
+        # immutable: the folder is only replaced as a whole, so SQLite needs no locks.
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         connection: sqlite3.Connection | None = None
         try:
             connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
-            # Mapped, as the other files are: a page more to read is no call to the system.
+            # Memory-map the database: reads then need no system call.
             connection.execute(f"PRAGMA mmap_size={_MAPPED}")
             connection.execute("SELECT 1 FROM texts, names, entities LIMIT 1")
         except sqlite3.DatabaseError as error:
@@ -79,11 +79,11 @@ class Catalogue:
         return cls(connection, path)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Close the file."""
         self._connection.close()
 
     def field_names(self) -> list[str]:
-        """Return the fields that some entity has, beside those that every knowledge base has."""
+        """Return the fields of entities beside the standard ones."""
         return [field for (field,) in self._rows("SELECT DISTINCT field FROM fields", ())]
 
     def texts(self, *, start: int = 0, stop: int | None = None) -> list[str]:
@@ -95,7 +95,7 @@ class Catalogue:
     def named_texts(self, *, size: int = 16_384) -> Iterator[list[str]]:
         """Yield every distinct string in the order of rows, in pieces.
 
-        A string that names nothing any more is empty.
+        A string that no longer names an entity is returned as an empty one.
         """
         read = self._connection.execute(
             "SELECT CASE WHEN row IN (SELECT row FROM names) THEN text ELSE '' END "
@@ -105,10 +105,10 @@ class Catalogue:
             yield block
 
     def names_of_rows(self) -> Iterator[tuple[int, int, int]]:
-        """Yield (row, entity number, kind) of each name; a kind is a place in ``names.KINDS``.
+        """Yield (row, entity number, kind) of each name; a kind is a position in ``names.KINDS``.
 
-        In the order of rows, then of entities. Where a string is several names of an entity,
-        the kind closest to it counts; that a person accepted it is said beside that.
+        The order is by row, then by entity. If one string is several names of an entity, the
+        closest kind is yielded; ``accepted`` is yielded in addition to it.
         """
         number_of = {kind.value: number for number, kind in enumerate(KINDS)}
         sql = (
@@ -122,7 +122,7 @@ class Catalogue:
                 yield row, entity, number_of[kind]
 
     def close_names(self, *, without: Container[int] = ()) -> Iterator[tuple[int, int]]:
-        """Yield (entity number, row) of each name that means the entity itself, entity by entity.
+        """Yield (entity number, row) of each preferred, exact or abbreviated name.
 
         Args:
             without: Rows to leave out.
@@ -133,7 +133,7 @@ class Catalogue:
                 yield entity, row
 
     def close_texts(self, entity: int) -> list[tuple[int, str]]:
-        """Return (row, string) of each distinct name that means an entity, in the order of rows."""
+        """Return (row, string) of the names of an entity that ``close_names`` yields, by row."""
         sql = (
             "SELECT DISTINCT row, text FROM names JOIN texts USING(row) WHERE entity = ? AND "
             f"kind IN ({CLOSE_KINDS}) ORDER BY row"
@@ -162,20 +162,20 @@ class Catalogue:
         return found
 
     def types(self) -> list[tuple[str, int]]:
-        """Return every type with how many entities have it, the most frequent first."""
+        """Return every type and the number of its entities, the most frequent first."""
         return self._rows(
             "SELECT type, count(*) AS n FROM types GROUP BY type ORDER BY n DESC, 1", ()
         )
 
     def ids_beginning(self, prefix: str, *, most: int) -> list[str]:
-        """Return the first ids that begin with a text, ascending."""
+        """Return the first ids that start with a text, in ascending order."""
         sql = "SELECT id FROM entities WHERE id >= ?1 AND substr(id, 1, length(?1)) = ?1"
-        # The end of the range keeps it to the rows of the index that can begin so.
+        # The upper bound limits the scan to index rows that can start with the prefix.
         sql += " AND id < ?1 || char(1114111) ORDER BY id LIMIT ?2"
         return [id_ for (id_,) in self._rows(sql, (prefix, most))]
 
     def about(self, ids: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...], str]]:
-        """Return (name, types, description) of each entity with one of the ids as its own."""
+        """Return (name, types, description) of the entities with these ids, by id."""
         found: dict[str, tuple[str, tuple[str, ...], str]] = {}
         for start in range(0, len(ids), 900):
             some = list(dict.fromkeys(ids[start : start + 900]))
@@ -194,9 +194,9 @@ class Catalogue:
         """Return the entities (numbers, ascending) that have one of the values in a field.
 
         Args:
-            field: As in ``filters.Filters``.
-            values: What is looked for.
-            most: Stop at so many.
+            field: A field as in ``filters.Filters``.
+            values: The values; one of them must match.
+            most: Return at most this many entities.
         """
         limit = "" if most is None else f" LIMIT {most}"
         found: set[int] = set()
@@ -218,18 +218,18 @@ class Catalogue:
         return sorted(found)
 
     def resolve(self, id_: str) -> list[int]:
-        """Return the entities (numbers) an id means: its own, else those it was merged into."""
+        """Return the entities (numbers) of an id: its own, else those that it was merged into."""
         own = self._rows("SELECT number FROM entities WHERE id = ?", (id_,))
         sql = "SELECT entity FROM alternative_ids WHERE id = ? ORDER BY entity"
         return [number for (number,) in own or self._rows(sql, (id_,))]
 
     def parents(self, number: int) -> set[int]:
-        """Return the entities (numbers) that stand above one, as the file says."""
+        """Return the parents (numbers) of an entity, as the source file lists them."""
         found = self._rows("SELECT parent FROM hierarchy WHERE child = ?", (number,))
         return {parent for (parent,) in found}
 
     def ancestors(self, number: int) -> set[int]:
-        """Return all entities (numbers) above one, at any distance."""
+        """Return all ancestors (numbers) of an entity."""
         sql = (
             "WITH RECURSIVE above(number) AS (SELECT parent FROM hierarchy WHERE child = ?1 "
             "UNION SELECT parent FROM above JOIN hierarchy ON child = above.number) "
@@ -238,14 +238,14 @@ class Catalogue:
         return {found for (found,) in self._rows(sql, (number,))}
 
     def has_hierarchy(self) -> bool:
-        """Say whether any entity stands above another."""
+        """Return whether any entity has a parent."""
         return bool(self._rows("SELECT 1 FROM hierarchy LIMIT 1", ()))
 
     def entity(self, number: int) -> Entity:
-        """Return an entity whole, its names in the order read.
+        """Return an entity with all its fields, the names in the order they were read.
 
         Raises:
-            KnowledgeBaseError: There is no such number.
+            KnowledgeBaseError: No entity has this number.
         """
         heading = self._rows("SELECT id, description FROM entities WHERE number = ?", (number,))
         if not heading:
@@ -272,12 +272,12 @@ class Catalogue:
         )
 
     def entities(self) -> Iterator[Entity]:
-        """Yield every entity, in the order read."""
+        """Yield every entity, in the order they were read."""
         for (number,) in self._rows("SELECT number FROM entities ORDER BY number", ()):
             yield self.entity(number)
 
     def pieces(self) -> Iterator[Entity]:
-        """Yield every entity as it was read, of which a build makes this catalogue again."""
+        """Yield the entities as they were read: a build from them gives the same catalogue."""
         sql = "SELECT number FROM entities UNION SELECT entity FROM unsettled ORDER BY 1"
         for (number,) in self._rows(sql, ()):
             kept = self._rows("SELECT content FROM unsettled WHERE entity = ?", (number,))
@@ -314,7 +314,7 @@ def _from_json(content: str) -> Entity:
 
 
 def _written(value: str) -> list[str]:
-    """Return how a value may be written: of a whole number with a point and without.
+    """Return the ways to write a value: a whole number with and without a decimal point.
 
     >>> _written("2021.0"), _written("7"), _written("1.10"), _written("007")
     (['2021.0', '2021'], ['7', '7.0'], ['1.10'], ['007'])

@@ -2,19 +2,19 @@
 
 ::
 
-    entities(number, id, name, description)      number from 0, in the order read
-    texts(row, text)                             each distinct string once; row = row of the vectors
+    entities(number, id, name, description)      numbers from 0, in the order of reading
+    texts(row, text)                             each distinct string; row = row of the vectors
     names(number, entity, row, kind, language, source)
     types(entity, type)  alternative_ids(id, entity)  cross_references(entity, id)
-    parents(entity, id)                          as read: here, elsewhere or nowhere
-    hierarchy(parent, child)                     numbers: the parents that are here
+    parents(entity, id)                          as read; an id may be unknown here
+    hierarchy(parent, child)                     numbers of entities: the parents that are known
     fields(entity, field, value)                 further columns of the input
 
-What an update needs, so that it ends in the same catalogue as a build from the same records::
+An update needs these tables to end in the same catalogue as a build from the same records::
 
     several(entity, pieces)                      entities read in more than one record
-    listings(entity, alternative, piece, row, language, source)     which record listed an id
-    unsettled(entity, content)                   entities before ids they share were settled
+    listings(entity, alternative, piece, row, language, source)     the record that listed an id
+    unsettled(entity, content)                   entities before shared ids were resolved
 """
 
 from __future__ import annotations
@@ -91,23 +91,25 @@ PREFERRED_FIRST = "CASE kind WHEN 'preferred' THEN 0 ELSE 1 END"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildCounts:
-    """What went into a catalogue: ``names_read == names + repeated_names``.
+    """Counts of a build: ``names_read == names + repeated_names``.
 
     Attributes:
         pieces: Entities as the reader gave them.
         entities: Entities after pieces with the same id were joined.
         names_read: Names in those pieces.
         names: Names stored.
-        repeated_names: Names that the same entity had already, alike in every field.
-        texts: Distinct strings, one vector each; ``unused_texts`` of them name nothing any more.
-        unused_texts: Strings kept for their rows' sake after the last entity they named went.
+        repeated_names: Names that the same entity had already, equal in every field.
+        texts: Distinct strings, one vector each, including ``unused_texts``.
+        unused_texts: Strings that no longer name an entity, kept so that rows stay the same.
         ambiguous_texts: Strings that name more than one entity.
-        shared_names: Names given to a second entity as well: a piece listed that entity's own
-            id as an alternative, which other pieces of the first did not (``A|B||name``).
-        joined_entities: Entities that another one, of more pieces, lists as itself.
-        shadowed_ids: Alternative ids that are another entity's own id, which goes first.
-        further_descriptions: Descriptions left out, as their entity was read with another.
-        missing_parents: Distinct ids of parents that are no entity here.
+        shared_names: Names that a second entity got as well: a piece of the first one listed
+            the second one's id as an alternative, other pieces did not (``A|B||name``).
+        joined_entities: Entities that were merged into another one, which has more pieces and
+            lists their ids.
+        shadowed_ids: Alternative ids that are the own id of another entity. A look-up finds that
+            entity.
+        further_descriptions: Descriptions left out because the entity already had another.
+        missing_parents: Distinct ids of parents that no entity has.
     """
 
     pieces: int
@@ -127,10 +129,10 @@ class BuildCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pieces(Entity):
-    """An entity read in several pieces, as a catalogue gives it back.
+    """An entity that was read in several pieces; ``Catalogue.pieces`` yields it.
 
     Attributes:
-        pieces: How many.
+        pieces: How many pieces.
         listings: (alternative id, number of the piece, string, language, source) of each name
             in a piece that listed an alternative id.
     """

@@ -1,7 +1,7 @@
-"""A small record of many texts that tells later how many of others were among them.
+"""A small sketch of a set of texts, to estimate later how many other texts were in the set.
 
-The k least hashes of a set are a random sample of it (bottom-k sketch; Cohen and Kaplan 2007):
-of other texts those with hashes no greater were in the set if, and only if, they are in the
+The k smallest hashes of a set are a random sample of it (bottom-k sketch; Cohen and Kaplan 2007).
+A text whose hash is not above the largest of these was in the set exactly if its hash is in the
 sample.
 """
 
@@ -23,9 +23,9 @@ _TYPE = np.dtype("<i8")
 
 
 def sketch(texts: Iterable[str]) -> str:
-    """Return the record of texts, once they are normalized: base64 of at most ``SIZE`` hashes."""
+    """Return the sketch of normalized texts: at most ``SIZE`` hashes in base64."""
     kept = set[int]()
-    greatest_first: list[int] = []  # of those kept, negative: the heap has the least in front
+    greatest_first: list[int] = []  # the kept hashes, negated: a heap has its smallest number first
     for text in texts:
         number = hash_text(normalize(text))
         if number in kept:
@@ -41,9 +41,9 @@ def sketch(texts: Iterable[str]) -> str:
 
 
 def share_among(texts: Iterable[str], record: str) -> float:
-    """Return the share of different texts that are among those of a record; 0.0 for no texts.
+    """Return the share of the distinct texts that are in a sketch; 0.0 for no texts.
 
-    Exact where the record is of fewer than ``SIZE`` texts, else of a sample.
+    It is exact if the sketch holds fewer than ``SIZE`` texts; otherwise it is an estimate.
 
     >>> share_among(["Cold", "fever", "cough"], sketch(["cold", "FEVER"]))
     0.6666666666666666

@@ -1,4 +1,4 @@
-"""Say what is in a knowledge base before hours are spent on it."""
+"""Count what a file of entities holds, before a long build."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PERCENTILES = (1, 5, 50, 95, 99)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmbiguousName:
-    """A string that names several entities, and their number."""
+    """A string that names several entities, and the number of these entities."""
 
     name: str
     entities: int
@@ -29,7 +29,7 @@ class AmbiguousName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KbStatistics:
-    """What a stream of entities holds.
+    """Counts of a stream of entities.
 
     Attributes:
         entities: Distinct ids.
@@ -37,24 +37,24 @@ class KbStatistics:
         distinct_names: Distinct strings among them; one vector each.
         repeated_names: Names that the same entity had already, letter for letter.
         ambiguous_names: Distinct strings that name more than one entity.
-        ambiguous_normalized: The same once case, punctuation and spaces are folded.
-        most_ambiguous: The five strings with most entities, most first.
-        entities_with_one_name: Entities that only one string names.
-        names_by_kind: Names of each kind, most first.
-        names_by_language: Names of each language, most first; ``""`` where none is given.
-        names_by_source: Names of each source, most first; ``""`` where none is given.
+        ambiguous_normalized: Distinct normalized strings that name more than one entity.
+        most_ambiguous: The five strings with the most entities, in descending order.
+        entities_with_one_name: Entities with one distinct name.
+        names_by_kind: Names of each kind, in descending order.
+        names_by_language: Names of each language, in descending order; ``""`` if not given.
+        names_by_source: Names of each source, in descending order; ``""`` if not given.
         names_by_script: Names by the script of their first letter; ``none`` without letters.
         name_length: Characters of the distinct strings: ``min``, ``max`` and percentiles.
         longest_name_of: Id of an entity with the longest name.
-        types: Entities of each type, most first.
+        types: Entities of each type, in descending order.
         alternative_ids: Distinct alternative ids.
-        alternative_ids_that_are_entities: Those that are also some entity's own id.
-        shared_alternative_ids: Those given for more than one entity.
-        cross_references: References to elsewhere.
+        alternative_ids_that_are_entities: Alternative ids that are also the own id of an entity.
+        shared_alternative_ids: Alternative ids of more than one entity.
+        cross_references: References to other databases.
         descriptions: Entities with a description.
-        entities_with_parent: Entities that name a parent.
-        missing_parents: Distinct ids of parents that are no entity's.
-        entities_in_circles: Entities that are above themselves.
+        entities_with_parent: Entities with at least one parent.
+        missing_parents: Distinct ids of parents that no entity has.
+        entities_in_circles: Entities that are their own ancestors.
     """
 
     entities: int
@@ -83,13 +83,13 @@ class KbStatistics:
 
 
 class _NameOwners:
-    """Who holds each string: a number for one holder, a set for more, as most have one."""
+    """The owners of each string: a number for one owner, a set for several. Most have one."""
 
     def __init__(self) -> None:
         self.of: dict[str, int | set[int]] = {}
 
     def add(self, text: str, number: int) -> bool:
-        """Note a holder; say whether it was new."""
+        """Add an owner; return whether it was new."""
         held = self.of.get(text)
         if held is None:
             self.of[text] = number
@@ -104,7 +104,7 @@ class _NameOwners:
         return True
 
     def shared(self) -> list[tuple[str, int]]:
-        """Return the strings that several hold, with their number."""
+        """Return the strings with several owners, with the number of owners."""
         return [(text, len(held)) for text, held in self.of.items() if isinstance(held, set)]
 
 
@@ -211,7 +211,7 @@ def _in_circles(edges: list[tuple[int, int]], size: int) -> int:
 
 
 def _lengths(counts: Counter[int]) -> dict[str, int]:
-    """Return the least, greatest and percentile lengths (nearest rank)."""
+    """Return the minimum, the maximum and percentiles of lengths (nearest rank)."""
     total = counts.total()
     if not total:
         return {}
@@ -239,6 +239,6 @@ def _script(text: str) -> str:
 def _script_of(sign: str) -> str:
     if not sign.isalpha():
         return ""
-    # The first word of a letter's name is its script, but for a few.
+    # The first word of a letter's Unicode name is its script, with few exceptions.
     word = unicodedata.name(sign, "OTHER").split()[0].removesuffix("-").casefold()
     return {"cjk": "han", "fullwidth": "latin", "modifier": "other"}.get(word, word)

@@ -26,7 +26,7 @@ from mirror_rt.types import Entity
 __all__ = ["write_catalogue"]
 
 _AT_ONCE = 16_384
-"""Names inserted by one statement."""
+"""Names per insert statement."""
 
 
 def write_catalogue(
@@ -37,16 +37,16 @@ def write_catalogue(
     Args:
         entities: The entities; pieces with the same id are joined.
         path: The file to write.
-        first_texts: Strings that get the first rows, in this order, named by an entity or not:
-            those of a catalogue whose rows an index goes on to use.
+        first_texts: Strings that get the first rows, in this order, even if no entity has them.
+            An index that is reused needs the rows of its catalogue.
 
     Raises:
-        InputError: There is no entity, one has no id or no name, a name is empty, or one
-            of them holds a control character or a lone surrogate.
+        InputError: There is no entity, an entity has no id or no name, a name is empty, or a
+            string contains a control character or a lone surrogate.
     """
     connection = sqlite3.connect(path)
     try:
-        # The file is in a staging folder: if we die it is thrown away, so no journal is needed.
+        # The file is in a staging folder, which is deleted after a crash. No journal is needed.
         connection.executescript(
             "PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF;" + SCHEMA + SCRATCH
         )
@@ -87,12 +87,13 @@ def write_catalogue(
 
 
 def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
-    """Decide what it means that an entity lists another one's own id as an alternative.
+    """Resolve alternative ids that are the own id of another entity.
 
-    Listed with some of its names only: those are names of both (a homonym, ``A|B||name``).
-    With all of them: the same thing under two ids, and the one with fewer pieces joins the
-    one with more; if it is the smaller one that lists, its names are names of both. Two
-    alike in size stay apart, each under its own id.
+    If an entity lists the id in some of its pieces only, the names of these pieces become names
+    of both entities (a homonym, ``A|B||name``). If it lists the id in all pieces, both ids mean
+    the same thing: the other entity is merged into it if it has fewer pieces. If the other
+    entity has more pieces, the names become names of both. Two entities with equally many pieces
+    stay separate.
     """
     found = connection.execute(
         "SELECT listing.entity, number, count(DISTINCT piece), mine.pieces, other.pieces "
@@ -125,13 +126,13 @@ def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
         )
     for other in joins:
         entity = other
-        while entity in joins:  # ends: pieces grow with every step
+        while entity in joins:  # ends, as the number of pieces grows with every step
             entity = joins[entity]
         connection.execute(
             "UPDATE OR IGNORE names SET kind = 'exact' WHERE entity = ? AND kind = 'preferred'",
             (other,),
         )
-        # What is left of them is an exact synonym already.
+        # The rest already exist as exact synonyms.
         connection.execute("DELETE FROM names WHERE entity = ? AND kind = 'preferred'", (other,))
         connection.execute(
             "INSERT OR IGNORE INTO alternative_ids(id, entity) "
@@ -219,7 +220,7 @@ def _fill(
     connection.executemany("INSERT INTO texts VALUES(?, ?)", enumerate(rows))
     connection.executemany("INSERT INTO piece_counts VALUES(?, ?)", pieces_of.items())
     if not numbers:
-        raise InputError("the knowledge base has no entity; give rows of id and name")
+        raise InputError("the knowledge base has no entities; add rows with id and name")
     return {
         "pieces": pieces,
         "entities": len(numbers),

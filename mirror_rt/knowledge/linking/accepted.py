@@ -1,8 +1,7 @@
-"""What mentions that people have accepted say of others: their entities are meant more often.
+"""Learn from accepted links: entities that were accepted before are more likely again.
 
-Links that are decided are of the kind that will be asked, and a few entities have most of them
-(commonness, Milne and Witten 2008). How much that says is learned from the decisions themselves,
-each as if it alone had not been made.
+A few entities have most of the links (commonness, Milne and Witten 2008). The weight of this
+feature is fitted to the decisions themselves: for each one, the counts are taken without it.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ __all__ = ["accepted_weight", "all_but_accepted"]
 
 _MOST = 2_000
 _PULL = 10.0
-"""For how many mentions it stands that nothing is known: with a few decisions little is learned."""
+"""Strength of the prior, in mentions: with few decisions, the weight stays near zero."""
 _SEED = 0
 
 
 def accepted_weight(
     resources: LinkResources, gold: Sequence[tuple[str, frozenset[str]]], encode: Encode
 ) -> float:
-    """Fit the weight of the feature ``accepted_mentions`` to what was decided.
+    """Fit the weight of the feature ``accepted_mentions`` to the decisions.
 
     Args:
         resources: The opened knowledge base.
-        gold: Mentions with the ids that are right.
+        gold: Mentions with their right ids.
         encode: Embeds texts.
     """
     names, mask = resources.names, all_but_accepted(resources)
@@ -70,7 +69,7 @@ def accepted_weight(
 
 
 def all_but_accepted(resources: LinkResources) -> FilterMask | None:
-    """Return a mask of all names but accepted mentions; None where there are none of these."""
+    """Return a mask of all names except accepted mentions; None if there are none."""
     names = resources.names
     accepted = names.kinds == KINDS.index(NameKind.ACCEPTED)
     if not accepted.any():

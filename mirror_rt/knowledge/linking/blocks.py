@@ -1,4 +1,4 @@
-"""Answer a block of mentions: link it, write its lines, count what was cut off."""
+"""Link a block of mentions: write its lines, and count the texts that were cut off."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["LinkingBase", "link_block"]
 
 
 class LinkingBase(Protocol):
-    """An opened knowledge base, as a job needs it; see ``knowledge_base.KnowledgeBase``."""
+    """The part of ``knowledge_base.KnowledgeBase`` that a job needs."""
 
     @property
     def path(self) -> Path:
@@ -32,32 +32,32 @@ class LinkingBase(Protocol):
 
     @property
     def resources(self) -> LinkResources:
-        """What linking reads."""
+        """The resources of linking."""
         ...
 
     @property
     def opened_encoder(self) -> Embedder | None:
-        """The encoder, if a text was embedded so far."""
+        """The encoder, if it is open already."""
         ...
 
     @property
     def checksums(self) -> list[str]:
-        """The sha256 of what answers depend on."""
+        """The sha256 of the manifest and of the reranker."""
         ...
 
     @property
     def opener(self) -> Callable[[], Callable[[int], LinkingBase]]:
-        """Returns what opens the folder with a number of threads, in another process too."""
+        """Returns a picklable function that opens the folder with a number of threads."""
         ...
 
     @property
     def link(self) -> Callable[..., list[LinkResult]]:
-        """Links mentions, as ``KnowledgeBase.link``."""
+        """Links mentions; see ``KnowledgeBase.link``."""
         ...
 
     @property
     def explain(self) -> Callable[..., list[Explanation]]:
-        """Links and explains mentions, as ``KnowledgeBase.explain``."""
+        """Links and explains mentions; see ``KnowledgeBase.explain``."""
         ...
 
 
@@ -68,7 +68,7 @@ def link_block(
     *,
     explain: bool = False,
 ) -> tuple[list[str], Counter[str]]:
-    """Link a block; return its JSON lines, and what was counted."""
+    """Link a block; return its JSON lines and its counts."""
     mentions = columns["mention"]
     context, document = options.get("context"), options.get("document")
     contexts = columns["context"] if context is None else [context] * len(mentions)
@@ -92,20 +92,20 @@ def _count_truncated(
     contexts: Sequence[str],
     explain: bool,
 ) -> Counter[str]:
-    """Count the mentions, and the contexts that were compared, that were cut off.
+    """Count the mentions and the compared contexts that were cut off.
 
     Args:
         kb: The knowledge base.
-        columns: Those of a block.
-        options: Those of the link.
+        columns: The columns of a block.
+        options: The options of the link.
         contexts: The contexts.
-        explain: Whether the encoder was asked for exact matches as well.
+        explain: Whether exact matches were embedded as well.
     """
     from mirror_rt.runtime.encoder import Encoder
 
     counts: Counter[str] = Counter()
     counts["too_long"] = sum(len(mention) > MOST_CHARACTERS for mention in columns["mention"])
-    encoder = kb.opened_encoder  # None: nothing was encoded
+    encoder = kb.opened_encoder  # None: nothing was embedded
     if not isinstance(encoder, Encoder):
         return counts
     mentions = list(dict.fromkeys(zip(columns["mention"], columns["document"], strict=True)))

@@ -1,4 +1,4 @@
-"""Fit probabilities to a user's own gold links, and find thresholds for a precision.
+"""Fit the probabilities to a user's own gold links, and find thresholds for target precisions.
 
 Axes: S gold links.
 """
@@ -59,13 +59,14 @@ _FOLDS = 5
 _PARTITIONS = 3
 _SEED = 0
 _PULLS = (300.0, 100.0, 30.0, 10.0, 1.0)
-"""How strongly the probabilities are pulled to those before; held-out mentions choose.
+"""Regularization strengths, towards the weights before the calibration. Cross-validation chooses.
 
-A few hundred links say how sure to be, but hardly how much each lead counts, unless those before
-are far off (docs/experiments.md). So the strongest within a standard error of the best is taken.
+A few hundred links tell the level of the probabilities, but hardly the weight of each feature,
+unless the old weights are far off (docs/experiments.md). So the strongest regularization within
+one standard error of the best is taken.
 """
 _SURELY = 1.645
-"""Standard errors by which a mean is above 0 by chance once in twenty times."""
+"""Standard errors of a one-sided test at 5 %."""
 FEWEST = 20
 _FEWEST_NIL = 10
 _LEAST_NIL_SHARE = 0.02
@@ -74,15 +75,15 @@ _LEAST_SAID = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReliabilityBin:
-    """Links whose probability fell into one tenth (reliability diagram; Guo et al. 2017).
+    """The links of one bin of probability (reliability diagram; Guo et al. 2017).
 
     Attributes:
-        low: The lowest probability of the tenth.
-        count: How many.
+        low: The lowest probability of the bin.
+        count: The number of links.
         confidence: Their mean probability.
-        accuracy: The share of them that are right.
+        accuracy: The share of right links.
         accuracy_low: The lower end of its 95 % interval.
-        accuracy_high: The upper end.
+        accuracy_high: The upper end of its 95 % interval.
     """
 
     low: float
@@ -95,25 +96,25 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationReport:
-    """What a calibration found; all numbers after it are from folds that were held out.
+    """The report of a calibration. Fitted probabilities are measured by cross-validation.
 
     Attributes:
         links: Gold mentions used.
-        reserved: Gold mentions kept apart, which a guarantee is given on.
-        without_candidates: Gold mentions without a candidate, which were left out.
-        accuracy: Share whose best candidate is right, or one tied with it.
-        without_entity: Gold mentions of which no entity is right (NIL).
-        kept: Whether the fitted probabilities were taken: their log loss was lower than before on
-            mentions that were held out, by more than chance, and their calibration error no
-            higher. Otherwise probabilities stay as they were.
+        reserved: Gold mentions set aside for the guarantee of ``wrong_at_most``.
+        without_candidates: Gold mentions that were left out, as they have no candidate.
+        accuracy: Share of mentions with a right entity as or tied with the best candidate.
+        without_entity: Gold mentions without a right entity (NIL).
+        kept: Whether the fitted probabilities are used. They are if their log loss on held-out
+            mentions is significantly lower than before, and their calibration error not higher.
+            Otherwise the old probabilities stay.
         ece_before: Expected calibration error before.
-        ece_fitted: The same of the fitted probabilities.
-        ece_after: That of those taken.
-        log_loss_before: Mean negative natural log of what was said of each outcome, before.
-        log_loss_fitted: The same of the fitted probabilities.
+        ece_fitted: Expected calibration error of the fitted probabilities.
+        ece_after: Expected calibration error of the probabilities in use afterwards.
+        log_loss_before: Mean log loss (natural logarithm) before.
+        log_loss_fitted: Mean log loss of the fitted probabilities.
         bins_before: The reliability diagram before, from low to high.
-        bins: The same after.
-        operating_points: What wanted precisions give; the knowledge base keeps them.
+        bins: The reliability diagram afterwards.
+        operating_points: Thresholds for target precisions; the knowledge base stores them.
     """
 
     links: int
@@ -133,11 +134,11 @@ class CalibrationReport:
 
     @property
     def has_few_nil(self) -> bool:
-        """Whether too few mentions are NIL to learn from what a mention without entity is."""
+        """Whether there are too few NIL mentions to learn what distinguishes them."""
         return self.without_entity < max(_FEWEST_NIL, _LEAST_NIL_SHARE * self.links)
 
     def to_dict(self) -> dict[str, object]:
-        """Return the report as JSON has it."""
+        """Return the report as a dict for JSON."""
         return asdict(self) | {
             "operating_points": [point.to_dict() for point in self.operating_points]
         }
@@ -156,20 +157,20 @@ def calibrate(
 
     Args:
         resources: The opened knowledge base.
-        gold: Mentions with the ids that are right; no ids means NIL.
+        gold: Mentions with their right ids; no ids means NIL.
         encode: Embeds texts.
-        reserve: The share of the different mentions that nothing is fitted to: what a guarantee
-            is given on (see ``ranking.risk``).
-        without_accepted: Whether names that are accepted mentions are left out, as each of these
-            would find itself.
+        reserve: The share of the distinct mentions to set aside for a guarantee, not used in the
+            fit (see ``ranking.risk``).
+        without_accepted: Whether to leave out names that are accepted mentions: these mentions
+            would find themselves.
         progress: Called with (mentions linked, mentions).
 
     Returns:
-        The reranker with fitted probabilities, and what was found.
+        The reranker with fitted probabilities, and the report.
 
     Raises:
-        InputError: There are fewer than 20 mentions to learn from, or one is no valid text.
-        ConfigError: ``reserve`` is not from 0 to below 1.
+        InputError: There are fewer than 20 mentions to learn from, or one is not valid text.
+        ConfigError: ``reserve`` is below 0, or 1 or more.
     """
     if not 0.0 <= reserve < 1.0:
         raise ConfigError(f"reserve must be at least 0 and below 1, got {reserve}")
@@ -187,7 +188,7 @@ def calibrate(
     # Start from the uncalibrated weights, so that repeated calibrations do not stack.
     before = resources.reranker.uncalibrated()
     fitted, told = _calibrated(links, before)
-    single_S = ~links.tied_S  # of several entities alike none is linked for its precision
+    single_S = ~links.tied_S  # a mention with tied entities is never linked for a target precision
     points = operating_points(
         told.after_S[single_S], links.hit_S[single_S], links.mention_S[single_S],
         threshold=fitted.threshold, mentions=len(gold) - len(kept_apart),
@@ -217,14 +218,14 @@ def calibrate(
 
 
 def _apart(links: _GoldLinks, reserve: float) -> Bools:
-    """Return which links are of the mentions that are kept apart from what is fitted."""
+    """Return which links belong to the mentions that are set aside."""
     mentions = np.unique(links.mention_S)
     drawn = np.random.default_rng(_SEED).permutation(mentions)
     return np.isin(links.mention_S, drawn[: round(reserve * len(mentions))])
 
 
 def _risk_counts(links: _GoldLinks, reranker: Reranker) -> tuple[tuple[float, int, int], ...]:
-    """Count what is wrong above each threshold, each mention once; no tied ones are linked."""
+    """Count the wrong links above each threshold, each mention once; tied ones are not linked."""
     single = links[~links.tied_S]
     _, first = np.unique(single.mention_S, return_index=True)
     once = single[first.tolist()]
@@ -233,14 +234,14 @@ def _risk_counts(links: _GoldLinks, reranker: Reranker) -> tuple[tuple[float, in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Judged:
-    """Probabilities before and after a calibration, on mentions that were held out.
+    """Probabilities before and after a calibration, on held-out mentions.
 
     Attributes:
         before_S: (S,) float64 before.
-        fitted_S: (S,) float64, each by what the other folds teach.
+        fitted_S: (S,) float64, each from a fit to the other folds.
         loss: Log loss of both.
         error: Expected calibration error of both.
-        better: Whether the fitted ones are better by both.
+        better: Whether the fitted ones are better by both measures.
     """
 
     before_S: Float64
@@ -256,7 +257,7 @@ class _Judged:
 
 
 def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]:
-    """Fit the probabilities, keep the better ones, and learn which precision they reach."""
+    """Fit the probabilities, keep the better ones, and find their operating points."""
     fits = int((~links.exact_S).sum()) >= FEWEST
     mentions, number_S = np.unique(links.mention_S, return_inverse=True)
     before_S = _probabilities(links, before)
@@ -272,7 +273,7 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]
     )
     error = expected_calibration_error(before_S, links.hit_S)
     errors = [expected_calibration_error(p_S, links.hit_S) for p_S in fitted_PRS[chosen]]
-    # Fewer mentions than folds cannot tell one from the other.
+    # With fewer mentions than folds, no comparison is possible.
     better = (
         _above_chance(gain_PS[chosen], number_S, errors=_SURELY)
         and float(np.mean(errors)) <= error
@@ -297,9 +298,9 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]
 def _held_out_probabilities(
     links: _GoldLinks, number_S: Int64, before: Reranker, *, fits: bool, pull: float
 ) -> Float64:
-    """Return (R, S) float64: what the other folds teach of each link, for some partitions.
+    """Return (R, S) float64: the probability of each link by the other folds, for R partitions.
 
-    Equal mentions are of one fold.
+    Equal mentions are in the same fold.
     """
     fitted_RS = np.empty((_PARTITIONS, len(links)))
     rng = np.random.default_rng(_SEED)
@@ -314,7 +315,7 @@ def _held_out_probabilities(
 
 
 def _above_chance(gain_S: Float64, number_S: Int64, *, errors: float) -> bool:
-    """Return whether the mean is so many standard errors above 0; equal mentions go together."""
+    """Return whether the mean is some standard errors above 0, clustered by mention."""
     mean = gain_S.mean()
     apart_C = np.bincount(number_S, gain_S - mean)
     return bool(mean > errors * np.sqrt((apart_C**2).sum()) / len(gain_S))
@@ -322,17 +323,17 @@ def _above_chance(gain_S: Float64, number_S: Int64, *, errors: float) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _GoldLinks:
-    """Gold links; what is tied with the best candidate counts together with it.
+    """Gold links. Candidates that are tied with the best one count as one with it.
 
     Attributes:
-        mention_S: (S,) int64, equal for equal mentions, from 0 in the order they first come in.
-        exact_S: (S,) bool, the mention is a name.
-        tied_S: (S,) bool, it is the name of several entities.
+        mention_S: (S,) int64 number of the mention, from 0 in the order of first occurrence.
+        exact_S: (S,) bool, the mention is an exact match.
+        tied_S: (S,) bool, the mention is the name of several entities.
         names_S3: (S, 3) float64 values of ``NAME_FEATURES`` of the best candidate's name.
-        likeness_S: (S,) float64, how like it is; infinite where the mention is a name.
-        confidence_S3: (S, 3) float64 values of ``CONFIDENCE_FEATURES`` where it is none.
+        likeness_S: (S,) float64 similarity to the best candidate's name; infinite if exact.
+        confidence_S3: (S, 3) float64 values of ``CONFIDENCE_FEATURES``, if not an exact match.
         hit_S: (S,) bool, the best candidate is right.
-        in_candidates_S: (S,) bool, a candidate is right, where it is none.
+        in_candidates_S: (S,) bool, some candidate is right, if not an exact match.
         nil_S: (S,) bool, no entity is right.
     """
 
@@ -361,7 +362,7 @@ def _link(
     mask: FilterMask | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> _GoldLinks:
-    """Link the mentions that have a candidate as ``link`` does, each once, in the order of gold."""
+    """Link the gold mentions as ``link`` does, each once; keep those with a candidate, in order."""
     catalogue, names = resources.catalogue, resources.names
     given = [
         (mention.strip(), frozenset(n for id_ in ids for n in catalogue.resolve(id_)))
@@ -385,7 +386,7 @@ def _link(
     numbers = list(unknown.values())
     for start, texts, vectors_QD in encoded_batches(list(unknown), encode):
         for places, pool in scored_pools(resources, texts, vectors_QD, mask=mask):
-            # A mention may have several answers, each a link of its own.
+            # A mention may occur several times with different answers; each is a link.
             for answer in range(max(len(numbers[start + i]) for i in range(len(texts)))):
                 links_of = [
                     numbers[start + i][answer]
@@ -456,7 +457,7 @@ def _losses(probability_S: Float64, hit_S: Bools) -> Float64:
 
 
 def expected_calibration_error(probability_S: Float64, hit_S: Bools) -> float:
-    """Return the mean gap of probability and share right over ten equal bins, by their links."""
+    """Return the mean gap between probability and accuracy over ten bins, weighted by links."""
     bins = reliability(probability_S, hit_S)
     total = sum(b.count for b in bins)
     return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / max(total, 1)
@@ -470,8 +471,8 @@ def reliability(
     Args:
         probability_S: (S,) float64 probabilities.
         hit_S: (S,) bool, whether each link is right.
-        mention_S: (S,) int64, equal for equal mentions; by default all are different.
-        bins: How many.
+        mention_S: (S,) int64 number of the mention; by default all are different.
+        bins: The number of bins.
     """
     mention_S = np.arange(len(hit_S)) if mention_S is None else mention_S
     bin_S = np.clip((probability_S * bins).astype(np.int64), 0, bins - 1)

@@ -1,4 +1,4 @@
-"""Which mentions mean another entity than an earlier result of ``link`` says."""
+"""Compare links with an earlier result of ``link``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ __all__ = ["CHANGE_COLUMNS", "EarlierLinks", "Link", "LinkChange", "LinkChangeKi
 
 
 class LinkChangeKind(str, Enum):
-    """How the link of a mention changes."""
+    """The kind of a change."""
 
     NEW = "new"
     LOST = "lost"
@@ -46,16 +46,16 @@ class LinkChangeKind(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """What a result says of a mention.
+    """The link of a mention in a result.
 
     Attributes:
         mention: The mention.
-        form: What was linked in its place, if anything else.
-        entity_id: The best candidate; empty where there is none.
-        entity_name: Its name.
-        probability: Its probability, if known.
-        status: Whether it is linked.
-        others: Further ids that the result has for the mention, each as good.
+        form: The form that was linked instead of the mention, such as a long form; or empty.
+        entity_id: The id of the best candidate; empty if there is none.
+        entity_name: The name of the best candidate.
+        probability: The probability of the best candidate, if known.
+        status: Whether the mention is linked.
+        others: Ids of further candidates, tied with the best.
     """
 
     mention: str
@@ -68,12 +68,12 @@ class Link:
 
     @property
     def linked_id(self) -> str:
-        """The entity that it is linked to; empty where it is not."""
+        """The id of the linked entity; empty if the mention is not linked."""
         return self.entity_id if self.status is LinkStatus.LINKED else ""
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Link:
-        """Return what a record of ``LinkResult.to_dict`` says."""
+        """Return the link in a record of ``LinkResult.to_dict``."""
         best = best_row(found)
         form = best.get("expanded_form") or ""
         return cls(
@@ -91,12 +91,12 @@ class LinkChange:
     """A mention whose link changes.
 
     Attributes:
-        row: Its number among the mentions, from 1.
-        kind: What changes: it had no link, has none, or has another; or the entity that it was
-            linked to is in the knowledge base no more.
-        before: What the earlier result says.
-        after: What is found now.
-        successors: Ids of the entities that list a retired one.
+        row: The number of the mention, from 1.
+        kind: The kind of the change: the mention had no link, has no link now, or has another
+            link; or its entity is no longer in the knowledge base.
+        before: The earlier link.
+        after: The link now.
+        successors: If the earlier entity was retired: ids of the entities that list its id.
     """
 
     row: int
@@ -106,7 +106,7 @@ class LinkChange:
     successors: tuple[str, ...] = ()
 
     def cells(self) -> tuple[object, ...]:
-        """Return the cells of ``CHANGE_COLUMNS``."""
+        """Return the cells for ``CHANGE_COLUMNS``."""
         before, after = self.before, self.after
         was = before.linked_id
         return (
@@ -125,13 +125,13 @@ CHANGE_COLUMNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChanges:
-    """What a comparison found.
+    """The result of a comparison.
 
     Attributes:
-        changes: The mentions whose link changes, in their order.
-        compared: Mentions that the earlier result has.
-        added: Mentions that it has not.
-        gone: Mentions of the earlier result that are not asked any more.
+        changes: The mentions whose link changes, in order.
+        compared: The number of mentions in both results.
+        added: The number of mentions that the earlier result does not have.
+        gone: The number of mentions that only the earlier result has.
     """
 
     changes: tuple[LinkChange, ...] = ()
@@ -141,31 +141,31 @@ class LinkChanges:
 
     @property
     def counts(self) -> Counter[str]:
-        """How many changes there are of each kind."""
+        """The number of changes of each kind."""
         return Counter(str(change.kind) for change in self.changes)
 
 
 @dataclass(slots=True)
 class _Earlier:
-    """The links of a mention that comes once or more; ``taken`` of them were compared."""
+    """The earlier links of equal mentions; ``taken`` of them were compared."""
 
     links: list[Link] = field(default_factory=list)
     taken: int = 0
 
 
 class EarlierLinks:
-    """An earlier result in memory: an id, a name and a number a mention.
+    """An earlier result in memory: an id, a name and a number for each mention.
 
-    A mention that comes again is compared with the same one of its kind: the second with the
-    second. So rows may be added, removed and sorted.
+    If a mention occurs several times, the n-th occurrence is compared with the n-th. So rows may
+    be added, removed and sorted.
 
     Args:
         source: A file in a format that ``link`` writes or prints, or a table in memory.
         column: The column of mentions, as it was given to ``link``.
-        catalogue: Knows which entities there are.
+        catalogue: The catalogue, to look up entities.
 
     Raises:
-        InputError: It cannot be read, lacks a column, or a row is broken.
+        InputError: It cannot be read, lacks a column, or has a broken row.
         ConfigError: It is plain text.
     """
 
@@ -194,11 +194,11 @@ class EarlierLinks:
             raise InputError(f"{self._shown}: has no mentions; give an earlier result of link")
 
     def take(self, found: Mapping[str, Any]) -> LinkChange | None:
-        """Compare the record of the next mention; return what changes, if anything does."""
+        """Compare the record of the next mention; return the change, or None."""
         return self._compare(Link.of(found))
 
     def compared_with(self, table: ArrowTable) -> LinkChanges:
-        """Compare all mentions of a result in memory, as ``take`` and ``compared`` do."""
+        """Compare all mentions of a result in memory; see ``take`` and ``compared``."""
         for link in _of_table(Table(table), self._column):
             self._compare(link)
         return self.compared()
@@ -227,10 +227,10 @@ class EarlierLinks:
         return change
 
     def compared(self) -> LinkChanges:
-        """Return what changed, all mentions taken.
+        """Return the comparison, after all mentions were taken.
 
         Raises:
-            InputError: No mention is in the earlier result: it is one of another table.
+            InputError: No mention is in the earlier result: it belongs to another table.
         """
         if self._whole and self._rows and self._added == self._rows:
             raise InputError(
@@ -252,7 +252,7 @@ class EarlierLinks:
                 return None
             earlier.taken += 1
             return earlier.links[earlier.taken - 1]
-        # SSSOM has a row for each entity of a link, and none for a mention without link.
+        # SSSOM has one row for each linked entity, and no row for a mention without link.
         earlier = earlier or self._by_mention.get(after.form)
         if earlier is None:
             return Link(mention=after.mention, status=LinkStatus.NIL)
@@ -289,7 +289,7 @@ def _of_sssom(source: Path) -> Iterator[Link]:
 
 
 def _of_table(table: Table, column: str | None) -> Iterator[Link]:
-    """Yield what each mention's row says; of several candidates' rows the first."""
+    """Yield the record of each mention; if candidates have rows, the first row of the mention."""
     table.take_headings()
     there = {heading_key(heading) for heading in table.headings}
 
@@ -303,7 +303,7 @@ def _of_table(table: Table, column: str | None) -> Iterator[Link]:
             f"{table.shown}: has no column entity_id; give an earlier result of link. There are: "
             f"{', '.join(table.headings)}"
         )
-    # Rows of candidates: where a row is a mention's it has them in a cell.
+    # The table has a row for each candidate. With a row for each mention, a cell has them all.
     rank_at = ours("rank") if candidates_at is None else None
     ends = [place for place in (id_at, candidates_at, rank_at, ours("row")) if place is not None]
     mention_at = _mention_at(table, column, min(ends))
@@ -333,7 +333,7 @@ def _of_table(table: Table, column: str | None) -> Iterator[Link]:
 
 
 def _mention_at(table: Table, column: str | None, end: int) -> int:
-    """Return which column has the mentions: of those of the input, which stand before ours."""
+    """Return the column of the mentions: one of the input's columns, which come before ours."""
     given = table.headings[:end]
     keys = [heading_key(heading) for heading in given]
     if column is not None and heading_key(column) in keys:
@@ -352,10 +352,10 @@ def _mention_at(table: Table, column: str | None, end: int) -> int:
 def _record(
     mention: str, cells: list[Any], candidates_at: int | None, status_at: int | None
 ) -> dict[str, Any]:
-    """Return the record of a line that ``link`` prints, which has candidates alone.
+    """Return the record of a line that ``link`` printed, with its candidates.
 
     Raises:
-        RowError: It is none.
+        RowError: It is not such a line.
     """
     found = [] if candidates_at is None else cells[candidates_at]
     if not isinstance(found, list) or not all(

@@ -1,4 +1,4 @@
-"""Let the words around a mention decide between candidates that its name leaves close.
+"""Rerank candidates with close probabilities by the context of the mention.
 
 Axes: E entities, D width.
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["entity_text", "rerank_by_context"]
 
 _CLOSE = 0.3
-"""Candidates are close that have at least this share of the best one's probability."""
+"""Candidates with at least this share of the best one's probability are close."""
 _KEPT = 16_384
-"""Vectors of entities kept in memory."""
+"""The maximum number of entity vectors in the cache."""
 
 
 def entity_text(entity: Entity) -> str:
-    """Return what is compared with a context: the description, else all that is known.
+    """Return the text to compare with a context: the description, or else types, names and ids.
 
     >>> from mirror_rt.types import Entity, Name
     >>> entity_text(Entity(id="1", names=(Name(text="cold"),), types=("disease",)))
@@ -45,16 +45,16 @@ def rerank_by_context(
     contexts: Sequence[str],
     encode: Encode,
 ) -> list[Proposal]:
-    """Put close candidates in the order of how well they fit the context of their mention.
+    """Order close candidates by their similarity to the context of the mention.
 
-    Those with at least 0.3 of the best one's probability, and those tied with it, are reordered
-    by the cosine of the context with their descriptions, both embedded by the knowledge base's
-    own encoder; the others stay.
+    Candidates with at least 0.3 of the best one's probability, and those tied with it, are
+    ordered by the cosine of the context and their descriptions. Both are embedded by the encoder
+    of the knowledge base. The other candidates stay where they are.
 
     Args:
         resources: The knowledge base.
         proposals: The candidates of each mention, best first.
-        contexts: The context of each mention; a blank one decides nothing.
+        contexts: The context of each mention; an empty one changes nothing.
         encode: Embeds texts.
     """
     close = [
@@ -83,23 +83,24 @@ def rerank_by_context(
 
 
 def _tied_with_first(resources: LinkResources, proposal: Proposal) -> Sequence[bool]:
-    """Return which candidates are tied with the first, which a context may have put there."""
+    """Return which candidates are tied with the first, even after a context reordered them."""
     if proposal.best[0] or proposal.exact:
         return proposal.best
     order = sorted(range(len(proposal)), key=lambda k: -proposal.probabilities[k])
     names = [int(resources.names.hashes[proposal.rows[k]]) for k in order]
-    # Probabilities are exponentials of scores: their logarithms are as far apart as those.
+    # Probabilities are exponentials of scores: differences of their logarithms are differences
+    # of scores.
     scores = [math.log(max(proposal.probabilities[k], 1e-300)) for k in order]
     group_of = dict(zip(order, tie_groups(names, scores), strict=True))
     return [group_of[k] == group_of[0] for k in range(len(proposal))]
 
 
 def _close(proposal: Proposal) -> int:
-    """Return how many candidates at the head are close to the first."""
+    """Return how many candidates at the start are close to the first."""
     if not len(proposal):
         return 0
     least = _CLOSE * proposal.probabilities[0]
-    count = sum(proposal.best)  # those tied with it stand beside it
+    count = sum(proposal.best)  # tied candidates are next to it
     while count < len(proposal) and proposal.probabilities[count] >= least:
         count += 1
     return count
@@ -108,7 +109,7 @@ def _close(proposal: Proposal) -> int:
 def _entity_vectors(
     resources: LinkResources, entities: set[int], encode: Encode
 ) -> dict[int, Float32]:
-    # Another thread may clear what is kept: nothing is read from it twice.
+    # Another thread may clear the cache, so nothing is read from it twice.
     kept = resources.entity_vectors
     found = {entity: vector for entity in entities if (vector := kept.get(entity)) is not None}
     new = sorted(entities - found.keys())

@@ -1,4 +1,4 @@
-"""Exact match: mentions that are a name, letter for letter or but for case and punctuation."""
+"""Exact match: mentions that equal a name after normalization of case and punctuation."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _LEVELS = (MatchType.EXACT, MatchType.CASE, MatchType.PUNCTUATION)
 _PREFERRED = KINDS.index(NameKind.PREFERRED)
 _ACCEPTED = KINDS.index(NameKind.ACCEPTED)
 _PROBABILITY_OF_ACCEPTED = 0.99
-"""Of a mention that a person has accepted as this entity's, and that is no other's name."""
+"""Probability of an exact match with an accepted mention that names no other entity."""
 
 
 def exact_matches(
     resources: LinkResources, texts: Sequence[str], *, mask: FilterMask | None = None
 ) -> list[Proposal]:
-    """Return every entity that bears each text as a name, the strictest level first.
+    """Return all entities that have each text as a name, the strictest match level first.
 
-    More than one entity at the same level means that the name is ambiguous: all of them are
-    returned and flagged as tied, those first whose preferred name it is. A text that is no name
-    has none.
+    If several entities match at the same level, the name is ambiguous. All of them are returned
+    and flagged as tied; entities with this preferred name come first. A text that is not a name
+    has no entities.
     """
     names = resources.names
     wanted = [text.strip() for text in texts]
@@ -55,7 +55,7 @@ def exact_matches(
         for row in rows[start:stop].tolist():
             if mask is not None and not mask.mask_N[row]:
                 continue
-            # Names of punctuation only are all the same once normalized, but match at no level.
+            # All names of punctuation only are equal after normalization, but match at no level.
             level = match_level(text, strings[row])
             if level in _LEVELS:
                 rank, mine = _LEVELS.index(level), slice(holders[row], holders[row + 1])
@@ -109,7 +109,7 @@ def _hashes(texts: Sequence[str]) -> Int64:
 
 
 def is_name(resources: LinkResources, texts: Sequence[str]) -> list[bool]:
-    """Return for each text whether it is a name once normalized."""
+    """Return for each text whether it is a name after normalization."""
     names = resources.names
     offsets, _ = names.rows_named(_hashes(texts))
     named: list[bool] = (np.diff(offsets) > 0).tolist()

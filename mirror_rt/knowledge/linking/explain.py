@@ -1,4 +1,4 @@
-"""Explain links: the features behind each candidate of a mention, and the nearest others."""
+"""Explain links: the features of each candidate of a mention, and of the nearest others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["CandidateExplanation", "Explanation", "explain"]
 
 _OTHERS = 3
-"""Candidates shown beside those that were returned."""
+"""The number of further candidates to show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,14 +38,14 @@ class CandidateExplanation:
 
     Attributes:
         candidate: The candidate.
-        rank: Its rank, from 1; those that were not returned come after.
+        rank: The rank, from 1; candidates that were not returned come last.
         returned: Whether ``link`` returns it; others are shown for comparison.
-        dense_rank: Its entity's rank by the vectors alone, from 1.
-        lexical_rank: Its entity's rank by the trigrams alone, from 1.
-        rank_without_context: Its rank had there been no context.
+        dense_rank: The entity's rank by the vectors alone, from 1.
+        lexical_rank: The entity's rank by the trigrams alone, from 1.
+        rank_without_context: The rank without the context.
         features: The features of the matched name; see ``ranking.features``.
-        contributions: Each feature times its weight; their sum is the score that is compared,
-            but of an exact match, which is not scored.
+        contributions: Each feature times its weight. Their sum is the ranking score. (An exact
+            match is not scored.)
     """
 
     candidate: Candidate
@@ -66,14 +66,14 @@ class CandidateExplanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """The candidates of one mention with the reasons for their ranks, then others.
+    """The candidates of one mention with the reasons for their ranks, and further candidates.
 
     Attributes:
         mention: The mention as it was given.
         candidates: The candidates.
-        nil_reason: Why it links to nothing, as in ``LinkResult``; the others show what came
-            nearest.
-        status: What becomes of it.
+        nil_reason: Why it links to nothing, as in ``LinkResult``. The further candidates show
+            what came nearest.
+        status: Whether the mention is linked, for review, or NIL.
     """
 
     mention: str
@@ -95,7 +95,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
-    """A part of a mention that is explained: what was returned, with and without a context."""
+    """A part of a mention to explain: its candidates with and without a context."""
 
     mention: int
     text: str
@@ -112,7 +112,7 @@ def explain(
     document: str | Sequence[str] | None = None,
     contexts: Sequence[str] | None = None,
 ) -> list[Explanation]:
-    """Link mentions and explain the results, as ``KnowledgeBase.explain`` says."""
+    """Link mentions and explain the results; see ``KnowledgeBase.explain``."""
     linked = link(resources, mentions, encode, options, document=document, contexts=contexts)
     before = linked
     if contexts is not None:
@@ -179,7 +179,7 @@ def _explain_part(
     number_of = {
         c.entity_id: resources.catalogue.resolve(c.entity_id)[0] for c in (*part.returned, *others)
     }
-    # What was appended from a wider pool has its features there.
+    # Candidates from a wider pool have their features in that pool.
     width = PER_RETRIEVER
     while not number_of.keys() <= _known(pool, place, number_of) and width < len(resources.names):
         width = min(4 * width, len(resources.names))
@@ -243,7 +243,7 @@ def _reasons(
 
 
 def _entity_ranks(entities: Sequence[int], rows: Sequence[int], values: Float32) -> dict[int, int]:
-    """Return entity number → rank by one feature alone; entities of one name share a rank."""
+    """Return entity number → rank by one feature; entities with the same name share a rank."""
     ranks: dict[int, int] = {}
     rank, last = 0, -1
     for i in np.argsort(-values, kind="stable").tolist():

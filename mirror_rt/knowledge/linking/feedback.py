@@ -1,4 +1,4 @@
-"""Read the rows that a person has reviewed: accepted, rejected and corrected links."""
+"""Read reviewed rows: accepted, rejected and corrected links."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ _SHOWN = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackReport:
-    """What feedback has changed.
+    """The effect of feedback.
 
     Attributes:
-        accepted: Links of the file that were accepted, each once.
-        rejected: Links that were rejected.
-        corrected: Links to another entity.
+        accepted: Distinct accepted links in the file.
+        rejected: Distinct rejected links.
+        corrected: Distinct corrected links.
         undecided: Rows without a decision.
-        composites: Rows of several entities together, which were passed over.
-        known: Whether the same decisions had been given before: nothing has changed then.
-        aliases: Names that the knowledge base has by feedback now.
-        gold_links: Mentions with a decision, of all feedback.
-        gone: Of these, mentions whose entities are not there any more; they teach nothing.
-        calibration: What the calibration on all of them found; None where they are too few.
-        notes: What was passed over in the file.
+        composites: Rows with several entities together, which were ignored.
+        known: Whether the same decisions were given before; then nothing has changed.
+        aliases: Names that the knowledge base has from feedback now.
+        gold_links: Decided mentions, of all feedback.
+        gone: Decided mentions whose entities no longer exist; they are ignored.
+        calibration: The report of the calibration on all of them; None if they are too few.
+        notes: What was ignored in the file.
     """
 
     accepted: int = 0
@@ -70,10 +70,10 @@ class Reviewed:
     """The decisions of a file.
 
     Attributes:
-        links: (mention, id) with the decision: ``accepted``, ``corrected`` or ``rejected``; the
-            id is empty where nothing is right for the mention.
+        links: (mention, id) with the decision: ``accepted``, ``corrected`` or ``rejected``. The
+            id is empty if no entity is right for the mention.
         undecided: Rows without a decision.
-        composites: Rows of several entities together.
+        composites: Rows with several entities together.
     """
 
     links: dict[tuple[str, str], str]
@@ -89,18 +89,18 @@ def read_reviewed(
     options: TableOptions | None = None,
     notes: Notes | None = None,
 ) -> Reviewed:
-    """Read a table that ``link --review`` wrote and a person filled in, or one like it.
+    """Read a reviewed table: one that ``link --review`` wrote, or one with the same columns.
 
     Args:
         source: The file, or a table in memory.
-        catalogue: Where ids are looked up.
+        catalogue: The catalogue, to look up ids.
         column: The column of mentions; by default ``mention``.
-        options: What is known of the file.
-        notes: Counts what is passed over.
+        options: The options for reading the file.
+        notes: Counts what is ignored.
 
     Raises:
-        ConfigError: The file is no table.
-        InputError: It cannot be read or lacks a column, an id is not there, a word is no
+        ConfigError: The file is not a table.
+        InputError: It cannot be read or lacks a column, an id is unknown, a word is not a
             decision, a row was changed, or two rows contradict each other; the message names the
             row.
     """
@@ -110,7 +110,7 @@ def read_reviewed(
     found = Reviewed(links={})
     rows: dict[
         tuple[str, str, bool], int
-    ] = {}  # (mention, id, whether right): the row that says so
+    ] = {}  # (mention, id, whether right) → the number of the row
     missing: dict[str, int] = {}
     for number, cells in table.rows():
         try:
@@ -154,7 +154,7 @@ def read_reviewed(
             "or it was removed since: correct the rows, or leave their decision empty"
         )
     for mention in {mention for mention, id_ in found.links if id_}:
-        found.links.pop((mention, ""), None)  # one entity is wrong, but another right
+        found.links.pop((mention, ""), None)  # one entity is wrong, another is right
     return found
 
 
@@ -181,10 +181,10 @@ def _places(table: Table, column: str | None) -> dict[str, int]:
 
 
 def _decision(given: dict[str, str]) -> tuple[str, str] | None:
-    """Return the decision of a row and the id that it names; None where there is none.
+    """Return the decision of a row and its entity id; None if the row has no decision.
 
     Raises:
-        RowError: The cells do not go together, or were changed.
+        RowError: The cells contradict each other, or were changed.
     """
     for name in _COLUMNS:
         given.setdefault(name, "")
@@ -221,7 +221,7 @@ def _decision(given: dict[str, str]) -> tuple[str, str] | None:
 
 
 def _own_id(catalogue: Catalogue, id_: str) -> str | None:
-    """Return the id that an entity has now; None where there is none, or more than one."""
+    """Return the current id of an entity; None if there is no entity, or more than one."""
     numbers = catalogue.resolve(id_)
     if len(numbers) != 1:
         return None

@@ -1,4 +1,4 @@
-"""Read mentions, a row at a time, each with its context and the document that it is from."""
+"""Read mentions row by row, each with its context and its document."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from mirror_rt.tables import ArrowTable, Kept, Notes, TableOptions, is_arrow
 __all__ = ["MentionNotes", "Row", "read_mentions"]
 
 Row: TypeAlias = tuple[str, str, str]
-"""A mention, its context, and the document that may define it; the last two may be empty."""
+"""A mention, its context, and a document that may define it. The last two may be empty."""
 
 
 _BETWEEN = "; "
-"""Between phrases, so that none runs into the next."""
+"""Separates phrases."""
 
 
 @dataclass(slots=True)
 class MentionNotes(Notes):
-    """What was passed over in a file of mentions.
+    """Problems that were ignored in a file of mentions.
 
     Attributes:
-        misplaced: Mentions of PubTator that do not stand in the text at their offsets.
+        misplaced: PubTator mentions that differ from the text at their offsets.
     """
 
     misplaced: int = 0
 
     def sentences(self) -> list[str]:
-        """Return what there is to say."""
+        """Return a sentence for each problem."""
         found = Notes.sentences(self)
         if self.misplaced:
             found.append(f"{self.misplaced:,} mentions do not stand in the text at their offsets")
@@ -53,23 +53,24 @@ def read_mentions(
     notes: MentionNotes | None = None,
     kept: Kept | None = None,
 ) -> Iterator[Row]:
-    """Yield the mentions of a file as it is read. A null in it is an empty string.
+    """Yield the mentions of a file while it is read. A null becomes an empty string.
 
     Args:
-        source: A file in any layout that ``embed`` reads, ``-``, a PubTator file, or a table in
+        source: A file in any format that ``embed`` reads, ``-``, a PubTator file, or a table in
             memory.
         column: The column of the mentions.
-        context_column: The column of the text around each; of PubTator ``sentence`` or
-            ``document``.
-        document_column: The column of the document of each; PubTator has its own.
-        expand_abbreviations: Whether documents are wanted, for the abbreviations they define.
-        table: What is known of the file, where its name and content do not tell.
+        context_column: The column with the text around each mention; for PubTator ``sentence``
+            or ``document``.
+        document_column: The column with the document of each mention; PubTator files contain
+            the documents.
+        expand_abbreviations: Whether to read documents, for the abbreviations they define.
+        table: Options for reading the file, if its name and content are not enough.
         notes: Filled while the file is read.
-        kept: Takes all columns of the rows.
+        kept: Stores all columns of the rows.
 
     Raises:
         InputError: The file cannot be read, or a row is broken; the message names the row.
-        ConfigError: There are no columns to choose from.
+        ConfigError: A column is given, but the file has no columns.
     """
     noted = MentionNotes() if notes is None else notes
     known = table is not None and table.format is not None
@@ -119,9 +120,9 @@ def _pubtator(
 
 
 def _defining(rows: Iterable[Row]) -> Iterator[Row]:
-    """Leave out a document that does not define its mention: nothing stands beside it then.
+    """Drop each document that cannot define its mention; such a row needs no document.
 
-    Of one with phrases that may spell the mention these are left.
+    If a document only has phrases whose initials may spell the mention, keep just these phrases.
     """
     last, defined, phrases = "", dict[str, str](), SpelledPhrases("")
     for mention, context, document in rows:

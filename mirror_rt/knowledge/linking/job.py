@@ -1,8 +1,8 @@
-"""Link the mentions of a table into a table: a job of ``runtime.job``, and the same in memory.
+"""Link the mentions of a table into a table: as a job of ``runtime.job``, or in memory.
 
-All columns of the input are kept on disk while it is read, and written with what was found. A
-mention that comes again with nothing beside it has been answered. Which rows are asked, and
-which of them together, depends on the rows alone: so the bytes do not depend on who answers.
+All columns of the input are stored on disk while it is read, and written together with the links.
+A repeated mention without context or document is linked once. Which rows are linked, and in which
+blocks, depends on the rows alone. So the bytes of the result do not depend on the engine.
 """
 
 from __future__ import annotations
@@ -60,27 +60,27 @@ KIND = "links"
 ENDING = ".jsonl"
 COLUMNS = ("mention", "context", "document")
 BLOCK = 1_024
-"""Mentions that are answered together; a job that is killed loses no more than these."""
+"""Mentions that are linked together; a job that is killed loses at most one block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkReport:
-    """What a run did.
+    """The counts of a run.
 
     Attributes:
         rows: Mentions.
         linked: Mentions that are linked.
-        review: Mentions for review: they have candidates, but not the precision that was wanted.
+        review: Mentions for review: they have candidates, but none reaches the threshold.
         nil: Mentions without a candidate.
-        answered: Mentions that were asked, in all runs: each once, but for those with a context
-            or document, and those that came too long ago.
-        skipped: Blocks of answers that were there already.
-        undecided: Mentions with several candidates alike, of which a row has the first.
-        too_long: Mentions of which only the beginning was compared.
-        truncated: Mentions cut off at the longest length, different ones of each block.
-        truncated_contexts: The same of contexts that were compared.
-        notes: What was passed over in the input.
-        changes: What an earlier result says else, where one was given.
+        answered: Mentions that were linked in all runs together. A repeated mention counts once,
+            unless it has a context or document, or its last occurrence is too far back.
+        skipped: Blocks that an earlier run had finished.
+        undecided: Mentions with several tied candidates; the row has the first one.
+        too_long: Mentions whose end was ignored, as they are too long.
+        truncated: Distinct mentions of each block that were cut off by the encoder.
+        truncated_contexts: Distinct contexts of each block that were cut off by the encoder.
+        notes: Problems that were ignored in the input.
+        changes: The comparison with an earlier result, if one was given.
     """
 
     rows: int
@@ -124,52 +124,53 @@ def link_file(
     engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> LinkReport:
-    """Link the mentions of a file, a row of the output each, in their order.
+    """Link the mentions of a file into another file.
 
-    A row has all columns of the input, then those of the best candidate.
+    Each mention gets one row, in order: all columns of the input, then those of the best
+    candidate.
 
-    ``out`` appears whole. After a kill, the same call goes on where it was and ends in the same
-    bytes; with other options, or a changed knowledge base, it begins anew.
+    ``out`` appears only when it is complete. After a kill, the same call continues the job and
+    ends in the same bytes. With other options, or a changed knowledge base, it starts again.
 
     Args:
         kb: The knowledge base.
         source: A file of mentions, ``-``, or the mentions; see ``inputs.read_mentions``.
-        out: A name that ends in .csv, .tsv, .xlsx, .jsonl, .parquet, .sssom.tsv or, for a
-            PubTator file, .pubtator.
+        out: A file name with the ending .csv, .tsv, .xlsx, .jsonl, .parquet, .sssom.tsv or, for
+            a PubTator file, .pubtator.
         column: The column of the mentions.
-        context_column: The column of the text around each.
-        document_column: The column of the document of each.
-        expand_abbreviations: Whether a mention that its document defines as an abbreviation is
-            linked by its long form.
-        table: What is known of the file, where its name and content do not tell.
-        context: The text around all of them.
-        document: The document of all of them.
-        top: As in ``KnowledgeBase.link``, as are the following.
-        target_precision: See there.
-        wrong_at_most: See there.
-        review_below: See there.
-        min_probability: See there.
-        filters: See there.
-        split_composites: See there.
-        long: Whether every candidate has a row, with the number of its mention and its rank.
-        review: Another file, for the rows alone that are for review, the least certain first,
-            with cells to fill in.
-        against: An earlier result, in any format that is written: the report says which mentions
-            link to another entity now. It may be ``out``, which is replaced.
-        bom: Whether .csv and .tsv begin with a byte order mark, for Excel.
+        context_column: The column with the text around each mention.
+        document_column: The column with the document of each mention.
+        expand_abbreviations: Whether to link an abbreviation by its long form, if the document
+            of the mention defines it.
+        table: Options for reading the file, if its name and content are not enough.
+        context: One text around all mentions.
+        document: One document of all mentions.
+        top: As in ``KnowledgeBase.link``, as are the next six.
+        target_precision: As in ``KnowledgeBase.link``.
+        wrong_at_most: As in ``KnowledgeBase.link``.
+        review_below: As in ``KnowledgeBase.link``.
+        min_probability: As in ``KnowledgeBase.link``.
+        filters: As in ``KnowledgeBase.link``.
+        split_composites: As in ``KnowledgeBase.link``.
+        long: Whether every candidate gets a row, with the number of its mention and its rank.
+        review: Another file for the rows that are for review, the least certain first, with
+            cells for decisions.
+        against: An earlier result, in any output format: the report contains the mentions whose
+            link differs from it. It may be ``out``, which is replaced.
+        bom: Whether .csv and .tsv start with a byte order mark, for Excel.
         force: Whether ``out`` and ``review`` may be replaced.
-        engine: Who links; by default this process, and the workers of ``kb``.
-        progress: Called with (rows, mentions asked) of each block.
+        engine: The engine; by default this process and the workers of ``kb``.
+        progress: Called with (rows, mentions linked) for each block.
 
     Raises:
-        ConfigError: An option does not fit, ``out`` has no ending that is written, or the rows
-            are too many for a sheet.
-        InputError: The input is empty or broken, or ``against`` is broken or of another table;
-            what was linked before is kept.
+        ConfigError: An option does not fit, ``out`` has an unknown ending, or a sheet cannot
+            hold all rows.
+        InputError: The input is empty or broken; or ``against`` is broken or belongs to another
+            table. Links so far are kept.
         TargetError: ``out`` or ``review`` exists and ``force`` is not set, or another process is
             writing it.
-        KnowledgeBaseError: As ``KnowledgeBase.link`` says.
-        OSError: There is no room for it.
+        KnowledgeBaseError: As ``KnowledgeBase.link``.
+        OSError: The disk is full.
     """
     out, review = Path(out), None if review is None else Path(review)
     for target in (out, review):
@@ -234,7 +235,7 @@ def link_table(
     long: bool = False,
     **options: Any,  # noqa: ANN401
 ) -> pa.Table:
-    """Link the mentions of a table in memory, as ``KnowledgeBase.link_table`` says."""
+    """Link the mentions of a table in memory; see ``KnowledgeBase.link_table``."""
     import pyarrow as pa
 
     kept = Kept()
@@ -266,23 +267,23 @@ def _rows_of(
     if kept is not None:
         kept.begin(["mention"], shown="the mentions", unit="mention")
     for number, mention in enumerate(source, start=1):
-        if kept is not None and isinstance(mention, str):  # what is none is told of elsewhere
+        if kept is not None and isinstance(mention, str):  # other values raise an error later
             kept.add(number, [mention])
         yield mention, "", ""
 
 
 def _check_sheet(out: Path, source: str | Path | Sequence[str], columns: Mapping[str, Any]) -> None:
-    """Refuse more rows than a sheet has before the first is linked, where that can be known.
+    """Check before linking that the rows fit into a sheet, if their number can be known.
 
     Raises:
-        ConfigError: There are too many.
+        ConfigError: There are too many rows.
         InputError: The file cannot be read.
     """
     from mirror_rt.tables.excel import MOST_ROWS
 
     is_file = isinstance(source, (str, Path))
     if isinstance(source, Iterator) or (is_file and not Path(source).is_file()):  # type: ignore[arg-type]
-        return  # can be read but once
+        return  # can be read only once
     if any(True for _ in islice(_rows_of(source, columns), MOST_ROWS - 1, None)):
         raise ConfigError(f"{out}: a sheet has {MOST_ROWS:,} rows at most; write .csv")
 
@@ -295,14 +296,15 @@ def link_lines(
     counts: Counter[str],
     explain: bool = False,
 ) -> Iterator[list[str]]:
-    """Yield the JSON lines of mentions, some at a time, in their order: what ``link_file`` writes.
+    """Yield the JSON lines of mentions in order, block by block, as ``link_file`` writes them.
 
     Args:
         kb: The knowledge base.
         rows: The mentions.
-        options: Those of ``KnowledgeBase.link``, and one ``context`` and ``document`` for all.
-        counts: ``truncated`` and ``truncated_contexts`` are added up here.
-        explain: Whether to say why, see ``knowledge.explain``.
+        options: The options of ``KnowledgeBase.link``, and one ``context`` and ``document`` for
+            all mentions.
+        counts: ``truncated`` and ``truncated_contexts`` are added to this.
+        explain: Whether to explain the links, see ``KnowledgeBase.explain``.
     """
     places: list[int] = []
     answers = Answers()
@@ -317,20 +319,20 @@ def link_lines(
 
 
 class _Links:
-    """The work of a link job: a block of mentions to a shard of JSON lines."""
+    """The work of a link job: from a block of mentions to a shard of JSON lines."""
 
     def __init__(self, kb: LinkingBase, options: Mapping[str, Any]) -> None:
-        # As it was opened: the folder may be another one by now.
+        # Use the state that was opened: the folder may have been replaced since.
         settings = {"knowledge_base": kb.checksums, "version": VERSION, **options}
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self._kb = kb
         self._options = options
 
     def prepare(self, job: JobFolder, earlier: Sequence[Shard]) -> None:
-        """Do nothing: answers are never taken from another run."""
+        """Do nothing: links are never reused from another run."""
 
     def opener(self) -> Opener:
-        """Return what opens this work on another machine."""
+        """Return a picklable function that opens this work on another machine."""
         return partial(_open_links, self._kb.opener(), self.settings, self._options)
 
     def make(self, job: JobFolder, task: ShardTask, progress: Progress | None) -> ShardResult:
@@ -358,7 +360,7 @@ class _Links:
         engine: Engine | None,
         progress: Progress | None,
     ) -> LinkReport:
-        """Answer the blocks, and make the files of them."""
+        """Link the blocks, and write the output files."""
         shown = str(source) if isinstance(source, (str, Path)) else "the mentions"
         order, notes = job.work / "order.bin", MentionNotes()
         with ExitStack() as opened:

@@ -1,7 +1,7 @@
-"""Link mentions and search queries: each batch of texts passes every stage once.
+"""Link mentions: each batch of texts passes every stage once.
 
 mentions → expand → exact match → retrieve → candidates → features → rerank → context → threshold
-→ results. Stages pass arrays and entity numbers; strings are looked up for what is returned.
+→ results. Stages pass arrays and entity numbers; only results are converted to strings.
 
 Axes: Q texts, D width.
 """
@@ -52,14 +52,14 @@ __all__ = [
 ProposeBatch: TypeAlias = Callable[
     [LinkResources, Sequence[str], "Float32", "Int64", int, "FilterMask | None"], list[Proposal]
 ]
-"""Proposes entities for texts that are no names: here, or in other processes."""
+"""Proposes entities for texts without exact match: in this process, or in others."""
 
 MOST_CHARACTERS = 1_024
-"""A longer mention is cut off: a name is shorter, and what a search costs grows with it."""
+"""A longer mention is cut off: names are shorter, and the search time grows with the length."""
 _AT_ONCE = 512
 _RELATIONS = [Relation.of(kind) for kind in KINDS]
 _ROUNDING = 1e-9
-"""Probabilities no further apart are equal: a third three times is not quite the whole."""
+"""Probabilities that differ by less than this are equal: three times 1/3 is not exactly 1."""
 
 
 def check_texts(texts: Sequence[str]) -> None:
@@ -67,23 +67,24 @@ def check_texts(texts: Sequence[str]) -> None:
 
     Raises:
         ConfigError: ``texts`` is one string.
-        InputError: A text is no string or holds a lone surrogate; the message gives its place.
+        InputError: A text is not a string or contains a lone surrogate; the message gives its
+            position.
     """
-    if isinstance(texts, str):  # a string is a sequence of strings, a letter each
+    if isinstance(texts, str):  # a string is itself a sequence of strings
         raise ConfigError(f"give a list of strings, as in [{texts[:40]!r}], not one string")
     for i, text in enumerate(texts):
-        if not isinstance(text, str):  # as of a table where a cell is missing
+        if not isinstance(text, str):  # such as None from an empty cell of a table
             raise InputError(f"text {i + 1}: is {text!r}, not a string; give '' for nothing")
         if lone_surrogate(text) is not None:
             raise InputError(f"text {i + 1}: holds a lone surrogate; it is not valid text")
 
 
 def check_contexts(contexts: Sequence[str], mentions: Sequence[str]) -> None:
-    """Refuse contexts that do not fit the mentions.
+    """Check that there is a valid context for each mention.
 
     Raises:
-        ConfigError: There are not as many of them.
-        InputError: One holds a lone surrogate.
+        ConfigError: The number of contexts differs from the number of mentions.
+        InputError: A context contains a lone surrogate.
     """
     if isinstance(contexts, str) or len(contexts) != len(mentions):
         raise ConfigError(
@@ -102,13 +103,14 @@ def expand_mentions(
     split_composites: bool,
     mask: FilterMask | None = None,
 ) -> list[tuple[str, ...]]:
-    """Return the texts that each mention is linked by: its long form, its parts, or itself.
+    """Return the texts to link for each mention: its long form, its parts, or the mention itself.
 
-    A long form is what the document defines, or a phrase of it that is a name and whose initials
-    spell the mention. Of a mention over ``MOST_CHARACTERS`` only the beginning is taken.
+    A long form is defined in the document, or it is a phrase of the document that is a name and
+    whose initials spell the mention. Only the first ``MOST_CHARACTERS`` characters of a mention
+    are used.
 
     Raises:
-        ConfigError: There is not one document, or one for each mention.
+        ConfigError: There is neither one document nor one for each mention.
     """
     if document is None:
         texts = [mention[:MOST_CHARACTERS] for mention in mentions]
@@ -151,15 +153,15 @@ def _long_forms(
 def _spelled_out(
     resources: LinkResources, mentions: Sequence[tuple[str, str]], *, mask: FilterMask | None
 ) -> dict[tuple[str, str], str]:
-    """Return the phrase that each short mention stands for in its document, where one decides.
+    """Return the phrase of the document that each short mention stands for, if it is clear.
 
-    Phrases count that are names of entities. The surest go first, then the entities that more of
-    them name; where two are equal nothing is decided.
+    Only phrases that are names of entities count. The most certain phrase wins, then the entity
+    with the most phrases. If two are equal, the mention gets no phrase.
 
     Args:
         resources: The opened knowledge base.
         mentions: (mention, document).
-        mask: The entities that may be meant; None for all.
+        mask: The allowed entities; None for all.
     """
     if not mentions:
         return {}
@@ -196,16 +198,17 @@ def link(
     contexts: Sequence[str] | None = None,
     propose_batch: ProposeBatch | None = None,
 ) -> list[LinkResult]:
-    """Link mentions as ``KnowledgeBase.link`` says.
+    """Link mentions; see ``KnowledgeBase.link``.
 
     Args:
         resources: The opened knowledge base.
         mentions: The mentions.
         encode: Embeds texts: (N, D) float32 unit rows.
-        options: What is asked for.
-        document: The text that the mentions are from, or one for each mention.
+        options: The options of the call.
+        document: The text that the mentions come from, or one text for each mention.
         contexts: The text around each mention, or None.
-        propose_batch: Proposes entities for texts that are no names; by default in this process.
+        propose_batch: Proposes entities for texts without exact match; by default in this
+            process.
     """
     check_texts(mentions)
     if contexts is not None:
@@ -221,7 +224,7 @@ def link(
         mask=mask,
     )
     around = contexts if contexts is not None else [""] * len(mentions)
-    # Each part of a mention, with the context of the mention if it has one, is linked once.
+    # Each distinct part of a mention, together with its context, is linked once.
     parts = [
         [(text, context if context.strip() else "") for text in texts]
         for texts, context in zip(expanded, around, strict=True)
@@ -233,7 +236,7 @@ def link(
         some = [part for part in distinct if bool(part[1]) is with_context]
         if not some:
             continue
-        # A context chooses among the first few, however few are asked for.
+        # A context chooses among the best ``CONSIDERED``, even if ``top`` is smaller.
         top = max(options.top, CONSIDERED) if with_context else options.top
         for part, proposal, sure in _propose_in_context(
             resources, some, encode, top=top, mask=mask, propose_batch=propose_batch
@@ -272,7 +275,7 @@ def _propose_in_context(
     mask: FilterMask | None,
     propose_batch: ProposeBatch | None,
 ) -> Iterator[tuple[tuple[str, str], Proposal, float]]:
-    """Yield each (text, context), its proposal as the context orders it, and how sure it is."""
+    """Yield each (text, context), its proposal after the context, and its confidence."""
     texts = list(dict.fromkeys(text for text, _ in parts))
     found = _propose_all(resources, texts, encode, top=top, mask=mask, propose_batch=propose_batch)
     proposed = dict(zip(texts, found, strict=True))
@@ -280,7 +283,7 @@ def _propose_in_context(
         resources, [proposed[text] for text, _ in parts], [c for _, c in parts], encode
     )
     for part, proposal in zip(parts, ordered, strict=True):
-        # A context chooses between candidates, not whether to link.
+        # The confidence is from before the context: a context does not decide whether to link.
         yield part, proposal, proposed[part[0]].confidence + _ROUNDING
 
 
@@ -295,7 +298,7 @@ def _result(
     for text, found, _ in parts:
         same = text == mention[:MOST_CHARACTERS]
         candidates += found if same else [replace(c, expanded_form=text) for c in found]
-    # Of a composite also where other parts have candidates: no part goes unnoticed.
+    # A composite gets a reason even if other parts have candidates.
     reason = next((reason for _, _, reason in parts if reason), None)
     return LinkResult(
         mention=mention,
@@ -322,13 +325,13 @@ def _propose_all(
     mask: FilterMask | None,
     propose_batch: ProposeBatch | None,
 ) -> list[Proposal]:
-    """Propose entities for each text: exact matches, else what the retrievers find."""
+    """Propose entities for each text: exact matches, or else candidates of the retrievers."""
     found = exact_matches(resources, texts, mask=mask)
     unknown = [i for i, text in enumerate(texts) if not len(found[i]) and normalize(text)]
     batches = encoded_batches([texts[i].strip() for i in unknown], encode)
     for start, some, vectors_QD in batches:
-        # All at once: the index shares its work among the cores, and with workers every process
-        # continues from the same rows.
+        # One search for all: the index shares its work among the cores, and all workers continue
+        # from the same rows.
         dense_QK = dense_rows(resources, vectors_QD, mask=mask)
         proposals = (propose_batch or propose_here)(
             resources, some, vectors_QD, dense_QK, top, mask
@@ -353,9 +356,9 @@ def propose_here(
 def encoded_batches(
     texts: Sequence[str], encode: Encode
 ) -> Iterator[tuple[int, Sequence[str], Float32]]:
-    """Yield (place of the first, texts, (Q, D) float32 vectors) of one batch after another.
+    """Yield (position of the first text, texts, (Q, D) float32 vectors), batch by batch.
 
-    The next batch is embedded while the caller works on this one: the model computes outside
+    The next batch is embedded while the caller works on this one, as the model computes without
     Python's lock.
     """
     starts = range(0, len(texts), _AT_ONCE)
@@ -380,8 +383,8 @@ def candidates_of(
 
     Args:
         resources: The knowledge base.
-        texts: What was linked.
-        proposals: What was proposed for each.
+        texts: The linked texts.
+        proposals: The proposal for each text.
     """
     strings = {
         row: text
@@ -410,7 +413,7 @@ def candidates_of(
         for k, entity in enumerate(proposal.entities):
             row = proposal.rows[k]
             match_type: MatchType | None = proposal.match_types[k]
-            # Other names match at no level, which takes long to find out.
+            # The comparison is slow, and names with other keys match at no level.
             if not proposal.exact and (
                 (i, row) in same_key or may_match_beyond_key(text, strings[row])
             ):

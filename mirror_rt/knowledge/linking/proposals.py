@@ -1,4 +1,4 @@
-"""The entities proposed for one text: small lists, cut from the arrays of a batch.
+"""Proposals: the entities for each text of a batch, best first.
 
 Axes: Q texts, D width.
 """
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["CONSIDERED", "Proposal", "ScoredPool", "dense_rows", "propose", "scored_pools"]
 
 CONSIDERED = 5
-"""Entities that a pool has at least, if there are so many: a context chooses among these. The
-confidence in the best one depends on the others, so the pool is the same whatever ``top`` is."""
+"""The minimum number of entities in a pool, for a context to choose from. The confidence in the
+best entity depends on the others, so the pool is the same for every ``top``."""
 _AT_ONCE = 128
-"""Texts whose candidates are scored together: their arrays stay in a core's cache."""
+"""Texts whose candidates are scored together: their arrays fit the cache of a core."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +40,18 @@ class Proposal:
     """Entities proposed for one text, best first.
 
     Attributes:
-        entities: Their numbers.
-        rows: The row of each one's matched name.
-        kinds: What that name is to the entity: places in ``names.KINDS``.
-        matched_names: That name, where it was looked up already.
-        scores: Cosine of the text and that name; 1.0 for exact matches.
-        probabilities: The probability of each.
-        match_types: How the name matches. Before names were looked up it is ``DENSE`` or
+        entities: The entity numbers.
+        rows: The row of the matched name of each entity.
+        kinds: The kind of that name for the entity: a position in ``names.KINDS``.
+        matched_names: The matched name, if it was looked up already.
+        scores: Cosine of the text and the matched name; 1.0 for exact matches.
+        probabilities: The probability of each entity.
+        match_types: How the name matches. Before the look-up of names, it is ``DENSE`` or
             ``LEXICAL``, by the retriever.
-        best: Whether each is the first or tied with it.
-        tied: Whether another entity matches as well as each.
-        context_scores: Cosine of a context and each entity; None where none decided.
-        exact: Whether the text is a name of these entities.
+        best: Whether each entity is the first or tied with it.
+        tied: Whether another entity matches equally well.
+        context_scores: Cosine of the context and each entity; None if it was not compared.
+        exact: Whether the text is an exact match of these entities.
     """
 
     entities: Sequence[int] = ()
@@ -71,13 +71,13 @@ class Proposal:
 
     @property
     def confidence(self) -> float:
-        """The probability that the best entity is right; those tied with it count together."""
+        """The probability that the best entity, or one tied with it, is right."""
         return min(
             sum(p for p, best in zip(self.probabilities, self.best, strict=True) if best), 1.0
         )
 
     def chosen(self, places: Sequence[int]) -> Proposal:
-        """Return the entities at some places, in their order."""
+        """Return the entities at some positions, in this order."""
 
         def at(values: Sequence[object]) -> list[object]:
             return [values[i] for i in places]
@@ -98,13 +98,13 @@ class Proposal:
         )
 
     def top(self, count: int) -> Proposal:
-        """Return the first ``count`` entities and, past them, all that are tied with the best."""
+        """Return the first ``count`` entities, and all others that are tied with the best."""
         places = [i for i in range(len(self)) if i < count or self.best[i]]
         return self if len(places) == len(self) else self.chosen(places)
 
 
 def dense_rows(resources: LinkResources, vectors_QD: Float32, *, mask: FilterMask | None) -> Int64:
-    """Return the (Q, K) int64 rows that the dense retriever finds for a whole batch."""
+    """Return the (Q, K) int64 rows that the dense retriever finds for a batch."""
     vectors = resources.retrievers.vectors
     return filtered_search(vectors, vectors_QD, top=PER_RETRIEVER, mask=mask).rows_QK
 
@@ -118,15 +118,15 @@ def propose(
     top: int,
     mask: FilterMask | None,
 ) -> list[Proposal]:
-    """Propose entities for texts that are no names.
+    """Propose entities for texts without exact match.
 
     Args:
         resources: The knowledge base.
         texts: Q texts.
-        vectors_QD: (Q, D) float32 unit rows, their vectors.
-        dense_QK: (Q, K) int64 rows nearest to them, from ``dense_rows``.
-        top: Entities at most for each, and all that are tied with the best.
-        mask: What may be proposed; None for all.
+        vectors_QD: (Q, D) float32 unit rows, the vectors of the texts.
+        dense_QK: (Q, K) int64 nearest rows, from ``dense_rows``.
+        top: The maximum number of entities for each text; those tied with the best are added.
+        mask: The allowed entities; None for all.
     """
     found = [Proposal()] * len(texts)
     for start in range(0, len(texts), _AT_ONCE):
@@ -145,7 +145,7 @@ def propose(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredPool:
-    """Candidates of some texts, their features and the entities ranked by them."""
+    """Candidates of some texts, their features, and the ranked entities."""
 
     batch: CandidateBatch
     features_PF: Float32
@@ -162,7 +162,7 @@ class ScoredPool:
         dense_QK: Int64 | None = None,
         mask: FilterMask | None,
     ) -> ScoredPool:
-        """Generate candidates of a width, and rank their entities."""
+        """Generate ``width`` candidates per retriever, and rank their entities."""
         batch = generate_candidates(
             texts, vectors_QD, resources.retrievers, width=width, dense_QK=dense_QK, mask=mask
         )
@@ -172,7 +172,7 @@ class ScoredPool:
         return cls(batch=batch, features_PF=features_PF, ranked=ranked)
 
     def proposals(self, top: int) -> list[Proposal]:
-        """Return the first ``top`` entities of each text, and all that are tied with the best."""
+        """Return the best ``top`` entities of each text, and all others tied with the best."""
         ranked = self.ranked
         sizes = ranked.offsets[1:] - ranked.offsets[:-1]
         place_E = np.arange(len(ranked.entity_E)) - ranked.offsets[:-1].repeat(sizes)
@@ -217,12 +217,12 @@ def scored_pools(
     dense_QK: Int64 | None = None,
     mask: FilterMask | None,
 ) -> Iterator[tuple[Sequence[int], ScoredPool]]:
-    """Yield pools of at least ``CONSIDERED`` entities a text, if there are so many.
+    """Yield pools with at least ``CONSIDERED`` entities per text, if there are so many.
 
-    An entity of many names may fill a pool alone: then more names are taken for its text.
+    An entity with many names may fill a pool alone. Then more names are taken for this text.
 
     Yields:
-        The place of each text of a pool, or -1 where a wider pool of it follows; and the pool.
+        The position of each text of a pool, or -1 if a wider pool for it follows; and the pool.
     """
     available, most = _available(resources, mask)
     width, places = PER_RETRIEVER, np.arange(len(texts))
@@ -247,7 +247,7 @@ def scored_pools(
 
 
 def _available(resources: LinkResources, mask: FilterMask | None) -> tuple[int, int]:
-    """Return how many entities, and rows of names, may be proposed."""
+    """Return the numbers of allowed entities and of allowed rows."""
     if mask is None:
         return resources.entities, len(resources.names)
     return int(mask.entities_E.sum()), len(mask.rows_R)
@@ -263,7 +263,7 @@ def _extend(
     top: int,
     mask: FilterMask | None,
 ) -> None:
-    """Append entities of wider pools until there are ``top``; those found stay as they are."""
+    """Append entities from wider pools until there are ``top``; those found already stay."""
     _, most = _available(resources, mask)
     width = max(PER_RETRIEVER, 2 * top)
     while short:

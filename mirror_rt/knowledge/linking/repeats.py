@@ -1,4 +1,4 @@
-"""Answers for mentions that come again: which rows are asked, and which answer each row has."""
+"""Repeated mentions: which rows are linked, and which answer belongs to each row."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mirror_rt.runtime.job import Block
 __all__ = ["LONGEST", "MEMORY", "Answers", "Order", "Repeats", "in_order"]
 
 MEMORY = 1 << 17
-"""Answers that are kept for mentions that come again, about a kilobyte each."""
+"""Answers to keep for repeated mentions, about a kilobyte each."""
 LONGEST = 1_000
-"""Characters of a mention that is kept for it to come again."""
+"""Mentions with more characters are not remembered."""
 _AT_ONCE = 1_024
 
 
 class Repeats:
-    """Tells mentions that were asked before from those to be asked.
+    """Separates new mentions from repeated ones.
 
     Args:
-        note: Called for each row with the place of its answer: its number, as answers are
-            numbered by the mentions that are asked; ``~number`` where no other row has it.
+        note: Called for each row with the place of its answer: the number of the linked mention,
+            or ``~number`` if no other row can have the same answer.
     """
 
     def __init__(self, note: Callable[[int], None]) -> None:
@@ -34,7 +34,7 @@ class Repeats:
         self._asked = 0
 
     def fresh(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """Yield the rows that are to be asked."""
+        """Yield the rows to link."""
         for mention, context, document in rows:
             alone = isinstance(mention, str) and not (context or document)
             shared = alone and len(mention) <= LONGEST
@@ -43,7 +43,7 @@ class Repeats:
                 self._note(number)
                 continue
             if shared:
-                self._known.pop(mention, None)  # put last: the oldest stand first
+                self._known.pop(mention, None)  # move it to the end: the oldest are first
                 self._known[mention] = self._asked
                 if len(self._known) > MEMORY:
                     del self._known[next(iter(self._known))]
@@ -53,7 +53,7 @@ class Repeats:
 
 
 class Answers:
-    """The answers that places of ``Repeats`` may still name."""
+    """The answers that later places of ``Repeats`` may refer to."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -65,7 +65,7 @@ class Answers:
         return self._lines.pop(~place) if place < 0 else self._lines[place]
 
     def add(self, lines: Iterable[str]) -> None:
-        """Number some more, and forget those that were too long ago before these."""
+        """Add and number answers; forget those that are too far back."""
         while self._oldest < self.count - MEMORY:
             self._lines.pop(self._oldest, None)
             self._oldest += 1
@@ -76,13 +76,13 @@ class Answers:
 
 @dataclass(slots=True)
 class Order:
-    """Notes on disk which answer each row has, 8 bytes a row.
+    """Stores on disk which answer each row has, 8 bytes per row.
 
     Attributes:
         handle: The file.
         total: Rows so far.
         rest: Rows since the last block.
-        by_block: How many rows were read for each block that is not answered yet.
+        by_block: The number of rows that were read for each unfinished block.
     """
 
     handle: IO[bytes]
@@ -92,7 +92,7 @@ class Order:
     _some: array[int] = field(default_factory=lambda: array("q"))
 
     def append(self, place: int) -> None:
-        """Note the place of the next row's answer."""
+        """Store the place of the next row's answer."""
         self.total += 1
         self.rest += 1
         self._some.append(place)
@@ -100,25 +100,25 @@ class Order:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet."""
+        """Write buffered places to the file."""
         self._some.tofile(self.handle)
         self.handle.flush()
         del self._some[:]
 
     def of_blocks(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        """Yield the blocks, and count the rows that each was read from."""
+        """Yield the blocks, and count the rows that were read for each."""
         for block in blocks:
             self.by_block[block.number], self.rest = self.rest, 0
             yield block
 
 
 def in_order(order: Path, shards: Iterator[Path]) -> Iterator[str]:
-    """Yield the line of each row, a shard in memory at a time beside those that come again."""
+    """Yield the line of each row. In memory are one shard, and the answers that may be repeated."""
     answers = Answers()
     with open(order, "rb") as handle:
         while some := array("q", handle.read(8 * _AT_ONCE)):
             for place in some:
                 while max(place, ~place) >= answers.count:
-                    # Not splitlines: a mention may hold any other separator of Unicode.
+                    # Not splitlines: a mention may contain other line separators of Unicode.
                     answers.add(next(shards).read_bytes().decode("utf-8").split("\n")[:-1])
                 yield answers.at(place)

@@ -1,4 +1,4 @@
-"""What linking needs of an opened knowledge base, and what a caller may ask of it."""
+"""The resources of an opened knowledge base, and the options of a call of ``link``."""
 
 from __future__ import annotations
 
@@ -26,28 +26,27 @@ if TYPE_CHECKING:
 __all__ = ["REVIEW_BELOW", "LinkOptions", "LinkResources", "MaskCache"]
 
 REVIEW_BELOW = 0.5
-"""A link that is more likely wrong than right is for review where nobody says what is."""
+"""The default of ``review_below``: a link that is more likely wrong than right is for review."""
 _MASKS_KEPT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkOptions:
-    """What a caller asks of a link.
+    """The options of ``KnowledgeBase.link``, which describes them in full.
 
     Attributes:
-        top: Entities at most for a mention that is no exact match; all that are tied with the
-            best one are returned, so ``top`` does not decide whether a mention is linked.
-        target_precision: Mentions are for review unless their best candidate has the probability
-            at which links were right this often, on the links that the probabilities came from,
-            and no other is tied with it.
-        wrong_at_most: Mentions are for review unless their best candidate has the probability
-            above which, with a chance of 95 %, no more than this share of links is wrong.
-        review_below: Mentions are for review below this probability too, or if tied. None stands
-            for ``REVIEW_BELOW`` where no other threshold is given, else for 0.
-        min_probability: Link only mentions whose best candidate has this probability. It is asked
-            of a mention that is a name once a calibration has measured how often that is right.
+        top: The maximum number of entities for a mention without exact match. Entities tied with
+            the best one are always returned.
+        target_precision: The wanted share of right links; below the probability that reaches it,
+            mentions are for review.
+        wrong_at_most: The tolerated share of wrong links, guaranteed with 95 % confidence; below
+            its probability, mentions are for review.
+        review_below: Mentions are also for review below this probability, or if tied. None means
+            ``REVIEW_BELOW``, or 0 if another threshold is given.
+        min_probability: Mentions are NIL below this probability. It applies to exact matches only
+            after a calibration, which measures how often they are right.
         filters: Propose only entities that meet these conditions; see ``retrieval.filters``.
-        split_composites: Whether to split a mention that is no name at "and", "or" and commas.
+        split_composites: Whether to split a mention that is not a name at "and", "or" and commas.
     """
 
     top: int = 5
@@ -59,10 +58,10 @@ class LinkOptions:
     split_composites: bool = False
 
     def thresholds(self, reranker: Reranker) -> tuple[float, float]:
-        """Return the probability below which a mention, and an exact match, is for review.
+        """Return two probabilities: below them, a mention or an exact match is for review.
 
         Raises:
-            ConfigError: ``top`` is not positive, or a probability, precision or share is out of
+            ConfigError: ``top`` is not positive; or a probability, precision or share is out of
                 range or was not reached.
         """
         if self.top < 1:
@@ -80,12 +79,12 @@ class LinkOptions:
         return wanted, wanted if reranker.scores_exact_matches else least
 
     def least(self, reranker: Reranker) -> tuple[float, float]:
-        """Return the probability below which a mention, and an exact match, is NIL."""
+        """Return two probabilities: below them, a mention or an exact match is NIL."""
         return self.min_probability, self.min_probability if reranker.scores_exact_matches else 0.0
 
     @property
     def reviews(self) -> bool:
-        """Whether some mentions are to be for review."""
+        """Whether mentions can be for review."""
         wanted = self.target_precision is not None or self.wrong_at_most is not None
         return wanted or self._review_below > 0.0
 
@@ -98,7 +97,7 @@ class LinkOptions:
 
 
 class MaskCache:
-    """Filters compiled lately. Safe to share between threads."""
+    """A cache of compiled filters. Safe to share between threads."""
 
     def __init__(self, catalogue: Catalogue, *, rows: int, path: Path) -> None:
         self._catalogue = catalogue
@@ -107,10 +106,10 @@ class MaskCache:
         self._masks: dict[Conditions, FilterMask] = {}
 
     def get(self, filters: Filters | None) -> FilterMask | None:
-        """Return the mask of filters; None where there are none.
+        """Return the mask of filters; None if there are no filters.
 
         Raises:
-            ConfigError: No entity meets them, or one has a field or value that no entity has.
+            ConfigError: No entity meets them, or a field or value does not occur.
         """
         conditions = parse_filters(filters)
         if not conditions:
@@ -126,17 +125,17 @@ class MaskCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkResources:
-    """The parts of an opened knowledge base that linking reads. It holds no encoder.
+    """The parts of an opened knowledge base that linking reads. They include no encoder.
 
     Attributes:
         path: The folder, for messages.
-        entities: How many entities there are.
-        catalogue: Entities and the strings of names.
-        retrievers: What finds candidates.
-        translation: Which words stand for each other.
-        reranker: What scores candidates.
-        masks: Filters compiled lately.
-        entity_vectors: Vectors of entities that a context was compared with, by number.
+        entities: The number of entities.
+        catalogue: The entities and their names.
+        retrievers: The retrievers of candidates.
+        translation: The translation table of words.
+        reranker: The reranker.
+        masks: A cache of compiled filters.
+        entity_vectors: A cache of entity vectors for contexts, by entity number.
     """
 
     path: Path

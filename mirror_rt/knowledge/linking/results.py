@@ -1,4 +1,4 @@
-"""What a link says of a mention: a record; and the rows of an input with it, in every format."""
+"""Results of ``link``: the record of a mention, and the rows of an input with its records."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ __all__ = [
     "to_json_line",
 ]
 
-# Each field of a candidate of a mention, its type, and what the best candidates of the parts of
-# a composite are summed up by in one row.
+# The fields of a candidate, the type of each, and the function that combines the best candidates
+# of the parts of a composite in one row.
 _FIELDS = (
     ("entity_id", "string", "join"),
     ("entity_name", "string", "join"),
@@ -61,11 +61,11 @@ _HYBRID = ("dense_score", "lexical_score")
 """Fields of a hybrid search."""
 
 SEARCH_COLUMNS = ("rank", *(name for name, _, _ in _FIELDS), _REASON)
-"""Columns of a row that a candidate of a query has, after the query."""
+"""Columns for a candidate of a query, after the query itself."""
 COLUMNS = (*SEARCH_COLUMNS[:-1], _STATUS, _REASON)
-"""The same of a mention."""
+"""Columns for a candidate of a mention, after the mention itself."""
 HYBRID_COLUMNS = (*SEARCH_COLUMNS, *_HYBRID)
-"""The same of a hybrid search."""
+"""Columns for a candidate of a hybrid search, after the query itself."""
 PASSAGE_COLUMNS = (
     "rank", "id", "title", "text", "matched_text", "match_type", "score", *_HYBRID, _REASON,
 )  # fmt: skip
@@ -73,12 +73,12 @@ LEAST = (
     _CONTEXT, _REASON, "relation", _TIED, "rank", _EXPANDED, "match_type", *_HYBRID,
     "score", "probability", "matched_name", _STATUS, "entity_name",
 )  # fmt: skip
-"""Columns that may go where there is little room, the first one first."""
+"""Columns to drop from a narrow table, in this order."""
 
 _REVIEW = ("mention", "check", "decision", "correct_id")
-"""What a row for review has beside the others, with its number; the last two to be filled in."""
+"""Further columns of a row for review; a reviewer fills in the last two."""
 _CONTROL = re.compile(r"[\x7f-\x9f]")
-"""What JSON lets through of them."""
+"""Control characters that JSON does not escape."""
 _ROW_GROUP = 16_384
 
 
@@ -88,7 +88,7 @@ def context_decided(found: Mapping[str, Any]) -> bool:
 
 
 def to_json_line(value: object) -> str:
-    r"""Return JSON on one line; control characters that a terminal obeys are escaped, all of them.
+    r"""Return JSON on one line, with all control characters escaped.
 
     >>> to_json_line("ä \x1b[31m \x9b31m")
     '"ä \\u001b[31m \\u009b31m"'
@@ -106,7 +106,7 @@ def in_rows(
     subject: str = "mention",
     columns: Sequence[str] = COLUMNS,
 ) -> Iterator[tuple[str, ...]]:
-    """Yield the cells of a row for each candidate of a record; one with the rest if none."""
+    """Yield the cells of a row for each candidate of a record; one row if there is no candidate."""
     same = {_STATUS: found.get(_STATUS), _REASON: found.get(_REASON)}
     if not found[_CANDIDATES]:
         yield (found[subject], *(_cell(same.get(name)) for name in columns))
@@ -116,20 +116,20 @@ def in_rows(
 
 
 def one_cell(text: str) -> str:
-    """Return a text as a cell of TSV may hold it."""
+    """Return a text as a cell of TSV, without tabs and line ends."""
     return " ".join(text.split()) if any(sign in text for sign in "\t\n\r") else text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """How the rows of a result are laid out.
+    """The layout of the rows of a result.
 
     Attributes:
-        long: Whether every candidate has a row, rather than every mention.
-        bom: Whether a file of text begins with a byte order mark, as Excel wants it.
-        expanded: Whether there is a column for the form that was linked in a mention's place.
-        context: Whether there is one for the score that a context gave.
-        review: Whether there are cells for a person to fill in.
+        long: Whether every candidate gets a row, rather than every mention.
+        bom: Whether a text file starts with a byte order mark, for Excel.
+        expanded: Whether there is a column ``expanded_form``.
+        context: Whether there is a column ``context_score``.
+        review: Whether there are cells for a reviewer to fill in.
     """
 
     long: bool = False
@@ -139,7 +139,7 @@ class Layout:
     review: bool = False
 
     def columns(self) -> list[tuple[str, str]]:
-        """Return the name and the type of each column that is added."""
+        """Return the name and the type of each added column."""
         asked = {_EXPANDED: self.expanded, _CONTEXT: self.context}
         found = [(name, kind) for name, kind, _ in _FIELDS if asked.get(name, True)]
         found += [(_STATUS, "string"), (_REASON, "string")]
@@ -152,7 +152,7 @@ class Layout:
         return found
 
     def cells(self, found: Mapping[str, Any], row: int) -> list[dict[str, Any]]:
-        """Return the added cells of the rows that a record has; ``row`` is the input's, from 1."""
+        """Return the added cells for the rows of a record; ``row`` is the input's row, from 1."""
         same = {_STATUS: found[_STATUS], _REASON: found.get(_REASON), "row": row}
         if self.long:
             ranked = [{"rank": i, **c, **same} for i, c in enumerate(found[_CANDIDATES], start=1)]
@@ -166,26 +166,26 @@ class Layout:
 
 
 def fingerprint(mention: str, entity_id: str) -> str:
-    """Return what tells whether a mention and an id still stand in the row they were written in.
+    """Return a short checksum of a mention and an id, to detect rows that were changed.
 
-    It begins with a letter, as a spreadsheet would take some for numbers otherwise.
+    It starts with a letter; otherwise a spreadsheet would read some values as numbers.
     """
     text = "\n".join(" ".join(value.split()) for value in (mention, entity_id))
     return "k" + hashlib.blake2b(text.encode(), digest_size=5).hexdigest()
 
 
 class Rows(Protocol):
-    """Rows that a writer writes; they can be read once."""
+    """The rows for a writer; they can be read once."""
 
     layout: Layout
 
     @property
     def names(self) -> list[str]:
-        """The headings of all columns; those of the input may come twice."""
+        """The headings of all columns; headings of the input may be repeated."""
         ...
 
     def schema(self, *, as_text: bool = False) -> pa.Schema:
-        """Return all columns, each under a name of its own; ``as_text``: no list among ours."""
+        """Return all columns with unique names; with ``as_text``, no added column is a list."""
         ...
 
     def batches(self, *, as_text: bool = False) -> Iterator[pa.RecordBatch]:
@@ -193,27 +193,27 @@ class Rows(Protocol):
         ...
 
     def json_lines(self) -> Iterator[str]:
-        """Yield a JSON object a row."""
+        """Yield a JSON object for each row."""
         ...
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield what was found for each row of the input."""
+        """Yield the record of each row of the input."""
         ...
 
 
 class LinkedRows:
-    """The rows of an input with what was found beside them.
+    """The rows of an input, together with the records of their mentions.
 
     Args:
         kept: The input's columns.
         lines: The JSON line of each row.
-        layout: How they are laid out.
-        review: Takes the rows for review as they go by.
-        take: Called with each record as it goes by.
+        layout: The layout.
+        review: Receives the rows for review.
+        take: Called with each record.
 
     Attributes:
-        counts: How many mentions have each status; and how many of them are ``tied``, where the
-            row has one of several candidates alike.
+        counts: The number of mentions with each status; and the number of ``tied`` ones, whose
+            row has one of several tied candidates.
     """
 
     def __init__(
@@ -232,12 +232,12 @@ class LinkedRows:
 
     @property
     def names(self) -> list[str]:
-        """The headings of all columns; those of the input may come twice."""
+        """The headings of all columns; headings of the input may be repeated."""
         given = self._kept.headings
         return [*given, *free_names([name for name, _ in self._columns], given)]
 
     def schema(self, *, as_text: bool = False) -> pa.Schema:
-        """Return all columns, each under a name of its own; ``as_text``: no list among ours."""
+        """Return all columns with unique names; with ``as_text``, no added column is a list."""
         import pyarrow as pa
 
         kept = self._kept.schema()
@@ -258,7 +258,7 @@ class LinkedRows:
         rows: Sequence[int],
         schema: pa.Schema,
     ) -> pa.RecordBatch:
-        """Return rows with what was found beside them, in the columns of ``schema()``."""
+        """Return rows together with their records, in the columns of ``schema()``."""
         import pyarrow as pa
 
         typed = self._kept.typed(piece, self._kept.schema())
@@ -275,7 +275,7 @@ class LinkedRows:
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def json_lines(self) -> Iterator[str]:
-        """Yield a JSON object a row."""
+        """Yield a JSON object for each row."""
         schema = self._kept.schema()
         keys = [json.dumps(name, ensure_ascii=False) for name in schema.names]
         own = [*zip(self.names[len(keys) :], (name for name, _ in self._columns), strict=True)]
@@ -289,12 +289,12 @@ class LinkedRows:
                     yield _escaped(f"{{{start}, {end}")
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield what was found for each row of the input."""
+        """Yield the record of each row of the input."""
         for _, _, records in self._pieces():
             yield from records
 
     def _pieces(self) -> Iterator[tuple[int, pa.RecordBatch, list[dict[str, Any]]]]:
-        """Yield the number of the first row, the input's columns and the records of some rows."""
+        """Yield pieces of rows: the number of the first, the input's columns, the records."""
         row = 1
         for piece in self._kept.pieces():
             records = [json.loads(line) for line in islice(self._lines, piece.num_rows)]
@@ -310,11 +310,11 @@ class LinkedRows:
 
 
 class Review:
-    """Rows for review, the least certain first; they wait on disk until all are there.
+    """Rows for review, the least certain first. They are collected on disk and then sorted.
 
     Args:
-        path: Where they wait.
-        layout: How they are laid out.
+        path: The file for collecting them.
+        layout: The layout.
         as_text: Whether they will be written as text.
     """
 
@@ -324,12 +324,12 @@ class Review:
         self._writer: pa.ipc.RecordBatchFileWriter | None = None
         self._rows = LinkedRows(Kept(), (), self.layout)
         self._certain = array("f")
-        self._starts = [0]  # of each batch, and the end
+        self._starts = [0]  # the offset of each batch, and the end
 
     def take(
         self, kept: Kept, piece: pa.RecordBatch, records: Sequence[dict[str, Any]], row: int
     ) -> None:
-        """Take those of some rows that are for review; ``row`` is the number of the first."""
+        """Add those of some rows that are for review; ``row`` is the number of the first."""
         import pyarrow as pa
 
         if self._writer is None:
@@ -348,15 +348,15 @@ class Review:
 
     @property
     def names(self) -> list[str]:
-        """The headings of all columns; those of the input may come twice."""
+        """The headings of all columns; headings of the input may be repeated."""
         return self._rows.names
 
     def schema(self, *, as_text: bool = False) -> pa.Schema:
-        """Return all columns, each under a name of its own."""
+        """Return all columns with unique names."""
         return self._rows.schema(as_text=self._as_text)
 
     def batches(self, *, as_text: bool = False) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in pieces, a piece in memory at a time."""
+        """Yield the rows in pieces; one piece is in memory at a time."""
         import numpy as np
         import pyarrow as pa
 
@@ -379,13 +379,13 @@ class Review:
                 yield from pa.Table.from_batches(parts).take(back).combine_chunks().to_batches()
 
     def json_lines(self) -> Iterator[str]:
-        """Yield a JSON object a row."""
+        """Yield a JSON object for each row."""
         for batch in self.batches():
             for cells in batch.to_pylist():
                 yield to_json_line(cells)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield nothing: no writer of records writes a review."""
+        """Yield nothing: reviews are not written in formats of records."""
         yield from ()
 
 
@@ -460,7 +460,7 @@ def _write_sssom(path: Path, rows: Rows, source: str) -> None:
         for found in rows.records():
             if found[_STATUS] != LinkStatus.LINKED.value:
                 continue
-            # Each part of a composite has its own; of several that are tied all are right.
+            # Each part of a composite has its own link. Of tied entities, each has a row.
             tops = {c[_EXPANDED]: c for c in reversed(found[_CANDIDATES])}
             for one in found[_CANDIDATES]:
                 first = tops[one[_EXPANDED]]
@@ -484,7 +484,7 @@ SSSOM = ".sssom.tsv"
 
 
 def ending_of(path: Path) -> str:
-    """Return the ending that tells how a file is written.
+    """Return the ending of a path that decides the format.
 
     >>> ending_of(Path("a.b.tsv")), ending_of(Path("links.sssom.tsv"))
     ('.tsv', '.sssom.tsv')
@@ -501,11 +501,11 @@ WRITERS: dict[str, Callable[[Path, Rows, str], None]] = {
     ".pubtator": _write_pubtator,
     SSSOM: _write_sssom,
 }
-"""By the ending of a file: what writes it, given the rows and the source of the mentions."""
+"""The writer for each file ending; it is called with the rows and the source of the mentions."""
 
 
 def _best(found: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the best candidate of each part of a mention: most often of the one there is."""
+    """Return the best candidate of each part of a mention; most mentions have one part."""
     best: dict[str, dict[str, Any]] = {}
     for candidate in found[_CANDIDATES]:
         best.setdefault(candidate[_EXPANDED], candidate)
@@ -513,7 +513,7 @@ def _best(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def best_row(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of the best candidate, with the parts of a composite together."""
+    """Return the fields of the best candidate; for a composite, those of all parts combined."""
     best, row = _best(found), dict[str, Any]()
     if len(best) == 1:
         return best[0]
@@ -530,7 +530,7 @@ def best_row(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _in_words(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """Return candidates as one cell for people: what a spreadsheet has room for."""
+    """Return candidates as one readable cell, short enough for a spreadsheet."""
     return " | ".join(f"{c[_ID]} {c['entity_name']} ({_certainty(c)})" for c in candidates)
 
 
@@ -551,7 +551,7 @@ def _arrow_type(kind: str, *, as_text: bool) -> pa.DataType:
 
 
 def _text_column(column: pa.Array) -> pa.Array:
-    """Return a column as CSV and sheets take it: text, numbers as they are."""
+    """Convert a column for CSV and sheets: numbers stay, anything else becomes text."""
     import pyarrow as pa
 
     kind = column.type
@@ -561,7 +561,7 @@ def _text_column(column: pa.Array) -> pa.Array:
 
 
 def _sheet_column(column: pa.Array) -> pa.Array:
-    """Return a column as sheets take it: dates, times and truth values too; no time zones."""
+    """Convert a column for sheets: dates, times and booleans stay too; time zones are dropped."""
     import pyarrow as pa
     import pyarrow.types as of
 

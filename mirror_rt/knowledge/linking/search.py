@@ -1,4 +1,4 @@
-"""Search: entities with the nearest names, or passages, by vectors alone or by a weighted sum.
+"""Search entities or passages, by vectors alone or by vectors and trigrams together.
 
 Axes: Q queries, K names of all queries, D width.
 """
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["search"]
 
 _DEPTH = 100
-"""Rows that each retriever brings at least to a hybrid search."""
+"""The minimum number of rows from each retriever in a hybrid search."""
 _ALPHA = 0.8
-"""The share of the vectors in the score of a hybrid search; measured in docs/experiments.md."""
+"""The weight of the vectors in the score of a hybrid search; see docs/experiments.md."""
 
 
 def search(
@@ -45,14 +45,14 @@ def search(
     passages: bool,
     filters: Filters | None,
 ) -> list[SearchResult]:
-    """Find entities or passages as ``KnowledgeBase.search`` says.
+    """Find entities or passages; see ``KnowledgeBase.search``.
 
-    A hybrid search ranks by ``0.8 × dense + 0.2 × lexical``: each retriever brings the names that
-    are nearest by it, and all of them have both cosines. An entity counts by its best name.
+    A hybrid search ranks by ``0.8 × dense + 0.2 × lexical``. Each retriever finds its nearest
+    names, and both cosines are computed for all of them. An entity has the score of its best name.
 
     Raises:
         ConfigError: ``top`` is not positive, or no entity meets the filters.
-        InputError: A query is no valid text.
+        InputError: A query is not valid text.
     """
     if top < 1:
         raise ConfigError(f"top must be at least 1, got {top}")
@@ -105,7 +105,7 @@ def _search_batch(
         )
         for i, candidates in zip(short, hits, strict=True):
             found[i] = candidates
-        # An entity of many names may fill the list alone: look further for others.
+        # An entity with many names may fill the list alone; then search for more names.
         short = [i for i in short if len(found[i]) < top] if width < most else []
         width = min(4 * width, most)
     return found

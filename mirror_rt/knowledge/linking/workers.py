@@ -1,7 +1,7 @@
-"""Processes that propose entities beside the one that embeds mentions.
+"""Worker processes that propose entities; the main process embeds the mentions.
 
-Much of a link is Python, which runs on one core of a process. Each worker opens the same folder,
-whose pages are shared, and no encoder.
+Much of linking is Python code, which uses one core per process. Each worker opens the same folder,
+so they share its memory pages. Workers open no encoder.
 
 Axes: Q mentions, K rows, D width.
 """
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 __all__ = ["MIN_PER_WORKER", "Workers"]
 
 MIN_PER_WORKER = 16
-"""Fewer mentions are not worth asking other processes for."""
+"""With fewer mentions per worker, other processes do not pay off."""
 _PIECES = 2
-"""Pieces of work for each process: the last ones even out what the first ones took longer."""
+"""Pieces of work per process; more than one evens out the load."""
 
 
 class Workers:
-    """A pool of processes that have a knowledge base open, started when first asked.
+    """A pool of processes with an open knowledge base. They start on first use.
 
     Args:
         path: The knowledge base, for messages.
-        open_resources: Opens it in a process; it is pickled by its name.
-        count: How many processes.
+        open_resources: Opens it in a process; must be picklable.
+        count: The number of processes.
     """
 
     def __init__(self, path: Path, open_resources: Callable[[], LinkResources], count: int) -> None:
@@ -62,11 +62,11 @@ class Workers:
         top: int,
         mask: FilterMask | None,
     ) -> list[Proposal]:
-        """Propose entities as ``proposals.propose`` does.
+        """Propose entities; see ``proposals.propose``.
 
         Raises:
-            KnowledgeBaseError: Processes cannot be started here, one ended before its time, or
-                the folder was replaced before one opened it.
+            KnowledgeBaseError: Processes cannot be started, a process died, or the folder was
+                replaced before a process opened it.
         """
         if len(texts) < MIN_PER_WORKER:
             return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)
@@ -110,7 +110,7 @@ class Workers:
         try:
             pool = ProcessPoolExecutor(
                 self._count,
-                # Not forked: onnxruntime and FAISS have threads, which a fork leaves behind.
+                # Not forked: onnxruntime and FAISS have threads, which do not survive a fork.
                 mp_context=get_context("spawn"),
                 initializer=_begin,
                 initargs=(self._open_resources,),
@@ -135,17 +135,17 @@ class Workers:
         return pool
 
     def close(self) -> None:
-        """End the processes, when what they have begun is done."""
+        """End the processes, after they finish their current work."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _inherited_settings() -> Iterator[None]:
-    """Set what a process that is being started takes over from this one.
+    """Set the signal mask and environment that new processes inherit.
 
-    An interrupt is for the process that asks, which ends its workers: they have it blocked. And
-    each computes on one thread, as they share the cores.
+    Workers ignore interrupts: the main process handles them and ends its workers. Each worker
+    computes on one thread, as all share the cores.
     """
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     masks = hasattr(signal, "pthread_sigmask")
@@ -164,7 +164,7 @@ def _inherited_settings() -> Iterator[None]:
 
 
 class _Opened:
-    """The resources of a worker process, opened when first needed."""
+    """The resources of a worker process, opened on first use."""
 
     open: Callable[[], LinkResources] | None = None
     resources: LinkResources | None = None
@@ -176,7 +176,7 @@ def _begin(open_resources: Callable[[], LinkResources]) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit when the parent dies, even if it was killed: the pool itself would wait for ever."""
+    """Exit when the parent dies, even if it was killed; the pool itself would wait forever."""
     from multiprocessing import parent_process
 
     parent = parent_process()
@@ -202,7 +202,7 @@ def _propose(
         if _Opened.open is None:
             raise RuntimeError("a worker was asked before it began")
         _Opened.resources = _Opened.open()
-    # A calibration changes the reranker while the folder is open.
+    # A calibration may change the reranker while the folder is open.
     resources = replace(_Opened.resources, reranker=reranker)
     mask = resources.masks.get(conditions)
     return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)

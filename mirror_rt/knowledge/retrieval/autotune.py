@@ -1,4 +1,4 @@
-"""Search an index as widely as the wanted recall asks for, and no more.
+"""Choose the search parameters of an index: the fastest that reach a target recall.
 
 Axes: Q queries, K hits, N rows, D width.
 """
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["RECALL", "autotune", "measure_recall"]
 
 RECALL = 0.98
-"""Share of the true ten nearest rows that an index is tuned to find."""
+"""Target recall of the true ten nearest rows."""
 _TOP = 10
 _QUERIES = 500
 _TIMED = 200
 _LEAST_NPROBE = 8
 _LEAST_EF = 42
-"""A graph keeps no fewer rows in sight than a search scores exactly."""
+"""``efSearch`` is never less than the number of rows that a search scores exactly."""
 _LARGEST_EF = 2_048
 _STEP = 1.4
 _APART = 0.4
@@ -41,22 +41,22 @@ def autotune(
     seed: int = 0,
     asked: Callable[[Int64], Float32] | None = None,
 ) -> dict[str, float | int]:
-    """Find the least search that reaches a recall.
+    """Find the smallest search parameters that reach a recall.
 
-    Of codes ``k_factor`` comes first: the least with which a scan of all codes finds the wanted
-    share and, where only some lists are to be read, half of what is missing to all. If no
-    parameter reaches the recall, the largest is taken, and the recall measured says what it gives.
+    For indexes of codes, ``k_factor`` is tuned first: the smallest value with which a scan of all
+    codes reaches the recall. If only some lists will be read, half of the allowed loss is left for
+    that. If no value reaches the recall, the largest is taken; the measured recall shows the loss.
 
     Args:
-        index: Any index; one that compares every row finds them all.
-        recall: The share wanted, in (0, 1].
-        seed: Draws the queries from the rows.
-        asked: Gives the (Q, D) vectors that the names of (Q,) rows have as mentions; by default
-            those of the rows.
+        index: Any index. An exhaustive one needs no tuning.
+        recall: The target recall, in (0, 1].
+        seed: Seed for drawing the queries from the rows.
+        asked: Returns the (Q, D) vectors of the names of (Q,) rows as mentions; by default the
+            vectors of the rows.
 
     Returns:
-        ``efSearch`` or ``nprobe``, and ``k_factor``, for ``VectorIndex.with_parameters``, and
-        the fields of ``measure_recall``, from other queries than those it was tuned on.
+        ``efSearch`` or ``nprobe``, and ``k_factor``, for ``VectorIndex.with_parameters``; and
+        the fields of ``measure_recall``, measured on other queries than the tuning used.
     """
     queries_QD, tenth_Q = _queries(index.vectors_ND, 2 * _QUERIES, seed=seed, asked=asked)
     half = len(queries_QD) // 2 if len(queries_QD) > 1 else len(queries_QD)
@@ -83,9 +83,9 @@ def autotune(
 
 
 def measure_recall(index: VectorIndex, *, seed: int = 1) -> dict[str, float | int]:
-    """Return recall of the true ten nearest rows, and the milliseconds of a single search.
+    """Return the recall of the true ten nearest rows, and the milliseconds of a single search.
 
-    A search asks for 32 rows, as candidate generation does.
+    A search requests 32 rows, as candidate generation does.
     """
     return _measured(index, *_queries(index.vectors_ND, _QUERIES, seed=seed))
 
@@ -110,10 +110,10 @@ def _queries(
     seed: int,
     asked: Callable[[Int64], Float32] | None = None,
 ) -> tuple[Float32, Float32]:
-    """Return queries near the rows, as mentions are near names, and their tenth best scores.
+    """Return queries near the rows, and the score of the tenth nearest row of each.
 
-    A query is a row moved towards another one: a row itself would find itself too easily. It is
-    moved so far that its ten nearest are about as hard to find as those of a misspelt name.
+    A query is a row that is moved towards another row, as a row itself is too easy to find. The
+    distance is chosen so that the query is about as hard as a misspelt name.
     """
     rng = np.random.default_rng(seed)
     count = min(count, len(vectors_ND))
@@ -135,7 +135,7 @@ def _queries(
 
 def _recall(index: VectorIndex, queries_QD: Float32, tenth_Q: Float32) -> float:
     hits = index.search(queries_QD, top=min(LEAST_SEARCHED, len(index.vectors_ND)))
-    # By score: rows with equal vectors may stand for each other.
+    # Compare scores, not rows: rows with equal vectors count as each other.
     found_Q = (hits.scores_QK >= tenth_Q[:, None] - 1e-5).sum(axis=1)
     wanted = min(_TOP, len(index.vectors_ND))
     return float((np.minimum(found_Q, wanted) / wanted).mean())

@@ -1,7 +1,7 @@
-"""Generate the candidate names of mentions: what each retriever brings, in flat arrays.
+"""Generate the candidate names of mentions: the results of all retrievers, in flat arrays.
 
-Axes: Q mentions, K candidate names (of all mentions, one mention after another), P pairs of
-candidate name and entity that bears it, D width.
+Axes: Q mentions, K candidate names (of all mentions, one mention after another), P pairs of a
+candidate name and an entity with that name, D width.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["PER_RETRIEVER", "CandidateBatch", "Retrievers", "generate_candidates"]
 
 PER_RETRIEVER = 32
-"""Names taken from each: vectors, trigrams, edit distance, and names of the same words."""
+"""Names taken from each retriever: vectors, trigrams, edit distance, and equal word sets."""
 
 
 _ROW_BITS = 32
@@ -37,7 +37,7 @@ _ROW_MASK = (1 << _ROW_BITS) - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retrievers:
-    """What finds names: the dense index, the trigrams, and the arrays of the names."""
+    """The retrievers: the dense index, the trigrams, and the arrays of the names."""
 
     vectors: VectorIndex
     trigrams: TrigramIndex
@@ -46,20 +46,20 @@ class Retrievers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateBatch:
-    """The candidate names of mentions, and the entities that bear them.
+    """The candidate names of mentions, and the entities with these names.
 
     Attributes:
         mentions: Q mentions, analyzed.
-        trigrams: Their trigrams.
-        vectors_QD: (Q, D) float32 unit rows, their vectors.
-        mention_K: (K,) int64 which mention a name is a candidate for, ascending.
+        trigrams: The trigrams of the mentions.
+        vectors_QD: (Q, D) float32 unit rows, the vectors of the mentions.
+        mention_K: (K,) int64 the mention of each candidate name, ascending.
         row_K: (K,) int64 the row of the name, ascending within a mention.
-        from_dense_K: (K,) bool, whether the dense retriever brought it.
-        name_P: (P,) int64 which candidate name (a place in K), ascending.
+        from_dense_K: (K,) bool, whether the dense retriever found it.
+        name_P: (P,) int64 the candidate name (a position in K), ascending.
         entity_P: (P,) int64 number of the entity, ascending within a name.
-        kind_P: (P,) uint8 what the name is to the entity: a place in ``names.KINDS``.
-        held_out: Whether the mentions are names of the knowledge base whose own rows were left
-            out.
+        kind_P: (P,) uint8 the kind of the name for the entity: a position in ``names.KINDS``.
+        held_out: Whether the mentions are names of the knowledge base whose own rows are
+            excluded.
     """
 
     mentions: AnalyzedTexts
@@ -92,11 +92,11 @@ def generate_candidates(
     Args:
         texts: The mentions.
         vectors_QD: (Q, D) float32 unit rows, the mentions' vectors.
-        retrievers: What finds names.
+        retrievers: The retrievers.
         width: How many names to take from each retriever.
-        dense_QK: (Q, K) int64 rows that the dense retriever found, -1 where there are no more,
-            if it was asked already.
-        without: A row to leave out for each mention (its own name, when one is held out).
+        dense_QK: (Q, K) int64 rows from the dense retriever, if it was called already; -1 after
+            the last one.
+        without: A row to exclude for each mention (its own name, if the names are held out).
         mask: The rows and entities to choose from; None for all.
     """
     names = retrievers.names
@@ -112,7 +112,7 @@ def generate_candidates(
         *(_pairs([found[i] for found in lexical]) for i in (0, 1)),
         _with_same_key(mentions, names, top=width, mask_N=mask_N),
     ]
-    # The lowest bit says who brought a pair: once sorted, the dense retriever stands first.
+    # The lowest bit says which retriever found a pair: after sorting, the dense one comes first.
     keys = np.concatenate([_pairs(dense_QK) << 1, *(pairs << 1 | 1 for pairs in others)])
     if without is not None:
         keys = keys[~np.isin(keys >> 1, _pairs([[row] for row in without]))]
@@ -142,7 +142,7 @@ def generate_candidates(
 
 
 def _pairs(rows: Sequence[Sequence[int]] | Sequence[Int64] | Int64) -> Int64:
-    """Return mention and row of each of the rows, as one number; rows of -1 are left out."""
+    """Return pairs of mention and row, each as one number; rows of -1 are left out."""
     sizes = [len(mine) for mine in rows]
     flat = np.concatenate([np.asarray(mine, dtype=np.int64) for mine in rows] or [np.zeros(0, int)])
     mentions = np.arange(len(sizes)).repeat(sizes)
@@ -171,9 +171,9 @@ def _with_same_key(
 def _skip_unused(
     dense_QK: Int64, vectors_QD: Float32, retrievers: Retrievers, *, top: int
 ) -> Int64:
-    """Replace the nearest rows that name nothing by the next ones.
+    """Replace rows that no longer name an entity by the next nearest ones.
 
-    Rows whose names were removed stay in an index that rows were added to.
+    An update that appends to an index leaves the rows of removed names in it.
     """
     offsets, rows = retrievers.names.entity_offsets, len(retrievers.names)
     unused = (dense_QK >= 0) & (offsets[dense_QK + 1] == offsets[dense_QK])

@@ -1,10 +1,10 @@
-"""Restrict what may be proposed: which entities meet conditions, and which rows name them.
+"""Filters: restrict linking and search to the entities that meet conditions.
 
-``Filters`` give for a field the values of which one is wanted, and every field must be met.
-``type``, ``source`` and ``language`` (of any of an entity's names) are compared whole, ``id``
-and ``xref`` (cross-references) by how they begin; ``description`` is ``yes`` or ``no``. ``under``
-an id are its entity and all that it is a parent of, at any distance. Any other
-field is one of ``Entity.fields``, or metadata of a passage.
+``Filters`` map a field to its allowed values. An entity must have one of the values of each field.
+``type``, ``source`` and ``language`` (of any of the names) must be equal to the value. ``id`` and
+``xref`` (cross-references) must start with it. ``description`` is ``yes`` or ``no``. ``under``
+selects the entity with an id and all its descendants. Any other field is one of
+``Entity.fields``, or metadata of a passage.
 
 Axes: E entity numbers, N rows of the index, R allowed rows, Q queries, K hits, D width.
 """
@@ -45,7 +45,7 @@ __all__ = [
 
 _AT_ONCE = 128
 _SCANNED = 50_000
-"""Up to this many allowed rows, all of them are compared."""
+"""If at most this many rows are allowed, all of them are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +53,9 @@ class FilterMask:
     """The entities that may be proposed.
 
     Attributes:
-        conditions: What they meet.
+        conditions: The conditions that they meet.
         entities_E: (E,) bool, by number; numbers beyond its end are not allowed.
-        mask_N: (N,) bool, the rows of their names.
+        mask_N: (N,) bool, whether a row is a name of an allowed entity.
         rows_R: (R,) int64, the same rows, ascending.
     """
 
@@ -72,7 +72,7 @@ class FilterMask:
 
 
 def parse_filters(filters: Filters | None) -> Conditions:
-    """Put filters into one form; each pair of it must be met.
+    """Return filters as pairs of field and values; each pair must be met.
 
     Raises:
         ConfigError: A field has no value, or ``description`` is neither yes nor no.
@@ -92,16 +92,16 @@ def parse_filters(filters: Filters | None) -> Conditions:
 def compile_filter(
     conditions: Conditions, catalogue: Catalogue, *, rows: int, path: Path
 ) -> FilterMask:
-    """Look up which entities meet the conditions.
+    """Find the entities that meet the conditions.
 
     Args:
         conditions: At least one.
-        catalogue: Where entities are looked up.
-        rows: N, how many rows the index has.
+        catalogue: The catalogue of entities.
+        rows: N, the number of rows of the index.
         path: The knowledge base, for messages.
 
     Raises:
-        ConfigError: No entity meets them, or one has a field or value that no entity has.
+        ConfigError: No entity meets them, or a field or value does not occur.
     """
     left: Int64 | None = None
     for field, values in conditions:
@@ -136,13 +136,13 @@ def filtered_search(
 ) -> Hits:
     """Find the nearest allowed rows, with exact scores; equal scores in the order of rows.
 
-    Few allowed rows are all compared, so that rare ones are found. Among many, more and more of
-    the nearest rows are taken until enough of them are allowed.
+    If few rows are allowed, all of them are compared. Otherwise the search is widened until
+    enough of the nearest rows are allowed.
 
     Args:
         index: The index.
         queries_QD: (Q, D) float32 unit rows.
-        top: K; fewer allowed rows than K leave -1 with score -inf.
+        top: K; missing rows are -1 with score -inf.
         mask: The rows to choose from; None for all.
     """
     if mask is None:
@@ -161,7 +161,7 @@ def filtered_search(
 
 
 def _scanned(index: VectorIndex, queries_QD: Float32, top: int, mask: FilterMask) -> Int64:
-    wide = max(2 * top, top + 10)  # the sums below differ from the exact scores in the last bits
+    wide = max(2 * top, top + 10)  # a margin: the products below are rounded differently
     if len(mask.rows_R) <= wide:
         return np.broadcast_to(mask.rows_R, (len(queries_QD), len(mask.rows_R)))
     scores_QR = queries_QD @ to_float32(index.vectors_ND[mask.rows_R]).T

@@ -1,4 +1,4 @@
-"""Which kind of index a knowledge base gets, by its number of rows."""
+"""Choose the kind of index by the number of rows."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mirror_rt.types import IndexKind
 __all__ = ["EXACT_LIMIT", "PQ_LIMIT", "IndexChoice"]
 
 EXACT_LIMIT = 4_096
-"""Up to this many rows all of them are compared as they are: it takes no longer than codes."""
+"""Up to this many rows, an exact scan is as fast as a scan of codes."""
 PQ_LIMIT = 200_000
-"""Above this many rows, lists of codes are searched faster than all codes."""
+"""Above this many rows, codes in lists are faster than a scan of all codes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexChoice:
-    """The index that was asked for; a recipe keeps it, so that an update asks for the same.
+    """The requested kind of index. The recipe stores it, so an update requests the same.
 
     Attributes:
         kind: The kind, or ``AUTO``.
@@ -32,7 +32,7 @@ class IndexChoice:
         """Return the kind for this many rows.
 
         ``AUTO`` is ``EXACT`` up to ``exact_limit`` rows, ``PQ`` up to ``PQ_LIMIT``, then
-        ``IVF_PQ``: the fastest search that finds nearly all, measured in docs/experiments.md.
+        ``IVF_PQ``. Each is the fastest that finds nearly all; see docs/experiments.md.
         """
         if self.kind is not IndexKind.AUTO:
             return self.kind
@@ -41,12 +41,12 @@ class IndexChoice:
         return IndexKind.PQ if rows <= PQ_LIMIT else IndexKind.IVF_PQ
 
     def to_recipe(self) -> dict[str, Any]:
-        """Return what a recipe keeps of the choice."""
+        """Return the choice as the recipe stores it."""
         return {"requested": self.kind.value, "exact_limit": self.exact_limit}
 
     @classmethod
     def from_recipe(cls, recipe: Mapping[str, Any]) -> IndexChoice:
-        """Return the choice that a recipe keeps."""
+        """Return the choice that a recipe stores."""
         return cls(
             kind=IndexKind(recipe.get("requested", IndexKind.AUTO.value)),
             exact_limit=int(recipe.get("exact_limit", EXACT_LIMIT)),

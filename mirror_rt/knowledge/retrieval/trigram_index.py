@@ -1,12 +1,12 @@
-"""The lexical retrievers: character trigrams by TF-IDF, and edit distance among what these find.
+"""The lexical retrievers: TF-IDF of character trigrams, and edit distance.
 
 Each letter of a normalized name gives the trigram around it, with a space at the ends of words.
-A trigram counts once a name (binary TF), and names are ranked by TF-IDF cosine. Postings are one
-sorted list of rows for each hashed trigram. A search reads the rarest trigrams' lists, ranks what
-they hold by these trigrams alone (a product of two sparse matrices), and computes the whole
-cosines of the best from the trigrams of each name, which are stored too. Of these names, the ones
-that it takes the fewest edits to are found as well: a typo in a short name changes most of its
-trigrams.
+A trigram counts once per name (binary TF), and names are ranked by TF-IDF cosine. The postings of
+a hashed trigram are a sorted list of rows. A search has three steps: it reads the lists of the
+rarest trigrams; it ranks these names by the rare trigrams alone (a product of two sparse matrices);
+and it computes the full cosines of the best, as the trigrams of each name are stored too. The
+search by edit distance then compares the letters of the names from the second step: a typo in a
+short name changes most of its trigrams.
 
 Axes: G trigrams, K pairs of text and name, N rows, P postings, Q texts.
 """
@@ -51,21 +51,21 @@ _ARRAYS: dict[str, type] = {
 }  # fmt: skip
 TRIGRAM_FILES = tuple(array_file(_GROUP, name) for name in _ARRAYS)
 _BITS = 20
-"""Trigrams are hashed to 2^20 numbers, fewer for few names."""
+"""Trigrams are hashed to 2^20 numbers; fewer if there are few names."""
 _POOL = 4_096
-"""Postings read from the rarest trigrams' lists: a good match shares one of these trigrams."""
+"""Postings to read, the rarest trigrams first: a good match shares a rare trigram."""
 _WHOLE = 256
-"""Names of these whose whole cosines are computed: the best by the rarest trigrams."""
+"""Names to compute the full cosine for: the best by the rarest trigrams."""
 _MOST_EDITED = 1_024
 _EDITED_CHARACTERS = 8_192
-"""Names whose edit distance is computed, the best by the rarest trigrams: as many as have this
-many characters when each is as long as the text. A typo changes most trigrams of a short name."""
+"""For a text of L characters, the edit distance to 8,192 / L names is computed: the best by the
+rarest trigrams. A short name needs more, as a typo changes most of its trigrams."""
 _AT_ONCE = 32
-"""Texts whose pools are scored together: what they need stays in a core's cache."""
+"""Texts that are scored together: their data fits the cache of a core."""
 
 
 def _trigrams(normalized: Sequence[str], bits: int) -> tuple[Int64, Int64]:
-    """Return (owner_G, trigram_G): which text, and which hashed trigram; each pair once, sorted."""
+    """Return (owner_G, trigram_G): distinct pairs of text and hashed trigram, sorted."""
     joined = "".join(f" {text} " for text in normalized)
     signs = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     lengths = np.fromiter((len(t) + 2 for t in normalized), np.int64, count=len(normalized))
@@ -88,8 +88,8 @@ def write_trigrams(blocks: Iterable[Sequence[str]], folder: Path, *, rows: int) 
 
     Args:
         blocks: Normalized texts in the order of rows, in pieces.
-        folder: Where the files of ``TRIGRAM_FILES`` go.
-        rows: How many texts there are.
+        folder: The folder for the files of ``TRIGRAM_FILES``.
+        rows: The number of texts.
     """
     bits = min(_BITS, max(18, (8 * rows).bit_length()))
     owners_P, trigrams_P = [], []
@@ -132,13 +132,13 @@ class QueryTrigrams:
 
     Attributes:
         texts: Q normalized texts.
-        owners_G: (G,) int64 which text, ascending.
-        trigrams_G: (G,) int64 which trigram.
-        counts_G: (G,) int64 names that have it.
+        owners_G: (G,) int64 the text of each trigram, ascending.
+        trigrams_G: (G,) int64 the trigram.
+        counts_G: (G,) int64 the number of names with the trigram.
         squares_G: (G,) float64 squared inverse document frequency.
         norms_Q: (Q,) float64 lengths of the texts' TF-IDF vectors.
-        distinct_T: (T,) int64 the different trigrams of all texts analyzed together, ascending.
-        place_G: (G,) int64 the place of each among these.
+        distinct_T: (T,) int64 the distinct trigrams of all texts, ascending.
+        place_G: (G,) int64 the position of each trigram in ``distinct_T``.
     """
 
     texts: Sequence[str]
@@ -177,7 +177,7 @@ class TrigramIndex:
         norms: (N,) float32 lengths of the names' TF-IDF vectors.
         name_offsets: (N + 1,) int64 offsets of ``name_trigrams``.
         name_trigrams: (P,) int32 trigrams of each name, ascending.
-        scratch: Memory of each thread, used again.
+        scratch: Reused memory of each thread.
     """
 
     offsets: Int64
@@ -234,17 +234,17 @@ class TrigramIndex:
         names: NameArrays | None = None,
         mask_N: Bools | None = None,
     ) -> list[tuple[Int64, Int64]]:
-        """Find the names that share most with each text, and those with the fewest edits.
+        """Find the names with the highest trigram cosine, and those with the fewest edits.
 
         Args:
             queries: Q texts.
-            top: How many rows at most of each kind.
-            names: The names' letters; None to look for no edits.
-            mask_N: (N,) bool rows to find; None for all.
+            top: The maximum number of rows of each kind.
+            names: The letters of the names; None to skip the search by edit distance.
+            mask_N: (N,) bool allowed rows; None for all.
 
         Returns:
-            For each text the rows with the highest TF-IDF cosines, best first, and the rows with
-            the highest normalized OSA similarity of the letters, best first.
+            For each text the rows with the highest TF-IDF cosines, best first; and the rows with
+            the highest normalized OSA similarity (optimal string alignment), best first.
         """
         found: list[tuple[Int64, Int64]] = []
         for start in range(0, len(queries.texts), _AT_ONCE):
@@ -258,13 +258,13 @@ class TrigramIndex:
         return found
 
     def _pool(self, queries: QueryTrigrams, mask_N: Bools | None) -> _Pool:
-        """Score the names that share the rarest trigrams with each text, by these alone."""
+        """Score the names that share rare trigrams with each text, by these trigrams alone."""
         lists_G, counts_G = self._lists(queries, mask_N)
         order_G = np.lexsort((counts_G, queries.owners_G))
         counts_G = counts_G[order_G]
         before_G = counts_G.cumsum() - counts_G
         first_G = queries.owners_G.searchsorted(queries.owners_G)
-        # A list counts as read if fewer postings were read before it.
+        # Read a list if the lists before it have too few postings together.
         read_L = order_G[(before_G - before_G[first_G] < _POOL) & (counts_G > 0)]
         postings = [self._postings(trigram, mask_N) for trigram in lists_G[read_L].tolist()]
         lists_Q = queries.owners_G[read_L].searchsorted(np.arange(len(queries.texts) + 1))
@@ -277,7 +277,7 @@ class TrigramIndex:
         )
         rows, sums = [rows_P[:0]], [squares_P[:0]]
         for first, last in pairwise(ends_Q.tolist()):
-            # A row is counted at its last place. Only places written just now are read.
+            # A row counts at its last position. Only positions written just now are read.
             mine, here = rows_P[first:last], places[: last - first]
             place_of[mine] = here
             place_P = place_of[mine]
@@ -293,7 +293,7 @@ class TrigramIndex:
         )
 
     def _nearest(self, queries: QueryTrigrams, pool: _Pool, top: int) -> list[Int64]:
-        """Return the rows with the highest whole cosines, of those that the pool has first."""
+        """Return the rows with the highest full cosines, among the first rows of the pool."""
         places = [
             first + _largest(pool.scores_P[first:last], max(_WHOLE, 4 * top))
             for first, last in pairwise(pool.offsets.tolist())
@@ -307,7 +307,7 @@ class TrigramIndex:
         ]
 
     def _lists(self, queries: QueryTrigrams, mask_N: Bools | None) -> tuple[Int64, Int64]:
-        """Return (G,) trigrams and how many rows each one's list has, of those to be found."""
+        """Return (G,) trigrams and the number of allowed rows in the list of each."""
         if mask_N is None:
             return queries.trigrams_G, queries.counts_G
         distinct, inverse_G = np.unique(queries.trigrams_G, return_inverse=True)
@@ -323,15 +323,15 @@ class TrigramIndex:
 
         Args:
             queries: Q texts.
-            query_K: (K,) int64 which text.
-            rows_K: (K,) int64 which name.
+            query_K: (K,) int64 the text of each pair.
+            rows_K: (K,) int64 the row of the name.
 
         Returns:
             (K,) float32 in [0, 1].
         """
         if not len(rows_K):
             return np.zeros(0, dtype=np.float32)
-        # Weights of the texts' trigrams in a small table; trigrams that none has are column 0.
+        # Weights of the texts' trigrams in a small table; all other trigrams are column 0.
         column_of = self.scratch.zeros("column_of", len(self.offsets) - 1, np.int32)
         width = len(queries.distinct_T) + 1
         table = np.zeros((len(queries.texts), width), dtype=np.float32)
@@ -353,12 +353,12 @@ class TrigramIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pool:
-    """The names that share the rarest trigrams with texts.
+    """The names that share rare trigrams with texts.
 
     Attributes:
         offsets: (Q + 1,) int64 offsets of the texts' names.
-        rows_P: (P,) int32 their rows, each once for a text.
-        scores_P: (P,) float32 cosines by these trigrams, but for the length of the text.
+        rows_P: (P,) int32 their rows, distinct for each text.
+        scores_P: (P,) float32 cosines by these trigrams, without division by the text's norm.
     """
 
     offsets: Int64
@@ -367,7 +367,7 @@ class _Pool:
 
 
 def _sums(values: Float32, sizes_K: Int64) -> Float32:
-    """Return the sum of each row of a ragged array; of an empty row 0."""
+    """Return the sum of each row of a ragged array; 0 for an empty row."""
     sums_K = np.zeros(len(sizes_K), dtype=np.float32)
     filled = sizes_K.nonzero()[0]
     if len(filled):
@@ -377,7 +377,7 @@ def _sums(values: Float32, sizes_K: Int64) -> Float32:
 
 
 def _largest(scores_K: Float32, count: int) -> Int64:
-    """Return the places of the highest scores; of scores equal to the last any may stay."""
+    """Return the positions of the highest scores; ties at the end are cut arbitrarily."""
     size = len(scores_K)
     if size <= count:
         return np.arange(size)
@@ -386,9 +386,9 @@ def _largest(scores_K: Float32, count: int) -> Int64:
 
 
 def _best(top: int, rows_K: Int32, scores_K: Float32, *others_K: Float32) -> Int64:
-    """Return the rows of the highest scores, best first; equal ones by others, then by row."""
+    """Return the rows of the highest scores, best first; ties by other scores, then by row."""
     size = len(rows_K)
-    if size > 4 * top:  # to order all takes longer than to find the last that counts
+    if size > 4 * top:  # a partition before the sort is faster than a sort of all
         last = np.partition(scores_K, size - top)[size - top]
         kept = (scores_K >= last).nonzero()[0]
         rows_K, scores_K = rows_K[kept], scores_K[kept]
@@ -398,7 +398,7 @@ def _best(top: int, rows_K: Int32, scores_K: Float32, *others_K: Float32) -> Int
 
 
 def _fewest_edits(queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: int) -> list[Int64]:
-    """Return the rows of the names most similar in letters; of equal ones the best by score."""
+    """Return the rows of the names most similar in letters; ties by trigram score."""
     lengths = np.array([len(text) for text in queries.texts], dtype=np.int32)
     lengths_P = names.lengths[pool.rows_P]
     wanted_P = lengths.repeat(np.diff(pool.offsets))
@@ -417,7 +417,7 @@ def _fewest_edits(queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: i
         queries.texts, pairwise(offsets_of([len(some) for some in places]).tolist()), strict=True
     ):
         some = slice(first, last)
-        # Of one text at a time: what is read stays in a core's cache.
+        # One text at a time: its data fits the cache of a core.
         strings = names.texts(rows_K[some])
         similar = process.cdist([text], strings, scorer=OSA.normalized_similarity)[0]
         found.append(_best(top, rows_K[some], similar, scores_K[some]))

@@ -1,7 +1,7 @@
-"""The dense retriever: nearest rows of a matrix of unit vectors, by inner product, through FAISS.
+"""The dense retriever: the nearest unit vectors by inner product, through FAISS.
 
-Axes: Q queries, K hits, N rows, D width, A axes kept, S rows of a sample, W rows that are scored
-exactly, of which the best K are kept.
+Axes: Q queries, K hits, N rows, D width, A principal axes, S rows of a sample, W rows that are
+scored exactly; the best K of these are returned.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ if TYPE_CHECKING:
 __all__ = ["LEAST_SEARCHED", "VectorIndex", "build_index", "can_append", "exact_scores", "top_k"]
 
 _GROWTH = 2.0
-"""An index learns anew when it has grown to this many times the rows that it learned from."""
+"""An index is trained again when it has grown by this factor since its training."""
 _PCA_DIM = 128
-"""Principal axes that codes are made of. Codes only lead to the nearest rows, which are then
-scored exactly: fewer axes and a larger ``k_factor`` find as much in less time."""
+"""Principal axes behind the codes. Rows found by codes are scored exactly afterwards, so fewer axes
+with a larger ``k_factor`` reach the same recall in less time."""
 _COARSE_CODES = 2_000_000
-"""Up to this many rows a code of 4 bits stands for two axes, above for one: among ten million
-rows so many are near each other that codes of two find .93 of them in all lists, of one .98."""
+"""Up to this many rows, a code of 4 bits stands for two axes; above, for one. Among ten million
+rows, codes of two axes reach a recall of .93 with all lists, codes of one axis .98."""
 _CENTROIDS = 16
-"""Of a 4-bit product quantizer; with fewer rows FAISS cannot train one."""
+"""Centroids of a 4-bit product quantizer; FAISS cannot train one with fewer rows."""
 _GRAPH_VARIANCE = 0.95
-"""Share of the rows' variance that the axes of a graph keep."""
+"""Share of the variance that the principal axes of a graph keep."""
 _GRAPH_AXES = 16
-"""Axes of a graph are a multiple of this: what a processor multiplies at once."""
+"""The number of axes of a graph is a multiple of this, the width of a SIMD register."""
 _SAMPLE = 65_536
 _M = 32
 _EF_CONSTRUCTION = 200
 _DEFAULT_EF_SEARCH = 128
 _DEFAULT_K_FACTOR = 4
 LEAST_SEARCHED = 32
-"""A search for fewer rows scores as many exactly as one for so many, with which ``k_factor`` was
-tuned: else its recall would be less."""
+"""A search for fewer rows scores as many rows exactly as a search for this many. ``k_factor`` was
+tuned with this number; with fewer, the recall would be lower."""
 _ROWS_PER_LIST = 256
 _SAMPLE_PER_LIST = 64
 _ITERATIONS = 10
 _BLOCK = 65_536
 _AT_ONCE = 256
-"""Rows that are scored exactly at once: they stay in a core's cache."""
+"""Rows that are scored exactly together: they fit the cache of a core."""
 _AHEAD = 1 << 21
 
 
@@ -65,20 +65,19 @@ def build_index(
     """Index unit rows and write the index.
 
     ``EXACT`` scans all rows in float16. ``PQ`` scans 4-bit product-quantizer codes of all rows
-    (Jégou et al. 2011; the scan by registers of André et al. 2015). ``IVF_PQ`` keeps such codes
-    in lists around centroids (Sivic and Zisserman 2003), and scans the lists nearest to a query.
-    ``HNSW`` is a graph (Malkov and Yashunin 2018) of rows in 8 bits a number. Codes and graph
-    are made of the rows' principal axes. Everything is learned from a sample that depends on
-    the number of rows alone.
+    (Jégou et al. 2011; fast scan, André et al. 2015). ``IVF_PQ`` keeps these codes in lists around
+    centroids (Sivic and Zisserman 2003), and scans the lists nearest to a query. ``HNSW`` is a
+    graph (Malkov and Yashunin 2018) of rows with 8 bits per number. Codes and graph use the
+    principal axes of the rows. The training sample depends on the number of rows alone.
 
     Args:
         vectors_ND: (N, D) float16 unit rows; may be memory-mapped, it is read in blocks.
         path: File to write.
         kind: Any but ``AUTO``.
-        append_to: An index of this kind over the first of these rows, to add the others to.
+        append_to: An index of this kind over the first of these rows; the others are added.
 
     Returns:
-        The recipe: what was built and with which numbers.
+        The recipe: the kind of index and its parameters.
     """
     if append_to is not None:
         index = faiss.read_index(str(append_to))
@@ -92,10 +91,10 @@ def build_index(
 
 
 def can_append(recipe: Mapping[str, Any], kind: IndexKind, *, rows: int) -> bool:
-    """Return whether rows can be added to an index, to make one of a kind with this many rows.
+    """Return whether rows can be added to an index, up to this number of rows.
 
-    A scan costs nothing to build. The other kinds learn from their rows, and do so again when
-    most rows are ones that they have not seen.
+    An exact index needs no training. The other kinds are trained again when most of the rows are
+    newer than their training.
     """
     if kind is IndexKind.EXACT or recipe.get("kind") != kind.value:
         return False
@@ -103,18 +102,18 @@ def can_append(recipe: Mapping[str, Any], kind: IndexKind, *, rows: int) -> bool
 
 
 def _trained(vectors_ND: Float16, kind: IndexKind) -> tuple[faiss.Index, dict[str, Any]]:
-    """Return an index without rows that has learned what it must, and its numbers."""
+    """Return a trained index without rows, and its parameters."""
     rows, width = vectors_ND.shape
-    index: Any  # the stubs know the attributes of no kind of index
+    index: Any  # the type stubs lack the attributes of the kinds of index
     if kind is IndexKind.EXACT:
         index = faiss.index_factory(width, "SQfp16", faiss.METRIC_INNER_PRODUCT)
-        index.train(np.zeros((1, width), np.float32))  # learns nothing, but asks for it
+        index.train(np.zeros((1, width), np.float32))  # learns nothing, but the call is required
         return index, {"storage": "fp16"}
     nlist = max(1, min(rows // _ROWS_PER_LIST, int(2 * math.sqrt(rows))))
     wanted = max(_SAMPLE, nlist * _SAMPLE_PER_LIST) if kind is IndexKind.IVF_PQ else _SAMPLE
     sample_SD = _sample(vectors_ND, wanted)
-    # Of unit rows the nearest are those of the highest product. Once axes are left out, a
-    # distance does not depend on what all rows have in common, as a product does.
+    # For unit rows, the smallest distance is the highest product. After axes are dropped, the
+    # distance is better: unlike a product, it ignores the mean of the rows.
     if kind is IndexKind.HNSW:
         axes = _principal_axes(sample_SD, None)
         index = faiss.index_factory(axes.d_out, f"HNSW{_M}_SQ8", faiss.METRIC_L2)
@@ -128,22 +127,22 @@ def _trained(vectors_ND: Float16, kind: IndexKind) -> tuple[faiss.Index, dict[st
             code = f"IVF{nlist},{code}"
             recipe["nlist"] = nlist
         index = faiss.index_factory(axes.d_out, code, faiss.METRIC_L2)
-        index.pq.cp.min_points_per_centroid = 1  # else it warns on stderr
+        index.pq.cp.min_points_per_centroid = 1  # otherwise FAISS warns on stderr
         if kind is IndexKind.IVF_PQ:
             index.cp.niter = _ITERATIONS
             index.cp.min_points_per_centroid = 1
             index.cp.max_points_per_centroid = _SAMPLE_PER_LIST
     whole = faiss.IndexPreTransform(axes, index)
-    # A product quantizer learns in so small steps that threads only wait for each other.
+    # The training steps of a product quantizer are so small that threads only slow it down.
     with _threads(1 if kind is IndexKind.PQ else faiss.omp_get_max_threads()):
         whole.train(sample_SD)
     return whole, recipe | {"pca_dim": axes.d_out, "trained_on_rows": rows}
 
 
 def _sample(vectors_ND: Float16, count: int) -> Float32:
-    """Return up to ``count`` rows, drawn by the number of rows alone, in their order."""
+    """Return a sample of up to ``count`` rows, in order; it depends on the number of rows alone."""
     rows = np.sort(np.random.default_rng(0).permutation(len(vectors_ND))[:count])
-    # A product quantizer needs 16 rows, even if rows are repeated.
+    # A product quantizer needs 16 rows; repeated ones will do.
     return _float32(vectors_ND[np.resize(rows, max(len(rows), _CENTROIDS))])
 
 
@@ -152,8 +151,8 @@ def _principal_axes(sample_SD: Float32, count: int | None) -> faiss.LinearTransf
 
     Args:
         sample_SD: (S, D) float32 rows.
-        count: How many axes, rounded down to an even number; None for as many as keep enough
-            of the rows' variance.
+        count: The number of axes, rounded down to an even number; None for as many as keep
+            ``_GRAPH_VARIANCE`` of the variance.
     """
     mean_D = sample_SD.mean(axis=0)
     centered_SD = sample_SD - mean_D
@@ -186,8 +185,8 @@ def exact_scores(
     Args:
         vectors_ND: (N, D) float16 unit rows.
         queries_QD: (Q, D) float32 unit rows.
-        query_K: (K,) int64 which query.
-        rows_K: (K,) int64 which row.
+        query_K: (K,) int64 the query of each pair.
+        rows_K: (K,) int64 the row of each pair.
 
     Returns:
         (K,) float32.
@@ -203,13 +202,13 @@ def exact_scores(
 
 
 def top_k(vectors_ND: Float16, queries_QD: Float32, rows_QW: Int64, *, top: int) -> Hits:
-    """Score some rows of each query exactly and keep the best; equal scores in the order of rows.
+    """Score rows of each query exactly and keep the best; equal scores in the order of rows.
 
     Args:
         vectors_ND: (N, D) float16 unit rows.
         queries_QD: (Q, D) float32 unit rows.
-        rows_QW: (Q, W) int64 rows of each query, -1 where there are no more.
-        top: K; fewer rows leave -1 with score -inf.
+        rows_QW: (Q, W) int64 rows of each query, -1 after the last one.
+        top: K; missing rows are -1 with score -inf.
     """
     queries, width = len(queries_QD), min(top, rows_QW.shape[1])
     scores_QK = np.full((queries, top), -np.inf, dtype=np.float32)
@@ -230,16 +229,17 @@ def top_k(vectors_ND: Float16, queries_QD: Float32, rows_QW: Int64, *, top: int)
 
 @dataclass(frozen=True, slots=True)
 class VectorIndex:
-    """An index opened by memory map, with the exact vectors behind it. Safe between threads.
+    """A memory-mapped index, with the exact vectors of its rows. Safe to share between threads.
 
     Attributes:
         vectors_ND: (N, D) float16 unit rows, memory-mapped.
         is_exhaustive: Whether a search compares every row, in float16.
-        is_graph: Whether rows are found by going from one to the next.
-        nlist: How many lists there are; 0 of kinds without lists.
-        efSearch: Rows that a search of a graph keeps in sight; 0 of other kinds.
-        nprobe: Lists that a search reads; 0 of kinds without lists.
-        k_factor: How many times the rows asked for are scored exactly (FAISS ``IndexRefine``).
+        is_graph: Whether the index is a graph.
+        nlist: The number of lists; 0 for kinds without lists.
+        efSearch: The candidate list size of a graph search; 0 for other kinds.
+        nprobe: Lists that a search reads; 0 for kinds without lists.
+        k_factor: A search for K rows scores ``k_factor`` × K rows exactly (FAISS
+            ``IndexRefine``).
     """
 
     vectors_ND: Float16
@@ -260,10 +260,10 @@ class VectorIndex:
         Args:
             path: The file.
             vectors_ND: (N, D) float16, the rows it was built from.
-            recipe: Its recipe, with ``efSearch``, ``nprobe`` and ``k_factor`` as they were tuned.
+            recipe: Its recipe, with the tuned ``efSearch``, ``nprobe`` and ``k_factor``.
 
         Raises:
-            KnowledgeBaseError: It is missing, damaged, or not of these vectors.
+            KnowledgeBaseError: It is missing, damaged, or made from other vectors.
         """
         try:
             recipe = dict(recipe or {})
@@ -296,7 +296,7 @@ class VectorIndex:
         return opened.with_parameters(defaults | recipe)
 
     def with_parameters(self, recipe: Mapping[str, Any]) -> VectorIndex:
-        """Return the same index, searched with the parameters of a recipe."""
+        """Return the same index with the search parameters of a recipe."""
         return replace(
             self,
             efSearch=int(recipe.get("efSearch", self.efSearch)),
@@ -309,16 +309,16 @@ class VectorIndex:
 
         Args:
             queries_QD: (Q, D) float32 unit rows.
-            top: K, how many to return; fewer rows than K leave -1 with score -inf.
+            top: K; missing rows are -1 with score -inf.
         """
         queries_QD = np.ascontiguousarray(queries_QD, dtype=np.float32)
         rows = len(self.vectors_ND)
         wide = self.k_factor * max(top, LEAST_SEARCHED)
         if self.is_graph:
-            wide = min(wide, self.efSearch)  # what it keeps in sight
+            wide = min(wide, self.efSearch)  # the size of its candidate list
         wide = min(max(wide, top + 10), rows)
         found_QW: npt.NDArray[np.int64]
-        if wide == rows:  # all of them: a graph may not lead to every row
+        if wide == rows:  # scan all: a graph may not reach every row
             found_QW = np.broadcast_to(np.arange(rows), (len(queries_QD), rows))
         else:
             with _threads(1 if len(queries_QD) == 1 else faiss.omp_get_max_threads()):
@@ -326,12 +326,12 @@ class VectorIndex:
         return top_k(self.vectors_ND, queries_QD, found_QW, top=top)
 
     def _parameters(self, wide: int) -> Any:  # noqa: ANN401  (the stubs know no constructor)
-        """Return FAISS's parameters of a search for this many rows."""
+        """Return FAISS's parameters for a search for this many rows."""
         library: Any = faiss
         if self.is_graph:
             parameters = library.SearchParametersHNSW(efSearch=max(self.efSearch, wide))
         elif self.nlist:
-            # As many lists as hold a few times the rows wanted.
+            # Read enough lists to hold a few times the requested rows.
             enough = math.ceil(4 * wide * self.nlist / len(self.vectors_ND))
             probes = min(max(self.nprobe, enough), self.nlist)
             parameters = library.SearchParametersIVF(nprobe=probes)
@@ -341,22 +341,22 @@ class VectorIndex:
 
 
 def _read_ahead(path: Path, *, besides: int) -> None:
-    """Ask the system for the start of a file, all ``besides`` the stored rows at its end.
+    """Ask the system to read a file ahead, except the last ``besides`` bytes: the stored rows.
 
-    FAISS looks through the links of a graph as it opens one; page by page from a disk, that
-    takes ten times as long as reading ahead.
+    FAISS reads the links of a graph when it opens one. From a disk, page by page, that takes ten
+    times as long as reading ahead.
     """
     if hasattr(os, "posix_fadvise"):
         with open(path, "rb") as handle:
             stop = os.fstat(handle.fileno()).st_size - besides
-            for start in range(0, stop, _AHEAD):  # the system takes no more at once
+            for start in range(0, stop, _AHEAD):  # the system's limit for one call
                 length = min(_AHEAD, stop - start)
                 os.posix_fadvise(handle.fileno(), start, length, os.POSIX_FADV_WILLNEED)
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Set FAISS's threads for a block: waking a pool costs more than one query does."""
+    """Set the number of FAISS's threads for a block: waking a pool costs more than one query."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(count)
     try:

@@ -61,12 +61,12 @@ _ENCODED_AT_ONCE = 16_384
 
 
 class KnownVectors:
-    """An embedder that has the vectors of some texts, and asks another one for the rest.
+    """An embedder that has the vectors of some texts; another embedder embeds the rest.
 
     Attributes:
         dim: Width D of a vector.
-        known_names: Texts so far whose vectors were known. Misspelt names, which the reranker
-            learns from, are none of them.
+        known_names: Texts so far whose vectors were known. The misspelt names that the reranker
+            learns from are not counted.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class KnownVectors:
 
         Args:
             blocks: The texts in the order of rows, in pieces.
-            vectors_ND: (N, D) float16 their vectors.
+            vectors_ND: (N, D) float16 vectors of the texts.
             encoder: Embeds other texts.
         """
         hashes = np.concatenate(
@@ -90,7 +90,7 @@ class KnownVectors:
         self._encoder = encoder
 
     def encode(self, texts: Sequence[str]) -> Float32:
-        """Return (N, D) float32 rows; those that are known exactly as they were stored."""
+        """Return (N, D) float32 rows; known vectors exactly as they were stored."""
         wanted = np.array([hash_text(text) for text in texts], dtype=np.int64)
         places = np.minimum(np.searchsorted(self._hashes_N, wanted), len(self._hashes_N) - 1)
         known = self._hashes_N[places] == wanted
@@ -127,18 +127,18 @@ def write_knowledge_base(
         bundle: The bundle behind ``encoder``; copied into the folder.
         entities: The entities, streamed; pieces with the same id are joined.
         out: The folder to make.
-        encoder: What embeds mentions, and names if nothing else does.
-        names_encoder: What embeds the names, where mentions are embedded by its student.
-        names_bundle: What the manifest says of the bundle behind ``names_encoder``.
-        choice: The kind of index, or what chooses it.
-        recall: Share of the true ten nearest names that the index is tuned to find.
+        encoder: Embeds the mentions; and the names, unless there is a ``names_encoder``.
+        names_encoder: Embeds the names, if a student of it embeds the mentions.
+        names_bundle: The manifest's entry for the bundle of ``names_encoder``.
+        choice: The kind of index, or the rule that chooses it.
+        recall: The target recall of the index, of the true ten nearest names.
         force: Whether ``out`` may be replaced.
-        keep: Whether files in it that mirror-rt did not write are carried over; else it is refused.
-        append_to: A knowledge base of the same bundle: its strings keep their rows, and its
-            index is added to rather than built again if it is of the right kind and has learned
-            from enough rows.
-        content_type: What the folder says that it holds. From passages nothing is learned.
-        reranker: What scores candidates; None to learn it from the names.
+        keep: Whether to keep files in ``out`` that mirror-rt did not write. If not, such files
+            are an error.
+        append_to: A knowledge base of the same bundle. Its strings keep their rows. Its index is
+            extended rather than rebuilt if it is of the right kind and needs no new training.
+        content_type: ``names`` or ``passages``. No reranker is learned from passages.
+        reranker: The reranker to store; None to learn it from the names.
         finish: Called with the new folder before it takes its place.
         progress: Called with (strings embedded, strings).
 
@@ -153,7 +153,7 @@ def write_knowledge_base(
                 first_texts = before.texts()
         counts = write_catalogue(entities, folder / CATALOGUE, first_texts=first_texts)
         with closing(Catalogue.open(folder / CATALOGUE)) as catalogue:
-            # The model computes outside Python's lock: the arrays are made meanwhile.
+            # The model computes without Python's lock, so the arrays are made at the same time.
             with ThreadPoolExecutor(1) as beside:
                 embedding = beside.submit(
                     _write_vectors,
@@ -206,7 +206,7 @@ def write_knowledge_base(
 
 
 def _write_arrays(catalogue: Catalogue, folder: Path, *, rows: int, keep_text: bool) -> NameArrays:
-    """Write the arrays of names and the trigrams, and open the former."""
+    """Write the arrays of names and the trigrams; return the opened arrays of names."""
     writer = NameArraysWriter()
 
     def blocks() -> Iterable[Sequence[str]]:
@@ -247,7 +247,7 @@ def _write_index(
 
 
 def _as_mentions(catalogue: Catalogue, encoder: Embedder, rows_Q: Int64) -> Float32:
-    """Return the (Q, D) vectors that names have when they are asked for."""
+    """Return the (Q, D) vectors of names as the query encoder embeds them."""
     texts = catalogue.texts_of(rows_Q.tolist())
     return encoder.encode([texts[row] for row in rows_Q.tolist()])
 
@@ -257,14 +257,14 @@ def own_samples(
 ) -> Samples:
     """Return names of the knowledge base, linked as if they were mentions.
 
-    They are kept out of the table of words that stand for each other: it would know them by
-    heart, and be trusted too much.
+    The translation table is made without these names. Otherwise it would have memorized them,
+    and its features would get too much weight.
     """
     rng = np.random.default_rng(0)
     names = retrievers.names
     pairs = held_out_names(catalogue, names, rng)
     held_out = {row for row, _ in pairs}
-    # Windows cannot remove a file that is mapped still.
+    # Windows cannot remove a file that is still mapped.
     with TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         folder = Path(scratch)
         aliases = alias_pairs(catalogue.close_names(without=held_out), names)

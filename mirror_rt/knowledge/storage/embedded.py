@@ -1,4 +1,4 @@
-"""Take the vectors that an ``embed`` job made, so that a build embeds only what is missing."""
+"""Reuse the vectors of an ``embed`` job in a build, which then embeds only the missing names."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _EXACT = ("float32", "float16")
 
 @contextmanager
 def embedded_names(folder: Path, bundle: Bundle, encoder: Embedder) -> Iterator[KnownVectors]:
-    """Give an embedder that has the vectors of a folder, and embeds other texts.
+    """Provide an embedder that has the vectors of a folder, and embeds other texts.
 
-    The vectors are copied into a temporary file, in float16 as a knowledge base keeps them.
+    The vectors are copied into a temporary file, in float16 as in a knowledge base.
 
     Args:
         folder: A folder of vectors with their texts, made by ``embed``.
-        bundle: What the knowledge base is built with.
+        bundle: The bundle of the knowledge base.
         encoder: The opened bundle.
 
     Raises:
-        ConfigError: The vectors are of another bundle or width, rounded to less than float16, or
-            without texts.
-        InputError: The folder is no finished folder of vectors, or a file of it has changed.
+        ConfigError: The vectors are from another bundle, have another width or less precision
+            than float16, or the folder has no texts.
+        InputError: The folder is not a finished folder of vectors, or one of its files changed.
     """
     manifest = _read_manifest(folder)
     width = manifest["dims"]
@@ -68,15 +68,15 @@ def embedded_names(folder: Path, bundle: Bundle, encoder: Embedder) -> Iterator[
                 start += len(stored)
                 yield pq.ParquetFile(shard).read(columns=["text"])["text"].to_pylist()
 
-        # The vectors are written while the texts are indexed.
+        # One pass writes the vectors and indexes the texts.
         yield KnownVectors(texts(), np.asarray(vectors_ND), encoder)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    """Return what a folder of vectors says of itself.
+    """Return the manifest of a folder of vectors.
 
     Raises:
-        InputError: It is not one, or not finished.
+        InputError: It is not a folder of vectors, or not finished.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""Decisions of people, kept in the folder of a knowledge base: gold links, and aliases of entities.
+"""Decisions of reviewers, stored in the folder of a knowledge base: gold links and new aliases.
 
-A line of ``feedback.jsonl`` is a decision. Those of one file are a batch, the last of which can be
-undone; of a mention that several batches decide, the last one counts.
+Each line of ``feedback.jsonl`` is a decision. The decisions of one file are a batch; the last batch
+can be undone. If several batches decide the same mention, the last one counts.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from mirror_rt.types import Entity, Name, NameKind
 __all__ = ["SOURCE", "Decision", "FeedbackLog"]
 
 SOURCE = "feedback"
-"""The source of names that feedback has made."""
+"""The ``source`` of names that come from feedback."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a person said of a mention.
+    """The decision of a reviewer about a mention.
 
     Attributes:
         mention: The mention.
-        entity_id: The entity that is right for it; empty where none is.
+        entity_id: The id of the right entity; empty if no entity is right.
         decision: ``accepted``, ``corrected`` or ``rejected``.
     """
 
@@ -48,17 +48,17 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackLog:
-    """All decisions that a knowledge base was given.
+    """All decisions in a knowledge base.
 
     Attributes:
-        batches: Those of each file, in the order they came.
+        batches: The decisions of each file, in the order they were given.
     """
 
     batches: tuple[_Batch, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> FeedbackLog:
-        """Read the decisions of a knowledge base; none where there is no file.
+        """Read the decisions of a knowledge base; an empty log if there is no file.
 
         Raises:
             KnowledgeBaseError: The file is damaged.
@@ -101,7 +101,7 @@ class FeedbackLog:
                     handle.write(json.dumps(about | asdict(decision), ensure_ascii=False) + "\n")
 
     def added(self, decisions: Sequence[Decision], source: str, *, aliases: bool) -> FeedbackLog:
-        """Return the log with a batch more; itself where it has one with the same decisions."""
+        """Return the log with one more batch; itself if it already has the same batch."""
         text = json.dumps([aliases, *sorted(map(repr, decisions))])
         digest = hashlib.sha256(text.encode()).hexdigest()
         if any(batch.digest == digest for batch in self.batches):
@@ -114,7 +114,7 @@ class FeedbackLog:
         return FeedbackLog(self.batches[:-1])
 
     def in_force(self) -> Iterator[tuple[str, Decision, bool]]:
-        """Yield each mention with its decisions that count, and whether they make names."""
+        """Yield each mention with its valid decisions, and whether they add names."""
         last = {one.mention: n for n, batch in enumerate(self.batches) for one in batch.decisions}
         for number, batch in enumerate(self.batches):
             for decision in batch.decisions:
@@ -122,14 +122,14 @@ class FeedbackLog:
                     yield decision.mention, decision, batch.aliases
 
     def gold(self) -> list[tuple[str, frozenset[str]]]:
-        """Return each mention with the ids that are right; none where nothing is."""
+        """Return each mention with its right ids; no ids if no entity is right."""
         right: dict[str, set[str]] = {}
         for mention, decision, _ in self.in_force():
             right.setdefault(mention, set()).update(filter(None, [decision.entity_id]))
         return [(mention, frozenset(ids)) for mention, ids in right.items()]
 
     def aliases(self) -> dict[str, list[str]]:
-        """Return the mentions that are to be names of each entity, by its id."""
+        """Return the mentions that become names of each entity, by entity id."""
         found: dict[str, dict[str, None]] = {}
         for mention, decision, aliases in self.in_force():
             text = " ".join(mention.split())
@@ -138,7 +138,7 @@ class FeedbackLog:
         return {id_: list(texts) for id_, texts in found.items()}
 
     def applied(self, pieces: Iterable[Entity]) -> Iterator[Entity]:
-        """Yield the pieces of entities, each entity with the names that feedback gives it."""
+        """Yield the pieces of entities, each entity with its names from feedback."""
         waiting = self.aliases()
         for piece in pieces:
             names = tuple(name for name in piece.names if name.kind is not NameKind.ACCEPTED)
@@ -149,7 +149,7 @@ class FeedbackLog:
             yield piece if names == piece.names or not names else replace(piece, names=names)
 
     def changes(self, before: FeedbackLog) -> int:
-        """Return of how many entities the names differ from those by another log."""
+        """Return the number of entities whose names differ from those of another log."""
         mine: Mapping[str, list[str]] = self.aliases()
         theirs: Mapping[str, list[str]] = before.aliases()
         return sum(

@@ -1,4 +1,4 @@
-"""Whether a knowledge base is whole, and whether another process is changing it."""
+"""Check that a knowledge base is complete, and lock it against changes by other processes."""
 
 from __future__ import annotations
 
@@ -45,8 +45,9 @@ def check_files(
     Args:
         folder: The knowledge base.
         manifest: Its manifest.
-        verify: Whether to hash every file whole rather than, of those above 16 MiB, blocks;
-            None: while they are together under 256 MiB (a fraction of a second).
+        verify: Whether to hash all bytes of every file, instead of sampled blocks of files above
+            16 MiB. None: all bytes if the files are together under 256 MiB (a fraction of a
+            second).
 
     Raises:
         KnowledgeBaseError: A file is missing, cannot be read or has changed.
@@ -77,13 +78,13 @@ def check_files(
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep every other process from changing or replacing a knowledge base meanwhile.
+    """Lock a knowledge base: no other process can change or replace it in the block.
 
     Raises:
-        KnowledgeBaseError: Another one is at it, or the lock cannot be opened.
+        KnowledgeBaseError: Another process holds the lock, or the lock cannot be opened.
     """
-    # The lock goes with the process that holds it. The file stands beside the folder, as the
-    # folder itself is replaced.
+    # The lock ends with its process. The lock file is beside the folder, as an update replaces
+    # the folder itself.
     path = folder.absolute().parent / f".{folder.name}.lock"
     with ExitStack() as stack:
         try:
@@ -102,7 +103,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def assert_unchanged(folder: Path, manifest: KnowledgeBaseManifest) -> Iterator[None]:
-    """Hold the lock of a knowledge base that is still the one that was opened.
+    """Lock a knowledge base, and check that it did not change since it was opened.
 
     Raises:
         KnowledgeBaseError: Another process is changing it, or has changed it.
@@ -116,15 +117,16 @@ def assert_unchanged(folder: Path, manifest: KnowledgeBaseManifest) -> Iterator[
 def read_consistently(
     folder: Path, reading: Callable[[KnowledgeBaseManifest], ReadT], *, attempts: int = 50
 ) -> ReadT:
-    """Read a folder that another process may replace meanwhile: all of one state.
+    """Read a folder that another process may replace, and return one consistent state.
 
     Args:
         folder: The knowledge base.
-        reading: Opens what it needs, given the manifest.
-        attempts: How often to begin again if the folder is another one afterwards.
+        reading: Opens the files that it needs, given the manifest.
+        attempts: How often to start again if the folder was replaced during the reading.
 
     Raises:
-        BundleError, KnowledgeBaseError: As ``reading``, or the folder is replaced all the time.
+        BundleError, KnowledgeBaseError: Raised by ``reading``, or the folder is replaced again
+            and again.
     """
     for _ in range(attempts):
         before = _state(folder)
@@ -140,7 +142,7 @@ def read_consistently(
 
 
 def _state(folder: Path) -> tuple[int, ...]:
-    """Return what tells a folder from another under its name, even one with the same content."""
+    """Return a value that differs between two folders with the same name, even of equal content."""
     try:
         found = (folder / KB_MANIFEST).stat()
     except OSError:
@@ -149,11 +151,11 @@ def _state(folder: Path) -> tuple[int, ...]:
 
 
 def open_bundle(folder: Path, fingerprint: str) -> Bundle:
-    """Open the bundle in a knowledge base, which must be the one its vectors were made with.
+    """Open the bundle in a knowledge base; its fingerprint must be the expected one.
 
     Raises:
-        BundleError: It is not whole.
-        KnowledgeBaseError: The folder was replaced by one of another bundle.
+        BundleError: The bundle is incomplete.
+        KnowledgeBaseError: The folder was replaced by a knowledge base of another bundle.
     """
     bundle = Bundle.open(folder / BUNDLE)
     if bundle.fingerprint != fingerprint:
@@ -171,7 +173,7 @@ def open_vectors(folder: Path) -> Float16:
     """
     try:
         vectors_ND = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:  # the last of an empty file
+    except (OSError, ValueError, EOFError) as error:  # numpy raises EOFError for an empty file
         raise KnowledgeBaseError(
             f"{folder / VECTORS}: cannot be read ({error}); build the knowledge base again"
         ) from error

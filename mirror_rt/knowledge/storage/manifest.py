@@ -43,19 +43,19 @@ FILES = (CATALOGUE, VECTORS, INDEX, *NAME_FILES, *TRIGRAM_FILES, *TRANSLATION_FI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnowledgeBaseManifest:
-    """What a knowledge base says of itself.
+    """The manifest of a knowledge base.
 
     Attributes:
-        bundle: Fingerprint of the bundle in the folder, which embeds mentions, and made the
-            vectors unless ``names_bundle`` is another.
+        bundle: Fingerprint of the bundle in the folder. It embeds mentions; it also made the
+            vectors, unless ``names_bundle`` is given.
         dim: Width of a vector.
-        counts: What was read, stored and left out (see ``entities.schema.BuildCounts``).
+        counts: Counts of the build (see ``entities.schema.BuildCounts``).
         index: The recipe of the index.
-        files: Size in bytes, sha256 (hex) and that of sampled blocks (see
+        files: Size in bytes, sha256 (hex) and sha256 of sampled blocks (see
             ``hashing.sampled_sha256``) of each file outside ``bundle/``.
         content_type: ``names`` of entities, or ``passages``.
-        names_bundle: ``name`` and ``fingerprint`` of the bundle that made the vectors where
-            mentions are embedded by its static student; empty where one does both.
+        names_bundle: ``name`` and ``fingerprint`` of the bundle that made the vectors, if a
+            static student of it embeds the mentions; otherwise empty.
         created_with: Version of mirror-rt that wrote it.
         format_version: Version of this layout.
     """
@@ -75,7 +75,7 @@ class KnowledgeBaseManifest:
         """Write the manifest as JSON with a checksum; the same content gives the same bytes."""
         content = asdict(self)
         if not self.names_bundle:
-            del content["names_bundle"]  # as before there were such folders
+            del content["names_bundle"]  # the same bytes as from versions without this field
         write_checked_json(path, content)
 
     @classmethod
@@ -127,7 +127,7 @@ class KnowledgeBaseManifest:
 
 
 def _other_kind(content: object) -> str:
-    """Say what else a folder with this manifest is, as the start of a sentence."""
+    """Return what else a folder with this manifest is, as the start of a sentence."""
     if isinstance(content, dict) and content.get("kind") == "vectors":
         return "is vectors, "
     if isinstance(content, dict) and "pooling" in content:

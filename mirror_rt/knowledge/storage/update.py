@@ -1,11 +1,12 @@
-"""Update a knowledge base: add, remove and replace entities, embedding only names that are new.
+"""Update a knowledge base: add, remove and replace entities. Only new names are embedded.
 
-Weights and probabilities stay as they are, a calibration on gold too: what was added or removed
-changes no answer about other entities, but for how rare words and letters are. ``refit`` learns
-the weights anew.
+The weights and the probabilities stay, even those of a calibration. So an update changes answers
+about other entities only through the frequencies of words and trigrams. ``refit`` learns the
+weights again.
 
-The changed folder is written beside the old one and takes its place in one step. Until then
-every reader sees the old state, and a kill leaves it; two updates at once are refused.
+The changed folder is written beside the old one, and replaces it in one step. Until then, readers
+see the old state; if the process is killed, the old state remains. A second update at the same
+time is an error.
 """
 
 from __future__ import annotations
@@ -39,27 +40,27 @@ if TYPE_CHECKING:
 __all__ = ["UpdateReport", "UpdateSource", "merge", "remove", "rename"]
 
 _SETS = ("types", "alternative_ids", "cross_references", "parents", "fields")
-"""What an entity has of each is in no order."""
+"""Fields whose values have no order."""
 _UNUSED_SHARE = 0.1
-"""So many rows of an index may belong to strings that name nothing any more."""
+"""An index is rebuilt when more than this share of its rows are unused strings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateReport:
-    """What an update did.
+    """The counts of an update.
 
     Attributes:
-        entities_added: Entities with ids that were new.
-        entities_changed: Entities that were there and have other content now.
-        entities_removed: Entities that are gone.
-        entities_merged: Entities that others list as themselves and have taken in, less those
-            that are on their own again.
-        entities: Entities now.
-        names_embedded: Strings that had to be embedded.
-        names_reused: Strings whose vectors were there already.
-        names_repeated: Names given that their entity had already, alike in every field.
-        descriptions_left_out: Descriptions given for entities that have another.
-        ids_missing: Ids to remove that were not there.
+        entities_added: Entities with new ids.
+        entities_changed: Existing entities whose content changed.
+        entities_removed: Entities that were removed.
+        entities_merged: Entities that were merged into others which list their ids, minus those
+            that became separate again.
+        entities: Entities after the update.
+        names_embedded: Strings that were embedded.
+        names_reused: Strings whose vectors existed already.
+        names_repeated: Given names that their entity had already, equal in every field.
+        descriptions_left_out: Given descriptions of entities that have another one.
+        ids_missing: Ids to remove that did not exist.
     """
 
     entities_added: int
@@ -76,17 +77,17 @@ class UpdateReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateSource:
-    """The knowledge base that is updated.
+    """The knowledge base to update.
 
     Attributes:
         path: The folder.
         manifest: Its manifest.
         catalogue: Its entities.
-        vectors_ND: (N, D) float16 the vectors of its names.
-        encoder: Embeds names that are new.
-        query_encoder: Embeds mentions, where that is another.
+        vectors_ND: (N, D) float16 vectors of its names.
+        encoder: Embeds new names.
+        query_encoder: Embeds mentions, if another encoder does that.
         progress: Called with (names done, names).
-        feedback: The decisions that give names to entities.
+        feedback: The decisions that add names to entities.
         finish: Called with the new folder before it takes its place.
     """
 
@@ -102,7 +103,7 @@ class UpdateSource:
 
 
 def remove(kb: UpdateSource, ids: Sequence[str], *, missing_ok: bool) -> UpdateReport:
-    """Remove entities as ``KnowledgeBase.remove`` says."""
+    """Remove entities; see ``KnowledgeBase.remove``."""
     there = {id_ for id_ in ids if _has(kb, id_)}
     missing = [id_ for id_ in dict.fromkeys(ids) if id_ not in there]
     if missing and not missing_ok:
@@ -116,12 +117,12 @@ def remove(kb: UpdateSource, ids: Sequence[str], *, missing_ok: bool) -> UpdateR
 
 
 def rename(kb: UpdateSource, *, leaving: int) -> UpdateReport:
-    """Give every entity the names of ``kb.feedback``, of which some may go."""
+    """Give every entity its names from ``kb.feedback``; ``leaving`` names may be removed."""
     return _rewrite(kb, kb.catalogue.pieces(), leaving=leaving)
 
 
 def merge(kb: UpdateSource, entities: Iterable[Entity], *, replacing: bool) -> UpdateReport:
-    """Add or replace entities as ``KnowledgeBase.add`` and ``KnowledgeBase.update`` say."""
+    """Add or replace entities; see ``KnowledgeBase.add`` and ``KnowledgeBase.update``."""
     if kb.manifest.content_type == PASSAGES:
         raise KnowledgeBaseError(
             f"{kb.path}: holds passages; build it again with: mirror-rt index --passages --force"
@@ -157,7 +158,7 @@ def merge(kb: UpdateSource, entities: Iterable[Entity], *, replacing: bool) -> U
 
 
 def _joined(pieces: Sequence[Entity]) -> Entity:
-    """Return one entity of all that its pieces say, what has no order in one."""
+    """Join the pieces of one entity; fields without order are sorted."""
     types, others, references, parents, fields = (
         tuple(sorted({value for piece in pieces for value in getattr(piece, attribute)}))
         for attribute in _SETS
@@ -192,7 +193,7 @@ def _has(kb: UpdateSource, id_: str) -> bool:
 def _rewrite(
     kb: UpdateSource, entities: Iterable[Entity], *, leaving: int, added: int = 0, removed: int = 0
 ) -> UpdateReport:
-    """Write the new state; ``leaving`` is how many names may go with what is removed."""
+    """Write the new state; up to ``leaving`` names may be removed."""
     rows = len(kb.vectors_ND)
     known = KnownVectors(
         (kb.catalogue.texts(start=i, stop=i + 16_384) for i in range(0, rows, 16_384)),
@@ -232,10 +233,9 @@ def _rewrite(
 
 
 def _appends(kb: UpdateSource, choice: IndexChoice, leaving: int) -> bool:
-    """Return whether the index is better added to than built again.
+    """Return whether to append to the index rather than build it again.
 
-    One that is added to keeps the rows of strings that name nothing any more, until there are
-    too many.
+    An index that is appended to keeps the rows of unused strings, until they are too many.
     """
     rows = len(kb.vectors_ND)
     unused = kb.manifest.counts["unused_texts"] + leaving

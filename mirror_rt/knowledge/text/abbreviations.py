@@ -1,4 +1,4 @@
-"""Find the long forms of abbreviations in a document: defined there, or spelled by initials."""
+"""Find the long forms of abbreviations in a document, by definition or by initials."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ _LONGEST_IN_CAPITALS = 8
 
 
 def find_abbreviations(document: str) -> dict[str, str]:
-    """Find what abbreviations stand for: ``long form (SF)`` or ``SF (long form)``.
+    """Find abbreviations that a document defines as ``long form (SF)`` or ``SF (long form)``.
 
-    The algorithm of Schwartz and Hearst (2003, "A simple algorithm for identifying
-    abbreviation definitions in biomedical text"): every letter of the short form in the long
-    one, from right to left, the first at the beginning of a word. The first definition counts.
+    This is the algorithm of Schwartz and Hearst (2003, "A simple algorithm for identifying
+    abbreviation definitions in biomedical text"). It looks for every letter of the short form in
+    the long form, from right to left; the first letter must begin a word. If a short form is
+    defined twice, the first definition counts.
 
     >>> find_abbreviations("Muscular dystrophy (MD) is inherited; in MD the muscle …")
     {'MD': 'Muscular dystrophy'}
@@ -46,7 +47,7 @@ def find_abbreviations(document: str) -> dict[str, str]:
 
 
 def _sentence_before(document: str, end: int) -> str:
-    # A long form has fifteen words at most; a long document is not read again for each bracket.
+    # A long form has at most fifteen words. The limit keeps the time linear in the document.
     return re.split(r"[.;:!?]\s", document[max(end - _LONGEST_LONG, 0) : end])[-1]
 
 
@@ -77,15 +78,16 @@ def _long_form(short: str, text: str) -> str:
     start = text.rfind(" ", 0, at + 1) + 1
     long = text[start:].strip()
     words = long.casefold().split()
-    # A long form that holds its short form, or is no longer, defines nothing.
+    # A long form that contains its short form, or is not longer than it, defines nothing.
     return "" if short.casefold() in words or len(long) <= len(short) else long
 
 
 class SpelledPhrases:
     """Finds phrases of a document whose initials, in any order, spell a short form.
 
-    "Myotonic dystrophy" spells DM: letters out of order, as Latin put them, are no definition to
-    Schwartz and Hearst. Little words count for nothing. The document is read when first asked.
+    "Myotonic dystrophy" spells DM. The algorithm of Schwartz and Hearst does not find it, as the
+    letters follow the Latin word order. Words such as "of" and "the" are ignored. The document is
+    split into words at the first call of ``of``.
 
     >>> SpelledPhrases("Myotonic dystrophy is inherited; DM weakens the muscle").of("DM")
     [('Myotonic dystrophy', 0)]
@@ -97,13 +99,13 @@ class SpelledPhrases:
         self._by_length: dict[int, dict[str, list[int]]] = {}
 
     def of(self, short: str) -> list[tuple[str, int]]:
-        """Return each phrase as often as it stands there, and how surely it is meant.
+        """Return every occurrence of a matching phrase, with a rank of its certainty.
 
-        2 where the short form follows it in brackets, 1 where its initials are in the order of the
-        letters, else 0.
+        The rank is 2 if the short form follows the phrase in brackets, 1 if the initials are in
+        the order of the letters, and 0 otherwise.
 
-        A mention of up to five letters may be a short form, one in capitals of up to eight. One
-        in lower case is a word, unless the whole document is in lower case.
+        A short form has up to five letters, or up to eight if all are capitals. A mention in
+        lower case counts as a short form only if the whole document is in lower case.
         """
         letters = short.casefold()
         if not _may_be_short(short) or (short.islower() and not self._document.islower()):
@@ -123,7 +125,7 @@ class SpelledPhrases:
         return found
 
     def _document_words(self) -> list[tuple[str, int, int, int]]:
-        """Return (initial, start, end, segment) of each word that counts."""
+        """Return (initial, start, end, segment) of each word that is not ignored."""
         if self._words is None:
             text, end, segment = self._document, 0, 0
             self._words = []

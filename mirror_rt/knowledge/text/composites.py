@@ -12,7 +12,9 @@ _OF = re.compile(r"^(.*?\bof(?: the)?) ", re.IGNORECASE)
 
 
 def composite_parts(mention: str) -> tuple[str, ...]:
-    """Split a mention of several things, giving each part what they share; else return it alone.
+    """Split a mention of several things; each part gets the words that all share.
+
+    A mention of one thing is returned as it is.
 
     >>> composite_parts("breast and ovarian cancer")
     ('breast cancer', 'ovarian cancer')
@@ -36,7 +38,7 @@ def composite_parts(mention: str) -> tuple[str, ...]:
         return (first, *(f"{shared.group(1)} {part}" for part in parts[1:]))
     counts = [len(part.split()) for part in parts[:-1]]
     if all(count < len(last) for count in counts):
-        # As many words as a part has stand in its place in the last one; the rest is shared.
+        # A part of n words replaces the first n words of the last part; the rest is shared.
         heads = [" ".join(last[count:]) for count in counts]
         return (*(f"{part} {head}" for part, head in zip(parts, heads, strict=False)), parts[-1])
     return tuple(parts)

@@ -1,7 +1,7 @@
-"""The level at which two names match in writing: from letter for letter to the same words.
+"""The level at which two names match, from identical letters to the same words in any order.
 
-Plural, word order and spelling follow English. On other languages they change little, and do no
-harm: both names are folded in the same way.
+The rules for plurals, word order and spelling are English. In other languages they change little,
+and both names are folded in the same way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LETTERED = frozenset(
     "section series serotype sign site size stage subtype subunit toxin type variant virus "
     "vitamin".split()
 )
-"""A letter after these words is a name: the S of protein S is no possessive."""
+"""A letter after these words is part of the name: the S of protein S is not a possessive."""
 _GREEK = {
     sign: unicodedata.name(sign).rsplit(" ", 1)[1].lower().replace("lamda", "lambda")
     for sign in "αβγδεζηθικλμνξοπρστυφχψω"
@@ -36,14 +36,15 @@ _GREEK_AT_END = re.compile(r"(?<=[^\W\d_]{2})(?:alpha|beta|gamma|delta|kappa|lam
 _HYPHEN = re.compile("(?<=[^\\W\\d_])[-\u2010\u2011](?=[^\\W\\d_])")
 _SLASH = re.compile(r"(?<=\d)/(?=\d)")
 _BEYOND_KEY = re.compile(r"[\u2010\u2011\u2044]|\d/\d|\bS\b")
-"""Signs that a level reads in another way than a key does."""
+"""Signs that some level folds and the token-bag key does not."""
 _CAPITAL_S = re.compile("(?<!['\u2019`\u00b4])\\bS\\b")
 
 
 def match_level(mention: str, name: str) -> MatchType | None:
     """Return the strictest level at which two names are the same, or None.
 
-    Each level folds what those before it fold, and more. No level folds two numbers into one.
+    Each level folds all that the levels before it fold, and more. No level makes two different
+    numbers equal.
 
     >>> match_level("Cancers of the liver", "liver cancer")
     <MatchType.WORD_ORDER: 'word_order'>
@@ -53,7 +54,8 @@ def match_level(mention: str, name: str) -> MatchType | None:
     if mention == name:
         return MatchType.EXACT
     keeps_s = _has_letter_s(mention) or _has_letter_s(name)
-    # What is equal at a level is so at all that follow: most names are told apart by the last.
+    # Names that are equal at one level are equal at all later levels. So the last level is
+    # compared first: it rejects most pairs.
     if _last_forms(mention, keeps_s).isdisjoint(_last_forms(name, keeps_s)):
         return None
     if _cased(mention) == _cased(name):
@@ -84,14 +86,15 @@ def may_match_beyond_key(mention: str, name: str) -> bool:
 
 
 def token_bag_key(normalized: str) -> str:
-    """Return the key that names share if they match at any level but for hyphens in words.
+    """Return a key that is equal for names that match at any level except ``HYPHEN``.
 
-    As OpenRefine's fingerprint, but with repeated words kept, and numbers in their order.
+    It is like OpenRefine's fingerprint, but repeated words are kept, and so is the order of
+    numbers.
 
     >>> token_bag_key("cancers of the liver"), token_bag_key("ii type tumour")
     ('cancer liver', 'tumor type 2')
     """
-    # As the levels fold, each word at once.
+    # The folds of all levels, applied word by word.
     words = _without_s(fold_numbers(normalized).split())
     return _sorted(arabic_numerals(" ".join(map(_folded_word, words)).split()))
 
@@ -103,7 +106,7 @@ def _folded_word(word: str) -> str:
 
 @lru_cache(maxsize=1 << 13)
 def _last_forms(text: str, keeps_s: bool) -> frozenset[str]:
-    """Return what a name becomes at the last level, in any of the ways it is read."""
+    """Return the forms of a name at the last level, one for each reading of its signs."""
     forms = {fold_numbers(normalize(text)), _without_hyphens(text)}
     for _, fold in _FOLDS:
         forms = {fold(form, keeps_s) for form in forms}
@@ -111,17 +114,17 @@ def _last_forms(text: str, keeps_s: bool) -> frozenset[str]:
 
 
 def _without_hyphens(text: str) -> str:
-    """Return a text with hyphens in words left out; elsewhere they are spaces."""
+    """Return a text without the hyphens inside words; other hyphens become spaces."""
     return fold_numbers(normalize(_HYPHEN.sub("", text)))
 
 
 def _as_fractions(text: str) -> str:
-    """Return a text with ``1/2`` read as one half, which it is not in ``HIV 1/2``."""
+    """Return a text with ``1/2`` read as one half, unlike in ``HIV 1/2``."""
     return fold_numbers(normalize(_SLASH.sub("\u2044", text)))
 
 
 def _has_letter_s(text: str) -> bool:
-    """Return whether a text has a letter S of its own, as in Protein S."""
+    """Return whether the letter S is a word of a text, as in Protein S."""
     return bool(_CAPITAL_S.search(text)) and not text.isupper()
 
 
@@ -134,7 +137,7 @@ def _by_word(fold_word: Callable[[str], str]) -> Callable[[str, bool], str]:
 
 
 def _singular(text: str, keeps_s: bool) -> str:
-    """Take the s of the plural and of the possessive away."""
+    """Remove the s of the plural and of the possessive."""
     words = text.split()
     return " ".join(map(_stem, words if keeps_s else _without_s(words)))
 
@@ -177,7 +180,7 @@ def _bicameral(sign: str) -> bool:
 
 
 def _greek_names(word: str) -> str:
-    """Write a Greek letter by its name, apart from what it stands beside."""
+    """Replace a Greek letter by its name, as a word of its own."""
     spaced = word
     if not word.isascii():
         spaced = _LONE_GREEK.sub(lambda found: f" {_GREEK.get(found[0], found[0])} ", word)
@@ -198,13 +201,13 @@ def _sorted(words: list[str]) -> str:
         word
         for i, word in enumerate(words)
         if word not in _LITTLE_WORDS
-        # An article begins a phrase; the A of hepatitis A does not.
+        # Only an A at the start of a phrase is an article; the A of hepatitis A is not.
         or (word in _ARTICLES and i and words[i - 1] not in _LITTLE_WORDS)
     ] or words
     numbers = [word for word in kept if not word.isalpha() and any(map(str.isdigit, word))]
     if not numbers:
         return " ".join(sorted(kept))
-    # In their order: stage 1 of type 2 is not stage 2 of type 1.
+    # Numbers keep their order: stage 1 of type 2 is not stage 2 of type 1.
     return " ".join(sorted(word for word in kept if word not in numbers) + numbers)
 
 
@@ -216,5 +219,5 @@ _FOLDS: tuple[tuple[MatchType, Callable[[str, bool], str]], ...] = (
     (MatchType.NUMERAL, _arabic),
     (MatchType.WORD_ORDER, _sorted_words),
 )
-"""The levels at which a retriever's candidate may match, and what each folds. The first four fold
-each word by itself, as ``_folded_word`` does at once."""
+"""The match levels of a retrieved candidate, and the fold of each. The first four fold word by
+word; ``_folded_word`` does all four at once."""

@@ -1,4 +1,4 @@
-"""The one definition of when two names are the same but for how they are written."""
+"""Normalize names: two names with equal normalized forms are an exact match."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _AFTER_A_NUMBER = re.compile(
 
 
 class _Separators(dict[int, str | None]):
-    """Maps a code point to a space (it separates), to nothing (it is invisible) or to itself.
+    """Maps a code point to a space (a separator), to nothing (invisible) or to itself.
 
-    Filled as characters are met: most texts use a hundred of the million code points.
+    It is filled as characters come: most texts use about a hundred of a million code points.
     """
 
     def __missing__(self, code: int) -> str | None:
@@ -46,9 +46,9 @@ _SEPARATORS = _Separators()
 def normalize(text: str) -> str:
     r"""Fold Unicode forms, case, punctuation and spaces.
 
-    NFKC and case folding as in Unicode's caseless matching, to a fixed point; punctuation but
-    ``#%&*@+`` and every kind of space become one space; invisible characters go. Accents and
-    other combining marks stay: they tell names apart.
+    NFKC and case folding are repeated until nothing changes (Unicode's caseless matching).
+    Punctuation, except ``#%&*@+``, and spaces of every kind become one space. Invisible
+    characters are removed. Accents and other combining marks stay, as they distinguish names.
 
     >>> normalize("  Ataxia–Telangiectasia,\tType\u00a01 ")
     'ataxia telangiectasia type 1'
@@ -65,5 +65,5 @@ def normalize(text: str) -> str:
 
 
 def part_numbers(text: str) -> str:
-    """Put a space between a number and a fraction or an index, which NFKC would join to it."""
+    """Put a space between a number and a following fraction or index; NFKC would join them."""
     return text if text.isascii() else _AFTER_A_NUMBER.sub(" ", text)

@@ -31,7 +31,7 @@ _UNITS = {
     "ounce": "oz", "ounces": "oz", "pc": "pcs", "μl": "ul", "μm": "um", "weeks": "wk", "week": "wk",
     "wks": "wk", "months": "mo", "month": "mo", "days": "d", "day": "d",
 }  # fmt: skip
-"""How units are written, and the sign that stands for each (SI brochure; trade use)."""
+"""Spellings of units, and the symbol of each (SI brochure; trade use)."""
 
 _DIGIT = re.compile(r"\d")
 _LETTER_THEN_DIGIT = re.compile(r"(?<=[^\W\d_])(?<!\dx)(?=\d)")
@@ -55,9 +55,10 @@ _MOST_DECIMALS = 3
 
 
 def fold_numbers(normalized: str) -> str:
-    """Write numbers in one way: a number and its unit or letter together, words apart from them.
+    """Write numbers in one way: joined to a unit or letter, separated from words.
 
-    No two numbers become equal. ``½`` is 0.5, as its decimals have no more than three digits.
+    Different numbers stay different. ``½`` becomes 0.5; a fraction with more than three decimals
+    stays as it is.
 
     >>> fold_numbers("sugar 1 kg"), fold_numbers("sugar 2 x 500g")
     ('sugar 1kg', 'sugar 2x500g')
@@ -105,9 +106,9 @@ def arabic_numerals(words: Sequence[str]) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def number_tokens(normalized: str) -> frozenset[str]:
-    """Return the tokens that number a thing: digits, Roman numerals, single letters to h.
+    """Return the tokens that are numbers: digits, Roman numerals, single letters from a to h.
 
-    However they are written: ``1 kg`` and ``1kg`` are one number, and so are ``ii`` and ``2``.
+    The way of writing does not matter: ``1 kg`` equals ``1kg``, and ``ii`` equals ``2``.
 
     >>> sorted(number_tokens("usher syndrome type 2a iv"))
     ['2a', '4']

@@ -1,9 +1,8 @@
-"""British spellings written as American ones.
+"""Replace British spellings by American ones.
 
-The table states the regular differences that any comparison of the two spellings describes
-(-our, -re, -ise, ae and oe, the doubled l) by the words they are found in, and single words beside
-them. It is no copy of a list. Both names of a pair are folded, so that a word which both write
-alike stays alike.
+The table holds the regular differences between the two (-our, -re, -ise, ae and oe, the doubled l),
+with the words that show them, and some single words. It is not copied from a list. Both names of a
+pair are folded, so a word that is equal in both stays equal.
 """
 
 from __future__ import annotations
