@@ -145,7 +145,7 @@ def test_what_cannot_be_stored_is_refused_with_its_place(
 
 
 def test_no_entity_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no entity"):
+    with pytest.raises(InputError):
         write_catalogue([], tmp_path / "c.sqlite")
 
 
