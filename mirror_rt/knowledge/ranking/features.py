@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ACCEPTED_MENTIONS", "FEATURES", "SIGNS", "FeatureInputs", "compute_features"]
 
-_TYPO_SIMILARITY = 0.75
-"""Names less similar in letters are not one another's typo: an edit in four letters, two in
-eight."""
+_TYPO_SIMILARITY = 0.65
+"""Names less similar in letters are not one another's typo: an edit in three letters, two in
+six."""
 _BROAD_OR_RELATED = np.array(
     [kind in {NameKind.BROAD, NameKind.NARROW, NameKind.RELATED} for kind in KINDS]
 )
