@@ -78,7 +78,7 @@ def _typo(pair: Pair) -> float:
     spoilt = [word for word in mine if word not in token_bag_key(pair.name).split()]
     digits = [[s for s in text if s.isdigit()] for text in (pair.mention, pair.name)]
     fits = (
-        _similarity(pair) >= 0.75
+        _similarity(pair) >= 0.65
         and digits[0] == digits[1]
         and bool(spoilt)
         and not any(counts[word] for word in spoilt)
