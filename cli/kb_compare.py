@@ -113,6 +113,7 @@ def enrich(
     from mirror_rt.knowledge.vocabularies import enrich as find_names
     from mirror_rt.knowledge.vocabularies import read_vocabulary
     from mirror_rt.staging import check_apart, check_target
+    from mirror_rt.textfiles import shown
 
     in_place = (kbdir / KB_MANIFEST).is_file()
     if not in_place and out is None and not dry_run:
@@ -124,6 +125,8 @@ def enrich(
         check_apart(target, {"knowledge base": kbdir, "other vocabulary": other})
     own, theirs = read_vocabulary(kbdir), read_vocabulary(other)
     name = source if source is not None else other.name.partition(".")[0]
+    if source is None and (str(other) == "-" or not (other.is_file() or other.is_dir())):
+        raise ConfigError(f"{shown(other)}: has no name to call its names by; give --source")
     found = find_names(own, theirs, source=name, force=force)
     if conflicts is not None:
         with output.lines_to(conflicts, force=force) as write:
@@ -146,7 +149,7 @@ def enrich(
             progress.bar("embedding new names", unit="names") as show,
         ):
             kb.add(found.pieces, progress=show)
-    _report_added(kbdir, other, found, len(theirs), dry_run=dry_run)
+    _report_added(kbdir, shown(other), found, len(theirs), dry_run=dry_run)
 
 
 def _conflict_rows(found: Enrichment) -> Iterator[tuple[str, str, str]]:
@@ -154,7 +157,7 @@ def _conflict_rows(found: Enrichment) -> Iterator[tuple[str, str, str]]:
         yield name, id_, "|".join(bearers)
 
 
-def _report_added(kbdir: Path, other: Path, found: Enrichment, size: int, *, dry_run: bool) -> None:
+def _report_added(kbdir: Path, other: str, found: Enrichment, size: int, *, dry_run: bool) -> None:
     evidence = Counter(str(why) for _, why in found.twins.of.values())
     by = ", ".join(f"{count:,} by {why}" for why, count in evidence.most_common())
     would = "would be added" if dry_run else "added"

@@ -15,6 +15,7 @@ import lzma
 import re
 import stat
 import sys
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,9 +31,11 @@ StrPath: TypeAlias = "str | PathLike[str]"
 __all__ = [
     "MAX_LINE_BYTES",
     "UNPACKING_ERRORS",
+    "Head",
     "Source",
     "StrPath",
     "encoding_hint",
+    "head_lines",
     "lone_surrogate",
     "numbered_lines",
     "open_binary",
@@ -57,6 +60,10 @@ _PACKED = {
     "bzip2": re.compile(rb"BZh[1-9]1A"),
     "xz": re.compile(rb"\xfd7zXZ\x00"),
 }
+
+
+_READ: weakref.WeakSet[IO[str]] = weakref.WeakSet()
+"""Standard input, once it has been read: whoever reads it again would find it empty."""
 
 
 class Source:
@@ -164,6 +171,9 @@ class Source:
         if self._path == "-":
             if sys.stdin is None:
                 raise InputError("standard input: is closed")
+            if sys.stdin in _READ:
+                raise InputError("standard input: can be read but once; save it as a file")
+            _READ.add(sys.stdin)
             return self._unpacked(sys.stdin.buffer)
         path = Path(self._path)
         if path.is_dir():
@@ -208,6 +218,22 @@ class Source:
             whole.close()
 
         return _stream(iter(lambda: inner.read(_BLOCK), b""), close)
+
+
+class Head(Source):
+    """The first 64 KiB of a source, as if they were all; the source loses nothing."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__(source, encoding=source.encoding)
+        self._head = source.head()
+        self._held = io.BytesIO(b"")
+        self.once = False
+
+
+def head_lines(source: Source) -> list[str]:
+    """Return the whole lines of the beginning of a file, without their ends."""
+    lines = [line for _, line in numbered_lines(Head(source), strict=False)]
+    return lines[:-1] if len(source.head()) >= _HEAD_BYTES and len(lines) > 1 else lines
 
 
 class _Blocks(io.RawIOBase):

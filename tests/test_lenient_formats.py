@@ -10,7 +10,7 @@ import pytest
 
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats import NameFilter, SkippedRows, read_entities
-from mirror_rt.types import Entity, KbFormat, NameKind
+from mirror_rt.types import Entity, KbFormat, Name, NameKind
 
 OBO_TERM = "format-version: 1.2\n{head}\n[Term]{remark}\n{before}id: A:1\nname: one\n{line}\n"
 
@@ -72,7 +72,6 @@ def test_a_synonym_is_its_text_and_scope(
 @pytest.mark.parametrize(
     ("bad", "line"),
     [
-        ("[Term]\nid: A:1\nsynonym: x EXACT []\nname: a\n", 2),
         ("[Term]\nid: A:1\n", 2),
         ("[Term]\nid: A:1\nname:\n", 2),
         ("[Term]\nname: a\n", 1),
@@ -188,3 +187,79 @@ def test_other_syntaxes_and_encodings_are_told(tmp_path: Path, name: str, text: 
     pytest.importorskip("rdflib")
     with pytest.raises(InputError):
         read(tmp_path / name, text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "synonym: x EXACT []",
+        'synonym: "a\\nb" EXACT []',
+        "def: no quotes",
+        'def: "not closed',
+        "alt_id: A:\x019",
+        "xref: \x02",
+        "namespace: \x03",
+        "name: \x04",
+        "is_a: \x05",
+    ],
+)
+def test_a_bad_clause_beside_a_sound_name_is_counted_and_costs_no_term(
+    tmp_path: Path, line: str
+) -> None:
+    text = OBO_TERM.format(head="", remark="", before="", line=f'{line}\nsynonym: "uno" EXACT []')
+    skipped = SkippedRows()
+    (one,) = read(tmp_path / "kb.obo", text, skip_bad=skipped)
+    assert (one.id, one.name, one.aliases) == ("A:1", "one", ("uno",))
+    assert skipped.bad == 1
+    assert "line 6: A:1: " in skipped.messages[0]
+    with pytest.raises(InputError, match="line 6: A:1: "):
+        read(tmp_path / "kb.obo", text)
+
+
+@pytest.mark.parametrize(
+    "line", ["alt_id:", "xref:", 'synonym: "" EXACT []', "namespace: ", 'def: "" []', "is_a:"]
+)
+def test_blank_clauses_are_no_clauses(tmp_path: Path, line: str) -> None:
+    (one,) = read(tmp_path / "kb.obo", OBO_TERM.format(head="", remark="", before="", line=line))
+    assert one == Entity(id="A:1", names=(Name(text="one", kind=NameKind.PREFERRED),))
+
+
+SKOS = (
+    "@prefix s: <http://www.w3.org/2004/02/skos/core#> .\n"
+    '<http://e/1> a s:Concept ; s:prefLabel "heart"@en ; s:altLabel "cor" .\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("triple", "bad"),
+    [
+        ('s:altLabel "Herz\\nOrgan"@de', 1),
+        ('s:altLabel "a\\u0000b", "c\\td"', 2),
+        ('s:altLabel "", " \\r\\n "', 0),
+        ('s:notation "a\\nb", ""', 1),
+        ("s:broader <http://e/\\u0001>", 1),
+        ('a "\\u0007"', 1),
+    ],
+)
+def test_a_bad_label_of_rdf_is_counted_and_costs_no_concept(
+    tmp_path: Path, triple: str, bad: int
+) -> None:
+    pytest.importorskip("rdflib")
+    path, text = tmp_path / "kb.ttl", f"{SKOS}<http://e/1> {triple} .\n"
+    skipped = SkippedRows()
+    (heart,) = read(path, text, skip_bad=skipped)
+    assert (heart.name, heart.aliases) == ("heart", ("cor",))
+    assert (skipped.bad, skipped.nameless) == (bad, 0)
+    if bad:
+        with pytest.raises(InputError, match="http://e/1"):
+            read(path, text)
+    else:
+        assert read(path, text) == [heart]
+
+
+def test_a_concept_of_rdf_with_bad_names_alone_is_counted_once(tmp_path: Path) -> None:
+    pytest.importorskip("rdflib")
+    skipped = SkippedRows()
+    text = SKOS + '<http://e/2> a s:Concept ; s:prefLabel "a\\nb", "c\\nd" .\n'
+    assert len(read(tmp_path / "kb.ttl", text, skip_bad=skipped)) == 1
+    assert (skipped.bad, skipped.nameless) == (1, 0)

@@ -27,7 +27,7 @@ from mirror_rt.tables import (
     parquet_parts,
     seem,
 )
-from mirror_rt.textfiles import StrPath, numbered_lines
+from mirror_rt.textfiles import Source, StrPath, numbered_lines
 
 __all__ = ["Convention", "Gold", "Query", "read_gold"]
 
@@ -113,6 +113,8 @@ def read_gold(
         ConfigError: A column is named, and the file has none.
     """
     source = Path(path)
+    options = options or TableOptions()
+    given = Source.of(path, encoding=options.encoding)
     rows: list[_Row]
     columns = (mention_column, id_column, context_column, document_column)
     folder = source.is_dir() and not parquet_parts(source)
@@ -130,14 +132,14 @@ def read_gold(
         rows = [row for file in files for row in _concept_rows(file)]
     elif concept:
         rows = list(_concept_rows(source))
-    elif source.is_file() and is_pubtator(source):
+    elif is_pubtator(given):
         if mention_column or id_column or document_column:
             raise ConfigError(
                 f"{source}: PubTator has no columns; --context-column takes sentence or document"
             )
-        rows = list(_pubtator_rows(source, context_column))
+        rows = list(_pubtator_rows(given, context_column))
     else:
-        rows = list(_table_rows(path, columns, options or TableOptions()))
+        rows = list(_table_rows(given, columns, options))
     match convention:
         case Convention.BIOSYN:
             joins = "|+"
@@ -174,7 +176,7 @@ def _concept_rows(path: Path) -> Iterator[_Row]:
         yield fields[3].strip(), fields[4].strip(), "", ""
 
 
-def _pubtator_rows(path: Path, context: str | None) -> Iterator[_Row]:
+def _pubtator_rows(path: StrPath, context: str | None) -> Iterator[_Row]:
     if context not in {None, "sentence", "document"}:
         raise ConfigError(f"{path}: --context-column takes sentence or document, not {context}")
     for mention in read_pubtator(path):

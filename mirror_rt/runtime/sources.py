@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,12 +30,19 @@ from mirror_rt.textfiles import (
     UNPACKING_ERRORS,
     Source,
     StrPath,
+    head_lines,
     numbered_lines,
     open_binary,
     shown,
 )
 
-__all__ = ["Kind", "Notes", "Row", "count_rows", "kind_of", "read_columns", "read_rows"]
+__all__ = [
+    "Kind", "Notes", "Row", "count_rows", "kind_of", "read_columns", "read_rows", "read_text",
+]  # fmt: skip
+
+_OBJECT = re.compile(r'\[?\s*\{\s*"[^"]*"\s*:')
+_TEXTS = (Column.TEXT, Column.NAME, Column.TITLE, Column.ID)
+_LOOKED_AT = 50
 
 Row = tuple[str, str]
 """A text and its id; the id is empty where none was asked for."""
@@ -102,7 +110,7 @@ def read_columns(
             )
         if kept is not None:
             kept.begin(["mention"], shown=shown(given), unit="line")
-        for number, text in numbered_lines(given):
+        for number, text in read_text(given, options=options, notes=notes):
             if kept is not None:
                 kept.add(number, [text])
             yield [text]
@@ -121,6 +129,7 @@ def read_columns(
         kept.begin(headings, shown=table.shown, unit=table.unit, as_json=of_values)
         table.kept = kept if table.kind is Kind.PARQUET else None
     table.only = places
+    number = 0
     for number, cells in table.rows():
         try:
             if isinstance(cells, RowError):
@@ -138,6 +147,47 @@ def read_columns(
             yield found
         except RowError as fault:
             raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+
+    if number == 0 and table.first is not None:
+        there = f"{table.shown}: has no rows below its headings, {', '.join(table.headings)}"
+        raise InputError(f"{there}; if those are data, give --input-format text")
+
+
+def read_text(
+    source: Source, *, options: TableOptions | None = None, notes: Notes | None = None
+) -> Iterator[tuple[int, str]]:
+    """Yield (number, text) of every line of plain text; see ``numbered_lines``.
+
+    Args:
+        source: The file.
+        options: What is known of it: if it is said to be text, whatever it holds is.
+        notes: Where to say that a lone heading was taken for data.
+
+    Raises:
+        InputError: It is plainly a table or JSON that nothing calls so, or cannot be read.
+    """
+    if options is None or options.format is None:
+        lines = [line for line in head_lines(source) if line.strip()][:_LOOKED_AT]
+        first = lines[0] if lines else ""
+        if _OBJECT.match("\n".join(lines[:2])):
+            raise InputError(
+                f"{shown(source)}: is JSON; name it .jsonl or give --input-format jsonl"
+            )
+        for kind, sign in (("tsv", "\t"), ("csv", ","), ("csv", ";"), ("csv", "|")):
+            cells = first.split(sign)
+            words = len(known([cell.strip(' "') for cell in cells], *_TEXTS))
+            alike = len(lines) > 1 and all(line.count(sign) == len(cells) - 1 for line in lines)
+            if len(cells) > 1 and words > (0 if alike else 1):
+                raise InputError(
+                    f"{shown(source)}: its first line, {first[:60]!r}, is the headings of a table; "
+                    f"name it .{kind} or give --input-format {kind}, or text if each line is a text"
+                )
+        if notes is not None and known([first], *_TEXTS):
+            notes.remarks.append(
+                f"its first line, {first!r}, is taken for a text; if it is a heading, "
+                "give --input-format csv"
+            )
+    yield from numbered_lines(source)
 
 
 def _value(cell: str | None) -> object:

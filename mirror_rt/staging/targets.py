@@ -181,7 +181,8 @@ def _check_mounts(target: Path) -> None:
     for mount in _mount_points(place):
         if mount == place:
             raise TargetError(
-                f"{target}: is a mount point, which cannot be replaced; name a folder or file in it"
+                f"{target}: is a mount point, which cannot be replaced; name a folder or file in "
+                "it, or mount the folder above it"
             )
         if mount.is_relative_to(place):
             raise TargetError(

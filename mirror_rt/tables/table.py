@@ -60,6 +60,8 @@ class Notes:
         blank_rows: Rows, and lines of JSON, with nothing in them: they are no rows.
         missing: Rows without the text that was asked for; they count as empty strings.
         repeated_headings: Rows equal to the headings, as of files put behind each other.
+        lone_headings: Rows equal to the heading of the only column: they are kept, as a text
+            may be that word.
         comments: Lines before the headings that begin with ``#``.
         remarks: Sentences on how the file was understood.
     """
@@ -67,6 +69,7 @@ class Notes:
     blank_rows: int = 0
     missing: int = 0
     repeated_headings: int = 0
+    lone_headings: int = 0
     comments: int = 0
     remarks: list[str] = field(default_factory=list)
 
@@ -76,6 +79,7 @@ class Notes:
             "blank rows passed over": self.blank_rows,
             "rows have no text": self.missing,
             "rows that repeat the headings passed over": self.repeated_headings,
+            "rows are the word of the heading, and kept": self.lone_headings,
             "lines that begin with # passed over": self.comments,
         }
         told = [one_line(remark) for remark in self.remarks]
@@ -212,14 +216,16 @@ class Table:
                     self.notes.blank_rows += 1
                     continue
                 if (
-                    len(row) == len(again) > 1
+                    len(row) == len(again) > 0
                     and (row[0][:1].casefold() == sign or not row[0][:1].isalnum())
                     and len(row[0]) < 100
                     and heading_key(row[0]) == again[0]
                     and [*map(heading_key, row)] == again
                 ):
-                    self.notes.repeated_headings += 1
-                    continue
+                    if len(again) > 1:
+                        self.notes.repeated_headings += 1
+                        continue
+                    self.notes.lone_headings += 1
                 if of_sparql:
                     row = [_term(cell) for cell in row]
             width = len(self.headings)
@@ -285,7 +291,8 @@ class Table:
         if sign == default:
             raise InputError(
                 f"{self.shown}: its first line is one quoted cell that holds "
-                f"{names.get(sign, sign)!r}; take away the quotes around whole lines"
+                f"{names.get(sign, sign)!r}; take away the quotes around whole lines, or if there "
+                f"is one column give --delimiter '{names.get(default, default)}'"
             )
         raise InputError(
             f"{self.shown}: its first line holds {names.get(sign, sign)!r}, but the lines after it "

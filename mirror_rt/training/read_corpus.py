@@ -18,7 +18,7 @@ from mirror_rt.tables import (
     known,
     told_kind,
 )
-from mirror_rt.textfiles import Source, StrPath, numbered_lines, shown
+from mirror_rt.textfiles import Source, StrPath, shown
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import Columns, SkippedRows
@@ -98,7 +98,7 @@ def open_strings(
     from mirror_rt.knowledge import formats
     from mirror_rt.knowledge.formats._columns import has_entities
     from mirror_rt.knowledge.formats.tables import KINDS
-    from mirror_rt.runtime.sources import read_rows
+    from mirror_rt.runtime.sources import read_rows, read_text
 
     options, columns = options or TableOptions(), columns or formats.Columns()
     given = Source.of(source, encoding=options.encoding)
@@ -117,7 +117,8 @@ def open_strings(
                 numbered = enumerate((text for text, _ in rows), 1)
                 return Strings(texts=numbered, unit="text", notes=notes)
     if known_as is None and kind is Kind.TEXT:
-        return Strings(texts=numbered_lines(given))
+        notes = Notes()
+        return Strings(texts=read_text(given, options=options, notes=notes), notes=notes)
     skipped = skip_bad if skip_bad is not None else formats.SkippedRows(strict=True)
     return Strings(
         entities=formats.read_entities(
@@ -178,6 +179,11 @@ def read_pairs(
     places = [left[0], right[0]] if left and right else [0, 1]
     if left and right:
         table.take_headings()
+    elif len(first) == len(known(first, *Column)) == 2 and not table.by_name:
+        raise InputError(
+            f"{table.shown}: its first row, {' and '.join(first)}, is headings; call them "
+            "sentence1 and sentence2, or take the row away"
+        )
     dropped = 0
     for number, cells in table.rows():
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from dataclasses import replace
@@ -21,12 +20,11 @@ from mirror_rt.tables import (
     seem,
     told_kind,
 )
-from mirror_rt.textfiles import Source, StrPath, numbered_lines
+from mirror_rt.textfiles import Head, Source, StrPath, head_lines
 from mirror_rt.types import KbFormat
 
 __all__ = ["is_knowledge_base", "sniff"]
 
-_PEEK_BYTES = 1 << 16
 _PEEK_LINES = 50
 _ICD10CM_LINE = re.compile(r"\d{5} [A-Z][0-9A-Z]{2,6} *[01] \S")
 
@@ -77,7 +75,7 @@ def sniff(path: StrPath) -> KbFormat | None:
     kind = told_kind(source, TableOptions(), Kind.TEXT)
     if kind in (Kind.PARQUET, Kind.XLSX):
         return KbFormat(kind.value)
-    lines = [line for line in _head_lines(source) if line.strip()]
+    lines = [line for line in head_lines(source) if line.strip()]
     if named is KbFormat.JSONL and lines and _is_wikidata_dump(lines):
         return KbFormat.WIKIDATA
     return named or _from_lines(lines[:_PEEK_LINES])
@@ -100,31 +98,13 @@ def is_knowledge_base(source: Source, options: TableOptions, kb_format: KbFormat
     as_table = options if kind is not Kind.TEXT else replace(options, format=KINDS[kb_format])
     if source.once and kind in (Kind.PARQUET, Kind.XLSX):
         return False
-    table = Table(_Beginning(source, source.head()) if source.once else source, options=as_table)
+    table = Table(Head(source) if source.once else source, options=as_table)
     headings = table.headings if table.by_name else table.first or []
     if known(headings, Column.TEXT) or not (
         known(headings, Column.ID) and known(headings, Column.NAME)
     ):
         return False
     return kind is Kind.TEXT or bool(known(headings, Column.ALIASES, Column.KIND))
-
-
-def _head_lines(source: Source) -> list[str]:
-    """Return the whole lines of the beginning of a file."""
-    head = source.head()
-    beginning = _Beginning(source, head)
-    lines = [line for _, line in numbered_lines(beginning, strict=False)]
-    return lines[:-1] if len(head) >= _PEEK_BYTES and len(lines) > 1 else lines
-
-
-class _Beginning(Source):
-    """The first bytes of a source, as if they were all."""
-
-    def __init__(self, source: Source, head: bytes) -> None:
-        super().__init__(source, encoding=source.encoding)
-        self._head = head
-        self._held = io.BytesIO(b"")
-        self.once = False
 
 
 def _from_lines(lines: list[str]) -> KbFormat | None:

@@ -15,10 +15,11 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, flat, shown
 from mirror_rt.knowledge.formats._successors import merge, successors
@@ -52,20 +53,41 @@ _BRACES = r'\{(?:[^{}"]|"(?:[^"\\]|\\.)*")*\}'
 _PLAIN = re.compile(rf"(?:\\.?|(?<=\s){_BRACES}|[^!\\])*")
 _MODIFIERS = re.compile(rf"(?:^|\s){_BRACES}\s*$")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_MadeT = TypeVar("_MadeT")
 _ESCAPES = {"n": "\n", "t": "\t", "W": " "}
 
 
 @dataclass(slots=True)
 class _Frame:
-    """What is kept of a stanza: each clause as it stands, with its line."""
+    """What is kept of a stanza: each clause as it stands, with its line.
+
+    Attributes:
+        faults: What is wrong with clauses that were passed over, with their lines.
+    """
 
     kind: str
     line: int
-    clauses: list[tuple[str, str]] = field(default_factory=list)
+    clauses: list[tuple[str, str, int]] = field(default_factory=list)
+    faults: list[tuple[int, RowError]] = field(default_factory=list)
 
     def of(self, tag: str) -> list[str]:
         """Return the plain values of a tag."""
-        return [_plain(value) for found, value in self.clauses if found == tag]
+        return [_plain(value) for found, value, _ in self.clauses if found == tag]
+
+    def made(self, make: Callable[[str, str], _MadeT], *tags: str) -> list[_MadeT]:
+        """Return what is made of the clauses of some tags; blank and bad ones are passed over."""
+        found = []
+        for tag, value, line in self.clauses:
+            if tag in tags and value and not value.startswith('""'):
+                try:
+                    found.append(make(tag, value))
+                except RowError as fault:
+                    self.faults.append((line, fault))
+        return found
+
+    def checked(self, *tags: str) -> list[str]:
+        """Return the plain values of some tags, made sure of."""
+        return self.made(lambda tag, value: checked(_plain(value), tag), *tags)
 
     @property
     def id(self) -> str:
@@ -75,9 +97,6 @@ class _Frame:
     def obsolete(self) -> bool:
         return any(value.casefold() == "true" for value in self.of("is_obsolete"))
 
-    def alternative(self) -> list[str]:
-        return [checked(value, "alt_id") for value in self.of("alt_id")]
-
     def replaced_by(self) -> tuple[str, ...]:
         considered = self.of("consider")
         return tuple(self.of("replaced_by") or (considered if len(considered) == 1 else ()))
@@ -86,14 +105,17 @@ class _Frame:
 def read_obo(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     """Read every term that is not obsolete; instances are counted as filtered.
 
+    A bad clause beside a sound id and name is counted, and its term is kept.
+
     Raises:
         InputError: A term has no id or no name, or one that cannot be used, or a line is no
             clause; the message names the line.
     """
     with _readable_twice(path) as file:
 
-        def refuse(frame: _Frame, fault: RowError) -> None:
-            skipped.refuse(f"{shown(path)}: line {frame.line}: {frame.id or '?'}: {fault}")
+        def refuse(frame: _Frame, fault: RowError, line: int = 0) -> None:
+            where = f"{shown(path)}: line {line or frame.line}"
+            skipped.refuse(f"{where}: {frame.id or '?'}: {fault}")
 
         live: set[str] = set()
         alternative: dict[str, list[str]] = {}
@@ -103,19 +125,17 @@ def read_obo(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
                 obsolete.append(frame)
                 continue
             live.add(frame.id)
-            try:
-                olds = frame.alternative()
-            except RowError:  # the term is refused when it is read
-                continue
-            if olds:
+            if olds := frame.checked("alt_id"):  # a bad one is told of when the term is read
                 alternative.setdefault(frame.id, []).extend(olds)
         replaced_by: dict[str, tuple[str, ...]] = {}
         for frame in obsolete:
             try:
-                own, olds = checked(frame.id, "id"), frame.alternative()
+                own, olds = checked(frame.id, "id"), frame.checked("alt_id")
             except RowError as fault:
                 refuse(frame, fault)
                 continue
+            for line, wrong in frame.faults:
+                refuse(frame, wrong, line)
             skipped.obsolete += 1
             if own not in live:
                 replaced_by[own] = (*replaced_by.get(own, ()), *frame.replaced_by())
@@ -133,29 +153,29 @@ def read_obo(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
             except RowError as fault:
                 refuse(frame, fault)
                 continue
+            for line, wrong in frame.faults:
+                refuse(frame, wrong, line)
             met.update(merged)
             yield entity
         skipped.unresolved += len({old for olds in old_ids.values() for old in olds} - met)
 
 
 def _entity(frame: _Frame, old_ids: tuple[str, ...]) -> Entity:
-    names: list[Name] = []
-    for tag, value in frame.clauses:
-        if tag == "name":
-            names.append(Name(text=checked(_plain(value), "name"), kind=NameKind.PREFERRED))
-        elif tag in _SYNONYMS:
-            names.append(_synonym(value, _SYNONYMS[tag]))
-    if not any(name.kind is NameKind.PREFERRED for name in names):
-        raise RowError("no name")
-    definitions = [flat(_quoted(value)[0]) for tag, value in frame.clauses if tag == "def"]
-    references = [value.split(' "')[0] for value in frame.of("xref")]
+    identifier = checked(frame.id, "id")
+    preferred = frame.checked("name")
+    if not preferred:
+        raise frame.faults[0][1] if frame.faults else RowError("no name")
+    names = [Name(text=text, kind=NameKind.PREFERRED) for text in preferred]
+    names += frame.made(lambda tag, value: _synonym(value, _SYNONYMS[tag]), *_SYNONYMS)
+    definitions = frame.made(lambda _, value: flat(_quoted(value)[0]), "def")
+    references = frame.made(lambda tag, value: checked(_plain(value).split(' "')[0], tag), "xref")
     return Entity(
-        id=checked(frame.id, "id"),
+        id=identifier,
         names=tuple(names),
-        types=tuple(checked(value, "namespace") for value in frame.of("namespace")),
-        alternative_ids=tuple(dict.fromkeys([*frame.alternative(), *old_ids])),
-        cross_references=tuple(checked(value, "xref") for value in references),
-        parents=tuple(dict.fromkeys(checked(v, "is_a") for v in frame.of("is_a") if v)),
+        types=tuple(frame.checked("namespace")),
+        alternative_ids=tuple(dict.fromkeys([*frame.checked("alt_id"), *old_ids])),
+        cross_references=tuple(references),
+        parents=tuple(dict.fromkeys(frame.checked("is_a"))),
         description=definitions[-1] if definitions else "",
     )
 
@@ -183,16 +203,17 @@ def _terms(file: Path, path: StrPath, skipped: SkippedRows) -> Iterator[_Frame]:
             opened = _FRAME.fullmatch(text)
             if opened is None:
                 skipped.refuse(f"{shown(path)}: line {number}: not OBO ({text[:40]!r})")
-            frame = _Frame(opened[1] if opened else "", number)
+            frame = _Frame(opened[1].capitalize() if opened else "", number)
             skipped.filtered += frame.kind == "Instance"
         elif frame.kind == "Term":
             tag, colon, value = text.partition(":")
+            tag = tag.rstrip()
             if not colon:
                 skipped.refuse(f"{shown(path)}: line {number}: not OBO ({text[:40]!r} has no tag)")
             elif tag in _KEPT:
                 if tag == "id" and not frame.id:
                     frame.line = number
-                frame.clauses.append((tag, value.strip()))
+                frame.clauses.append((tag, value.strip(), number))
     if frame.kind == "Term":
         yield frame
 

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 
 from mirror_rt.errors import InputError
-from mirror_rt.textfiles import numbered_lines, open_binary
+from mirror_rt.textfiles import Source, StrPath, head_lines, numbered_lines, open_binary
 
 __all__ = ["NO_ID", "Mention", "is_pubtator", "read_mentions", "with_ids"]
 
@@ -23,6 +23,7 @@ NO_ID = "-"
 """What stands for an id where there is none."""
 
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
+_PACKINGS = {".gz", ".zst", ".bz2", ".xz"}
 _STOP = re.compile(r"[.!?]\s+")
 
 
@@ -59,17 +60,23 @@ class Mention:
         return self.document[begin : after.start() + 1 if after else None].strip()
 
 
-def is_pubtator(source: str | Path) -> bool:
-    """Tell a PubTator file by its name, or one named .txt by its first line that is not blank."""
-    suffixes = [s.lower() for s in Path(source).suffixes if s.lower() not in {".gz", ".zst"}]
-    if suffixes[-1:] != [".txt"]:
-        return suffixes[-1:] == [".pubtator"]
-    lines = (line for _, line in numbered_lines(source))
-    first = _TEXT.fullmatch(next(filter(None, lines), ""))
+def is_pubtator(source: StrPath) -> bool:
+    """Tell a PubTator file by its name, or by its first line that is not blank.
+
+    The line is looked at of a ``.txt``, and of a pipe, which loses nothing if it comes as a
+    ``Source``.
+    """
+    suffixes = [s.lower() for s in Path(source).suffixes if s.lower() not in _PACKINGS]
+    if suffixes[-1:] == [".pubtator"]:
+        return True
+    given = Source.of(source)
+    if suffixes[-1:] != [".txt"] and not (given.once and not suffixes):
+        return False
+    first = _TEXT.fullmatch(next(filter(None, head_lines(given)), ""))
     return first is not None and first[2] == "t"
 
 
-def read_mentions(source: str | Path) -> Iterator[Mention]:
+def read_mentions(source: StrPath) -> Iterator[Mention]:
     """Yield the mentions of a file in its order, a document in memory at a time.
 
     Raises:

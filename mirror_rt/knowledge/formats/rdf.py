@@ -11,7 +11,7 @@ import codecs
 import io
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import PurePath
@@ -101,8 +101,11 @@ def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
     alternative: dict[str, list[str]] = {}
     for node, own in named.items():
         try:
-            olds = _alternative(graph, node)
+            faults: list[RowError] = []
+            olds = _usable(_ids(graph, node, _OIO.hasAlternativeId), "alternative id", faults)
             checked(own, "id")
+            if node in old:  # a live one tells of its own below
+                _tell(path, node, faults, skipped)
         except RowError as fault:
             if node in old:  # a live one is refused below, if it has a name
                 skipped.refuse(f"{shown(path)}: {node}: {fault}")
@@ -121,7 +124,9 @@ def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
         if node in old:
             continue
         try:
-            entity = _entity(graph, node, identifier, old_ids, abbreviations, keep)
+            faults = []
+            entity = _entity(graph, node, identifier, old_ids, abbreviations, keep, faults)
+            _tell(path, node, faults, skipped)
         except RowError as fault:
             skipped.refuse(f"{shown(path)}: {node}: {fault}")
             continue
@@ -230,6 +235,7 @@ def _entity(
     old_ids: dict[str, tuple[str, ...]],
     abbreviations: set[tuple[Node, str]],
     keep: NameFilter,
+    faults: list[RowError],
 ) -> Entity | None:
     names = [
         _name(label, kind) for p, kind in _NAMES.items() for label in _literals(graph, node, p)
@@ -237,11 +243,15 @@ def _entity(
     for p, kind in _XL_NAMES.items():
         for label in graph.objects(node, p):
             names += [_name(form, kind) for form in _literals(graph, label, _XL.literalForm)]
-    # A name that is left out cannot be bad.
+    # A name that is left out cannot be bad, a blank one is none, and a bad one beside sound ones
+    # is counted.
     names = [
-        replace(name, text=checked(name.text, "name")) if keep.keeps(name) else name
+        replace(name, text=text)
         for name in names
+        for text in (_usable([name.text], "name", faults) if keep.keeps(name) else [name.text])
     ]
+    if faults and not names:
+        raise faults.pop()
     if abbreviations:
         names = [
             Name(text=n.text, kind=NameKind.ABBREVIATION, language=n.language)
@@ -256,15 +266,14 @@ def _entity(
     references = [r for p in _REFERENCES for r in _ids(graph, node, p)]
     types = [str(t) for t in graph.objects(node, RDF.type) if t not in _ENTITIES and _is_plain(t)]
     types += [str(t) for t in graph.objects(node, _OIO.hasOBONamespace)]
+    olds = _usable(_ids(graph, node, _OIO.hasAlternativeId), "alternative id", faults)
     return Entity(
         id=checked(identifier, "id"),
         names=in_order(names, keep),
-        types=tuple(checked(t, "type") for t in dict.fromkeys(types)),
-        alternative_ids=tuple(
-            dict.fromkeys([*_alternative(graph, node), *old_ids.get(identifier, ())])
-        ),
-        cross_references=tuple(checked(r, "cross-reference") for r in dict.fromkeys(references)),
-        parents=tuple(checked(p, "parent") for p in _parents(graph, node)),
+        types=tuple(_usable(types, "type", faults)),
+        alternative_ids=tuple(dict.fromkeys([*olds, *old_ids.get(identifier, ())])),
+        cross_references=tuple(_usable(references, "cross-reference", faults)),
+        parents=tuple(_usable(_parents(graph, node), "parent", faults)),
         description=flat(described[0].text) if described else "",
     )
 
@@ -312,8 +321,21 @@ def _is_deprecated(graph: Graph, node: URIRef) -> bool:
     return any(str(o).casefold() in ("true", "1") for o in graph.objects(node, OWL.deprecated))
 
 
-def _alternative(graph: Graph, node: URIRef) -> list[str]:
-    return [checked(o, "alternative id") for o in _ids(graph, node, _OIO.hasAlternativeId)]
+def _usable(texts: Iterable[str], what: str, faults: list[RowError]) -> list[str]:
+    """Return the texts that are not blank, each once; what is wrong with others is kept."""
+    found: dict[str, None] = {}
+    for text in texts:
+        try:
+            if text.strip():
+                found[checked(text, what)] = None
+        except RowError as fault:
+            faults.append(fault)
+    return list(found)
+
+
+def _tell(path: StrPath, node: URIRef, faults: list[RowError], skipped: SkippedRows) -> None:
+    for fault in faults:
+        skipped.refuse(f"{shown(path)}: {node}: {fault}")
 
 
 def _replaced_by(graph: Graph, node: URIRef) -> tuple[str, ...]:

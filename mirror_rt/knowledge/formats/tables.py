@@ -267,7 +267,13 @@ def _alias(
         language = flat(cell_text(part["language"], "language"), "language")
     if part.get("source") is not None:
         source = flat(cell_text(part["source"], "source"), "source")
-    return cell_text(part.get("name"), "name"), "name", kind, language, source
+    return (
+        cell_text(part.get("name"), "name of an alias"),
+        "name of an alias",
+        kind,
+        language,
+        source,
+    )
 
 
 def _object_fields(cell: object) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
 from mirror_rt.errors import ConfigError
@@ -13,6 +12,7 @@ from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
 from mirror_rt.knowledge.text.abbreviations import SpelledPhrases, find_abbreviations
 from mirror_rt.runtime.sources import read_columns
 from mirror_rt.tables import ArrowTable, Kept, Notes, TableOptions, is_arrow
+from mirror_rt.textfiles import Source, StrPath
 
 __all__ = ["MentionNotes", "Row", "read_mentions"]
 
@@ -43,7 +43,7 @@ class MentionNotes(Notes):
 
 
 def read_mentions(
-    source: str | Path | ArrowTable,
+    source: StrPath | ArrowTable,
     *,
     column: str | None = None,
     context_column: str | None = None,
@@ -74,7 +74,9 @@ def read_mentions(
     """
     noted = MentionNotes() if notes is None else notes
     known = table is not None and table.format is not None
-    if not known and not is_arrow(source) and Path(source).is_file() and is_pubtator(source):
+    if not is_arrow(source):
+        source = Source.of(source, encoding=None if table is None else table.encoding)
+    if not known and isinstance(source, Source) and is_pubtator(source):
         if column or document_column or context_column not in {None, "sentence", "document"}:
             raise ConfigError(
                 f"{source}: PubTator has no columns; --context-column takes sentence or document"
@@ -88,7 +90,7 @@ def read_mentions(
 
 
 def _table(
-    source: str | Path | ArrowTable,
+    source: StrPath | ArrowTable,
     column: str | None,
     context_column: str | None,
     document_column: str | None,
@@ -105,7 +107,7 @@ def _table(
 
 
 def _pubtator(
-    source: str | Path, context: str | None, notes: MentionNotes, kept: Kept | None
+    source: StrPath, context: str | None, notes: MentionNotes, kept: Kept | None
 ) -> Iterator[Row]:
     if kept is not None:
         kept.begin(["document_id", "start", "end", "mention"], shown=str(source), unit="mention")

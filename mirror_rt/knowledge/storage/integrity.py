@@ -90,9 +90,10 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         try:
             held = stack.enter_context(locked(path, create=True))
         except OSError as error:
+            way_out = "get the right to write there" if not path.exists() else "make it a file"
             raise KnowledgeBaseError(
-                f"{folder}: its lock {path} cannot be opened ({error}); make it a file you may "
-                "write"
+                f"{folder}: cannot be changed, as its lock {path} cannot be written "
+                f"({error.strerror}); {way_out}, or change a copy"
             ) from error
         if held is False:
             raise KnowledgeBaseError(

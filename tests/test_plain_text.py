@@ -1,0 +1,160 @@
+"""What is plainly a table or JSON is no plain text; what can be read but once is read once."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mirror_rt.errors import InputError
+from mirror_rt.evaluation.gold import read_gold
+from mirror_rt.knowledge.formats import read_entities
+from mirror_rt.knowledge.linking.inputs import MentionNotes, read_mentions
+from mirror_rt.runtime.sources import Notes, read_rows
+from mirror_rt.tables import Kind, TableOptions
+from mirror_rt.textfiles import Source, read_lines
+from mirror_rt.training.read_corpus import read_corpus, read_pairs
+
+PUBTATOR = (
+    "7|t|Fever and gout.\n7|a|More.\n7\t0\t5\tFever\tDisease\tD1\n7\t10\t14\tgout\tDisease\tD2\n\n"
+)
+
+TABLES = [
+    "id\tname\n1\tfever\n",
+    "id,name\n1,fever\n2,a, b\n",
+    "no;Mention\n1;fever\n2;cough\n",
+    "text|x\nfever|1\n",
+    '"id"\t"title"\n"1"\t"fever"\n',
+    '{"text": "fever"}\n{"text": "cough"}\n',
+    '[{"text": "fever"},\n{"text": "cough"}]\n',
+    '[\n{"text": "fever"}\n]\n',
+]
+
+
+@pytest.mark.parametrize("text", TABLES)
+@pytest.mark.parametrize("name", ["a.txt", "a"])
+def test_a_table_without_a_telling_name_is_no_plain_text(
+    tmp_path: Path, text: str, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    for read in (read_rows, read_mentions):
+        with pytest.raises(InputError, match="--input-format"):
+            list(read(path))
+    plain = TableOptions(format=Kind.TEXT)
+    assert [row for row, _ in read_rows(path, options=plain)] == text.splitlines()
+
+
+@pytest.mark.parametrize("text", ["x,Text\n1,fever\n2,cough\n", TABLES[5], TABLES[7]])
+def test_a_corpus_that_is_a_table_is_no_plain_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(InputError, match="--input-format"):
+        read_corpus(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fever, high\ncough\n",
+        "heart attack; old\nlung; left\n",
+        "{curly}\n[square]\n",
+        "id\n",
+        "the name, and more\nof it, all\n",
+        "a|b\nc|d\n",
+        "name and title\nx\n",
+    ],
+)
+def test_texts_with_signs_of_tables_are_plain_text(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    assert [row for row, _ in read_rows(tmp_path / "a.txt")] == text.splitlines()
+
+
+def test_a_lone_heading_of_plain_text_is_told(tmp_path: Path) -> None:
+    notes = Notes()
+    (tmp_path / "a.txt").write_text("Mention\nfever\n")
+    assert len(list(read_rows(tmp_path / "a.txt", notes=notes))) == 2
+    assert "'Mention'" in notes.sentences()[0]
+
+
+def test_a_heading_in_a_table_of_one_column_is_kept_and_told(tmp_path: Path) -> None:
+    notes = Notes()
+    (tmp_path / "a.csv").write_text("name\nfever\nName\ncough\n")
+    assert [t for t, _ in read_rows(tmp_path / "a.csv", notes=notes)] == ["fever", "Name", "cough"]
+    assert notes.lone_headings == 1
+    assert len(notes.sentences()) == 1
+
+
+@pytest.mark.parametrize("content", ["fever\n", "a,text\n", "\n\nname\n\n" * 0 + "name\n"])
+def test_a_table_with_headings_alone_says_which(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(InputError, match=content.strip().replace(",", ", ")):
+        list(read_rows(tmp_path / "a.csv"))
+
+
+def test_pairs_below_known_headings_are_not_begun_with_them(tmp_path: Path) -> None:
+    for heading in ("name\tsynonym", "Term\tAlias", "text\tlabel"):
+        (tmp_path / "p.tsv").write_text(f"{heading}\nheart\tcor\n")
+        with pytest.raises(InputError, match="sentence1"):
+            read_pairs(tmp_path / "p.tsv")
+    (tmp_path / "p.tsv").write_text("heart\tname\n")
+    assert read_pairs(tmp_path / "p.tsv")[0] == [("heart", "name")]
+
+
+# -- once
+
+
+def standing_in(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+def test_standard_input_is_read_by_one_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    standing_in(monkeypatch, b"id\tname\n1\tfever\n")
+    source = Source("-")
+    assert source.head().startswith(b"id")
+    assert len(list(read_entities(source))) == 1
+    for again in (source, "-", Source("-")):
+        with pytest.raises(InputError, match="once"):
+            list(read_entities(again))
+    standing_in(monkeypatch, b"fever\n")
+    assert read_lines("-") == ["fever"]
+
+
+@pytest.mark.parametrize(
+    "line", ["kb diff - -", "map - - --out m.sssom.tsv", "kb enrich - --from - --out o.jsonl"]
+)
+def test_a_command_that_reads_standard_input_twice_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    from mirror_rt_cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, line.split(), input=b"id\tname\n1\tfever\n2\tcough\n")
+    assert done.exit_code == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert "internal" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with a name")
+@pytest.mark.parametrize("text", [PUBTATOR, "\ufeff\n" + PUBTATOR.replace("\n", "\r\n")])
+def test_pubtator_comes_through_a_pipe(tmp_path: Path, text: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def through() -> Path:
+        threading.Thread(target=pipe.write_bytes, args=(text.encode(),), daemon=True).start()
+        return pipe
+
+    notes = MentionNotes()
+    assert [mention for mention, *_ in read_mentions(through(), notes=notes)] == ["Fever", "gout"]
+    assert notes.misplaced == 0
+    assert [q.parts for q in read_gold(through()).queries] == [("Fever",), ("gout",)]
+    with pytest.raises(InputError, match="JSON"):
+        text = json.dumps({"mention": "fever"}) + "\n"
+        list(read_mentions(through()))
