@@ -459,6 +459,8 @@ def _draw_reliability(
     force: bool,
 ) -> None:
     """Draw the probabilities on these mentions, and those without a calibration if there is one."""
+    from dataclasses import replace
+
     from mirror_rt.evaluation.link_report import base_outcomes
     from mirror_rt.evaluation.reliability import draw_reliability, outcome_bins
     from mirror_rt.knowledge import KnowledgeBase
@@ -467,6 +469,7 @@ def _draw_reliability(
     if not isinstance(model, KnowledgeBase):
         raise ConfigError(f"--reliability: {name} is no knowledge base and has no probabilities")
     reranker, sides = model.resources.reranker, {"after": evaluation.outcomes}
+    settings = replace(settings, target_precision=None)  # which the earlier may not reach
     if reranker.before_calibration:
         with progress.bar("before calibration", unit="mentions") as show:
             before = base_outcomes(

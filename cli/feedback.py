@@ -82,5 +82,11 @@ def _report_state(kbdir: Path, report: FeedbackReport) -> None:
             f"{found.ece_before:.3f} before, {found.ece_after:.3f} after",
             err=True,
         )
+        if report.replaced:
+            typer.echo(
+                f"{kbdir}: that replaces the calibration on {report.replaced:,} other gold links; "
+                "mirror-rt calibrate gives it back",
+                err=True,
+            )
     elif not report.known:
         typer.echo(f"{kbdir}: too few gold links to calibrate on; it takes 20", err=True)

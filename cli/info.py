@@ -72,7 +72,10 @@ def _knowledge_base(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     else:
         several = f", {counts['ambiguous_texts']:,} of several entities"
         yield "entities", f"{counts['entities']:,}"
-        yield "names", f"{counts['texts']:,} different" + several * bool(counts["ambiguous_texts"])
+        different = counts["texts"] - counts["unused_texts"]
+        words = f"{different:,} different" + several * bool(counts["ambiguous_texts"])
+        taught = found["feedback"]["names"]
+        yield "names", words + f", {taught:,} by feedback" * bool(taught)
     yield "index", f"{index['kind']}, finds {index['recall_at_10']:.3f} of the true ten nearest"
     yield "encoder", ", ".join(text for _, text in _bundle(found["bundle"]))
     if named := found.get("names_bundle"):

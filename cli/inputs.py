@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import chain
@@ -77,8 +76,8 @@ _LONGEST = 4_096
 """Characters of a word on the command line: what is longer is a document."""
 
 _FILE_ENDINGS = (
-    ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".pubtator",
-    ".gz", ".zst",
+    ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm",
+    ".xls", ".tab", ".pubtator", ".gz", ".zst",
 )  # fmt: skip
 
 
@@ -193,7 +192,7 @@ def count(source: str | list[str]) -> int | None:
 
 def _is_folder(argument: str) -> bool:
     try:
-        return ("/" in argument or os.sep in argument) and Path(argument).is_dir()
+        return Path(argument).is_dir()
     except (OSError, ValueError):
         return False
 

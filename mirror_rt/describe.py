@@ -105,7 +105,9 @@ def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[st
 
 def _knowledge_base(path: Path, *, verify: bool) -> dict[str, Any]:
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.storage.feedback import FeedbackLog
 
+    log = FeedbackLog.read(path)
     with KnowledgeBase.open(path, verify=True if verify else None) as base:
         manifest, reranker = base.manifest, base.resources.reranker
         return {
@@ -119,6 +121,11 @@ def _knowledge_base(path: Path, *, verify: bool) -> dict[str, Any]:
                 "gold_links": int(reranker.fitted_on.get("gold_links", 0)),
                 "held_out_names": int(reranker.fitted_on.get("samples", 0)),
                 "operating_points": [dict(point) for point in reranker.operating_points],
+            },
+            "feedback": {
+                "files": len(log.batches),
+                "gold_links": len(log.gold()),
+                "names": sum(map(len, log.aliases().values())),
             },
             "dim": manifest.dim,
             "megabytes": _megabytes(p for p in path.rglob("*") if p.is_file()),

@@ -95,6 +95,7 @@ def test_ten_lines_say_what_a_person_wants_to_know(
     told = {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in shown}
     assert told["entities"] == "2"
     assert told["names"].startswith("3 different")
+    assert "feedback" not in told["names"]
     assert "1,000 gold links" in told["probabilities"]
     assert told["precision 0.90"] == ("from 0.612 on, 71 % linked, 0.912 right (0.888 to 0.931)")
     assert told["precision 0.99"] == "not reached"

@@ -195,6 +195,8 @@ def test_files_are_never_taken_for_mentions(hearts: Path, tmp_path: Path, comman
         (["ASD", names], "names.txt: is a file among other arguments"),
         ([empty], "empty.txt: is empty"),
         (["gone.csv.zst"], "gone.csv.zst: no such file"),
+        (["gone.XLSX"], "gone.XLSX: no such file"),
+        (["."], ".: is a folder"),
         (["ASD", "--column", "x"], "words have no columns"),
         ([names, "--column", "x"], "plain text has no columns"),
     ):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import binomtest
 from typer.testing import CliRunner
@@ -300,6 +301,18 @@ def test_errors_say_what_went_wrong(kb: KnowledgeBase) -> None:
     assert (rows[0]["gold_names"], rows[0]["entity_name"]) == ("liver cancer", "short stature")
     third = found.outcomes[2].rank
     assert [r["rank"] for r in rows if r["row"] == 3] == ([] if third == 1 else [third])
+
+
+def test_what_people_have_decided_is_warned_of(kb: KnowledgeBase) -> None:
+    gold = Gold(queries=tuple(query(f"name numbr {i}", f"N:{i}") for i in range(40)))
+    decided = {
+        "mention": [f"Name Numbr {i}" for i in range(10)],
+        "entity_id": [f"N:{i}" for i in range(10)],
+        "decision": ["accept"] * 10,
+    }
+    kb.feedback(pa.table(decided))
+    (warning,) = overlaps(str(kb.path), kb, evaluate_linking("kb", kb, gold))
+    assert "25 %" in warning
 
 
 def test_what_was_trained_on_the_gold_is_warned_of(tmp_path: Path, kb: KnowledgeBase) -> None:

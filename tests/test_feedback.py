@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from mirror_rt.knowledge.linking.accepted import all_but_accepted
 from mirror_rt.knowledge.linking.results import fingerprint
 from mirror_rt.knowledge.storage.feedback import FeedbackLog
 from mirror_rt.types import LinkStatus, Name, NameKind
+from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 MORE = [entity(f"N:{i}", f"name number {i}", f"alias {i} of it") for i in range(60)]
@@ -75,9 +77,11 @@ def _gold(mention: str) -> str:
 
 
 def _state(kb: KnowledgeBase) -> object:
-    """Return what a knowledge base says: its names, and all numbers of its links."""
+    """Return what a knowledge base says: its names, its numbers, and all those of its links."""
     names = [(e.id, sorted(map(str, e.names))) for e in kb.resources.catalogue.entities()]
-    return names, [result.to_dict() for result in kb.link([*MENTIONS, "something else", "ASD"])]
+    links = [result.to_dict() for result in kb.link([*MENTIONS, "something else", "ASD"])]
+    # An undo leaves a new object with lists for the tuples that a build has made.
+    return names, links, json.dumps(asdict(kb.resources.reranker))
 
 
 def test_the_loop_of_review_teaches_and_is_undone(kb: KnowledgeBase, tmp_path: Path) -> None:
@@ -233,6 +237,55 @@ def test_the_last_decision_of_a_mention_counts(kb: KnowledgeBase, tmp_path: Path
     assert [c.entity_id for c in kb.link(["hart hole"], top=1)[0]] == ["H:1"]
 
 
+def test_the_same_file_after_another_counts_again(kb: KnowledgeBase, tmp_path: Path) -> None:
+    first = _reviewed(tmp_path / "a.csv", [_row("hart hole", "H:1", "accept")])
+    second = _reviewed(tmp_path / "b.csv", [_row("hart hole", "H:1", "", "H:2")])
+    known = [kb.feedback(path).known for path in (first, second, first, first)]
+    assert known == [False, False, False, True]
+    assert FeedbackLog.read(kb.path).gold() == [("hart hole", frozenset({"H:1"}))]
+    kb.undo_feedback()
+    assert FeedbackLog.read(kb.path).gold() == [("hart hole", frozenset({"H:2"}))]
+
+
+def test_a_calibration_by_other_means_stays_until_decisions_replace_it(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    gold = [(mention, frozenset({_gold(mention)})) for mention in MENTIONS[:30]]
+    kb.calibrate(gold)
+    mine = asdict(kb.resources.reranker)
+    few = kb.feedback(_reviewed(tmp_path / "a.csv", [_row(MENTIONS[31], "N:31", "accept")]))
+    assert (few.calibration, few.replaced) == (None, 0)
+    assert asdict(kb.resources.reranker)["fitted_on"] == mine["fitted_on"]
+    rows = [_row(mention, _gold(mention), "accept") for mention in MENTIONS]
+    many = kb.feedback(_reviewed(tmp_path / "b.csv", rows))
+    assert many.calibration is not None
+    assert (many.calibration.links, many.replaced) == (len(MENTIONS), len(gold))
+    # One that is made on top of decisions outlasts other changes.
+    kb.calibrate(gold)
+    kb.add([entity("X:1", "something new")])
+    assert kb.resources.reranker.fitted_on["gold_links"] == len(gold)
+    assert kb.link([MENTIONS[33]])[0][0].entity_id == "N:33"
+
+
+def test_numbers_as_ids_may_have_become_floats(built: Path, tmp_path: Path) -> None:
+    """As pandas writes a column of whole numbers with gaps."""
+    entities = [entity("12", "twelve"), entity("13", "thirteen"), entity("13.0", "thirteen point")]
+    folder = tmp_path / "kb"
+    with KnowledgeBase.build(
+        built / "bundle", entities, folder, encoder=LetterEncoder()
+    ) as numbered:
+        rows = [
+            _row("a dozen", "12", "", "12.0"),
+            _row("twelv", "12.0", "ok") | {"check": fingerprint("twelv", "12")},
+            _row("baker's dozen", "12", "", "13.0"),
+        ]
+        report = numbered.feedback(_reviewed(tmp_path / "r.csv", rows))
+    assert (report.accepted, report.corrected) == (2, 1)
+    assert dict(FeedbackLog.read(folder).gold()) == {
+        "a dozen": {"12"}, "twelv": {"12"}, "baker's dozen": {"13.0"},
+    }  # fmt: skip
+
+
 def test_an_id_that_others_list_means_its_entity(kb: KnowledgeBase, tmp_path: Path) -> None:
     kb.feedback(_reviewed(tmp_path / "a.csv", [_row("autstic", "H:50", "accept")]))
     assert kb.link(["autstic"])[0][0].entity_id == "H:5"
@@ -365,8 +418,6 @@ def test_a_table_in_memory_and_every_format_say_the_same(kb: KnowledgeBase, tmp_
 
 
 def test_the_command_takes_decisions_and_takes_them_back(built: Path, tmp_path: Path) -> None:
-    from mirror_rt_cli.app import app
-
     shutil.copytree(built / "kb", tmp_path / "kb")
     kb = str(tmp_path / "kb")
     rows = [_row("ASD", "H:1", "accept"), _row("VSD", "H:2", "no"), ROW]
@@ -381,6 +432,31 @@ def test_the_command_takes_decisions_and_takes_them_back(built: Path, tmp_path: 
     assert run.invoke(app, ["feedback", kb, "--undo"]).exit_code == 0
     for wrong in ([kb], [kb, reviewed, "--undo"], [kb, "--undo"], [kb, str(tmp_path / "no.csv")]):
         assert run.invoke(app, ["feedback", *wrong]).exit_code == 1
+
+
+def test_info_counts_decisions_and_only_names_that_are_there(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    def told() -> tuple[str, object]:
+        run = CliRunner()
+        (names,) = [
+            line for line in run.invoke(app, ["info", str(kb.path)]).stdout.splitlines()
+            if line.startswith("names")
+        ]  # fmt: skip
+        whole = json.loads(run.invoke(app, ["info", str(kb.path), "--json"]).stdout)
+        return names.removeprefix("names").strip(), whole["feedback"]
+
+    texts = kb.manifest.counts["texts"]
+    rows = [_row("a hole", "H:1", "accept"), _row("VSD", "H:2", "no")]
+    kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    words, counts = told()
+    assert words.startswith(f"{texts + 1} different")
+    assert words.endswith("1 by feedback")
+    assert counts == {"files": 1, "gold_links": 2, "names": 1}
+    kb.undo_feedback()
+    words, counts = told()
+    assert words.startswith(f"{texts} different"), "whatever rows the index keeps"
+    assert counts == {"files": 0, "gold_links": 0, "names": 0}
 
 
 def test_a_review_asks_no_more_for_what_was_accepted(kb: KnowledgeBase, tmp_path: Path) -> None:

@@ -304,7 +304,7 @@ def test_a_result_is_read_again_by_pandas_and_by_us(
     reader = {
         "csv": pd.read_csv, "tsv": pd.read_table, "parquet": pd.read_parquet,
         "jsonl": lambda path: pd.read_json(path, lines=True),
-        "xlsx": lambda path: pd.read_excel(path, engine="calamine"),
+        "xlsx": lambda path: pd.read_excel(path, engine="openpyxl"),
     }[ending]  # fmt: skip
     frame = reader(out)
     assert [*frame.columns] == ["mention", "note", "quote", *OURS]
@@ -410,6 +410,9 @@ def test_a_table_in_memory_that_does_not_fit_is_refused(kb: KnowledgeBase) -> No
     twice = pd.DataFrame([["x", "y"]], columns=["mention", "mention"])
     with pytest.raises(InputError):
         kb.link_table(twice)
+    for other in (pl.LazyFrame({"mention": ["x"]}), [{"mention": "x"}], "table.csv"):
+        with pytest.raises(ConfigError):
+            kb.link_table(other)  # type: ignore[arg-type]
     assert kb.link_table(pa.table({"mention": pa.array([], pa.string())})).num_rows == 0
 
 

@@ -17,21 +17,26 @@ from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.opening import open_resources
 from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.storage.feedback import Decision, FeedbackLog
-from mirror_rt.knowledge.storage.manifest import (
-    FEEDBACK,
-    RERANKER,
-)
+from mirror_rt.knowledge.storage.manifest import FEEDBACK, RERANKER
 from mirror_rt.staging import staging_file
 from mirror_rt.tables import ArrowTable, Notes, TableOptions, is_arrow
-from mirror_rt.types import (
-    NameKind,
-)
+from mirror_rt.types import NameKind
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.entities.reader import Catalogue
     from mirror_rt.knowledge.linking.resources import Encode
 
-__all__ = ["calibrate_on", "decisions_in", "feedback_report", "finish", "store_decisions"]
+__all__ = [
+    "calibrate_on",
+    "decisions_in",
+    "feedback_report",
+    "finish",
+    "own_calibration",
+    "store_decisions",
+]
+
+_BY_FEEDBACK = "feedback"
+"""Of what a reranker was fitted on: the decisions, where they are its gold links."""
 
 
 def decisions_in(
@@ -79,8 +84,17 @@ def feedback_report(
     calibrations: Sequence[CalibrationReport],
     *,
     read: FeedbackReport,
+    own_links: int,
 ) -> FeedbackReport:
-    """Report the content of a file, and all that the knowledge base has from feedback."""
+    """Report the content of a file, and all that the knowledge base has from feedback.
+
+    Args:
+        resources: Those after the change.
+        log: All decisions.
+        calibrations: The calibration on them, if there was one.
+        read: What was read from the file.
+        own_links: The result of ``own_calibration`` before the change.
+    """
     gold = log.gold()
     resolve = resources.catalogue.resolve
     return replace(
@@ -89,6 +103,7 @@ def feedback_report(
         gold_links=len(gold),
         gone=sum(bool(ids) and not any(map(resolve, ids)) for _, ids in gold),
         calibration=calibrations[0] if calibrations else None,
+        replaced=own_links if calibrations else 0,
     )
 
 
@@ -104,8 +119,7 @@ def store_decisions(
     with staging_file(folder / FEEDBACK, force=True) as path:
         log.write(path)
     if not calibrate_on(resources, log, folder, encode=encode, calibrations=calibrations):
-        with staging_file(folder / RERANKER, force=True) as path:
-            resources.reranker.without_feedback().write(path)
+        _forget(resources.reranker, folder)
 
 
 def finish(
@@ -121,11 +135,22 @@ def finish(
         log.write(folder / FEEDBACK)
         _, resources = open_resources(folder, verify=False)
         try:
-            fitted = calibrate_on(resources, log, folder, encode=encode, calibrations=calibrations)
+            # A calibration on other gold links stays until there are new decisions.
+            fitted = calibrations is None and own_calibration(resources.reranker) > 0
+            fitted = fitted or calibrate_on(
+                resources, log, folder, encode=encode, calibrations=calibrations
+            )
         finally:
             resources.catalogue.close()
-    if not fitted and calibrations is not None:  # undo the fit to earlier decisions
-        Reranker.read(folder / RERANKER).without_feedback().write(folder / RERANKER)
+    if not fitted and calibrations is not None:
+        _forget(Reranker.read(folder / RERANKER), folder)
+
+
+def _forget(reranker: Reranker, folder: Path) -> None:
+    """Write the reranker without what earlier decisions have taught it."""
+    if not own_calibration(reranker):
+        with staging_file(folder / RERANKER, force=True) as path:
+            reranker.without_feedback().write(path)
 
 
 def calibrate_on(
@@ -151,8 +176,15 @@ def calibrate_on(
         reranker, report = calibrate(resources, gold, encode, without_accepted=True)
     except InputError:  # too few of them have a candidate
         return False
+    reranker = replace(reranker, fitted_on={**reranker.fitted_on, _BY_FEEDBACK: len(gold)})
     with staging_file(folder / RERANKER, force=True) as path:
         reranker.write(path)
     if calibrations is not None:
         calibrations.append(report)
     return True
+
+
+def own_calibration(reranker: Reranker) -> int:
+    """Return how many gold links it was calibrated on by other means than feedback."""
+    links = int(reranker.fitted_on.get("gold_links", 0))
+    return 0 if _BY_FEEDBACK in reranker.fitted_on else links

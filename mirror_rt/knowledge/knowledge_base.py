@@ -18,6 +18,7 @@ from mirror_rt.knowledge.decisions import (
     decisions_in,
     feedback_report,
     finish,
+    own_calibration,
     store_decisions,
 )
 from mirror_rt.knowledge.encoders import (
@@ -507,7 +508,7 @@ class KnowledgeBase:
             exists already. Use ``.to_pandas()`` or ``polars.from_arrow`` to convert the result.
 
         Raises:
-            ConfigError: As ``link``.
+            ConfigError: As ``link``, or ``table`` is none of these.
             InputError: The column does not exist, it holds neither text nor numbers, or the
                 table cannot be read as Arrow.
             KnowledgeBaseError: As ``link``.
@@ -681,6 +682,7 @@ class KnowledgeBase:
     ) -> FeedbackReport:
         """Change the folder from one log of decisions to another."""
         calibrations: list[CalibrationReport] = []
+        own_links = own_calibration(self.resources.reranker)
         changed = after.changes(before)
         if changed:
             self._updated(lambda kb: rename(kb, leaving=changed), progress, after, calibrations)
@@ -691,7 +693,7 @@ class KnowledgeBase:
                     encode=self._encode, calibrations=calibrations,
                 )  # fmt: skip
             self._take_reranker()
-        return feedback_report(self.resources, after, calibrations, read=read)
+        return feedback_report(self.resources, after, calibrations, read=read, own_links=own_links)
 
     def _take_reranker(self) -> None:
         """Read the reranker from the folder again."""

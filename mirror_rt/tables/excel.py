@@ -138,7 +138,9 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
             sheet.write_string(0, column, heading, bold)
         for number, row in enumerate(rows, 1):
             if number >= MOST_ROWS:
-                raise ConfigError(f"{path}: a sheet has {MOST_ROWS:,} rows at most; write .csv")
+                raise ConfigError(
+                    f"{path.name}: a sheet has {MOST_ROWS:,} rows at most; write .csv"
+                )
             for column, value in enumerate(row):
                 if isinstance(value, bool):
                     sheet.write_boolean(number, column, value)
@@ -150,7 +152,7 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
                     text = str(value)
                     if len(text) > _LONGEST_CELL:
                         raise ConfigError(
-                            f"{path}: row {number} has a cell of {len(text):,} characters, a sheet "
-                            f"takes {_LONGEST_CELL:,}; write .csv"
+                            f"{path.name}: row {number} has a cell of {len(text):,} characters, a "
+                            f"sheet takes {_LONGEST_CELL:,}; write .csv"
                         )
                     sheet.write_string(number, column, text)

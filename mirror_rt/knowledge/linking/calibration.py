@@ -69,6 +69,8 @@ _SURELY = 1.645
 """Standard errors of a one-sided test at 5 %."""
 FEWEST = 20
 _FEWEST_NIL = 10
+_GO_WITH_THEM = ("precision_curve", "operating_points", "risk_counts", "fitted_on")
+"""Numbers of a reranker that say what its probabilities were worth where they were learned."""
 _LEAST_NIL_SHARE = 0.02
 _LEAST_SAID = 1e-9
 
@@ -281,7 +283,10 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]
     )
     fitted = replace(
         _fit(links, before, fits=fits, pull=_PULLS[chosen]) if better else before,
-        before_calibration=before.calibrated_values(),
+        before_calibration={
+            **before.calibrated_values(),
+            **{name: getattr(before, name) for name in _GO_WITH_THEM},
+        },
         fitted_on={**before.fitted_on, "gold_links": len(links)},
     )
     curve = precision_curve(_probabilities(links, fitted), links.hit_S)

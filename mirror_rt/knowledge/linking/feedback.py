@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ CORRECTED = frozenset({"corrected"})
 NOTHING = frozenset({"-", "nil", "none"})
 _COLUMNS = ("mention", "entity_id", "check", "decision", "correct_id")
 _SHOWN = 3
+_WHOLE = re.compile(r"(\d+)\.0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,11 +46,12 @@ class FeedbackReport:
         corrected: Distinct corrected links.
         undecided: Rows without a decision.
         composites: Rows with several entities together, which were ignored.
-        known: Whether the same decisions were given before; then nothing has changed.
+        known: Whether all these decisions counted before; then nothing has changed.
         aliases: Names that the knowledge base has from feedback now.
         gold_links: Decided mentions, of all feedback.
         gone: Decided mentions whose entities no longer exist; they are ignored.
         calibration: The report of the calibration on all of them; None if they are too few.
+        replaced: Gold links of another calibration, which this one has replaced.
         notes: What was ignored in the file.
     """
 
@@ -62,6 +65,7 @@ class FeedbackReport:
     gold_links: int = 0
     gone: int = 0
     calibration: CalibrationReport | None = None
+    replaced: int = 0
     notes: Notes = field(default_factory=Notes)
 
 
@@ -119,6 +123,8 @@ def read_reviewed(
             given = {
                 name: joined_text(cells[place], name).strip() for name, place in places.items()
             }
+            for name in {"entity_id", "correct_id"} & given.keys():
+                given[name] = _without_point(catalogue, given[name])
             said = _decision(given)
         except RowError as fault:
             raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
@@ -196,8 +202,9 @@ def _decision(given: dict[str, str]) -> tuple[str, str] | None:
         raise RowError("has a decision but no mention")
     if given["check"] and given["check"] != fingerprint(mention, proposed):
         raise RowError(
-            "its mention or entity_id is not the one that link wrote there; was one column sorted "
-            "or edited alone? Put another id into correct_id"
+            "its mention or entity_id is not the one that link wrote there: was one column sorted "
+            "or edited alone, or did a spreadsheet read text as a number (review an .xlsx then)? "
+            "Another id goes into correct_id"
         )
     if word and word not in ACCEPTED | REJECTED | CORRECTED:
         raise RowError(f"the decision {given['decision']!r} is none; write accept or reject")
@@ -218,6 +225,12 @@ def _decision(given: dict[str, str]) -> tuple[str, str] | None:
     if not proposed:
         raise RowError("says accept, but has no entity_id; put the id into correct_id")
     return "accepted", proposed
+
+
+def _without_point(catalogue: Catalogue, id_: str) -> str:
+    """Return an id as it was before a table of numbers with gaps made 12.0 of 12."""
+    found = _WHOLE.fullmatch(id_)
+    return found[1] if found and not catalogue.resolve(id_) else id_
 
 
 def _own_id(catalogue: Catalogue, id_: str) -> str | None:

@@ -45,7 +45,7 @@ from mirror_rt.runtime.job import (
     run,
 )
 from mirror_rt.staging import check_target, replacing, staging_file
-from mirror_rt.tables import ArrowTable, Kept, TableOptions
+from mirror_rt.tables import ArrowTable, Kept, TableOptions, is_arrow
 from mirror_rt.types import LinkStatus
 from mirror_rt.version import VERSION
 
@@ -177,7 +177,7 @@ def link_file(
         if target is not None and ending_of(target) not in WRITERS:
             raise ConfigError(f"{target}: name a file in {', '.join(WRITERS)}")
     file = source if isinstance(source, (str, Path)) else None
-    if out.suffix == ".pubtator" and (file is None or not is_pubtator(file)):
+    if ending_of(out) == ".pubtator" and (file is None or not is_pubtator(file)):
         raise ConfigError(f"{out}: PubTator is written for a PubTator file alone")
     if context is not None and context_column is not None:
         raise ConfigError("context and context_column: give one of them")
@@ -207,7 +207,7 @@ def link_file(
         "column": column, "context_column": context_column, "document_column": document_column,
         "expand_abbreviations": expand_abbreviations, "table": table,
     }  # fmt: skip
-    if out.suffix == ".xlsx":
+    if ending_of(out) == ".xlsx":
         _check_sheet(out, source, columns)
     options = {
         "top": top, "target_precision": target_precision, "wrong_at_most": wrong_at_most,
@@ -238,6 +238,11 @@ def link_table(
     """Link the mentions of a table in memory; see ``KnowledgeBase.link_table``."""
     import pyarrow as pa
 
+    if not is_arrow(table):
+        raise ConfigError(
+            f"a {type(table).__name__} is no table of pandas, Polars or Arrow; collect a "
+            "LazyFrame, give files to link_file"
+        )
     kept = Kept()
     rows = read_mentions(
         table, column=column, context_column=context_column, document_column=document_column,
@@ -381,7 +386,7 @@ class _Links:
             shards = (job.path / shard.name for shard in report.shards)
             doubtful = None
             if review is not None:
-                as_text = review.suffix in {".csv", ".tsv", ".xlsx"}
+                as_text = ending_of(review) in {".csv", ".tsv", ".xlsx"}
                 doubtful = Review(job.work / "review.arrow", layout, as_text=as_text)
             fresh = opened.enter_context(staging_file(out, force=force))
             take = None if earlier is None else earlier.take
@@ -389,7 +394,7 @@ class _Links:
             WRITERS[ending_of(out)](fresh, linked, shown)
             if review is not None and doubtful is not None:
                 fresh = opened.enter_context(staging_file(review, force=force))
-                WRITERS[review.suffix](fresh, doubtful, shown)
+                WRITERS[ending_of(review)](fresh, doubtful, shown)
             changes = None if earlier is None else earlier.compared()
         return LinkReport(
             rows=rows_of.total,

@@ -486,10 +486,10 @@ SSSOM = ".sssom.tsv"
 def ending_of(path: Path) -> str:
     """Return the ending of a path that decides the format.
 
-    >>> ending_of(Path("a.b.tsv")), ending_of(Path("links.sssom.tsv"))
+    >>> ending_of(Path("a.b.TSV")), ending_of(Path("links.sssom.tsv"))
     ('.tsv', '.sssom.tsv')
     """
-    return SSSOM if path.name.endswith(SSSOM) else path.suffix
+    return SSSOM if path.name.lower().endswith(SSSOM) else path.suffix.lower()
 
 
 WRITERS: dict[str, Callable[[Path, Rows, str], None]] = {

@@ -6,7 +6,6 @@ can be undone. If several batches decide the same mention, the last one counts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -40,7 +39,6 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Batch:
-    digest: str
     source: str
     aliases: bool
     decisions: tuple[Decision, ...]
@@ -78,9 +76,8 @@ class FeedbackLog:
                 one = Decision(**{name: given[name] for name in Decision.__slots__})
                 place = int(given["batch"])
                 batches[place] = _Batch(
-                    digest=given["digest"], source=given["source"],
-                    aliases=bool(given["aliases"]), decisions=(),
-                )  # fmt: skip
+                    source=given["source"], aliases=bool(given["aliases"]), decisions=()
+                )
             except (ValueError, TypeError, KeyError) as error:
                 raise KnowledgeBaseError(
                     f"{path}: line {number} is damaged ({error}); put back a copy, or remove the "
@@ -95,18 +92,20 @@ class FeedbackLog:
         """Write the file."""
         with open(path, "w", encoding="utf-8", newline="") as handle:
             for number, batch in enumerate(self.batches, start=1):
-                about = {"batch": number, "source": batch.source, "digest": batch.digest,
-                         "aliases": batch.aliases}  # fmt: skip
+                about = {"batch": number, "source": batch.source, "aliases": batch.aliases}
                 for decision in batch.decisions:
                     handle.write(json.dumps(about | asdict(decision), ensure_ascii=False) + "\n")
 
     def added(self, decisions: Sequence[Decision], source: str, *, aliases: bool) -> FeedbackLog:
-        """Return the log with one more batch; itself if it already has the same batch."""
-        text = json.dumps([aliases, *sorted(map(repr, decisions))])
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        if any(batch.digest == digest for batch in self.batches):
+        """Return the log with one more batch; itself if all its decisions already count."""
+        known, given = dict[str, set[object]](), dict[str, set[object]]()
+        for mention, decision, as_names in self.in_force():
+            known.setdefault(mention, set()).add((decision, as_names))
+        for decision in decisions:
+            given.setdefault(decision.mention, set()).add((decision, aliases))
+        if all(known.get(mention) == said for mention, said in given.items()):
             return self
-        batch = _Batch(digest=digest, source=source, aliases=aliases, decisions=tuple(decisions))
+        batch = _Batch(source=source, aliases=aliases, decisions=tuple(decisions))
         return FeedbackLog((*self.batches, batch))
 
     def undone(self) -> FeedbackLog:
