@@ -326,7 +326,12 @@ def _into_file(
             done += rows
             show(done, total)
 
-        report = kb.link_file(source, out, force=force, engine=engine, progress=advance, **options)
+        def write(rows: int) -> None:
+            show(rows, done, "rows written")
+
+        report = kb.link_file(
+            source, out, force=force, engine=engine, progress=advance, written=write, **options
+        )
     inputs.report_notes(source, report.notes)
     if options["target_precision"] is not None:
         below = report.rows - report.linked

@@ -346,7 +346,12 @@ def test_a_job_in_use_is_refused(hearts: Path, mentions: Path, tmp_path: Path) -
 def test_progress_counts_every_row_once(hearts: Path, mentions: Path, tmp_path: Path) -> None:
     out, seen = tmp_path / "a.jsonl", []
     blocks = _broken_off(hearts, mentions, out)
-    _link(hearts, mentions, out, progress=lambda rows, asked: seen.append((rows, asked)))
+    written = []
+    _link(
+        hearts, mentions, out,
+        progress=lambda rows, asked: seen.append((rows, asked)), written=written.append,
+    )  # fmt: skip
+    assert written[-1] == len(NAMES)
     assert sum(rows for rows, _ in seen) == len(NAMES)
     assert [asked for _, asked in seen[: len(blocks)]] == [0] * len(blocks)
     assert sum(asked for _, asked in seen) == 9 - 2 * len(blocks)

@@ -123,6 +123,7 @@ def link_file(
     force: bool = False,
     engine: Engine | None = None,
     progress: Progress | None = None,
+    written: Callable[[int], object] | None = None,
 ) -> LinkReport:
     """Link the mentions of a file into another file.
 
@@ -161,6 +162,7 @@ def link_file(
         force: Whether ``out`` and ``review`` may be replaced.
         engine: The engine; by default this process and the workers of ``kb``.
         progress: Called with (rows, mentions linked) for each block.
+        written: Called with the number of rows written, after all are linked.
 
     Raises:
         ConfigError: An option does not fit, ``out`` has an unknown ending, or a sheet cannot
@@ -221,7 +223,7 @@ def link_file(
     with JobFolder.hold_beside(out, KIND, work.settings, ENDING, force=force) as job:
         return work.run(
             source, columns, job, out, layout=layout, review=review, earlier=earlier, force=force,
-            engine=engine, progress=progress,
+            engine=engine, progress=progress, written=written,
         )  # fmt: skip
 
 
@@ -364,6 +366,7 @@ class _Links:
         force: bool,
         engine: Engine | None,
         progress: Progress | None,
+        written: Callable[[int], object] | None,
     ) -> LinkReport:
         """Link the blocks, and write the output files."""
         shown = str(source) if isinstance(source, (str, Path)) else "the mentions"
@@ -390,7 +393,9 @@ class _Links:
                 doubtful = Review(job.work / "review.arrow", layout, as_text=as_text)
             fresh = opened.enter_context(staging_file(out, force=force))
             take = None if earlier is None else earlier.take
-            linked = LinkedRows(kept, in_order(order, shards), layout, review=doubtful, take=take)
+            linked = LinkedRows(
+                kept, in_order(order, shards), layout, review=doubtful, take=take, written=written
+            )
             WRITERS[ending_of(out)](fresh, linked, shown)
             if review is not None and doubtful is not None:
                 fresh = opened.enter_context(staging_file(review, force=force))

@@ -210,6 +210,7 @@ class LinkedRows:
         layout: The layout.
         review: Receives the rows for review.
         take: Called with each record.
+        written: Called with the number of rows so far, for each piece of them.
 
     Attributes:
         counts: The number of mentions with each status; and the number of ``tied`` ones, whose
@@ -224,11 +225,12 @@ class LinkedRows:
         *,
         review: Review | None = None,
         take: Callable[[Mapping[str, Any]], object] | None = None,
+        written: Callable[[int], object] | None = None,
     ) -> None:
         self.layout = layout
         self.counts: Counter[str] = Counter()
         self._kept, self._lines, self._review, self._take = kept, iter(lines), review, take
-        self._columns = layout.columns()
+        self._columns, self._written = layout.columns(), written
 
     @property
     def names(self) -> list[str]:
@@ -307,6 +309,8 @@ class LinkedRows:
                 self._review.take(self._kept, piece, records, row)
             yield row, piece, records
             row += len(records)
+            if self._written is not None:
+                self._written(row - 1)
 
 
 class Review:
