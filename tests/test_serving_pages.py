@@ -118,7 +118,7 @@ def test_nil_filters_and_faults_are_told(page: Page, address: str) -> None:
 
 def test_many_lines_are_shown_and_downloaded(page: Page, address: str) -> None:
     page.goto(f"{address}/")
-    page.get_by_label("Mentions, one a line").fill("nurse\n\n hole in the heart \n=1+1")
+    page.get_by_label("Mentions, one per line").fill("nurse\n\n hole in the heart \n=1+1")
     page.get_by_role("button", name="Show").click()
     assert "3 mentions" in page.get_by_role("status").inner_text()
     with page.expect_download() as download:
@@ -148,7 +148,7 @@ def test_it_is_accessible_and_fits(browser: Browser, address: str, width: int, s
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width, path
     page.goto(f"{address}/")
-    page.get_by_label("Mentions, one a line").fill("nurse\nhole in the heart")
+    page.get_by_label("Mentions, one per line").fill("nurse\nhole in the heart")
     page.get_by_role("button", name="Show").click()
     assert axe.Axe().run(page).violations_count == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width

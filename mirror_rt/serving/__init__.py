@@ -1,4 +1,4 @@
-"""HTTP: embeddings, linking and reconciliation, and a page to try them. Needs the extra [serve]."""
+"""HTTP server: embeddings, linking, reconciliation and a web page. Needs the extra [serve]."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Library", "Limits", "ServeConfig", "create_app", "serve"]
 
 
 def __getattr__(name: str) -> object:
-    # Late: a library can be opened while FastAPI is imported, which takes as long.
+    # Imported late: a thread can open the library while FastAPI is imported.
     if name in _WHERE:
         return getattr(import_module(f"mirror_rt.serving.{_WHERE[name]}"), name)
     raise AttributeError(f"module 'mirror_rt.serving' has no attribute {name!r}")

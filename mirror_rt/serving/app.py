@@ -1,4 +1,4 @@
-"""The application: its routes, what stands before them, and how a fault is told."""
+"""The ASGI application: routes, middleware and error handlers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["App", "create_app"]
 
 _LOOK_EVERY = 1.0
-"""Seconds between two looks at whether a knowledge base has changed on disk."""
+"""Seconds between checks whether a knowledge base has changed on disk."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,8 @@ class App:
     """An ASGI application.
 
     Attributes:
-        service: Its parts.
-        outermost: What a request meets first.
+        service: The parts of the server.
+        outermost: The outermost middleware.
     """
 
     service: Service
@@ -55,11 +55,11 @@ class App:
 
 
 def create_app(library: Library, config: ServeConfig | None = None) -> App:
-    """Return an ASGI application that serves a library; closing it is the caller's.
+    """Return an ASGI application that serves a library. The caller must close the library.
 
     Args:
-        library: What is served.
-        config: Who may ask, and how much.
+        library: The models and knowledge bases.
+        config: The settings.
     """
     config = config or ServeConfig()
     service = Service(config=config, library=library)
@@ -80,12 +80,12 @@ def create_app(library: Library, config: ServeConfig | None = None) -> App:
         version=VERSION,
         description="Embeddings, entity linking and reconciliation on a plain CPU.",
         lifespan=lifespan,
-        docs_url=None,  # loads scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other sites
         redoc_url=None,
         redirect_slashes=False,
     )
     api.state.service = service
-    # Routes are looked through in this order: what is asked most comes first.
+    # Routes are tried in this order, so the most used come first.
     routers = [module.router for module in (link_api, openai_api, tei_api, routes, pages)]
     for router in routers:
         api.include_router(router)
@@ -95,7 +95,7 @@ def create_app(library: Library, config: ServeConfig | None = None) -> App:
         api.add_exception_handler(kind, handler)
     api.add_exception_handler(Exception, _failed)
     guard = Guard(Direct(api, routers, _HANDLERS), config=config, metrics=service.metrics)
-    # The outermost: a page must be able to read why it was refused.
+    # Outermost, so that a page can read error responses too.
     return App(service, Cors(guard, config.cors_origins))
 
 
@@ -106,17 +106,17 @@ def _add_operation(app: FastAPI) -> None:
 
     @app.get("/health", tags=["Operation"], responses=errors)
     async def health() -> Response:
-        """Answer as long as the process lives."""
+        """Return ok while the process is alive."""
         return json_response(b'{"status":"ok"}')
 
     @app.get("/ready", tags=["Operation"], responses=errors)
     async def ready(request: Request) -> Response:
-        """Tell whether requests are taken: not before all is warm, nor while stopping."""
+        """Return whether requests are accepted: after the warm-up, and before a stop."""
         service = service_of(request)
         if not service.ready:
             raise Refused(503, "not ready, or stopping", retry_after=1)
         if service.scheduler.waiting >= service.config.limits.queued:
-            raise Refused(503, "too much waits", retry_after=service.scheduler.retry_after())
+            raise Refused(503, "the queue is full", retry_after=service.scheduler.retry_after())
         kbs = {
             name: {"entities": kb.kb.manifest.counts["entities"], "opened": kb.opened}
             for name, kb in service.library.kbs.items()
@@ -126,7 +126,7 @@ def _add_operation(app: FastAPI) -> None:
 
     @app.get("/metrics", tags=["Operation"], responses=errors, response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
-        """Give numbers to Prometheus."""
+        """Return the metrics for Prometheus."""
         return Response(
             service_of(request).metrics.text(),
             media_type="text/plain; version=0.0.4; charset=utf-8",
@@ -142,16 +142,16 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = str(error.detail)
     if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
-        detail = "the body cannot be read: it is nested too deep, has too long a number, or no text"
+        detail = "the body cannot be read: nested too deeply, a number too long, or not valid text"
     told = {
-        404: "there is no such page; GET /openapi.json lists them",
-        405: "this page is not asked in this way; GET /openapi.json lists how",
+        404: "there is no such path; GET /openapi.json lists all paths",
+        405: "this path does not allow the method; GET /openapi.json lists the methods",
     }.get(error.status_code, detail)
     return refusal(Refused(error.status_code, told), request.url.path, headers=error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """Tell the first thing that is wrong with a body or query, and where."""
+    """Report the first fault of a body or query, with its position."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     malformed = first["type"] == "json_invalid"
@@ -170,13 +170,13 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _mirror(request: Request, error: Exception) -> Response:
-    """Tell what the library refused: what was asked is at fault."""
+    """Report an error of the library that the request caused."""
     assert isinstance(error, MirrorError)
     return refusal(service_of(request).refused(error), request.url.path)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    """Tell that something is wrong here; the guard logs where."""
+    """Report an internal error; the guard logs the details."""
     return refusal(INTERNAL, request.url.path)
 
 

@@ -1,4 +1,4 @@
-"""What a server is told: where it listens, who may ask, and how much."""
+"""The settings of a server: address, access and limits."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from mirror_rt.errors import ConfigError, InputError
 __all__ = ["OPENREFINE", "Limits", "ServeConfig", "host_name", "read_token"]
 
 OPENREFINE = ("http://127.0.0.1:3333", "http://localhost:3333")
-"""The origins of OpenRefine, as it starts."""
+"""The default origins of OpenRefine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much a client may ask for; what is over a limit is refused, never cut off.
+    """The limits for clients. A request over a limit is an error; nothing is cut off.
 
     Attributes:
-        body_bytes: Bytes of a request's body.
+        body_bytes: Bytes of the body of a request.
         head_bytes: Bytes of its first line and headers.
         inputs: Texts, mentions, queries or ids of a request.
-        characters: Characters of one of them; longer names are no names.
+        characters: Characters of a text, mention, query or id.
         top: Candidates of a mention.
         batch: Queries of a reconciliation batch.
-        connections: Connections open at once.
-        queued: Tokens that may wait, about; a mention to be linked counts as ``LINK_TOKENS`` more.
-        receive_seconds: Within these a request must have arrived whole.
-        answer_seconds: Within these it is answered, or refused.
-        stop_seconds: So long requests may go on once the server is told to stop.
+        connections: Open connections.
+        queued: Approximate number of waiting tokens. A mention counts ``LINK_TOKENS`` more.
+        receive_seconds: Time for a request to arrive completely.
+        answer_seconds: Time for the answer.
+        stop_seconds: Time for running requests after the signal to stop.
     """
 
     body_bytes: int = 4 << 20
@@ -49,19 +49,19 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class ServeConfig:
-    """Where a server listens and who may ask.
+    """The address of a server, and the access to it.
 
     Attributes:
         host: The address; only this machine can reach the default.
         port: The port; 0 takes a free one.
-        threads: Batches that run at once, a core each; None for all cores.
-        token: What clients must send as ``Authorization: Bearer``; empty for none.
-        public_url: The address that clients know the server by, behind a proxy; empty for the
-            one that each request names.
-        allowed_hosts: Further names that requests may give as ``Host``; ``*`` for any.
-        cors_origins: Origins of pages that may read answers; ``*`` for any.
+        threads: Batches that run at the same time, one core each; None for all cores.
+        token: The token that clients must send as ``Authorization: Bearer``; empty for none.
+        public_url: The public URL of the server behind a proxy; empty to use the ``Host`` of
+            each request.
+        allowed_hosts: Further names that requests may send as ``Host``; ``*`` for any.
+        cors_origins: Origins of web pages that may read answers; ``*`` for any.
         log_requests: Whether to log a line for each request.
-        limits: How much a client may ask for.
+        limits: The limits for clients.
     """
 
     host: str = "127.0.0.1"
@@ -75,7 +75,7 @@ class ServeConfig:
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be used (ConfigError)."""
+        """Check the values (ConfigError)."""
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if not 0 <= self.port <= 65_535:
@@ -94,10 +94,10 @@ class ServeConfig:
                 )
 
     def answers_to(self, host: str) -> bool:
-        """Tell whether a request may name the server like that.
+        """Return whether a request may use this ``Host``.
 
-        An address in numbers, ``localhost`` and names that were given may. Any other name may
-        be a page of a stranger, led to this machine by its own name server (DNS rebinding).
+        IP addresses, ``localhost`` and the allowed names are accepted. Any other name may be an
+        attack by DNS rebinding: a foreign page whose name server points to this machine.
         """
         name = host_name(host)
         known = {"localhost", self.host.lower(), *(given.lower() for given in self.allowed_hosts)}
@@ -135,10 +135,10 @@ def host_name(host: str) -> str:
 
 
 def read_token(path: Path) -> str:
-    """Read the token of a file: its one line, without the line's end.
+    """Read the token in a file: its only line, without the line end.
 
     Raises:
-        InputError: The file cannot be read or is empty, or the token cannot stand in a header.
+        InputError: The file cannot be read or is empty, or the token is not valid in a header.
     """
     try:
         token = path.read_text(encoding="utf-8").strip()

@@ -1,7 +1,7 @@
-"""Routes that take one JSON body, answered without what FastAPI does about every request.
+"""A fast path for routes with one JSON body, without FastAPI's overhead per request.
 
-FastAPI describes these routes, and still answers whatever is not well-formed, so that a fault is
-told the same way whoever finds it.
+FastAPI documents these routes. It also answers requests that are not well-formed, so error
+messages are the same.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class _Route(NamedTuple):
 
 
 class Direct:
-    """Calls a route of one JSON body by its whole path; leaves all others to FastAPI.
+    """Calls routes with one JSON body by their full path; FastAPI handles all others.
 
     Args:
-        api: The application that has the routes.
-        routers: Where to look for such routes.
-        handlers: What turns an exception of a route into a response, as ``api`` has them.
+        api: The application with the routes.
+        routers: The routers to search for these routes.
+        handlers: The exception handlers of ``api``.
     """
 
     def __init__(self, api: FastAPI, routers: Iterable[APIRouter], handlers: Handlers) -> None:
@@ -97,7 +97,7 @@ def _is_json(scope: Scope) -> bool:
 
 
 def _again(content: bytes, receive: Receive) -> Receive:
-    """Return what gives a body that was read already, then whatever comes after it."""
+    """Return a ``receive`` that returns the body that was read already, then later messages."""
     left: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
 
     async def again() -> Message:

@@ -1,4 +1,4 @@
-"""What is refused, and how it is told: in OpenAI's shape under ``/v1``, in TEI's elsewhere."""
+"""Error responses: in OpenAI's format under ``/v1``, in TEI's format elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mirror_rt.errors import one_line
 __all__ = ["OpenAIError", "Refused", "Responses", "TeiError", "refusal", "responses_of"]
 
 Responses = dict[int | str, dict[str, Any]]
-"""What a route may answer, by status, as OpenAPI describes it."""
+"""The responses of a route, by status, as in OpenAPI."""
 
 _TEI = {
     400: "Validation", 404: "Validation", 413: "Validation", 422: "Validation",
@@ -27,7 +27,7 @@ _OPENAI = {
 
 
 class OpenAIErrorBody(BaseModel):
-    """What is wrong."""
+    """The error."""
 
     message: str
     type: str
@@ -36,45 +36,45 @@ class OpenAIErrorBody(BaseModel):
 
 
 class OpenAIError(BaseModel):
-    """An error, as OpenAI tells it."""
+    """An error in OpenAI's format."""
 
     error: OpenAIErrorBody
 
 
 class TeiError(BaseModel):
-    """An error, as text-embeddings-inference tells it."""
+    """An error in the format of text-embeddings-inference."""
 
     error: str
     error_type: str
 
 
 def responses_of(model: type[BaseModel]) -> Responses:
-    """Return what any route may answer instead of what was asked for, in the shape of a model.
+    """Return the error responses of any route, in the format of a model.
 
-    The model is named, not given: FastAPI would build what checks it for each route and status,
-    which takes a tenth of a second at every start. One route has to give it.
+    The model is given by name. With the class, FastAPI would build a validator for each route and
+    status, which takes a tenth of a second at every start. One route must give the class.
     """
     content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     return {
         status: {"description": text, "content": content}
         for status, text in {
-            400: "The request makes no sense.", 401: "The token is missing or wrong.",
-            404: "There is no such thing.", 413: "Too much at once.", 421: "An unknown Host.",
-            422: "The request is not as described.", 429: "Too much waits already.",
+            400: "The request is not valid.", 401: "The token is missing or wrong.",
+            404: "Not found.", 413: "The request is too large.", 421: "The Host is not allowed.",
+            422: "The request does not match the schema.", 429: "The queue is full.",
             500: "An internal error.", 503: "Not ready, or stopping.",
         }.items()
     }  # fmt: skip
 
 
 class Refused(Exception):
-    """A request that is not answered, with the status that says so.
+    """A request that is answered with an error.
 
     Attributes:
         status: The HTTP status.
-        message: What is wrong and what to do, for the one who asked; shows no path.
-        param: The field at fault.
-        code: The fault in one word, as OpenAI names it.
-        retry_after: In how many seconds to ask again.
+        message: The fault and the way out, for the client; contains no path of a file.
+        param: The field with the fault.
+        code: OpenAI's code of the error.
+        retry_after: Seconds until the client should try again.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Refused(Exception):
 
 
 def refusal(refused: Refused, path: str, *, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the response to a request that is refused, in the shape of its path."""
+    """Return the error response, in the format that belongs to the path."""
     told = dict(headers or {})
     if refused.retry_after is not None:
         told["Retry-After"] = str(refused.retry_after)

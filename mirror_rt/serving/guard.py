@@ -1,6 +1,6 @@
-"""What stands before every route, as plain ASGI: who asks, how much, how long, and what is noted.
+"""Middleware for every route: access, size and time limits, log and metrics.
 
-Starlette's own base class of middleware would hide that a client has gone.
+It is plain ASGI, as Starlette's base class for middleware hides the disconnection of a client.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 INTERNAL = Refused(500, "internal error; the server's log says where")
 _OPEN = frozenset({"/health", "/ready"})
-"""Paths that a load balancer asks, who has no token."""
+"""Paths for load balancers, which have no token."""
 _BY_PATH = re.compile(r"/token/([^/]+)(/.*)")
-"""OpenRefine and a browser send no header: for them a token may begin the path."""
+"""OpenRefine and browsers send no header, so the path may start with the token."""
 
 
 class Cors(CORSMiddleware):
-    """Lets pages of some origins read what is answered; what programs post goes past it."""
+    """Adds CORS headers for allowed origins; POST requests without an Origin skip it."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         super().__init__(
@@ -54,8 +54,8 @@ class Cors(CORSMiddleware):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        # Without an Origin no page asks; and what is posted is kept by no cache, which would have
-        # to be told that the answer depends on it.
+        # Requests without an Origin do not come from a page. Answers to POST are not cached, so
+        # they need no Vary header.
         if scope["type"] == "http" and scope["method"] == "POST":
             if not any(name == b"origin" for name, _ in scope["headers"]):
                 await self.app(scope, receive, send)
@@ -64,7 +64,7 @@ class Cors(CORSMiddleware):
 
 
 class Guard:
-    """Refuses what may not pass, and notes what did."""
+    """Checks requests, and logs and counts them."""
 
     def __init__(self, app: ASGIApp, config: ServeConfig, metrics: Metrics) -> None:
         self._app = app
@@ -109,7 +109,7 @@ class Guard:
             if refused is None:
                 await self._app(scope, receive_counted, send_noted)
             else:
-                # What still comes is thrown away: closing now could lose this answer on its way.
+                # Read and drop the rest of the body: closing now could lose the answer.
                 await refusal(refused, scope["path"])(scope, receive, send_noted)
         except Exception as error:
             status = await self._failed(error, scope, receive, send_noted, started=bool(status))
@@ -153,7 +153,7 @@ class Guard:
     async def _failed(
         self, error: Exception, scope: Scope, receive: Receive, send: Send, *, started: bool
     ) -> int:
-        """Answer 500 and log where it came from, but nothing that a client sent."""
+        """Answer 500; log the place of the error, but nothing that the client sent."""
         frames = traceback.extract_tb(error.__traceback__)
         where = " < ".join(f"{f.filename.rpartition('/')[2]}:{f.lineno}" for f in frames[-4:][::-1])
         _LOG.error(
@@ -171,7 +171,7 @@ class Guard:
         route = scope.get("route")
         path = getattr(route, "path", "none")
         noted = scope["state"].get("noted", {})
-        # 499, as nginx has it: the client left before there was an answer.
+        # 499, as in nginx: the client left before the answer.
         self._metrics.request(path, scope["method"], status or 499, seconds)
         if self._config.log_requests:
             _LOG.info(
@@ -185,7 +185,7 @@ class Guard:
 
 
 class JsonFormatter(logging.Formatter):
-    """A line of JSON for each record: what happened, and the fields beside it."""
+    """Formats a log record as a line of JSON: the message and its fields."""
 
     _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -206,7 +206,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int) -> None:
-    """Log lines of JSON to standard error; of uvicorn only what is worth a warning."""
+    """Log JSON lines to standard error; only warnings and errors from uvicorn."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name, least in (("mirror_rt.serving", level), ("uvicorn", logging.WARNING)):

@@ -1,4 +1,4 @@
-"""What is served: bundles and knowledge bases by name, opened once, taken up when they change."""
+"""The bundles and knowledge bases of a server, by name: opened once, reopened after a change."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ __all__ = ["Library", "Model", "ModelNeeded", "ServedKb"]
 
 _LOG = logging.getLogger(__name__)
 _KB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""What can stand in an address without being escaped."""
+"""Characters that need no escaping in a URL."""
 
 
 class ModelNeeded(Exception):
-    """A mention is no exact name, so that a model must be asked."""
+    """A mention has no exact match, so the model is needed."""
 
 
 class _NoModel:
-    """Stands for the encoder where only exact names are looked up."""
+    """Replaces the encoder if only exact matches are wanted."""
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
 
     def encode(self, texts: Sequence[str]) -> Float32:
-        """Refuse."""
+        """Raise ``ModelNeeded``."""
         raise ModelNeeded
 
 
@@ -61,15 +61,15 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class ServedKb:
-    """A knowledge base by its name, as it was when it was opened.
+    """A knowledge base with its name, in the state that was opened.
 
     Attributes:
         name: The name.
         kb: The knowledge base.
-        exact: The same without its model: raises ``ModelNeeded`` where it would be asked.
+        exact: The same without its model: it raises ``ModelNeeded`` instead of embedding.
         encoder: The model of both.
         opened: When it was opened, in seconds since 1970.
-        state: What tells its files from changed ones.
+        state: Identifies this state of the files.
     """
 
     name: str
@@ -81,31 +81,31 @@ class ServedKb:
 
     @cached_property
     def types(self) -> list[tuple[str, int]]:
-        """Every type with how many entities have it, the most frequent first."""
+        """Every type and the number of its entities, the most frequent first."""
         return self.kb.resources.catalogue.types()
 
     @cached_property
     def field_names(self) -> list[str]:
-        """The fields that some entity keeps."""
+        """The fields of entities beside the standard ones."""
         return self.kb.resources.catalogue.field_names()
 
     @property
     def holds_passages(self) -> bool:
-        """Whether it is a store of passages, for search alone."""
+        """Whether it holds passages, which can only be searched."""
         return self.kb.manifest.content_type == PASSAGES
 
 
 class Library:
-    """Bundles and knowledge bases, by name; bundles that are alike are opened once.
+    """Bundles and knowledge bases by name; equal bundles are opened once.
 
     Args:
-        kbs: The folder of each knowledge base, by the name it is served under.
+        kbs: The folder of each knowledge base, by name.
         bundles: The folder of each bundle, by the name of its model.
-        threads: Cores that are used, a batch each; by default all.
+        threads: The number of cores, one for each batch; by default all.
 
     Raises:
-        ConfigError: Nothing is given, or a knowledge base and a bundle have one name.
-        BundleError, KnowledgeBaseError: A folder cannot be served.
+        ConfigError: Nothing is given, or a knowledge base and a bundle have the same name.
+        BundleError, KnowledgeBaseError: A folder cannot be opened.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Library:
 
     @property
     def models(self) -> dict[str, Model]:
-        """Every model by its name: those of the bundles, then those of the knowledge bases."""
+        """All models by name: those of the bundles, then those of the knowledge bases."""
         of_kbs = {
             kb.name: Model(name=kb.name, encoder=kb.encoder, opened=kb.opened)
             for kb in self.kbs.values()
@@ -149,7 +149,7 @@ class Library:
         return self.bundles | of_kbs
 
     def model(self, name: str | None) -> Model:
-        """Return a model by its name; the first one where none is named (Refused, 404)."""
+        """Return a model by name; the first one if no name is given (Refused, 404)."""
         if not name:
             return next(iter(self.models.values()))
         found = self.models.get(name)
@@ -163,10 +163,11 @@ class Library:
         return found
 
     def kb(self, name: str | None) -> ServedKb:
-        """Return a knowledge base by its name; the only one where none is named.
+        """Return a knowledge base by name; the only one if no name is given.
 
         Raises:
-            Refused: There is none of that name (404), or there are several (400).
+            Refused: No knowledge base has this name (404), or there are several and no name is
+                given (400).
         """
         if not name:
             if len(self.kbs) == 1:
@@ -182,18 +183,18 @@ class Library:
         return found
 
     def warm_up(self) -> None:
-        """Ask every model and knowledge base once, so that no client waits for a first time."""
+        """Use every model and knowledge base once, as the first use is slow."""
         for encoder in self._encoders.values():
             encoder.encode(["a name"])
         for served in self.kbs.values():
             served.kb.search(["a name"])
 
     async def watch(self, *, seconds: float, keep_seconds: float) -> None:
-        """Take up knowledge bases that were changed on disk, for as long as it runs.
+        """Reopen knowledge bases that change on disk, until cancelled.
 
         Args:
-            seconds: How often to look.
-            keep_seconds: So long the old one is kept open for those who still ask it.
+            seconds: Seconds between checks.
+            keep_seconds: How long to keep the old state open for running requests.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -204,19 +205,19 @@ class Library:
                     loop.call_later(keep_seconds, old.kb.close)
 
     def _take_up(self, name: str) -> bool:
-        """Open a knowledge base again if it has changed; keep what is there if that fails."""
+        """Reopen a knowledge base if it has changed; keep the old state if that fails."""
         state = _state(self._paths[name])
         if state in (self.kbs[name].state, self._failed.get(name)):
             return False
         try:
             found = self._open(name)
-        except Exception as error:  # whatever it is: the next change may be better
+        except Exception as error:  # any error: the next change may be valid
             self._failed[name] = state
             told = error if isinstance(error, MirrorError) else type(error).__name__
             _LOG.warning("kept the knowledge base as it was", extra={"kb": name, "error": told})
             return False
         self._failed.pop(name, None)
-        self.kbs[name] = found  # one step: a request has the old one or the new one
+        self.kbs[name] = found  # atomic: a request uses either the old one or the new one
         used = {id(model.encoder) for model in self.models.values()}
         self._encoders = {k: e for k, e in self._encoders.items() if id(e) in used}
         _LOG.info("took up a changed knowledge base", extra={"kb": name})
@@ -233,7 +234,7 @@ class Library:
             name=name, kb=opened, exact=exact, encoder=encoder, opened=int(time.time()),
             state=state,
         )  # fmt: skip
-        _ = found.types, found.field_names  # read here, where nobody waits
+        _ = found.types, found.field_names  # read here, before any request needs it
         return found
 
     def _encoder(self, path: Path) -> Encoder:
@@ -242,18 +243,18 @@ class Library:
         bundle = Bundle.open(path)
         found = self._encoders.get(bundle.fingerprint)
         if found is None:
-            # The scheduler runs a batch on each core: a batch has one core.
+            # The scheduler runs one batch per core, so a batch gets one core.
             found = self._encoders[bundle.fingerprint] = Encoder.open(bundle, threads=1)
         return found
 
     def close(self) -> None:
-        """Give the files back."""
+        """Close all files."""
         for served in self.kbs.values():
             served.kb.close()
 
 
 def _state(folder: Path) -> tuple[object, ...]:
-    """Return what tells the files of a knowledge base from those it is replaced by."""
+    """Return a value that changes when the files of a knowledge base are replaced."""
     found: list[object] = []
     for name in (KB_MANIFEST, RERANKER):
         try:

@@ -1,4 +1,4 @@
-"""Linking and search: the options and the fields of ``mirror-rt link`` and ``search``."""
+"""The routes for linking and search, with the options of ``mirror-rt link`` and ``search``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["entity_fields", "options_of", "router"]
 router = APIRouter(tags=["Linking"])
 
 EXPLAINED = 64
-"""Mentions that are explained at once: each costs several links."""
+"""The maximum number of mentions to explain at once: each costs as much as several links."""
 
 Filters = dict[str, str | list[str]]
 
@@ -35,28 +35,26 @@ class LinkRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     mentions: list[str] = Field(description="Up to 2,048.", examples=[["kidney stones"]])
     kb: str | None = Field(None, description="The knowledge base, if there are several.")
-    top: int = Field(5, ge=1, le=100, description="Candidates of a mention.")
+    top: int = Field(5, ge=1, le=100, description="Candidates for each mention.")
     target_precision: float | None = Field(
-        None, gt=0, le=1, description="For review is what was right less often."
+        None, gt=0, le=1, description="Review mentions below the threshold of this precision."
     )
     review_below: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="For review is what has a lower probability, or a tie; .5 if no other "
+        description="Review mentions below this probability, and ties; .5 if no other "
         "threshold is given.",
     )
     min_probability: float = Field(
-        0.0, ge=0, le=1, description="Link only what has this probability, the rest is NIL."
+        0.0, ge=0, le=1, description="Mentions below this probability are NIL."
     )
-    filters: Filters = Field(
-        default_factory=dict, description="For a field the values of which one is wanted."
-    )
+    filters: Filters = Field(default_factory=dict, description="The allowed values of each field.")
     contexts: list[str] | None = Field(None, description="The text around each mention, or ''.")
     document: str | list[str] | None = Field(
-        None, description="The text they are from, or one for each: its abbreviations are expanded."
+        None, description="The text of the mentions, or one for each, to expand abbreviations."
     )
-    split_composites: bool = Field(False, description="Split 'breast and ovarian cancer' in two.")
+    split_composites: bool = Field(False, description="Split 'breast and ovarian cancer'.")
 
 
 class SearchRequest(BaseModel):
@@ -65,17 +63,17 @@ class SearchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
     queries: list[str] = Field(description="Up to 2,048.", examples=[["bone pain"]])
     kb: str | None = Field(None, description="The knowledge base, if there are several.")
-    top: int = Field(10, ge=1, le=100, description="Answers to a query.")
+    top: int = Field(10, ge=1, le=100, description="Results for each query.")
     hybrid: bool | None = Field(
-        None, description="By vectors and letters, or vectors alone; by default as it fits."
+        None,
+        description="Search by vectors and trigrams, or by vectors alone; the default is true "
+        "for passages, false for names.",
     )
-    filters: Filters = Field(
-        default_factory=dict, description="For a field the values of which one is wanted."
-    )
+    filters: Filters = Field(default_factory=dict, description="The allowed values of each field.")
 
 
 class CandidateFields(BaseModel):
-    """An entity proposed; see ``mirror_rt.types.Candidate``."""
+    """A candidate entity; see ``mirror_rt.types.Candidate``."""
 
     model_config = ConfigDict(extra="allow")
     entity_id: str | None = None
@@ -88,16 +86,16 @@ class CandidateFields(BaseModel):
 
 
 class LinkFields(BaseModel):
-    """What a mention links to; a mention that links to nothing has a ``nil_reason``."""
+    """The result for a mention; a mention that links to nothing has a ``nil_reason``."""
 
     model_config = ConfigDict(extra="allow")
-    status: str | None = Field(None, description="Of a mention: linked, review or nil.")
+    status: str | None = Field(None, description="For mentions: linked, review or nil.")
     candidates: list[CandidateFields]
     nil_reason: str | None = None
 
 
 class LinkResponse(BaseModel):
-    """A result for each mention or query, in their order."""
+    """A result for each mention or query, in order."""
 
     kb: str
     results: list[LinkFields]
@@ -113,7 +111,7 @@ class NameFields(BaseModel):
 
 
 class EntityFields(BaseModel):
-    """An entity, whole."""
+    """An entity with all its fields."""
 
     id: str
     name: str
@@ -126,7 +124,7 @@ class EntityFields(BaseModel):
 
 
 def options_of(service: Service, body: LinkRequest) -> tuple[tuple[str, Any], ...]:
-    """Return the options of a link, hashable: equal ones can be answered together."""
+    """Return the options of a link as a hashable value, for sharing batches."""
     return (
         ("top", body.top),
         ("target_precision", body.target_precision),
@@ -138,7 +136,7 @@ def options_of(service: Service, body: LinkRequest) -> tuple[tuple[str, Any], ..
 
 
 def hashable(service: Service, filters: Filters) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Return filters as pairs of field and values (Refused, if one is no text)."""
+    """Return filters as pairs of field and values (Refused if a value is not valid text)."""
     pairs = tuple(
         (field, (given,) if isinstance(given, str) else tuple(given))
         for field, given in filters.items()
@@ -182,7 +180,7 @@ def _items(service: Service, body: LinkRequest) -> list[LinkItem]:
 
 @router.post("/link", responses={200: {"model": LinkResponse}, **ERRORS})
 async def link(body: LinkRequest, request: Request) -> Response:
-    """Link mentions to entities: candidates, best first, or the reason that there is none."""
+    """Link mentions to entities: candidates, best first, or the reason why there is none."""
     service = service_of(request)
     served = _named(service, body.kb)
     items = _items(service, body)
@@ -194,7 +192,7 @@ async def link(body: LinkRequest, request: Request) -> Response:
 
 @router.post("/explain", responses={200: {"model": LinkResponse}, **ERRORS})
 async def explain(body: LinkRequest, request: Request) -> Response:
-    """Link up to 64 mentions; tell the features behind each candidate, and the nearest others."""
+    """Link up to 64 mentions; return the features of each candidate and of the nearest others."""
     service = service_of(request)
     served = _named(service, body.kb)
     if len(body.mentions) > EXPLAINED:
@@ -225,22 +223,22 @@ async def search(body: SearchRequest, request: Request) -> Response:
 @router.get("/entity", responses={200: {"model": EntityFields}, **ERRORS})
 async def entity(
     request: Request,
-    id_: Annotated[str, Query(alias="id", description="Its id, or an alternative one.")],
+    id_: Annotated[str, Query(alias="id", description="The id, or an alternative id.")],
     kb: Annotated[
         str | None, Query(description="The knowledge base, if there are several.")
     ] = None,
 ) -> Response:
-    """Look an entity up by its id."""
+    """Look up an entity by id."""
     served = _named(service_of(request), kb)
     return json_response(orjson.dumps(entity_fields(find_entity(served, id_))))
 
 
 def find_entity(served: ServedKb, id_: str) -> Entity:
-    """Return an entity by its id (Refused, 404, if there is none)."""
+    """Return an entity by id (Refused, 404, if there is none)."""
     try:
         return served.kb.entity(id_)
     except InputError as error:
-        # The message of the library names the folder, which is nobody's business here.
+        # The library's message contains the folder, which clients must not see.
         if served.kb.resources.catalogue.resolve(id_):
             told = f"{id_[:100]!r} is an alternative id of several entities; give the id of one"
             raise Refused(400, told, param="id") from error
@@ -249,7 +247,7 @@ def find_entity(served: ServedKb, id_: str) -> Entity:
 
 
 def entity_fields(entity: Entity) -> dict[str, object]:
-    """Return an entity as JSON has it."""
+    """Return an entity as a dict for JSON."""
     fields = asdict(entity)
     for name in fields["names"]:
         name["kind"] = name["kind"].value

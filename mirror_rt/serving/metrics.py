@@ -1,4 +1,4 @@
-"""Numbers for Prometheus; those that text-embeddings-inference has too have its names."""
+"""Metrics for Prometheus, with the names of text-embeddings-inference where it has the same."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SIZES = tuple(2.0**i for i in range(12))
 
 
 class Metrics:
-    """The numbers of one server. Labels are routes and statuses, never what a client says."""
+    """The metrics of one server. Labels are routes and statuses, never data from clients."""
 
     def __init__(self) -> None:
         self.registry = own = CollectorRegistry()
@@ -31,26 +31,26 @@ class Metrics:
         self._success = Counter("te_request_success", "Requests answered.", ["route"], registry=own)
         self._failure = Counter(
             "te_request_failure",
-            "Requests refused or failed.",
+            "Requests that ended with an error.",
             ["route", "err"],
             registry=own,
         )
         self._duration = Histogram(
             "te_request_duration",
-            "Seconds of a request.",
+            "Seconds for a request.",
             ["route"],
             buckets=_SECONDS,
             registry=own,
         )
         self._queue = Histogram(
             "te_request_queue_duration",
-            "Seconds it waited.",
+            "Seconds in the queue.",
             buckets=_SECONDS,
             registry=own,
         )
         self._inference = Histogram(
             "te_request_inference_duration",
-            "Seconds its batches took.",
+            "Seconds for the batches of a request.",
             buckets=_SECONDS,
             registry=own,
         )
@@ -59,23 +59,23 @@ class Metrics:
         )
         self._exact = Counter(
             "mirror_rt_exact_count",
-            "Mentions that were names, answered without a queue.",
+            "Exact matches, answered without the queue.",
             registry=own,
         )
         self._batch_size = Histogram(
-            "te_batch_next_size", "Texts of a batch.", buckets=_SIZES, registry=own
+            "te_batch_next_size", "Texts in a batch.", buckets=_SIZES, registry=own
         )
         self._batch_tokens = Histogram(
             "te_batch_next_tokens",
-            "Tokens of a batch, about.",
+            "Tokens in a batch (approximate).",
             buckets=_SIZES,
             registry=own,
         )
-        self._waiting = Gauge("te_queue_size", "Requests that wait.", registry=own)
-        self._waiting_tokens = Gauge("te_queue_tokens", "Tokens that wait, about.", registry=own)
+        self._waiting = Gauge("te_queue_size", "Waiting requests.", registry=own)
+        self._waiting_tokens = Gauge("te_queue_tokens", "Waiting tokens, about.", registry=own)
 
     def of(self, scheduler: Scheduler) -> None:
-        """Read the queue whenever it is asked for, and note every batch."""
+        """Observe a scheduler: the queue at every scrape, and every batch."""
         self._waiting.set_function(lambda: scheduler.jobs)
         self._waiting_tokens.set_function(lambda: scheduler.waiting)
 
@@ -86,7 +86,7 @@ class Metrics:
         scheduler.on_batch = batch
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Note a request."""
+        """Count a request."""
         count, duration, outcome = self._of(route, method, status)
         count.inc()
         duration.observe(seconds)
@@ -94,7 +94,7 @@ class Metrics:
 
     @lru_cache(maxsize=1_024)  # noqa: B019  (as many as there are routes, methods and statuses)
     def _of(self, route: str, method: str, status: int) -> tuple[Counter, Histogram, Counter]:
-        """Return what counts such requests: to look up labels takes longer than to count."""
+        """Return the counters for these labels, cached: looking up labels is slow."""
         outcome = self._success.labels(route)
         if status >= 400:
             fault = {429: "overloaded", 499: "dropped", 413: "batch_size"}.get(status)
@@ -104,18 +104,18 @@ class Metrics:
         return counted, self._duration.labels(route), outcome
 
     def inputs(self, route: str, count: int) -> None:
-        """Note what a request asked about."""
+        """Count the inputs of a request."""
         self._inputs.labels(route).inc(count)
 
     def exact(self, count: int) -> None:
-        """Note mentions that were answered without the queue."""
+        """Count mentions that were answered without the queue."""
         self._exact.inc(count)
 
     def waited(self, queue_seconds: float, run_seconds: float) -> None:
-        """Note how long a request waited and ran."""
+        """Observe how long a request waited and ran."""
         self._queue.observe(queue_seconds)
         self._inference.observe(run_seconds)
 
     def text(self) -> bytes:
-        """Return everything in Prometheus' format."""
+        """Return all metrics in Prometheus' format."""
         return generate_latest(self.registry)

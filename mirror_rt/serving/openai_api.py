@@ -27,19 +27,19 @@ _ERRORS = responses_of(OpenAIError)
 
 
 class EmbeddingsRequest(BaseModel):
-    """What OpenAI's clients send."""
+    """The request of OpenAI's clients."""
 
     input: str | list[str] | list[int] | list[list[int]] = Field(
-        description="A text, or up to 2,048. Token ids are refused: a model has its own."
+        description="A text, or up to 2,048 texts. Token ids are an error: each model has its own."
     )
-    model: str | None = Field(None, description="Its name; the first one if left out.")
+    model: str | None = Field(None, description="The name of the model; by default the first one.")
     encoding_format: Literal["float", "base64"] | None = Field(
-        None, description="Base64 is of little-endian float32; floats if left out."
+        None, description="float (default) or base64 of little-endian float32."
     )
     dimensions: int | None = Field(
-        None, ge=1, description="So many numbers of each vector, at length 1 again."
+        None, ge=1, description="Keep this many numbers of each vector, scaled to length 1."
     )
-    user: str | None = Field(None, description="Is not looked at.")
+    user: str | None = Field(None, description="Ignored.")
 
 
 class Embedding(BaseModel):
@@ -51,14 +51,14 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens that the model saw."""
+    """The number of tokens."""
 
     prompt_tokens: int
     total_tokens: int
 
 
 class EmbeddingsResponse(BaseModel):
-    """A vector for each text, in their order."""
+    """A vector for each text, in order."""
 
     object: Literal["list"]
     data: list[Embedding]
@@ -67,7 +67,7 @@ class EmbeddingsResponse(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """A model that is served."""
+    """A model of the server."""
 
     id: str
     object: Literal["model"]
@@ -76,7 +76,7 @@ class ModelCard(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that are served."""
+    """The models of the server."""
 
     object: Literal["list"]
     data: list[ModelCard]
@@ -84,7 +84,7 @@ class ModelList(BaseModel):
 
 @router.post("/embeddings", responses={200: {"model": EmbeddingsResponse}, **_ERRORS})
 async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
-    """Embed texts. An empty text has a vector too: that of no tokens."""
+    """Embed texts. An empty text gets the vector of an empty input."""
     service = service_of(request)
     model = service.library.model(body.model)
     given = body.input
@@ -118,7 +118,7 @@ async def embeddings(body: EmbeddingsRequest, request: Request) -> Response:
 def in_dimensions(
     dimensions: int | None, model: Model, form: Callable[[Float32], Any]
 ) -> Callable[[Float32], Any]:
-    """Return a form for vectors cut to some dimensions (Refused if there are not as many)."""
+    """Return a function that formats vectors cut to some dimensions (Refused if too many)."""
     if dimensions is None or dimensions == model.encoder.dim:
         return form
     if dimensions > model.encoder.dim:

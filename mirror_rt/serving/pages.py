@@ -1,4 +1,4 @@
-"""Pages for people: try a link, link many lines. No script, and nothing from outside."""
+"""Web pages: link one mention, or many lines. They use no scripts and nothing from other sites."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ HEADERS = {
 _PREVIEW_STYLE = (files(__package__) / "static" / "preview.css").read_text(encoding="utf-8")
 _HASH = base64.b64encode(hashlib.sha256(_PREVIEW_STYLE.encode()).digest()).decode()
 PREVIEW_HEADERS = HEADERS | {
-    # It is shown inside OpenRefine, in a frame that may not load anything.
+    # OpenRefine shows this page in a frame, which may not load anything.
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_HASH}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors *",
 }
 _FAULTS: dict[int | str, dict[str, Any]] = {
-    # On a page the fault stands in its place; what never came so far is told as elsewhere.
+    # A page shows the error itself; errors before that have the usual format.
     status: {**told, "content": {**told["content"], "text/html": {}}}
     for status, told in ERRORS.items()
 }
@@ -54,11 +54,11 @@ _PAGES: dict[int | str, dict[str, Any]] = {
     **_FAULTS,
 }
 _TABLES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/html": {}, "text/csv": {}}, "description": "A page, or a file."},
+    200: {"content": {"text/html": {}, "text/csv": {}}, "description": "A page, or a CSV file."},
     **_FAULTS,
 }
 _LEAST = 0.005
-"""What a feature adds at least to be shown."""
+"""Features with a smaller contribution are not shown."""
 
 _templates = Environment(
     loader=PackageLoader(__package__ or "", "templates"),
@@ -70,9 +70,9 @@ _templates = Environment(
 
 _NIL = {
     "empty": "There is nothing to link.",
-    "punctuation": "It is punctuation only, which is no name.",
-    "below_threshold": "No candidate is as probable as was asked for.",
-    "filtered_out": "It is a name, but of entities that the filter leaves out.",
+    "punctuation": "The mention is punctuation only.",
+    "below_threshold": "No candidate reaches the threshold.",
+    "filtered_out": "The mention is a name, but the filter excludes its entities.",
 }
 
 
@@ -87,12 +87,12 @@ def render(template: str, **values: Any) -> str:  # noqa: ANN401
 async def page(
     request: Request,
     kb: Annotated[str, Query(description="The knowledge base.")] = "",
-    mention: Annotated[str, Query(description="What to link.")] = "",
-    context: Annotated[str, Query(description="The text around it.")] = "",
-    filter: Annotated[str, Query(description="FIELD=VALUE[,VALUE], several by ;")] = "",
+    mention: Annotated[str, Query(description="The mention.")] = "",
+    context: Annotated[str, Query(description="The text around the mention.")] = "",
+    filter: Annotated[str, Query(description="FIELD=VALUE[,VALUE]; separate several by ;")] = "",
     top: Annotated[int, Query(ge=1, le=20, description="Candidates.")] = 5,
 ) -> Response:
-    """Show a form to link a mention, and if one is given what it links to and why."""
+    """Show a form to link a mention; if one is given, show its links and their explanation."""
     service = service_of(request)
     shown: dict[str, Any] = {
         "kbs": list(service.library.kbs), "kb": kb or next(iter(service.library.kbs), ""),
@@ -165,7 +165,7 @@ def _filters(given: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _with_bars(candidate: dict[str, Any]) -> dict[str, Any]:
-    """Add the bars of a candidate's features: to the right what speaks for it, of 100 at most."""
+    """Add bars for a candidate's features, up to 100 wide; positive ones point to the right."""
     told = candidate.get("contributions", {})
     largest = max((abs(value) for value in told.values()), default=0.0) or 1.0
     bars = [
@@ -198,11 +198,11 @@ def _python(base: str, path: str, body: dict[str, Any]) -> str:
 @router.post("/table", responses=_TABLES)
 async def table(
     request: Request,
-    lines: Annotated[str, Form(description="Mentions, one a line.")] = "",
+    lines: Annotated[str, Form(description="Mentions, one per line.")] = "",
     kb: Annotated[str, Form(description="The knowledge base.")] = "",
-    as_: Annotated[str, Form(alias="as", description="csv for a file.")] = "",
+    as_: Annotated[str, Form(alias="as", description="csv to download a file.")] = "",
 ) -> Response:
-    """Link many lines: a table, or a file of CSV."""
+    """Link many lines; return a table or a CSV file."""
     service = service_of(request)
     mentions = [line.strip() for line in lines.splitlines() if line.strip()]
     served, rows, error, status = None, [], "", 200
@@ -261,6 +261,6 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(out, _COLUMNS, lineterminator="\r\n")
     writer.writeheader()
     for row in rows:
-        # A spreadsheet would run what begins like a formula.
+        # A spreadsheet would execute cells that start like a formula.
         writer.writerow({k: f"'{v}" if v[:1] in "=+-@\t\r" and v else v for k, v in row.items()})
     return "\ufeff" + out.getvalue()

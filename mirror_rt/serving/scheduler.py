@@ -1,10 +1,10 @@
-"""Put the texts of many requests into batches, without waiting when there is nothing to wait for.
+"""Dynamic batching: combine the texts of many requests into batches, without a fixed delay.
 
-A few threads take work as soon as they are free; only one that has just answered several requests
-at once, while the others compute, gives those clients a moment to ask again. What came meanwhile
-and wants the same (the same model, or the same knowledge base with the same options) is run
-together, up to a budget. Requests take turns: a long one is cut into slices, so that a short one
-waits for a slice and not for all of it.
+A few threads take work as soon as they are free. Waiting requests with the same key (the same
+model, or the same knowledge base and options) share a batch, up to a token budget. A thread that
+has just answered several requests waits a moment for the next requests of these clients, if other
+threads are busy. Long requests are cut into slices and take turns, so a short request waits for one
+slice only.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from mirror_rt.serving.errors import Refused
 __all__ = ["Job", "Scheduler", "Work"]
 
 BUDGET = 1_024
-"""Tokens of a batch, about: more would hardly run faster, only later."""
+"""Approximate tokens of a batch. Larger batches are hardly faster, but finish later."""
 SLICE = 128
-"""Tokens of a slice while short requests come too."""
+"""Tokens of a slice while short requests arrive too."""
 LATELY = 1.0
-"""Seconds that a short request counts as one of "short requests come too"."""
+"""For this many seconds after a short request, long requests run in slices."""
 LINGER, MOST_LINGER = 0.15, 0.003
-"""A thread that answered several requests at once waits so long for their clients to ask again: a
-share of the time that its batch took, and seconds at most. A batch of one costs as much as one of
+"""After a batch of several requests, a thread waits for the next requests of these clients: this
+share of the batch's time, and at most this many seconds. A batch of one costs as much as one of
 several."""
 JUST_NOW = 0.1
-"""Seconds that a thread is kept free of long requests for the next short one."""
+"""For this many seconds after a short request, one thread takes no long requests."""
 
 
 class Work(Protocol):
-    """What is done to the items of a request."""
+    """The work for the items of a request."""
 
     @property
     def key(self) -> Hashable:
-        """Requests with equal keys may be run together, by the ``run`` of any of them."""
+        """Requests with equal keys may share a batch; ``run`` of any of them is called."""
         ...
 
     def run(self, items: Sequence[Any]) -> Sequence[Any]:
@@ -48,12 +48,12 @@ class Work(Protocol):
 
 
 class Job:
-    """A request's items on their way."""
+    """The items of a request, with their results so far."""
 
     def __init__(
         self, work: Work, items: Sequence[Any], costs: Sequence[int], future: asyncio.Future[Any]
     ) -> None:
-        # Items of like cost stand together: a batch of them is padded less.
+        # Sort items by cost: batches then need less padding.
         self.order = sorted(range(len(items)), key=costs.__getitem__)
         self.work = work
         self.key = work.key
@@ -70,16 +70,16 @@ class Job:
 
     @property
     def is_long(self) -> bool:
-        """Whether what is left of it is more than a slice."""
+        """Whether the remaining items are more than a slice."""
         return self.waiting > SLICE
 
     @property
     def next_cost(self) -> int:
-        """What the next item costs."""
+        """The cost of the next item."""
         return self.costs[self.order[self.taken]]
 
     def take(self, budget: int) -> list[int]:
-        """Take items worth a budget, and the next one whatever it costs."""
+        """Take items up to a budget, but at least one."""
         places: list[int] = []
         if not self.taken:
             self.queue_seconds = time.perf_counter() - self.arrived
@@ -95,11 +95,11 @@ class Job:
 
 
 class Scheduler:
-    """Runs jobs on threads of its own.
+    """Runs jobs on its own threads.
 
     Attributes:
-        threads: Batches that run at once.
-        most_waiting: Tokens that may wait.
+        threads: The number of batches that run at the same time.
+        most_waiting: The maximum number of waiting tokens.
     """
 
     def __init__(self, *, threads: int, most_waiting: int) -> None:
@@ -124,37 +124,37 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Tokens that wait, about."""
+        """The approximate number of waiting tokens."""
         return self._waiting
 
     @property
     def jobs(self) -> int:
-        """Requests that wait."""
+        """The number of waiting requests."""
         return len(self._jobs)
 
     def retry_after(self) -> int:
-        """Return in how many seconds what waits now will be done, from 1 to 30."""
+        """Return the seconds until the waiting requests are done, from 1 to 30."""
         return int(min(max(self._waiting / self._rate, 1.0), 30.0))
 
     def submit(self, work: Work, items: Sequence[Any], costs: Sequence[int]) -> Job:
-        """Put a request's items into the queue.
+        """Put the items of a request into the queue.
 
         Args:
-            work: What to do.
+            work: The work.
             items: The items; at least one.
-            costs: The tokens of each, about.
+            costs: The approximate tokens of each item.
 
         Returns:
-            The job; its ``future`` is done when ``results`` are complete, or holds the error.
+            The job. Its ``future`` is done when ``results`` are complete, or has the error.
 
         Raises:
-            Refused: Too much waits already (429), or the server is stopping (503).
+            Refused: The queue is full (429), or the server is stopping (503).
         """
         job = Job(work, items, costs, asyncio.get_running_loop().create_future())
         with self._wake:
             if self._stopped:
                 raise Refused(503, "the server is stopping; ask again", retry_after=1)
-            # A request of its own is let in however long it is: its size has limits of its own.
+            # An empty queue accepts any request, as the size of a request has its own limit.
             if self._waiting and self._waiting + job.waiting > self.most_waiting:
                 raise Refused(
                     429,
@@ -169,7 +169,7 @@ class Scheduler:
         return job
 
     def cancel(self, job: Job) -> None:
-        """Take a job out: the slices that run are finished, the others are not begun."""
+        """Remove a job from the queue; slices that are running are finished."""
         with self._wake:
             if job in self._jobs:
                 self._jobs.remove(job)
@@ -178,9 +178,9 @@ class Scheduler:
             job.future.cancel()
 
     def stop(self, *, seconds: float = 5.0) -> None:
-        """End the threads when they are done with what they run, and wait for them so long.
+        """Stop the threads after their current batches; wait up to ``seconds`` for them.
 
-        A thread that computes while Python ends would be cut off in the middle of a library.
+        A thread that still computes at Python's exit would be killed inside a library.
         """
         with self._wake:
             self._stopped = True
@@ -199,7 +199,7 @@ class Scheduler:
                 if answered > 1:
                     self._linger(answered, min(LINGER * seconds, MOST_LINGER))
                 while (first := self._next()) is None and not self._stopped:
-                    # What is held back now may go on when no short one has come for a while.
+                    # Long requests that wait now may run if no short one arrives for a while.
                     self._wake.wait(JUST_NOW if self._jobs else None)
                 if first is None:
                     return
@@ -218,7 +218,7 @@ class Scheduler:
                     self._long_running -= 1
 
     def _linger(self, jobs: int, seconds: float) -> None:
-        """Wait until as many jobs have come as were answered, while other threads are at work."""
+        """Wait until as many jobs have come as were answered, if other threads are busy."""
         end = time.monotonic() + seconds
         while self._free == 1 < self.threads and len(self._jobs) < jobs and not self._stopped:
             left = end - time.monotonic()
@@ -227,7 +227,7 @@ class Scheduler:
             self._wake.wait(left)
 
     def _next(self) -> Job | None:
-        """Return whose turn it is: the first one's, but long and short ones take turns."""
+        """Return the next job: the first one, but long and short ones take turns."""
         if not self._jobs or self._stopped:
             return None
         head, since = self._jobs[0], time.monotonic() - self._last_short
@@ -241,14 +241,14 @@ class Scheduler:
         return head
 
     def _take(self, first: Job) -> list[tuple[Job, list[int]]]:
-        """Form a batch: a job, and others that want the same, in turn."""
+        """Form a batch: a job, and others with the same key, in turn."""
         shared = time.monotonic() - self._last_short < LATELY
         same = [
             job
             for job in self._jobs
             if job.key == first.key and not (shared and job.is_long != first.is_long)
         ]
-        # What waits is spread over the threads that are free, this one among them.
+        # Share the waiting items among the free threads, including this one.
         everything = sum(job.waiting for job in same)
         budget = min(BUDGET, max(SLICE, -(-everything // self._free)))
         if shared and first.is_long:
@@ -266,7 +266,7 @@ class Scheduler:
         for job, _ in batch:
             self._jobs.remove(job)
             if job.taken < len(job.order):
-                self._jobs.append(job)  # its next turn is after the others'
+                self._jobs.append(job)  # its next turn comes after the others
         return batch
 
     def _run(self, batch: Sequence[tuple[Job, list[int]]]) -> None:
@@ -276,7 +276,7 @@ class Scheduler:
         try:
             results: Sequence[Any] = work.run(items)
         except BaseException as error:
-            if len(batch) > 1:  # the fault is one request's: the others have their answers
+            if len(batch) > 1:  # one request caused the error: answer the others
                 for part in batch:
                     self._run([part])
                 return
@@ -293,7 +293,7 @@ class Scheduler:
             for place in places:
                 job.results[place] = results[at]
                 at += 1
-            with self._wake:  # slices of one job may end on several threads at once
+            with self._wake:  # several threads may finish slices of one job at the same time
                 job.missing -= len(places)
                 job.run_seconds += seconds
                 if not job.missing:
@@ -305,7 +305,7 @@ class Scheduler:
 def _call(job: Job, function: Any, *arguments: Any) -> None:  # noqa: ANN401
     try:
         job.future.get_loop().call_soon_threadsafe(function, *arguments)
-    except RuntimeError:  # the loop is closed: nobody waits any more
+    except RuntimeError:  # the loop is closed: no client is waiting
         pass
 
 

@@ -1,4 +1,4 @@
-"""Listen: one process, one event loop, models shared; bounded in time and in bytes."""
+"""Run the server: one process, one event loop, shared models, limits on time and size."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ __all__ = ["serve"]
 
 _LOG = logging.getLogger(__name__)
 _SWITCH_SECONDS = 0.0005
-"""A thread in Python code lets others in after that long: the loop must answer meanwhile."""
+"""Python's thread switch interval: short, so that the event loop can answer in between."""
 
 
 def serve(library: Library, config: ServeConfig, *, log_level: int = logging.INFO) -> int:
-    """Serve until a signal says stop, then finish what was begun.
+    """Serve until a signal to stop; then finish the running requests.
 
     Args:
-        library: What is served; closed at the end.
-        config: Where, to whom, how much.
-        log_level: What is logged, as lines of JSON on standard error.
+        library: The models and knowledge bases; closed at the end.
+        config: The settings.
+        log_level: The level of the log, JSON lines on standard error.
 
     Returns:
         The number of the signal.
 
     Raises:
-        ConfigError: The address cannot be listened at.
+        ConfigError: The server cannot listen at the address.
     """
     log_to_stderr(log_level)
     try:
@@ -53,7 +53,7 @@ def serve(library: Library, config: ServeConfig, *, log_level: int = logging.INF
             _LOG.warning(
                 "anyone who reaches this address may ask; give --token-file, or listen at 127.0.0.1"
             )
-        with suppress(KeyboardInterrupt):  # uvicorn raises its signal again when it has stopped
+        with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
             server.run(sockets=[listening])
     finally:
         library.close()
@@ -78,7 +78,7 @@ def _listen(config: ServeConfig) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which notes the signal and is not ready from then on."""
+    """A uvicorn server that is no longer ready after a signal."""
 
     def __init__(self, app: App, config: ServeConfig) -> None:
         self.signal = 0
@@ -103,25 +103,25 @@ class _Server(uvicorn.Server):
         )
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop taking requests.
+        """Stop accepting requests.
 
-        Nothing is logged here: the signal may have come in the middle of a line of the log, which
-        refuses another one then, and the error would be raised in whatever was going on.
+        Nothing is logged here. The signal may interrupt the writing of a log line; logging is not
+        reentrant, and the error would be raised in the interrupted code.
         """
         self.signal = self.signal or sig
         self._service.ready = False
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Finish what was begun."""
+        """Finish the running requests."""
         _LOG.info("stopping", extra={"signal": self.signal})
         await super().shutdown(sockets)
 
 
 class _JoinedWrites:
-    """Sends a response's head together with what comes next: one call of the system, not two.
+    """Sends the head of a response together with the next data, in one system call.
 
-    The first of two would also wake the client up for a part of what it waits for.
+    With two calls, the first one would wake up the client too early.
     """
 
     __slots__ = ("_cycle", "_head", "_transport", "is_closing")
@@ -132,7 +132,7 @@ class _JoinedWrites:
         self.is_closing = cycle.transport.is_closing
 
     def write(self, data: bytes) -> None:
-        """Keep the head, or send what there is."""
+        """Buffer the head, or send the buffer and the data."""
         if self._head is None and self._cycle.response_started:
             self._head = data
         elif self._head:
@@ -142,16 +142,16 @@ class _JoinedWrites:
             self._transport.write(data)
 
     def close(self) -> None:
-        """Send what there is, and close."""
+        """Send the buffer, and close."""
         if self._head:
             self.write(b"")
         self._transport.close()
 
 
 class _BoundedProtocol(HttpToolsProtocol):
-    """Ends connections that send or take their bytes too slowly, or send a head without an end.
+    """Ends connections that send or receive too slowly, or that send an endless head.
 
-    uvicorn has no limit of its own for either.
+    uvicorn has no limits for these.
     """
 
     def __init__(self, *arguments: Any, limits: Limits, **named: Any) -> None:  # noqa: ANN401
@@ -162,7 +162,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take the connection, unless there are too many."""
+        """Accept the connection, unless there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self._limits.connections:
             self._end(b"503 Service Unavailable", b"too many connections; ask again later")
@@ -170,12 +170,12 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Let it go."""
+        """Forget the connection."""
         self._stop()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a request."""
+        """Receive bytes of a request."""
         if self.transport.is_closing():
             return
         if self._in_head:
@@ -185,31 +185,31 @@ class _BoundedProtocol(HttpToolsProtocol):
             self._end(b"431 Request Header Fields Too Large", b"the headers are too long")
 
     def on_message_begin(self) -> None:
-        """Begin to count and to wait."""
+        """Start the byte count and the timer."""
         super().on_message_begin()
         self._in_head = True
         self._start()
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
+        """The head is complete."""
         self._in_head, self._head = False, 0
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":
             self.cycle.transport = _JoinedWrites(self.cycle)  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """The request is complete."""
         self._stop()
         self._in_head, self._head = True, 0
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """The client does not take what it asked for as fast as it could be sent."""
+        """The client receives too slowly."""
         super().pause_writing()
         self._start(give_up=self.transport.abort)
 
     def resume_writing(self) -> None:
-        """It takes it again."""
+        """The client receives again."""
         self._stop()
         super().resume_writing()
 
@@ -226,10 +226,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self._head or not self._in_head:
             self._end(b"408 Request Timeout", b"the request did not arrive in time")
         else:
-            self.transport.close()  # nothing was begun
+            self.transport.close()  # no request was started
 
     def _end(self, status: bytes, message: bytes) -> None:
-        """Answer and close; what has an answer under way is only closed."""
+        """Answer and close; if an answer has started already, only close."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
             body = b'{"error":"%b","error_type":"Overloaded"}' % message

@@ -1,4 +1,4 @@
-"""What every route needs: the models, the queue, the limits, and how an answer is waited for."""
+"""Shared by all routes: the models, the queue, the limits, and waiting for an answer."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from mirror_rt.textfiles import lone_surrogate
 __all__ = ["Call", "Service", "base_of", "json_response", "service_of"]
 
 _AT_ONCE = 8
-"""Mentions that are looked up by name before the queue, as that takes a tenth of a millisecond."""
+"""Up to this many mentions are looked up as exact matches without the queue (0.1 ms each)."""
 
 
 class Call:
-    """A function to be called once, on a thread of the queue, in the turn of its request."""
+    """A function to call once, on a thread of the queue."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         self._function = function
         self.key = object()
 
     def run(self, items: Sequence[None]) -> list[Any]:
-        """Call it."""
+        """Call the function."""
         return [self._function()]
 
 
 @dataclass(kw_only=True)
 class Service:
-    """A server's parts.
+    """The parts of a server.
 
     Attributes:
-        config: What it was told.
-        library: What it serves.
+        config: The settings.
+        library: The models and knowledge bases.
         scheduler: The queue.
-        metrics: Its numbers.
-        ready: Whether it takes requests: warmed up, and not stopping.
+        metrics: The metrics.
+        ready: Whether requests are accepted: after the warm-up, and before a stop.
     """
 
     config: ServeConfig
@@ -63,7 +63,7 @@ class Service:
         self.metrics.of(self.scheduler)
 
     def check(self, texts: Sequence[str], *, param: str) -> None:
-        """Refuse too many texts, none, too long ones and what is not text (Refused)."""
+        """Check the number of texts, their lengths, and that they are valid text (Refused)."""
         limits = self.config.limits
         if not texts:
             raise Refused(400, f"{param} is empty; give at least one", param=param, code="empty")
@@ -89,14 +89,14 @@ class Service:
     async def run(
         self, request: Request, work: Work, items: Sequence[Any], costs: Sequence[int]
     ) -> Job:
-        """Have items worked on; taken out of the queue if the client leaves or time is up.
+        """Run items in the queue; remove them if the client leaves or the time is up.
 
         Returns:
             The job, with a result for each item.
 
         Raises:
-            Refused: The queue is full, time is up, or the client has left (499, for the log).
-            MirrorError: The work refused what was asked.
+            Refused: The queue is full, the time is up, or the client has left (499, for the log).
+            MirrorError: The request is at fault.
         """
         job = self.scheduler.submit(work, items, costs)
         gone = asyncio.ensure_future(_gone(request))
@@ -106,7 +106,7 @@ class Service:
                 {job.future, gone}, timeout=limit, return_when=asyncio.FIRST_COMPLETED
             )
             if job.future.done():
-                job.future.result()  # raises what the work raised
+                job.future.result()  # raises the error of the work
                 self.metrics.waited(job.queue_seconds, job.run_seconds)
                 return job
             if gone.done():
@@ -122,7 +122,7 @@ class Service:
                 self.scheduler.cancel(job)
 
     async def link(self, request: Request, work: Link, items: Sequence[LinkItem]) -> list[Any]:
-        """Link mentions: those that are names at once, others by way of the queue."""
+        """Link mentions: exact matches at once, others through the queue."""
         if len(items) <= _AT_ONCE and type(work) is Link and _without_model(work, items):
             try:
                 found = work.exactly(items)
@@ -141,26 +141,26 @@ class Service:
         return job.results
 
     def refused(self, error: MirrorError) -> Refused:
-        """Return what the library refused, as it is told: folders are nobody's business."""
+        """Return the response for an error of the library, without paths of folders."""
         message = str(error)
         for name, served in self.library.kbs.items():
             message = message.replace(str(served.kb.path), name)
         return Refused(400, message)
 
     def note(self, request: Request, count: int) -> None:
-        """Note how many inputs a request has, for its line in the log and the metrics."""
+        """Record the number of inputs of a request, for the log and the metrics."""
         request.scope["state"]["noted"] = {"inputs": count}
         self.metrics.inputs(getattr(request.scope.get("route"), "path", "none"), count)
 
 
 def _without_model(work: Link, items: Sequence[LinkItem]) -> bool:
-    # To find out which entities meet a filter may take long, and so may a long document.
+    # Compiling a filter may take long, and so may a long document.
     asked = dict(work.options)
     return not asked.get("filters") and not any(item.context or item.document for item in items)
 
 
 async def _gone(request: Request) -> None:
-    """Return when the client has left."""
+    """Return once the client has left."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
@@ -172,12 +172,12 @@ def service_of(request: Request) -> Service:
 
 
 def base_of(request: Request) -> str:
-    """Return the address that clients know the server by."""
+    """Return the public URL of the server."""
     url = request.url
     public = service_of(request).config.public_url or f"{url.scheme}://{url.netloc}"
     return f"{public}{request.scope['state'].get('prefix', '')}"
 
 
 def json_response(body: bytes, *, headers: dict[str, str] | None = None) -> Response:
-    """Return JSON that is written already."""
+    """Return a response with serialized JSON."""
     return Response(body, media_type="application/json", headers=headers)

@@ -1,4 +1,4 @@
-"""The routes of text-embeddings-inference that make sense here, for the first model."""
+"""Routes of text-embeddings-inference (TEI), for the first model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Direction = Literal["Left", "Right", "left", "right"]
 
 
 class Pair(BaseModel):
-    """A text, and others to compare it with."""
+    """A text, and the texts to compare it with."""
 
     source_sentence: str
     sentences: list[str]
@@ -37,20 +37,20 @@ class Pair(BaseModel):
 class _Options(BaseModel):
     truncate: bool | None = Field(None, description="Texts are cut off at the longest length.")
     truncation_direction: Direction | None = Field(None, description="Only Right.")
-    prompt_name: str | None = Field(None, description="There are none: refused.")
+    prompt_name: str | None = Field(None, description="Not supported: the model has no prompts.")
 
 
 class EmbedRequest(_Options):
     """Texts to embed."""
 
     inputs: str | list[str] | list[int] | list[list[int]]
-    normalize: bool | None = Field(None, description="Vectors have length 1 in any case.")
+    normalize: bool | None = Field(None, description="Ignored: vectors always have length 1.")
     dimensions: int | None = Field(None, ge=1)
     encoding_format: Literal["float", "base64"] | None = None
 
 
 class RootRequest(EmbedRequest):
-    """Texts to embed, or a pair to compare, as ``InferenceClient`` posts them."""
+    """Texts to embed, or texts to compare, as ``InferenceClient`` posts them."""
 
     inputs: str | list[str] | list[int] | list[list[int]] | Pair  # type: ignore[assignment]
     parameters: _Options | None = None
@@ -72,7 +72,7 @@ class TokenizeRequest(BaseModel):
 
 
 class TokenFields(BaseModel):
-    """A token and the characters that it stands for."""
+    """A token and the position of its characters."""
 
     id: int
     text: str
@@ -151,13 +151,13 @@ def _as_it_is(vector: Any) -> Any:  # noqa: ANN401
 
 @router.post("/embed", responses={200: {"model": list[list[float]]}, **ERRORS})
 async def embed(body: EmbedRequest, request: Request) -> Response:
-    """Embed texts: a list of vectors, also for a single text."""
+    """Embed texts; return a list of vectors, even for a single text."""
     return await _embed_response(body, request)
 
 
 @router.post("/similarity", responses={200: {"model": list[float]}, **ERRORS})
 async def similarity(body: SimilarityRequest, request: Request) -> Response:
-    """Return the cosine of a text and each of others."""
+    """Return the cosine of a text with each of the others."""
     return await _similarity_response(body.inputs, body.parameters, request)
 
 
@@ -165,7 +165,7 @@ async def similarity(body: SimilarityRequest, request: Request) -> Response:
     "/", responses={200: {"model": list[list[float]] | list[float]}, **ERRORS}, tags=["Root"]
 )
 async def root(body: RootRequest, request: Request) -> Response:
-    """Embed texts, or compare a pair: what ``huggingface_hub.InferenceClient`` posts."""
+    """Embed texts or compare texts, for ``huggingface_hub.InferenceClient``."""
     if isinstance(body.inputs, Pair):
         return await _similarity_response(body.inputs, body.parameters, request)
     return await _embed_response(body, request)
@@ -200,7 +200,7 @@ class _Tokenize:
 
 
 def _fields(id_: int, text: str, special: bool, start: int, stop: int) -> dict[str, object]:
-    # A special token stands for no characters: null, as theirs have it.
+    # A special token has no characters: null, as in TEI.
     begin, end = (None, None) if special else (start, stop)
     return {"id": id_, "text": text, "special": special, "start": begin, "stop": end}
 

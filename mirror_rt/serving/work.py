@@ -1,4 +1,4 @@
-"""What the scheduler runs: texts to vectors, mentions to links, queries to what is nearest."""
+"""The kinds of work for the scheduler: embed, link, explain, search."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ __all__ = [
 ]
 
 LINK_TOKENS = 24
-"""What it costs to link a mention, beside embedding it, in tokens that could be embedded."""
+"""The cost of linking a mention, without its embedding, in tokens of embedding."""
 
 
 def cost_of(text: str, *, most: int) -> int:
-    """Return about how many tokens a text has, without looking at it."""
+    """Estimate the number of tokens of a text by its length."""
     return min(3 + len(text) // 4, most)
 
 
 def to_json_line(result: Any) -> bytes:  # noqa: ANN401  (of any stage)
-    """Return a result as the commands print it."""
+    """Return a result as the command line prints it."""
     return orjson.dumps(result.to_dict())
 
 
 class Embedded(NamedTuple):
-    """A text's vector in some form, and how many tokens the model saw."""
+    """The formatted vector of a text, and its number of tokens."""
 
     vector: Any
     tokens: int
@@ -64,22 +64,22 @@ def as_base64(vector_D: Float32) -> bytes:
 
 
 FORMS: dict[str, Callable[[Float32], Any]] = {"float": as_numbers, "base64": as_base64}
-"""By OpenAI's ``encoding_format``."""
+"""The format functions by OpenAI's ``encoding_format``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embed:
-    """Embeds (text, form) pairs, where ``form`` turns a vector into what is answered."""
+    """Embeds (text, form) pairs, where ``form`` formats a vector for the answer."""
 
     encoder: Encoder
 
     @property
     def key(self) -> Hashable:
-        """One encoder: one batch."""
+        """Texts for one encoder may share a batch."""
         return ("embed", id(self.encoder))
 
     def run(self, items: Sequence[tuple[str, Callable[[Float32], Any]]]) -> list[Embedded]:
-        """Embed the texts, and put each vector into its form."""
+        """Embed the texts and format each vector."""
         found = self.encoder.encode_counted([text for text, _ in items])
         lengths = found.lengths_N.tolist()
         return [
@@ -89,7 +89,7 @@ class Embed:
 
 
 def shortened(dimensions: int, form: Callable[[Float32], Any]) -> Callable[[Float32], Any]:
-    """Return a form of the first ``dimensions`` numbers of a vector, at length 1 again."""
+    """Return a function that formats the first ``dimensions`` numbers, scaled to length 1."""
 
     def cut(vector_D: Float32) -> Any:  # noqa: ANN401
         head_D = vector_D[:dimensions]
@@ -100,7 +100,7 @@ def shortened(dimensions: int, form: Callable[[Float32], Any]) -> Callable[[Floa
 
 
 class LinkItem(NamedTuple):
-    """A mention with the text around it and the text it is from, both empty if there is none."""
+    """A mention, its context and its document; the last two may be empty."""
 
     mention: str
     context: str = ""
@@ -109,12 +109,12 @@ class LinkItem(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """Links mentions, and turns each result into what is answered.
+    """Links mentions and formats each result for the answer.
 
     Attributes:
         served: The knowledge base.
-        options: Those of ``KnowledgeBase.link``, hashable.
-        form: What turns a result into the answer.
+        options: The options of ``KnowledgeBase.link``, hashable.
+        form: Formats a result for the answer.
     """
 
     served: ServedKb
@@ -123,7 +123,7 @@ class Link:
 
     @property
     def key(self) -> Hashable:
-        """One knowledge base, the same options: one batch."""
+        """Mentions for one knowledge base with equal options may share a batch."""
         return (type(self).__name__, id(self.served), self.options, self.form)
 
     def run(self, items: Sequence[LinkItem]) -> list[Any]:
@@ -132,7 +132,7 @@ class Link:
         return [self.form(result) for result in found]
 
     def exactly(self, items: Sequence[LinkItem]) -> list[Any]:
-        """Link mentions that are names, asking no model (ModelNeeded if one is no name)."""
+        """Link exact matches without the model (ModelNeeded if a mention has none)."""
         found = self.served.exact.link([item.mention for item in items], **self._beside(items))
         return [self.form(result) for result in found]
 
@@ -147,7 +147,7 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Explain(Link):
-    """Links mentions and says why."""
+    """Links mentions and explains the results."""
 
     def run(self, items: Sequence[LinkItem]) -> list[Any]:
         """Link and explain the mentions."""
@@ -157,7 +157,7 @@ class Explain(Link):
 
 @dataclass(frozen=True, eq=False)
 class Search(Link):
-    """Finds what is nearest to queries."""
+    """Searches for queries."""
 
     def run(self, items: Sequence[LinkItem]) -> list[Any]:
         """Search for the queries."""

@@ -1,7 +1,7 @@
-"""Read a knowledge base in any of its formats, one small reader a format.
+"""Read a knowledge base in any of its formats, with one small reader for each.
 
-The readers stream: an entity may come in several pieces, a row each, which whoever collects
-them joins by id.
+The readers stream. An entity may come in several pieces, one for each row; the caller joins them
+by id.
 """
 
 from __future__ import annotations

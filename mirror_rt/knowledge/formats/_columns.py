@@ -1,4 +1,4 @@
-"""Tell which column of a table holds what of an entity."""
+"""Detect the role of each column in a table of entities."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _MANY = (Column.TYPES, Column.ALTERNATIVE_IDS, Column.CROSS_REFERENCES, Column.P
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Which columns of a table to read, where the headings alone do not say.
+    """The columns of a table to read, if the headings are not enough.
 
     Attributes:
-        id: The column of ids; None to tell it.
-        name: The column of names (of passages: the texts); None to tell it.
-        aliases: The columns of aliases; empty to tell them.
-        fields: Columns to keep as fields of the entity; ``*`` for all that are left.
+        id: The column of ids; None to detect it.
+        name: The column of names (for passages: the texts); None to detect it.
+        aliases: The columns of aliases; empty to detect them.
+        fields: Columns to keep as fields of the entity; ``*`` for all other columns.
     """
 
     id: str | None = None
@@ -45,7 +45,7 @@ class Columns:
 
 @dataclass(slots=True, kw_only=True)
 class Roles:
-    """What each column holds, by its place; ``width`` columns were looked at."""
+    """The role of each column, by position, among the first ``width`` columns."""
 
     width: int
     id: int
@@ -74,7 +74,7 @@ class Roles:
 
 
 def has_entities(table: Table) -> bool:
-    """Say whether a table has columns of ids and of names, by its headings."""
+    """Return whether the headings of a table include ids and names."""
     first = table.headings if table.by_name else table.first or []
     return bool(known(first, Column.ID) or seem(first, Column.ID)) and bool(
         known(first, Column.NAME) or seem(first, Column.NAME)
@@ -88,16 +88,16 @@ def resolved(
     *,
     first: tuple[int, list[int]] | None = None,
 ) -> Roles:
-    """Tell what each column holds.
+    """Detect the role of each column.
 
     Args:
         headings: The headings.
-        columns: What the user says.
-        shown: What to call the file in a message.
-        first: The columns of id and names, where they are settled.
+        columns: The choices of the user.
+        shown: The name of the file in messages.
+        first: The columns of id and names, if they are known.
 
     Raises:
-        InputError: A column that is needed (ids, names) or that the caller named is missing.
+        InputError: A required column (ids, names) or one that the caller named is missing.
     """
     there = ", ".join(headings)
 

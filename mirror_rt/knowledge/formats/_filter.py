@@ -1,4 +1,4 @@
-"""Choose which names of a knowledge base are read: by language, source and suppression."""
+"""Filter the names of a knowledge base by language, source and suppression."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["NameFilter", "filtered", "in_order"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameFilter:
-    """Which names to keep.
+    """The names to keep.
 
     Attributes:
-        languages: Language tags, preferred first; ``en`` keeps ``en-GB`` too. Names that say no
-            language, or ``mul`` (many), are kept. Empty for all.
-        sources: Sources as the file names them (UMLS: ``MSH``, ``SNOMEDCT_US``). Names that
-            say no source are kept. Empty for all.
+        languages: Language tags, preferred first; ``en`` keeps ``en-GB`` too. Names without a
+            language, or with ``mul`` (many), are kept. Empty for all.
+        sources: Sources as the file names them (UMLS: ``MSH``, ``SNOMEDCT_US``). Names without a
+            source are kept. Empty for all.
         suppressed: Whether to keep names that UMLS marks as suppressible or obsolete.
     """
 
@@ -33,7 +33,7 @@ class NameFilter:
         return not self.languages and not self.sources
 
     def keeps(self, name: Name) -> bool:
-        """Say whether a name passes.
+        """Return whether a name passes.
 
         >>> NameFilter(languages=("en",)).keeps(Name(text="colour", language="en-GB"))
         True
@@ -44,7 +44,7 @@ class NameFilter:
         return not (self.sources and name.source and name.source not in self.sources)
 
     def rank(self, language: str) -> int:
-        """Return the place of a language among the wanted ones; their number if it is none."""
+        """Return the position of a language among the wanted ones, or their number if missing."""
         tag = language.casefold()
         for place, wanted in enumerate(self.languages):
             if tag == wanted.casefold() or tag.startswith(f"{wanted.casefold()}-"):
@@ -55,7 +55,7 @@ class NameFilter:
 def filtered(
     entities: Iterator[Entity], keep: NameFilter, skipped: SkippedRows
 ) -> Iterator[Entity]:
-    """Leave out names that do not pass, and entities that have none left."""
+    """Remove names that do not pass, and entities without any name left."""
     if keep.all:
         yield from entities
         return
@@ -67,9 +67,9 @@ def filtered(
 
 
 def in_order(names: list[Name], keep: NameFilter) -> tuple[Name, ...]:
-    """Put preferred names first, of those the dearest language, so that the first is *the* name.
+    """Sort names: preferred names first, then by the user's preferred languages.
 
-    Among languages nobody asked for: none given, English, then by their tags.
+    Other languages follow in the order: no language, English, then alphabetical by tag.
     """
 
     def order(name: Name) -> tuple[bool, int, bool, bool, str]:

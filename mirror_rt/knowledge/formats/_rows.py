@@ -1,4 +1,4 @@
-"""What every reader shares: how a row is checked, refused, or counted and passed over."""
+"""Shared by all readers: check rows; report bad ones, or count and skip them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 NOT_UTF8 = "\ufdd0"
-"""Stands for undecodable bytes where a library wants valid UTF-8; no text may hold it."""
+"""Replaces undecodable bytes for libraries that require UTF-8; a text with it is an error."""
 
 _REFUSED = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -31,24 +31,24 @@ MadeT = TypeVar("MadeT")
 
 @dataclass(slots=True, kw_only=True)
 class SkippedRows:
-    """Counts what a reader passed over, so that rows in = rows out + rows counted.
+    """Counts what a reader skipped: rows in = rows out + rows counted.
 
     Attributes:
-        strict: Whether a bad row still stops the reading; the other counts are kept anyway.
+        strict: Whether a bad row is an error. The other counts are kept in any case.
         bad: Rows that could not be used.
-        obsolete: Terms marked obsolete by the file itself.
-        filtered: Names that a filter left out (language, source, suppressed).
-        unresolved: Ids that point to no entity of the file, or round in a circle.
+        obsolete: Terms that the file marks as obsolete.
+        filtered: Names that a filter removed (language, source, suppressed).
+        unresolved: Ids that lead to no entity of the file, or in a circle.
         nameless: Classes and concepts of RDF without a name.
-        anonymous: Classes and concepts of RDF with a name but no address (blank nodes).
-        language_tags: Tags of RDF that are none: their strings are read as without one.
-        types: Types (UMLS) of concepts that no name was read of.
-        metadata: Values of passages and fields that are no use to filter by.
+        anonymous: Classes and concepts of RDF with a name but without an IRI (blank nodes).
+        language_tags: Invalid language tags in RDF; their strings are read without a language.
+        types: Types (UMLS) of concepts that have no names here.
+        metadata: Values of passages and fields that cannot be used in filters.
         repeated_headings: Rows of tables equal to their headings.
         null_words: Names such as ``NULL`` and ``NaN``, which are kept.
-        left_alone: Headings of tables of which no column was read.
-        remarks: Sentences on how a table was understood.
-        messages: What was wrong with the first 20 bad rows.
+        left_alone: Headings of columns that were not read.
+        remarks: Sentences about how a table was read.
+        messages: The faults of the first 20 bad rows.
     """
 
     strict: bool = False
@@ -68,13 +68,13 @@ class SkippedRows:
     messages: list[str] = field(default_factory=list)
 
     def understood(self) -> list[str]:
-        """Return what there is to say, once, on how a table was understood."""
+        """Return sentences about how a table was read, each once."""
         alone = ", ".join(dict.fromkeys(self.left_alone))
         told = [*dict.fromkeys(self.remarks), *([f"columns left alone: {alone}"] if alone else [])]
         if self.null_words:
             told.append(
-                f"{self.null_words:,} entities are called NULL, NaN, None or the like: these are "
-                "read as names; leave cells empty where there is none"
+                f"{self.null_words:,} entities are called NULL, NaN, None or similar: these are "
+                "read as names; leave the cells empty if there is no name"
             )
         return [one_line(sentence) for sentence in told]
 
@@ -99,14 +99,14 @@ def each(
     *,
     unit: str = "line",
 ) -> Iterator[MadeT]:
-    """Parse numbered rows, and refuse or count the bad ones by their line.
+    """Parse numbered rows; report bad ones by line, or count them.
 
     Args:
         path: The file, for messages.
         rows: Line numbers and rows.
-        parse: Makes something of a row, most often an entity; None where it means nothing.
-        skipped: Where bad rows are counted.
-        unit: What the numbers count.
+        parse: Converts a row, usually to an entity; returns None for a row without meaning.
+        skipped: Counts the bad rows.
+        unit: The unit of the numbers, such as "line".
 
     Raises:
         InputError: A row is bad and ``skipped`` is strict; the message names the line.
@@ -122,19 +122,19 @@ def each(
 
 
 def checked(text: str, what: str) -> str:
-    """Return ``text`` without the blanks around it.
+    """Return ``text`` without leading and trailing spaces.
 
     Args:
         text: An id or a name.
-        what: What to call it in a message.
+        what: The word for it in messages.
 
     Raises:
-        RowError: It is empty, not UTF-8, or holds a control character.
+        RowError: It is empty, not UTF-8, or contains a control character.
 
     >>> checked(" heart attack ", "name")
     'heart attack'
     """
-    stripped = text.strip()  # line ends at its edges too
+    stripped = text.strip()  # strips line ends too
     if stripped.isprintable() and stripped:
         return stripped
     refused = _REFUSED.search(stripped)
@@ -151,11 +151,11 @@ def checked(text: str, what: str) -> str:
 
 
 def flat(text: str, what: str = "description") -> str:
-    """Return what may be empty on one line, blanks and control characters joined.
+    """Return a text on one line, with spaces and control characters joined. It may be empty.
 
     Args:
         text: Running text, or a tag such as a language.
-        what: What to call it in a message.
+        what: The word for it in messages.
 
     Raises:
         RowError: It is not UTF-8.
@@ -168,10 +168,10 @@ def flat(text: str, what: str = "description") -> str:
 
 @contextmanager
 def whole(path: StrPath) -> Iterator[IO[bytes]]:
-    """Open a file as ``open_binary`` does, for a reader that asks for more than lines.
+    """Open a file as ``open_binary`` does, for readers that do not read line by line.
 
     Raises:
-        InputError: Also where a packed file is broken.
+        InputError: As ``open_binary``; or a compressed file is broken.
     """
     with open_binary(path) as handle:
         try:
@@ -195,12 +195,12 @@ _KIND_OF = {word: kind for kind, words in _KINDS.items() for word in words.split
 
 
 def is_kind(text: str) -> bool:
-    """Say whether ``text`` names a kind of name, such as ``label`` or ``exact_synonym``."""
+    """Return whether ``text`` is a kind of name, such as ``label`` or ``exact_synonym``."""
     return _kind_key(text) in _KIND_OF
 
 
 def name_kind(text: str) -> NameKind:
-    """Return the kind that a word stands for; an empty one is an exact synonym.
+    """Return the kind of name that a word means; an empty word is an exact synonym.
 
     Raises:
         RowError: The word is unknown.

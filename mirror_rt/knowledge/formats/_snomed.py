@@ -23,10 +23,10 @@ _SEMANTIC_TAG = re.compile(r" \(([^()]+)\)$")
 def rf2_parser(
     table: Table, keys: set[str], skipped: SkippedRows
 ) -> Callable[[Cells], Entity | None]:
-    """Make the parser of the descriptions of SNOMED CT, release format 2 (a snapshot).
+    """Return a parser for the descriptions of SNOMED CT, release format 2 (a snapshot).
 
     Raises:
-        InputError: It is another file of the release.
+        InputError: The table is another file of the release.
     """
     if not keys >= _RF2_DESCRIPTION:
         raise InputError(
@@ -64,7 +64,7 @@ def rf2_parser(
 
 
 def _rf2_parents(path: Path, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
-    """Read the active "is a" relationships of the file that a release has beside descriptions."""
+    """Read the active "is a" relationships from the file next to the descriptions."""
     found = [p for p in path.parent.glob("sct2_Relationship_Snapshot*") if p.is_file()]
     parents: dict[str, tuple[str, ...]] = {}
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""Give the ids of merged and obsolete entities to those that took their place."""
+"""Assign the ids of merged and obsolete entities to their successors."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ def merge(
     *,
     live: Container[str],
 ) -> None:
-    """Note which ids entities, obsolete themselves or not, have taken over.
+    """Add the alternative ids of entities, obsolete or not, to the successors.
 
     Args:
-        replaced_by: The next ids of every obsolete entity, none if it names none; added to.
-            What one names itself goes before the word of another obsolete one.
-        alternative: The alternative ids of each entity; those that are an entity's own mean
-            that entity.
+        replaced_by: The next ids of every obsolete entity, empty if it names none. This dict is
+            extended. A successor that an entity names itself takes precedence.
+        alternative: The alternative ids of each entity. An id that is the own id of an entity
+            means that entity.
         live: Ids of entities that are not obsolete.
     """
     named = {old for old, following in replaced_by.items() if following}
@@ -35,12 +35,12 @@ def successors(
     """Turn "old id → next ids" into "live id → every old id that leads to it".
 
     Args:
-        replaced_by: The next ids of each obsolete one; they may be obsolete themselves,
-            unknown, or lead back in a circle.
+        replaced_by: The next ids of each obsolete id. They may be obsolete themselves, unknown,
+            or form a circle.
         live: Ids of terms that are not obsolete.
 
     Returns:
-        Old ids of each live id, and the number of obsolete ids that lead nowhere.
+        The old ids of each live id, and the number of obsolete ids without a live successor.
 
     >>> successors({"old": ("older",), "older": ("new",), "a": ("b",), "b": ("a",)}, {"new"})
     ({'new': ('old', 'older')}, 2)

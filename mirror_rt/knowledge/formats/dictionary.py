@@ -1,9 +1,9 @@
 """Read the dictionaries of BioSyn and SapBERT: ``id||name``, with ``|`` between several ids.
 
-Ids are kept as listed: the first is the entity, the others its alternative ids. In MEDIC they
-are AltDiseaseIDs; in BioSyn's own files a name that several concepts share lists all of them,
-so there an alternative id may be another entity. MEDIC's raw form puts several names on a line
-with ``|`` between them; a name therefore cannot hold ``|``.
+The first id is the entity, the others are alternative ids. In MEDIC these are AltDiseaseIDs. In
+BioSyn's own files, a name shared by several concepts lists all of their ids, so an alternative id
+may be another entity. In MEDIC's raw form, a line has several names separated by ``|``. So a name
+cannot contain ``|``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ __all__ = ["parse_dictionary_line", "read_dictionary"]
 
 
 def read_dictionary(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
-    """Read ``id||name`` lines; blank lines are passed over."""
+    """Read ``id||name`` lines; blank lines are skipped."""
     lines = ((n, line) for n, line in numbered_lines(path, strict=False) if line.strip())
     return each(path, lines, parse_dictionary_line, skipped)
 
 
 def parse_dictionary_line(line: str) -> Entity:
-    """Make an entity of one line.
+    """Return the entity of one line.
 
     Raises:
-        RowError: There is no ``||``, or an id or name is empty.
+        RowError: The line has no ``||``, or an id or name is empty.
 
     >>> entity = parse_dictionary_line("C567755|613097||tooth agenesis|sthag6")
     >>> entity.id, entity.alternative_ids, entity.aliases

@@ -1,4 +1,4 @@
-"""What a caller gives as entities or passages: a file, a table in memory, or the things."""
+"""Read entities or passages from a file, a table in memory, or Python objects."""
 
 from __future__ import annotations
 

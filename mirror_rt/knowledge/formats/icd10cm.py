@@ -2,7 +2,7 @@
 
 The order file (``icd10cm_order_*.txt``) has fixed columns: number 1–5, code 7–13, billable 15,
 short title 17–76, long title from 78. The tabular list adds inclusion terms, which are
-narrower names or synonyms. Codes get their point (``A000`` is ``A00.0``).
+narrower names or synonyms. Codes are written with a point (``A000`` becomes ``A00.0``).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["read_icd10cm"]
 
 
 def read_icd10cm(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
-    """Read every code, headings too; the code without its point is an alternative id.
+    """Read every code and heading; the code without its point is an alternative id.
 
     Raises:
-        InputError: A line of the order file is malformed, or the XML is (by line).
+        InputError: A line of the order file or the XML is malformed; the message names the line.
     """
     suffixes = [suffix.casefold() for suffix in Path(path).suffixes]
     if ".xml" in suffixes[-2:]:
@@ -42,7 +42,7 @@ def _order_line(line: str, read: set[str]) -> Entity:
     if short.strip() and short.strip() != long.strip():
         names.append(Name(text=checked(short, "short title"), kind=NameKind.ABBREVIATION))
     kind = "billable" if billable == "1" else "header"
-    # Headings come before what is under them; an X that fills a place is no code.
+    # Headings come before their codes; a prefix that ends in the placeholder X is not a code.
     above = (code[:end] for end in range(len(code) - 1, 2, -1))
     parent = next((shorter for shorter in above if shorter in read), "")
     read.add(code)
@@ -67,11 +67,11 @@ def _tabular(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
                     skipped.refuse(f"{shown(path)}: code {code}: {fault}")
                     continue
                 finally:
-                    # Inner codes come before outer ones: what has been read can go.
+                    # Inner codes end before outer ones, so read elements can be freed.
                     for inner in element.findall("diag"):
                         element.remove(inner)
                 yield entity
-        except (LookupError, ValueError) as error:  # an encoding that expat does not know
+        except (LookupError, ValueError) as error:  # an encoding that expat does not support
             raise InputError(
                 f"{shown(path)}: line 1: not XML that can be read ({error})"
             ) from error

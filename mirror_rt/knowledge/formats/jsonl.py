@@ -8,7 +8,7 @@ __all__ = ["entity_to_json"]
 
 
 def entity_to_json(entity: Entity) -> dict[str, object]:
-    """Make the JSON object of an entity; empty fields are left out."""
+    """Return the JSON object of an entity; empty fields are left out."""
     first, *rest = entity.names
     fields: dict[str, list[str]] = {}
     for key, value in entity.fields:
@@ -31,7 +31,7 @@ def entity_to_json(entity: Entity) -> dict[str, object]:
 
 
 def _alias(name: Name, first: Name) -> dict[str, str]:
-    """Make the object of an alias; what it shares with the first name goes without saying."""
+    """Return the object of an alias, without fields that are equal to those of the first name."""
     fields = {"name": name.text, "kind": name.kind.value}
     if name.language != first.language:
         fields["language"] = name.language

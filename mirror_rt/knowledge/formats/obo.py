@@ -1,13 +1,12 @@
-"""Read OBO ontologies: synonyms with their scope, parents (is_a), the successors of old ids.
+"""Read OBO ontologies: synonyms with their scope, parents (is_a), and successors of old ids.
 
-OBO is lines of ``tag: value``. Only the clauses that an entity is made of are looked at, and of
-these no more than is kept: comments, other tags, lists of references and modifiers may be of any
-dialect. A file with a wrong date is still an ontology.
+An OBO file consists of lines ``tag: value``. The reader parses only the clauses that entities need.
+So comments, other tags, reference lists and modifiers may have any dialect, and a file with a wrong
+date is read too.
 
-Obsolete terms are left out; the id of one that names its successor (``replaced_by``, else a
-single ``consider``) becomes an alternative id of that successor, and so do its own alternative
-ids, through other obsolete terms and alternative ids if need be. The file is therefore gone
-through twice, first for the ids.
+Obsolete terms are left out. If one names its successor (``replaced_by``, or a single ``consider``),
+its id and its alternative ids become alternative ids of the successor, even through several
+obsolete terms. So the file is read twice, first for the ids.
 """
 
 from __future__ import annotations
@@ -59,10 +58,10 @@ _ESCAPES = {"n": "\n", "t": "\t", "W": " "}
 
 @dataclass(slots=True)
 class _Frame:
-    """What is kept of a stanza: each clause as it stands, with its line.
+    """A stanza: the text and the line of each clause that is used.
 
     Attributes:
-        faults: What is wrong with clauses that were passed over, with their lines.
+        faults: The faults of skipped clauses, with their lines.
     """
 
     kind: str
@@ -108,8 +107,8 @@ def read_obo(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
     A bad clause beside a sound id and name is counted, and its term is kept.
 
     Raises:
-        InputError: A term has no id or no name, or one that cannot be used, or a line is no
-            clause; the message names the line.
+        InputError: A term has no valid id or name, or a line is not a clause; the message names
+            the line.
     """
     with _readable_twice(path) as file:
 
@@ -191,7 +190,7 @@ def _synonym(value: str, scope: str) -> Name:
 
 
 def _terms(file: Path, path: StrPath, skipped: SkippedRows) -> Iterator[_Frame]:
-    """Yield the terms of a file; instances, and lines of terms that are no clause, are counted."""
+    """Yield the terms of a file; count instances, and lines that are not clauses."""
     frame = _Frame("", 0)
     for number, line in numbered_lines(file, strict=False):
         text = line.strip()
@@ -230,10 +229,10 @@ def _plain(value: str) -> str:
 
 
 def _quoted(value: str) -> tuple[str, str]:
-    """Return what is in quotes, and what follows it before any list.
+    """Return the quoted string, and the text between it and a list.
 
     Raises:
-        RowError: It does not begin with a quoted string.
+        RowError: The value does not start with a quoted string.
     """
     found = _QUOTED.match(value)
     if found is None:

@@ -1,7 +1,7 @@
-"""Passages: texts to be found by what they say, kept in the store of a knowledge base.
+"""Passages: texts to search, stored like the entities of a knowledge base.
 
-A passage is an entity there: its text, or the pieces of it, are its names, a title is its
-preferred name, the text as it was read its description, and metadata its fields.
+A passage is stored as an entity. The names are its text, or the pieces of it; the title is the
+preferred name; the original text is the description; metadata are fields.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ def read_passages(
     columns: Columns | None = None,
     options: TableOptions | None = None,
 ) -> Iterator[Passage]:
-    """Read passages: ``id`` and ``text``, perhaps a ``title``; the other fields are metadata.
+    """Read passages: ``id``, ``text`` and optionally ``title``; other fields are metadata.
 
     Args:
-        path: A table of any layout, packed or not, a pipe, or a table in memory.
-        skip_bad: Counts bad rows instead of stopping at the first, and metadata left out: over
-            200 characters, objects, lists in lists; None to stop.
-        columns: Which column is the id, and which (as ``name``) the text; None to tell.
-        options: How the table is written, where that is not to be told.
+        path: A table in any format, compressed or not; a pipe; or a table in memory.
+        skip_bad: Counts bad rows, instead of stopping at the first; and omitted metadata:
+            values over 200 characters, objects, nested lists. None to stop at a bad row.
+        columns: The columns of the id and (as ``name``) of the text; None to detect them.
+        options: Options for reading the table, if its name and content are not enough.
 
     Raises:
-        ConfigError: The file is no table.
-        InputError: It cannot be read, holds no passage, or a row is bad: no id, an id that was
-            there before, no text, not UTF-8. The message names the row.
+        ConfigError: The file is not a table.
+        InputError: It cannot be read, contains no passage, or a row is bad: no id, a repeated
+            id, no text, not UTF-8. The message names the row.
     """
     skipped = skip_bad if skip_bad is not None else SkippedRows(strict=True)
     columns, notes = columns or Columns(), Notes()
@@ -81,15 +81,15 @@ def read_passages(
 
 
 def as_entities(passages: Iterable[Passage], *, split: int | None = None) -> Iterator[Entity]:
-    """Make the entities that stand for passages in a store.
+    """Convert passages to entities.
 
     Args:
         passages: The passages.
-        split: Make a name of every so many words, rather than one of the whole text.
+        split: Split the text into names of this many words, instead of one name.
 
     Raises:
         ConfigError: ``split`` is not positive.
-        InputError: A passage has no text, the id of one before it, or a lone surrogate.
+        InputError: A passage has no text, a repeated id, or a lone surrogate.
     """
     if split is not None and split < 1:
         raise ConfigError(f"split must be at least 1 word, got {split}")
@@ -120,7 +120,7 @@ def as_entities(passages: Iterable[Passage], *, split: int | None = None) -> Ite
 
 
 def passage_of(entity: Entity) -> Passage:
-    """Return the passage that an entity stands for."""
+    """Return the passage of an entity."""
     first = entity.names[0]
     return Passage(
         id=entity.id,
@@ -136,7 +136,7 @@ def _repeated(id_: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Roles:
-    """Where id, text and title are; None where JSON lines do not have them yet."""
+    """The columns of id, text and title; None if JSON lines do not have them yet."""
 
     width: int
     id: int | None

@@ -1,8 +1,7 @@
 """Read ontologies and thesauri in RDF/XML, Turtle or N-Triples: OWL classes, SKOS concepts.
 
-Stands on rdflib, which holds the whole graph in memory. What may be wrong in it is named by
-line; only N-Triples has rows that can be passed over. Nothing is fetched: imports are left
-alone.
+The reader uses rdflib, which holds the whole graph in memory. Errors name the line. Bad rows can be
+skipped in N-Triples only. Nothing is downloaded: imports are ignored.
 """
 
 from __future__ import annotations
@@ -75,18 +74,18 @@ _TURTLE_TAG = re.compile(rb'(?<!\\)"@([\w-]+(?:\.[\w-]+)*)')
 _TRIPLE_TAG = re.compile(r'"@([\w-]+(?:\.[\w-]+)*)(?=\s*\.\s*(?:#.*)?$)')
 _FUNCTIONAL = re.compile(rb"\s*(?:#[^\n]*\s*)*(?:Prefix|Ontology)\s*[(:]")
 _CUT_OFF = (AssertionError, AttributeError, LookupError, RecursionError, TypeError)
-"""What rdflib's parsers raise where a file ends too early: they assert, and look past its end."""
+"""Errors that rdflib's parsers raise if a file ends too early."""
 _PURL = re.compile(re.escape(_OBO) + r"([A-Za-z]+)_(\w+)")
 
 
 def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
     """Read named classes, individuals and concepts.
 
-    The id is ``oboInOwl:id``, the CURIE of an OBO address, or the address itself. Deprecated
-    ones are left out, their ids and alternative ids given to the successor (``IAO:0100001``,
-    ``dcterms:isReplacedBy``, else a single ``oboInOwl:consider``). Ones without a name, as an
-    ontology has of others that it refers to, are left out and counted, and so are blank nodes
-    with one, which have no id to be called by.
+    The id is ``oboInOwl:id``, the CURIE of an OBO IRI, or the IRI itself. Deprecated nodes are
+    left out; their ids and alternative ids are added to the successor (``IAO:0100001``,
+    ``dcterms:isReplacedBy``, or a single ``oboInOwl:consider``). Nodes without a name are left
+    out and counted, such as references to other ontologies. So are blank nodes with a name, as
+    they have no id.
 
     Raises:
         InputError: The file cannot be parsed (by line), or an id or a name is bad.
@@ -107,7 +106,7 @@ def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
             if node in old:  # a live one tells of its own below
                 _tell(path, node, faults, skipped)
         except RowError as fault:
-            if node in old:  # a live one is refused below, if it has a name
+            if node in old:  # others with a name raise the error below
                 skipped.refuse(f"{shown(path)}: {node}: {fault}")
             continue
         if node in old:
@@ -139,7 +138,7 @@ def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
 
 
 def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
-    # Without a handler, rdflib's remarks on odd addresses would go to the user's screen.
+    # Without a handler, rdflib's warnings about unusual IRIs would go to the terminal.
     logging.getLogger("rdflib").addHandler(logging.NullHandler())
     graph = Graph()
 
@@ -166,7 +165,7 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
             except (ParserError, SyntaxError, ValueError, AssertionError, LookupError) as error:
                 raise RowError(f"not N-Triples ({error})") from error
 
-        # Nothing is made of a line here; going through them fills the graph.
+        # The lines yield nothing; reading them fills the graph.
         for _ in each(path, numbered_lines(path, strict=False), triple, skipped):
             pass
         return graph
@@ -192,7 +191,7 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
         try:
             _fill(graph, data, is_xml=is_xml)
         except (SyntaxError, ValueError):
-            # A tag that is no language tag: its string is read as one without.
+            # Not a language tag: the string is read without a language.
             known = without_bad(_TURTLE_TAG, 1, b'"', data)
             if known == data:
                 raise
@@ -217,11 +216,11 @@ def _fill(graph: Graph, data: bytes, *, is_xml: bool) -> None:
 
 
 def _located(error: Exception) -> str:
-    """Word an error of rdflib, which has its line in one of two places."""
+    """Return the message of an rdflib error, with the line from one of two places."""
     words = " ".join(str(error).split())
     if isinstance(error, SyntaxError):
         line = getattr(error, "lines", 0) + 1
-        # What follows in the message is bytes as Python writes them.
+        # The rest of the message is the repr of bytes.
         why = re.search(r"Bad syntax \((.*?)\) at", words)
         return f"line {line}: not Turtle ({why[1] if why else 'bad syntax'})"
     found = re.match(r"\S*?:(\d+):\d+: (.*)", words)
@@ -243,8 +242,8 @@ def _entity(
     for p, kind in _XL_NAMES.items():
         for label in graph.objects(node, p):
             names += [_name(form, kind) for form in _literals(graph, label, _XL.literalForm)]
-    # A name that is left out cannot be bad, a blank one is none, and a bad one beside sound ones
-    # is counted.
+    # A name that is filtered out need not be valid. A blank one is ignored, and a bad one beside
+    # valid ones is counted.
     names = [
         replace(name, text=text)
         for name in names
@@ -310,10 +309,10 @@ def _ids(graph: Graph, node: Node, predicate: URIRef) -> list[str]:
 
 
 def _parents(graph: Graph, node: URIRef) -> Iterator[str]:
-    """Return the ids of the named classes and concepts that are directly above."""
+    """Return the ids of the direct parents that are named classes or concepts."""
     above = chain.from_iterable(graph.objects(node, p) for p in _PARENTS)
     found = dict.fromkeys(chain(above, graph.subjects(SKOS.narrower, node)))
-    # Others are restrictions, which have no name, and the class of everything.
+    # The others are restrictions, which have no name, and owl:Thing.
     return (_id(graph, n) for n in found if isinstance(n, URIRef) and n not in (node, OWL.Thing))
 
 

@@ -30,19 +30,19 @@ def read_entities(
     """Read a knowledge base, piece by piece in the order of the file.
 
     Args:
-        path: The file, packed or not, a pipe, or ``-`` for standard input; for UMLS also the
-            folder of the RRF files, for Parquet that of the parts. Or a table in memory.
-        format: Its format; None to tell from its name and first lines.
-        skip_bad: Counts bad rows instead of stopping at the first, and what else was left out;
-            None to stop.
-        keep: Which names to keep; None for all that are not suppressed.
-        columns: Which columns of a table to read; None to tell by the headings.
-        options: How a table is written, where that is not to be told; None to tell.
+        path: The file, compressed or not; a pipe; or ``-`` for standard input. For UMLS also the
+            folder of the RRF files, for Parquet the folder of the parts. Or a table in memory.
+        format: The format; None to detect it from the name and the first lines.
+        skip_bad: Counts bad rows, instead of stopping at the first, and all that is left out.
+            None to stop at a bad row.
+        keep: The names to keep; None for all that are not suppressed.
+        columns: The columns of a table to read; None to detect them by the headings.
+        options: Options for reading a table; None to detect them.
 
     Raises:
-        ConfigError: The format cannot be told.
-        InputError: The file is missing or holds no entity, or a row is bad: no id, no name, a
-            control character, not UTF-8, not of the format. The message names the line.
+        ConfigError: The format cannot be detected.
+        InputError: The file is missing or contains no entity, or a row is bad: no id, no name, a
+            control character, not UTF-8, not in the format. The message names the line.
         MissingExtraError: The format needs a library that is not installed.
     """
     skipped = skip_bad if skip_bad is not None else SkippedRows(strict=True)
@@ -78,14 +78,15 @@ def read_entities(
 
 
 def given_entities(given: Iterable[object]) -> Iterator[Entity]:
-    """Yield entities given from Python: as they are, or made of dicts, whose keys are headings.
+    """Yield entities from Python objects: entities, or dicts with headings as keys.
 
     Args:
-        given: Entities or dicts. None and NaN in a dict are missing, as of a pandas record.
+        given: Entities or dicts. None and NaN in a dict mean a missing value, as in pandas.
 
     Raises:
-        ConfigError: ``given`` is no list of anything.
-        InputError: One is neither, or a dict cannot be used; the message gives its place.
+        ConfigError: ``given`` is not a list.
+        InputError: An element is neither an entity nor a dict, or a dict cannot be used; the
+            message gives its position.
     """
     how = "give Entity objects, dicts with id and name, a table"
     if isinstance(given, (Entity, Mapping)) or not isinstance(given, Iterable):
@@ -113,7 +114,7 @@ def read_names(
     columns: Columns | None = None,
     options: TableOptions | None = None,
 ) -> Iterator[str]:
-    """Read every name of a knowledge base, as often as it is there; as ``read_entities``."""
+    """Read every name of a knowledge base, with repetitions; see ``read_entities``."""
     found = read_entities(
         path, format=format, skip_bad=skip_bad, keep=keep, columns=columns, options=options
     )
@@ -140,7 +141,7 @@ def _not_empty(
 def _reader(
     path: StrPath, chosen: KbFormat, skipped: SkippedRows, keep: NameFilter
 ) -> Iterator[Entity]:
-    # Readers that stand on a foreign library are imported when they are asked for.
+    # Readers that need another library are imported on use.
     match chosen:
         case KbFormat.DICTIONARY:
             return dictionary.read_dictionary(path, skipped)

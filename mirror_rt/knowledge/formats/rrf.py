@@ -1,9 +1,8 @@
-"""Read the UMLS: MRCONSO.RRF, and what is beside it of MRSTY, MRCUI and MRREL.
+"""Read the UMLS: MRCONSO.RRF, and MRSTY, MRCUI and MRREL if they are in the same folder.
 
-They hold the types, the ids of merged concepts, and the parents.
+These three contain the types, the ids of merged concepts, and the parents.
 
-Columns: UMLS Reference Manual, chapter 3. Names of one CUI that follow each other, as in the
-files that the UMLS installs, come as one piece.
+Columns: UMLS Reference Manual, chapter 3. Consecutive names of one CUI become one piece.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ class _Atom(NamedTuple):
 def read_rrf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
     """Read the concepts of ``MRCONSO.RRF``, given by its path or its folder.
 
-    Languages come as two-letter tags (ENG as ``en``), the vocabulary (SAB) as source, its code
-    as cross-reference; a concept's preferred name is the one the UMLS marks (TS=P, STT=PF,
-    ISPREF=Y). Suppressed names are left out unless ``keep`` wants them.
+    Languages become two-letter tags (ENG is ``en``), the vocabulary (SAB) becomes the source, its
+    code a cross-reference. The preferred name of a concept is the one that the UMLS marks (TS=P,
+    STT=PF, ISPREF=Y). Suppressed names are left out, unless ``keep`` includes them.
 
     Raises:
-        InputError: A file is missing, or a row has too few columns (by line).
+        InputError: A file is missing, or a row has too few columns; the message names the line.
     """
     conso, folder = Path(path), Path(path).parent
     if conso.is_dir():
@@ -67,7 +66,7 @@ def read_rrf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
         yield Entity(
             id=cui,
             names=in_order([atom.name for atom in same], keep),
-            types=types.pop(cui, ()),  # given once: what is left is of no entity
+            types=types.pop(cui, ()),  # the rest belongs to concepts without names
             alternative_ids=merged.get(cui, ()),
             cross_references=tuple(dict.fromkeys(a.reference for a in same if a.reference)),
             parents=tuple(parents.pop(cui, ())),
@@ -121,9 +120,9 @@ def _types(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]
 
 
 def _parents(path: Path | None, skipped: SkippedRows, keep: NameFilter) -> dict[str, list[str]]:
-    """Read the parents of each concept: of PAR the second concept is the parent, of CHD the first.
+    """Read the parents of each concept. PAR: the second concept is the parent; CHD: the first.
 
-    Relations of sources that are not wanted, and suppressed ones, are left alone.
+    Suppressed relations, and those of unwanted sources, are ignored.
     """
 
     def parse(line: str) -> tuple[str, str] | None:
@@ -141,7 +140,7 @@ def _parents(path: Path | None, skipped: SkippedRows, keep: NameFilter) -> dict[
     if path is not None:
         for child, parent in each(path, _lines(path), parse, skipped):
             known = parents.setdefault(child, [])
-            if parent not in known:  # most are told both ways, and by several sources
+            if parent not in known:  # most occur in both directions, from several sources
                 known.append(sys.intern(parent))
     return parents
 
@@ -149,7 +148,7 @@ def _parents(path: Path | None, skipped: SkippedRows, keep: NameFilter) -> dict[
 def _merged(path: Path | None, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
     def parse(line: str) -> tuple[str, tuple[str, ...]]:
         row = _columns(line, 7, "MRCUI")
-        # Deleted ones (DEL) have no successor; broader, narrower and related ones are none.
+        # Deleted concepts (DEL) have no successor; broader, narrower and related ones do not count.
         return checked(row[0], "CUI"), (checked(row[5], "CUI2"),) if row[2] == "SY" else ()
 
     following: dict[str, tuple[str, ...]] = {}

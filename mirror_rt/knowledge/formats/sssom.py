@@ -1,8 +1,8 @@
-"""Mappings in SSSOM/TSV, the community's format of them (Matentzoglu et al. 2022).
+"""Mappings in SSSOM/TSV, a community standard for mappings (Matentzoglu et al. 2022).
 
-A header of YAML behind ``#`` says what the set is and spells the prefixes out; the rows are
-quoted where they must be. Of a mention, which has no id, the subject is its text (``rdfs
-literal``). Ids without a prefix are put under ``local:``.
+A YAML header behind ``#`` describes the set and defines the prefixes. Cells are quoted if needed. A
+mention has no id, so its subject is the text (``rdfs literal``). Ids without a prefix get the
+prefix ``local:``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PREDICATES = {
     Relation.NARROWER: "skos:narrowMatch",
     Relation.RELATED: "skos:relatedMatch",
 }
-"""What an object is to its subject, in the words of SKOS."""
+"""The SKOS predicate of each relation."""
 
 _COLUMNS = (
     "subject_id", "subject_label", "subject_type", "predicate_id", "object_id", "object_label",
@@ -51,19 +51,19 @@ _NOT_PLAIN = re.compile(r"[^\w.:#/?&=+-]", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SssomMapping:
-    """A subject, what stands for it in a knowledge base, and why.
+    """A mapping from a subject to an entity, with its justification.
 
     Attributes:
-        subject_id: Its id; empty where it is a text.
-        subject_label: Its name, or the text.
-        relation: What the object is to it.
-        object_id: The entity.
-        object_label: The entity's name.
+        subject_id: The id of the subject; empty if it is a text.
+        subject_label: The name of the subject, or the text.
+        relation: The relation from subject to object.
+        object_id: The id of the entity.
+        object_label: The name of the entity.
         justification: A term of the Semantic Mapping Vocabulary.
         confidence: Probability that the mapping is right, or None.
         score: Similarity of the names, or None.
         match_strings: The names that matched.
-        comment: Whatever else there is to say.
+        comment: Further information.
     """
 
     subject_label: str
@@ -79,7 +79,7 @@ class SssomMapping:
 
 
 def justification(match_type: MatchType) -> str:
-    """Return the term of the Semantic Mapping Vocabulary for how names match.
+    """Return the term of the Semantic Mapping Vocabulary for a match type.
 
     >>> justification(MatchType.DENSE), justification(MatchType.PLURAL)
     ('semapv:SemanticSimilarityThresholdMatching', 'semapv:LexicalMatching')
@@ -94,15 +94,15 @@ def justification(match_type: MatchType) -> str:
 
 
 def write_sssom(path: Path, mappings: Iterable[SssomMapping], *, comment: str = "") -> int:
-    """Write a set of mappings and return how many it has; the same ones give the same bytes.
+    """Write a set of mappings and return their number. Equal mappings give equal bytes.
 
     Args:
         path: The file, which is replaced.
-        mappings: Its rows.
-        comment: What the set is.
+        mappings: The mappings.
+        comment: A description of the set.
 
     Raises:
-        OSError: There is no room for it.
+        OSError: The disk is full.
     """
     prefixes, count, digest = {"skos", "semapv"}, 0, hashlib.sha256()
     body = path.with_name(f"{path.name}.rows")
@@ -140,7 +140,7 @@ def write_sssom(path: Path, mappings: Iterable[SssomMapping], *, comment: str = 
 
 
 def read_sssom(path: Path) -> Iterator[SssomMapping]:
-    """Yield the mappings of a file: subject, object and confidence, of ``local:`` ids their own.
+    """Yield the mappings of a file: subject, object and confidence; ``local:`` is removed.
 
     Raises:
         InputError: It cannot be read, lacks a column, or a row is broken; the message names it.
@@ -175,7 +175,7 @@ def read_sssom(path: Path) -> Iterator[SssomMapping]:
 
 
 def _own_id(curie: str) -> str:
-    """Return the id that ``_curie`` wrote.
+    """Return the id that ``_curie`` encoded.
 
     >>> _own_id("HP:0001250"), _own_id(_curie("A 1"))
     ('HP:0001250', 'A 1')
@@ -188,7 +188,7 @@ def _number(value: float | None) -> str:
 
 
 def _curie(id_: str) -> str:
-    """Return an id as prefix and rest.
+    """Return an id as a CURIE, with the prefix ``local`` if it has none.
 
     >>> _curie("HP:0001250"), _curie("A 1"), _curie("http://e.org/x")
     ('HP:0001250', 'local:A%201', 'local:http://e.org/x')

@@ -1,10 +1,10 @@
 """Read the entities of a table: CSV, TSV, Excel, JSON lines, Parquet.
 
-Headings say what a column holds (``mirror_rt.tables.Column`` lists those that are understood),
-or the user does. A first row with a known heading of an id or a name is never data; without
-headings, column 1 is the id and column 2 a name; a third column is the kind of the name if every
-third cell among the first thousand rows is a kind (``label``, ``exact_synonym``, ``alt`` …), and
-then there can be no fourth; all other columns are aliases.
+The headings decide the role of a column (``mirror_rt.tables.Column`` lists the known ones), or the
+user does. A first row with a known heading of an id or a name is never data. Without headings,
+column 1 is the id, column 2 a name, and all others are aliases. There is one exception: the third
+column is the kind of the name if it is the last and all its cells in the first thousand rows are
+kinds (``label``, ``exact_synonym``, ``alt`` …).
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ from mirror_rt.types import Entity, KbFormat, Name, NameKind
 __all__ = ["KINDS", "entity_from_json", "field_values", "read_table"]
 
 NULL_WORDS = frozenset({"NULL", "null", "NaN", "nan", "None", "N/A", "#N/A", "\\N", "<NA>"})
-"""What databases and pandas write where nothing is. They may be names, and are told."""
+"""Null values of databases and pandas. They may be names, so they are read and reported."""
 
 LONGEST_FIELD = 200
-"""Longer values are no use to filter by, and are left out."""
+"""Longer values are left out, as they cannot be used in filters."""
 
 KINDS = {
     KbFormat.CSV: Kind.CSV,
@@ -74,10 +74,10 @@ def read_table(
     options: TableOptions | None = None,
     keep: NameFilter | None = None,
 ) -> Iterator[Entity]:
-    """Read the entities of a table, a row each.
+    """Read the entities of a table, one for each row.
 
     Raises:
-        InputError: It cannot be read, its headings are not understood, or a row is bad.
+        InputError: It cannot be read, its headings are unknown, or a row is bad.
     """
     columns, keep = columns or Columns(), keep or NameFilter()
     given = options or TableOptions()
@@ -87,7 +87,7 @@ def read_table(
     notes = Notes()
     table = Table(source, options=given, notes=notes)
     if not table.by_name and table.first is None:
-        return  # it is empty
+        return  # an empty table
     parse, roles = _parser(table, columns, skipped, keep)
     try:
         for number, cells in table.rows():
@@ -130,7 +130,7 @@ def _parser(
 
     def parse(cells: Cells) -> Entity | None:
         nonlocal roles
-        if len(table.headings) > roles.width:  # JSON lines may bring more keys at any row
+        if len(table.headings) > roles.width:  # JSON lines may have new keys in any row
             first = (roles.id, roles.names)
             roles = resolved(table.headings, columns, table.shown, first=first)
         return _entity(cells, roles, skipped, keep)
@@ -143,7 +143,7 @@ def _no_parser(cells: Cells) -> Entity | None:
 
 
 def _take_headings(table: Table, columns: Columns) -> bool:
-    """Decide whether the first row is headings; refuse where it looks like ones not understood."""
+    """Decide whether the first row is headings; raise an error if they seem unknown headings."""
     if table.by_name:
         return True
     first = table.first or []
@@ -168,7 +168,7 @@ def _take_headings(table: Table, columns: Columns) -> bool:
 
 
 def _is_unlike_the_rest(rows: Sequence[Cells]) -> bool:
-    """Tell whether the first id alone has no digit, among three or more."""
+    """Return whether the first id is the only one without a digit, among three or more."""
     numbered = [any(sign.isdigit() for sign in row[0]) for row in rows if len(row) > 1]
     return len(numbered) > 2 and not numbered[0] and all(numbered[1:])
 
@@ -205,7 +205,7 @@ def _entity(cells: Cells, roles: Roles, skipped: SkippedRows, keep: NameFilter) 
             found.append(_alias(part, kind, language, source))
     names = []
     for text, what, kind, tag, origin in found:
-        # A name that is left out cannot be bad.
+        # A name that is filtered out need not be valid.
         if keep.all or keep.keeps(Name(text=text, kind=kind, language=tag, source=origin)):
             names.append(Name(text=checked(text, what), kind=kind, language=tag, source=origin))
         else:
@@ -240,7 +240,7 @@ def _ids(cells: Cells, places: Sequence[int], what: str) -> tuple[str, ...]:
 
 
 def _parts(cell: object, splitter: re.Pattern[str], what: str) -> list[object]:
-    """Return the values of a cell: a list as it stands, of a string what is between bars."""
+    """Return the values of a cell: a list as it is; a string is split at ``|``."""
     match cell:
         case None:
             return []
@@ -287,9 +287,9 @@ def _object_fields(cell: object) -> Iterator[tuple[str, str]]:
 
 
 def field_values(cell: object) -> tuple[list[str], int]:
-    """Return the values of a cell that can be filtered by, and how many are no use for that.
+    """Return the values of a cell for filters, and the number of values that are unusable.
 
-    Whole floats lose their point, so that ``2021.0`` is found as ``2021``.
+    Whole floats lose their decimal point: ``2021.0`` becomes ``2021``.
 
     >>> field_values([2021.0, "a", None, {"b": 1}])
     (['2021', 'a'], 1)
@@ -318,7 +318,7 @@ def field_values(cell: object) -> tuple[list[str], int]:
 
 
 def entity_from_json(row: dict[str, object]) -> Entity:
-    """Make an entity of a JSON object; its keys are headings.
+    """Return the entity of a JSON object; its keys are headings.
 
     An alias may be a string, or an object with ``name``, ``kind``, ``language``, ``source``.
 

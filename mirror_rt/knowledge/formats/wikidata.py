@@ -1,4 +1,4 @@
-"""Read the Wikidata JSON dump, an item a line: labels and aliases of all or chosen languages."""
+"""Read the Wikidata JSON dump, one item per line: labels and aliases in all or some languages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ _PARENTS = ("P279", "P171")  # subclass of, parent taxon
 def read_wikidata(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
     """Read items: labels as preferred names, aliases, classes (P31), external ids, parents.
 
-    Parents are those of P279 and P171. An external id becomes the cross-reference
-    ``property:value``. The description is that of
-    the dearest language. Properties, and items without a label or alias, are counted as
-    filtered.
+    Parents come from P279 and P171. An external id becomes the cross-reference
+    ``property:value``. The description is the one in the most preferred language. Properties, and
+    items without a label or alias, are counted as filtered.
 
     Raises:
-        InputError: A line is not the JSON of an entity (by line).
+        InputError: A line is not the JSON of an entity; the message names the line.
     """
     rows = (
         (number, text.removesuffix(","))

@@ -1,4 +1,4 @@
-"""Two vocabularies of the same things: what changed, who is whose twin, what maps to what."""
+"""Compare two vocabularies: changes between releases, twins, mappings, enrichment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changed between two releases of a vocabulary."""
+"""List the changes between two releases of a vocabulary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Change", "ChangeKind", "compare"]
 
 
 class ChangeKind(str, Enum):
-    """What may have changed."""
+    """The kind of a change."""
 
     ADDED = "added"
     RETIRED = "retired"
@@ -30,12 +30,12 @@ class Change:
     """One change.
 
     Attributes:
-        kind: What changed.
-        id: The entity.
-        name: Its preferred name, or the name that was added, removed or moved.
-        before: What was there: the former preferred name, parents, or nothing.
-        after: What is there now: successors of a retired entity, who has a moved name, the
-            preferred name, parents.
+        kind: The kind of the change.
+        id: The id of the entity.
+        name: The preferred name, or the name that was added, removed or moved.
+        before: The old value: the preferred name, the parents, or empty.
+        after: The new value: the successors of a retired entity, the new owner of a moved name,
+            the preferred name, or the parents.
     """
 
     kind: ChangeKind
@@ -46,9 +46,9 @@ class Change:
 
 
 def compare(old: Vocabulary, new: Vocabulary) -> Iterator[Change]:
-    """Yield what changed: entities that went, entities that came, then names entity by entity.
+    """Yield the changes: retired entities, new entities, then the names of each entity.
 
-    The names of an entity that its successor has taken over are no news.
+    Names that a successor takes over from a retired entity are not listed.
     """
     for id_, entity in old.entities.items():
         if id_ not in new.entities:

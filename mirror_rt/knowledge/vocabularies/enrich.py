@@ -1,4 +1,4 @@
-"""Names of another vocabulary for the entities of one; and the other as a judge of its links."""
+"""Add names from another vocabulary to entities; or use its names as gold mentions."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mirror_rt.types import Entity, Name, NameKind
 __all__ = ["Enrichment", "check_related", "enrich", "gold_of"]
 
 _LEAST_SHARE = 0.01
-"""Vocabularies of which fewer entities have a twin are of other things."""
+"""If a smaller share of the entities has a twin, the vocabularies are unrelated."""
 _NIL_SHARE = 0.15
-"""As when probabilities are learned from names alone."""
+"""The share of NIL mentions; the same as when probabilities are learned from names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enrichment:
-    """What another vocabulary adds.
+    """The names that another vocabulary adds.
 
     Attributes:
-        pieces: For each entity that gains, its id and the new names.
-        twins: Who is whose twin.
-        names_added: How many names are new.
+        pieces: For each entity that gets names: its id and the new names.
+        twins: The pairs of equal entities.
+        names_added: The number of new names.
         names_known: Names of twins that their entity has already.
-        conflicts: (name, id that would get it, ids that bear it) of names that are another
-            entity's: none is added.
+        conflicts: (name, id that would get it, ids that have it) of names that belong to another
+            entity already. They are not added.
     """
 
     pieces: tuple[Entity, ...]
@@ -40,10 +40,10 @@ class Enrichment:
 
 
 def check_related(own: Vocabulary, other: Vocabulary, twins: Twins) -> None:
-    """Refuse vocabularies of other things.
+    """Raise an error for unrelated vocabularies.
 
     Raises:
-        ConfigError: Under one in a hundred entities has a twin.
+        ConfigError: Less than 1 % of the entities have a twin.
     """
     smaller = min(len(own), len(other))
     if len(twins.of) < max(1, _LEAST_SHARE * smaller):
@@ -56,13 +56,13 @@ def check_related(own: Vocabulary, other: Vocabulary, twins: Twins) -> None:
 def enrich(own: Vocabulary, other: Vocabulary, *, source: str, force: bool = False) -> Enrichment:
     """Find the names that twins have in another vocabulary.
 
-    A name that any entity bears already, whoever it is, is never given to a second one.
+    A name that any entity has already is never added to another one.
 
     Args:
-        own: What gains.
-        other: Where names come from.
-        source: What new names say that they are from.
-        force: Whether few twins are enough.
+        own: The vocabulary that gets the names.
+        other: The vocabulary that the names come from.
+        source: The ``source`` of the new names.
+        force: Whether to accept unrelated vocabularies.
 
     Raises:
         ConfigError: Few entities have a twin, and ``force`` is not set.
@@ -103,17 +103,18 @@ def enrich(own: Vocabulary, other: Vocabulary, *, source: str, force: bool = Fal
 def gold_of(
     own: Vocabulary, other: Vocabulary, *, most: int = 4_000, force: bool = False
 ) -> list[tuple[str, frozenset[str]]]:
-    """Take the names of another vocabulary for gold mentions of one.
+    """Make gold mentions from the names of another vocabulary.
 
-    Names of a twin mean its twin; names of an entity that shares nothing with any mean nothing
-    here (NIL). Names that are names here as well are left out: by them the twins were found. So
-    are entities of which the evidence does not decide.
+    A name of a twin links to its twin. A name of an entity that shares nothing with any entity
+    links to nothing (NIL). Names that both vocabularies have are left out, as they were used to
+    find the twins. Entities with contradicting evidence are left out too.
 
     Args:
-        own: The vocabulary that the gold mentions are for.
+        own: The vocabulary that the gold mentions link to.
         other: The vocabulary whose names are the mentions.
-        most: A random sample of so many, the same each time; 15 % of it NIL, if there are enough.
-        force: Whether few twins are enough.
+        most: The size of the sample. It is random but the same each time; 15 % are NIL, if there
+            are enough.
+        force: Whether to accept unrelated vocabularies.
 
     Raises:
         ConfigError: Few entities have a twin, and ``force`` is not set.

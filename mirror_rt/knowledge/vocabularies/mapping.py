@@ -1,4 +1,4 @@
-"""Map every entity of one vocabulary to the entities of a knowledge base, by all its names."""
+"""Map each entity of a vocabulary to an entity of a knowledge base, by all its names."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _CONSIDERED = 5
 
 
 class Links(Protocol):
-    """What links names: a knowledge base."""
+    """The part of a knowledge base that links names."""
 
     def link(self, mentions: Sequence[str], *, top: int) -> list[LinkResult]:
-        """Return the entities that each mention may mean."""
+        """Return the candidates of each mention."""
         ...
 
 
 @dataclass(slots=True)
 class _Pair:
-    """An entity of each vocabulary, and what led from the one to the other."""
+    """A pair of entities, one of each vocabulary, and the evidence for it."""
 
     subject: Entity
     object_id: str
@@ -48,7 +48,7 @@ class _Pair:
 
     @property
     def probability(self) -> float:
-        """That the surest name is right, or the reference is."""
+        """The probability that the most probable name or the reference is right."""
         by_name = 0.0 if self.best is None else self.best.probability or 0.0
         return 1.0 - (1.0 - by_name) * (1.0 - self.reliability)
 
@@ -58,10 +58,10 @@ class _Pair:
         return sum(c.probability or 0.0 for c in self.by_name.values())
 
     def order(self) -> tuple[bool, bool, float, float, float, str]:
-        """Sort by: a reference or an exact name, the preferred one first, how sure, all names.
+        """Return the sort key: reference or exact name, preferred name, probability, support.
 
-        How sure an exact name is depends on its letters alone, which do not say which of an
-        entity's names means it best.
+        The probability of an exact match depends on its letters alone. It does not tell which
+        name of an entity is the best evidence, so it comes after the preferred name.
         """
         best, preferred = self.best, self.by_name.get(self.subject.name)
         referred = self.evidence is not None
@@ -72,7 +72,7 @@ class _Pair:
 
 
 def _surest(candidate: Candidate) -> tuple[bool, float, float]:
-    """Sort by: a name letter for letter first, then by probability."""
+    """Return the sort key: an identical name first, then by probability."""
     return (
         not candidate.match_type.is_exact, -(candidate.probability or 0.0), -candidate.score,
     )  # fmt: skip
@@ -88,27 +88,27 @@ def map_entities(
     progress: Callable[[int, int], None] | None = None,
     total: int = 0,
 ) -> Iterator[SssomMapping]:
-    """Yield for each entity that which its names lead to best, in the order of the entities.
+    """Yield the best mapping of each entity, in the order of the entities.
 
-    Every name that means the entity itself is linked. The preferred one decides where it is a name
-    there, else the surest; where several are as sure, the sum of the probabilities of all names.
-    The probability of a mapping is that of the surest name that leads to it.
-    A cross-reference is right as often as ``references.reliability`` says, whatever the names
-    say: both are wrong together with the product of what each may be wrong.
+    All preferred, exact and abbreviated names of an entity are linked. If the preferred name is
+    an exact match, it decides; otherwise the most probable name; if several are equal, the sum of
+    the probabilities of all names. The probability of a mapping is that of its most probable
+    name. A cross-reference has the probability in ``references.reliability``. Names and
+    references count as independent: the probability that both are wrong is the product.
 
     Args:
         entities: Whole entities, not pieces.
-        kb: What they are mapped to.
-        references: What cross-references say, from ``find_references``; None: names alone decide.
-        min_probability: Leave out mappings below.
-        one_to_one: Whether an entity of ``kb`` is mapped to once only, by the surest: then all
-            pairs are held until the last is known.
+        kb: The knowledge base to map to.
+        references: The cross-references, from ``find_references``; None to use names alone.
+        min_probability: Leave out mappings below this probability.
+        one_to_one: Whether to map to each entity of ``kb`` only once, by the most probable
+            mapping. This holds all pairs in memory.
         progress: Called with (entities, ``total``).
-        total: How many entities there are.
+        total: The number of entities.
 
     Raises:
         ConfigError: The probability is out of range.
-        KnowledgeBaseError: As ``KnowledgeBase.link`` says.
+        KnowledgeBaseError: As ``KnowledgeBase.link``.
     """
     if not 0.0 <= min_probability <= 1.0:
         raise ConfigError(f"min_probability must be between 0 and 1, got {min_probability}")
@@ -126,7 +126,7 @@ def _pairs(
     progress: Callable[[int, int], None] | None,
     total: int,
 ) -> Iterator[list[_Pair]]:
-    """Yield the pairs of each entity that has any, the best first."""
+    """Yield the pairs of each entity with at least one pair, the best first."""
     remaining, done = iter(entities), 0
     while block := list(islice(remaining, _AT_ONCE)):
         names = [
@@ -152,14 +152,14 @@ def _pairs_of(
     linked: Mapping[str, LinkResult],
     references: References,
 ) -> list[_Pair]:
-    """Return what the names and the cross-references of an entity lead to, the best first."""
+    """Return the pairs from the names and the cross-references of an entity, the best first."""
     by_name: dict[str, dict[str, Candidate]] = {}
     for text in texts:
         for candidate in linked[text]:
             by_name.setdefault(candidate.entity_id, {})[text] = candidate
     names = {id_: next(iter(found.values())).entity_name for id_, found in by_name.items()}
     ids, evidence = references.of.get(entity.id, ((), None))
-    # Of several entities a reference can mean but one.
+    # A reference to several entities can be right for only one of them.
     reliability = 0.0 if evidence is None else references.reliability[evidence] / len(ids)
     against = references.contradictions.get(entity.id, ())
     pairs = [
@@ -176,7 +176,7 @@ def _pairs_of(
 
 
 def _each_once(found: Sequence[Sequence[_Pair]]) -> list[_Pair]:
-    """Choose pairs so that no entity of either side is in two, the surest first."""
+    """Choose pairs greedily by probability; no entity of either side is used twice."""
     order = sorted(
         ((place, pair) for place, pairs in enumerate(found) for pair in pairs),
         key=lambda one: (*one[1].order(), one[0]),
@@ -209,7 +209,7 @@ def _mapping(pair: _Pair) -> SssomMapping:
 
 
 def _justification(pair: _Pair) -> str:
-    """Return the term of the Semantic Mapping Vocabulary for what led to a mapping."""
+    """Return the term of the Semantic Mapping Vocabulary for the evidence of a mapping."""
     match pair.evidence, pair.best:
         case None, Candidate() as best:
             return justification(best.match_type)

@@ -1,4 +1,4 @@
-"""Which entities of two vocabularies their cross-references say are the same thing."""
+"""Find equal entities of two vocabularies by their cross-references."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mirror_rt.types import Entity
 __all__ = ["References", "find_references"]
 
 _SUPPOSED_RIGHT, _SUPPOSED = 9, 10
-"""What is known before names say how often cross-references are right: as if 9 of 10 were."""
+"""The prior for the reliability of cross-references: 9 right of 10."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class References:
-    """What cross-references say.
+    """The entities that cross-references lead to.
 
     Attributes:
-        of: For an id of what is mapped the ids of the other vocabulary that its strongest
-            cross-references lead to, and which these are.
-        reliability: How often references of each kind lead to an entity that bears a name of
-            theirs, letter for letter but for capitals and punctuation, where any entity does.
-        contradictions: For an id the ids that its cross-references and shared names lead to,
-            where these are not one.
+        of: For each mapped id: the ids of the other vocabulary that its strongest
+            cross-references lead to, and the kind of these references.
+        reliability: For each kind of reference: how often it leads to an entity with one of the
+            same names (after normalization), among entities whose names occur at all.
+        contradictions: For an id whose cross-references and shared names lead to different ids:
+            all these ids.
         labels: The name of each entity that a reference leads to.
     """
 
@@ -40,13 +40,13 @@ class References:
 def find_references(own: Vocabulary, other: Vocabulary) -> References:
     """Follow the cross-references between two vocabularies.
 
-    An id that both have goes before a cross-reference of one to the other, and this before a
-    third id that both refer to. The third id counts only if one entity of either side refers to
-    it: what several refer to may be broader than they are.
+    A common id takes precedence over a cross-reference from one to the other, which takes
+    precedence over a third id that both refer to. The third id counts only if one entity on each
+    side refers to it: if several do, it may be a broader concept.
 
     Args:
-        own: What is mapped.
-        other: What it is mapped to.
+        own: The vocabulary to map.
+        other: The vocabulary to map to.
     """
     theirs, mine = owners_of(other), owners_of(own)
     bearers = other.holders(close=True)

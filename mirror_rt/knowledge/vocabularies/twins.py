@@ -1,4 +1,4 @@
-"""Which entities of two vocabularies are the same thing: by id, cross-reference or shared name."""
+"""Find twins: equal entities of two vocabularies, by id, cross-reference or shared name."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = [
 ]
 
 _MOST_HOLDERS = 10
-"""A reference or a name that more entities share says nothing of one of them."""
+"""A reference or a name that more entities share is no evidence."""
 _PREFIXES = {
     "msh": "mesh", "mesh_id": "mesh", "umls_cui": "umls", "cui": "umls", "sctid": "snomedct",
     "snomedct_us": "snomedct", "snomed": "snomedct", "snomedct_us_2023_03_01": "snomedct",
     "orphanet": "orpha", "ordo": "orpha", "mim": "omim", "ncit": "nci", "ncithesaurus": "nci",
     "medra": "meddra", "icd10": "icd10cm", "do": "doid",
 }  # fmt: skip
-"""Other words for one vocabulary, as ontologies use them."""
+"""Other prefixes for the same vocabulary in ontologies."""
 
 
 class Evidence(str, Enum):
-    """Why two entities are taken for the same thing, the strongest first."""
+    """Evidence that two entities are the same thing, the strongest first."""
 
     ID = "id"
     CROSS_REFERENCE = "cross-reference"
@@ -48,7 +48,7 @@ _WEIGHTS: dict[Evidence, int] = {
     Evidence.ID: 1_000_000, Evidence.CROSS_REFERENCE: 10_000, Evidence.SHARED_REFERENCE: 100,
     Evidence.NAME: 1,
 }  # fmt: skip
-"""No number of weaker ones outweighs a stronger one."""
+"""Weights of the evidence: any number of weaker ones is less than a stronger one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +56,10 @@ class Twins:
     """Pairs of entities of two vocabularies that are the same thing.
 
     Attributes:
-        of: For an id of the other vocabulary its twin's id, and the strongest evidence.
-        contradictions: For an id of the other vocabulary the ids that it might be, where the
-            evidence does not decide: cross-references to several, one claimed by several.
-        related: Ids of the other vocabulary that share anything with an entity, twins or not.
+        of: For each id of the other vocabulary: the id of its twin, and the strongest evidence.
+        contradictions: For an id of the other vocabulary with contradicting evidence: the ids
+            that it might equal. It refers to several entities, or several claim the same one.
+        related: Ids of the other vocabulary that share something with an entity, twins or not.
     """
 
     of: Mapping[str, tuple[str, Evidence]] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Twins:
 
 
 def reference_key(reference: str) -> str:
-    """Return a cross-reference as it is compared: capitals and words for a vocabulary aside.
+    """Return a cross-reference in lower case, with one prefix for each vocabulary.
 
     >>> reference_key("MSH:D012345"), reference_key("MESH:D012345"), reference_key("Q42")
     ('mesh:d012345', 'mesh:d012345', 'q42')
@@ -80,10 +80,9 @@ def reference_key(reference: str) -> str:
 def find_twins(own: Vocabulary, other: Vocabulary) -> Twins:
     """Pair entities that share an id, a cross-reference or a name.
 
-    A pair counts if the one of the other vocabulary has no second as good, and nobody else has as
-    good a claim to the same. A cross-reference of one
-    to the other goes before a third id that both refer to, and this before shared names; what
-    they share beside that adds to it.
+    Two entities are twins if each is the single best partner of the other. A cross-reference from
+    one to the other is stronger evidence than a third id that both refer to, which is stronger
+    than shared names. Further evidence adds to the strongest.
     """
     owners = owners_of(own)
     scores: dict[str, Counter[str]] = {}
@@ -123,7 +122,7 @@ def owners_of(vocabulary: Vocabulary) -> dict[tuple[Evidence, str], list[str]]:
 
 
 def keys_of(entity: Entity) -> set[tuple[Evidence, str]]:
-    """Return what an entity may share with another: its ids, cross-references and names."""
+    """Return the ids, cross-references and names that an entity may share with another."""
     return set(_keys(entity))
 
 
@@ -138,7 +137,7 @@ def _keys(entity: Entity) -> Iterator[tuple[Evidence, str]]:
 
 
 def met(key: tuple[Evidence, str]) -> Iterator[tuple[Evidence, tuple[Evidence, str]]]:
-    """Yield what a key of one side meets on the other, and what that is evidence of."""
+    """Yield the entities of the other side with a key, and the kind of evidence."""
     kind, text = key
     match kind:
         case Evidence.ID:
@@ -152,7 +151,7 @@ def met(key: tuple[Evidence, str]) -> Iterator[tuple[Evidence, tuple[Evidence, s
 
 
 def few(ids: Sequence[str]) -> Sequence[str]:
-    """Return the ids, or none where they are too many to say anything."""
+    """Return the ids, or none if they are too many to be evidence."""
     return ids if len(ids) <= _MOST_HOLDERS else ()
 
 

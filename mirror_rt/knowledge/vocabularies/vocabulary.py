@@ -1,4 +1,4 @@
-"""The entities of a vocabulary in memory, each whole, from a file or a knowledge base."""
+"""The entities of a vocabulary in memory, from a file or a knowledge base."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mirror_rt.types import Entity, KbFormat, Name, NameKind
 __all__ = ["CLOSE", "Vocabulary", "read_vocabulary"]
 
 CLOSE = frozenset({NameKind.PREFERRED, NameKind.EXACT, NameKind.ABBREVIATION})
-"""Kinds of names that mean the entity itself."""
+"""Kinds of names for the entity itself, not for broader, narrower or related ones."""
 
 
 @dataclass(slots=True)
@@ -37,12 +37,12 @@ class _Parts:
 
 
 class Vocabulary:
-    """Entities by their ids; memory grows with their names, about 1 KB each.
+    """Entities by id. They need about 1 KB of memory per name.
 
     Attributes:
-        entities: Each entity, its pieces joined, in the order read.
-        successors: The entities that each alternative id leads to, where no entity has it as
-            its own.
+        entities: The entities in the order of reading, with their pieces joined.
+        successors: The entities that list an alternative id, for ids that no entity has as its
+            own.
     """
 
     def __init__(self, pieces: Iterable[Entity]) -> None:
@@ -79,10 +79,10 @@ class Vocabulary:
         return len(self.entities)
 
     def holders(self, *, close: bool = False) -> dict[str, list[str]]:
-        """Return who bears each normalized name, each entity once.
+        """Return the distinct entities with each normalized name.
 
         Args:
-            close: Whether only names that mean the entity itself count.
+            close: Whether only names of the kinds in ``CLOSE`` count.
         """
         found: dict[str, dict[str, None]] = {}
         for entity in self.entities.values():
@@ -99,13 +99,13 @@ def read_vocabulary(
 
     Args:
         path: The file, or the folder of a knowledge base.
-        format: The file's format; None to tell it.
-        skip_bad: Counts bad rows of a file instead of stopping at the first.
+        format: The file's format; None to detect it.
+        skip_bad: Counts bad rows of a file, instead of stopping at the first.
 
     Raises:
-        KnowledgeBaseError: The folder holds passages, or is not whole.
+        KnowledgeBaseError: The folder holds passages, or is incomplete.
         InputError: The file cannot be read.
-        ConfigError: Its format cannot be told.
+        ConfigError: The format cannot be detected.
     """
     folder = Path(path)
     if folder_kind(folder) is not FolderKind.KNOWLEDGE_BASE:

@@ -1,4 +1,4 @@
-"""Data extension: columns that are fetched for entities."""
+"""Data extension: fetch properties of entities as columns."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _PROPERTIES = {
 
 
 def properties_of(served: ServedKb) -> list[dict[str, str]]:
-    """Return the properties that entities have: those of any, and the fields that are kept."""
+    """Return the properties of entities: the standard ones and the fields."""
     own = [
         {"id": id_, "name": name, "description": description}
         for id_, (name, description) in _PROPERTIES.items()
     ]
     kept = [field for field in served.field_names if field not in _PROPERTIES]
-    return own + [{"id": f, "name": f, "description": "A kept field."} for f in kept]
+    return own + [{"id": f, "name": f, "description": "A field."} for f in kept]
 
 
 @router.get("/propose", responses=ANSWERS)
@@ -55,10 +55,10 @@ async def propose(
     name: str,
     request: Request,
     type: Annotated[str, Query(description="A type; all have the same properties.")] = "",
-    limit: Annotated[int | None, Query(ge=1, description="How many at most.")] = None,
+    limit: Annotated[int | None, Query(ge=1, description="The maximum number.")] = None,
     callback: Callback = None,
 ) -> Response:
-    """Propose properties to fetch."""
+    """Propose properties for a data extension."""
     served = served_kb(request, name)
     found: dict[str, Any] = {"properties": await call(request, lambda: properties_of(served))}
     if type:
@@ -70,7 +70,7 @@ async def propose(
 
 
 async def extended(request: Request, served: ServedKb, given: str) -> bytes:
-    """Return properties of ids, as a JSON object asks (Refused, if it is none, or too long)."""
+    """Return properties of ids for a JSON request (Refused if it is not valid or too long)."""
     service = service_of(request)
     asked = object_in(given, "extend")
     ids, properties = asked.get("ids"), asked.get("properties")
@@ -102,7 +102,7 @@ def _rows(
             entity = served.kb.entity(id_)
         except InputError:
             entity = None
-        # Every property of every id: OpenRefine moves the columns of a row that lacks one.
+        # Return every property of every id: OpenRefine shifts the columns if one is missing.
         rows[id_] = {
             told["id"]: []
             if entity is None

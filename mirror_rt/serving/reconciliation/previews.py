@@ -1,4 +1,4 @@
-"""Pages of an entity: whole, in a small frame, beside a suggestion."""
+"""Pages for an entity: a full page, a preview in a small frame, a flyout for a suggestion."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def view(name: str, request: Request) -> Response:
 
 @router.get("/flyout", responses=ANSWERS)
 async def flyout(name: str, request: Request, callback: Callback = None) -> Response:
-    """Show an entity beside a suggestion."""
+    """Show an entity as a flyout for a suggestion."""
     served = served_kb(request, name)
     entity = await call(request, lambda: _found(served, request))
     html = render("flyout.html", entity=entity)
@@ -63,9 +63,9 @@ async def _entity_page(name: str, request: Request, template: str) -> Response:
 
 
 def _found(served: ServedKb, request: Request) -> Entity:
-    """Return the entity whose id stands in the address.
+    """Return the entity with the id in the URL.
 
-    OpenRefine leaves ``/``, ``?``, ``&``, ``=`` and ``+`` in it as they are, others escape them.
+    OpenRefine does not escape ``/``, ``?``, ``&``, ``=`` and ``+`` in it; other clients do.
     """
     query = request.scope["query_string"].decode("latin-1")
     given = query.removeprefix("id=") if query.startswith("id=") else ""

@@ -1,4 +1,4 @@
-"""Batches of queries: read, answered together, and how sure an answer is."""
+"""Batches of queries: parse them, answer them together, decide which answers are a match."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from mirror_rt.types import Candidate
 __all__ = ["reconciled"]
 
 CANDIDATES, MOST_CANDIDATES = 5, 50
-"""Candidates of a query that names no limit, and at most."""
+"""The default and the maximum number of candidates for a query."""
 MATCH_PRECISION = 0.95
-"""A candidate is a match where links as probable as it were right this often."""
+"""A candidate is a match from the probability on that reached this precision."""
 MATCH_PROBABILITY = 0.9
-"""The same where the knowledge base knows of no such probability."""
+"""A candidate is a match from this probability on, if that precision was not reached."""
 
 _FILTERED = {
     "type": "type", "cross_reference": "xref", "parent": "under", "id": "id", "xref": "xref",
     "under": "under", "source": "source", "language": "language",
 }  # fmt: skip
-"""Properties that restrict a query, with the field of the filter; kept fields do as well."""
+"""Properties that restrict a query, and the filter of each. Fields of entities work too."""
 
 
 class Asked(NamedTuple):
-    """A query, read: hashable, so that equal ones are answered once."""
+    """A parsed query. It is hashable, so equal queries are answered once."""
 
     text: str
     limit: int
@@ -45,17 +45,17 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Reconcile:
-    """Finds candidates for queries, those with the same conditions together."""
+    """Finds candidates for queries; queries with the same conditions share a batch."""
 
     served: ServedKb
 
     @property
     def key(self) -> Hashable:
-        """Queries of one knowledge base are run together, whoever asks."""
+        """All queries of one knowledge base may share a batch."""
         return ("reconcile", id(self.served))
 
     def run(self, items: Sequence[Asked | None]) -> list[bytes]:
-        """Return the result of each query as JSON; none for one that is not understood."""
+        """Return the result of each query as JSON; an empty one for an invalid query."""
         distinct = [query for query in dict.fromkeys(items) if query is not None]
         found: dict[Asked | None, bytes] = {None: b'{"result":[]}'}
         rest = []
@@ -72,7 +72,7 @@ class Reconcile:
         return [found[query] for query in items]
 
     def _by_id(self, text: str) -> dict[str, object] | None:
-        """Return the entity that a query names by its id, its own or an alternative one."""
+        """Return the entity whose id or alternative id is the text of a query."""
         if not text:
             return None
         try:
@@ -84,7 +84,7 @@ class Reconcile:
                           features)  # fmt: skip
 
     def _by_properties(self, query: Asked) -> list[dict[str, object]]:
-        """Return entities that meet the properties of a query without a name, in no order."""
+        """Return entities that meet the properties of a query without a name, unordered."""
         catalogue = self.served.kb.resources.catalogue
         conditions = self._conditions(query)
         if not any(conditions):
@@ -98,7 +98,7 @@ class Reconcile:
         return [_candidate(id_, *about[id_], 50.0, False, {}) for id_ in ids]
 
     def _conditions(self, query: Asked) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Return the filters of a query that some entity can meet."""
+        """Return the filters of a query, restricted to fields that occur."""
         catalogue = self.served.kb.resources.catalogue
         found = []
         for field, values in (*(("type", types) for types in query.types), *query.properties):
@@ -114,8 +114,8 @@ class Reconcile:
                 wanted.append(query)
             else:
                 yield query, []
-        # Types and properties are filters first. Where nothing meets them, the properties are
-        # left out, then the types: they were a hint, and nothing is called a match.
+        # Types and properties are filters first. If no entity meets them, drop the properties,
+        # then the types; in this case no candidate is a match.
         left = [(query, self._conditions(query), True) for query in wanted]
         while left:
             groups: dict[tuple[Any, ...], list[tuple[Asked, bool]]] = {}
@@ -164,7 +164,7 @@ class Reconcile:
                 features["properties_match"] = complete
             match = not rank and complete and not candidate.tied and self._is_match(candidate)
             score = round(100 * probability, 2)
-            if found:  # equal ones keep their order, and none is above what is more probable
+            if found:  # keeps the order of ties, and never puts a less probable one first
                 score = min(score, found[-1]["score"])
             found.append(
                 _candidate(candidate.entity_id, name, types, description, score, match, features)
@@ -174,7 +174,7 @@ class Reconcile:
     def _is_match(self, candidate: Candidate) -> bool:
         reranker = self.served.kb.resources.reranker
         if candidate.match_type.is_exact and not reranker.scores_exact_matches:
-            return True  # the threshold was learned on others
+            return True  # the threshold does not apply to these
         try:
             least = reranker.threshold(MATCH_PRECISION)
         except ConfigError:
@@ -209,7 +209,7 @@ def _result(candidates: Sequence[Mapping[str, object]]) -> bytes:
 
 
 async def reconciled(request: Request, served: ServedKb, given: str) -> bytes:
-    """Answer a batch of queries, a JSON object (Refused, if it is none, or too long)."""
+    """Answer a batch of queries, a JSON object (Refused if it is not valid or too long)."""
     service = service_of(request)
     batch = object_in(given, "queries")
     limits = service.config.limits
@@ -231,7 +231,7 @@ async def reconciled(request: Request, served: ServedKb, given: str) -> bytes:
 
 
 def _asked(given: object, fields: Sequence[str], most: int) -> Asked | None:
-    """Read a query; None where it cannot be one: others of its batch are answered all the same."""
+    """Parse a query; None if it is invalid. The other queries of the batch are still answered."""
     if not isinstance(given, dict):
         return None
     text = given.get("query", "")
@@ -267,7 +267,7 @@ def _asked(given: object, fields: Sequence[str], most: int) -> Asked | None:
 
 
 def _values(given: object) -> Iterator[str]:
-    """Yield the values of a property as text: a whole number also without its decimals."""
+    """Yield the values of a property as text; a whole number also without decimals."""
     for value in given[:MOST_PROPERTIES] if isinstance(given, list) else [given]:
         match value:
             case str():

@@ -1,4 +1,4 @@
-"""The protocol's one address, for each knowledge base: what it is, queries, data extension."""
+"""The main route of the protocol for each knowledge base: manifest, queries, data extension."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _limits(request: Request) -> int:
 
 
 def manifest(served: ServedKb, base: str, batch: int) -> dict[str, object]:
-    """Return what the service says of itself."""
+    """Return the service manifest."""
     own = f"{base}/reconcile/{served.name}"
 
     def place(path: str, **more: str) -> dict[str, str]:
@@ -101,7 +101,7 @@ def manifest(served: ServedKb, base: str, batch: int) -> dict[str, object]:
             "property_settings": [
                 {
                     "name": "limit", "label": "Values", "type": "number", "default": 0,
-                    "help_text": "How many values at most; 0 for all.",
+                    "help_text": "The maximum number of values; 0 for all.",
                 }
             ],
         },

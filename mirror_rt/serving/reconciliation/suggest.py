@@ -1,4 +1,4 @@
-"""Suggestions while somebody types: entities, types, properties."""
+"""Suggestions while a user types: entities, types, properties."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["router"]
 router = APIRouter()
 
 SUGGESTED, MOST_SUGGESTED = 10, 100
-"""Suggestions at once, and in all."""
+"""Suggestions on a page, and in total."""
 
 _CUT = re.compile(r"^\s*\(?\s*all\s+(.*?)\s*\)?\s*$", re.DOTALL)
-"""What OpenRefine's box makes of a text that holds a colon: ``(all HP:0001250)``."""
+"""OpenRefine's search box turns a text with a colon into this: ``(all HP:0001250)``."""
 
 
 @router.get("/suggest/{what}", responses=ANSWERS)
@@ -33,14 +33,14 @@ async def suggest(
     what: Literal["entity", "type", "property"],
     request: Request,
     prefix: Annotated[str, Query(description="What was typed.")] = "",
-    filter: Annotated[str, Query(description="What OpenRefine makes of a text with a colon.")] = "",
-    cursor: Annotated[int, Query(ge=0, description="How many to skip.")] = 0,
+    filter: Annotated[str, Query(description="OpenRefine's form of a text with a colon.")] = "",
+    cursor: Annotated[int, Query(ge=0, description="The number of suggestions to skip.")] = 0,
     callback: Callback = None,
 ) -> Response:
-    """Suggest entities by id, by how a name begins, and by names that are like it.
+    """Suggest entities by id, by the start of a name, and by similar names.
 
-    Types come with the most frequent first; properties are those of any entity, and the fields
-    that this knowledge base keeps.
+    Types are sorted by frequency. Properties are the standard ones and the fields of this
+    knowledge base.
     """
     served = served_kb(request, name)
     text = _typed(request, prefix, filter)
@@ -57,10 +57,10 @@ async def suggest(
 
 
 def _typed(request: Request, prefix: str, cut: str) -> str:
-    """Return what was typed: also what the box of OpenRefine cut out of it.
+    """Return the typed text, including the part that OpenRefine moves to another parameter.
 
-    It takes ``name:value`` for a filter of its own: of ``HP:0001250`` nothing is left in
-    ``prefix``.
+    OpenRefine reads ``name:value`` as its own filter, so for ``HP:0001250`` the ``prefix`` is
+    empty.
     """
     inside = _CUT.match(cut)
     moved = inside[1] if inside else ""
@@ -119,7 +119,7 @@ _SUGGESTED: dict[str, Callable[[ServedKb, str, int], list[dict[str, Any]]]] = {
 
 
 def _matching(found: Sequence[dict[str, str]], text: str) -> list[dict[str, Any]]:
-    """Return what begins with a text, then what holds it."""
+    """Return the values that start with a text, then those that contain it."""
     wanted = text.casefold()
     begins, holds = [], []
     for one in found:
@@ -133,6 +133,6 @@ def _matching(found: Sequence[dict[str, str]], text: str) -> list[dict[str, Any]
 
 @router.get("/search", responses=ANSWERS)
 async def search(name: str, request: Request, callback: Callback = None) -> Response:
-    """Answer what OpenRefine's box asks of old: there is nothing behind it."""
+    """Answer an old request of OpenRefine's search box with an empty result."""
     served_kb(request, name)
     return told({"status": "200 OK", "result": []}, callback)
