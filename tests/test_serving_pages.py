@@ -107,7 +107,7 @@ def test_each_candidate_leads_to_its_entity(page: Page, address: str) -> None:
 
 def test_nil_filters_and_faults_are_told(page: Page, address: str) -> None:
     page.goto(f"{address}/?mention=%3F%21")
-    assert "NIL: It is punctuation" in page.get_by_role("status").inner_text()
+    assert "NIL: The mention is punctuation" in page.get_by_role("status").inner_text()
     page.goto(f"{address}/?mention=nurse&filter=type%3Ddisease")
     assert page.get_by_role("link", name="nurse", exact=True).count() == 0
     page.goto(f"{address}/?mention=nurse&filter=typ%3Ddisease")
