@@ -1,7 +1,7 @@
-"""The ``mirror-rt`` program: its list of commands, and what becomes of an error.
+"""The ``mirror-rt`` program: the list of commands, and the handling of errors.
 
-Nothing heavy is imported here or at the top of a command's file; a command imports its stage
-inside its body, so that ``mirror-rt --help`` answers at once.
+No file of a command imports heavy modules at its top; a command imports them in its body. So
+``mirror-rt --help`` is fast.
 """
 
 from __future__ import annotations
@@ -43,30 +43,30 @@ try:
         serve,
         train,
     )
-except KeyboardInterrupt:  # while still starting
+except KeyboardInterrupt:  # during the start
     sys.stderr.write(f"mirror-rt: {INTERRUPTED}\n")
     sys.exit(130)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which is obeyed like Ctrl-C: clean up, then end."""
+    """SIGTERM, handled like Ctrl-C: clean up, then end."""
 
 
 class Program(TyperGroup):
-    """The group of all commands; tells an error on one line and ends with its status.
+    """The group of all commands; it prints an error on one line and exits with its status.
 
-    Status 0 is success, 1 an error told, 2 wrong usage, 130 an interrupt (128 + SIGINT),
+    Status 0 is success, 1 an error, 2 wrong usage, 130 an interrupt (128 + SIGINT),
     143 a request to end (128 + SIGTERM).
     """
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  (the signature of the overridden method)
-        """Run the command that was named."""
+        """Run a command."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             fail(INTERRUPTED, status=143 if isinstance(error, Terminated) else 130)
         except BrokenPipeError:
-            # The reader of our output went away (mirror-rt … | head): not an error of ours.
+            # The reader of the output has closed the pipe (mirror-rt … | head): not an error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except (MirrorError, MemoryError, OSError) as error:
@@ -74,8 +74,8 @@ class Program(TyperGroup):
                 raise
             fail(explain(error))
         except Exception as error:
-            # Typer's own (wrong usage, a wish to exit) pass through; others we did not foresee.
-            # Older typer imports click, newer typer carries it along.
+            # Typer's own errors (usage, exit) pass through; all others are unexpected.
+            # Older versions of typer import click, newer ones include it.
             if debugging() or type(error).__module__.partition(".")[0] in {"typer", "click"}:
                 raise
             fail(
@@ -85,12 +85,12 @@ class Program(TyperGroup):
 
 
 def debugging() -> bool:
-    """Tell whether the user asked for tracebacks."""
+    """Return whether the user wants tracebacks."""
     return os.environ.get("MIRROR_RT_DEBUG") == "1"
 
 
 def explain(error: MirrorError | MemoryError | OSError) -> str:
-    """Put an error that can be foreseen into one sentence."""
+    """Return an expected error as one sentence."""
     match error:
         case MirrorError():
             return str(error)
@@ -103,10 +103,10 @@ def explain(error: MirrorError | MemoryError | OSError) -> str:
 
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
-    """Tell ``message`` on one line of stderr and end the program."""
+    """Print ``message`` on one line of stderr and exit."""
     try:
         sys.stdout.flush()
-    except OSError:  # what could not be written is not tried, and told, again at the end
+    except OSError:  # do not try to write the same output again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     typer.echo(f"mirror-rt: {one_line(message)}", err=True)
     sys.exit(status)
@@ -136,10 +136,10 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Hold the options that stand before a command."""
+    """Define the options before a command."""
 
 
-# In the order of the work, which is the order of --help.
+# In the order of the work; --help has the same order.
 help.add(app, "quickstart", quickstart.quickstart)
 app.add_typer(corpus.corpus, name="corpus")
 help.add(app, "train", train.train)
@@ -172,7 +172,7 @@ def main() -> None:
         try:
             app()
         finally:
-            # The end has begun: a second Ctrl-C finds nothing to interrupt.
+            # The program is ending: ignore a second Ctrl-C.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
             sys.stdout.flush()
@@ -182,21 +182,21 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        # Of what could not be written, nothing is left to be written at the end.
+        # Drop output that could not be written, so that exit does not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         fail(explain(error))
 
 
 def _open_streams() -> None:
-    """Have all three streams, in UTF-8, whatever started us and in whatever locale."""
+    """Open all three standard streams in UTF-8, whatever the locale."""
     if os.name == "posix" and sys.getfilesystemencoding() != "utf-8":
-        # Only a fresh start changes how arguments and names of files are read.
+        # Arguments and file names are decoded at the start, so restart the program.
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     for number in (0, 1, 2):
         try:
             os.fstat(number)
-        except OSError:  # closed; else the first file that is opened would be in its place
+        except OSError:  # closed: the next opened file would get its number
             os.open(os.devnull, os.O_RDONLY if number < 2 else os.O_WRONLY)
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``mirror-rt calibrate``: make a knowledge base's probabilities true on gold links."""
+"""``mirror-rt calibrate``: fit the probabilities of a knowledge base to gold links."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ def calibrate(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base; its numbers are replaced.")],
     gold: Annotated[
         Path | None,
-        typer.Argument(
-            help="A table with a header, mentions and ids (no id: nothing is right), or .concept."
-        ),
+        typer.Argument(help="A table with a header, mentions and ids (no id: NIL), or .concept."),
     ] = None,
     from_kb: Annotated[
         Path | None,
@@ -61,7 +59,7 @@ def calibrate(
 ) -> None:
     """Fit the probabilities to your own gold links.
 
-    Prints what that changed, and for wanted precisions the probability to link from.
+    Prints the changes, and the threshold for each target precision.
 
     For example:
 
@@ -135,7 +133,7 @@ def calibrate(
 
 
 def _gold_of(kbdir: Path, other: Path, *, force: bool) -> list[tuple[str, frozenset[str]]]:
-    """Take the names of another vocabulary for gold, and say how many there are."""
+    """Use the names of another vocabulary as gold mentions, and report their number."""
     from mirror_rt.knowledge.vocabularies import gold_of, read_vocabulary
 
     pairs = gold_of(read_vocabulary(kbdir), read_vocabulary(other), force=force)

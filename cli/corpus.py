@@ -1,4 +1,4 @@
-"""``mirror-rt corpus``: strings to train on, one a line."""
+"""``mirror-rt corpus``: write strings to train on, one per line."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="File to write; by default standard output.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of the sample.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sample.")]
 
 
 @corpus.command()
 def words(
     lang: Annotated[str, typer.Option(help="Language code, such as en or zh.")] = "en",
-    count: Annotated[int, typer.Option(min=1, help="Words, at most.")] = 10_000,
+    count: Annotated[int, typer.Option(min=1, help="Maximum number of words.")] = 10_000,
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Give the most frequent words of a language (needs wordfreq)."""
+    """Write the most frequent words of a language (needs wordfreq)."""
     from mirror_rt.training import make_corpus
 
     _write(make_corpus.words(lang, count=count), out, force=force)
@@ -51,7 +51,7 @@ def names(
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Give the names of a knowledge base, or a sample."""
+    """Write the names of a knowledge base, or a sample."""
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.training import make_corpus
 
@@ -81,7 +81,7 @@ def sentences(
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Give the sentences of a text, or a sample."""
+    """Write the sentences of a text, or a sample."""
     from mirror_rt.training import make_corpus
 
     _check(out, file, force=force)

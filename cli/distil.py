@@ -1,4 +1,4 @@
-"""``mirror-rt distil``: a teacher and names in, a bundle that costs a tenth out."""
+"""``mirror-rt distil``: fit a small student to a teacher on names."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from . import kb_source, progress
 
 def distil(
     teacher: Annotated[
-        str, typer.Argument(help="The encoder to be like: a bundle, a checkpoint or a hub name.")
+        str, typer.Argument(help="The teacher: a bundle, a checkpoint or a hub name.")
     ],
     names: Annotated[
-        list[str], typer.Argument(help="Knowledge-base files or texts, a string a line.")
+        list[str], typer.Argument(help="Knowledge-base files, or texts with one string per line.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     layers: Annotated[
         int | None,
         typer.Option(min=1, help="Train a student with this many layers of TEACHER, a checkpoint."),
     ] = None,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the names, of --layers.")] = 1,
+    epochs: Annotated[int, typer.Option(min=1, help="With --layers: passes over the names.")] = 1,
     max_steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps at most, of --layers.")
+        int | None, typer.Option(min=1, help="With --layers: maximum number of steps.")
     ] = None,
-    dims: Annotated[int | None, typer.Option(min=1, help="Numbers of a vector (128).")] = None,
+    dims: Annotated[int | None, typer.Option(min=1, help="Width of a vector (128).")] = None,
     max_features: Annotated[
-        int, typer.Option(min=1, help="Rows of the table at most, the most frequent features.")
+        int, typer.Option(min=1, help="Maximum number of rows; the most frequent features.")
     ] = 131_072,
     ridge: Annotated[float, typer.Option(help="Penalty of the ridge regression.")] = 0.1,
     min_top1: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Least share of unseen names that keep the teacher's nearest name."
+            min=0, max=1, help="Minimum share of unseen names with the teacher's nearest name."
         ),
     ] = 0.3,
-    seed: Annotated[int, typer.Option(help="Draws the names that are not learned from.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for the names that are held out.")] = 0,
     id_column: kb_source.IdColumnOption = None,
     name_column: kb_source.NameColumnOption = None,
     alias_column: kb_source.AliasColumnOption = None,
@@ -49,13 +49,13 @@ def distil(
 ) -> None:
     """Fit a static encoder of names to a larger one.
 
-    It is a table of words and letters, no network.
+    The student is a table of vectors for words and letter sequences, without a network.
 
-    It serves wherever a bundle does, at a hundredth of the arithmetic, and needs no onnxruntime.
-    It is for names: on sentences it is far behind its teacher.
+    It can replace a bundle anywhere, with a hundredth of the arithmetic and without onnxruntime.
+    It is for names; on sentences it is far worse than its teacher.
 
-    With --layers it is a transformer of fewer layers instead, trained on the names (needs
-    [train]) and written as a checkpoint, for sentences too.
+    With --layers, the student is a transformer with fewer layers, trained on the names (needs
+    [train]) and written as a checkpoint. It is for sentences too.
 
     For example:
 

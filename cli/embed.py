@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Dtype(Enum):
-    """How numbers are stored; the same words as the runtime's, without importing it."""
+    """The types of stored numbers; as in the runtime, without importing it."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -62,7 +62,7 @@ def embed(
         int | None,
         typer.Option(
             min=1,
-            help="Cores to use, with ray by each worker; by default all it may.",
+            help="Cores to use, per worker with ray; by default all.",
             rich_help_panel=engines.PANEL,
         ),
     ] = None,
@@ -72,7 +72,7 @@ def embed(
         int | None,
         typer.Option(
             min=1,
-            help="Ray workers; by default as many as have room.",
+            help="Ray workers; by default as many as fit.",
             rich_help_panel=engines.PANEL,
         ),
     ] = None,
@@ -80,13 +80,13 @@ def embed(
         bool, typer.Option("--force", help="Replace a file, or a folder of vectors.")
     ] = False,
 ) -> None:
-    """Write one vector per row of a file, in their order.
+    """Write one vector for each row of a file, in order.
 
-    Empty strings have their row like any other. Run again after a kill, it goes on where it
-    was; run again over a changed input, a folder computes only the strings it has not seen.
+    An empty string gets a row too. After a kill, the same command continues the job. With a
+    changed input, a folder computes only the new strings.
     """
     if threads is not None:
-        # The tokenizer's threads, one pool for the process, are counted when it is first used.
+        # The tokenizer sets the size of its thread pool at its first use.
         os.environ.setdefault("RAYON_NUM_THREADS", str(threads))
     from mirror_rt.errors import ConfigError
     from mirror_rt.runtime import Encoder, embedding, sources, storage
@@ -128,16 +128,16 @@ def _names_of(
     columns: Sequence[str | None],
     options: TableOptions,
 ) -> tuple[SkippedRows, Iterator[tuple[str, str]] | None]:
-    """Return the names of a file of entities, each once; None where its rows are embedded.
+    """Return the distinct names of a file of entities; None if its rows are embedded instead.
 
     Args:
         texts: The file.
-        names: Whether it is known to be one of entities.
-        columns: What was given for the column of texts and that of ids.
-        options: What is known of the file.
+        names: Whether the user says that it is a file of entities.
+        columns: The given column of texts and column of ids.
+        options: The options for reading the file.
 
     Raises:
-        ConfigError: A column was asked for of what has names.
+        ConfigError: A column is given for a file of entities.
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge.formats import SkippedRows, is_knowledge_base, read_names, sniff

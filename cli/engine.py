@@ -1,4 +1,4 @@
-"""Where a long job runs: this process, or workers on a Ray cluster."""
+"""The engine of a long job: this process, or workers on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Kind(Enum):
-    """Where the work is done."""
+    """The kinds of engine."""
 
     LOCAL = "local"
     RAY = "ray"
@@ -38,10 +38,10 @@ AddressOption = Annotated[
 def chosen(
     kind: Kind, *, address: str | None, workers: int | None, threads: int | None
 ) -> RayEngine | None:
-    """Return the engine asked for; None: this process.
+    """Return the chosen engine; None for this process.
 
     Raises:
-        ConfigError: A cluster is named, but not asked for.
+        ConfigError: An address of a cluster is given without --engine ray.
     """
     match kind:
         case Kind.LOCAL:

@@ -1,4 +1,4 @@
-"""``mirror-rt evaluate``: score models and knowledge bases on the field's tasks and own data."""
+"""``mirror-rt evaluate``: evaluate models and knowledge bases on gold mentions or tasks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TASKS = "The field's tasks"
 
 
 class Rule(Enum):
-    """The choices of --convention, so that --help needs no stage."""
+    """The choices of --convention, defined here to keep --help fast."""
 
     ENTITY = "entity"
     BIOSYN = "biosyn"
@@ -41,11 +41,11 @@ def evaluate(
         ),
     ],
     compare: Annotated[
-        list[str] | None, typer.Option(help="A further MODEL to put beside it; repeatable.")
+        list[str] | None, typer.Option(help="Another MODEL to compare with; repeatable.")
     ] = None,
     pooling: Annotated[
         Pooling | None,
-        typer.Option(help="Pooling of a checkpoint or base; by default its own, else cls."),
+        typer.Option(help="Pooling of a checkpoint or base; by default its own, or cls."),
     ] = None,
     gold: Annotated[
         Path | None,
@@ -80,14 +80,14 @@ def evaluate(
     context_column: Annotated[
         str | None,
         typer.Option(
-            help="The column of the text around each mention; of PubTator sentence or document.",
+            help="The column with the text around each mention; PubTator: sentence or document.",
             rich_help_panel=_GOLD,
         ),
     ] = None,
     document_column: Annotated[
         str | None,
         typer.Option(
-            help="The column of the text each mention is from: abbreviations are expanded.",
+            help="The column with the document of each mention, to expand abbreviations.",
             rich_help_panel=_GOLD,
         ),
     ] = None,
@@ -96,13 +96,13 @@ def evaluate(
     target_precision: Annotated[
         float | None,
         typer.Option(
-            help="Count links as such from the probability of this precision on.",
+            help="Count links from the threshold of this precision on.",
             rich_help_panel=_BASE,
         ),
     ] = None,
     min_probability: Annotated[
         float,
-        typer.Option(help="Count links as such from this probability on.", rich_help_panel=_BASE),
+        typer.Option(help="Count links from this probability on.", rich_help_panel=_BASE),
     ] = 0.0,
     review_below: Annotated[
         float | None,
@@ -116,7 +116,7 @@ def evaluate(
         bool,
         typer.Option(
             "--split-composites",
-            help="Split 'breast and ovarian cancer' in two.",
+            help="Split 'breast and ovarian cancer' into two.",
             rich_help_panel=_BASE,
         ),
     ] = False,
@@ -136,7 +136,7 @@ def evaluate(
         bool,
         typer.Option(
             "--hub",
-            help="Fetch what is missing in --data from the hub, if it can.",
+            help="Download sets that are missing in --data from the hub.",
             rich_help_panel=_TASKS,
         ),
     ] = False,
@@ -152,7 +152,7 @@ def evaluate(
     reliability: Annotated[
         Path | None,
         typer.Option(
-            help="Draw how far a knowledge base's probabilities hold, as this PNG.",
+            help="Draw a reliability diagram of a knowledge base as this PNG.",
             rich_help_panel=output.PANEL,
         ),
     ] = None,
@@ -166,21 +166,19 @@ def evaluate(
         bool,
         typer.Option(
             "--card",
-            help="Put the scores into the model card of MODEL, a checkpoint.",
+            help="Write the scores into the model card of MODEL, a checkpoint.",
             rich_help_panel=output.PANEL,
         ),
     ] = False,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force", help="Replace files that are to be written.", rich_help_panel=output.PANEL
-        ),
+        typer.Option("--force", help="Replace output files.", rich_help_panel=output.PANEL),
     ] = False,
 ) -> None:
-    """Judge models on gold mentions or the field's tasks.
+    """Evaluate models on gold mentions or standard tasks.
 
-    Scores of linking have 95 % intervals (bootstrap over different mentions). With --compare the
-    differences have them too. A knowledge base also says what wanted precisions give.
+    Scores of linking have 95 % intervals (bootstrap over distinct mentions), and so have the
+    differences with --compare. For a knowledge base, the target precisions are checked too.
 
     For example:
 
@@ -208,7 +206,7 @@ def evaluate(
         from mirror_rt.training.model_card import read_training
 
         read_training(Path(model))
-    # All are opened before any is scored, which may take hours.
+    # Open all before evaluating any, which may take hours.
     opened = [_opened(model, pooling), *(_opened(other, None) for other in compare or [])]
     evaluations: list[LinkingEvaluation] = []
     if gold is not None:
@@ -255,7 +253,7 @@ def _check_options(
     with_gold: dict[str, object],
     with_data: dict[str, object],
 ) -> None:
-    """Refuse options that go with the other way of judging."""
+    """Raise an error for options that belong to the other kind of evaluation."""
     if (gold is None) == (data is None):
         raise ConfigError("evaluate: give either --gold FILE or --data DIR")
     given, here, there = (
@@ -276,7 +274,7 @@ def _check_outputs(
     *,
     force: bool,
 ) -> None:
-    """Refuse files that cannot be written, before any work."""
+    """Check before any work that the output files can be written."""
     from mirror_rt.staging import check_apart, check_target
 
     if reliability is not None:
@@ -298,7 +296,7 @@ def _check_outputs(
 
 
 def _opened(name: str, pooling: Pooling | None) -> tuple[str, Model | KnowledgeBase]:
-    """Open a model, pooling as asked; return what to call it, and the model."""
+    """Open a model with a pooling; return its name and the model."""
     model = models.open_model(name)
     if pooling is None:
         return name, model
@@ -350,7 +348,7 @@ def _on_gold(
 
 
 def _with_progress(model: Any, show: progress.ProgressCallback) -> Any:  # noqa: ANN401  (a Model)
-    """Return a model that tells how far its encoding is."""
+    """Return a model that reports the progress of its encoding."""
     from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch
     from mirror_rt.evaluation.cached_embedder import CachedEmbedder
 
@@ -367,7 +365,7 @@ def _on_tasks(
     *,
     hub: bool,
 ) -> list[Report]:
-    """Run the field's tasks on each model."""
+    """Run the standard tasks on each model."""
     from mirror_rt.evaluation.gold import Convention
     from mirror_rt.evaluation.suite import evaluate as run
     from mirror_rt.evaluation.tasks import find_custom_tasks, select_tasks
@@ -440,7 +438,7 @@ def _print(
 def _write_errors(
     model: Model | KnowledgeBase, outcomes: Sequence[Outcome], path: Path, *, force: bool
 ) -> None:
-    """Write a row for each gold mention that went wrong, in their order."""
+    """Write a row for each gold mention with a wrong link, in order."""
     from mirror_rt.evaluation.link_errors import COLUMNS, error_rows
 
     rows = error_rows(model, outcomes)
@@ -458,7 +456,7 @@ def _draw_reliability(
     *,
     force: bool,
 ) -> None:
-    """Draw the probabilities on these mentions, and those without a calibration if there is one."""
+    """Draw the reliability on these mentions, and without the calibration if there is one."""
     from dataclasses import replace
 
     from mirror_rt.evaluation.link_report import base_outcomes

@@ -1,4 +1,4 @@
-"""``mirror-rt export``: a checkpoint in, a bundle out."""
+"""``mirror-rt export``: export a checkpoint as a bundle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import kb_source, output, progress
 
 
 class Wanted(Enum):
-    """``Precision``, or the choice of it."""
+    """The values of ``Precision``, and ``auto``."""
 
     AUTO = "auto"
     FP32 = Precision.FP32.value
@@ -49,12 +49,14 @@ def export(
     min_top1: Annotated[
         float | None,
         typer.Option(
-            min=0, max=1, help="Least share of the sample whose nearest name must stay (0.9)."
+            min=0, max=1, help="Minimum share of the sample that keeps its nearest name (0.9)."
         ),
     ] = None,
-    target: Annotated[Cpu | None, typer.Option(help="CPU to build for; by default this.")] = None,
+    target: Annotated[
+        Cpu | None, typer.Option(help="CPU to build for; by default this one.")
+    ] = None,
     pooling: Annotated[
-        Pooling | None, typer.Option(help="By default what the checkpoint says, else cls.")
+        Pooling | None, typer.Option(help="By default as in the checkpoint, or cls.")
     ] = None,
     max_length: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
     id_column: kb_source.IdColumnOption = None,

@@ -1,4 +1,4 @@
-"""``mirror-rt feedback``: what a person has decided teaches a knowledge base."""
+"""``mirror-rt feedback``: add the decisions of a reviewer to a knowledge base."""
 
 from __future__ import annotations
 
@@ -21,21 +21,19 @@ def feedback(
         Path | None, typer.Argument(help="The file of link --review, filled in; - for stdin.")
     ] = None,
     no_aliases: Annotated[
-        bool, typer.Option("--no-aliases", help="Make no name of an accepted mention.")
+        bool, typer.Option("--no-aliases", help="Do not add accepted mentions as names.")
     ] = False,
-    undo: Annotated[
-        bool, typer.Option("--undo", help="Take the decisions back that were given last.")
-    ] = False,
+    undo: Annotated[bool, typer.Option("--undo", help="Undo the last feedback.")] = False,
     column: inputs.ColumnOption = None,
     input_format: inputs.FormatOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
 ) -> None:
-    """Take back the rows that people accepted and corrected.
+    """Learn from a reviewed table.
 
     Write accept or reject into the column decision, or the right id into correct_id. Accepted and
-    corrected mentions become names of their entities; all become gold links that the knowledge
-    base keeps, and is calibrated on now and after every change.
+    corrected mentions become names of their entities. All decisions become gold links; the
+    knowledge base keeps them, and is calibrated on them now and after every change.
     """
     from mirror_rt.knowledge import KnowledgeBase
 

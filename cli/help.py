@@ -1,4 +1,4 @@
-"""Put commands into a group, with help that folds at any width."""
+"""Add commands to a group, with help texts that wrap at any width."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ _EXAMPLE = "mirror-rt "
 
 
 def add(group: typer.Typer, name: str, command: Callable[..., Any]) -> None:
-    """Make a command of a function; its docstring is the help.
+    """Add a function as a command; its docstring is the help.
 
-    Paragraphs are one line each, which the terminal folds; lines of examples stay as they are.
+    Each paragraph becomes one line, which the terminal wraps; examples keep their lines.
     """
     group.command(name, help=flowed(inspect.getdoc(command) or ""))(command)
 
 
 def flowed(text: str) -> str:
-    r"""Return a text with a line a paragraph, but for examples.
+    r"""Return a text with one line for each paragraph; examples keep their lines.
 
     >>> flowed("One\ntwo.\n\nmirror-rt a\nmirror-rt b")
     'One two.\n\nmirror-rt a\nmirror-rt b'

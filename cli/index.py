@@ -1,4 +1,4 @@
-"""``mirror-rt index``: a file of entities to a knowledge base."""
+"""``mirror-rt index``: build a knowledge base from a file of entities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mirror_rt.types import Entity, IndexKind, Passage
 from . import inputs, kb_source, progress
 
 _CHANCE = 0.01
-"""By so much a recall may differ on other questions than the index was tuned on."""
+"""The tolerance between the target recall and the recall measured on other queries."""
 
 _INDEX, _PASSAGES = "The index", "A store of texts"
 
@@ -31,13 +31,11 @@ def index(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
     kind: Annotated[
         IndexKind,
-        typer.Option("--index", help="How nearest names are found.", rich_help_panel=_INDEX),
+        typer.Option("--index", help="The kind of index.", rich_help_panel=_INDEX),
     ] = IndexKind.AUTO,
     recall: Annotated[
         float,
-        typer.Option(
-            help="Share of the true ten nearest names that must be found.", rich_help_panel=_INDEX
-        ),
+        typer.Option(help="Target recall of the true ten nearest names.", rich_help_panel=_INDEX),
     ] = 0.98,
     vectors: Annotated[
         Path | None,
@@ -82,8 +80,8 @@ def index(
 ) -> None:
     """Build a knowledge base from a file of names.
 
-    It holds the entities, the vectors of their names and an index; with --passages it is a store
-    of texts to search.
+    It contains the entities, the vectors of their names and an index. With --passages, it
+    contains texts to search.
 
     For example:
 
@@ -136,7 +134,7 @@ def index(
 
         def advance(done: int, total: int) -> None:
             nonlocal calls
-            calls = len(encoder.calls)  # later ones are of misspelt names, to learn from
+            calls = len(encoder.calls)  # later calls embed misspelt names, for learning
             show(done, total)
 
         built = KnowledgeBase.build(
@@ -201,6 +199,6 @@ def _check_apart(given: list[Path], *, starter: Path) -> tuple[Path, Path]:
 
 
 def _is_own(bundle: Path, out: Path) -> bool:
-    """Tell whether a knowledge base is built anew with its own bundle, of which it has a copy."""
+    """Return whether a knowledge base is rebuilt with the bundle inside it."""
     own = out / "bundle"
     return own.is_dir() and bundle.is_dir() and own.samefile(bundle)

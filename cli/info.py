@@ -1,4 +1,4 @@
-"""``mirror-rt info``: what a folder is."""
+"""``mirror-rt info``: describe a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from . import output, text_table
 
 _SHOWN = (0.90, 0.95, 0.99)
-"""Of the wanted precisions those that a person most often asks for."""
+"""The target precisions to show."""
 
 
 def info(
@@ -21,7 +21,7 @@ def info(
     ],
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Compare every file with its sha256, where one is kept."),
+        typer.Option("--verify", help="Compare every file with its stored sha256."),
     ] = False,
     json: Annotated[
         bool, typer.Option("--json", help="Print everything, as one JSON object.")
@@ -31,9 +31,9 @@ def info(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
 ) -> None:
-    """Say what a folder is, in ten lines.
+    """Describe a folder in ten lines.
 
-    It may be a checkpoint, a bundle, a knowledge base or vectors.
+    It may be a checkpoint, a bundle, a knowledge base or a folder of vectors.
     """
     from mirror_rt.describe import describe
 
@@ -49,7 +49,7 @@ def info(
 
 
 def _in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what a person wants to know of a folder: (what, in words)."""
+    """Yield the main properties of a folder as (label, text)."""
     yield "kind", f"{found['kind']}, {found['megabytes']:,} MB"
     match found["kind"]:
         case "knowledge base":

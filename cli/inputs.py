@@ -1,4 +1,4 @@
-"""Read what a command works on: words, the rows of a file, or standard input."""
+"""Read the input of a command: words, the rows of a file, or standard input."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _WHICH = "Which entities may be found"
 
 
 class InputFormat(Enum):
-    """The layouts of a file; the same words as those of the reader, without importing it."""
+    """The formats of a file; the same as those of the reader, without importing it."""
 
     TEXT = "text"
     CSV = "csv"
@@ -73,7 +73,7 @@ UnderOption = Annotated[
 ]
 
 _LONGEST = 4_096
-"""Characters of a word on the command line: what is longer is a document."""
+"""Maximum characters of a word on the command line; a longer one is a document."""
 
 _FILE_ENDINGS = (
     ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm",
@@ -84,7 +84,7 @@ _FILE_ENDINGS = (
 def table_options(
     form: InputFormat | None, delimiter: str | None, encoding: str | None
 ) -> TableOptions:
-    """Return what the options say of a file."""
+    """Return the options for reading a file."""
     from mirror_rt.tables import Kind, TableOptions
 
     kind = None if form is None else Kind(form.value)
@@ -94,7 +94,7 @@ def table_options(
 def parsed_filters(
     given: Sequence[str] | None, under: Sequence[str] | None = None
 ) -> list[tuple[str, list[str]]]:
-    """Read ``--filter`` and ``--under`` into the filters that a knowledge base takes.
+    """Parse ``--filter`` and ``--under`` into the filters of a knowledge base.
 
     Raises:
         ConfigError: A condition is not FIELD=VALUE.
@@ -109,16 +109,16 @@ def parsed_filters(
 
 
 def source_of(arguments: Sequence[str], *, columns: Mapping[str, str | None]) -> str | list[str]:
-    """Return the file, or ``-``, that the strings of the command line are in; or the words.
+    """Return the file or ``-`` on the command line; or the words.
 
     Args:
         arguments: The words, a file or ``-``.
-        columns: What was given for each option that names a column: words have none.
+        columns: The value of each option that names a column. Words have no columns.
 
     Raises:
-        InputError: The only argument looks like a file that is not there, or is a folder, one of
-            several is a file, or one is a whole text.
-        ConfigError: Words were asked for a column.
+        InputError: The only argument looks like a missing file, or is a folder; or one of several
+            is a file; or one is a whole text.
+        ConfigError: A column is given for words.
     """
     if len(arguments) == 1:
         only = arguments[0]
@@ -154,11 +154,11 @@ def source_of(arguments: Sequence[str], *, columns: Mapping[str, str | None]) ->
 def rows_of(
     source: str | list[str], notes: MentionNotes, columns: Mapping[str, Any]
 ) -> Iterator[Row]:
-    """Return the rows of a file as they are read, or of words.
+    """Return the rows of a file, while it is read, or of words.
 
     Args:
-        source: What ``source_of`` found.
-        notes: What is worth telling when a file has been read.
+        source: The result of ``source_of``.
+        notes: Filled with remarks about the file.
         columns: The options of ``read_mentions``.
 
     Raises:
@@ -177,14 +177,14 @@ def rows_of(
 
 
 def report_notes(source: str | Path | list[str], notes: Notes) -> None:
-    """Say on standard error what was passed over of a file, and how it was understood."""
+    """Print on standard error what was skipped in a file, and how it was read."""
     shown = "standard input" if source == "-" else source
     for sentence in notes.sentences():
         typer.echo(f"{shown}: {sentence}", err=True)
 
 
 def count(source: str | list[str]) -> int | None:
-    """Return about how many rows there are, for showing the time left."""
+    """Return the approximate number of rows, to show the remaining time."""
     from mirror_rt.runtime.sources import count_rows
 
     return count_rows(source) if isinstance(source, str) else len(source)
@@ -202,7 +202,7 @@ def _is_file(argument: str) -> bool:
         path = Path(argument)
         if not path.is_dir():
             return path.exists()
-    except (OSError, ValueError):  # too long for a name of a file, or holds a NUL
+    except (OSError, ValueError):  # too long for a file name, or contains a NUL
         return False
     from mirror_rt.tables import parquet_parts
 
@@ -210,10 +210,10 @@ def _is_file(argument: str) -> bool:
 
 
 class CountingEncoder:
-    """Opens a bundle when it is first needed, and counts what a build cuts off.
+    """Opens a bundle on first use, and counts the strings that a build cuts off.
 
     Attributes:
-        calls: (strings, how many of them were cut off, how many unfamiliar) of each call.
+        calls: (strings, strings that were cut off, unfamiliar strings) of each call.
     """
 
     def __init__(self, bundle: Path) -> None:
@@ -223,7 +223,7 @@ class CountingEncoder:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder behind it."""
+        """The encoder of the bundle."""
         from mirror_rt.runtime import Encoder
 
         if self._encoder is None:
@@ -242,9 +242,9 @@ class CountingEncoder:
         return found.vectors_ND
 
     def report_truncated(self, names: int, *, more: str = "") -> None:
-        """Say how many of the names of a build were cut off, or are unfamiliar to a student.
+        """Report the names of a build that were cut off, or that are unfamiliar to a student.
 
-        Misspelt names come after them.
+        The misspelt names after them are not counted.
         """
         cut = unfamiliar = done = 0
         for strings, truncated, unknown in self.calls:
@@ -255,7 +255,7 @@ class CountingEncoder:
 
 
 def report_unfamiliar(count: int, texts: int) -> None:
-    """Say on standard error of how many strings a student knows too little; nothing if of none."""
+    """Report on standard error the strings that are unfamiliar to a student, if any."""
     if count:
         typer.echo(
             f"unfamiliar: of {count:,} of {texts:,} strings most words and letters are unknown to "
@@ -266,7 +266,7 @@ def report_unfamiliar(count: int, texts: int) -> None:
 
 
 def report_truncated(holder: CountingEncoder | KnowledgeBase, cut: int, *, what: str) -> None:
-    """Say on standard error how many strings were cut off; nothing if none was."""
+    """Report on standard error the strings that were cut off, if any."""
     if cut:
         encoder = cast("Encoder", holder.encoder)
         manifest = encoder.bundle.manifest

@@ -1,4 +1,4 @@
-"""``mirror-rt kb``: look into a knowledge-base file; change a knowledge base."""
+"""``mirror-rt kb``: inspect a knowledge-base file; change a knowledge base."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Look into knowledge-base files; change knowledge bases.",
+    help="Inspect knowledge-base files; change knowledge bases.",
 )
 help.add(app, "add", kb_change.add)
 help.add(app, "update", kb_change.update)
@@ -47,7 +47,7 @@ def stats(
         bool, typer.Option("--force", help="Replace OUT.", rich_help_panel=output.PANEL)
     ] = False,
 ) -> None:
-    """Say what is in a knowledge-base file.
+    """Count the content of a knowledge-base file.
 
     Entities, names, ambiguity, languages, lengths, bad rows.
     """
@@ -90,7 +90,7 @@ help.add(app, "stats", stats)
 
 
 def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> list[tuple[str, str]]:
-    """Return what to print as (what, value); of long breakdowns the ``limit`` biggest parts."""
+    """Return the lines to print as (label, value); at most ``limit`` parts of a breakdown."""
     rows: list[tuple[str, str]] = [
         ("entities", f"{found.entities:,}"),
         ("  with one name only", f"{found.entities_with_one_name:,}"),
@@ -140,6 +140,6 @@ def _table(rows: list[tuple[str, str]]) -> Iterator[str]:
     table.add_column(overflow="fold", justify="right")
     for what, value in rows:
         indent = len(what) - len(what.lstrip())
-        # A hanging indent survives the folding of narrow windows; a Text is never markup.
+        # The hanging indent stays in narrow windows. A rich Text is never parsed as markup.
         table.add_row(Text(what, style="" if indent else "bold"), Text(value))
     yield from output.rendered(table)

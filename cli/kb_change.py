@@ -35,7 +35,7 @@ def add(
     encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
 ) -> None:
-    """Add the entities of a file, and names to those there.
+    """Add the entities of a file, and names to existing entities.
 
     Embeds only new names.
     """
@@ -96,13 +96,11 @@ def remove(
     kbdir: KbDir,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of entities.")] = None,
     id_file: Annotated[
-        Path | None, typer.Option("--from", help="A file of ids, one a line (- is stdin).")
+        Path | None, typer.Option("--from", help="A file of ids, one per line (- is stdin).")
     ] = None,
-    missing_ok: Annotated[
-        bool, typer.Option("--missing-ok", help="Pass over ids that are not there.")
-    ] = False,
+    missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Ignore unknown ids.")] = False,
 ) -> None:
-    """Remove entities with all their names; embeds no name again."""
+    """Remove entities with all their names. No name is embedded again."""
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.textfiles import read_lines
 
@@ -119,12 +117,12 @@ def remove(
 def refit(
     kbdir: KbDir,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")
+        bool, typer.Option("--dry-run", help="Report what would change, without changing anything.")
     ] = False,
 ) -> None:
-    """Learn the weights anew, from the names as they are.
+    """Learn the weights again from the current names.
 
-    A build does so; adding and removing entities keep the weights. A calibration is undone.
+    A build does this too. Adding and removing entities keep the weights. A calibration is undone.
     """
     from mirror_rt.knowledge import KnowledgeBase
 

@@ -1,4 +1,4 @@
-"""``mirror-rt kb diff`` and ``kb enrich``: two releases, or two vocabularies, side by side."""
+"""``mirror-rt kb diff`` and ``kb enrich``: compare two releases, or two vocabularies."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ OtherFile = Annotated[
 
 
 def diff(
-    old: Annotated[Path, typer.Argument(help="The former release: a file, or a knowledge base.")],
-    new: Annotated[Path, typer.Argument(help="The new one.")],
+    old: Annotated[Path, typer.Argument(help="The old release: a file, or a knowledge base.")],
+    new: Annotated[Path, typer.Argument(help="The new release.")],
     kb_format: kb_source.FormatOption = None,
     skip_bad: kb_source.SkipBadOption = False,
     form: output.FormatOption = None,
     out: output.OutOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
 ) -> None:
-    """Say what changed between two releases of a vocabulary.
+    """List the changes between two releases of a vocabulary.
 
-    Entities that are new, or retired, with their successors; names added, removed and moved.
+    New entities; retired entities with their successors; names added, removed and moved.
 
     mirror-rt kb diff hp-2025.obo hp-2026.obo --format tsv
     """
@@ -86,16 +86,18 @@ def enrich(
     other: OtherFile,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Write all entities as .jsonl rather than change KBDIR."),
+        typer.Option("--out", "-o", help="Write all entities as .jsonl instead of changing KBDIR."),
     ] = None,
     source: Annotated[
-        str | None, typer.Option(help="Source that new names get; by default OTHER.")
+        str | None, typer.Option(help="Source of the new names; by default OTHER.")
     ] = None,
     conflicts: Annotated[
-        Path | None, typer.Option(help="Write names that are another entity's into this .tsv.")
+        Path | None,
+        typer.Option(help="Write the names that belong to another entity to this .tsv."),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be added, and change nothing.")
+        bool,
+        typer.Option("--dry-run", help="Report what would be added, without changing anything."),
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Add though few have a twin; replace files.")
@@ -103,8 +105,8 @@ def enrich(
 ) -> None:
     """Add the names that twins have in another vocabulary.
 
-    Twins share an id, a cross-reference or a name, and are each other's best. A name that any
-    entity bears already is never given to a second one.
+    Twins share an id, a cross-reference or a name, and each is the best partner of the other. A
+    name that any entity already has is not added to another one.
 
     mirror-rt kb enrich kb --from mondo.obo
     """

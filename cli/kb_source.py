@@ -1,4 +1,4 @@
-"""The options of every command that reads a knowledge-base file, and what was left out of it."""
+"""The options of all commands that read a knowledge-base file, and reports on skipped rows."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ LanguageOption = Annotated[
     list[str] | None,
     typer.Option(
         "--language",
-        help="Keep names of this language; repeat it, preferred first.",
+        help="Keep names of this language; repeatable, preferred first.",
         rich_help_panel=FILE_PANEL,
     ),
 ]
 SourceOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--source", help="Keep names of this source (UMLS: MSH).", rich_help_panel=FILE_PANEL
+        "--source", help="Keep names from this source (UMLS: MSH).", rich_help_panel=FILE_PANEL
     ),
 ]
 SuppressedOption = Annotated[
@@ -74,14 +74,14 @@ NameColumnOption = Annotated[
 AliasColumnOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--alias-column", help="Heading of aliases; repeat it.", rich_help_panel=FILE_PANEL
+        "--alias-column", help="Heading of aliases; repeatable.", rich_help_panel=FILE_PANEL
     ),
 ]
 FieldOption = Annotated[
     list[str] | None,
     typer.Option(
         "--field",
-        help="Keep this column as a field; repeat it; '*' for all others.",
+        help="Keep this column as a field; repeatable; '*' for all others.",
         rich_help_panel=FILE_PANEL,
     ),
 ]
@@ -106,7 +106,7 @@ def columns(
     aliases: list[str] | None,
     fields: list[str] | None = None,
 ) -> Columns:
-    """Return the columns of a table that the options name."""
+    """Return the columns of a table from the options."""
     from mirror_rt.knowledge.formats import Columns
 
     return Columns(
@@ -115,7 +115,7 @@ def columns(
 
 
 def table_options(delimiter: str | None, encoding: str | None) -> TableOptions:
-    """Return how the options say that a table is written."""
+    """Return the options for reading a table."""
     from mirror_rt.tables import TableOptions
 
     return TableOptions(delimiter=delimiter, encoding=encoding)
@@ -132,7 +132,7 @@ def read(
     columns: Columns | None = None,
     options: TableOptions | None = None,
 ) -> Iterator[Entity]:
-    """Read a knowledge-base file as the options say."""
+    """Read a knowledge-base file with the options of the command."""
     from mirror_rt.knowledge.formats import NameFilter, read_entities
 
     keep = NameFilter(
@@ -146,10 +146,10 @@ def read(
 def strings(
     source: str, columns: Columns | None = None, options: TableOptions | None = None
 ) -> list[str]:
-    """Read the strings of a text, of a table of texts, or the names of a knowledge-base file.
+    """Read the strings of a text or of a table of texts, or the names of a knowledge-base file.
 
     Raises:
-        InputError: It cannot be read, or holds none.
+        InputError: It cannot be read, or contains no strings.
     """
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.training.read_corpus import open_strings
@@ -168,13 +168,13 @@ def strings(
 
 
 def report_columns(skipped: SkippedRows) -> None:
-    """Say on standard error how a table was understood, and which columns were left alone."""
+    """Report on standard error how a table was read, and which columns were not read."""
     for remark in skipped.understood():
         typer.echo(remark, err=True)
 
 
 def report_skipped(skipped: SkippedRows) -> None:
-    """Say on standard error what was left out, and why; nothing if nothing was."""
+    """Report on standard error what was left out and why, if anything."""
     report_columns(skipped)
     for message in skipped.messages:
         typer.echo(message, err=True)
@@ -185,7 +185,7 @@ def report_skipped(skipped: SkippedRows) -> None:
 
 
 def left_out(skipped: SkippedRows) -> dict[str, int]:
-    """Return how much of an entity file was left out, though no row was bad."""
+    """Return the counts of what was left out of an entity file, without the bad rows."""
     return {
         "rows that repeat the headings": skipped.repeated_headings,
         "obsolete terms": skipped.obsolete,

@@ -1,4 +1,4 @@
-"""``mirror-rt kb split``: hold names out of a knowledge-base file, as gold to evaluate with."""
+"""``mirror-rt kb split``: hold out names of a knowledge-base file as gold mentions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def split(
         Path, typer.Option("--out", "-o", help="The file without these names, JSON lines.")
     ],
     gold: Annotated[
-        Path, typer.Option(help="Those names with their ids: .tsv, .csv, .jsonl or .json.")
+        Path, typer.Option(help="The names with their ids: .tsv, .csv, .jsonl or .json.")
     ],
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the exact synonyms to hold out.")
@@ -37,10 +37,10 @@ def split(
     skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace both files.")] = False,
 ) -> None:
-    """Split a file into names to train on and gold to score with.
+    """Split a file into names to train on and gold mentions to evaluate with.
 
-    Held out are exact synonyms that no other entity bears, and that are not the preferred name:
-    a look-up cannot find them. Train and index the first file, evaluate with the second.
+    The held-out names are exact synonyms of a single entity, and not the preferred name. So an
+    exact match cannot find them. Train and index with the first file, evaluate with the second.
 
     For example:
 
@@ -70,7 +70,7 @@ def split(
             "mentions of your own to evaluate"
         )
     rows = [(mention, "|".join(sorted(ids))) for mention, ids in questions]
-    # Both are whole before either is there.
+    # Both files appear only after both are complete.
     with (
         output.lines_to(out, force=force) as write_names,
         output.lines_to(gold, force=force) as write_gold,

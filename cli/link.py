@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.linking.inputs import Row
     from mirror_rt.runtime.ray_engine import RayEngine
 
-_HOW, _AROUND = "How to link", "What stands around a mention"
+_HOW, _AROUND = "How to link", "Context and document"
 
 
 def link(
@@ -30,7 +30,7 @@ def link(
     ],
     top: Annotated[
         int,
-        typer.Option("--top", "-k", min=1, help="Candidates for a mention.", rich_help_panel=_HOW),
+        typer.Option("--top", "-k", min=1, help="Candidates per mention.", rich_help_panel=_HOW),
     ] = 5,
     form: output.FormatOption = None,
     column: inputs.ColumnOption = None,
@@ -39,28 +39,26 @@ def link(
     encoding: kb_source.EncodingOption = None,
     bundle: Annotated[
         Path | None,
-        typer.Option(
-            help="Refuse unless the knowledge base was built with it.", rich_help_panel=_HOW
-        ),
+        typer.Option(help="Check that the knowledge base was built with it.", rich_help_panel=_HOW),
     ] = None,
     target_precision: Annotated[
         float | None,
         typer.Option(
-            help="Review what is below the probability of this precision.",
+            help="Review mentions below the threshold of this precision.",
             rich_help_panel=_HOW,
         ),
     ] = None,
     wrong_at_most: Annotated[
         float | None,
         typer.Option(
-            help="Review so much that at most this share of links is wrong, at 95 %.",
+            help="Review enough that at most this share of links is wrong (95 % sure).",
             rich_help_panel=_HOW,
         ),
     ] = None,
     review_below: Annotated[
         float | None,
         typer.Option(
-            help="Review what has a lower probability, or a tie; .5 if no other threshold "
+            help="Review mentions below this probability, and ties; .5 if no other threshold "
             "is given.",
             rich_help_panel=_HOW,
         ),
@@ -68,7 +66,7 @@ def link(
     min_probability: Annotated[
         float,
         typer.Option(
-            help="Link from this probability on; the rest is NIL.",
+            help="Mentions below this probability are NIL.",
             rich_help_panel=_HOW,
         ),
     ] = 0.0,
@@ -77,7 +75,7 @@ def link(
     context: Annotated[
         str | None,
         typer.Option(
-            help="The text around the mention: decides between close ones.", rich_help_panel=_AROUND
+            help="The text around the mentions, to decide close cases.", rich_help_panel=_AROUND
         ),
     ] = None,
     context_column: Annotated[
@@ -89,7 +87,7 @@ def link(
     document: Annotated[
         Path | None,
         typer.Option(
-            help="The text the mentions are from: its abbreviations are expanded.",
+            help="The text of the mentions, to expand its abbreviations.",
             rich_help_panel=_AROUND,
         ),
     ] = None,
@@ -104,7 +102,7 @@ def link(
         bool,
         typer.Option(
             "--no-expand-abbreviations",
-            help="Of PubTator: expand no abbreviation.",
+            help="PubTator: do not expand abbreviations.",
             rich_help_panel=_AROUND,
         ),
     ] = False,
@@ -112,7 +110,7 @@ def link(
         bool,
         typer.Option(
             "--split-composites",
-            help="Split 'breast and ovarian cancer' in two.",
+            help="Split 'breast and ovarian cancer' into two.",
             rich_help_panel=_HOW,
         ),
     ] = False,
@@ -120,7 +118,7 @@ def link(
         bool,
         typer.Option(
             "--explain",
-            help="Show the features, and the nearest others (jsonl).",
+            help="Show the features, and further candidates (jsonl).",
             rich_help_panel=output.PANEL,
         ),
     ] = False,
@@ -138,14 +136,14 @@ def link(
         bool,
         typer.Option(
             "--long",
-            help="With --out: a row a candidate, not a row a mention.",
+            help="With --out: one row per candidate, not per mention.",
             rich_help_panel=output.PANEL,
         ),
     ] = False,
     review: Annotated[
         Path | None,
         typer.Option(
-            help="Write the rows for review here too, the least certain first.",
+            help="Also write the rows for review here, the least certain first.",
             rich_help_panel=output.PANEL,
         ),
     ] = None,
@@ -154,7 +152,7 @@ def link(
         bool,
         typer.Option(
             "--bom",
-            help="Begin .csv and .tsv with a byte order mark, for Excel.",
+            help="Start .csv and .tsv with a byte order mark, for Excel.",
             rich_help_panel=output.PANEL,
         ),
     ] = False,
@@ -162,8 +160,8 @@ def link(
         int | None,
         typer.Option(
             min=1,
-            help="Processes that score candidates, same answers; by default one, with ray as "
-            "many as have room.",
+            help="Processes that score candidates (same results); by default one, with ray as "
+            "many as fit.",
             rich_help_panel=engines.PANEL,
         ),
     ] = None,
@@ -181,13 +179,13 @@ def link(
         bool, typer.Option("--force", help="Replace the file.", rich_help_panel=output.PANEL)
     ] = False,
 ) -> None:
-    """Link mentions to the entities they may mean.
+    """Link mentions to entities.
 
-    Exact matches come first, then what vectors, trigrams and edits find.
+    Exact matches come first, then candidates by vectors, trigrams and edit distance.
 
-    With --out the table comes back, all its columns and a row a mention, with the best
-    candidate and a status: linked, review or nil. Run again after a kill, it continues where it
-    was; --engine ray spreads it over a cluster.
+    With --out, the input table is written with all its columns, the best candidate and a status
+    for each mention: linked, review or nil. After a kill, the same command continues the job.
+    --engine ray uses a cluster.
 
     For example:
 

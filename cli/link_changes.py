@@ -1,4 +1,4 @@
-"""``mirror-rt link --against``: the mentions whose link an earlier result has otherwise."""
+"""``mirror-rt link --against``: list the mentions whose link differs from an earlier result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 AgainstOption = Annotated[
     Path | None,
     typer.Option(
-        help="An earlier result: print the mentions whose link changes, not the links.",
+        help="An earlier result: print only the mentions whose link changes.",
         rich_help_panel=output.PANEL,
     ),
 ]
 
 
 def tell(against: Path, found: LinkChanges, form: output.Format) -> None:
-    """Print the changes, and say on standard error how many there are of each kind."""
+    """Print the changes, and the number of each kind on standard error."""
     from mirror_rt.knowledge.linking.changes import CHANGE_COLUMNS
 
     rows = [change.cells() for change in found.changes]

@@ -1,4 +1,4 @@
-"""``mirror-rt map``: every entity of one vocabulary to the entities of a knowledge base."""
+"""``mirror-rt map``: map the entities of one vocabulary to those of another."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def map_vocabularies(
     target: Annotated[Path, typer.Argument(metavar="KB_B", help="The knowledge base to map to.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The mappings, .sssom.tsv or .tsv.")],
     min_probability: Annotated[
-        float, typer.Option(help="Leave out mappings that are less probable.")
+        float, typer.Option(help="Leave out mappings below this probability.")
     ] = 0.0,
     one_to_one: Annotated[
-        bool, typer.Option("--one-to-one", help="Map to each entity of KB_B once, by the surest.")
+        bool, typer.Option("--one-to-one", help="Map to each entity of KB_B only once.")
     ] = False,
     no_cross_references: Annotated[
-        bool, typer.Option("--no-cross-references", help="Map by names alone.")
+        bool, typer.Option("--no-cross-references", help="Use names alone.")
     ] = False,
     kb_format: kb_source.FormatOption = None,
     skip_bad: kb_source.SkipBadOption = False,
@@ -36,8 +36,8 @@ def map_vocabularies(
 ) -> None:
     """Map the entities of KB_A to those of KB_B, as SSSOM.
 
-    The preferred or the surest of an entity's names decides, and cross-references: of the one to
-    the other, or to a third id that both alone have.
+    The preferred or the most probable name of an entity decides, and cross-references: from one
+    to the other, or to a third id that no other entity has.
 
     mirror-rt map mondo.obo kb --out mondo-kb.sssom.tsv --min-probability .5
     """

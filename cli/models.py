@@ -1,4 +1,4 @@
-"""Tell what a MODEL on the command line is, and open it."""
+"""Open a MODEL of the command line, of any kind."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def open_model(name: str) -> Embedder | KnowledgeBase | ExactMatch:
     """Open a baseline, a knowledge base, a bundle, a checkpoint or a model of the hub.
 
-    A path that exists is never looked up on the hub.
+    An existing path is never looked up on the hub.
 
     Raises:
-        InputError: It is a file, or a folder that holds none of these.
-        MirrorError: It is one of these, but broken.
+        InputError: It is a file, or a folder of another kind.
+        MirrorError: It is broken.
     """
     path = Path(name)
     if name.startswith("baseline:"):
@@ -35,7 +35,7 @@ def open_model(name: str) -> Embedder | KnowledgeBase | ExactMatch:
             from mirror_rt.knowledge import KnowledgeBase
 
             return KnowledgeBase.open(path)
-        case FolderKind.BUNDLE | FolderKind.VECTORS:  # vectors: the bundle's error says so
+        case FolderKind.BUNDLE | FolderKind.VECTORS:  # vectors: the error for a bundle explains it
             from mirror_rt.runtime import Encoder
 
             return Encoder.open(path)

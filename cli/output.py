@@ -1,4 +1,4 @@
-"""Print results: to standard output, in a form for programs or a table for people."""
+"""Write results to standard output or a file, in formats for programs or as a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Format(Enum):
-    """The form of results."""
+    """The format of results."""
 
     TABLE = "table"
     JSONL = "jsonl"
@@ -38,7 +38,7 @@ FormatOption = Annotated[
     typer.Option(
         "--format",
         "-f",
-        help="By default a table on a terminal, JSON lines else.",
+        help="By default a table on a terminal, otherwise JSON lines.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -59,10 +59,10 @@ _OF_ENDINGS = {f".{form.value}": form for form in Format} | {".txt": Format.TABL
 
 
 def chosen(form: Format | None, out: Path | None = None) -> Format:
-    """Return the form asked for; else that of a file's ending, or what suits standard output.
+    """Return the format: the given one, or by the ending of the file, or for standard output.
 
     Raises:
-        ConfigError: Nothing tells the form of a file.
+        ConfigError: The format of a file is not clear.
     """
     if form is not None:
         return form
@@ -77,7 +77,7 @@ def chosen(form: Format | None, out: Path | None = None) -> Format:
 
 @contextmanager
 def lines_to(out: Path | None, *, force: bool = False) -> Iterator[Write]:
-    """Give what writes lines: to standard output, or a file that appears whole.
+    """Provide a function that writes lines: to standard output, or to a file atomically.
 
     Raises:
         TargetError: ``out`` exists and ``force`` is not set.
@@ -115,7 +115,7 @@ def cells(row: Iterable[object], form: Format) -> str:
 def table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], form: Format, write: Write
 ) -> None:
-    """Write rows in a form: as JSON an object a row."""
+    """Write rows in a format; in JSON, one object for each row."""
     match form:
         case Format.JSON | Format.JSONL:
             records = [dict(zip(columns, row, strict=True)) for row in rows]
@@ -142,15 +142,15 @@ def report(
     *,
     people: Callable[[], Iterable[str]],
 ) -> None:
-    """Write what a command found: all of it as JSON, its main table, or lines for people.
+    """Write the result of a command: everything as JSON, its main table, or readable lines.
 
     Args:
         record: Everything, in JSON types.
         columns: The headings of the main table.
-        rows: Its rows.
-        form: How to write it.
-        write: Takes the lines.
-        people: Gives the lines of ``Format.TABLE``.
+        rows: The rows of the main table.
+        form: The format.
+        write: Writes a line.
+        people: Returns the lines of ``Format.TABLE``.
     """
     match form:
         case Format.JSON:
@@ -172,16 +172,16 @@ def results(
     subject: str = "mention",
     columns: Sequence[str] | None = None,
 ) -> Iterator[Callable[[Sequence[str]], None]]:
-    """Give what writes results, each a line of JSON, in a form, as they come.
+    """Provide a function that writes results in a format. Each result is a line of JSON.
 
-    JSON: an object a text. CSV, TSV and table: a row a candidate, and one row for a text without
-    any that has the reason alone, so that no text goes missing. What a table has no room for is
-    told at the end on standard error.
+    JSON has one object for each text. CSV, TSV and tables have one row for each candidate. A text
+    without candidates gets a row with the reason. Columns without room in a table are reported on
+    standard error at the end.
 
     Args:
-        form: How to write them.
-        write: Takes the lines.
-        subject: What a text is called: the name of its field or column.
+        form: The format.
+        write: Writes a line.
+        subject: The name of the field or column of the text.
         columns: The fields of a candidate; by default those of a mention.
     """
     from mirror_rt.knowledge.linking import results as records
@@ -225,7 +225,7 @@ def results(
 
 
 def summary(record: Mapping[str, object]) -> None:
-    """Print what a command made: a line a value on a terminal, else one line of JSON."""
+    """Print a record: one line per value on a terminal, otherwise one line of JSON."""
     if not sys.stdout.isatty():
         typer.echo(to_json_line(record))
         return
@@ -235,7 +235,7 @@ def summary(record: Mapping[str, object]) -> None:
 
 
 def rendered(what: ConsoleRenderable) -> list[str]:
-    """Return the lines of what rich draws, in color where standard output takes it."""
+    """Return the lines of a rich object, in color if standard output supports it."""
     from rich.console import Console
 
     console = Console()
@@ -245,7 +245,7 @@ def rendered(what: ConsoleRenderable) -> list[str]:
 
 
 def to_json_line(value: object) -> str:
-    """Return JSON on one line, which no terminal obeys."""
+    """Return JSON on one line, without control characters."""
     from mirror_rt.knowledge.linking.results import to_json_line as one_line
 
     return one_line(value)

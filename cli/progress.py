@@ -1,4 +1,4 @@
-"""Show how far a long job is, on stderr, and only to a person."""
+"""Show the progress of a long job on stderr, if it is a terminal."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Protocol
 
 
 class ProgressCallback(Protocol):
-    """Draws how far a job is."""
+    """Draws the progress of a job."""
 
     def __call__(self, done: int, total: int | None, note: str = "") -> None:
-        """Show ``done`` of ``total``, where that is known, and a note in place of the rate."""
+        """Show ``done`` of ``total`` (if known), and a note instead of the rate."""
 
 
 @contextmanager
 def bar(what: str, *, unit: str = "", shown: bool = True) -> Iterator[ProgressCallback]:
-    """Give a function of (done, of how many) that draws a bar with the rate and the time left.
+    """Provide a function of (done, total) that draws a bar with the rate and the remaining time.
 
-    Draws nothing unless standard error is a terminal.
+    It draws nothing unless standard error is a terminal.
 
     Args:
         what: A word for the job, shown before the bar.
-        unit: What is counted, for the rate; without it no rate is shown.
+        unit: The unit of the rate; without it no rate is shown.
         shown: Whether to draw at all.
     """
 
@@ -42,7 +42,7 @@ def bar(what: str, *, unit: str = "", shown: bool = True) -> Iterator[ProgressCa
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"), Left(),
     )  # fmt: skip
-    # Results go to standard output while the bar is drawn: rich must not take them for its own.
+    # Results go to standard output while the bar is drawn; rich must not capture them.
     with Progress(
         *columns, console=Console(stderr=True), transient=True, redirect_stdout=False
     ) as drawn:
@@ -59,11 +59,11 @@ def bar(what: str, *, unit: str = "", shown: bool = True) -> Iterator[ProgressCa
 
 @contextmanager
 def rate_bar(what: str, *, total: Callable[[], int | None]) -> Iterator[Callable[[int, int], None]]:
-    """Give a callback for (texts, tokens) done, which draws a bar with rates and time left.
+    """Provide a callback for (texts, tokens) done that draws a bar with rates and remaining time.
 
     Args:
         what: A word for the job, shown before the bar.
-        total: Tells how many texts there are, where that can be known; asked for a bar only.
+        total: Returns the number of texts, if it is known; called only if a bar is drawn.
     """
     if not sys.stderr.isatty():
         yield lambda texts, tokens: None
@@ -76,7 +76,7 @@ def rate_bar(what: str, *, total: Callable[[], int | None]) -> Iterator[Callable
         def advance(texts: int, tokens: int) -> None:
             nonlocal done, computed, computed_tokens
             done += texts
-            if tokens:  # what was there already says nothing of the speed
+            if tokens:  # reused results do not count for the speed
                 computed += texts
                 computed_tokens += tokens
             seconds = max(time.monotonic() - begin, 1e-3)
@@ -87,10 +87,10 @@ def rate_bar(what: str, *, total: Callable[[], int | None]) -> Iterator[Callable
 
 
 class Tasks(Protocol):
-    """Shows which of several tasks is being done."""
+    """Shows the current one of several tasks."""
 
     def begin(self, task: str) -> None:
-        """Show that the next task begins."""
+        """Show the start of the next task."""
 
     def encoded(self, done: int, total: int | None, note: str = "") -> None:
         """Show how many strings were encoded."""
@@ -98,11 +98,11 @@ class Tasks(Protocol):
 
 @contextmanager
 def tasks(what: str, total: int) -> Iterator[Tasks]:
-    """Give what draws a bar of tasks, with the present one, the strings a second, the time left.
+    """Provide a bar of tasks, with the current task, strings per second and remaining time.
 
     Args:
         what: A word for the job, shown before the bar.
-        total: How many tasks there are.
+        total: The number of tasks.
     """
     with bar(what) as show:
 

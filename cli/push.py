@@ -1,4 +1,4 @@
-"""``mirror-rt push``: a checkpoint or bundle to the hub."""
+"""``mirror-rt push``: upload a checkpoint or bundle to the hub."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ import typer
 def push(
     folder: Annotated[Path, typer.Argument(help="Checkpoint or bundle.")],
     repository: Annotated[str, typer.Argument(help="owner/name on the hub.")],
-    private: Annotated[bool, typer.Option("--private", help="If made, make it private.")] = False,
-    endpoint: Annotated[str | None, typer.Option(help="Another hub than huggingface.co.")] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private.")
+    ] = False,
+    endpoint: Annotated[
+        str | None, typer.Option(help="URL of another hub than huggingface.co.")
+    ] = None,
 ) -> None:
     """Upload a checkpoint or bundle to the Hugging Face hub.
 

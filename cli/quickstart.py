@@ -1,4 +1,4 @@
-"""``mirror-rt quickstart``: the whole way on real data."""
+"""``mirror-rt quickstart``: train, export, index and link on real data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ def quickstart(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")] = Path(
         "quickstart"
     ),
-    pairs: Annotated[int, typer.Option(min=200, help="Training pairs, a random sample.")] = 4_000,
-    seed: Annotated[int, typer.Option(help="Seed of what is held out, and of training.")] = 42,
+    pairs: Annotated[
+        int, typer.Option(min=200, help="Number of training pairs, sampled at random.")
+    ] = 4_000,
+    seed: Annotated[int, typer.Option(help="Seed for the held-out names and the training.")] = 42,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
-    """Go the whole way on a real ontology, and measure it.
+    """Train, export, index and link on a real ontology.
 
-    Train, export, index and link on the Human Phenotype Ontology.
+    The data is the Human Phenotype Ontology; the result is measured.
     """
     from mirror_rt.quickstart import MENTIONS, quickstart
 

@@ -1,4 +1,4 @@
-"""``mirror-rt reproduce``: the paper's numbers beside ours."""
+"""``mirror-rt reproduce``: reproduce tables of the paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import output, progress, text_table
 
 
 class Table(Enum):
-    """The choices of --table, so that --help needs no stage."""
+    """The choices of --table, defined here to keep --help fast."""
 
     STS = "sts"
     LEXICAL = "lexical"
@@ -22,26 +22,26 @@ class Table(Enum):
 def reproduce(
     data: Annotated[Path, typer.Option(help="The folder of evaluation sets.")],
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder for the checkpoints, one a seed.")
+        Path, typer.Option("--out", "-o", help="Folder for the checkpoints, one per seed.")
     ],
     base: Annotated[
         str, typer.Option(help="Folder or hub name of a masked language model.")
     ] = "bert-base-uncased",
     table: Annotated[Table, typer.Option(help="The paper's table.")] = Table.STS,
-    seeds: Annotated[str, typer.Option(help="One run each, with commas.")] = "33,44,55",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds, separated by commas; one run each.")
+    ] = "33,44,55",
     corpus: Annotated[
         Path | None, typer.Option(help="The training strings, if not in the data folder.")
     ] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(help="Cut the runs short, to try the command.")
-    ] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Stop early, to try the command.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     form: output.FormatOption = None,
 ) -> None:
-    """Train with the paper's settings; print its row beside ours.
+    """Train with the paper's settings; print its results beside ours.
 
-    All files are looked at before anything is trained. What was trained stays in OUT and is used
-    again by the next call with the same options.
+    All files are checked before the training. Checkpoints stay in OUT, and the next call with the
+    same options reuses them.
 
     For example:
 

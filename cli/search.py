@@ -17,7 +17,7 @@ def search(
     queries: Annotated[
         list[str], typer.Argument(help="A file of queries, - for stdin, or the queries.")
     ],
-    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Answers to a query.")] = 10,
+    top: Annotated[int, typer.Option("--top", "-k", min=1, help="Results per query.")] = 10,
     form: output.FormatOption = None,
     out: output.OutOption = None,
     column: inputs.ColumnOption = None,
@@ -41,7 +41,7 @@ def search(
 ) -> None:
     """Find the names or passages nearest to queries.
 
-    Of a knowledge base of names the entities that bear them, of one of passages the passages.
+    The results are entities or passages, depending on the knowledge base.
 
     For example:
 

@@ -1,4 +1,4 @@
-"""``mirror-rt serve``: embeddings, linking and reconciliation over HTTP, with a page."""
+"""``mirror-rt serve``: embeddings, linking and reconciliation over HTTP, with a web page."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mirror_rt.errors import ConfigError
 
 
 class LogLevel(Enum):
-    """What is logged."""
+    """The level of the log."""
 
     INFO = "info"
     WARNING = "warning"
@@ -37,15 +37,14 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8080,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Batches that run at once; by default all cores.")
+        int | None,
+        typer.Option(min=1, help="Batches that run at the same time; by default one per core."),
     ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(help="A file with the token that clients must send as Authorization: Bearer."),
     ] = None,
-    public_url: Annotated[
-        str, typer.Option(help="The address that clients know, behind a proxy.")
-    ] = "",
+    public_url: Annotated[str, typer.Option(help="The public URL behind a proxy.")] = "",
     allow_host: Annotated[
         list[str] | None,
         typer.Option(help="A further name that clients may call it by; * for any; repeatable."),
@@ -58,7 +57,7 @@ def serve(
         ),
     ] = None,
     max_inputs: Annotated[
-        int, typer.Option(min=1, help="Texts, mentions or queries of a request.")
+        int, typer.Option(min=1, help="Maximum texts, mentions or queries per request.")
     ] = 2_048,
     max_queue: Annotated[
         int, typer.Option(min=1, help="Tokens that may wait; requests beyond get 429.")
@@ -69,11 +68,11 @@ def serve(
 ) -> None:
     """Serve knowledge bases and bundles over HTTP.
 
-    OpenAI's and TEI's routes, linking, a page.
+    The routes of OpenAI and TEI, linking, and a web page.
 
-    Reconciliation for OpenRefine is at /reconcile/NAME. What can be asked: /openapi.json.
+    Reconciliation for OpenRefine is at /reconcile/NAME. All routes are in /openapi.json.
     """
-    # Each batch has one core, and as many run at once as there are.
+    # Each batch uses one core, and one batch per core runs at the same time.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     from mirror_rt.serving.config import OPENREFINE, Limits, ServeConfig, read_token
     from mirror_rt.serving.library import Library
@@ -91,7 +90,7 @@ def serve(
     )
     kbs, bundles = _named("--kb", kb or ()), _named("--bundle", bundle or ())
     with ThreadPoolExecutor(1) as pool:
-        # To import FastAPI takes as long as to open a knowledge base, which is mostly reading.
+        # Importing FastAPI takes as long as opening a knowledge base, which is mostly reading.
         server = pool.submit(import_module, "mirror_rt.serving.server")
         library = Library(kbs, bundles, threads=threads)
     signal = server.result().serve(library, config, log_level=getattr(logging, log_level.name))
@@ -100,7 +99,7 @@ def serve(
 
 
 def _named(option: str, given: Sequence[str]) -> dict[str, Path]:
-    """Read NAME=DIR; a folder alone has its own name."""
+    """Parse NAME=DIR; a folder alone is served under its own name."""
     found: dict[str, Path] = {}
     for text in given:
         name, equals, folder = text.partition("=")

@@ -1,4 +1,4 @@
-"""Lay columns of text out for a terminal: within its width, and without control characters."""
+"""Format columns of text for a terminal: within its width, and without control characters."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def lines(
 ) -> Iterator[str]:
     """Yield the lines of a table that fits the terminal; the first one is the header.
 
-    Where it is too wide, columns go: empty ones of ``least`` first, then the others of them in
-    order; then the widest fields are cut.
+    If the table is too wide, columns in ``least`` are dropped: empty ones first, then the others in
+    order. After that, the widest fields are cut.
 
     Args:
         columns: The headings.
         rows: A text for each column.
-        least: Columns that may go, the least important first.
-        gone: Called with each column that is not empty and had no room.
+        least: Columns that may be dropped, the least important first.
+        gone: Called with each dropped column that is not empty.
     """
     from rich.cells import cell_len
 
@@ -49,17 +49,17 @@ def lines(
 
 
 def width() -> int:
-    """Return the characters of a line of the terminal; 160 where there is none."""
+    """Return the width of the terminal in characters; 160 without a terminal."""
     return shutil.get_terminal_size((160, 24)).columns
 
 
 def folded(text: str) -> list[str]:
-    """Return a sentence in lines that fit the terminal; all but the first are indented."""
+    """Wrap a sentence at the width of the terminal; all lines but the first are indented."""
     return textwrap.wrap(plain(text), max(width(), _READABLE), subsequent_indent="  ")
 
 
 def record_lines(values: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is known of one thing: a line a value, folded at the width of the terminal."""
+    """Yield the values of a record, one per line, wrapped at the width of the terminal."""
     indent = max(map(len, values), default=0) + _GAP
     room = max(width() - indent, _READABLE)
     for name, value in values.items():
@@ -69,7 +69,7 @@ def record_lines(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def plain(text: str) -> str:
-    r"""Return text that may be sent to a terminal: one line, control characters taken out.
+    r"""Return text that is safe for a terminal: one line without control characters.
 
     >>> plain("a\tb \x1b[31mred\x9b")
     'a b [31mred'
@@ -85,7 +85,7 @@ def _width(widths: Collection[int]) -> int:
 
 
 def _fitted(field: str, width: int) -> str:
-    """Cut or fill a field to a width in cells: a Chinese character takes two."""
+    """Cut or pad a field to a width in cells; a Chinese character takes two cells."""
     from rich.cells import cell_len, set_cell_size
 
     if cell_len(field) > width:

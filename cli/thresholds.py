@@ -1,4 +1,4 @@
-"""Show what wanted precisions cost: the threshold of each, and the share that is linked."""
+"""Show the threshold of each target precision, and the share of mentions it links."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def rows(points: Sequence[Mapping[str, Any]]) -> list[list[object]]:
 
 
 def lines(points: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a table of the points for people; nothing where there are none."""
+    """Yield a readable table of the points; nothing if there are none."""
     reached = [point for point in points if point["probability"] is not None]
     rows = [_in_words(point) for point in reached]
-    if len(reached) < len(points):  # what is not reached is above all that is
+    if len(reached) < len(points):  # precisions that were not reached come last
         first = points[len(reached)]["target_precision"]
         more = " and above" if len(points) - len(reached) > 1 else ""
         rows.append((f"{first:.2f}{more}", "not reached", "", "", "", ""))
@@ -51,7 +51,7 @@ def _in_words(point: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def source(reranker: Reranker) -> str:
-    """Say what the probabilities were learned from."""
+    """Return the source of the probabilities."""
     links, names = reranker.fitted_on.get("gold_links"), reranker.fitted_on.get("samples")
     if links:
         return f"{links:,} gold links"
@@ -59,7 +59,7 @@ def source(reranker: Reranker) -> str:
 
 
 def taken(reranker: Reranker, target_precision: float, *, mentions: int, below: int) -> str:
-    """Say which probability a wanted precision took, and how many mentions are below it.
+    """Return a sentence: the threshold of a target precision, and the mentions below it.
 
     Raises:
         ConfigError: The precision is out of range or was not reached.

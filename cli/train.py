@@ -1,4 +1,4 @@
-"""``mirror-rt train``: strings in, a checkpoint out."""
+"""``mirror-rt train``: train an encoder from strings or synonyms."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from . import kb_source, output, progress
 if TYPE_CHECKING:
     from mirror_rt.training.loop import StepMetrics
 
-_DATA, _VIEWS = "What is trained on", "How views of a string differ"
+_DATA, _VIEWS = "Training data", "Augmentation of strings"
 _FIT, _RUN = "Loss and optimizer", "The run"
 
 
@@ -39,7 +39,7 @@ def train(
     pairs_file: Annotated[
         Path | None,
         typer.Option(
-            help="a<TAB>b lines, where file stands beside other pairs.", rich_help_panel=_DATA
+            help="a<TAB>b lines, if file is combined with other pairs.", rich_help_panel=_DATA
         ),
     ] = None,
     id_column: kb_source.IdColumnOption = None,
@@ -48,13 +48,13 @@ def train(
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     pooling: Annotated[
-        Pooling | None, typer.Option(help="By default the base's own, else cls.")
+        Pooling | None, typer.Option(help="By default as in the base, or cls.")
     ] = None,
     loss: Annotated[
         Loss, typer.Option(help="Loss to minimize.", rich_help_panel=_FIT)
     ] = Loss.INFO_NCE,
     temperature: Annotated[
-        float | None, typer.Option(help="Of the loss (preset).", rich_help_panel=_FIT)
+        float | None, typer.Option(help="Temperature of the loss (preset).", rich_help_panel=_FIT)
     ] = None,
     span_length: Annotated[
         int | None,
@@ -86,7 +86,7 @@ def train(
         float | None, typer.Option(help="Learning rate (preset).", rich_help_panel=_FIT)
     ] = None,
     weight_decay: Annotated[
-        float | None, typer.Option(help="Of AdamW (0.01).", rich_help_panel=_FIT)
+        float | None, typer.Option(help="Weight decay of AdamW (0.01).", rich_help_panel=_FIT)
     ] = None,
     base_share: Annotated[
         float | None,
@@ -109,10 +109,10 @@ def train(
         typer.Option(help="Synonym pairs of one entity in an epoch (10).", rich_help_panel=_DATA),
     ] = None,
     max_pairs: Annotated[
-        int | None, typer.Option(help="Pairs in an epoch, at most.", rich_help_panel=_DATA)
+        int | None, typer.Option(help="Maximum number of pairs in an epoch.", rich_help_panel=_DATA)
     ] = None,
     max_steps: Annotated[
-        int | None, typer.Option(help="Steps of the run, at most.", rich_help_panel=_FIT)
+        int | None, typer.Option(help="Maximum number of steps.", rich_help_panel=_FIT)
     ] = None,
     hard_negatives: Annotated[
         int | None,
@@ -122,7 +122,8 @@ def train(
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Decides order, masks, dropout (42).", rich_help_panel=_RUN)
+        int | None,
+        typer.Option(help="Seed of order, masks and dropout (42).", rich_help_panel=_RUN),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, cuda:1.", rich_help_panel=_RUN)
@@ -154,7 +155,7 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with an unfinished run; on a CPU, to the same bytes.",
+            help="Continue an unfinished run; on a CPU, with the same bytes.",
             rich_help_panel=_RUN,
         ),
     ] = False,
@@ -162,7 +163,7 @@ def train(
 ) -> None:
     """Train an encoder from strings, or from synonyms.
 
-    Strings need no labels; synonyms are those of a knowledge-base file.
+    Strings need no labels. Synonyms come from a knowledge-base file.
 
     For example:
 

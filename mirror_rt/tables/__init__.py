@@ -1,4 +1,4 @@
-"""The one reader of tables, and the one list of headings that are understood."""
+"""Read tables in any format, with one list of known headings."""
 
 from __future__ import annotations
 

@@ -9,15 +9,15 @@ __all__ = ["cell_text", "joined_text"]
 
 
 def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:
-    """Return a cell as text; a null and what is missing are empty.
+    """Return a cell as text; a null or missing cell is empty.
 
     Args:
         cell: A string, or a value of JSON or Parquet.
-        what: What to call it in a message.
-        numbers: Whether a number will do, as for an id: whole floats lose their point.
+        what: The word for it in messages.
+        numbers: Whether a number is allowed, as for an id. Whole floats lose their decimal point.
 
     Raises:
-        RowError: It is something else, or not UTF-8.
+        RowError: It is another type, or not UTF-8.
 
     >>> cell_text(7.0, "id", numbers=True), cell_text(None, "name")
     ('7', '')
@@ -35,10 +35,10 @@ def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:
 
 
 def joined_text(cell: object, what: str) -> str:
-    """Return a cell as text, numbers too; of a list the values with ``|`` between them.
+    """Return a cell as text: a string, a number, or a list joined by ``|``.
 
     Raises:
-        RowError: It is something else, or not UTF-8.
+        RowError: It is another type, or not UTF-8.
 
     >>> joined_text(["a", 7], "ids")
     'a|7'

@@ -1,7 +1,7 @@
-"""Split the lines of a delimited file into rows, by RFC 4180 where cells are quoted.
+"""Split the lines of a delimited file into rows; quoted cells follow RFC 4180.
 
-A row is numbered by the line it begins on. A quoted cell that does not end as it should is the
-fault of the line where it opens, and reading goes on at the next line.
+The number of a row is its first line. If a quoted cell does not end properly, the error belongs to
+the line where it starts, and reading continues on the next line.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["DELIMITERS", "RowError", "separator_line", "split_rows", "told_delim
 DELIMITERS = (",", ";", "\t", "|")
 
 _MOST_LINES = 10_000
-"""A quoted cell over more lines is a stray quote: to look further would take time and memory."""
+"""A quoted cell over more lines counts as a stray quote, to limit time and memory."""
 
 _MOST_CHARACTERS = 1 << 24
 
@@ -29,11 +29,11 @@ Line: TypeAlias = "tuple[int, str]"
 
 
 class RowError(ValueError):
-    """One row cannot be used; the text is the fault alone, the reader adds file and line."""
+    """A row cannot be used. The text is the fault alone; the reader adds file and line."""
 
 
 def separator_line(line: str) -> str | None:
-    """Return the delimiter that a first line ``sep=;`` names, as Excel writes it.
+    """Return the delimiter in a first line such as ``sep=;``, as Excel writes it.
 
     >>> separator_line("sep=;"), separator_line("id;name")
     (';', None)
@@ -43,15 +43,15 @@ def separator_line(line: str) -> str | None:
 
 
 def told_delimiter(lines: Sequence[str], default: str) -> str | None:
-    r"""Tell what separates the cells of a file.
+    r"""Detect the delimiter of a file.
 
     Args:
-        lines: Its first lines; the first may be headings.
-        default: What its name says; stands where nothing speaks for another.
+        lines: The first lines; the first one may be headings.
+        default: The delimiter by the file name, used without evidence for another.
 
     Returns:
-        The delimiter, or None where it cannot be told: the first line holds one, but no other
-        line agrees.
+        The delimiter. None if it is not clear: the first line contains one, but the other lines
+        do not agree.
 
     >>> told_delimiter(["id;name", "1;a, b"], ","), told_delimiter(["text"], ",")
     (';', ',')
@@ -98,7 +98,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def unquoted(cell: str) -> str:
-    """Return what stands between the quotes of a cell that is quoted as a whole; else the cell.
+    """Return the content of a cell that is quoted as a whole; otherwise the cell itself.
 
     >>> unquoted('"a ""b"" c"'), unquoted('5" pipe'), unquoted('"a" and "b"')
     ('a "b" c', '5" pipe', '"a" and "b"')
@@ -109,7 +109,7 @@ def unquoted(cell: str) -> str:
 
 
 class _Lines:
-    """Lines that can be given back."""
+    """Lines that can be pushed back."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
@@ -133,25 +133,25 @@ class _Lines:
 
 
 class _Stray(Exception):
-    """A quote that begins no cell as it should."""
+    """A quote that does not start a valid quoted cell."""
 
     def __init__(self, line: int, fault: str, used: list[Line]) -> None:
         super().__init__(fault)
         self.line = line
         self.fault = fault
-        self.used = used  # what the row took beside its first line, up to the fault
+        self.used = used  # the further lines of the row, up to the fault
 
 
 def split_rows(
     lines: Iterable[Line], delimiter: str, *, quoted: bool = True
 ) -> Iterator[tuple[int, list[str] | RowError]]:
-    r"""Yield (number of its first line, cells or what is wrong) of each row, empty ones too.
+    r"""Yield (number of the first line, cells or error) for each row, including empty ones.
 
     Args:
-        lines: Numbered lines without their ends.
-        delimiter: What separates cells. Between tabs a ``"`` is a quote only around a whole
-            cell, as spreadsheets write it: a lone one is text.
-        quoted: Whether quotes mean anything.
+        lines: Numbered lines without line ends.
+        delimiter: The delimiter. With tabs, a ``"`` is a quote only around a whole cell, as
+            spreadsheets write it; otherwise it is text.
+        quoted: Whether ``"`` quotes cells.
 
     >>> rows = split_rows([(1, 'a,"b'), (2, 'c"'), (3, 'd,"e'), (4, "f,g")], ",")
     >>> [(number, row if isinstance(row, list) else "fault") for number, row in rows]
@@ -187,8 +187,7 @@ def _tabbed(line: Line, given: _Lines, width: int) -> list[str]:
     except _Stray as stray:
         given.give_back(stray.used)
         return whole
-    # A tab in a cell, or a cell over several lines; lines that are rows by themselves are no
-    # part of one.
+    # A cell may contain a tab or several lines, but not lines that are rows by themselves.
     odd = all(text.count("\t") + 1 != width for _, text in more) if more else len(cells) != width
     if odd and len(row) == width:
         return row
@@ -197,15 +196,15 @@ def _tabbed(line: Line, given: _Lines, width: int) -> list[str]:
 
 
 def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list[str], list[Line]]:
-    """Return the cells of a row, and the lines that it took beside its first.
+    """Return the cells of a row, and its further lines.
 
     Raises:
-        _Stray: A quoted cell does not end; all lines but those before the fault are given back.
+        _Stray: A quoted cell does not end. The lines after the fault are pushed back.
     """
     text = line[1]
     cells: list[str] = []
     more: list[Line] = []
-    at = 0  # where in the text the next cell begins
+    at = 0  # the start of the next cell
     while True:
         if text[at : at + 1] != '"':
             end = text.find(delimiter, at)

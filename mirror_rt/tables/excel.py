@@ -1,8 +1,8 @@
-"""Read and write the sheets of Excel files; needs the extra ``xlsx``.
+"""Read and write sheets of Excel files; needs the extra ``xlsx``.
 
-Read with python-calamine (Rust, a tenth of openpyxl's time, old .xls and .ods too), written with
-XlsxWriter (a row at a time, in constant memory): both are released several times a year, while
-openpyxl has had no release since 2024.
+python-calamine reads them: it is written in Rust, ten times faster than openpyxl, and also reads
+.xls and .ods. XlsxWriter writes them row by row in constant memory. Both have several releases a
+year; openpyxl has had none since 2024.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ from mirror_rt.errors import ConfigError, InputError
 __all__ = ["MOST_ROWS", "SheetCell", "read_sheet", "write_xlsx"]
 
 MOST_ROWS = 1_048_576
-"""A sheet has no more, its heading among them."""
+"""The maximum number of rows in a sheet, including the headings."""
 
 _LONGEST_CELL = 32_767
 _FIRST_YEAR = 1900
 _FORMS = {date: "yyyy-mm-dd", datetime: "yyyy-mm-dd hh:mm:ss", time: "hh:mm:ss"}
 _EXACT = 1e15
-"""Larger numbers are ids rather than amounts, of which a sheet would lose digits."""
+"""Larger numbers are written as text, as a sheet would lose digits. They are usually ids."""
 
 
 class SheetCell(str):
-    """The text of a cell that holds something else, as it would stand in a CSV file.
+    """A cell that is not text, converted to the text that a CSV file would contain.
 
     Attributes:
-        value: What it holds: a number, a truth value, a date or a time.
+        value: The original value: a number, a boolean, a date or a time.
     """
 
     __slots__ = ("value",)
     value: object
 
     def __new__(cls, text: str, value: object) -> SheetCell:
-        """Make the text of a value."""
+        """Create the text with its value."""
         made = super().__new__(cls, text)
         made.value = value
         return made
 
 
 def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[str]]:
-    """Return the rows of the first sheet that holds something, as text, and the other sheets.
+    """Return the rows of the first sheet with content, as text, and the names of other sheets.
 
-    The text of what is no text in the sheet is a ``SheetCell``.
+    A cell that is not text is returned as a ``SheetCell``.
 
     Args:
-        shown: What to call the file in a message.
-        file: It, at its beginning; one that can be sought in.
+        shown: The name of the file in messages.
+        file: The file, seekable, at its start.
 
     Raises:
-        InputError: It is no Excel file, is protected by a password, or has no rows.
+        InputError: It is not an Excel file, is protected by a password, or has no rows.
         MissingExtraError: python-calamine is not installed.
     """
     require("python_calamine", extra="xlsx")
@@ -71,7 +71,7 @@ def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[s
                 return ([_text(cell) for cell in row] for row in rows), others
     except MemoryError:
         raise
-    except BaseException as error:  # a panic of Rust is no Exception
+    except BaseException as error:  # a Rust panic is not an Exception
         if isinstance(error, (KeyboardInterrupt, SystemExit, GeneratorExit)):
             raise
         reason = str(error) or type(error).__name__
@@ -86,7 +86,7 @@ def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[s
 
 
 def _text(cell: object) -> str:
-    """Return a cell as it would stand in a CSV file."""
+    """Return a cell as the text that a CSV file would contain."""
     match cell:
         case bool():
             return SheetCell("TRUE" if cell else "FALSE", cell)
@@ -105,16 +105,16 @@ def _text(cell: object) -> str:
 def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a sheet of headings and rows.
 
-    Numbers, truth values, dates and times stay what they are, all else is text, and so is what a
-    sheet cannot hold: long numbers, dates before 1900.
+    Numbers, booleans, dates and times keep their types. Everything else becomes text, and so do
+    values that a sheet cannot hold: long numbers, dates before 1900.
 
     Args:
         path: The file, which is replaced.
-        headings: One for each column.
-        rows: As many values as headings, each a string, a number, a date, a time or None.
+        headings: The headings.
+        rows: Rows of as many values: strings, numbers, dates, times or None.
 
     Raises:
-        ConfigError: There are more rows, or a longer cell, than a sheet may have.
+        ConfigError: There are more rows, or longer cells, than a sheet allows.
         MissingExtraError: XlsxWriter is not installed.
     """
     require("xlsxwriter", extra="xlsx")
@@ -129,7 +129,7 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
         "tmpdir": str(path.parent),
     }
     with xlsxwriter.Workbook(str(path), options) as book:
-        book.set_properties({"created": datetime(2000, 1, 1)})  # the same rows, the same bytes
+        book.set_properties({"created": datetime(2000, 1, 1)})  # equal rows give equal bytes
         sheet = book.add_worksheet()
         bold = book.add_format({"bold": True})
         forms = {kind: book.add_format({"num_format": form}) for kind, form in _FORMS.items()}

@@ -1,4 +1,4 @@
-"""Read the objects of JSON lines, or of one array of objects, however it is broken into lines."""
+"""Read objects from JSON lines, or from one array of objects with any line breaks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRIMMED = 1 << 20
 def line_rows(
     lines: Iterator[tuple[int, str]],
 ) -> Iterator[tuple[int, dict[str, Any] | RowError | None]]:
-    """Yield (line, object or what is wrong) of JSON lines; None of a blank line."""
+    """Yield (line, object or error) of JSON lines; None for a blank line."""
     for number, line in lines:
         if not line.strip():
             yield number, None
@@ -28,7 +28,7 @@ def line_rows(
             record = json.loads(line)
         except json.JSONDecodeError as error:
             yield number, RowError(f"not JSON ({error.msg} at character {error.pos + 1})")
-        except (ValueError, RecursionError) as error:  # too many digits, too deep
+        except (ValueError, RecursionError) as error:  # too many digits, or nested too deeply
             yield number, RowError(f"not JSON that can be read ({error})")
         else:
             yield number, record if isinstance(record, dict) else RowError(_NO_OBJECT)
@@ -37,14 +37,14 @@ def line_rows(
 def array_rows(
     lines: Iterator[tuple[int, str]], called: str
 ) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
-    r"""Yield (place from 1, object or what is wrong) of an array, reading as it goes.
+    r"""Yield (position from 1, object or error) of an array, while reading it.
 
     Args:
-        lines: Numbered lines, of which the first that is not blank begins with ``[``.
-        called: What to call the file in a message.
+        lines: Numbered lines. The first line that is not blank starts with ``[``.
+        called: The name of the file in messages.
 
     Raises:
-        InputError: It is no JSON; where the next object begins cannot be told then.
+        InputError: It is not JSON, so the start of the next object is unknown.
 
     >>> [row for _, row in array_rows(iter([(1, '[{"a": 1},'), (2, '{"a":'), (3, "2}]")]), "x")]
     [{'a': 1}, {'a': 2}]
@@ -55,7 +55,7 @@ def array_rows(
     at, number = 1, 0
 
     def more() -> bool:
-        """Read on, about as much again, so that a long object is not tried at each of its lines."""
+        """Read about as much again: parsing a long object after each of its lines would be slow."""
         nonlocal text
         added: list[str] = []
         wanted = len(text) - at
@@ -71,7 +71,7 @@ def array_rows(
         line = first_line + text.count("\n", 0, place)
         return InputError(f"{called}: line {line}: not a JSON array of objects ({what})")
 
-    comma = True  # the beginning is as good as one
+    comma = True  # the start of the file has the same form
     while True:
         while at < len(text) and text[at] in " \t\r\n":
             at += 1
@@ -96,7 +96,7 @@ def array_rows(
         except (ValueError, RecursionError) as error:
             raise fault(at, str(error)) from error
         if end == len(text) and not isinstance(record, (dict, list, str)) and more():
-            continue  # a number may go on
+            continue  # a number may continue
         number, comma, at = number + 1, False, end
         yield number, record if isinstance(record, dict) else RowError(_NO_OBJECT)
         if at > _TRIMMED:

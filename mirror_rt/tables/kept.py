@@ -1,7 +1,7 @@
-"""Keep the columns of an input on disk, to write them again beside what is made of them.
+"""Keep the columns of an input on disk, to write them again together with results.
 
-Rows of text are kept as they are, those of JSON lines and of sheets a cell a piece of JSON, those
-of Parquet and of Arrow in their types. A piece of rows is in memory at a time.
+Rows of text are kept as text. Rows of JSON lines and of sheets are kept as one JSON value per cell,
+rows of Parquet and Arrow in their types. Only one piece of rows is in memory at a time.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ _READERS: Mapping[str, Callable[[str], object]] = {
     "timestamp[us]": datetime.fromisoformat,
     "time64[us]": time.fromisoformat,
 }
-"""Of dates and times in JSON, by their Arrow type."""
+"""The parsers of dates and times in JSON, by Arrow type."""
 
 
 class Kept:
-    """The columns of an input, kept while its rows are read.
+    """The columns of an input, stored while its rows are read.
 
     Attributes:
-        headings: Those of the input, as they stand there; of JSON lines they grow.
-        shown: What to call the input in a message.
-        unit: What its rows are numbered by.
-        rows: How many were kept so far.
+        headings: The headings of the input, unchanged. For JSON lines the list grows.
+        shown: The name of the input in messages.
+        unit: The unit of row numbers, such as "line".
+        rows: The number of rows so far.
     """
 
     def __init__(self, handle: IO[bytes] | None = None) -> None:
-        """Keep rows in a file that can be read again; by default in memory."""
+        """Store rows in a file, which must be readable; by default in memory."""
         self.headings: list[str] = []
         self.shown, self.unit = "the input", "row"
         self.rows = 0
@@ -53,26 +53,26 @@ class Kept:
         self._cells: list[Sequence[Any]] = []
         self._characters = 0
         self._writer: pa.ipc.RecordBatchStreamWriter | None = None
-        self._schemas: list[pa.Schema] = []  # of each stream in the file
+        self._schemas: list[pa.Schema] = []  # the offset of each stream in the file
         self._metadata: dict[bytes, bytes] | None = None
-        self._types: list[set[type]] = []  # of the values in each column of JSON or a sheet
+        self._types: list[set[type]] = []  # of the values in each column
 
     def begin(self, headings: list[str], *, shown: str, unit: str, as_json: bool = False) -> None:
-        """Say what will be kept.
+        """Start with the headings of an input.
 
         Args:
-            headings: The list may grow while rows are read.
-            shown: What to call the input in a message.
-            unit: What its rows are numbered by.
-            as_json: Whether cells are values of JSON, or of a sheet, not text.
+            headings: The headings; the list may grow while rows are read.
+            shown: The name of the input in messages.
+            unit: The unit of row numbers.
+            as_json: Whether cells are values of JSON or of a sheet, rather than text.
         """
         self.headings, self.shown, self.unit, self._json = headings, shown, unit, as_json
 
     def add(self, number: int, cells: Sequence[Any]) -> None:
-        """Keep a row: text or None a cell, or values of JSON.
+        """Store a row: a text or None for each cell, or values of JSON.
 
         Raises:
-            InputError: A cell is not valid text; the message names its row.
+            InputError: A cell is not valid text; the message names the row.
         """
         if self._json:
             self._types += [set() for _ in range(len(cells) - len(self._types))]
@@ -87,11 +87,11 @@ class Kept:
             self._flush()
 
     def add_batch(self, batch: pa.RecordBatch, beside: Mapping[str, str]) -> None:
-        """Keep rows in their types.
+        """Store rows with their types.
 
         Args:
             batch: The rows.
-            beside: Further columns with one value in all rows.
+            beside: Further columns, each with one value for all rows.
         """
         import pyarrow as pa
 
@@ -107,7 +107,7 @@ class Kept:
         self._write(pa.record_batch(columns))
 
     def pieces(self) -> Iterator[pa.RecordBatch]:
-        """Yield all rows as they are kept; no more can be added."""
+        """Yield all rows as they are stored; afterwards no rows can be added."""
         import pyarrow as pa
 
         self._flush()
@@ -118,7 +118,7 @@ class Kept:
                 yield from reader
 
     def schema(self) -> pa.Schema:
-        """Return the columns as ``typed`` has them, each with a name of its own."""
+        """Return the columns as ``typed`` returns them, with unique names."""
         import pyarrow as pa
 
         names = unique_names(self.headings)
@@ -146,7 +146,7 @@ class Kept:
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def as_json(self, piece: pa.RecordBatch, schema: pa.Schema) -> list[list[str]]:
-        """Return each column of a piece as JSON, a text a cell."""
+        """Return each column of a piece as JSON, one text per cell."""
         if self._json:
             found = [
                 ["null" if cell is None else cell for cell in column.to_pylist()]
@@ -203,7 +203,7 @@ class Kept:
 
 
 def unique_names(headings: Sequence[str]) -> list[str]:
-    """Return headings, those that come again with a number.
+    """Return unique headings: a repeated one gets a number.
 
     >>> unique_names(["a", "b", "a", "a_2", "a"])
     ['a', 'b', 'a_3', 'a_2', 'a_4']
@@ -220,7 +220,7 @@ def unique_names(headings: Sequence[str]) -> list[str]:
 
 
 def free_names(names: Sequence[str], headings: Sequence[str]) -> list[str]:
-    """Return names for columns beside those of an input: with a prefix where one is taken.
+    """Return names for new columns, with a prefix if the input has a column of this name.
 
     >>> free_names(["score", "status"], ["id", "Score", "link_score"])
     ['link_link_score', 'status']
@@ -230,13 +230,13 @@ def free_names(names: Sequence[str], headings: Sequence[str]) -> list[str]:
 
 
 def kept_name(name: str, headings: Sequence[str]) -> str:
-    """Return what ``free_names`` has called a column in a file with these headings."""
+    """Return the name that ``free_names`` gave a column in a file with these headings."""
     found = {heading_key(heading) for heading in headings}
     return _PREFIX * max(_prefixes(name, found) - 1, 0) + name
 
 
 def _prefixes(name: str, keys: set[str]) -> int:
-    """Return one more prefix than the longest that a heading has before the name."""
+    """Return one more prefix than any heading has before the name."""
     before = [key.removesuffix(name) for key in keys if key.endswith(name)]
     counts = [len(some) // len(_PREFIX) for some in before if some.replace(_PREFIX, "") == ""]
     return max(counts, default=-1) + 1
@@ -250,7 +250,7 @@ def _in_json(cell: object) -> str:
 
 def _type_of(cell: object) -> type:
     if isinstance(cell, int) and not isinstance(cell, bool) and abs(cell) > _LARGEST_EXACT:
-        return object  # no float has it exactly
+        return object  # no float is exactly equal
     return type(cell)
 
 
@@ -275,7 +275,7 @@ def _arrow_type(types: set[type]) -> pa.DataType:
 
 
 def _values(column: pa.Array, kind: pa.DataType) -> list[Any]:
-    """Read cells of JSON; where they become text, what is no string stays JSON."""
+    """Parse cells of JSON. If the column becomes text, values that are not strings stay JSON."""
     import pyarrow as pa
 
     cells = column.to_pylist()
@@ -289,7 +289,7 @@ def _values(column: pa.Array, kind: pa.DataType) -> list[Any]:
 
 
 def _plain(column: pa.Array) -> pa.Array:
-    """Return a column in a type that all writers take: no views."""
+    """Return a column in a type that all writers support, without views."""
     import pyarrow as pa
 
     if pa.types.is_string_view(column.type):
@@ -300,7 +300,7 @@ def _plain(column: pa.Array) -> pa.Array:
 
 
 def _shared_type(schemas: Sequence[pa.Schema], name: str) -> pa.DataType:
-    """Return the type that a column has in all parts of an input, or one that holds all."""
+    """Return the common type of a column in all parts of an input, or one that holds all."""
     import pyarrow as pa
 
     fields = [pa.schema([s.field(name)]) for s in schemas if name in s.names]

@@ -1,4 +1,4 @@
-"""Tell the layout of a table: as the user says, by its first bytes, else by its name."""
+"""Detect the format of a table: by the user's option, its first bytes, or its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
 
 class Kind(Enum):
-    """The layout of a file."""
+    """The format of a file."""
 
     TEXT = "text"
     CSV = "csv"
@@ -34,7 +34,7 @@ _KINDS = {
 
 
 def kind_of(source: StrPath) -> Kind:
-    """Tell the layout by the last suffix, compression aside; what is unknown is plain text.
+    """Return the format by the last suffix before a compression suffix; plain text if unknown.
 
     A folder of Parquet parts, as Spark writes it, is Parquet.
 
@@ -53,10 +53,10 @@ def kind_of(source: StrPath) -> Kind:
 
 
 def parquet_parts(folder: StrPath) -> list[Path]:
-    """Return the Parquet files of a folder as Spark writes it, in their order; none of another.
+    """Return the Parquet files of a folder that Spark wrote, in order; none for other folders.
 
-    Such a folder holds Parquet files, folders called ``column=value`` of such, and hidden files
-    (of ``_`` or ``.``), which are no data. What holds anything else is no table.
+    Such a folder contains Parquet files, folders ``column=value`` of Parquet files, and hidden
+    files (starting with ``_`` or ``.``), which are not data. With any other file it is not a table.
     """
     found: list[Path] = []
     for path in sorted(Path(folder).iterdir()):
@@ -74,16 +74,16 @@ def parquet_parts(folder: StrPath) -> list[Path]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableOptions:
-    """What is said of a file, where its name and content do not tell.
+    """Options for reading a file whose name and content are not enough.
 
     Attributes:
-        format: Its layout; None to tell it.
-        delimiter: What separates its cells, one character or ``tab``; None to tell it.
-        encoding: What its text is written in; None for UTF-8, or UTF-16 if it is that.
-        quoted: Whether ``"`` around a cell are quotes.
+        format: The format; None to detect it.
+        delimiter: The delimiter, one character or ``tab``; None to detect it.
+        encoding: The encoding of the text; None to detect UTF-8 or UTF-16.
+        quoted: Whether ``"`` quotes cells.
 
     Raises:
-        ConfigError: The delimiter is no single character, or there is no such encoding.
+        ConfigError: The delimiter is not a single character, or the encoding is unknown.
     """
 
     format: Kind | None = None
@@ -99,10 +99,10 @@ class TableOptions:
 
 
 def delimiter_named(text: str) -> str:
-    r"""Return the character that is meant.
+    r"""Return the delimiter for an option: one character, or the word ``tab``.
 
     Raises:
-        ConfigError: It is not one character.
+        ConfigError: It is neither.
 
     >>> delimiter_named("tab"), delimiter_named("\\t"), delimiter_named(";")
     ('\t', '\t', ';')
@@ -114,7 +114,7 @@ def delimiter_named(text: str) -> str:
 
 
 def told_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
-    """Tell the layout of a file: as was said, by its first bytes, else by its name.
+    """Detect the format of a file: by the options, its first bytes, or its name.
 
     Raises:
         InputError: It cannot be opened, or is a folder or an archive.

@@ -1,4 +1,4 @@
-"""What pyarrow does for the reader of tables, its errors in one line."""
+"""Read Parquet through pyarrow, with its errors in one line."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["open_parquet", "records", "seekable", "told"]
 
 
 def open_parquet(file: Path | IO[bytes]) -> Any:  # noqa: ANN401 - pyarrow has no types
-    """Open a file, so that no more is read at once than is asked for."""
+    """Open a file without reading ahead."""
     import pyarrow.parquet as pq
 
-    # Otherwise the columns of a whole row group are read at once.
+    # Otherwise pyarrow reads the columns of a whole row group at once.
     return pq.ParquetFile(file, pre_buffer=False, buffer_size=1 << 20)
 
 
 @contextmanager
 def told(name: str, number: int, fault: str = "not a Parquet file") -> Iterator[None]:
-    """Turn what pyarrow raises into one line."""
+    """Return an error of pyarrow in one line."""
     import pyarrow
 
     try:
@@ -37,7 +37,7 @@ def told(name: str, number: int, fault: str = "not a Parquet file") -> Iterator[
 
 @contextmanager
 def seekable(source: Source) -> Iterator[IO[bytes]]:
-    """Give a file in which one can go back and forth: a copy, where that one cannot."""
+    """Return a seekable file: the source itself, or a copy."""
     with source.open() as handle:
         if handle.seekable():
             yield handle
@@ -53,7 +53,7 @@ def seekable(source: Source) -> Iterator[IO[bytes]]:
 
 
 def records(batch: Any) -> list[dict[str, object] | None]:  # noqa: ANN401 - pyarrow has no types
-    """Return the rows of a batch, None for one that is not UTF-8."""
+    """Return the rows of a batch; None for a row that is not UTF-8."""
     try:
         return [*batch.to_pylist()]
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""Read a table of any layout a row at a time: CSV, TSV, JSON lines, Parquet, Excel.
+"""Read a table row by row, in any format: CSV, TSV, JSON lines, Parquet, Excel.
 
-Every row is a list of cells in the order of the headings. What a row lacks - a key of JSON, the
-end of a short row - is None, like a null. Rows in = rows out + rows counted in ``Notes``.
+Every row is a list of cells in the order of the headings. A missing cell (a missing JSON key, the
+end of a short row) is None, like a null. Rows in = rows out + rows counted in ``Notes``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ROWS_AT_ONCE = 1_024
 
 
 class ArrowTable(Protocol):
-    """A table in memory, of pandas, Polars, Arrow …: what the Arrow PyCapsule interface gives."""
+    """A table in memory (pandas, Polars, Arrow …) with the Arrow PyCapsule interface."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Return a stream of record batches in a capsule."""
@@ -48,22 +48,22 @@ class ArrowTable(Protocol):
 
 
 def is_arrow(source: object) -> TypeIs[ArrowTable]:
-    """Tell a table in memory from a path or anything else."""
+    """Return whether the source is a table in memory."""
     return hasattr(source, "__arrow_c_stream__")
 
 
 @dataclass(slots=True, kw_only=True)
 class Notes:
-    """What was passed over, for whoever says so once.
+    """Counts of what was skipped, to report once.
 
     Attributes:
-        blank_rows: Rows, and lines of JSON, with nothing in them: they are no rows.
-        missing: Rows without the text that was asked for; they count as empty strings.
-        repeated_headings: Rows equal to the headings, as of files put behind each other.
-        lone_headings: Rows equal to the heading of the only column: they are kept, as a text
-            may be that word.
-        comments: Lines before the headings that begin with ``#``.
-        remarks: Sentences on how the file was understood.
+        blank_rows: Empty rows, and empty lines of JSON; they do not count as rows.
+        missing: Rows without the requested text, which is read as an empty string.
+        repeated_headings: Rows equal to the headings, as in concatenated files.
+        lone_headings: Rows equal to the heading of the only column. They are kept, as the word
+            may be a text.
+        comments: Lines before the headings that start with ``#``.
+        remarks: Sentences about how the file was read.
     """
 
     blank_rows: int = 0
@@ -74,7 +74,7 @@ class Notes:
     remarks: list[str] = field(default_factory=list)
 
     def sentences(self) -> list[str]:
-        """Return what there is to say."""
+        """Return the sentences to report."""
         counts = {
             "blank rows passed over": self.blank_rows,
             "rows have no text": self.missing,
@@ -90,22 +90,22 @@ class Table:
     """A table that is being read.
 
     Attributes:
-        shown: What to call it in a message.
-        kind: Its layout.
-        unit: What rows are numbered by: "line" or "row".
-        headings: Those of its columns; of JSON lines they grow as rows are read. Empty where
-            the first row is data.
-        first: The first row, where it may be headings or data; else None.
-        head: The first rows (1,000 at most) without the headings.
-        only: The columns of Parquet that are wanted, if not all; the others are not read.
-        kept: Where all columns of Parquet and of a table in memory are kept as they are read.
-        notes: What was passed over so far.
+        shown: The name of the table in messages.
+        kind: The format.
+        unit: The unit of row numbers: "line" or "row".
+        headings: The headings; empty if the first row is data. For JSON lines the list grows
+            while rows are read.
+        first: The first row, if it may be headings or data; otherwise None.
+        head: The first rows (at most 1,000) without the headings.
+        only: The columns of Parquet to read; None for all.
+        kept: Stores all columns of Parquet, or of a table in memory, while they are read.
+        notes: Counts of what was skipped so far.
 
     Args:
         source: A path, a ``Source`` or ``-``; or a table in memory.
-        options: What is known of it.
-        default: The layout of what has no telling name.
-        notes: Where to count what is passed over.
+        options: Options for reading it.
+        default: The format if the name does not tell it.
+        notes: Counts what is skipped.
 
     Raises:
         InputError: It cannot be opened, or is not what its name says.
@@ -146,7 +146,7 @@ class Table:
                 rows = self._json()
             case Kind.PARQUET:
                 rows = self._arrow(source) if is_arrow(source) else self._parquet()
-                next(rows, None)  # its headings are known, and it waits for what is wanted
+                next(rows, None)  # now its headings are known; it waits for ``only``
             case Kind.XLSX:
                 rows = self._sheet()
             case Kind.CSV | Kind.TSV:
@@ -168,11 +168,11 @@ class Table:
 
     @property
     def by_name(self) -> bool:
-        """Whether its columns have names by its layout."""
+        """Whether its format always has column names."""
         return self.kind in (Kind.JSONL, Kind.PARQUET)
 
     def take_headings(self) -> None:
-        """Take the first row for the headings."""
+        """Use the first row as headings."""
         if self.first is None:
             return
         self.headings = [cell.strip().removeprefix("#").strip() for cell in self.first]
@@ -180,17 +180,16 @@ class Table:
         self._blank_is_row = len(self.headings) == 1
 
     def call_columns(self, headings: Sequence[str]) -> None:
-        """Give headings to a table that has none: its first row is data."""
+        """Set the headings of a table without headings; its first row is data."""
         self.headings = list(headings)
         self.first = None
 
     def rows(self) -> Iterator[Row]:
-        """Yield (number, cells or what is wrong) of every row, once.
+        """Yield (number, cells or error) for every row, once.
 
-        Cells are as many as the headings, where there are some: a row that is too long is wrong
-        unless what is over is blank. A row equal to the headings, of two cells or more, is
-        counted and passed over, and so is a blank one; but a blank line of a single column is an
-        empty text.
+        With headings, every row gets as many cells. A longer row is an error, unless the surplus
+        cells are blank. A row that equals the headings (two cells or more) is counted and
+        skipped, and so is a blank row. In a table of one column, a blank line is an empty text.
 
         Raises:
             InputError: The rest cannot be read.
@@ -199,7 +198,7 @@ class Table:
         sign = again[0][:1] if again else ""
         listed = not self.by_name
         of_sparql = bool(self.headings) and all(h.startswith("?") for h in self.first or [""])
-        # Most rows are of the right width, and begin otherwise than the headings do.
+        # A fast path: most rows have the right width, and start differently from the headings.
         usual = len(again) if listed and not of_sparql and len(again) > 1 else -1
         begins = {sign, sign.upper()}
         for number, row in chain(self.head, self._rows):
@@ -237,10 +236,10 @@ class Table:
             yield number, row
 
     def place(self, named: str) -> int:
-        """Return which column is called so, capitals and blanks aside.
+        """Return the column with a name, ignoring case and spaces.
 
         Raises:
-            InputError: There is none, or more than one.
+            InputError: There is no such column, or more than one.
         """
         exact = [i for i, heading in enumerate(self.headings) if heading == named]
         key = heading_key(named)
@@ -253,10 +252,10 @@ class Table:
         return found[0]
 
     def is_blank(self, cells: Cells) -> bool:
-        """Say whether nothing stands in a row, as spreadsheets leave them below the last one."""
+        """Return whether a row is empty, like those that spreadsheets leave at the end."""
         if self.by_name:
             return False
-        for cell in cells:  # most often the first one says it
+        for cell in cells:  # usually the first cell decides
             if cell and cell.strip():
                 return False
         return True
@@ -270,7 +269,7 @@ class Table:
         while some and some[0][1].startswith("#") and _is_comment(some[0][1], default):
             self.notes.comments += 1
             some.pop(0)
-        if some and some[0][1].startswith("#"):  # headings; as of CTD, with more # below them
+        if some and some[0][1].startswith("#"):  # headings as in CTD files, with more # lines below
             while len(some) > 1 and not some[1][1].strip("# \t,;|"):
                 self.notes.comments += 1
                 some.pop(1)
@@ -306,7 +305,7 @@ class Table:
             if isinstance(row, RowError) or any(cell.strip() for cell in row):
                 yield number, row
                 break
-            self.notes.blank_rows += 1  # nothing stands before the headings
+            self.notes.blank_rows += 1  # nothing is before the headings
         yield from rows
 
     def _json(self) -> Iterator[Row]:
@@ -341,8 +340,8 @@ class Table:
         return row
 
     def _place_of_new(self, key: str, record: dict[str, Any]) -> int:
-        """Return the column of a key: that of one alike but for capitals, or a new one."""
-        folded = f"\n{heading_key(key)}"  # no key of a file begins so
+        """Return the column of a key, ignoring case; a new column if there is none."""
+        folded = f"\n{heading_key(key)}"  # no key of a file starts with this
         place = self._places.get(folded)
         taken = [self._places.get(other) for other in record]
         if place is None or self.kind is Kind.PARQUET or place in taken:
@@ -407,7 +406,7 @@ class Table:
                 number += piece.num_rows
 
     def _of_batch(self, batch: Any, beside: dict[str, str], number: int) -> Iterator[Row]:  # noqa: ANN401 - pyarrow has no types
-        """Yield the rows of a batch that begins after row ``number``."""
+        """Yield the rows of a batch; its first row has the number ``number`` + 1."""
         if self.kept is not None:
             self.kept.add_batch(batch, beside)
         for record in records(batch.select(self._wanted(batch.schema.names))):
@@ -454,7 +453,7 @@ def _some(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 
 def _is_comment(line: str, default: str) -> bool:
-    """Tell a line that begins with ``#`` and is neither headings nor data."""
+    """Return whether a line that starts with ``#`` is neither headings nor data."""
     line = line.removeprefix("#")
     if not line.strip():
         return True
@@ -465,7 +464,7 @@ def _is_comment(line: str, default: str) -> bool:
 
 
 def _term(cell: str) -> str:
-    r"""Return what a term of SPARQL's TSV stands for.
+    r"""Return the value of a term in SPARQL's TSV.
 
     >>> _term("<http://e.org/Q1>"), _term('"gout"@en'), _term('"a \\"b\\""'), _term("7")
     ('http://e.org/Q1', 'gout', 'a "b"', '7')

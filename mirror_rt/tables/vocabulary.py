@@ -1,7 +1,7 @@
-"""The headings that are understood, in every format and every command: one list.
+"""The known headings, one list for all formats and commands.
 
-Capitals, blanks, ``-`` and ``camelCase`` do not matter: ``Concept ID``, ``concept_id`` and
-``conceptId`` are one heading.
+Case, spaces, ``-`` and ``camelCase`` do not matter: ``Concept ID``, ``concept_id`` and
+``conceptId`` are the same heading.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _APART = re.compile(r"[\s\-_.]+")
 
 
 class Column(Enum):
-    """What a column holds; the value lists its known headings, the preferred one first."""
+    """The role of a column. The value lists its known headings, the preferred one first."""
 
     ID = (
         "id identifier entity_id concept_id concept_uri curie cui uri iri item ids gold gold_id "
@@ -66,7 +66,7 @@ _RANK = {
     for rank, heading in enumerate(column.value.split())
 }
 
-# What these have an id or a name of is something else than the row.
+# With these words, an id or a name belongs to something else than the row's entity.
 _OF_OTHERS = frozenset(
     "parent broader narrower super sub class category type kind source module status language "
     "tax taxon definition case effective file user author document doc previous prev alt alias "
@@ -75,18 +75,18 @@ _OF_OTHERS = frozenset(
 
 
 def heading_key(heading: str) -> str:
-    """Return a heading as it is looked up.
+    """Return the normalized form of a heading, for look-up.
 
     >>> heading_key(" Preferred Label"), heading_key("conceptURI"), heading_key("altLabels")
     ('preferred_label', 'concept_uri', 'alt_labels')
     """
-    plain = heading.strip().removeprefix("?")  # a variable of SPARQL
+    plain = heading.strip().removeprefix("?")  # a SPARQL variable
     apart = _CAMEL.sub("_", plain.replace("IDs", "Ids").replace("URIs", "Uris"))
     return _APART.sub("_", apart).strip("_").casefold()
 
 
 def ranked(heading: str) -> tuple[Column, int] | None:
-    """Return what a known heading says, and how plainly: 0 is plainest; None if it is unknown.
+    """Return the role of a known heading and its rank: 0 is the most specific; None if unknown.
 
     >>> ranked("Concept Name")[0].name, ranked("alias2")[0].name, ranked("colour")
     ('NAME', 'ALIASES', None)
@@ -100,7 +100,7 @@ _JOINED = {heading.replace("_", ""): found for heading, found in _RANK.items()}
 
 
 def column_of(heading: str) -> Column | None:
-    """Return what a column of this heading holds; None if that is not known.
+    """Return the role of a heading; None if it is unknown.
 
     >>> column_of("altLabels").name, column_of("prefLabel").name
     ('ALIASES', 'NAME')
@@ -110,7 +110,7 @@ def column_of(heading: str) -> Column | None:
 
 
 def guessed(heading: str) -> Column | None:
-    """Return what an unknown heading seems to be: ``disease_id`` an id, ``DiseaseName`` a name.
+    """Guess the role of an unknown heading: ``disease_id`` is an id, ``DiseaseName`` a name.
 
     >>> guessed("DiseaseName").name, guessed("esco_id").name, guessed("parent_id")
     ('NAME', 'ID', None)
@@ -124,7 +124,7 @@ def guessed(heading: str) -> Column | None:
 
 
 def known(headings: Sequence[str], *columns: Column) -> list[int]:
-    """Return where the known headings of these columns are, plainest first.
+    """Return the positions of the known headings of these roles, the most specific first.
 
     >>> known(["code", "title", "id", "label"], Column.ID, Column.NAME)
     [2, 0, 3]
@@ -138,13 +138,13 @@ def known(headings: Sequence[str], *columns: Column) -> list[int]:
 
 
 def seem(headings: Sequence[str], column: Column) -> list[int]:
-    """Return where unknown headings are that seem to be of this column, in their order.
+    """Return the positions of unknown headings that seem to have this role, in order.
 
     >>> seem(["disease", "diseaseLabel"], Column.ID), seem(["x", "y_id"], Column.ID)
     ([0], [1])
     """
     keys = [heading_key(heading) for heading in headings]
-    labelled = [f"{key}_label" in keys for key in keys]  # a query of Wikidata: ?x ?xLabel
+    labelled = [f"{key}_label" in keys for key in keys]  # a Wikidata query: ?x ?xLabel
     return [
         i
         for i, heading in enumerate(headings)
@@ -154,7 +154,7 @@ def seem(headings: Sequence[str], column: Column) -> list[int]:
 
 
 def sound_like_headings(cells: Sequence[str]) -> bool:
-    """Say whether a first row is headings of entities: one is known, or two seem to be."""
+    """Return whether a first row is headings of entities: one is known, or two are guessed."""
     return bool(known(cells, Column.ID, Column.NAME)) or bool(
         seem(cells, Column.ID) and seem(cells, Column.NAME)
     )
