@@ -30,7 +30,7 @@ def words(
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Write the most frequent words of a language (needs wordfreq)."""
+    """Write the most frequent words of a language (with wordfreq)."""
     from mirror_rt.training import make_corpus
 
     _write(make_corpus.words(lang, count=count), out, force=force)

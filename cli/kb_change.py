@@ -100,7 +100,7 @@ def remove(
     ] = None,
     missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Ignore unknown ids.")] = False,
 ) -> None:
-    """Remove entities with all their names. No name is embedded again."""
+    """Remove entities with all their names, without embedding."""
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.textfiles import read_lines
 

@@ -37,7 +37,7 @@ def split(
     skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace both files.")] = False,
 ) -> None:
-    """Split a file into names to train on and gold mentions to evaluate with.
+    """Split a file into a training part and gold mentions.
 
     The held-out names are exact synonyms of a single entity, and not the preferred name. So an
     exact match cannot find them. Train and index with the first file, evaluate with the second.

@@ -38,7 +38,7 @@ def reproduce(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     form: output.FormatOption = None,
 ) -> None:
-    """Train with the paper's settings; print its results beside ours.
+    """Train with the paper's settings; compare with its results.
 
     All files are checked before the training. Checkpoints stay in OUT, and the next call with the
     same options reuses them.
