@@ -98,6 +98,8 @@ def explain(error: MirrorError | MemoryError | OSError) -> str:
             return "out of memory; give a smaller batch, fewer threads or a smaller input"
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             return f"{error.filename or 'output'}: the disk is full; free some space and run again"
+        case OSError(errno=errno.EBADF):
+            return "standard input or output: is closed"
         case OSError():
             return f"{error.filename or 'input or output'}: {error.strerror or error}"
 

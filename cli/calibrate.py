@@ -87,6 +87,8 @@ def calibrate(
             gold, mention_column=mention_column, id_column=id_column, keep_nil=True,
             options=options,
         )  # fmt: skip
+        for remark in gold_links.remarks:
+            typer.echo(f"{gold}: {remark}", err=True)
         pairs = [(part, query.ids) for query in gold_links.queries for part in query.parts]
     else:
         pairs = _gold_of(kbdir, Path(str(from_kb)), force=force)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import kb_source
+from . import inputs, kb_source
 
 if TYPE_CHECKING:
     from mirror_rt.training.make_corpus import CorpusReport
@@ -68,7 +68,9 @@ def names(
 
 @corpus.command()
 def sentences(
-    file: Annotated[str, typer.Argument(help="Text file, .gz too, or - for standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="Text, a line each, or a table of texts (- is stdin).")
+    ],
     count: Annotated[
         int | None, typer.Option(min=1, help="Sentences to sample; all by default.")
     ] = None,
@@ -78,16 +80,25 @@ def sentences(
     shortest: Annotated[int, typer.Option(min=1, help="Fewest characters.")] = 1,
     longest: Annotated[int, typer.Option(min=1, help="Most characters.")] = 1000,
     seed: SeedOption = 42,
+    column: inputs.ColumnOption = None,
+    input_format: inputs.FormatOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
     """Write the sentences of a text, or a sample."""
+    from mirror_rt.tables import Notes
     from mirror_rt.training import make_corpus
 
     _check(out, file, force=force)
+    notes = Notes()
     made = make_corpus.sentences(
-        file, count=count, split=split, shortest=shortest, longest=longest, seed=seed
-    )
+        file, count=count, split=split, shortest=shortest, longest=longest, seed=seed,
+        column=column, options=inputs.table_options(input_format, delimiter, encoding),
+        notes=notes,
+    )  # fmt: skip
+    inputs.report_notes(file, notes)
     _write(made, out, force=force)
 
 

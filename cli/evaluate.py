@@ -219,6 +219,8 @@ def evaluate(
             context_column=context_column, document_column=document_column, keep_nil=True,
             options=kb_source.table_options(delimiter, encoding),
         )  # fmt: skip
+        for remark in mentions.remarks:
+            typer.echo(f"{gold}: {remark}", err=True)
         settings = LinkSettings(
             target_precision=target_precision, min_probability=min_probability,
             review_below=review_below, filters=inputs.parsed_filters(filter_, under),

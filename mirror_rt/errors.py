@@ -20,6 +20,7 @@ holds: ``one_line`` makes it fit to show.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 __all__ = [
     "AccuracyGateError",
@@ -32,6 +33,7 @@ __all__ = [
     "ModelError",
     "TargetError",
     "TrainingError",
+    "is_utf8",
     "one_line",
 ]
 
@@ -98,3 +100,12 @@ class TargetError(MirrorError):
 
 class MissingExtraError(MirrorError, ImportError):
     """An optional dependency is not installed; the message gives the pip line."""
+
+
+def is_utf8(path: Path) -> bool:
+    """Say whether a path is text in UTF-8: FAISS, Arrow and onnxruntime open no others."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -36,6 +36,7 @@ __all__ = [
     "StrPath",
     "encoding_hint",
     "head_lines",
+    "is_plain_utf8",
     "lone_surrogate",
     "numbered_lines",
     "open_binary",
@@ -234,6 +235,11 @@ def head_lines(source: Source) -> list[str]:
     """Return the whole lines of the beginning of a file, without their ends."""
     lines = [line for _, line in numbered_lines(Head(source), strict=False)]
     return lines[:-1] if len(source.head()) >= _HEAD_BYTES and len(lines) > 1 else lines
+
+
+def is_plain_utf8(source: Source) -> bool:
+    r"""Say whether a file is read as it stands: not UTF-16, and its lines end in ``\n``."""
+    return _writing(source) == (None, False)
 
 
 class _Blocks(io.RawIOBase):

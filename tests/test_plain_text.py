@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.gold import read_gold
 from mirror_rt.knowledge.formats import read_entities
+from mirror_rt.knowledge.formats.pubtator import check_kept, with_ids
 from mirror_rt.knowledge.linking.inputs import MentionNotes, read_mentions
 from mirror_rt.runtime.sources import Notes, read_rows
 from mirror_rt.tables import Kind, TableOptions
@@ -158,3 +159,98 @@ def test_pubtator_comes_through_a_pipe(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError, match="JSON"):
         text = json.dumps({"mention": "fever"}) + "\n"
         list(read_mentions(through()))
+
+
+# -- corpora of tables; what a null is
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", "id;text\n1;one\n2;two, too\n3;\n", "1 rows have no text"),
+        ("a.tsv", "Sentence\tlabel\none\t1\ntwo, too\t0\nsentence\tlabel\n", "repeat the headings"),
+        ("a.jsonl", '{"text": "one"}\n{"text": "two, too"}\n{"text": NaN}\n', "have no text"),
+        ("a.txt", "one\ntwo, too\n", ""),
+    ],
+)
+def test_a_corpus_of_sentences_is_read_of_tables_too(
+    tmp_path: Path, name: str, content: str, told: str
+) -> None:
+    from mirror_rt.training.make_corpus import sentences
+
+    (tmp_path / name).write_text(content)
+    notes = Notes()
+    assert sentences(tmp_path / name, notes=notes).strings == ["one", "two, too"]
+    assert told in "; ".join(notes.sentences())
+
+
+@pytest.mark.parametrize("null", ["null", "NaN"])
+def test_nan_is_a_null_in_every_reader(tmp_path: Path, null: str) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [
+        '{"id": "1", "name": "fever", "aliases": %s, "size": %s, "text": "hot"}',
+        '{"id": "2", "name": "cough", "aliases": ["tussis", %s], "text": "%s"}',
+    ]
+    path.write_text("\n".join(lines).replace('"%s"', "%s").replace("%s", null))
+    assert [text for text, _ in read_rows(path)] == ["hot", ""]
+    assert [text for text, *_ in read_mentions(path)] == ["hot", ""]
+    path.write_text(path.read_text().replace('"text"', '"note"'))
+    assert [(e.id, e.aliases) for e in read_entities(path)] == [("1", ()), ("2", ("tussis",))]
+    path.write_text(f'{{"mention": "fever", "id": {null}}}\n{{"mention": "x", "id": "7"}}\n')
+    assert read_gold(path).without_id == 1
+
+
+@pytest.mark.parametrize(
+    "line", ['{"text": "a", "text": "b"}', '{"text": "a", "more": {"x": 1, "y": 2, "x": 3}}']
+)
+@pytest.mark.parametrize("whole", ["%s\n", "[%s]"])
+def test_a_key_that_stands_twice_in_json_is_told(tmp_path: Path, line: str, whole: str) -> None:
+    (tmp_path / "a.jsonl").write_text(whole % line)
+    with pytest.raises(InputError, match=r"line 1: .*stands twice"):
+        list(read_rows(tmp_path / "a.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a"])
+def test_what_has_a_delimiter_is_a_table(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("no~Mention\n1~fever, high\n2~cough\n")
+    options = TableOptions(delimiter="~")
+    assert [t for t, _ in read_rows(tmp_path / name, options=options)] == ["fever, high", "cough"]
+
+
+def test_gold_tells_what_it_passed_over_and_takes_no_heading_twice(tmp_path: Path) -> None:
+    path = tmp_path / "gold.tsv"
+    path.write_text("mention\tid\nfever\t1\nMention\tID\n\ncough\t2\n")
+    gold = read_gold(path)
+    assert len(gold.queries) == 2
+    assert len(gold.remarks) == 2
+    path.write_text("mention\tid\tid\nfever\t1\t2\n")
+    with pytest.raises(InputError, match="more than one column 'id'"):
+        read_gold(path)
+
+
+# -- PubTator that cannot be written again
+
+
+@pytest.mark.parametrize(
+    "content", [PUBTATOR.encode("utf-16"), PUBTATOR.replace("\n", "\r").encode()]
+)
+def test_pubtator_that_is_recoded_to_be_read_is_not_written(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.pubtator"
+    path.write_bytes(content)
+    assert [mention for mention, *_ in read_mentions(path)] == ["Fever", "gout"]
+    with pytest.raises(InputError, match="UTF-16"):
+        check_kept(path)
+
+
+def test_pubtator_of_another_encoding_keeps_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.pubtator"
+    path.write_bytes("7|t|Fi\xe8vre.\n7\t0\t6\tFi\xe8vre\tD\n".encode("latin-1"))
+    kept = b"".join(with_ids(path, ["D1"]))
+    assert kept == path.read_bytes()[:-1] + b"\tD1\n"
+
+
+@pytest.mark.parametrize("text", ["7|t|Fever.\n7|a|More.\n", "\n\n", "7|t|x\n7\tCID\tD1\tD2\n"])
+def test_pubtator_without_mentions_says_so(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.pubtator").write_text(text)
+    with pytest.raises(InputError, match="no mentions"):
+        list(read_mentions(tmp_path / "a.pubtator"))

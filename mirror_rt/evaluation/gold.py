@@ -18,6 +18,7 @@ from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
 from mirror_rt.tables import (
     Column,
     Kind,
+    Notes,
     RowError,
     Table,
     TableOptions,
@@ -71,10 +72,12 @@ class Gold:
     Attributes:
         queries: The mentions; those without ids too, where they were asked for.
         without_id: How many were left out because they have no id.
+        remarks: Sentences on what was passed over of a table.
     """
 
     queries: tuple[Query, ...]
     without_id: int = 0
+    remarks: tuple[str, ...] = ()
 
 
 def read_gold(
@@ -116,6 +119,7 @@ def read_gold(
     options = options or TableOptions()
     given = Source.of(path, encoding=options.encoding)
     rows: list[_Row]
+    notes = Notes()
     columns = (mention_column, id_column, context_column, document_column)
     folder = source.is_dir() and not parquet_parts(source)
     concept = folder or source.suffix == ".concept"
@@ -139,7 +143,7 @@ def read_gold(
             )
         rows = list(_pubtator_rows(given, context_column))
     else:
-        rows = list(_table_rows(given, columns, options))
+        rows = list(_table_rows(given, columns, options, notes))
     match convention:
         case Convention.BIOSYN:
             joins = "|+"
@@ -157,7 +161,11 @@ def read_gold(
             )
     if not queries:
         raise InputError(f"{source}: no mention with an id")
-    return Gold(queries=tuple(queries), without_id=len(rows) - len(queries))
+    return Gold(
+        queries=tuple(queries),
+        without_id=len(rows) - len(queries),
+        remarks=tuple(notes.sentences()),
+    )
 
 
 _Row: TypeAlias = tuple[str, str, str, str]
@@ -190,11 +198,13 @@ def _pubtator_rows(path: StrPath, context: str | None) -> Iterator[_Row]:
 
 
 def _table_rows(
-    path: StrPath, columns: Sequence[str | None], options: TableOptions
+    path: StrPath, columns: Sequence[str | None], options: TableOptions, notes: Notes
 ) -> Iterator[_Row]:
     mention_column, id_column, context_column, document_column = columns
-    table = Table(path, options=options, default=Kind.TSV)
+    table = Table(path, options=options, default=Kind.TSV, notes=notes)
     table.take_headings()
+    if not table.headings:
+        raise InputError(f"{table.shown}: is empty; give mentions and their ids")
     mention = _column(table, mention_column, MENTIONS, "mention")
     ids = _column(table, id_column, (Column.ID,), "id")
     more = [
@@ -228,7 +238,7 @@ def _column(table: Table, asked: str | None, columns: Sequence[Column], what: st
         seeming = seem(table.headings, Column.ID)
         found = found or (seeming if len(seeming) == 1 else [])
     if found:
-        return found[0]
+        return table.place(table.headings[found[0]])
     raise InputError(
         f"{table.shown}: cannot tell the {what} column from the header "
         f"({', '.join(table.headings)}); give --{what}-column"

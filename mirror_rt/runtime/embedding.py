@@ -43,7 +43,7 @@ from mirror_rt.runtime.sources import Notes, Row, read_rows
 from mirror_rt.runtime.storage import Dtype, QuantizedVectors, quantize_embeddings, truncate_dim
 from mirror_rt.staging import check_apart, staging_file
 from mirror_rt.tables import TableOptions
-from mirror_rt.textfiles import StrPath
+from mirror_rt.textfiles import StrPath, shown
 
 if TYPE_CHECKING:
     from mirror_rt.runtime.encoder import Encoder
@@ -167,11 +167,11 @@ def embed(
         raise ConfigError(f"{out}: .npy has no place for ids; write .parquet")
     if ending not in FILES:
         with work.hold(out, force=force) as job:
-            report = work.run(rows, job, engine=engine, progress=progress, shown=str(source))
+            report = work.run(rows, job, engine=engine, progress=progress, shown=shown(source))
             job.finish(report.shards)
         return EmbedReport.of(report)
     with JobFolder.hold_beside(out, KIND, work.settings, work.ending, force=force) as job:
-        report = work.run(rows, job, engine=engine, progress=progress, shown=str(source))
+        report = work.run(rows, job, engine=engine, progress=progress, shown=shown(source))
         with staging_file(out, force=force) as fresh:
             join = write_npy if ending == ".npy" else write_parquet
             join(fresh, [job.path / shard.name for shard in report.shards])

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 
 from mirror_rt.bundle import Bundle
-from mirror_rt.errors import BundleError
+from mirror_rt.errors import BundleError, is_utf8
 from mirror_rt.runtime.cpu import detect_cpu, int8_cannot_saturate
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Session:
 
 
 def _load(model: Path, *, exact: bool) -> onnxruntime.InferenceSession:
+    if not is_utf8(model):
+        raise BundleError(f"{model.parent}: is no name in UTF-8, and cannot be opened; rename it")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -138,10 +138,10 @@ def read_columns(
             if kept is not None and table.kept is None:
                 of_sheet = table.kind is Kind.XLSX
                 kept.add(number, [*map(_value, cells)] if of_sheet else cells)
-            if text is None or text == "":
-                notes.missing += 1
             plain = text.__class__ is str and text.isascii()  # most are
             found = [text if plain else cell_text(text, name, numbers=True)]
+            if not found[0]:
+                notes.missing += 1
             for place, other in rest:
                 found.append(joined_text(cells[place], other))
             yield found
@@ -203,7 +203,7 @@ def _text_column(table: Table, column: str | None) -> int:
         if not table.by_name and column_of(heading) is None:
             table.notes.remarks.append(
                 f"its first row, {heading!r}, is taken for the heading; if it is data, "
-                "give --input-format text"
+                "name the file .txt or give --input-format text"
             )
         return 0
     found = known(table.headings, Column.TEXT, Column.NAME, Column.TITLE)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.errors import TargetError
+from mirror_rt.errors import TargetError, is_utf8
 
 __all__ = ["check_apart", "check_target", "contents", "foreign", "ours_in"]
 
@@ -43,10 +43,8 @@ def check_target(
     """
     if str(target) == "-":
         raise TargetError("-: results go to no pipe here; name a file or folder")
-    try:
-        str(target.absolute()).encode("utf-8")
-    except UnicodeEncodeError as error:  # FAISS and Arrow take no others
-        raise TargetError(f"{target}: is no name in UTF-8; choose another name") from error
+    if not is_utf8(target.absolute()):
+        raise TargetError(f"{target}: is no name in UTF-8; choose another name")
     if target.is_symlink() and not target.exists():
         raise TargetError(f"{target}: is a link to nothing; remove it or choose another name")
     if target.exists():

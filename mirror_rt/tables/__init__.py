@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror_rt.tables.cells import cell_text, joined_text
+from mirror_rt.tables.cells import cell_text, is_null, joined_text
 from mirror_rt.tables.delimited import RowError
 from mirror_rt.tables.kept import Kept, free_names, kept_name, unique_names
 from mirror_rt.tables.kinds import Kind, TableOptions, kind_of, parquet_parts, told_kind
@@ -31,6 +31,7 @@ __all__ = [
     "free_names",
     "heading_key",
     "is_arrow",
+    "is_null",
     "joined_text",
     "kept_name",
     "kind_of",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from mirror_rt.tables.delimited import RowError
 from mirror_rt.textfiles import encoding_hint, lone_surrogate
 
-__all__ = ["cell_text", "joined_text"]
+__all__ = ["cell_text", "is_null", "joined_text"]
 
 
 def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:
-    """Return a cell as text; a null or missing cell is empty.
+    """Return a cell as text; a null, NaN or missing cell is empty.
 
     Args:
         cell: A string, or a value of JSON or Parquet.
@@ -22,7 +22,7 @@ def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:
     >>> cell_text(7.0, "id", numbers=True), cell_text(None, "name")
     ('7', '')
     """
-    if cell is None:
+    if is_null(cell):
         return ""
     if isinstance(cell, str):
         if not cell.isascii() and lone_surrogate(cell) is not None:
@@ -32,6 +32,11 @@ def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:
     if numbers and isinstance(cell, (int, float)) and not isinstance(cell, bool):
         return str(int(cell)) if float(cell).is_integer() else str(cell)
     raise RowError(f"{what} is not a string but {_said(cell)}")
+
+
+def is_null(cell: object) -> bool:
+    """Say whether a cell holds nothing: NaN is what pandas writes for a null."""
+    return cell is None or (isinstance(cell, float) and cell != cell)
 
 
 def joined_text(cell: object, what: str) -> str:

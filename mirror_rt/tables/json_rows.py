@@ -16,6 +16,18 @@ _NO_OBJECT = 'not a JSON object such as {"id": …, "name": …}'
 _TRIMMED = 1 << 20
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands twice; give a list")
+    return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
 def line_rows(
     lines: Iterator[tuple[int, str]],
 ) -> Iterator[tuple[int, dict[str, Any] | RowError | None]]:
@@ -25,7 +37,7 @@ def line_rows(
             yield number, None
             continue
         try:
-            record = json.loads(line)
+            record = _DECODER.decode(line)
         except json.JSONDecodeError as error:
             yield number, RowError(f"not JSON ({error.msg} at character {error.pos + 1})")
         except (ValueError, RecursionError) as error:  # too many digits, or nested too deeply
@@ -49,7 +61,6 @@ def array_rows(
     >>> [row for _, row in array_rows(iter([(1, '[{"a": 1},'), (2, '{"a":'), (3, "2}]")]), "x")]
     [{'a': 1}, {'a': 2}]
     """
-    decoder = json.JSONDecoder()
     first = next(((number, line) for number, line in lines if line.strip()), (1, ""))
     first_line, text = first[0], first[1].lstrip()
     at, number = 1, 0
@@ -87,7 +98,7 @@ def array_rows(
         if not comma:
             raise fault(at, "no , between two objects")
         try:
-            record, end = decoder.raw_decode(text, at)
+            record, end = _DECODER.raw_decode(text, at)
         except json.JSONDecodeError as error:
             cut_off = error.pos >= len(text.rstrip())
             if cut_off and more():

@@ -135,4 +135,6 @@ def told_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
                 f"{shown(source)}: is a zip archive; unpack it and name the file in it"
             )
         return Kind.XLSX
+    if kind is Kind.TEXT and default is Kind.TEXT and options.delimiter is not None:
+        return Kind.CSV  # what has cells is a table
     return default if kind is Kind.TEXT else kind

@@ -57,7 +57,7 @@ class Column(Enum):
     )
     FIELDS = "fields"
     LEFT = "sentence1 word1 left anchor"
-    RIGHT = "sentence2 word2 right positive"
+    RIGHT = "sentence2 word2 right positive target"
 
 
 _RANK = {

@@ -14,11 +14,11 @@ import numpy as np
 
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.textfiles import StrPath, numbered_lines
+from mirror_rt.textfiles import StrPath, shown
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import Columns, SkippedRows
-    from mirror_rt.tables import TableOptions
+    from mirror_rt.tables import Notes, TableOptions
 
 __all__ = ["CorpusReport", "names", "sentences", "words"]
 
@@ -95,25 +95,33 @@ def sentences(
     shortest: int = 1,
     longest: int = 1000,
     seed: int = 42,
+    column: str | None = None,
+    options: TableOptions | None = None,
+    notes: Notes | None = None,
 ) -> CorpusReport:
-    """Return the lines of a text file, or a sample of them in random order.
+    """Return the lines of a text file, or the texts of a table, or a sample in random order.
 
     Args:
-        source: The file, ``.gz`` too, or ``-`` for standard input.
+        source: The file in any layout that ``embed`` reads, or ``-`` for standard input.
         count: Strings, at most; None for all.
         split: Whether a line holds a paragraph, to be split at ends of sentences.
         shortest: Fewest characters of a string that is kept.
         longest: Most characters of a string that is kept.
         seed: Of the sample.
+        column: The column of a table that holds the texts; by default as ``embed`` tells it.
+        options: How a table is written, where that is not to be told.
+        notes: Counts what is passed over.
 
     Raises:
         InputError: The file cannot be read, or nothing in it can be kept.
     """
-    lines = (text for _, text in numbered_lines(source))
+    from mirror_rt.runtime.sources import read_rows
+
+    lines = (text for text, _ in read_rows(source, column=column, options=options, notes=notes))
     parts = (part for line in lines for part in (_SENTENCE_END.split(line) if split else [line]))
     made = _different(parts, count=count, seed=seed, shortest=shortest, longest=longest)
     if not made.strings:
-        raise InputError(f"{source}: nothing to keep; {made}")
+        raise InputError(f"{shown(source)}: nothing to keep; {made}")
     return made
 
 

@@ -57,6 +57,8 @@ def read_passages(
     seen: set[str] = set()
     table = Table(path, options=options, notes=notes)
     table.take_headings()
+    if not table.headings and not table.head:
+        raise InputError(f"{table.shown}: holds no passage; give rows of id and text")
     roles = _roles(table, columns)
 
     def parse(cells: Cells | RowError) -> Passage | None:
@@ -77,7 +79,8 @@ def read_passages(
     skipped.repeated_headings += notes.repeated_headings
     skipped.remarks += notes.remarks
     if not seen:
-        raise InputError(f"{table.shown}: holds no passage; give rows of id and text")
+        because = f" ({skipped.bad} bad rows, first: {skipped.messages[0]})" if skipped.bad else ""
+        raise InputError(f"{table.shown}: holds no passage{because}; give rows of id and text")
 
 
 def as_entities(passages: Iterable[Passage], *, split: int | None = None) -> Iterator[Entity]:

@@ -15,9 +15,17 @@ from itertools import chain
 from pathlib import Path
 
 from mirror_rt.errors import InputError
-from mirror_rt.textfiles import Source, StrPath, head_lines, numbered_lines, open_binary
+from mirror_rt.textfiles import (
+    Source,
+    StrPath,
+    head_lines,
+    is_plain_utf8,
+    numbered_lines,
+    open_binary,
+    shown,
+)
 
-__all__ = ["NO_ID", "Mention", "is_pubtator", "read_mentions", "with_ids"]
+__all__ = ["NO_ID", "Mention", "check_kept", "is_pubtator", "read_mentions", "with_ids"]
 
 NO_ID = "-"
 """What stands for an id where there is none."""
@@ -70,7 +78,8 @@ def is_pubtator(source: StrPath) -> bool:
     if suffixes[-1:] == [".pubtator"]:
         return True
     given = Source.of(source)
-    if suffixes[-1:] != [".txt"] and not (given.once and not suffixes):
+    looked_at = isinstance(source, Source) if given.once else suffixes[-1:] == [".txt"]
+    if not looked_at:
         return False
     first = _TEXT.fullmatch(next(filter(None, head_lines(given)), ""))
     return first is not None and first[2] == "t"
@@ -84,6 +93,7 @@ def read_mentions(source: StrPath) -> Iterator[Mention]:
             gives its number.
     """
     name, texts, found = "", dict[str, str](), list[tuple[str, int, int, str]]()
+    count = 0
     for number, line in chain(numbered_lines(source), [(0, "")]):
         if not line:
             document = " ".join(texts.values())
@@ -100,6 +110,7 @@ def read_mentions(source: StrPath) -> Iterator[Mention]:
             name, texts[headed[2]] = name or headed[1], headed[3]
         elif _is_mention(fields):
             found.append((fields[3], int(fields[1]), int(fields[2]), "".join(fields[5:6])))
+            count += 1
             if found[-1][1] >= found[-1][2]:
                 fault = "the mention ends before it starts"
         elif len(fields) != 4 or _is_number(fields[1]):
@@ -107,7 +118,24 @@ def read_mentions(source: StrPath) -> Iterator[Mention]:
         if not fault and (headed[1] if headed else fields[0]) != name:
             fault = f"is not of the document {name or 'before it, as there is none'}"
         if fault:
-            raise InputError(f"{source}: line {number} is not PubTator: {fault}")
+            raise InputError(f"{shown(source)}: line {number} is not PubTator: {fault}")
+    if not count:
+        raise InputError(
+            f"{shown(source)}: has no mentions; give lines of ID start end mention type"
+        )
+
+
+def check_kept(source: str | Path) -> None:
+    """Refuse a file that cannot be written again as it is, before any work.
+
+    Raises:
+        InputError: It is UTF-16, or its lines end in CR alone.
+    """
+    if not is_plain_utf8(Source(source)):
+        raise InputError(
+            f"{source}: is UTF-16, or its lines end in CR; PubTator is written again as it is "
+            "where it is UTF-8 with other line ends: convert it, or write another format"
+        )
 
 
 def with_ids(source: str | Path, ids: Iterable[str]) -> Iterator[bytes]:
@@ -122,7 +150,7 @@ def with_ids(source: str | Path, ids: Iterable[str]) -> Iterator[bytes]:
     changed = InputError(f"{source}: changed while it was linked; run again")
     with open_binary(source) as handle:
         for raw in handle:
-            line = raw.decode("utf-8")
+            line = raw.decode("utf-8", "surrogateescape")
             body = line.removesuffix("\n").removesuffix("\r")
             fields = body.split("\t")
             if not _is_mention(fields):
@@ -132,7 +160,7 @@ def with_ids(source: str | Path, ids: Iterable[str]) -> Iterator[bytes]:
             if one is None:
                 raise changed
             fields[5:6] = [one]
-            yield ("\t".join(fields) + line[len(body) :]).encode()
+            yield ("\t".join(fields) + line[len(body) :]).encode("utf-8", "surrogateescape")
     if next(given, None) is not None:
         raise changed
 

@@ -58,6 +58,8 @@ def read_entities(
     source = Source.of(path, encoding=options.encoding)
     chosen = format or sniff(source)
     if chosen is None:
+        if not source.head().strip():
+            raise InputError(f"{shown(path)}: is empty; give an entity a row")
         formats = ", ".join(member.value for member in KbFormat)
         raise ConfigError(
             f"{shown(path)}: cannot tell its format; name it with --kb-format: {formats}"

@@ -36,6 +36,7 @@ from mirror_rt.tables import (
     TableOptions,
     cell_text,
     heading_key,
+    is_null,
     known,
     sound_like_headings,
 )
@@ -193,7 +194,7 @@ def _entity(cells: Cells, roles: Roles, skipped: SkippedRows, keep: NameFilter) 
     given = [
         one
         for one in (cells[place] for place in roles.names)
-        if one is not None and not (isinstance(one, str) and not one.strip())
+        if not is_null(one) and not (isinstance(one, str) and not one.strip())
     ]
     if not given:
         raise RowError("no name")
@@ -241,13 +242,13 @@ def _ids(cells: Cells, places: Sequence[int], what: str) -> tuple[str, ...]:
 
 def _parts(cell: object, splitter: re.Pattern[str], what: str) -> list[object]:
     """Return the values of a cell: a list as it is; a string is split at ``|``."""
+    if is_null(cell):
+        return []
     match cell:
-        case None:
-            return []
         case str():
             return [part for part in splitter.split(cell) if part.strip()]
         case list():
-            return [part for part in cell if part is not None and str(part).strip()]
+            return [part for part in cell if not is_null(part) and str(part).strip()]
         case int() if not isinstance(cell, bool):
             return [cell]
         case _:
@@ -277,7 +278,7 @@ def _alias(
 
 
 def _object_fields(cell: object) -> Iterator[tuple[str, str]]:
-    if cell is None or cell == "":
+    if is_null(cell) or cell == "":
         return
     if not isinstance(cell, dict):
         raise RowError("fields is not an object")

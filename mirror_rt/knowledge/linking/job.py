@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.hashing import sha256_file
-from mirror_rt.knowledge.formats.pubtator import is_pubtator
+from mirror_rt.knowledge.formats.pubtator import check_kept, is_pubtator
 from mirror_rt.knowledge.linking.blocks import LinkingBase, link_block
 from mirror_rt.knowledge.linking.changes import EarlierLinks, LinkChanges
 from mirror_rt.knowledge.linking.inputs import MentionNotes, Row, read_mentions
@@ -181,6 +181,8 @@ def link_file(
     file = source if isinstance(source, (str, Path)) else None
     if ending_of(out) == ".pubtator" and (file is None or not is_pubtator(file)):
         raise ConfigError(f"{out}: PubTator is written for a PubTator file alone")
+    if out.suffix == ".pubtator" and file is not None:
+        check_kept(file)
     if context is not None and context_column is not None:
         raise ConfigError("context and context_column: give one of them")
     if document is not None and document_column is not None:

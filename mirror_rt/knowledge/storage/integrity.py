@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from mirror_rt.bundle import Bundle
-from mirror_rt.errors import BundleError, KnowledgeBaseError
+from mirror_rt.errors import BundleError, KnowledgeBaseError, is_utf8
 from mirror_rt.hashing import sampled_sha256, sha256_file
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
@@ -129,6 +129,8 @@ def read_consistently(
         BundleError, KnowledgeBaseError: Raised by ``reading``, or the folder is replaced again
             and again.
     """
+    if not is_utf8(folder):
+        raise KnowledgeBaseError(f"{folder}: is no name in UTF-8, and cannot be opened; rename it")
     for _ in range(attempts):
         before = _state(folder)
         try:
