@@ -46,12 +46,14 @@ def split(
 
     mirror-rt kb split names.obo --out train.jsonl --gold gold.tsv
     """
-    from mirror_rt.errors import InputError
+    from mirror_rt.errors import ConfigError, InputError
     from mirror_rt.evaluation.holdout import hold_out_synonyms
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.formats.jsonl import entity_to_json
     from mirror_rt.staging import check_apart, check_target
 
+    if out.suffix.lower() != ".jsonl":
+        raise ConfigError(f"{out}: end the name in .jsonl")
     form = output.chosen(None, gold)
     for path, others in ((out, {"gold": gold}), (gold, {})):
         check_target(path, force=force)

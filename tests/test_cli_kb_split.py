@@ -81,6 +81,7 @@ def test_what_cannot_be_split_is_one_line_and_leaves_no_file(names: Path) -> Non
         split(names, "--share", 0),
         split(names, gold="gold.xyz"),
         split(names, gold="train.jsonl"),
+        split(names, "--out", names.parent / "train.tsv"),
         split(names, "--force", gold="names.csv"),
     ):
         assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.stderr
