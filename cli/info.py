@@ -84,7 +84,10 @@ def _knowledge_base(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if found["content_type"] == "passages":
         return
     links, names = probabilities["gold_links"], probabilities["held_out_names"]
-    if links:
+    if decided := probabilities["decisions"]:
+        thresholds = "" if links else f"; thresholds learned from {names:,} held-out names"
+        yield "probabilities", f"calibrated on {decided:,} decisions of feedback{thresholds}"
+    elif links:
         yield "probabilities", f"calibrated on {links:,} gold links"
     else:
         of_names = f"learned from {names:,} held-out names" if names else "built-in values"

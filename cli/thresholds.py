@@ -54,7 +54,8 @@ def source(reranker: Reranker) -> str:
     """Return the source of the probabilities."""
     links, names = reranker.fitted_on.get("gold_links"), reranker.fitted_on.get("samples")
     if links:
-        return f"{links:,} gold links"
+        decided = "decisions" in reranker.fitted_on
+        return f"{links:,} {'decisions of feedback' if decided else 'gold links'}"
     return f"{names:,} held-out names, not gold" if names else "built-in values, not gold"
 
 

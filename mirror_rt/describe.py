@@ -119,6 +119,7 @@ def _knowledge_base(path: Path, *, verify: bool) -> dict[str, Any]:
             "index": dict(manifest.index),
             "probabilities": {
                 "gold_links": int(reranker.fitted_on.get("gold_links", 0)),
+                "decisions": int(reranker.fitted_on.get("decisions", 0)),
                 "held_out_names": int(reranker.fitted_on.get("samples", 0)),
                 "operating_points": [dict(point) for point in reranker.operating_points],
             },

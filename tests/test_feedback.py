@@ -127,7 +127,7 @@ def test_probabilities_are_fitted_without_the_names_that_were_accepted(
     report = kb.feedback(_reviewed(tmp_path / "r.csv", rows))
     assert report.calibration is not None
     assert report.calibration.accuracy < 1, "those without an entity"
-    assert kb.resources.reranker.fitted_on["gold_links"] == len(gold)
+    assert kb.resources.reranker.fitted_on["decisions"] == len(gold)
     # Each accepted mention would be found by name, and teach that names are always right.
     encode = LetterEncoder().encode
     mask = all_but_accepted(kb.resources)
@@ -173,6 +173,33 @@ def test_an_entity_that_is_accepted_often_is_likelier(kb: KnowledgeBase, tmp_pat
     assert weight() == 0.0
 
 
+def test_doubtful_mentions_teach_no_threshold(kb: KnowledgeBase, tmp_path: Path) -> None:
+    """What is for review is hardly ever right: a precision among it is none of a whole table."""
+    wanted = 0.9
+    before = kb.resources.reranker.threshold(wanted)
+    linked = kb.link([name.name for name in MORE], target_precision=wanted)
+    rows = [_row(f"something else {i}", "N:1", "no") for i in range(30)]
+    report = kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    assert report.calibration is not None
+    after = kb.resources.reranker
+    assert after.threshold(wanted) <= max(before, 0.99)
+    points = {one["target_precision"]: one for one in after.operating_points}
+    assert points[wanted]["linked"] > len(rows) / 2, "names, not decisions"
+    again = kb.link([name.name for name in MORE], target_precision=wanted)
+    assert [one.status for one in again] == [one.status for one in linked]
+    assert {one.status for one in again} == {LinkStatus.LINKED}
+
+
+def test_where_names_are_few_decisions_teach_thresholds(built: Path, tmp_path: Path) -> None:
+    with KnowledgeBase.build(
+        built / "bundle", HEARTS, tmp_path / "kb", encoder=LetterEncoder()
+    ) as few:
+        assert not few.resources.reranker.precision_curve
+        rows = [_row(f"hart hole {i}", "H:1", "ok") for i in range(30)]
+        few.feedback(_reviewed(tmp_path / "r.csv", rows))
+        assert few.resources.reranker.threshold(0.9) > 0
+
+
 def test_without_aliases_only_the_probabilities_change(kb: KnowledgeBase, tmp_path: Path) -> None:
     rows = [_row(mention, _gold(mention), "yes") for mention in MENTIONS]
     before = _state(kb)
@@ -181,7 +208,7 @@ def test_without_aliases_only_the_probabilities_change(kb: KnowledgeBase, tmp_pa
     after = _state(kb)
     assert (report.aliases, report.gold_links) == (0, len(MENTIONS))
     assert after[0] == before[0]  # type: ignore[index]
-    assert kb.resources.reranker.fitted_on["gold_links"] == len(MENTIONS)
+    assert kb.resources.reranker.fitted_on["decisions"] == len(MENTIONS)
     assert sorted(p.name for p in kb.path.iterdir()) == sorted([*names, "feedback.jsonl"])
     kb.undo_feedback()
     assert _state(kb) == before
@@ -210,7 +237,7 @@ def test_feedback_outlasts_a_change_of_the_knowledge_base(
                 force=True,
             )  # fmt: skip
     assert kb.link([MENTIONS[7]])[0][0].entity_id == "N:7"
-    assert kb.resources.reranker.fitted_on["gold_links"] == len(MENTIONS) - (change == "remove")
+    assert kb.resources.reranker.fitted_on["decisions"] == len(MENTIONS) - (change == "remove")
     report = kb.undo_feedback()
     assert report.aliases == 0
     assert kb.entity("N:7").name == (

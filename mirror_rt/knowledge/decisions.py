@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.linking.accepted import accepted_weight
@@ -15,18 +17,21 @@ from mirror_rt.knowledge.linking.calibration import FEWEST, CalibrationReport, c
 from mirror_rt.knowledge.linking.feedback import FeedbackReport, read_reviewed
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.opening import open_resources
+from mirror_rt.knowledge.ranking.learning import calibration_targets, precision_curve
+from mirror_rt.knowledge.ranking.operating_points import operating_points
 from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.storage.build import own_samples
 from mirror_rt.knowledge.storage.feedback import Decision, FeedbackLog
-from mirror_rt.knowledge.storage.manifest import FEEDBACK, RERANKER
+from mirror_rt.knowledge.storage.manifest import FEEDBACK, RERANKER, KnowledgeBaseManifest
 from mirror_rt.staging import staging_file
 from mirror_rt.tables import ArrowTable, Notes, TableOptions, is_arrow
-from mirror_rt.types import NameKind
+from mirror_rt.types import Embedder, NameKind
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.entities.reader import Catalogue
-    from mirror_rt.knowledge.linking.resources import Encode
 
 __all__ = [
+    "DECISIONS",
     "calibrate_on",
     "decisions_in",
     "feedback_report",
@@ -35,8 +40,8 @@ __all__ = [
     "store_decisions",
 ]
 
-_BY_FEEDBACK = "feedback"
-"""Of what a reranker was fitted on: the decisions, where they are its gold links."""
+DECISIONS = "decisions"
+"""The number of decisions that a reranker was calibrated on, in ``fitted_on``."""
 
 
 def decisions_in(
@@ -112,13 +117,13 @@ def store_decisions(
     log: FeedbackLog,
     folder: Path,
     *,
-    encode: Encode,
+    encoder: Embedder,
     calibrations: list[CalibrationReport],
 ) -> None:
     """Write decisions that change no names, and calibrate on them."""
     with staging_file(folder / FEEDBACK, force=True) as path:
         log.write(path)
-    if not calibrate_on(resources, log, folder, encode=encode, calibrations=calibrations):
+    if not calibrate_on(resources, log, folder, encoder=encoder, calibrations=calibrations):
         _forget(resources.reranker, folder)
 
 
@@ -126,7 +131,7 @@ def finish(
     log: FeedbackLog,
     folder: Path,
     *,
-    encode: Encode,
+    encoder: Embedder,
     calibrations: list[CalibrationReport] | None = None,
 ) -> None:
     """Write decisions into a new folder, and calibrate it on them."""
@@ -138,7 +143,7 @@ def finish(
             # A calibration on other gold links stays until there are new decisions.
             fitted = calibrations is None and own_calibration(resources.reranker) > 0
             fitted = fitted or calibrate_on(
-                resources, log, folder, encode=encode, calibrations=calibrations
+                resources, log, folder, encoder=encoder, calibrations=calibrations
             )
         finally:
             resources.catalogue.close()
@@ -158,7 +163,7 @@ def calibrate_on(
     log: FeedbackLog,
     folder: Path,
     *,
-    encode: Encode,
+    encoder: Embedder,
     calibrations: list[CalibrationReport] | None = None,
 ) -> bool:
     """Learn from decisions and write the reranker; return False if there are too few.
@@ -170,13 +175,17 @@ def calibrate_on(
     if len(gold) < FEWEST:
         return False
     reranker = resources.reranker.without_feedback()
-    weight = accepted_weight(replace(resources, reranker=reranker), gold, encode)
+    weight = accepted_weight(replace(resources, reranker=reranker), gold, encoder.encode)
     resources = replace(resources, reranker=reranker.with_accepted(weight))
     try:
-        reranker, report = calibrate(resources, gold, encode, without_accepted=True)
+        reranker, report = calibrate(resources, gold, encoder.encode, without_accepted=True)
     except InputError:  # too few of them have a candidate
         return False
-    reranker = replace(reranker, fitted_on={**reranker.fitted_on, _BY_FEEDBACK: len(gold)})
+    reranker = replace(reranker, fitted_on={**reranker.fitted_on, DECISIONS: len(gold)})
+    if (before := reranker.uncalibrated()).precision_curve:
+        reranker = _with_thresholds_of_names(
+            resources, reranker, before, encoder, changed=report.kept or weight > 0
+        )
     with staging_file(folder / RERANKER, force=True) as path:
         reranker.write(path)
     if calibrations is not None:
@@ -184,7 +193,45 @@ def calibrate_on(
     return True
 
 
+def _with_thresholds_of_names(
+    resources: LinkResources,
+    reranker: Reranker,
+    before: Reranker,
+    encoder: Embedder,
+    *,
+    changed: bool,
+) -> Reranker:
+    """Return a reranker with thresholds that are learned from held-out names, as a build does.
+
+    Decisions teach how probable a link is, but no threshold: mentions for review are the doubtful
+    ones of a table, and no precision is reached among them.
+
+    Args:
+        resources: The resources of the knowledge base.
+        reranker: The reranker that was calibrated on decisions.
+        before: The reranker without them.
+        encoder: The encoder of mentions.
+        changed: Whether probabilities are other ones than before.
+    """
+    fitted_on = {name: value for name, value in reranker.fitted_on.items() if name != "gold_links"}
+    if not changed:
+        curve, points = before.precision_curve, before.operating_points
+        return replace(
+            reranker, precision_curve=curve, operating_points=points, fitted_on=fitted_on
+        )
+    embed = bool(KnowledgeBaseManifest.read(resources.path).names_bundle)
+    samples = own_samples(resources.catalogue, resources.retrievers, encoder, embed=embed)
+    found = calibration_targets(samples, reranker)
+    probability_S = reranker.top1_probability(found.confidence_S3)
+    curve = precision_curve(probability_S, found.hit_S)
+    reranker = replace(reranker, precision_curve=curve, fitted_on=fitted_on)
+    reached = operating_points(
+        probability_S, found.hit_S, np.arange(len(samples)), threshold=reranker.threshold
+    )
+    return replace(reranker, operating_points=[point.to_dict() for point in reached])
+
+
 def own_calibration(reranker: Reranker) -> int:
     """Return how many gold links it was calibrated on by other means than feedback."""
     links = int(reranker.fitted_on.get("gold_links", 0))
-    return 0 if _BY_FEEDBACK in reranker.fitted_on else links
+    return 0 if DECISIONS in reranker.fitted_on else links

@@ -200,7 +200,7 @@ class KnowledgeBase:
                 recall=recall,
                 force=force,
                 content_type=PASSAGES if passages else NAMES,
-                finish=partial(finish, log, encode=asked.encode),
+                finish=partial(finish, log, encoder=asked),
                 progress=progress,
             )
         return cls.open(out, encoder=encoder if student is None else asked, verify=False)
@@ -608,7 +608,7 @@ class KnowledgeBase:
             self._write_reranker(reranker)
             log = FeedbackLog.read(self.path)
             with integrity.assert_unchanged(self.path, self.manifest):
-                calibrate_on(self.resources, log, self.path, encode=self._encode)
+                calibrate_on(self.resources, log, self.path, encoder=self._lazy)
             self._take_reranker()
         return report
 
@@ -690,7 +690,7 @@ class KnowledgeBase:
             with integrity.assert_unchanged(self.path, self.manifest):
                 store_decisions(
                     self.resources, after, self.path,
-                    encode=self._encode, calibrations=calibrations,
+                    encoder=self._lazy, calibrations=calibrations,
                 )  # fmt: skip
             self._take_reranker()
         return feedback_report(self.resources, after, calibrations, read=read, own_links=own_links)
@@ -760,7 +760,7 @@ class KnowledgeBase:
                     query_encoder=self._lazy if self.manifest.names_bundle else None,
                     progress=progress,
                     feedback=log,
-                    finish=partial(finish, log, encode=self._encode, calibrations=calibrations),
+                    finish=partial(finish, log, encoder=self._lazy, calibrations=calibrations),
                 )
             )
             changed = KnowledgeBase.open(
