@@ -40,7 +40,7 @@ __all__ = [
     "precision_curve",
 ]
 
-_PRIOR_MENTIONS = 500.0
+_PRIOR_MENTIONS = 1_000.0
 """For how many held-out names the built-in weights stand. More link more mentions of texts right,
 fewer link more misspelt names right where names have many aliases, as of places
 (docs/experiments.md)."""
