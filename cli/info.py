@@ -50,7 +50,8 @@ def info(
 
 def _in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the main properties of a folder as (label, text)."""
-    yield "kind", f"{found['kind']}, {found['megabytes']:,} MB"
+    made = f", made with mirror-rt {found['created_with']}" if "created_with" in found else ""
+    yield "kind", f"{found['kind']}, {found['megabytes']:,} MB{made}"
     match found["kind"]:
         case "knowledge base":
             yield from _knowledge_base(found)
@@ -77,16 +78,15 @@ def _knowledge_base(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         taught = found["feedback"]["names"]
         yield "names", words + f", {taught:,} by feedback" * bool(taught)
     yield "index", f"{index['kind']}, finds {index['recall_at_10']:.3f} of the true ten nearest"
-    yield "encoder", ", ".join(text for _, text in _bundle(found["bundle"]))
+    yield "encoder", _encoder(found["bundle"])
     if named := found.get("names_bundle"):
         yield "names by", f"{named['name']}, of which the encoder is a student"
-    yield "made with", f"mirror-rt {found['created_with']}"
     if found["content_type"] == "passages":
         return
     links, names = probabilities["gold_links"], probabilities["held_out_names"]
     if decided := probabilities["decisions"]:
-        thresholds = "" if links else f"; thresholds learned from {names:,} held-out names"
-        yield "probabilities", f"calibrated on {decided:,} decisions of feedback{thresholds}"
+        thresholds = "" if links else f", thresholds on {names:,} of its names"
+        yield "probabilities", f"calibrated on {decided:,} decisions{thresholds}"
     elif links:
         yield "probabilities", f"calibrated on {links:,} gold links"
     else:
@@ -105,6 +105,13 @@ def _point(point: Mapping[str, Any]) -> str:
         return words
     low, high = point["precision_low"], point["precision_high"]
     return f"{words}, {point['precision']:.3f} right ({low:.3f} to {high:.3f})"
+
+
+def _encoder(found: Mapping[str, Any]) -> str:
+    """Return a bundle in words that fit a line: ``info`` of the bundle tells more."""
+    name, precision = found["source"].get("name", "unknown"), found["precision"]
+    pooling = "static" if found["encoder"] == "static" else f"{found['pooling']} pooling,"
+    return f"{name}, {found['dim']} numbers, {pooling} {precision}"
 
 
 def _bundle(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

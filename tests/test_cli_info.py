@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from mirror_rt.bundle import STARTER
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.ranking.operating_points import OperatingPoint
 from mirror_rt.knowledge.ranking.reranker import Reranker
@@ -69,6 +70,26 @@ def test_a_knowledge_base_tells_its_counts_and_its_bundle(
     assert (told["counts"]["entities"], told["counts"]["texts"]) == (2, 3)
     bundle = json.loads(info(tiny_bundle, "--json").stdout)
     assert told["bundle"]["fingerprint"] == bundle["fingerprint"]
+
+
+def test_ten_lines_are_enough_for_the_starter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    names = [Entity(id=str(i), names=(Name(text=f"name {i}"),)) for i in range(3)]
+    KnowledgeBase.build(STARTER, names, tmp_path / "kb").close()
+    points = [
+        OperatingPoint(target_precision=p, probability=None).to_dict() for p in (0.9, 0.95, 0.99)
+    ]
+    reranker = replace(
+        Reranker.read(tmp_path / "kb/reranker.json"),
+        operating_points=points,
+        fitted_on={"samples": 1_805, "decisions": 12_345},
+    )
+    reranker.write(tmp_path / "kb/reranker.json")
+    shown = info(tmp_path / "kb").stdout.splitlines()
+    assert len(shown) <= 9, "a student has a line more, with its teacher"
+    assert max(map(len, shown)) <= 80
 
 
 @pytest.mark.parametrize("width", [80, 200])
