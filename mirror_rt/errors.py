@@ -41,6 +41,7 @@ _BREAK = re.compile(r"\s*[\r\n]\s*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, other ends of lines, turns of direction, and what is no character."""
 _HEAD, _TAIL = 700, 300
+_FORM = re.compile(r"(?:(?P<path>.+?): )?(?:(?:line|row) (?P<line>[\d,]+)\b)?")
 
 
 def one_line(message: str) -> str:
@@ -59,11 +60,30 @@ def one_line(message: str) -> str:
 
 
 class MirrorError(Exception):
-    """The root: anything mirror-rt refuses to do. Its text is one line, fit to show a user."""
+    """The base class of all errors. The text is one line, ``thing: fault; way out``.
+
+    The parts of this line are attributes, so a program need not search the text.
+    """
 
     def __str__(self) -> str:
         """Return the message, through ``one_line``."""
         return one_line(super().__str__())
+
+    @property
+    def path(self) -> str:
+        """The thing with the fault, such as a file or an option; empty if the text names none."""
+        return _FORM.match(str(self))["path"] or ""  # type: ignore[index]
+
+    @property
+    def line(self) -> int | None:
+        """The number of the line or row with the fault, if the text has one."""
+        number = _FORM.match(str(self))["line"]  # type: ignore[index]
+        return None if number is None else int(number.replace(",", ""))
+
+    @property
+    def hint(self) -> str:
+        """The way out; empty if the text has none."""
+        return str(self).rpartition("; ")[2] if "; " in str(self) else ""
 
 
 class ConfigError(MirrorError, ValueError):
@@ -98,7 +118,7 @@ class TargetError(MirrorError):
     """An output exists already, or cannot be written."""
 
 
-class MissingExtraError(MirrorError, ImportError):
+class MissingExtraError(MirrorError, ImportError):  # type: ignore[misc]  # (its path)
     """An optional dependency is not installed; the message gives the pip line."""
 
 

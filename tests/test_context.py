@@ -8,6 +8,7 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking.context import _close
 from mirror_rt.knowledge.linking.proposals import Proposal
 from mirror_rt.types import Entity, MatchType, Name
+from tests.errors import about
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 
@@ -186,7 +187,7 @@ def test_contexts_must_fit_the_mentions(kb: KnowledgeBase) -> None:
     for contexts in (["one"], "ab"):
         with pytest.raises(ConfigError):
             kb.link(["cold", "x"], contexts=contexts)
-    with pytest.raises(InputError, match="context 2"):
+    with pytest.raises(InputError, check=about("context 2")):
         kb.link(["cold", "x"], contexts=["", "\udcff"])
 
 

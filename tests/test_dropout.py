@@ -21,6 +21,7 @@ from mirror_rt.training.encoding import encode
 from mirror_rt.training.loop import load_base
 from mirror_rt.training.model import load_model, tokenize
 from mirror_rt.types import Pooling
+from tests.errors import about
 from tests.tiny import NAMES, tiny_checkpoint
 
 ARCHITECTURES = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "mpnet"]
@@ -166,7 +167,7 @@ def test_a_string_never_loses_all_its_heads() -> None:
 def test_drophead_in_an_unknown_layout_is_refused(tmp_path: Path) -> None:
     model = load_model(tiny_checkpoint(tmp_path / "b"), pooling=Pooling.CLS, max_length=None).model
     model.config.num_hidden_layers = 3
-    with pytest.raises(ModelError, match="drophead"):
+    with pytest.raises(ModelError, check=about("drophead", hint="--drophead")):
         add_drophead(model, rate=0.2)
 
 

@@ -23,14 +23,15 @@ from mirror_rt.evaluation.holdout import hold_out_synonyms
 from mirror_rt.evaluation.linking import (
     LinkingScore,
     NameTable,
-    exact_ranks,
+    exact_answers,
     linking_score,
-    rank_queries,
+    query_answers,
     unseen,
 )
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.textfiles import read_lines
 from mirror_rt.types import Entity, Name, NameKind
+from tests.errors import about
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
@@ -61,7 +62,11 @@ def rank_entities(
     table = NameTable.of(entities, convention)
     asked = [Query(parts=(mention,), ids=ids) for mention, ids in queries]
     unreachable = sum(not right.size for right in table.right_groups(asked))
-    return linking_score(rank_queries(embedder, table, asked), unreachable=unreachable)
+    return linking_score(ranks_of(embedder, table, asked), unreachable=unreachable)
+
+
+def ranks_of(embedder: Points, table: NameTable, queries: list[Query]) -> list[int | None]:
+    return [rank for rank, _ in query_answers(embedder, table, queries)]
 
 
 def entity(entity_id: str, *names: str, other: tuple[str, ...] = ()) -> Entity:
@@ -75,8 +80,8 @@ def test_an_entity_counts_once_but_under_biosyn_each_of_its_names_counts() -> No
     base = [entity("A", "a1", "a2"), entity("B", "b")]
     points = Points({"a1": 1, "a2": 2, "b": 3, "query": 0})
     queries = [Query(parts=("query",), ids=frozenset({"B"}))]
-    by_entity = rank_queries(points, NameTable.of(base, Convention.ENTITY), queries)
-    by_name = rank_queries(points, NameTable.of(base, Convention.BIOSYN), queries)
+    by_entity = ranks_of(points, NameTable.of(base, Convention.ENTITY), queries)
+    by_name = ranks_of(points, NameTable.of(base, Convention.BIOSYN), queries)
     assert (by_entity, by_name) == ([2], [3])
 
 
@@ -84,9 +89,9 @@ def test_a_composite_mention_has_the_rank_of_its_worst_part() -> None:
     table = NameTable.of([entity("A", "a"), entity("B", "b"), entity("C", "c")], Convention.BIOSYN)
     points = Points({"a": 0, "b": 30, "c": 60, "left": 1, "right": 59})
     both = Query(parts=("left", "right"), ids=frozenset({"A", "B"}))
-    assert rank_queries(points, table, [both]) == [2]  # right: c, then b
+    assert ranks_of(points, table, [both]) == [2]  # right: c, then b
     lost = Query(parts=("left", "right"), ids=frozenset({"Z"}))
-    assert rank_queries(points, table, [lost]) == [None]
+    assert ranks_of(points, table, [lost]) == [None]
 
 
 def test_a_row_with_two_ids_is_right_for_both_but_does_not_make_them_one_entity() -> None:
@@ -95,7 +100,7 @@ def test_a_row_with_two_ids_is_right_for_both_but_does_not_make_them_one_entity(
     table = NameTable.of(base, Convention.ENTITY)
     wanted = frozenset({"B"})
     queries = [Query(parts=("y",), ids=wanted), Query(parts=("x",), ids=wanted)]
-    assert rank_queries(points, table, queries) == [1, 2]  # "only a" is wrong for B
+    assert ranks_of(points, table, queries) == [1, 2]  # "only a" is wrong for B
 
 
 @given(
@@ -150,14 +155,14 @@ def test_exact_match_finds_equal_normalised_names_in_their_order() -> None:
     table = NameTable.of([entity("A", "x"), entity("B", "x", "y")], Convention.ENTITY)
     asked = [("x", "A"), ("x", "B"), ("y", "B"), ("Y!", "B"), ("yy", "B")]
     queries = [Query(parts=(text,), ids=frozenset({i})) for text, i in asked]
-    assert exact_ranks(table, queries) == [1, 2, 1, 1, None]
+    assert [rank for rank, _ in exact_answers(table, queries)] == [1, 2, 1, 1, None]
     assert unseen(table, queries) == [4]
 
 
 def test_no_queries_is_an_error_and_not_a_zero() -> None:
-    with pytest.raises(InputError, match="no queries"):
+    with pytest.raises(InputError, check=about("linking")):
         linking_score([])
-    with pytest.raises(InputError, match="no names"):
+    with pytest.raises(InputError, check=about("knowledge base")):
         NameTable.of([], Convention.ENTITY)
 
 
@@ -203,7 +208,7 @@ def test_a_bad_gold_file_is_named_with_its_line(tmp_path: Path, text: str, fault
 
 def test_a_bad_concept_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.concept").write_text("1||0|1||D||flu||D1\n1||0|1||D||flu\n")
-    with pytest.raises(InputError, match=r"a\.concept: line 2"):
+    with pytest.raises(InputError, check=about("a.concept", line=2)):
         read_gold(tmp_path / "a.concept")
 
 
@@ -250,7 +255,7 @@ def test_gold_of_every_layout_says_the_same_as_a_tsv(tmp_path: Path, kind: str) 
             pq.write_table(table, file)
     assert read_gold(file, keep_nil=True) == read_gold(tsv, keep_nil=True)
     assert len(read_gold(file).queries) == 2
-    with pytest.raises(InputError, match="no column 'x'"):
+    with pytest.raises(InputError, match="'x'"):
         read_gold(file, id_column="x")
 
 
@@ -259,7 +264,7 @@ def test_columns_can_be_named_by_the_user(tmp_path: Path) -> None:
     file.write_text("string a\tstring b\nflu\tD1\n")
     gold = read_gold(file, mention_column="String A", id_column="string b")
     assert gold.queries[0].ids == {"D1"}
-    with pytest.raises(InputError, match="no column 'c'"):
+    with pytest.raises(InputError, match="'c'", check=about("gold.tsv")):
         read_gold(file, mention_column="c")
 
 
@@ -292,7 +297,7 @@ def test_the_same_rng_holds_out_the_same_share() -> None:
     assert first == again
     assert first[1] != other[1]
     assert len(first[1]) == 30
-    with pytest.raises(ConfigError, match="share"):
+    with pytest.raises(ConfigError, match=r"^share"):
         hold_out_synonyms(base, share=0.0, rng=random.Random(1))
 
 
@@ -319,7 +324,8 @@ def test_exact_match_on_ncbi_solves_what_its_readme_says(
         ids, name = line.split("||")
         first, *rest = ids.split("|")
         base.append(entity(first, name, other=tuple(rest)))
-    ranks = exact_ranks(NameTable.of(base, Convention.BIOSYN), gold.queries)
+    answers = exact_answers(NameTable.of(base, Convention.BIOSYN), gold.queries)
+    ranks = [rank for rank, _ in answers]
     assert (len(ranks), sum(rank == 1 for rank in ranks)) == (960, right)
 
 

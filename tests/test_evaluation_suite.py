@@ -28,6 +28,7 @@ from mirror_rt.evaluation.transfer import score_folds, score_split
 from mirror_rt.evaluation.translation import bilingual_lexicon_induction, csls
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt_cli.app import app
+from tests.errors import about
 from tests.kb import LetterEncoder
 
 if TYPE_CHECKING:
@@ -353,7 +354,7 @@ def test_tasks_are_chosen_by_name_and_family(data: Path) -> None:
     assert {t.family.value for t in select_tasks(["transfer"], known)} == {"transfer"}
     with pytest.raises(ConfigError, match="no such task"):
         select_tasks(["sts99"], known)
-    with pytest.raises(ConfigError, match="no such folder"):
+    with pytest.raises(ConfigError, check=about("nothing", hint="--data")):
         evaluate(LetterEncoder(), data=data / "nothing")
 
 
@@ -401,7 +402,7 @@ def test_transfer_learns_what_can_be_learnt_and_nothing_from_noise() -> None:
     assert guessed is not None
     assert 0.25 < guessed < 0.75
     assert score_folds(LetterEncoder(), noise)["accuracy"] == guessed
-    with pytest.raises(InputError, match="one label only"):
+    with pytest.raises(InputError, check=about("transfer")):
         score_split(LetterEncoder(), [items[0], items[2]], items)
 
 
@@ -552,7 +553,7 @@ def test_two_languages_give_cross_lingual_pairs_where_their_scores_agree() -> No
         Pair(left="arm", right="muscle (f)", score=3.5),
         Pair(left="bras", right="muscle", score=3.5),
     ]
-    with pytest.raises(InputError, match="2 and 1 rows"):
+    with pytest.raises(InputError, check=about("word pairs of two languages")):
         cross_pairs(english, french[:1], scale=6.0)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.tables import Pair, read_labeled, read_lexicon, read_pairs
+from tests.errors import about
 
 
 def write(folder: Path, text: str) -> Path:
@@ -70,12 +71,12 @@ def test_labelled_texts_and_pairs(tmp_path: Path) -> None:
     assert qnli == [Pair(left="q", right="s", label="yes")]
     assert tweet == [Pair(left="Ha", right="", label="2")]
     for label in ("", "NaN"):
-        with pytest.raises(InputError, match="line 2 has no label"):
+        with pytest.raises(InputError, check=about("set.tsv", line=2)):
             read_labeled(write(tmp_path, f"label\tsentence\n{label}\ta\n"))
 
 
 def test_a_bilingual_dictionary_collects_translations(tmp_path: Path) -> None:
     path = write(tmp_path, "cat\tchat\ndog\tchien\ncat\tmatou\n")
     assert read_lexicon(path) == {"cat": {"chat", "matou"}, "dog": {"chien"}}
-    with pytest.raises(InputError, match="line 1 is not source"):
+    with pytest.raises(InputError, check=about("set.tsv", line=1)):
         read_lexicon(write(tmp_path, "cat chat\n"))

@@ -23,6 +23,7 @@ from mirror_rt.knowledge.linking.results import fingerprint
 from mirror_rt.knowledge.storage.feedback import FeedbackLog
 from mirror_rt.types import LinkStatus, Name, NameKind
 from mirror_rt_cli.app import app
+from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 MORE = [entity(f"N:{i}", f"name number {i}", f"alias {i} of it") for i in range(60)]
@@ -392,7 +393,7 @@ def test_a_damaged_file_of_feedback_is_told_by_its_line(kb: KnowledgeBase, tmp_p
     kb.feedback(_reviewed(tmp_path / "r.csv", rows))
     path = kb.path / "feedback.jsonl"
     path.write_text(path.read_text() + '{"batch": 1}\n')
-    with pytest.raises(KnowledgeBaseError, match="line 4"):
+    with pytest.raises(KnowledgeBaseError, check=about("feedback.jsonl", line=4)):
         kb.undo_feedback()
 
 

@@ -27,6 +27,7 @@ from mirror_rt.knowledge.formats import (
 from mirror_rt.knowledge.formats.jsonl import entity_to_json
 from mirror_rt.knowledge.formats.tables import entity_from_json
 from mirror_rt.types import Entity, Name, NameKind
+from tests.errors import about
 
 HEAD = "format-version: 1.2\n\n[Term]\n"
 OBO = """\
@@ -146,7 +147,7 @@ def test_named_columns_may_stand_in_any_order_and_others_are_left_alone(tmp_path
 def test_a_first_row_that_names_only_one_column_is_never_data(tmp_path: Path) -> None:
     path = write(tmp_path, "kb.tsv", "id\tone\nB\ttwo\n")
     for skipped in (None, SkippedRows()):
-        with pytest.raises(InputError, match=r"--name-column.*id, one"):
+        with pytest.raises(InputError, check=about("kb.tsv")):
             list(read_entities(path, skip_bad=skipped))
     named = read_entities(path, columns=Columns(name="One"))
     assert [(e.id, e.name) for e in named] == [("B", "two")]
@@ -402,7 +403,7 @@ def test_a_message_shows_no_control_character_of_its_row_and_is_not_endless(
 
 def test_headings_settle_what_a_third_column_holds(tmp_path: Path) -> None:
     rows = "A\tone\tlabel\t\nB\ttwo\tlabel\textra\n"
-    with pytest.raises(InputError, match=r"line 2: has 4 columns .* head the columns"):
+    with pytest.raises(InputError, check=about("kb.tsv", line=2)):
         list(read_entities(write(tmp_path, "kb.tsv", rows)))
     path = write(tmp_path, "kb.tsv", "id\tname\talias\talias\n" + rows)
     assert [e.aliases for e in read_entities(path)] == [("label",), ("label", "extra")]
@@ -421,14 +422,14 @@ def list_or_message(
 def test_a_missing_an_empty_and_an_unknown_file_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, check=about("none.tsv")):
         list(read_entities(tmp_path / "none.tsv"))
-    with pytest.raises(InputError, match="holds no entity"):
+    with pytest.raises(InputError, check=about("empty.tsv")):
         list(read_entities(write(tmp_path, "empty.tsv", "\n \n")))
-    with pytest.raises(ConfigError, match="cannot tell its format"):
+    with pytest.raises(ConfigError, check=about("words.txt", hint="--kb-format")):
         read_entities(write(tmp_path, "words.txt", "heart\nlung\n"))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"heart\nlung\n")))
-    with pytest.raises(ConfigError, match="standard input"):
+    with pytest.raises(ConfigError, check=about("standard input", hint="--kb-format")):
         read_entities("-")
 
 
@@ -548,7 +549,7 @@ def test_a_second_name_column_is_one_more_name(tmp_path: Path) -> None:
 def test_unknown_headings_are_no_entity(tmp_path: Path, name: str) -> None:
     rows = "foo\tbar\nX:1\tfever\nX:2\tcough\n"
     path = write(tmp_path, name, rows if name == "kb.tsv" else rows.replace("\t", ","))
-    with pytest.raises(InputError, match=r"line 1: looks like headings .*\(foo, bar\)"):
+    with pytest.raises(InputError, check=about(line=1, hint="--name-column")):
         list(read_entities(path))
     with pytest.raises(InputError, match="--id-column"):  # nor a bad row among good ones
         list(read_entities(path, skip_bad=SkippedRows()))

@@ -30,6 +30,7 @@ from mirror_rt.types import (
     Passage,
 )
 from tests.conftest import REPOSITORY
+from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle, with_numbers
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def test_a_vector_that_is_not_finite_is_told(tmp_path: Path, bundle: Bundle) -> 
             found[[text == "liver cancer" for text in texts]] = np.nan
             return found
 
-    with pytest.raises(KnowledgeBaseError, match="gives 'liver cancer' a vector that is not fin"):
+    with pytest.raises(KnowledgeBaseError, match="'liver cancer'"):
         KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=Spoilt())
     assert list(tmp_path.glob("*kb*")) == []
 
@@ -256,7 +257,7 @@ def test_auto_takes_codes_above_the_limit(tmp_path: Path, bundle: Bundle) -> Non
 def test_an_existing_folder_is_refused_and_kept(tmp_path: Path, bundle: Bundle) -> None:
     _build(bundle, HEARTS, tmp_path / "kb")
     before = (tmp_path / "kb/manifest.json").read_bytes()
-    with pytest.raises(TargetError, match="exists already"):
+    with pytest.raises(TargetError, check=about("kb", hint="--force")):
         _build(bundle, HEARTS[:1], tmp_path / "kb")
     assert (tmp_path / "kb/manifest.json").read_bytes() == before
     KnowledgeBase.build(bundle, HEARTS[:1], tmp_path / "kb", encoder=LetterEncoder(), force=True)
@@ -354,7 +355,7 @@ def test_a_byte_between_the_blocks_of_a_large_file_is_missed_until_all_is_hashed
     if not small:
         monkeypatch.setattr(integrity, "_HASHED_WHOLE", 1 << 19)
         KnowledgeBase.open(copy).close()
-    with pytest.raises(KnowledgeBaseError, match=r"spare\.bin: changed since it was built"):
+    with pytest.raises(KnowledgeBaseError, check=about("spare.bin")):
         KnowledgeBase.open(copy, verify=None if small else True)
 
 
@@ -366,7 +367,7 @@ def test_a_manifest_without_a_whole_sum_is_not_taken_for_verified(
     manifest = KnowledgeBaseManifest.read(copy)
     files = {n: {k: f[k] for k in ("bytes", "sampled_sha256")} for n, f in manifest.files.items()}
     replace(manifest, files=files).write(copy / "manifest.json")
-    with pytest.raises(KnowledgeBaseError, match="changed since it was built"):
+    with pytest.raises(KnowledgeBaseError, check=about("catalogue.sqlite")):
         KnowledgeBase.open(copy, verify=True)
 
 
@@ -410,7 +411,7 @@ def test_a_changed_model_is_refused_when_it_is_needed(tmp_path: Path, hearts: Pa
     copy = tmp_path / "kb"
     shutil.copytree(hearts, copy)
     (copy / "bundle/model.onnx").write_text("another")
-    with pytest.raises(BundleError, match="changed since it was exported"):
+    with pytest.raises(BundleError, check=about("model.onnx")):
         KnowledgeBase.open(copy).link(["unknown"])
 
 
@@ -418,7 +419,7 @@ def test_another_bundle_is_refused_and_its_own_is_taken(
     tmp_path: Path, hearts: Path, bundle: Bundle
 ) -> None:
     other = fake_bundle(tmp_path / "other", content="another model")
-    with pytest.raises(KnowledgeBaseError, match="was not built with"):
+    with pytest.raises(KnowledgeBaseError, check=about("hearts", hint="--bundle")):
         KnowledgeBase.open(hearts, bundle=other)
     KnowledgeBase.open(hearts, bundle=bundle.path)
 
@@ -431,7 +432,7 @@ def test_a_folder_replaced_by_one_of_another_bundle_is_refused_when_the_model_is
     with KnowledgeBase.open(tmp_path / "kb") as kb:
         encoder = LetterEncoder()
         KnowledgeBase.build(other, HEARTS, tmp_path / "kb", encoder=encoder, force=True).close()
-        with pytest.raises(KnowledgeBaseError, match="replaced by a knowledge base of another"):
+        with pytest.raises(KnowledgeBaseError, check=about("kb")):
             kb.link(["unknown"])
 
 
@@ -442,25 +443,25 @@ def test_a_newer_format_an_older_one_and_a_folder_of_something_else_are_refused(
     shutil.copytree(hearts, copy)
     manifest = json.loads((copy / "manifest.json").read_text())
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format_version": 99}))
-    with pytest.raises(KnowledgeBaseError, match="format 99, this version reads up to"):
+    with pytest.raises(KnowledgeBaseError, check=about("kb", hint="pip install")):
         KnowledgeBase.open(copy)
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format_version": 1}))
-    with pytest.raises(KnowledgeBaseError, match="format 1, of an older version; build"):
+    with pytest.raises(KnowledgeBaseError, check=about("kb", hint="mirror-rt index")):
         KnowledgeBase.open(copy)
     for folder in (bundle.path, tmp_path, tmp_path / "none"):
-        with pytest.raises(KnowledgeBaseError, match="not a knowledge base"):
+        with pytest.raises(KnowledgeBaseError, check=about(hint="mirror-rt index")):
             KnowledgeBase.open(folder)
 
 
 def test_nonsense_questions_are_refused(kb: KnowledgeBase) -> None:
-    with pytest.raises(ConfigError, match="top must be at least 1"):
+    with pytest.raises(ConfigError, match=r"^top"):
         kb.link(["x"], top=0)
-    with pytest.raises(InputError, match="text 2: holds a lone surrogate"):
+    with pytest.raises(InputError, check=about("text 2")):
         kb.link(["x", "\udcff"])
-    with pytest.raises(InputError, match="text 2: is nan, not a string"):
+    with pytest.raises(InputError, check=about("text 2")):
         kb.search(["x", float("nan")])  # type: ignore[list-item]
     for nonsense in (95.0, -0.1, float("nan")):
-        with pytest.raises(ConfigError, match="min_probability must be between 0 and 1"):
+        with pytest.raises(ConfigError, match=r"^min_probability"):
             kb.link(["x"], min_probability=nonsense)
 
 
@@ -480,7 +481,7 @@ def test_types_restrict_names_and_neighbours(kb: KnowledgeBase) -> None:
     for mention in ("liver cancer", "short", "defect of the septum"):
         assert [c.entity_id for c in kb.link([mention], filters={"type": "growth"})[0]] == ["H:3"]
     assert kb.link(["short stature"], filters={"type": "growth"}) == kb.link(["short stature"])
-    with pytest.raises(ConfigError, match="has the type 'nothing'"):
+    with pytest.raises(ConfigError, match="'nothing'"):
         kb.link(["x"], filters={"type": "nothing"})
 
 
@@ -516,10 +517,10 @@ def test_a_build_opens_one_encoder_and_links_with_it(
 
 
 def test_another_kind_of_folder_is_named_as_what_it_is(tmp_path: Path, tiny_bundle: Path) -> None:
-    with pytest.raises(KnowledgeBaseError, match="is a bundle, not a knowledge base"):
+    with pytest.raises(KnowledgeBaseError, check=about(hint="mirror-rt index")):
         KnowledgeBase.open(tiny_bundle)
     (tmp_path / "manifest.json").write_text('{"kind": "vectors"}')
-    with pytest.raises(KnowledgeBaseError, match="is vectors, not a knowledge base"):
+    with pytest.raises(KnowledgeBaseError, check=about(hint="mirror-rt index")):
         KnowledgeBase.open(tmp_path)
 
 
@@ -536,9 +537,9 @@ def test_an_entity_is_looked_up_by_any_of_its_ids(tmp_path: Path, bundle: Bundle
     kb = _build(bundle, things, tmp_path / "kb")
     assert kb.entity("A") == kb.entity("OLD") == whole
     assert kb.entity("B").name == "flu", "its own id goes first"
-    with pytest.raises(InputError, match="no entity has the id 'C'; look it up by name with link"):
+    with pytest.raises(InputError, match="'C'", check=about("kb")):
         kb.entity("C")
-    with pytest.raises(InputError, match="'BOTH' is an alternative id of A, B; give"):
+    with pytest.raises(InputError, match="'BOTH'", check=about("kb")):
         kb.entity("BOTH")
     for nonsense, fault in (
         ("\ud800", "holds a lone surrogate"),
@@ -554,13 +555,13 @@ def test_an_entity_is_looked_up_by_any_of_its_ids(tmp_path: Path, bundle: Bundle
 def test_passages_are_no_entities(tmp_path: Path, bundle: Bundle) -> None:
     texts = [Passage(id="1", text="a runny nose")]
     KnowledgeBase.build(bundle, texts, tmp_path / "kb", encoder=LetterEncoder(), passages=True)
-    with pytest.raises(KnowledgeBaseError, match="holds passages, not names; use search"):
+    with pytest.raises(KnowledgeBaseError, check=about("kb")):
         KnowledgeBase.open(tmp_path / "kb").entity("1")
 
 
 def test_one_string_is_not_taken_for_a_list_of_letters(kb: KnowledgeBase) -> None:
     for ask in (kb.link, kb.search):
-        with pytest.raises(ConfigError, match=r"give a list of strings, as in \['heart'\]"):
+        with pytest.raises(ConfigError, match="'heart'"):
             ask("heart")
 
 

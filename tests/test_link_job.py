@@ -24,6 +24,7 @@ from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_lines
 from mirror_rt.runtime.job import JobFolder, ShardTask, Work
 from mirror_rt.tables import kept
 from tests.conftest import REPOSITORY
+from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, hearts_in
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ def test_a_broken_row_costs_no_block_before_it(
     hearts: Path, mentions: Path, tmp_path: Path
 ) -> None:
     mentions.write_bytes(mentions.read_bytes().replace(b"\nstature", b"\nstatur\xff"))
-    with pytest.raises(InputError, match="line 12"):
+    with pytest.raises(InputError, check=about("mentions.tsv", line=12, hint="--encoding")):
         _link(hearts, mentions, tmp_path / "a.tsv")
     assert not (tmp_path / "a.tsv").exists()
     assert _link(hearts, _write(mentions, NAMES), tmp_path / "a.tsv").skipped == 4

@@ -24,6 +24,7 @@ from mirror_rt.knowledge.linking import job, results
 from mirror_rt.knowledge.linking.results import fingerprint
 from mirror_rt.tables import Kind, Table, TableOptions, excel, free_names, kept, kept_name
 from mirror_rt.types import Entity
+from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, fake_bundle, hearts_in
 
 OURS = ["entity_id", "entity_name", "matched_name", "match_type", "relation", "score",
@@ -343,7 +344,7 @@ def test_a_sheet_that_would_be_too_long_is_refused_before_any_work(
 def test_a_cell_that_is_no_text_is_told_by_its_line(kb: KnowledgeBase, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_bytes(b"mention,note\n" + b"ASD,x\n" * 4 + b"VSD,caf\xe9\nASD,x\n")
-    with pytest.raises(InputError, match="line 6: the note is not UTF-8"):
+    with pytest.raises(InputError, check=about("in.csv", line=6, hint="--encoding")):
         kb.link_file(source, tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
     options = TableOptions(encoding="windows-1252")

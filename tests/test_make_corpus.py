@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.training import make_corpus
 from mirror_rt_cli.app import app
+from tests.errors import about
 
 
 def run(*arguments: object) -> Result:
@@ -26,7 +27,7 @@ def test_words_are_the_most_frequent_of_the_language() -> None:
 
 def test_a_language_without_a_list_is_refused_with_those_there_are() -> None:
     pytest.importorskip("wordfreq")
-    with pytest.raises(ConfigError, match=r"'xx'; there is ar, .*en.*zh"):
+    with pytest.raises(ConfigError, match="'xx'", check=about("lang")):
         make_corpus.words("xx", count=10)
 
 
@@ -34,7 +35,7 @@ def test_a_language_without_a_list_is_refused_with_those_there_are() -> None:
 def test_a_language_does_not_get_the_words_of_its_neighbour(language: str) -> None:
     # The library's nearest match: Spanish for Galician and Basque, Dutch for Afrikaans.
     pytest.importorskip("wordfreq")
-    with pytest.raises(ConfigError, match=r"no word list for .*; there is ar, ") as error:
+    with pytest.raises(ConfigError, check=about("lang")) as error:
         make_corpus.words(language, count=10)
     assert "\n" not in str(error.value)
 
@@ -80,7 +81,7 @@ def test_paragraphs_are_split_and_every_loss_is_counted(tmp_path: Path) -> None:
 
 def test_a_text_with_nothing_to_keep_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a\n\nb\n")
-    with pytest.raises(InputError, match="2 too short"):
+    with pytest.raises(InputError, check=about("t.txt")):
         make_corpus.sentences(tmp_path / "t.txt", shortest=5)
 
 

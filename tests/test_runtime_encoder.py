@@ -22,6 +22,7 @@ from mirror_rt.errors import BundleError, ConfigError, InputError
 from mirror_rt.runtime import transformer
 from mirror_rt.runtime.session import Session
 from mirror_rt.types import TokenBatch
+from tests.errors import about
 from tests.tiny import NAMES
 
 if TYPE_CHECKING:
@@ -148,14 +149,14 @@ def test_a_flipped_byte_is_found_on_opening(tiny_bundle: Path, tmp_path: Path) -
     content = bytearray((folder / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "model.onnx").write_bytes(content)
-    with pytest.raises(BundleError, match=r"model\.onnx: changed since it was exported"):
+    with pytest.raises(BundleError, check=about("model.onnx")):
         Encoder.open(folder)
 
 
 def test_a_graph_that_is_none_is_an_error_of_the_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
     (folder / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(BundleError, match="onnxruntime cannot load it"):
+    with pytest.raises(BundleError, check=about("model.onnx")):
         Encoder.open(folder, verify=False)
 
 
@@ -193,7 +194,7 @@ def test_recent_single_strings_are_not_computed_again_and_cannot_be_spoilt(
 
 
 def test_a_single_string_that_is_not_text_is_refused(tiny_bundle: Path) -> None:
-    with pytest.raises(InputError, match="lone surrogate"):
+    with pytest.raises(InputError, check=about("texts[0]")):
         Encoder.open(tiny_bundle).encode("\udfff")
 
 

@@ -17,6 +17,7 @@ import pytest
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime import sources
 from mirror_rt.runtime.sources import Kind, count_rows, kind_of, read_rows
+from tests.errors import about
 from tests.vectors import in_layout
 
 TEXTS = ["fever", "", "fever", 'a "quoted" one, with a comma', "two\nlines", "naïve  é"]
@@ -161,12 +162,12 @@ def test_a_row_group_of_parquet_is_not_read_whole(tmp_path: Path) -> None:
 def test_two_columns_of_one_name_in_parquet_are_refused(tmp_path: Path) -> None:
     columns = [pa.array(["a"]), pa.array(["b"])]
     pq.write_table(pa.Table.from_arrays(columns, names=["text"] * 2), tmp_path / "a.parquet")
-    with pytest.raises(InputError, match="more than one column 'text'"):
+    with pytest.raises(InputError, match="'text'", check=about("a.parquet")):
         list(read_rows(tmp_path / "a.parquet"))
 
 
 def test_plain_text_has_no_columns(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no columns"):
+    with pytest.raises(ConfigError, check=about("a.txt", hint="--input-format")):
         list(read_rows(written(tmp_path / "a.txt", "x\n"), column="text"))
 
 

@@ -23,6 +23,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.errors import BundleError, InputError
 from mirror_rt.runtime import tokenize
 from mirror_rt.runtime.tokenize import FastTokenizer, cuts_between_words
+from tests.errors import about
 from tests.tiny import NAMES
 
 
@@ -201,11 +202,11 @@ def test_no_texts_give_no_tokens(tiny_bundle: Path) -> None:
 
 
 def test_a_lone_surrogate_is_named(tiny_bundle: Path) -> None:
-    with pytest.raises(InputError, match=r"texts\[1\]: holds a lone surrogate \(U\+D83D\)"):
+    with pytest.raises(InputError, check=about("texts[1]")):
         FastTokenizer.open(Bundle.open(tiny_bundle))(["fever", "face \ud83d"])
 
 
 def test_a_broken_tokenizer_file_is_named(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(BundleError, match=r"tokenizer\.json: not a tokenizer"):
+    with pytest.raises(BundleError, check=about("tokenizer.json")):
         FastTokenizer.open(Bundle(path=tmp_path, manifest=Bundle.open(tiny_bundle).manifest))

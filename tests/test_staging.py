@@ -53,7 +53,7 @@ def test_a_taken_folder_is_refused_before_the_block_runs(tmp_path: Path) -> None
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("precious")
     with (
-        pytest.raises(TargetError, match=r"exists already.*--force"),
+        pytest.raises(TargetError, check=about("out", hint="--force")),
         staging_folder(tmp_path / "out"),
     ):
         pytest.fail("the block ran")
@@ -113,7 +113,7 @@ def test_a_file_appears_whole_and_keeps_the_old_one_on_failure(tmp_path: Path) -
 
 def test_a_target_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(TargetError, match="is a file, not a folder"):
+    with pytest.raises(TargetError, check=about("out")):
         check_target(tmp_path / "file/out")
 
 
@@ -133,7 +133,7 @@ def test_a_folder_that_appears_meanwhile_is_kept(
         monkeypatch.setattr("mirror_rt.staging.writing.rename2", lambda one, other, how: False)
     for force in (False, True):
         with (
-            pytest.raises(TargetError, match=r"exists already|not a folder that mirror-rt wrote"),
+            pytest.raises(TargetError, check=about("out")),
             staging_folder(tmp_path / "out", force=force),
         ):
             (tmp_path / "out").mkdir(exist_ok=True)
@@ -146,7 +146,7 @@ def test_a_folder_that_appears_meanwhile_is_kept(
 
 def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
     with (
-        pytest.raises(TargetError, match="exists already"),
+        pytest.raises(TargetError, check=about("out.npy", hint="--force")),
         staging_file(tmp_path / "out.npy") as fresh,
     ):
         fresh.write_bytes(b"ours")
@@ -191,7 +191,7 @@ def test_force_keeps_what_mirror_rt_did_not_write(tmp_path: Path, content: dict[
         (tmp_path / "out" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "out" / name).write_text(text)
     with (
-        pytest.raises(TargetError, match="not a folder that mirror-rt wrote"),
+        pytest.raises(TargetError, check=about("out")),
         staging_folder(tmp_path / "out", force=True),
     ):
         pytest.fail("the block ran")
@@ -214,10 +214,10 @@ def test_force_never_replaces_the_current_folder_or_one_above_it(
 
 def test_force_does_not_replace_a_file_by_a_folder_or_a_device_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("precious")
-    with pytest.raises(TargetError, match="is a file, not a folder"):
+    with pytest.raises(TargetError, check=about("out")):
         check_target(tmp_path / "out", force=True, folder=True)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(TargetError, match="not a regular file"):
+    with pytest.raises(TargetError, check=about("pipe")):
         check_target(tmp_path / "pipe", force=True)
 
 
@@ -241,7 +241,7 @@ def test_what_a_link_points_to_is_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize("force", [False, True])
 def test_a_link_to_nothing_is_refused(tmp_path: Path, force: bool) -> None:
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(TargetError, match="a link to nothing"):
+    with pytest.raises(TargetError, check=about("link")):
         check_target(tmp_path / "link", force=force)
 
 
@@ -297,7 +297,7 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(
         assert left not in names(tmp_path)
         (live / "manifest.json" if live.is_dir() else live).write_text(MARK)
         with (
-            pytest.raises(TargetError, match="another process"),
+            pytest.raises(TargetError, check=about("out")),
             staging(tmp_path / "out", force=True) as other,
         ):
             pytest.fail(f"both write {other}")
@@ -442,12 +442,12 @@ def test_a_mount_point_is_refused_before_any_work(
     ours(tmp_path / "out")
     for mount in (tmp_path / "out", tmp_path / "out/below"):
         monkeypatch.setattr("mirror_rt.staging.targets._mount_points", lambda place, at=mount: [at])
-        with pytest.raises(TargetError, match="mount point"):
+        with pytest.raises(TargetError, check=about("out")):
             check_target(tmp_path / "out", force=True, folder=True)
     (tmp_path / "file").write_text("old")
     monkeypatch.setattr("mirror_rt.staging.targets._mount_points", lambda place: [place])
     with (
-        pytest.raises(TargetError, match="mount point"),
+        pytest.raises(TargetError, check=about("file")),
         staging_file(tmp_path / "file", force=True),
     ):
         pytest.fail("the block ran")
@@ -460,6 +460,7 @@ import sys
 from pathlib import Path
 from mirror_rt.errors import TargetError
 from mirror_rt.staging import check_apart, check_target
+from tests.errors import about
 here = Path(sys.argv[1])
 for name, folder in (('out', True), ('out.txt', False)):
     try:

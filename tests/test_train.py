@@ -26,6 +26,7 @@ from mirror_rt.training.model import FAMILIES, TextModel, load_model, tokenize
 from mirror_rt.training.pairs import read_table
 from mirror_rt.training.resume import folder_of
 from mirror_rt.types import Loss, PairSource, Pooling, Preset
+from tests.errors import about
 from tests.tiny import NAMES, add_pooling, tiny_checkpoint
 
 MakeConfig = Callable[..., TrainConfig]
@@ -239,14 +240,14 @@ def test_progress_is_told_after_every_step(config_of: MakeConfig) -> None:
 def test_too_few_strings_for_a_batch_name_the_batch_size_that_would_do(
     config_of: MakeConfig,
 ) -> None:
-    with pytest.raises(TrainingError, match=r"26 different pairs .* --batch-size 26"):
+    with pytest.raises(TrainingError, check=about("names.txt", hint="--batch-size")):
         train(config_of(batch_size=200))
 
 
 def test_one_string_repeated_is_too_few(config_of: MakeConfig, tmp_path: Path) -> None:
     path = tmp_path / "same.txt"
     path.write_text("fever\n" * 500)
-    with pytest.raises(TrainingError, match=r"1 different pairs do not fill .* more strings$"):
+    with pytest.raises(TrainingError, check=about("same.txt")):
         train(config_of(corpus=path))
 
 
@@ -264,13 +265,13 @@ def test_a_script_that_the_base_does_not_read_is_refused(
 ) -> None:
     path = tmp_path / "c.txt"
     path.write_text("\n".join(FOREIGN), encoding="utf-8")
-    with pytest.raises(TrainingError, match=r"no string .* can be a negative.* another --base"):
+    with pytest.raises(TrainingError, check=about("c.txt", hint="--base")):
         train(config_of(corpus=path))
 
 
 def test_one_entity_alone_has_no_negatives(config_of: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "kb.tsv").write_text("id\tname\n" + "\n".join(f"1\t{n}" for n in NAMES))
-    with pytest.raises(TrainingError, match=r"no string .* can be a negative"):
+    with pytest.raises(TrainingError, check=about("kb.tsv", hint="--base")):
         train(config_of(corpus=tmp_path / "kb.tsv", pairs=PairSource.SYNONYMS))
 
 
@@ -345,9 +346,7 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_strings(config_of: 
     out = config_of().out
     theirs = Path(f"{out}.batch-1.txt")
     theirs.write_text("theirs")
-    with pytest.raises(
-        TrainingError, match=r"step \d+: the loss is nan, in the batch of 16 strings: '.+lr"
-    ) as e:
+    with pytest.raises(TrainingError, check=about("step 1", hint="--temperature")) as e:
         train(config_of(temperature=1e-40))
     assert "\n" not in str(e.value)
     assert not out.exists()
@@ -368,7 +367,7 @@ def test_strings_that_cannot_be_written_do_not_hide_what_stopped_the_run(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(loop, "staging_file", full)
-    with pytest.raises(TrainingError, match=r"the loss is nan.*not be written.*No space left.*lr"):
+    with pytest.raises(TrainingError, check=about("step 1", hint="--temperature")):
         train(config_of(temperature=1e-40))
 
 
@@ -403,7 +402,7 @@ def test_weights_that_are_no_numbers_are_told_at_their_own_step_and_never_kept(
     config_of: MakeConfig, max_steps: int, lr: float
 ) -> None:
     config = config_of(lr=lr, max_steps=max_steps, save_steps=1)
-    with pytest.raises(TrainingError, match="step 1: the weights are past all bounds"):
+    with pytest.raises(TrainingError, check=about("step 1", hint="--temperature")):
         train(config)
     assert not folder_of(config.out).exists()
 
@@ -416,7 +415,7 @@ def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force_if_ou
     (config.out / "mine.txt").write_text("keep")
     with pytest.raises(TargetError, match="--force"):
         train(config)
-    with pytest.raises(TargetError, match="not a folder that mirror-rt wrote"):
+    with pytest.raises(TargetError, check=about("out")):
         train(config, force=True)
     assert (config.out / "mine.txt").read_text() == "keep"
     (config.out / "mine.txt").unlink()
@@ -446,7 +445,7 @@ def test_an_output_that_is_or_holds_what_is_read_is_refused_and_nothing_of_it_is
         {"corpus": out / "names.txt"},
         both,
     ):
-        with pytest.raises(TargetError, match=r"holds .* choose another name"):
+        with pytest.raises(TargetError, check=about("out")):
             train(config_of(**options), force=True)
     assert weights_of(out) == before
     assert {"base", "names.txt", "pairs.tsv"} <= {path.name for path in out.iterdir()}
@@ -456,7 +455,7 @@ def test_logs_inside_the_output_are_refused_before_the_work_and_not_after_it(
     config_of: MakeConfig,
 ) -> None:
     config = config_of()
-    with pytest.raises(TargetError, match="is or holds the tensorboard"):
+    with pytest.raises(TargetError, check=about("out")):
         train(config, tensorboard=config.out / "board")
     assert not config.out.exists()
 
@@ -469,7 +468,7 @@ def test_a_base_without_a_mask_token_is_refused_unless_nothing_is_masked(
         content = json.loads((base / name).read_text())
         content.pop("mask_token", None)
         (base / name).write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=r"no mask token.*--span-length 0"):
+    with pytest.raises(ModelError, check=about("nomask", hint="--span-length")):
         train(config_of(base=base))
     assert train(config_of(base=base, span_length=0)).losses
 
@@ -603,14 +602,14 @@ def test_a_base_without_a_pooler_and_with_a_head_loads_as_it_is(
 
 
 def test_a_base_that_is_nowhere_is_refused(config_of: MakeConfig) -> None:
-    with pytest.raises(ModelError, match="no such folder"):
+    with pytest.raises(ModelError, check=about("no-such-model")):
         train(config_of(base="nobody/no-such-model"))
 
 
 def test_weights_in_a_pickle_are_not_loaded(config_of: MakeConfig, tmp_path: Path) -> None:
     base = tiny_checkpoint(tmp_path / "pickled")
     (base / "model.safetensors").rename(base / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="weights cannot be read"):
+    with pytest.raises(ModelError, check=about("pickled")):
         train(config_of(base=base))
 
 
@@ -622,7 +621,7 @@ def test_tokens_too_few_for_any_text_are_refused(tiny_bert: Path, length: int) -
 
 
 def test_more_tokens_than_the_model_has_positions_for_are_refused(config_of: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match="takes at most 64 tokens, got 65"):
+    with pytest.raises(ConfigError, check=about("max_length")):
         train(config_of(max_length=65))
 
 

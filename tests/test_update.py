@@ -29,6 +29,7 @@ from mirror_rt.knowledge.storage.update import UpdateReport
 from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.types import Embedder, Entity, IndexKind
 from mirror_rt_cli.app import app
+from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
 
@@ -114,7 +115,7 @@ def test_an_entity_is_not_taken_in_by_one_that_was_read_in_fewer_pieces(
         encoder=LetterEncoder(),
     )
     assert (change.entities_changed, change.entities_merged, change.entities) == (1, 1, 1)
-    with pytest.raises(InputError, match="no entity Y"):
+    with pytest.raises(InputError, check=about("kb")):
         remove(tmp_path / "kb", ["Y"])
     change = remove(tmp_path / "kb", ["X"])
     assert (change.entities_removed, change.entities_merged, change.entities) == (1, -1, 1)
@@ -173,7 +174,7 @@ def test_an_object_is_the_knowledge_base_it_has_changed(kbdir: Path) -> None:
         kb.remove(["H:9"])
         with pytest.raises(InputError, match="H:9"):
             kb.entity("H:9")
-        with pytest.raises(KnowledgeBaseError, match="changed since it was opened"):
+        with pytest.raises(KnowledgeBaseError, check=about("kb")):
             other.remove(["H:1"])
         assert other.entity("H:1") == HEARTS[0], "it still has what it opened"
     assert content(kbdir) == HEARTS
@@ -199,13 +200,13 @@ def test_remove_takes_the_entity_and_the_names_that_only_it_bore(kbdir: Path) ->
 
 def test_what_cannot_be_done_changes_nothing(kbdir: Path, tmp_path: Path) -> None:
     before = content(kbdir)
-    with pytest.raises(InputError, match=r"no entity H:8, H:50; nothing removed"):
+    with pytest.raises(InputError, check=about("kb")):
         remove(kbdir, ["H:1", "H:8", "H:50"])
-    with pytest.raises(InputError, match="no entity would be left"):
+    with pytest.raises(InputError, check=about("kb")):
         remove(kbdir, [e.id for e in before])
-    with pytest.raises(InputError, match="control character"):
+    with pytest.raises(InputError, check=about("H:9")):
         add(kbdir, [entity("H:9", "a\0b")], encoder=LetterEncoder())
-    with pytest.raises(KnowledgeBaseError, match="not a knowledge base"):
+    with pytest.raises(KnowledgeBaseError, check=about("none", hint="mirror-rt index")):
         add(tmp_path / "none", before, encoder=LetterEncoder())
     assert content(kbdir) == before
     change = remove(kbdir, ["H:8", "H:1", "H:50", "H:8"], missing_ok=True)
@@ -267,7 +268,7 @@ def test_any_changes_end_in_the_state_of_a_build_from_scratch(
 
 def test_a_second_change_at_the_same_time_is_told(kbdir: Path) -> None:
     def slowly() -> Iterator[Entity]:
-        with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
+        with pytest.raises(KnowledgeBaseError, check=about("kb")):
             remove(kbdir, ["H:1"])
         yield entity("H:9", "fever")
 
@@ -296,7 +297,7 @@ def test_a_change_by_another_process_is_told(kbdir: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
+        with pytest.raises(KnowledgeBaseError, check=about("kb")):
             remove(kbdir, ["H:1"])
         other.communicate()
     assert other.returncode == 0
@@ -313,16 +314,16 @@ def test_a_lock_that_cannot_be_opened_is_told_from_one_that_is_held(
             (tmp_path / ".kb.lock").mkdir()
         case _:
             folder = tmp_path / "gone" / "kb"
-    with pytest.raises(KnowledgeBaseError, match=r"its lock .*\.kb\.lock cannot be opened \(.*\)"):
+    with pytest.raises(KnowledgeBaseError, check=about("kb")):
         with integrity.exclusive_lock(folder):
             pass
 
 
 def test_a_build_that_replaces_lets_nobody_in(bundle: Bundle, kbdir: Path) -> None:
     def slowly() -> Iterator[Entity]:
-        with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
+        with pytest.raises(KnowledgeBaseError, check=about("kb")):
             remove(kbdir, ["H:1"])
-        with pytest.raises(KnowledgeBaseError, match="being changed by another process"):
+        with pytest.raises(KnowledgeBaseError, check=about("kb")):
             KnowledgeBase.build(
                 bundle, [entity("X:1", "x")], kbdir, encoder=LetterEncoder(), force=True
             )
@@ -349,7 +350,7 @@ def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
     monkeypatch.setattr(Catalogue, "open", counted)
     kind, method = (TrigramIndex, "open") if name == "trigrams" else (Reranker, "read")
     monkeypatch.setattr(kind, method, broken)
-    with pytest.raises(KnowledgeBaseError, match="broken"):
+    with pytest.raises(KnowledgeBaseError, match=r"^broken"):
         KnowledgeBase.open(kbdir)
     assert opened == []
 

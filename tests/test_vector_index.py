@@ -21,6 +21,7 @@ from mirror_rt.knowledge.retrieval.vector_index import (
     top_k,
 )
 from mirror_rt.types import IndexKind
+from tests.errors import about
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float16, Float32
@@ -244,10 +245,10 @@ def test_a_graph_of_any_width_and_of_equal_rows_is_searched_and_grows(
 def test_an_index_of_other_vectors_or_no_index_is_refused(tmp_path: Path) -> None:
     vectors = _unit_rows(10, seed=1).astype(np.float16)
     build_index(vectors, tmp_path / "i", kind=IndexKind.EXACT)
-    with pytest.raises(KnowledgeBaseError, match="10 rows of width 32, the vectors are 9"):
+    with pytest.raises(KnowledgeBaseError, check=about("i")):
         VectorIndex.open(tmp_path / "i", vectors[:9])
     (tmp_path / "i").write_bytes(b"nonsense")
-    with pytest.raises(KnowledgeBaseError, match="not an index"):
+    with pytest.raises(KnowledgeBaseError, check=about("i")):
         VectorIndex.open(tmp_path / "i", vectors)
 
 

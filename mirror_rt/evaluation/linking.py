@@ -28,11 +28,9 @@ __all__ = [
     "Rank",
     "composite_rank",
     "exact_answers",
-    "exact_ranks",
     "linking_score",
     "metrics_of",
     "query_answers",
-    "rank_queries",
     "unseen",
 ]
 
@@ -180,19 +178,6 @@ class NameTable:
         ]
 
 
-def rank_queries(
-    embedder: Embedder,
-    table: NameTable,
-    queries: Sequence[Query],
-    *,
-    names_UD: Float32 | None = None,
-    block: int = 64,
-) -> list[Rank]:
-    """Return the ranks of ``query_answers``, with its arguments and errors."""
-    found = query_answers(embedder, table, queries, names_UD=names_UD, block=block)
-    return [rank for rank, _ in found]
-
-
 def query_answers(
     embedder: Embedder,
     table: NameTable,
@@ -250,11 +235,6 @@ def composite_rank(ranks: Sequence[Rank]) -> Rank:
     """Return the rank of a composite mention: its worst part's, or None if a part has none."""
     known = [rank for rank in ranks if rank is not None]
     return max(known) if len(known) == len(ranks) else None
-
-
-def exact_ranks(table: NameTable, queries: Sequence[Query]) -> list[Rank]:
-    """Return the ranks of ``exact_answers``."""
-    return [rank for rank, _ in exact_answers(table, queries)]
 
 
 def exact_answers(table: NameTable, queries: Sequence[Query]) -> list[tuple[Rank, Best | None]]:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from mirror_rt.runtime.encoder import Encoder
     from mirror_rt.types import Int64
 
-__all__ = ["EmbedReport", "VectorOptions", "embed", "embed_rows"]
+__all__ = ["EmbedReport", "VectorOptions", "embed"]
 
 KIND = "vectors"
 FILES = (".npy", ".parquet")
@@ -175,32 +175,6 @@ def embed(
         with staging_file(out, force=force) as fresh:
             join = write_npy if ending == ".npy" else write_parquet
             join(fresh, [job.path / shard.name for shard in report.shards])
-    return EmbedReport.of(report)
-
-
-def embed_rows(
-    encoder: Encoder,
-    rows: Iterable[Row],
-    out: Path,
-    *,
-    ids: bool = False,
-    options: VectorOptions | None = None,
-    force: bool = False,
-    progress: Progress | None = None,
-    engine: Engine | None = None,
-    shown: str = "the input",
-) -> EmbedReport:
-    """Embed (text, id) rows into a folder of shards, as ``embed`` does.
-
-    Raises:
-        InputError: There are no rows, or one is not text.
-        TargetError: ``out`` is of another job, or no folder of vectors.
-        ConfigError: An option does not fit.
-    """
-    work = _Vectors(encoder, options or VectorOptions(), ids=ids)
-    with work.hold(out, force=force) as job:
-        report = work.run(rows, job, engine=engine, progress=progress, shown=shown)
-        job.finish(report.shards)
     return EmbedReport.of(report)
 
 

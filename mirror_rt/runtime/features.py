@@ -33,7 +33,6 @@ A word is a run of letters and digits. An n-gram may take the end of a word for 
 _SEPARATOR = "\0"
 _POWERS = 1 << 10
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_LIMIT = 0x110000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
