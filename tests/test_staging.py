@@ -18,6 +18,7 @@ import pytest
 
 from mirror_rt.errors import TargetError
 from mirror_rt.staging import check_apart, check_target, staging_file, staging_folder
+from tests.errors import about
 
 MARK = '{"format_version": 1, "files": ["old.txt", "new.txt"]}'
 
@@ -460,7 +461,6 @@ import sys
 from pathlib import Path
 from mirror_rt.errors import TargetError
 from mirror_rt.staging import check_apart, check_target
-from tests.errors import about
 here = Path(sys.argv[1])
 for name, folder in (('out', True), ('out.txt', False)):
     try:
