@@ -42,6 +42,8 @@ __all__ = ["ACCEPTED_MENTIONS", "FEATURES", "SIGNS", "FeatureInputs", "compute_f
 _TYPO_SIMILARITY = 0.65
 """Names less similar in letters are not one another's typo: an edit in three letters, two in
 six."""
+_MOST_EDITS = 3
+"""More edits are no slip of the pen."""
 _BROAD_OR_RELATED = np.array(
     [kind in {NameKind.BROAD, NameKind.NARROW, NameKind.RELATED} for kind in KINDS]
 )
@@ -196,7 +198,7 @@ def _typo_match(inputs: FeatureInputs) -> Values:
     missing_K = np.bincount(pairs.candidate_I, missing_I, minlength=candidates)
     known_K = np.bincount(pairs.candidate_I, missing_I & (known_I > 0), minlength=candidates)
     typo_K = similar_K & same_digits_K & (missing_K > 0) & (known_K == 0)
-    return np.where(typo_K, 1 / np.maximum(inputs.edits_K, 1), 0.0)
+    return np.where(typo_K, np.maximum(1 - (inputs.edits_K - 1) / _MOST_EDITS, 0.0), 0.0)
 
 
 def _times_named(names: NameArrays, tokens_I: Int64) -> Int64:
@@ -251,8 +253,8 @@ the most that one word of the mention, or of the name, leaves unexplained (see `
 one_sided_gap: natural log of 1 plus the difference of these two, large where one of the two texts
 says all that the other does and more, as broader and narrower names do; edit_similarity: 1 less
 the share of letters that differ (optimal string alignment: changed, left out, put in, swapped
-with the next); typo_match: 1 by the number of those edits, if they are few, change no digit and
-all stand in words that no name has; non_exact_synonym: a broad, narrow or related name;
+with the next); typo_match: 1 for one such edit, 2/3 for two, 1/3 for three, if they change no
+digit and all stand in words that no name has; non_exact_synonym: a broad, narrow or related name;
 accepted_mentions: natural log of 1 plus the mentions that people have accepted for the entity
 (``feedback``), which alone teaches its weight.
 """
