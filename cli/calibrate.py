@@ -64,7 +64,8 @@ def calibrate(
     For example:
 
     mirror-rt calibrate kb gold.tsv --plot reliability.png
-    mirror-rt calibrate kb reviewed.csv --mention-column title --id-column entity_id
+    mirror-rt calibrate kb titles.csv --mention-column title --id-column occupation
+    mirror-rt calibrate kb reviewed.csv
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.evaluation.gold import read_gold

@@ -303,6 +303,36 @@ def test_errors_say_what_went_wrong(kb: KnowledgeBase) -> None:
     assert [r["rank"] for r in rows if r["row"] == 3] == ([] if third == 1 else [third])
 
 
+def test_a_review_is_gold_by_its_decisions_and_a_result_is_none(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    mentions = [f"name numbr {i}" for i in range(8)]
+    kb.link_file(mentions, tmp_path / "out.csv", review_below=1.0, review=tmp_path / "review.csv")
+    with open(tmp_path / "review.csv", encoding="utf-8", newline="") as file:
+        rows = {row["mention"]: row for row in csv.DictReader(file)}
+    assert [*sorted(rows)] == mentions
+    first, second, third, fourth, fifth, *_ = (rows[mention] for mention in mentions)
+    first["decision"] = "Accept"
+    second["decision"] = "no"
+    third["correct_id"] = "N:7"
+    fourth["decision"] = "reject"
+    fifth["correct_id"] = "-"
+    also = fourth | {"decision": "", "correct_id": "N:30"}
+    with open(tmp_path / "done.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, first)
+        writer.writeheader()
+        writer.writerows([*rows.values(), also])
+    gold = read_gold(tmp_path / "done.csv", keep_nil=True)
+    assert {q.parts[0]: q.ids for q in gold.queries} == {
+        mentions[0]: {first["entity_id"]}, mentions[1]: set(), mentions[2]: {"N:7"},
+        mentions[3]: {"N:30"}, mentions[4]: set(),
+    }  # fmt: skip
+    assert read_gold(tmp_path / "done.csv").without_id == 2
+    with pytest.raises(InputError):
+        read_gold(tmp_path / "out.csv")
+    assert len(read_gold(tmp_path / "out.csv", id_column="entity_id").queries) == len(mentions)
+
+
 def test_what_people_have_decided_is_warned_of(kb: KnowledgeBase) -> None:
     gold = Gold(queries=tuple(query(f"name numbr {i}", f"N:{i}") for i in range(40)))
     decided = {

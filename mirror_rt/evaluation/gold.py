@@ -15,6 +15,7 @@ from typing import TypeAlias
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats.pubtator import is_pubtator
 from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
+from mirror_rt.knowledge.linking.feedback import decided_rows, is_result, is_review
 from mirror_rt.tables import (
     Column,
     Kind,
@@ -98,6 +99,10 @@ def read_gold(
     document. Anything else is a table of any layout, with headings. Ids are separated by ``|``
     or ``+``; since an id may itself hold such a sign (``NA+1``), what stands in a table's cell,
     and between its ``|``, is right as a whole too. Mentions without an id are left out.
+
+    Of a file of ``link --review`` that was filled in, rows with a decision are gold mentions: a
+    rejected one has no id, unless another row says which is right. Another result of ``link`` is
+    refused unless ``id_column`` is given, as its ids are no gold.
 
     Args:
         path: The file, or a folder of ``.concept`` files.
@@ -205,11 +210,21 @@ def _table_rows(
     table.take_headings()
     if not table.headings:
         raise InputError(f"{table.shown}: is empty; give mentions and their ids")
-    mention = _column(table, mention_column, MENTIONS, "mention")
-    ids = _column(table, id_column, (Column.ID,), "id")
     more = [
         None if name is None else table.place(name) for name in (context_column, document_column)
     ]
+    if id_column is None and is_review(table.headings):
+        for cells, text, found in decided_rows(table, mention_column):
+            context, document = ("" if i is None else cell_text(cells[i], "text") for i in more)
+            yield text, found, context, document
+        return
+    if id_column is None and is_result(table.headings):
+        raise InputError(
+            f"{table.shown}: is a result of link, whose ids nobody has confirmed; give --id-column "
+            "with a column of right ids, or a reviewed file of link --review"
+        )
+    mention = _column(table, mention_column, MENTIONS, "mention")
+    ids = _column(table, id_column, (Column.ID,), "id")
     table.only = [mention, ids, *(place for place in more if place is not None)]
     for number, cells in table.rows():
         where = f"{table.shown}: {table.unit} {number}"

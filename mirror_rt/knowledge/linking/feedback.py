@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.entities.reader import Catalogue
     from mirror_rt.knowledge.linking.calibration import CalibrationReport
 
-__all__ = ["FeedbackReport", "Reviewed", "read_reviewed"]
+__all__ = [
+    "FeedbackReport",
+    "Reviewed",
+    "decided_rows",
+    "is_result",
+    "is_review",
+    "read_reviewed",
+]
 
 ACCEPTED = frozenset({"accept", "accepted", "yes", "y", "ok", "true", "right", "1", "x"})
 REJECTED = frozenset({"reject", "rejected", "no", "n", "false", "wrong", "0"})
@@ -116,18 +123,7 @@ def read_reviewed(
         tuple[str, str, bool], int
     ] = {}  # (mention, id, whether right) → the number of the row
     missing: dict[str, int] = {}
-    for number, cells in table.rows():
-        try:
-            if isinstance(cells, RowError):
-                raise cells
-            given = {
-                name: joined_text(cells[place], name).strip() for name, place in places.items()
-            }
-            for name in {"entity_id", "correct_id"} & given.keys():
-                given[name] = _without_point(catalogue, given[name])
-            said = _decision(given)
-        except RowError as fault:
-            raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+    for number, cells, given, said in _said(table, places, catalogue):
         if said is None:
             found.undecided += not table.is_blank(cells)
             continue
@@ -162,6 +158,69 @@ def read_reviewed(
     for mention in {mention for mention, id_ in found.links if id_}:
         found.links.pop((mention, ""), None)  # one entity is wrong, another is right
     return found
+
+
+def is_review(headings: Sequence[str]) -> bool:
+    """Return whether a table has the columns that ``link --review`` adds to be filled in."""
+    return _has(headings, "decision", "correct_id")
+
+
+def is_result(headings: Sequence[str]) -> bool:
+    """Return whether a table has the columns that ``link`` adds."""
+    return _has(headings, "entity_id", "matched_name", "match_type")
+
+
+def decided_rows(
+    table: Table, column: str | None = None
+) -> Iterator[tuple[Sequence[Any], str, str]]:
+    """Yield (cells, mention, right id) of the rows of a review that have a decision.
+
+    The id is empty if the candidate was rejected, and no row says what is right.
+
+    Args:
+        table: The table, after its headings.
+        column: The column of mentions; by default ``mention``.
+
+    Raises:
+        InputError: A row cannot be read, was changed, or its word is not a decision.
+        ConfigError: The column of mentions is missing.
+    """
+    rows = [
+        (cells, given["mention"], "" if said[0] == "rejected" else said[1])
+        for _, cells, given, said in _said(table, _places(table, column))
+        if said is not None
+    ]
+    right = {mention for _, mention, id_ in rows if id_}
+    yield from (row for row in rows if row[2] or row[1] not in right)
+
+
+def _said(
+    table: Table, places: Mapping[str, int], catalogue: Catalogue | None = None
+) -> Iterator[tuple[int, Sequence[Any], dict[str, str], tuple[str, str] | None]]:
+    """Yield the number of each row, its cells, those of a review by name, and its decision.
+
+    Raises:
+        InputError: The message names the row.
+    """
+    for number, cells in table.rows():
+        try:
+            if isinstance(cells, RowError):
+                raise cells
+            given = {
+                name: joined_text(cells[place], name).strip() for name, place in places.items()
+            }
+            if catalogue is not None:
+                for name in {"entity_id", "correct_id"} & given.keys():
+                    given[name] = _without_point(catalogue, given[name])
+            said = _decision(given)
+        except RowError as fault:
+            raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+        yield number, cells, given, said
+
+
+def _has(headings: Sequence[str], *names: str) -> bool:
+    there = {heading_key(heading) for heading in headings}
+    return all(heading_key(kept_name(name, headings)) in there for name in names)
 
 
 def _places(table: Table, column: str | None) -> dict[str, int]:
