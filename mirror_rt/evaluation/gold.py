@@ -214,8 +214,8 @@ def _table_rows(
         None if name is None else table.place(name) for name in (context_column, document_column)
     ]
     if id_column is None and is_review(table.headings):
-        for cells, text, found in decided_rows(table, mention_column):
-            context, document = ("" if i is None else cell_text(cells[i], "text") for i in more)
+        for row, text, found in decided_rows(table, mention_column):
+            context, document = ("" if i is None else cell_text(row[i], "text") for i in more)
             yield text, found, context, document
         return
     if id_column is None and is_result(table.headings):

@@ -170,9 +170,7 @@ def is_result(headings: Sequence[str]) -> bool:
     return _has(headings, "entity_id", "matched_name", "match_type")
 
 
-def decided_rows(
-    table: Table, column: str | None = None
-) -> Iterator[tuple[Sequence[Any], str, str]]:
+def decided_rows(table: Table, column: str | None = None) -> Iterator[tuple[list[Any], str, str]]:
     """Yield (cells, mention, right id) of the rows of a review that have a decision.
 
     The id is empty if the candidate was rejected, and no row says what is right.
@@ -196,7 +194,7 @@ def decided_rows(
 
 def _said(
     table: Table, places: Mapping[str, int], catalogue: Catalogue | None = None
-) -> Iterator[tuple[int, Sequence[Any], dict[str, str], tuple[str, str] | None]]:
+) -> Iterator[tuple[int, list[Any], dict[str, str], tuple[str, str] | None]]:
     """Yield the number of each row, its cells, those of a review by name, and its decision.
 
     Raises:
