@@ -254,7 +254,7 @@ def link(
             options |= {"long": long, "review": review, "bom": bom, "against": against}
             changes = _into_file(kb, source, out, columns | options, force=force, engine=by)
             if against is not None and changes is not None:
-                link_changes.tell(against, changes, output.chosen(form))
+                link_changes.report(against, changes, output.chosen(form))
 
 
 def _printed(
@@ -303,7 +303,7 @@ def _compared(
                 earlier.take(json.loads(line))
             done += len(lines)
             show(done, None)
-    link_changes.tell(against, earlier.compared(), form)
+    link_changes.report(against, earlier.compared(), form)
     _report_truncated(kb, counts)
 
 

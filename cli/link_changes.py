@@ -21,7 +21,7 @@ AgainstOption = Annotated[
 ]
 
 
-def tell(against: Path, found: LinkChanges, form: output.Format) -> None:
+def report(against: Path, found: LinkChanges, form: output.Format) -> None:
     """Print the changes, and the number of each kind on standard error."""
     from mirror_rt.knowledge.linking.changes import CHANGE_COLUMNS
 

@@ -74,10 +74,10 @@ def map_vocabularies(
         )  # fmt: skip
         count = write_sssom(fresh, mappings, comment=f"{source.name} to {target.name}")
     typer.echo(f"{out}: {count:,} of {len(own):,} entities mapped", err=True)
-    _tell(references)
+    _report(references)
 
 
-def _tell(references: References) -> None:
+def _report(references: References) -> None:
     kinds = Counter(kind for _, kind in references.of.values())
     if kinds:
         words = ", ".join(

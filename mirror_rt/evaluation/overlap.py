@@ -34,10 +34,10 @@ def overlaps(name: str, model: object, evaluation: LinkingEvaluation) -> Iterato
         model: The model.
         evaluation: What was asked.
     """
-    asked = [(part, o.known) for o in evaluation.outcomes for part in o.query.parts]
+    mentions = [(part, o.known) for o in evaluation.outcomes for part in o.query.parts]
     if isinstance(model, KnowledgeBase):
         decided = {normalize(mention) for mention, _ in FeedbackLog.read(model.path).gold()}
-        texts = {normalize(text) for text, _ in asked}
+        texts = {normalize(text) for text, _ in mentions}
         share = len(texts & decided) / max(len(texts), 1)
         if share >= _FEW:
             yield (
@@ -45,14 +45,14 @@ def overlaps(name: str, model: object, evaluation: LinkingEvaluation) -> Iterato
                 "feedback, so that its scores look better here than they are"
             )
         record = model.resources.reranker.fitted_on.get("gold_sketch", "")
-        share = share_among((text for text, _ in asked), record) if record else 0.0
+        share = share_among((text for text, _ in mentions), record) if record else 0.0
         if share >= _FEW:
             yield (
                 f"{name}: was calibrated on {100 * share:.0f} % of these mentions, so that its "
                 "probabilities look better here than they are"
             )
     record = _strings_trained_on(Path(name))
-    share = share_among((text for text, known in asked if not known), record) if record else 0.0
+    share = share_among((text for text, known in mentions if not known), record) if record else 0.0
     if share >= _FEW:
         yield (
             f"{name}: its encoder was trained on {100 * share:.0f} % of the mentions that are no "

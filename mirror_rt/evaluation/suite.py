@@ -128,9 +128,9 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
             table = NameTable.of(read_entities(first), task.convention)
             return link_results(task.name, table_answers(model, table, gold), gold, table)
         case Kind.HELD_OUT:
-            entities, asked = standard_split(read_entities(first))
+            entities, held_out = standard_split(read_entities(first))
             table = NameTable.of(entities, task.convention)
-            held = [Query(parts=(mention,), ids=ids) for mention, ids in asked]
+            held = [Query(parts=(mention,), ids=ids) for mention, ids in held_out]
             # Every held-out name is unseen: the second result would repeat the first.
             return link_results(task.name, table_answers(model, table, held), held, table)[:1]
         case Kind.FOLDS | Kind.SPLIT:

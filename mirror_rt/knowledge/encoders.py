@@ -16,7 +16,7 @@ from mirror_rt.types import (
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
 
-__all__ = ["LazyEncoder", "MissingEncoder", "asked_and_named", "open_encoder", "open_student"]
+__all__ = ["LazyEncoder", "MissingEncoder", "encoders_of", "open_encoder", "open_student"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def open_student(student: str | Path | Bundle, teacher: Bundle) -> Bundle:
     return opened
 
 
-def asked_and_named(embedder: Embedder, student: Bundle | None) -> tuple[Embedder, Embedder | None]:
+def encoders_of(embedder: Embedder, student: Bundle | None) -> tuple[Embedder, Embedder | None]:
     """Return the encoder of mentions, and the encoder of names if it is another one."""
     if student is None:
         return embedder, None

@@ -24,7 +24,7 @@ from mirror_rt.knowledge.decisions import (
 from mirror_rt.knowledge.encoders import (
     LazyEncoder,
     MissingEncoder,
-    asked_and_named,
+    encoders_of,
     open_encoder,
     open_student,
 )
@@ -188,22 +188,22 @@ class KnowledgeBase:
             else embedded_names(Path(vectors), opened, encoder) as embedder,
         ):
             log = FeedbackLog.read(out) if force and not passages else FeedbackLog()
-            asked, names_encoder = asked_and_named(embedder, student)
+            mention_encoder, names_encoder = encoders_of(embedder, student)
             write_knowledge_base(
                 student or opened,
                 passages_of(entities, split) if passages else log.applied(entities_of(entities)),
                 out,
-                encoder=asked,
+                encoder=mention_encoder,
                 names_encoder=names_encoder,
                 names_bundle={} if student is None else opened.named,
                 choice=IndexChoice(kind=index, exact_limit=exact_limit),
                 recall=recall,
                 force=force,
                 content_type=PASSAGES if passages else NAMES,
-                finish=partial(finish, log, encoder=asked),
+                finish=partial(finish, log, encoder=mention_encoder),
                 progress=progress,
             )
-        return cls.open(out, encoder=encoder if student is None else asked, verify=False)
+        return cls.open(out, encoder=encoder if student is None else mention_encoder, verify=False)
 
     @classmethod
     def open(

@@ -18,12 +18,12 @@ from mirror_rt.tables import (
     TableOptions,
     cell_text,
     column_of,
+    detect_kind,
     is_arrow,
     joined_text,
     kind_of,
     known,
     parquet_parts,
-    told_kind,
 )
 from mirror_rt.tables.excel import SheetCell
 from mirror_rt.textfiles import (
@@ -102,7 +102,7 @@ def read_columns(
     options = options or TableOptions()
     notes = notes if notes is not None else Notes()
     given = source if is_arrow(source) else Source.of(source, encoding=options.encoding)
-    if isinstance(given, Source) and told_kind(given, options, Kind.TEXT) is Kind.TEXT:
+    if isinstance(given, Source) and detect_kind(given, options, Kind.TEXT) is Kind.TEXT:
         if column or others:
             raise ConfigError(
                 f"{shown(given)}: plain text has no columns; name it .csv, .tsv, .jsonl, .xlsx or "

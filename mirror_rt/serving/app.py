@@ -121,8 +121,8 @@ def _add_operation(app: FastAPI) -> None:
             name: {"entities": kb.kb.manifest.counts["entities"], "opened": kb.opened}
             for name, kb in service.library.kbs.items()
         }
-        told = {"status": "ready", "models": list(service.library.models), "kbs": kbs}
-        return json_response(orjson.dumps(told))
+        content = {"status": "ready", "models": list(service.library.models), "kbs": kbs}
+        return json_response(orjson.dumps(content))
 
     @app.get("/metrics", tags=["Operation"], responses=errors, response_class=PlainTextResponse)
     async def metrics(request: Request) -> Response:
@@ -143,11 +143,11 @@ async def _http(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
         detail = "the body cannot be read: nested too deeply, a number too long, or not valid text"
-    told = {
+    content = {
         404: "there is no such path; GET /openapi.json lists all paths",
         405: "this path does not allow the method; GET /openapi.json lists the methods",
     }.get(error.status_code, detail)
-    return refusal(Refused(error.status_code, told), request.url.path, headers=error.headers)
+    return refusal(Refused(error.status_code, content), request.url.path, headers=error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -96,11 +96,11 @@ class Refused(Exception):
 
 def refusal(refused: Refused, path: str, *, headers: Mapping[str, str] | None = None) -> Response:
     """Return the error response, in the format that belongs to the path."""
-    told = dict(headers or {})
+    sent = dict(headers or {})
     if refused.retry_after is not None:
-        told["Retry-After"] = str(refused.retry_after)
+        sent["Retry-After"] = str(refused.retry_after)
     if refused.status == 401:
-        told["WWW-Authenticate"] = "Bearer"
+        sent["WWW-Authenticate"] = "Bearer"
     body: dict[str, object]
     if path.startswith("/v1/"):
         code = refused.code or {401: "invalid_api_key", 429: "rate_limit_exceeded"}.get(
@@ -118,6 +118,6 @@ def refusal(refused: Refused, path: str, *, headers: Mapping[str, str] | None = 
     return Response(
         orjson.dumps(body),
         status_code=refused.status,
-        headers=told,
+        headers=sent,
         media_type="application/json",
     )

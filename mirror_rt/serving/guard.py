@@ -191,7 +191,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        told: dict[str, object] = {
+        fields: dict[str, object] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
             + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -199,10 +199,10 @@ class JsonFormatter(logging.Formatter):
         }
         for name, value in vars(record).items():
             if name not in self._OWN:
-                told[name] = value if isinstance(value, (int, float)) else one_line(str(value))
+                fields[name] = value if isinstance(value, (int, float)) else one_line(str(value))
         if record.exc_info and record.exc_info[0] is not None:
-            told["error"] = record.exc_info[0].__name__
-        return json.dumps(told)
+            fields["error"] = record.exc_info[0].__name__
+        return json.dumps(fields)
 
 
 def log_to_stderr(level: int) -> None:

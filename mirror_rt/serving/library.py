@@ -213,8 +213,8 @@ class Library:
             found = self._open(name)
         except Exception as error:  # any error: the next change may be valid
             self._failed[name] = state
-            told = error if isinstance(error, MirrorError) else type(error).__name__
-            _LOG.warning("kept the knowledge base as it was", extra={"kb": name, "error": told})
+            reason = error if isinstance(error, MirrorError) else type(error).__name__
+            _LOG.warning("kept the knowledge base as it was", extra={"kb": name, "error": reason})
             return False
         self._failed.pop(name, None)
         self.kbs[name] = found  # atomic: a request uses either the old one or the new one
@@ -258,11 +258,11 @@ def _state(folder: Path) -> tuple[object, ...]:
     found: list[object] = []
     for name in (KB_MANIFEST, RERANKER):
         try:
-            told = (folder / name).stat()
+            status = (folder / name).stat()
         except OSError:
             found.append(None)
         else:
-            found += [told.st_ino, told.st_mtime_ns, told.st_size]
+            found += [status.st_ino, status.st_mtime_ns, status.st_size]
     return tuple(found)
 
 

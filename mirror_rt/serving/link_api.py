@@ -240,10 +240,10 @@ def find_entity(served: ServedKb, id_: str) -> Entity:
     except InputError as error:
         # The library's message contains the folder, which clients must not see.
         if served.kb.resources.catalogue.resolve(id_):
-            told = f"{id_[:100]!r} is an alternative id of several entities; give the id of one"
-            raise Refused(400, told, param="id") from error
-        told = f"no entity of {served.name} has the id {id_[:100]!r}; look it up by name"
-        raise Refused(404, told, param="id") from error
+            message = f"{id_[:100]!r} is an alternative id of several entities; give the id of one"
+            raise Refused(400, message, param="id") from error
+        message = f"no entity of {served.name} has the id {id_[:100]!r}; look it up by name"
+        raise Refused(404, message, param="id") from error
 
 
 def entity_fields(entity: Entity) -> dict[str, object]:

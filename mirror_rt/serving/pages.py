@@ -46,8 +46,8 @@ PREVIEW_HEADERS = HEADERS | {
 }
 _FAULTS: dict[int | str, dict[str, Any]] = {
     # A page shows the error itself; errors before that have the usual format.
-    status: {**told, "content": {**told["content"], "text/html": {}}}
-    for status, told in ERRORS.items()
+    status: {**values_of, "content": {**values_of["content"], "text/html": {}}}
+    for status, values_of in ERRORS.items()
 }
 _PAGES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/html": {}}, "description": "A page."},
@@ -166,14 +166,14 @@ def _filters(given: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 def _with_bars(candidate: dict[str, Any]) -> dict[str, Any]:
     """Add bars for a candidate's features, up to 100 wide; positive ones point to the right."""
-    told = candidate.get("contributions", {})
-    largest = max((abs(value) for value in told.values()), default=0.0) or 1.0
+    values_of = candidate.get("contributions", {})
+    largest = max((abs(value) for value in values_of.values()), default=0.0) or 1.0
     bars = [
         {
             "name": name.replace("_", " "), "value": candidate["features"][name],
             "contribution": value, "width": round(100 * abs(value) / largest, 1),
         }
-        for name, value in sorted(told.items(), key=lambda pair: -abs(pair[1]))
+        for name, value in sorted(values_of.items(), key=lambda pair: -abs(pair[1]))
         if abs(value) >= _LEAST
     ]  # fmt: skip
     return {**candidate, "bars": bars}
@@ -241,8 +241,8 @@ async def _linked(
     rows = []
     for result in results:
         best = result["candidates"][0] if result["candidates"] else {}
-        told = {**best, "mention": result["mention"], "nil_reason": result.get("nil_reason")}
-        rows.append({name: _cell(told.get(name)) for name in _COLUMNS})
+        values_of = {**best, "mention": result["mention"], "nil_reason": result.get("nil_reason")}
+        rows.append({name: _cell(values_of.get(name)) for name in _COLUMNS})
     return rows
 
 

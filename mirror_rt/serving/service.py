@@ -155,8 +155,8 @@ class Service:
 
 def _without_model(work: Link, items: Sequence[LinkItem]) -> bool:
     # Compiling a filter may take long, and so may a long document.
-    asked = dict(work.options)
-    return not asked.get("filters") and not any(item.context or item.document for item in items)
+    options = dict(work.options)
+    return not options.get("filters") and not any(item.context or item.document for item in items)
 
 
 async def _gone(request: Request) -> None:

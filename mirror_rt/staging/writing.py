@@ -57,7 +57,7 @@ def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> 
         # mkdtemp makes 0700 folders; what the user gets should follow the umask as mkdir does.
         fresh, old = holder / "new", holder / "old"
         fresh.mkdir()
-        with _disk_told(target, holder):
+        with _explain_disk_errors(target, holder):
             yield fresh
         check_target(target, force=force, folder=True, keep=keep)
         if not place.exists():
@@ -155,7 +155,7 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
     place = target.resolve()
     with _beside(place, shown=target) as holder:
         fresh = holder / place.name
-        with _disk_told(target, holder):
+        with _explain_disk_errors(target, holder):
             yield fresh
         check_target(target, force=force)
         if place.exists():
@@ -252,7 +252,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 @contextmanager
-def _disk_told(target: Path, folder: Path) -> Iterator[None]:
+def _explain_disk_errors(target: Path, folder: Path) -> Iterator[None]:
     """Tell a full disk for what it is, whatever library's error it came as.
 
     SQLite, safetensors, FAISS and onnxruntime each have an error of their own for a write that

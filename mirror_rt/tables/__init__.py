@@ -5,7 +5,7 @@ from __future__ import annotations
 from mirror_rt.tables.cells import cell_text, is_null, joined_text
 from mirror_rt.tables.delimited import RowError
 from mirror_rt.tables.kept import Kept, free_names, kept_name, unique_names
-from mirror_rt.tables.kinds import Kind, TableOptions, kind_of, parquet_parts, told_kind
+from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, kind_of, parquet_parts
 from mirror_rt.tables.table import ArrowTable, Cells, Notes, Table, is_arrow
 from mirror_rt.tables.vocabulary import (
     Column,
@@ -28,6 +28,7 @@ __all__ = [
     "TableOptions",
     "cell_text",
     "column_of",
+    "detect_kind",
     "free_names",
     "heading_key",
     "is_arrow",
@@ -39,6 +40,5 @@ __all__ = [
     "parquet_parts",
     "seem",
     "sound_like_headings",
-    "told_kind",
     "unique_names",
 ]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from mirror_rt.tables.vocabulary import Column, known
 
-__all__ = ["DELIMITERS", "RowError", "separator_line", "split_rows", "told_delimiter"]
+__all__ = ["DELIMITERS", "RowError", "detect_delimiter", "separator_line", "split_rows"]
 
 DELIMITERS = (",", ";", "\t", "|")
 
@@ -42,7 +42,7 @@ def separator_line(line: str) -> str | None:
     return found[1] if found else None
 
 
-def told_delimiter(lines: Sequence[str], default: str) -> str | None:
+def detect_delimiter(lines: Sequence[str], default: str) -> str | None:
     r"""Detect the delimiter of a file.
 
     Args:

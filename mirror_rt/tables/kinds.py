@@ -10,7 +10,7 @@ from pathlib import Path
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.textfiles import Source, StrPath, shown
 
-__all__ = ["Kind", "TableOptions", "delimiter_named", "kind_of", "parquet_parts", "told_kind"]
+__all__ = ["Kind", "TableOptions", "delimiter_named", "detect_kind", "kind_of", "parquet_parts"]
 
 _PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
@@ -113,7 +113,7 @@ def delimiter_named(text: str) -> str:
     return found
 
 
-def told_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
+def detect_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
     """Detect the format of a file: by the options, its first bytes, or its name.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import IO, Any
 from mirror_rt.errors import InputError
 from mirror_rt.textfiles import UNPACKING_ERRORS, Source, shown
 
-__all__ = ["open_parquet", "records", "seekable", "told"]
+__all__ = ["open_parquet", "pyarrow_errors", "records", "seekable"]
 
 
 def open_parquet(file: Path | IO[bytes]) -> Any:  # noqa: ANN401 - pyarrow has no types
@@ -23,7 +23,7 @@ def open_parquet(file: Path | IO[bytes]) -> Any:  # noqa: ANN401 - pyarrow has n
 
 
 @contextmanager
-def told(name: str, number: int, fault: str = "not a Parquet file") -> Iterator[None]:
+def pyarrow_errors(name: str, number: int, fault: str = "not a Parquet file") -> Iterator[None]:
     """Return an error of pyarrow in one line."""
     import pyarrow
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mirror_rt.errors import ConfigError, InputError, one_line
-from mirror_rt.tables.delimited import RowError, separator_line, split_rows, told_delimiter
+from mirror_rt.tables.delimited import RowError, detect_delimiter, separator_line, split_rows
 from mirror_rt.tables.json_rows import array_rows, line_rows
 from mirror_rt.tables.kept import Kept
-from mirror_rt.tables.kinds import Kind, TableOptions, parquet_parts, told_kind
-from mirror_rt.tables.parquet import open_parquet, records, seekable, told
+from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, parquet_parts
+from mirror_rt.tables.parquet import open_parquet, pyarrow_errors, records, seekable
 from mirror_rt.tables.vocabulary import Column, heading_key, known, sound_like_headings
 from mirror_rt.textfiles import Source, StrPath, numbered_lines, shown
 
@@ -82,8 +82,8 @@ class Notes:
             "rows are the word of the heading, and kept": self.lone_headings,
             "lines that begin with # passed over": self.comments,
         }
-        told = [one_line(remark) for remark in self.remarks]
-        return told + [f"{count:,} {what}" for what, count in counts.items() if count]
+        remarks = [one_line(remark) for remark in self.remarks]
+        return remarks + [f"{count:,} {what}" for what, count in counts.items() if count]
 
 
 class Table:
@@ -130,7 +130,7 @@ class Table:
             if options.encoding is not None:
                 self._source.encoding = options.encoding
             self.shown = shown(source)
-            self.kind = told_kind(self._source, options, default)
+            self.kind = detect_kind(self._source, options, default)
         self.unit = "line" if self.kind in (Kind.CSV, Kind.TSV, Kind.JSONL) else "row"
         self.headings: list[str] = []
         self._places: dict[str, int] = {}
@@ -276,13 +276,13 @@ class Table:
         named = separator_line(some[0][1]) if some else None
         if named is not None:
             some.pop(0)
-        delimiter = self._options.delimiter or named or self._told(some, default)
+        delimiter = self._options.delimiter or named or self._delimiter_of(some, default)
         return self._split(chain(some, lines), delimiter)
 
-    def _told(self, some: Sequence[tuple[int, str]], default: str) -> str:
+    def _delimiter_of(self, some: Sequence[tuple[int, str]], default: str) -> str:
         seen = [line for _, line in some if line.strip()][:50]
         seen[:1] = [line.removeprefix("#") for line in seen[:1]]
-        delimiter = told_delimiter(seen, default)
+        delimiter = detect_delimiter(seen, default)
         if delimiter is not None:
             return delimiter
         names = {"\t": "tab"}
@@ -363,7 +363,7 @@ class Table:
             else:
                 parts.append((self.shown, stack.enter_context(seekable(self._source)), {}))
             for name, file, beside in parts:
-                with told(name, 0):
+                with pyarrow_errors(name, 0):
                     table = stack.enter_context(open_parquet(file)) if len(parts) == 1 else None
                     with nullcontext(table) if table else open_parquet(file) as opened:
                         names = [*opened.schema_arrow.names, *beside]
@@ -378,7 +378,7 @@ class Table:
                         names = self._wanted(names)
                     batches = opened.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names)
                     while True:
-                        with told(name, number):
+                        with pyarrow_errors(name, number):
                             batch = next(batches, None)
                         if batch is None:
                             break
@@ -388,7 +388,7 @@ class Table:
     def _arrow(self, table: ArrowTable) -> Iterator[Row]:
         import pyarrow as pa
 
-        with told(self.shown, 0, "cannot be read as Arrow"):
+        with pyarrow_errors(self.shown, 0, "cannot be read as Arrow"):
             reader = pa.RecordBatchReader.from_stream(table)
         names = reader.schema.names
         self._refuse_twice(self.shown, names)
@@ -396,7 +396,7 @@ class Table:
         yield 0, []
         number = 0
         while True:
-            with told(self.shown, number, "cannot be read as Arrow"):
+            with pyarrow_errors(self.shown, number, "cannot be read as Arrow"):
                 batch = next(reader, None)
             if batch is None:
                 return

@@ -15,8 +15,8 @@ from mirror_rt.tables import (
     Table,
     TableOptions,
     cell_text,
+    detect_kind,
     known,
-    told_kind,
 )
 from mirror_rt.textfiles import Source, StrPath, shown
 
@@ -102,7 +102,7 @@ def open_strings(
 
     options, columns = options or TableOptions(), columns or formats.Columns()
     given = Source.of(source, encoding=options.encoding)
-    kind = told_kind(given, options, Kind.TEXT)
+    kind = detect_kind(given, options, Kind.TEXT)
     known_as = formats.sniff(given)
     if kind is not Kind.TEXT and known_as in {None, *KINDS}:
         if not given.once:  # else headings are looked for where they are read

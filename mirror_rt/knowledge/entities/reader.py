@@ -185,7 +185,9 @@ class Catalogue:
             sql = f"SELECT entity, type FROM types WHERE entity IN ({_marks(read)})"
             for entity, type_ in self._rows(sql, list(types)):
                 types[entity].append(type_)
-            found |= {id_: (name, tuple(types[n]), told) for n, id_, name, told in read}
+            found |= {
+                id_: (name, tuple(types[n]), description) for n, id_, name, description in read
+            }
         return found
 
     def entities_with(

@@ -70,13 +70,16 @@ class SkippedRows:
     def understood(self) -> list[str]:
         """Return sentences about how a table was read, each once."""
         alone = ", ".join(dict.fromkeys(self.left_alone))
-        told = [*dict.fromkeys(self.remarks), *([f"columns left alone: {alone}"] if alone else [])]
+        sentences = [
+            *dict.fromkeys(self.remarks),
+            *([f"columns left alone: {alone}"] if alone else []),
+        ]
         if self.null_words:
-            told.append(
+            sentences.append(
                 f"{self.null_words:,} entities are called NULL, NaN, None or similar: these are "
                 "read as names; leave the cells empty if there is no name"
             )
-        return [one_line(sentence) for sentence in told]
+        return [one_line(sentence) for sentence in sentences]
 
     def refuse(self, message: str) -> None:
         """Count a bad row.

@@ -15,10 +15,10 @@ from mirror_rt.tables import (
     Kind,
     Table,
     TableOptions,
+    detect_kind,
     known,
     parquet_parts,
     seem,
-    told_kind,
 )
 from mirror_rt.textfiles import Head, Source, StrPath, head_lines
 from mirror_rt.types import KbFormat
@@ -72,7 +72,7 @@ def sniff(path: StrPath) -> KbFormat | None:
     if suffixes and suffixes[-1] in _PACKINGS:
         suffixes.pop()
     named = _SUFFIXES.get(suffixes[-1]) if suffixes else None
-    kind = told_kind(source, TableOptions(), Kind.TEXT)
+    kind = detect_kind(source, TableOptions(), Kind.TEXT)
     if kind in (Kind.PARQUET, Kind.XLSX):
         return KbFormat(kind.value)
     lines = [line for line in head_lines(source) if line.strip()]
@@ -94,7 +94,7 @@ def is_knowledge_base(source: Source, options: TableOptions, kb_format: KbFormat
     """
     if kb_format is None or kb_format not in KINDS:
         return kb_format is not None
-    kind = told_kind(source, options, Kind.TEXT)
+    kind = detect_kind(source, options, Kind.TEXT)
     as_table = options if kind is not Kind.TEXT else replace(options, format=KINDS[kb_format])
     if source.once and kind in (Kind.PARQUET, Kind.XLSX):
         return False

@@ -104,7 +104,7 @@ def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
             olds = _usable(_ids(graph, node, _OIO.hasAlternativeId), "alternative id", faults)
             checked(own, "id")
             if node in old:  # a live one tells of its own below
-                _tell(path, node, faults, skipped)
+                _report(path, node, faults, skipped)
         except RowError as fault:
             if node in old:  # others with a name raise the error below
                 skipped.refuse(f"{shown(path)}: {node}: {fault}")
@@ -125,7 +125,7 @@ def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
         try:
             faults = []
             entity = _entity(graph, node, identifier, old_ids, abbreviations, keep, faults)
-            _tell(path, node, faults, skipped)
+            _report(path, node, faults, skipped)
         except RowError as fault:
             skipped.refuse(f"{shown(path)}: {node}: {fault}")
             continue
@@ -332,7 +332,7 @@ def _usable(texts: Iterable[str], what: str, faults: list[RowError]) -> list[str
     return list(found)
 
 
-def _tell(path: StrPath, node: URIRef, faults: list[RowError], skipped: SkippedRows) -> None:
+def _report(path: StrPath, node: URIRef, faults: list[RowError], skipped: SkippedRows) -> None:
     for fault in faults:
         skipped.refuse(f"{shown(path)}: {node}: {fault}")
 

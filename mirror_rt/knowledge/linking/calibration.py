@@ -189,10 +189,10 @@ def calibrate(
         )
     # Start from the uncalibrated weights, so that repeated calibrations do not stack.
     before = resources.reranker.uncalibrated()
-    fitted, told = _calibrated(links, before)
+    fitted, compared = _calibrated(links, before)
     single_S = ~links.tied_S  # a mention with tied entities is never linked for a target precision
     points = operating_points(
-        told.after_S[single_S], links.hit_S[single_S], links.mention_S[single_S],
+        compared.after_S[single_S], links.hit_S[single_S], links.mention_S[single_S],
         threshold=fitted.threshold, mentions=len(gold) - len(kept_apart),
     )  # fmt: skip
     fitted = replace(
@@ -207,14 +207,14 @@ def calibrate(
         without_candidates=len(gold) - len(links) - len(kept_apart),
         accuracy=float(links.hit_S.mean()),
         without_entity=int(links.nil_S.sum()),
-        kept=told.better,
-        ece_before=told.error[0],
-        ece_fitted=told.error[1],
-        ece_after=told.error[int(told.better)],
-        log_loss_before=told.loss[0],
-        log_loss_fitted=told.loss[1],
-        bins_before=reliability(told.before_S, links.hit_S, links.mention_S),
-        bins=reliability(told.after_S, links.hit_S, links.mention_S),
+        kept=compared.better,
+        ece_before=compared.error[0],
+        ece_fitted=compared.error[1],
+        ece_after=compared.error[int(compared.better)],
+        log_loss_before=compared.loss[0],
+        log_loss_fitted=compared.loss[1],
+        bins_before=reliability(compared.before_S, links.hit_S, links.mention_S),
+        bins=reliability(compared.after_S, links.hit_S, links.mention_S),
         operating_points=points,
     )
 
@@ -235,7 +235,7 @@ def _risk_counts(links: _GoldLinks, reranker: Reranker) -> tuple[tuple[float, in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
+class _Compared:
     """Probabilities before and after a calibration, on held-out mentions.
 
     Attributes:
@@ -258,7 +258,7 @@ class _Judged:
         return self.fitted_S if self.better else self.before_S
 
 
-def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]:
+def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Compared]:
     """Fit the probabilities, keep the better ones, and find their operating points."""
     fits = int((~links.exact_S).sum()) >= FEWEST
     mentions, number_S = np.unique(links.mention_S, return_inverse=True)
@@ -291,7 +291,7 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Judged]
     )
     curve = precision_curve(_probabilities(links, fitted), links.hit_S)
     loss = _log_loss(before_S, links.hit_S)
-    return replace(fitted, precision_curve=curve), _Judged(
+    return replace(fitted, precision_curve=curve), _Compared(
         before_S=before_S,
         fitted_S=fitted_PRS[chosen, 0],
         loss=(loss, loss - float(gain_PS[chosen].mean())),

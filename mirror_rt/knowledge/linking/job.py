@@ -190,11 +190,11 @@ def link_file(
     if review is not None:
         if ending_of(review) in (".pubtator", SSSOM) or review == out:
             raise ConfigError(f"{review}: is no table beside {out}; name another file")
-        asked = LinkOptions(
+        wanted = LinkOptions(
             target_precision=target_precision, wrong_at_most=wrong_at_most,
             review_below=review_below, min_probability=min_probability,
         )  # fmt: skip
-        if not asked.reviews:
+        if not wanted.reviews:
             raise ConfigError(
                 f"{review}: nothing is for review with min_probability alone, or review_below 0; "
                 "give target_precision, wrong_at_most or review_below"
@@ -377,8 +377,8 @@ class _Links:
             kept = Kept(opened.enter_context(open(job.work / "rows.arrow", "w+b")))
             rows = _rows_of(source, columns, notes, kept)
             rows_of = Order(opened.enter_context(open(order, "wb")))
-            asked = Repeats(rows_of.append).fresh(rows)
-            blocks = rows_of.of_blocks(blocks_of(asked, COLUMNS, job.settings, most=BLOCK))
+            new_rows = Repeats(rows_of.append).fresh(rows)
+            blocks = rows_of.of_blocks(blocks_of(new_rows, COLUMNS, job.settings, most=BLOCK))
 
             def each(shard: Shard, kept: bool) -> None:
                 if progress is not None:

@@ -260,7 +260,7 @@ def link(
             mention,
             [(part[0], found[part], linked[part][1]) for part in mine],
             doubtful=not doubtful.isdisjoint(mine),
-            asked=options.reviews,
+            reviews=options.reviews,
         )
         for mention, mine in zip(mentions, parts, strict=True)
     ]
@@ -292,7 +292,7 @@ def _result(
     parts: Sequence[tuple[str, tuple[Candidate, ...], NilReason | None]],
     *,
     doubtful: bool,
-    asked: bool,
+    reviews: bool,
 ) -> LinkResult:
     candidates: list[Candidate] = []
     for text, found, _ in parts:
@@ -304,7 +304,7 @@ def _result(
         mention=mention,
         candidates=tuple(candidates),
         nil_reason=reason,
-        below_precision=doubtful or (asked and reason is not None),
+        below_precision=doubtful or (reviews and reason is not None),
     )
 
 

@@ -140,8 +140,8 @@ class Layout:
 
     def columns(self) -> list[tuple[str, str]]:
         """Return the name and the type of each added column."""
-        asked = {_EXPANDED: self.expanded, _CONTEXT: self.context}
-        found = [(name, kind) for name, kind, _ in _FIELDS if asked.get(name, True)]
+        optional = {_EXPANDED: self.expanded, _CONTEXT: self.context}
+        found = [(name, kind) for name, kind, _ in _FIELDS if optional.get(name, True)]
         found += [(_STATUS, "string"), (_REASON, "string")]
         if self.long:
             return [("row", "int64"), ("rank", "int64"), *found]

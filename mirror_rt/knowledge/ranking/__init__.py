@@ -1,1 +1,1 @@
-"""Score candidates: features, the reranker and what it learns from."""
+"""Score candidates: features, the reranker and its learning."""

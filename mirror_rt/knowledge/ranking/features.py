@@ -1,11 +1,11 @@
-"""The features of a mention and a candidate name, for a whole batch: one function a feature.
+"""The features of a mention and a candidate name, for a whole batch: one function per feature.
 
-To add a feature, add its function to ``NAME_FEATURES`` (it depends on the name alone) or to
-``ENTITY_FEATURES`` (it depends on the entity that bears the name too). Nothing else knows which
-column a feature is in.
+To add a feature, add its function to ``NAME_FEATURES`` (if it depends on the name alone) or to
+``ENTITY_FEATURES`` (if it also depends on the entity). No other code depends on the order of the
+columns.
 
 Axes: Q mentions, K candidate names, P pairs of name and entity, F features, I words of a mention
-for each candidate, U different words of mentions.
+for each candidate, U distinct words of mentions.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _BROAD_OR_RELATED = np.array(
 
 @dataclass(frozen=True)
 class FeatureInputs:
-    """A batch of candidates with what features are computed from, each part when it is needed."""
+    """A batch of candidates, with intermediate results that are computed on first use."""
 
     batch: CandidateBatch
     retrievers: Retrievers
@@ -78,18 +78,18 @@ class FeatureInputs:
 
     @cached_property
     def edit_similarity_K(self) -> Float64:
-        """(K,) float64 1 less the share of letters that differ."""
+        """(K,) float64 1 minus the share of letters that differ."""
         similarity_K: Float64 = 1 - self.edits_K / np.maximum(self.lengths_K2.max(axis=1), 1)
         return similarity_K
 
     @cached_property
     def pairs(self) -> WordPairs:
-        """The words of mentions beside those of their candidates."""
+        """The pairs of words of mentions and of their candidates."""
         return WordPairs.of(self.batch, self.retrievers.names)
 
     @cached_property
     def explained(self) -> tuple[Float64, Float64]:
-        """(K, 2) float64 shares that are explained, (K, 2) float64 gaps; see ``translation``."""
+        """(K, 2) float64 explained shares, and (K, 2) float64 gaps; see ``translation``."""
         return self.translation.explained(
             self.pairs,
             candidates=len(self.batch.row_K),
@@ -131,7 +131,7 @@ def _log_length_ratio(inputs: FeatureInputs) -> Values:
 
 def _token_jaccard(inputs: FeatureInputs) -> Values:
     batch, names = inputs.batch, inputs.retrievers.names
-    # Each word of a mention beside each word of its candidates: both have a word once.
+    # Pair each word of a mention with each word of its candidates; words are distinct in both.
     mine_K, sizes_K = (
         offsets[places + 1] - offsets[places]
         for offsets, places in (
@@ -186,11 +186,11 @@ def _typo_match(inputs: FeatureInputs) -> Values:
     same_digits_K = (
         batch.mentions.digit_hashes_Q[batch.mention_K] == names.digit_hashes[batch.row_K]
     )
-    # Words of the mention that the name lacks: all of them must be words that no name has.
+    # The words of the mention that the name lacks must all be words that no name has.
     count = len(pairs.candidate_I)
     missing_I = np.bincount(pairs.place_X, pairs.same_X, minlength=count) == 0
     known_I = _times_named(names, pairs.mention_tokens_I)
-    if batch.held_out:  # the mention's own words do not count
+    if batch.held_out:  # not counting the mention's own words
         key = pairs.candidate_I * (len(names.token_counts) + 1) + pairs.mention_tokens_I
         _, inverse, own = np.unique(key, return_inverse=True, return_counts=True)
         known_I = known_I - own[inverse]
@@ -202,7 +202,7 @@ def _typo_match(inputs: FeatureInputs) -> Values:
 
 
 def _times_named(names: NameArrays, tokens_I: Int64) -> Int64:
-    """Return (I,) int64, how often each word stands in a name's key; 0 of new words."""
+    """Return (I,) int64, how often each word occurs in keys of names; 0 for new words."""
     known = len(names.token_counts)
     if not known:
         return np.zeros(len(tokens_I), dtype=np.int64)
@@ -245,18 +245,18 @@ ACCEPTED_MENTIONS = FEATURES.index("accepted_mentions")
 """The features, in the order of their columns:
 
 dense_cosine: cosine of the vectors; trigram_cosine: TF-IDF cosine of the character trigrams;
-same_token_bag: the same but for plural, accents and word order; number_mismatch: another number,
+same_token_bag: equal except for plural, accents and word order; number_mismatch: another number,
 Roman numeral or single letter; log_length_ratio: absolute natural log of the ratio of the
 lengths; token_jaccard: Jaccard overlap of the words; translation_forward, translation_backward:
-which share of the mention the name's words explain, and the other way; gap_forward, gap_backward:
+the share of the mention that the name's words explain, and vice versa; gap_forward, gap_backward:
 the most that one word of the mention, or of the name, leaves unexplained (see ``translation``);
-one_sided_gap: natural log of 1 plus the difference of these two, large where one of the two texts
-says all that the other does and more, as broader and narrower names do; edit_similarity: 1 less
-the share of letters that differ (optimal string alignment: changed, left out, put in, swapped
-with the next); typo_match: 1 for one such edit, 2/3 for two, 1/3 for three, if they change no
-digit and all stand in words that no name has; non_exact_synonym: a broad, narrow or related name;
-accepted_mentions: natural log of 1 plus the mentions that people have accepted for the entity
-(``feedback``), which alone teaches its weight.
+one_sided_gap: natural log of 1 plus the difference of these two. It is large if one text contains
+the other and more, as with broader and narrower names; edit_similarity: 1 minus the share of
+letters that differ (optimal string alignment: replaced, deleted, inserted, swapped);
+typo_match: 1 for one such edit, 2/3 for two, 1/3 for three, if they change no digit and are all in
+words that no name has; non_exact_synonym: a broad, narrow or related name; accepted_mentions:
+natural log of 1 plus the mentions that were accepted for the entity (``feedback``); its weight is
+learned from feedback alone.
 """
 
 _UNLIKE = {
@@ -264,7 +264,7 @@ _UNLIKE = {
     "non_exact_synonym",
 }  # fmt: skip
 SIGNS: Mapping[str, int] = {name: -1 if name in _UNLIKE else 1 for name in FEATURES}
-"""Whether more of a feature makes two names more alike, 1, or less, -1."""
+"""1 if a higher value makes two names more similar, -1 if less similar."""
 
 
 def compute_features(inputs: FeatureInputs) -> Float32:

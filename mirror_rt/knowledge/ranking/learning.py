@@ -1,4 +1,4 @@
-"""Learn the reranker from mentions with known answers: its weights, and how sure it may be.
+"""Learn the reranker from mentions with known answers: its weights and its probabilities.
 
 Axes: S samples, P pairs of candidate name and entity of all samples, one sample after another, E
 entities likewise, F features.
@@ -41,23 +41,23 @@ __all__ = [
 ]
 
 _PRIOR_MENTIONS = 1_000.0
-"""For how many held-out names the built-in weights stand. More link more mentions of texts right,
-fewer link more misspelt names right where names have many aliases, as of places
+"""The strength of the built-in weights, in held-out names. A higher number is better for mentions
+of texts; a lower one is better for misspelt names with many aliases, such as places
 (docs/experiments.md)."""
 _NOTEWORTHY = 0.005
 _FEWEST_ABOVE = 20
-"""A precision is promised on no fewer links than this."""
+"""A precision is measured on at least this many links."""
 
 
 def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
-    """Adapt the weights to the samples, and learn the confidence from what they say.
+    """Adapt the weights to the samples, and learn the confidence.
 
-    The confidence is fitted on what the weights of each half say of the other. The probabilities
-    are thus learned from samples that the weights in use there had not seen.
+    The confidence is fitted by cross-fitting: the scores of each half come from weights that were
+    learned on the other half.
 
     Args:
-        samples: What to learn from; too few leave the built-in numbers.
-        prior: The weights to be pulled to; by default the built-in ones.
+        samples: The samples; if they are too few, the built-in numbers stay.
+        prior: The weights to regularize towards; by default the built-in ones.
     """
     prior = prior or WeightPrior.default()
     start = replace(Reranker(), weights=prior.weights, nil_score=prior.nil_score)
@@ -84,7 +84,7 @@ def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
 
 
 def _crossed(samples: Samples, prior: WeightPrior) -> Outcomes:
-    """Return what the weights of each half say of the other, in the order of the samples."""
+    """Return the outcomes of each half with the weights of the other, in the order of samples."""
     hit_S, inside_S = np.zeros((2, len(samples)), dtype=bool)
     confidence_S3 = np.zeros((len(samples), len(CONFIDENCE_FEATURES)))
     for half in (0, 1):
@@ -99,14 +99,15 @@ def _crossed(samples: Samples, prior: WeightPrior) -> Outcomes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefitReport:
-    """What learning the weights anew changes.
+    """The changes of a refit.
 
     Attributes:
-        samples: Names of the knowledge base that were linked as if they were mentions.
-        right_before: The share of them that the weights so far link right.
+        samples: Names of the knowledge base that were linked as mentions.
+        right_before: The share of them that the old weights link right.
         right_after: The share that the new weights link right.
         changes: The weights that change by at least .005, by name: before and after.
-        calibration_links_dropped: Links of a calibration on gold, which goes with the old weights.
+        calibration_links_dropped: Gold links of a calibration, which is removed with the old
+            weights.
     """
 
     samples: int
@@ -140,7 +141,7 @@ class RefitReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes:
-    """What a calibration learns from.
+    """The data of a calibration.
 
     Attributes:
         confidence_S3: (S, 3) float64 values of ``reranker.CONFIDENCE_FEATURES``.
@@ -154,7 +155,7 @@ class Outcomes:
 
 
 def calibration_targets(samples: Samples, reranker: Reranker) -> Outcomes:
-    """Return the confidence features of each sample, and whether its best entity is right."""
+    """Return the confidence features and the outcome of each sample."""
     scores_P = reranker.scores(samples.features_PF)
     count = len(samples)
     offsets, places = best_names(samples.sample_P, samples.entity_P, scores_P, mentions=count)
@@ -173,8 +174,8 @@ def precision_curve(
 ) -> tuple[tuple[float, float], ...]:
     """Return (threshold, precision of the links at or above it), thresholds ascending.
 
-    A threshold stands only where the probability changes, as links of one probability are all
-    above it or none, and where enough links are above it for a share of them to mean something.
+    Thresholds are only between different probabilities, and only where enough links are above
+    them.
     """
     if not len(probability_S):
         return ()
@@ -184,23 +185,23 @@ def precision_curve(
     lasts = np.flatnonzero(np.append(sorted_S[:-1] > sorted_S[1:], True))
     lasts = lasts[lasts + 1 >= min(_FEWEST_ABOVE, len(order))]
     places = np.unique(lasts[np.linspace(0, len(lasts) - 1, points).astype(np.int64)])[::-1]
-    # Rounded down, or the links of just this probability would not reach it.
+    # Rounded down, so that links with exactly this probability reach it.
     return tuple(
         (float(np.floor(sorted_S[i] * 1e6) / 1e6), round(float(precision_S[i]), 6)) for i in places
     )
 
 
 def fit_confidence(outcomes: Outcomes, *, start: Reranker, pull: float = 1.0) -> Reranker:
-    """Fit how likely the right entity is among the candidates, and the best one right if it is.
+    """Fit two logistic regressions: a candidate is right; the best one is right, given that.
 
-    Two logistic regressions, the second on the links where a candidate is right. But for the
-    constants no weight becomes negative: what is further above its rivals never has less
-    confidence. The constant of the second does not become positive.
+    The second one is fitted on links where a candidate is right. Except for the constants, weights
+    are never negative: a larger margin never lowers the confidence. The constant of the second is
+    never positive.
 
     Args:
-        outcomes: What to learn from.
-        start: The numbers to start from and to be pulled to; the others are taken over.
-        pull: How strongly.
+        outcomes: The data.
+        start: The reranker to start from and to regularize towards.
+        pull: The strength of the regularization.
     """
     found_S = outcomes.in_candidates_S
     inputs_S4 = np.append(outcomes.confidence_S3, np.ones((len(found_S), 1)), axis=1)
@@ -223,19 +224,19 @@ def fit_confidence(outcomes: Outcomes, *, start: Reranker, pull: float = 1.0) ->
 
 
 def fit_names(names_S3: Float64, hit_S: Bools, *, start: Reranker) -> dict[str, float]:
-    """Fit the weights of ``NAME_FEATURES`` to mentions that are names.
+    """Fit the weights of ``NAME_FEATURES`` to exact matches.
 
     Args:
         names_S3: (S, 3) float64 values of ``NAME_FEATURES``.
         hit_S: (S,) bool, whether the entity of the name is right.
-        start: The numbers to start from and to be pulled to.
+        start: The reranker to start from and to regularize towards.
     """
     names = [*NAME_FEATURES, "constant"]
     weights = _logistic(
         np.append(names_S3, np.ones((len(hit_S), 1)), axis=1),
         hit_S,
         [start.name_weights[name] for name in names],
-        # A longer name is never less sure; a short word, or one of common words, never more.
+        # A longer name never has less; a short word, or a name of common words, never more.
         bounds=[(0.0, np.inf), (-np.inf, 0.0), (-np.inf, 0.0), (-np.inf, np.inf)],
     )
     return dict(zip(names, weights, strict=True))

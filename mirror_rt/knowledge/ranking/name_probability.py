@@ -1,6 +1,6 @@
-"""What foretells how often a mention that is a name means the entity of that name.
+"""Features for the probability that an exact match is right.
 
-Short names and names of common words are names of many things that no knowledge base lists.
+Short names, and names of common words, often mean something that is not in the knowledge base.
 
 Axes: R rows of names.
 """
@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 __all__ = ["NAME_FEATURES", "name_features"]
 
 NAME_FEATURES = ("log_length", "short_word", "log_word_share")
-"""What is known of a name:
+"""The features of a name:
 
-log_length: natural log of its characters; short_word: it is one word of five characters at most,
-as acronyms are; log_word_share: natural log of how many of the names have its rarest word.
+log_length: natural log of its characters; short_word: it is a single word of at most five
+characters, like an acronym; log_word_share: natural log of the number of names with its rarest
+word.
 """
 _SHORT = 5
 
@@ -44,7 +45,7 @@ def name_features(names: NameArrays, rows_R: Int64) -> Float64:
     features_R3[:, 0] = lengths_R
     features_R3[:, 1] = (words_R == 1) & (lengths_R <= _SHORT)
     features_R3[:, 2] = max(len(names), 1)
-    some_R = sizes_R.nonzero()[0]  # a row that names nothing any more has no words
+    some_R = sizes_R.nonzero()[0]  # an unused row has no words
     if len(some_R):
         first = (sizes_R.cumsum() - sizes_R)[some_R]
         features_R3[some_R, 2] = np.minimum.reduceat(counts, first)

@@ -1,6 +1,6 @@
-"""What a wanted precision costs: the probability to link from, and the share that is linked.
+"""Operating points: the threshold of a target precision, and the share of linked mentions.
 
-Axes: S links, C different mentions.
+Axes: S links, C distinct mentions.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatingPoint:
-    """One threshold that may be chosen, and what it gives.
+    """The threshold of a target precision, and its effect.
 
     Attributes:
-        target_precision: The precision that is wanted.
-        probability: The lowest probability that ``link(target_precision=…)`` links; None where
-            no threshold reaches the wanted precision.
-        linked: How many of the mentions have that probability.
-        coverage: The share of all mentions that they are.
-        precision: The share of the linked ones that are right; None where none is linked.
+        target_precision: The target precision.
+        probability: The lowest probability that ``link(target_precision=…)`` links; None if no
+            threshold reaches the target.
+        linked: The number of linked mentions.
+        coverage: The share of linked mentions.
+        precision: The share of right links; None if none is linked.
         precision_low: The lower end of its 95 % interval.
-        precision_high: The upper end.
+        precision_high: The upper end of its 95 % interval.
     """
 
     target_precision: float
@@ -53,7 +53,7 @@ class OperatingPoint:
     precision_high: float | None = None
 
     def to_dict(self) -> dict[str, float | int | None]:
-        """Return the fields as JSON has them: numbers rounded to six places."""
+        """Return the fields for JSON, with numbers rounded to six places."""
         return {
             name: round(value, 6) if isinstance(value, float) else value
             for name, value in asdict(self).items()
@@ -68,15 +68,15 @@ def operating_points(
     threshold: Callable[[float], float],
     mentions: int | None = None,
 ) -> tuple[OperatingPoint, ...]:
-    """Return what each of ``TARGET_PRECISIONS`` gives on links whose answers are known.
+    """Return the operating point of each of ``TARGET_PRECISIONS`` on links with known answers.
 
     Args:
         probability_S: (S,) float64, the probability of each link.
         hit_S: (S,) bool, whether it is right.
-        mention_S: (S,) int64, equal for equal mentions: they are no independent evidence.
-        threshold: Gives the probability that is taken for a precision, or raises ConfigError,
-            as ``Reranker.threshold``.
-        mentions: How many mentions there are, those without a candidate too; by default S.
+        mention_S: (S,) int64 number of the mention; equal mentions are not independent.
+        threshold: Returns the threshold of a precision, or raises ConfigError, as
+            ``Reranker.threshold``.
+        mentions: The number of mentions, including those without a candidate; by default S.
     """
     total = len(probability_S) if mentions is None else mentions
     points = []
@@ -104,11 +104,11 @@ def operating_points(
 
 
 def share_interval(hit_S: Bools, mention_S: Int64) -> tuple[float | None, float | None]:
-    """Return the 95 % interval of the share of links that are right (Wilson 1927).
+    """Return the 95 % interval of the share of right links (Wilson 1927).
 
-    Links of one mention go right and wrong together, so that it counts by Kish's effective
-    sample size (1965) of the different mentions; a share of 0 or 1 has an interval too, which a
-    bootstrap does not give.
+    Links of equal mentions are right or wrong together, so the sample size is Kish's effective
+    size (1965) over distinct mentions. Unlike a bootstrap, this also gives an interval for a
+    share of 0 or 1.
 
     >>> import numpy as np
     >>> low, high = share_interval(np.ones(20, bool), np.arange(20))

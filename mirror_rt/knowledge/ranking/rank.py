@@ -1,4 +1,4 @@
-"""From candidate names to entities: score, keep each entity's best name, find ties, order.
+"""Rank entities: score their names, keep the best name of each, find ties, sort.
 
 Axes: Q mentions, P pairs of candidate name and entity, E entities of all mentions, one mention
 after another, best first, F features.
@@ -32,18 +32,18 @@ __all__ = ["RankedBatch", "best_names", "rank_entities"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedBatch:
-    """The entities of each mention, best first; those tied with the best stand beside it.
+    """The entities of each mention, best first; those tied with the best come next to it.
 
     Attributes:
         offsets: (Q + 1,) int64 offsets of the mentions' entities.
         entity_E: (E,) int64 numbers of the entities.
-        pair_E: (E,) int64 place in P of the entity's best name.
+        pair_E: (E,) int64 position in P of the entity's best name.
         row_E: (E,) int64 row of that name.
         cosine_E: (E,) float32 cosine of the mention's and the name's vectors.
-        from_dense_E: (E,) bool, whether the dense retriever brought the name.
-        probability_E: (E,) float64.
+        from_dense_E: (E,) bool, whether the dense retriever found the name.
+        probability_E: (E,) float64 probability.
         best_E: (E,) bool, the first entity of its mention or tied with it.
-        tied_E: (E,) bool, whether another entity matches as well.
+        tied_E: (E,) bool, whether another entity matches equally well.
     """
 
     offsets: Int64
@@ -63,16 +63,16 @@ def best_names(
     """Keep the pair with the best name of each entity.
 
     Args:
-        mention_P: (P,) int64 which mention, ascending.
-        entity_P: (P,) int64 which entity.
+        mention_P: (P,) int64 number of the mention, ascending.
+        entity_P: (P,) int64 number of the entity.
         scores_P: (P,) floats.
         mentions: Q.
 
     Returns:
-        (Q + 1,) int64 offsets and (E,) int64 places in P, best first within a mention; of equal
-        scores the first.
+        (Q + 1,) int64 offsets and (E,) int64 positions in P, best first within a mention; of
+        equal scores, the first.
     """
-    # Stable: of the pairs of an entity, the first in this order is its best name.
+    # A stable sort: the first pair of an entity in this order is its best name.
     order = np.lexsort((-scores_P, entity_P, mention_P))
     mention, entity = mention_P[order], entity_P[order]
     first = np.ones(len(order), dtype=bool)
@@ -89,8 +89,8 @@ def rank_entities(
 
     Args:
         batch: The candidates.
-        features_PF: (P, F) float32 their features.
-        reranker: What scores them.
+        features_PF: (P, F) float32 features of the candidates.
+        reranker: The reranker.
         names: The arrays of names.
     """
     mention_P = batch.mention_K[batch.name_P]
@@ -102,7 +102,7 @@ def rank_entities(
     most_E = reranker.most_probable(name_features(names, row_E), likeness(features_PF[pair_E]))
     probability_E = reranker.probabilities(offsets, scores_E, best_E, most_E)
     mention_E = np.arange(len(batch)).repeat(offsets[1:] - offsets[:-1])
-    order = np.lexsort((~best_E, mention_E))  # what is tied with the best stands beside it
+    order = np.lexsort((~best_E, mention_E))  # entities tied with the best come next to it
     pair_E, row_E = pair_E[order], row_E[order]
     dense = FEATURES.index("dense_cosine")
     return RankedBatch(

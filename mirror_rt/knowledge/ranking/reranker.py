@@ -1,10 +1,11 @@
-"""The reranker: features to one score and a probability, by a small conditional logit.
+"""The reranker: from features to a score and a probability, by a conditional logit model.
 
-A pair of name and entity has the score ``x·w``, an entity that of its best name, "none of them"
-(NIL) the score ``nil_score``; they are drawn in proportion to their exponentials (McFadden 1974).
-The confidence in the best entity depends on more than its share of them. From how far it is above
-NIL, above all others together and above the runner-up, two logistic functions compute how likely
-the right entity is among the candidates at all, and how likely, if it is, the best one is right.
+A pair of name and entity has the score ``x·w``, an entity the score of its best name, and NIL the
+score ``nil_score``. The model's shares are proportional to the exponentials of the scores
+(McFadden 1974). The confidence in the best entity does not depend on its share alone. Its inputs
+are margins: over NIL, over all others together, and over the runner-up. Two logistic functions
+compute the probability that the right entity is a candidate, and the probability that the best
+one is right, given that.
 
 Axes: P pairs of candidate name and entity, E entities of all mentions, one mention after another,
 best first, F features, Q mentions.
@@ -40,12 +41,12 @@ if TYPE_CHECKING:
 __all__ = ["CONFIDENCE_FEATURES", "Reranker", "likeness", "sigmoid"]
 
 CONFIDENCE_FEATURES = ("margin_to_nil", "log_odds_vs_rest", "margin_to_runner_up")
-"""What the confidence in the best entity depends on, those tied with it counted together:
+"""The inputs of the confidence in the best entity. Entities tied with it count as one:
 
-margin_to_nil: its score less that of NIL, at most 8 either way; log_odds_vs_rest: natural log of
-its share over that of all other entities together, at most 4 either way; margin_to_runner_up:
-natural log of 1 plus how far its score is above the next entity's, at most 3. Beside the others
-there is always one whose score is 3 below that of NIL, so that being alone makes nothing certain.
+margin_to_nil: its score minus that of NIL, between -8 and 8; log_odds_vs_rest: natural log of its
+share divided by that of all other entities, between -4 and 4; margin_to_runner_up: natural log of
+1 plus its score minus the next entity's, at most 3. A virtual entity with a score of 3 below NIL is
+always added, so a single candidate is not certain.
 """
 
 _CONSTANT = "constant"
@@ -60,14 +61,14 @@ _NAME = (*NAME_FEATURES, _CONSTANT)
 _DEFAULTS: Mapping[str, Mapping[str, float]] = json.loads(
     files(__package__).joinpath("name_probability.json").read_text(encoding="utf-8")
 )
-"""As the mentions of several domains teach them (``benchmarks/name_probability.py``)."""
+"""Fitted to mentions of several domains (``benchmarks/name_probability.py``)."""
 _LIKENESS = tuple(
     FEATURES.index(name) for name in ("dense_cosine", "trigram_cosine", "edit_similarity")
 )
 _UNLIKE = 0.35
 _UNLIKE_SLOPE = 20.0
-"""What is hardly like a name has at most a probability that falls steeply below this likeness:
-whatever a calibration learned, random letters are no name."""
+"""The upper bound of a probability falls steeply below this similarity of mention and name. So
+random letters never have a high probability, even after a calibration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,23 +77,23 @@ class Reranker:
 
     Attributes:
         weights: The weight of each feature, by name.
-        nil_score: The score of "none of these".
-        in_candidates_weights: The weights by which ``CONFIDENCE_FEATURES`` give the probability
-            that the right entity is among the candidates, and a constant; none but that is
+        nil_score: The score of NIL.
+        in_candidates_weights: Weights of ``CONFIDENCE_FEATURES`` and a constant, for the
+            probability that the right entity is among the candidates. Only the constant may be
             negative.
-        top1_weights: Those by which ``CONFIDENCE_FEATURES`` without ``margin_to_nil`` give the
-            probability that, if it is there, the best one is right, and a constant that is not
-            positive: of two that all but score the same, neither has more than half.
-        name_weights: The weights by which ``NAME_FEATURES`` give the probability that a mention
-            that is a name means its entity, and a constant; a longer name never has less, a short
-            word or one of more common words never more.
-        before_calibration: The three above before a calibration, if there was one.
-        precision_curve: (threshold, precision) of links at or above it, thresholds ascending.
-        operating_points: What wanted precisions give on the links that the curve was learned
-            from (see ``operating_points.OperatingPoint``).
-        risk_counts: (threshold, links, wrong ones) of gold links that nothing was fitted to (see
-            ``risk.risk_counts``).
-        fitted_on: How many links each number was learned from, and how good they are.
+        top1_weights: Weights of ``CONFIDENCE_FEATURES`` without ``margin_to_nil`` and a constant,
+            for the probability that the best entity is right, given that. The constant is never
+            positive: of two entities with almost equal scores, neither has more than half.
+        name_weights: Weights of ``NAME_FEATURES`` and a constant, for the probability that an
+            exact match is right. A longer name never has less; a short word, or a name of more
+            common words, never has more.
+        before_calibration: These three before a calibration, if there was one.
+        precision_curve: (threshold, precision of links at or above it), thresholds ascending.
+        operating_points: The operating points on the links of the curve (see
+            ``operating_points.OperatingPoint``).
+        risk_counts: (threshold, links, wrong links) of gold links that were not used in the fit
+            (see ``risk.risk_counts``).
+        fitted_on: The number of links behind each value, and their quality.
     """
 
     weights: Mapping[str, float] = field(
@@ -116,23 +117,23 @@ class Reranker:
 
     @property
     def scores_exact_matches(self) -> bool:
-        """Whether exact matches were among the links that the curve was learned from."""
+        """Whether the links of the curve include exact matches."""
         return "gold_links" in self.fitted_on
 
     def uncalibrated(self) -> Reranker:
-        """Return the reranker as it was before a calibration."""
+        """Return the reranker without its calibration."""
         return replace(self, **self.before_calibration, before_calibration={})
 
     def without_feedback(self) -> Reranker:
-        """Return the reranker as it was before a calibration and what people have accepted."""
+        """Return the reranker without its calibration and without the weight of feedback."""
         return self.uncalibrated().with_accepted(0.0)
 
     def with_accepted(self, weight: float) -> Reranker:
-        """Return the reranker with a weight of what people have accepted."""
+        """Return the reranker with a weight of ``accepted_mentions``."""
         return replace(self, weights={**self.weights, FEATURES[ACCEPTED_MENTIONS]: weight})
 
     def calibrated_values(self) -> dict[str, Any]:
-        """Return what a calibration replaces."""
+        """Return the values that a calibration replaces."""
         return {name: getattr(self, name) for name in _CALIBRATED}
 
     def scores(self, features_PF: Float32) -> Float32:
@@ -177,7 +178,7 @@ class Reranker:
         return p_Q
 
     def top1_probability(self, confidence_Q3: Float64) -> Float64:
-        """Return (Q,) float64 probabilities that the best entity is right."""
+        """Return (Q,) float64 probabilities that the best entity of a mention is right."""
         p_Q: Float64 = self.p_in_candidates(confidence_Q3)
         return p_Q * self._top1_if_in_candidates(confidence_Q3)
 
@@ -187,7 +188,7 @@ class Reranker:
         return p_Q
 
     def name_probability(self, features_R3: Float64) -> Float64:
-        """Return (R,) float64 probabilities that a mention that is a name means its entity.
+        """Return (R,) float64 probabilities that exact matches of some names are right.
 
         Args:
             features_R3: (R, 3) float64 values of ``NAME_FEATURES``.
@@ -197,9 +198,10 @@ class Reranker:
         return p_R
 
     def most_probable(self, names_E3: Float64, likeness_E: Float64) -> Float64:
-        """Return the (E,) float64 probability that no entity of a mention exceeds.
+        """Return (E,) float64, the upper bound of the probability of each entity.
 
-        That of a mention that is the entity's best name, and what the likeness to it allows.
+        It is the smaller of two: the probability of an exact match with its best name, and the
+        bound for the similarity to that name.
 
         Args:
             names_E3: (E, 3) float64 values of ``NAME_FEATURES`` of the best names.
@@ -216,18 +218,18 @@ class Reranker:
         best_E: Bools,
         most_E: Float64 | None = None,
     ) -> Float64:
-        """Return the (E,) float64 probability of each entity; at most 1 in all of a mention.
+        """Return the (E,) float64 probability of each entity; their sum per mention is at most 1.
 
-        The best one and those tied with it have together ``top1_probability``; the others have
-        together no more than what is missing from that to ``p_in_candidates``, and each no more
-        than the best for its score. Either part is shared in proportion to the exponentials.
+        The best one and those tied with it share ``top1_probability``. The others share at most
+        the rest of ``p_in_candidates``, and none has more than the best relative to its score.
+        Both parts are shared in proportion to the exponentials of the scores.
 
         Args:
-            offsets: As ``confidence_features`` takes them.
-            scores_E: The same.
-            best_E: The same.
-            most_E: (E,) float64 from ``most_probable``: what no entity exceeds, and those that
-                are best do not exceed together by that of the first; None for 1.
+            offsets: As for ``confidence_features``.
+            scores_E: As for ``confidence_features``.
+            best_E: As for ``confidence_features``.
+            most_E: (E,) float64 from ``most_probable``: the upper bound of each entity. The bound
+                of the first one also holds for the sum of the best ones. None for 1.
         """
         sizes_Q = offsets[1:] - offsets[:-1]
         found_Q = sizes_Q > 0
@@ -247,7 +249,7 @@ class Reranker:
         return probability_E
 
     def threshold(self, precision: float) -> float:
-        """Return the lowest probability at and above which links were right that often.
+        """Return the lowest threshold that reached a precision.
 
         Raises:
             ConfigError: ``precision`` is out of range, or was not reached on any sample.
@@ -264,12 +266,12 @@ class Reranker:
         return min(reached)
 
     def safe_threshold(self, wrong_at_most: float) -> float:
-        """Return the lowest probability at and above which at most a share of links is wrong.
+        """Return the lowest threshold that guarantees a share of wrong links.
 
-        With a chance of 95 %, for mentions as those of the calibration that were kept apart.
+        The guarantee has 95 % confidence, for mentions like those that the calibration set aside.
 
         Raises:
-            ConfigError: The share is out of range, or cannot be promised.
+            ConfigError: The share is out of range, or cannot be guaranteed.
         """
         if not 0.0 < wrong_at_most < 1.0:
             raise ConfigError(f"wrong_at_most must be above 0 and below 1, got {wrong_at_most}")
@@ -288,10 +290,9 @@ class Reranker:
         return least
 
     def write(self, path: Path) -> None:
-        """Write the numbers as JSON, with a checksum of themselves.
+        """Write the numbers as JSON, with a checksum in the same file.
 
-        The checksum is not in the manifest, as a calibration replaces this file alone, in one
-        step.
+        The checksum is not in the manifest, so a calibration can replace this file alone.
         """
         write_checked_json(path, asdict(self), key="sha256")
 
@@ -308,7 +309,7 @@ class Reranker:
             if not is_unchanged(content, key="sha256"):
                 raise ValueError("changed since it was written, sha256 differs")
             del content["sha256"]
-            # A knowledge base that was built before these features were there goes without them.
+            # A knowledge base from before these features works without them.
             later = (FEATURES[ACCEPTED_MENTIONS], "one_sided_gap")
             content["weights"] = {**dict.fromkeys(later, 0.0), **content["weights"]}
             reranker = cls(**content)
@@ -321,7 +322,7 @@ class Reranker:
         return reranker
 
     def _check(self) -> None:
-        """Refuse numbers that are missing or not finite (ValueError)."""
+        """Check that no number is missing or not finite (ValueError)."""
         numbers = [("nil_score", self.nil_score)]
         for values, names in (
             (self.weights, FEATURES),
@@ -343,14 +344,14 @@ _CALIBRATED = ("in_candidates_weights", "top1_weights", "name_weights")
 
 @dataclass(frozen=True, slots=True)
 class _Masses:
-    """What the scores of mentions come to, of the best entities and of the rest. Q have entities.
+    """Sums over the best entities and over the rest, for the Q mentions with entities.
 
     Attributes:
         peak_Q: (Q,) float64, the highest score.
-        powers_E: (E,) float64, the exponential of each score less the highest.
-        best_Q: (Q,) float64, the sum of these of the best.
-        rest_Q: (Q,) float64, of the rest.
-        runner_up_Q: (Q,) float64, the highest score of the rest; -inf where there is none.
+        powers_E: (E,) float64, the exponential of each score minus the highest.
+        best_Q: (Q,) float64, the sum of these over the best entities.
+        rest_Q: (Q,) float64, the sum over the rest.
+        runner_up_Q: (Q,) float64, the highest score of the rest; -inf if there is none.
     """
 
     peak_Q: Float64
@@ -361,7 +362,7 @@ class _Masses:
 
     @classmethod
     def of(cls, starts_Q: Int64, scores_E: Float32, best_E: Bools) -> _Masses:
-        """Sum up; ``starts_Q`` are the places of the mentions' first entities, their best."""
+        """Compute the sums; ``starts_Q`` are the positions of the best entity of each mention."""
         scores = scores_E.astype(np.float64)
         if not len(starts_Q):
             nothing = np.zeros(0)
@@ -376,7 +377,7 @@ class _Masses:
 
 
 def likeness(features_PF: Float32) -> Float64:
-    """Return (P,) float64, how like a name is: the mean of the two cosines and the letters."""
+    """Return (P,) float64 similarity: the mean of the two cosines and the edit similarity."""
     like_P: Float64 = features_PF[:, _LIKENESS].astype(np.float64).mean(axis=1)
     return like_P
 

@@ -1,14 +1,14 @@
-"""A threshold with a guarantee: of what is linked, no more than a share is wrong.
+"""A threshold with a guarantee: at most a share of the links is wrong.
 
-Learn then Test (Angelopoulos et al. 2021, "Learn then Test: Calibrating predictive algorithms to
-achieve risk control") with fixed-sequence testing: for one threshold after another, from the
-surest links on, the hypothesis that more than the share is wrong is tested by an exact binomial
-test, as the interval of Clopper and Pearson (1934) does, until one cannot be rejected. There are
-several starts, among which the error is divided. So the chance that the threshold taken is one
-above which more than the share is wrong is at most the error, for any number of links, whatever
-the probabilities are worth, if the mentions are drawn as those to come are.
+The method is Learn then Test (Angelopoulos et al. 2021, "Learn then Test: Calibrating predictive
+algorithms to achieve risk control") with fixed-sequence testing. Thresholds are tested from the
+highest on. An exact binomial test, as in the interval of Clopper and Pearson (1934), tests the
+hypothesis that more than the share is wrong, until a test does not reject it. There are several
+starts, which share the error level. So the threshold fails with a probability of at most the error
+level, for any number of links and any quality of the probabilities, if future mentions are drawn
+like these.
 
-Axes: S links of different mentions.
+Axes: S links of distinct mentions.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ __all__ = ["risk_counts", "safe_threshold"]
 
 _POINTS = 100
 _STARTS = (1, 2, 4, 8, 16)
-"""Where tests start, as a multiple of the fewest links that may pass: few links that are all right,
-or more of which some are wrong."""
+"""The starts of the tests, as multiples of the minimum number of links: few links without an error,
+or more links with some errors."""
 
 
 def risk_counts(
     probability_S: Float64, hit_S: Bools, *, points: int = _POINTS
 ) -> tuple[tuple[float, int, int], ...]:
-    """Return (threshold, links at or above it, how many of them are wrong), from the surest on.
+    """Return (threshold, links at or above it, wrong links), from the highest threshold on.
 
-    Which thresholds there are depends on the probabilities alone, not on what is right.
+    The thresholds depend on the probabilities alone, not on the outcomes.
 
     Args:
         probability_S: (S,) float64, probabilities that were not fitted to these links.
         hit_S: (S,) bool, whether each is right.
-        points: How many thresholds at most.
+        points: The maximum number of thresholds.
     """
     if not len(probability_S):
         return ()
@@ -61,15 +61,15 @@ def risk_counts(
 def safe_threshold(
     counts: Sequence[Sequence[float]], wrong_at_most: float, *, error: float
 ) -> float | None:
-    """Return the lowest threshold at and above which no more than a share is wrong, or None.
+    """Return the lowest threshold that guarantees a share of wrong links, or None.
 
     Args:
-        counts: From ``risk_counts``.
+        counts: The result of ``risk_counts``.
         wrong_at_most: The share, between 0 and 1.
-        error: How likely the threshold may be one that lets more than the share through.
+        error: The probability that the guarantee fails.
     """
     each = error / len(_STARTS)
-    # With fewer links even none wrong would not show it.
+    # With fewer links, even zero errors are not enough.
     fewest = math.ceil(math.log(each) / math.log1p(-wrong_at_most))
     tested = [count for count in counts if count[1] >= fewest]
     safe: list[float] = []
@@ -84,7 +84,7 @@ def safe_threshold(
 
 
 def _at_most(wrong: int, links: int, share: float) -> float:
-    """Return the chance of so many wrong ones, or fewer, if a share of them is (binomial)."""
+    """Return the binomial probability of at most this many wrong links, given their share."""
     log_odds = math.log(share) - math.log1p(-share)
     logs = [
         math.lgamma(links + 1) - math.lgamma(k + 1) - math.lgamma(links - k + 1) + k * log_odds

@@ -1,8 +1,8 @@
-"""Mentions with known answers, from the knowledge base itself: hold a name out, link it back.
+"""Make mentions with known answers from the knowledge base itself: hold out names and link them.
 
-No labels: a name of an entity that has others is linked as if it were a mention, with its own
-row left out. A few are misspelt, with their row there, as names themselves hardly show what a
-typo is. For a part of them every name of the entity is left out; then NIL is right.
+This needs no labels. A name of an entity with several names is linked as a mention, without its own
+row. A few are misspelt (with their row), as names contain hardly any typos. For some of them, all
+names of the entity are left out; then NIL is right.
 
 Axes: S samples, P pairs of candidate name and entity of all samples, one sample after another, F
 features.
@@ -53,15 +53,15 @@ __all__ = [
 ]
 
 ENOUGH = 40
-"""Fewer samples than this teach nothing; the default numbers stay."""
+"""With fewer samples, the built-in numbers stay."""
 _ENOUGH_HELD_OUT = 200
 _HELD_OUT = 2_000
 _NIL_SHARE = 0.15
 _MISSPELT_ONE_IN = 20
-"""One is misspelt for this many held out: more of them link more typos right, and fewer mentions
-of NCBI (docs/experiments.md)."""
+"""One in this many held-out names is misspelt. More of them are better for typos, and worse for
+mentions of NCBI (docs/experiments.md)."""
 _LONG = 6
-"""Shorter names are not misspelt: what they become may be anything."""
+"""Shorter names are not misspelt: the result may be any other word."""
 _AT_ONCE = 128
 
 
@@ -72,9 +72,9 @@ class Samples:
     Attributes:
         offsets: (S + 1,) int64 offsets of the samples' pairs.
         features_PF: (P, F) float32.
-        right_P: (P,) bool, names of the right entity; none in a sample: NIL is right.
+        right_P: (P,) bool, names of the right entity; if a sample has none, NIL is right.
         entity_P: (P,) int64, the entity of each pair.
-        name_P: (P,) int64, equal in a sample where the normalized names are.
+        name_P: (P,) int64, equal for equal normalized names of a sample.
     """
 
     offsets: Int64
@@ -98,7 +98,7 @@ class Samples:
         return len(self.offsets) - 1
 
     def without_own(self) -> Samples:
-        """Return mentions that people have accepted, each as if it alone had not been."""
+        """Return accepted mentions, with counts that leave out the mention itself."""
         features_PF = self.features_PF.copy()
         counts_P = np.expm1(features_PF[:, ACCEPTED_MENTIONS]) - self.right_P
         features_PF[:, ACCEPTED_MENTIONS] = np.log1p(np.maximum(counts_P, 0.0))
@@ -106,12 +106,12 @@ class Samples:
 
     @property
     def sample_P(self) -> Int64:
-        """(P,) int64, which sample each pair is of."""
+        """(P,) int64, the sample of each pair."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
     @classmethod
     def joined(cls, parts: Sequence[Samples]) -> Samples:
-        """Return the samples of all parts."""
+        """Concatenate samples."""
         return cls(
             offsets=offsets_of(np.concatenate([np.diff(part.offsets) for part in parts])),
             features_PF=np.concatenate([part.features_PF for part in parts]),
@@ -124,10 +124,10 @@ class Samples:
 def held_out_names(
     catalogue: Catalogue, names: NameArrays, rng: np.random.Generator, *, count: int = _HELD_OUT
 ) -> list[tuple[int, int]]:
-    """Return up to ``count`` (row, entity), one an entity with more names, none ambiguous.
+    """Return up to ``count`` (row, entity), one for each entity with several names.
 
-    Names that training leaves out (see ``text.held_out``) come first. There are others only as
-    long as these are fewer than ``count``, and none where these are enough to learn from.
+    Ambiguous names are left out. Names that training leaves out (see ``text.held_out``) come
+    first. Others are added only if these are too few to learn from.
     """
     held_out: list[tuple[int, int]] = []
     others: list[tuple[int, int]] = []
@@ -157,8 +157,8 @@ def alias_pairs(
     Args:
         close_names: (entity number, row), entity by entity.
         names: The arrays of names.
-        per_entity: Pairs of an entity.
-        most: Pairs in all.
+        per_entity: The maximum number of pairs per entity.
+        most: The maximum number of pairs.
     """
     left = most
     for _, pairs in groupby(close_names, key=lambda pair: pair[0]):
@@ -183,19 +183,19 @@ def held_out_samples(
     *,
     embed: bool = False,
 ) -> Samples:
-    """Link names of the knowledge base as if they were mentions.
+    """Link names of the knowledge base as mentions.
 
-    Each is linked with its own row left out; the first of them misspelt as well.
+    Each is linked without its own row; the first ones are also linked with a typo.
 
     Args:
         pairs: (row, entity) of the names, from ``held_out_names``.
         catalogue: The names.
-        retrievers: What finds candidates.
-        translation: Learned without these names.
-        encoder: What embeds mentions, for those misspelt.
-        rng: Draws typos, and the names whose entity is left out whole.
-        embed: Whether all names are embedded, as mentions are embedded by another encoder than
-            the one that made the vectors.
+        retrievers: The retrievers.
+        translation: The translation table, learned without these names.
+        encoder: Embeds mentions, for the misspelt ones.
+        rng: Draws typos, and the names whose entity is left out.
+        embed: Whether to embed all names, because the encoder of mentions is not the one that
+            made the vectors.
     """
     names = retrievers.names
     rows = np.array([row for row, _ in pairs], dtype=np.int64)
@@ -235,7 +235,7 @@ def _samples(
     nil: Bools,
 ) -> Samples:
     features_PF = compute_features(FeatureInputs(batch, retrievers, translation))
-    features_PF[:, ACCEPTED_MENTIONS] = 0.0  # names say nothing of how often each is meant
+    features_PF[:, ACCEPTED_MENTIONS] = 0.0  # names do not tell how often an entity is meant
     return samples_of(batch, features_PF, retrievers.names, right, nil=nil)
 
 
@@ -251,9 +251,9 @@ def _none() -> Samples:
 
 
 def misspell(text: str, rng: np.random.Generator) -> str:
-    """Return a text with one or two slips in its letters, or nothing where it has too few.
+    """Return a text with one or two typos, or an empty string if it has too few letters.
 
-    A slip changes a letter to another of the text, leaves it out, doubles it, or swaps it with
+    A typo replaces a letter by another one of the text, deletes it, doubles it, or swaps it with
     the one before. Digits, spaces and punctuation stay.
     """
     signs = list(text)
@@ -282,14 +282,14 @@ def samples_of(
     *,
     nil: Bools | None = None,
 ) -> Samples:
-    """Put candidates and answers together.
+    """Combine candidates and answers.
 
     Args:
         batch: The candidates of S mentions.
-        features_PF: (P, F) float32 their features.
+        features_PF: (P, F) float32 features of the candidates.
         names: The arrays of names.
-        right: The numbers of the entities that are right for each mention; none for NIL.
-        nil: (S,) bool, whether to leave the right entities out, so that NIL is right.
+        right: The numbers of the right entities of each mention; none for NIL.
+        nil: (S,) bool, whether to leave out the right entities; then NIL is right.
     """
     mention_P = batch.mention_K[batch.name_P]
     answers = [(i, entity) for i, entities in enumerate(right) for entity in entities]

@@ -1,13 +1,13 @@
-"""Which words stand for each other among the names of one entity: IBM Model 1.
+"""A translation table of words between the names of an entity: IBM Model 1.
 
-Brown et al. 1993, section 4.1, between aliases: how likely is a word of one name, given the
-words of another name of the same entity (as Berger and Lafferty 1999 rank documents). It tells
-that "pinky" stands for "little", and that "upper" does not stand for "lower", though their
-vectors are close. Words that begin alike are forms of one word: "hypertensive" says nearly what
-"hypertension" says.
+The model (Brown et al. 1993, section 4.1) is trained on pairs of aliases. It gives the probability
+of a word in one name, given the words of another name of the same entity (as Berger and Lafferty
+1999 rank documents). It learns that "pinky" translates to "little", and that "upper" does not
+translate to "lower", although their vectors are close. Words with the same start are forms of one
+word: "hypertensive" means nearly the same as "hypertension".
 
-Axes: P pairs of words that met, V words, L pairs of words of two aliases, K candidate names, X
-pairs of a mention's and a name's word, U different words of mentions, W of names.
+Axes: P pairs of words that occurred, V words, L pairs of words of two aliases, K candidate names, X
+pairs of a mention's and a name's word, U distinct words of mentions, W of names.
 """
 
 from __future__ import annotations
@@ -53,19 +53,20 @@ _ITERATIONS = 4
 _BACKGROUND = 0.1
 _IDENTITY = 0.5
 _LEAST_PROB = 1e-3
-"""Less likely pairs are dropped: they are chance, and most of the table."""
+"""Pairs with a lower probability are dropped: they are noise, and most of the table."""
 _STEM = 4
 _LEAST_LIKENESS = 0.5
-"""Words are alike that share their first letters, so many at least and this share of the longer."""
+"""Words are similar if they share their first letters: at least this number of letters, and this
+share of the longer word."""
 
 
 def write_translation(aliases: Iterable[tuple[int, int]], names: NameArrays, folder: Path) -> None:
-    """Learn which words stand for each other and write the table.
+    """Learn the translation table and write it.
 
     Args:
         aliases: Rows of two names of one entity, in either order.
         names: The words of the names.
-        folder: Where the files of ``TRANSLATION_FILES`` go.
+        folder: The folder for the files of ``TRANSLATION_FILES``.
     """
     pairs = np.array([*aliases], dtype=np.int64).reshape(-1, 2)
     both = np.concatenate([pairs, pairs[:, ::-1]])
@@ -93,7 +94,7 @@ def _model_1(
     starts, target_starts = names.token_offsets[sources], names.token_offsets[targets]
     sizes = names.token_offsets[sources + 1] - starts
     target_sizes = names.token_offsets[targets + 1] - target_starts
-    # A slot is a word of a target name, which any word of the source name may stand for.
+    # A slot is a word of a target name; any word of the source name may translate to it.
     owner_S = np.repeat(np.arange(len(sources)), np.where(sizes > 0, target_sizes, 0))
     word_S = names.tokens[ragged_indices(target_starts, np.where(sizes > 0, target_sizes, 0))]
     slot_L = np.repeat(np.arange(len(owner_S)), sizes[owner_S])
@@ -112,20 +113,20 @@ def _model_1(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WordPairs:
-    """Each word of a mention's key beside each word of a candidate's key.
+    """All pairs of a word of a mention's key and a word of a candidate's key.
 
     Attributes:
         mention_tokens_I: (I,) int64 words of the mention, once for each of its candidates.
-        candidate_I: (I,) int64 which candidate.
+        candidate_I: (I,) int64 the candidate of each word.
         name_tokens_J: (J,) int64 words of the candidates.
-        candidate_J: (J,) int64 which candidate.
-        place_X: (X,) int64 place in I of each pair, ascending.
-        other_X: (X,) int64 place in J of each pair.
-        words_U: (U,) int64 the words of mentions, each once, ascending.
-        words_W: (W,) int64 the words of candidates, each once, ascending.
-        flat_X: (X,) int64 place of each pair in a table (U, W), row after row.
-        same_X: (X,) bool, whether the two words are the same.
-        likeness_X: (X,) float32 how alike the two words are in their letters.
+        candidate_J: (J,) int64 the candidate of each word.
+        place_X: (X,) int64 position in I of each pair, ascending.
+        other_X: (X,) int64 position in J of each pair.
+        words_U: (U,) int64 distinct words of mentions, ascending.
+        words_W: (W,) int64 distinct words of candidates, ascending.
+        flat_X: (X,) int64 position of each pair in a table (U, W), row by row.
+        same_X: (X,) bool, whether the two words are equal.
+        likeness_X: (X,) float32 similarity of the two words by their letters.
     """
 
     mention_tokens_I: Int64
@@ -187,12 +188,12 @@ def _likeness(
     column_X: Int64,
     same_X: Bools,
 ) -> Float32:
-    """Return (X,) float32: the share of the longer word that two begin with, 1 if the same.
+    """Return (X,) float32: the common prefix as a share of the longer word; 1 if equal.
 
-    It is 0 where they share little or one has a digit: those number things.
+    It is 0 if the prefix is short or one word has a digit, as digits number things.
     """
     likeness_X = same_X.astype(np.float32)
-    # Few words begin with the same bytes: only those are looked at as strings.
+    # Only the few words with the same first bytes are compared as strings.
     heads_U, heads_W = word_heads(words_U), names.heads_of(words_W)
     places = ((heads_U[row_X] == heads_W[column_X]) & ~same_X).nonzero()[0]
     if len(places):
@@ -205,25 +206,25 @@ def _likeness(
 
 
 def _stem(word: str) -> str:
-    """Return the letters that words alike to this one begin with; none if no other word is."""
+    """Return the prefix that similar words must share; empty if no other word can be similar."""
     counts = len(word) >= _STEM and not any(map(str.isdigit, word))
     return word[:_STEM] if counts else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranslationTable:
-    """The table, mapped into memory. Safe to share between threads.
+    """The memory-mapped table. Safe to share between threads.
 
     Attributes:
         offsets: (V + 1,) int64 offsets of ``words`` and ``probs`` by the given word.
-        words: (P,) int32 words that the given one stands for.
+        words: (P,) int32 words that the given word translates to.
         probs: (P,) float32 probability of each.
         reverse_offsets: (V + 1,) int64 offsets of ``reverse_words`` by the word.
-        reverse_words: (P,) int32 given words that stand for the word.
+        reverse_words: (P,) int32 given words that translate to the word.
         reverse_probs: (P,) float32 probability of the word given each.
-        rarity_V: (V + 1,) float64 relative frequency of each word of the names; the last is that
-            of a word that no name has.
-        scratch: Memory of each thread, used again.
+        rarity_V: (V + 1,) float64 relative frequency of each word of the names; the last one is
+            for unknown words.
+        scratch: Reused memory of each thread.
     """
 
     offsets: Int64
@@ -264,21 +265,21 @@ class TranslationTable:
     def explained(
         self, pairs: WordPairs, *, candidates: int, known: int
     ) -> tuple[Float64, Float64]:
-        """Return how far names explain mentions, and mentions names, and what is left.
+        """Return how much names and mentions explain each other, and the largest gaps.
 
-        A word weighs what it says if it is explained by itself, so a rare one more: ln(1 + odds),
-        the odds being those of its probability given the other text to that in any text. What
-        explains it less says less; nothing explains it better than itself.
+        The weight of a word is ln(1 + odds) if it explains itself; the odds are its probability
+        given the other text, divided by its probability in any text. So rare words weigh more.
+        Other words explain it less; none explains it better than itself.
 
         Args:
-            pairs: The words of the mentions beside those of the names.
+            pairs: The pairs of words of mentions and names.
             candidates: K.
-            known: V; mentions' words from this number on are in no name.
+            known: V; words of mentions from this number on are in no name.
 
         Returns:
             (K, 2) float64 in [0, 1], the share of each mention that its candidate explains, and
-            the other way; 0 where there is no word. (K, 2) float64, the most that one word leaves
-            unexplained (natural log), of the mention and of the candidate.
+            vice versa; 0 without words. (K, 2) float64, the most that one word leaves unexplained
+            (natural log), of the mention and of the candidate.
         """
         given_X = (self._reverse_probs(pairs, known), self._probs(pairs, known))
         alike_X = _IDENTITY * pairs.likeness_X
@@ -304,11 +305,11 @@ class TranslationTable:
         return shares_K2, gaps_K2
 
     def _probs(self, pairs: WordPairs, known: int) -> Float32:
-        """Return (X,) float32, how likely the name's word is given the mention's."""
+        """Return (X,) float32 probability of the name's word given the mention's."""
         return self._looked_up(pairs, known, self.offsets, self.words, self.probs)
 
     def _reverse_probs(self, pairs: WordPairs, known: int) -> Float32:
-        """Return (X,) float32, how likely the mention's word is given the name's."""
+        """Return (X,) float32 probability of the mention's word given the name's."""
         return self._looked_up(
             pairs, known, self.reverse_offsets, self.reverse_words, self.reverse_probs
         )

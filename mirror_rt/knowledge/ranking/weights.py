@@ -1,10 +1,10 @@
-"""The weights of the reranker: what mentions of texts teach, and how a knowledge base adapts it.
+"""The weights of the reranker: the built-in ones, and their adaptation to a knowledge base.
 
-The built-in weights are fitted on mentions of several domains, each as heavy as any other, by
-benchmarks/default_weights.py. No weight has the wrong sign: what is more alike never scores
-lower. A knowledge base learns from its own names, pulled to the built-in weights: a change costs
-as much as it would on those mentions, by the curvature of their log likelihood (Laplace's
-approximation). So it goes where mentions do not care.
+benchmarks/default_weights.py fits the built-in weights on mentions of several domains with equal
+weight. The signs are constrained: higher similarity never lowers a score. A knowledge base adapts
+the weights to its own names. A change is penalized by its loss on the mentions, through the
+curvature of their log likelihood (Laplace's approximation). So weights that matter for mentions
+hardly change.
 
 Axes: S samples, P pairs of candidate name and entity, E entities of all samples, F features.
 """
@@ -36,18 +36,18 @@ __all__ = ["DEFAULT_WEIGHTS", "WeightPrior", "fit_weight", "fit_weights", "minim
 DEFAULT_WEIGHTS = "default_weights.json"
 _ITERATIONS = 60
 _RIDGE = 1e-3
-"""What keeps weights of no use near where they are, beside the curvature of mentions."""
+"""A small ridge penalty, in addition to the curvature, for weights without influence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightPrior:
-    """Weights to be pulled to, and how strongly in each direction.
+    """Weights to regularize towards, with a strength for each direction.
 
     Attributes:
         weights: The weight of each feature, by name.
-        nil_score: The score of "none of these".
+        nil_score: The score of NIL.
         in_candidates_weights: See ``reranker.Reranker``.
-        top1_weights: The same.
+        top1_weights: See ``reranker.Reranker``.
         curvature_FF: (F, F) float64 curvature of the mean negative log likelihood of a mention
             at these weights, in the order of ``FEATURES``.
     """
@@ -64,7 +64,7 @@ class WeightPrior:
         """Return the built-in weights."""
         text = (files("mirror_rt.knowledge.ranking") / DEFAULT_WEIGHTS).read_text("utf-8")
         content = json.loads(text)
-        # Mentions of texts teach nothing of what people have accepted.
+        # Mentions of texts have no accepted links to learn from.
         known = [name for name in FEATURES if name in content["features"]]
         here = [FEATURES.index(name) for name in known]
         there = [content["features"].index(name) for name in known]
@@ -93,17 +93,17 @@ def fit_weights(
 ) -> WeightPrior:
     """Fit the weights on samples whose right entity is a candidate, then the score of NIL on all.
 
-    The conditional log likelihood of the right entities is maximized within the signs. Each round
-    takes every entity's best name under the present weights.
+    This maximizes the conditional log likelihood of the right entities, with constrained signs.
+    Each round uses the best name of every entity under the current weights.
 
     Args:
         samples: Mentions with known answers and their candidates.
-        prior: What to be pulled to.
-        mentions: For how many samples the prior stands.
-        heaviness_S: (S,) float64, for how many samples each one counts; 1 by default.
+        prior: The weights to regularize towards.
+        mentions: The strength of the prior, in samples.
+        heaviness_S: (S,) float64 weight of each sample; 1 by default.
 
     Returns:
-        The weights, with the curvature of the mean loss of these samples at them.
+        The weights, with the curvature of the mean loss of these samples.
     """
     heavy_S = np.ones(len(samples)) if heaviness_S is None else heaviness_S
     known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
@@ -136,13 +136,13 @@ def fit_weights(
 def fit_weight(
     samples: Samples, weights: Mapping[str, float], feature: str, *, pull: float
 ) -> float:
-    """Fit the weight of one feature, the others as they are, within its sign.
+    """Fit the weight of one feature, with its sign constrained and the others fixed.
 
     Args:
         samples: Mentions with known answers and their candidates.
         weights: All weights.
-        feature: Whose weight to fit.
-        pull: How strongly it is pulled to 0: the number of samples that know nothing of it.
+        feature: The feature to fit.
+        pull: The strength of the regularization towards 0, in samples.
     """
     known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
     if not known_S.any():
@@ -170,14 +170,14 @@ def minimize_within(
     start_F: Float64,
     bounds: Sequence[tuple[float, float]],
 ) -> Float64:
-    """Return the numbers within bounds that make a loss small, by projected Newton steps.
+    """Minimize a loss within bounds, by projected Newton steps (Bertsekas 1982).
 
-    Bertsekas 1982; a step is halved until it does not lose.
+    A step is halved until the loss does not increase.
 
     Args:
-        loss: Returns the loss at some numbers, its gradient (F,) and its curvature (F, F).
-        start_F: (F,) float64, where to start from; brought within the bounds.
-        bounds: Least and most of each number.
+        loss: Returns the loss at a point, its gradient (F,) and its curvature (F, F).
+        start_F: (F,) float64 start, clipped to the bounds.
+        bounds: The minimum and maximum of each number.
     """
     least_F, most_F = np.array(bounds, dtype=np.float64).T
     found_F = np.clip(start_F, least_F, most_F)
@@ -204,7 +204,7 @@ def minimize_within(
 def _fit_nil(
     scores_P: Float64, groups: _Groups, known_S: Bools, heavy_S: Float64, prior: float
 ) -> float:
-    """Return the score of NIL under which it is right as often as it is."""
+    """Return the score of NIL that gives it its observed frequency."""
     scores_E = scores_P[groups.best(scores_P)]
     top_S = np.zeros(len(known_S))
     np.maximum.at(top_S, groups.sample_E, scores_E)
@@ -227,12 +227,12 @@ def _fit_nil(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Groups:
-    """The pairs of each entity of each sample, side by side.
+    """The pairs, grouped by sample and entity.
 
     Attributes:
-        order_P: (P,) int64 places of the pairs, group after group.
-        starts_E: (E,) int64 the first of each group.
-        sample_E: (E,) int64 which sample.
+        order_P: (P,) int64 positions of the pairs, group by group.
+        starts_E: (E,) int64 the start of each group.
+        sample_E: (E,) int64 the sample of each group.
         right_E: (E,) bool, the right entity of its sample.
     """
 
@@ -257,7 +257,7 @@ class _Groups:
         )
 
     def best(self, scores_P: Float64) -> Int64:
-        """Return (E,) int64, the place of the best pair of each group; of equal ones the first."""
+        """Return (E,) int64, the position of the best pair of each group; the first for ties."""
         if not len(self.starts_E):
             return self.starts_E
         scores = scores_P[self.order_P]
@@ -272,7 +272,7 @@ def _loss(
 ) -> tuple[float, Float64, Float64]:
     """Return the negative log likelihood of the right entities, its gradient and curvature.
 
-    The curvature is that of Gauss and Newton, which is never negative.
+    The curvature is the Gauss-Newton approximation, which is never negative.
     """
     count = len(heavy_S)
     scores_P = features_PF @ weights_F

@@ -39,7 +39,7 @@ def autotune(
     *,
     recall: float = RECALL,
     seed: int = 0,
-    asked: Callable[[Int64], Float32] | None = None,
+    as_mentions: Callable[[Int64], Float32] | None = None,
 ) -> dict[str, float | int]:
     """Find the smallest search parameters that reach a recall.
 
@@ -51,15 +51,17 @@ def autotune(
         index: Any index. An exhaustive one needs no tuning.
         recall: The target recall, in (0, 1].
         seed: Seed for drawing the queries from the rows.
-        asked: Returns the (Q, D) vectors of the names of (Q,) rows as mentions; by default the
-            vectors of the rows.
+        as_mentions: Returns the (Q, D) vectors of the names of (Q,) rows as mentions; by default
+            the vectors of the rows.
 
     Returns:
         ``efSearch`` or ``nprobe``, and ``k_factor``, for ``VectorIndex.with_parameters``; and
         ``recall_at_10``, ``search_ms_p50`` and ``search_ms_p99``, measured on other queries than
         the tuning used. A search requests 32 rows, as candidate generation does.
     """
-    queries_QD, tenth_Q = _queries(index.vectors_ND, 2 * _QUERIES, seed=seed, asked=asked)
+    queries_QD, tenth_Q = _queries(
+        index.vectors_ND, 2 * _QUERIES, seed=seed, as_mentions=as_mentions
+    )
     half = len(queries_QD) // 2 if len(queries_QD) > 1 else len(queries_QD)
 
     def found_by(settings: dict[str, int]) -> float:
@@ -101,7 +103,7 @@ def _queries(
     count: int,
     *,
     seed: int,
-    asked: Callable[[Int64], Float32] | None = None,
+    as_mentions: Callable[[Int64], Float32] | None = None,
 ) -> tuple[Float32, Float32]:
     """Return queries near the rows, and the score of the tenth nearest row of each.
 
@@ -111,7 +113,7 @@ def _queries(
     rng = np.random.default_rng(seed)
     count = min(count, len(vectors_ND))
     rows: Int64 = rng.choice(len(vectors_ND), size=count, replace=False)
-    rows_QD = to_float32(vectors_ND[rows]) if asked is None else asked(rows)
+    rows_QD = to_float32(vectors_ND[rows]) if as_mentions is None else as_mentions(rows)
     blend = rows_QD + _APART * rows_QD[rng.permutation(count)]
     queries_QD = blend / np.maximum(np.linalg.norm(blend, axis=1, keepdims=True), 1e-9)
     top = min(_TOP, len(vectors_ND))

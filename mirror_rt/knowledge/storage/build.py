@@ -174,7 +174,7 @@ def write_knowledge_base(
                 choice=choice,
                 recall=recall,
                 append_to=append_to,
-                asked=partial(_as_mentions, catalogue, encoder) if names_encoder else None,
+                as_mentions=partial(_as_mentions, catalogue, encoder) if names_encoder else None,
             )
             if content_type == NAMES:
                 aliases = alias_pairs(catalogue.close_names(), names)
@@ -227,7 +227,7 @@ def _write_index(
     choice: IndexChoice,
     recall: float,
     append_to: Path | None,
-    asked: Callable[[Int64], Float32] | None,
+    as_mentions: Callable[[Int64], Float32] | None,
 ) -> tuple[VectorIndex, dict[str, Any]]:
     kind = choice.resolve(len(vectors_ND))
     old: Mapping[str, Any] = {}
@@ -242,7 +242,7 @@ def _write_index(
     )
     recipe = {**(old if appends else {}), **built, **choice.to_recipe(), "recall": recall}
     index = VectorIndex.open(path, vectors_ND, recipe)
-    recipe |= autotune(index, recall=recall, asked=asked)
+    recipe |= autotune(index, recall=recall, as_mentions=as_mentions)
     return index.with_parameters(recipe), recipe
 
 

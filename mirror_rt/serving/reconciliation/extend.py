@@ -19,8 +19,8 @@ from mirror_rt.serving.reconciliation.protocol import (
     Callback,
     call,
     object_in,
+    respond,
     served_kb,
-    told,
 )
 from mirror_rt.serving.service import service_of
 from mirror_rt.types import Entity
@@ -66,7 +66,7 @@ async def propose(
     if limit is not None:
         found["limit"] = limit
         found["properties"] = found["properties"][:limit]
-    return told(found, callback)
+    return respond(found, callback)
 
 
 async def extended(request: Request, served: ServedKb, given: str) -> bytes:
@@ -77,7 +77,7 @@ async def extended(request: Request, served: ServedKb, given: str) -> bytes:
     if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
         raise Refused(400, "extend: give ids, a list of strings", param="ids")
     if not isinstance(properties, list) or not all(
-        isinstance(told, dict) and isinstance(told.get("id"), str) for told in properties
+        isinstance(item, dict) and isinstance(item.get("id"), str) for item in properties
     ):
         raise Refused(400, "extend: give properties, a list of objects with an id",
                       param="properties")  # fmt: skip
@@ -95,7 +95,7 @@ async def extended(request: Request, served: ServedKb, given: str) -> bytes:
 def _rows(
     served: ServedKb, ids: Sequence[str], properties: Sequence[Mapping[str, Any]]
 ) -> dict[str, object]:
-    names = {told["id"]: told["name"] for told in properties_of(served)}
+    names = {item["id"]: item["name"] for item in properties_of(served)}
     rows: dict[str, dict[str, list[dict[str, str]]]] = {}
     for id_ in ids:
         try:
@@ -104,17 +104,17 @@ def _rows(
             entity = None
         # Return every property of every id: OpenRefine shifts the columns if one is missing.
         rows[id_] = {
-            told["id"]: []
+            item["id"]: []
             if entity is None
-            else _limited(values_of(served, entity, told["id"]), told)
-            for told in properties
+            else _limited(values_of(served, entity, item["id"]), item)
+            for item in properties
         }
-    meta = [{"id": told["id"], "name": names.get(told["id"], told["id"])} for told in properties]
+    meta = [{"id": item["id"], "name": names.get(item["id"], item["id"])} for item in properties]
     return {"meta": meta, "rows": rows}
 
 
-def _limited(values: list[dict[str, str]], told: Mapping[str, Any]) -> list[dict[str, str]]:
-    settings = told.get("settings")
+def _limited(values: list[dict[str, str]], item: Mapping[str, Any]) -> list[dict[str, str]]:
+    settings = item.get("settings")
     limit = settings.get("limit") if isinstance(settings, dict) else None
     if isinstance(limit, str) and limit.isdigit():
         limit = int(limit)

@@ -14,7 +14,7 @@ from mirror_rt.serving.errors import Refused
 from mirror_rt.serving.library import ServedKb
 from mirror_rt.serving.pages import HEADERS, PREVIEW_HEADERS, render
 from mirror_rt.serving.reconciliation.extend import values_of
-from mirror_rt.serving.reconciliation.protocol import ANSWERS, Callback, call, served_kb, told
+from mirror_rt.serving.reconciliation.protocol import ANSWERS, Callback, call, respond, served_kb
 from mirror_rt.serving.service import base_of
 from mirror_rt.serving.tei_api import ERRORS
 from mirror_rt.textfiles import lone_surrogate
@@ -48,7 +48,7 @@ async def flyout(name: str, request: Request, callback: Callback = None) -> Resp
     served = served_kb(request, name)
     entity = await call(request, lambda: _found(served, request))
     html = render("flyout.html", entity=entity)
-    return told({"id": entity.id, "html": html}, callback)
+    return respond({"id": entity.id, "html": html}, callback)
 
 
 async def _entity_page(name: str, request: Request, template: str) -> Response:

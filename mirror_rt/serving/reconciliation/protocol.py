@@ -17,7 +17,7 @@ from mirror_rt.serving.service import Call, Service, json_response, service_of
 from mirror_rt.serving.tei_api import ERRORS
 from mirror_rt.serving.work import LINK_TOKENS
 
-__all__ = ["ANSWERS", "MOST_PROPERTIES", "Callback", "call", "object_in", "served_kb", "told"]
+__all__ = ["ANSWERS", "MOST_PROPERTIES", "Callback", "call", "object_in", "respond", "served_kb"]
 
 MOST_PROPERTIES = 20
 """The maximum number of properties in a query or a data extension."""
@@ -51,7 +51,7 @@ async def call(request: Request, function: Callable[[], Any], cost: int = 1) -> 
     return job.results[0]
 
 
-def told(found: object, callback: str | None) -> Response:
+def respond(found: object, callback: str | None) -> Response:
     """Return an answer as JSON or JSONP (Refused, 400, if the callback is not a name)."""
     body = found if isinstance(found, bytes) else orjson.dumps(found)
     if callback is None:

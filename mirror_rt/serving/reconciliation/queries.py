@@ -34,7 +34,7 @@ _FILTERED = {
 """Properties that restrict a query, and the filter of each. Fields of entities work too."""
 
 
-class Asked(NamedTuple):
+class Query(NamedTuple):
     """A parsed query. It is hashable, so equal queries are answered once."""
 
     text: str
@@ -54,10 +54,10 @@ class Reconcile:
         """All queries of one knowledge base may share a batch."""
         return ("reconcile", id(self.served))
 
-    def run(self, items: Sequence[Asked | None]) -> list[bytes]:
+    def run(self, items: Sequence[Query | None]) -> list[bytes]:
         """Return the result of each query as JSON; an empty one for an invalid query."""
         distinct = [query for query in dict.fromkeys(items) if query is not None]
-        found: dict[Asked | None, bytes] = {None: b'{"result":[]}'}
+        found: dict[Query | None, bytes] = {None: b'{"result":[]}'}
         rest = []
         for query in distinct:
             by_id = self._by_id(query.text)
@@ -83,7 +83,7 @@ class Reconcile:
         return _candidate(entity.id, entity.name, entity.types, entity.description, 100.0, True,
                           features)  # fmt: skip
 
-    def _by_properties(self, query: Asked) -> list[dict[str, object]]:
+    def _by_properties(self, query: Query) -> list[dict[str, object]]:
         """Return entities that meet the properties of a query without a name, unordered."""
         catalogue = self.served.kb.resources.catalogue
         conditions = self._conditions(query)
@@ -97,7 +97,7 @@ class Reconcile:
         about = catalogue.about(ids)
         return [_candidate(id_, *about[id_], 50.0, False, {}) for id_ in ids]
 
-    def _conditions(self, query: Asked) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    def _conditions(self, query: Query) -> tuple[tuple[str, tuple[str, ...]], ...]:
         """Return the filters of a query, restricted to fields that occur."""
         catalogue = self.served.kb.resources.catalogue
         found = []
@@ -107,7 +107,7 @@ class Reconcile:
                 found.append((field, known))
         return tuple(found)
 
-    def _linked(self, queries: Sequence[Asked]) -> Iterator[tuple[Asked, list[dict[str, object]]]]:
+    def _linked(self, queries: Sequence[Query]) -> Iterator[tuple[Query, list[dict[str, object]]]]:
         wanted = []
         for query in queries:
             if normalize(query.text):
@@ -118,7 +118,7 @@ class Reconcile:
         # then the types; in this case no candidate is a match.
         left = [(query, self._conditions(query), True) for query in wanted]
         while left:
-            groups: dict[tuple[Any, ...], list[tuple[Asked, bool]]] = {}
+            groups: dict[tuple[Any, ...], list[tuple[Query, bool]]] = {}
             for query, conditions, whole in left:
                 complete = whole and len(conditions) == len(query.types) + len(query.properties)
                 groups.setdefault(conditions, []).append((query, complete))
@@ -143,7 +143,7 @@ class Reconcile:
     def _candidates(
         self,
         candidates: Sequence[Candidate],
-        query: Asked,
+        query: Query,
         about: Mapping[str, tuple[str, Any, str]],
         complete: bool,
     ) -> list[dict[str, object]]:
@@ -219,7 +219,7 @@ async def reconciled(request: Request, served: ServedKb, given: str) -> bytes:
         )
     service.note(request, len(batch))
     fields = served.field_names
-    queries = [_asked(query, fields, limits.characters) for query in batch.values()]
+    queries = [_parsed(query, fields, limits.characters) for query in batch.values()]
     if not queries:
         return b"{}"
     most = served.encoder.bundle.manifest.max_length
@@ -230,7 +230,7 @@ async def reconciled(request: Request, served: ServedKb, given: str) -> bytes:
     return b"{%b}" % b",".join(pairs)
 
 
-def _asked(given: object, fields: Sequence[str], most: int) -> Asked | None:
+def _parsed(given: object, fields: Sequence[str], most: int) -> Query | None:
     """Parse a query; None if it is invalid. The other queries of the batch are still answered."""
     if not isinstance(given, dict):
         return None
@@ -248,17 +248,17 @@ def _asked(given: object, fields: Sequence[str], most: int) -> Asked | None:
     if not isinstance(properties, list):
         properties = []
     conditions = []
-    for told in properties[:MOST_PROPERTIES]:
-        pid = told.get("pid") if isinstance(told, dict) else None
+    for item in properties[:MOST_PROPERTIES]:
+        pid = item.get("pid") if isinstance(item, dict) else None
         if not isinstance(pid, str):
             continue
         field = _FILTERED.get(pid) or (pid if pid in fields else None)
-        values = tuple(_values(told.get("v")))
+        values = tuple(_values(item.get("v")))
         if field and values:
             conditions.append((field, values))
     each = [(type_,) for type_ in types]
     any_of = [tuple(types)] if types else []
-    return Asked(
+    return Query(
         text=text,
         limit=int(min(limit, MOST_CANDIDATES)),
         types=tuple(each if given.get("type_strict") == "all" else any_of),

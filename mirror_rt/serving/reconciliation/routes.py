@@ -13,7 +13,7 @@ from mirror_rt.serving.library import ServedKb
 from mirror_rt.serving.reconciliation import extend as extension
 from mirror_rt.serving.reconciliation import previews, suggest
 from mirror_rt.serving.reconciliation.extend import extended
-from mirror_rt.serving.reconciliation.protocol import ANSWERS, Callback, call, served_kb, told
+from mirror_rt.serving.reconciliation.protocol import ANSWERS, Callback, call, respond, served_kb
 from mirror_rt.serving.reconciliation.queries import reconciled
 from mirror_rt.serving.service import base_of, service_of
 from mirror_rt.version import VERSION
@@ -30,7 +30,7 @@ Extend = Annotated[str | None, Query(description="Ids and properties, a JSON obj
 
 @router.get("", responses=ANSWERS)
 @router.get("/", responses=ANSWERS, include_in_schema=False)
-async def asked_by_get(
+async def reconcile_get(
     name: str,
     request: Request,
     queries: Queries = None,
@@ -45,12 +45,12 @@ async def asked_by_get(
         found = await extended(request, served, extend)
     else:
         found = await call(request, lambda: manifest(served, base_of(request), _limits(request)))
-    return told(found, callback)
+    return respond(found, callback)
 
 
 @router.post("", responses=ANSWERS)
 @router.post("/", responses=ANSWERS, include_in_schema=False)
-async def asked_by_post(
+async def reconcile_post(
     name: str,
     request: Request,
     queries: Annotated[str | None, Form(description="A batch, a JSON object.")] = None,
@@ -60,9 +60,9 @@ async def asked_by_post(
     """Answer a batch of queries, or extend data."""
     served = served_kb(request, name)
     if queries is not None:
-        return told(await reconciled(request, served, queries), callback)
+        return respond(await reconciled(request, served, queries), callback)
     if extend is not None:
-        return told(await extended(request, served, extend), callback)
+        return respond(await extended(request, served, extend), callback)
     raise Refused(400, "give a form with queries, or with extend", param="queries")
 
 

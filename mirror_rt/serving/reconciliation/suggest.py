@@ -13,7 +13,7 @@ from starlette.responses import Response
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.serving.library import ServedKb
 from mirror_rt.serving.reconciliation.extend import properties_of
-from mirror_rt.serving.reconciliation.protocol import ANSWERS, Callback, call, served_kb, told
+from mirror_rt.serving.reconciliation.protocol import ANSWERS, Callback, call, respond, served_kb
 from mirror_rt.serving.service import service_of
 
 __all__ = ["router"]
@@ -53,7 +53,7 @@ async def suggest(
             result["cursor"] = end  # there are more
         return result
 
-    return told(await call(request, page), callback)
+    return respond(await call(request, page), callback)
 
 
 def _typed(request: Request, prefix: str, cut: str) -> str:
@@ -123,10 +123,10 @@ def _matching(found: Sequence[dict[str, str]], text: str) -> list[dict[str, Any]
     wanted = text.casefold()
     begins, holds = [], []
     for one in found:
-        told = (one["id"].casefold(), one["name"].casefold())
-        if any(part.startswith(wanted) for part in told):
+        texts = (one["id"].casefold(), one["name"].casefold())
+        if any(part.startswith(wanted) for part in texts):
             begins.append(one)
-        elif any(wanted in part for part in told):
+        elif any(wanted in part for part in texts):
             holds.append(one)
     return begins + holds
 
@@ -135,4 +135,4 @@ def _matching(found: Sequence[dict[str, str]], text: str) -> list[dict[str, Any]
 async def search(name: str, request: Request, callback: Callback = None) -> Response:
     """Answer an old request of OpenRefine's search box with an empty result."""
     served_kb(request, name)
-    return told({"status": "200 OK", "result": []}, callback)
+    return respond({"status": "200 OK", "result": []}, callback)
