@@ -53,9 +53,9 @@ def detect_delimiter(lines: Sequence[str], default: str) -> str | None:
         The delimiter. None if it is not clear: the first line contains one, but the other lines
         do not agree.
 
-    >>> told_delimiter(["id;name", "1;a, b"], ","), told_delimiter(["text"], ",")
+    >>> detect_delimiter(["id;name", "1;a, b"], ","), detect_delimiter(["text"], ",")
     (';', ',')
-    >>> told_delimiter(["fever, high", "cough", "a, b, c"], "\t") is None
+    >>> detect_delimiter(["fever, high", "cough", "a, b, c"], "\t") is None
     True
     """
     if not lines:
