@@ -71,14 +71,15 @@ def calibrate(
     from mirror_rt.evaluation.gold import read_gold
     from mirror_rt.evaluation.reliability import check_drawing, draw_calibration
     from mirror_rt.knowledge import KnowledgeBase
-    from mirror_rt.staging import check_apart, check_target
+    from mirror_rt.staging import check_apart, check_different, check_target
 
     written_as = output.chosen(form, out)
     if (gold is None) == (from_kb is None):
         raise ConfigError("calibrate: give either a GOLD file or --from-kb OTHER")
+    check_different({"--out": out, "--plot": plot})
     if plot is not None:
         check_drawing(plot, force=force)
-        check_apart(plot, {"gold": gold, "other vocabulary": from_kb, "out": out})
+        check_apart(plot, {"gold": gold, "other vocabulary": from_kb})
     if out is not None:
         check_target(out, force=force)
         check_apart(out, {"gold": gold, "other vocabulary": from_kb})

@@ -277,8 +277,10 @@ def _check_outputs(
     force: bool,
 ) -> None:
     """Check before any work that the output files can be written."""
-    from mirror_rt.staging import check_apart, check_target
+    from mirror_rt.staging import check_apart, check_different, check_target
 
+    named = {f"--{name}": path for name, path in outs.items()}
+    check_different({**named, "--reliability": reliability})
     if reliability is not None:
         from mirror_rt.evaluation.reliability import check_drawing
 
@@ -289,12 +291,10 @@ def _check_outputs(
         check_plot(outs["plot"], force=force)
     if outs["errors"] is not None:
         output.chosen(None, outs["errors"])
-    seen: dict[str, Path | str | None] = dict(read)
-    for name, path in (outs | {"reliability": reliability}).items():
+    for path in (*outs.values(), reliability):
         if path is not None:
             check_target(path, force=force)
-            check_apart(path, seen)
-            seen[name] = path
+            check_apart(path, read)
 
 
 def _opened(name: str, pooling: Pooling | None) -> tuple[str, Model | KnowledgeBase]:

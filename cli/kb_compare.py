@@ -50,7 +50,7 @@ def diff(
     before, after = (
         read_vocabulary(path, format=kb_format, skip_bad=skipped) for path in (old, new)
     )
-    kb_source.report_columns(skipped)
+    kb_source.report_skipped(skipped)
     changes = list(compare(before, after))
     counts = Counter(str(change.kind) for change in changes)
     rows = [(c.kind.value, c.id, c.name, c.before, c.after) for c in changes]
@@ -111,10 +111,11 @@ def enrich(
     mirror-rt kb enrich kb --from mondo.obo
     """
     from mirror_rt.errors import ConfigError
+    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.storage.manifest import KB_MANIFEST
     from mirror_rt.knowledge.vocabularies import enrich as find_names
     from mirror_rt.knowledge.vocabularies import read_vocabulary
-    from mirror_rt.staging import check_apart, check_target
+    from mirror_rt.staging import check_apart, check_different, check_target
     from mirror_rt.textfiles import shown
 
     in_place = (kbdir / KB_MANIFEST).is_file()
@@ -122,10 +123,13 @@ def enrich(
         raise ConfigError(f"{kbdir}: is a file; give --out FILE.jsonl for the enriched entities")
     if out is not None and out.suffix != ".jsonl":
         raise ConfigError(f"{out}: end the name in .jsonl")
+    check_different({"--out": out, "--conflicts": conflicts})
     for target in filter(None, (out, conflicts)):
         check_target(target, force=force)
         check_apart(target, {"knowledge base": kbdir, "other vocabulary": other})
-    own, theirs = read_vocabulary(kbdir), read_vocabulary(other)
+    skipped = SkippedRows(strict=True)
+    own, theirs = (read_vocabulary(path, skip_bad=skipped) for path in (kbdir, other))
+    kb_source.report_columns(skipped)
     name = source if source is not None else other.name.partition(".")[0]
     if source is None and (str(other) == "-" or not (other.is_file() or other.is_dir())):
         raise ConfigError(f"{shown(other)}: has no name to call its names by; give --source")

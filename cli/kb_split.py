@@ -50,11 +50,14 @@ def split(
     from mirror_rt.evaluation.holdout import hold_out_synonyms
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.formats.jsonl import entity_to_json
-    from mirror_rt.staging import check_apart, check_target
+    from mirror_rt.staging import check_apart, check_different, check_target
 
     if out.suffix.lower() != ".jsonl":
         raise ConfigError(f"{out}: end the name in .jsonl")
     form = output.chosen(None, gold)
+    if out.suffix != ".jsonl":
+        raise ConfigError(f"{out}: is written as JSON lines; end the name in .jsonl")
+    check_different({"--out": out, "--gold": gold})
     for path, others in ((out, {"gold": gold}), (gold, {})):
         check_target(path, force=force)
         check_apart(path, {"file of names": kb, **others})

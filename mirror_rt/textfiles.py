@@ -320,7 +320,7 @@ def numbered_lines(source: StrPath, *, strict: bool = True) -> Iterator[tuple[in
     errors = "surrogateescape"
     with given.open() as handle:
         if encoding is not None or ends_in_cr:
-            handle = _recoded(handle, encoding, ends_in_cr)
+            handle = _recoded(given, handle, encoding, ends_in_cr)
             errors = "surrogateescape" if encoding is None else "surrogatepass"
         number = 0
         while True:
@@ -373,8 +373,17 @@ def _writing(source: Source) -> tuple[str | None, bool]:
     encoding = source.encoding or _utf16(head)
     if encoding is not None and codecs.lookup(encoding).name == "utf-8":
         encoding = None
-    text = head if encoding is None else head.decode(encoding, errors="replace").encode("utf-8")
+    try:
+        text = head if encoding is None else head.decode(encoding, errors="replace").encode("utf-8")
+    except UnicodeError as error:  # UTF-16 without its mark, or odd codecs
+        raise _not_in(source, encoding, error) from error
     return encoding, b"\r" in text and b"\n" not in text
+
+
+def _not_in(source: Source, encoding: str | None, error: UnicodeError) -> InputError:
+    return InputError(
+        f"{shown(source)}: is not {encoding} ({error}); give another --encoding, or none"
+    )
 
 
 def _utf16(head: bytes) -> str | None:
@@ -390,7 +399,9 @@ def _utf16(head: bytes) -> str | None:
     return None
 
 
-def _recoded(handle: IO[bytes], encoding: str | None, ends_in_cr: bool) -> IO[bytes]:
+def _recoded(
+    source: Source, handle: IO[bytes], encoding: str | None, ends_in_cr: bool
+) -> IO[bytes]:
     """Return the text of a handle as UTF-8; what cannot be decoded becomes lone surrogates."""
     codecs.register_error(_UNDECODABLE, lambda error: ("\udcff", getattr(error, "end", 0)))
     decoder = codecs.getincrementaldecoder(encoding or "utf-8")(
@@ -400,7 +411,10 @@ def _recoded(handle: IO[bytes], encoding: str | None, ends_in_cr: bool) -> IO[by
     def blocks() -> Iterator[bytes]:
         while True:
             raw = handle.read(_BLOCK)
-            text = decoder.decode(raw, final=not raw)
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeError as error:
+                raise _not_in(source, encoding, error) from error
             if ends_in_cr:
                 text = text.replace("\r\n", "\n").replace("\r", "\n")
             if text:

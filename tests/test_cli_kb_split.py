@@ -86,3 +86,28 @@ def test_what_cannot_be_split_is_one_line_and_leaves_no_file(names: Path) -> Non
     ):
         assert (done.exit_code, done.stderr.count("\n")) == (1, 1), done.stderr
     assert sorted(p.name for p in names.parent.iterdir()) == ["names.csv", "plain.tsv"]
+
+
+@pytest.mark.parametrize(
+    ("out", "gold"),
+    [("x.tsv", "gold.tsv"), ("x.jsonl", "x.jsonl"), ("x.jsonl", "y/../x.jsonl"), ("x", "gold.tsv")],
+)
+def test_two_outputs_are_two_files_and_named_for_what_they_hold(
+    names: Path, out: str, gold: str
+) -> None:
+    here = names.parent
+    before = sorted(here.iterdir())
+    words = ["kb", "split", names, "--out", here / out, "--gold", here / gold]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert sorted(here.iterdir()) == before
+
+
+def test_what_diff_leaves_out_is_told(names: Path) -> None:
+    (names.parent / "new.csv").write_text("id,name,colour\nA:1,one,red\n,nameless,\n")
+    words = ["kb", "diff", names, names.parent / "new.csv", "--skip-bad"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0
+    assert "1 bad rows" in done.stderr
+    assert "colour" in done.stderr

@@ -255,3 +255,15 @@ def test_pubtator_without_mentions_says_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.pubtator").write_text(text)
     with pytest.raises(InputError, match="no mentions"):
         list(read_mentions(tmp_path / "a.pubtator"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "idna", "punycode"])
+def test_text_that_is_not_in_the_encoding_named_is_told(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"id\tname\n1\tcaf\xe9\n")
+    options = TableOptions(encoding=encoding)
+    for read in (
+        lambda: read_entities(tmp_path / "a.tsv", options=options),
+        lambda: read_rows(tmp_path / "a.tsv", options=options),
+    ):
+        with pytest.raises(InputError, match=encoding):
+            list(read())

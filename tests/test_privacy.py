@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,35 @@ import pytest
 from tests.test_push import FakeHub
 
 PROGRAM = "from mirror_rt_cli.app import main; main()"
+IN_TURN = """
+import sys
+from mirror_rt_cli.app import main
+for line in sys.argv[1:]:
+    sys.argv = ["mirror-rt", *line.split()]
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
+"""
+SERVED = """
+import os, signal, sys, threading, time, urllib.request
+from mirror_rt_cli.app import main
+def ask():
+    while True:
+        try:
+            urllib.request.urlopen("http://127.0.0.1:" + os.environ["PORT"] + "/health").read()
+            break
+        except OSError:
+            time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=ask, daemon=True).start()
+try:
+    main()
+except SystemExit as end:
+    if end.code != 128 + signal.SIGTERM:
+        raise
+"""
 SWITCHES = ("ORT_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED", "HF_HUB_DISABLE_TELEMETRY")
 LOOKED_UP = re.compile(r"sa_family=AF_INET6?, sin6?_port=htons\((?!0\))")
 
@@ -158,6 +189,30 @@ COMMANDS = {
 }
 
 
+# One process runs a line after the other.
+CHAINS = {
+    "changes": [
+        "index bundle kb.tsv --out changed --force",
+        "kb update changed kb.tsv",
+        "kb remove changed A:39",
+        "kb refit changed",
+        "link changed names.txt --out out.csv --review reviewed.csv --review-below 1 --force",
+        "feedback changed reviewed.csv",
+    ],
+    "vocabularies": [
+        "kb split two.tsv --out rest.jsonl --gold held.tsv --force",
+        "kb diff kb.tsv two.tsv",
+        "kb enrich kb.tsv --from two.tsv --out more.jsonl --force",
+        "map kb.tsv kb --out map.sssom.tsv --force",
+        "corpus sentences names.txt --out sentences.txt --force",
+    ],
+    "students": ["distil bundle names.txt --out student --dims 8 --min-top1 0 --force"],
+    "words": ["corpus words --count 5 --out words.txt --force"],
+}
+ELSEWHERE = {"quickstart", "push", "serve", "reproduce"}
+"""Commands with a test of their own, or (``reproduce``) made of ``train`` and ``evaluate``."""
+
+
 IMPORT_TORCH = {"train", "export"}
 
 
@@ -176,6 +231,50 @@ def test_a_command_leaves_the_home_empty_and_looks_nothing_up(
     asked = run(home, PROGRAM, *COMMANDS[name].split(), work=made)
     assert [path.name for path in home.rglob("*")] == []
     assert asked == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHAINS)
+def test_commands_in_turn_leave_the_home_empty_too(made: Path, tmp_path: Path, name: str) -> None:
+    if name == "words":
+        pytest.importorskip("wordfreq")
+    home = tmp_path / "home"
+    home.mkdir()
+    rows = "".join(f"A:{n}\tname {n}\tword {n} of it\n" for n in range(60))
+    (made / "two.tsv").write_text(f"id\tname\talias\n{rows}")
+    assert run(home, IN_TURN, *CHAINS[name], work=made) == []
+    assert [path.name for path in home.rglob("*")] == []
+
+
+@pytest.mark.slow
+def test_a_server_leaves_the_home_empty_and_looks_nothing_up(made: Path, tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="needs mirror-rt[serve]")
+    home = tmp_path / "home"
+    home.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    line = f"serve --kb names=kb --bundle vectors=bundle --port {port}"
+    assert run(home, SERVED, *line.split(), work=made, watch=False, PORT=port) == []
+    assert [path.name for path in home.rglob("*")] == []
+
+
+def test_every_command_is_run_with_an_empty_home() -> None:
+    from typer.main import get_command
+
+    from mirror_rt_cli.app import app
+
+    def leaves(command: object, words: tuple[str, ...] = ()) -> Iterator[str]:
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield " ".join(words)
+        for name, one in (inner or {}).items():
+            yield from leaves(one, (*words, name))
+
+    there = {*leaves(get_command(app))}
+    lines = [*COMMANDS.values(), *(line for chain in CHAINS.values() for line in chain)]
+    run_here = {name for name in there for line in lines if f"{line} ".startswith(f"{name} ")}
+    assert there - run_here == ELSEWHERE
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 
 from mirror_rt.errors import TargetError
-from mirror_rt.staging import check_apart, check_target, staging_file, staging_folder
+from mirror_rt.staging import (
+    check_apart,
+    check_different,
+    check_target,
+    staging_file,
+    staging_folder,
+)
 from tests.errors import about
 
 MARK = '{"format_version": 1, "files": ["old.txt", "new.txt"]}'
@@ -512,3 +518,35 @@ def test_a_target_is_never_what_is_read(tmp_path: Path) -> None:
     check_apart(tmp_path / "out", {"input": tmp_path / "none", "word": "-", "nothing": None})
     check_apart(tmp_path / "new", {"input": source})
     check_apart(tmp_path / "out/old.txt", {"input": tmp_path})
+
+
+def test_two_targets_of_a_command_are_two_files(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    out = tmp_path / "a.csv"
+    check_different({"--out": out, "--plot": tmp_path / "b.png", "--errors": None})
+    for same in (out, tmp_path / "x" / ".." / "a.csv", tmp_path / "link" / "a.csv"):
+        with pytest.raises(TargetError):
+            check_different({"--out": out, "--plot": None, "--errors": same})
+
+
+def test_a_mount_point_and_a_lock_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    from mirror_rt.errors import KnowledgeBaseError
+    from mirror_rt.knowledge.storage.integrity import exclusive_lock
+
+    (tmp_path / ".kb.lock").mkdir()  # no file can be made there, as on a disk that is read-only
+    with pytest.raises(KnowledgeBaseError), exclusive_lock(tmp_path / "kb"):
+        pass
+
+
+@pytest.mark.parametrize("name", ["bad\udcff", "a\udc80/kb"])
+def test_folders_whose_names_are_not_utf8_are_told(tmp_path: Path, name: str) -> None:
+    from mirror_rt.errors import BundleError, KnowledgeBaseError
+    from mirror_rt.knowledge.storage.integrity import read_consistently
+    from mirror_rt.runtime.session import _load
+
+    with pytest.raises(TargetError):
+        check_target(tmp_path / name)
+    with pytest.raises(KnowledgeBaseError):
+        read_consistently(tmp_path / name, lambda _: None)
+    with pytest.raises(BundleError):
+        _load(tmp_path / name / "model.onnx", exact=False)

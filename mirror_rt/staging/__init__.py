@@ -7,7 +7,7 @@ Whatever else it holds stays where it is, or the folder is refused before any wo
 from __future__ import annotations
 
 from mirror_rt.staging.system import disk_named, locked, undisturbed
-from mirror_rt.staging.targets import check_apart, check_target, contents
+from mirror_rt.staging.targets import check_apart, check_different, check_target, contents
 from mirror_rt.staging.writing import (
     clear_leftovers,
     replacing,
@@ -18,6 +18,7 @@ from mirror_rt.staging.writing import (
 
 __all__ = [
     "check_apart",
+    "check_different",
     "check_target",
     "clear_leftovers",
     "contents",

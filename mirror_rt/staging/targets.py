@@ -11,7 +11,7 @@ from typing import Any
 
 from mirror_rt.errors import TargetError, is_utf8
 
-__all__ = ["check_apart", "check_target", "contents", "foreign", "ours_in"]
+__all__ = ["check_apart", "check_different", "check_target", "contents", "foreign", "ours_in"]
 
 _MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
 """Files of which each folder we write has one; ``files`` in it names what else is ours."""
@@ -93,6 +93,23 @@ def check_apart(target: Path, inputs: Mapping[str, str | Path | None]) -> None:
                     f"{target}: is or holds the {what}, {given}, which would be replaced; "
                     "choose another name"
                 )
+
+
+def check_different(targets: Mapping[str, Path | None]) -> None:
+    """Refuse two targets of one command that are one file: the second would replace the first.
+
+    Args:
+        targets: What is to be written, by the option that names it; None is passed over.
+
+    Raises:
+        TargetError: Two are the same, through links too.
+    """
+    taken: dict[Path, str] = {}
+    for option, target in targets.items():
+        if target is not None:
+            first = taken.setdefault(target.resolve(), option)
+            if first != option:
+                raise TargetError(f"{target}: is given to {first} and to {option}; name two files")
 
 
 def contents(folder: Path) -> list[str]:

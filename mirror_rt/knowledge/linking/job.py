@@ -188,7 +188,7 @@ def link_file(
     if document is not None and document_column is not None:
         raise ConfigError("document and document_column: give one of them")
     if review is not None:
-        if ending_of(review) in (".pubtator", SSSOM) or review == out:
+        if ending_of(review) in (".pubtator", SSSOM) or review.resolve() == out.resolve():
             raise ConfigError(f"{review}: is no table beside {out}; name another file")
         wanted = LinkOptions(
             target_precision=target_precision, wrong_at_most=wrong_at_most,
