@@ -341,6 +341,21 @@ def test_a_sheet_that_would_be_too_long_is_refused_before_any_work(
         assert not (tmp_path / "b.xlsx").exists()
 
 
+def test_columns_that_a_sheet_has_no_room_for_are_refused(
+    kb: KnowledgeBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _write_csv(tmp_path / "in.csv", [["mention", "note"], ["ASD", "x"]])
+    monkeypatch.setattr(excel, "MOST_COLUMNS", len(OURS) + 2)
+    kb.link_file(source, tmp_path / "fits.xlsx")
+    monkeypatch.setattr(excel, "MOST_COLUMNS", len(OURS) + 1)
+    with pytest.raises(ConfigError):
+        kb.link_file(source, tmp_path / "a.xlsx")
+    long = _write_csv(tmp_path / "long.csv", [["mention", "n" * 40_000], ["ASD", "x"]])
+    with pytest.raises(ConfigError):
+        kb.link_file(long, tmp_path / "a.xlsx")
+    assert not (tmp_path / "a.xlsx").exists()
+
+
 def test_a_cell_that_is_no_text_is_told_by_its_line(kb: KnowledgeBase, tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_bytes(b"mention,note\n" + b"ASD,x\n" * 4 + b"VSD,caf\xe9\nASD,x\n")

@@ -215,7 +215,10 @@ def _table_rows(
     ]
     if id_column is None and is_review(table.headings):
         for row, text, found in decided_rows(table, mention_column):
-            context, document = ("" if i is None else cell_text(row[i], "text") for i in more)
+            try:
+                context, document = ("" if i is None else cell_text(row[i], "text") for i in more)
+            except RowError as fault:
+                raise InputError(f"{table.shown}: {text!r}: {fault}") from fault
             yield text, found, context, document
         return
     if id_column is None and is_result(table.headings):

@@ -15,10 +15,12 @@ from typing import IO
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
 
-__all__ = ["MOST_ROWS", "SheetCell", "read_sheet", "write_xlsx"]
+__all__ = ["MOST_COLUMNS", "MOST_ROWS", "SheetCell", "read_sheet", "write_xlsx"]
 
 MOST_ROWS = 1_048_576
 """The maximum number of rows in a sheet, including the headings."""
+
+MOST_COLUMNS = 16_384
 
 _LONGEST_CELL = 32_767
 _FIRST_YEAR = 1900
@@ -130,6 +132,11 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
     }
     with xlsxwriter.Workbook(str(path), options) as book:
         book.set_properties({"created": datetime(2000, 1, 1)})  # equal rows give equal bytes
+        if len(headings) > MOST_COLUMNS or max(map(len, headings), default=0) > _LONGEST_CELL:
+            raise ConfigError(
+                f"{path.name}: a sheet has {MOST_COLUMNS:,} columns at most, with headings of "
+                f"{_LONGEST_CELL:,} characters; write .csv"
+            )
         sheet = book.add_worksheet()
         bold = book.add_format({"bold": True})
         forms = {kind: book.add_format({"num_format": form}) for kind, form in _FORMS.items()}
