@@ -1,7 +1,7 @@
 """Turn any masked language model into an encoder of names, and look up millions of them on a CPU.
 
-The public names are those of ``__all__``. Each is imported when it is first used, so that
-``import mirror_rt`` costs next to nothing and needs no optional stack.
+The public names are listed in ``__all__``. Each is imported on first use, so ``import mirror_rt``
+is fast and needs no optional package.
 """
 
 from __future__ import annotations

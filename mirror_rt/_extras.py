@@ -14,11 +14,11 @@ from mirror_rt.errors import MissingExtraError
 
 
 def require(*modules: str, extra: str) -> None:
-    """Refuse, in one sentence, to go on without optional modules.
+    """Check that optional modules are installed.
 
     Args:
         *modules: Top-level module names, looked up but not imported.
-        extra: The extra of mirror-rt that brings them.
+        extra: The extra of mirror-rt that installs them.
 
     Raises:
         MissingExtraError: One of them is not installed.
@@ -31,9 +31,9 @@ def require(*modules: str, extra: str) -> None:
 
 
 def require_drawing(extra: str) -> None:
-    """Ask for matplotlib, and keep it from making folders in a home that has none of its own.
+    """Check for matplotlib, and keep it from creating folders in the home folder.
 
-    Its cache of fonts then lasts as long as the process.
+    Its font cache is then temporary.
 
     Raises:
         MissingExtraError: It is not installed.

@@ -1,6 +1,6 @@
-"""Read and check a bundle: the folder that export or distil writes and the runtime serves.
+"""Read and check a bundle: the folder that export or distil writes and the runtime reads.
 
-Never imports torch, onnx or onnxruntime. The layout is written down in docs/bundle-format.md.
+This module never imports torch, onnx or onnxruntime. docs/bundle-format.md describes the layout.
 """
 
 from __future__ import annotations
@@ -41,38 +41,38 @@ SCALES = "scales.npy"
 FEATURES = "features.npy"
 PROJECTION = "projection.npy"
 STARTER = Path(__file__).resolve().parent / "starter"
-"""The bundle that comes with the package; its card is beside it."""
+"""The bundle in the package; its card is in the same folder."""
 STARTER_NOTE = (
     "no bundle given: using the encoder that comes with mirror-rt (static, English names); acc@1 "
     ".275 on ESCO job titles and .990 on misspelt places, where all-MiniLM-L6-v2 as a bundle has "
     ".302 and .993: make one with mirror-rt export, or fit a student to your names with "
     "mirror-rt distil"
 )
-"""What its use says; the numbers are of ``benchmarks/results/students.json``."""
+"""The message when it is used; the numbers come from ``benchmarks/results/students.json``."""
 _RENAMED = {"quantisation": "quantization"}
-"""Fields of a manifest as earlier versions wrote them."""
+"""Fields of a manifest that earlier versions wrote under another name."""
 _NEEDED = {BundleKind.ONNX: (MODEL, TOKENIZER), BundleKind.STATIC: (TABLE, SCALES, FEATURES)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a bundle says of itself.
+    """The manifest of a bundle.
 
     Attributes:
         dim: Width D of a vector.
-        pooling: How the graph turns token states into one vector; a static encoder takes means.
-        max_length: Longest input, the rest is cut off: in tokens, special tokens included; of a
-            static encoder in characters.
+        pooling: How the graph turns token states into one vector; ``MEAN`` for a static encoder.
+        max_length: Maximum length of an input: in tokens, including special tokens; for a static
+            encoder in characters. The rest is cut off.
         precision: How the weights are stored.
         files: sha256 (hex) of every other file of the folder, by relative POSIX path.
         unit_norm: Whether the graph's rows have length 1.
         opset: ONNX opset of the graph.
-        source: What was exported: name or folder name, and its weights' sha256.
+        source: The exported model: name or folder name, and the sha256 of its weights.
         quantization: The recipe of an integer export; empty for fp32.
-        accuracy_gate: What the export measured against full precision, in its own words.
-        versions: Package versions that made it.
-        kind: What computes the vectors.
-        features: What a static encoder looks for in a text; empty for a graph.
+        accuracy_gate: The measurements of the export against full precision.
+        versions: Package versions of the export.
+        kind: Whether a graph or a table computes the vectors.
+        features: The kinds of features of a static encoder; empty for a graph.
         format_version: Version of this layout.
     """
 
@@ -93,14 +93,14 @@ class Manifest:
 
     @property
     def unit_of_length(self) -> str:
-        """What ``max_length`` counts."""
+        """The unit of ``max_length``."""
         return "characters" if self.kind is BundleKind.STATIC else "tokens"
 
     def write(self, path: Path) -> None:
-        """Write the manifest as JSON with a sum of itself, the same bytes for the same content."""
+        """Write the manifest as JSON with a checksum; equal content gives equal bytes."""
         content = asdict(self) | {"pooling": self.pooling.value, "precision": self.precision.value}
         if self.kind is BundleKind.ONNX:
-            # As before there was another kind, for readers from then.
+            # Without this field, as in older versions, for their readers.
             del content["kind"], content["features"]
         else:
             content["kind"] = self.kind.value
@@ -111,8 +111,8 @@ class Manifest:
         """Read ``manifest.json``.
 
         Raises:
-            BundleError: It is missing, not JSON, of a newer format, of another kind of folder,
-                has changed since it was written, or lacks a value.
+            BundleError: It is missing, not JSON, has a newer format, belongs to another kind of
+                folder, has changed since it was written, or lacks a value.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -138,7 +138,7 @@ class Manifest:
                 f"{path.parent}: bundle format {version}, this version reads up to "
                 f"{FORMAT_VERSION}; run: pip install -U mirror-rt"
             )
-        # A manifest from before it had a sum is taken as it is.
+        # A manifest from before checksums is accepted.
         if "manifest_sha256" in content and not is_unchanged(content):
             raise BundleError(
                 f"{path}: changed since it was exported (sha256 differs); export again"
@@ -171,8 +171,8 @@ class Bundle:
             verify: Whether to read and hash every file (about 1 ms per MB).
 
         Raises:
-            BundleError: It is not a bundle, is of a newer format, or a file is missing or
-                has changed since it was exported.
+            BundleError: It is not a bundle, has a newer format, or a file is missing or has
+                changed since the export.
         """
         folder = Path(path)
         if not folder.exists():
@@ -206,7 +206,7 @@ class Bundle:
 
     @property
     def named(self) -> dict[str, str]:
-        """Its name, as far as it is known, and fingerprint."""
+        """The name, if it is known, and the fingerprint."""
         name = self.manifest.source.get("name", self.path.name)
         return {"name": name, "fingerprint": self.fingerprint}
 
@@ -222,7 +222,7 @@ class Bundle:
 
 
 def seal(folder: Path, manifest: Manifest) -> Bundle:
-    """Write the manifest of a folder that is otherwise complete."""
+    """Write the manifest, the last file of a folder."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     sums = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files}
     manifest = replace(manifest, files=sums)

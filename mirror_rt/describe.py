@@ -1,6 +1,6 @@
-"""Say what a folder is: a checkpoint, a bundle, a knowledge base or a folder of vectors.
+"""Describe a folder: a checkpoint, a bundle, a knowledge base or a folder of vectors.
 
-Reads manifests only, unless asked to verify; never starts a model.
+Only manifests are read, unless ``verify`` is set. No model is loaded.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["describe"]
 
 
 def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
-    """Return what there is to know about a folder, as JSON types; ``kind`` comes first.
+    """Return the properties of a folder, as JSON types; ``kind`` comes first.
 
     Args:
         path: The folder.
         verify: Whether to read every file and compare it with its sha256.
 
     Raises:
-        InputError: It is missing, a file, a folder of another kind, what an unfinished run left,
-            or vectors of which a shard is missing or has changed.
-        BundleError: It is a bundle that is not whole or has changed.
-        KnowledgeBaseError: It is a knowledge base that is not whole or has changed.
+        InputError: It is missing, a file, a folder of another kind, the folder of an unfinished
+            run, or vectors with a missing or changed shard.
+        BundleError: It is a bundle that is incomplete or has changed.
+        KnowledgeBaseError: It is a knowledge base that is incomplete or has changed.
         ModelError: It is a checkpoint whose config cannot be read.
     """
     if not path.exists():

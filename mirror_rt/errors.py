@@ -1,20 +1,20 @@
-"""Every error that mirror-rt raises on purpose.
+"""All errors that mirror-rt raises.
 
 ::
 
     MirrorError
-    ├── ConfigError          an option that makes no sense (also a ValueError)
+    ├── ConfigError          an invalid option (also a ValueError)
     ├── InputError           a text, corpus, knowledge-base or gold file that cannot be read
     ├── ModelError           a base model or checkpoint that cannot be used
-    ├── TrainingError        training that cannot go on
-    ├── BundleError          a bundle that is not whole, not ours, or too new
-    ├── AccuracyGateError            an export whose quantized vectors rank too differently
-    ├── KnowledgeBaseError   a knowledge-base folder that is not whole, or does not fit
-    ├── TargetError          a place to write to that is taken or cannot be written
-    └── MissingExtraError    an optional stack that is not installed (also an ImportError)
+    ├── TrainingError        training that cannot continue
+    ├── BundleError          a bundle that is incomplete, changed or too new
+    ├── AccuracyGateError    an export whose quantized vectors rank too differently
+    ├── KnowledgeBaseError   a knowledge-base folder that is incomplete or does not fit
+    ├── TargetError          an output that exists or cannot be written
+    └── MissingExtraError    an optional package that is not installed (also an ImportError)
 
-A message names the thing, the fault and the way out, on one line. It may quote what a file
-holds: ``one_line`` makes it fit to show.
+A message has one line: the thing, the fault and the way out. It may quote the content of a file;
+``one_line`` makes it safe to print.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ __all__ = [
 
 _BREAK = re.compile(r"\s*[\r\n]\s*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters, other ends of lines, turns of direction, and what is no character."""
+"""Control characters, other line ends, direction marks, and surrogates."""
 _HEAD, _TAIL = 700, 300
 _FORM = re.compile(r"(?:(?P<path>.+?): )?(?:(?:line|row) (?P<line>[\d,]+)\b)?")
 
 
 def one_line(message: str) -> str:
-    r"""Return a message as it may be sent to a terminal, whatever it quotes.
+    r"""Return a message that is safe for a terminal.
 
-    Line ends become spaces, control characters are escaped, and of a very long message the
-    middle is left out: the thing is named at its beginning, the way out at its end.
+    Line ends become spaces, and control characters are escaped. A very long message loses its
+    middle: the thing is at the start, the way out at the end.
 
     >>> one_line("kb.tsv: line 2:\n '\x1b[31mcœur\a' is no kind")
     "kb.tsv: line 2: '\\x1b[31mcœur\\x07' is no kind"
@@ -123,7 +123,7 @@ class MissingExtraError(MirrorError, ImportError):  # type: ignore[misc]  # (its
 
 
 def is_utf8(path: Path) -> bool:
-    """Say whether a path is text in UTF-8: FAISS, Arrow and onnxruntime open no others."""
+    """Return whether a path is UTF-8: FAISS, Arrow and onnxruntime cannot open others."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""Tell what a folder is, by the files in it. Every command asks here."""
+"""Detect the kind of a folder by its files, for all commands."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 __all__ = ["MANIFEST", "FolderKind", "folder_kind"]
 
 MANIFEST = "manifest.json"
-"""The file that names the others, in bundles, knowledge bases and folders of vectors."""
+"""The file that lists the others, in bundles, knowledge bases and folders of vectors."""
 _CATALOGUE = "catalogue.sqlite"
 
 
 class FolderKind(Enum):
-    """What mirror-rt writes and reads as folders."""
+    """The kinds of folders that mirror-rt writes and reads."""
 
     BUNDLE = "bundle"
     CHECKPOINT = "checkpoint"
@@ -23,10 +23,10 @@ class FolderKind(Enum):
 
 
 def folder_kind(folder: str | Path) -> FolderKind | None:
-    """Return what a folder is; None if it is none of these, or no folder.
+    """Return the kind of a folder; None if it is another folder, or not a folder.
 
-    Whether it is whole is not looked at. Where the manifest is missing or damaged, the other
-    files tell, so that the error of whoever opens it is about the right kind of folder.
+    The folder may be incomplete. If the manifest is missing or damaged, the other files decide, so
+    opening the folder raises the error of the right kind.
     """
     folder = Path(folder)
     try:

@@ -1,4 +1,4 @@
-"""Checksums: of files, of samples of large files, and of JSON files that hold their own."""
+"""Checksums of files, of samples of large files, and of JSON files that contain their own."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _BLOCK = 4_096
 
 
 def checksum(content: Mapping[str, Any], *, key: str = _KEY) -> str:
-    """Return the hex sha256 of what a JSON file holds, without the checksum under ``key``."""
+    """Return the hex sha256 of the content of a JSON file, without the checksum under ``key``."""
     rest = {name: value for name, value in content.items() if name != key}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def is_unchanged(content: Mapping[str, Any], *, key: str = _KEY) -> bool:
-    """Tell whether what was read is what ``write_checked_json`` wrote."""
+    """Return whether content equals what ``write_checked_json`` wrote."""
     return content.get(key) == checksum(content, key=key)
 
 
 def write_checked_json(path: Path, content: Mapping[str, Any], *, key: str = _KEY) -> None:
-    """Write a JSON file that holds its own checksum: equal content gives equal bytes."""
+    """Write a JSON file with its own checksum; equal content gives equal bytes."""
     plain: dict[str, Any] = json.loads(json.dumps(dict(content)))
     plain[key] = checksum(plain, key=key)
     text = json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False)
@@ -46,8 +46,8 @@ def sha256_file(path: Path) -> str:
 def sampled_sha256(path: Path) -> str:
     """Return the hex sha256 of 16 blocks of a file, evenly spread from its first to its last byte.
 
-    Another file of the same size differs in them, unless it is nearly the same. 64 KiB are read
-    whatever the size: milliseconds from a local disk, longer over a network.
+    Another file of the same size has another hash, unless it is nearly the same. Only 64 KiB are
+    read: this takes milliseconds from a local disk, longer over a network.
     """
     digest = hashlib.sha256()
     with open(path, "rb", buffering=0) as handle:

@@ -45,16 +45,14 @@ class Settings:
 
     Attributes:
         kb: The folder of the knowledge base.
-        top: Candidates of an entity.
-        min_probability: Link only what has this probability.
-        target_precision: Link only what was right this often where probabilities were learned.
-        review_below: Link only what has this probability and is not tied, without dropping the
-            candidates of the rest; by default .5 if neither of those two is given.
-        abbreviations: Whether an entity that its document defines as an abbreviation is linked
-            by its long form.
-        split_composites: Whether an entity of several things is split into its parts.
-        context: Whether an entity's sentence, where sentences are known, decides between close
-            candidates.
+        top: Candidates per entity.
+        min_probability: Entities below this probability are not linked and have no candidates.
+        target_precision: Entities below the threshold of this precision are not linked.
+        review_below: Entities below this probability, or tied, are not linked, but keep their
+            candidates; by default .5 if neither of those two is given.
+        abbreviations: Whether to link an abbreviation by its long form, if the document defines it.
+        split_composites: Whether to split a composite into its parts.
+        context: Whether the sentence decides between close candidates, if sentences are known.
         filters: Propose only entities that meet these; see ``knowledge.retrieval.filters``.
     """
 
@@ -70,11 +68,11 @@ class Settings:
 
 
 class MirrorLinker:
-    """Sets ``ent.kb_id_``, empty where nothing is linked (NIL), and ``ent._.candidates``.
+    """Sets ``ent.kb_id_`` (empty for NIL) and ``ent._.candidates``.
 
-    Of a composite ``ent.kb_id_`` has the ids of its parts with ``|`` between.
-    ``ent._.candidates`` is a ``LinkResult``: candidates best first, and the reason where there are
-    none. It is kept in ``doc.user_data`` as plain values, so that documents can be serialised.
+    For a composite, ``ent.kb_id_`` has the ids of its parts joined by ``|``. ``ent._.candidates``
+    is a ``LinkResult``: candidates, best first, or the reason why there are none. It is stored in
+    ``doc.user_data`` as plain values, so documents can be serialized.
 
     Attributes:
         settings: The configuration.
@@ -85,7 +83,7 @@ class MirrorLinker:
         self._kb: KnowledgeBase | None = None
         self._process = os.getpid()
         if settings.kb is not None:
-            self._results([])  # a fault in the configuration stops here, not at the first document
+            self._results([])  # fail now, not at a document
 
     @property
     def kb(self) -> KnowledgeBase:
@@ -96,7 +94,7 @@ class MirrorLinker:
                 f"nlp.add_pipe({FACTORY!r}, config={{'kb': …}})"
             )
         if self._kb is None or self._process != os.getpid():
-            from mirror_rt.knowledge import KnowledgeBase  # late: spaCy loads us at every start
+            from mirror_rt.knowledge import KnowledgeBase  # late: a slow import
 
             self._kb, self._process = KnowledgeBase.open(self.settings.kb), os.getpid()
         return self._kb
@@ -107,7 +105,7 @@ class MirrorLinker:
         return doc
 
     def pipe(self, stream: Iterable[Doc], *, batch_size: int = 128) -> Iterator[Doc]:
-        """Link the entities of documents, ``batch_size`` of them in one go."""
+        """Link the entities of documents, ``batch_size`` documents at a time."""
         for docs in minibatch(stream, size=batch_size):
             self._link(docs)
             yield from docs
@@ -144,17 +142,17 @@ class MirrorLinker:
         )
 
     def to_bytes(self, *, exclude: Sequence[str] = ()) -> bytes:
-        """Return the settings as JSON; the knowledge base stays in its folder."""
+        """Return the settings as JSON, without the knowledge base."""
         return json.dumps(asdict(self.settings), ensure_ascii=False).encode()
 
     def from_bytes(self, data: bytes, *, exclude: Sequence[str] = ()) -> MirrorLinker:
-        """Take settings that were saved, unless this component was given a knowledge base.
+        """Load saved settings, unless this component has a knowledge base already.
 
-        So a pipeline whose knowledge base has moved is loaded by
+        If the knowledge base has moved, load the pipeline with
         ``spacy.load(path, config={"components": {"mirror_rt_linker": {"kb": …}}})``.
 
         Raises:
-            InputError: They are not settings.
+            InputError: The data are not settings.
         """
         if self.settings.kb is None:
             try:
@@ -170,10 +168,10 @@ class MirrorLinker:
         (Path(path) / _SETTINGS).write_bytes(self.to_bytes())
 
     def from_disk(self, path: str | Path, *, exclude: Sequence[str] = ()) -> MirrorLinker:
-        """Read settings as ``from_bytes`` does.
+        """Read settings; see ``from_bytes``.
 
         Raises:
-            InputError: There are none, or they cannot be read.
+            InputError: There are no settings, or they cannot be read.
         """
         try:
             data = (Path(path) / _SETTINGS).read_bytes()
@@ -182,7 +180,7 @@ class MirrorLinker:
         return self.from_bytes(data)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MirrorLinker, (self.settings,)  # to another process go the settings alone
+        return MirrorLinker, (self.settings,)  # only the settings are sent to another process
 
 
 def _sentence(ent: Span) -> str:
@@ -223,7 +221,7 @@ def make_linker(
     context: bool,
     filters: Optional[dict[str, list[str]]],  # noqa: UP045
 ) -> MirrorLinker:
-    """Make the component; the arguments are those of ``Settings``."""
+    """Return the component; the arguments are those of ``Settings``."""
     return MirrorLinker(
         Settings(
             kb=kb,

@@ -1,4 +1,4 @@
-"""The values that pass between the stages. Plain data; importing this imports nothing heavy.
+"""Plain data types that all packages share. This module imports nothing heavy.
 
 Arrays carry their axes in their names: B texts of a batch, T tokens, D width, N items,
 Q queries, K hits, R index rows.
@@ -74,10 +74,10 @@ class Precision(Enum):
 
 
 class Preset(Enum):
-    """Settings by what is trained on: words, names, sentences as in the paper.
+    """Settings for words, names and sentences as in the paper, and for synonyms and linking.
 
-    ``SYNONYMS`` trains on names of one entity, at a higher rate. ``LINKING`` also mines hard
-    negatives and keeps a share of the base: for an encoder that serves one knowledge base.
+    ``SYNONYMS`` trains on names of the same entity, at a higher learning rate. ``LINKING`` also
+    mines hard negatives and keeps a share of the base; it is for one knowledge base.
     """
 
     WORD = "word"
@@ -88,7 +88,7 @@ class Preset(Enum):
 
 
 class PairSource(Enum):
-    """Where the positive pairs of contrastive training come from."""
+    """The source of the positive pairs of contrastive training."""
 
     MIRROR = "mirror"
     SYNONYMS = "synonyms"
@@ -96,16 +96,16 @@ class PairSource(Enum):
 
 
 class Loss(Enum):
-    """What contrastive training minimises."""
+    """The loss of contrastive training."""
 
     INFO_NCE = "info-nce"
     MULTI_SIMILARITY = "multi-similarity"
 
 
 class NameKind(Enum):
-    """What a name is to its entity (OBO synonym scopes, plus the preferred name).
+    """The kind of a name (OBO synonym scopes, plus the preferred name).
 
-    ``ACCEPTED``: a mention of it that a person has accepted.
+    ``ACCEPTED`` is a mention that a reviewer has accepted for the entity.
     """
 
     PREFERRED = "preferred"
@@ -118,7 +118,7 @@ class NameKind(Enum):
 
 
 class KbFormat(Enum):
-    """The formats a knowledge base can be read from; see ``mirror_rt.knowledge.formats``."""
+    """The formats of knowledge bases; see ``mirror_rt.knowledge.formats``."""
 
     TSV = "tsv"
     CSV = "csv"
@@ -134,10 +134,10 @@ class KbFormat(Enum):
 
 
 class MatchType(str, Enum):
-    """How a candidate's name matches.
+    """How the name of a candidate matches the mention.
 
-    The strictest level at which it is the mention, or the retriever that found it: ``LEXICAL`` or
-    ``DENSE``.
+    It is the strictest level at which the two are equal, or otherwise the retriever that found the
+    name: ``LEXICAL`` or ``DENSE``.
     """
 
     EXACT = "exact"
@@ -158,14 +158,14 @@ class MatchType(str, Enum):
 
     @property
     def is_exact(self) -> bool:
-        """Whether the mention is the name, but for case, punctuation and spaces."""
+        """Whether mention and name are equal, except for case, punctuation and spaces."""
         return self in {MatchType.EXACT, MatchType.CASE, MatchType.PUNCTUATION}
 
 
 class Relation(str, Enum):
-    """What an entity is to what its matched name means, by the scope of that name.
+    """The relation from the matched name to the entity, by the scope of that name.
 
-    A broad synonym means more than its entity: the entity is ``NARROWER``.
+    A broad synonym means more than its entity, so the entity is ``NARROWER``.
     """
 
     EXACT = "exact"
@@ -201,10 +201,10 @@ class NilReason(str, Enum):
 
 
 class LinkStatus(str, Enum):
-    """What becomes of a mention.
+    """The status of a mention.
 
-    ``LINKED``: it has a candidate, which has the precision that was wanted. ``REVIEW``: it has
-    candidates, but not the precision, for a person to decide. ``NIL``: it has none.
+    ``LINKED``: its best candidate reaches the threshold. ``REVIEW``: it has candidates, but none
+    reaches the threshold, so a reviewer should decide. ``NIL``: it has no candidate.
     """
 
     LINKED = "linked"
@@ -215,7 +215,7 @@ class LinkStatus(str, Enum):
 
 
 class IndexKind(Enum):
-    """How the nearest vectors of a knowledge base are found; see ``retrieval.vector_index``."""
+    """The kind of vector index; see ``retrieval.vector_index``."""
 
     AUTO = "auto"
     EXACT = "exact"
@@ -236,20 +236,21 @@ class Name:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entity:
-    """A thing that names point to.
+    """A thing with an id and one or more names.
 
-    Readers may yield one entity in several pieces (a row each); pieces with the same id are
-    the same entity, and their names, types and references are joined in the order read.
+    Readers may yield an entity in several pieces, one for each row. Pieces with the same id are
+    the same entity; their names, types and references are joined in order.
 
     Attributes:
         id: The identifier in its knowledge base.
-        names: At least one name; the first ``PREFERRED`` one is *the* name, else the first.
+        names: At least one name; the first ``PREFERRED`` one is *the* name, or otherwise the
+            first.
         types: Semantic types or classes.
-        alternative_ids: Other ids that mean the same entity (merged or obsolete ones).
-        cross_references: Ids of the same thing elsewhere.
-        parents: Ids of the broader things that it is a kind of, here or elsewhere.
-        description: A definition in words; empty when there is none.
-        fields: Further columns of the input, as pairs of field and value; a field may come again.
+        alternative_ids: Other ids of the same entity (merged or obsolete ones).
+        cross_references: Ids of the same thing in other databases.
+        parents: Ids of broader entities, which may be unknown here.
+        description: A definition in words; empty if there is none.
+        fields: Further columns of the input, as pairs of field and value; fields may repeat.
     """
 
     id: str
@@ -271,19 +272,19 @@ class Entity:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """Every name but the preferred one, in the order read, each once."""
+        """All distinct names except the preferred one, in order."""
         return tuple(dict.fromkeys(n.text for n in self.names if n.text != self.name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A text to be found by what it says.
+    """A text to search.
 
     Attributes:
-        id: Its identifier.
+        id: The identifier.
         text: The text.
-        title: Its title, which it can be found by too; empty where it has none.
-        metadata: Fields to filter by, as pairs of field and value; a field may come again.
+        title: The title, which is searched too; empty if there is none.
+        metadata: Fields for filters, as pairs of field and value; fields may repeat.
     """
 
     id: str
@@ -294,26 +295,26 @@ class Passage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One entity proposed for a mention, or one entity or passage found for a query.
+    """A candidate entity for a mention, or an entity or passage found for a query.
 
     Attributes:
-        entity_id: The entity's id.
-        entity_name: Its preferred name.
+        entity_id: The id of the entity.
+        entity_name: The preferred name of the entity.
         matched_name: The name of the entity that matched best.
-        match_type: How that name matches.
-        relation: What the entity is to that name: exact, or broader, narrower or related where
-            it is a synonym of another scope. None of a passage.
-        score: Cosine of the mention and ``matched_name``, in [-1, 1]; 1.0 for an exact match. Of
-            a hybrid search ``0.8 × dense_score + 0.2 × lexical_score``.
-        probability: Calibrated probability of being right, or None where none was fitted.
-        tied: Whether the name alone cannot decide: another entity matches as well.
+        match_type: How this name matches.
+        relation: The relation from this name to the entity: exact; or broader, narrower or
+            related for synonyms of these scopes. None for a passage.
+        score: Cosine of the mention and ``matched_name``, in [-1, 1]; 1.0 for an exact match. In
+            a hybrid search, ``0.8 × dense_score + 0.2 × lexical_score``.
+        probability: The probability that the candidate is right, or None if it is not computed.
+        tied: Whether another entity matches equally well.
         expanded_form: The long form of an abbreviation, or the part of a composite mention, that
-            was matched; empty where the mention was matched as it stands.
-        context_score: Cosine of the mention's context and the entity's description, where it
-            decided the order among close candidates; None elsewhere.
-        dense_score: Cosine of the query's and the name's vectors; only of a hybrid search.
-        lexical_score: Cosine of their character trigrams; only of a hybrid search.
-        passage: The passage itself, where the knowledge base holds passages.
+            was linked; empty if it is the mention itself.
+        context_score: Cosine of the mention's context and the entity's description, if it was
+            used to order close candidates; otherwise None.
+        dense_score: Cosine of the vectors of query and name; only in a hybrid search.
+        lexical_score: Cosine of their character trigrams; only in a hybrid search.
+        passage: The passage, if the knowledge base holds passages.
     """
 
     entity_id: str
@@ -331,10 +332,10 @@ class Candidate:
     passage: Passage | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields as the commands print them: numbers rounded to four places.
+        """Return the fields as the commands print them, with numbers rounded to four places.
 
-        Of a passage its ``title`` and ``text`` stand in place of an entity's name. Scores that
-        were not computed are left out.
+        A passage has ``title`` and ``text`` instead of an entity's name. Scores that were not
+        computed are left out.
         """
         score = round(self.score, 4)
         fields: dict[str, object]
@@ -368,7 +369,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidates(Sequence[Candidate]):
-    """Candidates, best first: a sequence of them that knows why it is empty."""
+    """A sequence of candidates, best first, with the reason if it is empty."""
 
     candidates: tuple[Candidate, ...] = ()
     nil_reason: NilReason | None = None
@@ -395,18 +396,16 @@ class _Candidates(Sequence[Candidate]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkResult(_Candidates):
-    """The entities that a mention may mean, best first.
+    """The candidates of a mention, best first.
 
     Attributes:
         mention: The mention as it was given.
         candidates: The candidates; the object is a sequence of them.
-        nil_reason: Why there is no candidate (NIL); None where there is one. ``FILTERED_OUT``
-            means that the mention is a name, but of entities that a filter leaves out, and that
-            what is left is below the threshold. A mention split into parts may have a reason
-            beside the candidates of its other parts.
-        below_precision: Whether the best candidate, or that of a part, is for review: its
-            probability is too low for what was wanted, by default for one half, or another entity
-            is tied with it.
+        nil_reason: Why there is no candidate (NIL); otherwise None. ``FILTERED_OUT`` means: the
+            mention is a name, but a filter excludes its entities, and all others are below the
+            threshold. If only some parts of a composite have candidates, both are given.
+        below_precision: Whether the mention is for review: the probability of the best candidate,
+            or of that of a part, is below the threshold (by default .5), or it is tied.
     """
 
     mention: str
@@ -414,7 +413,7 @@ class LinkResult(_Candidates):
 
     @property
     def status(self) -> LinkStatus:
-        """What becomes of the mention."""
+        """The status of the mention."""
         if not self.candidates:
             return LinkStatus.NIL
         return LinkStatus.REVIEW if self.below_precision else LinkStatus.LINKED
@@ -431,8 +430,8 @@ class SearchResult(_Candidates):
 
     Attributes:
         query: The query as it was given.
-        candidates: What was found; the object is a sequence of it.
-        nil_reason: Why nothing was found; None where something was.
+        candidates: The results; the object is a sequence of them.
+        nil_reason: Why nothing was found; otherwise None.
     """
 
     query: str
@@ -461,7 +460,7 @@ class Hits:
 
     Attributes:
         scores_QK: (Q, K) float32, best first; higher is better for every metric.
-        rows_QK: (Q, K) int64 row numbers, -1 where there were fewer than K.
+        rows_QK: (Q, K) int64 row numbers; missing rows are -1.
     """
 
     scores_QK: Float32

@@ -1,4 +1,4 @@
-"""The whole export: checkpoint in, bundle folder out, whole or not at all."""
+"""The export: from a checkpoint to a bundle, which is written atomically."""
 
 from __future__ import annotations
 
@@ -41,24 +41,23 @@ from mirror_rt.version import VERSION
 __all__ = ["FLOOR", "MIN_TOP1", "PARITY", "export"]
 
 MIN_TOP1 = 0.9
-"""Least share of names whose nearest name must stay; argued in docs/quantization.md."""
+"""Minimum share of names that keep their nearest name; see docs/quantization.md."""
 
 FLOOR = 0.5
-"""The same for synthetic strings. No user's ranking depends on them: below it the graph is broken,
-not merely rounded."""
+"""The minimum for synthetic strings. A lower value means that the graph is broken."""
 
 PARITY = 1e-4
-"""Largest difference of a coordinate between torch and the float32 graph."""
+"""Maximum difference of a coordinate between torch and the float32 graph."""
 
 PARITY_STRINGS = 64
-"""Strings for parity, and for what rounding costs."""
+"""Strings to check parity, and to measure the effect of rounding."""
 
 CALIBRATION_STRINGS = 256
-"""Strings for the ranges of activations."""
+"""Strings to measure the ranges of activations."""
 
 Progress = Callable[[int, int, str], None]
 _MAX_FALLBACKS = 5
-"""Recipes that int8 tries at most."""
+"""The maximum number of int8 recipes to try."""
 
 _PACKAGES = ("torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime")
 
@@ -82,28 +81,28 @@ def export(
     Args:
         checkpoint: A Hugging Face or sentence-transformers folder with safetensors weights,
             or the name of one on the hub.
-        out: The bundle folder to write; it appears whole or not at all.
-        precision: How the weights are stored. None builds what is safe on this CPU, measures
-            it on the sample and keeps the fastest that passes the gate.
-        pooling: Replaces what the checkpoint says.
-        max_length: Longest input in tokens, special tokens included; default as the checkpoint.
-        sample: The user's own strings to measure with; up to 2,000 of them are drawn. Without
-            any, synthetic ones show that the graph is right, and ``min_top1`` is not asked for.
-        min_top1: The gate: least share of the sample whose nearest other name must stay the
-            same under smaller weights.
-        target: The CPU that the bundle is for; None is this one.
-        recipe: Exactly this recipe instead of a choice; ``precision`` is not looked at.
+        out: The bundle folder to write; it appears only when it is complete.
+        precision: How the weights are stored. None builds several, measures them on the sample,
+            and keeps the fastest that passes the gate.
+        pooling: Overrides the pooling of the checkpoint.
+        max_length: Maximum tokens of an input, including special tokens; by default as in the
+            checkpoint.
+        sample: Your own strings to measure with; up to 2,000 are drawn. Without a sample,
+            synthetic strings check that the graph works, and ``min_top1`` is not applied.
+        min_top1: The gate: the minimum share of the sample that keeps its nearest other name
+            under quantization.
+        target: The CPU that the bundle is for; None for this one.
+        recipe: Use exactly this recipe; ``precision`` is ignored.
         force: Replace ``out`` if it exists.
-        progress: Called with (stages done, stages at most, the next one): reading, the graph,
-            and each way of storing the weights that is tried.
+        progress: Called with (finished stages, maximum stages, next stage).
 
     Raises:
-        ModelError: The checkpoint cannot be used, or the graph does not compute what torch does.
-        AccuracyGateError: No graph of the precision asked for passes the gate.
-        ConfigError: ``min_top1`` is no share, the sample has not two strings, ``max_length``
-            does not fit the model or has no room for text, or the precision is to be chosen for
-            another CPU than this.
-        TargetError: ``out`` exists and ``force`` is not set, or it holds the checkpoint.
+        ModelError: The checkpoint cannot be used, or the graph differs from torch.
+        AccuracyGateError: No graph of this precision passes the gate.
+        ConfigError: ``min_top1`` is not a share, the sample has fewer than two strings,
+            ``max_length`` does not fit the model or is too short for text, or the precision
+            cannot be measured for another CPU.
+        TargetError: ``out`` exists and ``force`` is not set, or it contains the checkpoint.
     """
     place, own = Path(out), detect_cpu()
     _check(min_top1, precision, recipe, target or own, own)
@@ -181,7 +180,7 @@ def _source(checkpoint: str | Path, folder: Path) -> dict[str, str]:
 def _stages(
     precision: Precision | None, recipe: Recipe | None, progress: Progress | None
 ) -> Callable[[str], None]:
-    """Return what counts the stages of an export."""
+    """Return a function that counts the stages of an export."""
     tries = (
         {None: _MAX_FALLBACKS + 2, Precision.INT8: _MAX_FALLBACKS}.get(precision, 1)
         if recipe is None

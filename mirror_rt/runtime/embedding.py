@@ -1,7 +1,7 @@
-"""Embed files of any length into a folder of shards or one file: a job of ``job``.
+"""Embed files of any length into a folder of shards or one file, as a job of ``job``.
 
-A run over a changed input keeps the shards whose rows are the same, and copies the vectors of
-strings that the last finished run has.
+With a changed input, shards with the same rows are kept, and vectors of known strings are copied
+from the last finished run.
 
 N rows, U texts to compute.
 """
@@ -57,19 +57,19 @@ NO_FOLDERS = (
     ".arrow", ".bin", ".csv", ".gz", ".h5", ".json", ".jsonl", ".npz", ".pkl", ".pt", ".tsv",
     ".txt", ".zst",
 )  # fmt: skip
-"""A name that ends so was meant for a file, of a kind that is not written."""
+"""A name with such an ending means a file, in a format that is not supported."""
 BLOCK_BYTES = 32 * 1024 * 1024
-"""Float32 bytes of a block's vectors: memory holds a few times as much, disk a file each."""
+"""Bytes of a block's float32 vectors. Memory needs a few times as much; each block is a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorOptions:
-    """What to write.
+    """The format of the vectors.
 
     Attributes:
-        dtype: How numbers are stored.
-        dims: Keep this many leading numbers, made unit again (matryoshka models); None: all.
-        text: Whether to keep the texts beside the vectors.
+        dtype: The type of stored numbers.
+        dims: Keep this many leading numbers, normalized again (matryoshka models); None for all.
+        text: Whether to store the texts together with the vectors.
     """
 
     dtype: Dtype = Dtype.FLOAT32
@@ -79,15 +79,15 @@ class VectorOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedReport:
-    """What a run did.
+    """The counts of a run.
 
     Attributes:
-        rows: Rows written, in all shards.
-        computed: Different strings that went through the model in this run.
+        rows: Rows in all shards.
+        computed: Distinct strings that were embedded in this run.
         reused: Rows whose vector was copied from an earlier run.
-        skipped: Shards that were there already.
-        truncated: Strings cut off at the longest length, different ones of each shard.
-        unfamiliar: Strings of which a static encoder does not know the most, counted likewise.
+        skipped: Shards that existed already.
+        truncated: Distinct strings of each shard that were cut off.
+        unfamiliar: Distinct strings of each shard with mostly unknown features (static encoder).
         shards: The shards, in order.
     """
 
@@ -101,7 +101,7 @@ class EmbedReport:
 
     @classmethod
     def of(cls, report: JobReport) -> EmbedReport:
-        """Read it from what the job says."""
+        """Return the counts from the report of a job."""
         return cls(
             rows=report.rows,
             computed=report.done["computed"],
@@ -130,29 +130,31 @@ def embed(
 ) -> EmbedReport:
     """Embed the rows of a file.
 
-    A folder can be given again: finished shards are kept, and a changed input computes only
-    the strings it has not seen, if the folder keeps the texts. A killed job goes on where it was
-    and ends in the same bytes.
+    An existing folder is continued: finished shards are kept. With a changed input, only new
+    strings are computed, if the folder has the texts. After a kill, the same call continues the
+    job and ends in the same bytes.
 
     Args:
-        encoder: The opened bundle.
+        encoder: The encoder.
         source: A text, CSV, TSV, JSON-lines or Parquet file, or ``-``; see ``read_rows``.
-        out: A name ending in .npy or .parquet for one file, any other for a folder of shards.
+        out: A name ending in .npy or .parquet for one file; any other name for a folder of shards.
         column: The column of the text.
-        id_column: The column of an id to keep.
-        options: What to write.
-        force: Whether to replace a file, or the vectors of another job, once the new ones are done.
-        progress: Called as the work goes on; with 0 tokens for rows that were there already.
-        engine: Who computes; by default this process. The bytes do not depend on it.
-        table: What is known of the file, where its name and content do not tell.
-        notes: Counts what is passed over of it.
-        rows: (text, id) of what is read of the file, where that is not its rows.
+        id_column: The column of an id to store.
+        options: The format of the vectors.
+        force: Whether to replace a file, or the vectors of another job, after the new ones are
+            complete.
+        progress: Called with (texts, tokens); tokens are 0 for rows that existed already.
+        engine: The engine; by default this process. The bytes do not depend on it.
+        table: Options for reading the file, if its name and content are not enough.
+        notes: Counts what is skipped in the file.
+        rows: (text, id) to embed instead of the rows of the file.
 
     Raises:
-        InputError: The input is empty or broken; what was embedded before is kept.
-        TargetError: ``out`` exists, is of another job, would replace the input, or cannot be made.
+        InputError: The input is empty or broken; vectors so far are kept.
+        TargetError: ``out`` exists, belongs to another job, would replace the input, or cannot be
+            created.
         ConfigError: An option does not fit.
-        OSError: There is no room for it.
+        OSError: The disk is full.
     """
     ending = out.suffix.lower()
     if ending in NO_FOLDERS:
@@ -179,7 +181,7 @@ def embed(
 
 
 def rows_of_a_block(dim: int) -> int:
-    """Return how many vectors of width ``dim`` make a block.
+    """Return the number of vectors of width ``dim`` in a block.
 
     >>> rows_of_a_block(384)
     21845
@@ -188,7 +190,7 @@ def rows_of_a_block(dim: int) -> int:
 
 
 class _Vectors:
-    """The work of an embedding job: a block of texts to a shard of vectors."""
+    """The work of an embedding job: from a block of texts to a shard of vectors."""
 
     ending = ".parquet"
 
@@ -221,7 +223,7 @@ class _Vectors:
         self._seen = seen
 
     def hold(self, out: Path, *, force: bool) -> AbstractContextManager[JobFolder]:
-        """Hold a folder of shards that stays."""
+        """Lock a permanent folder of shards."""
         return JobFolder(out, KIND, self.settings, self.ending).hold(force=force)
 
     def run(
@@ -239,13 +241,13 @@ class _Vectors:
         return run(self, blocks, job, engine=engine, progress=progress, shown=shown)
 
     def prepare(self, job: JobFolder, earlier: Sequence[Shard]) -> None:
-        """Look up the strings of the last finished run, if it kept them."""
+        """Index the strings of the last finished run, if it has them."""
         whole = [job.path.absolute() / s.name for s in earlier if s.fault(job.path) is None]
         if whole and self._options.text:
             self._seen = EmbeddingCache.build(job.work.absolute() / "seen.sqlite", whole)
 
     def opener(self) -> Opener:
-        """Return what opens this work on another machine."""
+        """Return a picklable function that opens this work on another machine."""
         bundle = str(self._encoder.bundle.path.absolute())
         return partial(_open_vectors, bundle, self._options, self._ids, self._seen)
 
@@ -290,7 +292,7 @@ class _Vectors:
         )
 
     def _places(self, task: ShardTask) -> tuple[Int64, Int64]:
-        """Return the shard and row that each vector can be copied from, -1 where from none."""
+        """Return the shard and row to copy each vector from; -1 if there is none."""
         texts = task.block.columns["text"]
         if self._seen is None or task.again:
             none_N = np.full(len(texts), -1, dtype=np.int64)

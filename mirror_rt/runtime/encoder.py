@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 __all__ = ["Encoded", "Encoder", "Progress"]
 
 RECENT = 4096
-"""Single strings whose vectors are kept."""
+"""The size of the cache for single strings."""
 
 
 class _Model(Protocol):
-    """What computes the vectors of different texts."""
+    """Computes the vectors of distinct texts."""
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
-        """Part texts into batches."""
+        """Divide texts into batches."""
 
     def one(self, text: str) -> Float32:
         """Return the vector of one text."""
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return how many different texts are cut off."""
+        """Return the number of distinct texts that are cut off."""
 
     def count_unfamiliar(self, texts: Sequence[str]) -> int:
-        """Return of how many different texts most is unknown."""
+        """Return the number of distinct texts with mostly unknown features."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +53,12 @@ class Encoded:
 
     Attributes:
         vectors_ND: (N, D) float32 unit rows.
-        lengths_N: (N,) int64, tokens of each text, or characters for a static encoder, as far as
-            it was not cut off.
-        different: Texts computed: each different one once.
-        truncated: How many of these were longer than the bundle takes, and were cut off.
-        unfamiliar: Of how many of these a static encoder does not know most words and letters;
-            always 0 with a graph.
+        lengths_N: (N,) int64, tokens of each text (characters for a static encoder), without the
+            part that was cut off.
+        different: The number of distinct texts.
+        truncated: How many of these were too long, and were cut off.
+        unfamiliar: How many of these have mostly unknown words and letters, for a static encoder;
+            always 0 for a graph.
     """
 
     vectors_ND: Float32
@@ -73,7 +73,7 @@ class Encoder:
 
     Attributes:
         bundle: The opened bundle.
-        threads: Batches that run at once.
+        threads: The number of batches that run at the same time.
     """
 
     def __init__(self, bundle: Bundle, model: _Model, *, threads: int) -> None:
@@ -93,10 +93,10 @@ class Encoder:
         """Open a bundle folder.
 
         Args:
-            bundle: The folder, or a bundle already opened. None is the starter that comes with
-                the package, which the log then says.
-            threads: How many cores to use; by default all that this process may. Each runs
-                its own batches.
+            bundle: The folder, or an open bundle. None is the starter encoder in the package; the
+                log says so.
+            threads: The number of cores; by default all that this process may use. Each runs its
+                own batches.
             verify: Whether to compare every file with its sha256.
 
         Raises:
@@ -118,21 +118,20 @@ class Encoder:
         return self.bundle.manifest.dim
 
     def encode(self, texts: Sequence[str] | str, *, progress: Progress | None = None) -> Float32:
-        """Embed texts; each different one is computed once.
+        """Embed texts; each distinct text is computed once.
 
-        Empty strings and strings of spaces are texts like any other: they get the vector of
-        no tokens, in their own row.
+        Empty strings and strings of spaces get the vector of an empty input.
 
         Args:
-            texts: N strings, or a single one. A single one has a path of its own, without
-                the overhead of batches, and the vectors of recent ones are kept.
-            progress: Called as the work goes on.
+            texts: N strings, or a single one. A single string is computed without the overhead of
+                batches, and recent results are cached.
+            progress: Called with (texts, tokens) after each batch.
 
         Returns:
             (N, D) float32 unit rows, row i for ``texts[i]``; (D,) for a single string.
 
         Raises:
-            InputError: An item is not a string, or holds a lone surrogate.
+            InputError: An item is not a string, or contains a lone surrogate.
         """
         if isinstance(texts, str):
             vector_D: Float32 = self._recent(texts)
@@ -140,10 +139,10 @@ class Encoder:
         return self.encode_counted(texts, progress=progress).vectors_ND
 
     def encode_counted(self, texts: Sequence[str], *, progress: Progress | None = None) -> Encoded:
-        """Embed texts as ``encode`` does, and tell what was cut off.
+        """Embed texts as ``encode`` does, and count those that were cut off.
 
         Raises:
-            InputError: An item is not a string, or holds a lone surrogate.
+            InputError: An item is not a string, or contains a lone surrogate.
         """
         different, inverse_N = _deduplicate(texts)
         repeats_U = np.bincount(inverse_N, minlength=len(different))
@@ -159,7 +158,7 @@ class Encoder:
                 if progress is not None:
                     progress(*done)
         except InputError:
-            refuse_what_is_not_text(texts)  # gives the caller's own index
+            refuse_what_is_not_text(texts)  # the error has the caller's index
             raise
         return Encoded(
             vectors_ND=vectors_UD if len(different) == len(texts) else vectors_UD[inverse_N],
@@ -170,7 +169,7 @@ class Encoder:
         )
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return how many different ones of ``texts`` ``encode`` would cut off, without embedding.
+        """Return the number of distinct texts that ``encode`` would cut off, without embedding.
 
         Raises:
             InputError: One of them holds a lone surrogate.
@@ -178,7 +177,7 @@ class Encoder:
         return self._model.count_truncated(texts)
 
     def count_unfamiliar(self, texts: Sequence[str]) -> int:
-        """Return of how many different ones of ``texts`` a static encoder does not know the most.
+        """Return the number of distinct texts with mostly unknown features (static encoder).
 
         Raises:
             InputError: One of them holds a lone surrogate.
@@ -186,11 +185,11 @@ class Encoder:
         return self._model.count_unfamiliar(texts)
 
     def tokenize(self, texts: Sequence[str], *, special_tokens: bool = True) -> list[list[Token]]:
-        """Return the tokens of each text, as far as the model sees them.
+        """Return the tokens of each text, up to the maximum length.
 
         Args:
             texts: The texts.
-            special_tokens: Whether those that are put around a text are among them.
+            special_tokens: Whether to include the special tokens.
 
         Raises:
             ConfigError: The encoder is static: it has no tokens.
@@ -205,7 +204,7 @@ class Encoder:
 
 
 def _open_model(bundle: Bundle) -> _Model:
-    # Late: a static encoder needs neither onnxruntime nor tokenizers.
+    # Imported late: a static encoder needs neither onnxruntime nor tokenizers.
     if bundle.manifest.kind is BundleKind.STATIC:
         from mirror_rt.runtime.static import StaticModel
 
@@ -216,10 +215,10 @@ def _open_model(bundle: Bundle) -> _Model:
 
 
 def _recent(model: _Model) -> Callable[[str], Float32]:
-    """Return what embeds one text, (D,) float32, without sorting or threads, and keeps recent ones.
+    """Return a cached function that embeds one text, (D,) float32, without sorting or threads.
 
-    It holds the model but not the encoder: a cache of a bound method would be a cycle, and
-    the memory of an encoder dropped would come back only when the garbage is collected.
+    It refers to the model, not to the encoder: a cache of a bound method would be a reference
+    cycle, and the memory of a deleted encoder would be freed only by the garbage collector.
     """
 
     @lru_cache(maxsize=RECENT)
@@ -230,7 +229,7 @@ def _recent(model: _Model) -> Callable[[str], Float32]:
 
 
 def _deduplicate(texts: Sequence[str]) -> tuple[list[str], Int64]:
-    """Return the different texts in the order of their first place, and each text's place there.
+    """Return the distinct texts in order of first occurrence, and the position of each text.
 
     >>> _deduplicate(["b", "a", "b"])
     (['b', 'a'], array([0, 1, 0]))

@@ -1,8 +1,8 @@
-"""A job over the rows of an input: killable at any moment, resumed to the same bytes.
+"""A job over the rows of an input. It can be killed and continued, and gives the same bytes.
 
-Rows are cut into blocks, and each block becomes a shard in the ``JobFolder``, named by its
-content. What is in a shard depends on its block, the settings and the last finished run alone:
-not on which engine made it, in which order, or what was killed before.
+Rows are cut into blocks. Each block becomes a shard in the ``JobFolder``, named by its content. A
+shard depends only on its block, the settings and the last finished run. It does not depend on the
+engine, the order, or earlier kills.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 CHARACTERS = 8 * 1024 * 1024
-"""A block ends where its rows are this long together."""
+"""The maximum number of characters in a block."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +46,8 @@ class Block:
     """Consecutive rows.
 
     Attributes:
-        number: Which block, from 0.
-        columns: Strings by the name of their column, as many in each.
+        number: The number of the block, from 0.
+        columns: The strings of each column, by its name.
         content: Hex hash of the settings of the job and all strings, in order.
     """
 
@@ -57,15 +57,15 @@ class Block:
 
     @property
     def first(self) -> str:
-        """The first string, to name the block by."""
+        """The first string, for messages about the block."""
         return next(iter(self.columns.values()))[0]
 
     @classmethod
     def of(cls, number: int, columns: dict[str, list[str]], settings: Mapping[str, Any]) -> Block:
-        """Make the block of these rows.
+        """Create the block of these rows.
 
         Raises:
-            InputError: A string holds a lone surrogate.
+            InputError: A string contains a lone surrogate.
         """
         total = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
         for name, strings in columns.items():
@@ -76,13 +76,13 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
-    """A shard to be made.
+    """A shard to compute.
 
     Attributes:
         name: The name of its file.
         block: The rows.
-        again: Whether the last finished run has it, damaged: it is made as it was then, and
-            takes nothing over from that run.
+        again: Whether it is damaged in the last finished run. It is then computed again without
+            reusing anything from that run.
     """
 
     name: str
@@ -92,11 +92,11 @@ class ShardTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardResult:
-    """A shard that was made.
+    """A finished shard.
 
     Attributes:
-        shard: The record of it.
-        counts: What this run did; not stored in the record.
+        shard: The record of the shard.
+        counts: The counts of this run, which are not in the record.
     """
 
     shard: Shard
@@ -105,12 +105,12 @@ class ShardResult:
 
 @dataclass(slots=True, kw_only=True)
 class JobReport:
-    """What a run did.
+    """The counts of a run.
 
     Attributes:
         shards: All shards, in order.
-        skipped: How many of them were there already.
-        done: The counts of those made in this run.
+        skipped: How many of them existed already.
+        done: The counts of the shards of this run.
     """
 
     shards: list[Shard]
@@ -128,43 +128,43 @@ class JobReport:
 
 
 class Work(Protocol):
-    """What a job does with a block."""
+    """The work for a block."""
 
     def prepare(self, job: JobFolder, earlier: Sequence[Shard]) -> None:
-        """Get ready, before the first shard is made; ``earlier`` are the last finished run's."""
+        """Prepare for the first shard; ``earlier`` are the shards of the last finished run."""
 
     def make(self, job: JobFolder, task: ShardTask, progress: Progress | None) -> ShardResult:
-        """Write the shard of a task, whole, into the folder of the job."""
+        """Write the shard of a task into the folder of the job, atomically."""
 
     def opener(self) -> Opener:
-        """Return what opens the same work on another machine, once it is prepared."""
+        """Return a picklable function that opens the prepared work on another machine."""
 
 
 class Opener(Protocol):
-    """Opens work in a process of its own; travels there, so it holds plain values alone."""
+    """Opens work in another process. It is pickled, so it has plain values only."""
 
     def __call__(self, threads: int) -> Work:
-        """Open the work, to use this many threads."""
+        """Open the work with a number of threads."""
 
 
 class Engine(Protocol):
-    """Who makes the shards."""
+    """Computes the shards."""
 
     def make(
         self, work: Work, job: JobFolder, tasks: Iterator[ShardTask], progress: Progress | None
     ) -> Generator[ShardResult]:
-        """Make a shard in the folder of the job for each task, and yield it, in any order.
+        """Compute the shard of each task, and yield the results in any order.
 
         Args:
-            work: What to do.
-            job: The folder, held by this process.
-            tasks: Read as it goes; reading it is what reads the input.
-            progress: Called as the work goes on.
+            work: The work.
+            job: The folder, locked by this process.
+            tasks: The tasks; iterating over them reads the input.
+            progress: Called with (texts, tokens).
         """
 
 
 class LocalEngine:
-    """This process, a block at a time."""
+    """Computes in this process, block by block."""
 
     def make(
         self, work: Work, job: JobFolder, tasks: Iterator[ShardTask], progress: Progress | None
@@ -181,16 +181,16 @@ def blocks_of(
     *,
     most: int,
 ) -> Iterator[Block]:
-    """Cut rows into blocks; where they are cut depends on the rows alone.
+    """Cut rows into blocks. The cuts depend on the rows alone.
 
     Args:
         rows: Strings, one for each column.
         columns: The names of the columns.
-        settings: Those of the job, a part of the content's hash.
-        most: Rows of a block; it has fewer where they are long.
+        settings: The settings of the job, which are part of the content hash.
+        most: The maximum number of rows in a block; long rows make smaller blocks.
 
     Raises:
-        InputError: A row is not of strings, or holds a lone surrogate.
+        InputError: A row has a value that is not a string, or a lone surrogate.
     """
     number, characters = 0, 0
     strings: list[list[str]] = [[] for _ in columns]
@@ -208,10 +208,10 @@ def blocks_of(
 
 
 def digests(texts: Sequence[str]) -> bytes:
-    """Return the 16-byte hashes of texts, end to end.
+    """Return the concatenated 16-byte hashes of texts.
 
     Raises:
-        InputError: A text holds a lone surrogate.
+        InputError: A text contains a lone surrogate.
     """
     try:
         return b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
@@ -231,16 +231,16 @@ def run(
     progress: Progress | None = None,
     each: Callable[[Shard, bool], None] | None = None,
 ) -> JobReport:
-    """Make the shards that are not there yet, and log each.
+    """Compute the missing shards, and log each.
 
     Args:
-        work: What to do with a block.
+        work: The work for a block.
         blocks: The input.
-        job: The folder, held by this process.
-        engine: Who makes the shards; by default this process.
-        shown: What to call the input.
-        progress: Called as the work goes on; with 0 tokens for what was there already.
-        each: Called with every shard, and whether it was there already.
+        job: The folder, locked by this process.
+        engine: The engine; by default this process.
+        shown: The name of the input in messages.
+        progress: Called with (texts, tokens); tokens are 0 for shards that existed already.
+        each: Called with every shard, and whether it existed already.
 
     Raises:
         InputError: There is no block.
@@ -277,7 +277,7 @@ def run(
 def _tasks(
     work: Work, blocks: Iterator[Block], job: JobFolder, skip: Callable[[Shard], None]
 ) -> Iterator[ShardTask]:
-    """Yield the blocks whose shards are to be made; give the shards that are there to ``skip``."""
+    """Yield the blocks without a shard; call ``skip`` with the existing shards."""
     first = next(blocks, None)
     if first is None:
         return

@@ -1,4 +1,4 @@
-"""Write and open checkpoints: folders for transformers and sentence-transformers as they stand."""
+"""Write and open checkpoints: folders that transformers and sentence-transformers can load."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _UNNEEDED = ["*.bin", "*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "*/*.
 
 
 def resolve_checkpoint(name: str | Path) -> Path:
-    """Return the folder of a model: the one named, or one of the hub, downloaded.
+    """Return the folder of a model: a local one, or one downloaded from the hub.
 
-    Weights in pickles are never fetched.
+    Weights in pickles are never downloaded.
 
     Raises:
         ModelError: It is a bundle or a file; or there is no such folder, and the hub does not
-            have it or is out of reach.
+            have it or cannot be reached.
     """
     folder = Path(name)
     if folder.is_dir():
@@ -62,20 +62,20 @@ def resolve_checkpoint(name: str | Path) -> Path:
 def write_checkpoint(
     model: TextModel, folder: Path, *, training: Mapping[str, Any], more: Sequence[str] = ()
 ) -> None:
-    """Write a model with its tokenizer, pooling and the account of its training.
+    """Write a model with its tokenizer, pooling and ``training.json``.
 
     Args:
         model: The model to write, as safetensors.
         folder: An empty folder.
-        training: What ``training.json`` shall say, beside the files of the folder.
-        more: Files that are written into it later.
+        training: The content of ``training.json``, without the files of the folder.
+        more: Files that are written later.
     """
     model.model.save_pretrained(folder, safe_serialization=True)
     model.tokenizer.save_pretrained(folder)
     write_modules(folder, dim=model.dim, pooling=model.pooling, max_length=model.max_length)
     (folder / "2_Normalize").mkdir()
     (folder / "README.md").write_text(model_card(training), encoding="utf-8")
-    for weights in folder.glob("*.safetensors"):  # which their library writes for one user alone
+    for weights in folder.glob("*.safetensors"):  # written for one user alone
         weights.chmod(folder.stat().st_mode & 0o666)
     account = {**training, "files": sorted({*contents(folder), *more})}
     text = json.dumps(account, indent=2, ensure_ascii=False)
@@ -96,12 +96,12 @@ class TorchEncoder:
 
         Args:
             name: The folder, or a name of the hub.
-            pooling: By default what the folder's ``1_Pooling`` says, else [CLS].
-            max_length: By default what the folder says, else 512 tokens or the model's most.
+            pooling: By default as in the folder's ``1_Pooling``, or [CLS].
+            max_length: By default as in the folder; otherwise 512 tokens or the model's maximum.
 
         Raises:
-            ModelError: It is not a model that can be used.
-            ConfigError: ``max_length`` is more than it has positions for, or too short for text.
+            ModelError: The model cannot be used.
+            ConfigError: ``max_length`` is above the model's positions, or too short for text.
         """
         folder = resolve_checkpoint(name)
         own_pooling, own_length = read_pooling(folder)
@@ -122,6 +122,6 @@ class TorchEncoder:
         """Return (N, D) float32 unit rows, row i for texts[i].
 
         Raises:
-            InputError: A text holds half a surrogate pair.
+            InputError: A text contains a lone surrogate.
         """
         return encode_all(self.model, tokenize(texts, self.model))

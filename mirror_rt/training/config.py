@@ -1,4 +1,4 @@
-"""The configuration of a training run, which refuses values out of range. Imports no torch."""
+"""The configuration of a training run, with checked values. Imports no torch."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ PRESETS: Mapping[Preset, Mapping[str, Any]] = {
 those for synonyms and for linking, which are measured in docs/experiments.md."""
 
 COMMON: Mapping[str, Any] = {"pairs": PairSource.MIRROR, "hard_negatives": 0, "base_share": 0.0}
-"""What the presets that do not name it have."""
-_PRESET: Any = None  # a default that is filled from PRESETS when the config is made
+"""Values of presets that do not set them."""
+_PRESET: Any = None  # a default that is filled from PRESETS on creation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,55 +46,53 @@ class TrainConfig:
     """Everything that decides the weights of a run.
 
     Attributes:
-        corpus: Text file (a string a line), knowledge-base file, or ``-`` for standard input;
-            or several. An id stands for one entity within a file, not across files.
-        base: Folder or hub name of a masked language model, or of a checkpoint to go on from.
+        corpus: Text file (one string per line), knowledge-base file, or ``-`` for standard input;
+            or several. An id means one entity within a file, not across files.
+        base: Folder or hub name of a masked language model, or of a checkpoint to continue from.
         out: The checkpoint folder to write.
-        preset: Fills every value below that says "preset".
+        preset: Fills every value below marked "preset".
         pairs: The source of positive pairs, or several with their shares (preset).
         pairs_file: ``a<TAB>b`` lines for ``PairSource.FILE``; by default the corpus itself.
-        id_column: The column of ids, of a table; None to tell it by the headings.
-        name_column: The column of names or texts; likewise.
-        alias_columns: The columns of aliases; likewise.
-        delimiter: What separates the table's cells; None to tell it.
-        encoding: What the corpus is written in; None for UTF-8 or UTF-16.
-        pooling: How token states become a vector. By default what the base's own ``1_Pooling``
-            says, else [CLS], but the mean for sentences on BERT, as in the paper.
+        id_column: The column of ids in a table; None to detect it by the headings.
+        name_column: The column of names or texts; None to detect it.
+        alias_columns: The columns of aliases; None to detect them.
+        delimiter: The delimiter of a table; None to detect it.
+        encoding: The encoding of the corpus; None to detect UTF-8 or UTF-16.
+        pooling: How token states become a vector. By default as in the base's own ``1_Pooling``;
+            otherwise [CLS], or the mean for sentences on BERT, as in the paper.
         loss: InfoNCE, or the multi-similarity loss of SapBERT, which suits synonyms.
         temperature: τ of InfoNCE (preset).
-        span_length: Characters that one mask token replaces in the second view; 0: none (preset).
+        span_length: Characters that one mask token replaces in the second view; 0 for no masking
+            (preset).
         span_rate: Share of second views that are masked.
-        span_min_length: Shorter strings than this many characters are never masked. The authors'
-            code had 30 here, which spared most names; 0 masks all that are long enough.
-        dropout: Rate for hidden states and attention alike; None keeps the base's own
-            (0 when ``drophead`` is on).
+        span_min_length: Strings with fewer characters are never masked. The authors' code has 30
+            here, so most names are not masked; 0 masks all strings that are long enough.
+        dropout: Rate for hidden states and attention; None keeps the base's own rate (0 with
+            ``drophead``).
         drophead: Rate at which whole attention heads are dropped, per string and layer.
         epochs: Passes over the pairs (preset).
-        max_length: Longest input in tokens, special ones included (preset).
+        max_length: Maximum tokens of an input, including special tokens (preset).
         lr: Constant learning rate of AdamW (preset).
         weight_decay: Weight decay of AdamW, on all parameters.
-        base_share: Share s of the base in the checkpoint: each weight written is s × the base's +
-            (1 − s) × the trained one, which keeps more of what the base knew (Wortsman et al. 2022,
-            *Robust Fine-Tuning of Zero-Shot Models*). The base's weights are held in memory.
+        base_share: Share s of the base in the checkpoint: each weight is s × the base's + (1 − s) ×
+            the trained one. This keeps more of the base's knowledge (Wortsman et al. 2022, *Robust
+            Fine-Tuning of Zero-Shot Models*). The base's weights are kept in memory.
         batch_size: Pairs in a batch; each view has 2 × batch_size − 2 negatives.
-        mini_batch_size: Views that pass the encoder at once. When given, gradients are cached
-            (GradCache), so that no batch is too large for the encoder's memory (the loss still
-            compares all views with all), with the same gradient but for the draws of dropout,
-            which depend on it.
-        pairs_per_entity: Synonym pairs drawn from one entity in an epoch, at most.
-        max_pairs: Pairs in an epoch, at most; None for all.
-        max_steps: Steps in the run, at most; None for all.
-        hard_negatives: From the second epoch on, the strings of other meanings nearest to an
-            anchor that are put into its batch; 0: batches are drawn at random (preset; 0 where
-            there is but one epoch).
-        eval_pairs: Pairs set aside, on which the loss, alignment and uniformity are measured.
-        save_steps: Steps after which the state of the run is kept, so that it can be taken
-            up with ``resume``; 0: never.
-        seed: Decides order, masks and dropout.
+        mini_batch_size: Views that are encoded at the same time. If given, gradients are cached
+            (GradCache), so the encoder's memory does not limit the batch; the loss still compares
+            all views. The gradient is the same except for the dropout masks, which depend on it.
+        pairs_per_entity: Maximum number of synonym pairs of an entity in an epoch.
+        max_pairs: Maximum number of pairs in an epoch; None for all.
+        max_steps: Maximum number of steps; None for all.
+        hard_negatives: From the second epoch on, the number of nearest strings with other meanings
+            to put into an anchor's batch; 0 for random batches (preset; 0 with a single epoch).
+        eval_pairs: Pairs set aside to measure loss, alignment and uniformity.
+        save_steps: Steps between saved states for ``resume``; 0 for none.
+        seed: Seed of order, masks and dropout.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1`` …
-        threads: CPU threads of torch; None leaves torch's own choice (the cores it may use).
-        bf16: Whether the encoder computes in bfloat16; None: on a GPU, and on a CPU that
-            multiplies it itself (AVX512-BF16, AMX).
+        threads: CPU threads of torch; None for torch's own choice (the available cores).
+        bf16: Whether the encoder computes in bfloat16. None: yes on a GPU, and on a CPU with native
+            support (AVX512-BF16, AMX).
     """
 
     corpus: str | Path | tuple[str | Path, ...]
@@ -135,7 +133,7 @@ class TrainConfig:
     bf16: bool | None = None
 
     def __post_init__(self) -> None:
-        """Fill the preset's values and refuse what makes no sense.
+        """Fill the preset's values and check all values.
 
         Raises:
             ConfigError: A value is out of range.
@@ -179,12 +177,12 @@ class TrainConfig:
 
     @property
     def corpora(self) -> tuple[str | Path, ...]:
-        """The files that are trained on."""
+        """The training files."""
         return self.corpus if isinstance(self.corpus, tuple) else (self.corpus,)
 
     @property
     def corpus_shown(self) -> str:
-        """The files, as a message names them."""
+        """The names of the files for messages."""
         return ", ".join(map(str, self.corpora))
 
     @property

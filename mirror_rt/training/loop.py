@@ -1,4 +1,4 @@
-"""Train an encoder: the whole of Mirror-BERT, from strings to a checkpoint, top to bottom."""
+"""Train an encoder with Mirror-BERT: from strings to a checkpoint."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ __all__ = ["StepMetrics", "TrainReport", "load_base", "pick_device", "train"]
 
 _CURVES = "training.png"
 _NO_MEMORY = ("DefaultCPUAllocator", "bad_alloc", "ALLOC_FAILED")
-"""What plain errors of torch say when memory ran out: its allocator, C++, cuBLAS."""
+"""Parts of torch's messages for a lack of memory: from its allocator, C++, cuBLAS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepMetrics:
-    """What is known after a step.
+    """Measurements after a step.
 
     Attributes:
         step: Steps done.
         steps: Steps of the run.
         loss: The step's loss.
-        strings_per_second: Views encoded in a second, over the run so far.
-        seconds_left: An estimate.
+        strings_per_second: Views encoded per second, over the run so far.
+        seconds_left: An estimate of the remaining time.
     """
 
     step: int
@@ -67,16 +67,16 @@ class StepMetrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainReport:
-    """What a run did.
+    """The report of a run.
 
     Attributes:
         out: The checkpoint folder.
         losses: The loss of each step.
-        eval_history: What was measured on pairs held out, and after which step.
-        counts: Lines read, and what was dropped.
-        pooling: How the checkpoint pools.
+        eval_history: The measurements on held-out pairs, with their steps.
+        counts: The numbers of lines that were read and dropped.
+        pooling: The pooling of the checkpoint.
         seconds: Wall-clock time of the steps.
-        strings_per_second: Views encoded in a second.
+        strings_per_second: Views encoded per second.
     """
 
     out: Path
@@ -102,24 +102,23 @@ def train(
     Source: Liu et al. 2021, *Fast, Effective, and Self-Supervised*, section 3.
 
     Args:
-        config: What to do.
+        config: The configuration.
         progress: Called after each step.
-        force: Whether an existing ``config.out`` is replaced, once the new one is whole.
-        resume: Whether an unfinished run is taken up. On a CPU the weights will be those of a
-            run that was never interrupted, to the bit, on the same machine and threads; a GPU
-            may add up in another order each time.
-        tensorboard: Folder to write losses, speed and what is measured on held-out pairs to,
-            for TensorBoard; None: nowhere.
-        tell: Called with what is worth saying of the files that were read.
+        force: Whether to replace an existing ``config.out``, after the new one is complete.
+        resume: Whether to continue an unfinished run. On a CPU with the same threads, the weights
+            are bit for bit those of an uninterrupted run; on a GPU, sums may have another order.
+        tensorboard: Folder for TensorBoard, with losses, speed and measurements on held-out pairs;
+            None for none.
+        tell: Called with remarks about the files that were read.
 
     Raises:
         ConfigError: The options contradict each other, or do not fit the base model.
         InputError: The corpus cannot be read, or is too small.
         MissingExtraError: ``tensorboard`` is given, and TensorBoard is not installed.
         ModelError: The base cannot be used.
-        TargetError: ``config.out`` is taken, cannot be written, or holds what the run reads or
-            writes elsewhere.
-        TrainingError: Training cannot go on.
+        TargetError: ``config.out`` exists, cannot be written, or contains files that the run reads
+            or writes.
+        TrainingError: Training cannot continue.
     """
     check_target(config.out, force=force, folder=True)
     _check_apart(config, tensorboard)
@@ -159,7 +158,7 @@ def train(
             losses += done
             if hard is not None and "order" in rest:
                 hard.pairs_P2 = rest["order"].numpy()
-            if rest:  # what is at the base's name now may be another model
+            if rest:  # the base's name may refer to another model now
                 base = [rest[f"base.{number}"] for number in range(len(base))]
         board.begin(len(losses))
         if not losses:
@@ -221,7 +220,7 @@ def train(
 
 
 def _check_apart(config: TrainConfig, tensorboard: Path | None) -> None:
-    """Refuse an output that would replace what the run reads, or stand in its own way.
+    """Raise an error if the output would replace files that the run reads or writes.
 
     Raises:
         TargetError: It is or holds a file or folder of the run.
@@ -229,7 +228,7 @@ def _check_apart(config: TrainConfig, tensorboard: Path | None) -> None:
     read = {"base": config.base, "pairs-file": config.pairs_file}
     read |= {f"corpus {number}": corpus for number, corpus in enumerate(config.corpora, 1)}
     paths = {name: Path(path) for name, path in read.items() if path and Path(path).exists()}
-    if tensorboard is not None:  # made before the first step, and the output after the last
+    if tensorboard is not None:  # created before the first step; the output comes after the last
         paths["tensorboard"] = tensorboard
     for name, path in paths.items():
         if path.resolve().is_relative_to(config.out.resolve()):
@@ -241,8 +240,8 @@ def load_base(config: TrainConfig) -> TextModel:
     """Load the base model of a run, with its dropout and pooling.
 
     Raises:
-        ModelError: It cannot be used.
-        ConfigError: The options do not fit it.
+        ModelError: The model cannot be used.
+        ConfigError: The options do not fit the model.
     """
     folder = resolve_checkpoint(config.base)
     own_pooling, _ = read_pooling(folder)
@@ -264,12 +263,12 @@ def load_base(config: TrainConfig) -> TextModel:
     if config.drophead:
         add_drophead(model.model, rate=config.drophead)
     use_fast_dropout(model.model)
-    # Drophead chooses heads for a row of the batch, and is meant for a string.
+    # Drophead drops heads per row of the batch, so a row must be one string.
     return replace(model, pooling=pooling, apart=bool(config.drophead))
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device named, or for ``auto`` a GPU where there is one.
+    """Return the device with a name; for ``auto``, a GPU if there is one.
 
     Raises:
         ConfigError: There is no such device here.
@@ -286,7 +285,7 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def _seeded(config: TrainConfig) -> Iterator[None]:
-    """Seed torch and set its threads for the block; afterwards all is as it was."""
+    """Seed torch and set its threads for a block; restore both afterwards."""
     threads = torch.get_num_threads()
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -300,7 +299,7 @@ def _seeded(config: TrainConfig) -> Iterator[None]:
 
 @contextmanager
 def _explain_memory_errors(losses: list[float], config: TrainConfig) -> Iterator[None]:
-    """Say which option to lower when memory runs out; ``losses`` grows with the steps."""
+    """Raise an error that names the option to lower if memory runs out."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own is a RuntimeError
@@ -335,9 +334,9 @@ def _step(
 
 
 def _finite(tensors: list[torch.Tensor]) -> bool:
-    """Tell whether every number is finite and none near 1e19, of whose square there is none.
+    """Return whether every number is finite and below about 1e19, whose square overflows.
 
-    The Euclidean norm is by far the fastest to look at every number: 60 ms for BERT base on two
+    The Euclidean norm is by far the fastest check of all numbers: 60 ms for BERT base on two
     cores of a CPU.
     """
     # One kernel for all tensors, which torch does not make public.
@@ -346,16 +345,16 @@ def _finite(tensors: list[torch.Tensor]) -> bool:
 
 
 def _not_finite(what: str, step: int, batch: Batch, config: TrainConfig) -> TrainingError:
-    """Say what is not finite and in which strings, the whole batch in a file beside the target."""
+    """Return the error for values that are not finite; write the batch beside the target."""
     some = ", ".join(repr(text[:60]) for text in batch.texts[:5])
     out = config.out
     names = (out.with_name(f"{out.name}.batch-{number}.txt") for number in count(1))
     try:
-        file = next(name for name in names if not name.exists())  # what is there may be another's
+        file = next(name for name in names if not name.exists())  # it may belong to another run
         with staging_file(file) as fresh:
             fresh.write_text("".join(f"{text}\n" for text in batch.texts), encoding="utf-8")
         where = f"all are in {file}"
-    except (OSError, TargetError) as error:  # must not hide what stopped the run
+    except (OSError, TargetError) as error:  # must not hide the original error
         where = f"all could not be written: {error}"
     return TrainingError(
         f"step {step}: {what}, in the batch of {len(batch.texts)} strings: {some} … "
@@ -366,7 +365,7 @@ def _not_finite(what: str, step: int, batch: Batch, config: TrainConfig) -> Trai
 def _account(
     config: TrainConfig, report: TrainReport, table: PairTable, base: Path
 ) -> dict[str, object]:
-    """What ``training.json`` says of a run."""
+    """Return the content of ``training.json``."""
     packages = ("mirror-rt", "torch", "transformers", "tokenizers", "numpy")
     return {
         "config": config.to_dict(),
