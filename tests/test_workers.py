@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +118,7 @@ def test_a_script_whose_work_is_read_anew_is_told(hearts: Path, tmp_path: Path) 
     script = tmp_path / "script.py"
     script.write_text(f"""
 import sys
+import threading
 sys.path.insert(0, {str(REPOSITORY)!r})
 from mirror_rt.knowledge import KnowledgeBase
 from tests.kb import LetterEncoder
@@ -178,3 +182,35 @@ def test_a_file_linked_by_workers_has_the_same_bytes(
     for module in (linker, workers):
         monkeypatch.setattr(module, "propose", refuse)
     assert linked(tmp_path / "b.jsonl", "--workers", "2") == alone
+
+
+def test_an_interrupt_while_workers_start_comes_after_it() -> None:
+    waiting = threading.Event()
+    other = threading.Thread(target=waiting.wait)  # the system may give it the signal
+    other.start()
+    done: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt), workers._inherited_settings():
+            os.kill(os.getpid(), signal.SIGINT)
+            done.append(sum(range(1_000_000)))
+    finally:
+        waiting.set()
+        other.join()
+    assert done
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, MemoryError])
+def test_workers_that_are_interrupted_while_they_start_are_ended(
+    kb: KnowledgeBase, monkeypatch: pytest.MonkeyPatch, fault: type[BaseException]
+) -> None:
+    def result(self: Future[None], timeout: float | None = None) -> None:
+        raise fault
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Future, "result", result)
+        with pytest.raises(fault):
+            kb.link(MENTIONS)
+    assert multiprocessing.active_children() == []
+    assert len(kb.link(MENTIONS)) == len(MENTIONS)

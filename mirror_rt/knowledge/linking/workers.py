@@ -14,12 +14,13 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.linking.proposals import Proposal, propose
 from mirror_rt.knowledge.linking.resources import LinkResources
+from mirror_rt.staging import undisturbed
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -126,8 +127,12 @@ class Workers:
                 ready = [pool.submit(_ready) for _ in range(self._count)]
             for one in ready:
                 one.result()
-        except BrokenProcessPool as error:
-            pool.shutdown()
+        except BaseException as error:
+            # A pool that nobody holds is not ended at exit, which then waits for ever.
+            with undisturbed():
+                pool.shutdown(cancel_futures=True)
+            if not isinstance(error, BrokenProcessPool):
+                raise
             raise KnowledgeBaseError(
                 f"{self._path}: its workers cannot be started; a script that asks for some has its "
                 "work under: if __name__ == '__main__'"
@@ -146,7 +151,15 @@ def _inherited_settings() -> Iterator[None]:
 
     Workers ignore interrupts: the main process handles them and ends its workers. Each worker
     computes on one thread, as all share the cores.
+
+    An interrupt meanwhile comes at the end: a pool that is half started cannot be ended. The mask
+    does not hold it back, as the system gives it to any thread of the process.
     """
+    caught: list[int] = []
+    handlers = {}
+    if current_thread() is main_thread():  # others get no interrupts
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.signal(number, lambda given, _: caught.append(given))
     threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
     masks = hasattr(signal, "pthread_sigmask")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else set()
@@ -161,6 +174,10 @@ def _inherited_settings() -> Iterator[None]:
                 os.environ[name] = value
         if masks:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 class _Opened:
