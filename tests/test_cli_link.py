@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job
+from mirror_rt.runtime.encoder import Encoder
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, entity
 
@@ -53,6 +54,16 @@ def test_link_prints_an_object_a_mention_in_order(hearts: Path) -> None:
     assert empty == {"mention": "", "status": "nil", "candidates": [], "nil_reason": "empty"}
     assert len(last["candidates"]) == 2
     assert last["candidates"][0]["match_type"] in {"dense", "lexical"}
+
+
+def test_one_mention_takes_the_path_for_single_strings(
+    hearts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[object] = []
+    monkeypatch.setattr(Encoder, "encode_counted", lambda *texts, **_: batches.append(texts))
+    code, out, err = _run("link", str(hearts), "a lone unknown mention", "--top", "1")
+    assert (code, batches, err) == (0, [], "")
+    assert json.loads(out)["candidates"]
 
 
 def test_mentions_come_from_a_file_standard_input_or_words_alike(

@@ -129,6 +129,40 @@ def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
     assert loaded.isdisjoint(HEAVY), loaded & set(HEAVY)
 
 
+WITHOUT = "import sys; sys.modules.update(dict.fromkeys({names})); sys.argv = {arguments}\n"
+STACKS = ["matplotlib", "onnx", "onnxruntime", "optimum", "safetensors", "torch", "transformers"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["corpus", "names", "kb.tsv"], 0, "ague"),
+        (["push", "nowhere", "me/model"], 1, "nowhere: "),
+    ],
+    ids=["corpus", "push"],
+)
+def test_commands_that_need_no_model_run_without_the_stacks_of_training(
+    tmp_path: Path, arguments: list[str], status: int, said: str
+) -> None:
+    (tmp_path / "kb.tsv").write_text("id\tname\nD1\tague\n")
+    code = WITHOUT.format(names=STACKS, arguments=["mirror-rt", *arguments])
+    code += "from mirror_rt_cli.app import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, said in done.stdout + done.stderr) == (status, True), done.stderr
+
+
+def test_readers_and_the_choice_of_an_index_load_no_model_library() -> None:
+    modules = "evaluation.gold knowledge.formats.passages knowledge.retrieval.index_selection"
+    code = "".join(f"import mirror_rt.{name}\n" for name in modules.split())
+    code += "import json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert {"onnxruntime", "tokenizers", "torch"}.isdisjoint(json.loads(done.stdout))
+
+
 def exported(tree: ast.Module) -> list[str] | None:
     """Return the strings of ``__all__``, or None if there is none or it is computed."""
     for node in tree.body:
