@@ -1,1 +1,1 @@
-"""Judge encoders and knowledge bases on the field's tasks, by the field's own conventions."""
+"""Evaluate encoders and knowledge bases on standard tasks, by the usual conventions."""

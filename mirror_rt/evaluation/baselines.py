@@ -1,4 +1,4 @@
-"""Models to beat, without weights: hashed character n-grams, and equality of names."""
+"""Baselines without weights: hashed character n-grams, and equality of names."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class CharNgrams:
         for row_D, text in zip(vectors_ND, texts, strict=True):
             for bucket, sign, count in self._buckets(text):
                 row_D[bucket] += sign * (1.0 + math.log(count))
-            if not row_D.any():  # nothing in it, or every n-gram met its opposite
+            if not row_D.any():  # an empty text, or all n-grams cancel
                 row_D[0] = 1.0
         if self.weights_D is not None:
             vectors_ND *= self.weights_D
@@ -76,21 +76,21 @@ class CharNgrams:
         grams = Counter(padded[i : i + n] for n in self.sizes for i in range(len(padded) - n + 1))
         for gram, count in grams.items():
             code = zlib.crc32(gram.encode("utf-8", "surrogatepass"))
-            # The sign makes two n-grams in one bucket cancel rather than agree, on average.
+            # With random signs, n-grams in the same bucket cancel on average.
             yield (code >> 1) % self.width, 1.0 if code & 1 else -1.0, count
 
 
 Model: TypeAlias = Embedder | ExactMatch
-"""What the tasks take."""
+"""The models that tasks accept."""
 
 BASELINES = ("baseline:char-ngram", "baseline:exact")
 
 
 def open_baseline(name: str) -> CharNgrams | ExactMatch:
-    """Return the baseline called ``name``.
+    """Return the baseline with a name.
 
     Raises:
-        ConfigError: There is none of this name.
+        ConfigError: There is no such baseline.
     """
     if name == "baseline:char-ngram":
         return CharNgrams()

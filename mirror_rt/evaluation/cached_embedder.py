@@ -1,4 +1,4 @@
-"""Encode each text once a run: tasks share dictionaries and sentences."""
+"""Encode each text once per run: tasks share dictionaries and sentences."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _AT_ONCE = 2_048
 
 
 class CachedEmbedder:
-    """An embedder that keeps what it has encoded: 4·D bytes a text, in memory.
+    """An embedder with a cache in memory: 4·D bytes per text.
 
     Args:
-        embedder: What encodes.
-        progress: Called with (texts encoded, texts that were to be encoded so far).
+        embedder: The embedder.
+        progress: Called with (encoded texts, requested texts).
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class CachedEmbedder:
 
     @classmethod
     def around(cls, embedder: Embedder) -> Embedder:
-        """Wrap an embedder, but not a baseline that every task fits anew."""
+        """Wrap an embedder, except for a baseline that each task fits again."""
         return embedder if isinstance(embedder, (CharNgrams, cls)) else cls(embedder)
 
     @property

@@ -17,7 +17,7 @@ __all__ = ["Comparison", "Difference", "compare"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """How much higher a score of the first is than that of the second.
+    """The score of the first minus that of the second.
 
     Attributes:
         value: The difference.
@@ -35,14 +35,14 @@ class Comparison:
     """Two linkers on the same mentions.
 
     Attributes:
-        first: What the first is called.
-        second: What the second is called.
-        mentions: How many mentions both were asked.
-        differences: By metric.
-        only_first: Mentions whose first candidate is right by the first alone.
-        only_second: The same by the second alone.
-        p_value: How probable so uneven a split is if neither is better (exact sign test over
-            different mentions, two-sided; McNemar 1947); 1.0 where they never differ.
+        first: The name of the first.
+        second: The name of the second.
+        mentions: The number of mentions.
+        differences: The differences by metric.
+        only_first: Mentions whose first candidate is right only with the first.
+        only_second: Mentions whose first candidate is right only with the second.
+        p_value: The p-value of the two-sided exact sign test over distinct mentions (McNemar
+            1947); 1.0 if they never differ.
     """
 
     first: str
@@ -71,9 +71,9 @@ class Comparison:
 
 
 def compare(first: LinkingEvaluation, second: LinkingEvaluation) -> Comparison:
-    """Compare two evaluations of the same gold mentions, those with an id.
+    """Compare two evaluations of the same gold mentions with ids.
 
-    The interval is of the differences of paired mentions (bootstrap over different mentions).
+    The interval is a paired bootstrap over distinct mentions.
 
     Raises:
         InputError: No mention has an id.

@@ -41,8 +41,8 @@ class Convention(Enum):
     """How a ranking is scored.
 
     ``ENTITY``: an entity counts once, by its best name. ``BIOSYN``: the k nearest *names*
-    count, whatever they belong to, as in BioSyn, SapBERT and Mirror-BERT. Either way a
-    composite mention is right only if each of its parts is.
+    count, even several of one entity, as in BioSyn, SapBERT and Mirror-BERT. In both, a composite
+    mention is right only if all of its parts are.
     """
 
     ENTITY = "entity"
@@ -51,13 +51,13 @@ class Convention(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """A mention and the ids that are right for it.
+    """A mention and its right ids.
 
     Attributes:
         parts: The mention's text; several texts for a composite mention.
-        ids: Any of these ids is right (for each part); none where nothing is right (NIL).
+        ids: Any of these ids is right (for each part); empty for NIL.
         context: The text around the mention; may be empty.
-        document: The text that the mention is from; may be empty.
+        document: The text that the mention comes from; may be empty.
     """
 
     parts: tuple[str, ...]
@@ -71,9 +71,9 @@ class Gold:
     """Gold mentions.
 
     Attributes:
-        queries: The mentions; those without ids too, where they were asked for.
+        queries: The mentions, including those without ids if requested.
         without_id: How many were left out because they have no id.
-        remarks: Sentences on what was passed over of a table.
+        remarks: Sentences about skipped parts of a table.
     """
 
     queries: tuple[Query, ...]
@@ -107,12 +107,12 @@ def read_gold(
     Args:
         path: The file, or a folder of ``.concept`` files.
         convention: ``BIOSYN`` also splits a TSV's mentions at ``|``, and every mention at ``+``.
-        mention_column: The table's column of mentions; looked for among the usual names if None.
-        id_column: The table's column of ids; likewise.
+        mention_column: The table's column of mentions; None to detect it by the usual names.
+        id_column: The table's column of ids; None to detect it.
         context_column: The table's column of the text around each mention; of PubTator
             ``sentence`` or ``document``.
         document_column: The table's column of the text that each mention is from.
-        keep_nil: Whether mentions without an id are kept, as queries without ids.
+        keep_nil: Whether to keep mentions without an id, as queries without ids.
         options: How the table is written, where that is not to be told.
 
     Raises:

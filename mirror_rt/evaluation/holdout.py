@@ -1,4 +1,4 @@
-"""Hold synonyms out of a knowledge base, to ask for them later: a linking test without labels."""
+"""Hold out synonyms of a knowledge base as mentions: a linking test without labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEED = 42
 def standard_split(
     entities: Iterable[Entity],
 ) -> tuple[list[Entity], list[tuple[str, frozenset[str]]]]:
-    """Hold out what the suite's tasks hold out, so that training can leave it out too.
+    """Hold out the same synonyms as the tasks of the suite, for training without them.
 
     Returns:
         As ``hold_out_synonyms``, with a tenth of the eligible synonyms and a fixed seed.
@@ -50,10 +50,10 @@ def join_pieces(entities: Iterable[Entity]) -> list[Entity]:
 def hold_out_synonyms(
     entities: Iterable[Entity], *, share: float, rng: random.Random
 ) -> tuple[list[Entity], list[tuple[str, frozenset[str]]]]:
-    """Take a share of the exact synonyms out of the names and turn them into questions.
+    """Remove a share of the exact synonyms from the names, and return them as mentions.
 
-    Held out are only synonyms of kind ``EXACT`` that are not the preferred name and whose
-    normalized form belongs to no other name of any entity: none can be found by look-up.
+    Only synonyms of kind ``EXACT`` are held out that are not the preferred name, and whose
+    normalized form is no other name of any entity. So an exact match cannot find them.
 
     Args:
         entities: The knowledge base; pieces of one entity are joined.

@@ -1,7 +1,7 @@
 """Fetch evaluation sets from the Hugging Face hub, once, as files of the suite's own layouts.
 
-Nothing here runs unless the user asks for the hub. What is fetched is written under the data
-folder, so that one reader serves both and the next run needs no network.
+This runs only if the user requests it. The sets are written to the data folder, so the same reader
+works for both, and the next run needs no network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["SOURCES", "HubFile", "Rows", "fetch_missing"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFile:
-    """Where one file of ours comes from.
+    """The source of a file.
 
     Attributes:
         dataset: The hub's dataset.
@@ -161,9 +161,9 @@ def fetch_missing(
 ) -> list[Path]:
     """Write the files of ``tasks`` that are not under ``data`` and that the hub has.
 
-    A dataset that the hub no longer gives, or that has other columns, costs no other one. The
-    files of a linking task are fetched together or not at all: the ids of a user's own
-    dictionary need not be those of the hub's mentions.
+    If a dataset is missing or has other columns, the others are still fetched. The files of a
+    linking task are fetched together or not at all, as the ids of a user's own dictionary may
+    differ from those of the hub's mentions.
 
     Args:
         tasks: The tasks that shall run.

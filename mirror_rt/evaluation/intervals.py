@@ -1,6 +1,6 @@
-"""How far a score may be from that of other items of the kind: bootstrap intervals.
+"""Bootstrap intervals of scores.
 
-Axes: Q mentions asked, C different ones, M metrics, B draws, N scored pairs, L different values.
+Axes: Q mentions, C distinct mentions, M metrics, B draws, N scored pairs, L distinct values.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def bootstrap_intervals(
 ) -> Float64:
     """Return the (2, M) float64 ends of 95 % intervals of the mean of each metric.
 
-    Different mentions are drawn with replacement, each with all its rows: a mention that comes
-    a hundred times is one piece of evidence (percentile bootstrap over clusters; Davison and
-    Hinkley 1997). For the difference of two systems give the differences row by row.
+    Distinct mentions are drawn with replacement, each with all its rows, as a mention that occurs a
+    hundred times is one piece of evidence (percentile bootstrap over clusters; Davison and
+    Hinkley 1997). For the difference of two systems, pass the differences row by row.
 
     Args:
-        values_QM: (Q, M) float64, the score of each mention asked.
+        values_QM: (Q, M) float64, the score of each mention.
         mentions: Q keys, equal for equal mentions.
-        draws: How many samples are drawn; the same mentions give the same intervals.
+        draws: The number of draws; equal mentions give equal intervals.
 
     >>> bootstrap_intervals(np.array([[1.0], [1.0]]), ["a", "b"]).tolist()
     [[1.0], [1.0]]
@@ -65,14 +65,14 @@ def spearman_intervals(
 ) -> dict[str, tuple[float, ...]]:
     """Return the 95 % intervals of Spearman's ρ: ``all``, and ``mean`` of groups if there are some.
 
-    Pairs are drawn with replacement, from each group as many as it has. A draw in which one side
-    is constant has no ρ and does not count.
+    Pairs are drawn with replacement within each group. A draw with a constant side has no ρ and
+    does not count.
 
     Args:
-        gold_N: (N,) what people said.
-        predicted_N: (N,) what a model says.
+        gold_N: (N,) scores of people.
+        predicted_N: (N,) scores of a model.
         groups: N names of subsets.
-        together: So many neighbors are one piece of evidence, and are drawn together.
+        together: The number of consecutive pairs that are drawn together.
 
     >>> spearman_intervals(np.arange(9.0), np.arange(9.0) * 2, [""] * 9)
     {'all': (1.0, 1.0)}
@@ -92,11 +92,11 @@ def spearman_intervals(
 def auc_interval(
     positive_N: npt.NDArray[np.bool_], scores_N: npt.NDArray[Any]
 ) -> tuple[float, ...]:
-    """Return the 95 % interval of the area under the ROC curve; empty where no draw has one.
+    """Return the 95 % interval of the area under the ROC curve; empty if no draw has one.
 
     Args:
-        positive_N: (N,) bool, what is to be detected.
-        scores_N: (N,) what detects it.
+        positive_N: (N,) bool, the positive items.
+        scores_N: (N,) scores.
     """
     found = []
     for weights_BN in _drawn([np.arange(len(positive_N))], 1):
@@ -110,7 +110,7 @@ def auc_interval(
 
 
 def _drawn(rows: Sequence[Int64], together: int) -> Iterator[Float64]:
-    """Yield (B, N) float64, how often each row is drawn, from each part of the rows by itself."""
+    """Yield (B, N) float64, how often each row is drawn, for each part of the rows."""
     rng = np.random.default_rng(_SEED)
     total = sum(map(len, rows))
     for start in range(0, DRAWS, _AT_ONCE):
@@ -125,7 +125,7 @@ def _drawn(rows: Sequence[Int64], together: int) -> Iterator[Float64]:
 
 
 def _ranks(values_N: npt.NDArray[Any], weights_BN: Float64) -> Float64:
-    """Return (B, N) float64 ranks from 1 where each value comes so often; equal ones share them."""
+    """Return (B, N) float64 ranks from 1 of weighted values; equal values share ranks."""
     _, level_N = np.unique(values_N, return_inverse=True)
     order_N = np.argsort(level_N, kind="stable")
     starts_L = np.searchsorted(level_N[order_N], np.arange(level_N.max(initial=0) + 1))
@@ -137,7 +137,7 @@ def _ranks(values_N: npt.NDArray[Any], weights_BN: Float64) -> Float64:
 def _spearman(
     gold_N: npt.NDArray[Any], predicted_N: npt.NDArray[Any], weights_BN: Float64
 ) -> Float64:
-    """Return (B,) float64, the ρ of each draw; NaN where a side is constant."""
+    """Return (B,) float64, the ρ of each draw; NaN if a side is constant."""
     size_B1 = weights_BN.sum(axis=1, keepdims=True)
     sides = []
     for values_N in (gold_N, predicted_N):

@@ -1,4 +1,4 @@
-"""What went wrong with gold mentions, a row each, for people to look at."""
+"""The errors on gold mentions, one row each."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ COLUMNS = (
     "row", "mention", "gold_ids", "gold_names", "rank", "entity_id", "entity_name",
     "matched_name", "match_type", "score", "probability", "why",
 )  # fmt: skip
-"""The cells of a row: the number of the gold mention from 1, what is right and its rank, the best
-candidate as ``link`` has it, and what went wrong."""
+"""The cells of a row: the number of the gold mention from 1, the right entity and its rank, the
+best candidate as in ``link``, and the error."""
 
 
 def error_rows(model: Model | KnowledgeBase, outcomes: Sequence[Outcome]) -> list[list[object]]:
-    """Return a row of ``COLUMNS`` for each mention that went wrong, in their order.
+    """Return a row of ``COLUMNS`` for each error, in order.
 
-    Wrong is a mention whose first candidate is not right, or is right but not linked, and one
-    that is linked though nothing is right.
+    An error is a mention with a wrong first candidate, one whose first candidate is right but not
+    linked, or one that is linked although it is NIL.
     """
     return [_row(model, i, o) for i, o in enumerate(outcomes, start=1) if _is_wrong(o)]
 

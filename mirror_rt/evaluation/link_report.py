@@ -66,14 +66,15 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
-    """How a knowledge base links when it is evaluated, as ``KnowledgeBase.link`` takes it.
+    """The options of ``KnowledgeBase.link`` in an evaluation.
 
     Attributes:
-        target_precision: The precision from which a mention is linked.
-        min_probability: The probability from which a mention is linked.
-        review_below: The same for mentions by name too; None for .5 where nothing else is given.
-        filters: Which entities may be proposed.
-        split_composites: Whether mentions are split at "and", "or" and commas.
+        target_precision: Mentions are linked from the threshold of this precision on.
+        min_probability: Mentions are linked from this probability on.
+        review_below: Mentions are linked from this probability on, exact matches too; None for
+            .5 if no other threshold is given.
+        filters: The allowed entities.
+        split_composites: Whether to split mentions at "and", "or" and commas.
     """
 
     target_precision: float | None = None
@@ -85,20 +86,20 @@ class LinkSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one gold mention.
+    """The outcome of a gold mention.
 
     Attributes:
-        query: The mention and what is right.
-        rank: The place of the right entity; None where it is not among the first ``DEPTH``.
-        best: The best candidate; None where there is none.
+        query: The mention and its right ids.
+        rank: The rank of the right entity; None if it is not among the first ``DEPTH``.
+        best: The best candidate; None if there is none.
         hit: Whether the best candidate, or one tied with it, is right.
-        known: Whether the mention is a name once normalized.
-        reachable: Whether a right id is there at all; else nothing is right (NIL).
-        confidence: The probability that the best candidate, or one tied with it, is right; of a
-            composite its least certain part's. None where none was computed.
-        tied: Whether names alone cannot tell which of several entities is best.
-        linked: Whether it is linked under the settings.
-        kin: What the first candidate, which is wrong, is to a right entity; None if no close kin.
+        known: Whether the mention equals a name after normalization.
+        reachable: Whether a right id is in the knowledge base; otherwise the mention is NIL.
+        confidence: The probability that the best candidate, or one tied with it, is right; for a
+            composite, that of its least certain part. None if it is not computed.
+        tied: Whether several entities are tied for the best.
+        linked: Whether the mention is linked with these settings.
+        kin: The relation of a wrong first candidate to a right entity; None if not close kin.
     """
 
     query: Query
@@ -115,13 +116,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkingEvaluation:
-    """What an evaluation of linking found.
+    """The result of an evaluation of linking.
 
     Attributes:
         report: The scores.
-        outcomes: Each gold mention, in their order.
-        operating_points: What wanted precisions give here, at the thresholds that the knowledge
-            base takes; none for a model without probabilities.
+        outcomes: The outcome of each gold mention, in order.
+        operating_points: The operating points of target precisions on these mentions, with the
+            thresholds of the knowledge base; empty for a model without probabilities.
     """
 
     report: Report
@@ -140,19 +141,19 @@ def evaluate_linking(
     settings: LinkSettings | None = None,
     progress: Progress | None = None,
 ) -> LinkingEvaluation:
-    """Score linking, over all mentions and over those that no name of the KB spells out.
+    """Evaluate linking, over all mentions and over those that equal no name of the KB.
 
     Args:
-        name: What to call the model in the report.
-        model: A knowledge base answers through its own linker and needs no ``kb``; anything
-            else by exact search over the names of ``kb``.
-        gold: The mentions and their right ids. Those without ids are for a knowledge base: they
-            count for NIL and for the share that is linked, not for accuracy.
-        task: What to call the gold data in the report.
+        name: The name of the model in the report.
+        model: A knowledge base uses its own linker and needs no ``kb``; any other model searches
+            the names of ``kb`` exactly.
+        gold: The mentions and their right ids. Mentions without ids are for a knowledge base:
+            they count for NIL and for the share that is linked, not for accuracy.
+        task: The name of the gold data in the report.
         kb: A file of names, or entities.
         convention: How a ranking is scored.
         settings: How a knowledge base links.
-        progress: Called with (mentions done, mentions); only of a knowledge base.
+        progress: Called with (mentions done, mentions); only for a knowledge base.
 
     Raises:
         ConfigError: The model needs names and ``kb`` is not given, or a knowledge base is to
@@ -186,7 +187,7 @@ def evaluate_linking(
 def table_answers(
     model: Model, table: NameTable, queries: Sequence[Query], *, names_UD: Float32 | None = None
 ) -> Sequence[tuple[Rank, Best | None]]:
-    """Rank with an embedder or a baseline; ``names_UD`` may give the names' vectors."""
+    """Rank with an embedder or a baseline; ``names_UD`` are the names' vectors, if known."""
     if isinstance(model, ExactMatch):
         return exact_answers(table, queries)
     if isinstance(model, CharNgrams):
@@ -200,7 +201,7 @@ def link_results(
     queries: Sequence[Query],
     table: NameTable,
 ) -> list[Result]:
-    """Return the result over all mentions, and over those that no name spells out."""
+    """Return the result over all mentions, and over those that equal no name."""
     return _results(task, _table_outcomes(queries, table, answers))
 
 
@@ -231,13 +232,13 @@ def _evaluate_base(
     settings: LinkSettings,
     progress: Progress | None,
 ) -> LinkingEvaluation:
-    """Evaluate a knowledge base's own linker, look-up by name and all."""
+    """Evaluate a knowledge base with its own linker, including exact matches."""
     outcomes = tuple(base_outcomes(base, gold.queries, settings, progress=progress))
     kin = base.resources.catalogue.has_hierarchy()
     results = _results(task, [outcome for outcome in outcomes if outcome.query.ids], kin=kin)
     if not all(o.query.ids and o.linked for o in outcomes):
         results.append(_nil_result(f"{task}, with NIL", outcomes))
-    # What has no candidate is never linked; of several entities alike none is for its precision.
+    # A mention without candidate is never linked; one with tied entities never for a precision.
     single = [o for o in outcomes if o.best is not None and not o.tied]
     places: dict[object, int] = {}
     points = operating_points(
@@ -262,13 +263,13 @@ def base_outcomes(
     reranker: Reranker | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Outcome]:
-    """Link gold mentions with a knowledge base, and yield what became of each.
+    """Link gold mentions with a knowledge base, and yield the outcome of each.
 
     Args:
         base: The knowledge base.
         queries: The mentions.
-        settings: From when a mention counts as linked.
-        reranker: Other numbers than those of the knowledge base.
+        settings: The settings of linking.
+        reranker: A reranker to use instead of the knowledge base's own.
         progress: Called with (mentions done, mentions).
     """
     if base.manifest.content_type == PASSAGES:
@@ -312,7 +313,7 @@ def base_outcomes(
 
 
 class _MentionLinker:
-    """Links the parts of gold mentions, each with its context and document once a block."""
+    """Links the parts of gold mentions; equal parts with equal context and document once."""
 
     def __init__(
         self, base: KnowledgeBase, resources: LinkResources, settings: LinkSettings
@@ -327,7 +328,7 @@ class _MentionLinker:
         return self._base.encoder.encode(texts)
 
     def answers(self, queries: Sequence[Query]) -> Iterator[tuple[Query, list[LinkResult], bool]]:
-        """Yield each query, the answers to its parts, and whether all of these are names."""
+        """Yield each query, the answers for its parts, and whether all parts are names."""
         mentions = list(
             dict.fromkeys((part, q.context, q.document) for q in queries for part in q.parts)
         )
@@ -359,12 +360,12 @@ class _ScoredAnswer:
 
 
 def _score_answer(answer: LinkResult, right: frozenset[str]) -> _ScoredAnswer:
-    """Judge one answer; of a mention that was split, each part must be right."""
+    """Score one answer; if the mention was split, each part must be right."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in answer:
         groups.setdefault(candidate.expanded_form, []).append(candidate)
     if not groups or (answer.nil_reason is not None and answer):
-        # A part that links to nothing is not right, whatever the others link to.
+        # A part that links to nothing is wrong.
         best = _as_best(answer[0]) if answer else None
         return _ScoredAnswer(rank=None, best=best, hit=False, confidence=0.0, tied=False)
     bests = [_best_of(group) for group in groups.values()]
@@ -382,7 +383,7 @@ def _score_answer(answer: LinkResult, right: frozenset[str]) -> _ScoredAnswer:
 
 
 def _best_of(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the most probable candidate and those tied with it; a context may put it second."""
+    """Return the most probable candidate and those tied with it, even after a reordering."""
     most = max(candidates, key=lambda c: c.probability or 0.0)
     if not most.tied:
         return [most]
@@ -404,7 +405,7 @@ def _as_best(candidate: Candidate) -> Best:
 
 
 def _kin(base: KnowledgeBase, ids: frozenset[str], answers: Sequence[str]) -> Kinship | None:
-    """Return what the first wrong answer is to a right one."""
+    """Return the relation of the first wrong answer to a right one."""
     catalogue = base.resources.catalogue
     right = [number for id_ in sorted(ids) for number in catalogue.resolve(id_)]
     for answer in answers:
@@ -416,7 +417,7 @@ def _kin(base: KnowledgeBase, ids: frozenset[str], answers: Sequence[str]) -> Ki
 
 
 def _own_ids(base: KnowledgeBase, ids: frozenset[str]) -> frozenset[str]:
-    """Return the ids under which the knowledge base holds what ``ids`` mean."""
+    """Return the knowledge base's own ids of the entities that ``ids`` mean."""
     catalogue = base.resources.catalogue
     numbers = {number for id_ in ids for number in catalogue.resolve(id_)}
     return frozenset(id_ for id_, _ in catalogue.ids_and_names(numbers).values())
@@ -437,7 +438,7 @@ def _results(task: str, outcomes: Sequence[Outcome], *, kin: bool = False) -> li
 
 
 def _result(task: str, outcomes: Sequence[Outcome], *, kin: bool) -> Result:
-    """Return the scores; with ``kin`` also the shares that are wrong, but close kin at first."""
+    """Return the scores; with ``kin`` also the shares of wrong answers that are close kin."""
     lost = sum(not outcome.reachable for outcome in outcomes)
     score = linking_score([outcome.rank for outcome in outcomes], unreachable=lost)
     each = [
@@ -459,7 +460,7 @@ def _result(task: str, outcomes: Sequence[Outcome], *, kin: bool) -> Result:
 
 
 def _nil_result(task: str, outcomes: Sequence[Outcome]) -> Result:
-    """Return what the thresholds give over all mentions, those where nothing is right too."""
+    """Return the scores of the thresholds over all mentions, including NIL."""
     places: dict[object, int] = {}
     mention_Q = np.array(
         [places.setdefault(o.query.parts, len(places)) for o in outcomes], dtype=np.int64

@@ -1,6 +1,6 @@
 """Score entity linking by exact search over every name.
 
-Axes: Q queries (of a block), U different texts, R name rows, G groups (entities or names), D width.
+Axes: Q queries (of a block), U distinct texts, R name rows, G groups (entities or names), D width.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = [
 ]
 
 DEPTH = 64
-"""Candidates looked at. A right one further down is a miss, in every metric and for every model."""
+"""The number of candidates that count. A right one below that is a miss in every metric."""
 
 Rank: TypeAlias = int | None
-"""Place of the first right candidate, from 1; None when there is none among the first DEPTH."""
+"""Rank of the first right candidate, from 1; None if there is none among the first DEPTH."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +46,12 @@ class Best:
     """The best candidate for a mention.
 
     Attributes:
-        entity_id: Its id.
-        entity_name: Its preferred name, or the first there is.
+        entity_id: The id.
+        entity_name: The preferred name, or the first one.
         matched_name: The name that matched.
-        match_type: How it matched; empty where that is not known.
-        score: Cosine of the mention and that name; None where there is no vector.
-        probability: The probability that it is right; None where none was computed.
+        match_type: How it matched; empty if unknown.
+        score: Cosine of the mention and this name; None without vectors.
+        probability: The probability that it is right; None if it is not computed.
     """
 
     entity_id: str
@@ -64,15 +64,15 @@ class Best:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkingScore:
-    """What a linker got right, each in [0, 1] over all queries.
+    """The scores of a linker over all queries, each in [0, 1].
 
     Attributes:
-        queries: How many mentions were asked.
-        unreachable: How many of them have no right id in the knowledge base; they are misses.
-        accuracy_1: Share with a right candidate first.
-        accuracy_5: Share with one among the first five.
-        recall_20: Share with one among the first twenty.
-        recall_64: Share with one among the first 64.
+        queries: The number of mentions.
+        unreachable: How many of them have no right id in the knowledge base; they count as wrong.
+        accuracy_1: Share with a right candidate at rank 1.
+        accuracy_5: Share with a right candidate among the first five.
+        recall_20: Share with a right candidate among the first twenty.
+        recall_64: Share with a right candidate among the first 64.
         mrr: Mean reciprocal rank; a right candidate below the 64th gives 0.
     """
 
@@ -85,7 +85,7 @@ class LinkingScore:
     mrr: float
 
     def to_dict(self) -> dict[str, float]:
-        """Return the scores under the field's names."""
+        """Return the scores under their usual names."""
         return {
             "acc@1": self.accuracy_1,
             "acc@5": self.accuracy_5,
@@ -97,13 +97,13 @@ class LinkingScore:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameTable:
-    """The names of a knowledge base, laid out for ranking.
+    """The names of a knowledge base, arranged for ranking.
 
     Attributes:
-        texts: The U different texts.
-        text_R: (R,) int64, each row's text.
-        starts_G: (G,) int64, each group's first row; a group's rows are neighbours.
-        ids_G: The ids that each group stands for.
+        texts: The U distinct texts.
+        text_R: (R,) int64, the text of each row.
+        starts_G: (G,) int64, the first row of each group; the rows of a group are consecutive.
+        ids_G: The ids of each group.
     """
 
     texts: tuple[str, ...]
@@ -148,13 +148,13 @@ class NameTable:
         )
 
     def best(self, scores_U: Float32, group: int) -> Best:
-        """Return a group as a candidate, by the scores of all texts."""
+        """Return a group as a candidate, with its best text."""
         texts = self._texts_of(group)
         text = int(texts[np.argmax(scores_U[texts])])
         return self.candidate(group, text, score=float(scores_U[text]))
 
     def candidate(self, group: int, text: int, *, score: float | None = None) -> Best:
-        """Return a group as a candidate that one of its texts matched."""
+        """Return a group as a candidate, with a given text as the match."""
         return Best(
             entity_id="|".join(sorted(self.ids_G[group])),
             entity_name=self.texts[int(self._texts_of(group)[0])],
@@ -195,8 +195,8 @@ def query_answers(
         embedder: Gives unit rows.
         table: The names.
         queries: The mentions.
-        names_UD: (U, D) float32, the vectors of ``table.texts`` if they are there already.
-        block: How many mentions to score at once; memory grows with block × names.
+        names_UD: (U, D) float32, the vectors of ``table.texts``, if they are known.
+        block: How many mentions to score together; memory grows with block × names.
 
     Raises:
         ModelError: A vector is not finite.
@@ -238,7 +238,7 @@ def composite_rank(ranks: Sequence[Rank]) -> Rank:
 
 
 def exact_answers(table: NameTable, queries: Sequence[Query]) -> list[tuple[Rank, Best | None]]:
-    """Rank by equality of normalized names alone: what a look-up finds (``baseline:exact``)."""
+    """Rank by equality of normalized names alone (``baseline:exact``)."""
     sizes = np.diff([*table.starts_G.tolist(), len(table.text_R)])
     groups: dict[str, dict[int, int]] = {}
     for text, group in zip(table.text_R, np.repeat(np.arange(len(sizes)), sizes), strict=True):
@@ -259,9 +259,9 @@ def exact_answers(table: NameTable, queries: Sequence[Query]) -> list[tuple[Rank
 
 
 def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:
-    """Return the numbers of the queries with a part that is no name of the knowledge base.
+    """Return the numbers of the queries with a part that is not a name.
 
-    This is the refined subset: what a look-up of normalized names cannot solve.
+    This is the refined subset: an exact match cannot solve it.
     """
     known = {normalize(text) for text in table.texts}
     return [
@@ -272,7 +272,7 @@ def unseen(table: NameTable, queries: Sequence[Query]) -> list[int]:
 
 
 def metrics_of(rank: Rank) -> dict[str, float]:
-    """Return what one mention counts for in each metric of ``LinkingScore.to_dict``."""
+    """Return the value of one mention in each metric of ``LinkingScore.to_dict``."""
     place = DEPTH + 1 if rank is None else rank
     within = {"acc@1": 1, "acc@5": 5, "recall@20": 20, f"recall@{DEPTH}": DEPTH}
     shares = {name: float(place <= top) for name, top in within.items()}

@@ -1,4 +1,4 @@
-"""The scores themselves, in numpy. A score that is not defined is None, never NaN.
+"""Metrics in numpy. An undefined score is None, never NaN.
 
 N items, D width of a vector.
 """
@@ -89,7 +89,7 @@ def why_undefined(gold: Floats, predicted: Floats) -> str:
 
 
 def finite(vectors_ND: Float32) -> Float32:
-    """Return (N, D) float32 vectors as they are; nothing can be ranked by one that is NaN.
+    """Return (N, D) float32 vectors unchanged, after a check that all numbers are finite.
 
     Raises:
         ModelError: A number is not finite.
@@ -109,7 +109,7 @@ def accuracy(gold: Sequence[str], predicted: Sequence[str]) -> float:
 
 
 def f1(gold: Sequence[str], predicted: Sequence[str], label: str) -> float:
-    """Return F1 of one label; 0 where it is neither given nor predicted."""
+    """Return F1 of one label; 0 if it is neither given nor predicted."""
     both = sum(a == b == label for a, b in zip(gold, predicted, strict=True))
     either = sum(a == label for a in gold) + sum(b == label for b in predicted)
     return 2.0 * both / either if either else 0.0

@@ -1,4 +1,4 @@
-"""Warn where a model is scored on what it was trained or calibrated on."""
+"""Warn if a model is evaluated on its training or calibration data."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 __all__ = ["overlaps"]
 
 _FEW = 0.01
-"""A smaller share changes no score by more than this."""
+"""No warning below this share, as it cannot change a score by more."""
 
 
 def overlaps(name: str, model: object, evaluation: LinkingEvaluation) -> Iterator[str]:
-    """Yield a sentence for each kind of training that saw the gold mentions.
+    """Yield a sentence for each kind of training that used the gold mentions.
 
-    What an encoder was trained on is compared with the mentions that are no name of the
-    knowledge base: names are found by look-up anyway.
+    The training data of an encoder is compared only with mentions that are not names of the
+    knowledge base, as names are exact matches anyway.
 
     Args:
-        name: The folder that the model was opened from, or another name of it.
+        name: The folder of the model, or its name.
         model: The model.
-        evaluation: What was asked.
+        evaluation: The evaluation.
     """
     mentions = [(part, o.known) for o in evaluation.outcomes for part in o.query.parts]
     if isinstance(model, KnowledgeBase):
@@ -61,7 +61,7 @@ def overlaps(name: str, model: object, evaluation: LinkingEvaluation) -> Iterato
 
 
 def _strings_trained_on(folder: Path) -> str:
-    """Return the record of the strings that a checkpoint, bundle or base was trained on."""
+    """Return the sketch of the training strings of a checkpoint, bundle or base."""
     for path, *keys in (
         (folder / "training.json", "strings_sketch"),
         (folder / BUNDLE / MANIFEST, "source", "strings_sketch"),

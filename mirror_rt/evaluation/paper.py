@@ -1,4 +1,4 @@
-"""What the Mirror-BERT paper reports, to stand beside what is measured here.
+"""The results in the Mirror-BERT paper, for comparison.
 
 Source: Liu et al. 2021, *Fast, Effective, and Self-Supervised* (EMNLP), its tables of
 English STS, Multi-SimLex and entity linking; numbers after training are means of 3 runs.
@@ -47,7 +47,7 @@ _ROWS: Mapping[PaperTable, Mapping[str, Mapping[str, tuple[float, ...]]]] = {
             "paper, + Mirror": (0.646, 0.818, 0.734, 0.802, 0.782, 0.787, 0.703, 0.753),
         },
     },
-    # Each language has a BERT of its own in the paper.
+    # In the paper, each language has its own BERT.
     PaperTable.LEXICAL: {
         "bert": {
             "paper, BERT CLS": (0.105, 0.050, 0.160, 0.210, 0.277, 0.177, 0.152, 0.257),
@@ -76,9 +76,9 @@ _ROWS: Mapping[PaperTable, Mapping[str, Mapping[str, tuple[float, ...]]]] = {
 
 
 def paper_reports(table: PaperTable, base: str) -> tuple[Report, Report]:
-    """Return the paper's rows before and after Mirror for the family of model ``base`` is of.
+    """Return the paper's rows before and after Mirror for the model family of ``base``.
 
-    A base that the paper does not have stands beside BERT.
+    A family that is not in the paper is compared with BERT.
     """
     families = _ROWS[table]
     name = base.casefold()

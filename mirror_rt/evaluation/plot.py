@@ -1,4 +1,4 @@
-"""Draw reports as horizontal bars, for people. Needs matplotlib."""
+"""Draw reports as horizontal bars. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ INCHES_A_BAR = 0.22
 
 
 def check_plot(path: Path, *, force: bool = False) -> None:
-    """Refuse what would keep the plot from being drawn, before any work is done.
+    """Check before any work that the plot can be drawn.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        TargetError: The file exists and ``force`` is not set, it is a folder, or its folder is
-            none.
+        TargetError: The file exists and ``force`` is not set, it is a folder, or its parent is
+            not a folder.
     """
     require_drawing("evaluate")
     check_target(path, force=force)
@@ -30,7 +30,7 @@ def check_plot(path: Path, *, force: bool = False) -> None:
 
 
 def draw(reports: Sequence[Report], path: Path, *, force: bool = False) -> None:
-    """Write a PNG with one bar a model for each task's main score; tasks without one are left out.
+    """Write a PNG with a bar per model for the main score of each task that has one.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

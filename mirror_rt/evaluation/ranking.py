@@ -1,9 +1,9 @@
 """Compare the nearest neighbors of the same names under two encoders.
 
-Cosine misleads: vectors can keep a cosine of 0.999 to their originals and still change places
-among near neighbors. What a user sees is the ranking.
+Cosine is misleading: vectors can have a cosine of 0.999 to their originals, and still change the
+order of near neighbors. Users see the ranking.
 
-Axes: N names, D width, Q names of a block, K neighbours.
+Axes: N names, D width, Q names of a block, K neighbors.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ["Ranking", "compare"]
 
 TIE = 1e-5
-"""Scores closer than this are equal: below the rounding of float32 over a long sum."""
+"""Scores that differ by less are equal, except for the rounding of float32 sums."""
 
 BLOCK = 512
 
 SHOWN = 80
-"""Characters of a name that are kept: a text may be a book."""
+"""Maximum characters of a name in the report, as a text may be very long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,8 @@ class Ranking:
     """How well quantized vectors keep the order of the originals.
 
     Attributes:
-        names: How many names were queries and corpus at once.
-        top1_agreement: Share of names whose nearest other name stayed (or is as near as the old
-            one).
+        names: The number of names, which are both queries and corpus.
+        top1_agreement: Share of names whose nearest other name stayed (or is equally near).
         top10_overlap: Mean share of the ten nearest other names that stayed.
         mean_cosine_loss: Mean original cosine lost by taking the new nearest name instead of the
             old one.
@@ -54,14 +53,14 @@ class Ranking:
     most_changed: tuple[tuple[str, float], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as the manifest holds them, to six places."""
+        """Return the numbers for the manifest, with six places."""
         values = asdict(self)
         values["most_changed"] = [[name, round(c, 6)] for name, c in self.most_changed]
         return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
 
 def compare(original_ND: Float32, changed_ND: Float32, names: Sequence[str]) -> Ranking:
-    """Measure how far ``changed_ND`` ranks as ``original_ND`` does.
+    """Compare the rankings of ``changed_ND`` and ``original_ND``.
 
     Args:
         original_ND: (N, D) float32 unit rows.
@@ -81,7 +80,7 @@ def compare(original_ND: Float32, changed_ND: Float32, names: Sequence[str]) -> 
         loss_Q = scores_QN[lines_Q, before_QK[:, 0]] - scores_QN[lines_Q, after_QK[:, 0]]
         same += int((loss_Q <= TIE).sum())
         lost += float(np.maximum(loss_Q, 0).sum())
-        # A neighbor counts as kept if it is as near, by the original, as the last one kept.
+        # A neighbor counts as kept if it is at least as near as the K-th, by the original.
         limit_Q = scores_QN[lines_Q, before_QK[:, -1]]
         kept_QK = np.take_along_axis(scores_QN, after_QK, axis=1) >= limit_Q[:, None] - TIE
         overlap += int(kept_QK.sum())
@@ -100,7 +99,7 @@ def compare(original_ND: Float32, changed_ND: Float32, names: Sequence[str]) -> 
 
 def _without_self(vectors_ND: Float32, rows_Q: Int64) -> Float32:
     scores_QN: Float32 = vectors_ND[rows_Q] @ vectors_ND.T
-    scores_QN[np.arange(len(rows_Q)), rows_Q] = -2  # a name is not its own neighbour
+    scores_QN[np.arange(len(rows_Q)), rows_Q] = -2  # a name is not its own neighbor
     return scores_QN
 
 

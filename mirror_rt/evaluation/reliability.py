@@ -1,4 +1,4 @@
-"""Draw how far probabilities hold, and what wanted precisions cost. Needs matplotlib."""
+"""Draw reliability diagrams and operating points. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TENTH = 0.1
 
 
 def check_drawing(path: Path, *, force: bool = False) -> None:
-    """Tell before any work whether ``draw_reliability`` can draw there.
+    """Check before any work that ``draw_reliability`` can draw to a path.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -59,7 +59,7 @@ def outcome_bins(outcomes: Sequence[Outcome]) -> tuple[tuple[ReliabilityBin, ...
 
 
 def draw_calibration(found: CalibrationReport, path: Path, *, force: bool = False) -> None:
-    """Draw what a calibration found; arguments and errors as ``draw_reliability``."""
+    """Draw the report of a calibration; arguments and errors as ``draw_reliability``."""
     draw_reliability(
         {
             f"before, error {found.ece_before:.3f}": found.bins_before,
@@ -85,10 +85,10 @@ def draw_reliability(
     Vertical bars are 95 % intervals.
 
     Args:
-        diagrams: The bins of each set of probabilities, by what the legend calls them.
-        points: What wanted precisions give; each is marked with the probability to link from.
+        diagrams: The bins of each set of probabilities, by the name in the legend.
+        points: The operating points; each is labeled with its threshold.
         path: The PNG.
-        title: What stands above.
+        title: The title.
         force: Whether ``path`` may be replaced.
 
     Raises:
@@ -178,7 +178,7 @@ def _draw_points(axes: Any, points: Sequence[OperatingPoint]) -> None:  # noqa: 
 def _bars(
     values: Sequence[tuple[float | None, float | None, float | None]],
 ) -> tuple[list[float], list[float]]:
-    """Return how far the ends of intervals are below and above their middles."""
+    """Return the distances of the ends of intervals from the values."""
     whole = [(m, low, high) for m, low, high in values if None not in (m, low, high)]
     return (
         [max((m or 0.0) - (low or 0.0), 0.0) for m, low, _ in whole],

@@ -1,4 +1,4 @@
-"""Show reports: a table for people, JSON for programs."""
+"""Format reports as a readable table or as JSON."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def as_record(
 
     Args:
         reports: The reports.
-        comparisons: The first model beside each other one.
-        points: What wanted precisions give, by model.
+        comparisons: The first model compared with each other one.
+        points: The operating points by model.
     """
     return {
         "reports": [report.to_dict() for report in reports],
@@ -63,7 +63,7 @@ def as_rows(reports: Iterable[Report]) -> list[list[object]]:
 
 
 def cell(result: Result | None, metric: str) -> str:
-    """Return a score as three decimals, or the word for why there is none.
+    """Return a score with three decimals, or the reason why there is none.
 
     >>> cell(Result(task="sts12", metric="all", scores={"all": 0.57342}), "all")
     '.573'
@@ -100,7 +100,7 @@ def _short(value: float) -> str:
 
 
 def notes(reports: Iterable[Report]) -> list[str]:
-    """Return what must be said of the results without a score, each sentence once."""
+    """Return the distinct notes of results without a score."""
     said = (
         f"{result.task}: {result.note}"
         for report in reports
@@ -111,10 +111,10 @@ def notes(reports: Iterable[Report]) -> list[str]:
 
 
 def check_none_failed(reports: Iterable[Report]) -> None:
-    """Refuse reports that lack a score because of a fault; called once they are shown.
+    """Raise an error if a task failed; called after the reports are printed.
 
     Raises:
-        InputError: Tasks failed; the first one's fault is told.
+        InputError: Tasks failed; the message has the first fault.
     """
     lost = {
         result.task: result.note
@@ -127,12 +127,14 @@ def check_none_failed(reports: Iterable[Report]) -> None:
 
 
 def tables(reports: Sequence[Report], *, width: int, together: bool = False) -> list[Table]:
-    """Return one row a task and metric, one column a model; where it is narrow a table a model.
+    """Return tables with a row per task and metric and a column per model.
+
+    In a narrow terminal, each model has its own table.
 
     Args:
         reports: The reports.
-        width: Characters that there is room for.
-        together: Whether it is one table in any case; cells then are folded.
+        width: The width in characters.
+        together: Whether to use one table in any case; cells are then wrapped.
     """
     rows = _rows(reports)
     found = [{result.task: result for result in report.results} for report in reports]

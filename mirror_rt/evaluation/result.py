@@ -1,4 +1,4 @@
-"""What an evaluation found: plain values, ready for a table or JSON."""
+"""The results of an evaluation: plain values for a table or JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Report", "Result", "Status", "mean_report"]
 
 
 class Status(Enum):
-    """Whether a task gave a number."""
+    """Whether a task has a score."""
 
     SCORED = "scored"
     UNDEFINED = "undefined"
@@ -23,17 +23,17 @@ class Status(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One task's outcome.
+    """The result of a task.
 
     Attributes:
         task: The task's name.
         metric: The name of its main metric, one of ``scores``.
         scores: Every metric by name, in [-1, 1] or [0, 1]; None where it is undefined.
         status: Why there is, or is not, a main score.
-        spreads: Standard deviation of each metric over seeds, where there were several.
-        intervals: The ends of the 95 % interval of each metric, where they were computed.
-        items: How many items were scored.
-        note: Where to get missing data, why a score is undefined, or what made a task fail.
+        spreads: Standard deviation of each metric over seeds, if there are several.
+        intervals: The 95 % interval of each metric, if it is computed.
+        items: The number of items.
+        note: The source of missing data, or the reason for an undefined score or a failure.
     """
 
     task: str
@@ -67,7 +67,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that was found about one model."""
+    """All results of one model."""
 
     model: str
     results: tuple[Result, ...]
@@ -78,7 +78,7 @@ class Report:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Report:
-        """Return what ``to_dict`` gave."""
+        """Return the report from the result of ``to_dict``."""
         names = ("task", "metric", "scores", "spreads", "intervals", "items", "note")
         return cls(
             model=content["model"],

@@ -1,4 +1,4 @@
-"""Similarity of pairs: cosine against what people said (STS, word pairs, QNLI)."""
+"""Similarity of pairs: cosine against scores of people (STS, word pairs, QNLI)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["cross_pairs", "pair_auc", "pair_similarities", "pair_spearman"]
 
 
 def pair_similarities(model: Model, pairs: Sequence[Pair]) -> Float32:
-    """Return (N,) float32, the cosine of each pair's texts; every different text encoded once."""
+    """Return (N,) float32, the cosine of each pair; every distinct text is encoded once."""
     if isinstance(model, ExactMatch):
         return model.similarities([p.left for p in pairs], [p.right for p in pairs])
     texts = list(dict.fromkeys(text for pair in pairs for text in (pair.left, pair.right)))

@@ -1,4 +1,4 @@
-"""Run the tasks on a model: read each one's files, score it, say what is missing."""
+"""Run tasks on a model: read the files, compute scores, report missing data."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from mirror_rt.knowledge.formats import read_entities
 __all__ = ["AVERAGE", "evaluate", "files_of", "run_task"]
 
 AVERAGE = ("sts12", "sts13", "sts14", "sts15", "sts16", "stsb", "sickr")
-"""The seven sets whose mean is the field's headline number."""
+"""The seven sets of the usual STS average."""
 _WHOLE = ("stsb", "sickr")
 
 
@@ -52,16 +52,16 @@ def evaluate(
     convention: Convention | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Report:
-    """Run tasks on a model; one that fails is reported so, and the others go on.
+    """Run tasks on a model. A task that fails is reported, and the others continue.
 
     Args:
         model: An embedder or a baseline.
-        data: The folder that holds the evaluation sets.
-        tasks: Names of tasks or families; none means all.
-        name: What to call the model in the report.
-        seed: Chooses folds and held-out tenths of the transfer tasks.
-        convention: How linking is scored; by default as each task's papers do. A task scored
-            otherwise has the convention in its name.
+        data: The folder of the evaluation sets.
+        tasks: Names of tasks or families; empty for all.
+        name: The name of the model in the report.
+        seed: Seed of the folds and held-out parts of transfer tasks.
+        convention: How linking is scored; by default as in the papers of each task. With another
+            convention, it is part of the task's name.
         progress: Called with each task's name before it runs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Read the tab-separated files of the evaluation sets; every fault is named by its line."""
+"""Read the tab-separated files of the evaluation sets; errors contain the line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LABEL = ("coarse", "label")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Two texts and what people said of them: a score or a label, and the subset."""
+    """Two texts with the score or label by people, and the subset."""
 
     left: str
     right: str

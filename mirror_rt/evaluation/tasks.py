@@ -1,4 +1,4 @@
-"""The tasks and where their files stand under a data folder: data, not code.
+"""The list of tasks, with their files under a data folder.
 
 A task is one value here. Files of the same layout that are not listed are found by their place:
 any ``wordsim/*.tsv``, ``multisimlex/*.tsv``, ``sts/*.tsv``, ``xling_bli/*/*.test.*.tsv``,
@@ -30,11 +30,11 @@ __all__ = [
 
 
 AVERAGED = "sts average"
-"""What the mean over seven sets is called in reports."""
+"""The name of the mean over seven sets in reports."""
 
 
 class Family(Enum):
-    """A group of tasks that can be asked for by one word."""
+    """A group of tasks with one name."""
 
     STS = "sts"
     LEXICAL = "lexical"
@@ -67,7 +67,7 @@ LAYOUTS: Mapping[Kind, str] = {
     Kind.FOLDS: "columns label and text",
     Kind.SPLIT: "columns label and text or sentence1, sentence2",
 }
-"""What the files of a task hold, in words; they are tab-separated."""
+"""The content of the files of a task; they are tab-separated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Bilingual lexicon induction: does a word's nearest foreign word translate it?
+"""Bilingual lexicon induction: is the nearest foreign word a translation?
 
 Source: Glavaš et al. 2019 (XLING), with CSLS of Lample et al. 2018. S sources, T targets, D width.
 """

@@ -65,7 +65,7 @@ class RayEngine:
         Raises:
             ConfigError: There is no such cluster, or no room for a worker in it.
             MissingExtraError: Ray is not installed.
-            MirrorError: Ray gave up, or what a worker rebuild_error.
+            MirrorError: Ray gave up, or a worker raised an error.
         """
         require("ray", "pandas", "fsspec", extra="ray")
         if self.address is not None and self.address.startswith("ray://"):

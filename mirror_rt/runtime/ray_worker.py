@@ -46,7 +46,7 @@ class WorkerConfig:
 class Worker:
     """An actor: opens the work at its first block, and answers every block with a line.
 
-    What goes wrong is an answer too: rebuild_error here, Ray would wrap it in pages of its own.
+    An error is an answer too. If it were raised here, Ray would wrap it in a long message.
     """
 
     def __init__(self, order: WorkerConfig) -> None:

@@ -1,7 +1,7 @@
-"""Write files and folders whole or not at all: beside the target first, then renamed onto it.
+"""Write files and folders atomically: beside the target first, then renamed.
 
-One rule says what may be replaced: of a folder only the files that its manifest names as ours.
-Whatever else it holds stays where it is, or the folder is refused before any work is done.
+In a folder, only files that its manifest lists may be replaced. Other files are kept, or the folder
+is an error before any work.
 """
 
 from __future__ import annotations

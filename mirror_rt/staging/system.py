@@ -1,4 +1,4 @@
-"""What the system gives: locks, renames in one step, its errors of a full disk, interrupts."""
+"""System functions: locks, atomic renames, disk errors, interrupts."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def locked(path: Path, *, create: bool = False, wait: bool = False) -> Iterator[
 
     Args:
         path: The file, or the folder.
-        create: Whether to make a file that is missing.
-        wait: Whether to wait until another process has let go of it.
+        create: Whether to create a missing file.
+        wait: Whether to wait until another process releases it.
 
     Yields:
-        Whether it is locked by us; None where it cannot be told: a folder that is not there, a
-        disk without locks, a folder on Windows.
+        Whether this process has the lock; None if unknown: a missing folder, a disk without
+        locks, a folder on Windows.
 
     Raises:
-        OSError: The file cannot be made.
+        OSError: The file cannot be created.
     """
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT if create else os.O_RDONLY, 0o666)
@@ -67,7 +67,7 @@ def _lock(handle: int, *, wait: bool) -> bool | None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Pass over further interrupts: who presses Ctrl-C twice wants no half-removed folder."""
+    """Ignore interrupts in a block, so that a second Ctrl-C leaves no half-removed folder."""
     signals = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread gets them
@@ -82,7 +82,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def disk_named(path: Path) -> Iterator[None]:
-    """Name the file in the system's error of a write, which knows none."""
+    """Add the file name to the system's error of a write."""
     try:
         yield
     except OSError as error:
@@ -92,7 +92,7 @@ def disk_named(path: Path) -> Iterator[None]:
 
 
 def rename2(one: Path, other: Path, how: int) -> bool:
-    """Rename as Linux 3.15 can; say whether this system and this disk can.
+    """Call renameat2 of Linux 3.15; return whether system and disk support it.
 
     Raises:
         FileExistsError: ``other`` exists and ``how`` is ``NO_REPLACE``.

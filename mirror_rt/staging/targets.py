@@ -1,4 +1,4 @@
-"""What may be replaced: a file, or a folder of which all is ours by its manifest."""
+"""Check what may be replaced: a file, or a folder with only files in its manifest."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from mirror_rt.errors import TargetError, is_utf8
 __all__ = ["check_apart", "check_different", "check_target", "contents", "foreign", "ours_in"]
 
 _MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
-"""Files of which each folder we write has one; ``files`` in it names what else is ours."""
+"""Each folder that mirror-rt writes has one of these; ``files`` in it lists the other files."""
 _ALSO = {
     "knowledge base": {"reranker.json", "combination.json", "feedback.jsonl"},
     "training.json": {"scores.json"},
 }
-"""What is ours though it was written after the manifest, by the manifest's kind or name."""
+"""Our files that are written after the manifest, by the manifest's kind or name."""
 _WORK = ".job"
-"""The folder of an embedding job in its output, ours as a whole."""
+"""The work folder of an embedding job in its output; all of it is ours."""
 _LEFTOVER = re.compile(r"\.(.+)\.\w{8}\.partial")
 
 
 def check_target(
     target: Path, *, force: bool = False, folder: bool = False, keep: bool = False
 ) -> None:
-    """Refuse a target that is taken or cannot be replaced, before any work is done for it.
+    """Check before any work that a target can be written.
 
     Args:
-        target: What is to be written.
+        target: The target.
         force: Whether it may be replaced, if it is a file or a folder that mirror-rt wrote.
-        folder: Whether a folder is to be written.
-        keep: Whether files that mirror-rt did not write are carried over into the new folder;
-            if not, a folder that holds any is refused.
+        folder: Whether the target is a folder.
+        keep: Whether to keep files that mirror-rt did not write; if not, a folder with such files
+            is an error.
 
     Raises:
-        TargetError: It exists and ``force`` is not set, is nothing that may be replaced or a
-            mount point, or its parent is not a folder.
+        TargetError: It exists and ``force`` is not set, may not be replaced, is a mount point, or
+            its parent is not a folder.
     """
     if str(target) == "-":
         raise TargetError("-: results go to no pipe here; name a file or folder")
@@ -51,7 +51,7 @@ def check_target(
         if not force:
             raise TargetError(f"{target}: exists already; choose another name or give --force")
         if folder:
-            _checkours_in(target, keep=keep)
+            _check_ours_in(target, keep=keep)
         elif not target.is_dir() and not target.is_file():
             raise TargetError(f"{target}: is not a regular file; choose another name")
         _check_mounts(target)
@@ -65,16 +65,17 @@ def check_target(
 
 
 def check_apart(target: Path, inputs: Mapping[str, str | Path | None]) -> None:
-    """Refuse a target that is, or holds, what the command reads: it would be replaced.
+    """Check that a target does not contain an input, which would be replaced.
 
-    Compared by what the system says a path is, so links and mounts do not hide it.
+    Files are compared by device and inode, so links and mounts are detected.
 
     Args:
-        target: What is to be written.
-        inputs: What is read, by the word for it; None, ``-`` and what is no path are passed over.
+        target: The target.
+        inputs: The inputs, by a word for each; None, ``-`` and values that are not paths are
+            ignored.
 
     Raises:
-        TargetError: One of them is the target or lies in it.
+        TargetError: An input is the target or is in it.
     """
     try:
         taken = target.stat()
@@ -96,13 +97,13 @@ def check_apart(target: Path, inputs: Mapping[str, str | Path | None]) -> None:
 
 
 def check_different(targets: Mapping[str, Path | None]) -> None:
-    """Refuse two targets of one command that are one file: the second would replace the first.
+    """Check that the targets of a command are different files.
 
     Args:
-        targets: What is to be written, by the option that names it; None is passed over.
+        targets: The targets, by option; None is ignored.
 
     Raises:
-        TargetError: Two are the same, through links too.
+        TargetError: Two are the same, even through links.
     """
     taken: dict[Path, str] = {}
     for option, target in targets.items():
@@ -113,12 +114,12 @@ def check_different(targets: Mapping[str, Path | None]) -> None:
 
 
 def contents(folder: Path) -> list[str]:
-    """Return all that a folder holds, as its manifest names it: relative, with ``/``, sorted."""
+    """Return the files of a folder for its manifest: relative, with ``/``, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def _checkours_in(target: Path, *, keep: bool) -> None:
-    """Refuse to replace what we did not write: a slip in ``--out`` must not cost a home folder."""
+def _check_ours_in(target: Path, *, keep: bool) -> None:
+    """Check that mirror-rt wrote a folder: a typo in ``--out`` must not delete a home folder."""
     if not target.is_dir():
         raise TargetError(f"{target}: is a file, not a folder; choose another name")
     try:
@@ -146,7 +147,7 @@ def _checkours_in(target: Path, *, keep: bool) -> None:
 
 
 def ours_in(folder: Path) -> set[str]:
-    """Return what the manifests of a folder, and of folders in it, say that we wrote."""
+    """Return the files that the manifests of a folder, and of folders in it, list."""
     ours: set[str] = set()
     for name in _MANIFESTS:
         content = _manifest(folder / name)
@@ -173,7 +174,7 @@ def _manifest(path: Path) -> dict[str, Any] | None:
 
 
 def foreign(folder: Path, ours: set[str]) -> Iterator[Path]:
-    """Yield what is not ours; a folder of which nothing is ours, as a whole."""
+    """Yield files that are not ours; a folder without any of our files as a whole."""
     above = {name[:place] for name in ours for place, sign in enumerate(name) if sign == "/"}
     todo = [folder]
     while todo:
@@ -187,7 +188,7 @@ def foreign(folder: Path, ours: set[str]) -> Iterator[Path]:
 
 
 def _check_mounts(target: Path) -> None:
-    """Refuse what cannot be renamed, or holds another disk.
+    """Check that a target can be renamed and contains no mount point.
 
     Raises:
         TargetError: The target is a mount point, or holds one.

@@ -1,4 +1,4 @@
-"""Give a place for what is not finished, and rename it onto its target at the end."""
+"""Provide temporary files and folders, and rename them onto their targets at the end."""
 
 from __future__ import annotations
 
@@ -33,18 +33,17 @@ _NO_ROOM = 4 * 1024 * 1024
 
 @contextmanager
 def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> Iterator[Path]:
-    """Give an empty folder that becomes ``target`` if the block ends well.
+    """Provide an empty folder that becomes ``target`` if the block succeeds.
 
-    With ``force`` an existing target and the new one change places in one step where the
-    system can do that (Linux); else the old one is moved aside first. Either way it is removed
-    only after the new one is in place, and at no moment is there half a folder under its name.
-    The new one has the mode and the group of the old one. Where ``target`` is a symbolic link,
-    what it points to is replaced.
+    With ``force``, an existing target and the new folder are exchanged in one step if the system
+    can (Linux); otherwise the old one is moved aside first. The old one is removed only after the
+    new one is in place, so there is never half a folder. The new one gets the mode and the group
+    of the old one. If ``target`` is a symbolic link, its destination is replaced.
 
     Args:
         target: The folder to make.
         force: Whether a folder that mirror-rt wrote may be replaced.
-        keep: Whether what else is in it is carried over; if not, such a folder is refused.
+        keep: Whether to keep other files in it; if not, such a folder is an error.
 
     Raises:
         TargetError: ``target`` exists, before or after the block, and ``force`` is not set; it
@@ -81,7 +80,7 @@ def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> 
 
 
 def _carry_over(source: Path, to: Path, ours: set[str], *, shown: Path | None) -> None:
-    """Put what is not ours into another folder as well: linked, so that no moment is without it.
+    """Hard-link files that are not ours into another folder, so they are never missing.
 
     Raises:
         TargetError: The other folder has something else by that name; not where ``shown`` is None.
@@ -110,9 +109,9 @@ def _link(source: str | Path, target: str | Path) -> None:
 
 
 def _resemble(fresh: Path, old: Path) -> None:
-    """Give a path, and all in it, the mode and group of what had its name, as far as we may.
+    """Copy mode and group of the old path to the new one and its content, as far as allowed.
 
-    What is new in a folder with the set-group-id bit has the folder's group, and a folder the bit.
+    New files in a folder with the set-group-id bit get the folder's group; folders get the bit.
     """
     shared = old.stat() if old.is_dir() and old.stat().st_mode & stat.S_ISGID else None
     below = fresh.rglob("*") if fresh.is_dir() else ()
@@ -141,9 +140,9 @@ def _belong(path: Path, owner: int, group: int, mode: int) -> None:
 
 @contextmanager
 def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
-    """Give a path beside ``target`` that is renamed onto it if the block ends well.
+    """Provide a path beside ``target`` that is renamed onto it if the block succeeds.
 
-    A file that is replaced leaves its mode and group to the new one.
+    The new file gets the mode and group of the old one.
 
     Raises:
         TargetError: ``target`` exists, before or after the block, and ``force`` is not set; it
@@ -168,7 +167,7 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def _beside(place: Path, *, shown: Path) -> Iterator[Path]:
-    """Give a folder for what is not finished, and remove it whatever comes.
+    """Provide a temporary folder, and always remove it.
 
     Raises:
         TargetError: Another process is writing ``place``.
@@ -194,9 +193,9 @@ def _beside(place: Path, *, shown: Path) -> Iterator[Path]:
 
 
 def _clear_unnamed(place: Path) -> None:
-    """Remove what a process left that was killed before it named its folder a partial one.
+    """Remove folders of processes that were killed before renaming them to a partial name.
 
-    Whoever makes one holds the lock of the folder it is in, as the caller does, so none is alive.
+    Such a process holds the lock of the parent folder. The caller has the lock, so none is alive.
     """
     unnamed = re.compile(rf"\.{re.escape(place.name)}\.[a-z0-9_]{{8}}")
     with suppress(OSError):
@@ -207,10 +206,10 @@ def _clear_unnamed(place: Path) -> None:
 
 
 def clear_leftovers(target: Path) -> bool:
-    """Remove what processes that were killed have left; say whether a live one writes ``target``.
+    """Remove leftovers of killed processes; return whether a process is writing ``target``.
 
-    What a process of this machine is writing is locked by it, and stays; so does all where there
-    are no such locks (Windows), and an old output that was moved aside and is nowhere else.
+    Folders of live processes on this machine are locked and stay. So do all folders without lock
+    support (Windows), and an old output that was moved aside and has no replacement.
     """
     place = target.resolve()
     ours = re.compile(rf"\.{re.escape(place.name)}\.\w{{8}}\.partial")
@@ -230,10 +229,10 @@ def clear_leftovers(target: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` that is renamed onto it if the block ends well.
+    """Provide a path beside ``path`` that is renamed onto it if the block succeeds.
 
-    For files inside a folder of ours: what is there is replaced. Two processes may write the
-    same file at once: one of the two stays.
+    It is for files inside our folders, which are replaced. If two processes write the same file,
+    one of the two results stays.
     """
     fresh = path.with_name(f".{path.name}.{token_hex(4)}.partial")
     try:
@@ -245,7 +244,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write a JSON file inside a folder of ours, whole or not at all."""
+    """Write a JSON file inside one of our folders, atomically."""
     with replacing(path) as fresh:
         text = json.dumps(content, indent=1, sort_keys=True)
         fresh.write_text(text + "\n", encoding="utf-8")
@@ -253,10 +252,10 @@ def write_json(path: Path, content: object) -> None:
 
 @contextmanager
 def _explain_disk_errors(target: Path, folder: Path) -> Iterator[None]:
-    """Tell a full disk for what it is, whatever library's error it came as.
+    """Convert a library's error for a full disk into one clear error.
 
-    SQLite, safetensors, FAISS and onnxruntime each have an error of their own for a write that
-    failed; only Python's carries the system's number.
+    SQLite, safetensors, FAISS and onnxruntime have different errors for failed writes; only
+    Python's has the system's error number.
     """
     try:
         with disk_named(target):
@@ -274,10 +273,10 @@ def _explain_disk_errors(target: Path, folder: Path) -> Iterator[None]:
 
 
 def _rename_new(fresh: Path, place: Path, *, shown: Path) -> None:
-    """Rename onto a name that nothing has, or that was free a moment ago.
+    """Rename onto a name that must be free.
 
     Raises:
-        TargetError: Something has it by now.
+        TargetError: The name is taken now.
     """
     try:
         if not rename2(fresh, place, NO_REPLACE):
