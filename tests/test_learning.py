@@ -26,7 +26,7 @@ from mirror_rt.knowledge.ranking.learning import (
 )
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
 from mirror_rt.knowledge.ranking.samples import Samples, held_out_names, held_out_samples, misspell
-from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights
+from mirror_rt.knowledge.ranking.weights import BUILT_IN, WeightPrior, fit_weights, likeliest
 from tests.kb import LetterEncoder, drawn_samples, entity, fake_bundle
 
 TRUE = dict.fromkeys(FEATURES, 0.0) | {
@@ -37,7 +37,7 @@ TRUE = dict.fromkeys(FEATURES, 0.0) | {
 
 def _prior(curvature: float = 0.0) -> WeightPrior:
     """The built-in weights, pulled to as strongly in each direction; by default not at all."""
-    return replace(WeightPrior.default(), curvature_FF=curvature * np.eye(len(FEATURES)))
+    return replace(WeightPrior.built_in(), curvature_FF=curvature * np.eye(len(FEATURES)))
 
 
 def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
@@ -128,15 +128,43 @@ def test_a_strong_prior_holds_the_weights_where_mentions_care() -> None:
     assert np.abs(held.weights_F[1:] - prior.weights_F[1:]).max() > 0.5
 
 
-def test_the_built_in_weights_are_of_the_features_and_have_their_signs() -> None:
-    prior = WeightPrior.default()
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_built_in_weights_are_of_the_features_and_have_their_signs(name: str) -> None:
+    prior = WeightPrior.built_in(name)
+    assert prior.name == name
     assert {*prior.weights} == {*FEATURES} == {*SIGNS}
     assert all(prior.weights[name] * SIGNS[name] >= 0 for name in FEATURES)
     assert prior.weights["dense_cosine"] > 1
     np.testing.assert_allclose(prior.curvature_FF, prior.curvature_FF.T, atol=1e-6)
     assert np.linalg.eigvalsh(prior.curvature_FF).min() > -1e-6
-    scores = [Reranker().scores(np.eye(len(FEATURES), dtype=np.float32))]
+    scores = [Reranker.of(prior).scores(np.eye(len(FEATURES), dtype=np.float32))]
     assert [*scores[0]] == pytest.approx(prior.weights_F, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_knowledge_base_takes_the_built_in_weights_its_names_are_drawn_from(name: str) -> None:
+    priors = [*map(WeightPrior.built_in, BUILT_IN)]
+    truth = Reranker.of(WeightPrior.built_in(name))
+    samples = drawn_samples(400, seed=3, truth=truth)
+    losses = {}
+    for prior in priors:
+        scores_P = Reranker.of(prior).scores(samples.features_PF).astype(np.float64)
+        loss = 0.0
+        for sample in range(len(samples)):
+            mine = slice(*samples.offsets[sample : sample + 2])
+            best: dict[int, float] = {}
+            right: set[int] = set()
+            for entity, score, is_right in zip(
+                samples.entity_P[mine], scores_P[mine], samples.right_P[mine], strict=True
+            ):
+                best[entity] = max(best.get(entity, -np.inf), score)
+                right |= {entity} if is_right else set()
+            if right:
+                masses = {entity: np.exp(score) for entity, score in best.items()}
+                loss -= np.log(sum(masses[e] for e in right) / sum(masses.values()))
+        losses[prior.name] = loss
+    assert likeliest(samples, priors).name == min(losses, key=losses.__getitem__) == name
+    assert fit(samples).fitted_on["prior"] == name
 
 
 def test_its_probabilities_are_those_of_being_right() -> None:

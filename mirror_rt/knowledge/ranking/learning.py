@@ -22,7 +22,13 @@ from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, sigmoid
 from mirror_rt.knowledge.ranking.samples import ENOUGH, Samples
 from mirror_rt.knowledge.ranking.ties import find_ties
-from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights, minimize_within
+from mirror_rt.knowledge.ranking.weights import (
+    BUILT_IN,
+    WeightPrior,
+    fit_weights,
+    likeliest,
+    minimize_within,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,12 +63,13 @@ def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
 
     Args:
         samples: The samples; if they are too few, the built-in numbers stay.
-        prior: The weights to regularize towards; by default the built-in ones.
+        prior: The weights to regularize towards; by default the built-in ones under which the
+            samples are likeliest.
     """
-    prior = prior or WeightPrior.default()
-    start = replace(Reranker(), weights=prior.weights, nil_score=prior.nil_score)
     if len(samples) < ENOUGH:
-        return start
+        return Reranker.of(prior or WeightPrior.built_in())
+    prior = prior or likeliest(samples, map(WeightPrior.built_in, BUILT_IN))
+    start = Reranker.of(prior)
     found = _crossed(samples, prior)
     before = calibration_targets(samples, start)
     weights = fit_weights(samples, prior, mentions=_PRIOR_MENTIONS)
@@ -73,6 +80,7 @@ def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
         fitted,
         precision_curve=precision_curve(probability_S, found.hit_S),
         fitted_on={
+            "prior": prior.name,
             "samples": len(samples),
             "right_at_1": round(float(found.hit_S.mean()), 4),
             "right_at_1_before": round(float(before.hit_S.mean()), 4),

@@ -97,14 +97,14 @@ class Reranker:
     """
 
     weights: Mapping[str, float] = field(
-        default_factory=lambda: dict(WeightPrior.default().weights)
+        default_factory=lambda: dict(WeightPrior.built_in().weights)
     )
-    nil_score: float = field(default_factory=lambda: WeightPrior.default().nil_score)
+    nil_score: float = field(default_factory=lambda: WeightPrior.built_in().nil_score)
     in_candidates_weights: Mapping[str, float] = field(
-        default_factory=lambda: dict(WeightPrior.default().in_candidates_weights)
+        default_factory=lambda: dict(WeightPrior.built_in().in_candidates_weights)
     )
     top1_weights: Mapping[str, float] = field(
-        default_factory=lambda: dict(WeightPrior.default().top1_weights)
+        default_factory=lambda: dict(WeightPrior.built_in().top1_weights)
     )
     name_weights: Mapping[str, float] = field(
         default_factory=lambda: dict(_DEFAULTS["name_weights"])
@@ -114,6 +114,16 @@ class Reranker:
     operating_points: Sequence[Mapping[str, Any]] = field(default_factory=list)
     risk_counts: Sequence[Sequence[float]] = field(default_factory=list)
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, prior: WeightPrior) -> Reranker:
+        """Return the reranker of built-in weights, before it has learned from anything."""
+        return cls(
+            weights=prior.weights,
+            nil_score=prior.nil_score,
+            in_candidates_weights=prior.in_candidates_weights,
+            top1_weights=prior.top1_weights,
+        )
 
     @property
     def scores_exact_matches(self) -> bool:

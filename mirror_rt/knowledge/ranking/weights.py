@@ -1,8 +1,9 @@
 """The weights of the reranker: the built-in ones, and their adaptation to a knowledge base.
 
-benchmarks/default_weights.py fits the built-in weights on mentions of several domains with equal
-weight. The signs are constrained: higher similarity never lowers a score. A knowledge base adapts
-the weights to its own names. A change is penalized by its loss on the mentions, through the
+benchmarks/default_weights.py fits two sets of built-in weights: one on mentions of several domains
+with equal weight, one on names of places, which are related by their letters rather than by what
+they mean. The signs are constrained: higher similarity never lowers a score. A knowledge base
+takes the set under which its own names are likelier, and adapts the weights to its own names. A change is penalized by its loss on the mentions, through the
 curvature of their log likelihood (Laplace's approximation). So weights that matter for mentions
 hardly change.
 
@@ -12,7 +13,7 @@ Axes: S samples, P pairs of candidate name and entity, E entities of all samples
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -31,9 +32,19 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-__all__ = ["DEFAULT_WEIGHTS", "WeightPrior", "fit_weight", "fit_weights", "minimize_within"]
+__all__ = [
+    "BUILT_IN",
+    "DEFAULT_WEIGHTS",
+    "WeightPrior",
+    "fit_weight",
+    "fit_weights",
+    "likeliest",
+    "minimize_within",
+]
 
 DEFAULT_WEIGHTS = "default_weights.json"
+BUILT_IN = ("mentions", "places")
+"""The sets of built-in weights, by what they are fitted on."""
 _ITERATIONS = 60
 _RIDGE = 1e-3
 """A small ridge penalty, in addition to the curvature, for weights without influence."""
@@ -44,6 +55,7 @@ class WeightPrior:
     """Weights to regularize towards, with a strength for each direction.
 
     Attributes:
+        name: What the weights are fitted on, of ``BUILT_IN``.
         weights: The weight of each feature, by name.
         nil_score: The score of NIL.
         in_candidates_weights: See ``reranker.Reranker``.
@@ -52,6 +64,7 @@ class WeightPrior:
             at these weights, in the order of ``FEATURES``.
     """
 
+    name: str
     weights: Mapping[str, float]
     nil_score: float
     curvature_FF: Float64
@@ -59,19 +72,20 @@ class WeightPrior:
     top1_weights: Mapping[str, float]
 
     @classmethod
-    @lru_cache(maxsize=1)
-    def default(cls) -> WeightPrior:
-        """Return the built-in weights."""
+    @lru_cache(maxsize=len(BUILT_IN))
+    def built_in(cls, name: str = "mentions") -> WeightPrior:
+        """Return a set of the built-in weights."""
         text = (files("mirror_rt.knowledge.ranking") / DEFAULT_WEIGHTS).read_text("utf-8")
-        content = json.loads(text)
-        # Mentions of texts have no accepted links to learn from.
-        known = [name for name in FEATURES if name in content["features"]]
-        here = [FEATURES.index(name) for name in known]
-        there = [content["features"].index(name) for name in known]
+        content = json.loads(text)[name]
+        # Neither mentions of texts nor names teach anything of accepted mentions.
+        known = [feature for feature in FEATURES if feature in content["features"]]
+        here = [FEATURES.index(feature) for feature in known]
+        there = [content["features"].index(feature) for feature in known]
         curvature_FF = np.zeros((len(FEATURES), len(FEATURES)))
         curvature_FF[np.ix_(here, here)] = np.array(content["curvature"])[np.ix_(there, there)]
         return cls(
-            weights={name: content["weights"].get(name, 0.0) for name in FEATURES},
+            name=name,
+            weights={feature: content["weights"].get(feature, 0.0) for feature in FEATURES},
             nil_score=content["nil_score"],
             curvature_FF=curvature_FF,
             in_candidates_weights=content["in_candidates_weights"],
@@ -82,6 +96,21 @@ class WeightPrior:
     def weights_F(self) -> Float64:
         """(F,) float64, the weights in the order of ``FEATURES``."""
         return np.array([self.weights[name] for name in FEATURES])
+
+
+def likeliest(samples: Samples, priors: Iterable[WeightPrior]) -> WeightPrior:
+    """Return the weights under which the right entities of samples are likeliest.
+
+    Samples without a right candidate do not count.
+    """
+    known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
+    groups, features_PF = _Groups.of(samples), samples.features_PF.astype(np.float64)
+    return min(
+        priors,
+        key=lambda prior: _loss(
+            features_PF, prior.weights_F, groups, known_S.astype(np.float64)
+        )[0],
+    )
 
 
 def fit_weights(
