@@ -146,7 +146,9 @@ def read_places(bundle: Bundle, encoder: Encoder, work: Path) -> tuple[Samples, 
     with built(bundle, asked, work, encoder) as opened:
         kb = opened.resources
         mentions, misspelt = (
-            collect_samples(kb, encoder, [(text, {*kb.catalogue.resolve(id_)}) for text, id_ in some])
+            collect_samples(
+                kb, encoder, [(text, {*kb.catalogue.resolve(id_)}) for text, id_ in some]
+            )
             for some in (held_out, typos)
         )
         own = own_samples(kb.catalogue, kb.retrievers, encoder)
@@ -204,7 +206,7 @@ def fitted(domains: Sequence[Domain]) -> WeightPrior:
 def from_nothing(
     name: str, samples: Samples, heaviness_S: np.ndarray | None, even: Samples
 ) -> WeightPrior:
-    """Fit weights that are regularized towards the vectors alone, and the confidence on ``even``."""
+    """Fit weights regularized towards the vectors alone, and the confidence on ``even``."""
     nothing = replace(
         WeightPrior.built_in(),
         name=name,

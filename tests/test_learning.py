@@ -154,13 +154,13 @@ def test_a_knowledge_base_takes_the_built_in_weights_its_names_are_drawn_from(na
             mine = slice(*samples.offsets[sample : sample + 2])
             best: dict[int, float] = {}
             right: set[int] = set()
-            for entity, score, is_right in zip(
+            for one, score, is_right in zip(
                 samples.entity_P[mine], scores_P[mine], samples.right_P[mine], strict=True
             ):
-                best[entity] = max(best.get(entity, -np.inf), score)
-                right |= {entity} if is_right else set()
+                best[one] = max(best.get(one, -np.inf), score)
+                right |= {one} if is_right else set()
             if right:
-                masses = {entity: np.exp(score) for entity, score in best.items()}
+                masses = {e: np.exp(score) for e, score in best.items()}
                 loss -= np.log(sum(masses[e] for e in right) / sum(masses.values()))
         losses[prior.name] = loss
     assert likeliest(samples, priors).name == min(losses, key=losses.__getitem__) == name

@@ -3,9 +3,9 @@
 benchmarks/default_weights.py fits two sets of built-in weights: one on mentions of several domains
 with equal weight, one on names of places, which are related by their letters rather than by what
 they mean. The signs are constrained: higher similarity never lowers a score. A knowledge base
-takes the set under which its own names are likelier, and adapts the weights to its own names. A change is penalized by its loss on the mentions, through the
-curvature of their log likelihood (Laplace's approximation). So weights that matter for mentions
-hardly change.
+takes the set under which its own names are likelier, and adapts the weights to its own names. A
+change is penalized by its loss on what the set was fitted on, through the curvature of its log
+likelihood (Laplace's approximation). So weights that matter there hardly change.
 
 Axes: S samples, P pairs of candidate name and entity, E entities of all samples, F features.
 """
@@ -105,12 +105,8 @@ def likeliest(samples: Samples, priors: Iterable[WeightPrior]) -> WeightPrior:
     """
     known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
     groups, features_PF = _Groups.of(samples), samples.features_PF.astype(np.float64)
-    return min(
-        priors,
-        key=lambda prior: _loss(
-            features_PF, prior.weights_F, groups, known_S.astype(np.float64)
-        )[0],
-    )
+    heavy_S = known_S.astype(np.float64)
+    return min(priors, key=lambda prior: _loss(features_PF, prior.weights_F, groups, heavy_S)[0])
 
 
 def fit_weights(
