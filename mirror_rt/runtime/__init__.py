@@ -11,7 +11,7 @@ __all__ = ["Encoder", "Progress"]
 
 
 def __getattr__(name: str) -> object:
-    # Late: jobs and readers of files need neither onnxruntime nor tokenizers.
+    # Imported late: jobs and readers of files need neither onnxruntime nor tokenizers.
     if name in __all__:
         from mirror_rt.runtime import encoder
 

@@ -1,4 +1,4 @@
-"""Pack texts of like length into batches, and run batches on threads.
+"""Pack texts of similar length into batches, and run batches on threads.
 
 N texts, B texts of a batch.
 """
@@ -30,15 +30,15 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Texts ready to be computed, batch by batch.
+    """Tokenized texts, in batches.
 
     Attributes:
         batches: Row numbers of each batch, (B,) int64, or a slice; every row in exactly one.
         lengths_N: (N,) int64, tokens or characters of each text.
         truncated: How many texts were cut off.
         run: Returns the (B, D) float32 unit rows of a batch.
-        unfamiliar_N: (N,) bool, texts of which a static encoder does not know the most, set by
-            ``run``; None where there is no such thing.
+        unfamiliar_N: (N,) bool, texts most of whose features a static encoder does not know;
+            set by ``run``. None for other encoders.
     """
 
     batches: Sequence[Rows]
@@ -54,21 +54,21 @@ class Prepared:
 
 
 CALL = 14
-"""What it costs to run a batch at all, in tokens: its weights are read from memory."""
+"""The fixed cost of a batch, in tokens: its weights are read from memory."""
 
 
 def pack(lengths_N: Int64, *, tokens: int) -> list[Int64]:
-    """Split texts into batches of like length, longest first.
+    """Split texts into batches of similar length, longest first.
 
-    The cuts are those that cost least, where a batch costs ``CALL`` and every place in it, padding
-    included: many texts have next to no padding, few are not split into a batch for each length.
-    Longest first lets threads end together. The batches depend on the lengths alone, never on how
-    many threads run them.
+    The cost of a batch is ``CALL`` plus its places, padding included. The cuts with the lowest
+    total cost are taken: many texts get almost no padding, and few texts are not split into a
+    batch for each length. Longest first lets threads end together. The batches depend only on
+    the lengths, not on the number of threads.
 
     Args:
         lengths_N: (N,) int64, tokens of each text.
         tokens: Budget of a batch: its rows × its longest length, padding included. A text
-            longer than the budget has a batch of its own.
+            longer than the budget gets its own batch.
 
     Returns:
         Row numbers of each batch, (B,) int64; every row in exactly one.
@@ -83,7 +83,7 @@ def pack(lengths_N: Int64, *, tokens: int) -> list[Int64]:
     widths = distinct[::-1].tolist()
     ends = [0, *np.cumsum(counts[::-1]).tolist()]
     least, cuts = [0], [0]
-    for last in range(1, len(ends)):  # the cheapest way to run all texts before an end
+    for last in range(1, len(ends)):  # the lowest cost of all texts before each end
         costs = []
         for first in range(last):
             rows, width = ends[last] - ends[first], widths[first]
@@ -127,5 +127,5 @@ def thread_map(work: Callable[[T], R], items: Sequence[T], *, threads: int) -> I
             for future in futures:
                 yield future.result()
         finally:
-            # After an error or Ctrl-C: leave what has not begun.
+            # After an error or Ctrl-C: do not begin the rest.
             pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Count the cores that this process may use, including the limits of a container."""
+"""Count the cores that this process may use, with the limits of a container."""
 
 from __future__ import annotations
 

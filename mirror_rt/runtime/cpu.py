@@ -1,4 +1,4 @@
-"""What the CPU can do with 8-bit integers, and so which quantized graphs are safe on it."""
+"""Detect how the CPU multiplies 8-bit integers, and which quantized graphs are safe on it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Target(Enum):
 
 
 def detect_cpu(*, root: Path = Path("/"), machine: str | None = None) -> Target:
-    """Return the target that this machine is, or the most careful one where that is not known.
+    """Return the target of this machine, or the safest one if it is not known.
 
     Args:
-        root: Where ``proc`` is; the tests give another.
+        root: The folder with ``proc``; tests pass another one.
         machine: The architecture; by default this machine's.
     """
     machine = (machine or platform.machine()).lower()
@@ -44,10 +44,10 @@ def detect_cpu(*, root: Path = Path("/"), machine: str | None = None) -> Target:
 
 
 def int8_cannot_saturate(target: Target) -> bool:
-    """Tell whether unsigned × signed 8-bit products are added without saturating.
+    """Return whether unsigned × signed 8-bit products are added without saturation.
 
-    Without VNNI, x86 adds two products of 8-bit integers in 16 bits (VPMADDUBSW), which
-    overflows silently; weights of 7 bits (``reduce_range``) cannot.
+    Without VNNI, x86 adds two products of 8-bit integers in 16 bits (VPMADDUBSW). That can
+    overflow silently; with weights of 7 bits (``reduce_range``) it cannot.
     """
     match target:
         case Target.AVX512_VNNI | Target.ARM64:

@@ -1,4 +1,4 @@
-"""Find strings among those of a finished folder of vectors, however many, with little memory."""
+"""Find strings in a finished folder of vectors of any size, with little memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EmbeddingCache:
     def build(cls, path: Path, shards: Sequence[Path]) -> EmbeddingCache:
         """Write the file ``path`` from the column ``text`` of Parquet shards.
 
-        A string that comes again has the place of its first row.
+        A repeated string has the place of its first row.
         """
         path.unlink(missing_ok=True)
         with closing(sqlite3.connect(path)) as base:
@@ -56,9 +56,9 @@ class EmbeddingCache:
         return cls(path, shards)
 
     def find(self, texts: Sequence[str]) -> tuple[Int64, Int64]:
-        """Return the shard number and row of each of N texts, (N,) int64 each, -1 where unseen."""
+        """Return the shard number and row of each of N texts, (N,) int64 each, -1 if not found."""
         places_N2 = np.full((len(texts), 2), -1, dtype=np.int64)
-        # Immutable: no locks, which a disk shared by machines may not have.
+        # Immutable: no locks, since a disk shared by machines may not support them.
         name = f"file:{quote(str(self._path))}?mode=ro&immutable=1"
         with closing(sqlite3.connect(name, uri=True)) as base:
             for i, text in enumerate(texts):

@@ -172,7 +172,7 @@ class Encoder:
         """Return the number of distinct texts that ``encode`` would cut off, without embedding.
 
         Raises:
-            InputError: One of them holds a lone surrogate.
+            InputError: A text contains a lone surrogate.
         """
         return self._model.count_truncated(texts)
 
@@ -180,7 +180,7 @@ class Encoder:
         """Return the number of distinct texts with mostly unknown features (static encoder).
 
         Raises:
-            InputError: One of them holds a lone surrogate.
+            InputError: A text contains a lone surrogate.
         """
         return self._model.count_unfamiliar(texts)
 

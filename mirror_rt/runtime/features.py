@@ -1,8 +1,8 @@
 """Words, pairs of words and character n-grams of many texts at once, as 64-bit hashes.
 
-Case and accents are left out, and compatibility forms are made one (NFKD).
-Everything is computed over one array of all characters, without a Python loop over texts: the
-hashes of a text depend on it alone, whatever stands beside it.
+Case and accents are removed, and compatibility forms are unified (NFKD).
+Everything is computed over one array of all characters, without a Python loop over texts. The
+hashes of a text depend only on that text.
 
 N texts, C characters of all of them with one separator after each, F features.
 """
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["KINDS", "Features", "extract", "find_words", "random_signs"]
 
 KINDS = ("word", "pair", "3", "4", "5")
-"""What is looked for: words, pairs of neighbouring words, and n-grams of the letters of a word.
+"""The kinds of features: words, pairs of adjacent words, and n-grams of the letters of a word.
 
-A word is a run of letters and digits. An n-gram may take the end of a word for a letter."""
+A word is a run of letters and digits. In an n-gram the end of a word counts as a letter."""
 
 _SEPARATOR = "\0"
 _POWERS = 1 << 10
@@ -41,7 +41,7 @@ class Features:
 
     Attributes:
         hashes_F: (F,) uint64.
-        offsets_N: (N + 1,) int64; those of text i are from ``offsets_N[i]`` on.
+        offsets_N: (N + 1,) int64; the features of text i begin at ``offsets_N[i]``.
     """
 
     hashes_F: UInt64
@@ -64,7 +64,7 @@ def extract(texts: Sequence[str], kinds: Sequence[str]) -> dict[str, Features]:
     """
     letters_C, in_word_C = _letters(texts)
     ends_N = np.flatnonzero(letters_C == 0)
-    # Between words there is a 0, the same for all that separates them.
+    # Between words there is a 0, whatever separates them.
     codes_C = np.where(in_word_C, _mix(letters_C), np.uint64(0))
     bounds_N = np.concatenate([[0], ends_N + 1])
     found: dict[str, Features] = {}
@@ -82,7 +82,7 @@ def extract(texts: Sequence[str], kinds: Sequence[str]) -> dict[str, Features]:
 
 
 def find_words(texts: Sequence[str]) -> list[str]:
-    """Return the different words of texts, in the order they come first.
+    """Return the distinct words of texts, in order of first occurrence.
 
     >>> find_words(["Ménière's disease", "disease of the ear"])
     ['meniere', 's', 'disease', 'of', 'the', 'ear']
@@ -93,14 +93,14 @@ def find_words(texts: Sequence[str]) -> list[str]:
 
 
 def random_signs(rows: int, width: int) -> npt.NDArray[np.int8]:
-    """Return a matrix of -1 and 1 without pattern, (rows, width), the same on every machine."""
+    """Return a pseudo-random matrix of -1 and 1, (rows, width), the same on every machine."""
     bits = _mix(np.arange(1, rows * width + 1, dtype=np.uint64)) >> np.uint64(63)
     signs: npt.NDArray[np.int8] = 2 * bits.astype(np.int8) - 1
     return signs.reshape(rows, width)
 
 
 def _letters(texts: Sequence[str]) -> tuple[UInt64, npt.NDArray[np.bool_]]:
-    """Return the characters of all texts, a 0 after each text, and which are of words."""
+    """Return the characters of all texts, a 0 after each text, and which belong to words."""
     # Nothing in a text can look beyond the separator: it is neither a letter nor a mark. One
     # that a text holds itself stands for a space.
     joined = _SEPARATOR.join(texts) + _SEPARATOR
@@ -136,7 +136,7 @@ def _words(codes_C: UInt64, in_word_C: npt.NDArray[np.bool_]) -> tuple[UInt64, I
 
 
 def _pairs(words_W: UInt64, starts_W: Int64, of_texts: Int64, ends_N: Int64) -> Features:
-    """Hash each two words that follow each other in a text."""
+    """Hash each pair of adjacent words of a text."""
     if len(words_W) < 2:
         return Features(
             hashes_F=np.empty(0, dtype=np.uint64), offsets_N=np.zeros(len(of_texts), np.int64)
@@ -152,9 +152,9 @@ def _pairs(words_W: UInt64, starts_W: Int64, of_texts: Int64, ends_N: Int64) -> 
 def _ngrams(
     codes_C: UInt64, in_word_C: npt.NDArray[np.bool_], bounds_N: Int64, *, length: int
 ) -> Features:
-    """Hash each n characters of which all but the first and the last must be of one word."""
+    """Hash each n-gram; all characters but the first and the last must belong to one word."""
     inner = length - 2
-    # The one before the first text is a separator too.
+    # A separator stands before the first text too.
     codes_C = np.concatenate([np.zeros(1, np.uint64), codes_C])
     in_word_C = np.concatenate([[False], in_word_C])
     count = max(len(codes_C) - length + 1, 0)
@@ -170,7 +170,7 @@ def _ngrams(
 
 
 def _mix(values: UInt64) -> UInt64:
-    """Spread 64-bit numbers, each to another one (the finaliser of splitmix64)."""
+    """Mix the bits of 64-bit numbers, one to one (the finaliser of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: UInt64 = values ^ (values >> np.uint64(31))

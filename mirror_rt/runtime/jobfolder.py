@@ -1,15 +1,15 @@
 """The folder of a job: its settings, its lock, its log, and the manifest that ends it.
 
-OUT/part-00000-<content>.parquet …   shards, each whole
-OUT/manifest.json                    written last: which shards, in which order
-OUT/.job/settings.json               what the shards of the run begun last depend on
+OUT/part-00000-<content>.parquet …   shards, each complete
+OUT/manifest.json                    written last: the shards, in order
+OUT/.job/settings.json               the settings of the latest run
 OUT/.job/log.jsonl                   a line for each shard of an unfinished run
 OUT/.job/blocks/<shard>              rows that wait for a worker on another machine
 
-A job that ends in one file has such a folder beside it, ``.NAME.job``, until the file is there.
+A job whose output is one file has this folder beside it, ``.NAME.job``, until the file exists.
 
-A job with other settings is refused, or, if it may replace the finished one, writes its shards,
-whose names differ, beside those of the manifest, which stay until the new manifest is written.
+A job with other settings is refused, unless it may replace the finished one. Then it writes its
+shards under other names; the old shards stay until the new manifest is written.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ __all__ = ["JobFolder", "Shard", "file_faults", "read_manifest"]
 
 FORMAT_VERSION = 2
 _SHARD = re.compile(r"part-\d{5,}-[0-9a-f]{16}\.\w+")
-"""The name of a shard; what else is called ``part-…`` is not ours."""
+"""The name of a shard; other files named ``part-…`` belong to the user."""
 _TORN = re.compile(rf"\.({_SHARD.pattern}|manifest\.json)\..*\.partial")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What only a write can fail with."""
+"""Errors that only a write raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Shard:
         name: Its file name.
         rows: How many rows it has.
         sha256: Of the file.
-        counts: What was counted while it was made.
+        counts: The counts of its rows, by name.
     """
 
     name: str
@@ -58,11 +58,11 @@ class Shard:
 
     @property
     def number(self) -> int:
-        """Which of the folder's shards, from 0."""
+        """The number of the shard in the folder, from 0."""
         return int(self.name.split("-")[1])
 
     def fault(self, folder: Path) -> str | None:
-        """Tell what is wrong with the file, if anything."""
+        """Return what is wrong with the file, if anything."""
         path = folder / self.name
         if not path.is_file():
             return f"{path}: is missing"
@@ -76,9 +76,9 @@ class JobFolder:
 
     Args:
         path: The folder.
-        kind: What it holds, in a word such as ``vectors``.
-        settings: All that the bytes of the shards depend on, beside the rows; of JSON.
-        ending: Of the name of a shard.
+        kind: What it contains, for example ``vectors``.
+        settings: Everything but the rows that the bytes of the shards depend on, as JSON.
+        ending: The file extension of a shard.
     """
 
     def __init__(self, path: Path, kind: str, settings: Mapping[str, Any], ending: str) -> None:
@@ -91,15 +91,15 @@ class JobFolder:
 
     @contextmanager
     def hold(self, *, force: bool) -> Iterator[JobFolder]:
-        """Hold the folder for a job that ``run`` runs; if no shard comes of it, leave no trace.
+        """Lock the folder for a job; remove the folder if the job makes no shard.
 
         Args:
             force: Whether the job may replace one with other settings.
 
         Raises:
-            TargetError: The folder is of another job, not of a job at all, in use, or cannot be
-                made.
-            OSError: There is no room for it.
+            TargetError: The folder belongs to another job, is no folder of a job, is in use, or
+                cannot be created.
+            OSError: The disk is full.
         """
         path = self.path
         if not path.exists():
@@ -112,7 +112,7 @@ class JobFolder:
                 f"{path}: was made with other settings ({self._difference(left[0])}); choose "
                 "another name, or replace it with --force"
             )
-        ours = not path.exists() or self.work.exists()  # an empty folder of the user's stays
+        ours = not path.exists() or self.work.exists()  # an empty folder of the user stays
         self.work.mkdir(parents=True, exist_ok=True)
         with locked(self.work / "lock", create=True) as alone:
             if not alone:
@@ -126,7 +126,7 @@ class JobFolder:
                         with suppress(OSError):
                             path.rmdir()
                 if isinstance(error, OSError) and error.errno in _NO_ROOM and not error.filename:
-                    # A write that fails names no file, nor does Arrow.
+                    # Neither a failed write nor Arrow names the file.
                     raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
                 raise
 
@@ -135,19 +135,19 @@ class JobFolder:
     def hold_beside(
         cls, out: Path, kind: str, settings: Mapping[str, Any], ending: str, *, force: bool
     ) -> Iterator[JobFolder]:
-        """Hold the folder of a job that ends in one file; it is removed if the block ends well.
+        """Lock the folder of a job whose output is one file; remove it if the block succeeds.
 
         Args:
             out: The file.
-            kind: What it holds, in a word.
-            settings: Those of the job.
-            ending: Of the name of a shard.
+            kind: What the folder contains.
+            settings: The settings of the job.
+            ending: The file extension of a shard.
             force: Whether the file may be replaced.
 
         Raises:
             TargetError: The file exists and ``force`` is not set, is a folder, or another process
                 is writing it.
-            OSError: There is no room for it.
+            OSError: The disk is full.
         """
         check_target(out, force=force)
         if out.is_dir():
@@ -162,42 +162,42 @@ class JobFolder:
         return JobFolder(path, self.kind, self.settings, self._ending)
 
     def name_of(self, number: int, content: str) -> str:
-        """Return the file name of a shard: its place, and the hash of its rows."""
+        """Return the file name of a shard: its number and the hash of its rows."""
         return f"part-{number:05d}-{content[:16]}{self._ending}"
 
     def begin(self) -> None:
-        """Begin the job, or go on with it; an unfinished one with other settings is removed."""
+        """Begin or resume the job; remove an unfinished job with other settings."""
         if not self._fits(self._begun()):
             self._log.unlink(missing_ok=True)
             self._sweep(self._of_manifest() or {})
             write_json(self.work / "settings.json", self.settings)
 
     def finished(self) -> list[Shard]:
-        """Return the shards of the last run that came to its end, if it had these settings."""
+        """Return the shards of the last finished run, if it had these settings."""
         content = self._of_manifest()
         return _shards_in(content) if self._fits(content) else []
 
     def logged(self) -> list[Shard]:
-        """Return the shards of a run that did not come to its end, as far as it came."""
+        """Return the shards that an unfinished run has written."""
         try:
             lines = self._log.read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
         shards = []
         for line in lines:
-            # A kill may have come in the middle of one.
+            # A killed process may have left half a line.
             with suppress(ValueError, TypeError):
                 shards.append(Shard(**json.loads(line)))
         return shards
 
     def log(self, shard: Shard) -> None:
-        """Note a finished shard."""
+        """Record a finished shard."""
         with disk_named(self._log), open(self._log, "a", encoding="utf-8") as handle:
-            # A line torn by a kill must not swallow the next one.
+            # Half a line of a killed process must not join the next one.
             handle.write("\n" + json.dumps(asdict(shard)) + "\n")
 
     def finish(self, shards: Sequence[Shard]) -> None:
-        """Write the manifest, then remove what it does not name."""
+        """Write the manifest, then remove the files that it does not name."""
         counts = Counter[str]()
         for shard in shards:
             counts.update(shard.counts)
@@ -222,7 +222,7 @@ class JobFolder:
         return self.work / "log.jsonl"
 
     def _sweep(self, manifest: Mapping[str, Any]) -> None:
-        """Remove all shards but those of a manifest."""
+        """Remove the shards that are not in a manifest."""
         names = {shard["name"] for shard in manifest.get("shards", ())}
         for path in [child for child in self.path.iterdir() if _SHARD.fullmatch(child.name)]:
             if path.name not in names:
@@ -265,9 +265,9 @@ def read_manifest(path: Path) -> list[Shard]:
 
 
 def file_faults(folder: str | Path) -> list[str]:
-    """Compare every shard of a finished folder with its sha256; return what is wrong.
+    """Compare every shard of a finished folder with its sha256; return the faults.
 
-    Running the same command again makes faulty shards anew, and only these.
+    The same command, run again, makes only the faulty shards again.
 
     Raises:
         InputError: The folder holds no finished job.
@@ -278,7 +278,7 @@ def file_faults(folder: str | Path) -> list[str]:
 
 
 def _is_bare(path: Path) -> bool:
-    """Tell whether a folder is empty but for what a job killed in its first moment left."""
+    """Return whether a folder is empty, except for the start of a job that was killed."""
     return path.is_dir() and all(child.name == ".job" for child in path.iterdir())
 
 

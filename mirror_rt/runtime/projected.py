@@ -1,4 +1,4 @@
-"""Put a teacher's vectors into the space of its static student: one embeds what the other finds.
+"""Project a teacher's vectors into the space of its static student, to search either's vectors.
 
 N texts, T width of the teacher, D width of the student.
 """
@@ -22,13 +22,13 @@ __all__ = ["ProjectedTeacher", "check_student"]
 
 
 class ProjectedTeacher:
-    """A teacher that gives the vectors its student was fitted to."""
+    """A teacher whose vectors are projected into its student's space."""
 
     def __init__(self, teacher: Embedder, student: Bundle) -> None:
         """Read the projection.
 
         Raises:
-            BundleError: It is no array, of another shape or type, or not all finite.
+            BundleError: It is no array, has another shape or type, or is not all finite.
         """
         self.dim = student.manifest.dim
         self._teacher = teacher
@@ -46,8 +46,8 @@ def check_student(student: Bundle, teacher: Bundle) -> None:
     """Check that a bundle is a static student of another one.
 
     Raises:
-        ConfigError: It is of another kind, of another teacher, or from before students kept the
-            projection of their teacher's vectors.
+        ConfigError: It is no static student, has another teacher, or has no projection of its
+            teacher's vectors (as bundles of older versions).
     """
     manifest = student.manifest
     if manifest.kind is not BundleKind.STATIC:
@@ -66,7 +66,7 @@ def check_student(student: Bundle, teacher: Bundle) -> None:
 
 
 def _read(student: Bundle, width: int) -> Float32:
-    """Return (T, D) float32: what the teacher's vectors were multiplied by."""
+    """Return the projection, (T, D) float32."""
     path = student.path / PROJECTION
     projection_TD = load_array(path, np.float32, 2)
     if projection_TD.shape != (width, student.manifest.dim):

@@ -1,9 +1,9 @@
 """Make the shards of a job on a Ray cluster: Ray Data, an actor for each worker.
 
 The driver cuts the input into blocks and writes each as a Parquet file into the job's folder;
-``map_batches`` gives their names to a pool of actors, which write the shards beside them. So
-the input, the shards and the model never go through the object store, and a block is the
-same, and ends in the same bytes, whoever makes it and however often.
+``map_batches`` gives their names to a pool of actors, which write the shards beside them. The
+input, the shards and the model never go through the object store. A block gives the same bytes
+on every worker and at every try.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from mirror_rt.staging import undisturbed
 __all__ = ["RayEngine"]
 
 STORE = 128 * 1024 * 1024
-"""Bytes of the object store of a cluster of our own; only names go through it."""
+"""Bytes of the object store of a cluster that we start; only names go through it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayEngine:
-    """A Ray cluster, or one of our own on this machine for as long as the job runs.
+    """A Ray cluster, or a temporary one on this machine.
 
-    A process that is connected to a cluster already keeps its connection. Every machine must
-    have mirror-rt and see the bundle or knowledge base, and the output, under the same paths.
+    A process that is connected to a cluster already keeps its connection. Every machine needs
+    mirror-rt, and the bundle or knowledge base and the output under the same paths.
 
     Attributes:
-        address: The cluster to join, ``auto`` for the one that this machine belongs to; None
-            starts one on this machine.
-        workers: Actors; by default as many as there is room for.
-        threads: CPUs of each; by default one, more where there are fewer blocks than CPUs.
+        address: The cluster to join, ``auto`` for the cluster of this machine; None starts one
+            on this machine.
+        workers: The number of actors; by default as many as fit.
+        threads: CPUs of each; by default one, or more if there are fewer blocks than CPUs.
     """
 
     address: str | None = None
@@ -122,7 +122,7 @@ class RayEngine:
                     logging_level=logging.CRITICAL,
                     **options,
                 )
-        except Exception as error:  # of Ray, bare ones too: a node that did not start in time
+        except Exception as error:  # Ray raises bare ones too: a node that did not start in time
             raise ConfigError(
                 f"{self.address or 'ray'}: no Ray cluster to work with ({_first_line(error)}); "
                 "start one with `ray start --head`, or leave --address out for one of its own"
@@ -134,7 +134,7 @@ class RayEngine:
             yield
 
     def _shares(self, blocks: int) -> tuple[int, int]:
-        """Return the threads of a worker, and how many workers."""
+        """Return the threads of a worker and the number of workers."""
         import ray
 
         nodes = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
@@ -147,7 +147,7 @@ class RayEngine:
 
 
 def _stage(job: JobFolder, tasks: Iterator[ShardTask]) -> list[dict[str, Any]]:
-    """Write the blocks where the workers find them, and return what names each."""
+    """Write the blocks into the folder of the job, and return an item that names each."""
     shutil.rmtree(job.staged, ignore_errors=True)
     job.staged.mkdir()
     items: list[dict[str, Any]] = []
@@ -160,7 +160,7 @@ def _stage(job: JobFolder, tasks: Iterator[ShardTask]) -> list[dict[str, Any]]:
 def _answers(
     items: list[dict[str, Any]], order: WorkerConfig, *, workers: int
 ) -> Generator[dict[str, Any]]:
-    """Give the items to a pool of workers, and yield what they answer, in any order."""
+    """Give the items to a pool of workers, and yield their answers, in any order."""
     import ray.data
 
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
@@ -178,7 +178,7 @@ def _answers(
             row = next(rows)
         except StopIteration:
             return
-        except Exception as error:  # of Ray: ours come as answers
+        except Exception as error:  # an error of Ray: our own errors come as answers
             raise MirrorError(
                 f"the Ray cluster gave up ({_first_line(error)}); run again to go on"
             ) from error
@@ -190,10 +190,10 @@ def _answers(
 
 
 def _check_reachable(address: str | None) -> None:
-    """Knock at HOST:PORT; Ray itself would try for minutes.
+    """Connect to HOST:PORT once; Ray itself would try for minutes.
 
     Raises:
-        OSError: Nobody is there.
+        OSError: Nothing answers there.
     """
     if address == "auto":  # for Ray that is first of all what the environment names
         address = os.environ.get("RAY_ADDRESS")
@@ -209,7 +209,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _at_the_end(close: Callable[[], None]) -> Iterator[None]:
-    """Call ``close`` whatever comes; who presses Ctrl-C twice wants no half-closed cluster."""
+    """Call ``close`` in any case; a second Ctrl-C must not leave a half-closed cluster."""
     try:
         yield
     finally:
@@ -219,7 +219,7 @@ def _at_the_end(close: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep our handlers: Ray puts its own in the place of SIGTERM's."""
+    """Keep our signal handlers: Ray replaces that of SIGTERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -233,7 +233,7 @@ def _own_signals() -> Iterator[None]:
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
-    """Let nobody write to standard error: Ray tells there that it was told to be silent."""
+    """Close standard error: Ray writes there even when its log is off."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,6 +1,6 @@
-"""What an actor of ``ray_engine`` does: blocks that lie in the job's folder to shards.
+"""The work of an actor of ``ray_engine``: make shards of the blocks in the job's folder.
 
-Ray itself is not needed here.
+This module does not need Ray.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mirror_rt.runtime.job import Block, JobFolder, Opener, ShardTask, Work
 __all__ = ["Worker", "WorkerConfig", "rebuild_error"]
 
 TRIES = 3
-"""So many workers may die over one block before the job gives up."""
+"""The number of workers that may die on one block before the job gives up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +32,9 @@ class WorkerConfig:
 
     Attributes:
         opener: Opens the work.
-        job: The folder, under a path that holds on every machine.
+        job: The folder, under a path that is the same on every machine.
         threads: CPUs of a worker.
-        driver: Name of the machine that gives the order.
+        driver: Name of the machine that runs the job.
     """
 
     opener: Opener
@@ -61,12 +61,12 @@ class Worker:
         return {"answer": [json.dumps(answer) for answer in answers]}
 
     def answer(self, name: str, number: int, again: bool) -> dict[str, Any]:
-        """Make one shard and tell of it.
+        """Make one shard and return its record.
 
         Args:
-            name: Of the shard.
-            number: Of the block.
-            again: As ``job.ShardTask`` has it.
+            name: The name of the shard.
+            number: The number of the block.
+            again: See ``job.ShardTask``.
         """
         try:
             computed, copied = [0, 0], 0
@@ -102,7 +102,7 @@ class Worker:
 
     @contextmanager
     def survived(self, name: str, block: Block) -> Iterator[None]:
-        """Refuse rows over which workers have died too often; Ray itself would go on for ever."""
+        """Refuse rows on which workers have died too often; Ray itself would retry for ever."""
         deaths = self.job.staged / f"{name}.deaths"
         if deaths.is_file() and deaths.stat().st_size >= TRIES:
             raise MirrorError(
@@ -116,7 +116,7 @@ class Worker:
 
 
 def _described(error: Exception, *, driver: str) -> dict[str, Any]:
-    """Put an exception into what JSON can carry."""
+    """Describe an exception in JSON."""
     here = "" if platform.node() == driver else f" (on {platform.node()})"
     parts: dict[str, Any] = {"kind": type(error).__name__, "traceback": traceback.format_exc()}
     if isinstance(error, OSError) and error.errno is not None:
@@ -126,7 +126,7 @@ def _described(error: Exception, *, driver: str) -> dict[str, Any]:
 
 
 def rebuild_error(parts: Mapping[str, Any]) -> Exception:
-    """Make the exception again."""
+    """Return the exception that was described in JSON."""
     kind, message = parts["kind"], parts["message"]
     if kind in errors.__all__:
         exception: Exception = getattr(errors, kind)(message)

@@ -1,4 +1,4 @@
-"""Open the graph of a bundle in onnxruntime and run it, from as many threads as one likes.
+"""Open the graph of a bundle in onnxruntime and run it, from any number of threads.
 
 B texts, T tokens, D width.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 LONG = 128
-"""From this many tokens on, a run gives its memory back: it costs little beside the run."""
+"""From this many tokens on, a run frees its memory: that costs little compared with the run."""
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -74,7 +74,7 @@ def _load(model: Path, *, exact: bool) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # A memory pattern is kept for every shape ever seen, and nearly every batch has its own.
+    # onnxruntime keeps a memory pattern for every shape, and almost every batch has its own.
     options.enable_mem_pattern = False
     if exact:
         # Signed weights become unsigned ones, whose products are added in 32 bits on any x86:
@@ -82,6 +82,6 @@ def _load(model: Path, *, exact: bool) -> onnxruntime.InferenceSession:
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no public base but this
+    except Exception as error:  # onnxruntime's errors have no other public base class
         reason = str(error).splitlines()[0]
         raise BundleError(f"{model}: onnxruntime cannot load it ({reason})") from error

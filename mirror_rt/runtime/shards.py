@@ -1,4 +1,4 @@
-"""Files of vectors: one shard, a Parquet file that appears whole, or all of them joined.
+"""Files of vectors: a shard (a Parquet file, written atomically), or all shards joined.
 
 N rows, P stored numbers a row.
 """
@@ -30,7 +30,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """What is written beside the vectors; None leaves a column out."""
+    """The columns beside the vectors; None leaves a column out."""
 
     texts: Sequence[str] | None
     ids: Sequence[str] | None
@@ -39,13 +39,13 @@ class Columns:
 def write_shard(
     path: Path, columns: Columns, stored: QuantizedVectors, *, about: Mapping[str, str]
 ) -> str:
-    """Write a shard under its name at once, and return the sha256 of the file.
+    """Write a shard atomically, and return the sha256 of the file.
 
     Args:
-        path: Where to.
+        path: The file to write.
         columns: Columns ``id`` and ``text``.
         stored: Column ``vector``, a fixed-size list, and for int8 ``scale``.
-        about: Kept in the metadata of the file.
+        about: The metadata of the file.
     """
     arrays: dict[str, Any] = {}
     if columns.ids is not None:
@@ -58,7 +58,7 @@ def write_shard(
         arrays["scale"] = pa.array(stored.scale_N)
     table = pa.table(arrays).replace_schema_metadata(dict(about))
     with replacing(path) as fresh:
-        # Numbers that look random do not compress, and dictionaries of them only cost time.
+        # Vectors do not compress, and dictionaries of them only cost time.
         pq.write_table(
             table,
             fresh,
@@ -83,7 +83,7 @@ def read_stored(path: Path) -> QuantizedVectors:
 
 
 def write_npy(path: Path, shards: Sequence[Path]) -> None:
-    """Join the vectors of shards in one (N, P) .npy file, a shard in memory at a time."""
+    """Join the vectors of shards in one (N, P) .npy file, with one shard in memory at a time."""
     first = read_stored(shards[0]).values_NP
     rows = sum(pq.ParquetFile(shard).metadata.num_rows for shard in shards)
     header = {"descr": first.dtype.str, "fortran_order": False, "shape": (rows, first.shape[1])}
@@ -108,7 +108,7 @@ def write_parquet(path: Path, shards: Sequence[Path]) -> None:
 
 
 def empty_stored(rows: int, dims: int, dtype: Dtype) -> QuantizedVectors:
-    """Return room for ``rows`` stored vectors of ``dims`` numbers."""
+    """Return empty arrays for ``rows`` stored vectors of ``dims`` numbers."""
     match dtype:
         case Dtype.FLOAT32 | Dtype.FLOAT16 | Dtype.INT8:
             values_NP = np.empty((rows, dims), dtype=dtype.value)

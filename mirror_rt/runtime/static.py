@@ -1,7 +1,7 @@
-"""Compute vectors with a table: the sum of the rows of a text's features, made a unit vector.
+"""Compute vectors with a table: the normalized sum of the rows of a text's features.
 
-It needs numpy and scipy alone. The sums of a text are added in the order of its features, so
-that its vector is the same to the last bit whatever stands beside it.
+It needs only numpy and scipy. The rows of a text are added in the order of its features, so its
+vector is the same to the last bit in every batch.
 
 N texts, B texts of a batch, F features of the table, D width.
 """
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
 __all__ = ["FeatureIndex", "StaticModel", "load_array"]
 
 CHARACTERS = 32 * 1024
-"""Characters of a batch: the arrays of them stay in a core's cache."""
+"""Characters of a batch: its arrays stay in a core's cache."""
 
 UNFAMILIAR = 0.5
-"""From this share of unknown features on, little of a text is in its vector."""
+"""From this share of unknown features on, a text counts as unfamiliar."""
 
 MAX_FEATURES = 1 << 24
 
 _BUCKETS = 1 << 10
-"""Random rows that stand for the features of a text of which none is known."""
+"""The number of random rows, used for texts without a known feature."""
 
 
 class FeatureIndex:
     """Finds the rows of features by their hashes.
 
-    Hashes are numbers without pattern, so that their first bits say about where in the sorted
-    table they are.
+    Hashes are evenly distributed: their first bits give their approximate place in the sorted
+    table.
     """
 
     def __init__(self, hashes_F: npt.NDArray[np.uint64]) -> None:
@@ -56,7 +56,7 @@ class FeatureIndex:
         counts = np.bincount(buckets, minlength=1 << bits)
         self._first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         self._longest = int(counts.max(initial=0))
-        # One more, equal to nothing that is looked for, so that a place after the last is one.
+        # A sentinel that equals no hash: a search may end one place after the last.
         self._padded = np.concatenate([hashes_F, np.zeros(self._longest + 1, np.uint64)])
 
     def __len__(self) -> int:
@@ -88,10 +88,10 @@ class StaticModel:
         """Keep the parts.
 
         Args:
-            index: Finds the F rows of features.
+            index: The index of the F rows of features.
             table_FD: (F + 1, D) float32; the last row is added to every text.
-            kinds: What is looked for, of ``features.KINDS``.
-            max_length: Characters of a text that are looked at.
+            kinds: The kinds of features, from ``features.KINDS``.
+            max_length: Maximum characters of a text.
         """
         self._index = index
         self._table_FD = table_FD
@@ -103,11 +103,11 @@ class StaticModel:
 
     @classmethod
     def open(cls, bundle: Bundle) -> StaticModel:
-        """Load the table of a checked folder, of which nothing is executed.
+        """Load the table of a checked folder; no code in it is executed.
 
         Raises:
-            BundleError: A file is no array, of another shape or type than the manifest says, or
-                holds what is not finite.
+            BundleError: A file is no array, has another shape or type than the manifest says, or
+                is not all finite.
         """
         kinds = _kinds(bundle)
         hashes_F = load_array(bundle.path / FEATURES, np.uint64, 1)
@@ -131,10 +131,10 @@ class StaticModel:
         )
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
-        """Cut texts, and part them into batches in their order.
+        """Truncate texts, and split them into batches, in order.
 
         Raises:
-            InputError: One of them holds a lone surrogate.
+            InputError: A text contains a lone surrogate.
         """
         lengths_N = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         truncated = int((lengths_N > self._max_length).sum())
@@ -160,20 +160,20 @@ class StaticModel:
         """Return the vector of one text, (D,) float32.
 
         Raises:
-            InputError: It holds a lone surrogate.
+            InputError: It contains a lone surrogate.
         """
         vector_D: Float32 = self._embed([text])[0][0]
         return vector_D
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return how many different ones of ``texts`` are over the longest length."""
+        """Return how many distinct ``texts`` are longer than the maximum length."""
         return len({text for text in texts if len(text) > self._max_length})
 
     def count_unfamiliar(self, texts: Sequence[str]) -> int:
-        """Return of how many different ones of ``texts`` most features are unknown.
+        """Return how many distinct ``texts`` have mostly unknown features.
 
         Raises:
-            InputError: One of them holds a lone surrogate.
+            InputError: A text contains a lone surrogate.
         """
         prepared = self.prepare(list(dict.fromkeys(texts)))
         for rows_B in prepared.batches:
@@ -181,7 +181,7 @@ class StaticModel:
         return prepared.unfamiliar
 
     def _embed(self, texts: Sequence[str]) -> tuple[Float32, npt.NDArray[np.bool_]]:
-        """Return (B, D) float32 unit rows, and of which texts most features are unknown."""
+        """Return (B, D) float32 unit rows, and which texts have mostly unknown features."""
         try:
             found = extract([text[: self._max_length] for text in texts], self._kinds)
         except UnicodeEncodeError as error:
@@ -223,10 +223,10 @@ def _kinds(bundle: Bundle) -> list[str]:
 
 
 def load_array(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:  # noqa: ANN401
-    """Map an array of a type and number of dimensions; a file shorter than it says is refused.
+    """Memory-map an array of a type and number of dimensions; refuse a truncated file.
 
     Raises:
-        BundleError: It is no such array.
+        BundleError: The file does not contain it.
     """
     try:
         found = np.load(path, mmap_mode="r", allow_pickle=False)

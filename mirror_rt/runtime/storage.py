@@ -1,4 +1,4 @@
-"""Store vectors small: float32, float16, int8 with a scale a row, or one bit a dimension.
+"""Store vectors as float32, float16, int8 with a scale per row, or one bit per dimension.
 
 N rows, D width, P stored numbers a row.
 """
@@ -19,7 +19,7 @@ __all__ = ["Dtype", "QuantizedVectors", "quantize_embeddings", "truncate_dim"]
 
 
 class Dtype(Enum):
-    """How the numbers of a vector are stored."""
+    """The number type of stored vectors."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
@@ -32,10 +32,10 @@ class QuantizedVectors:
     """Vectors as stored.
 
     Attributes:
-        values_NP: (N, P): float32, float16 or int8 with P = D; for binary uint8 with
-            P = ceil(D / 8), the first dimension in the highest bit, 1 where it is positive.
-        scale_N: (N,) float32 for int8, where ``values * scale`` gives the vector back; of
-            no width otherwise.
+        values_NP: (N, P): float32, float16 or int8 with P = D; for binary, uint8 with
+            P = ceil(D / 8), the first dimension in the highest bit, 1 for a positive number.
+        scale_N: (N,) float32 for int8: ``values * scale`` restores the vector. Otherwise
+            empty.
     """
 
     values_NP: npt.NDArray[Any]
@@ -48,7 +48,7 @@ class QuantizedVectors:
 
 
 def truncate_dim(vectors_ND: Float32, dims: int) -> Float32:
-    """Keep the first ``dims`` numbers and make the rows unit again (matryoshka models)."""
+    """Keep the first ``dims`` numbers and normalize the rows again (matryoshka models)."""
     if dims == vectors_ND.shape[1]:
         return vectors_ND
     first_ND = vectors_ND[:, :dims]
@@ -58,10 +58,10 @@ def truncate_dim(vectors_ND: Float32, dims: int) -> Float32:
 
 
 def quantize_embeddings(vectors_ND: Float32, dtype: Dtype) -> QuantizedVectors:
-    """Bring vectors into the form of ``dtype``; each row for itself, so that rows can be reused.
+    """Convert vectors to ``dtype``, each row by itself: stored rows can be reused.
 
-    int8 is symmetric, rounded to nearest and scaled by the largest number of the row, so that
-    nothing wraps or clips.
+    int8 is symmetric, rounded to nearest and scaled by the largest number of the row: nothing
+    wraps or clips.
     """
     none = np.empty(0, dtype=np.float32)
     match dtype:

@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 __all__ = ["FastTokenizer", "Token", "Tokens"]
 
 CHUNK_CHARACTERS = 256 * 1024
-"""Of the texts handed to the tokenizer at once: its records are some hundred bytes a token."""
+"""Characters for one call of the tokenizer, which uses about a hundred bytes per token."""
 
 CHARACTERS = 32
-"""Of a long text so many for each token that is kept are looked at first; few texts have more."""
+"""Characters of a long text that are tokenized first, per token kept; few texts need more."""
 
 UNBROKEN = 256 * 1024
-"""Of a text that cannot be cut between two words no more are looked at."""
+"""Maximum characters of a text that cannot be cut between two words."""
 
 GROWTH = 4
-"""So many times longer is the beginning that is looked at next, where the tokens are too few."""
+"""If the tokens are too few, the next beginning is this many times longer."""
 
 NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents"}
 NORMALIZERS |= {"Nmt", "Precompiled", "Strip"}
-"""None looks beyond a space between two letters."""
+"""None of these looks beyond a space between two letters."""
 
 AROUND = 8
-"""More tokens than any tokenizer puts around a text."""
+"""More special tokens than any tokenizer adds to a text."""
 
 PAD_TOKENS = ("[PAD]", "<pad>", "<|pad|>", "<|padding|>", "<|endoftext|>", "</s>")
 
@@ -51,10 +51,10 @@ class Token(NamedTuple):
 
     Attributes:
         id: Its number in the vocabulary.
-        text: The piece of the vocabulary.
-        special: Whether it was put around the text.
-        start: The character of the text that it begins at.
-        stop: The one after its last.
+        text: Its entry in the vocabulary.
+        special: Whether the tokenizer added it.
+        start: The index of its first character in the text.
+        stop: The index after its last character.
     """
 
     id: int
@@ -66,14 +66,14 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """The token ids of N texts, end to end, so that they take 4 bytes a token and no more.
+    """The token ids of N texts, concatenated: 4 bytes per token.
 
     Attributes:
         ids_S: (S,) int32.
         starts_N: (N,) int64, where each text begins in ``ids_S``.
         lengths_N: (N,) int64, tokens of each text, at least 1.
-        pad_id: What fills a batch up.
-        truncated: How many texts were cut off at the longest length.
+        pad_id: The padding token.
+        truncated: How many texts were cut at the maximum length.
     """
 
     ids_S: Int32
@@ -83,7 +83,7 @@ class Tokens:
     truncated: int
 
     def batch(self, rows_B: Int64) -> TokenBatch:
-        """Return texts ``rows_B`` as one rectangle, padded on the right to the longest."""
+        """Return texts ``rows_B`` as one array, padded on the right to the longest."""
         lengths_B = self.lengths_N[rows_B]
         steps_T = np.arange(lengths_B.max())
         mask_BT = steps_T < lengths_B[:, None]
@@ -93,7 +93,7 @@ class Tokens:
 
 
 class FastTokenizer:
-    """The tokenizer of a bundle, freed of foreign padding and cut at the bundle's length."""
+    """The tokenizer of a bundle, without its own padding, truncated at the bundle's length."""
 
     def __init__(self, tokenizer: Tokenizer, *, max_length: int, pad_id: int) -> None:
         # A tokenizer.json may come with fixed padding (ragged rows, wasted work) or with a
@@ -124,11 +124,11 @@ class FastTokenizer:
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokenize ``texts``, each once, in the tokenizer's own threads.
 
-        A text without any token (a tokenizer that adds no special ones, given an empty
-        string) becomes one padding token, so that it has a row like the others.
+        A text without tokens (an empty string, if the tokenizer adds no special tokens)
+        becomes one padding token.
 
         Raises:
-            InputError: One of them holds a lone surrogate.
+            InputError: A text contains a lone surrogate.
         """
         pieces = [np.empty(0, dtype=np.int32)]
         lengths_N = np.empty(len(texts), dtype=np.int64)
@@ -157,18 +157,18 @@ class FastTokenizer:
         )
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return how many different ones of ``texts`` are over the longest length.
+        """Return how many distinct ``texts`` are longer than the maximum length.
 
         Raises:
-            InputError: One of them holds a lone surrogate.
+            InputError: A text contains a lone surrogate.
         """
-        # A letter of ASCII is a token at most, and few are put around a text.
+        # An ASCII letter is at most one token, and a tokenizer adds only a few.
         short = self._max_length - AROUND
         long = {text for text in texts if len(text) > short or not text.isascii()}
         return self(list(long)).truncated
 
     def pieces(self, texts: Sequence[str], *, special_tokens: bool) -> list[list[Token]]:
-        """Return the tokens of each text, up to the longest length."""
+        """Return the tokens of each text, up to the maximum length."""
         encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
         return [
             [
@@ -184,16 +184,16 @@ class FastTokenizer:
         """Tokenize one text into a batch of one row.
 
         Raises:
-            InputError: It holds a lone surrogate.
+            InputError: It contains a lone surrogate.
         """
         ids_BT = np.asarray([self._encode([text])[0][0].ids or [self._pad_id]], dtype=np.int64)
         return TokenBatch(input_ids_BT=ids_BT, attention_mask_BT=np.ones_like(ids_BT))
 
     def _encode(self, texts: Sequence[str]) -> list[tuple[Encoding, bool]]:
-        """Encode texts, of long ones no more than it takes to fill the longest length.
+        """Encode texts, and of long texts only enough to fill the maximum length.
 
         Returns:
-            For each its tokens, and whether it was looked at whole.
+            For each text its tokens, and whether all of it was encoded.
         """
         first = CHARACTERS * self._max_length
         most = max(UNBROKEN, first)
@@ -215,11 +215,11 @@ class FastTokenizer:
 
 
 def cuts_between_words(tokenizer: Tokenizer) -> bool:
-    """Tell whether the tokens of a text cut off between two words are the first of the whole.
+    """Return whether a text cut between two words has the first tokens of the whole text.
 
-    They are where texts are split at spaces before anything looks for tokens, and nothing
-    before that, normalization and added tokens, looks beyond a space between two letters.
-    Only what is known to be so counts.
+    That holds if the tokenizer splits texts at spaces first, and if neither normalization nor
+    added tokens look beyond a space between two letters. Unknown components count as not
+    safe.
     """
     config = json.loads(tokenizer.to_str())
     splits = [
@@ -243,8 +243,7 @@ def _parts(config: dict[str, Any] | None, of_sequence: str) -> list[dict[str, An
 def _head(text: str, length: int, most: int) -> str:
     """Return the beginning of a text, about ``length`` long, up to a space between two words.
 
-    A longer one if there is no such space in the second half of it; the first ``most``
-    characters of a longer text if there is none in them either.
+    Without a space in its second half, it becomes longer, up to ``most`` characters.
 
     >>> _head("one two three", 9, 100)
     'one two'
@@ -263,7 +262,7 @@ def _head(text: str, length: int, most: int) -> str:
 
 
 def _pad_id(tokenizer: Tokenizer, config: Path) -> int:
-    """Find the padding token; any id does for a model that has none, since it is masked."""
+    """Find the padding token; a model without one gets any id, since padding is masked."""
     if tokenizer.padding is not None:
         return int(tokenizer.padding["pad_id"])
     try:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Transformer"]
 
 TOKENS = 512
-"""Tokens of a batch: enough for long inner loops, little enough to stay in a core's cache.
+"""Tokens of a batch: enough for long inner loops, few enough to stay in a core's cache.
 
-The same everywhere, so that the batches, and with them the last bits of an int8 vector, depend
-on the texts alone.
+It is the same on every machine: the batches, and with them the last bits of an int8 vector,
+depend only on the texts.
 """
 
 
@@ -38,7 +38,7 @@ class Transformer:
         """Load the graph and the tokenizer of a checked folder.
 
         Raises:
-            BundleError: One of them cannot be loaded.
+            BundleError: The graph or the tokenizer cannot be loaded.
         """
         session = Session.open(bundle)
         return cls(FastTokenizer.open(bundle), session)
@@ -47,7 +47,7 @@ class Transformer:
         """Tokenize texts and pack them into batches.
 
         Raises:
-            InputError: One of them holds a lone surrogate.
+            InputError: A text contains a lone surrogate.
         """
         tokens = self._tokenizer(texts)
 
@@ -65,23 +65,23 @@ class Transformer:
         """Return the vector of one text, (D,) float32.
 
         Raises:
-            InputError: It holds a lone surrogate.
+            InputError: It contains a lone surrogate.
         """
         vector_D: Float32 = self.session.run(self._tokenizer.one(text))[0]
         return vector_D
 
     def tokenize(self, texts: Sequence[str], *, special_tokens: bool) -> list[list[Token]]:
-        """Return the tokens of each text, up to the longest length."""
+        """Return the tokens of each text, up to the maximum length."""
         return self._tokenizer.pieces(texts, special_tokens=special_tokens)
 
     def count_truncated(self, texts: Sequence[str]) -> int:
-        """Return how many different ones of ``texts`` are over the longest length.
+        """Return how many distinct ``texts`` are longer than the maximum length.
 
         Raises:
-            InputError: One of them holds a lone surrogate.
+            InputError: A text contains a lone surrogate.
         """
         return self._tokenizer.count_truncated(texts)
 
     def count_unfamiliar(self, texts: Sequence[str]) -> int:
-        """Return 0: any text is tokens that the graph knows."""
+        """Return 0: the graph knows every token."""
         return 0
