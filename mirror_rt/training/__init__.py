@@ -1,5 +1,5 @@
 """Train an encoder from unlabelled strings or a knowledge base's own names.
 
-Corpora, model cards and uploads need nothing but the base; what trains needs [train], which
-``_stack`` asks for.
+Corpora, model cards and uploads need only the base install. Training needs [train], which
+``_stack`` checks.
 """

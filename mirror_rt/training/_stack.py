@@ -1,4 +1,4 @@
-"""Ask for the stack of [train]; imported before torch, so that its lack is one sentence."""
+"""Check that [train] is installed; imported before torch, to give one clear error."""
 
 from mirror_rt._extras import require
 

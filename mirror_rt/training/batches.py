@@ -1,4 +1,4 @@
-"""Turn drawn pairs into batches: mask second views, look up token ids, skip what is done."""
+"""Turn drawn pairs into batches: mask second views, look up token ids, skip finished steps."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Batch:
     """The views of one step: V = 2B, all first views, then all second.
 
     Attributes:
-        texts: V strings, as the encoder sees them, but for repeated tokens.
+        texts: V strings as the encoder sees them, without repeated tokens.
         tokens: Their token ids.
-        keys: For each the string it came from and its meanings: see ``same_meaning_mask``.
+        keys: For each view its string and its meanings: see ``same_meaning_mask``.
     """
 
     texts: list[str]
@@ -40,11 +40,11 @@ class Batch:
 
 
 def count_steps(table: PairTable, config: TrainConfig) -> int:
-    """Return the steps of a run; an epoch's last pairs that fill no batch are left out.
+    """Return the steps of a run, without the last, incomplete batch of an epoch.
 
     Raises:
         TrainingError: There are too few pairs for one batch.
-        ConfigError: Hard negatives are asked for, and the run ends before its second epoch.
+        ConfigError: Hard negatives are configured, but the run ends before its second epoch.
     """
     pairs = len(draw_epoch(table, config, rng=np.random.default_rng([config.seed, 0])))
     if pairs < config.batch_size:
@@ -67,10 +67,10 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
 
 
 def check_negatives(keys: Sequence[tuple[int, ...]], config: TrainConfig) -> int:
-    """Return how many of the strings are different to the base; warn where these are few.
+    """Return how many strings the base can tell apart; warn if these are few.
 
     Raises:
-        TrainingError: No string can be a negative of another, so there is nothing to learn.
+        TrainingError: No string can be a negative of another: there is nothing to learn.
     """
     different = len({found[0] for found in keys})
     if any(all(key in found for found in keys) for key in keys[0]):
@@ -102,20 +102,19 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield the batches of a run, from step ``start`` on.
 
-    Each epoch is drawn anew and each batch masked anew, from the seed and their numbers alone,
-    so that a run can be taken up anywhere; all but the order of ``hard``.
+    The pairs of an epoch and the masks of a batch depend only on the seed and on their
+    numbers, so a run can be resumed at any step. Only the order of ``hard`` must be saved.
 
     Args:
         table: The strings.
         clean: Their token ids, unmasked.
-        model: Whose tokenizer and mask token to use.
-        config: What to do.
+        model: The model with the tokenizer and the mask token.
+        config: The options of the run.
         steps: Steps of the whole run.
-        start: Steps done already.
-        keys: The keys of the strings; None: found here.
-        hard: Arranges every epoch but the first, with the weights that the model has when the
-            epoch's first batch is asked for. Where ``start`` is within an epoch, the order of
-            that epoch must be in it.
+        start: Steps that are done.
+        keys: The keys of the strings; None computes them.
+        hard: Orders every epoch but the first, by the weights at the start of the epoch. If
+            ``start`` is within an epoch, it must contain the order of that epoch.
     """
     keys = string_keys(table, clean) if keys is None else keys
     size = config.batch_size
@@ -138,10 +137,10 @@ def batches(
 
 
 def string_keys(table: PairTable, clean: Sequence[Int64]) -> list[tuple[int, ...]]:
-    """Give each string its keys: one for its token ids, and one for each of its meanings.
+    """Return the keys of each string: one for its token ids, and one for each of its meanings.
 
-    Strings that differ in letters alone may be one to the model (case, cut-off ends): what it
-    cannot tell apart must not be called different.
+    Different strings can have the same token ids (case, truncation). The model cannot tell
+    them apart, so they must not be negatives.
     """
     seen: dict[bytes, int] = {}
     return [
@@ -160,7 +159,7 @@ def make_batch(
     *,
     rng: np.random.Generator,
 ) -> Batch:
-    """Make the views of some pairs; second views of mirror pairs are masked and repeat tokens."""
+    """Make the views of pairs; second views of mirror pairs are masked and repeat tokens."""
     size = len(pairs_P2)
     rows_V = pairs_P2.T.reshape(-1).tolist()
     texts = [table.strings[row] for row in rows_V]

@@ -1,4 +1,4 @@
-"""Measure a run on pairs that it never trains on, and plot the curves.
+"""Measure a run on held-out pairs, and plot the curves.
 
 Axes: V = 2B views, D width.
 """
@@ -28,11 +28,11 @@ __all__ = ["EVAL_STREAM", "EvalMonitor", "alignment", "plot_curves", "uniformity
 
 _POINTS = 10
 EVAL_STREAM = 2**32 - 1
-"""The stream of random numbers of the held-out pairs; epochs have lower numbers."""
+"""The random stream of the held-out pairs; epochs have lower numbers."""
 
 
 def alignment(vectors_VD: torch.Tensor) -> float:
-    """Mean squared distance of the unit rows of a positive pair; lower is better.
+    """Mean squared distance of the unit vectors of positive pairs; lower is better.
 
     Source: Wang and Isola 2020, *Understanding Contrastive Representation Learning*.
     """
@@ -53,7 +53,7 @@ class EvalMonitor:
     """Measures the held-out pairs during a run.
 
     Attributes:
-        history: What was measured, and after which step.
+        history: The measurements, with their steps.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class EvalMonitor:
         self.history: list[dict[str, float]] = []
 
     def measure(self, step: int) -> dict[str, float] | None:
-        """Measure, if ``step`` is one of about ten of the run, its start and end included.
+        """Measure at about ten steps of the run, including its start and its end.
 
-        The dropout of training stays on, for mirror pairs would be one and the same without
-        it, but from one seed, so that numbers differ by the weights alone. The random state of
-        the run is left as it was.
+        Dropout stays on: without it the two views of a mirror pair would be equal. It always
+        has the same seed, so differences come only from the weights. The random state of the
+        run does not change.
 
         Returns:
-            What was measured, which is also appended to ``history``; None where nothing was.
+            The measurement, which is also appended to ``history``; None at other steps.
         """
         if self._batch is None or (step % self._every and step != self._steps):
             return None

@@ -1,4 +1,4 @@
-"""Drophead: drop whole attention heads, the other feature augmentation of the paper.
+"""Drophead: drop whole attention heads, the second feature augmentation of the paper.
 
 Source: Zhou et al. 2020, *Scheduled DropHead*; used without schedule in Liu et al. 2021,
 section 5.1. Axes: B strings, T tokens, H heads, W width of a head.
@@ -16,14 +16,14 @@ from mirror_rt.errors import ModelError
 __all__ = ["add_drophead", "drop_heads"]
 
 _PROJECTIONS = ("attention.output.dense", "attention.out_lin", "attn.o")
-"""Where the heads of a layer meet: BERT and RoBERTa and their kin, DistilBERT, MPNet."""
+"""The linear layer that joins the heads: BERT, RoBERTa and similar; DistilBERT; MPNet."""
 
 
 def drop_heads(heads_BTD: Tensor, *, heads: int, rate: float) -> Tensor:
-    """Zero each head of each string with probability ``rate``, and scale up those that stay.
+    """Zero each head of each string with probability ``rate``, and scale up the others.
 
-    The scale is heads / heads kept, for each string, so that the expected sum stays. A string
-    that would lose all its heads keeps them all.
+    The scale of a string is heads / heads kept, which preserves the expected sum. A string
+    that would lose all its heads keeps all.
 
     Args:
         heads_BTD: (B, T, H × W) floating, the heads' outputs side by side.
@@ -47,7 +47,7 @@ def add_drophead(model: nn.Module, *, rate: float) -> None:
     It hooks the linear layer that joins the heads, so it works with any attention kernel.
 
     Raises:
-        ModelError: The model's attention is not laid out in a way known here.
+        ModelError: The structure of the model's attention is not known.
     """
     config: Any = model.config
     heads = int(config.num_attention_heads)

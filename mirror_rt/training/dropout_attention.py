@@ -1,4 +1,4 @@
-"""What torch does slowly on a CPU while training: draws of dropout, and attention with dropout.
+"""Faster dropout, and faster attention with dropout, for training on a CPU.
 
 Axes: R rows, H heads, T tokens of a row, W width of a head.
 """
@@ -17,10 +17,10 @@ __all__ = ["FastDropoutAttention", "attend", "use_fast_dropout"]
 
 
 def _draw(like: Tensor, rate: float) -> Tensor:
-    """Return what a dropout multiplies with: 0 at the rate, else 1 / (1 − rate).
+    """Return the factors of a dropout: 0 with probability ``rate``, else 1 / (1 − rate).
 
-    The choices are drawn 16 bits each, on a CPU in a seventh of the time of ``bernoulli_``; the
-    rate is rounded to a multiple of 2^-16.
+    Each draw has 16 bits, so the rate is rounded to a multiple of 2^-16. On a CPU this takes a
+    seventh of the time of ``bernoulli_``.
     """
     words = torch.empty(-(-like.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     draws = words.view(torch.int16)[: like.numel()].view(like.shape)
@@ -31,7 +31,7 @@ def _draw(like: Tensor, rate: float) -> Tensor:
 def _softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
     """Return the gradient of a softmax: weights · (gradient − its mean by the weights).
 
-    Torch has one kernel for it, which is not public: without it, the same in three passes.
+    Torch has a kernel for it, but not a public one. Without that kernel it takes three passes.
     """
     kernel = getattr(torch, "_softmax_backward_data", None)
     if kernel is None:
@@ -42,7 +42,7 @@ def _softmax_backward(gradient: Tensor, weights: Tensor) -> Tensor:
 
 
 class _Dropout(nn.Dropout):
-    """Dropout by quicker draws."""
+    """Dropout with faster draws."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the input with dropout while in training, like ``nn.Dropout``."""
@@ -52,7 +52,7 @@ class _Dropout(nn.Dropout):
 
 
 def use_fast_dropout(model: nn.Module) -> None:
-    """Replace the dropout layers of a model by faster ones of the same rates."""
+    """Replace the dropout layers of a model by faster ones with the same rates."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
@@ -60,10 +60,10 @@ def use_fast_dropout(model: nn.Module) -> None:
 
 
 class FastDropoutAttention(TorchFunctionMode):
-    """Within this, attention with a mask and dropout on a CPU is that of ``attend``.
+    """In this context, ``attend`` computes attention with a mask and dropout on a CPU.
 
-    Torch has no kernel for it there: it scales queries and keys each, looks for rows without a
-    token, and draws by ``bernoulli_``, each a pass of its own over all weights.
+    Torch has no kernel for that: it scales queries and keys, looks for rows without a token,
+    and draws with ``bernoulli_``, each in a separate pass over all weights.
     """
 
     def __torch_function__(
@@ -73,7 +73,7 @@ class FastDropoutAttention(TorchFunctionMode):
         args: Any = (),  # noqa: ANN401
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401
-        """Call a function of torch, or ``attend`` in its stead."""
+        """Call a function of torch, or ``attend`` instead."""
         given = kwargs or {}
         if function is scaled_dot_product_attention and len(args) == 3:
             query, key, value = args
@@ -99,9 +99,9 @@ def attend(
     Args:
         query_RHTW: (R, H, T, W) floating.
         key_RHTW: (R, H, T, W) floating.
-        value_RHTW: (R, H, T, W) floating, whose type the products are computed in.
-        mask: Floating, what is added; of a shape that can be spread to (R, H, T, T).
-        rate: Of dropout.
+        value_RHTW: (R, H, T, W) floating; its type is the type of the products.
+        mask: Floating, is added; its shape can be broadcast to (R, H, T, T).
+        rate: The dropout rate.
         scale: By default 1 / √W.
     """
     scale = query_RHTW.shape[-1] ** -0.5 if scale is None else scale

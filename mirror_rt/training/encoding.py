@@ -1,9 +1,9 @@
-"""Encode strings for training: many in a row of the batch, so that nothing is padded away.
+"""Encode strings for training: several strings share a row of the batch, almost without padding.
 
-A batch of names is mostly short strings. Padded to the longest, most of it is padding; in groups
-of one length, the products are too small for a CPU or GPU to run at its rate. So several strings
-share a row: their positions count from the start of each, and attention is masked to each one's
-own tokens. The vectors are those of one string a row. Families not tried so keep the groups.
+A batch of names is mostly short strings. Padded to the longest, most of it is padding. In groups
+of one length, the products are too small to use a CPU or GPU well. So several strings share a
+row: positions start anew with each string, and attention is masked to the string's own tokens.
+The vectors are the same as with one string per row. Untested families use groups by length.
 
 Axes: V strings, R rows, T tokens of a row, N real tokens of all strings, E width of a token
 embedding, D width of a vector.
@@ -44,9 +44,9 @@ __all__ = [
 ]
 
 _FIRST_POSITION = {"bert": False, "electra": False, "roberta": True, "xlm-roberta": True}
-"""The families that can share rows; whether their positions begin after the padding id."""
+"""The families that can share rows, and whether their positions begin after the padding id."""
 _ROW = 32
-"""Tokens of a shared row, or those of the longest string: attention computes all pairs of a row."""
+"""Minimum length of a shared row, in tokens; attention computes all pairs of a row."""
 _PADDING = 0.12
 """The share of padding that a length group may have. Less padding makes smaller groups, which
 the matrix multiplication uses less well."""
@@ -54,10 +54,10 @@ the matrix multiplication uses less well."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """Rows that pass the encoder together.
+    """Rows that pass through the encoder together.
 
     Attributes:
-        rows: The strings of each row, by number, side by side from the left.
+        rows: The numbers of the strings of each row, from left to right.
         width: T.
     """
 
@@ -66,18 +66,18 @@ class Block:
 
 
 def pack_sequences(lengths: Sequence[int], *, room: int = _ROW) -> Block:
-    """Put strings into as few rows as best fit finds, the longest first.
+    """Pack strings into few rows by best fit, the longest first.
 
     Args:
         lengths: Tokens of each string.
-        room: What the model has room for; no string is longer.
+        room: The maximum tokens of the model; no string is longer.
 
     Returns:
         One block, with each string once.
     """
     width = max(min(_ROW, room), *lengths)
     rows: list[list[int]] = []
-    with_room: list[list[int]] = [[] for _ in range(width + 1)]  # rows by the room they have left
+    with_room: list[list[int]] = [[] for _ in range(width + 1)]  # rows by their free places
     for string in np.argsort(-np.asarray(lengths), kind="stable").tolist():
         need = lengths[string]
         left = next((left for left in range(need, width + 1) if with_room[left]), None)
@@ -92,14 +92,14 @@ def pack_sequences(lengths: Sequence[int], *, room: int = _ROW) -> Block:
 
 
 def bucket_by_length(lengths: Sequence[int], *, padding: float = _PADDING) -> list[Block]:
-    """Split strings into groups of nearly one length, a string a row.
+    """Split strings into groups of similar length, one string per row.
 
     Args:
         lengths: Tokens of each string.
-        padding: Share of a group that may be padding.
+        padding: Maximum share of padding in a group.
 
     Returns:
-        Blocks, shortest strings first; together each string once.
+        Blocks, shortest strings first; each string is in one block.
     """
     groups: list[list[int]] = []
     tokens = 0
@@ -117,7 +117,7 @@ def bucket_by_length(lengths: Sequence[int], *, padding: float = _PADDING) -> li
 
 
 def sort_by_length(lengths: Sequence[int], *, most: int | None) -> list[Int64]:
-    """Split strings, the shortest first, into parts of at most ``most``; return their numbers."""
+    """Sort strings by length, split them into parts of at most ``most``; return their numbers."""
     order = np.argsort(np.asarray(lengths, dtype=np.int64), kind="stable")
     most = most or max(1, len(order))
     return [order[start : start + most] for start in range(0, len(order), most)]
@@ -131,19 +131,19 @@ def encode(model: TextModel, tokens: Sequence[Int64]) -> Tensor:
         tokens: Token ids of V strings.
 
     Returns:
-        (V, D) floating, not normalized, in the order given.
+        (V, D) floating, not normalized, in the given order.
     """
     lengths = [len(ids) for ids in tokens]
     if _shares_rows(model):
-        # Positions begin anew with each string, but token types are stored for a limited number.
+        # Positions start anew with each string, but token types are stored for a limited number.
         blocks = [pack_sequences(lengths, room=model.model.config.max_position_embeddings)]
     elif model.model.device.type == "cpu":
         blocks = bucket_by_length(lengths)
-    else:  # starting its many small kernels costs a GPU more than the padding they spare
+    else:  # on a GPU, starting many small kernels costs more than the padding saves
         blocks = bucket_by_length(lengths, padding=0.5)
     device = model.model.device
     laid_out = [_lay_out(block, tokens, model) for block in blocks]
-    # One look-up for all blocks: the gradient of the embedding table is as large as the table.
+    # One lookup for all blocks: the gradient of the embedding table is as large as the table.
     flat = torch.cat([ids_RT.reshape(-1) for ids_RT, _ in laid_out]).to(device)
     embedded = model.model.get_input_embeddings()(flat).split([i.numel() for i, _ in laid_out])
     vectors = []
@@ -160,9 +160,9 @@ def encode(model: TextModel, tokens: Sequence[Int64]) -> Tensor:
 
 
 def encode_all(model: TextModel, tokens: Sequence[Int64]) -> Float32:
-    """Encode strings as they will be served: without dropout, in full precision.
+    """Encode strings as in production: without dropout, in full precision.
 
-    The mode of the model is left as it was, and no random number is drawn.
+    The mode of the model does not change, and no random number is drawn.
 
     Args:
         model: The encoder.
@@ -185,14 +185,14 @@ def encode_all(model: TextModel, tokens: Sequence[Int64]) -> Float32:
 
 
 def autocast(model: TextModel, *, bf16: bool | None) -> AbstractContextManager[object]:
-    """Compute in bfloat16 within a block; None: where the device multiplies it itself."""
+    """Compute in bfloat16 within a block; None: if the device multiplies it natively."""
     kind = model.model.device.type
     wanted = multiplies_bf16(kind) if bf16 is None else bf16
     return torch.autocast(kind, dtype=torch.bfloat16) if wanted else nullcontext()
 
 
 def multiplies_bf16(device: str) -> bool:
-    """Tell whether a type of device has bfloat16 products of its own; elsewhere they are slow."""
+    """Return whether a type of device multiplies bfloat16 natively; elsewhere it is slow."""
     if device != "cpu":
         return device == "cuda"
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
@@ -206,7 +206,7 @@ def _shares_rows(model: TextModel) -> bool:
 
 
 def _lay_out(block: Block, tokens: Sequence[Int64], model: TextModel) -> tuple[Tensor, Int64]:
-    """Return token ids (R, T) int64, and (R, T) the string that each belongs to, −1 for none."""
+    """Return token ids (R, T) int64, and (R, T) the number of each token's string, −1 for none."""
     shape = (len(block.rows), block.width)
     ids_RT = np.full(shape, model.tokenizer.pad_token_id or 0, dtype=np.int64)
     owner_RT = np.full(shape, -1, dtype=np.int64)
@@ -220,7 +220,7 @@ def _lay_out(block: Block, tokens: Sequence[Int64], model: TextModel) -> tuple[T
 
 
 def _guides(owner_RT: Int64, model: TextModel) -> dict[str, Tensor]:
-    """Return what keeps the strings of a row apart: positions of their own, and a mask."""
+    """Return the positions and the mask that separate the strings of a row."""
     device = model.model.device
     if not _shares_rows(model):
         return {"attention_mask": torch.from_numpy((owner_RT >= 0).astype(np.int64)).to(device)}
@@ -239,10 +239,10 @@ def _guides(owner_RT: Int64, model: TextModel) -> dict[str, Tensor]:
 
 
 def _pooled(states_ND: Tensor, sizes: Sequence[int], pooling: Pooling) -> Tensor:
-    """Turn the states of real tokens, string after string, into vectors (V, D).
+    """Pool the states of the real tokens, string after string, into vectors (V, D).
 
-    [CLS] is the first state of a string, before any pooler; the mean is over all its tokens,
-    special ones included.
+    [CLS] is the first state of a string, without a pooler; the mean is over all its tokens,
+    including special ones.
     """
     sizes_V = torch.tensor(sizes, device=states_ND.device)
     match pooling:

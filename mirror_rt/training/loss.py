@@ -14,7 +14,7 @@ __all__ = ["contrastive", "info_nce", "multi_similarity"]
 def contrastive(
     vectors_VD: Tensor, same_meaning_VV: Tensor, *, loss: Loss, temperature: float
 ) -> Tensor:
-    """Compute the loss asked for; arguments as below."""
+    """Compute the configured loss; arguments as below."""
     match loss:
         case Loss.INFO_NCE:
             return info_nce(vectors_VD, same_meaning_VV, temperature=temperature)
@@ -26,13 +26,13 @@ def info_nce(vectors_VD: Tensor, same_meaning_VV: Tensor, *, temperature: float)
     """Symmetric InfoNCE (NT-Xent) with cosines: the mean over all 2B views.
 
     View i and view i + B are a positive pair; every other view is a negative of both, unless
-    it may mean the same as they. Unlike equation 1 of the paper, and like its code, the positive
-    stands in the denominator and views are averaged rather than summed.
+    it may have the same meaning. The paper's code and this one differ from its equation 1: the
+    positive is in the denominator too, and views are averaged, not summed.
 
     Args:
-        vectors_VD: (2B, D) floating, first views then second views; need not be unit rows.
+        vectors_VD: (2B, D) floating, first views then second views, of any length.
         same_meaning_VV: (2B, 2B) bool, true where two views may mean the same.
-        temperature: τ, which divides the cosines.
+        temperature: τ, the divisor of the cosines.
 
     Returns:
         A scalar, float32 unless the vectors are float64.
@@ -57,18 +57,18 @@ def multi_similarity(
 ) -> Tensor:
     """Multi-similarity loss over mined triplets: the mean over all 2B views.
 
-    Views of the same meaning are positives, all others negatives. Only those count that
-    stand in a triplet whose negative is not farther than its positive by ``margin``, as
-    distances of unit rows. Sources: Wang et al. 2019, *Multi-Similarity Loss*; the settings
-    and the miner are those of SapBERT (Liu et al. 2021).
+    Views of the same meaning are positives, all others negatives. A triplet counts unless its
+    negative is farther than its positive by ``margin``, as distances of unit vectors; a pair
+    counts if it is in such a triplet. Sources: Wang et al. 2019, *Multi-Similarity Loss*; the
+    settings and the miner are those of SapBERT (Liu et al. 2021).
 
     Args:
-        vectors_VD: (2B, D) floating, first views then second views; need not be unit rows.
+        vectors_VD: (2B, D) floating, first views then second views, of any length.
         same_meaning_VV: (2B, 2B) bool, true where two views mean the same.
-        alpha: How sharply the farthest positives count.
-        beta: How sharply the nearest negatives count.
-        base: The cosine that divides the two.
-        margin: How much farther a negative must be for its triplet not to count.
+        alpha: The weight of the farthest positives; higher is sharper.
+        beta: The weight of the nearest negatives; higher is sharper.
+        base: The cosine between the two.
+        margin: A triplet whose negative is farther by more than this does not count.
 
     Returns:
         A scalar, float32 unless the vectors are float64.
@@ -80,11 +80,11 @@ def multi_similarity(
     partners_VV = itself_VV.roll(views // 2, dims=1)
     positive_VV = (same_meaning_VV | partners_VV) & ~itself_VV
     negative_VV = ~(positive_VV | itself_VV)
-    with torch.no_grad():  # which triplets count is no part of the gradient
+    with torch.no_grad():  # the choice of triplets has no gradient
         apart_VV = (2 - 2 * cosines_VV).clamp(min=0).sqrt()
         farthest_V = apart_VV.masked_fill(~positive_VV, -torch.inf).amax(1, keepdim=True)
         nearest_V = apart_VV.masked_fill(~negative_VV, torch.inf).amin(1, keepdim=True)
-        # A pair is in some counting triplet if it is in one with the other side's extreme.
+        # A pair is in a triplet that counts if it is in one with the other side's extreme.
         positive_VV &= nearest_V - apart_VV <= margin
         negative_VV &= apart_VV - farthest_V <= margin
     pull_VV = (-alpha * (cosines_VV - base)).masked_fill(~positive_VV, -torch.inf)
@@ -95,7 +95,7 @@ def multi_similarity(
 
 
 def _log_one_plus_sum(exponents_VV: Tensor) -> Tensor:
-    """Log of 1 + Σ exp, row by row; an exponent of −∞ is a term left out."""
+    """Log of 1 + Σ exp, row by row; an exponent of −∞ leaves the term out."""
     one_V1 = exponents_VV.new_zeros(len(exponents_VV), 1)
     return torch.cat((one_V1, exponents_VV), dim=1).logsumexp(1)
 

@@ -1,4 +1,4 @@
-"""Order an epoch's pairs so that strings which the model confuses share a batch.
+"""Order an epoch's pairs: strings that the model confuses come into the same batch.
 
 Axes: N strings, P pairs, A anchors, K hardest negatives, D width.
 """
@@ -24,33 +24,33 @@ _BLOCK = 2**26
 
 
 class HardNegativeSampler:
-    """The order of an epoch's pairs by what the model confuses when the epoch begins.
+    """The order of an epoch's pairs, by the strings that the model confuses at its start.
 
     Attributes:
-        pairs_P2: The order of the epoch under way, or None before the second: it depends on
-            weights that are gone, so a run that is taken up needs it back.
+        pairs_P2: The order of the current epoch; None in the first. It depends on earlier
+            weights, so it must be saved for a run that is resumed.
     """
 
     def __init__(self, model: TextModel, clean: Sequence[Int64], *, most: int, size: int) -> None:
-        """Take the model as it will be when an epoch begins.
+        """Keep the model; its weights at the start of each epoch count.
 
         Args:
             model: The model in training.
             clean: Token ids of all strings, unmasked.
-            most: K, hardest negatives of an anchor.
+            most: K, the number of hardest negatives per anchor.
             size: Pairs of a batch.
         """
         self._model, self._clean, self._most, self._size = model, clean, most, size
         self.pairs_P2: Int64 | None = None
 
     def begin(self, pairs_P2: Int64, keys: Sequence[tuple[int, ...]]) -> Int64:
-        """Return the pairs of a new epoch in the order to train on.
+        """Return the pairs of a new epoch in training order.
 
         Args:
             pairs_P2: (P, 2) int64 rows of strings, as drawn.
-            keys: Of every string, as ``same_meaning_mask`` wants them.
+            keys: The keys of every string, as for ``same_meaning_mask``.
         """
-        # The pairs that fill no batch are those left out without mining: the last drawn.
+        # The pairs that fill no batch are the same as without mining: the last drawn.
         pairs_P2 = pairs_P2[: len(pairs_P2) // self._size * self._size]
         rows_N = np.unique(pairs_P2)
         vectors_ND = encode_all(self._model, [self._clean[row] for row in rows_N])
@@ -75,17 +75,17 @@ def mine_hard_negatives(
     most: int,
     device: torch.device | None = None,
 ) -> Int64:
-    """Find the strings nearest to each anchor that may be its negatives, by exact search.
+    """Find the nearest possible negatives of each anchor, by exact search.
 
     Args:
         vectors_ND: (N, D) float32 unit rows.
-        keys: For each of N strings its keys; strings that share one are no negatives.
+        keys: The keys of each of N strings; strings that share a key are no negatives.
         anchors_A: (A,) int64 rows of the anchors.
         most: K.
-        device: Where to multiply; by default the CPU.
+        device: The device of the products; by default the CPU.
 
     Returns:
-        (A, K) int64 rows, the nearest first; −1 where there are fewer.
+        (A, K) int64 rows, the nearest first; −1 if there are fewer.
     """
     holders: dict[int, list[int]] = {}
     for row, found in enumerate(keys):
@@ -106,11 +106,11 @@ def mine_hard_negatives(
 
 
 def group_hard_negatives(pairs_P2: Int64, hard_PK: Int64, *, size: int) -> Int64:
-    """Order pairs so that the hard negatives of a pair stand in its batch where they can.
+    """Order pairs so that hard negatives of a pair are in its batch where possible.
 
-    A pair is put down, then for each of its hardest strings a pair that holds it, and so on with
-    the next pair not yet put down. So every pair is there once, and a batch is made of
-    such groups, cut off where it is full.
+    A pair is placed, then for each of its hardest strings a pair with that string; then the
+    next pair not yet placed, and so on. Every pair is placed once. A batch consists of such
+    groups; the last one is cut where the batch is full.
 
     Args:
         pairs_P2: (P, 2) int64 rows of strings.

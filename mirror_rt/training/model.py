@@ -1,4 +1,4 @@
-"""The encoder being trained: load it with the dropout asked for, and tokenize for it.
+"""The encoder in training: load it with a given dropout, and tokenize for it.
 
 Axes: T tokens, D width of a vector.
 """
@@ -34,8 +34,8 @@ FAMILIES = (
     "roberta",
     "xlm-roberta",
 )
-"""The families of masked language models that the tests train; others may differ where it counts,
-in what they take, in where their dropout is, or in their positions."""
+"""The families of masked language models that the tests train; others may have other inputs,
+dropout layers or positions."""
 _DROPOUTS = (
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
@@ -54,8 +54,8 @@ class TextModel:
         model: A Hugging Face encoder; in evaluation mode when loaded.
         tokenizer: Its tokenizer.
         pooling: How token states become a vector.
-        max_length: Longest input in tokens; the rest is cut off.
-        apart: Whether each string needs a row of the batch to itself.
+        max_length: Maximum tokens of an input; the rest is cut off.
+        apart: Whether each string needs its own row of the batch.
     """
 
     model: Any
@@ -80,22 +80,22 @@ def load_model(
 ) -> TextModel:
     """Load an encoder from a folder: safetensors only, no code from the folder.
 
-    The dropout rate is set in the configuration *before* the weights are loaded, because
-    attention under SDPA takes its rate from there once and for all; changing the modules
-    afterwards would leave attention at the old rate.
+    The dropout rate is set in the configuration *before* the weights are loaded: attention
+    under SDPA reads its rate only then. Changing the modules afterwards would leave attention
+    at the old rate.
 
     Args:
         folder: A Hugging Face model folder.
         pooling: How token states become a vector.
-        max_length: Longest input in tokens; None for the model's most, up to 512.
-        dropout: Rate for hidden states and attention; None keeps the model's own.
-        attention: ``eager`` for attention in plain operators, which export wants; None for
-            the fastest there is.
+        max_length: Maximum tokens of an input; None for the model's maximum, up to 512.
+        dropout: Rate for hidden states and attention; None keeps the model's rate.
+        attention: ``eager`` for attention in plain operators, for export; None for the
+            fastest.
 
     Raises:
-        ModelError: The folder is not a model that can be used so.
-        ConfigError: ``max_length`` is more than the model has positions for, or has no room for
-            a token beside the special ones.
+        ModelError: The folder is not a model of a supported kind.
+        ConfigError: ``max_length`` is more than the model's positions, or leaves no room for
+            text beside the special tokens.
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -118,7 +118,7 @@ def load_model(
             setattr(config, name, dropout)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # broken JSON comes as that very class, a missing file as any
+    except Exception as error:  # broken JSON raises exactly that class, a missing file any
         raise ModelError(
             f"{folder}: its tokenizer cannot be read ({_line(error)}); "
             "copy the files of its tokenizer beside its weights"
@@ -137,14 +137,17 @@ def load_model(
             f"{folder}: its weights cannot be read ({_line(error)}); "
             "is its safetensors file there, and whole?"
         ) from error
-    # What is missing was drawn at random. The pooler is not used, and has none in many models.
+    # Missing weights were drawn at random. The pooler is not used; many models have none.
     missing = sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise ModelError(
             f"{folder}: lacks {len(missing)} of the encoder's weights ({missing[0]}"
             f"{', …' if len(missing) > 1 else ''}); copy or download the model again"
         )
-    for name, rate in own_rates.items():  # the modules have theirs; what is saved is the base's
+    for (
+        name,
+        rate,
+    ) in own_rates.items():  # the modules keep their rates; the base's are saved
         setattr(model.config, name, rate)
     room = _positions(config, tokenizer)
     if max_length is not None and max_length > room:
@@ -160,18 +163,18 @@ def load_model(
 
 
 def _positions(config: Any, tokenizer: Any) -> int:  # noqa: ANN401  (untyped library)
-    """The longest input that the model has positions for."""
+    """Return the number of positions of the model."""
     room = int(getattr(config, "max_position_embeddings", None) or 512)
     if config.model_type in {"roberta", "xlm-roberta", "camembert", "mpnet"}:
-        room -= (config.pad_token_id or 0) + 1  # their positions are counted from the padding id
+        room -= (config.pad_token_id or 0) + 1  # their positions start after the padding id
     return min(room, int(tokenizer.model_max_length))
 
 
 def tokenize(texts: Sequence[str], model: TextModel) -> list[Int64]:
-    """Return the token ids of each text, special tokens included, cut to the longest input.
+    """Return the token ids of each text with special tokens, truncated at the maximum length.
 
     Raises:
-        InputError: A text holds half a surrogate pair; its row is named.
+        InputError: A text contains half a surrogate pair; the error names its row.
     """
     ids: list[Int64] = []
     for start in range(0, len(texts), 10_000):
@@ -191,5 +194,5 @@ def tokenize(texts: Sequence[str], model: TextModel) -> list[Int64]:
 
 
 def _line(error: BaseException) -> str:
-    """The first line of a foreign message: enough to see what it is about."""
+    """Return the first line of another library's message."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

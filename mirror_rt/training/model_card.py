@@ -1,4 +1,4 @@
-"""Write a checkpoint's model card: a README.md with the header that the hub reads."""
+"""Write the model card of a checkpoint: a README.md with the header for the hub."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mirror_rt.staging import staging_file
 __all__ = ["SCORES", "add_scores", "license_of", "model_card", "read_training"]
 
 SCORES = "scores.json"
-"""Of a checkpoint: each task's scores by metric, as its card has them."""
+"""The file with a checkpoint's scores, by task and metric, as in its model card."""
 _HEADING = "## Measured scores"
 _SECTION = re.compile(rf"^{_HEADING}\n.*?(?=\n#{{1,2}} |\Z)", re.MULTILINE | re.DOTALL)
 
 
 def model_card(training: Mapping[str, Any]) -> str:
-    """Return the text of a fresh checkpoint's model card.
+    """Return the text of a new checkpoint's model card.
 
     Args:
-        training: What ``training.json`` says.
+        training: The content of ``training.json``.
     """
     config = training["config"]
     base = str(config["base"])
@@ -86,7 +86,7 @@ def model_card(training: Mapping[str, Any]) -> str:
 
 
 def license_of(folder: Path) -> str | None:
-    """Return the license that a model's own card names; None if it names none."""
+    """Return the license in a model's own card, or None."""
     try:
         card = (folder / "README.md").read_text(encoding="utf-8")
     except (OSError, ValueError):
@@ -97,7 +97,7 @@ def license_of(folder: Path) -> str | None:
 
 
 def _way(pairs: Mapping[str, float]) -> str:
-    """Say what the positive pairs are: only mirrored strings need no labels."""
+    """Describe the positive pairs: only mirrored strings need no labels."""
     mirror = "without labels in the way of Mirror-BERT (Liu et al., EMNLP 2021, arXiv:2104.08027)"
     ways = {
         "mirror": mirror,
@@ -114,14 +114,14 @@ def _data(config: Mapping[str, Any]) -> str:
 
 
 def add_scores(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:
-    """Put scores into a checkpoint's ``scores.json`` and model card, in place of older ones.
+    """Add scores to a checkpoint's ``scores.json`` and model card; replace older ones.
 
-    Of the card only the section of measured scores is written anew; tasks that are not in
-    ``results``, or have no score there, keep what they had.
+    Only the section of measured scores changes in the card. Tasks without a score in
+    ``results`` keep their old scores.
 
     Args:
         folder: A checkpoint.
-        results: As a report of ``mirror-rt evaluate --json`` has them: ``task`` and ``scores``.
+        results: The results in a report of ``mirror-rt evaluate --json``: ``task``, ``scores``.
 
     Raises:
         ModelError: It has no ``training.json``, or its ``scores.json`` cannot be read.
@@ -146,10 +146,10 @@ def add_scores(folder: Path, results: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_training(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint's ``training.json`` says.
+    """Return the content of a checkpoint's ``training.json``.
 
     Raises:
-        ModelError: There is none, or it cannot be read.
+        ModelError: The file is missing or cannot be read.
     """
     if not (folder / "training.json").exists():
         raise ModelError(

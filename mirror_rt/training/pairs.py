@@ -1,4 +1,4 @@
-"""Draw positive pairs, and say which strings of a batch must not be each other's negatives.
+"""Draw positive pairs, and find the strings of a batch that must not be negatives.
 
 Axes: N strings, P pairs, V views (2 for each pair of a batch: all first views, then all second).
 """
@@ -37,21 +37,21 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairTable:
-    """All strings of a run, and what is known of their meaning.
+    """All strings of a run, and their meanings.
 
     Attributes:
-        strings: N different strings.
-        groups: For each string the numbers of the meanings it has; two strings that share one
-            are never negatives of each other.
+        strings: N distinct strings.
+        groups: The numbers of the meanings of each string; two strings that share one are
+            never negatives of each other.
         mirrored: Rows of ``strings`` for self-duplicated pairs.
-        entities: For synonym pairs, the rows that name each entity; without the names that
-            ``knowledge.reserve`` leaves to the knowledge base to learn from.
+        entities: For synonym pairs, the rows of each entity's names, without the names that
+            ``knowledge.reserve`` holds out.
         filed_P2: (P, 2) int64 rows of the pairs read from a pairs file.
-        counts: What was read and dropped, for the report.
-        sha256: Hex sha256 over what was read.
-        remarks: How the files were understood, where that is worth saying.
-        sources: Of several files, how many entities and pairs of synonyms each has; of an
-            epoch with ``max_pairs`` the pairs are drawn in proportion.
+        counts: The numbers of strings read and dropped, for the report.
+        sha256: Hex sha256 of the strings and meanings.
+        remarks: Remarks on how the files were read.
+        sources: For several files, the entities and the pairs of synonyms of each; with
+            ``max_pairs`` an epoch draws from them in proportion.
     """
 
     strings: tuple[str, ...]
@@ -69,8 +69,8 @@ def read_table(config: TrainConfig) -> PairTable:
     """Read the corpus and the pairs file of a run.
 
     Raises:
-        ConfigError: The pairs asked for do not fit the files given.
-        InputError: A file cannot be read or holds nothing to train on.
+        ConfigError: The configured pairs do not fit the given files.
+        InputError: A file cannot be read or has nothing to train on.
     """
     kinds = set(config.shares)
     filed: list[tuple[str, str]] = []
@@ -115,7 +115,7 @@ def read_table(config: TrainConfig) -> PairTable:
         )
     rows = {string: row for row, string in enumerate(corpus.strings)}
     groups = [set(found) for found in corpus.entities]
-    meaning = len(named)  # each line of a pairs file is a meaning of its own, after the entities
+    meaning = len(named)  # each line of a pairs file is a separate meaning
     filed_P2 = np.zeros((len(filed), 2), dtype=np.int64)
     for line, pair in enumerate(filed):
         for side, string in enumerate(pair):
@@ -147,10 +147,10 @@ def read_table(config: TrainConfig) -> PairTable:
 def _sources(
     config: TrainConfig, corpus: Corpus, paired: Mapping[int, Sequence[int]]
 ) -> tuple[dict[str, str | int], ...]:
-    """Count what each of several files gives.
+    """Count the entities and pairs of each of several files.
 
     Raises:
-        InputError: Synonyms alone are trained on, and a file has none.
+        InputError: A file has no synonyms, and there are only synonym pairs.
     """
     entities, pairs = [0] * len(config.corpora), [0] * len(config.corpora)
     for file in corpus.files:
@@ -179,7 +179,7 @@ def _source_shown(source: Mapping[str, str | int]) -> str:
 
 
 def _digest(strings: Sequence[str], groups: Sequence[set[int]], filed_P2: Int64) -> str:
-    """The sha256 of all that a run trains on: the strings, what they mean, the filed pairs."""
+    """Return the sha256 of the training data: strings, meanings and pairs from the file."""
     digest = hashlib.sha256()
     for string, meanings in zip(strings, groups, strict=True):
         digest.update(f"{string}\n{sorted(meanings)}\n".encode("utf-8", "surrogatepass"))
@@ -190,15 +190,15 @@ def _digest(strings: Sequence[str], groups: Sequence[set[int]], filed_P2: Int64)
 def hold_out(
     table: PairTable, config: TrainConfig, *, rng: np.random.Generator
 ) -> tuple[PairTable, Int64]:
-    """Set pairs aside that training will never see, by the shares of their sources.
+    """Hold out pairs from training, in proportion to the shares of their sources.
 
-    Of an entity set aside no name is trained on, and no string set aside is in another pair.
+    No name of a held-out entity is trained on, and no held-out string is in another pair.
 
     Returns:
         The table without them, and the (P, 2) int64 pairs.
 
     Raises:
-        ConfigError: They are too few to measure on.
+        ConfigError: There are too few to measure on.
     """
     counts = {source: round(config.eval_pairs * share) for source, share in config.shares.items()}
     chosen = rng.permutation(len(table.entities))[: counts.get(PairSource.SYNONYMS, 0)].tolist()
@@ -234,8 +234,8 @@ def hold_out(
 def draw_epoch(table: PairTable, config: TrainConfig, *, rng: np.random.Generator) -> Int64:
     """Draw the pairs of one epoch, shuffled.
 
-    Sources are mixed by their shares. The epoch ends where the scarcest source, for its
-    share, has been used up once, so nothing is repeated within an epoch.
+    Sources are mixed by their shares. The epoch ends when the first source is used up, so
+    nothing is repeated within an epoch.
 
     Returns:
         (P, 2) int64 rows of ``table.strings``; a pair of equal rows is a mirror pair.
@@ -270,8 +270,8 @@ def synonym_pairs(
 ) -> Int64:
     """Pair the names of each entity with one another.
 
-    An entity with n names has n(n − 1) / 2 pairs; where these are more than ``most``, that
-    many are drawn, so that entities with long lists of names do not dominate.
+    An entity with n names has n(n − 1) / 2 pairs. At most ``most`` of them are drawn, so
+    entities with many names do not dominate.
 
     Returns:
         (P, 2) int64, the two rows of a pair in random order.
@@ -300,17 +300,17 @@ def _unrank(code: int) -> tuple[int, int]:
 def same_meaning_mask(
     keys: Sequence[Sequence[int]], others: Sequence[Sequence[int]] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Return which views may mean the same, so that they are no negatives of each other.
+    """Return which pairs of views may have the same meaning, and so are no negatives.
 
-    InfoNCE leaves such pairs out (they would be false negatives); multi-similarity takes them as
-    positives.
+    InfoNCE leaves these pairs out (they would be false negatives); multi-similarity takes them
+    as positives.
 
     Args:
-        keys: For each of V views its keys: the string it came from, and its meanings.
-        others: For each of Q other views theirs; by default the same views.
+        keys: The keys of each of V views: its string and its meanings.
+        others: The keys of each of Q other views; by default the same views.
 
     Returns:
-        (V, Q) bool; without others symmetric, and true on the diagonal where a view has a key.
+        (V, Q) bool; without others symmetric, and true on the diagonal if a view has a key.
     """
     others = keys if others is None else others
     holders: dict[int, list[int]] = {}

@@ -14,7 +14,7 @@ from mirror_rt.training.model_card import read_training
 __all__ = ["push", "strip_private_paths"]
 
 _APART = ["*.unfinished/*", ".*", "training.json"]
-"""What is not uploaded as it stands: ``training.json`` is, without the folders of this machine."""
+"""Files that are not uploaded as they are: ``training.json`` goes without local paths."""
 
 
 def push(
@@ -25,19 +25,19 @@ def push(
     endpoint: str | None = None,
     token: str | None = None,
 ) -> str:
-    """Upload a folder as a model repository, made if it is not there; return its address.
+    """Upload a folder as a model repository, created if missing; return its address.
 
     Args:
         folder: A checkpoint or bundle.
         repository: ``owner/name``.
         private: Whether a new repository is private.
-        endpoint: Another hub than huggingface.co.
-        token: Access token; by default the one of ``hf auth login``.
+        endpoint: A hub other than huggingface.co.
+        token: Access token; by default that of ``hf auth login``.
 
     Raises:
         ModelError: The folder is neither a checkpoint nor a bundle, or its ``training.json``
             cannot be read.
-        TargetError: The hub is out of reach or refuses.
+        TargetError: The hub cannot be reached or refuses.
     """
     if folder_kind(folder) not in {FolderKind.BUNDLE, FolderKind.CHECKPOINT}:
         raise ModelError(f"{folder}: neither a checkpoint nor a bundle; name such a folder")
@@ -64,7 +64,7 @@ def push(
             )
     except HFValidationError as error:
         raise TargetError(f"{repository}: not a repository name; give owner/name") from error
-    # The network; the card's header; a large file, of which the library says no more.
+    # Errors of the network, of the card's header, or of a large file.
     except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TargetError(
@@ -75,7 +75,7 @@ def push(
 
 
 def strip_private_paths(training: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``training.json`` says without the folders of this machine."""
+    """Return the content of ``training.json`` without local paths."""
     config = dict(training["config"])
     for name in ("corpus", "out", "pairs_file", *["base"] * training["base_is_local"]):
         value = config[name]

@@ -1,4 +1,4 @@
-"""Keep the state of an unfinished run and take it up again, on a CPU to the bit; no pickles."""
+"""Save and resume the state of an unfinished run, on a CPU bit by bit, without pickle."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _WEIGHTS, _OPTIMIZER, _RANDOM = "model.safetensors", "optimizer.safetensors", "r
 _REST, _ACCOUNT = "rest.safetensors", "state.json"
 
 _FREE = {"save_steps", "threads", "mini_batch_size"}
-"""Options that may change when a run is taken up; all others decide its weights.
+"""Options that may change when a run is resumed; all others decide its weights.
 
-``mini_batch_size`` decides which draws of dropout a string gets. It may change because that is what
-running out of memory advises; the run then goes on as well, and not to the same bytes.
+``mini_batch_size`` decides which draws of dropout a string gets. It may change because the
+out-of-memory error suggests it; the run then does not end in the same bytes.
 """
 
 
 def folder_of(out: Path) -> Path:
-    """Return the folder beside the checkpoint that holds the state until it is finished."""
+    """Return the folder with the state of an unfinished run, beside the checkpoint."""
     return out.with_name(f"{out.name}.unfinished")
 
 
 def check_unfinished(out: Path, *, resume: bool, force: bool) -> None:
-    """Refuse to start over where an unfinished run could be taken up; clear half-written states.
+    """Refuse to start over if an unfinished run can be resumed; remove half-written states.
 
     Raises:
-        TargetError: There is one, and neither ``resume`` nor ``force`` says what to do with it;
-            or what is there is no unfinished run.
+        TargetError: There is an unfinished run, and neither ``resume`` nor ``force`` is set; or
+            the folder is no unfinished run.
     """
     folder = folder_of(out)
     if folder.exists() and not (resume or force):
@@ -60,10 +60,10 @@ def save_state(
     corpus_sha256: str,
     rest: Mapping[str, torch.Tensor],
 ) -> None:
-    """Write all that the rest of the run depends on, whole or not at all.
+    """Save the state of a run atomically.
 
-    The order of pairs and their masks follow from the seed and the step, so the number of
-    losses stands for them; ``rest`` is what follows from weights that are gone.
+    The order of pairs and their masks follow from the seed and the step, that is the number
+    of losses. ``rest`` is the state that depends on earlier weights.
     """
     from safetensors.torch import save_file
 
@@ -93,12 +93,12 @@ def save_state(
 def load_state(
     model: TextModel, optimizer: torch.optim.Optimizer, config: TrainConfig, *, corpus_sha256: str
 ) -> tuple[list[float], list[dict[str, float]], dict[str, torch.Tensor]]:
-    """Put a run back to where it was saved.
+    """Restore the saved state of a run.
 
     Without a saved state (the run ended before its first one) this changes nothing.
 
     Returns:
-        The losses of the steps done, what was measured on held-out pairs, and the rest.
+        The losses of the finished steps, the measurements on held-out pairs, and the rest.
 
     Raises:
         ConfigError: The run was started with other options, or on another corpus.
@@ -136,7 +136,7 @@ def load_state(
 def _check_same(
     account: dict[str, Any], config: TrainConfig, corpus_sha256: str, folder: Path
 ) -> None:
-    # An option that is newer than the run had its default then.
+    # An option that did not exist at the start of the run had its default value.
     then = {f.name: f.default for f in fields(TrainConfig)} | dict(COMMON) | account["config"]
     now = config.to_dict()
     for name in sorted((then.keys() | now.keys()) - _FREE):

@@ -1,4 +1,4 @@
-"""One step's loss and gradient: plainly, or with cached gradients in bounded memory.
+"""The loss and gradient of a step: directly, or with cached gradients in bounded memory.
 
 Axes: V views of the batch, D width of a vector.
 """
@@ -27,7 +27,7 @@ def backward(model: TextModel, batch: Batch, config: TrainConfig) -> float:
 
 
 def plain_backward(model: TextModel, batch: Batch, config: TrainConfig) -> float:
-    """Encode all views, keep what the gradient needs, and go back through it."""
+    """Encode all views with their graph, and compute the gradient."""
     with autocast(model, bf16=config.bf16):
         vectors_VD = encode(model, batch.tokens)
     loss = _loss(vectors_VD, batch, config)
@@ -36,10 +36,10 @@ def plain_backward(model: TextModel, batch: Batch, config: TrainConfig) -> float
 
 
 def cached_backward(model: TextModel, batch: Batch, config: TrainConfig) -> float:
-    """As ``plain_backward``, the same gradient, holding one micro-batch in memory at a time.
+    """Compute the gradient of ``plain_backward`` with one micro-batch in memory at a time.
 
-    The vectors are computed without a graph; the loss gives their gradient; then each
-    micro-batch is encoded again, with the dropout it had, and that gradient goes through it.
+    The vectors are computed without a graph, and the loss gives their gradient. Then each
+    micro-batch is encoded again, with the same dropout, to propagate that gradient.
     Source: Gao et al. 2021, *Scaling Deep Contrastive Learning Batch Size* (GradCache).
     """
     parts = sort_by_length([len(ids) for ids in batch.tokens], most=config.mini_batch_size)

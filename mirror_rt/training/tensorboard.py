@@ -1,4 +1,4 @@
-"""Write what a run measures for TensorBoard (needs [tensorboard])."""
+"""Write the measurements of a run for TensorBoard (needs [tensorboard])."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["TensorBoardLogger"]
 
 
 class TensorBoardLogger:
-    """An event file that is written to while a run goes on."""
+    """An event file that is written during a run."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Choose the folder, made if it is missing; None writes nothing.
+        """Choose the folder, created if missing; None writes nothing.
 
         Raises:
             MissingExtraError: There is a folder, and TensorBoard is not installed.
-            TargetError: The folder cannot be made.
+            TargetError: The folder cannot be created.
         """
         self._folder = folder
         self._writer: Any = None
@@ -36,7 +36,7 @@ class TensorBoardLogger:
             ) from error
 
     def begin(self, done: int) -> None:
-        """Open the file. What an earlier run wrote of steps after ``done`` counts no more."""
+        """Open the file. Steps after ``done`` that an earlier run wrote are ignored."""
         if self._folder is not None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -44,11 +44,11 @@ class TensorBoardLogger:
             self._writer = writer(str(self._folder), purge_step=done + 1 if done else 0)
 
     def step(self, step: int, *, loss: float, strings_per_second: float) -> None:
-        """Write what is known after a step."""
+        """Write the numbers of a step."""
         self._write(step, {"train/loss": loss, "train/strings_per_second": strings_per_second})
 
     def evaluation(self, measured: Mapping[str, float] | None) -> None:
-        """Write what was measured on held-out pairs, as ``EvalMonitor.look`` returns it."""
+        """Write a measurement on held-out pairs, as ``EvalMonitor.measure`` returns it."""
         if measured is not None:
             values = {f"eval/{name}": measured[name] for name in measured if name != "step"}
             self._write(int(measured["step"]), values)
