@@ -1,4 +1,4 @@
-"""Read text files a line at a time, from a path, a pipe or standard input, packed or not.
+"""Read text files line by line, from a path, a pipe or standard input, compressed or not.
 
 The first bytes of a file, not its name, decide its compression (gzip, zstd, bzip2, xz), whether
 it is UTF-16, and whether its lines end in CR. A ``Source`` shows the start of its file before it
@@ -46,10 +46,10 @@ __all__ = [
 ]
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A longer line is a binary file by mistake, and would fill memory before it fails."""
+"""Maximum length of a line; a longer one is a binary file by mistake and would fill memory."""
 
 UNPACKING_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
-"""What broken packed files raise when they are read."""
+"""The errors of broken compressed files."""
 
 _HEAD_BYTES = 1 << 16
 _BLOCK = 1 << 18
@@ -64,17 +64,17 @@ _PACKED = {
 
 
 _READ: weakref.WeakSet[IO[str]] = weakref.WeakSet()
-"""Standard input, once it has been read: whoever reads it again would find it empty."""
+"""Standard input, once it has been read: a second reader would find it empty."""
 
 
 class Source:
-    """A file that can be looked into before it is read, even one that can be read but once.
+    """A file whose head can be read before the whole, even if it can be read only once.
 
-    It can stand wherever a path can.
+    It is accepted wherever a path is.
 
     Args:
         path: A path, or ``-`` for standard input.
-        encoding: What its text is written in; by default UTF-8, or UTF-16 if it is that.
+        encoding: The encoding of its text; by default UTF-8, or UTF-16 if detected.
 
     Raises:
         ConfigError: There is no such encoding.
@@ -83,7 +83,7 @@ class Source:
     def __init__(self, path: StrPath, *, encoding: str | None = None) -> None:
         if encoding is not None:
             try:
-                "".encode(encoding)  # more than look-up: some codecs are not of text
+                "".encode(encoding)  # a lookup is not enough: some codecs are not for text
             except (LookupError, ValueError) as error:
                 raise ConfigError(
                     f"--encoding {encoding}: no such encoding; give one such as windows-1252"
@@ -98,7 +98,7 @@ class Source:
 
     @classmethod
     def of(cls, source: StrPath, *, encoding: str | None = None) -> Source:
-        """Return ``source`` itself if it is one, else make one of a path."""
+        """Return ``source`` itself if it is a ``Source``, else one for the path."""
         return source if isinstance(source, Source) else cls(source, encoding=encoding)
 
     def __fspath__(self) -> str:
@@ -111,13 +111,13 @@ class Source:
         self.close()
 
     def close(self) -> None:
-        """Close what was opened for a look and has not been read."""
+        """Close a file that was opened for its head and not read."""
         held, self._held = getattr(self, "_held", None), None
         if held is not None and self._path != "-":
             held.close()
 
     def head(self) -> bytes:
-        """Return its first 64 KiB, unpacked; nothing is lost for who reads it after.
+        """Return its first 64 KiB, uncompressed; a later reader loses nothing.
 
         Raises:
             InputError: It cannot be opened, or is broken.
@@ -133,7 +133,7 @@ class Source:
                 if not parts:
                     handle.close()
                     raise InputError(self._broken(error, 0)) from error
-                # Whoever reads on is told where it breaks.
+                # A later reader gets the error with its line.
             self._head = b"".join(parts)
             if self.once:
                 self._held = handle
@@ -147,10 +147,10 @@ class Source:
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """Open it for reading its bytes, unpacked, from the beginning.
+        """Open it to read its bytes, uncompressed, from the beginning.
 
         Raises:
-            InputError: It is missing, a folder, may not be read, or was read before and cannot
+            InputError: It is missing, a folder or not readable, or was read before and cannot
                 be read twice.
         """
         if self.once and self._taken:
@@ -188,7 +188,7 @@ class Source:
             raise InputError(f"{path}: cannot be read ({reason})") from error
 
     def _unpacked(self, raw: IO[bytes]) -> IO[bytes]:
-        """Return a handle on what a packed file holds, or on the file itself."""
+        """Return a handle on the content of a compressed file, or on the file itself."""
         magic = b""
         while len(magic) < 6 and (more := raw.read(6 - len(magic))):
             magic += more
@@ -222,7 +222,7 @@ class Source:
 
 
 class Head(Source):
-    """The first 64 KiB of a source, as if they were all; the source loses nothing."""
+    """The first 64 KiB of a source, as if they were the whole; the source loses nothing."""
 
     def __init__(self, source: Source) -> None:
         super().__init__(source, encoding=source.encoding)
@@ -232,18 +232,18 @@ class Head(Source):
 
 
 def head_lines(source: Source) -> list[str]:
-    """Return the whole lines of the beginning of a file, without their ends."""
+    """Return the complete lines of the head of a file, without line ends."""
     lines = [line for _, line in numbered_lines(Head(source), strict=False)]
     return lines[:-1] if len(source.head()) >= _HEAD_BYTES and len(lines) > 1 else lines
 
 
 def is_plain_utf8(source: Source) -> bool:
-    r"""Say whether a file is read as it stands: not UTF-16, and its lines end in ``\n``."""
+    r"""Return whether a file is read unchanged: it is not UTF-16, and its lines end in ``\n``."""
     return _writing(source) == (None, False)
 
 
 class _Blocks(io.RawIOBase):
-    """Blocks of bytes, for whoever wants a file."""
+    """Blocks of bytes as a file."""
 
     def __init__(self, blocks: Iterator[bytes], closing: Callable[[], None]) -> None:
         self._blocks = blocks
@@ -279,21 +279,21 @@ def _is_regular(path: str) -> bool:
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):
-        return True  # opening it tells what is wrong
+        return True  # opening it raises the error
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def shown(source: StrPath) -> str:
-    """Return the name to call a source by in a message."""
+    """Return the name of a source for a message."""
     return "standard input" if str(source) == "-" else str(source)
 
 
 @contextmanager
 def open_binary(source: StrPath) -> Iterator[IO[bytes]]:
-    """Open ``source`` for reading bytes; ``-`` is standard input, packed files are unpacked.
+    """Open ``source`` to read its bytes, uncompressed; ``-`` is standard input.
 
     Raises:
-        InputError: It is missing, a folder, may not be read, or was read and cannot be again.
+        InputError: It is missing, a folder or not readable, or cannot be read a second time.
     """
     with Source.of(source).open() as handle:
         yield handle
@@ -302,18 +302,18 @@ def open_binary(source: StrPath) -> Iterator[IO[bytes]]:
 def numbered_lines(source: StrPath, *, strict: bool = True) -> Iterator[tuple[int, str]]:
     r"""Yield (line number from 1, text without its line end) of a text file.
 
-    Only ``\n`` and ``\r\n`` end a line, so a string may hold any other Unicode separator; of a
-    file that has none of them in its first 64 KiB, ``\r`` does. A byte order mark at the start
-    is dropped. The text is UTF-8, UTF-16, or what the ``Source`` says.
+    Only ``\n`` and ``\r\n`` end a line, so a string may contain any other Unicode separator. If
+    a file has neither in its first 64 KiB, ``\r`` ends a line. A byte order mark at the start
+    is dropped. The text is UTF-8, UTF-16, or in the encoding of the ``Source``.
 
     Args:
         source: A path, or ``-`` for standard input.
-        strict: Whether to refuse bytes that are no text. If not, they come as lone
-            surrogates, for a caller who refuses row by row.
+        strict: Whether to refuse bytes that are not text. If not, they become lone
+            surrogates, for a caller that refuses single rows.
 
     Raises:
-        InputError: The file cannot be opened, is not text (the line is named), is packed and
-            broken, or has a line over ``MAX_LINE_BYTES``.
+        InputError: The file cannot be opened, is not text (the error names the line), is a
+            broken compressed file, or has a line over ``MAX_LINE_BYTES``.
     """
     given = Source.of(source)
     encoding, ends_in_cr = _writing(given)
@@ -352,7 +352,7 @@ def numbered_lines(source: StrPath, *, strict: bool = True) -> Iterator[tuple[in
 
 
 def encoding_hint(text: bytes | str) -> str:
-    r"""Say which encoding a text that is not UTF-8 likely has, and what to do.
+    r"""Return the likely encoding of a text that is not UTF-8, and what to do.
 
     >>> encoding_hint(b"caf\xe9")
     'probably it is windows-1252: give --encoding windows-1252, or convert the file (iconv -f)'
@@ -360,7 +360,7 @@ def encoding_hint(text: bytes | str) -> str:
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     high = sum(byte >= 0x80 for byte in raw)
     letters = sum(chr(byte).isalpha() for byte in raw if byte < 0x80)
-    if high > 2 and high > letters:  # a script of its own, not Latin with accents
+    if high > 2 and high > letters:  # another script, not Latin with accents
         found = "perhaps it is windows-1251, shift_jis, gb18030 or euc-kr"
         return f"{found}: name it with --encoding, or convert the file (iconv -f)"
     likely = "windows-1252"
@@ -368,7 +368,7 @@ def encoding_hint(text: bytes | str) -> str:
 
 
 def _writing(source: Source) -> tuple[str | None, bool]:
-    """Tell the encoding if it is not UTF-8, and whether lines end in CR alone."""
+    """Return the encoding if it is not UTF-8, and whether lines end in CR alone."""
     head = source.head()
     encoding = source.encoding or _utf16(head)
     if encoding is not None and codecs.lookup(encoding).name == "utf-8":
@@ -402,7 +402,7 @@ def _utf16(head: bytes) -> str | None:
 def _recoded(
     source: Source, handle: IO[bytes], encoding: str | None, ends_in_cr: bool
 ) -> IO[bytes]:
-    """Return the text of a handle as UTF-8; what cannot be decoded becomes lone surrogates."""
+    """Return the text of a handle as UTF-8; undecodable bytes become lone surrogates."""
     codecs.register_error(_UNDECODABLE, lambda error: ("\udcff", getattr(error, "end", 0)))
     decoder = codecs.getincrementaldecoder(encoding or "utf-8")(
         "surrogateescape" if encoding is None else _UNDECODABLE
@@ -427,7 +427,7 @@ def _recoded(
 
 
 def lone_surrogate(text: str) -> int | None:
-    r"""Return the place of the first half of a surrogate pair, which is no text; None if none.
+    r"""Return the index of the first lone surrogate, which is not text; None if there is none.
 
     >>> lone_surrogate("naïve"), lone_surrogate("na\ud800ve")
     (None, 2)
@@ -440,10 +440,10 @@ def lone_surrogate(text: str) -> int | None:
 
 
 def refuse_what_is_not_text(texts: Sequence[str]) -> None:
-    """Name the first item that is not a string, or holds half of a surrogate pair.
+    """Check that all items are strings without lone surrogates.
 
     Raises:
-        InputError: There is one; the message gives its index.
+        InputError: An item is not; the message has its index.
     """
     for row, text in enumerate(texts):
         if not isinstance(text, str):
@@ -457,10 +457,10 @@ def refuse_what_is_not_text(texts: Sequence[str]) -> None:
 
 
 def read_lines(source: StrPath) -> list[str]:
-    """Return every line of a text file, empty ones too, so that row i is line i + 1.
+    """Return every line of a text file, also empty ones: row i is line i + 1.
 
     Raises:
-        InputError: As ``numbered_lines``, or the file is empty.
+        InputError: As in ``numbered_lines``, or the file is empty.
     """
     lines = [text for _, text in numbered_lines(source)]
     if not lines:

@@ -1,4 +1,4 @@
-"""Build the bundles that could be, measure them on the user's strings, and choose one.
+"""Build candidate bundles, measure them on the user's strings, and choose one.
 
 Axes: N names, D width.
 """
@@ -34,13 +34,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportCandidate:
-    """A bundle that could be the result, and how it ranks the sample.
+    """A candidate bundle, and how it ranks the sample.
 
     Attributes:
-        recipe: How it was made.
+        recipe: The recipe it was made by.
         bundle: The folder.
         ranking: How it ranks the sample.
-        measured_with: The graph that ranked: itself, or one with 7-bit weights in its place.
+        measured_with: The graph that was measured: its own, or one with 7-bit weights.
     """
 
     recipe: Recipe
@@ -51,19 +51,19 @@ class ExportCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateBuilder:
-    """Where candidates are made.
+    """Builds candidates.
 
     Attributes:
         folder: An empty folder to build in.
-        config_files: A folder of what stands beside the graph.
+        config_files: A folder with the files beside the graph.
         graph: The float32 graph.
-        smoothed: The same with smoothed-out activations.
-        manifest: What every candidate's manifest says.
-        batches: Token ids of some of the sample.
+        smoothed: The same graph with smoothed activations.
+        manifest: The manifest fields of every candidate.
+        batches: Token ids of a part of the sample.
         names: The sample.
         original_ND: (N, D) float32 unit rows of the sample, by the float32 graph.
-        sensitive: Multiplications by what rounding them alone costs, the costliest first.
-        report_stage: Called with what is done next.
+        sensitive: Multiplications by the cost of rounding each alone, the costliest first.
+        report_stage: Called with the name of the next stage.
     """
 
     folder: Path
@@ -80,8 +80,8 @@ class CandidateBuilder:
     def build(self, recipe: Recipe) -> ExportCandidate:
         """Make the bundle of a recipe and measure its ranking.
 
-        Where 8-bit weights would overflow on this CPU, which says nothing of the CPU that they
-        are for, 7-bit ones are measured in their place: they round more.
+        If 8-bit weights would overflow on this CPU but not on the target, 7-bit weights are
+        measured instead; they round more.
         """
         kept = f", {len(recipe.nodes_to_exclude)} in float" if recipe.nodes_to_exclude else ""
         self.report_stage(f"{recipe.method.value}{kept}")
@@ -115,13 +115,13 @@ class CandidateBuilder:
 def fallback_recipes(builder: CandidateBuilder, target: Target) -> Iterator[Recipe]:
     """Yield the int8 recipes that are safe on a CPU, fastest first, most exact last.
 
-    Static ranges are the fastest and the closest (docs/experiments.md). Where they rank too
-    differently, the multiplications that suffer most stay in float, a quarter, then half; then
-    weight-only, which scales every row of activations by itself. Ranges taken anew from each
+    Static ranges are the fastest and the most exact (docs/experiments.md). If they change the
+    ranking too much, the most sensitive multiplications stay in float: a quarter, then half.
+    Then comes weight-only, which scales each row of activations by itself. Ranges of each
     batch (dynamic) are slower and less exact than fixed ones.
 
     Args:
-        builder: Tells which multiplications are sensitive.
+        builder: Knows which multiplications are sensitive.
         target: The CPU.
     """
     reduce = not int8_cannot_saturate(target)
@@ -140,7 +140,7 @@ def choose_first(
     """Return the first of ``recipes`` that passes the gate.
 
     Raises:
-        AccuracyGateError: None does.
+        AccuracyGateError: None passes.
     """
     best: ExportCandidate | None = None
     for recipe in recipes:
@@ -165,13 +165,13 @@ def choose_fastest(
     """Return the fastest bundle that passes the gate here; float32 always does.
 
     Returns:
-        The bundle, and the strings a second of each that was raced.
+        The bundle, and the strings per second of each bundle that was compared.
     """
     runners = [builder.build(Recipe(method=Method.NONE))]
     methods: set[Method] = set()
     for recipe in recipes:
         if recipe.method in methods:
-            continue  # a faster recipe of its kind has passed already
+            continue  # a faster recipe of this kind has passed already
         built = builder.build(recipe)
         if built.ranking.top1_agreement >= min_top1:
             runners.append(built)
@@ -185,7 +185,7 @@ def choose_fastest(
 def measure_speeds(
     bundles: Sequence[Bundle], names: Sequence[str], *, rounds: int = 3
 ) -> list[float]:
-    """Return the strings a second of each bundle: the best of interleaved rounds."""
+    """Return the strings per second of each bundle: the best of interleaved rounds."""
     encoders = [Encoder.open(bundle, verify=False) for bundle in bundles]
     best = [0.0] * len(encoders)
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Write what stands beside the graph, so that other programs can serve the same folder."""
+"""Write the files beside the graph that other programs need to serve the same folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["is_uncased", "write_config_files"]
 
 
 def is_uncased(tokenizer: Any) -> bool:  # noqa: ANN401  (transformers has no types)
-    """Tell whether a fast tokenizer takes capital letters for small ones."""
+    """Return whether a fast tokenizer lowercases text."""
     normalizer = tokenizer.backend_tokenizer.normalizer if tokenizer.is_fast else None
     if normalizer is None:
         return False
@@ -24,10 +24,9 @@ def is_uncased(tokenizer: Any) -> bool:  # noqa: ANN401  (transformers has no ty
 def write_config_files(model: TextModel, folder: Path) -> None:
     """Write tokenizer, configuration and the modules of sentence-transformers.
 
-    The tokenizer loses any fixed padding or truncation of its own and tells the longest input
-    of the bundle, so that every program cuts a long string at the same place. Without a padding
-    token of its own it takes another special token for one: padding is masked, but other
-    programs ask for its name.
+    The tokenizer is saved without fixed padding or truncation, and with the bundle's maximum
+    length: every program cuts a long string at the same place. A tokenizer without a padding
+    token uses another special token: padding is masked, but other programs need its name.
 
     Raises:
         ModelError: The model has no fast tokenizer.

@@ -1,8 +1,7 @@
-"""Compute the last layer for [CLS] alone.
+"""Compute the last layer only for [CLS].
 
 A vector pooled from position 0 needs the other positions of the last layer only as keys and
-values: their queries, attention output and feed-forward are never read. Leaving them out
-changes no value that is read.
+values. Their queries, attention output and feed-forward are not used and can be left out.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ __all__ = ["ClsOnly", "ClsRowOfBias", "keep_first_position"]
 
 
 class ClsOnly(nn.Module):
-    """A layer that is given position 0 alone of its (B, T, D) input."""
+    """A layer that gets only position 0 of its (B, T, D) input."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -28,7 +27,7 @@ class ClsOnly(nn.Module):
 
 
 class ClsRowOfBias(nn.Module):
-    """An MPNet layer that adds the relative positions of position 0 alone to its scores."""
+    """An MPNet layer that adds only the relative positions of position 0 to its scores."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
@@ -60,7 +59,7 @@ def keep_first_position(body: Any) -> bool:  # noqa: ANN401  (transformers has n
         body: A Hugging Face encoder.
 
     Returns:
-        Whether its architecture is one of those known; if not, nothing was changed.
+        Whether its architecture is known; if not, nothing was changed.
     """
     match body.config.model_type:
         case "bert" | "roberta" | "xlm-roberta" | "camembert" | "electra":

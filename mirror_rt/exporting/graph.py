@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["OPSET", "SentenceModel", "write_graph"]
 
 OPSET = 17
-"""LayerNormalization exists from 17 on; newer operators would shut out older runtimes."""
+"""The first version with LayerNormalization; a newer one would exclude older runtimes."""
 
 
 class SentenceModel(nn.Module):
-    """A transformer with its pooling: what becomes the graph.
+    """A transformer with its pooling, to be exported as one graph.
 
     Args:
         body: A Hugging Face encoder in evaluation mode.
         pooling: How token states become one vector.
-        first_only: With [CLS] pooling, compute the last layer for [CLS] alone (the same
-            vectors, about a tenth faster with 6 layers), in a copy of ``body``.
+        first_only: With [CLS] pooling, compute the last layer only for [CLS], in a copy of
+            ``body`` (the same vectors, about a tenth faster with 6 layers).
     """
 
     def __init__(self, body: PreTrainedModel, *, pooling: Pooling, first_only: bool = True) -> None:
@@ -54,11 +54,11 @@ class SentenceModel(nn.Module):
         Args:
             input_ids: (B, T) int64.
             attention_mask: (B, T) int64, 1 for real tokens.
-            token_type_ids: (B, T) int64, for the models that have segments.
+            token_type_ids: (B, T) int64, for models with segments.
 
         Returns:
             ``sentence_embedding`` (B, D) float32 unit rows and ``last_hidden_state`` (B, T, D),
-            or (B, 1, D) where only [CLS] is computed.
+            or (B, 1, D) if only [CLS] is computed.
         """
         segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         out = self.body(input_ids=input_ids, attention_mask=attention_mask, **segments)
@@ -76,8 +76,8 @@ class SentenceModel(nn.Module):
 def write_graph(model: SentenceModel, path: Path) -> None:
     """Export ``model`` to ``path`` through optimum.
 
-    The first output is ``sentence_embedding`` (B, D), because fastembed and others take the
-    first; ``last_hidden_state`` follows, because optimum's model class asks for it by name.
+    The first output is ``sentence_embedding`` (B, D), because fastembed and others read the
+    first; ``last_hidden_state`` follows, because optimum's model class reads it by name.
 
     Raises:
         ModelError: optimum has no exporter for this architecture.
@@ -99,7 +99,7 @@ def _onnx_config(model: SentenceModel) -> Any:  # noqa: ANN401  (optimum has no 
     try:
         constructor = TasksManager.get_exporter_config_constructor(
             exporter="onnx",
-            # ERNIE is a BERT with task ids, which it fills in itself; optimum does not know it.
+            # ERNIE is a BERT with task ids, which it sets itself; optimum does not know it.
             model_type="bert" if kind == "ernie" else kind,
             task="feature-extraction",
             library_name="transformers",

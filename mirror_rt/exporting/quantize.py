@@ -1,4 +1,4 @@
-"""Make a smaller or integer graph from a float one, by a recipe."""
+"""Quantize a float graph by a recipe."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ __all__ = ["Method", "Recipe", "quantize"]
 class Method(Enum):
     """How numbers are stored and multiplied.
 
-    ``DYNAMIC``: int8 weights, activations scaled by each batch as it comes. ``STATIC``: int8
-    weights, activations scaled by ranges seen in the sample. ``WEIGHT_ONLY``: int8 weights,
-    activations scaled row by row. ``HALF``: float16 on disk, float32 in use.
+    ``DYNAMIC``: int8 weights, activations scaled for each batch. ``STATIC``: int8 weights,
+    activations scaled by ranges from the sample. ``WEIGHT_ONLY``: int8 weights, activations
+    scaled row by row. ``HALF``: float16 on disk, float32 in use.
     """
 
     NONE = "none"
@@ -41,16 +41,16 @@ class Method(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One way to shrink a graph.
+    """One way to quantize a graph.
 
     Attributes:
-        method: How.
+        method: The method.
         per_channel: A scale for each output of a weight, else one for the whole (dynamic, static).
         reduce_range: 7-bit weights, for CPUs without VNNI (dynamic, static).
-        embeddings: Whether the embedding tables become int8 as well (dynamic, static).
-        smooth: Whether the channels of activations are evened out first (dynamic, static).
-        block_size: Weights that share a scale (weight-only).
-        nodes_to_exclude: Names of multiplications left alone.
+        embeddings: Whether the embedding tables become int8 too (dynamic, static).
+        smooth: Whether the channels of activations are smoothed first (dynamic, static).
+        block_size: The number of weights that share a scale (weight-only).
+        nodes_to_exclude: Names of multiplications that stay in float.
     """
 
     method: Method
@@ -74,7 +74,7 @@ class Recipe:
 
     @property
     def batch_invariant(self) -> bool:
-        """Whether the vector of a text is the same whatever texts stand beside it."""
+        """Whether the vector of a text is the same in every batch."""
         match self.method:
             case Method.NONE | Method.HALF | Method.STATIC | Method.WEIGHT_ONLY:
                 return True
@@ -87,7 +87,7 @@ class Recipe:
         return self.method in {Method.STATIC, Method.DYNAMIC} and not self.reduce_range
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what matters of the recipe, as the manifest tells it."""
+        """Return the fields of the recipe for the manifest."""
         values = asdict(self)
         used: tuple[str, ...]
         own = {"method": self.method.value, "batch_invariant": self.batch_invariant}
@@ -107,10 +107,10 @@ def quantize(
     """Write the graph ``source`` to ``target`` as ``recipe`` says.
 
     Args:
-        source: A float32 graph, evened out already where the recipe asks for that.
-        target: Where to write.
-        recipe: What to do.
-        batches: Token ids of sample strings, which static ranges are taken from.
+        source: A float32 graph, already smoothed if the recipe says so.
+        target: The file to write.
+        recipe: The recipe.
+        batches: Token ids of sample strings, to measure static ranges.
     """
     match recipe.method:
         case Method.NONE:
@@ -157,7 +157,7 @@ def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
         nodes += [
             n.name for n in graph.graph.node if n.op_type == "Gather" and n.input[0] in tables
         ]
-    if not nodes:  # which the quantizer would take for all
+    if not nodes:  # an empty list would mean all
         shutil.copyfile(source, target)
         return
     config = QuantizationConfig(
@@ -172,14 +172,14 @@ def _dynamic(source: Path, target: Path, recipe: Recipe) -> None:
         operators_to_quantize=["MatMul", "Gather"],
     )
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch, _quiet_root_logger():
-        # A configuration of no model: the quantizer would look for one, and copy it about.
+        # An empty configuration: the quantizer would look for one and copy it.
         ORTQuantizer(source, PretrainedConfig()).quantize(config, save_dir=scratch, file_suffix="")
         shutil.move(next(Path(scratch).glob("*.onnx")), target)
 
 
 @contextmanager
 def _quiet_root_logger() -> Iterator[None]:
-    """Keep onnxruntime's advice on pre-processing, said to the root logger, off the screen."""
+    """Hide onnxruntime's advice on pre-processing, which it sends to the root logger."""
     root = logging.getLogger()
     before = root.level
     root.setLevel(logging.ERROR)

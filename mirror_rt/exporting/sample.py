@@ -1,4 +1,4 @@
-"""Choose the strings that an export is measured with."""
+"""Choose the strings to measure an export with."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mirror_rt.errors import ConfigError
 __all__ = ["synthetic_names", "take"]
 
 LIMIT = 2000
-"""Strings measured with: enough that 1 % is 20 names, few enough for some seconds."""
+"""Maximum strings to measure with: 1 % of them is 20 names, and they take some seconds."""
 
 
 def take(texts: Sequence[str], *, seed: int = 0) -> list[str]:
-    """Return up to ``LIMIT`` different strings of ``texts``, drawn evenly, blank ones left out.
+    """Return up to ``LIMIT`` distinct, non-blank strings of ``texts``, drawn uniformly.
 
     Raises:
-        ConfigError: There are not two different ones.
+        ConfigError: There are fewer than two distinct strings.
     """
     different = list(dict.fromkeys(text for text in texts if text.strip()))
     if len(different) < 2:
@@ -29,10 +29,9 @@ def take(texts: Sequence[str], *, seed: int = 0) -> list[str]:
 
 
 def synthetic_names(tokenizer: Any, *, count: int = 256, seed: int = 0) -> list[str]:  # noqa: ANN401
-    """Return strings of one to five words of a tokenizer's vocabulary, where the user gave none.
+    """Return strings of one to five words of a tokenizer's vocabulary, if the user gave none.
 
-    They show whether a graph computes what it should. How it ranks the user's own names they
-    cannot show.
+    They show whether a graph computes correctly, but not how it ranks the user's own names.
     """
     words = sorted(
         text

@@ -1,4 +1,4 @@
-"""Find the multiplications that suffer most from 8-bit rounding.
+"""Find the multiplications that are most sensitive to 8-bit rounding.
 
 Axes: B texts, K inputs, N outputs.
 """
@@ -23,8 +23,8 @@ def rank_nodes_by_sensitivity(
 ) -> list[str]:
     """Return the names of nodes, the costliest first.
 
-    Each linear layer is rounded alone, in torch, as onnxruntime would round it, and the mean
-    cosine of the vectors to the unrounded ones is what it costs.
+    Each linear layer is rounded alone, in torch, as onnxruntime would round it. Its cost is
+    measured by the mean cosine between the vectors and the unrounded ones.
 
     Args:
         model: The model that was exported.
@@ -32,7 +32,7 @@ def rank_nodes_by_sensitivity(
         nodes: Names of the graph's multiplications by a weight.
 
     Raises:
-        ModelError: One of them is named like no layer of the model.
+        ModelError: A node has no layer of its name in the model.
     """
     encoder = TorchEncoder(model)
     exact_BD = torch.from_numpy(encoder.encode(names))

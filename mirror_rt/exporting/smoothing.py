@@ -1,9 +1,9 @@
-"""Even out the channels of activations before they are rounded to 8 bits.
+"""Smooth the channels of activations before they are rounded to 8 bits.
 
-A few channels of a transformer's states are far larger than the others, and one scale for all
-of them leaves the small ones only a few of the 256 steps. Each channel is divided by a factor,
-and the matching row of the weight multiplied by it, which changes no product (SmoothQuant,
-Xiao et al. 2023, section 4.1). Weights have a scale for each output, so they can bear it.
+A few channels of a transformer's states are far larger than the others. With one scale for all,
+the small ones use only a few of the 256 steps. So each channel is divided by a factor, and the
+matching row of the weight is multiplied by it, which changes no product (SmoothQuant, Xiao et
+al. 2023, section 4.1). Weights have a scale for each output, so rounding them stays exact enough.
 
 Axes: B texts, T tokens, K channels: inputs of a multiplication.
 """
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 __all__ = ["channel_ranges", "smooth"]
 
 STRENGTH = 0.7
-"""α of the paper: 0 evens out the weights alone, 1 the activations alone. Measured with MiniLM:
-.5 does harm, .65 to .8 help most, 1.0 does harm (docs/experiments.md)."""
+"""α of the paper: 0 smooths only the weights, 1 only the activations. Measured with MiniLM:
+.65 to .8 are best; .5 and 1.0 are worse than no smoothing (docs/experiments.md)."""
 
 
 def channel_ranges(
     source: Path, batches: Iterable[TokenBatch]
 ) -> dict[str, tuple[Float32, Float32]]:
-    """Return the lowest and highest value of each channel of what is multiplied by a weight.
+    """Return the minimum and maximum of each channel of the inputs of weight multiplications.
 
     Args:
         source: A float32 graph.
         batches: Token ids of sample strings; padding does not count.
 
     Returns:
-        Two of (K,) float32 by name of the activations.
+        Two arrays (K,) float32, by name of the activations.
     """
     graph = onnx.load(source)
     names = sorted({node.input[0] for node in constant_weights(graph).values()})
@@ -67,7 +67,7 @@ def channel_ranges(
             if texts == len(real_BT) and places[0] <= real_BT.shape[1]:
                 # The last layer of a [CLS] model has a single position.
                 kept = states[real_BT[:, : places[0]]]
-            else:  # as the relative positions of DeBERTa, which are the same for all texts
+            else:  # such as the relative positions of DeBERTa, which are the same for all texts
                 kept = states.reshape(-1, states.shape[-1])
             low_K, high_K = kept.min(axis=0), kept.max(axis=0)
             if name in ranges:
@@ -78,19 +78,19 @@ def channel_ranges(
 
 
 def smooth(source: Path, target: Path, ranges: Mapping[str, tuple[Float32, Float32]]) -> None:
-    """Write a graph of the same function whose activations have more even channels.
+    """Write a graph of the same function with smoothed activations.
 
     Args:
         source: A float32 graph.
-        target: Where to write.
-        ranges: From ``channel_ranges``.
+        target: The file to write.
+        ranges: The result of ``channel_ranges``.
     """
     graph = onnx.load(source)
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
     uses = Counter(node.input[1] for node in constant_weights(graph).values())
     sharing = defaultdict(list)
     for node in constant_weights(graph).values():
-        if uses[node.input[1]] == 1:  # a weight of several layers cannot fit each of them
+        if uses[node.input[1]] == 1:  # a weight shared by several layers cannot fit them all
             sharing[node.input[0]].append(node)
     for name, nodes in sharing.items():
         matrices = [numpy_helper.to_array(weights[node.input[1]]) for node in nodes]

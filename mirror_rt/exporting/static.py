@@ -1,8 +1,7 @@
-"""Quantize with fixed ranges of activations, taken from the user's own strings.
+"""Quantize with fixed ranges of activations, measured on the user's own strings.
 
-Written by hand, as the quantizers of onnxruntime and optimum leave each bias an addition of its
-own, which makes their static graphs slower than dynamic ones; here the bias goes into the
-multiplication.
+The quantizers of onnxruntime and optimum keep each bias as a separate addition, which makes
+their static graphs slower than dynamic ones. Here the bias goes into the multiplication.
 
 Axes: K channels: inputs of a multiplication, N its outputs.
 """
@@ -40,12 +39,12 @@ def quantize_static(
 
     Args:
         source: A float32 graph.
-        target: Where to write.
-        batches: What to take the ranges from.
+        target: The file to write.
+        batches: Token ids to measure the ranges.
         per_channel: A scale for each output of a weight, else one for the whole.
         reduce_range: 7-bit weights.
-        embeddings: Whether tables of embeddings become int8 as well, a scale for each row.
-        nodes_to_exclude: Names of multiplications to leave alone.
+        embeddings: Whether tables of embeddings become int8 too, with a scale for each row.
+        nodes_to_exclude: Names of multiplications that stay in float.
     """
     graph = onnx.load(source)
     seen = channel_ranges(source, batches)
@@ -91,7 +90,7 @@ def quantize_static(
 
 
 def _round_tables(graph: ModelProto) -> None:
-    """Look embeddings up as int8 rows, each with its own scale."""
+    """Store embedding tables as int8 rows, each with its own scale."""
     tables = {t.name: t for t in graph.graph.initializer if len(t.dims) == 2}
     nodes = []
     for node in graph.graph.node:
@@ -126,7 +125,7 @@ def quantize_weight(
     """Round a matrix to int8, symmetric around 0.
 
     Returns:
-        (K, N) int8 and the scale of each output, (N,) float32, or () where they share one.
+        (K, N) int8 and the scale of each output, (N,) float32, or () for a shared scale.
     """
     largest = np.abs(weight_KN).max(axis=0) if per_channel else np.abs(weight_KN).max()
     scales = np.maximum(largest / (63 if reduce else 127), 1e-12).astype(np.float32)
@@ -134,7 +133,7 @@ def quantize_weight(
 
 
 def _rounding(graph: ModelProto, states: str, low_K: Float32, high_K: Float32) -> NodeProto:
-    """Return the node that rounds activations to uint8; zero stays exactly zero."""
+    """Return the node that rounds activations to uint8; zero stays zero."""
     low, high = min(float(low_K.min()), 0.0), max(float(high_K.max()), 0.0)
     scale = max((high - low) / 255, 1e-12)
     _add(graph, f"{states}_scale", np.array(scale, dtype=np.float32))
@@ -148,7 +147,7 @@ def _rounding(graph: ModelProto, states: str, low_K: Float32, high_K: Float32) -
 
 
 def _biases(graph: ModelProto, products: Collection[str]) -> dict[str, tuple[NodeProto, str]]:
-    """Return for each product that only has a constant vector added: the addition, the vector."""
+    """Return the bias of each product whose only use is a bias: the addition and the vector."""
     vectors = {tensor.name for tensor in graph.graph.initializer if len(tensor.dims) == 1}
     for node in graph.graph.node:
         if node.op_type == "Identity" and node.input[0] in vectors:

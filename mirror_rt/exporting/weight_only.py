@@ -1,4 +1,4 @@
-"""Store weights in 8 or 16 bits and leave the activations alone.
+"""Store weights in 8 or 16 bits, and leave the activations in float.
 
 Axes: K inputs of a multiplication, N outputs, G groups of the K inputs.
 """
@@ -38,14 +38,14 @@ def quantize_weight_only(
 ) -> None:
     """Turn multiplications into MatMulNBits: int8 weights, activations scaled row by row.
 
-    onnxruntime's kernel rounds each row of activations to 8 bits in groups of its own, so a
-    text's vector does not depend on the texts beside it.
+    onnxruntime's kernel rounds each row of activations to 8 bits in separate groups, so the
+    vector of a text does not depend on its batch.
 
     Args:
         source: A float32 graph.
-        target: Where to write.
-        block_size: Weights that share one scale; a power of two from 16 up.
-        nodes_to_exclude: Names of nodes to leave alone.
+        target: The file to write.
+        block_size: The number of weights that share a scale; a power of two, at least 16.
+        nodes_to_exclude: Names of nodes that stay in float.
     """
     graph = onnx.load(source)
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
@@ -85,7 +85,7 @@ def remove_unused_initializers(graph: ModelProto) -> None:
 
 
 def pack_blocks(weight_KN: np.ndarray, *, block_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Round a matrix to 8 bits, a scale for every ``block_size`` inputs of an output.
+    """Round a matrix to 8 bits, with a scale for every ``block_size`` inputs of an output.
 
     Returns:
         (N, G, block_size) uint8 around the zero point 128, and (N, G) float32 scales.
@@ -104,8 +104,8 @@ def pack_blocks(weight_KN: np.ndarray, *, block_size: int) -> tuple[np.ndarray, 
 def to_fp16(source: Path, target: Path) -> None:
     """Store every float matrix in 16 bits; onnxruntime widens them when it loads the graph.
 
-    Half the size on disk, the speed and memory of float32. A weight beyond the range of
-    float16 stays as it is.
+    It has half the size on disk, and the speed and memory of float32. A weight beyond the
+    range of float16 is not changed.
     """
     graph = onnx.load(source)
     casts = []

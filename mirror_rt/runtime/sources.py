@@ -1,4 +1,4 @@
-"""Read strings to embed, link or search, a row at a time, from text or a table of any layout."""
+"""Read strings to embed, link or search, row by row, from text or a table of any layout."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TEXTS = (Column.TEXT, Column.NAME, Column.TITLE, Column.ID)
 _LOOKED_AT = 50
 
 Row = tuple[str, str]
-"""A text and its id; the id is empty where none was asked for."""
+"""A text and its id; the id is empty if there is no id column."""
 
 
 def read_rows(
@@ -56,14 +56,14 @@ def read_rows(
     options: TableOptions | None = None,
     notes: Notes | None = None,
 ) -> Iterator[Row]:
-    """Yield (text, id) of every row, in order, reading as it goes; see ``read_columns``.
+    """Yield (text, id) of every row, in order, as a stream; see ``read_columns``.
 
     Args:
         source: A path, or ``-``.
-        column: The column or field that holds the text.
-        id_column: The column or field that holds an id to keep beside the vector.
-        options: What is known of the file.
-        notes: Counts what is passed over.
+        column: The column or field with the text.
+        id_column: The column or field with the id.
+        options: The layout of the file.
+        notes: Counts what is skipped.
     """
     others = [] if id_column is None else [id_column]
     for text, *rest in read_columns(source, column, others, options=options, notes=notes):
@@ -79,25 +79,25 @@ def read_columns(
     notes: Notes | None = None,
     kept: Kept | None = None,
 ) -> Iterator[list[str]]:
-    """Yield the text of every row, and what stands in other columns, in order.
+    """Yield the text of every row and its values in other columns, in order.
 
-    What is missing - a null, a key of JSON, the end of a short row - is an empty string.
+    A missing value (a null, a missing key in JSON, the end of a short row) is an empty string.
 
     Args:
-        source: A path, or ``-``, which is plain text if the options do not say else; or a table
-            in memory.
-        column: The column or field that holds the text; by default one with a known heading
-            (``mention``, ``query``, ``text``, ``name`` …) or the only one there is. Plain text
-            has none: a line is a row, blank lines too.
+        source: A path, or ``-``, which is plain text unless the options say otherwise; or a
+            table in memory.
+        column: The column or field with the text; by default one with a known heading
+            (``mention``, ``query``, ``text``, ``name`` …) or the only one. Plain text has no
+            columns: each line is a row, also a blank one.
         others: More columns. A list, in JSON lines and Parquet, is joined by ``|``.
-        options: What is known of the file.
-        notes: Counts what is passed over.
-        kept: Takes all columns of the rows that are yielded.
+        options: The layout of the file.
+        notes: Counts what is skipped.
+        kept: Collects all columns of the rows that are yielded.
 
     Raises:
-        InputError: The file cannot be read, lacks a column, or a row is broken; the message
+        InputError: The file cannot be read, lacks a column, or has a broken row; the message
             names the row.
-        ConfigError: Plain text was asked for a column.
+        ConfigError: A column was given, but the file is plain text.
     """
     options = options or TableOptions()
     notes = notes if notes is not None else Notes()
@@ -160,11 +160,12 @@ def read_text(
 
     Args:
         source: The file.
-        options: What is known of it: if it is said to be text, whatever it holds is.
-        notes: Where to say that a lone heading was taken for data.
+        options: The layout of the file; if it is text, the content is not checked.
+        notes: Gets a note if a lone heading was taken for data.
 
     Raises:
-        InputError: It is plainly a table or JSON that nothing calls so, or cannot be read.
+        InputError: It is clearly a table or JSON, but neither name nor options say so; or it
+            cannot be read.
     """
     if options is None or options.format is None:
         lines = [line for line in head_lines(source) if line.strip()][:_LOOKED_AT]
@@ -191,7 +192,7 @@ def read_text(
 
 
 def _value(cell: str | None) -> object:
-    """Return what a cell of a sheet holds."""
+    """Return the text of a cell of a sheet."""
     return cell.value if isinstance(cell, SheetCell) else cell or None
 
 
@@ -216,9 +217,9 @@ def _text_column(table: Table, column: str | None) -> int:
 
 
 def count_rows(source: StrPath) -> int | None:
-    """Return about how many rows there are, quickly, for showing the time left.
+    """Return the approximate number of rows, quickly, to show the time left.
 
-    None for what can be read but once (standard input, a pipe), and where it would take long.
+    None for a file that can be read only once (standard input, a pipe), or if counting is slow.
     """
     path = Path(source)
     if kind_of(path) is Kind.PARQUET:
@@ -229,11 +230,11 @@ def count_rows(source: StrPath) -> int | None:
         try:
             return sum(int(pq.read_metadata(part).num_rows) for part in parts)
         except (pyarrow.ArrowException, OSError):
-            return None  # told of by the reader
+            return None  # the reader reports it
     if not path.is_file() or kind_of(path) is Kind.XLSX:
         return None
     with open_binary(source) as handle:
         try:
             return sum(block.count(b"\n") for block in iter(lambda: handle.read(1 << 20), b""))
         except UNPACKING_ERRORS:
-            return None  # a broken file is told of by the reader, which knows the line
+            return None  # the reader reports a broken file, with its line

@@ -27,12 +27,12 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorpusReport:
-    """Strings to train on, each once, and what was dropped to get them.
+    """Distinct strings to train on, and how many were dropped.
 
     Attributes:
         strings: The strings.
         read: Strings read.
-        dropped: How many were dropped, by reason.
+        dropped: The number of dropped strings, by reason.
     """
 
     strings: list[str]
@@ -40,7 +40,7 @@ class CorpusReport:
     dropped: dict[str, int]
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return a sentence for the user."""
         why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items() if count)
         return f"{len(self.strings)} strings of {self.read} read; dropped: {why or 'none'}"
 
@@ -50,7 +50,7 @@ def words(language: str, *, count: int) -> CorpusReport:
 
     Args:
         language: A code such as ``en`` or ``zh``.
-        count: Words, at most.
+        count: Maximum number of words.
 
     Raises:
         MissingExtraError: wordfreq is not installed.
@@ -60,7 +60,7 @@ def words(language: str, *, count: int) -> CorpusReport:
     import wordfreq
 
     known = wordfreq.available_languages()
-    if language not in known:  # the library would take a neighbour's: Spanish for Galician
+    if language not in known:  # the library would use a similar language: Spanish for Galician
         listed = ", ".join(sorted(known))
         raise ConfigError(f"lang: no word list for {language!r}; there is {listed}")
     return _different(wordfreq.top_n_list(language, count), count=None, seed=0)
@@ -79,7 +79,7 @@ def names(
 
     Raises:
         InputError: The file cannot be read.
-        ConfigError: Its format cannot be told.
+        ConfigError: Its format cannot be detected.
     """
     from mirror_rt.knowledge.formats import read_names
 
@@ -103,17 +103,17 @@ def sentences(
 
     Args:
         source: The file in any layout that ``embed`` reads, or ``-`` for standard input.
-        count: Strings, at most; None for all.
-        split: Whether a line holds a paragraph, to be split at ends of sentences.
-        shortest: Fewest characters of a string that is kept.
-        longest: Most characters of a string that is kept.
-        seed: Of the sample.
-        column: The column of a table that holds the texts; by default as ``embed`` tells it.
-        options: How a table is written, where that is not to be told.
-        notes: Counts what is passed over.
+        count: Maximum number of strings; None for all.
+        split: Whether a line is a paragraph, to be split at ends of sentences.
+        shortest: Minimum characters of a string.
+        longest: Maximum characters of a string.
+        seed: The seed of the sample.
+        column: The column of a table with the texts; by default detected as in ``embed``.
+        options: The layout of a table, if it cannot be detected.
+        notes: Counts what is skipped.
 
     Raises:
-        InputError: The file cannot be read, or nothing in it can be kept.
+        InputError: The file cannot be read, or no string in it can be kept.
     """
     from mirror_rt.runtime.sources import read_rows
 
@@ -138,7 +138,7 @@ def _different(
     read = 0
     for text in texts:
         read += 1
-        # A string is one line of the corpus, whatever its file made of it.
+        # A string is one line of the corpus, even if it has several in its file.
         string = " ".join(text.split())
         if not string:
             dropped["blank"] += 1

@@ -1,4 +1,4 @@
-"""Read what is trained on: the different strings of a file, and which entities they name."""
+"""Read the strings to train on, and the entities that they name."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 __all__ = ["MAX_CHARACTERS", "Corpus", "Strings", "open_strings", "read_corpus", "read_pairs"]
 
 MAX_CHARACTERS = 100_000
-"""A longer string is a file by mistake; all but its first tokens would be cut off anyway."""
+"""Maximum characters of a string; a longer one is a whole file by mistake."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """Different strings in the order read.
+    """Distinct strings in the order of reading.
 
     Attributes:
-        strings: Each once, without spaces around it.
-        entities: For each string the numbers of the entities it names; empty for plain text.
-        lines: Strings read, before anything was dropped.
-        blank: Of these, blank ones.
-        duplicates: Of these, repeats of an earlier string.
-        files: For each entity the number of the file it is from.
+        strings: Distinct strings, without surrounding spaces.
+        entities: The numbers of the entities that each string names; empty for plain text.
+        lines: The number of strings read, before any was dropped.
+        blank: The number of blank ones.
+        duplicates: The number of repeats of an earlier string.
+        files: The number of the file of each entity.
     """
 
     strings: tuple[str, ...]
@@ -52,7 +52,7 @@ class Corpus:
 
     @property
     def names_by_entity(self) -> dict[int, list[int]]:
-        """The rows of ``strings`` that name each entity."""
+        """Return the rows of ``strings`` that name each entity."""
         rows: dict[int, list[int]] = {}
         for row, entities in enumerate(self.entities):
             for entity in entities:
@@ -62,13 +62,13 @@ class Corpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strings:
-    """What a file holds to train on or to measure with.
+    """The strings of a file, to train on or to measure with.
 
     Attributes:
-        texts: (row or line, text) where it is plain text or a table of texts.
-        entities: The entities where it is a knowledge base.
-        unit: What texts are numbered by.
-        notes: What is passed over of a table of texts.
+        texts: (row or line, text) of plain text or a table of texts.
+        entities: The entities of a knowledge base.
+        unit: The unit of the numbers of texts, row or line.
+        notes: What is skipped of a table of texts.
     """
 
     texts: Iterator[tuple[int, str]] | None = None
@@ -84,13 +84,13 @@ def open_strings(
     options: TableOptions | None = None,
     skip_bad: SkippedRows | None = None,
 ) -> Strings:
-    """Tell plain text, a table of texts and a knowledge base apart, without losing of a pipe.
+    """Open plain text, a table of texts or a knowledge base, also from a pipe.
 
     Args:
         source: A path, or ``-``.
-        columns: Which columns to read; a table of texts has its text in the one of names.
-        options: How a table is written, where that is not to be told.
-        skip_bad: Counts what a knowledge base leaves out.
+        columns: The columns to read; the text of a table of texts is in the column of names.
+        options: The layout of a table, if it cannot be detected.
+        skip_bad: Counts the skipped rows of a knowledge base.
 
     Raises:
         InputError: The file cannot be read.
@@ -105,7 +105,7 @@ def open_strings(
     kind = detect_kind(given, options, Kind.TEXT)
     known_as = formats.sniff(given)
     if kind is not Kind.TEXT and known_as in {None, *KINDS}:
-        if not given.once:  # else headings are looked for where they are read
+        if not given.once:  # otherwise the reader looks for headings
             table = Table(source, options=options)
             if not table.by_name and table.first is None:
                 raise InputError(f"{given}: has no strings to train on; give one a row")
@@ -133,10 +133,10 @@ def read_corpus(
     options: TableOptions | None = None,
     skip_bad: SkippedRows | None = None,
 ) -> Corpus:
-    """Read text files (a string a line), tables of texts, and names of knowledge-base files.
+    """Read text files (one string per line), tables of texts, and names of knowledge-base files.
 
     Raises:
-        InputError: One cannot be read, or holds no string; a string is too long.
+        InputError: A file cannot be read or has no string, or a string is too long.
     """
 
     def named() -> Iterator[tuple[str, tuple[int, str] | None]]:
@@ -165,11 +165,11 @@ def read_pairs(
     """Read pairs: ``a<TAB>b`` lines, or a table of two columns, or of ``sentence1, sentence2``.
 
     Returns:
-        The pairs, without repeats, pairs of equal strings and blank lines, and how many rows
-        were dropped for that.
+        The pairs, without repeats, pairs of equal strings and blank lines; and the number of
+        rows dropped.
 
     Raises:
-        InputError: The file cannot be read, or a row has not two strings.
+        InputError: The file cannot be read, or a row does not have two strings.
     """
     pairs: dict[tuple[str, str], None] = {}
     notes = Notes()

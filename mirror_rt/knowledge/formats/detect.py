@@ -1,4 +1,4 @@
-"""Tell what format a knowledge-base file has: by its name, else by its first lines."""
+"""Detect the format of a knowledge-base file by its name, or else by its first lines."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ _PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
 
 def sniff(path: StrPath) -> KbFormat | None:
-    """Tell a knowledge base's format by its name and first bytes; None for plain text.
+    """Detect a knowledge base's format by its name and first bytes; None for plain text.
 
-    A pipe is looked into too, and loses nothing if it comes as a ``Source``; standard input is
-    looked into only so. A folder is known if it holds ``MRCONSO.RRF`` or Parquet files.
+    The head of a pipe is read too; a ``Source`` loses nothing by that. Standard input is read
+    only as a ``Source``. A folder is known if it contains ``MRCONSO.RRF`` or Parquet files.
 
     Raises:
         InputError: The file is missing or cannot be read.
@@ -82,15 +82,16 @@ def sniff(path: StrPath) -> KbFormat | None:
 
 
 def is_knowledge_base(source: Source, options: TableOptions, kb_format: KbFormat | None) -> bool:
-    """Say whether a file is plainly a list of entities rather than texts a row.
+    """Return whether a file is clearly a list of entities, not a table of texts.
 
-    An ontology is, and a table with known headings of ids, names and aliases, or of kinds of
-    names; of what nobody says that it is a table, ids and names will do. A pipe loses nothing.
+    It is if it is an ontology, or a table with known headings of ids, names and aliases, or of
+    kinds of names. If neither name nor options say that it is a table, ids and names are
+    enough. A pipe loses nothing.
 
     Args:
         source: The file.
-        options: What is known of it.
-        kb_format: What ``sniff`` says of it.
+        options: The layout of the file, as far as it is known.
+        kb_format: The result of ``sniff``.
     """
     if kb_format is None or kb_format not in KINDS:
         return kb_format is not None
@@ -155,7 +156,7 @@ def _is_dictionary(line: str) -> bool:
 
 
 def _is_wikidata(line: str) -> bool:
-    # A line of a dump may be longer than what was read of it, so it is not parsed.
+    # A line of a dump may be longer than the part that was read, so it is not parsed.
     return line.startswith('{"type":"item"') or {"labels", "claims"} <= _json_keys(line)
 
 

@@ -1,9 +1,9 @@
 """Read the mentions of a PubTator file, and write the file again with their ids.
 
-A document is ``ID|t|title``, ``ID|a|abstract``, then a line a mention, its fields split by tabs:
-``ID start end mention type [id …]``; a blank line follows. Offsets count characters of the title,
-one space and the abstract. A line of four fields whose second is no number is a relation
-(``ID CID id id``), which is kept as it stands.
+A document is ``ID|t|title``, ``ID|a|abstract``, then a line for each mention, its fields separated
+by tabs: ``ID start end mention type [id …]``; a blank line follows. Offsets count characters of
+the title, one space and the abstract. A line of four fields with a second field that is no number
+is a relation (``ID CID id id``), which is kept unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mirror_rt.textfiles import (
 __all__ = ["NO_ID", "Mention", "check_kept", "is_pubtator", "read_mentions", "with_ids"]
 
 NO_ID = "-"
-"""What stands for an id where there is none."""
+"""The placeholder for a missing id."""
 
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
 _PACKINGS = {".gz", ".zst", ".bz2", ".xz"}
@@ -37,15 +37,15 @@ _STOP = re.compile(r"[.!?]\s+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mention:
-    """A mention and where it stands.
+    """A mention and its place.
 
     Attributes:
-        text: The mention as its line has it.
+        text: The mention, as in its line.
         document: Title and abstract.
         document_id: The document's id.
-        start: Place of its first character in them.
-        end: Place after its last one.
-        ids: The ids on its line, as they stand there; empty where there are none.
+        start: The index of its first character in the document.
+        end: The index after its last character.
+        ids: The ids of its line, unchanged; empty if there are none.
     """
 
     text: str
@@ -57,22 +57,21 @@ class Mention:
 
     @property
     def stands(self) -> bool:
-        """Whether its text is what the document has between its offsets."""
+        """Whether the document has its text between its offsets."""
         return self.document[self.start : self.end] == self.text
 
     @property
     def sentence(self) -> str:
-        """The sentence around it: up to a stop and a space on either side."""
+        """The sentence around it: up to a full stop and a space on either side."""
         begin = max((m.end() for m in _STOP.finditer(self.document, 0, self.start)), default=0)
         after = _STOP.search(self.document, self.end)
         return self.document[begin : after.start() + 1 if after else None].strip()
 
 
 def is_pubtator(source: StrPath) -> bool:
-    """Tell a PubTator file by its name, or by its first line that is not blank.
+    """Return whether a file is PubTator, by its name or by its first non-blank line.
 
-    The line is looked at of a ``.txt``, and of a pipe, which loses nothing if it comes as a
-    ``Source``.
+    The line decides for a ``.txt`` and for a pipe; a ``Source`` loses nothing by that.
     """
     suffixes = [s.lower() for s in Path(source).suffixes if s.lower() not in _PACKINGS]
     if suffixes[-1:] == [".pubtator"]:
@@ -86,11 +85,11 @@ def is_pubtator(source: StrPath) -> bool:
 
 
 def read_mentions(source: StrPath) -> Iterator[Mention]:
-    """Yield the mentions of a file in its order, a document in memory at a time.
+    """Yield the mentions of a file in order, with one document in memory at a time.
 
     Raises:
-        InputError: The file cannot be read, or a line is none that the format has; the message
-            gives its number.
+        InputError: The file cannot be read, or a line is not PubTator; the message has its
+            number.
     """
     name, texts, found = "", dict[str, str](), list[tuple[str, int, int, str]]()
     count = 0
@@ -126,7 +125,7 @@ def read_mentions(source: StrPath) -> Iterator[Mention]:
 
 
 def check_kept(source: str | Path) -> None:
-    """Refuse a file that cannot be written again as it is, before any work.
+    """Refuse a file that cannot be written back unchanged, before any work.
 
     Raises:
         InputError: It is UTF-16, or its lines end in CR alone.
@@ -141,10 +140,10 @@ def check_kept(source: str | Path) -> None:
 def with_ids(source: str | Path, ids: Iterable[str]) -> Iterator[bytes]:
     """Yield the lines of a file that ``read_mentions`` read, each mention with its id.
 
-    All else, line ends too, is kept to the byte.
+    Everything else, also line ends, is kept byte by byte.
 
     Raises:
-        InputError: There are not as many mentions as ids.
+        InputError: The number of mentions differs from the number of ids.
     """
     given = iter(ids)
     changed = InputError(f"{source}: changed while it was linked; run again")
