@@ -55,7 +55,7 @@ def _read_modules(folder: Path) -> tuple[Pooling, int | None]:
     if pooling is None:
         raise ModelError(f"{folder}: modules.json names no pooling")
     limits = folder / "sentence_bert_config.json"
-    longest = _read_json(limits).get("max_seq_length") if limits.is_file() else None
+    longest = read_object(limits).get("max_seq_length") if limits.is_file() else None
     return pooling, None if longest is None else int(longest)
 
 
@@ -71,9 +71,12 @@ def check_text_preprocessing(folder: str | Path, *, lowers: bool) -> None:
     """
     folder = Path(folder)
     path = folder / "config_sentence_transformers.json"
-    config = _read_json(path) if path.is_file() else {}
+    config = read_object(path) if path.is_file() else {}
     name = config.get("default_prompt_name")
-    prompt = (config.get("prompts") or {}).get(name)
+    prompts = config.get("prompts")
+    prompt = None
+    if isinstance(prompts, dict) and isinstance(name, str):
+        prompt = prompts.get(name)
     if prompt:
         raise ModelError(
             f"{path}: default_prompt_name {name!r} puts {prompt!r} before every text, which a "
@@ -86,7 +89,7 @@ def check_text_preprocessing(folder: str | Path, *, lowers: bool) -> None:
             f"null, and cut off where you embed: mirror-rt embed --dims {kept}"
         )
     path = folder / "sentence_bert_config.json"
-    config = _read_json(path) if path.is_file() else {}
+    config = read_object(path) if path.is_file() else {}
     if config.get("do_lower_case") and not lowers:
         raise ModelError(
             f"{path}: do_lower_case is true, but the tokenizer keeps capitals, and only it is "
@@ -95,7 +98,7 @@ def check_text_preprocessing(folder: str | Path, *, lowers: bool) -> None:
 
 
 def _pooling_of(path: Path) -> Pooling:
-    config = _read_json(path)
+    config = read_object(path)
     # Newer versions of sentence-transformers write one name, older ones a flag for each.
     modes = config.get("pooling_mode")
     if modes is None:

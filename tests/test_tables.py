@@ -35,10 +35,13 @@ from mirror_rt.knowledge.formats import (
     sniff,
 )
 from mirror_rt.knowledge.formats.passages import as_entities, read_passages
+from mirror_rt.knowledge.formats.sssom import read_sssom
+from mirror_rt.knowledge.linking.inputs import read_mentions
 from mirror_rt.runtime.sources import Notes, read_columns, read_rows
 from mirror_rt.tables import Kind, RowError, Table, TableOptions
 from mirror_rt.tables.excel import write_xlsx
 from mirror_rt.textfiles import Source, numbered_lines
+from mirror_rt.training.make_corpus import sentences
 from mirror_rt.training.read_corpus import read_corpus, read_pairs
 from mirror_rt.types import Entity, Name, NameKind
 from tests.errors import about
@@ -791,6 +794,11 @@ def _check(path: Path) -> None:
         lambda: read_gold(path),
         lambda: read_pairs(path),
         lambda: read_corpus(path),
+        lambda: list(read_mentions(path)),
+        lambda: sentences(path, split=True),
+        lambda: list(read_sssom(path)),
+        lambda: list(read_rows(path, options=TableOptions(delimiter=";"))),
+        lambda: list(read_entities(path, options=TableOptions(encoding="utf-16"))),
     ]
     for read in readers:
         with suppress(MirrorError):  # its text is one line by its class
@@ -828,10 +836,12 @@ def _originals(folder: Path) -> list[Path]:
     simple = [["id", "name"], *([f"A{i}", f"name {i}"] for i in range(30))]
     write(folder, "simple.csv", delimited(simple, ","))
     write(folder, "simple.tsv", delimited(simple, "\t"))
+    write(folder, "utf16.tsv", delimited(simple, "\t").encode("utf-16"))
+    write(folder, "cr.csv", delimited(simple, ";").replace("\r\n", "\n").replace("\n", "\r"))
     write(folder, "dictionary.txt", "".join(f"A{i}||name {i}\n" for i in range(9)))
     for name, text in OTHER_FORMATS.items():
         write(folder, name, text)
-    extra = ["simple.csv", "simple.tsv", "dictionary.txt", *OTHER_FORMATS]
+    extra = ["simple.csv", "simple.tsv", "utf16.tsv", "cr.csv", "dictionary.txt", *OTHER_FORMATS]
     return [*paths.values(), *(folder / name for name in extra)]
 
 
@@ -853,6 +863,12 @@ OTHER_FORMATS = {
     "kb.rrf": _RRF + _RRF.replace("C1", "C2").replace("fever", "cough"),
     "codes.txt": _ICD.format("Cholera", "Cholera of one kind"),
     "wikidata.json": f"[\n{json.dumps(_WIKIDATA | {'claims': {}})},\n]\n",
+    "a.pubtator": "7|t|Fever and gout.\n7|a|More.\n7\t0\t5\tFever\tD\tX1\n\n8|t|x\n8\t0\t1\tx\tD\n",
+    "a.concept": "1||0|5||d||fever||P4\n1||6|9||d||gout||P1|P2\n",
+    "a.sssom.tsv": "#license: x\nsubject_id\tsubject_label\tpredicate_id\tobject_id\tobject_label\t"
+    "mapping_justification\tconfidence\n"
+    "A:1\tx\tskos:exactMatch\tB:1\ty\tsemapv:LexicalMatching\t.9\n",
+    "words.txt": "fever\ncough, x\nname\n",
 }
 
 
