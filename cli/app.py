@@ -126,8 +126,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(show: bool) -> None:
+    if show:
         typer.echo(f"mirror-rt {VERSION}")
         raise typer.Exit
 

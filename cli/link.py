@@ -208,7 +208,7 @@ def link(
         raise ConfigError("--document and --document-column: give one of them")
     if as_written and (document is not None or document_column is not None):
         raise ConfigError(
-            "--no-expand-abbreviations: a document is asked for nothing else; leave it out"
+            "--no-expand-abbreviations: a document only expands abbreviations; leave it out"
         )
     if engine is engines.Kind.RAY and out is None:
         raise ConfigError("--engine ray: writes a file; give --out")

@@ -32,5 +32,5 @@ def report(against: Path, found: LinkChanges, form: output.Format) -> None:
     words = f"{against}: {len(rows):,} of {found.compared:,} links change"
     words += f" ({kinds})" if kinds else ""
     words += f"; {found.added:,} mentions are not in it" if found.added else ""
-    words += f"; {found.gone:,} of it are asked no more" if found.gone else ""
+    words += f"; {found.gone:,} of its mentions are no longer in the input" if found.gone else ""
     typer.echo(words, err=True)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from mirror_rt.version import VERSION as __version__
 
-# Libraries under us report to their makers unless they are told not to before they are imported:
+# Some libraries send usage reports unless this is switched off before they are imported:
 # onnxruntime (from 1.29 on, Linux too) writes a device id into the home folder and sends events,
-# Ray and the client of the hub send what was called. What the user has set stands.
+# Ray and the hub client report calls. Variables that the user has set are kept.
 for _switch, _off in (
     ("ORT_DISABLE_TELEMETRY", "1"),
     ("RAY_USAGE_STATS_ENABLED", "0"),

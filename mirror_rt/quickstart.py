@@ -83,9 +83,9 @@ class QuickstartReport:
 
     Attributes:
         entities: Entities in the knowledge base.
-        names: Names in it, the held-out ones gone.
-        questions: Held-out synonyms asked.
-        pairs: PairSource of synonyms trained on.
+        names: Names in it, without the held-out ones.
+        questions: Held-out synonyms used as queries.
+        pairs: Pairs of synonyms trained on.
         before: The base model as it came, exported.
         after: The same after training.
         training_seconds: Wall time of training.
@@ -147,7 +147,7 @@ def quickstart(
 ) -> QuickstartReport:
     """Train on a knowledge base's own synonyms, and measure held-out ones before and after.
 
-    The synonyms that are asked for are neither in the index nor among the training pairs.
+    The synonyms used as queries are neither in the index nor in the training pairs.
 
     Args:
         out: The folder to make: ``checkpoint/``, ``bundle/``, ``kb/``, the base model's own
@@ -183,7 +183,7 @@ def quickstart(
         _write_files(folder, kept, questions)
         say(f"1. Knowledge base: the Human Phenotype Ontology, {len(kept):,} entities.")
         say(
-            f"   {held_out:,} exact synonyms are held out, {len(questions):,} of them asked for; "
+            f"   {held_out:,} exact synonyms are held out, {len(questions):,} of them are queries; "
             f"{_count_names(kept):,} names remain,"
         )
         say("   to train on and to search.")
@@ -212,7 +212,7 @@ def quickstart(
             f"{native if multiplies_bf16(device) else 'float32'}."
         )
 
-        say("4. After: the trained encoder, exported, indexed and asked in the same way.")
+        say("4. After: the trained encoder, exported, indexed and searched in the same way.")
         after = _export_index_score(folder / "checkpoint", folder, kept, questions)
         say(_in_words(after))
         with KnowledgeBase.open(folder / "kb") as kb:

@@ -407,7 +407,7 @@ def test_each_mention_may_have_a_document_of_its_own(hearts: Path, tmp_path: Pat
         ([*options, "--document", str(file)], "--document and --document-column: give one"),
         (
             [*options, "--no-expand-abbreviations"],
-            "--no-expand-abbreviations: a document is asked for",
+            "--no-expand-abbreviations: a document only expands",
         ),
         (["SS", "--document-column", "text"], "--document-column: words have no columns"),
         ([str(file), "--document-column", "txt"], "no column 'txt'"),

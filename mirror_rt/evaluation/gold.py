@@ -113,7 +113,7 @@ def read_gold(
             ``sentence`` or ``document``.
         document_column: The table's column of the text that each mention is from.
         keep_nil: Whether to keep mentions without an id, as queries without ids.
-        options: How the table is written, where that is not to be told.
+        options: The layout of the table, if it cannot be detected.
 
     Raises:
         InputError: The file cannot be read, a row lacks a mention or a column, a column is not
@@ -248,9 +248,9 @@ def _table_rows(
         yield text, found.strip(), context, document
 
 
-def _column(table: Table, asked: str | None, columns: Sequence[Column], what: str) -> int:
-    if asked is not None:
-        return table.place(asked)
+def _column(table: Table, chosen: str | None, columns: Sequence[Column], what: str) -> int:
+    if chosen is not None:
+        return table.place(chosen)
     found = known(table.headings, *columns)
     if what == "id":
         seeming = seem(table.headings, Column.ID)

@@ -238,14 +238,14 @@ def _rows(source: HubFile) -> Iterable[Mapping[str, Any]]:
     import datasets
 
     # The copy has a folder for each configuration.
-    asked = (
+    subset = (
         {"revision": "refs/convert/parquet", "data_dir": source.config}
         if source.exported
         else {"name": source.config}
     )
     try:
         found: Iterable[Mapping[str, Any]] = datasets.load_dataset(
-            source.dataset, split=source.split, **asked
+            source.dataset, split=source.split, **subset
         )
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -205,7 +205,7 @@ def query_answers(
     parts = list(dict.fromkeys(part for query in queries for part in query.parts))
     parts_QD = finite(embedder.encode(parts))
     row_of = {part: row for row, part in enumerate(parts)}
-    asked: dict[tuple[int, frozenset[str]], tuple[Rank, Best]] = {}
+    ranked: dict[tuple[int, frozenset[str]], tuple[Rank, Best]] = {}
     right = dict(zip((q.ids for q in queries), table.right_groups(queries), strict=True))
     wanted = sorted(
         {(row_of[part], query.ids) for query in queries for part in query.parts},
@@ -217,8 +217,8 @@ def query_answers(
         scores_QG = np.maximum.reduceat(scores_QU[:, table.text_R], table.starts_G, axis=1)
         for scores_U, scores_G, pair in zip(scores_QU, scores_QG, pairs, strict=True):
             best = table.best(scores_U, int(np.argmax(scores_G)))
-            asked[pair] = _rank(scores_G, right[pair[1]]), best
-    answers = [[asked[row_of[p], query.ids] for p in query.parts] for query in queries]
+            ranked[pair] = _rank(scores_G, right[pair[1]]), best
+    answers = [[ranked[row_of[p], query.ids] for p in query.parts] for query in queries]
     return [(composite_rank([rank for rank, _ in found]), found[0][1]) for found in answers]
 
 

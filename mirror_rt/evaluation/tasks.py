@@ -375,14 +375,14 @@ def _of_layout(file: str, *, where: str) -> list[Task]:
             return []
 
 
-def select_tasks(asked: Iterable[str], tasks: Iterable[Task]) -> list[Task]:
+def select_tasks(selection: Iterable[str], tasks: Iterable[Task]) -> list[Task]:
     """Return the tasks named, or belonging to the families named; all of them for none.
 
     Raises:
         ConfigError: A word is neither a task nor a family.
     """
     known = list(tasks)
-    words = [word.strip().casefold() for word in asked if word.strip()]
+    words = [word.strip().casefold() for word in selection if word.strip()]
     families = {family.value for family in Family}
     for word in words:
         if word not in families and word not in {task.name for task in known}:

@@ -95,8 +95,8 @@ class RayEngine:
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
-        # All of these are read when Ray is imported or started: no reports to its makers, and
-        # nothing of its own on our output, where a dead worker would be told of at length.
+        # Ray reads these when it is imported or started. They turn off usage reports, and its own
+        # output, which would report a dead worker at length.
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")

@@ -124,7 +124,7 @@ def read_obo(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
                 obsolete.append(frame)
                 continue
             live.add(frame.id)
-            if olds := frame.checked("alt_id"):  # a bad one is told of when the term is read
+            if olds := frame.checked("alt_id"):  # a bad one is reported when the term is read
                 alternative.setdefault(frame.id, []).extend(olds)
         replaced_by: dict[str, tuple[str, ...]] = {}
         for frame in obsolete:

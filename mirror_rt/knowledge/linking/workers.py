@@ -217,7 +217,7 @@ def _propose(
 ) -> list[Proposal]:
     if _Opened.resources is None:
         if _Opened.open is None:
-            raise RuntimeError("a worker was asked before it began")
+            raise RuntimeError("a worker got a task before it began")
         _Opened.resources = _Opened.open()
     # A calibration may change the reranker while the folder is open.
     resources = replace(_Opened.resources, reranker=reranker)

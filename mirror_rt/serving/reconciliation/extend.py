@@ -72,8 +72,8 @@ async def propose(
 async def extended(request: Request, served: ServedKb, given: str) -> bytes:
     """Return properties of ids for a JSON request (Refused if it is not valid or too long)."""
     service = service_of(request)
-    asked = object_in(given, "extend")
-    ids, properties = asked.get("ids"), asked.get("properties")
+    request_data = object_in(given, "extend")
+    ids, properties = request_data.get("ids"), request_data.get("properties")
     if not isinstance(ids, list) or not all(isinstance(id_, str) for id_ in ids):
         raise Refused(400, "extend: give ids, a list of strings", param="ids")
     if not isinstance(properties, list) or not all(
