@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.gold import read_gold
-from mirror_rt.knowledge.formats import read_entities
+from mirror_rt.knowledge.formats import Columns, SkippedRows, read_entities
 from mirror_rt.knowledge.formats.pubtator import check_kept, with_ids
 from mirror_rt.knowledge.linking.inputs import MentionNotes, read_mentions
 from mirror_rt.runtime.sources import Notes, read_rows
@@ -267,3 +267,26 @@ def test_text_that_is_not_in_the_encoding_named_is_told(tmp_path: Path, encoding
     ):
         with pytest.raises(InputError, match=encoding):
             list(read())
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "told"),
+    [
+        ("id;name\nA;x\n", [("A", "x")], False),
+        ("sku;title;synonyms\nA;x;y\n", [("A", "x")], False),
+        ("sku;ware\nA;x\n", [("sku", "ware"), ("A", "x")], True),
+        ("L1;word\nL2;x\n", [("L1", "word"), ("L2", "x")], False),
+        ("L1;language;langue\nL2;word;mot\n", [("L1", "language"), ("L2", "word")], True),
+    ],
+)
+def test_columns_by_number_are_found_with_headings_and_without(
+    tmp_path: Path, text: str, found: list[tuple[str, str]], told: bool
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    skipped = SkippedRows()
+    given = Columns(id="1", name="2", aliases=("3",) if text.count(";") > 3 else ())
+    read = list(read_entities(tmp_path / "a.csv", columns=given, skip_bad=skipped))
+    assert [(e.id, e.name) for e in read] == found
+    assert told == any("read as data" in sentence for sentence in skipped.understood())
+    with pytest.raises(InputError):
+        list(read_entities(tmp_path / "a.csv", columns=Columns(id="9", name="2")))

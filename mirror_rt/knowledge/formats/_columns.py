@@ -105,6 +105,8 @@ def resolved(
         key = heading_key(name)
         found = [i for i, heading in enumerate(headings) if heading == name]
         found = found or [i for i, heading in enumerate(headings) if heading_key(heading) == key]
+        if not found and name.isdecimal() and 0 < int(name) <= len(headings):
+            found = [int(name) - 1]
         if not found:
             raise InputError(f"{shown}: no column {name!r}; there are: {there}")
         return found[0]

@@ -156,7 +156,9 @@ def _take_headings(table: Table, columns: Columns) -> bool:
     cells = [cell for i, cell in enumerate(first) if i != 2] if _third_is_kind(rows) else first
     cells = [cell.strip().removeprefix("#").strip() for cell in cells]
     keys = {heading_key(cell) for cell in cells}
-    if sound_like_headings(cells) or keys >= RF2:
+    # One known word in the columns that are given by number may be data, two are not.
+    given = [first[int(name) - 1] for name in named if 0 < int(name) <= len(first)]
+    if sound_like_headings(cells) or keys >= RF2 or len(known(given, *Column)) > 1:
         table.take_headings()
         return True
     if not named and _is_unlike_the_rest(rows):
@@ -357,6 +359,10 @@ def _without_headings(
             fields=columns.fields,
         )  # fmt: skip
         roles = resolved(table.headings, chosen, table.shown)
+        first = rows[0] if rows else []
+        id_ = "".join(first[roles.id : roles.id + 1])
+        if known(first, *Column) or not any(sign.isdigit() for sign in id_):
+            table.notes.remarks.append(f"the first row ({', '.join(first)}) is read as data")
         return lambda cells: _entity(cells, roles, skipped, keep), lambda: roles
     parse = _with_kind if _third_is_kind(rows) else _with_aliases
     first = table.first or [""]
