@@ -14,6 +14,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.entities.names import NameArrays, NameArraysWriter
+from mirror_rt.knowledge.retrieval import trigram_index
 from mirror_rt.knowledge.retrieval.trigram_index import (
     TRIGRAM_FILES,
     TrigramIndex,
@@ -197,3 +198,17 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     (tmp_path / TRIGRAM_FILES[0]).unlink()
     with pytest.raises(KnowledgeBaseError, check=about("trigram_offsets.npy")):
         TrigramIndex.open(tmp_path)
+
+
+@pytest.mark.parametrize(("names", "breadth"), [(1, 4), (50, 4), (100, 2), (200, 1), (10**6, 1)])
+def test_more_postings_are_read_of_more_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: int, breadth: int
+) -> None:
+    """Eight trigrams of the text have 25 postings each; lists are read until there are 40 or more."""
+    monkeypatch.setattr(trigram_index, "_POOL", 40)
+    monkeypatch.setattr(trigram_index, "_BROADER_FROM", names)
+    text = "abcdefghij"
+    index = _open([gram.strip() for gram in _trigrams(text)[1:-1] for _ in range(25)], tmp_path)
+    (rows, _) = index.search(index.analyze([text]), top=500)[0]
+    lists = len({row // 25 for row in rows.tolist()})
+    assert lists == min(-(-40 * breadth // 25), 8)

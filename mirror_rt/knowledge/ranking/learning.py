@@ -46,10 +46,10 @@ __all__ = [
     "precision_curve",
 ]
 
-_PRIOR_MENTIONS = 1_000.0
-"""The strength of the built-in weights, in held-out names. A higher number is better for mentions
-of texts; a lower one is better for misspelt names with many aliases, such as places
-(docs/experiments.md)."""
+_PRIOR_NAMES = {"mentions": 1_000.0, "places": 100.0}
+"""The strength of each set of built-in weights, in held-out names. A strong prior keeps what
+mentions of texts teach. Names of places are asked as they are, so that their own are the better
+guide (docs/experiments.md)."""
 _NOTEWORTHY = 0.005
 _FEWEST_ABOVE = 20
 """A precision is measured on at least this many links."""
@@ -72,7 +72,7 @@ def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
     start = Reranker.of(prior)
     found = _crossed(samples, prior)
     before = calibration_targets(samples, start)
-    weights = fit_weights(samples, prior, mentions=_PRIOR_MENTIONS)
+    weights = fit_weights(samples, prior, mentions=_PRIOR_NAMES.get(prior.name, 0.0))
     adapted = replace(start, weights=weights.weights, nil_score=weights.nil_score)
     fitted = fit_confidence(found, start=adapted)
     probability_S = fitted.top1_probability(found.confidence_S3)
@@ -97,7 +97,7 @@ def _crossed(samples: Samples, prior: WeightPrior) -> Outcomes:
     confidence_S3 = np.zeros((len(samples), len(CONFIDENCE_FEATURES)))
     for half in (0, 1):
         other = samples[np.arange(1 - half, len(samples), 2)]
-        weights = fit_weights(other, prior, mentions=_PRIOR_MENTIONS)
+        weights = fit_weights(other, prior, mentions=_PRIOR_NAMES.get(prior.name, 0.0))
         there = replace(Reranker(), weights=weights.weights, nil_score=weights.nil_score)
         found = calibration_targets(samples[np.arange(half, len(samples), 2)], there)
         hit_S[half::2], inside_S[half::2] = found.hit_S, found.in_candidates_S

@@ -60,6 +60,10 @@ _MOST_EDITED = 1_024
 _EDITED_CHARACTERS = 8_192
 """For a text of L characters, the edit distance to 8,192 / L names is computed: the best by the
 rarest trigrams. A short name needs more, as a typo changes most of its trigrams."""
+_BROADER_FROM = 250_000
+_BROADEST = 4.0
+"""More names than 250,000 have longer lists: so many times more is read and compared, up to four
+times at a million."""
 _AT_ONCE = 32
 """Texts that are scored together: their data fits the cache of a core."""
 
@@ -251,11 +255,15 @@ class TrigramIndex:
             part = queries.part(start, start + _AT_ONCE)
             pool = self._pool(part, mask_N)
             near = self._nearest(part, pool, top)
-            none = [np.zeros(0, dtype=np.int64)] * len(near)
-            found += zip(
-                near, none if names is None else _fewest_edits(part, pool, names, top), strict=True
-            )
+            edited = [np.zeros(0, dtype=np.int64)] * len(near)
+            if names is not None:
+                edited = _fewest_edits(part, pool, names, top, self._breadth)
+            found += zip(near, edited, strict=True)
         return found
+
+    @property
+    def _breadth(self) -> float:
+        return min(max(len(self.norms) / _BROADER_FROM, 1.0), _BROADEST)
 
     def _pool(self, queries: QueryTrigrams, mask_N: Bools | None) -> _Pool:
         """Score the names that share rare trigrams with each text, by these trigrams alone."""
@@ -265,7 +273,7 @@ class TrigramIndex:
         before_G = counts_G.cumsum() - counts_G
         first_G = queries.owners_G.searchsorted(queries.owners_G)
         # Read a list if the lists before it have too few postings together.
-        read_L = order_G[(before_G - before_G[first_G] < _POOL) & (counts_G > 0)]
+        read_L = order_G[(before_G - before_G[first_G] < _POOL * self._breadth) & (counts_G > 0)]
         postings = [self._postings(trigram, mask_N) for trigram in lists_G[read_L].tolist()]
         lists_Q = queries.owners_G[read_L].searchsorted(np.arange(len(queries.texts) + 1))
         ends_Q = offsets_of([len(rows) for rows in postings])[lists_Q]
@@ -397,7 +405,9 @@ def _best(top: int, rows_K: Int32, scores_K: Float32, *others_K: Float32) -> Int
     return rows_K[order[:top]].astype(np.int64)
 
 
-def _fewest_edits(queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: int) -> list[Int64]:
+def _fewest_edits(
+    queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: int, breadth: float
+) -> list[Int64]:
     """Return the rows of the names most similar in letters; ties by trigram score."""
     lengths = np.array([len(text) for text in queries.texts], dtype=np.int32)
     lengths_P = names.lengths[pool.rows_P]
@@ -408,7 +418,7 @@ def _fewest_edits(queries: QueryTrigrams, pool: _Pool, names: NameArrays, top: i
     for length, (first, last) in zip(
         lengths.tolist(), pairwise(near_P.searchsorted(pool.offsets).tolist()), strict=True
     ):
-        count = max(min(_EDITED_CHARACTERS // max(length, 1), _MOST_EDITED), 2 * top)
+        count = max(int(breadth * min(_EDITED_CHARACTERS / max(length, 1), _MOST_EDITED)), 2 * top)
         places.append(first + _largest(scores_P[first:last], count))
     place_K = np.concatenate(places)
     rows_K, scores_K = pool.rows_P[near_P[place_K]], scores_P[place_K]
