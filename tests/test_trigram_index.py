@@ -204,7 +204,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_more_postings_are_read_of_more_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: int, breadth: int
 ) -> None:
-    """Eight trigrams of the text have 25 postings each; lists are read until there are 40 or more."""
+    """Eight trigrams of the text have 25 postings each; lists are read until there are 40."""
     monkeypatch.setattr(trigram_index, "_POOL", 40)
     monkeypatch.setattr(trigram_index, "_BROADER_FROM", names)
     text = "abcdefghij"
