@@ -23,7 +23,7 @@ import json
 import random
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -70,6 +70,9 @@ PLACES = 20_000
 """Cities that the second set is fitted on."""
 PLACES_ASKED = 20_000
 """Names of other cities that it is asked of."""
+FROM_FEEDBACK = "accepted_mentions"
+FOR_PLACES = "top_edit_similarity"
+"""A feature that mentions of texts are no better with (docs/experiments.md)."""
 MISSPELT_SHARE = 0.1
 MISSPELT = 400
 NIL_SHARE = 0.15
@@ -200,16 +203,25 @@ def fitted(domains: Sequence[Domain]) -> WeightPrior:
     heavy_S = [np.full(len(p), s / len(p)) for p, s in zip(parts, shares, strict=True)]
     fewest = min(len(part) for part in parts[: len(domains)])
     even = Samples.joined([part[np.arange(fewest)] for part in parts[: len(domains)]])
-    return from_nothing("mentions", Samples.joined(parts), np.concatenate(heavy_S) * 1_000, even)
+    return from_nothing(
+        "mentions", Samples.joined(parts), even, without={FROM_FEEDBACK, FOR_PLACES},
+        heaviness_S=np.concatenate(heavy_S) * 1_000,
+    )  # fmt: skip
 
 
 def from_nothing(
-    name: str, samples: Samples, heaviness_S: np.ndarray | None, even: Samples
+    name: str,
+    samples: Samples,
+    even: Samples,
+    *,
+    without: Set[str],
+    heaviness_S: np.ndarray | None = None,
 ) -> WeightPrior:
     """Fit weights regularized towards the vectors alone, and the confidence on ``even``."""
     nothing = replace(
         WeightPrior.built_in(),
         name=name,
+        features=[feature for feature in FEATURES if feature not in without],
         weights={feature: 10.0 * (feature == "dense_cosine") for feature in FEATURES},
         nil_score=10.0,
         curvature_FF=np.zeros((len(FEATURES), len(FEATURES))),
@@ -301,17 +313,21 @@ def compared(
 
 def content(found: WeightPrior, fitted_on: Mapping[str, Any]) -> dict[str, Any]:
     """Return the weights as the package has them."""
+    here = [FEATURES.index(feature) for feature in found.features]
 
     def rounded(values: Mapping[str, float]) -> dict[str, float]:
         return {name: round(value, 4) + 0.0 for name, value in values.items()}
 
     return {
-        "features": list(FEATURES),
-        "weights": rounded(found.weights),
+        "features": list(found.features),
+        "weights": rounded({name: found.weights[name] for name in found.features}),
         "nil_score": round(found.nil_score, 4),
         "in_candidates_weights": rounded(found.in_candidates_weights),
         "top1_weights": rounded(found.top1_weights),
-        "curvature": [[round(float(f"{x:.4g}"), 9) for x in row] for row in found.curvature_FF],
+        "curvature": [
+            [round(float(f"{x:.4g}"), 9) for x in row]
+            for row in found.curvature_FF[np.ix_(here, here)]
+        ],
         "fitted_on": dict(fitted_on),
     }
 
@@ -337,7 +353,7 @@ def main() -> None:
         encoder = Encoder.open(bundle, threads=args.threads)
         domains = read_domains(args.data, bundle, encoder, work, most=args.most)
         own, places = read_places(bundle, encoder, work)
-    of_places = from_nothing("places", own, None, own)
+    of_places = from_nothing("places", own, own, without={FROM_FEEDBACK})
     record["results"] = compared(domains, places, of_places)
     fitted_on = {name: len(domain.mentions) for name, domain in domains.items()}
     summary = {

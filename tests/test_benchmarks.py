@@ -281,12 +281,15 @@ def test_built_in_weights_are_what_their_script_makes(monkeypatch: pytest.Monkey
     assert tuple(packaged) == BUILT_IN
     for shipped in packaged.values():
         assert made.keys() == shipped.keys()
-        assert made["features"] == shipped["features"] == [*FEATURES]
-        for numbers in ("weights", "in_candidates_weights", "top1_weights"):
+        for numbers in ("in_candidates_weights", "top1_weights"):
             assert made[numbers].keys() == shipped[numbers].keys()
+    assert made["features"] == packaged["mentions"]["features"]
+    assert {*FEATURES} - {*made["features"]} == {"accepted_mentions", "top_edit_similarity"}
+    assert {*FEATURES} - {*packaged["places"]["features"]} == {"accepted_mentions"}
     for told in (made, *packaged.values()):
-        assert all(told["weights"][name] * SIGNS[name] >= 0 for name in FEATURES)
-        assert np.array(told["curvature"]).shape == (len(FEATURES), len(FEATURES))
+        assert [*told["weights"]] == told["features"]
+        assert all(value * SIGNS[name] >= 0 for name, value in told["weights"].items())
+        assert np.array(told["curvature"]).shape == (len(told["features"]),) * 2
     assert {*packaged["mentions"]["fitted_on"]} == {*default_weights.DOMAINS}
     # A domain of more mentions is no heavier.
     monkeypatch.setattr(default_weights, "NIL_SHARE", 0.0)

@@ -143,7 +143,7 @@ def _batch(kb: KnowledgeBase, *, held_out: bool) -> tuple[list[str], CandidateBa
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.parametrize(
     "name",
-    [name for name in features.NAME_FEATURES if not re.search("translation|gap", name)],
+    [name for name in features.NAME_FEATURES if not re.search("translation|gap|top", name)],
 )
 def test_a_feature_is_that_of_each_pair_alone(kb: KnowledgeBase, name: str, held_out: bool) -> None:
     mentions, batch = _batch(kb, held_out=held_out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +134,12 @@ def _compare(
         )
         expected = {feature: float(slow(pair)) for feature, slow in SLOW.items()} | {
             "dense_cosine": float(vectors[mention] @ names.vectors[row]),
+            "top_edit_similarity": float(
+                all(
+                    _similarity(replace(pair, name=names.texts[other])) <= _similarity(pair)
+                    for other in batch.row_K[batch.mention_K == mention].tolist()
+                )
+            ),
             "non_exact_synonym": float(names.kinds[row, entity] in DISTANT),
             "accepted_mentions": math.log1p(
                 sum(kind is NameKind.ACCEPTED and e == entity for (_, e), kind in accepted)

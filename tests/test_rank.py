@@ -182,7 +182,11 @@ def test_numbers_without_a_feature_or_with_one_that_is_none_are_refused(
     else:
         content["weights"][feature] = value
     path.write_text(json.dumps({**content, "sha256": checksum(content, key="sha256")}))
-    if value is MISSING and feature in {"accepted_mentions", "one_sided_gap"}:
+    if value is MISSING and feature in {
+        "accepted_mentions",
+        "one_sided_gap",
+        "top_edit_similarity",
+    }:
         # A knowledge base that was built before these were there goes without them.
         assert Reranker.read(path).weights == {**Reranker().weights, feature: 0.0}
         return

@@ -180,6 +180,13 @@ def _edit_similarity(inputs: FeatureInputs) -> Values:
     return inputs.edit_similarity_K
 
 
+def _top_edit_similarity(inputs: FeatureInputs) -> Values:
+    batch, similarity_K = inputs.batch, inputs.edit_similarity_K
+    highest_Q = np.zeros(len(batch))
+    np.maximum.at(highest_Q, batch.mention_K, similarity_K)
+    return similarity_K == highest_Q[batch.mention_K]
+
+
 def _typo_match(inputs: FeatureInputs) -> Values:
     batch, names, pairs = inputs.batch, inputs.retrievers.names, inputs.pairs
     similar_K = inputs.edit_similarity_K >= _TYPO_SIMILARITY
@@ -234,6 +241,7 @@ NAME_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
     "gap_backward": _gap_backward,
     "one_sided_gap": _one_sided_gap,
     "edit_similarity": _edit_similarity,
+    "top_edit_similarity": _top_edit_similarity,
     "typo_match": _typo_match,
 }
 ENTITY_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
@@ -253,10 +261,11 @@ the most that one word of the mention, or of the name, leaves unexplained (see `
 one_sided_gap: natural log of 1 plus the difference of these two. It is large if one text contains
 the other and more, as with broader and narrower names; edit_similarity: 1 minus the share of
 letters that differ (optimal string alignment: replaced, deleted, inserted, swapped);
-typo_match: 1 for one such edit, 2/3 for two, 1/3 for three, if they change no digit and are all in
-words that no name has; non_exact_synonym: a broad, narrow or related name; accepted_mentions:
-natural log of 1 plus the mentions that were accepted for the entity (``feedback``); its weight is
-learned from feedback alone.
+top_edit_similarity: 1 for the candidates with the highest of these; typo_match: 1 for one such
+edit, 2/3 for two, 1/3 for three, if they change no digit and are all in words that no name has;
+non_exact_synonym: a broad, narrow or related name; accepted_mentions: natural log of 1 plus the
+mentions that were accepted for the entity (``feedback``); its weight is learned from feedback
+alone.
 """
 
 _UNLIKE = {

@@ -320,7 +320,7 @@ class Reranker:
                 raise ValueError("changed since it was written, sha256 differs")
             del content["sha256"]
             # A knowledge base from before these features works without them.
-            later = (FEATURES[ACCEPTED_MENTIONS], "one_sided_gap")
+            later = (FEATURES[ACCEPTED_MENTIONS], "one_sided_gap", "top_edit_similarity")
             content["weights"] = {**dict.fromkeys(later, 0.0), **content["weights"]}
             reranker = cls(**content)
             for one in (reranker, reranker.uncalibrated()):

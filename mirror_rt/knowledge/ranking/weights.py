@@ -56,6 +56,7 @@ class WeightPrior:
 
     Attributes:
         name: What the weights are fitted on, of ``BUILT_IN``.
+        features: The features that have a weight; the weights of the others stay 0.
         weights: The weight of each feature, by name.
         nil_score: The score of NIL.
         in_candidates_weights: See ``reranker.Reranker``.
@@ -65,6 +66,7 @@ class WeightPrior:
     """
 
     name: str
+    features: Sequence[str]
     weights: Mapping[str, float]
     nil_score: float
     curvature_FF: Float64
@@ -77,14 +79,14 @@ class WeightPrior:
         """Return a set of the built-in weights."""
         text = (files("mirror_rt.knowledge.ranking") / DEFAULT_WEIGHTS).read_text("utf-8")
         content = json.loads(text)[name]
-        # Neither mentions of texts nor names teach anything of accepted mentions.
-        known = [feature for feature in FEATURES if feature in content["features"]]
-        here = [FEATURES.index(feature) for feature in known]
-        there = [content["features"].index(feature) for feature in known]
+        features = tuple(name for name in FEATURES if name in content["features"])
+        here = [FEATURES.index(feature) for feature in features]
+        there = [content["features"].index(feature) for feature in features]
         curvature_FF = np.zeros((len(FEATURES), len(FEATURES)))
         curvature_FF[np.ix_(here, here)] = np.array(content["curvature"])[np.ix_(there, there)]
         return cls(
             name=name,
+            features=features,
             weights={feature: content["weights"].get(feature, 0.0) for feature in FEATURES},
             nil_score=content["nil_score"],
             curvature_FF=curvature_FF,
@@ -144,7 +146,11 @@ def fit_weights(
         value += 0.5 * float(change_F @ pull_FF @ change_F)
         return value, gradient_F + pull_FF @ change_F, curvature_FF + pull_FF
 
-    bounds = [(0.0, np.inf) if SIGNS[name] > 0 else (-np.inf, 0.0) for name in FEATURES]
+    bounds = [
+        (0.0, 0.0) if name not in prior.features
+        else (0.0, np.inf) if SIGNS[name] > 0 else (-np.inf, 0.0)
+        for name in FEATURES
+    ]  # fmt: skip
     weights_F = minimize_within(loss, prior_F, bounds) if known_S.any() else prior_F
     _, _, curvature_FF = _loss(
         features_PF, weights_F, groups, np.where(known_S, heavy_S, 0.0) / count
