@@ -184,7 +184,8 @@ def _top_edit_similarity(inputs: FeatureInputs) -> Values:
     batch, similarity_K = inputs.batch, inputs.edit_similarity_K
     highest_Q = np.zeros(len(batch))
     np.maximum.at(highest_Q, batch.mention_K, similarity_K)
-    return similarity_K == highest_Q[batch.mention_K]
+    top_K: Values = similarity_K == highest_Q[batch.mention_K]
+    return top_K
 
 
 def _typo_match(inputs: FeatureInputs) -> Values:
