@@ -37,7 +37,8 @@ TRUE = dict.fromkeys(FEATURES, 0.0) | {
 
 def _prior(curvature: float = 0.0) -> WeightPrior:
     """The built-in weights, pulled to as strongly in each direction; by default not at all."""
-    return replace(WeightPrior.built_in(), curvature_FF=curvature * np.eye(len(FEATURES)))
+    eye_FF = np.eye(len(FEATURES))
+    return replace(WeightPrior.built_in(), features=FEATURES, curvature_FF=curvature * eye_FF)
 
 
 def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
@@ -429,3 +430,18 @@ def test_a_few_lucky_links_promise_nothing() -> None:
     hit = np.append([True, True], np.arange(98) % 2 == 0)
     assert precision_curve(p, hit) == ((0.5, 0.51),)
     assert precision_curve(p[:0], hit[:0]) == ()
+
+
+def test_a_feature_that_a_set_leaves_out_keeps_the_weight_0() -> None:
+    samples = drawn_samples(300, seed=4)
+    left_out = FEATURES[3]
+    prior = replace(_prior(), features=[name for name in FEATURES if name != left_out])
+    without = fit_weights(
+        samples, replace(prior, weights={**prior.weights, left_out: 0.0}), mentions=1
+    )
+    blank = samples.features_PF.copy()
+    blank[:, 3] = 0.0
+    never_there = fit_weights(replace(samples, features_PF=blank), _prior(), mentions=1)
+    for name in FEATURES:
+        expected = 0.0 if name == left_out else never_there.weights[name]
+        assert without.weights[name] == pytest.approx(expected, abs=1e-3)
