@@ -87,7 +87,7 @@ def evaluate(
     document_column: Annotated[
         str | None,
         typer.Option(
-            help="The column with the document of each mention, to expand abbreviations.",
+            help="The column with the text of each mention's document, to expand abbreviations.",
             rich_help_panel=_GOLD,
         ),
     ] = None,

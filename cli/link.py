@@ -94,7 +94,7 @@ def link(
     document_column: Annotated[
         str | None,
         typer.Option(
-            help="Column or field of the file with each mention's document.",
+            help="Column or field with the text of each mention's document.",
             rich_help_panel=_AROUND,
         ),
     ] = None,

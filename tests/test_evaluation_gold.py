@@ -31,6 +31,7 @@ from mirror_rt.evaluation.reliability import outcome_bins
 from mirror_rt.evaluation.result import Report
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.entities.sketch import SIZE, share_among, sketch
+from mirror_rt.knowledge.linking.inputs import MentionNotes, read_mentions
 from mirror_rt.types import Entity, LinkStatus, Name, Passage
 from mirror_rt_cli.app import app
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle, with_numbers
@@ -516,3 +517,26 @@ def test_gold_without_any_id_and_passages_are_told(kb: KnowledgeBase, tmp_path: 
         encoder=LetterEncoder(),
     ) as store, pytest.raises(KnowledgeBaseError):  # fmt: skip
         evaluate_linking("store", store, Gold(queries=(query("a", "1"),)))
+
+
+@pytest.mark.parametrize(
+    ("whole", "elsewhere"),
+    [
+        (["101", "102", "103"], 3),
+        (["Some ASD here.", "no gout", ""], 0),
+        (["a defect", "GOUT", "fever"], 1),
+    ],
+)
+def test_documents_without_their_mentions_are_counted(
+    tmp_path: Path, whole: list[str], elsewhere: int
+) -> None:
+    rows = zip(["asd", "gout", "fever"], whole, strict=True)
+    lines = ["mention,id,doc", *(f"{mention},X,{text}" for mention, text in rows)]
+    path = tmp_path / "gold.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    remarks = read_gold(path, document_column="doc").remarks
+    assert len(remarks) == bool(elsewhere)
+    notes = MentionNotes()
+    assert len([*read_mentions(path, column="mention", document_column="doc", notes=notes)]) == 3
+    assert notes.elsewhere == elsewhere
+    assert all(f"{elsewhere} mentions" in remark for remark in remarks)

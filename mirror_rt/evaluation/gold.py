@@ -16,6 +16,7 @@ from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats.pubtator import is_pubtator
 from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
 from mirror_rt.knowledge.linking.feedback import decided_rows, is_result, is_review
+from mirror_rt.knowledge.linking.inputs import MentionNotes, is_elsewhere
 from mirror_rt.tables import (
     Column,
     Kind,
@@ -124,7 +125,7 @@ def read_gold(
     options = options or TableOptions()
     given = Source.of(path, encoding=options.encoding)
     rows: list[_Row]
-    notes = Notes()
+    notes = MentionNotes()
     columns = (mention_column, id_column, context_column, document_column)
     folder = source.is_dir() and not parquet_parts(source)
     concept = folder or source.suffix == ".concept"
@@ -159,6 +160,8 @@ def read_gold(
         parts = re.split(f"[{joins}]", mention) if joins else [mention]
         wholes = [ids, *ids.split("|")] if table else []
         accepted = frozenset(i.strip() for i in [*wholes, *re.split(r"[|+]", ids)]) - NO_ID
+        if document_column:
+            notes.elsewhere += is_elsewhere(mention, document)
         if accepted or keep_nil:
             texts = tuple(part.strip() for part in parts if part.strip())
             queries.append(

@@ -496,7 +496,7 @@ class KnowledgeBase:
             table: An object with the Arrow PyCapsule interface (``__arrow_c_stream__``).
             column: The column of the mentions; by default one with a known heading.
             context_column: The column with the text around each mention.
-            document_column: The column with the document of each mention.
+            document_column: The column with the text of each mention's document.
             long: Whether every candidate gets a row, with the number of its mention and its rank.
             **options: The options of ``link``. ``context`` and ``document`` are one text for all
                 rows.

@@ -14,7 +14,7 @@ from mirror_rt.runtime.sources import read_columns
 from mirror_rt.tables import ArrowTable, Kept, Notes, TableOptions, is_arrow
 from mirror_rt.textfiles import Source, StrPath
 
-__all__ = ["MentionNotes", "Row", "read_mentions"]
+__all__ = ["MentionNotes", "Row", "is_elsewhere", "read_mentions"]
 
 Row: TypeAlias = tuple[str, str, str]
 """A mention, its context, and a document that may define it. The last two may be empty."""
@@ -30,15 +30,22 @@ class MentionNotes(Notes):
 
     Attributes:
         misplaced: PubTator mentions that differ from the text at their offsets.
+        elsewhere: Mentions that are not in the text of their document's column.
     """
 
     misplaced: int = 0
+    elsewhere: int = 0
 
     def sentences(self) -> list[str]:
         """Return a sentence for each problem."""
         found = Notes.sentences(self)
         if self.misplaced:
             found.append(f"{self.misplaced:,} mentions do not stand in the text at their offsets")
+        if self.elsewhere:
+            found.append(
+                f"{self.elsewhere:,} mentions are not in their documents; --document-column names "
+                "the column with the text of the document"
+            )
         return found
 
 
@@ -61,8 +68,8 @@ def read_mentions(
         column: The column of the mentions.
         context_column: The column with the text around each mention; for PubTator ``sentence``
             or ``document``.
-        document_column: The column with the document of each mention; PubTator files contain
-            the documents.
+        document_column: The column with the text of each mention's document; PubTator files
+            contain the documents.
         expand_abbreviations: Whether to read documents, for the abbreviations they define.
         table: Options for reading the file, if its name and content are not enough.
         notes: Filled while the file is read.
@@ -89,6 +96,11 @@ def read_mentions(
     return ((mention, context, "") for mention, context, _ in rows)
 
 
+def is_elsewhere(mention: str, document: str) -> bool:
+    """Return whether a document is given that does not contain the mention, in any case."""
+    return bool(document) and mention.casefold() not in document.casefold()
+
+
 def _table(
     source: StrPath | ArrowTable,
     column: str | None,
@@ -103,7 +115,9 @@ def _table(
         source, column, others, options=table, notes=notes, kept=kept
     ):
         context = rest[0] if context_column is not None else ""
-        yield mention, context, rest[-1] if document_column is not None else ""
+        document = rest[-1] if document_column is not None else ""
+        notes.elsewhere += is_elsewhere(mention, document)
+        yield mention, context, document
 
 
 def _pubtator(

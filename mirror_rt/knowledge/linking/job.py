@@ -140,7 +140,7 @@ def link_file(
             a PubTator file, .pubtator.
         column: The column of the mentions.
         context_column: The column with the text around each mention.
-        document_column: The column with the document of each mention.
+        document_column: The column with the text of each mention's document.
         expand_abbreviations: Whether to link an abbreviation by its long form, if the document
             of the mention defines it.
         table: Options for reading the file, if its name and content are not enough.
