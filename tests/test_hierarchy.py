@@ -46,6 +46,7 @@ name: two
 is_a: A:1 {source="x!"} ! one
 is_a: B:9 ! of another ontology
 is_a: ! nothing
+is_a: {source="x"}
 relationship: part_of A:3 ! no parent
 
 [Term]

@@ -77,7 +77,7 @@ class _Frame:
         """Return what is made of the clauses of some tags; blank and bad ones are passed over."""
         found = []
         for tag, value, line in self.clauses:
-            if tag in tags and value and not value.startswith('""'):
+            if tag in tags and not _is_blank(value):
                 try:
                     found.append(make(tag, value))
                 except RowError as fault:
@@ -226,6 +226,11 @@ def _plain(value: str) -> str:
     found = _PLAIN.match(value)
     without = _MODIFIERS.sub("", found[0] if found else "")
     return _unescaped(without).strip()
+
+
+def _is_blank(value: str) -> bool:
+    """Return whether a value is an empty string, or nothing but modifiers or a comment."""
+    return not value or value.startswith('""') or (value[0] in "!{" and not _plain(value))
 
 
 def _quoted(value: str) -> tuple[str, str]:
