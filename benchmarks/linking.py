@@ -9,9 +9,9 @@ mentions whose entity is still there from those whose entity is gone; as the kno
 learned them from its own names, and after calibrating on gold links that are not those evaluated
 (the train and dev mentions of NCBI with train_dictionary, half of the mentions elsewhere).
 
-    python benchmarks/linking.py --data DIR --out DIR/untuned.json           # a quarter of an hour
+    python benchmarks/linking.py --data DIR --out benchmarks/results/linking.json
     python benchmarks/linking.py --data DIR --tune --tasks ncbi-test,ncbi-train,hpo,esco \
-        --out benchmarks/results/linking.json                                # an hour
+        --out benchmarks/results/linking_tuned.json                          # an hour
     python benchmarks/linking.py --data DIR --small                          # a minute or two
 """
 

@@ -97,7 +97,7 @@ class JobFolder:
             force: Whether the job may replace one with other settings.
 
         Raises:
-            TargetError: The folder belongs to another job, is no folder of a job, is in use, or
+            TargetError: The folder belongs to another job, is not a job folder, is in use, or
                 cannot be created.
             OSError: The disk is full.
         """

@@ -244,8 +244,8 @@ def link_table(
 
     if not is_arrow(table):
         raise ConfigError(
-            f"a {type(table).__name__} is no table of pandas, Polars or Arrow; collect a "
-            "LazyFrame, give files to link_file"
+            f"a {type(table).__name__} is not a table of pandas, Polars or Arrow; collect a "
+            "LazyFrame first, or pass a file to link_file"
         )
     kept = Kept()
     rows = read_mentions(

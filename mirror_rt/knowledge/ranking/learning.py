@@ -72,7 +72,7 @@ def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
     start = Reranker.of(prior)
     found = _crossed(samples, prior)
     before = calibration_targets(samples, start)
-    weights = fit_weights(samples, prior, mentions=_PRIOR_NAMES.get(prior.name, 0.0))
+    weights = fit_weights(samples, prior, mentions=_PRIOR_NAMES[prior.name])
     adapted = replace(start, weights=weights.weights, nil_score=weights.nil_score)
     fitted = fit_confidence(found, start=adapted)
     probability_S = fitted.top1_probability(found.confidence_S3)
@@ -97,7 +97,7 @@ def _crossed(samples: Samples, prior: WeightPrior) -> Outcomes:
     confidence_S3 = np.zeros((len(samples), len(CONFIDENCE_FEATURES)))
     for half in (0, 1):
         other = samples[np.arange(1 - half, len(samples), 2)]
-        weights = fit_weights(other, prior, mentions=_PRIOR_NAMES.get(prior.name, 0.0))
+        weights = fit_weights(other, prior, mentions=_PRIOR_NAMES[prior.name])
         there = replace(Reranker(), weights=weights.weights, nil_score=weights.nil_score)
         found = calibration_targets(samples[np.arange(half, len(samples), 2)], there)
         hit_S[half::2], inside_S[half::2] = found.hit_S, found.in_candidates_S
