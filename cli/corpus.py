@@ -46,6 +46,7 @@ def names(
     id_column: kb_source.IdColumnOption = None,
     name_column: kb_source.NameColumnOption = None,
     alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.NoNameOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     out: OutOption = None,
@@ -59,7 +60,7 @@ def names(
     skipped = SkippedRows(strict=True)
     made = make_corpus.names(
         kb, count=count, seed=seed, skip_bad=skipped,
-        columns=kb_source.columns(id_column, name_column, alias_column),
+        columns=kb_source.columns(id_column, name_column, alias_column, field),
         options=kb_source.table_options(delimiter, encoding),
     )  # fmt: skip
     kb_source.report_columns(skipped)

@@ -43,6 +43,7 @@ def distil(
     id_column: kb_source.IdColumnOption = None,
     name_column: kb_source.NameColumnOption = None,
     alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.NoNameOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
@@ -70,7 +71,7 @@ def distil(
         raise ConfigError("--layers keeps the width of its teacher; leave --dims out")
 
     check_apart(out, {"teacher": teacher, **{f"names {i}": n for i, n in enumerate(names, 1)}})
-    columns = kb_source.columns(id_column, name_column, alias_column)
+    columns = kb_source.columns(id_column, name_column, alias_column, field)
     options = kb_source.table_options(delimiter, encoding)
     strings = [text for source in names for text in kb_source.strings(source, columns, options)]
     if layers is not None:

@@ -62,6 +62,7 @@ def export(
     id_column: kb_source.IdColumnOption = None,
     name_column: kb_source.NameColumnOption = None,
     alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.NoNameOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
@@ -78,7 +79,7 @@ def export(
     from mirror_rt.staging import check_apart
 
     check_apart(out, {"sample": sample})
-    columns = kb_source.columns(id_column, name_column, alias_column)
+    columns = kb_source.columns(id_column, name_column, alias_column, field)
     options = kb_source.table_options(delimiter, encoding)
     with progress.bar("export") as show:
         bundle = run(

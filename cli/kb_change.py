@@ -96,17 +96,24 @@ def remove(
     kbdir: KbDir,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of entities.")] = None,
     id_file: Annotated[
-        Path | None, typer.Option("--from", help="A file of ids, one per line (- is stdin).")
+        Path | None,
+        typer.Option("--from", help="A file of ids, one per line, or a table (- is stdin)."),
     ] = None,
+    id_column: kb_source.IdColumnOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Ignore unknown ids.")] = False,
 ) -> None:
     """Remove entities with all their names, without embedding."""
     from mirror_rt.knowledge import KnowledgeBase
-    from mirror_rt.textfiles import read_lines
+    from mirror_rt.knowledge.formats import read_ids
+    from mirror_rt.tables import Notes
 
     wanted = list(ids or ())
     if id_file is not None:
-        wanted += [line.strip() for line in read_lines(id_file) if line.strip()]
+        options, notes = kb_source.table_options(delimiter, encoding), Notes()
+        wanted += read_ids(id_file, column=id_column, options=options, notes=notes)
+        inputs.report_notes(id_file, notes)
     if not wanted:
         raise ConfigError("no ids to remove; name them, or give --from FILE")
     with KnowledgeBase.open(kbdir) as opened, progress.bar("writing") as show:

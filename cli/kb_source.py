@@ -85,6 +85,14 @@ FieldOption = Annotated[
         rich_help_panel=FILE_PANEL,
     ),
 ]
+NoNameOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field",
+        help="As for index: this column is a field, not a name, so it gives no strings.",
+        rich_help_panel=FILE_PANEL,
+    ),
+]
 DelimiterOption = Annotated[
     str | None,
     typer.Option(

@@ -45,6 +45,7 @@ def train(
     id_column: kb_source.IdColumnOption = None,
     name_column: kb_source.NameColumnOption = None,
     alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.NoNameOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     pooling: Annotated[
@@ -175,6 +176,7 @@ def train(
         "id_column": id_column,
         "name_column": name_column,
         "alias_columns": tuple(alias_column) if alias_column else None,
+        "field_columns": tuple(field) if field else None,
         "delimiter": delimiter,
         "encoding": encoding,
         "pooling": pooling,

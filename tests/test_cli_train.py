@@ -103,6 +103,8 @@ def test_every_option_reaches_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
         "a",
         "--alias-column",
         "b",
+        "--field",
+        "f",
         "--resume",
         "--force",
         "--tensorboard",
@@ -115,8 +117,9 @@ def test_every_option_reaches_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
     assert plain.to_dict() == TrainConfig(corpus="c.txt", base="b", out=tmp_path).to_dict()
     assert told.to_dict() == plain.to_dict() | OPTIONS | {
         "pairs": {"mirror": 0.25, "file": 0.75}, "alias_columns": ["a", "b"],
+        "field_columns": ["f"],
     }  # fmt: skip
-    assert {*OPTIONS, "alias_columns", "corpus", "base", "out"} == {
+    assert {*OPTIONS, "alias_columns", "field_columns", "corpus", "base", "out"} == {
         field.name for field in fields(TrainConfig)
     }
     assert all(plain.to_dict()[name] != value for name, value in told.to_dict().items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from pathlib import Path
@@ -264,3 +265,90 @@ def test_a_concept_of_rdf_with_bad_names_alone_is_counted_once(tmp_path: Path) -
     text = SKOS + '<http://e/2> a s:Concept ; s:prefLabel "a\\nb", "c\\nd" .\n'
     assert len(read(tmp_path / "kb.ttl", text, skip_bad=skipped)) == 1
     assert (skipped.bad, skipped.nameless) == (1, 0)
+
+
+# -- Wikidata, UMLS, ICD-10-CM
+
+
+def _term(language: str, value: str) -> dict[str, str]:
+    return {"language": language, "value": value}
+
+
+def test_a_bad_part_of_a_wikidata_item_is_counted_and_costs_no_item(tmp_path: Path) -> None:
+    class_of = {"mainsnak": {"snaktype": "value", "datavalue": {"value": {"id": "Q5"}}}}
+    item = {
+        "type": "item",
+        "id": "Q1",
+        "labels": {"en": _term("en", "heart"), "de": _term("de", "Herz\nOrgan")},
+        "aliases": {"en": [_term("en", "cor"), _term("en", "\u200b")]},
+        "claims": {"P31": [{"odd": 1}, class_of], "P9": [7]},
+    }
+    rows = [item, {"type": "property", "id": "P1", "labels": {"en": _term("en", "a\x01")}}]
+    path, skipped = tmp_path / "w.json", SkippedRows()
+    text = "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
+    (heart,) = read(path, text, skip_bad=skipped)
+    assert (heart.name, heart.aliases, heart.types) == ("heart", ("cor",), ("Q5",))
+    assert (skipped.bad, skipped.filtered) == (3, 1)
+    assert all(": line 2: " in message for message in skipped.messages)
+    with pytest.raises(InputError, check=about("w.json", line=2)):
+        read(path, text)
+    skipped = SkippedRows()
+    read(path, text, skip_bad=skipped, keep=NameFilter(languages=("en",)))
+    assert skipped.bad == 2, "a name that is left out need not be sound"
+
+
+def test_a_name_of_the_umls_that_is_left_out_cannot_be_bad(tmp_path: Path) -> None:
+    row = "C1|{}|P|L1|PF|S1|Y|A1||||MSH|MH|D1|{}|0|{}|256|\n"
+    text = row.format("ENG", "fever", "N") + row.format("ENG", "a\x01b", "O")
+    text += row.format("GER", "a\x02b", "N")
+    skipped = SkippedRows()
+    keep = NameFilter(languages=("en",))
+    (fever,) = read(tmp_path / "MRCONSO.RRF", text, skip_bad=skipped, keep=keep)
+    assert (len(fever.names), skipped.filtered, skipped.bad) == (1, 2, 0)
+    with pytest.raises(InputError, check=about("MRCONSO.RRF", line=3)):
+        read(tmp_path / "MRCONSO.RRF", text)
+
+
+def test_icd_10_cm_is_read_up_to_where_its_xml_breaks(tmp_path: Path) -> None:
+    diagnosis = "<diag><name>A0{0}</name><desc>disease {0}</desc></diag>\n"
+    text = "<?xml version='1.0'?>\n<ICD10CM.tabular>\n" + "".join(map(diagnosis.format, range(3)))
+    skipped = SkippedRows()
+    found = read(tmp_path / "t.xml", text + "<diag><name>A&</name></diag>", skip_bad=skipped)
+    assert [entity.id for entity in found] == ["A00", "A01", "A02"]
+    assert skipped.bad == 1
+    assert ": line 6: " in skipped.messages[0]
+    with pytest.raises(InputError, check=about("t.xml", line=6)):
+        read(tmp_path / "t.xml", text + "<diag><name>A&</name></diag>")
+
+
+# -- what cannot be seen
+
+
+@pytest.mark.parametrize(
+    "sign", ["\u200b", "\ufeff\u2060", " \u00ad ", "\u3164", "\u2800", "\ufe0f", "\u200d\n"]
+)
+def test_a_name_that_cannot_be_seen_is_blank(tmp_path: Path, sign: str) -> None:
+    pytest.importorskip("rdflib")
+    quoted = json.dumps(sign)
+    texts = {
+        "kb.jsonl": f'{{"id":"1","name":"a","alias":[{quoted},"b"]}}\n'
+        f'{{"id":"2","name":{quoted}}}\n',
+        "kb.csv": f'id,name,alias\n1,a,"{sign}|b"\n2,"{sign}",\n',
+        "kb.ttl": SKOS.replace("heart", "a").replace('"cor"', f"{quoted}, " + '"b"')
+        + f"<http://e/2> a s:Concept ; s:prefLabel {quoted} .\n",
+        "kb.obo": 'format-version: 1.2\n\n[Term]\nid: 1\nname: a\nsynonym: "b" EXACT []\n'
+        f"\n[Term]\nid: 2\nname: {sign.strip()}\n",
+        "kb.txt": f"1||a|b\n2||{sign.strip()}\n",
+    }
+    for name, text in texts.items():
+        skipped = SkippedRows()
+        form = KbFormat.DICTIONARY if name == "kb.txt" else None
+        found = read(tmp_path / name, text, skip_bad=skipped, format=form)
+        assert [(e.name, *e.aliases) for e in found] == [("a", "b")], name
+        assert skipped.bad + skipped.nameless == 1, name
+
+
+def test_signs_among_letters_stay(tmp_path: Path) -> None:
+    name = "a\u200bb \u2764\ufe0f"
+    (one,) = read(tmp_path / "kb.csv", f"id,name\n1,{name}\n")
+    assert one.name == name

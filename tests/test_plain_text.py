@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.gold import read_gold
-from mirror_rt.knowledge.formats import Columns, SkippedRows, read_entities
+from mirror_rt.knowledge.formats import Columns, SkippedRows, read_entities, read_ids
 from mirror_rt.knowledge.formats.pubtator import check_kept, with_ids
 from mirror_rt.knowledge.linking.inputs import MentionNotes, read_mentions
 from mirror_rt.runtime.sources import Notes, read_rows
@@ -290,3 +290,49 @@ def test_columns_by_number_are_found_with_headings_and_without(
     assert told == any("read as data" in sentence for sentence in skipped.understood())
     with pytest.raises(InputError):
         list(read_entities(tmp_path / "a.csv", columns=Columns(id="9", name="2")))
+
+
+@pytest.mark.parametrize("first", ["name\tNombre", "sentence1\tsentence_b", "Alias\tAndere"])
+def test_a_first_pair_that_may_be_headings_is_told(tmp_path: Path, first: str) -> None:
+    (tmp_path / "p.tsv").write_text(f"{first}\nheart\tcor\n")
+    notes = Notes()
+    pairs, _ = read_pairs(tmp_path / "p.tsv", notes=notes)
+    assert pairs == [tuple(first.split("\t")), ("heart", "cor")]
+    (remark,) = notes.sentences()
+    assert first.replace("\t", ", ") in remark
+
+
+# -- lists of ids
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "remarks"),
+    [
+        ("ids.txt", "id\nA:1\n\n A:2 \n", 1),
+        ("ids.txt", "Concept ID\r\nA:1\r\nA:2", 1),
+        ("ids.txt", "A:1\nA:2\n", 0),
+        ("ids.csv", "ID\nA:1\nA:2\n", 0),
+        ("ids.csv", "A:1\nA:2\n", 0),
+        ("ids.csv", "name;concept_id\nheart;A:1\nlung;A:2\n;\n", 0),
+        ("ids.tsv", '"disease_id"\t"note"\n"A:1"\t"x"\n"A:2"\t""\n', 0),
+        ("ids.jsonl", '{"id":"A:1"}\n{"note":"x","ID":"A:2"}\n', 0),
+    ],
+)
+def test_a_list_of_ids_is_read_below_its_heading(
+    tmp_path: Path, name: str, text: str, remarks: int
+) -> None:
+    notes = Notes()
+    (tmp_path / name).write_text(text)
+    assert read_ids(tmp_path / name, notes=notes) == ["A:1", "A:2"]
+    assert len(notes.sentences()) == remarks
+
+
+def test_a_list_of_ids_that_is_not_understood_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ids.csv"
+    path.write_text("sku,brand\nA:1,x\nA:2,y\n")
+    with pytest.raises(InputError, check=about("ids.csv")):
+        read_ids(path)
+    assert read_ids(path, column="SKU") == ["A:1", "A:2"]
+    path.write_text("id,brand\nA:1,x\n,y\n")
+    with pytest.raises(InputError, check=about("ids.csv", line=3)):
+        read_ids(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mirror_rt.tables.cells import cell_text, is_null, joined_text
+from mirror_rt.tables.cells import cell_text, is_blank, is_null, joined_text
 from mirror_rt.tables.delimited import RowError
 from mirror_rt.tables.kept import Kept, free_names, kept_name, unique_names
 from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, kind_of, parquet_parts
@@ -32,6 +32,7 @@ __all__ = [
     "free_names",
     "heading_key",
     "is_arrow",
+    "is_blank",
     "is_null",
     "joined_text",
     "kept_name",

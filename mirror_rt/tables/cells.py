@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import re
+
 from mirror_rt.tables.delimited import RowError
 from mirror_rt.textfiles import encoding_hint, lone_surrogate
 
-__all__ = ["cell_text", "is_null", "joined_text"]
+__all__ = ["cell_text", "is_blank", "is_null", "joined_text"]
+
+_INVISIBLE = re.compile(
+    r"[\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]*"
+)
+"""Unicode's ``Default_Ignorable_Code_Point``, spaces, line ends and the empty Braille cell."""
+
+
+def is_blank(text: str) -> bool:
+    r"""Return whether nothing of a text can be seen: it is empty, spaces or zero-width characters.
+
+    >>> is_blank(" \u200b"), is_blank("a\u200b")
+    (True, False)
+    """
+    if text and text[0].isascii() and not text[0].isspace():
+        return False  # most texts
+    return _INVISIBLE.fullmatch(text) is not None
 
 
 def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:

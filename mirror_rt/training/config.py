@@ -56,6 +56,8 @@ class TrainConfig:
         id_column: The column of ids in a table; None to detect it by the headings.
         name_column: The column of names or texts; None to detect it.
         alias_columns: The columns of aliases; None to detect them.
+        field_columns: Columns that a knowledge base keeps as fields. They are no names, so nothing
+            of them is trained on.
         delimiter: The delimiter of a table; None to detect it.
         encoding: The encoding of the corpus; None to detect UTF-8 or UTF-16.
         pooling: How token states become a vector. By default as in the base's own ``1_Pooling``;
@@ -104,6 +106,7 @@ class TrainConfig:
     id_column: str | None = None
     name_column: str | None = None
     alias_columns: tuple[str, ...] | None = None
+    field_columns: tuple[str, ...] | None = None
     delimiter: str | None = None
     encoding: str | None = None
     pooling: Pooling | None = None

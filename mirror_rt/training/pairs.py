@@ -15,7 +15,7 @@ import numpy as np
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats import Columns, SkippedRows
 from mirror_rt.knowledge.text.held_out import is_held_out
-from mirror_rt.tables import TableOptions
+from mirror_rt.tables import Notes, TableOptions
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.training.read_corpus import Corpus, read_corpus, read_pairs
 from mirror_rt.types import PairSource
@@ -76,23 +76,26 @@ def read_table(config: TrainConfig) -> PairTable:
     filed: list[tuple[str, str]] = []
     dropped = 0
     options = TableOptions(delimiter=config.delimiter, encoding=config.encoding)
-    skipped = SkippedRows(strict=True)
+    skipped, notes = SkippedRows(strict=True), Notes()
     corpus = Corpus(strings=(), entities=(), lines=0, blank=0, duplicates=0)
     if kinds == {PairSource.FILE}:
         if config.pairs_file is not None:
             raise ConfigError("pairs_file: with --pairs file alone, give that file as the corpus")
         if len(config.corpora) > 1:
             raise ConfigError("corpus: with --pairs file alone, give one file of pairs")
-        filed, dropped = read_pairs(config.corpora[0], options=options)
+        filed, dropped = read_pairs(config.corpora[0], options=options, notes=notes)
     else:
         columns = Columns(
-            id=config.id_column, name=config.name_column, aliases=config.alias_columns or ()
+            id=config.id_column,
+            name=config.name_column,
+            aliases=config.alias_columns or (),
+            fields=config.field_columns or (),
         )
         corpus = read_corpus(*config.corpora, columns=columns, options=options, skip_bad=skipped)
         if PairSource.FILE in kinds:
             if config.pairs_file is None:
                 raise ConfigError("pairs: file stands beside others; give --pairs-file as well")
-            filed, dropped = read_pairs(config.pairs_file)
+            filed, dropped = read_pairs(config.pairs_file, notes=notes)
     named = corpus.names_by_entity
     unseen = {row for row, string in enumerate(corpus.strings) if is_held_out(string)}
     paired = {
@@ -139,7 +142,7 @@ def read_table(config: TrainConfig) -> PairTable:
             "entities": len(named),
         },
         sha256=_digest(tuple(rows), groups, filed_P2),
-        remarks=(*skipped.understood(), *map(_source_shown, sources)),
+        remarks=(*skipped.understood(), *notes.sentences(), *map(_source_shown, sources)),
         sources=sources,
     )
 

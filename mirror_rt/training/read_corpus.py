@@ -160,9 +160,14 @@ def read_corpus(
 
 
 def read_pairs(
-    source: StrPath, *, options: TableOptions | None = None
+    source: StrPath, *, options: TableOptions | None = None, notes: Notes | None = None
 ) -> tuple[list[tuple[str, str]], int]:
     """Read pairs: ``a<TAB>b`` lines, or a table of two columns, or of ``sentence1, sentence2``.
+
+    Args:
+        source: A path, or ``-``.
+        options: The layout of a table, if it cannot be detected.
+        notes: Gets a note if the first row may be headings.
 
     Returns:
         The pairs, without repeats, pairs of equal strings and blank lines; and the number of
@@ -172,7 +177,7 @@ def read_pairs(
         InputError: The file cannot be read, or a row does not have two strings.
     """
     pairs: dict[tuple[str, str], None] = {}
-    notes = Notes()
+    notes = notes if notes is not None else Notes()
     table = Table(source, options=options, default=Kind.TSV, notes=notes)
     first = table.headings if table.by_name else table.first or []
     left, right = known(first, Column.LEFT), known(first, Column.RIGHT)
@@ -183,6 +188,11 @@ def read_pairs(
         raise InputError(
             f"{table.shown}: its first row, {' and '.join(first)}, is headings; call them "
             "sentence1 and sentence2, or take the row away"
+        )
+    elif known(first, *Column) and not table.by_name:
+        notes.remarks.append(
+            f"the first row ({', '.join(first)}) is read as a pair; if it is headings, call them "
+            "sentence1 and sentence2"
         )
     dropped = 0
     for number, cells in table.rows():

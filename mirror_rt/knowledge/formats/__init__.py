@@ -10,6 +10,7 @@ from mirror_rt.knowledge.formats._columns import Columns
 from mirror_rt.knowledge.formats._filter import NameFilter
 from mirror_rt.knowledge.formats._rows import SkippedRows
 from mirror_rt.knowledge.formats.detect import is_knowledge_base, sniff
+from mirror_rt.knowledge.formats.ids import read_ids
 from mirror_rt.knowledge.formats.read import given_entities, read_entities, read_names
 from mirror_rt.types import KbFormat
 
@@ -21,6 +22,7 @@ __all__ = [
     "given_entities",
     "is_knowledge_base",
     "read_entities",
+    "read_ids",
     "read_names",
     "sniff",
 ]

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import IO, TypeVar
 
 from mirror_rt.errors import InputError, one_line
-from mirror_rt.tables import RowError
+from mirror_rt.tables import RowError, is_blank
 from mirror_rt.textfiles import UNPACKING_ERRORS, StrPath, encoding_hint, open_binary, shown
 from mirror_rt.types import NameKind
 
 __all__ = [
     "NOT_UTF8", "RowError", "SkippedRows", "checked", "each", "flat", "is_kind", "name_kind",
-    "shown", "whole",
+    "shown", "usable", "whole",
 ]  # fmt: skip
 
 NOT_UTF8 = "\ufdd0"
@@ -132,13 +132,15 @@ def checked(text: str, what: str) -> str:
         what: The word for it in messages.
 
     Raises:
-        RowError: It is empty, not UTF-8, or contains a control character.
+        RowError: It is blank, not UTF-8, or contains a control character.
 
     >>> checked(" heart attack ", "name")
     'heart attack'
     """
     stripped = text.strip()  # strips line ends too
-    if stripped.isprintable() and stripped:
+    if is_blank(stripped):
+        raise RowError(f"no {what}")
+    if stripped.isprintable():
         return stripped
     refused = _REFUSED.search(stripped)
     if refused is not None:
@@ -148,9 +150,19 @@ def checked(text: str, what: str) -> str:
         if sign == NOT_UTF8 or "\ud800" <= sign <= "\udfff":
             raise RowError(f"the {what} is not UTF-8")
         raise RowError(f"the {what} holds the control character U+{ord(sign):04X}")
-    if not stripped:
-        raise RowError(f"no {what}")
     return stripped
+
+
+def usable(texts: Iterable[str], what: str, faults: list[RowError]) -> list[str]:
+    """Return the texts that are not blank, each once; what is wrong with others is kept."""
+    found: dict[str, None] = {}
+    for text in texts:
+        try:
+            if not is_blank(text):
+                found[checked(text, what)] = None
+        except RowError as fault:
+            faults.append(fault)
+    return list(found)
 
 
 def flat(text: str, what: str = "description") -> str:
@@ -166,7 +178,7 @@ def flat(text: str, what: str = "description") -> str:
     if not text:
         return text
     line = " ".join(_CONTROL.sub(" ", text).split())
-    return checked(line, what) if line else ""
+    return "" if is_blank(line) else checked(line, what)
 
 
 @contextmanager

@@ -45,10 +45,10 @@ def rf2_parser(
         if texts["active"].strip() == "0":
             skipped.obsolete += 1
             return None
-        name = checked(texts["term"], "term")
         if texts["type_id"] == _RF2_DEFINITION:
             skipped.filtered += 1
             return None
+        name = checked(texts["term"], "term")
         full = texts["type_id"] == _RF2_FULL_NAME
         tag = _SEMANTIC_TAG.search(name) if full else None
         language = flat(texts["language_code"], "language")

@@ -77,9 +77,10 @@ def _tabular(path: StrPath, skipped: SkippedRows) -> Iterator[Entity]:
             ) from error
         except ElementTree.ParseError as error:
             line, column = error.position
-            raise InputError(
-                f"{shown(path)}: line {line}: not XML (character {column + 1}: {error.msg})"
-            ) from error
+            skipped.refuse(
+                f"{shown(path)}: line {line}: not XML (character {column + 1}: {error.msg}); "
+                "nothing after it can be read"
+            )
 
 
 def _diagnosis(element: ElementTree.Element, outer: ElementTree.Element | None) -> Entity:

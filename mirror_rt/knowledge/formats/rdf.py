@@ -1,20 +1,19 @@
 """Read ontologies and thesauri in RDF/XML, Turtle or N-Triples: OWL classes, SKOS concepts.
 
-The reader uses rdflib, which holds the whole graph in memory. Errors name the line. Bad rows can be
-skipped in N-Triples only. Nothing is downloaded: imports are ignored.
+The reader uses rdflib, which holds the whole graph in memory. Errors name the line. A bad row is a
+line of N-Triples, a statement of Turtle, an element below ``rdf:RDF``, or a bad text of a node.
+Nothing is downloaded: imports are ignored.
 """
 
 from __future__ import annotations
 
 import codecs
-import io
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import PurePath
-from xml.sax import SAXParseException
 
 from mirror_rt._extras import require
 
@@ -28,13 +27,22 @@ from rdflib.term import Node  # noqa: E402
 
 from mirror_rt.errors import InputError  # noqa: E402
 from mirror_rt.knowledge.formats._filter import NameFilter, in_order  # noqa: E402
+from mirror_rt.knowledge.formats._rdf_faults import (  # noqa: E402
+    FAULTS,
+    fault_of,
+    fill,
+    without_bad_elements,
+    without_bad_statements,
+)
 from mirror_rt.knowledge.formats._rows import (  # noqa: E402
+    NOT_UTF8,
     RowError,
     SkippedRows,
     checked,
     each,
     flat,
     shown,
+    usable,
     whole,
 )
 from mirror_rt.knowledge.formats._successors import merge, successors  # noqa: E402
@@ -69,12 +77,10 @@ _PARENTS = (RDFS.subClassOf, SKOS.broader)
 _REPLACED_BY = (URIRef(f"{_OBO}IAO_0100001"), DCTERMS.isReplacedBy)
 _ABBREVIATIONS = ("abbreviation", "acronym", "OMO_0003000", "OMO_0003012")
 _TAG = re.compile(rb"[A-Za-z]+(?:-[A-Za-z0-9]+)*|")
-_XML_TAG = re.compile(rb"""\sxml:lang\s*=\s*(["'])(.*?)\1""")
-_TURTLE_TAG = re.compile(rb'(?<!\\)"@([\w-]+(?:\.[\w-]+)*)')
+_XML_TAG = re.compile(rb"""\sxml:lang\s*=\s*(["'])(?P<tag>.*?)\1""")
+_TURTLE_TAG = re.compile(rb'(?<!\\)"@(?P<tag>[\w-]+(?:\.[\w-]+)*)')
 _TRIPLE_TAG = re.compile(r'"@([\w-]+(?:\.[\w-]+)*)(?=\s*\.\s*(?:#.*)?$)')
 _FUNCTIONAL = re.compile(rb"\s*(?:#[^\n]*\s*)*(?:Prefix|Ontology)\s*[(:]")
-_CUT_OFF = (AssertionError, AttributeError, LookupError, RecursionError, TypeError)
-"""Errors that rdflib's parsers raise if a file ends too early."""
 _PURL = re.compile(re.escape(_OBO) + r"([A-Za-z]+)_(\w+)")
 
 
@@ -101,7 +107,7 @@ def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
     for node, own in named.items():
         try:
             faults: list[RowError] = []
-            olds = _usable(_ids(graph, node, _OIO.hasAlternativeId), "alternative id", faults)
+            olds = usable(_ids(graph, node, _OIO.hasAlternativeId), "alternative id", faults)
             checked(own, "id")
             if node in old:  # a live one tells of its own below
                 _report(path, node, faults, skipped)
@@ -140,35 +146,9 @@ def read_rdf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
 def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
     # Without a handler, rdflib's warnings about unusual IRIs would go to the terminal.
     logging.getLogger("rdflib").addHandler(logging.NullHandler())
-    graph = Graph()
-
-    def without_bad(tag: re.Pattern[bytes], group: int, without: bytes, data: bytes) -> bytes:
-        def kept(found: re.Match[bytes]) -> bytes:
-            if _TAG.fullmatch(found[group]):
-                return found[0]
-            skipped.language_tags += 1
-            return without
-
-        return tag.sub(kept, data)
-
     suffixes = [suffix.casefold() for suffix in PurePath(path).suffixes[-2:]]
     if ".nt" in suffixes:
-        parser = W3CNTriplesParser(NTGraphSink(graph))
-
-        def triple(line: str) -> None:
-            tag = _TRIPLE_TAG.search(line)
-            if tag is not None and not _TAG.fullmatch(tag[1].encode()):
-                skipped.language_tags += 1
-                line = f'{line[: tag.start()]}"{line[tag.end() :]}'
-            try:
-                parser.parsestring(line + "\n")
-            except (ParserError, SyntaxError, ValueError, AssertionError, LookupError) as error:
-                raise RowError(f"not N-Triples ({error})") from error
-
-        # The lines yield nothing; reading them fills the graph.
-        for _ in each(path, numbered_lines(path, strict=False), triple, skipped):
-            pass
-        return graph
+        return _triples(path, skipped)
     with whole(path) as handle:
         data = handle.read().removeprefix(codecs.BOM_UTF8)
     is_xml = data.lstrip().startswith((b"<?xml", b"<rdf:RDF", b"<!"))
@@ -179,52 +159,81 @@ def _parsed(path: StrPath, skipped: SkippedRows) -> Graph:
             f"{shown(path)}: line 1: OWL functional or Manchester syntax, which is not read; "
             "convert it, e.g. with ROBOT"
         )
+
+    def refuse(fault: str) -> None:
+        skipped.refuse(f"{shown(path)}: {fault}")
+
+    def without_tags(data: bytes) -> bytes:
+        return data if is_xml else _without_bad_tags(data, _TURTLE_TAG, b'"', skipped)
+
+    def without_faults(data: bytes) -> bytes:
+        if is_xml:
+            return without_bad_elements(data, refuse)
+        return without_bad_statements(data.decode(), refuse).encode()
+
     if is_xml:
-        data = without_bad(_XML_TAG, 2, b"", data)
+        data = _without_bad_tags(data, _XML_TAG, b"", skipped)
     else:
         try:
             data.decode("utf-8")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
-            raise InputError(f"{shown(path)}: line {line} is not UTF-8") from error
-    try:
+            if skipped.strict:
+                raise InputError(f"{shown(path)}: line {line} is not UTF-8") from error
+            text = without_tags(data).decode("utf-8", "surrogateescape")
+            text = without_bad_statements(re.sub("[\udc80-\udcff]", NOT_UTF8, text), refuse)
+            data = text.encode()
+    mends = iter((without_tags, without_faults))
+    while True:
         try:
-            _fill(graph, data, is_xml=is_xml)
-        except (SyntaxError, ValueError):
-            # Not a language tag: the string is read without a language.
-            known = without_bad(_TURTLE_TAG, 1, b'"', data)
-            if known == data:
-                raise
             graph = Graph()
-            _fill(graph, known, is_xml=is_xml)
-    except SAXParseException as error:
-        fault = f"line {error.getLineNumber()}: not XML ({error.getMessage()})"
-        raise InputError(f"{shown(path)}: {fault}") from error
-    except (ParserError, SyntaxError, ValueError) as error:
-        raise InputError(f"{shown(path)}: {_located(error)}") from error
-    except _CUT_OFF as error:
-        fault = "nested too deeply" if isinstance(error, RecursionError) else "ends too early"
-        if isinstance(error, LookupError) and "encoding" in str(error):
-            fault = str(error)
-        raise InputError(f"{shown(path)}: not RDF that can be read ({fault})") from error
+            fill(graph, data, is_xml=is_xml)
+            return graph
+        except FAULTS as error:
+            given = data
+            try:
+                data = next((new for mend in mends if (new := mend(given)) != given), given)
+            except FAULTS:  # nothing of it can be read
+                pass
+            if data == given:
+                line, fault = fault_of(error)
+                where = f"line {line}: " if line else ""
+                raise InputError(f"{shown(path)}: {where}{fault}") from error
+
+
+def _triples(path: StrPath, skipped: SkippedRows) -> Graph:
+    """Read N-Triples, where each line counts as a row."""
+    graph = Graph()
+    parser = W3CNTriplesParser(NTGraphSink(graph))
+
+    def triple(line: str) -> None:
+        tag = _TRIPLE_TAG.search(line)
+        if tag is not None and not _TAG.fullmatch(tag[1].encode()):
+            skipped.language_tags += 1
+            line = f'{line[: tag.start()]}"{line[tag.end() :]}'
+        try:
+            parser.parsestring(line + "\n")
+        except (ParserError, SyntaxError, ValueError, AssertionError, LookupError) as error:
+            raise RowError(f"not N-Triples ({error})") from error
+
+    # The lines yield nothing; reading them fills the graph.
+    for _ in each(path, numbered_lines(path, strict=False), triple, skipped):
+        pass
     return graph
 
 
-def _fill(graph: Graph, data: bytes, *, is_xml: bool) -> None:
-    kind = "xml" if is_xml else "turtle"
-    graph.parse(source=io.BytesIO(data), format=kind, publicID="file:///")
+def _without_bad_tags(
+    data: bytes, tag: re.Pattern[bytes], without: bytes, skipped: SkippedRows
+) -> bytes:
+    """Replace what is no language tag; its string is then read without a language."""
 
+    def kept(found: re.Match[bytes]) -> bytes:
+        if _TAG.fullmatch(found["tag"]):
+            return found[0]
+        skipped.language_tags += 1
+        return without
 
-def _located(error: Exception) -> str:
-    """Return the message of an rdflib error, with the line from one of two places."""
-    words = " ".join(str(error).split())
-    if isinstance(error, SyntaxError):
-        line = getattr(error, "lines", 0) + 1
-        # The rest of the message is the repr of bytes.
-        why = re.search(r"Bad syntax \((.*?)\) at", words)
-        return f"line {line}: not Turtle ({why[1] if why else 'bad syntax'})"
-    found = re.match(r"\S*?:(\d+):\d+: (.*)", words)
-    return f"line {found[1]}: not RDF ({found[2]})" if found else f"not RDF ({words[:200]})"
+    return tag.sub(kept, data)
 
 
 def _entity(
@@ -247,7 +256,7 @@ def _entity(
     names = [
         replace(name, text=text)
         for name in names
-        for text in (_usable([name.text], "name", faults) if keep.keeps(name) else [name.text])
+        for text in (usable([name.text], "name", faults) if keep.keeps(name) else [name.text])
     ]
     if faults and not names:
         raise faults.pop()
@@ -265,14 +274,14 @@ def _entity(
     references = [r for p in _REFERENCES for r in _ids(graph, node, p)]
     types = [str(t) for t in graph.objects(node, RDF.type) if t not in _ENTITIES and _is_plain(t)]
     types += [str(t) for t in graph.objects(node, _OIO.hasOBONamespace)]
-    olds = _usable(_ids(graph, node, _OIO.hasAlternativeId), "alternative id", faults)
+    olds = usable(_ids(graph, node, _OIO.hasAlternativeId), "alternative id", faults)
     return Entity(
         id=checked(identifier, "id"),
         names=in_order(names, keep),
-        types=tuple(_usable(types, "type", faults)),
+        types=tuple(usable(types, "type", faults)),
         alternative_ids=tuple(dict.fromkeys([*olds, *old_ids.get(identifier, ())])),
-        cross_references=tuple(_usable(references, "cross-reference", faults)),
-        parents=tuple(_usable(_parents(graph, node), "parent", faults)),
+        cross_references=tuple(usable(references, "cross-reference", faults)),
+        parents=tuple(usable(_parents(graph, node), "parent", faults)),
         description=flat(described[0].text) if described else "",
     )
 
@@ -318,18 +327,6 @@ def _parents(graph: Graph, node: URIRef) -> Iterator[str]:
 
 def _is_deprecated(graph: Graph, node: URIRef) -> bool:
     return any(str(o).casefold() in ("true", "1") for o in graph.objects(node, OWL.deprecated))
-
-
-def _usable(texts: Iterable[str], what: str, faults: list[RowError]) -> list[str]:
-    """Return the texts that are not blank, each once; what is wrong with others is kept."""
-    found: dict[str, None] = {}
-    for text in texts:
-        try:
-            if text.strip():
-                found[checked(text, what)] = None
-        except RowError as fault:
-            faults.append(fault)
-    return list(found)
 
 
 def _report(path: StrPath, node: URIRef, faults: list[RowError], skipped: SkippedRows) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,6 @@ class _Atom(NamedTuple):
     cui: str
     name: Name
     reference: str
-    suppressed: bool
 
 
 def read_rrf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[Entity]:
@@ -58,7 +58,7 @@ def read_rrf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
     parents = _parents(_beside(folder, "MRREL.RRF"), skipped, keep)
     types = _types(_beside(folder, "MRSTY.RRF"), skipped)
     merged = _merged(_beside(folder, "MRCUI.RRF"), skipped)
-    atoms = _kept(each(conso, _lines(conso), _atom, skipped), keep, skipped)
+    atoms = each(conso, _lines(conso), lambda line: _atom(line, keep, skipped), skipped)
     met: set[str] = set()
     for cui, group in groupby(atoms, key=lambda atom: atom.cui):
         same = list(group)
@@ -75,15 +75,7 @@ def read_rrf(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iterator[
     skipped.unresolved += len({old for olds in merged.values() for old in olds} - met)
 
 
-def _kept(atoms: Iterator[_Atom], keep: NameFilter, skipped: SkippedRows) -> Iterator[_Atom]:
-    for atom in atoms:
-        if (atom.suppressed and not keep.suppressed) or not keep.keeps(atom.name):
-            skipped.filtered += 1
-        else:
-            yield atom
-
-
-def _atom(line: str) -> _Atom:
+def _atom(line: str, keep: NameFilter, skipped: SkippedRows) -> _Atom | None:
     row = _columns(line, 18, "MRCONSO")
     language, source, term_type, code = row[1], row[11], row[12], row[13]
     if term_type in _ABBREVIATIONS:
@@ -92,16 +84,21 @@ def _atom(line: str) -> _Atom:
         kind = NameKind.PREFERRED
     else:
         kind = NameKind.EXACT
+    name = Name(
+        text=row[14],
+        kind=kind,
+        language=sys.intern(_LANGUAGES.get(language, flat(language, "language").casefold())),
+        source=sys.intern(flat(source, "source")),
+    )
+    suppressed = row[16] not in ("", "N")
+    # A name that is filtered out need not be valid.
+    if (suppressed and not keep.suppressed) or not keep.keeps(name):
+        skipped.filtered += 1
+        return None
     return _Atom(
         cui=checked(row[0], "CUI"),
-        name=Name(
-            text=checked(row[14], "name"),
-            kind=kind,
-            language=sys.intern(_LANGUAGES.get(language, flat(language, "language").casefold())),
-            source=sys.intern(flat(source, "source")),
-        ),
+        name=replace(name, text=checked(name.text, "name")),
         reference=flat(f"{source}:{code}", "code") if code and code != "NOCODE" else "",
-        suppressed=row[16] not in ("", "N"),
     )
 
 

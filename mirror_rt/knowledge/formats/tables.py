@@ -36,6 +36,7 @@ from mirror_rt.tables import (
     TableOptions,
     cell_text,
     heading_key,
+    is_blank,
     is_null,
     known,
     sound_like_headings,
@@ -196,7 +197,7 @@ def _entity(cells: Cells, roles: Roles, skipped: SkippedRows, keep: NameFilter) 
     given = [
         one
         for one in (cells[place] for place in roles.names)
-        if not is_null(one) and not (isinstance(one, str) and not one.strip())
+        if not is_null(one) and not (isinstance(one, str) and is_blank(one))
     ]
     if not given:
         raise RowError("no name")
@@ -248,9 +249,9 @@ def _parts(cell: object, splitter: re.Pattern[str], what: str) -> list[object]:
         return []
     match cell:
         case str():
-            return [part for part in splitter.split(cell) if part.strip()]
+            return [part for part in splitter.split(cell) if not is_blank(part)]
         case list():
-            return [part for part in cell if not is_null(part) and str(part).strip()]
+            return [part for part in cell if not is_null(part) and not is_blank(str(part))]
         case int() if not isinstance(cell, bool):
             return [cell]
         case _:
@@ -409,5 +410,5 @@ def _with_aliases(cells: Cells) -> Entity:
         text=checked(cells[1], "name"),
         kind=NameKind.PREFERRED if len(cells) > 2 else NameKind.EXACT,
     )
-    aliases = [Name(text=checked(cell, "alias")) for cell in cells[2:] if cell.strip()]
+    aliases = [Name(text=checked(cell, "alias")) for cell in cells[2:] if not is_blank(cell)]
     return Entity(id=checked(cells[0], "id"), names=(first, *aliases))

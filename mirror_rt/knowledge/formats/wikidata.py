@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from mirror_rt.knowledge.formats._filter import NameFilter, in_order
-from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
+from mirror_rt.knowledge.formats._rows import (
+    RowError,
+    SkippedRows,
+    checked,
+    each,
+    flat,
+    shown,
+    usable,
+)
 from mirror_rt.textfiles import StrPath, numbered_lines
 from mirror_rt.types import Entity, Name, NameKind
 
@@ -28,49 +37,60 @@ def read_wikidata(path: StrPath, skipped: SkippedRows, keep: NameFilter) -> Iter
         InputError: A line is not the JSON of an entity; the message names the line.
     """
     rows = (
-        (number, text.removesuffix(","))
+        (number, (number, text.removesuffix(",")))
         for number, line in numbered_lines(path, strict=False)
         if (text := line.strip()) not in ("", "[", "]")
     )
-    return each(path, rows, _parser(skipped, keep), skipped)
+
+    def parse(row: tuple[int, str]) -> Entity | None:
+        number, line = row
+        faults: list[RowError] = []
+        entity = _entity(line, skipped, keep, faults)
+        for fault in faults:
+            skipped.refuse(f"{shown(path)}: line {number}: {fault}")
+        return entity
+
+    return each(path, rows, parse, skipped)
 
 
-def _parser(skipped: SkippedRows, keep: NameFilter) -> Callable[[str], Entity | None]:
-    def parse(line: str) -> Entity | None:
-        try:
-            item = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise RowError(f"not JSON ({error})") from error
-        if not isinstance(item, dict):
-            raise RowError("not a JSON object")
-        try:
-            names = _names(item)
-            if item.get("type", "item") != "item" or not names:
-                skipped.filtered += max(len(names), 1)
-                return None
-            return Entity(
-                id=checked(item["id"], "id"),
-                names=in_order(names, keep),
-                types=tuple(dict.fromkeys(_items(item, [_INSTANCE_OF], "class"))),
-                cross_references=tuple(dict.fromkeys(_external(item))),
-                parents=tuple(dict.fromkeys(_items(item, _PARENTS, "parent"))),
-                description=_description(item, keep),
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RowError(
-                f"not an entity of Wikidata ({type(error).__name__}: {error})"
-            ) from error
+def _entity(
+    line: str, skipped: SkippedRows, keep: NameFilter, faults: list[RowError]
+) -> Entity | None:
+    try:
+        item = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"not JSON ({error})") from error
+    if not isinstance(item, dict):
+        raise RowError("not a JSON object")
+    try:
+        names = _names(item, keep, faults) if item.get("type", "item") == "item" else []
+        if not names and faults:
+            raise faults.pop()
+        if not names:
+            skipped.filtered += 1
+            return None
+        return Entity(
+            id=checked(item["id"], "id"),
+            names=in_order(names, keep),
+            types=tuple(usable(_items(item, [_INSTANCE_OF]), "class", faults)),
+            cross_references=tuple(usable(_external(item, faults), "external id", faults)),
+            parents=tuple(usable(_items(item, _PARENTS), "parent", faults)),
+            description=_description(item, keep),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RowError(f"not an entity of Wikidata ({type(error).__name__}: {error})") from error
 
-    return parse
 
-
-def _names(item: dict[str, Any]) -> list[Name]:
+def _names(item: dict[str, Any], keep: NameFilter, faults: list[RowError]) -> list[Name]:
     terms = [(term, NameKind.PREFERRED) for term in (item.get("labels") or {}).values()]
     for aliases in (item.get("aliases") or {}).values():
         terms += [(term, NameKind.EXACT) for term in aliases]
+    names = [Name(text=t["value"], kind=kind, language=t["language"]) for t, kind in terms]
+    # A name that is filtered out need not be valid.
     return [
-        Name(text=checked(term["value"], "name"), kind=kind, language=term["language"])
-        for term, kind in terms
+        replace(name, text=text)
+        for name in names
+        for text in (usable([name.text], "name", faults) if keep.keeps(name) else [name.text])
     ]
 
 
@@ -83,20 +103,35 @@ def _description(item: dict[str, Any], keep: NameFilter) -> str:
     return flat(first.text) if first is not None else ""
 
 
-def _snaks(item: dict[str, Any], properties: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _values(
+    item: dict[str, Any],
+    properties: Iterable[str],
+    faults: list[RowError],
+    made: Callable[[dict[str, Any]], str | None],
+) -> Iterator[str]:
+    """Yield what is made of the claims that have a value; a bad claim costs itself alone."""
     claims = item.get("claims") or {}
     for name in properties:
         for claim in claims.get(name, ()):
-            if claim["mainsnak"]["snaktype"] == "value":
-                yield claim["mainsnak"]
+            try:
+                snak = claim["mainsnak"]
+                value = made(snak) if snak["snaktype"] == "value" else None
+            except (KeyError, TypeError, AttributeError) as error:
+                faults.append(RowError(f"a claim of {name} is malformed ({error!r})"))
+                continue
+            if value is not None:
+                yield value
 
 
-def _items(item: dict[str, Any], properties: Iterable[str], what: str) -> Iterator[str]:
-    for snak in _snaks(item, properties):
-        yield checked(snak["datavalue"]["value"]["id"], what)
+def _items(item: dict[str, Any], properties: Iterable[str]) -> Iterator[str]:
+    # Malformed claims are reported with the external ids, which go through all.
+    return _values(item, properties, [], lambda snak: str(snak["datavalue"]["value"]["id"]))
 
 
-def _external(item: dict[str, Any]) -> Iterator[str]:
-    for snak in _snaks(item, item.get("claims") or {}):
-        if snak.get("datatype") == "external-id":
-            yield checked(f"{snak['property']}:{snak['datavalue']['value']}", "external id")
+def _external(item: dict[str, Any], faults: list[RowError]) -> Iterator[str]:
+    def made(snak: dict[str, Any]) -> str | None:
+        if snak.get("datatype") != "external-id":
+            return None
+        return f"{snak['property']}:{snak['datavalue']['value']}"
+
+    return _values(item, item.get("claims") or {}, faults, made)

@@ -1,0 +1,76 @@
+"""Read a list of ids: one per line, or the ids of a table."""
+
+from __future__ import annotations
+
+from mirror_rt.errors import InputError
+from mirror_rt.knowledge.formats._rows import RowError, checked
+from mirror_rt.runtime.sources import read_text
+from mirror_rt.tables import (
+    Column,
+    Kind,
+    Notes,
+    Table,
+    TableOptions,
+    cell_text,
+    detect_kind,
+    known,
+    seem,
+)
+from mirror_rt.textfiles import Source, StrPath
+
+__all__ = ["read_ids"]
+
+
+def read_ids(
+    source: StrPath,
+    *,
+    column: str | None = None,
+    options: TableOptions | None = None,
+    notes: Notes | None = None,
+) -> list[str]:
+    """Return the ids of a file, in order. Blank lines and rows are skipped.
+
+    Args:
+        source: A path, or ``-``.
+        column: The column of ids in a table; by default one with a known heading, or the only one.
+        options: The layout of the file.
+        notes: Gets a note about a heading of plain text.
+
+    Raises:
+        InputError: The file cannot be read, it is not clear where its ids are, or a row has none.
+    """
+    options = options or TableOptions()
+    notes = notes if notes is not None else Notes()
+    given = Source.of(source, encoding=options.encoding)
+    default = Kind.TEXT if column is None else Kind.CSV
+    if detect_kind(given, options, default) is Kind.TEXT:
+        lines = [line.strip() for _, line in read_text(given, options=options)]
+        lines = [line for line in lines if line]
+        if known(lines[:1], Column.ID):
+            notes.remarks.append(f"its first line, {lines[0]!r}, is taken for the heading")
+            del lines[0]
+        return lines
+    table = Table(given, options=options, default=default, notes=notes)
+    headings = table.headings if table.by_name else table.first or []
+    ids = known(headings, Column.ID) or seem(headings, Column.ID)
+    if column is not None or ids:
+        table.take_headings()
+        at = ids[0] if column is None else table.place(column)
+    elif len(headings) == 1:
+        at = 0
+    else:
+        raise InputError(
+            f"{table.shown}: which column holds the ids? choose with --id-column: "
+            f"{', '.join(headings)}"
+        )
+    found = []
+    for number, cells in table.rows():
+        try:
+            if isinstance(cells, RowError):
+                raise cells
+            if table.is_blank(cells):
+                continue
+            found.append(checked(cell_text(cells[at], "id", numbers=True), "id"))
+        except RowError as fault:
+            raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+    return found
