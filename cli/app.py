@@ -64,7 +64,8 @@ class Program(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            fail(INTERRUPTED, status=143 if isinstance(error, Terminated) else 130)
+            message = "; ".join([INTERRUPTED, *notes_of(error)])
+            fail(message, status=143 if isinstance(error, Terminated) else 130)
         except BrokenPipeError:
             # The reader of the output has closed the pipe (mirror-rt … | head): not an error.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -72,7 +73,7 @@ class Program(TyperGroup):
         except (MirrorError, MemoryError, OSError) as error:
             if debugging():
                 raise
-            fail(explain(error))
+            fail("; ".join([explain(error), *notes_of(error)]))
         except Exception as error:
             # Typer's own errors (usage, exit) pass through; all others are unexpected.
             # Older versions of typer import click, newer ones include it.
@@ -87,6 +88,11 @@ class Program(TyperGroup):
 def debugging() -> bool:
     """Return whether the user wants tracebacks."""
     return os.environ.get("MIRROR_RT_DEBUG") == "1"
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """Return the notes that were added to an error."""
+    return [*getattr(error, "__notes__", ())]
 
 
 def explain(error: MirrorError | MemoryError | OSError) -> str:

@@ -243,9 +243,9 @@ def evaluate(
         from mirror_rt.training.model_card import add_scores
 
         add_scores(Path(model), [result.to_dict() for result in reports[0].results])
-    from mirror_rt.evaluation.report import check_none_failed
+    from mirror_rt.evaluation.report import check_scored
 
-    check_none_failed(reports)
+    check_scored(reports)
 
 
 def _check_options(

@@ -52,7 +52,7 @@ def reproduce(
         COLUMNS,
         as_record,
         as_rows,
-        check_none_failed,
+        check_scored,
         notes,
         tables,
     )
@@ -88,4 +88,4 @@ def reproduce(
     if written_as is output.Format.TABLE:
         for note in notes(reports):
             typer.echo(note, err=True)
-    check_none_failed(reports)
+    check_scored(reports)

@@ -33,6 +33,7 @@ __all__ = [
     "ModelError",
     "TargetError",
     "TrainingError",
+    "add_note",
     "is_utf8",
     "one_line",
 ]
@@ -120,6 +121,11 @@ class TargetError(MirrorError):
 
 class MissingExtraError(MirrorError, ImportError):  # type: ignore[misc]  # (its path)
     """An optional dependency is not installed; the message gives the pip line."""
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an error, as ``BaseException.add_note`` of Python 3.11 does."""
+    error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
 
 
 def is_utf8(path: Path) -> bool:

@@ -299,7 +299,9 @@ def open_binary(source: StrPath) -> Iterator[IO[bytes]]:
         yield handle
 
 
-def numbered_lines(source: StrPath, *, strict: bool = True) -> Iterator[tuple[int, str]]:
+def numbered_lines(
+    source: StrPath, *, strict: bool = True, keep_cr: bool = False
+) -> Iterator[tuple[int, str]]:
     r"""Yield (line number from 1, text without its line end) of a text file.
 
     Only ``\n`` and ``\r\n`` end a line, so a string may contain any other Unicode separator. If
@@ -310,6 +312,7 @@ def numbered_lines(source: StrPath, *, strict: bool = True) -> Iterator[tuple[in
         source: A path, or ``-`` for standard input.
         strict: Whether to refuse bytes that are not text. If not, they become lone
             surrogates, for a caller that refuses single rows.
+        keep_cr: Whether the text of a line that ends in ``\r\n`` ends in ``\r``.
 
     Raises:
         InputError: The file cannot be opened, is not text (the error names the line), is a
@@ -348,7 +351,8 @@ def numbered_lines(source: StrPath, *, strict: bool = True) -> Iterator[tuple[in
                 text = raw.decode("utf-8", errors=errors)
             if number == 1:
                 text = text.removeprefix("\ufeff")
-            yield number, text.removesuffix("\n").removesuffix("\r")
+            text = text.removesuffix("\n")
+            yield number, text if keep_cr else text.removesuffix("\r")
 
 
 def encoding_hint(text: bytes | str) -> str:

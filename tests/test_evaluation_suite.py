@@ -282,6 +282,15 @@ def test_a_part_that_a_found_task_lacks_is_told_with_the_file_it_belongs_to(tmp_
     )
 
 
+def test_a_folder_without_any_task_is_an_error_of_the_command(tmp_path: Path) -> None:
+    arguments = ["evaluate", "baseline:char-ngram", "--data", str(tmp_path), "--tasks", "sts12,cr"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
+    assert len(json.loads(done.stdout)["reports"][0]["results"]) == 2
+    put(tmp_path, "sts/STS12.test.tsv", "score\tsentence1\tsentence2\n1\ta\tb\n2\tc\tcc\n")
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+
+
 def test_what_a_linking_task_lacks_is_told_in_full_with_its_layout(tmp_path: Path) -> None:
     (before,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["bc5cdr-d"]).results
     assert before.note.startswith(

@@ -413,15 +413,16 @@ def test_a_workbook_with_formulas_dates_merged_cells_and_two_sheets(
             sheet.write_datetime(i, 0, date(2024, 1, i), day)
             sheet.write_string(i, 1, mention)
             sheet.write_formula(i, 2, f'="N:"&{i - 1}', None, f"N:{i - 1}")
-        sheet.merge_range(1, 3, 3, 3, "accept")  # stands in its first row
+        sheet.merge_range(1, 3, 3, 3, "accept")  # a decision of three rows
         sheet.write_boolean(4, 3, True)
         sheet.write_number(5, 3, 0)
     report = kb.feedback(path)
-    assert (report.accepted, report.rejected, report.undecided) == (2, 1, 3)
-    assert "notes" in " ".join(report.notes.sentences())
+    assert (report.accepted, report.rejected, report.undecided) == (4, 1, 1)
+    told = " ".join(report.notes.sentences())
+    assert "notes" in told
+    assert "1 merged" in told
     assert dict(FeedbackLog.read(kb.path).gold()) == {
-        MENTIONS[0]: frozenset({"N:0"}),
-        MENTIONS[3]: frozenset({"N:3"}),
+        **{MENTIONS[i]: frozenset({f"N:{i}"}) for i in range(4)},
         MENTIONS[4]: frozenset(),
     }
 

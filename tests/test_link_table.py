@@ -99,7 +99,7 @@ def _plain(cell: object) -> str:
 
 
 _SIGNS = st.characters(codec="utf-8", exclude_categories=("Cc",), exclude_characters="\ufffe\uffff")
-_CELLS = st.text(_SIGNS | st.sampled_from("\t\n"), max_size=6).filter(lambda t: t == t.strip())
+_CELLS = st.text(_SIGNS | st.sampled_from("\t\n\r"), max_size=6).filter(lambda t: t == t.strip())
 
 
 @settings(
@@ -353,7 +353,37 @@ def test_columns_that_a_sheet_has_no_room_for_are_refused(
     long = _write_csv(tmp_path / "long.csv", [["mention", "n" * 40_000], ["ASD", "x"]])
     with pytest.raises(ConfigError):
         kb.link_file(long, tmp_path / "a.xlsx")
-    assert not (tmp_path / "a.xlsx").exists()
+    assert not [*tmp_path.glob("*a.xlsx*")], "under this name no run can use the links"
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_cell_that_a_sheet_has_no_room_for_is_refused_before_any_work(
+    kb: KnowledgeBase, tmp_path: Path, ending: str
+) -> None:
+    table = pa.table({"mention": ["ASD", "VSD"], "note": ["x" * 32_767, "x" * 32_768]})
+    source = tmp_path / f"in.{ending}"
+    if ending == "parquet":
+        pq.write_table(table, source)
+    elif ending == "csv":
+        _write_csv(source, [table.column_names, *zip(*table.to_pydict().values(), strict=True)])
+    else:
+        source.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+    encoder = LetterEncoder()
+    with KnowledgeBase.open(kb.path, encoder=encoder) as counting:
+        with pytest.raises(ConfigError, check=about("a.xlsx", line=2)):
+            counting.link_file(source, tmp_path / "a.xlsx")
+        assert not encoder.asked
+        # What is for review is known at the end alone: then the links are kept.
+        review: dict[str, object] = {"review_below": 1.0, "review": tmp_path / "r.xlsx"}
+        with pytest.raises(ConfigError) as error:
+            counting.link_file(source, tmp_path / "b.csv", **review)
+        assert str(tmp_path / ".b.csv.job") in str(error.value.__notes__)
+        encoder.asked.clear()
+        counting.link_file(
+            source, tmp_path / "b.csv", **review | {"review": tmp_path / "r.csv"}
+        )
+        assert not encoder.asked
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.csv", source.name, "r.csv"]
 
 
 def test_a_cell_that_is_no_text_is_told_by_its_line(kb: KnowledgeBase, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xlsxwriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
@@ -460,6 +461,37 @@ def test_a_sheet_has_the_words_that_a_spreadsheet_shows(tmp_path: Path) -> None:
     assert list(table.rows()) == [(2, ["7", "one", None]), (3, ["8.5", "=1+1", None])]
     with pytest.raises(ConfigError, check=about("a.xlsx", line=1)):
         write_xlsx(path, ["id"], [["x" * 40_000]])
+
+
+def test_a_merged_cell_is_read_in_all_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    with xlsxwriter.Workbook(str(path)) as book:
+        sheet = book.add_worksheet()
+        for i, row in enumerate(["nid", "-b1", "a-2", "d-3", "--4", "--5"], start=3):
+            sheet.write_row(i, 2, [None if sign == "-" else sign for sign in row])
+        sheet.merge_range(3, 2, 4, 2, "headings")  # below it a row of its own
+        sheet.merge_range(5, 3, 6, 3, 7.5)
+        sheet.merge_range(7, 2, 8, 3, "block")
+    notes = Notes()
+    table = Table(path, notes=notes)
+    table.take_headings()
+    cells = [row[2:] for _, row in table.rows() if isinstance(row, list)]
+    assert cells == [
+        ["", "b", "1"], ["a", "7.5", "2"], ["d", "7.5", "3"],
+        ["block", "", "4"], ["block", "", "5"],
+    ]  # fmt: skip
+    assert "2 merged" in " ".join(notes.sentences())
+
+
+def test_the_line_ends_in_a_quoted_cell_are_kept(tmp_path: Path) -> None:
+    for row_end in ("\n", "\r\n"):
+        for delimiter in (",", "\t"):
+            rows = [["id", "name"], ["1", "a\r\nb"], ["2", 'c\nd "e"\r\n'], ["3", "\r\nf\rg"]]
+            with open(tmp_path / "a.csv", "w", encoding="utf-8", newline="") as handle:
+                csv.writer(handle, lineterminator=row_end, delimiter=delimiter).writerows(rows)
+            table = Table(tmp_path / "a.csv")
+            table.take_headings()
+            assert [table.headings, *(cells for _, cells in table.rows())] == rows
 
 
 def test_a_folder_that_holds_parquet_among_others_is_no_table(tmp_path: Path) -> None:

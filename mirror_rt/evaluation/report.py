@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mirror_rt.evaluation.compare import Comparison
     from mirror_rt.knowledge.ranking.operating_points import OperatingPoint
 
-__all__ = ["COLUMNS", "as_record", "as_rows", "cell", "check_none_failed", "notes", "tables"]
+__all__ = ["COLUMNS", "as_record", "as_rows", "cell", "check_scored", "notes", "tables"]
 
 _GAP = 2
 _COUNT = 8
@@ -110,20 +110,18 @@ def notes(reports: Iterable[Report]) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def check_none_failed(reports: Iterable[Report]) -> None:
-    """Raise an error if a task failed; called after the reports are printed.
+def check_scored(reports: Iterable[Report]) -> None:
+    """Raise an error if a task failed, or none had data; called after the reports are printed.
 
     Raises:
-        InputError: Tasks failed; the message has the first fault.
+        InputError: Tasks failed, or all files are missing; the message has the first fault.
     """
-    lost = {
-        result.task: result.note
-        for report in reports
-        for result in report.results
-        if result.status is Status.FAILED
-    }
+    results = [result for report in reports for result in report.results]
+    lost = {result.task: result.note for result in results if result.status is Status.FAILED}
     if lost:
         raise InputError(f"failed: {', '.join(lost)}; first fault: {next(iter(lost.values()))}")
+    if results and all(result.status is Status.MISSING for result in results):
+        raise InputError(f"nothing was scored, no task has its files: {results[0].note}")
 
 
 def tables(reports: Sequence[Report], *, width: int, together: bool = False) -> list[Table]:
@@ -157,7 +155,8 @@ def _rows(reports: Sequence[Report]) -> list[tuple[str, str]]:
         for result in report.results:
             for metric in result.scores or (result.metric,):
                 rows[result.task, metric] = None
-    return list(rows)
+    tasks = list(dict.fromkeys(task for task, _ in rows))
+    return sorted(rows, key=lambda row: tasks.index(row[0]))
 
 
 def _table(reports: Sequence[Report], rows: Sequence[tuple[str, str]]) -> Table:

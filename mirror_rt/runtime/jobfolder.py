@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.errors import InputError, TargetError
+from mirror_rt.errors import InputError, TargetError, add_note
 from mirror_rt.hashing import sha256_file
 from mirror_rt.staging import check_target, disk_named, locked, write_json
 
@@ -120,15 +120,18 @@ class JobFolder:
             try:
                 yield self
             except BaseException as error:
-                if not any(_SHARD.fullmatch(child.name) for child in path.iterdir()):
+                if isinstance(error, OSError) and error.errno in _NO_ROOM and not error.filename:
+                    # Neither a failed write nor Arrow names the file.
+                    cause, error = error, OSError(error.errno, os.strerror(error.errno), str(path))
+                    error.__cause__ = cause
+                if any(_SHARD.fullmatch(child.name) for child in path.iterdir()):
+                    add_note(error, f"{path} keeps what is done: the same command continues")
+                else:
                     shutil.rmtree(self.work, ignore_errors=True)
                     if ours:
                         with suppress(OSError):
                             path.rmdir()
-                if isinstance(error, OSError) and error.errno in _NO_ROOM and not error.filename:
-                    # Neither a failed write nor Arrow names the file.
-                    raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-                raise
+                raise error
 
     @classmethod
     @contextmanager
@@ -171,6 +174,10 @@ class JobFolder:
             self._log.unlink(missing_ok=True)
             self._sweep(self._of_manifest() or {})
             write_json(self.work / "settings.json", self.settings)
+
+    def forget(self) -> None:
+        """Remove all shards: no call with these settings can use them."""
+        self._sweep({})
 
     def finished(self) -> list[Shard]:
         """Return the shards of the last finished run, if it had these settings."""

@@ -148,7 +148,8 @@ def split_rows(
     r"""Yield (number of the first line, cells or error) for each row, including empty ones.
 
     Args:
-        lines: Numbered lines without line ends.
+        lines: Numbered lines without line ends, except that those that end in ``\r\n`` may have
+            the ``\r``. Only a quoted cell over several lines keeps it.
         delimiter: The delimiter. With tabs, a ``"`` is a quote only around a whole cell, as
             spreadsheets write it; otherwise it is text.
         quoted: Whether ``"`` quotes cells.
@@ -163,7 +164,7 @@ def split_rows(
         number, text = line
         row: list[str] | RowError
         if not quoted or '"' not in text:
-            row = text.split(delimiter)
+            row = text.removesuffix("\r").split(delimiter)
         elif delimiter == "\t":
             row = _tabbed(line, given, width)
         else:
@@ -177,7 +178,7 @@ def split_rows(
 
 
 def _tabbed(line: Line, given: _Lines, width: int) -> list[str]:
-    cells = line[1].split("\t")
+    cells = line[1].removesuffix("\r").split("\t")
     whole = [unquoted(cell) for cell in cells]
     opens = any(a is b and a.startswith('"') for a, b in zip(cells, whole, strict=True))
     if not opens or not width:
@@ -201,7 +202,8 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
     Raises:
         _Stray: A quoted cell does not end. The lines after the fault are pushed back.
     """
-    text = line[1]
+    text = line[1].removesuffix("\r")
+    line_end = line[1][len(text) :] + "\n"
     cells: list[str] = []
     more: list[Line] = []
     at = 0  # the start of the next cell
@@ -229,8 +231,9 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
                     fault = f"a quoted cell does not end within {len(more) - before:,} lines"
                 else:
                     more.append(following)
-                    parts.append("\n")
-                    text, end = following[1], 0
+                    parts.append(line_end)
+                    text, end = following[1].removesuffix("\r"), 0
+                    line_end = following[1][len(text) :] + "\n"
             elif text[close + 1 : close + 2] == '"':
                 parts.append(text[end : close + 1])
                 end = close + 2
@@ -243,7 +246,8 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
                 fault = f"text after the quoted cell {text[opened : close + 1]}"
         inner = more[before:]
         if not fault and len(inner) > 2 and width > 1:
-            rows = [len(_cells(between, delimiter)) == width for _, between in inner[:-1]]
+            between = (text.removesuffix("\r") for _, text in inner[:-1])
+            rows = [len(_cells(text, delimiter)) == width for text in between]
             if all(rows):
                 fault = f"a quoted cell takes in {len(inner):,} lines that are rows"
         if fault:

@@ -7,15 +7,19 @@ year; openpyxl has had none since 2024.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.tables.kept import Kept
 
-__all__ = ["MOST_COLUMNS", "MOST_ROWS", "SheetCell", "read_sheet", "write_xlsx"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["MOST_COLUMNS", "MOST_ROWS", "SheetCell", "SheetCheck", "read_sheet", "write_xlsx"]
 
 MOST_ROWS = 1_048_576
 """The maximum number of rows in a sheet, including the headings."""
@@ -47,9 +51,10 @@ class SheetCell(str):
 
 
 def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[str]]:
-    """Return the rows of the first sheet with content, as text, and the names of other sheets.
+    """Return the rows of the first sheet with content, as text, and remarks about the file.
 
-    A cell that is not text is returned as a ``SheetCell``.
+    A cell that is not text is returned as a ``SheetCell``. Each row under a merged cell has its
+    value.
 
     Args:
         shown: The name of the file in messages.
@@ -70,7 +75,12 @@ def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[s
             rows = sheet.to_python(skip_empty_area=False)
             if any(cell != "" for row in rows for cell in row):
                 others = [other for other in names if other != name]
-                return ([_text(cell) for cell in row] for row in rows), others
+                remarks = [f"sheets left alone: {', '.join(others)}"] if others else []
+                if filled := _fill_merged(rows, sheet.merged_cell_ranges or ()):
+                    remarks.append(
+                        f"the values of {filled:,} merged cells were read in each of their rows"
+                    )
+                return ([_text(cell) for cell in row] for row in rows), remarks
     except MemoryError:
         raise
     except BaseException as error:  # a Rust panic is not an Exception
@@ -85,6 +95,27 @@ def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[s
             ) from error
         raise InputError(f"{shown}: cannot be read as Excel ({reason})") from error
     raise InputError(f"{shown}: its sheets are empty")
+
+
+def _fill_merged(
+    rows: list[list[Any]], ranges: Iterable[tuple[tuple[int, int], tuple[int, int]]]
+) -> int:
+    """Write the value of each merged cell into all its rows; return the number of such cells.
+
+    Args:
+        rows: The rows of a sheet, from its first.
+        ranges: The first and the last (row, column) of each merged cell.
+    """
+    headings = next(i for i, row in enumerate(rows) if any(cell != "" for cell in row))
+    filled = 0
+    for (top, column), (bottom, _) in ranges:
+        # Below a merged heading are parts of the headings, or data.
+        if headings < top < bottom and top < len(rows) and column < len(rows[top]):
+            value = rows[top][column]
+            for row in rows[top + 1 : bottom + 1]:
+                row[column] = value
+            filled += value != ""
+    return filled
 
 
 def _text(cell: object) -> str:
@@ -102,6 +133,48 @@ def _text(cell: object) -> str:
             return SheetCell(str(cell), cell)
         case _:
             return str(cell)
+
+
+class SheetCheck(Kept):
+    """Checks while an input is read that a sheet can hold its rows; it stores nothing.
+
+    Raises:
+        ConfigError: There are more rows, or longer cells, than a sheet allows.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Check for a sheet with this file name."""
+        super().__init__()
+        self._name = name
+
+    def add(self, number: int, cells: Sequence[Any]) -> None:
+        """Check a row."""
+        self.rows += 1
+        _check_rows(self._name, self.rows)
+        for cell in cells:
+            if isinstance(cell, str):
+                _check_length(self._name, self.rows, cell)
+
+    def add_batch(self, batch: pa.RecordBatch, beside: Mapping[str, str]) -> None:
+        """Check rows with types."""
+        import pyarrow.types as of
+
+        texts = [c for c in batch.columns if of.is_string(c.type) or of.is_large_string(c.type)]
+        for i in range(batch.num_rows):
+            self.add(0, [column[i].as_py() for column in texts])
+
+
+def _check_rows(name: str, row: int) -> None:
+    if row >= MOST_ROWS:
+        raise ConfigError(f"{name}: a sheet has {MOST_ROWS:,} rows at most; write .csv")
+
+
+def _check_length(name: str, row: int, text: str) -> None:
+    if len(text) > _LONGEST_CELL:
+        raise ConfigError(
+            f"{name}: row {row} has a cell of {len(text):,} characters, a sheet takes "
+            f"{_LONGEST_CELL:,}; write .csv"
+        )
 
 
 def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -144,10 +217,7 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
         for column, heading in enumerate(headings):
             sheet.write_string(0, column, heading, bold)
         for number, row in enumerate(rows, 1):
-            if number >= MOST_ROWS:
-                raise ConfigError(
-                    f"{path.name}: a sheet has {MOST_ROWS:,} rows at most; write .csv"
-                )
+            _check_rows(path.name, number)
             for column, value in enumerate(row):
                 if isinstance(value, bool):
                     sheet.write_boolean(number, column, value)
@@ -157,9 +227,5 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
                     sheet.write_datetime(number, column, value, forms[type(value)])
                 elif value is not None and value != "":
                     text = str(value)
-                    if len(text) > _LONGEST_CELL:
-                        raise ConfigError(
-                            f"{path.name}: row {number} has a cell of {len(text):,} characters, a "
-                            f"sheet takes {_LONGEST_CELL:,}; write .csv"
-                        )
+                    _check_length(path.name, number, text)
                     sheet.write_string(number, column, text)

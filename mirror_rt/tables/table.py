@@ -263,14 +263,14 @@ class Table:
     # -- layouts
 
     def _delimited(self) -> Iterator[Row]:
-        lines = numbered_lines(self._source, strict=False)
+        lines = numbered_lines(self._source, strict=False, keep_cr=True)
         some = list(_some(lines))
         default = "," if self.kind is Kind.CSV else "\t"
         while some and some[0][1].startswith("#") and _is_comment(some[0][1], default):
             self.notes.comments += 1
             some.pop(0)
         if some and some[0][1].startswith("#"):  # headings as in CTD files, with more # lines below
-            while len(some) > 1 and not some[1][1].strip("# \t,;|"):
+            while len(some) > 1 and not some[1][1].strip("# \t\r,;|"):
                 self.notes.comments += 1
                 some.pop(1)
         named = separator_line(some[0][1]) if some else None
@@ -280,7 +280,7 @@ class Table:
         return self._split(chain(some, lines), delimiter)
 
     def _delimiter_of(self, some: Sequence[tuple[int, str]], default: str) -> str:
-        seen = [line for _, line in some if line.strip()][:50]
+        seen = [line.removesuffix("\r") for _, line in some if line.strip()][:50]
         seen[:1] = [line.removeprefix("#") for line in seen[:1]]
         delimiter = detect_delimiter(seen, default)
         if delimiter is not None:
@@ -431,9 +431,8 @@ class Table:
         from mirror_rt.tables.excel import read_sheet
 
         with seekable(self._source) as file:
-            rows, others = read_sheet(self.shown, file)
-        if others:
-            self.notes.remarks.append(f"sheets left alone: {', '.join(others)}")
+            rows, remarks = read_sheet(self.shown, file)
+        self.notes.remarks += remarks
         begun = False
         for number, row in enumerate(rows, 1):
             while row and not row[-1]:
@@ -454,7 +453,7 @@ def _some(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 def _is_comment(line: str, default: str) -> bool:
     """Return whether a line that starts with ``#`` is neither headings nor data."""
-    line = line.removeprefix("#")
+    line = line.removeprefix("#").removesuffix("\r")
     if not line.strip():
         return True
     cells = [line.split(sign) for sign in dict.fromkeys([default, ",", ";", "\t", "|"])]

@@ -207,6 +207,8 @@ def _said(
             given = {
                 name: joined_text(cells[place], name).strip() for name, place in places.items()
             }
+            if "mention" in given:  # a spreadsheet may write other line ends
+                given["mention"] = " ".join(given["mention"].split())
             if catalogue is not None:
                 for name in {"entity_id", "correct_id"} & given.keys():
                     given[name] = _without_point(catalogue, given[name])

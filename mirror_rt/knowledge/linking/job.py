@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -282,19 +281,19 @@ def _rows_of(
 
 
 def _check_sheet(out: Path, source: str | Path | Sequence[str], columns: Mapping[str, Any]) -> None:
-    """Check before linking that the rows fit into a sheet, if their number can be known.
+    """Check before linking that the rows fit into a sheet, if they can be read twice.
 
     Raises:
-        ConfigError: There are too many rows.
+        ConfigError: There are too many rows, or too long cells.
         InputError: The file cannot be read.
     """
-    from mirror_rt.tables.excel import MOST_ROWS
+    from mirror_rt.tables.excel import SheetCheck
 
     is_file = isinstance(source, (str, Path))
     if isinstance(source, Iterator) or (is_file and not Path(source).is_file()):  # type: ignore[arg-type]
         return  # can be read only once
-    if any(True for _ in islice(_rows_of(source, columns), MOST_ROWS - 1, None)):
-        raise ConfigError(f"{out}: a sheet has {MOST_ROWS:,} rows at most; write .csv")
+    for _ in _rows_of(source, columns, kept=SheetCheck(out.name)):
+        pass
 
 
 def link_lines(
@@ -398,7 +397,11 @@ class _Links:
             linked = LinkedRows(
                 kept, in_order(order, shards), layout, review=doubtful, take=take, written=written
             )
-            WRITERS[ending_of(out)](fresh, linked, shown)
+            try:
+                WRITERS[ending_of(out)](fresh, linked, shown)
+            except ConfigError:  # under this name it would fail again
+                job.forget()
+                raise
             if review is not None and doubtful is not None:
                 fresh = opened.enter_context(staging_file(review, force=force))
                 WRITERS[ending_of(review)](fresh, doubtful, shown)
