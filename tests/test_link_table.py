@@ -379,9 +379,7 @@ def test_a_cell_that_a_sheet_has_no_room_for_is_refused_before_any_work(
             counting.link_file(source, tmp_path / "b.csv", **review)
         assert str(tmp_path / ".b.csv.job") in str(error.value.__notes__)
         encoder.asked.clear()
-        counting.link_file(
-            source, tmp_path / "b.csv", **review | {"review": tmp_path / "r.csv"}
-        )
+        counting.link_file(source, tmp_path / "b.csv", **review | {"review": tmp_path / "r.csv"})
         assert not encoder.asked
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.csv", source.name, "r.csv"]
 
