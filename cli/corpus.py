@@ -43,6 +43,7 @@ def names(
         int | None, typer.Option(min=1, help="Names to sample; all by default.")
     ] = None,
     seed: SeedOption = 42,
+    kb_format: kb_source.FormatOption = None,
     id_column: kb_source.IdColumnOption = None,
     name_column: kb_source.NameColumnOption = None,
     alias_column: kb_source.AliasColumnOption = None,
@@ -59,11 +60,11 @@ def names(
     _check(out, kb, force=force)
     skipped = SkippedRows(strict=True)
     made = make_corpus.names(
-        kb, count=count, seed=seed, skip_bad=skipped,
+        kb, count=count, seed=seed, format=kb_format, skip_bad=skipped,
         columns=kb_source.columns(id_column, name_column, alias_column, field),
         options=kb_source.table_options(delimiter, encoding),
     )  # fmt: skip
-    kb_source.report_columns(skipped)
+    kb_source.report_skipped(skipped)
     _write(made, out, force=force)
 
 

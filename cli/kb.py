@@ -126,7 +126,7 @@ def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> li
         ("  entities above themselves", f"{found.entities_in_circles:,}"),
         ("bad rows", f"{skipped.bad:,}"),
         *((f"  {message}", "") for message in skipped.messages),
-        *((what, f"{count:,}") for what, count in kb_source.left_out(skipped).items()),
+        *((what, f"{count:,}") for what, count in skipped.left_out().items()),
     ]
     return rows
 

@@ -160,6 +160,7 @@ def strings(
         InputError: It cannot be read, or contains no strings.
     """
     from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.tables import is_blank
     from mirror_rt.training.read_corpus import open_strings
 
     skipped = SkippedRows(strict=True)
@@ -169,7 +170,8 @@ def strings(
         skipped.remarks += found.notes.sentences()
     else:
         texts = [name.text for entity in found.entities or () for name in entity.names]
-    report_columns(skipped)
+    report_skipped(skipped)
+    texts = [text for text in texts if not is_blank(text)]
     if not texts:
         raise InputError(f"{source}: is empty; give one string a line")
     return texts
@@ -182,25 +184,6 @@ def report_columns(skipped: SkippedRows) -> None:
 
 
 def report_skipped(skipped: SkippedRows) -> None:
-    """Report on standard error what was left out and why, if anything."""
-    report_columns(skipped)
-    for message in skipped.messages:
-        typer.echo(message, err=True)
-    counts = {"bad rows": skipped.bad, **left_out(skipped), "metadata values": skipped.metadata}
-    if any(counts.values()):
-        words = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        typer.echo(f"left out: {words}", err=True)
-
-
-def left_out(skipped: SkippedRows) -> dict[str, int]:
-    """Return the counts of what was left out of an entity file, without the bad rows."""
-    return {
-        "rows that repeat the headings": skipped.repeated_headings,
-        "obsolete terms": skipped.obsolete,
-        "names filtered out": skipped.filtered,
-        "language tags that are none": skipped.language_tags,
-        "old ids without successor": skipped.unresolved,
-        "classes without a name": skipped.nameless,
-        "classes without an id": skipped.anonymous,
-        "types of concepts without a name": skipped.types,
-    }
+    """Report on standard error how a file was read, and what was left out and why, if anything."""
+    for sentence in skipped.sentences():
+        typer.echo(sentence, err=True)

@@ -344,7 +344,7 @@ def numbered_lines(
                 if strict:
                     name = given.encoding or encoding or "UTF-8"
                     place = f" (byte {error.start + 1})" if encoding is None else ""
-                    hint = f"; {encoding_hint(raw)}" if encoding is None else ""
+                    hint = f"; {encoding_hint(raw, head=given.head())}" if encoding is None else ""
                     raise InputError(
                         f"{shown(given)}: line {number} is not {name}{place}{hint}"
                     ) from error
@@ -355,13 +355,19 @@ def numbered_lines(
             yield number, text if keep_cr else text.removesuffix("\r")
 
 
-def encoding_hint(text: bytes | str) -> str:
+def encoding_hint(text: bytes | str, *, head: bytes = b"") -> str:
     r"""Return the likely encoding of a text that is not UTF-8, and what to do.
+
+    Args:
+        text: The text.
+        head: The first bytes of its file, which may not be text at all.
 
     >>> encoding_hint(b"caf\xe9")
     'probably it is windows-1252: give --encoding windows-1252, or convert the file (iconv -f)'
     """
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    if any(byte < 0x20 and byte not in b"\t\n\r\f" for byte in head[:1000] + raw):
+        return "it holds control characters, so perhaps it is no text"
     high = sum(byte >= 0x80 for byte in raw)
     letters = sum(chr(byte).isalpha() for byte in raw if byte < 0x80)
     if high > 2 and high > letters:  # another script, not Latin with accents

@@ -336,3 +336,70 @@ def test_a_list_of_ids_that_is_not_understood_is_refused(tmp_path: Path) -> None
     path.write_text("id,brand\nA:1,x\n,y\n")
     with pytest.raises(InputError, check=about("ids.csv", line=3)):
         read_ids(path)
+
+
+# -- what is no text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PUBTATOR,
+        "format-version: 1.2\n\n[Term]\nid: A:1\n",
+        "[Term]\nid: A:1\n",
+        "<?xml version='1.0'?>\n<rdf:RDF/>\n",
+        "@prefix s: <http://e/> .\n",
+        "%PDF-1.4\n%\xe2\xe3\n",
+    ],
+)
+def test_what_is_clearly_no_text_is_not_read_by_lines(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    with pytest.raises(InputError, check=about("a.txt")):
+        list(read_rows(path))
+    rows = list(read_rows(path, options=TableOptions(format=Kind.TEXT)))
+    assert [row for row, _ in rows] == text.split("\n")[:-1]
+
+
+def test_json_under_another_name_is_not_cut_at_its_commas(tmp_path: Path) -> None:
+    rows = [("heart", "cor"), ("lung, left", "pulmo")]
+    path = tmp_path / "pairs.txt"
+    path.write_text("".join(json.dumps({"sentence1": a, "sentence2": b}) + "\n" for a, b in rows))
+    assert read_pairs(path)[0] == rows
+    gold = tmp_path / "gold"
+    gold.write_text(json.dumps([{"mention": "a, b", "id": "D1"}], indent=1))
+    (query,) = read_gold(gold).queries
+    assert (query.parts, query.ids) == (("a, b",), {"D1"})
+
+
+def test_headings_and_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes("Id;Kürzel;Name\n1;x;y\n".encode("latin-1"))
+    for read in (read_entities, read_rows, lambda p: read_gold(p).queries):
+        with pytest.raises(InputError, check=about("a.csv", line=1)) as told:
+            list(read(path))  # type: ignore[operator]
+        assert "--encoding windows-1252" in str(told.value)
+    (tmp_path / "a.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    with pytest.raises(InputError, check=about("a.txt")):
+        list(read_rows(tmp_path / "a.txt"))
+    with pytest.raises(InputError) as told:
+        list(read_rows(tmp_path / "a.txt", options=TableOptions(format=Kind.TEXT)))
+    assert "windows-1252" not in str(told.value)
+
+
+def test_bad_json_lines_of_gold_are_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "gold.jsonl"
+    for text in ('"heart"\n', '{"id": 1, "id": 2}\n', "[1]\n"):
+        path.write_text(text)
+        with pytest.raises(InputError, check=about("gold.jsonl", line=1)):
+            read_gold(path)
+
+
+def test_strings_that_cannot_be_seen_are_blank_in_a_corpus(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("heart\n\u200b\n\ufeff \n\u00ad\nlung\n")
+    corpus = read_corpus(path)
+    assert (corpus.strings, corpus.blank) == (("heart", "lung"), 3)
+    path.write_text("\u200b\n")
+    with pytest.raises(InputError, check=about("a.txt")):
+        read_corpus(path)

@@ -240,6 +240,8 @@ def test_fitting_again_gives_the_same_bundle(
     [
         (["same"] * 500, CONFIG, InputError),
         (NAMES[:12], CONFIG, InputError),
+        (NAMES[:12], StaticConfig(dims=4), InputError),
+        (NAMES[:19], StaticConfig(dims=4), InputError),
         (["", " "], CONFIG, InputError),
         (NAMES, StaticConfig(dims=33), ConfigError),
         (NAMES, StaticConfig(dims=8, ridge=0.0), ConfigError),

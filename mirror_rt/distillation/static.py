@@ -260,10 +260,11 @@ def _split(names: Sequence[str], config: StaticConfig, width: int) -> tuple[list
     random.Random(config.seed).shuffle(different)
     held = min(HELD_OUT, len(different) // 10)
     held_out, learned = different[:held], different[held : held + config.max_names]
-    if len(learned) < max(config.dims, 10):
+    if held < 2 or len(learned) < config.dims:  # a nearest name takes two
         raise InputError(
             f"names: {len(different):,} different ones, too few for vectors of {config.dims} "
-            "numbers; give more names (other files of the domain will do), or a lower --dims"
+            "numbers; give more names (other files of the domain will do), 20 at least, or a lower "
+            "--dims"
         )
     return learned, held_out
 

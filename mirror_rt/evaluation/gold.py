@@ -212,6 +212,8 @@ def _table_rows(
     table = Table(path, options=options, default=Kind.TSV, notes=notes)
     table.take_headings()
     if not table.headings:
+        if table.head and isinstance(fault := table.head[0][1], RowError):
+            raise InputError(f"{table.shown}: {table.unit} {table.head[0][0]}: {fault}")
         raise InputError(f"{table.shown}: is empty; give mentions and their ids")
     more = [
         None if name is None else table.place(name) for name in (context_column, document_column)

@@ -41,6 +41,13 @@ __all__ = [
 ]  # fmt: skip
 
 _OBJECT = re.compile(r'\[?\s*\{\s*"[^"]*"\s*:')
+_NO_TEXT = {
+    "PubTator": re.compile(r"[^\s|]+\|[ta]\|"),
+    "OBO": re.compile(r"format-version:|\[Term\]$"),
+    "XML": re.compile(r"\s*<(?:\?xml|rdf:RDF)\b"),
+    "Turtle": re.compile(r"@prefix\s.*<.*>\s*\.$"),
+    "PDF": re.compile(r"%PDF-"),
+}
 _TEXTS = (Column.TEXT, Column.NAME, Column.TITLE, Column.ID)
 _LOOKED_AT = 50
 
@@ -174,6 +181,12 @@ def read_text(
             raise InputError(
                 f"{shown(source)}: is JSON; name it .jsonl or give --input-format jsonl"
             )
+        for what, begins in _NO_TEXT.items():
+            if begins.match(first):
+                raise InputError(
+                    f"{shown(source)}: is {what}, not a text a line; give the texts alone, such as "
+                    "the names that mirror-rt corpus names writes, or --input-format text"
+                )
         for kind, sign in (("tsv", "\t"), ("csv", ","), ("csv", ";"), ("csv", "|")):
             cells = first.split(sign)
             words = len(known([cell.strip(' "') for cell in cells], *_TEXTS))
@@ -186,7 +199,7 @@ def read_text(
         if notes is not None and known([first], *_TEXTS):
             notes.remarks.append(
                 f"its first line, {first!r}, is taken for a text; if it is a heading, "
-                "give --input-format csv"
+                "name the file .csv or give --input-format csv"
             )
     yield from numbered_lines(source)
 

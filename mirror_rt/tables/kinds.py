@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -12,6 +13,7 @@ from mirror_rt.textfiles import Source, StrPath, shown
 
 __all__ = ["Kind", "TableOptions", "delimiter_named", "detect_kind", "kind_of", "parquet_parts"]
 
+_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[?\s*\{\s*"[^"\n]*"\s*:')
 _PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
 
@@ -137,4 +139,6 @@ def detect_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
         return Kind.XLSX
     if kind is Kind.TEXT and default is Kind.TEXT and options.delimiter is not None:
         return Kind.CSV  # what has cells is a table
+    if kind is Kind.TEXT and default is not Kind.TEXT and _OBJECT.match(source.head()):
+        return Kind.JSONL
     return default if kind is Kind.TEXT else kind

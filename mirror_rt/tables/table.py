@@ -21,7 +21,14 @@ from mirror_rt.tables.kept import Kept
 from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, parquet_parts
 from mirror_rt.tables.parquet import open_parquet, pyarrow_errors, records, seekable
 from mirror_rt.tables.vocabulary import Column, heading_key, known, sound_like_headings
-from mirror_rt.textfiles import Source, StrPath, numbered_lines, shown
+from mirror_rt.textfiles import (
+    Source,
+    StrPath,
+    encoding_hint,
+    lone_surrogate,
+    numbered_lines,
+    shown,
+)
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -175,6 +182,11 @@ class Table:
         """Use the first row as headings."""
         if self.first is None:
             return
+        for heading in self.first:
+            if lone_surrogate(heading) is not None:
+                hint = encoding_hint(heading)
+                where = f"{self.shown}: {self.unit} {self.head[0][0]}"
+                raise InputError(f"{where}: the headings are not UTF-8; {hint}")
         self.headings = [cell.strip().removeprefix("#").strip() for cell in self.first]
         self.head = self.head[1:]
         self._blank_is_row = len(self.headings) == 1

@@ -14,10 +14,11 @@ import numpy as np
 
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
+from mirror_rt.tables import is_blank
 from mirror_rt.textfiles import StrPath, shown
 
 if TYPE_CHECKING:
-    from mirror_rt.knowledge.formats import Columns, SkippedRows
+    from mirror_rt.knowledge.formats import Columns, KbFormat, SkippedRows
     from mirror_rt.tables import Notes, TableOptions
 
 __all__ = ["CorpusReport", "names", "sentences", "words"]
@@ -71,6 +72,7 @@ def names(
     *,
     count: int | None = None,
     seed: int = 42,
+    format: KbFormat | None = None,
     columns: Columns | None = None,
     options: TableOptions | None = None,
     skip_bad: SkippedRows | None = None,
@@ -83,7 +85,7 @@ def names(
     """
     from mirror_rt.knowledge.formats import read_names
 
-    found = read_names(source, columns=columns, options=options, skip_bad=skip_bad)
+    found = read_names(source, format=format, columns=columns, options=options, skip_bad=skip_bad)
     return _different(found, count=count, seed=seed)
 
 
@@ -140,7 +142,7 @@ def _different(
         read += 1
         # A string is one line of the corpus, even if it has several in its file.
         string = " ".join(text.split())
-        if not string:
+        if is_blank(string):
             dropped["blank"] += 1
         elif len(string) < shortest:
             dropped["too short"] += 1

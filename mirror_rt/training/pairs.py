@@ -142,7 +142,7 @@ def read_table(config: TrainConfig) -> PairTable:
             "entities": len(named),
         },
         sha256=_digest(tuple(rows), groups, filed_P2),
-        remarks=(*skipped.understood(), *notes.sentences(), *map(_source_shown, sources)),
+        remarks=(*skipped.sentences(), *notes.sentences(), *map(_source_shown, sources)),
         sources=sources,
     )
 

@@ -16,6 +16,7 @@ from mirror_rt.tables import (
     TableOptions,
     cell_text,
     detect_kind,
+    is_blank,
     known,
 )
 from mirror_rt.textfiles import Source, StrPath, shown
@@ -145,13 +146,13 @@ def read_corpus(
             empty = True
             if found.texts is not None:
                 for text in _checked(source, found.unit, found.texts):
-                    empty = empty and not text.strip()
+                    empty = empty and is_blank(text)
                     yield text, None
                 if skip_bad is not None:
                     skip_bad.remarks += found.notes.sentences()
             for entity in found.entities or ():
                 for name in entity.names:
-                    empty = empty and not name.text.strip()
+                    empty = False
                     yield name.text, (file, entity.id)
             if empty:
                 raise InputError(f"{shown(source)}: has no strings to train on; give one a line")
@@ -235,7 +236,7 @@ def _collect(named: Iterable[tuple[str, tuple[int, str] | None]]) -> Corpus:
     for text, entity in named:
         lines += 1
         string = text.strip()
-        if not string:
+        if is_blank(string):
             blank += 1
             continue
         duplicates += string in rows

@@ -81,6 +81,26 @@ class SkippedRows:
             )
         return [one_line(sentence) for sentence in sentences]
 
+    def left_out(self) -> dict[str, int]:
+        """Return the counts of what was left out of an entity file, without the bad rows."""
+        return {
+            "rows that repeat the headings": self.repeated_headings,
+            "obsolete terms": self.obsolete,
+            "names filtered out": self.filtered,
+            "language tags that are none": self.language_tags,
+            "old ids without successor": self.unresolved,
+            "classes without a name": self.nameless,
+            "classes without an id": self.anonymous,
+            "types of concepts without a name": self.types,
+        }
+
+    def sentences(self) -> list[str]:
+        """Return all sentences to report: how the file was read, faults, and what was left out."""
+        counts = {"bad rows": self.bad, **self.left_out(), "metadata values": self.metadata}
+        words = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        left = [f"left out: {words}"] if words else []
+        return [*self.understood(), *self.messages, *left]
+
     def refuse(self, message: str) -> None:
         """Count a bad row.
 
