@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -69,9 +70,9 @@ class Server:
     lines: list[dict[str, Any]] = field(default_factory=list)
     _reader: threading.Thread | None = None
 
-    def stop(self) -> int:
-        """Ask it to end, and return its status."""
-        self.process.terminate()
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Ask it to end by a signal, and return its status."""
+        self.process.send_signal(number)
         status = self.process.wait(60)
         assert self._reader is not None
         self._reader.join(10)

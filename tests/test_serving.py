@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import re
 import socket
@@ -16,9 +17,13 @@ import numpy as np
 import openai
 import orjson
 import pytest
+from pydantic import BaseModel, ValidationError
 
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.runtime.encoder import Encoder
+from mirror_rt.serving.link_api import LinkRequest, SearchRequest
+from mirror_rt.serving.openai_api import EmbeddingsRequest
+from mirror_rt.serving.tei_api import EmbedRequest, RootRequest, SimilarityRequest, TokenizeRequest
 from tests.serving import THINGS, Server, build, command, raw
 from tests.tiny import NAMES
 
@@ -196,8 +201,26 @@ def test_info_health_and_ready(client: httpx.Client, encoder: Encoder) -> None:
     assert ready["kbs"]["things"]["entities"] == len(THINGS)
 
 
+def test_texts_are_cut_off_unless_the_client_forbids_it(
+    client: httpx.Client, encoder: Encoder
+) -> None:
+    long = "fever " * 600
+    for more in ({}, {"truncate": True}):
+        answer = client.post("/embed", json={"inputs": ["fever", long], **more})
+        np.testing.assert_allclose(answer.json(), encoder.encode(["fever", long]), atol=1e-6)
+    pair = {"source_sentence": "fever", "sentences": [long]}
+    whole = {"truncate": False}
+    for path, body in (("/embed", {"inputs": ["fever", long], **whole}),
+                       ("/similarity", {"inputs": pair, "parameters": whole})):  # fmt: skip
+        answer = client.post(path, json=body)
+        assert (answer.status_code, answer.json()["error_type"]) == (422, "Validation")
+    short = client.post("/embed", json={"inputs": ["fever"], "truncate": False})
+    np.testing.assert_allclose(short.json(), encoder.encode(["fever"]), atol=1e-6)
+
+
 def test_what_tei_can_and_this_cannot_is_refused(client: httpx.Client) -> None:
-    for more in ({"prompt_name": "query"}, {"truncation_direction": "Left"}):
+    for more in ({"prompt_name": "query"}, {"truncation_direction": "Left"},
+                 {"normalize": False}):  # fmt: skip
         answer = client.post("/embed", json={"inputs": "a", **more})
         assert answer.status_code == 422
         assert answer.json()["error_type"] == "Validation"
@@ -299,6 +322,14 @@ def test_2048_texts_and_single_ones_at_once(client: httpx.Client, encoder: Encod
         ("/link", b'{"mentions":[]}', 400), ("/link", b'{"mentions":["a"],"top":-1}', 422),
         ("/link", b'{"mentions":["a"],"top":1000000000}', 422),
         ("/link", b'{"mentions":["a"],"tpo":1}', 422),
+        ("/link", b'{"mentions":["a"],"top":true}', 422),
+        ("/link", b'{"mentions":["a"],"top":"5"}', 422),
+        ("/link", b'{"mentions":["a"],"top":1e400}', 422),
+        ("/link", b'{"mentions":["a"],"split_composites":1}', 422),
+        ("/link", b'{"mentions":["a"],"' + b"k" * 100_000 + b'":1}', 422),
+        ("/link", b'{"mentions":["a"],"kb":"' + b"k" * 100_000 + b'"}', 404),
+        ("/link", b'{"mentions":["a"],"filters":{"' + b"k" * 60_000 + b'":"x"}}', 400),
+        ("/v1/embeddings", b'{"input":"a","dimensions":true}', 400),
         ("/link", b'{"mentions":["a"],"min_probability":NaN}', 422),
         ("/link", b'{"mentions":["a"],"kb":"../things"}', 404),
         ("/link", b'{"mentions":["\\ud800"]}', 400),
@@ -337,6 +368,7 @@ def test_bad_input_has_a_status_and_one_line(
     assert "/things" not in message.replace("'../things'", "")  # no folder is told
     assert "Traceback" not in answer.text
     assert "error parsing" not in message  # says nothing about what to mend
+    assert len(message) <= 600
 
 
 @pytest.mark.parametrize(
@@ -363,6 +395,44 @@ def test_who_reads_a_body_makes_no_difference(client: httpx.Client, path: str, b
     assert len({answer.content for answer in answers}) == 1
 
 
+def test_a_compressed_body_is_refused(client: httpx.Client) -> None:
+    answer = client.post(
+        "/link", content=gzip.compress(b'{"mentions":["nurse"]}'),
+        headers={"Content-Type": "application/json", "Content-Encoding": "gzip"},
+    )  # fmt: skip
+    assert answer.status_code == 415
+
+
+def test_trailers_are_no_headers(server: Server) -> None:
+    body = b'{"mentions":["nurse"]}'
+    asked = (
+        b"POST /link HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+        b"Content-Type: application/json\r\n\r\n%x\r\n%b\r\n0\r\nX-Request-ID: trailer\r\n\r\n"
+    )
+    told = raw(server.url, asked % (len(body), body))
+    assert told.startswith(b"HTTP/1.1 200 ")
+    assert b"trailer" not in told
+
+
+@pytest.mark.parametrize("kind", [LinkRequest, SearchRequest, EmbeddingsRequest, EmbedRequest,
+                                  RootRequest, SimilarityRequest, TokenizeRequest])  # fmt: skip
+def test_a_body_full_of_faults_has_few_of_them(kind: type[BaseModel]) -> None:
+    faults = [1, "a", True, [], [[]], {}, None]
+    lists = [[fault] * 1_000 for fault in faults] + [["a", *([fault] * 1_000)] for fault in faults]
+    values = [*lists, {"source_sentence": "a", "sentences": [1] * 1_000}]
+    values += [{str(i): fault for i in range(1_000)} for fault in faults]
+    bodies: list[object] = [{field: value} for field in kind.model_fields for value in values]
+    bodies.append({str(i): 1 for i in range(1_000)})
+    counts = []
+    for body in bodies:
+        try:
+            kind.model_validate_json(json.dumps(body))
+        except ValidationError as error:
+            counts.append(error.error_count())
+    assert counts
+    assert max(counts) < 20
+
+
 def test_a_client_that_waits_to_send_its_body_is_told_to_go_on(server: Server) -> None:
     body = b'{"mentions":["nurse"]}'
     host, _, port = server.url.removeprefix("http://").partition(":")
@@ -380,8 +450,12 @@ def test_a_head_is_answered_without_a_body(server: Server) -> None:
     asked = b"%b /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     told = raw(server.url, asked % b"HEAD", then=())
     head, _, body = told.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 405 ")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert b"content-length: 15\r\n" in head
     assert body == b""
+    assert raw(server.url, (asked % b"HEAD").replace(b"/health", b"/link")).startswith(
+        b"HTTP/1.1 405 "
+    )
     assert raw(server.url, asked % b"GET").endswith(b'{"status":"ok"}')
 
 
@@ -400,6 +474,26 @@ def test_headers_without_an_end_are_cut_off(server: Server) -> None:
     lines = b"".join(b"X-%d: a\r\n" % i for i in range(9_000))
     told = raw(server.url, b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + lines)
     assert told.startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_not_http_is_told_so_in_json(server: Server) -> None:
+    two = b"POST /link HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na"
+    for data in (b"\x16\x03\x01\0\xc8", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", two):
+        head, _, body = raw(server.url, data).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(body)["error_type"] == "Validation"
+
+
+def test_a_client_that_asks_for_http_2_gets_an_answer(server: Server) -> None:
+    body = b'{"mentions":["nurse"]}'
+    asked = (
+        b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body
+    )
+    before = len([line for line in server.lines if line["message"] != "request"])
+    assert raw(server.url, asked).startswith(b"HTTP/1.1 200 ")
+    assert len([line for line in server.lines if line["message"] != "request"]) == before
 
 
 def test_no_json_is_told_so(client: httpx.Client) -> None:

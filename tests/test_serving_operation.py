@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -80,6 +81,14 @@ def until(address: str, name: str, value: float) -> None:
         assert time.monotonic() < deadline, f"{name} never was {value}"
 
 
+def open_at_server(client: socket.socket) -> bool:
+    """Return whether the other end of a loopback connection is open, as Linux tells."""
+    (_, ours), (_, theirs) = client.getsockname(), client.getpeername()
+    ends, established = (f":{theirs:04X}", f":{ours:04X}"), "01"
+    rows = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return any((a[8:], b[8:], state) == (*ends, established) for a, b, state in rows)
+
+
 # A knowledge base that changes
 
 
@@ -133,6 +142,17 @@ def test_a_changed_knowledge_base_is_taken_up_without_a_failed_request(
         shutil.rmtree(folder)
         for _ in range(20):
             assert best("nurze") == "T:10"
+        # What comes back file by file is taken up when it is complete.
+        assert best("the boss") == "T:8"
+        for path in sorted(things.rglob("*"), key=lambda path: path.name != "manifest.json"):
+            if path.is_file():
+                copy = folder / path.relative_to(things)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+                assert best("nurse") == "T:10"
+        deadline = time.monotonic() + 30
+        while best("the boss") == "T:8":
+            assert time.monotonic() < deadline
         stop.set()
         for thread in threads:
             thread.join(60)
@@ -147,7 +167,9 @@ def test_bundles_alike_are_opened_once_and_names_are_checked(
     assert len({id(model.encoder) for model in library.models.values()}) == 1
     library.close()
     for kbs, bundles in (({}, {}), ({"a": things}, {"a": tiny_bundle}), ({"a/b": things}, {}),
-                         ({"": things}, {}), ({"..": things}, {})):  # fmt: skip
+                         ({"": things}, {}), ({"..": things}, {}), ({}, {"": tiny_bundle}),
+                         ({}, {"a\nb": tiny_bundle}), ({}, {"\udcff": tiny_bundle}),
+                         ({}, {" a": tiny_bundle}), ({}, {"a" * 201: tiny_bundle})):  # fmt: skip
         with pytest.raises(ConfigError):
             Library(kbs, bundles)
     with pytest.raises(KnowledgeBaseError):
@@ -188,8 +210,12 @@ def test_a_strangers_name_for_this_machine_is_refused(library: Library) -> None:
             ("evil.example", 421), (f"evil.example:{port}", 421), ("", 421), ("127.0.0.1", 200),
             (f"localhost:{port}", 200), ("[::1]:80", 200), ("names.example", 200),
             ("Names.Example:9", 200), ("10.1.2.3:8080", 200),
+            # Answers hold the address, so what is no address is refused.
+            ("localhost:80/<script>", 421), ("localhost:x@evil.example", 421),
+            ("localhost:80;a", 421), ("[::1]evil.example", 421), ("[::1", 421), ("::1", 421),
+            ("localhost evil.example", 421), ("localhost:", 421), ("l\xf6calhost", 421),
         ):  # fmt: skip
-            answer = httpx.get(f"{address}/health", headers={"Host": host})
+            answer = httpx.get(f"{address}/health", headers={"Host": host.encode("latin-1")})
             assert answer.status_code == status, host
 
 
@@ -243,6 +269,15 @@ def test_a_slow_client_is_cut_off(library: Library) -> None:
         head = begin + b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
         assert raw(address, head).startswith(b"HTTP/1.1 408 ")
         assert raw(address, b"") == b""  # nothing was begun
+        health = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        for more in (b"\r\n", b"GET /"):  # after an answer
+            host, port = address.removeprefix("http://").split(":")
+            with socket.create_connection((host, int(port)), timeout=60) as connection:
+                connection.sendall(health)
+                assert connection.recv(9_999).startswith(b"HTTP/1.1 200 ")
+                connection.sendall(more)
+                assert connection.recv(9_999).startswith(b"HTTP/1.1 408 ")
+                assert connection.recv(9_999) == b""
         # A byte at a time helps nobody: the time counts from the first.
         host, port = address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=60) as slow:
@@ -342,25 +377,50 @@ def test_what_nobody_waits_for_is_not_computed(
         assert begun < 2_000
 
 
-def test_a_client_that_does_not_read_is_given_up(library: Library) -> None:
+@pytest.mark.parametrize("then", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_a_client_that_does_not_read_is_given_up(library: Library, then: bytes) -> None:
     with in_thread(library, config(limits={"receive_seconds": 0.3})) as address:
-        body = json.dumps({"inputs": [f"text {i}" for i in range(2_048)]}).encode()
+        body = json.dumps({"inputs": ["fever " * 100] * 2_048}).encode()
         host, port = address.removeprefix("http://").split(":")
         with socket.socket() as deaf:
             deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
             deaf.connect((host, int(port)))
             deaf.sendall(
-                b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n" % len(body) + body
             )
+            deaf.recv(1)
+            assert open_at_server(deaf)
+            deaf.sendall(then)  # another request does not give it more time
             deadline = time.monotonic() + 30
-            text = ""
-            while 'route="/embed"' not in text:  # it is over when it is counted
-                text = httpx.get(f"{address}/metrics").text
+            while open_at_server(deaf):
                 assert time.monotonic() < deadline
 
 
 # Start and stop
+
+
+def test_a_stop_answers_503_when_its_time_is_up(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        with in_thread(library, config(limits={"stop_seconds": 0})) as address:
+            blocked = Blocked(library, monkeypatch)
+            future = pool.submit(httpx.post, f"{address}/embed", json={"inputs": ["a"]}, timeout=60)
+            while not blocked.texts:
+                httpx.get(f"{address}/health")
+            asked = threading.Timer(0.2, blocked.go.set)  # after the time is up
+            asked.start()
+        answer = future.result()
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"] == "1"
+    assert answer.json()["error_type"] == "Unhealthy"
+
+
+def test_a_hangup_stops_it_too(things: Path) -> None:
+    with command("--kb", things) as server:
+        assert server.stop(signal.SIGHUP) == 129
+        assert [line["message"] for line in server.lines[-1:]] == ["stopping"]
 
 
 def test_a_stop_answers_what_was_begun(things: Path) -> None:
@@ -394,7 +454,9 @@ def test_a_stop_answers_what_was_begun(things: Path) -> None:
     [
         {}, {"kb": ["KB", "KB"]}, {"kb": ["=KB"]}, {"kb": ["a="]}, {"kb": ["nothing here"]},
         {"bundle": ["m=KB"]}, {"token_file": Path("/no/such/file")}, {"host": "256.0.0.1"},
-        {"public_url": "names"}, {"cors": ["names"]}, {"port": "TAKEN"},
+        {"public_url": "names"}, {"cors": ["names"]}, {"port": "TAKEN"}, {"host": "a" * 70},
+        {"public_url": "http://[::1"}, {"public_url": "http://a/<b>"}, {"cors": ["http://[::1"]},
+        {"bundle": ["\udcff=KB"]},
     ],
 )  # fmt: skip
 def test_a_start_that_cannot_be_is_refused(things: Path, given: dict[str, Any]) -> None:

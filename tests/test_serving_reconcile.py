@@ -18,12 +18,13 @@ import referencing
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.serving import Library, Limits, ServeConfig
 from tests.conftest import REPOSITORY
+from tests.kb import entity
 from tests.serving import build, in_thread, raw
 
 DATA = Path(os.environ.get("MIRROR_RT_DATA", REPOSITORY.parent / "shared" / "data"))
 SCHEMAS = DATA.parent / "reference" / "reconciliation-schemas"
 LIMITS = Limits(batch=1_000)
-TOKEN = "s3cret"
+TOKEN = "s3cret/?#%2F&+="
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +191,25 @@ def test_an_id_is_answered_with_its_entity(refine: OpenRefine) -> None:
         assert (only["id"], only["score"], only["match"]) == (id_, 100, True)
 
 
+def test_an_id_that_is_also_a_name_of_another_entity_is_no_match(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    things = [entity("NA", "Namibia"), entity("X", "NA", "sodium"), entity("Y", "Y")]
+    KnowledgeBase.build(tiny_bundle, things, tmp_path / "kb").close()
+    library = Library({"kb": tmp_path / "kb"})
+    with in_thread(library, ServeConfig(port=0, log_requests=False)) as address:
+        refine = OpenRefine(f"{address}/reconcile/kb")
+        answer = refine.post("queries", {"q0": {"query": "NA"}, "q1": {"query": "Y"}})
+        assert ids(answer) == ["NA", "X"]
+        assert not any(c["match"] for c in answer["q0"]["result"])
+        (only,) = answer["q1"]["result"]
+        assert only["match"] is True
+        one = refine.post("queries", {"q0": {"query": "NA", "limit": 1}})
+        assert ids(one) == ["NA"]
+        assert not one["q0"]["result"][0]["match"]
+    library.close()
+
+
 def test_types_and_properties_restrict_and_then_hint(refine: OpenRefine) -> None:
     def asked(**query: object) -> tuple[list[str], dict[str, object]]:
         answer = refine.post("queries", {"q0": {"query": "nurse", **query}})
@@ -236,6 +256,8 @@ def test_one_bad_query_leaves_the_others_alone(
         "word": {"query": "liver cancer", "limit": "x"},
         "html": {"query": "<script>alert(1)</script>"},
         "types": {"query": "liver cancer", "type": [1, None]},
+        "type": {"query": "liver cancer", "type": 7},
+        "type2": {"query": "liver cancer", "type": {}},
         "properties": {"query": "liver cancer", "properties": [1, {"pid": 2}, {"pid": "type"}]},
         "deep": {"query": "liver cancer", "properties": {"a": {}}},
         '"\\<key>': {"query": "liver cancer"},
@@ -245,7 +267,8 @@ def test_one_bad_query_leaves_the_others_alone(
     assert list(answer) == list(batch)
     for key in ("none", "null", "list", "text", "number", "empty", "blank", "signs", "long"):
         assert answer[key] == {"result": []}, key
-    for key in ("good", "less", "more", "word", "types", "properties", "deep", '"\\<key>'):
+    for key in ("good", "less", "more", "word", "types", "type", "type2", "properties", "deep",
+                '"\\<key>'):  # fmt: skip
         assert ids(answer, key)[0] == "T:4", key
     assert len(answer["less"]["result"]) == 5
     assert 40 <= len(answer["more"]["result"]) <= 50
@@ -257,6 +280,7 @@ def test_one_bad_query_leaves_the_others_alone(
         ({"queries": "{"}, 400), ({"queries": "[]"}, 400), ({"queries": "7"}, 400),
         ({"queries": "[" * 10_000}, 400), ({"queries": '{"a":"\\ud800"}'}, 400), ({}, 400),
         ({"queries": json.dumps({str(i): {"query": "a"} for i in range(1_001)})}, 413),
+        ({"queries": "a" * 1_100_000}, 413), ({str(i): "a" for i in range(1_001)}, 413),
         ({"extend": "{}"}, 400), ({"extend": '{"ids":[1],"properties":[]}'}, 400),
         ({"extend": '{"ids":[],"properties":["a"]}'}, 400),
         ({"extend": json.dumps({"ids": ["T:1"], "properties": [{"id": "name"}] * 21})}, 413),
@@ -316,6 +340,8 @@ def test_suggest_finds_names_by_their_beginning_ids_and_misspelt_ones(
     assert first(prefix="", filter="(all T:6)") == "T:6"
     assert first(prefix="", filter="(all )") == ""
     assert first(prefix="") == ""
+    for odd in ("(all" + " " * 20_000 + "T:6)", "  (  all T:6  )  ", "all T:6"):
+        assert first(prefix="", filter=odd) == "T:6"
     assert first(prefix="<script>") != "error"
     nurse = suggested(refine, "entity", prefix="nurs")["result"][0]
     assert nurse["description"].startswith("Looks after")
@@ -385,6 +411,9 @@ def test_columns_are_filled_from_every_property(
     limited = [{"id": "type", "settings": {"limit": 1}}, {"id": "made up"}]
     answer = refine.post("extend", {"ids": ["T:4"], "properties": limited})
     assert answer["rows"]["T:4"] == {"type": [{"id": "disease", "name": "disease"}], "made up": []}
+    for limit, most in (("1", 1), ("²", 2), ("9" * 5_000, 2), (1e308, 2), (-1, 2), ("", 2)):
+        asked = {"ids": ["T:4"], "properties": [{"id": "type", "settings": {"limit": limit}}]}
+        assert len(refine.post("extend", asked)["rows"]["T:4"]["type"]) == most, limit
 
 
 def test_ids_in_addresses_are_read_escaped_or_not(refine: OpenRefine) -> None:
@@ -420,11 +449,13 @@ def test_with_a_token_everything_goes_through_the_path(kb: Path) -> None:
     with in_thread(library, config) as address:
         assert httpx.get(f"{address}/reconcile/things").status_code == 401
         assert httpx.get(f"{address}/token/wrong/reconcile/things").status_code == 401
-        refine = OpenRefine(f"{address}/token/{TOKEN}/reconcile/things")
+        start = f"{address}/token/{quote(TOKEN, safe='')}"
+        refine = OpenRefine(f"{start}/reconcile/things")
         assert ids(refine.post("queries", {"q0": {"query": "nurse"}}))[0] == "T:10"
         assert suggested(refine, "entity", prefix="nurs")["result"][0]["id"] == "T:10"
         assert httpx.get(refine.manifest["view"]["url"].replace("{{id}}", "T:4")).status_code == 200
-        assert httpx.get(f"{address}/token/{TOKEN}/").status_code == 200
+        assert httpx.get(f"{start}/").status_code == 200
+        assert httpx.get(f"{start}/static/style.css").status_code == 200
     library.close()
 
 

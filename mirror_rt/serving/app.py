@@ -21,7 +21,7 @@ from mirror_rt.errors import MirrorError
 from mirror_rt.serving import link_api, openai_api, pages, tei_api
 from mirror_rt.serving.config import ServeConfig
 from mirror_rt.serving.direct import Direct
-from mirror_rt.serving.errors import Refused, refusal
+from mirror_rt.serving.errors import Refused, refusal, shorten
 from mirror_rt.serving.guard import INTERNAL, Cors, Guard
 from mirror_rt.serving.library import Library
 from mirror_rt.serving.reconciliation import routes
@@ -51,6 +51,8 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request, or the start and the end of the server."""
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # uvicorn leaves out the body
         await self.outermost(scope, receive, send)
 
 
@@ -143,6 +145,8 @@ async def _http(request: Request, error: Exception) -> Response:
     detail = str(error.detail)
     if error.status_code == 400 and isinstance(error.__cause__, (ValueError, RecursionError)):
         detail = "the body cannot be read: nested too deeply, a number too long, or not valid text"
+    if error.status_code == 400 and "maximum" in detail.lower():  # Starlette's limits for forms
+        return refusal(Refused(413, f"the form is too large: {detail}"), request.url.path)
     content = {
         404: "there is no such path; GET /openapi.json lists all paths",
         405: "this path does not allow the method; GET /openapi.json lists the methods",
@@ -153,16 +157,17 @@ async def _http(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """Report the first fault of a body or query, with its position."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
+    # Of the kinds that a field may have, report the one that fits best.
+    first = max(error.errors(), key=lambda fault: len(fault["loc"]))
     malformed = first["type"] == "json_invalid"
     where = [str(part) for part in first["loc"] if part not in {"body", "path", "query"}]
     if malformed:
         message = f"the body is not JSON: {first['ctx']['error']} at character {first['loc'][-1]}"
         refused = Refused(400, message)
     else:
-        place = ".".join(where[:3]) or "the body"
+        place = ".".join(shorten(part, most=100) for part in where[:3]) or "the body"
         message = f"{place}: {first['msg'][:1].lower()}{first['msg'][1:]}"
-        if first["loc"] == ("body",) and not where:
+        if first["loc"] == ("body",) and first["type"] != "extra_forbidden":
             message += "; send JSON, with Content-Type: application/json"
         status = 400 if request.url.path.startswith("/v1/") else 422
         refused = Refused(status, message, param=where[0] if where else None)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from mirror_rt.errors import ConfigError, InputError
 
 __all__ = ["OPENREFINE", "Limits", "ServeConfig", "host_name", "read_token"]
+
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.ASCII)
+_URL = re.compile(rf"https?://(?:{_HOST.pattern})(?P<path>(?:/[\w.~%-]+)*)", re.ASCII)
 
 OPENREFINE = ("http://127.0.0.1:3333", "http://localhost:3333")
 """The default origins of OpenRefine."""
@@ -80,15 +83,13 @@ class ServeConfig:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port must be between 0 and 65535, got {self.port}")
-        if self.public_url:
-            split = urlsplit(self.public_url)
-            if split.scheme not in {"http", "https"} or not split.hostname or split.query:
-                raise ConfigError(
-                    f"public URL {self.public_url!r}: give one such as https://example.org/names"
-                )
+        if self.public_url and not _URL.fullmatch(self.public_url):
+            raise ConfigError(
+                f"public URL {self.public_url!r}: give one such as https://example.org/names"
+            )
         for origin in self.cors_origins:
-            split = urlsplit(origin)
-            if origin != "*" and (split.scheme not in {"http", "https"} or split.path):
+            given = _URL.fullmatch(origin)
+            if origin != "*" and (given is None or given["path"]):
                 raise ConfigError(
                     f"CORS origin {origin!r}: give one such as https://example.org, or *"
                 )
@@ -100,9 +101,11 @@ class ServeConfig:
         attack by DNS rebinding: a foreign page whose name server points to this machine.
         """
         name = host_name(host)
+        if name is None:
+            return False
         known = {"localhost", self.host.lower(), *(given.lower() for given in self.allowed_hosts)}
         if self.public_url:
-            known.add((urlsplit(self.public_url).hostname or "").lower())
+            known.add(_name(_URL.fullmatch(self.public_url)) or "")
         if name in known or "*" in known:
             return True
         try:
@@ -122,16 +125,19 @@ class ServeConfig:
             return False
 
 
-def host_name(host: str) -> str:
-    """Return a ``Host`` header without its port, in lower case.
+def host_name(host: str) -> str | None:
+    """Return a ``Host`` header without its port, in lower case; None if it is not one.
 
-    >>> host_name("[::1]:8080"), host_name("Example.org:80"), host_name("127.0.0.1")
-    ('::1', 'example.org', '127.0.0.1')
+    Answers contain the header, as the address of the server, so nothing else may be in it.
+
+    >>> host_name("[::1]:8080"), host_name("Example.org:80"), host_name("a@b"), host_name("a:b")
+    ('::1', 'example.org', None, None)
     """
-    host = host.strip().lower()
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    return _name(_HOST.fullmatch(host.strip()))
+
+
+def _name(found: re.Match[str] | None) -> str | None:
+    return None if found is None else (found["v6"] or found["name"]).lower()
 
 
 def read_token(path: Path) -> str:

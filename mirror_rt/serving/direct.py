@@ -1,7 +1,7 @@
 """A fast path for routes with one JSON body, without FastAPI's overhead per request.
 
-FastAPI documents these routes. It also answers requests that are not well-formed, so error
-messages are the same.
+FastAPI documents these routes. It also answers requests whose body is not well-formed JSON, so
+error messages are the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
@@ -61,7 +62,12 @@ class Direct:
             content = await request.body()
             try:
                 body = found.body.model_validate_json(content)
-            except ValidationError:
+            except ValidationError as error:
+                faults = error.errors(include_url=False)
+                if faults[0]["type"] != "json_invalid":
+                    raise RequestValidationError(
+                        [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
+                    ) from error
                 await self._api(scope, _again(content, receive), send)
                 return
             response = await found.endpoint(body, request)

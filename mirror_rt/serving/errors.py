@@ -11,13 +11,14 @@ from starlette.responses import Response
 
 from mirror_rt.errors import one_line
 
-__all__ = ["OpenAIError", "Refused", "Responses", "TeiError", "refusal", "responses_of"]
+__all__ = ["OpenAIError", "Refused", "Responses", "TeiError", "refusal", "responses_of", "shorten"]
 
 Responses = dict[int | str, dict[str, Any]]
 """The responses of a route, by status, as in OpenAPI."""
 
 _TEI = {
-    400: "Validation", 404: "Validation", 413: "Validation", 422: "Validation",
+    400: "Validation", 404: "Validation", 405: "Validation", 413: "Validation",
+    415: "Validation", 421: "Validation", 422: "Validation",
     429: "Overloaded", 503: "Unhealthy",
 }  # fmt: skip
 _OPENAI = {
@@ -59,7 +60,8 @@ def responses_of(model: type[BaseModel]) -> Responses:
         status: {"description": text, "content": content}
         for status, text in {
             400: "The request is not valid.", 401: "The token is missing or wrong.",
-            404: "Not found.", 413: "The request is too large.", 421: "The Host is not allowed.",
+            404: "Not found.", 413: "The request is too large.", 415: "The body is compressed.",
+            421: "The Host is not allowed.",
             422: "The request does not match the schema.", 429: "The queue is full.",
             500: "An internal error.", 503: "Not ready, or stopping.",
         }.items()
@@ -88,10 +90,15 @@ class Refused(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = one_line(message)
-        self.param = None if param is None else one_line(param)
+        self.message = one_line(shorten(message))
+        self.param = None if param is None else one_line(shorten(param))
         self.code = code
         self.retry_after = retry_after
+
+
+def shorten(text: str, *, most: int = 500) -> str:
+    """Cut a text that may contain something long from a request."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def refusal(refused: Refused, path: str, *, headers: Mapping[str, str] | None = None) -> Response:

@@ -5,6 +5,7 @@ It is plain ASGI, as Starlette's base class for middleware hides the disconnecti
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import logging
@@ -16,6 +17,7 @@ import traceback
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -33,10 +35,11 @@ __all__ = ["INTERNAL", "Cors", "Guard", "JsonFormatter", "log_to_stderr"]
 _LOG = logging.getLogger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 INTERNAL = Refused(500, "internal error; the server's log says where")
+_STOPPING = Refused(503, "the server is stopping; ask again", retry_after=1)
 _OPEN = frozenset({"/health", "/ready"})
 """Paths for load balancers, which have no token."""
-_BY_PATH = re.compile(r"/token/([^/]+)(/.*)")
-"""OpenRefine and browsers send no header, so the path may start with the token."""
+_BY_PATH = "/token/"
+"""OpenRefine and browsers send no header, so the path may start with this and the token."""
 
 
 class Cors(CORSMiddleware):
@@ -111,6 +114,9 @@ class Guard:
             else:
                 # Read and drop the rest of the body: closing now could lose the answer.
                 await refusal(refused, scope["path"])(scope, receive, send_noted)
+        except asyncio.CancelledError:  # the time for running requests is up
+            if not status:
+                await refusal(_STOPPING, scope["path"])(scope, receive, send_noted)
         except Exception as error:
             status = await self._failed(error, scope, receive, send_noted, started=bool(status))
         finally:
@@ -123,6 +129,8 @@ class Guard:
             return Refused(
                 421, f"this server is not known as {host[:100]!r}; start it with --allow-host"
             )
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            return Refused(415, "send the body without compression, without Content-Encoding")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > limits.body_bytes:
             return Refused(413, self._too_long())
@@ -143,11 +151,14 @@ class Guard:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(given.strip(), self._token):
             return True
-        by_path = _BY_PATH.fullmatch(scope["path"])
-        if by_path is None or not hmac.compare_digest(by_path[1].encode(), self._token):
+        path = scope["path"].encode()
+        start, end = len(_BY_PATH), len(_BY_PATH) + len(self._token)
+        if not (scope["path"].startswith(_BY_PATH) and path[end : end + 1] == b"/"):
             return False
-        scope["state"]["prefix"] = f"/token/{by_path[1]}"
-        scope["path"] = by_path[2]
+        if not hmac.compare_digest(path[start:end], self._token):
+            return False
+        scope["state"]["prefix"] = _BY_PATH + quote(self._token, safe="")
+        scope["path"] = path[end:].decode()
         return True
 
     async def _failed(

@@ -27,6 +27,8 @@ __all__ = ["Library", "Model", "ModelNeeded", "ServedKb"]
 _LOG = logging.getLogger(__name__)
 _KB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Characters that need no escaping in a URL."""
+_MOST_OF_NAME = 200
+"""The maximum number of characters of the name of a model."""
 
 
 class ModelNeeded(Exception):
@@ -129,12 +131,19 @@ class Library:
                     f"{name}: a name of a knowledge base is letters, digits, ., - and _, "
                     "up to 64; give --kb NAME=DIR"
                 )
+        for name in bundles:
+            if not (name.isprintable() and name.strip() == name and 0 < len(name) <= _MOST_OF_NAME):
+                raise ConfigError(
+                    f"{name!r}: a name of a model is printable text, up to {_MOST_OF_NAME} "
+                    "characters; give --bundle NAME=DIR"
+                )
         self.threads = threads or available_cpus()
         self._encoders: dict[str, Encoder] = {}
-        self._paths = {name: Path(path) for name, path in kbs.items()}
-        self._failed: dict[str, tuple[object, ...]] = {}
+        # Absolute, so that messages to clients can name the knowledge base instead.
+        self._paths = {name: Path(path).absolute() for name, path in kbs.items()}
+        self._told: dict[str, str] = {}  # why a changed one cannot be opened
         self.bundles = {
-            name: Model(name=name, encoder=self._encoder(Path(path)), opened=int(time.time()))
+            name: Model(name=name, encoder=self._encoder(path), opened=int(time.time()))
             for name, path in bundles.items()
         }
         self.kbs = {name: self._open(name) for name in self._paths}
@@ -206,17 +215,17 @@ class Library:
 
     def _take_up(self, name: str) -> bool:
         """Reopen a knowledge base if it has changed; keep the old state if that fails."""
-        state = _state(self._paths[name])
-        if state in (self.kbs[name].state, self._failed.get(name)):
+        if _state(self._paths[name]) == self.kbs[name].state:
             return False
         try:
             found = self._open(name)
-        except Exception as error:  # any error: the next change may be valid
-            self._failed[name] = state
-            reason = error if isinstance(error, MirrorError) else type(error).__name__
-            _LOG.warning("kept the knowledge base as it was", extra={"kb": name, "error": reason})
+        except Exception as error:  # any error: it may still be being copied
+            reason = str(error) if isinstance(error, MirrorError) else type(error).__name__
+            if self._told.get(name) != reason:
+                self._told[name] = reason
+                _LOG.warning("kept the knowledge base", extra={"kb": name, "error": reason})
             return False
-        self._failed.pop(name, None)
+        self._told.pop(name, None)
         self.kbs[name] = found  # atomic: a request uses either the old one or the new one
         used = {id(model.encoder) for model in self.models.values()}
         self._encoders = {k: e for k, e in self._encoders.items() if id(e) in used}
@@ -227,20 +236,25 @@ class Library:
         path = self._paths[name]
         state = _state(path)
         kb = KnowledgeBase.open(path)
-        encoder = self._encoder(path / BUNDLE)
-        opened = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=encoder)
-        exact = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=_NoModel(kb.manifest.dim))
-        found = ServedKb(
-            name=name, kb=opened, exact=exact, encoder=encoder, opened=int(time.time()),
-            state=state,
-        )  # fmt: skip
-        _ = found.types, found.field_names  # read here, before any request needs it
+        try:
+            encoder = self._encoder(path / BUNDLE)
+            opened = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=encoder)
+            no_model = _NoModel(kb.manifest.dim)
+            exact = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=no_model)
+            found = ServedKb(
+                name=name, kb=opened, exact=exact, encoder=encoder, opened=int(time.time()),
+                state=state,
+            )  # fmt: skip
+            _ = found.types, found.field_names  # read here, before any request needs it
+        except BaseException:
+            kb.close()
+            raise
         return found
 
-    def _encoder(self, path: Path) -> Encoder:
+    def _encoder(self, path: str | Path) -> Encoder:
         from mirror_rt.bundle import Bundle
 
-        bundle = Bundle.open(path)
+        bundle = Bundle.open(Path(path).absolute())
         found = self._encoders.get(bundle.fingerprint)
         if found is None:
             # The scheduler runs one batch per core, so a batch gets one core.

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mirror_rt.errors import InputError
+from mirror_rt.serving.bodies import ExactBody, Filters, Texts
 from mirror_rt.serving.errors import Refused
 from mirror_rt.serving.library import ServedKb
 from mirror_rt.serving.service import Service, json_response, service_of
@@ -26,14 +27,11 @@ router = APIRouter(tags=["Linking"])
 EXPLAINED = 64
 """The maximum number of mentions to explain at once: each costs as much as several links."""
 
-Filters = dict[str, str | list[str]]
 
-
-class LinkRequest(BaseModel):
+class LinkRequest(ExactBody):
     """Mentions to link, with the options of ``mirror-rt link``."""
 
-    model_config = ConfigDict(extra="forbid")
-    mentions: list[str] = Field(description="Up to 2,048.", examples=[["kidney stones"]])
+    mentions: Texts = Field(description="Up to 2,048.", examples=[["kidney stones"]])
     kb: str | None = Field(None, description="The knowledge base, if there are several.")
     top: int = Field(5, ge=1, le=100, description="Candidates for each mention.")
     target_precision: float | None = Field(
@@ -50,18 +48,17 @@ class LinkRequest(BaseModel):
         0.0, ge=0, le=1, description="Mentions below this probability are NIL."
     )
     filters: Filters = Field(default_factory=dict, description="The allowed values of each field.")
-    contexts: list[str] | None = Field(None, description="The text around each mention, or ''.")
-    document: str | list[str] | None = Field(
+    contexts: Texts | None = Field(None, description="The text around each mention, or ''.")
+    document: str | Texts | None = Field(
         None, description="The text of the mentions, or one for each, to expand abbreviations."
     )
     split_composites: bool = Field(False, description="Split 'breast and ovarian cancer'.")
 
 
-class SearchRequest(BaseModel):
+class SearchRequest(ExactBody):
     """Queries to search for, with the options of ``mirror-rt search``."""
 
-    model_config = ConfigDict(extra="forbid")
-    queries: list[str] = Field(description="Up to 2,048.", examples=[["bone pain"]])
+    queries: Texts = Field(description="Up to 2,048.", examples=[["bone pain"]])
     kb: str | None = Field(None, description="The knowledge base, if there are several.")
     top: int = Field(10, ge=1, le=100, description="Results for each query.")
     hybrid: bool | None = Field(

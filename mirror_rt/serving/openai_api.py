@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt.serving.bodies import Body, Inputs
 from mirror_rt.serving.errors import OpenAIError, Refused, responses_of
 from mirror_rt.serving.library import Model
 from mirror_rt.serving.service import json_response, service_of
@@ -26,10 +27,10 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"])
 _ERRORS = responses_of(OpenAIError)
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(Body):
     """The request of OpenAI's clients."""
 
-    input: str | list[str] | list[int] | list[list[int]] = Field(
+    input: Inputs = Field(
         description="A text, or up to 2,048 texts. Token ids are an error: each model has its own."
     )
     model: str | None = Field(None, description="The name of the model; by default the first one.")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -53,6 +56,8 @@ def serve(library: Library, config: ServeConfig, *, log_level: int = logging.INF
             _LOG.warning(
                 "anyone who reaches this address may ask; give --token-file, or listen at 127.0.0.1"
             )
+        if getattr(signal, "SIGHUP", None) and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, server.handle_exit)
         with suppress(KeyboardInterrupt):  # uvicorn raises the signal again after it has stopped
             server.run(sockets=[listening])
     finally:
@@ -67,7 +72,7 @@ def _listen(config: ServeConfig) -> socket.socket:
     try:
         found.bind((config.host, config.port))
         found.listen(2_048)
-    except (OSError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError) as error:  # ValueError: no name of a host
         found.close()
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         fault = "is in use" if taken else f"cannot be listened at ({error})"
@@ -124,12 +129,13 @@ class _JoinedWrites:
     With two calls, the first one would wake up the client too early.
     """
 
-    __slots__ = ("_cycle", "_head", "_transport", "is_closing")
+    __slots__ = ("_cycle", "_head", "_transport", "close_soon", "is_closing")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, close_soon: Callable[[], None]) -> None:
         self._cycle, self._transport = cycle, cycle.transport
         self._head: bytes | None = None
         self.is_closing = cycle.transport.is_closing
+        self.close_soon = close_soon
 
     def write(self, data: bytes) -> None:
         """Buffer the head, or send the buffer and the data."""
@@ -145,7 +151,7 @@ class _JoinedWrites:
         """Send the buffer, and close."""
         if self._head:
             self.write(b"")
-        self._transport.close()
+        self.close_soon()
 
 
 class _BoundedProtocol(HttpToolsProtocol):
@@ -157,7 +163,8 @@ class _BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, limits: Limits, **named: Any) -> None:  # noqa: ANN401
         super().__init__(*arguments, **named)
         self._limits = limits
-        self._timer: asyncio.TimerHandle | None = None
+        self._receiving: asyncio.TimerHandle | None = None
+        self._sending: asyncio.TimerHandle | None = None
         self._head = 0
         self._in_head = True
 
@@ -167,11 +174,12 @@ class _BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self._limits.connections:
             self._end(b"503 Service Unavailable", b"too many connections; ask again later")
             return
-        self._start()
+        self._start_receiving()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._stop()
+        self._stop_receiving()
+        self._stop_sending()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -180,61 +188,126 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         if self._in_head:
             self._head += len(data)
-        super().data_received(data)
-        if self._in_head and self._head > self._limits.head_bytes:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._end(b"400 Bad Request", b"the request is not valid HTTP", kind=b"Validation")
+        if self.transport.is_closing() or not self._in_head:
+            return
+        if self._head > self._limits.head_bytes:
             self._end(b"431 Request Header Fields Too Large", b"the headers are too long")
+        elif self._receiving is None and not self._is_answering:
+            # Empty lines stop uvicorn's timer for the next request, but do not begin a request.
+            self._start_receiving()
 
     def on_message_begin(self) -> None:
         """Start the byte count and the timer."""
         super().on_message_begin()
         self._in_head = True
-        self._start()
+        self._start_receiving()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers after a body are dropped."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
+        if self._wants_upgrade:
+            return
         self._in_head, self._head = False, 0
         super().on_headers_complete()
         if self.scope["method"] != "HEAD":
-            self.cycle.transport = _JoinedWrites(self.cycle)  # type: ignore[assignment]
+            joined = _JoinedWrites(self.cycle, self._close)
+            self.cycle.transport = joined  # type: ignore[assignment]
 
     def on_message_complete(self) -> None:
         """The request is complete."""
-        self._stop()
+        if self._wants_upgrade:
+            return
+        self._stop_receiving()
         self._in_head, self._head = True, 0
         super().on_message_complete()
+
+    @property
+    def _wants_upgrade(self) -> bool:
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Read the head again without ``Upgrade``, then the rest.
+
+        Java's client asks for HTTP/2 with every request, and curl may do so. The parser takes the
+        body of such a request for data of the other protocol.
+        """
+        method = self.parser.get_method()
+        self.parser = httptools.HttpRequestParser(self)
+        if method == b"CONNECT":
+            return
+        head = [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        self._head = 0
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self.url, b"".join(head), rest))
+
+    def timeout_keep_alive_handler(self) -> None:
+        """No further request came."""
+        self._close()
 
     def pause_writing(self) -> None:
         """The client receives too slowly."""
         super().pause_writing()
-        self._start(give_up=self.transport.abort)
+        self._start_sending()
 
     def resume_writing(self) -> None:
         """The client receives again."""
-        self._stop()
+        if not self.transport.is_closing():
+            self._stop_sending()
         super().resume_writing()
 
-    def _start(self, give_up: Any = None) -> None:  # noqa: ANN401
-        self._stop()
-        self._timer = self.loop.call_later(self._limits.receive_seconds, give_up or self._too_slow)
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
-    def _stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _start_receiving(self) -> None:
+        self._stop_receiving()
+        self._receiving = self.loop.call_later(self._limits.receive_seconds, self._too_slow)
+
+    def _stop_receiving(self) -> None:
+        if self._receiving is not None:
+            self._receiving.cancel()
+            self._receiving = None
+
+    def _start_sending(self) -> None:
+        if self._sending is None:
+            seconds = self._limits.receive_seconds
+            self._sending = self.loop.call_later(seconds, self.transport.abort)
+
+    def _stop_sending(self) -> None:
+        if self._sending is not None:
+            self._sending.cancel()
+            self._sending = None
 
     def _too_slow(self) -> None:
-        if self._head or not self._in_head:
+        if self.pipeline or (self._in_head and self._is_answering):
+            self._start_receiving()  # an earlier request is answered first
+        elif self._head or not self._in_head:
             self._end(b"408 Request Timeout", b"the request did not arrive in time")
         else:
-            self.transport.close()  # no request was started
+            self._close()  # no request was started
 
-    def _end(self, status: bytes, message: bytes) -> None:
+    def _close(self) -> None:
+        """Close when the client has received everything, or its time is up."""
+        self.transport.close()
+        self._start_sending()
+
+    def _end(self, status: bytes, message: bytes, *, kind: bytes = b"Overloaded") -> None:
         """Answer and close; if an answer has started already, only close."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
-            body = b'{"error":"%b","error_type":"Overloaded"}' % message
+            body = b'{"error":"%b","error_type":"%b"}' % (message, kind)
             self.transport.write(
                 b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
                 b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (status, len(body), body)
             )
-        self.transport.close()
+        self._close()

@@ -21,8 +21,9 @@ from mirror_rt.textfiles import lone_surrogate
 
 __all__ = ["Call", "Service", "base_of", "json_response", "service_of"]
 
-_AT_ONCE = 8
-"""Up to this many mentions are looked up as exact matches without the queue (0.1 ms each)."""
+_AT_ONCE, _CHARACTERS_AT_ONCE = 8, 1_024
+"""Up to this many mentions are looked up as exact matches without the queue (0.1 ms each), and up
+to this many characters together."""
 
 
 class Call:
@@ -123,7 +124,7 @@ class Service:
 
     async def link(self, request: Request, work: Link, items: Sequence[LinkItem]) -> list[Any]:
         """Link mentions: exact matches at once, others through the queue."""
-        if len(items) <= _AT_ONCE and type(work) is Link and _without_model(work, items):
+        if type(work) is Link and _without_model(work, items):
             try:
                 found = work.exactly(items)
             except ModelNeeded:
@@ -145,6 +146,8 @@ class Service:
         message = str(error)
         for name, served in self.library.kbs.items():
             message = message.replace(str(served.kb.path), name)
+        for name, model in self.library.bundles.items():
+            message = message.replace(str(model.encoder.bundle.path), name)
         return Refused(400, message)
 
     def note(self, request: Request, count: int) -> None:
@@ -154,7 +157,9 @@ class Service:
 
 
 def _without_model(work: Link, items: Sequence[LinkItem]) -> bool:
-    # Compiling a filter may take long, and so may a long document.
+    # This runs on the event loop. Compiling a filter may take long, and so may a long text.
+    if len(items) > _AT_ONCE or sum(len(item.mention) for item in items) > _CHARACTERS_AT_ONCE:
+        return False
     options = dict(work.options)
     return not options.get("filters") and not any(item.context or item.document for item in items)
 

@@ -11,10 +11,11 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt.serving.bodies import Body, Inputs, Texts
 from mirror_rt.serving.errors import Refused, TeiError, responses_of
 from mirror_rt.serving.library import Model
 from mirror_rt.serving.openai_api import in_dimensions
-from mirror_rt.serving.service import Service, json_response, service_of
+from mirror_rt.serving.service import Call, Service, json_response, service_of
 from mirror_rt.serving.work import FORMS, Embed, cost_of
 from mirror_rt.version import VERSION
 
@@ -27,15 +28,17 @@ ERRORS = responses_of(TeiError)
 Direction = Literal["Left", "Right", "left", "right"]
 
 
-class Pair(BaseModel):
+class Pair(Body):
     """A text, and the texts to compare it with."""
 
     source_sentence: str
-    sentences: list[str]
+    sentences: Texts
 
 
-class _Options(BaseModel):
-    truncate: bool | None = Field(None, description="Texts are cut off at the longest length.")
+class _Options(Body):
+    truncate: bool | None = Field(
+        None, description="Whether to cut off texts that are too long (default), or refuse them."
+    )
     truncation_direction: Direction | None = Field(None, description="Only Right.")
     prompt_name: str | None = Field(None, description="Not supported: the model has no prompts.")
 
@@ -43,8 +46,8 @@ class _Options(BaseModel):
 class EmbedRequest(_Options):
     """Texts to embed."""
 
-    inputs: str | list[str] | list[int] | list[list[int]]
-    normalize: bool | None = Field(None, description="Ignored: vectors always have length 1.")
+    inputs: Inputs
+    normalize: bool | None = Field(None, description="Only true: vectors always have length 1.")
     dimensions: int | None = Field(None, ge=1)
     encoding_format: Literal["float", "base64"] | None = None
 
@@ -52,21 +55,21 @@ class EmbedRequest(_Options):
 class RootRequest(EmbedRequest):
     """Texts to embed, or texts to compare, as ``InferenceClient`` posts them."""
 
-    inputs: str | list[str] | list[int] | list[list[int]] | Pair  # type: ignore[assignment]
+    inputs: Inputs | Pair  # type: ignore[assignment]
     parameters: _Options | None = None
 
 
-class SimilarityRequest(BaseModel):
+class SimilarityRequest(Body):
     """A pair to compare."""
 
     inputs: Pair
     parameters: _Options | None = None
 
 
-class TokenizeRequest(BaseModel):
+class TokenizeRequest(Body):
     """Texts to tokenize."""
 
-    inputs: str | list[str]
+    inputs: str | Texts
     add_special_tokens: bool = True
     prompt_name: str | None = None
 
@@ -86,11 +89,13 @@ def _refuse_options(options: _Options | TokenizeRequest | None) -> None:
         return
     if options.prompt_name is not None:
         raise Refused(422, "prompt_name: the model has no prompts; leave it out")
+    if isinstance(options, EmbedRequest) and options.normalize is False:
+        raise Refused(422, "normalize: vectors always have length 1; leave it out")
     if isinstance(options, _Options) and (options.truncation_direction or "").lower() == "left":
         raise Refused(422, "truncation_direction: texts are cut off at their end; give Right")
 
 
-def _texts(service: Service, inputs: str | list[str] | list[int] | list[list[int]]) -> list[str]:
+def _texts(service: Service, inputs: Inputs) -> list[str]:
     texts = [inputs] if isinstance(inputs, str) else inputs
     if any(not isinstance(text, str) for text in texts):
         raise Refused(422, "inputs holds token ids, but each model has its own; give strings")
@@ -104,15 +109,20 @@ async def _embed(
     model: Model,
     texts: list[str],
     form: Any,  # noqa: ANN401
+    options: _Options | None,
 ) -> tuple[list[Any], dict[str, str]]:
     service.note(request, len(texts))
     most = model.encoder.bundle.manifest.max_length
-    job = await service.run(
-        request,
-        Embed(model.encoder),
-        [(text, form) for text in texts],
-        [cost_of(text, most=most) for text in texts],
-    )
+    costs = [cost_of(text, most=most) for text in texts]
+    if options is not None and options.truncate is False:
+        counting = Call(lambda: model.encoder.count_truncated(texts))
+        count = (await service.run(request, counting, [None], [sum(costs)])).results[0]
+        if count:
+            raise Refused(
+                422,
+                f"{count:,} texts have over {most} tokens; shorten them, or leave truncate out",
+            )
+    job = await service.run(request, Embed(model.encoder), [(text, form) for text in texts], costs)
     headers = {
         "x-compute-type": "cpu",
         "x-compute-characters": str(sum(map(len, texts))),
@@ -129,7 +139,7 @@ async def _embed_response(body: EmbedRequest, request: Request) -> Response:
     model = service.library.model(None)
     texts = _texts(service, body.inputs)
     form = in_dimensions(body.dimensions, model, FORMS[body.encoding_format or "float"])
-    rows, headers = await _embed(service, request, model, texts, form)
+    rows, headers = await _embed(service, request, model, texts, form, body)
     return json_response(b"[%b]" % b",".join(rows), headers=headers)
 
 
@@ -140,7 +150,7 @@ async def _similarity_response(pair: Pair, options: _Options | None, request: Re
     model = service.library.model(None)
     texts = [pair.source_sentence, *pair.sentences]
     service.check(texts[:1], param="source_sentence")
-    rows, headers = await _embed(service, request, model, texts, _as_it_is)
+    rows, headers = await _embed(service, request, model, texts, _as_it_is, options)
     cosines = [round(float(rows[0] @ row), 7) for row in rows[1:]]
     return json_response(orjson.dumps(cosines), headers=headers)
 

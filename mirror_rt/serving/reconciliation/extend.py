@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -28,6 +29,8 @@ from mirror_rt.types import Entity
 __all__ = ["extended", "properties_of", "router", "values_of"]
 
 router = APIRouter()
+
+_WHOLE = re.compile(r"[0-9]{1,9}")
 
 _PROPERTIES = {
     "name": ("Name", "The preferred name."),
@@ -116,7 +119,7 @@ def _rows(
 def _limited(values: list[dict[str, str]], item: Mapping[str, Any]) -> list[dict[str, str]]:
     settings = item.get("settings")
     limit = settings.get("limit") if isinstance(settings, dict) else None
-    if isinstance(limit, str) and limit.isdigit():
+    if isinstance(limit, str) and _WHOLE.fullmatch(limit):
         limit = int(limit)
     return values[: int(limit)] if isinstance(limit, (int, float)) and limit >= 1 else values
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.serving.errors import Refused
-from mirror_rt.serving.library import ServedKb
+from mirror_rt.serving.library import ModelNeeded, ServedKb
 from mirror_rt.serving.reconciliation.protocol import MOST_PROPERTIES, object_in
 from mirror_rt.serving.service import service_of
 from mirror_rt.serving.work import LINK_TOKENS, cost_of
@@ -60,9 +61,9 @@ class Reconcile:
         found: dict[Query | None, bytes] = {None: b'{"result":[]}'}
         rest = []
         for query in distinct:
-            by_id = self._by_id(query.text)
-            if by_id is not None:
-                found[query] = _result([by_id])
+            by_id = self._by_id(query)
+            if by_id:
+                found[query] = _result(by_id)
             elif not query.text:
                 found[query] = _result(self._by_properties(query))
             else:
@@ -71,17 +72,27 @@ class Reconcile:
             found[query] = _result(candidates)
         return [found[query] for query in items]
 
-    def _by_id(self, text: str) -> dict[str, object] | None:
-        """Return the entity whose id or alternative id is the text of a query."""
-        if not text:
-            return None
+    def _by_id(self, query: Query) -> list[dict[str, object]]:
+        """Return the entity whose id or alternative id is the text of a query, if there is one.
+
+        Other entities that have this text as a name follow it. If there are any, none is a match.
+        """
+        if not query.text:
+            return []
         try:
-            entity = self.served.kb.entity(text.strip())
+            entity = self.served.kb.entity(query.text.strip())
         except InputError:
-            return None
+            return []
+        others: list[Candidate] = []
+        with suppress(ModelNeeded):  # the text is no name
+            (named,) = self.served.exact.link([query.text], top=query.limit + 1)
+            others = [c for c in named if c.entity_id != entity.id]
         features = {"by_id": True}
-        return _candidate(entity.id, entity.name, entity.types, entity.description, 100.0, True,
-                          features)  # fmt: skip
+        return [
+            _candidate(entity.id, entity.name, entity.types, entity.description, 100.0,
+                       not others, features),
+            *self._candidates(others, query, self._about(others), False),
+        ][: query.limit]  # fmt: skip
 
     def _by_properties(self, query: Query) -> list[dict[str, object]]:
         """Return entities that meet the properties of a query without a name, unordered."""
@@ -223,11 +234,18 @@ async def reconciled(request: Request, served: ServedKb, given: str) -> bytes:
     if not queries:
         return b"{}"
     most = served.encoder.bundle.manifest.max_length
-    costs = [LINK_TOKENS + cost_of(query.text if query else "", most=most) for query in queries]
+    costs = [_cost(query, most) for query in queries]
     job = await service.run(request, Reconcile(served), queries, costs)
     keys = (orjson.dumps(key) for key in batch)
     pairs = (b"%b:%b" % pair for pair in zip(keys, job.results, strict=True))
     return b"{%b}" % b",".join(pairs)
+
+
+def _cost(query: Query | None, most: int) -> int:
+    if query is None:
+        return 1
+    lookups = sum(len(values) for _, values in query.properties) + sum(map(len, query.types))
+    return LINK_TOKENS + lookups + cost_of(query.text, most=most)
 
 
 def _parsed(given: object, fields: Sequence[str], most: int) -> Query | None:
@@ -244,6 +262,7 @@ def _parsed(given: object, fields: Sequence[str], most: int) -> Query | None:
     types = [types] if isinstance(types, str) else types
     if not isinstance(types, list) or not all(isinstance(type_, str) for type_ in types):
         types = []
+    types = types[:MOST_PROPERTIES]
     properties = given.get("properties") or []
     if not isinstance(properties, list):
         properties = []

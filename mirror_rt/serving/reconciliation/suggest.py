@@ -23,7 +23,7 @@ router = APIRouter()
 SUGGESTED, MOST_SUGGESTED = 10, 100
 """Suggestions on a page, and in total."""
 
-_CUT = re.compile(r"^\s*\(?\s*all\s+(.*?)\s*\)?\s*$", re.DOTALL)
+_CUT = re.compile(r"\(?\s*all\s(.*)", re.DOTALL)
 """OpenRefine's search box turns a text with a colon into this: ``(all HP:0001250)``."""
 
 
@@ -62,8 +62,8 @@ def _typed(request: Request, prefix: str, cut: str) -> str:
     OpenRefine reads ``name:value`` as its own filter, so for ``HP:0001250`` the ``prefix`` is
     empty.
     """
-    inside = _CUT.match(cut)
-    moved = inside[1] if inside else ""
+    inside = _CUT.match(cut.strip())
+    moved = inside[1].strip().removesuffix(")").strip() if inside else ""
     text = f"{prefix} {moved}".strip() if moved != prefix.strip() else prefix.strip()
     service_of(request).check([text], param="prefix")
     return text
