@@ -15,7 +15,9 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.retrieval.candidates import (
     PER_RETRIEVER,
     CandidateBatch,
+    LexicalMatches,
     generate_candidates,
+    lexical_matches,
 )
 from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
@@ -110,6 +112,22 @@ def test_rows_that_an_index_found_already_are_taken(kb: KnowledgeBase) -> None:
     assert batch.row_K[batch.from_dense_K].tolist() == [3, 9]
 
 
+def test_lexical_matches_found_beforehand_are_taken(kb: KnowledgeBase) -> None:
+    retrievers = kb.resources.retrievers
+    vectors_QD = LetterEncoder().encode(NAMES[:3])
+    alone = generate_candidates(NAMES[:3], vectors_QD, retrievers, width=WIDTH)
+    before = lexical_matches(NAMES[:3], retrievers, width=WIDTH)
+    given = generate_candidates(NAMES[:3], vectors_QD, retrievers, width=WIDTH, lexical=before)
+    np.testing.assert_array_equal(given.row_K, alone.row_K)
+    np.testing.assert_array_equal(given.mention_K, alone.mention_K)
+    none = LexicalMatches(
+        mentions=before.mentions, trigrams=before.trigrams, pairs=[np.zeros(0, np.int64)]
+    )
+    dense = generate_candidates(NAMES[:3], vectors_QD, retrievers, width=WIDTH, lexical=none)
+    assert dense.from_dense_K.all()
+    assert len(dense.row_K) < len(alone.row_K)
+
+
 def test_no_mention_has_no_candidate(kb: KnowledgeBase) -> None:
     batch = generate_candidates([], np.zeros((0, 48), np.float32), kb.resources.retrievers)
     assert (len(batch), len(batch.row_K), len(batch.entity_P)) == (0, 0, 0)
@@ -179,3 +197,12 @@ def test_of_any_names_the_first_with_the_same_words_are_brought_beside_the_neare
         same_key = [row for row, other in enumerate(keys) if key and key == other][:width]
         rows = {*by_vectors, *lexical[i][0].tolist(), *lexical[i][1].tolist(), *same_key}
         assert _rows_of(batch, i) == sorted(rows)
+
+
+def test_the_answer_does_not_depend_on_how_many_are_asked_together(kb: KnowledgeBase) -> None:
+    mentions = [f"{name}{letter}" for letter in "ab" for name in NAMES]
+    assert len(mentions) > 300
+    together = kb.link(mentions)
+    assert [kb.link([mention])[0] for mention in mentions[:20]] == together[:20]
+    assert kb.link(mentions[:8]) == together[:8]
+    assert kb.link(mentions[40:170]) == together[40:170]

@@ -13,7 +13,7 @@ import numpy as np
 
 from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.linking.exact import exact_matches
-from mirror_rt.knowledge.linking.linker import encoded_batches
+from mirror_rt.knowledge.linking.linker import batches_ahead
 from mirror_rt.knowledge.linking.proposals import scored_pools
 from mirror_rt.knowledge.ranking.features import ACCEPTED_MENTIONS, FEATURES
 from mirror_rt.knowledge.ranking.samples import Samples, samples_of
@@ -57,7 +57,7 @@ def accepted_weight(
         rng = np.random.default_rng(_SEED)
         texts = [texts[i] for i in rng.choice(len(texts), _MOST, replace=False).tolist()]
     parts = []
-    for _, some, vectors_QD in encoded_batches(texts, encode):
+    for _, some, vectors_QD in batches_ahead(texts, encode):
         for places, pool in scored_pools(resources, some, vectors_QD, mask=mask):
             answers = [right[some[i]] if i >= 0 else set[int]() for i in places]
             parts.append(samples_of(pool.batch, pool.features_PF, names, answers))

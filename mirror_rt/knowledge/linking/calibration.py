@@ -15,7 +15,7 @@ from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.entities.sketch import sketch
 from mirror_rt.knowledge.linking.accepted import all_but_accepted
 from mirror_rt.knowledge.linking.exact import exact_matches
-from mirror_rt.knowledge.linking.linker import check_texts, encoded_batches
+from mirror_rt.knowledge.linking.linker import batches_ahead, check_texts
 from mirror_rt.knowledge.linking.proposals import scored_pools
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.ranking.learning import (
@@ -389,7 +389,7 @@ def _link(
         elif normalize(mention):
             unknown.setdefault(mention, []).append(n)
     numbers = list(unknown.values())
-    for start, texts, vectors_QD in encoded_batches(list(unknown), encode):
+    for start, texts, vectors_QD in batches_ahead(list(unknown), encode):
         for places, pool in scored_pools(resources, texts, vectors_QD, mask=mask):
             # A mention may occur several times with different answers; each is a link.
             for answer in range(max(len(numbers[start + i]) for i in range(len(texts)))):

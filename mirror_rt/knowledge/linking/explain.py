@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.knowledge.linking.linker import (
+    batches_ahead,
     candidates_of,
-    encoded_batches,
     expand_mentions,
     link,
 )
@@ -138,7 +138,7 @@ def explain(
                 parts.append(_Part(mention=i, text=text, returned=returned, without_context=plain))
     explained: list[list[CandidateExplanation]] = [[] for _ in mentions]
     mask = resources.masks.get(options.filters)
-    batches = encoded_batches([part.text.strip() for part in parts], encode)
+    batches = batches_ahead([part.text.strip() for part in parts], encode)
     for start, stripped, vectors_QD in batches:
         some = parts[start : start + len(stripped)]
         for places, pool in scored_pools(resources, stripped, vectors_QD, mask=mask):

@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import numpy as np
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.arrays import hash_text
@@ -21,6 +23,7 @@ from mirror_rt.knowledge.linking.context import rerank_by_context
 from mirror_rt.knowledge.linking.exact import exact_matches, is_name
 from mirror_rt.knowledge.linking.proposals import CONSIDERED, Proposal, dense_rows, propose
 from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
+from mirror_rt.knowledge.retrieval.candidates import lexical_matches
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.abbreviations import SpelledPhrases, find_abbreviations
 from mirror_rt.knowledge.text.composites import composite_parts
@@ -40,10 +43,10 @@ if TYPE_CHECKING:
 __all__ = [
     "MOST_CHARACTERS",
     "ProposeBatch",
+    "batches_ahead",
     "candidates_of",
     "check_contexts",
     "check_texts",
-    "encoded_batches",
     "expand_mentions",
     "link",
     "propose_here",
@@ -54,9 +57,14 @@ ProposeBatch: TypeAlias = Callable[
 ]
 """Proposes entities for texts without exact match: in this process, or in others."""
 
+WorkT = TypeVar("WorkT")
+
 MOST_CHARACTERS = 1_024
 """A longer mention is cut off: names are shorter, and the search time grows with the length."""
 _AT_ONCE = 512
+_SMALL = 128
+_FEW = 8
+"""For so few texts, the lexical retrievers run beside the model: a thread costs .1 ms."""
 _RELATIONS = [Relation.of(kind) for kind in KINDS]
 _ROUNDING = 1e-9
 """Probabilities that differ by less than this are equal: three times 1/3 is not exactly 1."""
@@ -328,17 +336,47 @@ def _propose_all(
     """Propose entities for each text: exact matches, or else candidates of the retrievers."""
     found = exact_matches(resources, texts, mask=mask)
     unknown = [i for i, text in enumerate(texts) if not len(found[i]) and normalize(text)]
-    batches = encoded_batches([texts[i].strip() for i in unknown], encode)
-    for start, some, vectors_QD in batches:
-        # One search for all: the index shares its work among the cores, and all workers continue
-        # from the same rows.
-        dense_QK = dense_rows(resources, vectors_QD, mask=mask)
+    stripped = [texts[i].strip() for i in unknown]
+    if propose_batch is None and 0 < len(unknown) <= _FEW:
+        for i, proposal in zip(
+            unknown, _propose_few(resources, stripped, encode, top=top, mask=mask), strict=True
+        ):
+            found[i] = proposal
+        return found
+
+    def retrieve(some: Sequence[str]) -> tuple[Float32, Int64]:
+        # A vector depends on its batch by 1e-8. So batches of the encoder are the same with and
+        # without workers.
+        starts = range(0, len(some), _SMALL)
+        vectors_QD = np.concatenate([encode(some[start : start + _SMALL]) for start in starts])
+        return vectors_QD, dense_rows(resources, vectors_QD, mask=mask)
+
+    # Workers share large batches. In one process, small ones keep both cores busy from the first.
+    size = _SMALL if propose_batch is None else _AT_ONCE
+    for start, some, (vectors_QD, dense_QK) in batches_ahead(stripped, retrieve, size=size):
         proposals = (propose_batch or propose_here)(
             resources, some, vectors_QD, dense_QK, top, mask
         )
         for i, proposal in zip(unknown[start : start + len(some)], proposals, strict=True):
             found[i] = proposal
     return found
+
+
+def _propose_few(
+    resources: LinkResources,
+    texts: Sequence[str],
+    encode: Encode,
+    *,
+    top: int,
+    mask: FilterMask | None,
+) -> list[Proposal]:
+    """Propose entities for a few texts; the lexical retrievers run while the model computes."""
+    with ThreadPoolExecutor(1) as beside:
+        pending = beside.submit(lexical_matches, texts, resources.retrievers, mask=mask)
+        vectors_QD = encode(texts)
+        dense_QK = dense_rows(resources, vectors_QD, mask=mask)
+        lexical = pending.result()
+    return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask, lexical=lexical)
 
 
 def propose_here(
@@ -353,27 +391,27 @@ def propose_here(
     return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)
 
 
-def encoded_batches(
-    texts: Sequence[str], encode: Encode
-) -> Iterator[tuple[int, Sequence[str], Float32]]:
-    """Yield (position of the first text, texts, (Q, D) float32 vectors), batch by batch.
+def batches_ahead(
+    texts: Sequence[str], work: Callable[[Sequence[str]], WorkT], *, size: int = _AT_ONCE
+) -> Iterator[tuple[int, Sequence[str], WorkT]]:
+    """Yield (position of the first text, texts, ``work(texts)``), batch by batch.
 
-    The next batch is embedded while the caller works on this one, as the model computes without
-    Python's lock.
+    The work on the next batch runs in a thread while the caller works on this one. That pays for
+    the encoder and the index, which compute without Python's lock.
     """
-    starts = range(0, len(texts), _AT_ONCE)
+    starts = range(0, len(texts), size)
     if len(starts) <= 1:
         if texts:
-            yield 0, texts, encode(texts)
+            yield 0, texts, work(texts)
         return
     with ThreadPoolExecutor(1) as ahead:
-        pending = ahead.submit(encode, texts[:_AT_ONCE])
+        pending = ahead.submit(work, texts[:size])
         for start in starts:
-            vectors_QD = pending.result()
-            following = texts[start + _AT_ONCE : start + 2 * _AT_ONCE]
+            done = pending.result()
+            following = texts[start + size : start + 2 * size]
             if following:
-                pending = ahead.submit(encode, following)
-            yield start, texts[start : start + _AT_ONCE], vectors_QD
+                pending = ahead.submit(work, following)
+            yield start, texts[start : start + size], done
 
 
 def candidates_of(

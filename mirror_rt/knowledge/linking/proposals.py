@@ -18,6 +18,7 @@ from mirror_rt.knowledge.ranking.rank import RankedBatch, rank_entities
 from mirror_rt.knowledge.retrieval.candidates import (
     PER_RETRIEVER,
     CandidateBatch,
+    LexicalMatches,
     generate_candidates,
 )
 from mirror_rt.knowledge.retrieval.filters import FilterMask, filtered_search
@@ -26,12 +27,20 @@ from mirror_rt.types import MatchType
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, Int64
 
-__all__ = ["CONSIDERED", "Proposal", "ScoredPool", "dense_rows", "propose", "scored_pools"]
+__all__ = [
+    "AT_ONCE",
+    "CONSIDERED",
+    "Proposal",
+    "ScoredPool",
+    "dense_rows",
+    "propose",
+    "scored_pools",
+]
 
 CONSIDERED = 5
 """The minimum number of entities in a pool, for a context to choose from. The confidence in the
 best entity depends on the others, so the pool is the same for every ``top``."""
-_AT_ONCE = 128
+AT_ONCE = 128
 """Texts whose candidates are scored together: their arrays fit the cache of a core."""
 
 
@@ -117,6 +126,7 @@ def propose(
     *,
     top: int,
     mask: FilterMask | None,
+    lexical: LexicalMatches | None = None,
 ) -> list[Proposal]:
     """Propose entities for texts without exact match.
 
@@ -127,12 +137,19 @@ def propose(
         dense_QK: (Q, K) int64 nearest rows, from ``dense_rows``.
         top: The maximum number of entities for each text; those tied with the best are added.
         mask: The allowed entities; None for all.
+        lexical: The results of the other retrievers, if they were called already; for at most
+            ``AT_ONCE`` texts.
     """
     found = [Proposal()] * len(texts)
-    for start in range(0, len(texts), _AT_ONCE):
-        part = slice(start, start + _AT_ONCE)
+    for start in range(0, len(texts), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
         for places, pool in scored_pools(
-            resources, texts[part], vectors_QD[part], dense_QK=dense_QK[part], mask=mask
+            resources,
+            texts[part],
+            vectors_QD[part],
+            dense_QK=dense_QK[part],
+            lexical=lexical,
+            mask=mask,
         ):
             for i, proposal in zip(places, pool.proposals(top), strict=True):
                 if i >= 0:
@@ -160,11 +177,18 @@ class ScoredPool:
         *,
         width: int,
         dense_QK: Int64 | None = None,
+        lexical: LexicalMatches | None = None,
         mask: FilterMask | None,
     ) -> ScoredPool:
         """Generate ``width`` candidates per retriever, and rank their entities."""
         batch = generate_candidates(
-            texts, vectors_QD, resources.retrievers, width=width, dense_QK=dense_QK, mask=mask
+            texts,
+            vectors_QD,
+            resources.retrievers,
+            width=width,
+            dense_QK=dense_QK,
+            lexical=lexical,
+            mask=mask,
         )
         inputs = FeatureInputs(batch, resources.retrievers, resources.translation)
         features_PF = compute_features(inputs)
@@ -215,6 +239,7 @@ def scored_pools(
     vectors_QD: Float32,
     *,
     dense_QK: Int64 | None = None,
+    lexical: LexicalMatches | None = None,
     mask: FilterMask | None,
 ) -> Iterator[tuple[Sequence[int], ScoredPool]]:
     """Yield pools with at least ``CONSIDERED`` entities per text, if there are so many.
@@ -233,6 +258,7 @@ def scored_pools(
             vectors_QD[places],
             width=width,
             dense_QK=dense_QK if width == PER_RETRIEVER else None,
+            lexical=lexical if width == PER_RETRIEVER else None,
             mask=mask,
         )
         enough = np.diff(pool.ranked.offsets) >= min(CONSIDERED, available)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.formats.passages import passage_of
-from mirror_rt.knowledge.linking.linker import check_texts, encoded_batches
+from mirror_rt.knowledge.linking.linker import batches_ahead, check_texts
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.ties import find_ties
@@ -61,7 +61,7 @@ def search(
     found: dict[str, tuple[Candidate, ...]] = {}
     distinct = [text for text in dict.fromkeys(queries) if normalize(text)]
     stripped = [text.strip() for text in distinct]
-    for start, texts, vectors_QD in encoded_batches(stripped, encode):
+    for start, texts, vectors_QD in batches_ahead(stripped, encode):
         some = distinct[start : start + len(texts)]
         hits = _search_batch(resources, texts, vectors_QD, top=top, hybrid=hybrid, mask=mask)
         found.update(zip(some, hits, strict=True))

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     Bools = npt.NDArray[np.bool_]
     UInt8 = npt.NDArray[np.uint8]
 
-__all__ = ["PER_RETRIEVER", "CandidateBatch", "Retrievers", "generate_candidates"]
+__all__ = [
+    "PER_RETRIEVER",
+    "CandidateBatch",
+    "LexicalMatches",
+    "Retrievers",
+    "generate_candidates",
+    "lexical_matches",
+]
 
 PER_RETRIEVER = 32
 """Names taken from each retriever: vectors, trigrams, edit distance, and equal word sets."""
@@ -77,6 +84,54 @@ class CandidateBatch:
         return len(self.mentions)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LexicalMatches:
+    """The results of the retrievers that need no vectors.
+
+    Attributes:
+        mentions: Q mentions, analyzed.
+        trigrams: Their trigrams.
+        pairs: Pairs of mention and row, each as one number: by trigrams, by edit distance, and
+            by equal words.
+    """
+
+    mentions: AnalyzedTexts
+    trigrams: QueryTrigrams
+    pairs: Sequence[Int64]
+
+
+def lexical_matches(
+    texts: Sequence[str],
+    retrievers: Retrievers,
+    *,
+    width: int = PER_RETRIEVER,
+    held_out: bool = False,
+    mask: FilterMask | None = None,
+) -> LexicalMatches:
+    """Find names by letters and words.
+
+    Args:
+        texts: The mentions.
+        retrievers: The retrievers.
+        width: How many names to take from each retriever.
+        held_out: Whether one more is taken, as the mentions are names and find themselves.
+        mask: The rows and entities to choose from; None for all.
+    """
+    names = retrievers.names
+    mentions = names.analyze(texts)
+    trigrams = retrievers.trigrams.analyze(mentions.normalized)
+    mask_N = None if mask is None else mask.mask_N
+    found = retrievers.trigrams.search(trigrams, top=width + held_out, names=names, mask_N=mask_N)
+    return LexicalMatches(
+        mentions=mentions,
+        trigrams=trigrams,
+        pairs=[
+            *(_pairs([rows[i] for rows in found]) for i in (0, 1)),
+            _with_same_key(mentions, names, top=width, mask_N=mask_N),
+        ],
+    )
+
+
 def generate_candidates(
     texts: Sequence[str],
     vectors_QD: Float32,
@@ -84,6 +139,7 @@ def generate_candidates(
     *,
     width: int = PER_RETRIEVER,
     dense_QK: Int64 | None = None,
+    lexical: LexicalMatches | None = None,
     without: Sequence[int] | None = None,
     mask: FilterMask | None = None,
 ) -> CandidateBatch:
@@ -96,24 +152,19 @@ def generate_candidates(
         width: How many names to take from each retriever.
         dense_QK: (Q, K) int64 rows from the dense retriever, if it was called already; -1 after
             the last one.
+        lexical: The results of the other retrievers, likewise.
         without: A row to exclude for each mention (its own name, if the names are held out).
         mask: The rows and entities to choose from; None for all.
     """
-    names = retrievers.names
-    mentions = names.analyze(texts)
-    trigrams = retrievers.trigrams.analyze(mentions.normalized)
-    wide = width + (without is not None)
+    held_out = without is not None
+    wide = width + held_out
     if dense_QK is None:
         dense_QK = filtered_search(retrievers.vectors, vectors_QD, top=wide, mask=mask).rows_QK
     dense_QK = _skip_unused(dense_QK, vectors_QD, retrievers, top=wide)
-    mask_N = None if mask is None else mask.mask_N
-    lexical = retrievers.trigrams.search(trigrams, top=wide, names=names, mask_N=mask_N)
-    others = [
-        *(_pairs([found[i] for found in lexical]) for i in (0, 1)),
-        _with_same_key(mentions, names, top=width, mask_N=mask_N),
-    ]
+    if lexical is None:
+        lexical = lexical_matches(texts, retrievers, width=width, held_out=held_out, mask=mask)
     # The lowest bit says which retriever found a pair: after sorting, the dense one comes first.
-    keys = np.concatenate([_pairs(dense_QK) << 1, *(pairs << 1 | 1 for pairs in others)])
+    keys = np.concatenate([_pairs(dense_QK) << 1, *(pairs << 1 | 1 for pairs in lexical.pairs)])
     if without is not None:
         keys = keys[~np.isin(keys >> 1, _pairs([[row] for row in without]))]
     keys.sort()
@@ -122,14 +173,14 @@ def generate_candidates(
     first[1:] = pairs[1:] != pairs[:-1]
     pairs, from_dense_K = pairs[first], keys[first] & 1 == 0
     mention_K, row_K = pairs >> _ROW_BITS, pairs & _ROW_MASK
-    sizes_K, entity_P, kind_P = names.entities_of(row_K)
+    sizes_K, entity_P, kind_P = retrievers.names.entities_of(row_K)
     name_P = np.arange(len(row_K)).repeat(sizes_K)
     if mask is not None:
         allowed_P = mask.allows(entity_P)
         name_P, entity_P, kind_P = name_P[allowed_P], entity_P[allowed_P], kind_P[allowed_P]
     return CandidateBatch(
-        mentions=mentions,
-        trigrams=trigrams,
+        mentions=lexical.mentions,
+        trigrams=lexical.trigrams,
         vectors_QD=vectors_QD,
         mention_K=mention_K,
         row_K=row_K,
@@ -137,7 +188,7 @@ def generate_candidates(
         name_P=name_P,
         entity_P=entity_P.astype(np.int64),
         kind_P=kind_P,
-        held_out=without is not None,
+        held_out=held_out,
     )
 
 
