@@ -215,7 +215,8 @@ def training(**pairs: float) -> dict[str, object]:
 def test_a_card_says_what_was_learned_from_and_whose_it_is(tmp_path: Path) -> None:
     for pairs in ({"mirror": 1.0}, {"synonyms": 1.0}, {"file": 1.0}, {"mirror": 0.5, "file": 0.5}):
         card = model_card(training(**pairs))
-        assert ("without labels" in card) == ("mirror" in pairs)
+        assert ("without labels" in card) == (pairs == {"mirror": 1.0})
+        assert ("Mirror-BERT" in card) == ("mirror" in pairs)
         assert ("synonyms of a knowledge base" in card) == ("synonyms" in pairs)
         assert "names.tsv" in card
         assert "/data" not in card

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import chain
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from mirror_rt.errors import InputError
 from mirror_rt.tables.delimited import RowError
 
-__all__ = ["array_rows", "line_rows"]
+__all__ = ["array_rows", "is_sparql", "line_rows", "sparql_rows"]
 
 _NO_OBJECT = 'not a JSON object such as {"id": …, "name": …}'
 _TRIMMED = 1 << 20
@@ -28,6 +29,42 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
+_TERMS = frozenset({"uri", "literal", "typed-literal", "bnode"})
+_SPARQL = re.compile(r'\s*\{\s*"head"\s*:\s*\{[^{}]*"vars"')
+
+
+def is_sparql(text: str) -> bool:
+    """Return whether a text starts like the results of a SPARQL query in JSON."""
+    return _SPARQL.match(text) is not None
+
+
+def sparql_rows(
+    lines: Iterator[tuple[int, str]], called: str
+) -> Iterator[tuple[int, dict[str, Any] | RowError]]:
+    """Yield (position from 1, object) of the results of a SPARQL query, which are one object.
+
+    Raises:
+        InputError: It is not JSON.
+    """
+    text = "\n".join(line for _, line in lines)
+    try:
+        bindings = _DECODER.decode(text)["results"]["bindings"]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise InputError(f"{called}: not the results of a SPARQL query ({error})") from error
+    for number, record in enumerate(bindings, 1):
+        yield number, _row(record)
+
+
+def _row(record: object) -> dict[str, Any] | RowError:
+    """Return an object with the plain values of RDF terms, as SPARQL writes them."""
+    if not isinstance(record, dict):
+        return RowError(_NO_OBJECT)
+    for key, cell in record.items():
+        if cell.__class__ is dict and cell.get("type") in _TERMS and "value" in cell:
+            record[key] = cell["value"]
+    return record
+
+
 def line_rows(
     lines: Iterator[tuple[int, str]],
 ) -> Iterator[tuple[int, dict[str, Any] | RowError | None]]:
@@ -43,7 +80,7 @@ def line_rows(
         except (ValueError, RecursionError) as error:  # too many digits, or nested too deeply
             yield number, RowError(f"not JSON that can be read ({error})")
         else:
-            yield number, record if isinstance(record, dict) else RowError(_NO_OBJECT)
+            yield number, _row(record)
 
 
 def array_rows(
@@ -109,7 +146,7 @@ def array_rows(
         if end == len(text) and not isinstance(record, (dict, list, str)) and more():
             continue  # a number may continue
         number, comma, at = number + 1, False, end
-        yield number, record if isinstance(record, dict) else RowError(_NO_OBJECT)
+        yield number, _row(record)
         if at > _TRIMMED:
             first_line, text, at = first_line + text.count("\n", 0, at), text[at:], 0
     rest = chain([text[at + 1 :]], (line for _, line in lines))

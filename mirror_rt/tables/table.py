@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mirror_rt.errors import ConfigError, InputError, one_line
 from mirror_rt.tables.delimited import RowError, detect_delimiter, separator_line, split_rows
-from mirror_rt.tables.json_rows import array_rows, line_rows
+from mirror_rt.tables.json_rows import array_rows, is_sparql, line_rows, sparql_rows
 from mirror_rt.tables.kept import Kept
 from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, parquet_parts
 from mirror_rt.tables.parquet import open_parquet, pyarrow_errors, records, seekable
@@ -328,11 +328,15 @@ class Table:
             self.notes.blank_rows += 1
         else:
             return
-        lines = chain([first], lines)
+        some = [first, *_some(lines)] if first[1].lstrip().startswith("{") else [first]
+        lines = chain(some, lines)
         rows: Iterable[tuple[int, dict[str, Any] | RowError | None]] = line_rows(lines)
         if first[1].lstrip().startswith("["):
             self.unit = "row"
             rows = array_rows(lines, self.shown)
+        elif is_sparql("\n".join(line for _, line in some[:100])):
+            self.unit = "row"
+            rows = sparql_rows(lines, self.shown)
         for number, record in rows:
             if record is None:
                 self.notes.blank_rows += 1

@@ -70,8 +70,16 @@ _RANK = {
 _OF_OTHERS = frozenset(
     "parent broader narrower super sub class category type kind source module status language "
     "tax taxon definition case effective file user author document doc previous prev alt alias "
-    "other related group family sheet chromosome locus in by replaced mapped".split()
+    "other related currency group family sheet chromosome locus in by replaced mapped".split()
 )
+
+
+_GUESSES = {
+    "id": Column.ID, "uri": Column.ID,
+    "name": Column.NAME, "label": Column.NAME, "symbol": Column.NAME,
+    "synonym": Column.ALIASES, "synonyms": Column.ALIASES,
+}  # fmt: skip
+"""Roles by the last word of an unknown heading."""
 
 
 def heading_key(heading: str) -> str:
@@ -114,13 +122,15 @@ def guessed(heading: str) -> Column | None:
 
     >>> guessed("DiseaseName").name, guessed("esco_id").name, guessed("parent_id")
     ('NAME', 'ID', None)
+    >>> guessed("MESHSynonyms").name
+    'ALIASES'
     """
     thing, _, last = heading_key(heading).rpartition("_")
     if thing.startswith("alt_") and last == "ids":
         return Column.ALTERNATIVE_IDS
     if not thing or thing.partition("_")[0] in _OF_OTHERS:
         return None
-    return {"id": Column.ID, "uri": Column.ID, "name": Column.NAME, "label": Column.NAME}.get(last)
+    return _GUESSES.get(last)
 
 
 def known(headings: Sequence[str], *columns: Column) -> list[int]:

@@ -98,13 +98,14 @@ def license_of(folder: Path) -> str | None:
 
 def _way(pairs: Mapping[str, float]) -> str:
     """Describe the positive pairs: only mirrored strings need no labels."""
-    mirror = "without labels in the way of Mirror-BERT (Liu et al., EMNLP 2021, arXiv:2104.08027)"
+    given = [name for name, share in pairs.items() if share]
+    mirror = "in the way of Mirror-BERT (Liu et al., EMNLP 2021, arXiv:2104.08027)"
     ways = {
-        "mirror": mirror,
+        "mirror": f"without labels {mirror}" if given == ["mirror"] else f"on strings {mirror}",
         "synonyms": "on the synonyms of a knowledge base",
         "file": "on pairs of strings from a file",
     }
-    return " and ".join(ways.get(name, name) for name, share in pairs.items() if share)
+    return " and ".join(ways.get(name, name) for name in given)
 
 
 def _data(config: Mapping[str, Any]) -> str:

@@ -15,7 +15,9 @@ __all__ = ["BARS", "Columns", "Roles", "has_entities", "resolved"]
 
 BARS = re.compile(r"[|\r\n]+")
 _COMMAS = re.compile(r", |,(?=\S)|\|")
-_JOINED_BY_COMMAS = frozenset({"item_alt_label", "item_alt_labels", "alternatenames"})
+_JOINED_BY_COMMAS = frozenset(
+    "item_alt_label item_alt_labels alternatenames alias_symbols previous_symbols".split()
+)
 
 _ONE = (Column.KIND, Column.LANGUAGE, Column.SOURCE, Column.DESCRIPTION, Column.FIELDS)
 _MANY = (Column.TYPES, Column.ALTERNATIVE_IDS, Column.CROSS_REFERENCES, Column.PARENTS)
@@ -117,7 +119,7 @@ def resolved(
         ids = known(headings, Column.ID) or seem(headings, Column.ID)
         names = (
             known(headings, Column.NAME)
-            or seem(headings, Column.NAME)[:1]
+            or _of_one_thing(headings, seem(headings, Column.NAME))
             or known(headings, Column.TITLE)
         )
         if columns.name is not None:
@@ -139,7 +141,8 @@ def resolved(
         if first is None:
             names = names[:1]
     else:
-        chosen = sorted(known(headings, Column.ALIASES))
+        chosen = sorted([*known(headings, Column.ALIASES), *seem(headings, Column.ALIASES)])
+        chosen = [i for i in chosen if i != id_at and i not in names]
     taken = {id_at, *names, *chosen}
     fields = [place(name) for name in columns.fields if name != "*"]
     one: dict[Column, int] = {}
@@ -173,6 +176,12 @@ def resolved(
         fields=[(i, headings[i].strip()) for i in fields],
         left_alone=[headings[i].strip() for i in rest if headings[i].strip()],
     )
+
+
+def _of_one_thing(headings: Sequence[str], places: Sequence[int]) -> list[int]:
+    """Return those that name the thing of the first: GeneSymbol and GeneName, but no ChipName."""
+    things = [heading_key(headings[i]).rpartition("_")[0] for i in places]
+    return [i for i, thing in zip(places, things, strict=True) if thing == things[0]]
 
 
 def _alias_kind(heading: str) -> NameKind:

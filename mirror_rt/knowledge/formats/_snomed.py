@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mirror_rt.errors import InputError
@@ -17,6 +17,11 @@ RF2 = frozenset({"effective_time", "active", "module_id"})
 _RF2_DESCRIPTION = frozenset({"concept_id", "language_code", "type_id", "term"})
 _RF2_FULL_NAME, _RF2_DEFINITION = "900000000000003001", "900000000000550004"
 _RF2_IS_A = "116680003"
+_RF2_OTHERS = {
+    "description_full": "every version",
+    "description_delta": "only the latest changes",
+    "text_definition": "the definitions",
+}
 _SEMANTIC_TAG = re.compile(r" \(([^()]+)\)$")
 
 
@@ -33,16 +38,20 @@ def rf2_parser(
             f"{table.shown}: is SNOMED CT (RF2), but not its descriptions; "
             "give the file sct2_Description_Snapshot-…"
         )
-    if "description_full" in heading_key(table.shown.rpartition("/")[2]):
-        raise InputError(
-            f"{table.shown}: holds every version of SNOMED CT; give sct2_Description_Snapshot-…"
-        )
+    name = heading_key(table.shown.rpartition("/")[2])
+    for part, held in _RF2_OTHERS.items():
+        if part in name:
+            raise InputError(
+                f"{table.shown}: holds {held} of SNOMED CT; give sct2_Description_Snapshot-…"
+            )
     at = {heading_key(heading): i for i, heading in enumerate(table.headings)}
     parents = _rf2_parents(Path(table.shown), skipped)
+    inactive = _rf2_inactive(Path(table.shown), skipped)
 
     def parse(cells: Cells) -> Entity | None:
         texts = {key: cell_text(cells[i], key) for key, i in at.items()}
-        if texts["active"].strip() == "0":
+        # The descriptions of an inactive concept stay active.
+        if texts["active"].strip() == "0" or texts["concept_id"] in inactive:
             skipped.obsolete += 1
             return None
         if texts["type_id"] == _RF2_DEFINITION:
@@ -65,17 +74,32 @@ def rf2_parser(
 
 def _rf2_parents(path: Path, skipped: SkippedRows) -> dict[str, tuple[str, ...]]:
     """Read the active "is a" relationships from the file next to the descriptions."""
-    found = [p for p in path.parent.glob("sct2_Relationship_Snapshot*") if p.is_file()]
     parents: dict[str, tuple[str, ...]] = {}
-    if len(found) == 1:
-        table = Table(found[0], options=TableOptions(format=Kind.TSV))
-        table.take_headings()
-        places = [table.place(h) for h in ("active", "typeId", "sourceId", "destinationId")]
-        for number, cells in table.rows():
-            if isinstance(cells, RowError):
-                skipped.refuse(f"{table.shown}: {table.unit} {number}: {cells}")
-                continue
-            active, kind, child, parent = (cells[place] for place in places)
-            if active == "1" and kind == _RF2_IS_A:
-                parents[child] = (*parents.get(child, ()), parent)
+    columns = ("active", "typeId", "sourceId", "destinationId")
+    for active, kind, child, parent in _beside(path, "Relationship", columns, skipped):
+        if active == "1" and kind == _RF2_IS_A:
+            parents[child] = (*parents.get(child, ()), parent)
     return parents
+
+
+def _rf2_inactive(path: Path, skipped: SkippedRows) -> set[str]:
+    """Read the inactive concepts from the file next to the descriptions."""
+    found = _beside(path, "Concept", ("id", "active"), skipped)
+    return {concept for concept, active in found if active == "0"}
+
+
+def _beside(
+    path: Path, what: str, columns: Sequence[str], skipped: SkippedRows
+) -> Iterator[list[str]]:
+    """Yield columns of the only snapshot of its kind in the folder of a file, if there is one."""
+    found = [p for p in path.parent.glob(f"sct2_{what}_Snapshot*") if p.is_file()]
+    if len(found) != 1:
+        return
+    table = Table(found[0], options=TableOptions(format=Kind.TSV))
+    table.take_headings()
+    places = [table.place(heading) for heading in columns]
+    for number, cells in table.rows():
+        if isinstance(cells, RowError):
+            skipped.refuse(f"{table.shown}: {table.unit} {number}: {cells}")
+        else:
+            yield [cells[place] for place in places]

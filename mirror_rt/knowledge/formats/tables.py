@@ -353,6 +353,12 @@ def _without_headings(
         roles = resolved(table.headings, columns, table.shown)
         table.notes.remarks.append("has no headings; its columns are those of GeoNames")
         return lambda cells: _entity(cells, roles, skipped, keep), lambda: roles
+    if rows and all(map(_of_alternate_names, rows[:50])) and not columns.named():
+        raise InputError(
+            f"{table.shown}: is GeoNames' table of alternate names, which has no preferred ones; "
+            "give cities15000.txt, allCountries.txt or the file of a country, or --id-column 2 "
+            "--name-column 4"
+        )
     if columns.named():
         table.call_columns([str(i + 1) for i in range(width)])
         chosen = Columns(
@@ -390,6 +396,16 @@ def _of_geonames(row: Cells) -> bool:
         and row[0].isdecimal()
         and row[6] in set("AHLPRSTUV")
         and all(re.fullmatch(r"-?\d+(\.\d+)?", row[i]) for i in (4, 5))
+    )
+
+
+def _of_alternate_names(row: Cells) -> bool:
+    return (
+        len(row) == 10
+        and row[0].isdecimal()
+        and row[1].isdecimal()
+        and re.fullmatch(r"[a-zA-Z_-]{0,8}", row[2]) is not None
+        and set(row[4:8]) <= {"", "1"}
     )
 
 
