@@ -426,6 +426,12 @@ def _print(
             yield from text_table.folded(str(comparison))
         for model, found in points.items():
             yield ""
+            if not any(point.probability for point in found):
+                yield from text_table.folded(
+                    f"{model}: has learned no threshold of a wanted precision; mirror-rt calibrate "
+                    "learns them from gold links"
+                )
+                continue
             yield from text_table.folded(f"{model}: what wanted precisions give here")
             yield from thresholds.lines([point.to_dict() for point in found])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -9,6 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 _GAP = 2
 _WIDEST = 48
 _READABLE = 12
+_BREAKS = "\t\n\r\u2028\u2029"
+_HIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters and direction marks."""
 
 
 def lines(
@@ -71,13 +75,13 @@ def record_lines(values: Mapping[str, str]) -> Iterator[str]:
 def plain(text: str) -> str:
     r"""Return text that is safe for a terminal: one line without control characters.
 
-    >>> plain("a\tb \x1b[31mred\x9b")
-    'a b [31mred'
+    >>> plain("a\tb \x1b[31mred\x9b"), plain("a\u202eb\u2029c")
+    ('a b [31mred', 'ab c')
     """
     if text.isprintable():
         return text
-    spaced = " ".join(text.split()) if any(sign in text for sign in "\t\n\r") else text
-    return "".join(sign for sign in spaced if ord(sign) >= 32 and not 127 <= ord(sign) < 160)
+    spaced = " ".join(text.split()) if any(sign in text for sign in _BREAKS) else text
+    return _HIDDEN.sub("", spaced)
 
 
 def _width(widths: Collection[int]) -> int:

@@ -266,9 +266,14 @@ class Reranker:
         """
         if not 0.0 < precision <= 1.0:
             raise ConfigError(f"target precision must be above 0 and at most 1, got {precision}")
+        if not self.precision_curve:
+            raise ConfigError(
+                f"target precision {precision}: no threshold was learned from so few names; give "
+                "gold links with: mirror-rt calibrate"
+            )
         reached = [low for low, share in self.precision_curve if share >= precision]
         if not reached:
-            best = max((share for _, share in self.precision_curve), default=0.0)
+            best = max(share for _, share in self.precision_curve)
             raise ConfigError(
                 f"target precision {precision} was not reached on the links it was learned from "
                 f"(best {best:.3f}); give gold links with: mirror-rt calibrate"
