@@ -77,10 +77,15 @@ class Source:
         encoding: The encoding of its text; by default UTF-8, or UTF-16 if detected.
 
     Raises:
-        ConfigError: There is no such encoding.
+        ConfigError: There is no such encoding, or ``path`` is not a path.
     """
 
     def __init__(self, path: StrPath, *, encoding: str | None = None) -> None:
+        if not isinstance(path, (str, PathLike)):
+            raise ConfigError(
+                f"{type(path).__name__}: is not a file; give a path, or a table of pandas, Polars "
+                "or Arrow where a table in memory is read"
+            )
         if encoding is not None:
             try:
                 "".encode(encoding)  # a lookup is not enough: some codecs are not for text

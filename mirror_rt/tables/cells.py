@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+import math
+from decimal import Decimal
+
 from mirror_rt.tables.delimited import RowError
 from mirror_rt.textfiles import encoding_hint, lone_surrogate
 
@@ -48,8 +51,9 @@ def cell_text(cell: object, what: str, *, numbers: bool = False) -> str:
             hint = f"; {encoding_hint(cell)}" if "\udc80" <= max(cell) <= "\udcff" else ""
             raise RowError(f"the {what} is not UTF-8{hint}")
         return cell
-    if numbers and isinstance(cell, (int, float)) and not isinstance(cell, bool):
-        return str(int(cell)) if float(cell).is_integer() else str(cell)
+    if numbers and isinstance(cell, (int, float, Decimal)) and not isinstance(cell, bool):
+        whole = isinstance(cell, int) or (math.isfinite(cell) and cell == int(cell))
+        return str(int(cell)) if whole else str(cell)
     raise RowError(f"{what} is not a string but {_said(cell)}")
 
 

@@ -176,7 +176,7 @@ def calibrate(
     """
     if not 0.0 <= reserve < 1.0:
         raise ConfigError(f"reserve must be at least 0 and below 1, got {reserve}")
-    check_texts([mention for mention, _ in gold])
+    check_links(gold)
     mask = all_but_accepted(resources) if without_accepted else None
     links = _link(resources, gold, encode, mask=mask, progress=progress)
     if len(links) < FEWEST:
@@ -357,6 +357,19 @@ class _GoldLinks:
 
     def __len__(self) -> int:
         return len(self.hit_S)
+
+
+def check_links(gold: Sequence[tuple[str, frozenset[str]]]) -> None:
+    """Raise an error unless gold links are pairs of a mention and its ids.
+
+    Raises:
+        InputError: One is not; the message has its place.
+    """
+    for i, link in enumerate(gold):
+        pair = isinstance(link, (tuple, list)) and len(link) == 2
+        if not pair or not isinstance(link[1], (frozenset, set, list, tuple)):
+            raise InputError(f"gold[{i}]: is no pair of a mention and the set of its ids")
+    check_texts([mention for mention, _ in gold])
 
 
 def _link(

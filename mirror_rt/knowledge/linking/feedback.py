@@ -38,7 +38,7 @@ ACCEPTED = frozenset({"accept", "accepted", "yes", "y", "ok", "true", "right", "
 REJECTED = frozenset({"reject", "rejected", "no", "n", "false", "wrong", "0"})
 CORRECTED = frozenset({"corrected"})
 NOTHING = frozenset({"-", "nil", "none"})
-_COLUMNS = ("mention", "entity_id", "check", "decision", "correct_id")
+_COLUMNS = ("mention", "entity_id", "entity_name", "check", "decision", "correct_id")
 _SHOWN = 3
 _WHOLE = re.compile(r"(\d+)\.0")
 
@@ -111,9 +111,9 @@ def read_reviewed(
 
     Raises:
         ConfigError: The file is not a table.
-        InputError: It cannot be read or lacks a column, an id is unknown, a word is not a
-            decision, a row was changed, or two rows contradict each other; the message names the
-            row.
+        InputError: It cannot be read or lacks a column, an id is unknown, all entities are of
+            another knowledge base, a word is not a decision, a row was changed, or two rows
+            contradict each other; the message names the row.
     """
     table = Table(source, options=options, notes=notes)
     table.take_headings()
@@ -123,12 +123,15 @@ def read_reviewed(
         tuple[str, str, bool], int
     ] = {}  # (mention, id, whether right) → the number of the row
     missing: dict[str, int] = {}
+    strange: list[bool] = []  # whether the proposed entity is one of another knowledge base
     for number, cells, given, said in _said(table, places, catalogue):
         if said is None:
             found.undecided += not table.is_blank(cells)
             continue
         decision, chosen = said
         mention, proposed = given["mention"], given["entity_id"]
+        if proposed:
+            strange.append(not _is_there(catalogue, proposed, given["entity_name"]))
         right = "" if decision == "rejected" else _own_id(catalogue, chosen)
         if right is None:
             if "|" in chosen and all(map(catalogue.resolve, chosen.split("|"))):
@@ -154,6 +157,12 @@ def read_reviewed(
         raise InputError(
             f"{table.shown}: no entity has the id {some}{more}; a spreadsheet may have changed it, "
             "or it was removed since: correct the rows, or leave their decision empty"
+        )
+    if strange and all(strange):
+        raise InputError(
+            f"{table.shown}: no entity_id and entity_name of its decisions is of this knowledge "
+            "base; was it linked with another? If the names changed since, take the column "
+            "entity_name away"
         )
     for mention in {mention for mention, id_ in found.links if id_}:
         found.links.pop((mention, ""), None)  # one entity is wrong, another is right
@@ -204,6 +213,9 @@ def _said(
         try:
             if isinstance(cells, RowError):
                 raise cells
+            place = places.get("decision")
+            if place is not None and isinstance(cells[place], bool):
+                cells[place] = str(cells[place])
             given = {
                 name: joined_text(cells[place], name).strip() for name, place in places.items()
             }
@@ -224,6 +236,8 @@ def _has(headings: Sequence[str], *names: str) -> bool:
 
 
 def _places(table: Table, column: str | None) -> dict[str, int]:
+    if not table.headings:
+        raise InputError(f"{table.shown}: is empty")
     there = {heading_key(heading) for heading in table.headings}
     places = {}
     for name in _COLUMNS:
@@ -251,15 +265,17 @@ def _decision(given: dict[str, str]) -> tuple[str, str] | None:
     Raises:
         RowError: The cells contradict each other, or were changed.
     """
+    checked = "entity_id" in given and given.get("check")
     for name in _COLUMNS:
         given.setdefault(name, "")
     word, correct = given["decision"].casefold(), given["correct_id"]
     if not word and not correct:
         return None
+    word = word.removesuffix(".0")  # a column of numbers with gaps has 1.0
     mention, proposed = given["mention"], given["entity_id"]
     if not mention:
         raise RowError("has a decision but no mention")
-    if given["check"] and given["check"] != fingerprint(mention, proposed):
+    if checked and checked != fingerprint(mention, proposed):
         raise RowError(
             "its mention or entity_id is not the one that link wrote there: was one column sorted "
             "or edited alone, or did a spreadsheet read text as a number (review an .xlsx then)? "
@@ -290,6 +306,12 @@ def _without_point(catalogue: Catalogue, id_: str) -> str:
     """Return an id as it was before a table of numbers with gaps made 12.0 of 12."""
     found = _WHOLE.fullmatch(id_)
     return found[1] if found and not catalogue.resolve(id_) else id_
+
+
+def _is_there(catalogue: Catalogue, id_: str, name: str) -> bool:
+    """Return whether an entity has this id and name; a name that is empty is not compared."""
+    found = catalogue.ids_and_names(catalogue.resolve(id_)).values()
+    return "|" in id_ or any(not name or own == name for _, own in found)
 
 
 def _own_id(catalogue: Catalogue, id_: str) -> str | None:

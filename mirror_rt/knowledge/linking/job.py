@@ -164,7 +164,7 @@ def link_file(
         written: Called with the number of rows written, after all are linked.
 
     Raises:
-        ConfigError: An option does not fit, ``out`` has an unknown ending, or a sheet cannot
+        ConfigError: An option or ``source`` does not fit, ``out`` has an unknown ending, or a sheet cannot
             hold all rows.
         InputError: The input is empty or broken; or ``against`` is broken or belongs to another
             table. Links so far are kept.
@@ -173,11 +173,20 @@ def link_file(
         KnowledgeBaseError: As ``KnowledgeBase.link``.
         OSError: The disk is full.
     """
+    file = source if isinstance(source, (str, Path)) else None
+    if file is None and (
+        isinstance(source, Mapping)
+        or hasattr(type(source), "columns")
+        or not isinstance(source, Iterable)
+    ):
+        raise ConfigError(
+            f"{type(source).__name__}: is neither a file nor a list of mentions; link a table in "
+            "memory with link_table"
+        )
     out, review = Path(out), None if review is None else Path(review)
     for target in (out, review):
         if target is not None and ending_of(target) not in WRITERS:
             raise ConfigError(f"{target}: name a file in {', '.join(WRITERS)}")
-    file = source if isinstance(source, (str, Path)) else None
     if ending_of(out) == ".pubtator" and (file is None or not is_pubtator(file)):
         raise ConfigError(f"{out}: PubTator is written for a PubTator file alone")
     if out.suffix == ".pubtator" and file is not None:
