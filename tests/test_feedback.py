@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import xlsxwriter
 from typer.testing import CliRunner
@@ -353,6 +355,42 @@ def test_a_bad_row_is_refused_and_nothing_changes(
         kb.feedback(_reviewed(tmp_path / "r.csv", [*good, *BAD[case]]))
     assert isinstance(told.value, (InputError, ConfigError))
     assert {path: path.stat().st_mtime_ns for path in kb.path.iterdir()} == files
+
+
+def test_a_review_of_another_knowledge_base_is_refused(kb: KnowledgeBase, tmp_path: Path) -> None:
+    """Ids are often numbers, which another knowledge base has too."""
+    name = kb.entity("H:1").name  # type: ignore[union-attr]
+    rejected = [_row("a", "X:1", "reject"), _row("b", "", "", "-"), _row("c", "X:2", "reject")]
+    named = [_row("a", "H:1", "accept") | {"entity_name": "Bolt"}]
+    for rows in (rejected, named):
+        with pytest.raises(InputError):
+            kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    assert not (kb.path / "feedback.jsonl").exists()
+    # One that is known will do: others may have been renamed or removed since.
+    own = [_row("d", "H:1", "reject") | {"entity_name": name}]
+    assert kb.feedback(_reviewed(tmp_path / "r.csv", [*named, *own])).rejected == 1
+    assert kb.feedback(_reviewed(tmp_path / "s.csv", [*rejected, *own])).rejected == 4
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "memory", "csv"])
+@pytest.mark.parametrize("values", [[True, False, None], [1.0, 0.0, None], [1, 0, None]])
+def test_a_decision_may_be_a_truth_value_or_a_number(
+    kb: KnowledgeBase, tmp_path: Path, ending: str, values: list[object]
+) -> None:
+    table = pa.table({"mention": list("abc"), "entity_id": ["H:1"] * 3, "decision": values})
+    source: object = tmp_path / f"r.{ending}"
+    match ending:
+        case "jsonl":
+            lines = "".join(json.dumps(row) + "\n" for row in table.to_pylist())
+            Path(str(source)).write_text(lines)
+        case "parquet":
+            pq.write_table(table, source)
+        case "memory":
+            source = table
+        case _:
+            table.to_pandas().to_csv(source, index=False)
+    report = kb.feedback(source)  # type: ignore[arg-type]
+    assert (report.accepted, report.rejected, report.undecided) == (1, 1, 1)
 
 
 def test_rows_that_are_gone_or_have_no_decision_are_passed_over(

@@ -219,8 +219,15 @@ def test_types_come_back_in_parquet_and_json(kb: KnowledgeBase, tmp_path: Path) 
     assert back.schema.types[:4] == table.schema.types[:4]
     assert pa.types.is_list(back.schema.field("tags").type)
     for ending in ("csv", "tsv", "xlsx", "jsonl"):
-        kb.link_file(tmp_path / "in.parquet", tmp_path / f"out.{ending}")
+        review = tmp_path / f"review.{ending}"
+        kb.link_file(
+            tmp_path / "in.parquet", tmp_path / f"out.{ending}", review=review, review_below=1.0
+        )
         assert len(_read(tmp_path / f"out.{ending}")[1]) == 4
+        heads, cells = _read(review)
+        (row,) = (row for row in cells if row[0] == "VSD")
+        assert heads[: len(table.column_names)] == table.column_names
+        assert (row[2], row[6]) == ("", "a")
     with open(tmp_path / "out.csv", encoding="utf-8", newline="") as handle:
         assert [row[1] for row in csv.reader(handle)] == ["n", "1", "", str(1 << 60), "4"]
     assert Table(tmp_path / "out.xlsx").head[3][1][1] == str(1 << 60), "a number of few digits"
@@ -232,9 +239,11 @@ def test_json_keeps_its_values(kb: KnowledgeBase, tmp_path: Path) -> None:
         {"mention": "VSD", "mixed": 7, "big": 1 << 60, "f": 0.5},
         {"late": True, "mention": "stature", "n": -2, "mixed": [1], "f": 2, "big": 0.5},
         {"mention": "liver", "late": None},
+        {"mention": "liver", "deep": {"a": [0.5, None]}},
     ]
     source = tmp_path / "in.jsonl"
-    source.write_text("".join(json.dumps(row) + "\n" for row in given_rows))
+    text = "".join(json.dumps(row) + "\n" for row in given_rows)
+    source.write_text(text.replace("[0.5, null]", "[0.5, NaN]"))  # is written as a null
     kb.link_file(source, tmp_path / "out.jsonl")
     for row, line in zip(
         given_rows, (tmp_path / "out.jsonl").read_bytes().splitlines(), strict=True
@@ -246,11 +255,11 @@ def test_json_keeps_its_values(kb: KnowledgeBase, tmp_path: Path) -> None:
             assert found[name] is None
     kb.link_file(source, tmp_path / "out.parquet")
     rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert [row["n"] for row in rows] == [1, None, -2, None]
-    assert [row["late"] for row in rows] == [None, None, True, None]
-    assert [row["f"] for row in rows] == [None, 0.5, 2.0, None]
-    assert [row["mixed"] for row in rows] == ["7", "7", "[1]", None]
-    assert [row["big"] for row in rows] == ["1", str(1 << 60), "0.5", None]
+    assert [row["n"] for row in rows] == [1, None, -2, None, None]
+    assert [row["late"] for row in rows] == [None, None, True, None, None]
+    assert [row["f"] for row in rows] == [None, 0.5, 2.0, None, None]
+    assert [row["mixed"] for row in rows] == ["7", "7", "[1]", None, None]
+    assert [row["big"] for row in rows] == ["1", str(1 << 60), "0.5", None, None]
     assert json.loads(rows[0]["deep"]) == {"a": [1, None]}
 
 
@@ -457,7 +466,25 @@ def test_a_table_in_memory_that_does_not_fit_is_refused(kb: KnowledgeBase) -> No
     for other in (pl.LazyFrame({"mention": ["x"]}), [{"mention": "x"}], "table.csv"):
         with pytest.raises(ConfigError):
             kb.link_table(other)  # type: ignore[arg-type]
+    with pytest.raises(InputError):
+        kb.link_table(pd.DataFrame({"mention": ["ASD", "VSD"], "mixed": [1, "a"]}))
     assert kb.link_table(pa.table({"mention": pa.array([], pa.string())})).num_rows == 0
+
+
+def test_what_is_neither_a_file_nor_mentions_is_refused(kb: KnowledgeBase, tmp_path: Path) -> None:
+    columns = {"mention": ["ASD"]}
+    tables = [columns, pd.DataFrame(columns), pl.DataFrame(columns), pa.table(columns), 7, None]
+    for given_table in [*tables, pl.LazyFrame(columns)]:
+        with pytest.raises(ConfigError):
+            kb.link_file(given_table, tmp_path / "a.csv")  # type: ignore[arg-type]
+    for no_table in (columns, 7, None, pl.LazyFrame(columns), ["ASD"]):
+        with pytest.raises(ConfigError):
+            kb.feedback(no_table)  # type: ignore[arg-type]
+    for gold in ([("ASD", "H:1")], [("ASD",)], ["ASD"], [7]):
+        with pytest.raises(InputError):
+            kb.calibrate(gold * 30)  # type: ignore[arg-type]
+    assert not [*tmp_path.iterdir()]
+    assert kb.link_file(pd.Series(["ASD"]), tmp_path / "a.csv").rows == 1
 
 
 @pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame, pa.table])

@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -242,6 +243,18 @@ def test_numbers_are_texts_in_every_layout_alike(tmp_path: Path) -> None:
     write_xlsx(tmp_path / "m.xlsx", ["mention", "n"], [[7, "a"], [1.5, "b"]])
     for path in sorted(tmp_path.iterdir()):
         assert [text for text, _ in read_rows(path)] == ["7", "1.5"], path
+
+
+def test_a_number_of_any_size_and_kind_is_an_id(tmp_path: Path) -> None:
+    many = "9" * 400
+    path = write(
+        tmp_path, "a.jsonl", f'{{"id": {many}, "name": "a"}}\n{{"id": 7.0, "name": "b"}}\n'
+    )
+    assert [entity.id for entity in read_entities(path)] == [many, "7"]
+    ids = [Decimal("12"), Decimal("1.5"), Decimal(10**20)]
+    pq.write_table(pa.table({"id": ids, "name": ["a", "b", "c"]}), tmp_path / "a.parquet")
+    found = [entity.id for entity in read_entities(tmp_path / "a.parquet")]
+    assert found == ["12", "1.5", str(10**20)]
 
 
 def test_text_that_is_called_a_sheet_is_told_for_what_it_is(tmp_path: Path) -> None:

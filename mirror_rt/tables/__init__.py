@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mirror_rt.tables.cells import cell_text, is_blank, is_null, joined_text
 from mirror_rt.tables.delimited import RowError
-from mirror_rt.tables.kept import Kept, free_names, kept_name, unique_names
+from mirror_rt.tables.kept import Kept, free_names, json_cell, kept_name, unique_names
 from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, kind_of, parquet_parts
 from mirror_rt.tables.table import ArrowTable, Cells, Notes, Table, is_arrow
 from mirror_rt.tables.vocabulary import (
@@ -35,6 +35,7 @@ __all__ = [
     "is_blank",
     "is_null",
     "joined_text",
+    "json_cell",
     "kept_name",
     "kind_of",
     "known",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 import math
+import re
 from decimal import Decimal
 
 from mirror_rt.tables.delimited import RowError

@@ -19,7 +19,7 @@ from mirror_rt.tables.vocabulary import heading_key
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Kept", "free_names", "kept_name", "unique_names"]
+__all__ = ["Kept", "free_names", "json_cell", "kept_name", "unique_names"]
 
 _ROWS, _CHARACTERS = 4_096, 1 << 23
 _PREFIX = "link_"
@@ -78,7 +78,7 @@ class Kept:
             self._types += [set() for _ in range(len(cells) - len(self._types))]
             for cell, types in zip(cells, self._types, strict=False):
                 types.add(_type_of(cell))
-            cells = [None if c is None else _in_json(c) for c in cells]
+            cells = [None if c is None else json_cell(c) for c in cells]
         self.rows += 1
         self._numbers.append(number)
         self._cells.append(cells)
@@ -155,7 +155,7 @@ class Kept:
             missing = len(schema) - len(found)
             return found + [["null"] * piece.num_rows for _ in range(missing)]
         return [
-            [_in_json(cell) for cell in column.to_pylist()]
+            [json_cell(cell) for cell in column.to_pylist()]
             for column in self.typed(piece, schema).columns
         ]
 
@@ -242,10 +242,32 @@ def _prefixes(name: str, keys: set[str]) -> int:
     return max(counts, default=-1) + 1
 
 
-def _in_json(cell: object) -> str:
-    if isinstance(cell, float) and not math.isfinite(cell):
-        return "null"  # JSON has no such numbers
-    return json.dumps(cell, ensure_ascii=False, default=str)
+def json_cell(cell: object) -> str:
+    """Return a cell as JSON. NaN and infinity become null; bytes and dates become strings.
+
+    >>> json_cell({"a": [float("nan"), b"b"]})
+    '{"a": [null, "b"]}'
+    """
+    try:
+        return json.dumps(cell, ensure_ascii=False, allow_nan=False, default=_as_string)
+    except ValueError:  # JSON has no such numbers
+        return json.dumps(_finite(cell), ensure_ascii=False, default=_as_string)
+
+
+def _as_string(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _finite(value: object) -> object:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case _:
+            return value
 
 
 def _type_of(cell: object) -> type:

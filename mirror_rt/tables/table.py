@@ -404,7 +404,7 @@ class Table:
     def _arrow(self, table: ArrowTable) -> Iterator[Row]:
         import pyarrow as pa
 
-        with pyarrow_errors(self.shown, 0, "cannot be read as Arrow"):
+        with pyarrow_errors(self.shown, 0, "needs columns of one type each to be read as Arrow"):
             reader = pa.RecordBatchReader.from_stream(table)
         names = reader.schema.names
         self._refuse_twice(self.shown, names)

@@ -164,8 +164,8 @@ def link_file(
         written: Called with the number of rows written, after all are linked.
 
     Raises:
-        ConfigError: An option or ``source`` does not fit, ``out`` has an unknown ending, or a sheet cannot
-            hold all rows.
+        ConfigError: An option or ``source`` does not fit, ``out`` has an unknown ending, or a
+            sheet cannot hold all rows.
         InputError: The input is empty or broken; or ``against`` is broken or belongs to another
             table. Links so far are kept.
         TargetError: ``out`` or ``review`` exists and ``force`` is not set, or another process is

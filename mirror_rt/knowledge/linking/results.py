@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mirror_rt.tables import Kept, free_names
+from mirror_rt.tables import Kept, free_names, json_cell
 from mirror_rt.types import LinkStatus, MatchType, Relation
 
 if TYPE_CHECKING:
@@ -386,7 +386,7 @@ class Review:
         """Yield a JSON object for each row."""
         for batch in self.batches():
             for cells in batch.to_pylist():
-                yield to_json_line(cells)
+                yield _escaped(json_cell(cells))
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield nothing: reviews are not written in formats of records."""
@@ -588,7 +588,7 @@ def _text(value: object) -> str:
         case bytes():
             return value.decode("utf-8", "backslashreplace")
         case list() | dict():
-            return json.dumps(value, ensure_ascii=False, default=str)
+            return json_cell(value)
         case _:
             return str(value)
 
