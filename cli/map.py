@@ -22,8 +22,8 @@ def map_vocabularies(
     target: Annotated[Path, typer.Argument(metavar="KB_B", help="The knowledge base to map to.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The mappings, .sssom.tsv or .tsv.")],
     min_probability: Annotated[
-        float, typer.Option(help="Leave out mappings below this probability.")
-    ] = 0.0,
+        float, typer.Option(help="Leave out mappings below this probability; 0 for none.")
+    ] = 0.5,
     one_to_one: Annotated[
         bool, typer.Option("--one-to-one", help="Map to each entity of KB_B only once.")
     ] = False,
@@ -39,7 +39,7 @@ def map_vocabularies(
     The preferred or the most probable name of an entity decides, and cross-references: from one
     to the other, or to a third id that no other entity has.
 
-    mirror-rt map mondo.obo kb --out mondo-kb.sssom.tsv --min-probability .5
+    mirror-rt map mondo.obo kb --out mondo-kb.sssom.tsv --one-to-one
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
@@ -73,7 +73,8 @@ def map_vocabularies(
             one_to_one=one_to_one, progress=show, total=len(own),
         )  # fmt: skip
         count = write_sssom(fresh, mappings, comment=f"{source.name} to {target.name}")
-    typer.echo(f"{out}: {count:,} of {len(own):,} entities mapped", err=True)
+    least = f" with a probability of at least {min_probability:g}" if min_probability else ""
+    typer.echo(f"{out}: {count:,} of {len(own):,} entities mapped{least}", err=True)
     _report(references)
 
 

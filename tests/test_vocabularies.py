@@ -359,6 +359,12 @@ def test_the_commands_change_map_and_judge(
     _, found = read_sssom(tmp_path / "m.sssom.tsv")
     pairs = {row["subject_id"]: row["object_id"] for row in found}
     assert all(pairs[f"B:{i}"] == f"A:{i}" for i in range(60))
+    assert all(float(row["confidence"]) >= 0.5 for row in found)
+    every = run("map", tmp_path / "other.tsv", tmp_path / "kb", "-o", tmp_path / "e.sssom.tsv",
+                "--min-probability", "0")  # fmt: skip
+    assert every.exit_code == 0, every.stderr
+    _, doubtful = read_sssom(tmp_path / "e.sssom.tsv")
+    assert min(float(row["confidence"]) for row in doubtful) < 0.5
     crossed = "".join(
         json.dumps({"id": f"B:{i}", "name": f"Thing number {i}",
                     "cross_references": [f"A:{i + 1}"] if i < 9 else []}) + "\n"
