@@ -428,8 +428,8 @@ def _print(
             yield ""
             if not any(point.probability for point in found):
                 yield from text_table.folded(
-                    f"{model}: has learned no threshold of a wanted precision; mirror-rt calibrate "
-                    "learns them from gold links"
+                    f"{model}: no wanted precision was reached on the links that it has learned "
+                    "from; mirror-rt calibrate learns from gold links"
                 )
                 continue
             yield from text_table.folded(f"{model}: what wanted precisions give here")

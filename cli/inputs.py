@@ -108,12 +108,15 @@ def parsed_filters(
     return [*found, ("under", list(under))] if under else found
 
 
-def source_of(arguments: Sequence[str], *, columns: Mapping[str, str | None]) -> str | list[str]:
+def source_of(
+    arguments: Sequence[str], *, columns: Mapping[str, str | None], longest: int = _LONGEST
+) -> str | list[str]:
     """Return the file or ``-`` on the command line; or the words.
 
     Args:
         arguments: The words, a file or ``-``.
         columns: The value of each option that names a column. Words have no columns.
+        longest: The maximum number of characters of a word.
 
     Raises:
         InputError: The only argument looks like a missing file, or is a folder; or one of several
@@ -139,7 +142,7 @@ def source_of(arguments: Sequence[str], *, columns: Mapping[str, str | None]) ->
                 f"{argument}: is a file among other arguments; give one file, or join files "
                 "and words through - (standard input)"
             )
-        if len(argument) > _LONGEST or "\n" in argument.strip():
+        if len(argument) > longest or "\n" in argument.strip():
             raise InputError(
                 f"{argument[:40]!r} …: is a text of {len(argument):,} characters; give what is to "
                 "be found, one a line of a file or through -"

@@ -197,6 +197,7 @@ def link(
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.linking.inputs import MentionNotes
+    from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS
     from mirror_rt.staging import check_apart
     from mirror_rt.textfiles import read_lines
 
@@ -220,7 +221,8 @@ def link(
     named = {
         "column": column, "context_column": context_column, "document_column": document_column,
     }  # fmt: skip
-    source, notes = inputs.source_of(mentions, columns=named), MentionNotes()
+    source = inputs.source_of(mentions, columns=named, longest=MOST_CHARACTERS)
+    notes = MentionNotes()
     columns: dict[str, Any] = {
         "expand_abbreviations": not as_written,
         "table": inputs.table_options(input_format, delimiter, encoding),
@@ -359,6 +361,7 @@ def _report_truncated(kb: KnowledgeBase, counts: Mapping[str, int]) -> None:
 
     if counts.get("too_long"):
         longest = f"only the first {MOST_CHARACTERS:,} characters were compared"
-        typer.echo(f"{counts['too_long']:,} long mentions: {longest}", err=True)
+        names = "a whole text is no mention: give the names in it"
+        typer.echo(f"{counts['too_long']:,} long mentions: {longest}; {names}", err=True)
     inputs.report_truncated(kb, counts.get("truncated", 0), what="strings")
     inputs.report_truncated(kb, counts.get("truncated_contexts", 0), what="contexts")
