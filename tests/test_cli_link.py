@@ -224,6 +224,14 @@ def test_an_option_that_words_cannot_have_is_named(hearts: Path) -> None:
         assert (code, err) == (1, f"mirror-rt: {option}: words have no columns; name a file\n")
 
 
+def test_a_whole_text_is_no_mention(hearts: Path) -> None:
+    assert _run("link", str(hearts), "atrial septal defect " * 40)[0] == 0
+    for text in ("atrial septal defect " * 80, "atrial septal defect.\nFever."):
+        code, out, err = _run("link", str(hearts), "ASD", text)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert f"is a text of {len(text):,} characters" in err
+
+
 @pytest.mark.parametrize("form", ["jsonl", "tsv", "table"])
 def test_blocks_make_one_output(
     hearts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
@@ -250,11 +258,12 @@ def test_what_was_answered_is_out_before_a_later_row_fails(
 
 
 @pytest.mark.parametrize("extra", [[], ["--explain"]])
-def test_mentions_cut_off_are_counted(hearts: Path, extra: list[str]) -> None:
+def test_mentions_cut_off_are_counted(hearts: Path, tmp_path: Path, extra: list[str]) -> None:
     long = "atrial septal defect " * 40
+    (tmp_path / "m.txt").write_text(f"{long}\n{long * 2}\nx\n")
     _, _, err = _run("link", str(hearts), long, "x", *extra)
     assert err == "cut off at 64 tokens: 1 strings\n"
-    _, _, err = _run("link", str(hearts), long, long * 2, "x", *extra)
+    _, _, err = _run("link", str(hearts), str(tmp_path / "m.txt"), *extra)
     first, second = err.splitlines()
     assert first.startswith("1 long mentions: ")
     assert "1,024 characters" in first

@@ -327,6 +327,7 @@ def test_a_file_that_is_there_and_options_that_do_not_fit_are_refused(
         ("b.tsv", {"context": "x", "context_column": "n"}),
         ("b.tsv", {"document": "x", "document_column": "n"}),
         ("b.tsv", {"top": 0}),
+        ("b.xlsx", {"bom": True}),
     ):
         with pytest.raises(ConfigError):
             _link(hearts, mentions, tmp_path / out, **options)

@@ -208,6 +208,8 @@ def link_file(
                 "give target_precision, wrong_at_most or review_below"
             )
         check_target(review, force=force)
+    if bom and not {".csv", ".tsv"} & {ending_of(target) for target in (out, review) if target}:
+        raise ConfigError(f"{out}: only .csv and .tsv start with a byte order mark; leave --bom out")
     if long and ending_of(out) in (".pubtator", SSSOM):
         raise ConfigError(f"{out}: has no row for each candidate; leave --long out")
     layout = Layout(
