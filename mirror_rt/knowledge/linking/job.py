@@ -209,7 +209,7 @@ def link_file(
             )
         check_target(review, force=force)
     if bom and not {".csv", ".tsv"} & {ending_of(target) for target in (out, review) if target}:
-        raise ConfigError(f"{out}: only .csv and .tsv start with a byte order mark; leave --bom out")
+        raise ConfigError(f"{out}: only .csv and .tsv have a byte order mark; leave --bom out")
     if long and ending_of(out) in (".pubtator", SSSOM):
         raise ConfigError(f"{out}: has no row for each candidate; leave --long out")
     layout = Layout(
