@@ -1,7 +1,7 @@
 # mirror-rt serve, in two stages: what is built stays behind, what runs has no compiler and no root.
 #
 #   docker build -t mirror-rt .
-#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8080:8080 -v ./my-kb:/data/my-kb:ro mirror-rt --kb my-kb=/data/my-kb
+#   docker run --read-only --tmpfs /tmp -p 127.0.0.1:8080:8080 -v ./data:/data:ro mirror-rt --kb my-kb=/data/my-kb
 FROM python:3.13-slim AS build
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./

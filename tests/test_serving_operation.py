@@ -455,6 +455,7 @@ def test_a_stop_answers_what_was_begun(things: Path) -> None:
         {}, {"kb": ["KB", "KB"]}, {"kb": ["=KB"]}, {"kb": ["a="]}, {"kb": ["nothing here"]},
         {"bundle": ["m=KB"]}, {"token_file": Path("/no/such/file")}, {"host": "256.0.0.1"},
         {"public_url": "names"}, {"cors": ["names"]}, {"port": "TAKEN"}, {"host": "a" * 70},
+        {"host": "ü" * 70}, {"threads": 100_000},
         {"public_url": "http://[::1"}, {"public_url": "http://a/<b>"}, {"cors": ["http://[::1"]},
         {"bundle": ["\udcff=KB"]},
     ],
@@ -526,7 +527,8 @@ def test_the_image_is_made_of_what_there_is() -> None:
     assert asked["host"] == "0.0.0.0"
     (kb,) = asked["kb"]
     (volume,) = service["volumes"]
-    assert volume.split(":")[1:] == [kb.partition("=")[2], "ro"]
+    # A mount of the knowledge base itself would go on showing the folder that an update replaced.
+    assert volume.split(":")[1:] == [str(Path(kb.partition("=")[2]).parent), "ro"]
     (secret,) = service["secrets"]
     assert str(asked["token_file"]) == f"/run/secrets/{secret}"
     assert secret in compose["secrets"]

@@ -14,7 +14,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.serving import Library, ServeConfig
+from mirror_rt.types import Passage
 from tests.serving import build, in_thread
 
 if TYPE_CHECKING:
@@ -185,6 +187,21 @@ def test_nothing_may_be_loaded_framed_or_run(address: str) -> None:
     assert "&lt;script&gt;" in answer.text
     for place in ("/static/../library.py", "/static/%2e%2e/library.py", "/static//etc/passwd"):
         assert httpx.get(address + place).status_code == 404
+
+
+def test_passages_are_searched_but_not_offered_to_openrefine(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    texts = [Passage(id="p1", title="Bones", text="Bone pain is <b>common</b>.")]
+    KnowledgeBase.build(tiny_bundle, texts, tmp_path / "kb", passages=True).close()
+    library = Library({"texts": tmp_path / "kb"})
+    with in_thread(library) as address:
+        found = httpx.get(f"{address}/", params={"mention": "bones"}).text
+        assert "Bone pain is &lt;b&gt;common&lt;/b&gt;." in found
+        assert "/reconcile/" not in found
+        assert 'action="table"' not in found
+        assert httpx.get(f"{address}/reconcile/texts").status_code == 400
+    library.close()
 
 
 def test_a_page_of_models_alone_says_so(tiny_bundle: Path) -> None:

@@ -15,6 +15,8 @@ __all__ = ["OPENREFINE", "Limits", "ServeConfig", "host_name", "read_token"]
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.ASCII)
 _URL = re.compile(rf"https?://(?:{_HOST.pattern})(?P<path>(?:/[\w.~%-]+)*)", re.ASCII)
 
+_MOST_THREADS = 1_024
+
 OPENREFINE = ("http://127.0.0.1:3333", "http://localhost:3333")
 """The default origins of OpenRefine."""
 
@@ -28,7 +30,6 @@ class Limits:
         head_bytes: Bytes of its first line and headers.
         inputs: Texts, mentions, queries or ids of a request.
         characters: Characters of a text, mention, query or id.
-        top: Candidates of a mention.
         batch: Queries of a reconciliation batch.
         connections: Open connections.
         queued: Approximate number of waiting tokens. A mention counts ``LINK_TOKENS`` more.
@@ -41,7 +42,6 @@ class Limits:
     head_bytes: int = 64 << 10
     inputs: int = 2_048
     characters: int = 65_536
-    top: int = 100
     batch: int = 100
     connections: int = 4_096
     queued: int = 262_144
@@ -79,8 +79,8 @@ class ServeConfig:
 
     def __post_init__(self) -> None:
         """Check the values (ConfigError)."""
-        if self.threads is not None and self.threads < 1:
-            raise ConfigError(f"threads must be at least 1, got {self.threads}")
+        if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
+            raise ConfigError(f"threads must be from 1 to {_MOST_THREADS:,}, got {self.threads:,}")
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"port must be between 0 and 65535, got {self.port}")
         if self.public_url and not _URL.fullmatch(self.public_url):
@@ -147,7 +147,7 @@ def read_token(path: Path) -> str:
         InputError: The file cannot be read or is empty, or the token is not valid in a header.
     """
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        token = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); give a file with one token") from error
     if not token:

@@ -63,6 +63,7 @@ _LEAST = 0.005
 _templates = Environment(
     loader=PackageLoader(__package__ or "", "templates"),
     autoescape=True,
+    auto_reload=False,  # an update of the package must not change a running server
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -96,6 +97,7 @@ async def page(
     service = service_of(request)
     shown: dict[str, Any] = {
         "kbs": list(service.library.kbs), "kb": kb or next(iter(service.library.kbs), ""),
+        "linkable": [kb.name for kb in service.library.kbs.values() if not kb.holds_passages],
         "mention": mention, "context": context, "filter": filter, "top": top,
         "models": list(service.library.models), "base": base_of(request), "answer": None,
         "error": "", "nil": _NIL,

@@ -26,6 +26,8 @@ from mirror_rt.serving.library import Library
 __all__ = ["serve"]
 
 _LOG = logging.getLogger(__name__)
+_OTHER_FILES = 256
+"""Open files beside connections, at most: knowledge bases, models, libraries."""
 _SWITCH_SECONDS = 0.0005
 """Python's thread switch interval: short, so that the event loop can answer in between."""
 
@@ -45,6 +47,7 @@ def serve(library: Library, config: ServeConfig, *, log_level: int = logging.INF
         ConfigError: The server cannot listen at the address.
     """
     log_to_stderr(log_level)
+    _allow_connections(config.limits.connections)
     try:
         listening = _listen(config)
         sys.setswitchinterval(_SWITCH_SECONDS)
@@ -65,6 +68,20 @@ def serve(library: Library, config: ServeConfig, *, log_level: int = logging.INF
     return server.signal
 
 
+def _allow_connections(count: int) -> None:
+    """Raise the soft limit of open files, often 1,024, as far as the hard one allows."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = (
+        count + _OTHER_FILES if hard == resource.RLIM_INFINITY else min(count + _OTHER_FILES, hard)
+    )
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _listen(config: ServeConfig) -> socket.socket:
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     found = socket.socket(family)
@@ -72,7 +89,8 @@ def _listen(config: ServeConfig) -> socket.socket:
     try:
         found.bind((config.host, config.port))
         found.listen(2_048)
-    except (OSError, ValueError, OverflowError) as error:  # ValueError: no name of a host
+    except (OSError, OverflowError, ValueError, TypeError) as error:
+        # ValueError, TypeError: the text cannot be the name of a host.
         found.close()
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         fault = "is in use" if taken else f"cannot be listened at ({error})"
@@ -121,6 +139,8 @@ class _Server(uvicorn.Server):
         """Finish the running requests."""
         _LOG.info("stopping", extra={"signal": self.signal})
         await super().shutdown(sockets)
+        if self.force_exit:  # after a second SIGINT uvicorn leaves this out
+            await self.lifespan.shutdown()
 
 
 class _JoinedWrites:
@@ -198,7 +218,10 @@ class _BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing() or not self._in_head:
             return
         if self._head > self._limits.head_bytes:
-            self._end(b"431 Request Header Fields Too Large", b"the headers are too long")
+            self._end(
+                b"431 Request Header Fields Too Large", b"the headers are too long",
+                kind=b"Validation",
+            )  # fmt: skip
         elif self._receiving is None and not self._is_answering:
             # Empty lines stop uvicorn's timer for the next request, but do not begin a request.
             self._start_receiving()
@@ -306,8 +329,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete or not cycle.response_started:
             body = b'{"error":"%b","error_type":"%b"}' % (message, kind)
+            again = b"retry-after: 1\r\n" if kind == b"Overloaded" else b""
             self.transport.write(
-                b"HTTP/1.1 %b\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
-                b"content-length: %d\r\nconnection: close\r\n\r\n%b" % (status, len(body), body)
+                b"HTTP/1.1 %b\r\ncontent-type: application/json\r\n%bcontent-length: %d\r\n"
+                b"connection: close\r\n\r\n%b" % (status, again, len(body), body)
             )
         self._close()

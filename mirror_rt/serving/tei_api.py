@@ -120,7 +120,7 @@ async def _embed(
         if count:
             raise Refused(
                 422,
-                f"{count:,} texts have over {most} tokens; shorten them, or leave truncate out",
+                f"{count:,} of the texts: too long for the model; shorten them, or let it cut",
             )
     job = await service.run(request, Embed(model.encoder), [(text, form) for text in texts], costs)
     headers = {
