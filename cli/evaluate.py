@@ -426,7 +426,7 @@ def _print(
             yield from text_table.folded(str(comparison))
         for model, found in points.items():
             yield ""
-            if not any(point.probability for point in found):
+            if all(point.probability is None for point in found):
                 yield from text_table.folded(
                     f"{model}: no wanted precision was reached on the links that it has learned "
                     "from; mirror-rt calibrate learns from gold links"

@@ -41,6 +41,7 @@ Row: TypeAlias = "tuple[int, Cells | RowError]"
 _LITERAL = re.compile(r'"((?:[^"\\]|\\.)*)"(?:@[\w-]+|\^\^\S+)?')
 _ESCAPED = re.compile(r"\\(.)")
 
+_NO_ARROW = "cannot be read as Arrow, where columns have different names and one type each"
 _LOOKED_AT = 1_000
 _LOOKED_AT_CHARACTERS = 1 << 22
 _ROWS_AT_ONCE = 1_024
@@ -404,7 +405,7 @@ class Table:
     def _arrow(self, table: ArrowTable) -> Iterator[Row]:
         import pyarrow as pa
 
-        with pyarrow_errors(self.shown, 0, "needs columns of one type each to be read as Arrow"):
+        with pyarrow_errors(self.shown, 0, _NO_ARROW):
             reader = pa.RecordBatchReader.from_stream(table)
         names = reader.schema.names
         self._refuse_twice(self.shown, names)
