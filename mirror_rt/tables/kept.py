@@ -182,7 +182,7 @@ class Kept:
 
         for number, cell in zip(self._numbers, column, strict=True):
             try:
-                cell_text(cell, self.headings[place])
+                cell_text(cell, self.headings[place] or f"cell of column {place + 1}")
             except RowError as fault:
                 return f"{self.shown}: {self.unit} {number}: {fault}"
         return f"{self.shown}: holds what is not text"
