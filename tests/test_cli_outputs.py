@@ -91,6 +91,11 @@ def test_no_command_replaces_what_it_reads(
         ["corpus", "sentences", here / "c.txt", "--out", here / "c.txt"],
         ["evaluate", kb, "--gold", here / "g.png", "--plot", here / "g.png"],
         ["calibrate", kb, here / "g.png", "--plot", here / "g.png"],
+        # A part of a knowledge base or bundle, even of one that is not read.
+        ["evaluate", kb, "--gold", here / "g.png", "--out", kb / "manifest.json"],
+        ["corpus", "sentences", here / "c.txt", "--out", kb / "index.faiss"],
+        ["corpus", "sentences", here / "c.txt", "--out", bundle / "manifest.json"],
+        ["export", tiny_bert, "--out", kb / "bundle"],
     ):
         code, told = run([*command, "--force"])
         assert (code, told.count("\n")) == (1, 1), command

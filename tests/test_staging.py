@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -550,3 +551,25 @@ def test_folders_whose_names_are_not_utf8_are_told(tmp_path: Path, name: str) ->
         read_consistently(tmp_path / name, lambda _: None)
     with pytest.raises(BundleError):
         _load(tmp_path / name / "model.onnx", exact=False)
+
+
+@pytest.mark.parametrize("manifest", ["manifest.json", "training.json"])
+def test_a_part_of_what_mirror_rt_wrote_is_no_target(tmp_path: Path, manifest: str) -> None:
+    ours = tmp_path / "kb"
+    (ours / "bundle").mkdir(parents=True)
+    content = {"kind": "knowledge base", "files": ["index.faiss", "bundle/model.onnx"]}
+    for name in (manifest, "index.faiss", "bundle/model.onnx", "bundle/manifest.json"):
+        (ours / name).write_text(json.dumps(content | {"kind": "", "files": []}))
+    (ours / manifest).write_text(json.dumps(content))
+    (ours / "notes.txt").write_text("theirs")
+    (tmp_path / "link").symlink_to(ours / "index.faiss")
+    for part in (ours / manifest, ours / "index.faiss", ours / "bundle/model.onnx"):
+        with pytest.raises(TargetError, check=about(str(part))):
+            check_target(part, force=True)
+        check_target(part, force=True, part=True)
+    with pytest.raises(TargetError):
+        check_target(tmp_path / "link", force=True)
+    with pytest.raises(TargetError, check=about("bundle")):
+        check_target(ours / "bundle", force=True, folder=True)
+    for other in (ours / "notes.txt", ours / "new.tsv", tmp_path / "x.tsv"):
+        check_target(other, force=True)

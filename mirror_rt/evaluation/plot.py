@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mirror_rt._extras import require_drawing
-from mirror_rt.errors import TargetError
+from mirror_rt.errors import ConfigError, TargetError
 from mirror_rt.evaluation.result import Report
 from mirror_rt.staging import check_target, staging_file
 
@@ -20,10 +20,13 @@ def check_plot(path: Path, *, force: bool = False) -> None:
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        ConfigError: ``path`` does not end in .png.
         TargetError: The file exists and ``force`` is not set, it is a folder, or its parent is
             not a folder.
     """
     require_drawing("evaluate")
+    if path.suffix.lower() != ".png" and not path.is_dir():
+        raise ConfigError(f"{path}: the plot is a PNG; end the name in .png")
     check_target(path, force=force)
     if path.is_dir():
         raise TargetError(f"{path}: is a folder; name a file")

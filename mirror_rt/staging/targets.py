@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ __all__ = ["check_apart", "check_different", "check_target", "contents", "foreig
 
 _MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
 """Each folder that mirror-rt writes has one of these; ``files`` in it lists the other files."""
+_OF_ONE_THING = ("manifest.json", "training.json")
+"""The manifests of folders that are no collections of other folders."""
 _ALSO = {
     "knowledge base": {"reranker.json", "combination.json", "feedback.jsonl"},
     "training.json": {"scores.json"},
@@ -26,7 +28,12 @@ _LEFTOVER = re.compile(r"\.(.+)\.\w{8}\.partial")
 
 
 def check_target(
-    target: Path, *, force: bool = False, folder: bool = False, keep: bool = False
+    target: Path,
+    *,
+    force: bool = False,
+    folder: bool = False,
+    keep: bool = False,
+    part: bool = False,
 ) -> None:
     """Check before any work that a target can be written.
 
@@ -36,6 +43,7 @@ def check_target(
         folder: Whether the target is a folder.
         keep: Whether to keep files that mirror-rt did not write; if not, a folder with such files
             is an error.
+        part: Whether it may be a part of a knowledge base, bundle or checkpoint.
 
     Raises:
         TargetError: It exists and ``force`` is not set, may not be replaced, is a mount point, or
@@ -55,6 +63,8 @@ def check_target(
         elif not target.is_dir() and not target.is_file():
             raise TargetError(f"{target}: is not a regular file; choose another name")
         _check_mounts(target)
+        if not part:
+            _check_no_part(target)
     for parent in target.resolve().parents:
         if parent.exists():
             if not parent.is_dir():
@@ -146,10 +156,22 @@ def _check_ours_in(target: Path, *, keep: bool) -> None:
     )
 
 
-def ours_in(folder: Path) -> set[str]:
+def _check_no_part(target: Path) -> None:
+    """Check that a target is not a part of something that would then be broken."""
+    place = target.resolve()
+    for folder in place.parents:
+        name = place.relative_to(folder).as_posix()
+        ours = ours_in(folder, manifests=_OF_ONE_THING)
+        if name in ours or any(part.startswith(f"{name}/") for part in ours):
+            raise TargetError(
+                f"{target}: is a part of {folder}, which mirror-rt wrote; choose another name"
+            )
+
+
+def ours_in(folder: Path, *, manifests: Sequence[str] = _MANIFESTS) -> set[str]:
     """Return the files that the manifests of a folder, and of folders in it, list."""
     ours: set[str] = set()
-    for name in _MANIFESTS:
+    for name in manifests:
         content = _manifest(folder / name)
         if content is None:
             continue

@@ -148,7 +148,7 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
         TargetError: ``target`` exists, before or after the block, and ``force`` is not set; it
             is a folder, a device or a mount point; or another process is writing it.
     """
-    check_target(target, force=force)
+    check_target(target, force=force, part=True)
     if target.is_dir():
         raise TargetError(f"{target}: is a folder; name a file")
     place = target.resolve()
@@ -156,7 +156,7 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
         fresh = holder / place.name
         with _explain_disk_errors(target, holder):
             yield fresh
-        check_target(target, force=force)
+        check_target(target, force=force, part=True)
         if place.exists():
             _resemble(fresh, place)
         if force:
