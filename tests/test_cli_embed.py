@@ -208,7 +208,7 @@ def test_where_a_shard_finds_no_room_the_others_stay_and_the_job_goes_on(
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"mirror-rt: {out}")
-    assert done.stderr.endswith("File too large\n")
+    assert "File too large" in done.stderr
     assert done.stderr.count("\n") == 1
     left = [path.name.partition("-")[0] for path in sorted(out.iterdir())]
     assert left == [".job", "part", "part"]
