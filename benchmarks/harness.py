@@ -1,4 +1,4 @@
-"""What every benchmark shares: the card of the machine, fair turns, the record at the end."""
+"""Shared by all benchmarks: the card of the machine, interleaved rounds, the final record."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def pin(cores: int) -> None:
-    """Hold this process, and every thread and child it makes, to the first ``cores`` cores."""
+    """Restrict this process, its threads and its children to the first ``cores`` cores."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
     os.environ["OMP_NUM_THREADS"] = str(cores)
@@ -37,7 +37,7 @@ def pin(cores: int) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """Return the card: what ran this."""
+    """Return the card of the machine."""
     cpu = _proc("/proc/cpuinfo")
     memory = int(_proc("/proc/meminfo").get("MemTotal", "0 kB").split()[0])
     present = set(cpu.get("flags", cpu.get("Features", "")).split())
@@ -52,7 +52,7 @@ def machine() -> dict[str, Any]:
 
 
 def provenance(name: str, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
-    """Return what every result says of the run it came from; packages not there are left out."""
+    """Return the origin of a result: date, commit, command, versions of installed packages."""
     return {
         "name": name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -64,21 +64,21 @@ def provenance(name: str, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
 
 
 def _told(word: str) -> str:
-    """Return a word of a command line; the place of a folder is the machine's own affair."""
+    """Return a word of a command line, with a local folder replaced."""
     option, equals, value = word.rpartition("=")
     outside = Path(value).is_absolute() or value.startswith("..")
     return f"{option}{equals}DIR" if outside else word
 
 
 def record(name: str, args: argparse.Namespace, results: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the whole record of a benchmark: results, and all that is needed to judge them."""
+    """Return the whole record of a benchmark: the results and their origin."""
     return provenance(name) | {"load_before": getattr(args, "load_before", None), **results}
 
 
 def peak_mb(process: int | str = "self") -> float:
     """Return the largest resident memory of this process, or of another, so far, in MB.
 
-    Not from getrusage, whose peak is inherited from the process that started this one.
+    getrusage is not used, because a process inherits its peak from its parent.
     """
     for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
@@ -87,7 +87,7 @@ def peak_mb(process: int | str = "self") -> float:
 
 
 def resident_mb() -> dict[str, float]:
-    """Return the resident memory of this process in MB, whole and without mapped files."""
+    """Return the resident memory of this process in MB, with and without mapped files."""
     values = {"Rss": 0.0, "Anonymous": 0.0}
     for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
         name, _, rest = line.partition(":")
@@ -97,7 +97,7 @@ def resident_mb() -> dict[str, float]:
 
 
 def finish(content: Mapping[str, Any], out: Path | None) -> None:
-    """Print the record as the last line, and write it where asked."""
+    """Print the record as the last line, and write it to the given file."""
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -105,18 +105,18 @@ def finish(content: Mapping[str, Any], out: Path | None) -> None:
 
 
 def say(words: str) -> None:
-    """Tell a person how far it is."""
+    """Print the progress on standard error."""
     print(words, file=sys.stderr, flush=True)
 
 
 def interleaved(
     ways: Mapping[str, Callable[[], object]], *, repeats: int, pause: float = 0.5
 ) -> dict[str, list[float]]:
-    """Time every way, taking turns, so that a slow minute of the machine falls on all alike."""
+    """Time all methods interleaved, so that a slow minute of the machine affects them equally."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats):
         for name, way in ways.items():
-            time.sleep(pause)  # lets the spinning threads of the one before go to sleep
+            time.sleep(pause)  # spinning threads of the method before go to sleep
             begin = time.perf_counter()
             way()
             seconds[name].append(time.perf_counter() - begin)
@@ -125,7 +125,7 @@ def interleaved(
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return the median and the extremes."""
+    """Return the median, the lowest and the highest value."""
     return {
         "median": round(median(values), 4),
         "least": round(min(values), 4),
@@ -134,13 +134,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """Return the value below which ``share`` of the values lie."""
+    """Return the value below which ``share`` of the values are."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def common(parser: argparse.ArgumentParser) -> argparse.Namespace:
-    """Add the options that every benchmark has, and read the command line."""
+    """Add the options of every benchmark, and parse the command line."""
     parser.add_argument("--out", type=Path, help="where to write the record, JSON")
     parser.add_argument("--small", action="store_true", help="a minute, to see that it runs")
     args = parser.parse_args()

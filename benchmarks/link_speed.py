@@ -1,10 +1,10 @@
-"""How fast mentions are linked: the code of an earlier commit, this one, and peers, in turns.
+"""Speed of linking: the code of an earlier commit, this code, and peers, interleaved.
 
-The earlier code has an environment of its own: that of --old PYTHON, or one that is made in the
+The earlier code has a separate environment: that of --old PYTHON, or one that is made in the
 folder of --work. Both codes, RapidFuzz and scispaCy's approach (see kb_scale.py) are processes
-that hold the same names and wait; each is asked in its turn, alone, on the same cores. No mention
-is a name of the knowledge base, and none comes twice in a turn, or at all where there are enough
-of them. Stages:
+that hold the same names. They are measured one after another, each alone, on the same cores. No
+mention is a name of the knowledge base. None is repeated within a round, or between rounds if
+there are enough. Stages:
 
 build   HPO, places: ``mirror-rt index`` of both, a process each, embedding included
 medic   mentions of NCBI disease
@@ -38,6 +38,8 @@ from typing import Any
 import harness
 import kb_scale
 import link_job
+import name_peers
+import places
 
 OLD = "c6f4ef9"
 NCBI = "el_ncbi_disease"
@@ -97,17 +99,17 @@ print(json.dumps({"peak_mb": round(harness.peak_mb())}))
 
 
 class Server:
-    """A process that holds names and answers what is written to it, a line at a time."""
+    """A process that holds names and answers requests, one line at a time."""
 
     def __init__(self, command: Sequence[str], work: Path) -> None:
-        # In the folder of the work: Python looks for packages where it is started first.
+        # In the work folder: Python looks for packages first where it is started.
         self._process = subprocess.Popen(
             command, cwd=work, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.hello = self._answer()
 
     def ask(self, do: str, texts: Sequence[str] = ()) -> dict[str, Any]:
-        """Ask, and wait for the answer."""
+        """Send a request, and wait for the answer."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([do, list(texts)]) + "\n")
         self._process.stdin.flush()
@@ -134,10 +136,10 @@ class Server:
 
 
 def serve_peer(name: str, texts: Path) -> None:
-    """Be a server that answers as a peer; ``texts`` has an id and a name a line."""
+    """Serve a peer; ``texts`` has an id and a name per line."""
     pairs = [line.split("\t", 1) for line in texts.read_text(encoding="utf-8").splitlines()]
     start = time.perf_counter()
-    peer = kb_scale.PEERS[name][1]([text for _, text in pairs], [id_ for id_, _ in pairs])
+    peer = name_peers.PEERS[name][1]([text for _, text in pairs], [id_ for id_, _ in pairs])
     answer: dict[str, Any] = {
         "how": peer.how,
         "build_seconds": round(time.perf_counter() - start, 1),
@@ -148,10 +150,10 @@ def serve_peer(name: str, texts: Path) -> None:
         if do == "many":
             size = kb_scale.AT_ONCE
             blocks = [asked[i : i + size] for i in range(0, len(asked), size)]
-            found, seconds = kb_scale.within(PEER_SECONDS, peer.many, blocks)
+            found, seconds = name_peers.within(PEER_SECONDS, peer.many, blocks)
             answer = {"seconds": sum(seconds), "asked": len(found), "best": found}
         elif do == "one":
-            _, each = kb_scale.within(PEER_SECONDS, peer.one, [[text] for text in asked])
+            _, each = name_peers.within(PEER_SECONDS, peer.one, [[text] for text in asked])
             answer = {"each": each}
         else:
             answer = {"resident_mb": harness.resident_mb(), "peak_mb": harness.peak_mb()}
@@ -160,12 +162,12 @@ def serve_peer(name: str, texts: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """One of the two codes.
+    """One of the two versions of the code.
 
     Attributes:
         name: ``old`` or ``new``.
         python: Its Python.
-        commit: What it is.
+        commit: Its commit.
     """
 
     name: str
@@ -175,12 +177,12 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Names, and mentions that are none of them.
+    """Names, and mentions that are not among them.
 
     Attributes:
-        name: What they are.
+        name: A short description.
         file: The names, as ``mirror-rt index`` reads them.
-        queries: Mentions.
+        queries: The mentions.
     """
 
     name: str
@@ -196,7 +198,7 @@ class Source:
 
 
 class Bench:
-    """What the stages share: the two codes, the bundle, the folder."""
+    """Shared by the stages: the two codes, the bundle, the folder."""
 
     def __init__(self, args: argparse.Namespace, work: Path) -> None:
         self.args = args
@@ -216,13 +218,13 @@ class Bench:
         self.turns = 2 if args.small else TURNS
 
     def folder(self, side: Side) -> Path:
-        """Return the folder of one code's knowledge bases."""
+        """Return the folder with the knowledge bases of one code."""
         folder = self.work / f"{side.name}-{side.commit}"
         folder.mkdir(exist_ok=True)
         return folder
 
     def run(self, side: Side, *arguments: str | Path) -> tuple[float, dict[str, Any]]:
-        """Run a command; return its seconds from start to end, and its peak."""
+        """Run a command; return its seconds from start to end, and its peak memory."""
         command = [side.python, "-c", CLI, harness.HERE, *arguments]
         start = time.perf_counter()
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
@@ -233,7 +235,7 @@ class Bench:
         return seconds, answer
 
     def kb(self, side: Side, source: Source) -> Path:
-        """Return the knowledge base of some names, made if it is not there."""
+        """Return the knowledge base of some names; build it if it does not exist."""
         out = self.folder(side) / source.name
         if not out.exists():
             self.run(side, "index", self.bundle, source.file, "--out", out)
@@ -251,10 +253,10 @@ class Bench:
         return Source(name=source.name, file=source.file, queries=asked)
 
     def places(self, size: int) -> Source:
-        """Return names of places, and some of them misspelt."""
+        """Return names of places, and misspelled ones as mentions."""
         file = self.work / f"places-{size}.jsonl"
         if not file.exists():
-            entities, _, _ = kb_scale.places(size)
+            entities, _, _ = places.places(size)
             part = file.with_suffix(".partial")
             with part.open("w", encoding="utf-8") as lines:
                 for entity in entities:
@@ -266,22 +268,22 @@ class Bench:
         rng = random.Random(5)
         texts = [text for _, text in source.pairs if len(text) > 5]
         count = 2 * self.turns * (self.many + self.one_by_one)
-        wrong = (kb_scale.misspelt(text, rng) for text in rng.choices(texts, k=count))
+        wrong = (places.misspelt(text, rng) for text in rng.choices(texts, k=count))
         return Source(name=source.name, file=file, queries=unknown(wrong, source.pairs))
 
     @property
     def many(self) -> int:
-        """How many mentions are asked at once."""
+        """The number of mentions per batch."""
         return 100 if self.args.small else MANY
 
     @property
     def one_by_one(self) -> int:
-        """How many are asked one by one."""
+        """The number of mentions that are linked singly."""
         return 20 if self.args.small else ONE_BY_ONE
 
 
 def unknown(texts: Iterable[str], pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the distinct texts that are no names, whatever their case and punctuation."""
+    """Return the distinct texts that equal no name after normalization."""
 
     def plain(text: str) -> str:
         return "".join(sign for sign in text.casefold() if sign.isalnum())
@@ -294,7 +296,7 @@ def unknown(texts: Iterable[str], pairs: Iterable[tuple[str, str]]) -> list[str]
 
 
 def made_python(work: Path) -> Path:
-    """Return the Python of an environment with the earlier code, made if it is not there."""
+    """Return the Python of an environment with the earlier code; make it if it does not exist."""
     tree = work / f"checkout-{OLD}"
     python = tree / ".venv" / "bin" / "python"
     if not python.exists():
@@ -320,7 +322,7 @@ def commit_of(python: Path, work: Path) -> str:
 
 
 def build(bench: Bench, source: Source, turns: int) -> dict[str, Any]:
-    """Time ``mirror-rt index`` of both codes, in turns."""
+    """Time ``mirror-rt index`` of both codes, interleaved."""
     seconds: dict[str, list[float]] = {side.name: [] for side in bench.sides}
     peaks: dict[str, int] = {}
     for _ in range(turns):
@@ -340,7 +342,7 @@ def build(bench: Bench, source: Source, turns: int) -> dict[str, Any]:
 
 
 def links(bench: Bench, source: Source) -> dict[str, Any]:
-    """Ask every way, in turns: many at once, one by one, names, and the encoder alone."""
+    """Measure all methods interleaved: batches, single mentions, exact names, encoding."""
     listing = bench.work / f"{source.name}.names.tsv"
     listing.write_text("".join(f"{i}\t{text}\n" for i, text in source.pairs), encoding="utf-8")
     names = sorted({text for _, text in source.pairs})
@@ -349,7 +351,7 @@ def links(bench: Bench, source: Source) -> dict[str, Any]:
     for side in bench.sides:
         folder = bench.kb(side, source)
         commands[side.name] = [side.python, "-c", SERVER, harness.HERE, folder, bench.bundle]
-    for peer, (label, _) in {} if bench.args.no_peers else kb_scale.PEERS.items():
+    for peer, (label, _) in {} if bench.args.no_peers else name_peers.PEERS.items():
         commands[label] = [sys.executable, __file__, "--serve", peer, "--names", listing]
     with ExitStack() as open_:
         servers: dict[str, Server] = {}
@@ -362,7 +364,7 @@ def links(bench: Bench, source: Source) -> dict[str, Any]:
         answer = {way: Told() for way in servers}
         for turn in range(bench.turns):
             for way, server in servers.items():
-                time.sleep(0.5)  # threads of the process measured before still spin for a moment
+                time.sleep(0.5)  # threads of the previous process still spin for a moment
                 answer[way].turn(server, asked.of(turn), encodes=way in ("old", "new"))
                 rate = answer[way].rates[-1]
                 harness.say(f"links {source.name} {turn + 1}/{bench.turns} {way}: {rate:,.0f}/s")
@@ -378,7 +380,7 @@ def links(bench: Bench, source: Source) -> dict[str, Any]:
 
 
 class Asked:
-    """Which texts each turn asks; others in each, as long as there are others."""
+    """The texts of each round; they differ between rounds as long as there are enough."""
 
     def __init__(self, bench: Bench, queries: Sequence[str], names: Sequence[str]) -> None:
         ones = bench.turns * bench.one_by_one
@@ -387,9 +389,9 @@ class Asked:
         self._bench = bench
 
     def of(self, turn: int) -> dict[str, Sequence[str]]:
-        """Return the texts of a turn."""
+        """Return the texts of a round."""
         many, one = self._bench.many, self._bench.one_by_one
-        # With fewer mentions than the turns could ask, each asks the same ones.
+        # If there are too few mentions, every round has the same ones.
         enough = len(self._many) >= many * self._bench.turns
         start = turn * many if enough else 0
         return {
@@ -400,7 +402,7 @@ class Asked:
 
 
 class Told:
-    """What a way has answered, turn after turn."""
+    """The measurements of one method over all rounds."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -410,7 +412,7 @@ class Told:
         self._name: list[float] = []
 
     def turn(self, server: Server, texts: dict[str, Sequence[str]], *, encodes: bool) -> None:
-        """Ask one turn's texts."""
+        """Measure one round."""
         many = server.ask("many", texts["many"])
         self.rates.append(many["asked"] / many["seconds"])
         self.best += many["best"]
@@ -421,17 +423,17 @@ class Told:
             self._encoded.append(alone["asked"] / alone["seconds"])
 
     def summary(self, server: Server) -> dict[str, Any]:
-        """Return the rates and times, and the memory."""
+        """Return the rates, times and memory."""
         opened, memory = server.hello, server.ask("memory")
         answer = {
             "mentions_per_second": harness.spread(self.rates),
-            "one_ms": kb_scale.percentiles(self._one),
+            "one_ms": name_peers.percentiles(self._one),
             "asked_one_by_one": len(self._one),
             "resident_at_the_end_mb": memory["resident_mb"],
             "peak_mb": round(memory["peak_mb"]),
         }
         if self._encoded:
-            answer["exact_name_ms"] = kb_scale.percentiles(self._name)
+            answer["exact_name_ms"] = name_peers.percentiles(self._name)
             answer["encoder_per_second"] = harness.spread(self._encoded)
             answer["resident_after_open_mb"] = opened["resident_mb"]
             answer["open_seconds"] = round(opened["open_seconds"], 3)
@@ -441,7 +443,7 @@ class Told:
 
 
 def file(bench: Bench, source: Source, count: int) -> dict[str, Any]:
-    """Time ``mirror-rt link --out`` of a file of mentions, by both codes in turns."""
+    """Time ``mirror-rt link --out`` of a file of mentions, with both codes interleaved."""
     names = list(dict.fromkeys(text for _, text in source.pairs))
     mentions = link_job.mentions(names, count)
     asked = bench.work / f"mentions-{count}.txt"
@@ -467,7 +469,7 @@ def file(bench: Bench, source: Source, count: int) -> dict[str, Any]:
 
 
 def stages(bench: Bench) -> dict[str, Any]:
-    """Return what every stage found, from the folder or now."""
+    """Return the result of every stage, from the folder or measured now."""
     args = bench.args
     sizes: list[int] = [1_000, 2_000] if args.small else args.sizes
     count = 3_000 if args.small else 1_000_000
@@ -507,7 +509,7 @@ def main() -> None:
     parser.add_argument("--stages", nargs="+", help="only those that begin so, as build links-1000")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--serve", choices=kb_scale.PEERS, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=name_peers.PEERS, help=argparse.SUPPRESS)
     parser.add_argument("--names", type=Path, help=argparse.SUPPRESS)
     args = harness.common(parser)
     harness.pin(args.threads)

@@ -1,12 +1,13 @@
 r"""Link real mentions: each retriever alone and all together, as published and tuned on the names.
 
-NCBI disease in the BioSyn convention (a homonym is right if any of its holders is; a composite
-mention is right only if each part is), with both dictionaries; HPO with 20 % of the exact
-synonyms held out; ESCO job titles; the dev parts of NCBI and of BC5CDR diseases, the train parts
-of AskAPatient and of BB4 habitats, O*NET titles with ESCO (MELO). Then probabilities, with 20 %
-of the entities asked for removed: calibration error, and the area under the ROC curve of telling
-mentions whose entity is still there from those whose entity is gone; as the knowledge base
-learned them from its own names, and after calibrating on gold links that are not those evaluated
+NCBI disease in the BioSyn convention, with both dictionaries: if a name belongs to several
+entities, any of them counts as right; a composite mention is right only if every part is. HPO with
+20 % of the exact synonyms held out; ESCO job titles; the dev parts of NCBI and of BC5CDR diseases,
+the train parts of AskAPatient and of BB4 habitats, O*NET titles with ESCO (MELO).
+
+Then the probabilities, with 20 % of the gold entities removed: calibration error, and the area
+under the ROC curve for separating mentions with an entity from those without. They are measured
+as the knowledge base learned them from its own names, and after calibrating on other gold links
 (the train and dev mentions of NCBI with train_dictionary, half of the mentions elsewhere).
 
     python benchmarks/linking.py --data DIR --out benchmarks/results/linking.json
@@ -81,13 +82,13 @@ BASE_SHARE = 0.5
 """Chosen on the mentions of NCBI's train and dev parts; see docs/experiments.md."""
 DEPTH = 5
 WAYS = ("exact", "lexical", "dense", "reranked", "together")
-# A ranking: for each place the numbers of the entities that share it (holders of one name).
+# A ranking: for each rank, the numbers of the entities that share it (those with the same name).
 Ranking = Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """Entities, and mentions with the ids that are right."""
+    """Entities, and mentions with their right ids."""
 
     name: str
     file: Path
@@ -96,7 +97,7 @@ class Task:
 
 
 class Memory:
-    """An encoder that remembers: many knowledge bases here share their names."""
+    """An encoder with a cache: many knowledge bases here share their names."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
@@ -152,7 +153,7 @@ def tuned(
         pairs=PairSource.SYNONYMS, lr=2e-4, base_share=BASE_SHARE, max_pairs=max_pairs,
         max_steps=steps, seed=seed,
     )  # fmt: skip
-    # What is kept is used again for the very same settings and names alone.
+    # A kept model is used again only for exactly the same settings and names.
     key = checksum({"config": config.to_dict(), "names": sha256_file(corpus)})[:12]
     bundle = work / f"{task.name}-{key}"
     if not bundle.exists():
@@ -183,7 +184,7 @@ def ways(kb: KnowledgeBase, mentions: Sequence[str]) -> dict[str, list[Ranking]]
 def _scored(
     kb: KnowledgeBase, mentions: Sequence[str], *, size: int = 256
 ) -> Iterator[tuple[CandidateBatch, np.ndarray]]:
-    """Yield the candidates of mentions, some mentions at a time, and their features."""
+    """Yield the candidates of mentions, in batches, with their features."""
     found = kb.resources
     for start in range(0, len(mentions), size):
         texts = [mention.strip() for mention in mentions[start : start + size]]
@@ -193,7 +194,7 @@ def _scored(
 
 
 def _ranked(batch: CandidateBatch, scores_P: np.ndarray) -> list[Ranking]:
-    """Rank the entities of each mention by their best names; those of one name share a place."""
+    """Rank the entities of each mention by their best names; equal names share a rank."""
     mention_P = batch.mention_K[batch.name_P]
     offsets, pair_E = best_names(mention_P, batch.entity_P, scores_P, mentions=len(batch))
     rankings: list[Ranking] = []
@@ -224,11 +225,11 @@ def right_entities(kb: KnowledgeBase, queries: Sequence[Query]) -> list[set[int]
 
 
 def place(ranking: Ranking, right: set[int]) -> int:
-    return next((i for i, holders in enumerate(ranking) if right.intersection(holders)), 10**6)
+    return next((i for i, group in enumerate(ranking) if right.intersection(group)), 10**6)
 
 
 def strict_place(ranking: Ranking, right: set[int]) -> int:
-    flat = [entity for holders in ranking for entity in holders]
+    flat = [entity for group in ranking for entity in group]
     return next((i for i, entity in enumerate(flat) if entity in right), 10**6)
 
 
@@ -286,7 +287,7 @@ def misses(
     queries: Sequence[Query],
     right: Sequence[set[int]],
 ) -> dict[str, object]:
-    """Return how many parts of mentions each cause costs, and the most frequent misses."""
+    """Return how many parts of mentions are missed for each reason, and the frequent misses."""
     counted: Counter[tuple[str, frozenset[int]]] = Counter(
         (part, frozenset(ids))
         for query, ids in zip(queries, right, strict=True)
@@ -297,7 +298,7 @@ def misses(
     answers = dict(zip(texts, kb.link(texts, top=1), strict=True))
     rankings_Q = [r for batch, found in _scored(kb, texts) for r in _ranked(batch, found[:, 0])]
     candidates = {
-        mention: {entity for holders in ranking for entity in holders}
+        mention: {entity for group in ranking for entity in group}
         for mention, ranking in zip(texts, rankings_Q, strict=True)
     }
     causes: Counter[str] = Counter()
@@ -331,7 +332,7 @@ def misses(
 def probabilities(
     task: Task, encoder: Memory, bundle: Bundle, work: Path, data: Path
 ) -> dict[str, object]:
-    """Remove 20 % of the entities; judge probabilities and NIL on mentions."""
+    """Remove 20 % of the entities; evaluate probabilities and NIL on mentions."""
     evaluated = [query for query in task.queries if len(query.parts) == 1]
     if task.name == "ncbi-train":  # with test_dictionary they are names of the knowledge base
         parts = [data / NCBI / f"processed_{part}" for part in ("train", "dev")]
@@ -342,8 +343,8 @@ def probabilities(
         evaluated, teaching = drawn[::2], drawn[1::2]
     asked = sorted({id_ for query in [*evaluated, *teaching] for id_ in query.ids})
     gone = set(random.Random(1).sample(asked, len(asked) // 5))
-    # An id goes with each entity that lists it; other ids of that entity stay where others list
-    # them, or a homonym would take all that it may mean with it.
+    # An id is removed with each entity that lists it. Other ids of that entity stay if other
+    # entities list them; otherwise a homonym would remove all of its entities.
     left = [e for e in task.entities if not gone & {e.id, *e.alternative_ids}]
     kb = KnowledgeBase.build(
         bundle, left, work / "kb", encoder=encoder, index=IndexKind.EXACT, force=True
@@ -379,8 +380,8 @@ def evaluate_probabilities(kb: KnowledgeBase, queries: Sequence[Query]) -> dict[
 
 
 def confidence(found: LinkResult) -> float:
-    """Return the probability of the best candidate; those tied with it count together."""
-    # Probabilities are exponentials of scores; each level of an exact match stands apart.
+    """Return the probability of the best candidate; those of tied candidates are added."""
+    # Probabilities are exponentials of scores; each level of an exact match has its own.
     scores = [math.log(max(c.probability or 0.0, 1e-300)) for c in found]
     names = [(normalize(c.matched_name), c.match_type.is_exact and c.match_type) for c in found]
     groups = tie_groups(names, scores)
@@ -389,7 +390,7 @@ def confidence(found: LinkResult) -> float:
 
 
 def error_if_true(mentions: Sequence[str], sure: np.ndarray, *, draws: int = 200) -> float:
-    """Return the mean calibration error of so few mentions, were each probability true.
+    """Return the mean calibration error of so few mentions if every probability were true.
 
     Equal mentions are right or wrong together.
     """
@@ -401,7 +402,7 @@ def error_if_true(mentions: Sequence[str], sure: np.ndarray, *, draws: int = 200
 
 
 def summary(found: Mapping[str, Any]) -> str:
-    """Say a result in one line."""
+    """Print a result on one line."""
     by_way = [f"{way} {found[way]['any_holder']['acc@1']:.3f}" for way in WAYS]
     learned, gold = (found["probabilities"][way] for way in ("from_its_own_names", "calibrated"))
     return (

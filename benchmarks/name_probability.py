@@ -1,11 +1,11 @@
-r"""Fit how often a mention that is a name means the entity of that name.
+r"""Fit the probability that a mention which equals a name means the entity with that name.
 
-Mentions of five sets of texts (NCBI disease and BC5CDR diseases with MEDIC, AskAPatient, BB4
-habitats, ESCO job titles) that are names once normalized, each as heavy as the root of how often
-it is there, each set as heavy as any other. The weights are those of a logistic regression with a
-constant for each set, so that they say what tells names of one set apart, and no weight has the
-wrong sign; the median of these constants is kept. Each set is scored with the weights of the
-others, MEDIC's two together. No model is asked.
+The mentions are those of five sets of texts (NCBI disease and BC5CDR diseases with MEDIC,
+AskAPatient, BB4 habitats, ESCO job titles) that equal a name after normalization. All sets have
+equal weight; a mention has the square root of its frequency as weight. The model is a logistic
+regression with a constant for each set, so the weights describe differences within a set; no
+weight may have the wrong sign. The median of the constants is kept. Each set is evaluated with
+the weights of the others, MEDIC's two together. No encoder is needed.
 
     python benchmarks/name_probability.py --data DIR --out benchmarks/results/name_probability.json
 """
@@ -61,7 +61,7 @@ LEVELS = (MatchType.EXACT, MatchType.CASE, MatchType.PUNCTUATION)
 
 @dataclass(frozen=True)
 class Mentions:
-    """Mentions of a set that are names: what is known of the names, and whether they are right."""
+    """Mentions of a set that equal names: the features of the names, and whether they are right."""
 
     features_S3: np.ndarray
     hit_S: np.ndarray
@@ -77,11 +77,11 @@ def read(name: str, data: Path) -> Mentions:
         else:
             found = read_gold(data / part, mention_column=columns[0], id_column=columns[1])
         queries += [query for query in found.queries if len(query.parts) == 1]
-    holders: dict[str, set[str]] = {}
+    owners: dict[str, set[str]] = {}
     for entity in read_entities(data / file):
         for one in entity.names:
-            holders.setdefault(one.text, set()).update({entity.id, *entity.alternative_ids})
-    texts = list(holders)
+            owners.setdefault(one.text, set()).update({entity.id, *entity.alternative_ids})
+    texts = list(owners)
     names = _arrays([normalize(text) for text in texts])
     counts = Counter(query.parts[0] for query in queries)
     rows, hits, weights = [], [], []
@@ -94,7 +94,7 @@ def read(name: str, data: Path) -> Mentions:
             continue
         tied = [row for row, level in levels.items() if level is LEVELS[best]]
         rows.append(tied[0])
-        hits.append(any(query.ids & holders[texts[row]] for row in tied))
+        hits.append(any(query.ids & owners[texts[row]] for row in tied))
         weights.append(counts[query.parts[0]] ** -0.5)
     return Mentions(
         features_S3=name_features(names, np.array(rows)),
@@ -129,7 +129,7 @@ def fit(sets: Sequence[Mentions]) -> np.ndarray:
     start = np.zeros(inputs.shape[1])
     bounds = [*BOUNDS, *[(None, None)] * len(sets)]
     weights = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
-    # The constant of the middle set: one set of texts unlike the others does not move it.
+    # The median constant: a single unusual set of texts does not change it.
     return np.append(weights[: len(NAME_FEATURES)], np.median(weights[len(NAME_FEATURES) :]))
 
 

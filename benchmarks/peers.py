@@ -1,4 +1,4 @@
-"""Other encoders, each as its documentation says it is fastest, behind one small call.
+"""Other encoders, each used as its documentation recommends for speed, behind one function.
 
 All have the weights of all-MiniLM-L6-v2, mean pooling and unit rows, and the same cores.
 N texts, B texts of a batch, T tokens, D width.
@@ -23,12 +23,12 @@ SIZES = (8, 16, 32, 64, 128, 256)
 
 @dataclass(frozen=True, kw_only=True)
 class Peer:
-    """One way to embed.
+    """One library with one precision.
 
     Attributes:
         name: Library and precision.
-        encode: Gives (N, D) unit rows for texts and a batch size.
-        sorts: Whether it sorts by length by itself.
+        encode: Returns (N, D) unit rows for texts and a batch size.
+        sorts: Whether it sorts by length itself.
         sizes: Batch sizes to choose from.
     """
 
@@ -53,9 +53,9 @@ def all_peers(
         model: The sentence-transformers folder.
         graph: A float32 ONNX graph with pooling inside.
         work: A folder for what they convert.
-        sample: Strings for those that take ranges of activations from some.
+        sample: Strings for peers that measure ranges of activations.
         threads: Cores.
-        left_out: Is told of the others, and why.
+        left_out: Receives the names of the other peers with the reason.
     """
     plain = _plain_onnx(model, work, threads)
     quantized = next(
@@ -87,7 +87,7 @@ def _onnx_options(file: str, threads: int) -> dict[str, Any]:
 
 
 def _plain_onnx(model: Path, work: Path, threads: int) -> Path:
-    """Export and quantize as sentence-transformers does it for this CPU."""
+    """Export and quantize as sentence-transformers does for this CPU."""
     from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
 
     folder = work / "plain"
@@ -151,7 +151,7 @@ def _work(texts: Sequence[str], size: int) -> np.ndarray:
 
 
 def _fastembed_processes(folder: Path, file: str, precision: str, threads: int) -> Peer:
-    """Share the texts among processes of one thread each, as ``parallel=`` does.
+    """Divide the texts among processes of one thread each, as ``parallel=`` does.
 
     Its own processes end with each call, and starting them takes seconds; ours stay.
     """
@@ -160,7 +160,7 @@ def _fastembed_processes(folder: Path, file: str, precision: str, threads: int) 
     )
 
     def encode(texts: Sequence[str], size: int) -> np.ndarray:
-        # Whole batches, some for each process, so that they end together.
+        # Whole batches, some for each process, so that all processes end at the same time.
         share = size * max(1, len(texts) // (8 * threads * size))
         parts = [texts[begin : begin + share] for begin in range(0, len(texts), share)]
         return np.concatenate(list(pool.map(_work, parts, [size] * len(parts))))
@@ -201,7 +201,7 @@ def _ctranslate2(model: Path, work: Path, threads: int) -> Iterator[Peer]:
     for precision, kind in (("fp32", "float32"), ("int8", "int8")):
         folder = work / f"ct2-{precision}"
         TransformersConverter(str(model)).convert(str(folder), quantization=kind, force=True)
-        # One thread a run and several runs at once: its documentation's advice for throughput.
+        # Parallel runs of one thread each: its documentation recommends this for throughput.
         encoder = ctranslate2.Encoder(
             str(folder), device="cpu", compute_type=kind, inter_threads=threads, intra_threads=1
         )

@@ -1,14 +1,15 @@
-r"""Are the probabilities true: from defaults, and after calibrating on few links; with diagrams.
+r"""Are the probabilities true, by default and after calibrating on few links? With diagrams.
 
-Of each set a fifth of the entities asked for is removed, their siblings stay; mentions of those are
-NIL. NCBI disease (train and dev mentions) and BC5CDR diseases against MEDIC, AskAPatient, BB4
-habitats, ESCO job titles, and HPO with a fifth of its exact synonyms held out and asked for. Then
-200 links are drawn, the probabilities calibrated on them as ``calibrate`` does, and measured on the
-other mentions; means over draws. Beside each error is what so few mentions would show were each
-probability true; and beside the error after calibrating, what the same 200 links would give were
-their answers drawn from the best fit to all links. Random letters are asked before and after. For
-a wanted precision the coverage is told, and the one that the best threshold of the same
-probabilities has.
+In each set, a fifth of the gold entities is removed, similar entities stay, and the mentions of
+removed entities are NIL. The sets are NCBI disease (train and dev mentions) and BC5CDR diseases
+with MEDIC, AskAPatient, BB4 habitats, ESCO job titles, and HPO with a fifth of its exact synonyms
+held out as mentions. Then 200 links are drawn, and the probabilities are calibrated on them, as by
+``calibrate``, and measured on the other mentions; the results are means over draws.
+
+Each error has two others beside it: the error that so few mentions would show if every probability
+were true; and, after calibrating, the error after the same 200 links if their answers were drawn
+from the best fit to all links. Random letters are linked before and after. For a target precision,
+the record has the coverage, and the coverage of the best threshold of the same probabilities.
 
     python benchmarks/probabilities.py --data DIR --bundle DIR --plot docs/reliability.png \
         --out benchmarks/results/probabilities.json                           # half an hour
@@ -104,7 +105,7 @@ def score_probabilities(links: _GoldLinks, p_S: np.ndarray) -> dict[str, float]:
 
 
 def coverage(links: _GoldLinks, p_S: np.ndarray, threshold: float) -> tuple[float, float, float]:
-    """Return coverage and precision at a threshold, and the most coverage of that precision."""
+    """Return coverage and precision at a threshold, and the best coverage at that precision."""
     order = np.argsort(-p_S, kind="stable")
     precision = np.cumsum(links.hit_S[order]) / np.arange(1, len(order) + 1)
     possible = np.flatnonzero(precision >= PRECISION)
@@ -179,7 +180,7 @@ def _letters(unlike: _GoldLinks, reranker: Reranker) -> dict[str, float]:
 def calibrated(
     links: _GoldLinks, unlike: _GoldLinks, before: Reranker, *, draws: int
 ) -> dict[str, float]:
-    """Calibrate on links of drawn mentions, judge on the mentions that are not among them."""
+    """Calibrate on the links of drawn mentions, and evaluate on the other mentions."""
     rng = np.random.default_rng(1)
     best_fit = _fit(links, before, fits=True, pull=1.0)
     found: list[dict[str, float]] = []
@@ -232,7 +233,7 @@ def calibrated(
 
 
 def drawn_from(links: _GoldLinks, truth: Reranker, rng: np.random.Generator) -> _GoldLinks:
-    """Return the links with answers drawn as probable as they are said to be.
+    """Return the links with answers drawn from their probabilities.
 
     Equal mentions are right or wrong together.
     """
@@ -248,7 +249,7 @@ def drawn_from(links: _GoldLinks, truth: Reranker, rng: np.random.Generator) -> 
 
 
 def draw(diagrams: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path) -> None:
-    """Draw a reliability diagram of each set: share right by mean probability of tenths."""
+    """Draw a reliability diagram of each set, in tenths of the probability."""
     from matplotlib.figure import Figure
 
     from mirror_rt.knowledge.linking.calibration import reliability

@@ -1,8 +1,8 @@
-r"""Train and judge: all-MiniLM-L6-v2 before and after Mirror, synonyms and both, over seeds.
+r"""Train and evaluate: all-MiniLM-L6-v2 before and after Mirror, synonyms and both, over seeds.
 
-One model a variant and seed, trained on the names of the knowledge bases asked for, without
+For each variant and seed, one model is trained on the names of the chosen knowledge bases, without
 the held-out synonyms of HPO, exported as int8, as users have it, and evaluated on the suite. Each
-report is kept in the work folder, so an interrupted run goes on where it stopped.
+report is kept in the work folder, so an interrupted run can be continued.
 
     python benchmarks/quality_table.py --data DIR                 # hours on 2 cores
     python benchmarks/quality_table.py --data DIR --names hpo --max-pairs 10000 \
@@ -43,9 +43,9 @@ FILES = {
     "medic": "el_ncbi_disease/train_dictionary.txt",
     "esco": "el_esco/esco_occupation_names.tsv",
 }
-# Two pairs an entity, or the long lists of names of MEDIC and ESCO crowd out HPO. The rate and
-# temperature for synonyms were chosen on names held out of HPO's training part, that `both` keeps
-# half of the base's weights on mentions of NCBI's train and dev parts; see docs/experiments.md.
+# Two pairs per entity; otherwise the long lists of names of MEDIC and ESCO dominate HPO. The rate
+# and temperature for synonyms were chosen on names held out of HPO's training part; that `both`
+# keeps half of the base's weights, on mentions of NCBI's train and dev parts (docs/experiments.md).
 SYNONYMS: Mapping[str, Any] = {"temperature": 0.07, "lr": 2e-4, "pairs_per_entity": 2}
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "mirror": {"pairs": PairSource.MIRROR},
@@ -62,7 +62,7 @@ SHOWN = ("all", "mean", "acc@1", "acc@5", "mrr")
 
 
 def names_file(data: Path, names: Sequence[str], out: Path) -> Path:
-    """Write the names to train on as id, name, kind; HPO without its held-out synonyms."""
+    """Write the names to train on as id, name, kind; those of HPO without its held-out synonyms."""
     with open(out, "w", encoding="utf-8", newline="") as handle:
         write = csv.writer(handle, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
         write.writerow(("id", "name", "kind"))
@@ -75,7 +75,7 @@ def names_file(data: Path, names: Sequence[str], out: Path) -> Path:
 
 
 def settle(args: argparse.Namespace) -> Path:
-    """Give these settings and names a folder of their own in the work folder; write the names."""
+    """Make a folder for these settings and names in the work folder, and write the names."""
     names = {name: sha256_file(args.data / FILES[name]) for name in args.names}
     variants = {name: repr(options) for name, options in VARIANTS.items()}
     asked = {"names": names, "variants": variants, "tasks": args.tasks}
@@ -85,7 +85,7 @@ def settle(args: argparse.Namespace) -> Path:
 
 
 def evaluate_model(folder: Path, args: argparse.Namespace, *, name: str) -> Report:
-    """Judge a checkpoint folder through its int8 bundle; keep and reuse the report."""
+    """Evaluate a checkpoint through its int8 bundle; keep and reuse the report."""
     kept = args.work / f"{name}.json"
     if kept.exists():
         return Report.from_dict(json.loads(kept.read_text()))
@@ -138,13 +138,13 @@ def trained(
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     started = time.perf_counter()
-    # Taken first: the commit is that of the code which runs, not of what is there hours later.
+    # At the start: the commit is that of the running code, not of the repository hours later.
     summary = provenance("results_table", ("mirror-rt", "torch", "transformers", "onnxruntime"))
     corpus = settle(args)
     reports = [keep(CharNgrams(), args, name="char-ngram")]
     reports.append(evaluate_model(demo_model(), args, name="before"))
     runs: dict[str, list[Report]] = {variant: [] for variant in args.variants}
-    for seed in args.seeds:  # a run cut short has every variant, over fewer seeds
+    for seed in args.seeds:  # an interrupted run has every variant, over fewer seeds
         for variant, reports_of in runs.items():
             folder = trained(args, corpus, variant, seed)
             reports_of.append(evaluate_model(folder, args, name=f"{variant}-{seed}"))
@@ -163,7 +163,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def render(record: Mapping[str, Any]) -> str:
-    """Return the record as a page of Markdown."""
+    """Return the record as a Markdown page."""
     reports = [Report.from_dict(report) for report in record["reports"]]
     rows: dict[tuple[str, str], None] = {}
     for report in reports:
@@ -182,8 +182,9 @@ def render(record: Mapping[str, Any]) -> str:
         f"out{kept}), "
         f"{len(record['seeds'])} seeds, int8: mean ± standard deviation. "
         "`sts`: Spearman's ρ pooled (all) and as the mean of subsets; linking: entities by exact "
-        "search; `unseen`: mentions that no name spells out; `ncbi-kb`: BioSyn's convention on "
-        "MEDIC alone. All-MiniLM-L6-v2 was tuned with labels by its makers; nothing here was.",
+        "search; `unseen`: mentions that equal no name; `ncbi-kb`: BioSyn's convention on "
+        "MEDIC alone. The authors of all-MiniLM-L6-v2 trained it with labels; nothing here was "
+        "trained with labels.",
         "",
         "| task | metric | " + " | ".join(report.model for report in reports) + " |",
         "|---|---|" + "---:|" * len(reports),

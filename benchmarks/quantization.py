@@ -1,10 +1,9 @@
-"""What each int8 recipe costs and gains: speed, size, ranking kept, accuracy of linking.
+"""The cost and gain of each int8 recipe: speed, size, ranking, accuracy of linking.
 
-Ranking: 2,000 names, each asked for its nearest other name, by the gate of ``mirror-rt export``;
-ranges come from 2,000 others.
-Linking: held-out exact synonyms of the Human Phenotype Ontology to its labels, by the nearest
-vector alone. With ``--data`` the ranking of MEDIC's disease names too, under ranges from
-phenotype names: strings that the sample did not foresee.
+Ranking: the nearest other name of each of 2,000 names, by the gate of ``mirror-rt export``; the
+ranges come from 2,000 other names. Linking: held-out exact synonyms of the Human Phenotype
+Ontology to its labels, by the nearest vector alone. With ``--data``, also the ranking of MEDIC's
+disease names, with ranges from phenotype names: strings unlike those of the sample.
 
     python benchmarks/quantization.py --data DIR --out benchmarks/results/quantization.json
     python benchmarks/quantization.py --small
@@ -37,7 +36,7 @@ MEDIC = "el_ncbi_disease/train_dictionary.txt"
 
 
 def recipes() -> Mapping[str, Recipe]:
-    """Return the recipes of docs/quantization.md; 8-bit weights also where they may overflow."""
+    """Return the recipes of docs/quantization.md; 8-bit weights even if they may overflow."""
     best = {"smooth": True, "embeddings": True}
     return {
         "float32": Recipe(method=Method.NONE),
@@ -71,7 +70,7 @@ def drawn(names: Sequence[str], count: int) -> list[str]:
 def linking(
     encoder: Encoder, labels: Sequence[Entity], asked: Sequence[tuple[str, frozenset[str]]]
 ) -> dict[str, float]:
-    """Rank entities by the cosine of their label; the first of equal ones counts."""
+    """Rank entities by the cosine of their label; among equals, the first one counts."""
     labels_ED = encoder.encode([entity.name for entity in labels])
     asked_QD = encoder.encode([mention for mention, _ in asked])
     place = {entity.id: row for row, entity in enumerate(labels)}

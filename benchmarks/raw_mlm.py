@@ -1,11 +1,11 @@
-"""Pre-train a small BERT by masked language modelling alone: a raw model for the method.
+"""Pre-train a small BERT by masked language modeling alone: a raw model for the method.
 
-The corpus is text, a paragraph a line. The vocabulary (WordPiece) is made from it. Texts are
+The corpus is text, one paragraph per line. The vocabulary (WordPiece) is made from it. Texts are
 packed into rows of a fixed length without attention across texts. 15 % of the tokens are
 predicted; of these 80 % are replaced by [MASK], 10 % by a random token, 10 % stay (Devlin et al.
-2019, section 3.1). The learning rate rises, stays, and falls to zero over the last fifth
-(warm-up, stable, decay: Hu et al. 2024, *MiniCPM*, section 4), so that a run can be made longer
-without starting over.
+2019, section 3.1). The learning rate rises, stays constant, and falls to zero over the last fifth
+(warm-up, stable, decay: Hu et al. 2024, *MiniCPM*, section 4). So a run can be extended without
+starting again.
 
     python benchmarks/raw_mlm.py CORPUS --out DIR --minutes 60
     python benchmarks/raw_mlm.py CORPUS --out DIR --minutes 60 --resume      # goes on
@@ -18,22 +18,27 @@ ends with the same bytes as one that was not.
 from __future__ import annotations
 
 import argparse
-import bz2
-import gzip
 import json
-import lzma
 import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import harness
 import numpy as np
 import torch
+from mlm_data import (
+    UNPREDICTED,
+    encode,
+    make_tokenizer,
+    mask,
+    pack,
+    svd_embeddings,
+)
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,21 +46,12 @@ from mirror_rt.errors import ConfigError, InputError, TargetError, TrainingError
 from mirror_rt.staging import check_target, contents, staging_folder
 from mirror_rt.training.encoding import multiplies_bf16
 
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-PAD, UNK, CLS, SEP, MASK = range(5)
-UNPREDICTED = -100
-FEWEST_TEXTS = 1000
 HELD_OUT_TEXTS = 500
-_OPEN: dict[bytes, Callable[[Path], Any]] = {
-    b"\xfd7z": lzma.open,
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What decides the weights, beside the corpus and the number of steps."""
+    """The settings that decide the weights, besides the corpus and the number of steps."""
 
     vocabulary: int = 16_000
     layers: int = 4
@@ -70,205 +66,13 @@ class Recipe:
     seed: int = 42
 
 
-# The corpus -----------------------------------------------------------------------------------
-
-
-def texts_of(corpus: Path) -> Iterator[str]:
-    """Yield the lines that are not blank, packed by xz, gzip or bzip2 or not.
-
-    Raises:
-        InputError: The file cannot be read or is not UTF-8; the line is named.
-    """
-    try:
-        with corpus.open("rb") as plain:
-            start = plain.read(6)
-        opener = next((o for magic, o in _OPEN.items() if start.startswith(magic)), None)
-        file: BinaryIO = opener(corpus) if opener else corpus.open("rb")
-        with file:
-            for number, line in enumerate(file, 1):
-                try:
-                    text = line.decode("utf-8").strip()
-                except UnicodeDecodeError as error:
-                    raise InputError(
-                        f"{corpus}, line {number}: is not UTF-8 ({error.reason}); "
-                        "cut the file at the end of a line, or convert it"
-                    ) from error
-                if text:
-                    yield text
-    except (OSError, EOFError, lzma.LZMAError) as error:
-        raise InputError(f"{corpus}: cannot be read ({error})") from error
-
-
-def make_tokenizer(corpus: Path, size: int) -> Any:  # noqa: ANN401  (untyped library)
-    """Return a lower-casing WordPiece tokenizer of BERT's form, trained on the corpus."""
-    from tokenizers import BertWordPieceTokenizer
-
-    tokenizer = BertWordPieceTokenizer(lowercase=True)
-    tokenizer.train_from_iterator(
-        texts_of(corpus), vocab_size=size, special_tokens=list(SPECIAL), show_progress=False
-    )
-    return tokenizer._tokenizer
-
-
-def encode(corpus: Path, tokenizer: Any) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:  # noqa: ANN401
-    """Return the tokens of all texts, one after another, and where each text begins and ends.
-
-    Returns:
-        (T,) uint16 token ids without special tokens; (N + 1,) int64 offsets into them.
-
-    Raises:
-        ConfigError: The corpus is too small to learn from.
-    """
-    parts: list[NDArray[np.uint16]] = []
-    lengths: list[int] = []
-
-    def add(batch: list[str]) -> None:
-        for found in tokenizer.encode_batch(batch, add_special_tokens=False):
-            parts.append(np.asarray(found.ids, dtype=np.uint16))
-            lengths.append(len(found.ids))
-
-    batch: list[str] = []
-    for text in texts_of(corpus):
-        batch.append(text)
-        if len(batch) == 4096:
-            add(batch)
-            batch = []
-    add(batch)
-    if len(lengths) < FEWEST_TEXTS:
-        raise ConfigError(
-            f"{corpus}: has {len(lengths)} texts, and masked language modelling needs "
-            f"{FEWEST_TEXTS} or more; give a larger corpus, a paragraph a line"
-        )
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return np.concatenate(parts), offsets
-
-
-def pack(
-    tokens: NDArray[np.uint16], offsets: NDArray[np.int64], order: NDArray[np.int64], length: int
-) -> tuple[NDArray[np.uint16], NDArray[np.int32]]:
-    """Pack texts into rows of [CLS] text [SEP], one after another.
-
-    A text that does not fit into what is left of a row goes on in the next, with a [CLS] of its
-    own. Fewer than 8 free places at the end of a row stay empty.
-
-    Args:
-        tokens: (T,) uint16.
-        offsets: (N + 1,) int64.
-        order: The numbers of the texts, in the order they are packed.
-        length: Places in a row.
-
-    Returns:
-        (R, length) uint16 ids; (R, length) int32 number of the piece within its row, counted
-        from 1, and 0 where the row is empty.
-    """
-    ids: list[NDArray[np.uint16]] = []
-    pieces: list[NDArray[np.int32]] = []
-    row = np.zeros(length, dtype=np.uint16)
-    piece = np.zeros(length, dtype=np.int32)
-    used = count = 0
-    for text in order:
-        start, end = int(offsets[text]), int(offsets[text + 1])
-        while start < end:
-            if length - used < 8:
-                ids.append(row)
-                pieces.append(piece)
-                row = np.zeros(length, dtype=np.uint16)
-                piece = np.zeros(length, dtype=np.int32)
-                used = count = 0
-            taken = min(end - start, length - used - 2)
-            count += 1
-            row[used] = CLS
-            row[used + 1 : used + 1 + taken] = tokens[start : start + taken]
-            row[used + 1 + taken] = SEP
-            piece[used : used + 2 + taken] = count
-            used += taken + 2
-            start += taken
-    if used:
-        ids.append(row)
-        pieces.append(piece)
-    return np.stack(ids), np.stack(pieces)
-
-
-def mask(
-    ids: NDArray[np.uint16], vocabulary: int, draw: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose 15 % of the tokens; replace 80 % of them by [MASK] and 10 % by any other token.
-
-    Args:
-        ids: (R, L) uint16; special tokens are never chosen.
-        vocabulary: Number of tokens.
-        draw: Decides.
-
-    Returns:
-        (R, L) int64 what the model sees; (R, L) int64 what it has to say, ``UNPREDICTED`` where
-        nothing.
-    """
-    seen = ids.astype(np.int64)
-    chosen = (ids >= len(SPECIAL)) & (draw.random(ids.shape) < 0.15)
-    labels = np.where(chosen, seen, UNPREDICTED)
-    fate = draw.random(ids.shape)
-    seen[chosen & (fate < 0.8)] = MASK
-    other = draw.integers(len(SPECIAL), vocabulary, ids.shape)
-    swapped = chosen & (fate >= 0.8) & (fate < 0.9)
-    seen[swapped] = other[swapped]
-    return seen, labels
-
-
-def svd_embeddings(
-    tokens: NDArray[np.uint16],
-    vocabulary: int,
-    width: int,
-    *,
-    window: int = 4,
-    most: int = 8_000_000,
-) -> NDArray[np.float32]:
-    """Return token vectors from what stands near what: PPMI and a truncated SVD.
-
-    Levy and Goldberg 2014, *Neural Word Embedding as Implicit Matrix Factorization*, section 3.
-
-    Args:
-        tokens: (T,) uint16; at most ``most`` of them are counted.
-        vocabulary: V.
-        width: D.
-        window: Tokens to each side.
-        most: See ``tokens``.
-
-    Returns:
-        (V, D) float32, with a standard deviation of .02, as BERT's own are at the start.
-    """
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.linalg import svds
-
-    used = tokens[:most].astype(np.int64)
-    counts = coo_matrix((vocabulary, vocabulary), dtype=np.float64).tocsr()
-    for gap in range(1, min(window, len(used) - 1) + 1):
-        weight = np.full(len(used) - gap, 1 / gap)
-        pairs = (weight, (used[:-gap], used[gap:]))
-        counts = counts + coo_matrix(pairs, shape=(vocabulary, vocabulary)).tocsr()
-    counts = (counts + counts.T).tocoo()
-    rows = np.asarray(counts.sum(1)).ravel()
-    smooth = rows**0.75  # of the context: Levy et al. 2015, section 3.3
-    smooth /= smooth.sum()
-    values = np.log(counts.data / rows[counts.row] / smooth[counts.col])
-    kept = values > 0
-    matrix = coo_matrix(
-        (values[kept], (counts.row[kept], counts.col[kept])), shape=(vocabulary, vocabulary)
-    ).tocsr()
-    start = np.random.default_rng(0).standard_normal(vocabulary)
-    left, singular, _ = svds(matrix, k=min(width, vocabulary - 1), v0=start)
-    vectors = np.zeros((vocabulary, width), dtype=np.float32)
-    vectors[:, : left.shape[1]] = left * np.sqrt(singular)
-    spread = float(vectors.std())
-    return vectors * np.float32(0.02 / spread) if spread else vectors
-
-
 # The model ------------------------------------------------------------------------------------
 
 
 def make_model(recipe: Recipe, tokens: NDArray[np.uint16]) -> Any:  # noqa: ANN401
-    """Return a ``BertForMaskedLM`` with its first weights.
+    """Return a ``BertForMaskedLM`` with initial weights.
 
-    It has no dropout, as each text is seen a few times at most.
+    It has no dropout, because each text is seen only a few times.
     """
     from transformers import BertConfig, BertForMaskedLM
 
@@ -290,21 +94,21 @@ def make_model(recipe: Recipe, tokens: NDArray[np.uint16]) -> Any:  # noqa: ANN4
             table = model.bert.embeddings.word_embeddings.weight
             unseen = torch.from_numpy(np.abs(vectors).sum(1) == 0)
             table.copy_(torch.where(unseen[:, None], table, torch.from_numpy(vectors)))
-    with torch.no_grad():  # the shares of the tokens: what a model without context would say
+    with torch.no_grad():  # the shares of the tokens: the prediction of a model without context
         shares = np.bincount(tokens, minlength=recipe.vocabulary) + 1.0
         model.cls.predictions.bias.copy_(torch.from_numpy(np.log(shares / shares.sum())))
     return model
 
 
 def loss_of(model: Any, seen: Tensor, labels: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    """Return the mean cross-entropy of the chosen tokens, and how many were said rightly.
+    """Return the mean cross-entropy of the chosen tokens, and how many were predicted right.
 
     Args:
         model: A ``BertForMaskedLM``.
         seen: (R, L) int64.
         labels: (R, L) int64.
-        pieces: (R, L) int32; a token attends to those of its own piece alone, and positions are
-            counted from the beginning of the piece.
+        pieces: (R, L) int32; a token attends only to its own piece, and positions are counted
+            from the start of the piece.
     """
     same = pieces[:, :, None] == pieces[:, None, :]
     first = torch.ones_like(pieces, dtype=torch.bool)
@@ -322,7 +126,7 @@ def loss_of(model: Any, seen: Tensor, labels: Tensor, pieces: Tensor) -> tuple[T
 
 
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """Return the learning rate of a step: up, level, and down over the last part."""
+    """Return the learning rate of a step: rising, constant, and falling over the last part."""
     falling = max(1, round(steps * recipe.decay))
     return recipe.lr * min(1.0, (step + 1) / recipe.warm_up, (steps - step) / falling)
 
@@ -342,14 +146,14 @@ class Run:
         device: str = "cpu",
         resume: bool = False,
     ) -> None:
-        """Make vocabulary, rows and first weights, or take them up where a run stopped.
+        """Make the vocabulary, rows and initial weights, or load them from an interrupted run.
 
-        The trainer of the vocabulary breaks ties by chance, so it is kept with the state.
+        The trainer breaks ties at random, so the vocabulary is kept with the state.
 
         Raises:
             InputError: The corpus cannot be read.
             ConfigError: It is too small.
-            TargetError: There is no state to take up, or it is of another recipe or corpus.
+            TargetError: There is no state to load, or it belongs to another recipe or corpus.
         """
         self.out, self.recipe, self.device = out, recipe, torch.device(device)
         self.tokenizer = (
@@ -381,11 +185,11 @@ class Run:
 
         try:
             return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing narrower
+        except Exception as error:  # the library raises nothing more specific
             raise TargetError(f"{self.folder}: cannot be read ({error}); start over") from error
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the rows of a step: each pass has an order of its own, and masks of its own."""
+        """Return the rows of a step; each pass has its own order and its own masks."""
         wanted = self.recipe.rows
         whole = max(1, len(self.rows) // wanted)
         turn, place = divmod(step, whole)
@@ -400,7 +204,7 @@ class Run:
         return first, second, third
 
     def one_step(self, steps: int) -> float:
-        """Take one step of a run of so many, and return its loss."""
+        """Train one step of a run of ``steps``, and return its loss."""
         begun = time.perf_counter()
         rate = rate_at(self.step, steps, self.recipe)
         for group in self.optimizer.param_groups:
@@ -425,7 +229,7 @@ class Run:
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
-        """Return the loss and the share said rightly, on texts never trained on."""
+        """Return the loss and the share predicted right, on texts that are never trained on."""
         self.model.eval()
         total = right = count = 0.0
         seen, labels, pieces = self.held_out
@@ -442,11 +246,11 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where the state of an unfinished run lies."""
+        """The file with the state of an unfinished run."""
         return self.out.with_name(f"{self.out.name}.unfinished")
 
     def save(self, steps: int) -> None:
-        """Write all that the rest of the run depends on, whole or not at all; no pickle."""
+        """Write the state of the run completely or not at all; no pickle."""
         from safetensors.torch import save_file
 
         state = {
@@ -472,7 +276,7 @@ class Run:
             (folder / "state.json").write_text(json.dumps(account), encoding="utf-8")
 
     def _load(self) -> int:
-        """Take up the state, and return the steps that the run was planned with."""
+        """Load the state, and return the planned number of steps of the run."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
@@ -525,11 +329,11 @@ def run(
     """Pre-train, and return the record: recipe, losses, tokens, seconds.
 
     The number of steps is ``steps``, or what ``minutes`` allow at the speed of the first steps
-    (of this call, so a resumed run is made longer by that time), or ``most_tokens``, whichever
-    comes first.
+    (of this call, so a resumed run is extended by that time), or ``most_tokens``, whichever comes
+    first.
 
     Raises:
-        MirrorError: As ``Run``; or a state is in the way, or there is none to resume.
+        MirrorError: As ``Run``; or a state exists already, or there is none to resume.
     """
     check_target(out, force=False, folder=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
@@ -575,7 +379,7 @@ def run(
 
 
 def main() -> int:
-    """Run the script; 1 where the input is at fault."""
+    """Run the script; return 1 if the input is at fault."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--out", type=Path, required=True)

@@ -1,4 +1,4 @@
-"""Many more clients than a server can answer: what they are told, and whether it is right."""
+"""Many more clients than a server can answer: their statuses, and whether the answers are right."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ WINDOW = 20
 
 
 def overload(args: argparse.Namespace, misspelt: Sequence[str], known: Sequence[str]) -> Any:  # noqa: ANN401
-    """512 connections at once, then many requests of 64; every answer is checked.
+    """Open 512 connections at once, then send many requests with 64; check every answer.
 
-    The 512 ask about misspelt names, which wait for the model. Of the 64, one request in ten
-    does; the others ask about names that are known.
+    The 512 send misspelled names, which wait for the model. Of the 64, one request in ten does; the
+    others send exact names.
     """
     from mirror_rt.knowledge import KnowledgeBase
 
@@ -55,7 +55,7 @@ def overload(args: argparse.Namespace, misspelt: Sequence[str], known: Sequence[
 
 
 async def _until_normal(address: str, mentions: Sequence[str], *, usual_ms: float) -> float:
-    """Return the seconds until the median of some answers is no more than twice the usual."""
+    """Return the seconds until the median of some answers is at most twice the usual one."""
     client = Client(address)
     await client.open()
     taken: deque[float] = deque(maxlen=WINDOW)
@@ -69,7 +69,7 @@ async def _until_normal(address: str, mentions: Sequence[str], *, usual_ms: floa
 
 
 class Client:
-    """One connection that asks ``/link``; next to no work, as it shares the server's cores."""
+    """One connection that requests ``/link``, with little work, as it shares the server's cores."""
 
     def __init__(self, address: str) -> None:
         self._address = address
@@ -91,7 +91,7 @@ class Client:
         return int(head.split()[1]), await self._reader.readexactly(length)
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._writer.close()
 
 
@@ -104,7 +104,7 @@ async def ask(
     each: int | None = None,
     seconds: float | None = None,
 ) -> dict[str, Any]:
-    """Ask from so many connections, and compare every answer with what it must be."""
+    """Send requests with ``count`` connections, and compare every answer with the right one."""
     statuses: Counter[int] = Counter()
     taken: list[float] = []
     wrong = broken = 0

@@ -1,4 +1,4 @@
-"""The table of the server's speed, from its record: each target beside what was measured."""
+"""The table of the server's speed, from its record: what was measured, and the targets."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def serve_speed(record: Record) -> list[str]:
             rows += rows_of(record[stage])
     busy = record["load_average"]
     words = (
-        "Median of the turns; CPU is the time that the server's processor took, which depends less "
-        "than rates and waits on what else the machine does: it had a load of "
-        f"{min(busy):.0f} to {max(busy):.0f} (2 would be the server and its client alone)."
+        "Medians of the rounds. *CPU* is the processor time of the server, which depends less on "
+        "other work of the machine than rates and latencies do. The machine had a load of "
+        f"{min(busy):.0f} to {max(busy):.0f}; the server and its client alone would be 2."
     )
-    head = ["what", "mirror-rt serve", "beside it", "asked"]
+    head = ["what", "mirror-rt serve", "compared with", "target"]
     return ["### The server", "", words, "", *grid(head, rows)]
 
 
@@ -40,12 +40,12 @@ def _number(value: float) -> str:
 
 def _same_graph(stage: Record) -> list[Row]:
     own, other = stage["mirror-rt"], stage.get("infinity_emb")
-    asked = {
+    targets = {
         "single names, 32 connections": "3 × the requests",
         "single names, 1 connection": "1/3 of the p50",
     }
     rows = []
-    for what, target in asked.items():
+    for what, target in targets.items():
         beside = "" if other is None else f"infinity_emb: {_loaded(other[what])}"
         rows.append((f"{what}, the same fp32 graph", _loaded(own[what]), beside, target))
     return rows
@@ -70,7 +70,7 @@ def _links(stage: Record) -> list[Row]:
     exact = stage["exact, 32 connections"]
     return [
         (
-            f"`/link`, {stage['names']:,} names, misspelt, 32 connections",
+            f"`/link`, {stage['names']:,} names, misspelled, 32 connections",
             _loaded(stage["served, 32 connections"]),
             f"`kb.link` of 512: {_number(library)} mentions/s, {cpu:.2f} ms; share "
             f"{stage['share']['median']:.2f}, by CPU {stage['share_by_cpu']['median']:.2f}",
@@ -88,16 +88,16 @@ def _links(stage: Record) -> list[Row]:
 
 
 def _reconcile(stage: Record) -> list[Row]:
-    def told(row: Record, cpu: float) -> str:
+    def described(row: Record, cpu: float) -> str:
         return (
             f"{_number(row['queries_per_second'])} queries/s, {cpu:.1f} ms of CPU each, first "
             f"candidate right {row['top1']['share']:.2f}"
         )
 
     own, other = stage["mirror-rt"], stage.get("csv-reconcile")
-    beside = "" if other is None else f"csv-reconcile: {told(other, other['server_cpu_ms'])}"
-    mine = told(own, own["server_cpu_ms_per_query"])
-    return [("reconciliation, batches of 50 misspelt names", mine, beside, "50 × the queries")]
+    beside = "" if other is None else f"csv-reconcile: {described(other, other['server_cpu_ms'])}"
+    mine = described(own, own["server_cpu_ms_per_query"])
+    return [("reconciliation, batches of 50 misspelled names", mine, beside, "50 × the queries")]
 
 
 def _fairness(stage: Record) -> list[Row]:
@@ -106,14 +106,14 @@ def _fairness(stage: Record) -> list[Row]:
         (
             "single names beside a client with requests of 2,048",
             f"p99 {beside:.0f} ms",
-            f"alone {alone:.0f} ms; in turns {stage['p99_ratio']['median']:.1f} ×",
+            f"alone {alone:.0f} ms; interleaved {stage['p99_ratio']['median']:.1f} ×",
             "5 ×",
         )
     ]
 
 
 def _overload(stage: Record) -> list[Row]:
-    def told(row: Record) -> str:
+    def described(row: Record) -> str:
         statuses = ", ".join(f"{count:,} × {s}" for s, count in row["statuses"].items())
         return f"{statuses}; {row['wrong']} wrong, {row['broken']} broken"
 
@@ -121,11 +121,11 @@ def _overload(stage: Record) -> list[Row]:
     return [
         (
             "512 connections at once",
-            told(stage["flood"]),
-            f"as fast as before after {stage['normal_after_seconds']} s",
+            described(stage["flood"]),
+            f"normal speed again after {stage['normal_after_seconds']} s",
             "only 200, 429, 503; 1 s",
         ),
-        ("64 clients", told(stage["steady"]), f"MB resident: {memory}", "none wrong"),
+        ("64 clients", described(stage["steady"]), f"MB resident: {memory}", "none wrong"),
     ]
 
 

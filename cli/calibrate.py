@@ -111,27 +111,28 @@ def calibrate(
         typer.echo(_summary(found), err=True)
     if not found.kept:
         typer.echo(
-            f"probabilities stay as they were: on mentions held out the fitted ones are no better "
-            f"(log loss {found.log_loss_fitted:.3f}, {found.log_loss_before:.3f} before; "
+            "the probabilities stay as they were: on held-out mentions the fitted ones are no "
+            f"better (log loss {found.log_loss_fitted:.3f}, {found.log_loss_before:.3f} before; "
             f"calibration error {found.ece_fitted:.3f}, {found.ece_before:.3f} before)",
             err=True,
         )
     if found.has_few_nil:
         typer.echo(
             f"only {found.without_entity:,} of {found.links:,} gold mentions have no right entity: "
-            "how sure it is that one fits at all is hardly learned; add mentions without id",
+            "too few to learn when no entity is right; add mentions without an id",
             err=True,
         )
     if dry_run:
         typer.echo(f"{kbdir} was not changed (--dry-run)", err=True)
     if found.without_candidates:
         typer.echo(
-            f"{found.without_candidates:,} gold mentions without a candidate left out", err=True
+            f"{found.without_candidates:,} gold mentions without a candidate were left out",
+            err=True,
         )
     if unknown:
         typer.echo(
             f"{len(unknown):,} of {len(pairs):,} gold mentions have ids that {kbdir} lacks "
-            f"(first {min(unknown[0])}): whatever they link to counts as wrong",
+            f"(first {min(unknown[0])}): every link of these counts as wrong",
             err=True,
         )
 
@@ -143,8 +144,8 @@ def _gold_of(kbdir: Path, other: Path, *, force: bool) -> list[tuple[str, frozen
     pairs = gold_of(read_vocabulary(kbdir), read_vocabulary(other), force=force)
     nil = sum(not ids for _, ids in pairs)
     typer.echo(
-        f"{other}: {len(pairs) - nil:,} names of twins and {nil:,} of entities that {kbdir} lacks "
-        "are taken for gold",
+        f"{other}: {len(pairs) - nil:,} names of twins and {nil:,} names of entities that {kbdir} "
+        "lacks are used as gold mentions",
         err=True,
     )
     return pairs
@@ -160,4 +161,4 @@ def _summary(found: CalibrationReport) -> str:
 def _in_words(found: CalibrationReport) -> Iterator[str]:
     yield _summary(found)
     yield from thresholds.lines([point.to_dict() for point in found.operating_points])
-    yield "Measured on links held out in turn. To take one: link --target-precision"
+    yield "Measured by cross-validation. To use a row: link --target-precision"

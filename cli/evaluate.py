@@ -428,11 +428,13 @@ def _print(
             yield ""
             if all(point.probability is None for point in found):
                 yield from text_table.folded(
-                    f"{model}: no wanted precision was reached on the links that it has learned "
+                    f"{model}: no target precision was reached on the links that it has learned "
                     "from; mirror-rt calibrate learns from gold links"
                 )
                 continue
-            yield from text_table.folded(f"{model}: what wanted precisions give here")
+            yield from text_table.folded(
+                f"{model}: the threshold of each target precision, measured here"
+            )
             yield from thresholds.lines([point.to_dict() for point in found])
 
     with output.lines_to(out, force=force) as write:

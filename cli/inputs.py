@@ -268,10 +268,10 @@ def report_unfamiliar(count: int, texts: int) -> None:
         )
 
 
-def report_truncated(holder: CountingEncoder | KnowledgeBase, cut: int, *, what: str) -> None:
+def report_truncated(owner: CountingEncoder | KnowledgeBase, cut: int, *, what: str) -> None:
     """Report on standard error the strings that were cut off, if any."""
     if cut:
-        encoder = cast("Encoder", holder.encoder)
+        encoder = cast("Encoder", owner.encoder)
         manifest = encoder.bundle.manifest
         limit = f"cut off at {manifest.max_length} {manifest.unit_of_length}"
         typer.echo(f"{limit}: {cut:,} {what}", err=True)

@@ -159,8 +159,8 @@ def enrich(
 
 
 def _conflict_rows(found: Enrichment) -> Iterator[tuple[str, str, str]]:
-    for name, id_, bearers in found.conflicts:
-        yield name, id_, "|".join(bearers)
+    for name, id_, owners in found.conflicts:
+        yield name, id_, "|".join(owners)
 
 
 def _report_added(kbdir: Path, other: str, found: Enrichment, size: int, *, dry_run: bool) -> None:

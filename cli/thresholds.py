@@ -16,7 +16,7 @@ COLUMNS = (
 )  # fmt: skip
 """The fields of a ``ranking.operating_points.OperatingPoint``."""
 
-_HEADINGS = ("wanted precision", "probability from", "linked", "share", "right", "95 % interval")
+_HEADINGS = ("target precision", "probability from", "linked", "share", "right", "95 % interval")
 
 
 def rows(points: Sequence[Mapping[str, Any]]) -> list[list[object]]:

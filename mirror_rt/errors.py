@@ -20,7 +20,6 @@ A message has one line: the thing, the fault and the way out. It may quote the c
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 __all__ = [
     "AccuracyGateError",
@@ -34,7 +33,6 @@ __all__ = [
     "TargetError",
     "TrainingError",
     "add_note",
-    "is_utf8",
     "one_line",
 ]
 
@@ -126,12 +124,3 @@ class MissingExtraError(MirrorError, ImportError):  # type: ignore[misc]  # (its
 def add_note(error: BaseException, note: str) -> None:
     """Add a note to an error, as ``BaseException.add_note`` of Python 3.11 does."""
     error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
-
-
-def is_utf8(path: Path) -> bool:
-    """Return whether a path is UTF-8: FAISS, Arrow and onnxruntime cannot open others."""
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

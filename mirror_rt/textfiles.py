@@ -37,6 +37,7 @@ __all__ = [
     "encoding_hint",
     "head_lines",
     "is_plain_utf8",
+    "is_utf8",
     "lone_surrogate",
     "numbered_lines",
     "open_binary",
@@ -481,3 +482,12 @@ def read_lines(source: StrPath) -> list[str]:
     if not lines:
         raise InputError(f"{shown(source)}: is empty; give one string a line")
     return lines
+
+
+def is_utf8(path: Path) -> bool:
+    """Return whether a path is UTF-8: FAISS, Arrow and onnxruntime cannot open others."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

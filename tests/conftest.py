@@ -1,8 +1,9 @@
-"""Fixtures that more than one file of tests uses."""
+"""Fixtures of several test files: tiny models, tiny bundles, a tiny knowledge base."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,21 @@ def tiny_bundle(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 def tiny_bundle_int8(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny BERT as an int8 bundle with mean pooling."""
     return _exported(tiny_bert, tmp_path_factory.mktemp("bundles") / "int8", "int8")
+
+
+@pytest.fixture(scope="session")
+def built_hearts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a knowledge base of ``tests.kb.HEARTS`` and its bundle, not to be changed."""
+    from tests.kb import hearts_in
+
+    return hearts_in(tmp_path_factory.mktemp("built")).parent
+
+
+@pytest.fixture
+def hearts(built_hearts: Path, tmp_path: Path) -> Path:
+    """A copy of the knowledge base in ``tmp_path``, beside its bundle; a test may change it."""
+    shutil.copytree(built_hearts, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "hearts"
 
 
 def _exported(checkpoint: Path, out: Path, precision: str) -> Path:

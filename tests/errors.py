@@ -1,4 +1,4 @@
-"""What an error names, rather than how it is worded: checks for ``pytest.raises``."""
+"""Checks of what an error names, instead of its sentences, for ``pytest.raises``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 def about(
     path: str = "", *, line: int | None = None, hint: str = ""
 ) -> Callable[[BaseException], bool]:
-    """Whether an error is about a path and a line, and its way out names an option or command."""
+    """Return whether an error names a path and a line, and its hint names an option or command."""
 
     def check(error: BaseException) -> bool:
         return (

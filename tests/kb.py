@@ -1,4 +1,4 @@
-"""A bundle and an encoder made up for tests of the knowledge base: no model behind them."""
+"""A bundle and an encoder for tests of the knowledge base, without a model."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class LetterEncoder:
     dim = 48
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
 
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 unit rows."""
-        self.asked.extend(texts)
+        self.requested.extend(texts)
         rows = [self._vector(text) for text in texts]
         return np.array(rows, dtype=np.float32).reshape(len(texts), self.dim)
 
@@ -49,7 +49,7 @@ class LetterEncoder:
 
 
 def fake_bundle(folder: Path, *, content: str = "a model") -> Bundle:
-    """Write a folder that passes for a bundle but has no model in it."""
+    """Write a folder that is a valid bundle without a model."""
     folder.mkdir(parents=True)
     for name in ("model.onnx", "tokenizer.json"):
         (folder / name).write_text(content)
@@ -80,7 +80,7 @@ HEARTS = [
 
 
 def hearts_in(folder: Path) -> Path:
-    """Build a knowledge base of ``HEARTS`` in a folder, and return its own."""
+    """Build a knowledge base of ``HEARTS`` in a folder, and return its folder."""
     out = folder / "hearts"
     bundle = fake_bundle(folder / "bundle")
     KnowledgeBase.build(bundle, HEARTS, out, encoder=LetterEncoder()).close()
@@ -88,7 +88,7 @@ def hearts_in(folder: Path) -> Path:
 
 
 def with_numbers(kb: KnowledgeBase, **numbers: Any) -> None:  # noqa: ANN401  (as the reranker has)
-    """Replace numbers of the reranker of an opened knowledge base, not of its folder."""
+    """Replace numbers of the reranker of an open knowledge base, but not in its folder."""
     resources = kb.resources
     kb._resources = replace(resources, reranker=replace(resources.reranker, **numbers))
 
@@ -100,7 +100,7 @@ def pool_of(kb: KnowledgeBase, texts: Sequence[str]) -> ScoredPool:
 
 
 def drawn_samples(count: int, *, seed: int, truth: Reranker | None = None) -> Samples:
-    """Draw candidates, then the right one as the model says that it is drawn."""
+    """Draw candidates, then draw the right one with the probabilities of the model."""
     truth = truth or Reranker(nil_score=4.0)
     rng = np.random.default_rng(seed)
     real = rng.random((count, 12)) < 0.9

@@ -1,4 +1,4 @@
-"""IBM Model 1 between aliases, written out with strings."""
+"""IBM Model 1 between aliases, computed with strings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ Table = Mapping[tuple[str, str], float]
 
 
 def model_1(aliases: Sequence[tuple[str, str]], rounds: int = 4) -> Table:
-    """The textbook: t[given, told], without what is less likely than one in a thousand."""
+    """The textbook algorithm: t[given, target], without values below one in a thousand."""
     sentences = [(a.split(), b.split()) for x, y in aliases for a, b in ((x, y), (y, x))]
     t: dict[tuple[str, str], float] = defaultdict(lambda: 1.0)
     for _ in range(rounds):
         counts: dict[tuple[str, str], float] = defaultdict(float)
-        for given, told in sentences:
-            for word in told:
+        for given, target in sentences:
+            for word in target:
                 total = sum(t[g, word] for g in given)
                 for g in given:
                     counts[g, word] += t[g, word] / total
@@ -28,7 +28,7 @@ def model_1(aliases: Sequence[tuple[str, str]], rounds: int = 4) -> Table:
 
 
 def likeness(one: str, other: str) -> float:
-    """Return 1 for the same word, and what part of the longer one forms of one word share."""
+    """Return 1 for equal words; for forms of one word, the shared part of the longer one."""
     if one == other:
         return 1.0
     if any(sign.isdigit() for sign in one + other):
@@ -41,11 +41,11 @@ def likeness(one: str, other: str) -> float:
     return share if shared >= 4 and share >= 0.5 else 0.0
 
 
-def explained(told: str, given: str, t: Table, keys: Sequence[str]) -> tuple[float, float]:
-    """Return which share of one key the words of another explain, and what a word leaves.
+def explained(target: str, given: str, t: Table, keys: Sequence[str]) -> tuple[float, float]:
+    """Return the share of one key that the words of another explain, and the largest gap of a word.
 
     Args:
-        told: The key to explain.
+        target: The key to explain.
         given: The key that explains it.
         t: The table.
         keys: The keys of all names, in which words are counted.
@@ -53,7 +53,7 @@ def explained(told: str, given: str, t: Table, keys: Sequence[str]) -> tuple[flo
     counts = Counter(word for key in keys for word in key.split())
     said = whole = gap = 0.0
     others = given.split()
-    for word in told.split():
+    for word in target.split():
         odds = [0.5 * likeness(g, word) + 0.5 * t[g, word] for g in others]
         rare = (counts[word] + 1) / (counts.total() + len(counts) + 1)
         most = math.log(1 + 9 * 0.5 / max(len(others), 1) / rare)

@@ -1,4 +1,4 @@
-"""Servers on loopback for tests: the command in a process of its own, or an app in a thread."""
+"""Servers on loopback for tests: the command in a separate process, or an app in a thread."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Server:
     """A running ``mirror-rt serve``.
 
     Attributes:
-        url: Where it listens.
+        url: Its address.
         process: The process.
-        lines: What it logged so far.
+        lines: Its log so far.
     """
 
     url: str
@@ -86,7 +86,7 @@ def command(*arguments: str | Path) -> Iterator[Server]:
         [*PROGRAM, "serve", "--port", "0", *map(str, arguments)],
         stderr=subprocess.PIPE, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
-    told: queue.Queue[str | None] = queue.Queue()
+    output: queue.Queue[str | None] = queue.Queue()
     lines: list[dict[str, Any]] = []
 
     def read() -> None:
@@ -97,12 +97,12 @@ def command(*arguments: str | Path) -> Iterator[Server]:
             except ValueError:
                 lines.append({"message": line})
             if "address" in lines[-1]:
-                told.put(lines[-1]["address"])
-        told.put(None)
+                output.put(lines[-1]["address"])
+        output.put(None)
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    address = told.get(timeout=120)
+    address = output.get(timeout=120)
     assert address is not None, lines
     server = Server(address, process, lines, reader)
     try:
@@ -137,7 +137,7 @@ def in_thread(library: Library, config: ServeConfig | None = None) -> Iterator[s
 
 
 def raw(address: str, data: bytes, *, then: Sequence[bytes] = ()) -> bytes:
-    """Send bytes as they are, and return the first answer, or what there is of it."""
+    """Send bytes unchanged, and return the first answer, or the part of it that arrived."""
     host, _, port = address.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
         for part in (data, *then):

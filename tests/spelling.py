@@ -1,10 +1,10 @@
-"""Edits between two texts, counted the slow way."""
+"""Edits between two texts, computed slowly."""
 
 from __future__ import annotations
 
 
 def edits(a: str, b: str) -> int:
-    """Count letters changed, left out, put in or swapped with the next (Damerau 1964), slowly."""
+    """Count letters replaced, deleted, inserted or swapped with the next (Damerau 1964)."""
     rows = [list(range(len(b) + 1))]
     for i, x in enumerate(a, start=1):
         rows.append([i])

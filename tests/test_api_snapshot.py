@@ -1,7 +1,7 @@
 """The public names and their signatures are those of ``tests/golden/api.txt``.
 
-A change of the file is a change of the interface: it belongs into the changelog. To write it
-anew: ``python -m tests.test_api_snapshot``.
+A change of this file is a change of the interface, and needs an entry in the changelog. To write
+it again: ``python -m tests.test_api_snapshot``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _members(name: str, value: type) -> list[str]:
 
 
 def api() -> str:
-    """Every public name with its signature, a line each."""
+    """Return every public name with its signature, one per line."""
     lines: list[str] = []
     for name in mirror_rt.__all__:
         value = getattr(mirror_rt, name)

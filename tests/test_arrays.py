@@ -1,4 +1,4 @@
-"""Arrays of a knowledge base, against loops and numpy's own conversions."""
+"""Arrays of a knowledge base, compared with loops and numpy's own conversions."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_arrays_come_back_mapped(tmp_path: Path, dtype: type, count: int) -> Non
     [b"", b"nonsense", b"\x93NUMPY", "missing", np.zeros(3, np.float64), np.zeros((2, 2), np.int64),
      np.array(["a"], dtype=object), np.array([1, 2], dtype=">i8")],
 )  # fmt: skip
-def test_what_is_no_such_array_is_told_by_its_path(
+def test_a_wrong_array_is_an_error_with_its_path(
     tmp_path: Path, content: bytes | str | np.ndarray
 ) -> None:
     path = tmp_path / array_file("group", "one")

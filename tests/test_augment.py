@@ -1,4 +1,4 @@
-"""Span masking, by its properties."""
+"""Properties of span masking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def parts(text: str, length: int, seed: int, min_length: int = 0) -> str:
 
 
 @given(st.text(min_size=1), st.integers(1, 8), st.integers(0, 2**32))
-def test_exactly_one_span_of_the_asked_length_is_replaced(
+def test_exactly_one_span_of_the_given_length_is_replaced(
     text: str, length: int, seed: int
 ) -> None:
     masked = parts(text, length, seed)
@@ -45,7 +45,7 @@ def test_every_place_is_about_equally_likely_the_ends_included() -> None:
 
 
 def test_a_repeated_span_is_not_always_cut_at_its_first_occurrence() -> None:
-    # The authors' code split at the first occurrence of the span's text, wherever it was drawn.
+    # The authors' code splits at the first occurrence of the span's text, wherever it was drawn.
     seen = {parts("aaaaaa", 2, seed) for seed in range(50)}
     assert "aaaa <mask>" in seen
     assert len(seen) == 5

@@ -29,7 +29,7 @@ def _open(folder: Path, kind: IndexKind, vectors: Float16) -> VectorIndex:
 
 
 def _recall(index: VectorIndex, *, seed: int) -> float:
-    """The share of the true ten nearest rows, by brute force, for rows moved towards others."""
+    """Return the recall of the true ten nearest rows by brute force, for moved rows."""
     rows = index.vectors_ND.astype(np.float32)
     rng = np.random.default_rng(seed)
     queries = rows[:300] + 0.4 * rows[rng.permutation(len(rows))[:300]]
@@ -52,11 +52,11 @@ def test_a_scan_of_every_row_finds_them_all(tmp_path: Path) -> None:
 def test_more_recall_asks_for_a_wider_search(
     tmp_path: Path, kind: IndexKind, parameter: str
 ) -> None:
-    # So wide that the rows a search keeps in sight in any case are too few.
+    # So large that the rows that a search considers by default are too few.
     index = _open(tmp_path, kind, _vectors(4_000, 96))
     little, much = autotune(index, recall=0.3), autotune(index, recall=0.999)
     assert little[parameter] < much[parameter]
-    # What is kept comes from other questions than those that it was tuned on.
+    # The stored recall is measured on other queries than those of the tuning.
     assert _recall(index.with_parameters(much), seed=5) > 0.97
     assert much["recall_at_10"] > 0.97
     assert little["recall_at_10"] < much["recall_at_10"]
@@ -86,16 +86,16 @@ def test_recall_is_measured_with_other_queries_than_those_tuned_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = _open(tmp_path, IndexKind.HNSW, _vectors(1_500))
-    asked: list[set[bytes]] = []
+    requested: list[set[bytes]] = []
     real = tuning._recall
 
     def recall(index: VectorIndex, queries_QD: Float32, tenth_Q: Float32) -> float:
-        asked.append({query_D.tobytes() for query_D in queries_QD})
+        requested.append({query_D.tobytes() for query_D in queries_QD})
         return real(index, queries_QD, tenth_Q)
 
     monkeypatch.setattr(tuning, "_recall", recall)
     autotune(index, recall=0.9)
-    *tuned, measured = asked
+    *tuned, measured = requested
     assert len(tuned) >= 1
     assert len(measured) == 500
     assert not measured & set().union(*tuned)

@@ -1,4 +1,4 @@
-"""The benchmarks' own arithmetic, and the table that is made from their records."""
+"""The arithmetic of the benchmarks, and the tables of their records."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def test_the_best_batch_size_is_climbed_to_from_the_middle(
 
     def encode(texts: list[str], size: int) -> None:
         nonlocal now
-        # The first run of a size is slowed down by something else.
+        # The first run of a size is slower for another reason.
         now += costs[size] + (0 if size in tried else 50)
         tried.append(size)
 
     monkeypatch.setattr(encode_speed.time, "perf_counter", lambda: now)
     peer = SimpleNamespace(sizes=tuple(costs), encode=encode)
     assert encode_speed.best_size(peer, ["fever"]) == 16
-    assert 128 not in tried  # no longer a hill
+    assert 128 not in tried  # no longer unimodal
     assert tried.count(32) == 2
 
 
@@ -117,7 +117,7 @@ def test_the_run_over_a_changed_file_is_shown_where_a_record_has_it() -> None:
     assert embed_scale({"sizes": [row]})[-1] == "| 10,000 | 4,000 | 28,000 | 273 | 133 | 0.31 |"
     row |= {"changed_run_seconds": 0.9, "changed_run_computed": 1, "changed_run_peak_rss_mib": 260}
     *_, words, _, head, _, cells = embed_scale({"sizes": [row]})
-    assert "all vectors but one are copied" in words
+    assert "one vector is computed and all others are copied" in words
     assert head.endswith("| second run, s | changed file, s | peak RSS, MiB |")
     assert cells.endswith("| 0.31 | 0.9 | 260 |")
 
@@ -144,11 +144,11 @@ def test_mentions_repeat_as_by_zipf_and_are_the_same_each_time() -> None:
     from link_job import mentions
 
     names = [f"name of place {i}" for i in range(500)]
-    asked = mentions(names, 5_000)
-    assert asked == mentions(names, 5_000)
-    often = Counter(asked).most_common()
+    requested = mentions(names, 5_000)
+    assert requested == mentions(names, 5_000)
+    often = Counter(requested).most_common()
     assert often[0][1] > 300 > often[50][1]
-    wrong = sum(text not in set(names) for text in asked)
+    wrong = sum(text not in set(names) for text in requested)
     assert 800 < wrong < 1_100
     assert mentions(["short"], 50) == ["short"] * 50, "too short to be misspelt"
 
@@ -166,15 +166,15 @@ def test_a_row_missing_or_out_of_place_is_no_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kept", "right"), [(2, True), (1, False), (0, False)])
-def test_a_job_that_begins_anew_after_a_kill_is_no_result(
+def test_a_job_that_starts_again_after_a_kill_is_not_a_result(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int, right: bool
 ) -> None:
     import link_job
 
     def run(child: list[str]) -> tuple[dict[str, Any], float]:
         source, out = Path(child[-4]), Path(child[-1])
-        asked = source.read_text(encoding="utf-8").splitlines()
-        out.write_text("".join(json.dumps({"mention": text}) + "\n" for text in asked))
+        requested = source.read_text(encoding="utf-8").splitlines()
+        out.write_text("".join(json.dumps({"mention": text}) + "\n" for text in requested))
         return {"peak_rss_mib": 1, "worker_peak_rss_mib": 1, "at_the_end": {}, "kept": kept}, 1.0
 
     def kill_halfway(child: list[str], out: Path, rows: int) -> int:
@@ -183,7 +183,7 @@ def test_a_job_that_begins_anew_after_a_kill_is_no_result(
 
     monkeypatch.setattr(link_job, "run", run)
     monkeypatch.setattr(link_job, "kill_halfway", kill_halfway)
-    for _ in range(2):  # the files of the first run are there in the second
+    for _ in range(2):  # the files of the first run exist in the second
         if right:
             assert link_job.measure(["Berlin"], tmp_path / "kb", 9, tmp_path)["blocks_kept"] == 2
         else:
@@ -286,12 +286,12 @@ def test_built_in_weights_are_what_their_script_makes(monkeypatch: pytest.Monkey
     assert made["features"] == packaged["mentions"]["features"]
     assert {*FEATURES} - {*made["features"]} == {"accepted_mentions", "top_edit_similarity"}
     assert {*FEATURES} - {*packaged["places"]["features"]} == {"accepted_mentions"}
-    for told in (made, *packaged.values()):
-        assert [*told["weights"]] == told["features"]
-        assert all(value * SIGNS[name] >= 0 for name, value in told["weights"].items())
-        assert np.array(told["curvature"]).shape == (len(told["features"]),) * 2
+    for output in (made, *packaged.values()):
+        assert [*output["weights"]] == output["features"]
+        assert all(value * SIGNS[name] >= 0 for name, value in output["weights"].items())
+        assert np.array(output["curvature"]).shape == (len(output["features"]),) * 2
     assert {*packaged["mentions"]["fitted_on"]} == {*default_weights.DOMAINS}
-    # A domain of more mentions is no heavier.
+    # A domain with more mentions has no more weight.
     monkeypatch.setattr(default_weights, "NIL_SHARE", 0.0)
     once, thrice = (
         default_weights.fitted([domain("a", 1), domain("b", 2, times=n)]) for n in (1, 3)

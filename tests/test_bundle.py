@@ -1,4 +1,4 @@
-"""Opening a bundle refuses whatever is not the bundle that was exported."""
+"""Opening a bundle rejects everything that is not the bundle that was exported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.errors import about
 
 @pytest.fixture
 def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
+    """A copy that a test may change."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
@@ -118,9 +118,9 @@ def test_the_fingerprint_covers_what_decides_the_vectors(
 
 
 def test_another_kind_of_folder_is_named_as_what_it_is(tmp_path: Path) -> None:
-    for kind, told in {"knowledge base": "is a knowledge base", "vectors": "is vectors"}.items():
+    for kind, output in {"knowledge base": "is a knowledge base", "vectors": "is vectors"}.items():
         (tmp_path / "manifest.json").write_text(json.dumps({"kind": kind, "format_version": 1}))
-        with pytest.raises(BundleError, match=f"{told}, not a bundle"):
+        with pytest.raises(BundleError, match=f"{output}, not a bundle"):
             Bundle.open(tmp_path)
 
 

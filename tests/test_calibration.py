@@ -64,18 +64,18 @@ def kb(tmp_path: Path) -> KnowledgeBase:
 
 
 def _with(kb: KnowledgeBase, **changes: object) -> None:
-    """Change numbers of the reranker of an opened knowledge base."""
+    """Change numbers of the reranker of an open knowledge base."""
     reranker = replace(kb.resources.reranker, **changes)  # type: ignore[arg-type]
     kb._resources = replace(kb.resources, reranker=reranker)
 
 
 def _confidence(result: LinkResult) -> float:
-    """Sum the probabilities of the best candidate and of those tied with it."""
+    """Add the probabilities of the best candidate and of those tied with it."""
     return sum(c.probability or 0.0 for c in _best(result))
 
 
 def _best(result: LinkResult) -> list[Candidate]:
-    """Return the first candidate and, if it is tied, those of its name or its probability."""
+    """Return the first candidate, and those tied with it by name or probability."""
     first = result[0]
     same = (first.matched_name.casefold(), pytest.approx(first.probability, rel=1e-4))
     return [
@@ -106,7 +106,7 @@ def test_calibrating_twice_is_calibrating_once(kb: KnowledgeBase) -> None:
 
 
 def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
-    """Repeated and padded mentions, ties, alternative ids, an entity that fills every door."""
+    """Repeated and padded mentions, ties, alternative ids, an entity that fills every retriever."""
     ends = (f"{a}{b}{c}" for a in "bdfgkl" for b in "aeiou" for c in "mnprst")
     flood = entity("M:1", *(f"river blindness of the upper bank {end}" for end in ends))
     banks = [entity(f"B:{i}", f"river blindness lower bank {side}") for i, side in enumerate("ew")]
@@ -124,13 +124,13 @@ def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
     ]
     bundle, things = fake_bundle(tmp_path / "bundle"), [flood, *banks, *HEARTS, *MORE]
     with KnowledgeBase.build(bundle, things, tmp_path / "kb", encoder=LetterEncoder()) as kb:
-        asked = _link(kb.resources, gold, LetterEncoder().encode)
+        requested = _link(kb.resources, gold, LetterEncoder().encode)
         longest = kb.link([mention for mention, _ in gold], top=60)
         for top in (1, 2, 5, 20, 60):
             answers = kb.link([mention for mention, _ in gold], top=top)
             assert [f[:top] for f in answers] == [f[:top] for f in longest]
             said = [_confidence(found) for found in answers if found]
-            assert _probabilities(asked, kb.resources.reranker) == pytest.approx(said)
+            assert _probabilities(requested, kb.resources.reranker) == pytest.approx(said)
             for least in (0.1, 0.3, 0.5):
                 kept = kb.link([m for m, _ in gold], top=top, min_probability=least)
                 there = [bool(f) for f, all_ in zip(kept, answers, strict=True) if all_]
@@ -141,11 +141,11 @@ def test_it_learns_from_what_link_answers(tmp_path: Path) -> None:
             for found, mine in zip(answers, own, strict=True)
             if found
         ]
-    assert asked.hit_S.tolist() == hits
+    assert requested.hit_S.tolist() == hits
     assert hits[3:5] == [True, False]
 
 
-def test_ties_of_all_doors_are_sure_together_and_stand_together(tmp_path: Path) -> None:
+def test_ties_of_all_retrievers_share_a_probability_and_stay_together(tmp_path: Path) -> None:
     def loose(id_: str, *names: str) -> Entity:
         kinds = (NameKind.PREFERRED, NameKind.RELATED)
         pairs = zip(names, kinds, strict=True)
@@ -167,9 +167,9 @@ def test_ties_of_all_doors_are_sure_together_and_stand_together(tmp_path: Path) 
         both = (found[0].probability or 0) + (found[1].probability or 0)
         assert _confidence(found) == pytest.approx(both)
         gold = [("winter coldd", frozenset({"B"}))]
-        asked = _link(kb.resources, gold, LetterEncoder().encode)
-        assert _probabilities(asked, kb.resources.reranker) == pytest.approx([both])
-        assert asked.hit_S.all()
+        requested = _link(kb.resources, gold, LetterEncoder().encode)
+        assert _probabilities(requested, kb.resources.reranker) == pytest.approx([both])
+        assert requested.hit_S.all()
 
 
 def test_folds_leave_equal_links_out_together(
@@ -196,7 +196,7 @@ def test_folds_leave_equal_links_out_together(
 
 
 def _drawn(truth: Reranker, seed: int, count: int) -> _GoldLinks:
-    """Draw links that are as probable as the reranker says; a half of the mentions come twice."""
+    """Draw links with the probabilities of the reranker; half of the mentions occur twice."""
     rng = np.random.default_rng(seed)
     mention_S = np.arange(count) * 2 // 3
     confidence_S3 = np.stack(
@@ -293,14 +293,14 @@ def test_a_wanted_precision_leaves_the_doubtful_for_review(kb: KnowledgeBase) ->
         kb.link(["x"], target_precision=2.0)
 
 
-def test_holders_of_an_ambiguous_name_are_sure_together(kb: KnowledgeBase) -> None:
+def test_entities_of_an_ambiguous_name_share_the_probability(kb: KnowledgeBase) -> None:
     _with(kb, name_weights={**NO_NAME, "constant": 3.0})
     (found,) = kb.link(["ASD"], min_probability=0.95)
     assert [c.probability for c in found] == [pytest.approx(0.5 / (1 + np.exp(-3.0)))] * 2
 
 
-def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: KnowledgeBase) -> None:
-    """The first of the two is right half of the time, one of them always."""
+def test_a_precision_counts_the_entities_of_an_ambiguous_name_together(kb: KnowledgeBase) -> None:
+    """The first of the two is right half of the time; one of them always is."""
     halves = [("ASD", frozenset({one.entity_id})) for one in kb.link(["ASD"])[0]] * 20
     kb.calibrate(halves)
     sure = sum(one.probability or 0.0 for one in kb.link(["ASD"])[0])
@@ -314,7 +314,7 @@ def test_a_precision_counts_the_holders_of_an_ambiguous_name_together(kb: Knowle
     assert found.status is LinkStatus.REVIEW, "one row of the two is right half of the time"
 
 
-def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
+def test_a_target_precision_applies_to_exact_matches_only_if_links_had_them(
     kb: KnowledgeBase,
 ) -> None:
     _with(kb, precision_curve=((0.5, 0.9), (0.99, 0.995)))
@@ -328,8 +328,8 @@ def test_a_precision_is_asked_of_names_only_if_names_were_among_the_links(
     )
     (half,) = kb.link(["VSD"], review_below=0.99)
     assert (half.status, len(half)) == (LinkStatus.REVIEW, 1)
-    (asked,) = kb.link(["VSD"], target_precision=0.995, min_probability=0.99)
-    assert asked.status is LinkStatus.LINKED, "a name loses no link before its own is learned"
+    (requested,) = kb.link(["VSD"], target_precision=0.995, min_probability=0.99)
+    assert requested.status is LinkStatus.LINKED, "a name loses no link before its own is learned"
     _with(kb, fitted_on={"gold_links": 40})
     doubtful = kb.link(["VSD", "ASD"], target_precision=0.995)
     assert [f.status for f in doubtful] == [LinkStatus.REVIEW] * 2
@@ -349,7 +349,7 @@ def test_too_few_links_are_refused_and_change_nothing(kb: KnowledgeBase) -> None
     assert (kb.path / RERANKER).read_bytes() == before
 
 
-def test_a_knowledge_base_changed_since_it_was_opened_is_told(kb: KnowledgeBase) -> None:
+def test_a_knowledge_base_changed_since_it_was_opened_is_reported(kb: KnowledgeBase) -> None:
     with assert_unchanged(kb.path, kb.manifest):
         with pytest.raises(KnowledgeBaseError, check=about("kb")):
             kb.remove(["H:1"])
@@ -369,7 +369,7 @@ def test_the_error_is_the_mean_gap_of_the_bins() -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    """Write numbers with the checksum of themselves, as an older version may have left them."""
+    """Write numbers with their checksum, as an older version may have written them."""
     content.pop("sha256", None)
     path.write_text(json.dumps({**content, "sha256": checksum(content, key="sha256")}))
 
@@ -416,7 +416,7 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, change: dict[str, Any
         Reranker.read(tmp_path / "c.json")
 
 
-def test_numbers_of_an_older_version_are_told(kb: KnowledgeBase) -> None:
+def test_numbers_of_an_older_version_are_reported(kb: KnowledgeBase) -> None:
     path = kb.path / RERANKER
     content = json.loads(path.read_text())
     del content["weights"]["edit_similarity"]
@@ -537,7 +537,7 @@ def test_what_precisions_cost_is_kept_and_is_what_link_takes(kb: KnowledgeBase) 
 def test_calibrate_tells_how_far_it_is(kb: KnowledgeBase) -> None:
     calls: list[tuple[int, int]] = []
     kb.calibrate(GOLD, progress=lambda done, total: calls.append((done, total)))
-    unknown = len({mention for mention, _ in GOLD}) - 10  # ten are names, which nothing is asked
+    unknown = len({mention for mention, _ in GOLD}) - 10  # ten are names, which are not embedded
     assert calls[-1] == (unknown, unknown)
 
 

@@ -1,4 +1,4 @@
-"""Candidate names of mentions: what each retriever brings, against slow computations."""
+"""Candidate names of mentions: the results of each retriever, compared with slow computations."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mirror_rt.knowledge.text.match_levels import token_bag_key
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import IndexKind
 from tests.kb import LetterEncoder, entity, fake_bundle, pool_of
-from tests.stages import Names, unit_rows
+from tests.name_arrays import Names, unit_rows
 
 NAMES = [f"{word} {kind} {i}" for i in range(60) for word, kind in (
     ("liver", "cancer"), ("hepatic", "tumour"), ("heart", "defect"), ("心臓", "病"),
@@ -133,7 +133,7 @@ def test_no_mention_has_no_candidate(kb: KnowledgeBase) -> None:
     assert (len(batch), len(batch.row_K), len(batch.entity_P)) == (0, 0, 0)
 
 
-def test_a_misspelt_name_goes_before_names_that_share_more_trigrams(tmp_path: Path) -> None:
+def test_a_misspelled_name_goes_before_names_that_share_more_trigrams(tmp_path: Path) -> None:
     entities = [entity("right", "Leonberg"), entity("wrong", "Enberg"), entity("far", "Marienberg")]
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
@@ -142,10 +142,12 @@ def test_a_misspelt_name_goes_before_names_that_share_more_trigrams(tmp_path: Pa
 
 
 def test_the_names_of_the_fewest_edits_are_among_them(kb: KnowledgeBase) -> None:
-    for asked in ("livre cancer 7", "hepatik tumor 33", "hraet defect 5"):
+    for requested in ("livre cancer 7", "hepatik tumor 33", "hraet defect 5"):
         names = [normalize(text) for text in kb.resources.catalogue.texts()]
-        best = max(range(len(names)), key=lambda row: OSA.normalized_similarity(asked, names[row]))
-        assert best in pool_of(kb, [asked]).batch.row_K
+        best = max(
+            range(len(names)), key=lambda row: OSA.normalized_similarity(requested, names[row])
+        )
+        assert best in pool_of(kb, [requested]).batch.row_K
 
 
 def test_names_that_were_removed_take_no_place_among_the_nearest(tmp_path: Path) -> None:
@@ -176,7 +178,7 @@ texts = st.lists(st.sampled_from("a liver livers cancer s é heart ? the 心臓"
     mentions=st.lists(texts.map(" ".join), max_size=4),
     width=st.integers(1, 3),
 )
-@example(  # the same words but for accents share no trigram
+@example(  # the same words except for accents share no trigram
     names=["e b", "e c", "e d", "é à", "è á", "ê â", "ë ä"], mentions=["e a"], width=2
 )
 @example(names=["liver", "s", "heart", "cancer"], mentions=["?"], width=1)
@@ -187,11 +189,11 @@ def test_of_any_names_the_first_with_the_same_words_are_brought_beside_the_neare
     made = Names.of(names, tmp_path_factory.mktemp("names"))
     vectors_QD = unit_rows(len(mentions), 2)
     batch = generate_candidates(mentions, vectors_QD, made.retrievers, width=width)
-    asked = [normalize(mention) for mention in mentions]
+    requested = [normalize(mention) for mention in mentions]
     trigrams = made.retrievers.trigrams
-    lexical = trigrams.search(trigrams.analyze(asked), top=width, names=made.retrievers.names)
+    lexical = trigrams.search(trigrams.analyze(requested), top=width, names=made.retrievers.names)
     keys = [token_bag_key(text) if text else "" for text in made.texts]
-    for i, mention in enumerate(asked):
+    for i, mention in enumerate(requested):
         by_vectors = np.argsort(-(made.vectors @ vectors_QD[i]), kind="stable")[:width].tolist()
         key = token_bag_key(mention)
         same_key = [row for row, other in enumerate(keys) if key and key == other][:width]

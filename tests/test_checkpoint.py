@@ -1,4 +1,4 @@
-"""Checkpoints load elsewhere as they stand, and give the same vectors."""
+"""Other libraries load checkpoints unchanged, and give the same vectors."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_rows_are_unit_length_in_the_order_given(checkpoint: Path) -> None:
 
 
 def test_a_vector_does_not_depend_on_the_strings_beside_it(checkpoint: Path) -> None:
-    # The authors' mean counted padding, so that a vector changed with the longest neighbour.
+    # The authors' mean included padding, so a vector depended on the longest string of its batch.
     encoder = TorchEncoder.open(checkpoint)
     alone = encoder.encode(["fever"])
     beside = encoder.encode(["fever", "ventricular septal defect of the left heart " * 3])

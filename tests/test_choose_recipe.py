@@ -1,4 +1,4 @@
-"""Which recipe is taken: the first that passes, or the fastest that does."""
+"""Which recipe is chosen: the first that passes, or the fastest that passes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NODES = [f"node {i}" for i in range(12)]
 
 
 class Shop:
-    """A builder whose bundles rank and run as a test says."""
+    """A builder whose bundles have the ranking and speed that a test gives."""
 
     names = ("fever", "cough")
     manifest = SimpleNamespace(source={"name": "model"})
@@ -32,14 +32,14 @@ class Shop:
         self.built: list[Recipe] = []
 
     def sensitive(self) -> list[str]:
-        """Tell which multiplications suffer most."""
+        """Return a fixed order of sensitivity."""
         return NODES
 
     def report_stage(self, words: str) -> None:
-        """Ignore what is done next."""
+        """Report nothing."""
 
     def build(self, recipe: Recipe) -> SimpleNamespace:
-        """Make a folder and nothing in it."""
+        """Make an empty folder."""
         self.built.append(recipe)
         path = self.folder / str(len(self.built))
         path.mkdir()
@@ -77,10 +77,10 @@ def test_where_nothing_passes_the_best_is_named(tmp_path: Path) -> None:
         # The fastest of those that pass.
         ({"static": 0.95, "weight-only": 0.99}, {"none": 4, "static": 9, "weight-only": 5},
          "static"),
-        # What fails the gate is not raced, however fast.
+        # A recipe that fails the gate is not timed, however fast it is.
         ({"static": 0.5, "weight-only": 0.99}, {"none": 4, "static": 9, "weight-only": 5},
          "weight-only"),
-        # Where int8 is not faster, float32 wins.
+        # If int8 is not faster, float32 is kept.
         ({"static": 0.95, "weight-only": 0.99}, {"none": 4, "static": 3, "weight-only": 2}, "none"),
         ({"static": 0.5, "weight-only": 0.5}, {"none": 4, "static": 9, "weight-only": 5}, "none"),
     ],

@@ -1,4 +1,4 @@
-"""The program's frame: help, exit codes, and an error on one line."""
+"""The frame of the program: help, exit codes, errors on one line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run_failing(error: BaseException) -> Result:
 
     @failing.callback()
     def root() -> None:
-        """Make it a group."""
+        """Make the app a group."""
 
     @failing.command()
     def work() -> None:
@@ -116,7 +116,7 @@ OF_RESULTS = (
 @pytest.mark.parametrize(
     "start", ["import mirror_rt", "import mirror_rt_cli.app", f"from mirror_rt import {OF_RESULTS}"]
 )
-def test_importing_brings_in_nothing_heavy(start: str) -> None:
+def test_importing_loads_no_large_library(start: str) -> None:
     code = f"{start}; import sys; print([m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

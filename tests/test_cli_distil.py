@@ -1,4 +1,4 @@
-"""``mirror-rt distil``, and its students in the other commands."""
+"""``mirror-rt distil``, and students in the other commands."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 from mirror_rt import Encoder
 from mirror_rt_cli.app import app
+from tests.embed_jobs import bytes_of, written
+from tests.schemas import check
 from tests.test_static import NAMES
 from tests.tiny import WORDS
-from tests.vectors import bytes_of, written
 
 RUN = CliRunner()
 
@@ -29,15 +30,16 @@ def student(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     command = ["distil", str(tiny_bundle), str(first), str(second), "--out", str(folder / "out")]
     done = RUN.invoke(app, [*command, "--dims", "16", "--min-top1", ".05"])
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["kind"], told["dim"]) == ("static", 16)
-    assert told["gate"]["names"] == len(NAMES) // 10
+    output = json.loads(done.stdout)
+    check("distil", [output])
+    assert (output["kind"], output["dim"]) == ("static", 16)
+    assert output["gate"]["names"] == len(NAMES) // 10
     return folder / "out"
 
 
 def test_info_tells_the_kind(student: Path) -> None:
-    told = json.loads(RUN.invoke(app, ["info", str(student), "--json", "--verify"]).stdout)
-    assert (told["kind"], told["encoder"], told["dim"]) == ("bundle", "static", 16)
+    output = json.loads(RUN.invoke(app, ["info", str(student), "--json", "--verify"]).stdout)
+    assert (output["kind"], output["encoder"], output["dim"]) == ("bundle", "static", 16)
 
 
 def test_embed_gives_the_encoders_vectors_and_tells_what_is_unfamiliar(

@@ -1,4 +1,4 @@
-"""``mirror-rt embed``, as a user types it."""
+"""``mirror-rt embed`` from the command line."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from mirror_rt.runtime import embedding
 from mirror_rt.runtime.cores import available_cpus
 from mirror_rt_cli import progress
 from mirror_rt_cli.app import app
+from tests.embed_jobs import bytes_of, made_up, written
 from tests.tiny import NAMES
-from tests.vectors import bytes_of, made_up, written
 
 
 def embed(*arguments: str | Path, stdin: str | None = None) -> Result:
@@ -126,7 +126,7 @@ def test_an_existing_file_is_kept_without_force(
         ("v.npy", b"fever\nb\xff\n", "line 2 is not UTF-8"),
     ],
 )
-def test_bad_input_is_told_in_one_line_and_nothing_is_written(
+def test_bad_input_is_reported_in_one_line_and_nothing_is_written(
     tiny_bundle: Path, tmp_path: Path, out: str, content: bytes, message: str
 ) -> None:
     (tmp_path / "names.txt").write_bytes(content)
@@ -227,8 +227,8 @@ def test_info_tells_of_the_vectors_and_finds_a_flipped_byte(
     out = tmp_path / "vectors"
     assert embed(tiny_bundle, names, "--out", out).exit_code == 0
     info = ["info", str(out), "--verify", "--json"]
-    told = json.loads(CliRunner().invoke(app, info).stdout)
-    assert (told["kind"], told["rows"], told["dims"], told["shards"]) == (
+    output = json.loads(CliRunner().invoke(app, info).stdout)
+    assert (output["kind"], output["rows"], output["dims"], output["shards"]) == (
         "vectors", len(NAMES) + 2, 32, 1,
     )  # fmt: skip
     (shard,) = out.glob("part-*")
@@ -242,7 +242,7 @@ def test_info_tells_of_the_vectors_and_finds_a_flipped_byte(
     assert CliRunner().invoke(app, info).exit_code == 0
 
 
-def test_columns_dtypes_and_truncation_are_told(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_columns_dtypes_and_truncation_are_reported(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("key,title\n7,fever\n8," + "cough " * 100 + "\n")
     done = embed(
         tiny_bundle, tmp_path / "a.csv", "--out", tmp_path / "v", "--column", "title",
@@ -271,7 +271,7 @@ def test_a_person_is_shown_what_was_done_and_the_rates_of_what_was_computed(
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
     with progress.rate_bar("embed", total=lambda: 5000) as advance:
         now = 102.0
-        advance(1000, 0)  # was there already
+        advance(1000, 0)  # existed before
         advance(300, 2400)
         advance(100, 800)
     assert shown == [
@@ -282,10 +282,10 @@ def test_a_person_is_shown_what_was_done_and_the_rates_of_what_was_computed(
 
 
 class Terminal(io.StringIO):
-    """Keeps what a person would be shown."""
+    """Collects what is shown on the terminal."""
 
     def isatty(self) -> bool:
-        """Pretend."""
+        """Say that it is a terminal."""
         return True
 
 

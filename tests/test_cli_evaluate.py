@@ -1,4 +1,4 @@
-"""``mirror-rt evaluate`` as a user types it."""
+"""``mirror-rt evaluate`` from the command line."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def test_exact_match_is_scored_against_names_and_gold(files: Path) -> None:
     gold = ("--gold", files / "gold.tsv", "-f", "json")
     out = run("baseline:exact", *gold, "--kb", files / "kb.tsv")
     found = scores(out)
-    assert found["scores"]["acc@1"] == pytest.approx(2 / 3)  # a look-up normalizes case
+    assert found["scores"]["acc@1"] == pytest.approx(2 / 3)  # the lookup normalizes case
     assert found["items"] == 3
     assert "1 of 3 mentions have no right id" in found["note"]
 
 
-def test_a_bundle_and_a_knowledge_base_built_with_it_are_judged(
+def test_a_bundle_and_a_knowledge_base_built_with_it_are_evaluated(
     files: Path, tiny_bundle: Path
 ) -> None:
     KnowledgeBase.build(tiny_bundle, files / "kb.tsv", files / "kb").close()
@@ -95,7 +95,7 @@ def test_models_stand_side_by_side_in_a_table(files: Path) -> None:
         (("baseline:exact", "--gold", "gold.tsv", "--kb", "no.tsv"), "no.tsv: no such file"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(
+def test_a_usage_error_is_printed_on_one_line(
     files: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], fault: str
 ) -> None:
     monkeypatch.chdir(files)
@@ -109,7 +109,7 @@ def test_a_mistake_is_told_in_one_line(
 @pytest.mark.parametrize(
     ("convention", "of_task", "of_own"), [("", 6, 2), ("entity", 2, 2), ("biosyn", 6, 6)]
 )
-def test_linking_is_judged_by_the_convention_asked_for_or_else_the_usual_one(
+def test_linking_uses_the_given_convention_or_the_default(
     tmp_path: Path, convention: str, of_task: int, of_own: int
 ) -> None:
     # The right name is that of the second entity, and the sixth of all.
@@ -120,16 +120,16 @@ def test_linking_is_judged_by_the_convention_asked_for_or_else_the_usual_one(
     (folder / "processed_test/a.concept").write_text("1||0|7||Disease||fever x||D2\n")
     (tmp_path / "kb.tsv").write_text("".join(f"{i}\t{n}\n" for i, n in [("id", "name"), *names]))
     (tmp_path / "gold.tsv").write_text("mention\tid\nfever x\tD2\n")
-    asked = ["-f", "json", *(("--convention", convention) if convention else ())]
+    requested = ["-f", "json", *(("--convention", convention) if convention else ())]
     data = ("--data", tmp_path, "--tasks", "ncbi")
     gold = ("--gold", tmp_path / "gold.tsv", "--kb", tmp_path / "kb.tsv")
     for arguments, rank in ((data, of_task), (gold, of_own)):
-        found = scores(run("baseline:char-ngram", *arguments, *asked))["scores"]
+        found = scores(run("baseline:char-ngram", *arguments, *requested))["scores"]
         assert found["acc@5"] == float(rank <= 5)
         assert found["mrr"] == pytest.approx(1 / rank)
 
 
-def test_a_model_of_the_hub_is_judged_by_its_name(
+def test_a_model_of_the_hub_is_evaluated_by_its_name(
     files: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched: list[str] = []
@@ -146,7 +146,7 @@ def test_a_model_of_the_hub_is_judged_by_its_name(
     assert by_name[0]["results"] == by_folder[0]["results"]
 
 
-def test_a_knowledge_base_cannot_be_judged_by_names(files: Path, tiny_bundle: Path) -> None:
+def test_a_knowledge_base_cannot_be_evaluated_by_names(files: Path, tiny_bundle: Path) -> None:
     KnowledgeBase.build(tiny_bundle, files / "kb.tsv", files / "kb").close()
     arguments = [str(files / "kb"), "--gold", str(files / "gold.tsv"), "--convention", "biosyn"]
     result = CliRunner().invoke(app, ["evaluate", *arguments])
@@ -154,19 +154,21 @@ def test_a_knowledge_base_cannot_be_judged_by_names(files: Path, tiny_bundle: Pa
     assert "ranks entities, not names" in result.stderr
 
 
-def test_a_base_is_pooled_as_asked_beside_itself(tmp_path: Path, tiny_bert: Path) -> None:
+def test_a_base_is_compared_with_itself_under_the_given_pooling(
+    tmp_path: Path, tiny_bert: Path
+) -> None:
     (tmp_path / "wordsim").mkdir()
     rows = "".join(f"{a}\t{b}\t{i * 7 % 10}\n" for i, (a, b) in enumerate(pairwise(NAMES)))
     (tmp_path / "wordsim/simlex999.tsv").write_text(rows)
     data = ("--data", tmp_path, "--tasks", "simlex999", "-f", "json")
     out = run(tiny_bert, *data, "--pooling", "mean", "--compare", tiny_bert)
-    asked, own = json.loads(out)["reports"]
-    assert (asked["model"], own["model"]) == (f"{tiny_bert} (mean)", str(tiny_bert))
-    for report, pooling in ((asked, Pooling.MEAN), (own, Pooling.CLS)):
+    requested, own = json.loads(out)["reports"]
+    assert (requested["model"], own["model"]) == (f"{tiny_bert} (mean)", str(tiny_bert))
+    for report, pooling in ((requested, Pooling.MEAN), (own, Pooling.CLS)):
         encoder = TorchEncoder.open(tiny_bert, pooling=pooling)
         (expected,) = suite.evaluate(encoder, data=tmp_path, tasks=["simlex999"]).results
         assert report["results"][0]["score"] == pytest.approx(expected.score, abs=1e-6)
-    assert asked["results"][0]["score"] != own["results"][0]["score"]
+    assert requested["results"][0]["score"] != own["results"][0]["score"]
 
 
 def test_pooling_is_refused_where_it_changes_nothing_or_would_mislead(
@@ -191,7 +193,7 @@ def test_mentions_without_an_id_are_counted(files: Path) -> None:
     assert result.stderr == f"{files / 'gold.tsv'}: 3 mentions without an id are left out\n"
 
 
-def test_every_model_is_opened_before_any_is_judged(
+def test_every_model_is_opened_before_any_is_evaluated(
     files: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def judge(*_: object, **__: object) -> None:

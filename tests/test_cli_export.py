@@ -1,4 +1,4 @@
-"""``mirror-rt export``, as a user types it."""
+"""``mirror-rt export`` from the command line."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from mirror_rt.bundle import Bundle
 from mirror_rt_cli.app import app
 from mirror_rt_cli.export import Cpu
 from mirror_rt_cli.kb_source import strings
+from tests.embed_jobs import bytes_of, written
+from tests.schemas import check
 from tests.tiny import NAMES, scaled, tiny_checkpoint
-from tests.vectors import bytes_of, written
 
 
 def export(*arguments: str | Path, stdin: str | None = None) -> Result:
     return CliRunner().invoke(app, ["export", *map(str, arguments)], input=stdin)
 
 
-def test_a_bundle_is_written_and_told(tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_bundle_is_written_and_reported(tiny_bert: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("\n".join(NAMES))
     out = tmp_path / "bundle"
     done = export(tiny_bert, "--out", out, "--pooling", "mean", "--sample", names)
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["dim"], told["pooling"], told["precision"]) == (32, "mean", "int8")
-    assert told["gate"]["names"] == len(NAMES)
+    output = json.loads(done.stdout)
+    check("export", [output])
+    assert (output["dim"], output["pooling"], output["precision"]) == (32, "mean", "int8")
+    assert output["gate"]["names"] == len(NAMES)
     assert Bundle.open(out).manifest.accuracy_gate["sample"] == "user"
 
 
@@ -73,27 +75,27 @@ def test_without_a_sample_it_says_what_it_measured_with(tiny_bert: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("asked", "methods"),
+    ("requested", "methods"),
     [("fp32", {"none"}), ("fp16-weights", {"half"}), ("auto", {"none", "static", "weight-only"})],
 )
-def test_the_precision_asked_for_is_made(
-    tiny_bert: Path, tmp_path: Path, asked: str, methods: set[str]
+def test_the_given_precision_is_exported(
+    tiny_bert: Path, tmp_path: Path, requested: str, methods: set[str]
 ) -> None:
     names = written(tmp_path / "names.txt", NAMES)
     done = export(
-        tiny_bert, "--out", tmp_path / "b", "--sample", names, "--precision", asked,
+        tiny_bert, "--out", tmp_path / "b", "--sample", names, "--precision", requested,
         "--min-top1", "0",
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["quantization"]["method"] in methods
-    if asked == "auto":
-        assert told["gate"]["strings_per_second"].keys() == methods
+    output = json.loads(done.stdout)
+    assert output["quantization"]["method"] in methods
+    if requested == "auto":
+        assert output["gate"]["strings_per_second"].keys() == methods
     else:
-        assert told["precision"] == asked
+        assert output["precision"] == requested
 
 
-def test_the_target_and_the_gate_asked_for_are_kept_to(tiny_bert: Path, tmp_path: Path) -> None:
+def test_the_given_target_and_gate_are_used(tiny_bert: Path, tmp_path: Path) -> None:
     names = written(tmp_path / "names.txt", NAMES)
     done = export(
         tiny_bert, "--out", tmp_path / "b", "--sample", names, "--target", "avx2",
@@ -139,7 +141,7 @@ def test_a_length_without_room_for_text_is_an_error_on_one_line(
 def test_a_checkpoint_is_never_replaced_by_its_own_bundle(tiny_bert: Path, tmp_path: Path) -> None:
     model = tmp_path / "run/model"
     shutil.copytree(tiny_bert, model)
-    (tmp_path / "run/training.json").write_text('{"losses": []}')  # a folder that force replaces
+    (tmp_path / "run/training.json").write_text('{"losses": []}')  # a folder that --force replaces
     before = bytes_of(tmp_path)
     for out in (model, tmp_path / "run"):
         done = export(model, "--out", out, "--force")

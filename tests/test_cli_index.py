@@ -88,7 +88,7 @@ def test_index_closes_what_it_built(
     built.resources.catalogue.close()
 
 
-def test_a_recall_that_was_not_reached_is_told(
+def test_a_recall_that_was_not_reached_is_reported(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(build, "autotune", lambda *_, **_options: {"recall_at_10": 0.9})
@@ -99,7 +99,7 @@ def test_a_recall_that_was_not_reached_is_told(
     assert "finds 0.900 of the true ten nearest, 0.98 was asked" in done.stderr
 
 
-def test_swapped_arguments_are_told(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_swapped_arguments_are_reported(tiny_bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "kb.tsv").write_text(KB)
     arguments = ["index", str(tmp_path / "kb.tsv"), str(tiny_bundle), "--out", str(tmp_path / "kb")]
     done = CliRunner().invoke(app, arguments)

@@ -1,4 +1,4 @@
-"""``mirror-rt info`` says what a folder is, and finds what has changed in it."""
+"""``mirror-rt info`` describes a folder, and detects changes in it."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ def knowledge_base(tmp_path: Path, tiny_bundle: Path) -> Path:
 
 def test_a_checkpoint_tells_its_architecture_and_pooling(tmp_path: Path) -> None:
     folder = add_pooling(tiny_checkpoint(tmp_path / "model"), "mean")
-    told = json.loads(info(folder, "--json").stdout)
-    assert told["kind"] == "checkpoint"
-    assert (told["architecture"], told["layers"], told["dim"]) == ("bert", 2, 32)
-    assert told["pooling"] == "mean"
-    # No checksum is kept of it, so nothing is verified, whatever is asked.
+    output = json.loads(info(folder, "--json").stdout)
+    assert output["kind"] == "checkpoint"
+    assert (output["architecture"], output["layers"], output["dim"]) == ("bert", 2, 32)
+    assert output["pooling"] == "mean"
+    # It has no checksums, so nothing is verified, whatever the option.
     assert json.loads(info(folder, "--json", "--verify").stdout)["verified"] is False
 
 
-def test_the_pooling_of_either_kind_of_config_is_told(tmp_path: Path) -> None:
+def test_the_pooling_of_either_kind_of_config_is_reported(tmp_path: Path) -> None:
     folder = add_pooling(tiny_checkpoint(tmp_path / "model"), "mean")
     config = {"pooling_mode": "mean", "embedding_dimension": 32, "include_prompt": True}
     (folder / "1_Pooling/config.json").write_text(json.dumps(config))
@@ -58,18 +58,18 @@ def test_the_pooling_of_either_kind_of_config_is_told(tmp_path: Path) -> None:
 
 
 def test_a_bundle_tells_its_precision_and_width(tiny_bundle: Path) -> None:
-    told = json.loads(info(tiny_bundle, "--json").stdout)
-    assert (told["kind"], told["dim"], told["verified"]) == ("bundle", 32, False)
+    output = json.loads(info(tiny_bundle, "--json").stdout)
+    assert (output["kind"], output["dim"], output["verified"]) == ("bundle", 32, False)
 
 
 def test_a_knowledge_base_tells_its_counts_and_its_bundle(
     knowledge_base: Path, tiny_bundle: Path
 ) -> None:
-    told = json.loads(info(knowledge_base, "--json", "--verify").stdout)
-    assert told["kind"] == "knowledge base"
-    assert (told["counts"]["entities"], told["counts"]["texts"]) == (2, 3)
+    output = json.loads(info(knowledge_base, "--json", "--verify").stdout)
+    assert output["kind"] == "knowledge base"
+    assert (output["counts"]["entities"], output["counts"]["texts"]) == (2, 3)
     bundle = json.loads(info(tiny_bundle, "--json").stdout)
-    assert told["bundle"]["fingerprint"] == bundle["fingerprint"]
+    assert output["bundle"]["fingerprint"] == bundle["fingerprint"]
 
 
 def test_ten_lines_are_enough_for_the_starter(
@@ -113,20 +113,20 @@ def test_ten_lines_say_what_a_person_wants_to_know(
     shown = info(knowledge_base).stdout.splitlines()
     assert len(shown) <= 10
     assert max(map(len, shown)) <= width
-    told = {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in shown}
-    assert told["entities"] == "2"
-    assert told["names"].startswith("3 different")
-    assert "feedback" not in told["names"]
-    assert "1,000 gold links" in told["probabilities"]
-    assert told["precision 0.90"] == ("from 0.612 on, 71 % linked, 0.912 right (0.888 to 0.931)")
-    assert told["precision 0.99"] == "not reached"
+    output = {line.split("  ")[0]: line.split("  ", 1)[1].strip() for line in shown}
+    assert output["entities"] == "2"
+    assert output["names"].startswith("3 different")
+    assert "feedback" not in output["names"]
+    assert "1,000 gold links" in output["probabilities"]
+    assert output["precision 0.90"] == ("from 0.612 on, 71 % linked, 0.912 right (0.888 to 0.931)")
+    assert output["precision 0.99"] == "not reached"
     whole = json.loads(info(knowledge_base, "--json").stdout)
     assert whole["probabilities"]["operating_points"] == reranker.operating_points
     assert info(knowledge_base, "--out", knowledge_base.parent / "a.json").stdout == ""
     assert json.loads((knowledge_base.parent / "a.json").read_text()) == whole
 
 
-def test_other_folders_are_told_in_a_few_lines_too(
+def test_other_folders_are_reported_in_a_few_lines_too(
     tmp_path: Path, tiny_bundle: Path, vectors: Path
 ) -> None:
     folder = add_pooling(tiny_checkpoint(tmp_path / "model"), "mean")
@@ -206,7 +206,7 @@ def test_vectors_count_the_shards_that_their_manifest_names(vectors: Path) -> No
     assert "is missing (1 of 1 shards are faulty); run the same mirror-rt embed" in done.stderr
 
 
-def test_what_is_not_finished_is_told_with_the_command_that_goes_on(
+def test_an_unfinished_job_is_reported_with_the_command_to_continue(
     vectors: Path, tmp_path: Path, tiny_bert: Path
 ) -> None:
     (vectors / "manifest.json").unlink()  # as after a kill

@@ -1,4 +1,4 @@
-"""The ``kb`` commands, as a user runs them."""
+"""The ``kb`` commands from the command line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_stats_fits_narrow_and_wide_windows(rows: Path, width: str) -> None:
     lines = result.stdout.splitlines()
     assert max(map(len, lines)) <= int(width)
     assert any(line.startswith("entities") and line.endswith(" 2") for line in lines)
-    assert "[bold]x" not in result.stdout  # not a name that several entities bear
+    assert "[bold]x" not in result.stdout  # not a name of several entities
     whole = "".join(result.stdout.split())
     assert "line7:noname" in whole
 
@@ -107,7 +107,7 @@ def test_stats_refuses_what_it_cannot_read_in_one_line(tmp_path: Path) -> None:
         assert fault in result.stderr
 
 
-def test_index_skips_bad_rows_when_asked_and_says_so(
+def test_index_skips_bad_rows_on_request_and_says_so(
     rows: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     arguments = ["index", str(tiny_bundle), str(rows), "--out", str(tmp_path / "kb")]
@@ -132,7 +132,7 @@ def test_index_skips_bad_rows_when_asked_and_says_so(
         ("MRCONSO.RRF", atom("C0000001", "fever") + "C2|\n", "line 2: 1 columns"),
     ],
 )
-def test_bad_rows_of_the_big_vocabularies_are_skipped_when_asked(
+def test_bad_rows_of_the_big_vocabularies_are_skipped_on_request(
     tiny_bundle: Path, tmp_path: Path, name: str, text: str, fault: str
 ) -> None:
     (tmp_path / name).write_text(text)

@@ -1,4 +1,4 @@
-"""``mirror-rt kb split``: what is held out is gold, and is no longer among the names."""
+"""``mirror-rt kb split``: held-out names become gold, and are removed from the names."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def test_the_two_files_are_those_of_the_library(names: Path) -> None:
     assert "67 entities" in done.stderr
     kept, questions = standard_split(read_entities(names))
     assert list(read_entities(names.parent / "train.jsonl")) == kept
-    asked = read_gold(names.parent / "gold.tsv").queries
+    requested = read_gold(names.parent / "gold.tsv").queries
     assert [
-        (q.parts[0], bool(ids & q.ids)) for q, (_, ids) in zip(asked, questions, strict=True)
+        (q.parts[0], bool(ids & q.ids)) for q, (_, ids) in zip(requested, questions, strict=True)
     ] == [(mention.strip(), True) for mention, _ in questions]
 
 
@@ -51,10 +51,10 @@ def test_the_two_files_are_those_of_the_library(names: Path) -> None:
 def test_odd_names_come_back_from_every_format(names: Path, ending: str) -> None:
     done = split(names, "--share", 1, gold=f"gold.{ending}")
     assert done.exit_code == 0, done.output
-    asked = {q.parts[0]: q.ids for q in read_gold(names.parent / f"gold.{ending}").queries}
+    requested = {q.parts[0]: q.ids for q in read_gold(names.parent / f"gold.{ending}").queries}
     for i, name in enumerate(ODD):
-        assert f"B|{i}" in asked[name.strip()]
-    held = {normalize(mention) for mention in asked}
+        assert f"B|{i}" in requested[name.strip()]
+    held = {normalize(mention) for mention in requested}
     left = read_entities(names.parent / "train.jsonl")
     assert not held & {normalize(n.text) for e in left for n in e.names}
     assert normalize("shared name") not in held, "what several entities bear decides nothing"
@@ -104,7 +104,7 @@ def test_two_outputs_are_two_files_and_named_for_what_they_hold(
     assert sorted(here.iterdir()) == before
 
 
-def test_what_diff_leaves_out_is_told(names: Path) -> None:
+def test_diff_reports_what_it_leaves_out(names: Path) -> None:
     (names.parent / "new.csv").write_text("id,name,colour\nA:1,one,red\n,nameless,\n")
     words = ["kb", "diff", names, names.parent / "new.csv", "--skip-bad"]
     done = CliRunner().invoke(app, [str(word) for word in words])

@@ -66,7 +66,7 @@ def test_one_mention_takes_the_path_for_single_strings(
     assert json.loads(out)["candidates"]
 
 
-def test_mentions_come_from_a_file_standard_input_or_words_alike(
+def test_mentions_from_a_file_standard_input_and_words_give_the_same(
     hearts: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "mentions").write_text("ASD\nfever\n")
@@ -105,7 +105,7 @@ def test_search_asks_the_model_even_for_a_name(hearts: Path) -> None:
     assert (found["entity_id"], found["match_type"]) == ("H:2", "dense")
 
 
-def test_another_bundle_a_missing_file_and_no_knowledge_base_are_told_in_a_line(
+def test_another_bundle_a_missing_file_and_no_knowledge_base_are_reported_in_a_line(
     hearts: Path, tiny_bundle_int8: Path, tmp_path: Path
 ) -> None:
     for arguments, fault in (
@@ -280,16 +280,16 @@ def test_contexts_cut_off_are_counted_apart_and_descriptions_are_not(
     KnowledgeBase.build(tiny_bundle, entities, tmp_path / "kb").close()
     monkeypatch.setattr(job, "BLOCK", 2)
     (tmp_path / "m.tsv").write_text(f"mention\tc\ncold\t{long}\ncold\tx\ncold\t{long}\ncold\tred\n")
-    kb, mentions, told = str(tmp_path / "kb"), str(tmp_path / "m.tsv"), "cut off at 64 tokens: "
+    kb, mentions, output = str(tmp_path / "kb"), str(tmp_path / "m.tsv"), "cut off at 64 tokens: "
     _, _, err = _run("link", kb, "cold", "--context", "red rash")
     assert err == ""
     for extra in ([], ["--explain"]):
-        # Two mentions that have nothing beside them are one; of a column, each block counts.
+        # Two equal mentions without context or document are one; in a column, each block counts.
         for more, count in ((["--context", long], 1), (["--context-column", "c"], 2)):
             _, _, err = _run("link", kb, mentions, "--column", "mention", *more, *extra)
-            assert err == f"{told}{count} contexts\n"
+            assert err == f"{output}{count} contexts\n"
     _, _, err = _run("link", kb, long, "cold", "--context", long)
-    assert err == f"{told}1 strings\n{told}1 contexts\n"
+    assert err == f"{output}1 strings\n{output}1 contexts\n"
 
 
 @pytest.mark.parametrize("width", [20, 60, 100, 160])
@@ -383,16 +383,16 @@ def test_a_null_is_an_empty_mention_in_its_place_and_blank_rows_are_counted(
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     for name, blank in (("a.jsonl", 1), ("a.csv", 2), ("a.parquet", 0)):
         file = str(tmp_path / name)
-        told = f"{file}: {blank} blank rows passed over\n" if blank else ""
-        told += f"{file}: 1 rows have no text\n"
+        output = f"{file}: {blank} blank rows passed over\n" if blank else ""
+        output += f"{file}: 1 rows have no text\n"
         code, out, err = _run("link", str(hearts), file, "--context-column", "c")
         records = [json.loads(line) for line in out.splitlines()]
-        assert (code, err) == (0, told)
+        assert (code, err) == (0, output)
         assert [record["mention"] for record in records] == ["ASD", "", "VSD"]
         nothing = {"mention": "", "status": "nil", "candidates": [], "nil_reason": "empty"}
         assert records[1] == nothing
         code, out, err = _run("search", str(hearts), file, "--top", "1")
-        assert (code, err) == (0, told)
+        assert (code, err) == (0, output)
         assert [json.loads(line)["query"] for line in out.splitlines()] == ["ASD", "", "VSD"]
     (tmp_path / "a.jsonl").write_text('{"mention": "ASD"}\n{"mentoin": "VSD"}\n')
     code, out, _ = _run("link", str(hearts), str(tmp_path / "a.jsonl"))

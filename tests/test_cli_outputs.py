@@ -1,4 +1,4 @@
-"""No command loses what is not its own, or what it reads; what cannot be written is told first."""
+"""No command loses other files or its input; an output must be writable before any work."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def test_a_change_of_a_knowledge_base_keeps_the_users_files_and_the_folders_righ
     (kb / "notes/a.txt").write_text("mine")
     kb.chmod(0o2775)
     arguments = [kb / name if name.endswith(".tsv") else name for name in change[1:]]
-    code, told = run(["kb", change[0], kb, *arguments])
-    assert code == 0, told
+    code, output = run(["kb", change[0], kb, *arguments])
+    assert code == 0, output
     assert (kb / "new.tsv").read_text().endswith("another\n")
     assert (kb / "links.jsonl").read_text() == "{}\n"
     assert (kb / "notes/a.txt").read_text() == "mine"
@@ -97,13 +97,13 @@ def test_no_command_replaces_what_it_reads(
         ["corpus", "sentences", here / "c.txt", "--out", bundle / "manifest.json"],
         ["export", tiny_bert, "--out", kb / "bundle"],
     ):
-        code, told = run([*command, "--force"])
-        assert (code, told.count("\n")) == (1, 1), command
+        code, output = run([*command, "--force"])
+        assert (code, output.count("\n")) == (1, 1), command
         assert bytes_of(here) == before
 
 
 @pytest.mark.parametrize("out", ["-", os.fsdecode(b"bad\xff")])
-def test_a_target_that_cannot_be_is_told_before_any_work(
+def test_a_target_that_cannot_be_written_is_an_error_before_any_work(
     kb: Path, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -235,15 +235,19 @@ def test_a_card_says_what_was_learned_from_and_whose_it_is(tmp_path: Path) -> No
 def test_weights_have_the_mode_of_their_folder(tiny_bert: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("".join(f"name {n}\n" for n in range(20)))
     arguments = ["--batch-size", "8", "--max-steps", "1", "--out", tmp_path / "model"]
-    code, told = run(["train", tmp_path / "names.txt", "--base", tiny_bert, *arguments])
-    assert code == 0, told
+    code, output = run(["train", tmp_path / "names.txt", "--base", tiny_bert, *arguments])
+    assert code == 0, output
     folder = stat.S_IMODE((tmp_path / "model").stat().st_mode)
     weights = stat.S_IMODE((tmp_path / "model/model.safetensors").stat().st_mode)
     assert weights == folder & 0o666
-    # All that it wrote is its own, and may be replaced by it.
-    code, told = run(["train", tmp_path / "names.txt", "--base", tiny_bert, *arguments, "--force"])
-    assert code == 0, told
+    # All files that it wrote are its own, and it may replace them.
+    code, output = run(
+        ["train", tmp_path / "names.txt", "--base", tiny_bert, *arguments, "--force"]
+    )
+    assert code == 0, output
     (tmp_path / "model/mine.txt").write_text("mine")
-    code, told = run(["train", tmp_path / "names.txt", "--base", tiny_bert, *arguments, "--force"])
+    code, output = run(
+        ["train", tmp_path / "names.txt", "--base", tiny_bert, *arguments, "--force"]
+    )
     assert code == 1
     assert (tmp_path / "model/mine.txt").read_text() == "mine"

@@ -27,7 +27,7 @@ pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
 
 
 def commands() -> dict[str, object]:
-    """Every command by the words that call it."""
+    """Return every command by its words."""
     found: dict[str, object] = {}
 
     def walk(group: object, words: str) -> None:
@@ -41,7 +41,7 @@ def commands() -> dict[str, object]:
 
 
 def on_terminal(*words: object, width: int = 80) -> tuple[list[str], list[str]]:
-    """Run the program on a pseudo-terminal; return the lines drawn there, and those of a bar."""
+    """Run the program on a pseudo-terminal; return its lines, and those of a progress bar."""
     first, second = pty.openpty()
     code = (
         "import fcntl, struct, termios, os; fcntl.ioctl(1, termios.TIOCSWINSZ, "
@@ -172,14 +172,14 @@ def test_a_terminal_gets_tables_and_bars_and_a_pipe_gets_json_lines(kb: Path) ->
 
 
 def test_columns_without_room_are_named(kb: Path) -> None:
-    for width, told in (("80", True), ("250", False)):
+    for width, result in (("80", True), ("250", False)):
         done = CliRunner().invoke(
             app, ["link", str(kb), "name numbr 3", "-f", "table"], env={"COLUMNS": width}
         )
         assert done.exit_code == 0, done.output
         headings = done.stdout.splitlines()[0].split()
-        assert ("no room here for" in done.stderr) is told
-        if told:
+        assert ("no room here for" in done.stderr) is result
+        if result:
             named = done.stderr.split("for ")[1].split(";")[0].split(", ")
             assert not set(named) & set(headings)
             record = json.loads(CliRunner().invoke(app, ["link", str(kb), "name numbr 3"]).stdout)
@@ -236,9 +236,9 @@ def test_an_export_tells_its_stages(tiny_bert: Path, tmp_path: Path) -> None:
     from mirror_rt.exporting.pipeline import export
     from mirror_rt.types import Precision
 
-    told: list[tuple[int, int, str]] = []
+    result: list[tuple[int, int, str]] = []
     export(
         tiny_bert, tmp_path / "out", precision=Precision.FP32,
-        progress=lambda done, total, words: told.append((done, total, words)),
+        progress=lambda done, total, words: result.append((done, total, words)),
     )  # fmt: skip
-    assert [(done, total) for done, total, _ in told] == [(0, 3), (1, 3), (2, 3)]
+    assert [(done, total) for done, total, _ in result] == [(0, 3), (1, 3), (2, 3)]

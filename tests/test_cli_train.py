@@ -1,4 +1,4 @@
-"""``mirror-rt train`` from the outside."""
+"""``mirror-rt train`` from the command line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mirror_rt.training import loop
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.types import Pooling
 from mirror_rt_cli.app import app
+from tests.schemas import check
 from tests.tiny import NAMES
 
 
@@ -34,13 +35,14 @@ def test_a_corpus_from_standard_input_becomes_a_checkpoint(tmp_path: Path, tiny_
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
+    check("train", [summary])
     assert summary["checkpoint"] == str(out)
     assert summary["steps"] == 3
     account = json.loads((out / "training.json").read_text())
     assert account["counts"]["duplicates"] == 26
-    asked = {"preset": "word", "temperature": 0.1, "epochs": 1, "pooling": "mean", "seed": 3}
-    asked |= {"span_rate": 0.5, "drophead": 0.1, "hard_negatives": 0}
-    assert asked.items() <= account["config"].items()
+    requested = {"preset": "word", "temperature": 0.1, "epochs": 1, "pooling": "mean", "seed": 3}
+    requested |= {"span_rate": 0.5, "drophead": 0.1, "hard_negatives": 0}
+    assert requested.items() <= account["config"].items()
     assert "26 repeated" in result.stderr
 
 
@@ -58,7 +60,7 @@ def test_a_corpus_from_standard_input_becomes_a_checkpoint(tmp_path: Path, tiny_
         ([], "26 different pairs do not fill a batch of 200"),
     ],
 )
-def test_a_fault_is_told_on_one_line(
+def test_an_error_is_printed_on_one_line(
     tmp_path: Path, tiny_bert: Path, arguments: list[str], fault: str
 ) -> None:
     (tmp_path / "c.txt").write_text("\n".join(NAMES))
@@ -84,10 +86,10 @@ OPTIONS: dict[str, object] = {
 
 
 def test_every_option_reaches_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[TrainConfig, dict[str, Any]]] = []
+    requested: list[tuple[TrainConfig, dict[str, Any]]] = []
 
     def train(config: TrainConfig, **options: Any) -> loop.TrainReport:  # noqa: ANN401
-        asked.append((config, options))
+        requested.append((config, options))
         counts = dict.fromkeys(("lines", "blank", "duplicates", "pairs_dropped", "strings"), 0)
         return loop.TrainReport(
             out=config.out, losses=(1.0,), eval_history=(), counts=counts, pooling=Pooling.CLS,
@@ -113,16 +115,16 @@ def test_every_option_reaches_the_run(tmp_path: Path, monkeypatch: pytest.Monkey
     for arguments in ([], words):
         result = run(*common, *arguments)
         assert result.exit_code == 0, result.output
-    (plain, as_it_is), (told, other) = asked
+    (plain, as_it_is), (answer, other) = requested
     assert plain.to_dict() == TrainConfig(corpus="c.txt", base="b", out=tmp_path).to_dict()
-    assert told.to_dict() == plain.to_dict() | OPTIONS | {
+    assert answer.to_dict() == plain.to_dict() | OPTIONS | {
         "pairs": {"mirror": 0.25, "file": 0.75}, "alias_columns": ["a", "b"],
         "field_columns": ["f"],
     }  # fmt: skip
     assert {*OPTIONS, "alias_columns", "field_columns", "corpus", "base", "out"} == {
         field.name for field in fields(TrainConfig)
     }
-    assert all(plain.to_dict()[name] != value for name, value in told.to_dict().items()
+    assert all(plain.to_dict()[name] != value for name, value in answer.to_dict().items()
                if name in OPTIONS)  # fmt: skip
     for options, board, flag in ((as_it_is, None, False), (other, tmp_path / "board", True)):
         del options["progress"], options["tell"]
@@ -145,9 +147,9 @@ def test_pairs_of_a_file_train_alone(tmp_path: Path, tiny_bert: Path) -> None:
 @pytest.mark.parametrize(
     ("pairs", "shares", "steps"),
     [
-        # All 25 pairs of the file, and half as many others, for which there are enough.
+        # All 25 pairs of the file, and half as many others; there are enough of those.
         ("mirror=1,file=2", {"mirror": 1 / 3, "file": 2 / 3}, 2 * ((25 + 12) // 8)),
-        # All 26 mirrored names of the corpus; the file has more pairs than their share takes.
+        # All 26 Mirror pairs of the corpus; the file has more pairs than its share needs.
         ("mirror=2,file", {"mirror": 2 / 3, "file": 1 / 3}, 2 * ((26 + 13) // 8)),
     ],
 )
@@ -233,7 +235,7 @@ def test_a_base_of_the_hub_is_fetched_by_its_name_without_pickles(
     assert "# someone/tiny, trained by mirror-rt" in body
 
 
-def test_a_bundle_given_as_the_base_is_told(tmp_path: Path, tiny_bundle: Path) -> None:
+def test_a_bundle_given_as_the_base_is_reported(tmp_path: Path, tiny_bundle: Path) -> None:
     (tmp_path / "c.txt").write_text("\n".join(NAMES))
     result = run(tmp_path / "c.txt", "--base", tiny_bundle, "--out", tmp_path / "out")
     assert result.exit_code == 1

@@ -45,7 +45,7 @@ CONTEXTS = {
 @pytest.mark.parametrize("wanted", CONTEXTS)
 @pytest.mark.parametrize("mention", ["cold", "colds"])
 @pytest.mark.parametrize("top", [1, 5])
-def test_the_context_decides_between_bearers_of_a_name(
+def test_the_context_decides_between_entities_with_the_same_name(
     kb: KnowledgeBase, wanted: str, mention: str, top: int
 ) -> None:
     plain = kb.link([mention], top=5)[0]
@@ -107,7 +107,7 @@ def test_a_clear_best_candidate_stays_whatever_the_context(kb: KnowledgeBase) ->
     assert found == plain
 
 
-def test_it_decides_between_two_that_are_nearly_alike(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_context_decides_between_two_close_candidates(bundle: Bundle, tmp_path: Path) -> None:
     sides = [
         Entity(id=f"S:{side}", names=(Name(text=name),), description=f"of the {side} side")
         for side, name in (
@@ -154,8 +154,8 @@ def test_candidates_far_below_the_best_stay_where_they_are(kb: KnowledgeBase) ->
 def test_a_threshold_asks_before_the_context_decides(kb: KnowledgeBase) -> None:
     for least in (0.0, 0.5, 0.9):
         alone = kb.link(["cold", "colds"], min_probability=least)
-        told = kb.link(["cold", "colds"], min_probability=least, contexts=["snow", "snow"])
-        assert [bool(a) for a in alone] == [bool(a) for a in told]
+        output = kb.link(["cold", "colds"], min_probability=least, contexts=["snow", "snow"])
+        assert [bool(a) for a in alone] == [bool(a) for a in output]
 
 
 def test_profiles_are_encoded_once(kb: KnowledgeBase) -> None:
@@ -163,7 +163,7 @@ def test_profiles_are_encoded_once(kb: KnowledgeBase) -> None:
     own = KnowledgeBase.open(kb.path, encoder=encoder)
     own.link(["cold"] * 3, contexts=["snow", "snow", "frost"])
     own.link(["cold"], contexts=["a runny nose"])
-    assert sorted(encoder.asked) == sorted(
+    assert sorted(encoder.requested) == sorted(
         ["snow", "frost", "a runny nose", *map(_profile, CONTEXTS)]
     )
 
@@ -171,8 +171,8 @@ def test_profiles_are_encoded_once(kb: KnowledgeBase) -> None:
 def test_explain_shows_that_the_context_decided(kb: KnowledgeBase) -> None:
     (plain,) = kb.explain(["cold"])
     assert [e.rank_without_context for e in plain.candidates] == [e.rank for e in plain.candidates]
-    (told,) = kb.explain(["cold"], contexts=[CONTEXTS["C:lung"]])
-    first = told.candidates[0]
+    (output,) = kb.explain(["cold"], contexts=[CONTEXTS["C:lung"]])
+    first = output.candidates[0]
     assert (first.candidate.entity_id, first.rank) == ("C:lung", 1)
     assert first.rank_without_context == 3
     assert first.candidate.context_score == pytest.approx(

@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole: one writer, whole extras, one spelling of options."""
+"""Rules of the whole repository: one writer, complete extras, one spelling of options."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def commands() -> dict[str, dict[str, object]]:
 
 
 def test_only_staging_renames_over_a_target_and_locks() -> None:
-    # These two move what is built into the folder that staging gave them.
+    # These two move what is built into the folder from ``staging``.
     inside = {"mirror_rt/quickstart.py", "mirror_rt/exporting/pipeline.py"}
     for path in [*ROOT.glob("mirror_rt/**/*.py"), *ROOT.glob("cli/*.py")]:
         name = path.relative_to(ROOT).as_posix()

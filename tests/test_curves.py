@@ -1,4 +1,4 @@
-"""Held-out pairs: never trained on, measured without touching the run, drawn."""
+"""Held-out pairs: never trained on, measured without changing the run, and drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Students of fewer layers."""
+"""Students with fewer layers."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from mirror_rt import TorchEncoder
 from mirror_rt.distillation.layers import LayerConfig, _batches, _loss, distil_layers, keep_layers
 from mirror_rt.errors import ConfigError, InputError, ModelError
 from mirror_rt_cli.app import app
+from tests.embed_jobs import written
+from tests.schemas import check
 from tests.test_static import NAMES
 from tests.tiny import tiny_checkpoint
-from tests.vectors import written
 
 CONFIG = LayerConfig(layers=1, batch_size=16, max_steps=25, lr=2e-3)
 
 
 @pytest.fixture(scope="module")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model whose layers change what passes them: freshly drawn ones hardly do."""
+    """A tiny model whose layers change their input; randomly initialized layers hardly do."""
     from transformers import AutoModel
 
     folder = tiny_checkpoint(tmp_path_factory.mktemp("models") / "teacher")
@@ -73,12 +74,12 @@ def test_a_student_comes_nearer_to_its_teacher_and_is_written_whole(
     few = replace(CONFIG, max_steps=2)
     runs = [distil_layers(teacher_folder, NAMES, tmp_path / name, few) for name in "ab"]
     assert runs[0] == runs[1]
-    told = CliRunner().invoke(app, ["info", str(tmp_path / "student")])
-    assert told.exit_code == 0, told.stderr
-    assert "1 layers" in told.stdout
+    output = CliRunner().invoke(app, ["info", str(tmp_path / "student")])
+    assert output.exit_code == 0, output.stderr
+    assert "1 layers" in output.stdout
 
 
-def test_a_batch_has_names_misspelt_and_recombined_ones() -> None:
+def test_a_batch_has_names_misspelled_and_recombined_ones() -> None:
     batch = next(_batches(NAMES, LayerConfig(layers=1, batch_size=64)))
     known = set(NAMES)
     assert len(set(batch)) == len(batch) <= 64
@@ -104,12 +105,13 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_trains_where_layers_are_asked_for(tiny_bert: Path, tmp_path: Path) -> None:
+def test_the_command_trains_if_layers_are_given(tiny_bert: Path, tmp_path: Path) -> None:
     names = written(tmp_path / "names.txt", NAMES[:200])
     command = ["distil", str(tiny_bert), str(names), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, [*command, "--layers", "1", "--max-steps", "2"])
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert (told["layers"], told["steps"]) == (1, 2)
+    output = json.loads(done.stdout)
+    check("distil", [output])
+    assert (output["layers"], output["steps"]) == (1, 2)
     done = CliRunner().invoke(app, [*command, "--layers", "1", "--dims", "8", "--force"])
     assert done.exit_code == 1

@@ -1,7 +1,7 @@
-"""Dropout and drophead really happen, at the rate asked for, by their statistics.
+"""Dropout and drophead work at the given rate, checked by statistics.
 
-Attention is made uniform and every value 1 by setting weights, so what leaves a head counts
-exactly how many of the T attention weights were kept.
+Weights are set so that attention is uniform and every value is 1. So the output of a head is the
+number of the T attention weights that were kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BIASES = ("relative_attention_bias",)
 
 
 def heads_out(model: nn.Module, *, tokens: int, strings: int) -> list[Tensor]:
-    """Run a model whose attention is uniform over ones; return what enters each layer's join."""
+    """Run a model with uniform attention over ones; return the input of each output projection."""
     seen: list[Tensor] = []
     for name, module in model.named_modules():
         if name.endswith((*QUERIES, *VALUES)):
@@ -55,13 +55,13 @@ def heads_out(model: nn.Module, *, tokens: int, strings: int) -> list[Tensor]:
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("rate", [0.0, 0.3])
-def test_attention_weights_are_dropped_at_the_rate_asked_for(
+def test_attention_weights_are_dropped_at_the_given_rate(
     tmp_path: Path, architecture: str, attention: str, rate: float
 ) -> None:
     folder = tiny_checkpoint(tmp_path / "base", architecture=architecture)
-    asked = "eager" if attention == "eager" else None
+    requested = "eager" if attention == "eager" else None
     model = load_model(
-        folder, pooling=Pooling.CLS, max_length=None, dropout=rate, attention=asked
+        folder, pooling=Pooling.CLS, max_length=None, dropout=rate, attention=requested
     ).model
     if attention == "eager" or architecture in SDPA_IN_EVERY_RELEASE:
         assert model.config._attn_implementation == attention
@@ -75,7 +75,7 @@ def test_attention_weights_are_dropped_at_the_rate_asked_for(
         assert error <= 1e-6 + 4 * np.sqrt(rate * (1 - rate) / weights)
 
 
-def test_hidden_states_are_dropped_at_the_rate_asked_for(tmp_path: Path) -> None:
+def test_hidden_states_are_dropped_at_the_given_rate(tmp_path: Path) -> None:
     model = load_model(
         tiny_checkpoint(tmp_path / "b"), pooling=Pooling.CLS, max_length=None, dropout=0.3
     ).model
@@ -83,7 +83,7 @@ def test_hidden_states_are_dropped_at_the_rate_asked_for(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_every_dropout_layer_of_a_base_really_drops_at_the_rate_asked_for(
+def test_every_dropout_layer_of_a_base_really_drops_at_the_given_rate(
     tmp_path: Path, architecture: str
 ) -> None:
     base = tiny_checkpoint(tmp_path / "b", architecture=architecture)
@@ -107,7 +107,7 @@ def test_every_dropout_layer_of_a_base_really_drops_at_the_rate_asked_for(
     torch.manual_seed(0)
     with torch.no_grad():
         encode(model, tokenize(NAMES * 8, model))
-    assert len(kept) >= 3  # of the embeddings, and one or two in each layer
+    assert len(kept) >= 3  # one of the embeddings, and one or two in each layer
     for name, found in kept.items():
         flat = torch.cat(found).double()
         error = abs(flat.mean().item() - 0.7)
@@ -138,7 +138,7 @@ def test_drophead_drops_whole_heads_per_string_and_rescales_the_rest(
         assert torch.equal(by_head, first[:, None, :, None].expand_as(by_head))
         active = (first > 0).sum(1, keepdim=True)
         assert torch.allclose(first, (first > 0) * heads / active, atol=1e-5)
-        expected = 0.8 + 0.2**heads  # a string that would lose all keeps all
+        expected = 0.8 + 0.2**heads  # a string that would lose all heads keeps all
         error = abs((first > 0).float().mean().item() - expected)
         assert error < 4 * np.sqrt(0.2 * 0.8 / (strings * heads))
     assert not torch.equal(layers[0] > 0, layers[1] > 0)
@@ -171,9 +171,7 @@ def test_drophead_in_an_unknown_layout_is_refused(tmp_path: Path) -> None:
         add_drophead(model, rate=0.2)
 
 
-def test_drophead_stands_in_place_of_dropout_unless_both_are_asked_for(
-    tmp_path: Path, tiny_bert: Path
-) -> None:
+def test_drophead_replaces_dropout_unless_both_are_given(tmp_path: Path, tiny_bert: Path) -> None:
     make: Callable[..., TrainConfig] = lambda **options: TrainConfig(  # noqa: E731
         corpus="c", base=tiny_bert, out=tmp_path / "o", **options
     )

@@ -1,4 +1,4 @@
-"""Attention and dropout of training on a CPU are those of torch, only sooner."""
+"""Attention and dropout in training on a CPU equal those of torch."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_without_dropout_it_is_attention_and_its_gradient(
 def test_with_dropout_its_gradient_is_that_of_what_was_kept(
     kernel: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not kernel:  # as in a version of torch that has no such private function
+    if not kernel:  # as in a torch version without this private function
         monkeypatch.delattr(torch, "_softmax_backward_data")
     query, key, value, mask = inputs(torch.float64)
 
@@ -56,7 +56,7 @@ def test_with_dropout_its_gradient_is_that_of_what_was_kept(
     assert torch.autograd.gradcheck(once, (query, key, value))
 
 
-def test_weights_are_dropped_at_the_rate_asked_for_and_the_rest_scaled() -> None:
+def test_weights_are_dropped_at_the_given_rate_and_the_rest_scaled() -> None:
     torch.manual_seed(1)
     rate, tokens = 0.3, 32
     query, key = (torch.randn(64, 4, tokens, 8) for _ in range(2))
@@ -89,10 +89,10 @@ def test_it_takes_the_place_of_torchs_where_there_is_a_mask_and_dropout_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     query, key, value, mask = inputs(torch.float32)
-    asked: list[float] = []
+    requested: list[float] = []
 
     def attend(*given: Tensor, rate: float, scale: float | None) -> Tensor:
-        asked.append(rate)
+        requested.append(rate)
         return given[0]
 
     monkeypatch.setattr(dropout_attention, "attend", attend)
@@ -104,4 +104,4 @@ def test_it_takes_the_place_of_torchs_where_there_is_a_mask_and_dropout_alone(
         attention(query, key, value, attn_mask=mask == 0, dropout_p=0.2)
         attention(query, key, value, is_causal=True, dropout_p=0.2)
     attention(query, key, value, attn_mask=mask, dropout_p=0.2)
-    assert asked == [0.2]
+    assert requested == [0.2]

@@ -1,4 +1,4 @@
-"""Knowledge bases built from the vectors of an embed job: only what it lacks is embedded."""
+"""Knowledge bases built from the vectors of an embed job: only missing names are embedded."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ MISSING = {"VSD", "liver cancer"}
 
 
 class Noting:
-    """An encoder that notes what it is asked."""
+    """An encoder that records its texts."""
 
     def __init__(self, encoder: Encoder) -> None:
         self.dim = encoder.dim
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self._encoder = encoder
 
     def encode(self, texts: Sequence[str]) -> Float32:
         """Return (N, D) float32 unit rows."""
-        self.asked += texts
+        self.requested += texts
         return self._encoder.encode(texts)
 
 
@@ -63,11 +63,11 @@ def test_only_missing_names_are_embedded_and_the_vectors_are_the_same(
     vectors, noting = _embedded(encoder, tmp_path, dtype=dtype), Noting(encoder)
     build = KnowledgeBase.build
     build(tiny_bundle, HEARTS, tmp_path / "a", encoder=noting, vectors=vectors).close()
-    assert set(noting.asked) & set(NAMES) == MISSING
+    assert set(noting.requested) & set(NAMES) == MISSING
     build(tiny_bundle, HEARTS, tmp_path / "b", encoder=encoder).close()
     files = [tmp_path / name / "vectors.npy" for name in ("a", "b")]
     one_ND, other_ND = (np.load(file).astype(np.float32) for file in files)
-    # In another batch a text may be off by the last place of a float16.
+    # In another batch, the last digit of a float16 may differ.
     np.testing.assert_allclose(one_ND, other_ND, atol=2e-3)
     with KnowledgeBase.open(tmp_path / "a") as kb:
         assert [found[0].entity_id for found in kb.search(["VSD", "short stature"])] == [

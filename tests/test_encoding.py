@@ -108,7 +108,7 @@ def test_bfloat16_keeps_the_strings_of_a_row_apart(
             found = encode(model, tokens)
             alone = torch.cat([encode(model, [ids]) for ids in tokens])
     assert not torch.equal(found.float(), exact)
-    spread = exact.std(0).norm()  # how far the strings lie from each other
+    spread = exact.std(0).norm()  # the distances between the strings
     for rough in (found, alone):
         assert ((rough.float() - exact).norm(dim=1) < 0.05 * spread).all()
 
@@ -124,7 +124,7 @@ def test_fast_dropout_keeps_and_scales_as_the_plain_one_does() -> None:
     kept = dropped > 0
     assert torch.allclose(dropped[kept], torch.tensor(1 / 0.7))
     assert abs(kept.float().mean().item() - 0.7) < 4 * (0.3 * 0.7 / ones.numel()) ** 0.5
-    for axis in (0, 1):  # no row or column is favoured, nor any of the four draws of a word
+    for axis in (0, 1):  # no row or column is preferred, nor any of the four draws of a word
         spread = kept.float().mean(axis).std().item()
         assert abs(spread / (0.3 * 0.7 / kept.shape[axis]) ** 0.5 - 1) < 0.2
     for place in range(4):

@@ -1,4 +1,4 @@
-"""What an evaluation on gold mentions says beside scores: intervals, NIL, differences, errors."""
+"""Evaluation on gold mentions beside scores: intervals, NIL, comparisons, errors."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_nil_is_counted_as_a_person_would(kb: KnowledgeBase) -> None:
     queries = (
         *(query(f"name numbr {i}", f"N:{i}") for i in range(20)),
         *(query(f"zzq {i} vwx") for i in range(10)),
-        query("short statur", "X:1"),  # its id is not there, so nothing is right
+        query("short statur", "X:1"),  # its id is not in the knowledge base, so nothing is right
         query("?", "H:1"),
     )
     settings = LinkSettings(min_probability=0.3)
@@ -128,13 +128,13 @@ def test_nil_is_counted_as_a_person_would(kb: KnowledgeBase) -> None:
             "nil recall": both / sum(nil),
         }
     )
-    # What is not linked is ranked all the same, and NIL is none of the mentions with an id.
+    # Unlinked mentions are ranked too, and NIL is not one of the mentions with an id.
     (whole,) = [r for r in found.report.results if r.task == "t"]
     assert whole.items == 22
 
 
 def test_confidence_is_what_link_compares_with_a_threshold(kb: KnowledgeBase) -> None:
-    with_numbers(kb, fitted_on={"gold_links": 9})  # names are held against it, too
+    with_numbers(kb, fitted_on={"gold_links": 9})  # names are compared with it, too
     queries = tuple(
         query(text) for text in ("ASD", "hole in a heart", "liver cancr", "ventricular", "?", "VSD")
     )
@@ -191,7 +191,7 @@ def test_a_mention_is_linked_where_link_says_so(
     assert set(expected) == {True, False} or links
 
 
-def test_contexts_documents_and_composites_are_asked_as_link_asks_them(kb: KnowledgeBase) -> None:
+def test_contexts_documents_and_composites_are_used_as_in_link(kb: KnowledgeBase) -> None:
     document = "An atrial septal defect (ATSD) was seen."
     plain = query("ATSD", "H:1")
     expanded = query("ATSD", "H:1", document=document)
@@ -265,7 +265,7 @@ def test_a_comparison_is_of_paired_mentions() -> None:
     assert found.p_value == pytest.approx(binomtest(10, 12).pvalue)
     gap = found.differences["acc@1"]
     assert gap.low < gap.value < gap.high
-    # Pairs tell more than two intervals: where both fail on the same mentions the gap is exact.
+    # Pairs tell more than two intervals: with the same errors, the difference is exact.
     same = compare(a, a)
     assert (same.differences["acc@1"].low, same.differences["acc@1"].high) == (0.0, 0.0)
     assert same.p_value == 1.0
@@ -359,23 +359,23 @@ def test_what_was_trained_on_the_gold_is_warned_of(tmp_path: Path, kb: Knowledge
     checkpoint.mkdir()
     trained = {"strings_sketch": sketch([q.parts[0].upper() for q in gold.queries[:10]])}
     (checkpoint / "training.json").write_text(json.dumps(trained))
-    asked = evaluate_linking("kb", kb, gold)
-    (warning,) = overlaps(str(checkpoint), object(), asked)
+    requested = evaluate_linking("kb", kb, gold)
+    (warning,) = overlaps(str(checkpoint), object(), requested)
     assert "25 %" in warning
     known = Gold(queries=tuple(query(f"name number {i}", f"N:{i}") for i in range(10)))
     (checkpoint / "training.json").write_text(
         json.dumps({"strings_sketch": sketch(q.parts[0] for q in known.queries)})
     )
-    asked = evaluate_linking("kb", kb, known)
-    assert not list(overlaps(str(checkpoint), object(), asked)), "names are found by look-up"
+    requested = evaluate_linking("kb", kb, known)
+    assert not list(overlaps(str(checkpoint), object(), requested)), "names are found by look-up"
 
 
 def test_a_sketch_of_many_texts_estimates_the_share() -> None:
     texts = [f"text {i}" for i in range(20_000)]
     record = sketch(texts)
     assert len(record) < 6_000
-    asked = texts[:4_000] + [f"other {i}" for i in range(6_000)]
-    assert share_among(asked, record) == pytest.approx(0.4, abs=0.1)
+    requested = texts[:4_000] + [f"other {i}" for i in range(6_000)]
+    assert share_among(requested, record) == pytest.approx(0.4, abs=0.1)
     small = sketch(texts[: SIZE - 1])
     assert share_among(texts[: 2 * (SIZE - 1)], small) == 0.5
     assert share_among([], small) == 0.0
@@ -503,7 +503,7 @@ def test_reliability_bins_are_of_what_has_a_candidate(kb: KnowledgeBase) -> None
     assert error == pytest.approx(sum(gaps) / 30)
 
 
-def test_gold_without_any_id_and_passages_are_told(kb: KnowledgeBase, tmp_path: Path) -> None:
+def test_gold_without_any_id_and_passages_are_reported(kb: KnowledgeBase, tmp_path: Path) -> None:
     nothing = Gold(queries=(query("zzq"), query("vwx")))
     found = evaluate_linking("kb", kb, nothing, task="t")
     assert [result.task for result in found.report.results] == ["t, with NIL"]

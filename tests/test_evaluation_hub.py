@@ -1,4 +1,4 @@
-"""Sets from the hub: its own columns in folders of this machine, read by ``datasets``."""
+"""Datasets of the hub: its columns in folders of this machine, read by ``datasets``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCORED = [
 
 OPINIONS = [{"text": f"{'good' if i % 2 else 'awful'} day {i}", "label": i % 2} for i in range(20)]
 
-# Columns as the hub's pages show them; values made up.
+# Columns as on the hub's pages; the values are invented.
 HUB: dict[tuple[str, str | None], list[dict[str, Any]]] = {
     **{(f"mteb/sts{year}-sts", None): SCORED for year in range(12, 17)},
     ("mteb/sickr-sts", None): SCORED,
@@ -103,7 +103,7 @@ POSTS = [
     {"cui": "22253000", "medical_concept": "Pain", "social_media_text": "pain"},
 ]
 
-# Of datasets that are scripts the hub keeps a copy: a folder of Parquet for each split.
+# For datasets that are scripts, the hub keeps a copy: a folder of Parquet for each split.
 EXPORTED: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
     ("bigbio/umnsrs", "umnsrs_similarity_bigbio_pairs"): {"train": RATED},
     ("bigbio/umnsrs", "umnsrs_relatedness_bigbio_pairs"): {"train": RATED[::-1]},
@@ -121,9 +121,9 @@ EXPORTED: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {
 
 @pytest.fixture
 def mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put datasets as the hub has them under the working directory, where ``datasets`` looks.
+    """Write datasets in the hub's layout to the working directory, where ``datasets`` finds them.
 
-    A configuration is a folder of Parquet files, named as the hub's own conversions are.
+    A configuration is a folder of Parquet files, named as in the hub's own conversions.
     """
     datasets = pytest.importorskip("datasets")
     monkeypatch.chdir(tmp_path)
@@ -154,9 +154,9 @@ def mirrored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             datasets.Dataset.from_list(content).to_parquet(file)
     load = datasets.load_dataset
 
-    def of_revision(path: str, revision: str = "", **asked: object) -> object:
-        # The library looks at the revision only on the hub itself.
-        return load(str(tmp_path / revision / path) if revision else path, **asked)
+    def of_revision(path: str, revision: str = "", **requested: object) -> object:
+        # The library uses the revision only on the hub itself.
+        return load(str(tmp_path / revision / path) if revision else path, **requested)
 
     monkeypatch.setattr(datasets, "load_dataset", of_revision)
     return tmp_path
@@ -170,21 +170,21 @@ def test_every_source_is_read_by_the_library_and_scored(mirrored: Path) -> None:
     found = {r.task: r for r in evaluate(LetterEncoder(), data=data, tasks=names).results}
     assert {r.status.value for r in found.values()} == {"scored"}, found
     assert found["qnli"].score == 1.0
-    assert set(found["sts average"].scores) == {"all"}  # the years come without their subsets
+    assert set(found["sts average"].scores) == {"all"}  # the years have no subsets
     items = {name: found[name].items for name in ("mr", "cr", "subj", "mpqa", "sst2", "mrpc")}
-    # Folds are of all splits together; of a split only the test part is scored.
+    # Folds use all splits together; with splits, only the test part is scored.
     assert items == {"mr": 60, "cr": 40, "subj": 40, "mpqa": 40, "sst2": 20, "mrpc": 20}
     assert len((data / "senteval/MRPC.train.tsv").read_text().splitlines()) == 1 + 40
     assert (data / "senteval/TREC.test.tsv").read_text().startswith("label\ttext\nDESC\tHow is 0 ?")
     rated = "word1\tword2\tscore\nGlaucoma\tFibrillation\t279.0\nCarbatrol\tDilantin\t370.5\n"
     assert (data / "wordsim/umnsrs_sim.tsv").read_text() == rated
-    # Ten folds of the test part together; each concept has its name once, whatever fold has it.
+    # The test parts of ten folds together; each concept has its name once, whatever fold it is in.
     concepts = (data / "el_askapatient/test_dictionary.txt").read_text()
     assert concepts == "id\tname\n271782001\tDrowsy\n22253000\tPain\n"
     assert (found["askapatient"].items, found["askapatient"].score) == (20, 1.0)
 
 
-def test_a_dataset_that_is_not_to_be_had_is_told_on_one_line(
+def test_a_dataset_that_is_not_available_is_reported_on_one_line(
     mirrored: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(mirrored / "mteb/sts13-sts")  # now only the hub could have it
@@ -228,12 +228,12 @@ def test_a_dataset_with_other_columns_leaves_no_file_and_costs_no_other(tmp_path
         if source.dataset == "mteb/sts12-sts":
             yield {"text_a": "a", "text_b": "b", "similarity": 1.0}
 
-    told: list[str] = []
+    answer: list[str] = []
     tasks = select_tasks(["sts12", "sts13"], TASKS)
-    written = fetch_missing(tasks, tmp_path, rows=other, progress=told.append)
+    written = fetch_missing(tasks, tmp_path, rows=other, progress=answer.append)
     assert written == list(tmp_path.rglob("*.*")) == [tmp_path / "sts/STS13.test.tsv"]
-    assert "mteb/sts12-sts: has no column score" in told[0]
-    assert told[1:] == [f"fetched {written[0]}"]
+    assert "mteb/sts12-sts: has no column score" in answer[0]
+    assert answer[1:] == [f"fetched {written[0]}"]
 
 
 DICTIONARY, MENTIONS = "el_askapatient/test_dictionary.txt", "el_askapatient/processed_test"
@@ -245,14 +245,14 @@ def test_half_a_linking_set_is_not_filled_up_with_another_version(
 ) -> None:
     (tmp_path / own).parent.mkdir()
     (tmp_path / own).write_text("mine")
-    told: list[str] = []
+    answer: list[str] = []
     tasks = select_tasks(["askapatient", "sts12"], TASKS)
-    written = fetch_missing(tasks, tmp_path, rows=rows, progress=told.append)
+    written = fetch_missing(tasks, tmp_path, rows=rows, progress=answer.append)
     assert written == [tmp_path / "sts/STS12.test.tsv"]
-    assert told[0].startswith(f"{tmp_path / own} is there, {lacking} not; ")
+    assert answer[0].startswith(f"{tmp_path / own} is there, {lacking} not; ")
     (tmp_path / lacking).write_text("mine too")
-    assert fetch_missing(tasks, tmp_path, rows=rows, progress=told.append) == []
-    assert len(told) == 2
+    assert fetch_missing(tasks, tmp_path, rows=rows, progress=answer.append) == []
+    assert len(answer) == 2
 
 
 def test_a_linking_set_comes_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -261,19 +261,19 @@ def test_a_linking_set_comes_whole_or_not_at_all(tmp_path: Path) -> None:
         if source.split == "test":
             raise InputError("the hub does not give it")
 
-    told: list[str] = []
+    answer: list[str] = []
     tasks = select_tasks(["askapatient"], TASKS)
-    assert fetch_missing(tasks, tmp_path, rows=broken, progress=told.append) == []
-    assert told == ["the hub does not give it"]
+    assert fetch_missing(tasks, tmp_path, rows=broken, progress=answer.append) == []
+    assert answer == ["the hub does not give it"]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     written = fetch_missing(tasks, tmp_path, rows=lambda source: POSTS)
     assert written == [tmp_path / DICTIONARY, tmp_path / MENTIONS]
 
 
-def test_a_dataset_that_the_hub_no_longer_gives_is_told_and_missing(
+def test_a_dataset_that_the_hub_no_longer_gives_is_reported_and_missing(
     mirrored: Path, tmp_path: Path
 ) -> None:
-    # A folder without data, where the library looks first, is refused as the hub's would be.
+    # A folder without data, which the library finds first, gives the same error as the hub.
     for file in (mirrored / "SetFit/subj/data").iterdir():
         file.unlink()
     own = tmp_path / "data/wordsim/mine.tsv"

@@ -1,4 +1,4 @@
-"""Linking scores against brute force and hand-made cases."""
+"""Linking scores, compared with brute force and small examples."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 class Points:
-    """An embedder whose vectors are given: text -> angle in degrees on the unit circle."""
+    """An embedder with fixed vectors: text → angle in degrees on the unit circle."""
 
     dim = 2
 
@@ -60,9 +60,9 @@ def rank_entities(
 ) -> LinkingScore:
     """Score (mention, right ids) pairs against entities by exact search."""
     table = NameTable.of(entities, convention)
-    asked = [Query(parts=(mention,), ids=ids) for mention, ids in queries]
-    unreachable = sum(not right.size for right in table.right_groups(asked))
-    return linking_score(ranks_of(embedder, table, asked), unreachable=unreachable)
+    requested = [Query(parts=(mention,), ids=ids) for mention, ids in queries]
+    unreachable = sum(not right.size for right in table.right_groups(requested))
+    return linking_score(ranks_of(embedder, table, requested), unreachable=unreachable)
 
 
 def ranks_of(embedder: Points, table: NameTable, queries: list[Query]) -> list[int | None]:
@@ -114,7 +114,7 @@ def test_ranks_agree_with_sorting_every_candidate(
 ) -> None:
     rng = np.random.default_rng(seed)
     names = [(f"E{rng.integers(owners)}", f"name {i}") for i in range(count)]
-    # Few different angles, all right ones: ties are frequent, and exact in every product.
+    # Few distinct angles, all right angles: ties are frequent, and exact in every product.
     angles = {name: float(rng.integers(4) * 90) for _, name in names}
     base = [entity(owner, name) for owner, name in names]
     queries = [(f"q{i}", frozenset({f"E{rng.integers(owners + 1)}"})) for i in range(5)]
@@ -151,10 +151,10 @@ def test_a_right_candidate_below_the_64th_is_a_miss_in_every_metric() -> None:
     assert (at_65.recall_64, at_65.mrr) == (0.0, 0.0)
 
 
-def test_exact_match_finds_equal_normalised_names_in_their_order() -> None:
+def test_exact_match_finds_equal_normalized_names_in_their_order() -> None:
     table = NameTable.of([entity("A", "x"), entity("B", "x", "y")], Convention.ENTITY)
-    asked = [("x", "A"), ("x", "B"), ("y", "B"), ("Y!", "B"), ("yy", "B")]
-    queries = [Query(parts=(text,), ids=frozenset({i})) for text, i in asked]
+    requested = [("x", "A"), ("x", "B"), ("y", "B"), ("Y!", "B"), ("yy", "B")]
+    queries = [Query(parts=(text,), ids=frozenset({i})) for text, i in requested]
     assert [rank for rank, _ in exact_answers(table, queries)] == [1, 2, 1, 1, None]
     assert unseen(table, queries) == [4]
 
@@ -314,8 +314,8 @@ def test_the_char_ngram_baseline_gives_unit_rows_that_depend_on_the_text_alone()
     assert vectors[0] @ vectors[1] > 0.7 > abs(vectors[0] @ vectors[5])
 
 
-# A gold id of the test part begins with a space, which BioSyn's loader strips; unstripped, as
-# the data's notes count, 737 are right with the test dictionary.
+# A gold id of the test part begins with a space, which BioSyn's loader strips. Without this, 737
+# are right with the test dictionary, as the notes of the data say.
 @pytest.mark.parametrize(("dictionary", "right"), [("train", 576), ("test", 738)])
 def test_exact_match_on_ncbi_solves_what_its_readme_says(
     shared_data: Callable[[str], Path], dictionary: str, right: int

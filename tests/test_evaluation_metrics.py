@@ -1,4 +1,4 @@
-"""Scores against scipy and scikit-learn."""
+"""Scores, compared with scipy and scikit-learn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mirror_rt.evaluation.metrics import (
     spearman,
 )
 
-# Few different values: ties are frequent.
+# Few distinct values: ties are frequent.
 VALUES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=40)
 
 
@@ -68,7 +68,7 @@ def test_an_undefined_correlation_is_none_and_never_nan(bad: list[float]) -> Non
 
 
 def test_intervals_are_those_of_a_plain_bootstrap() -> None:
-    """Against a loop over draws that ranks each anew."""
+    """Compared with a loop over draws that ranks each one again."""
     from scipy.stats import spearmanr
 
     rng = np.random.default_rng(5)

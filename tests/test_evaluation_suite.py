@@ -1,4 +1,4 @@
-"""Tasks on small data of the known layouts, and the floors of the real data."""
+"""Tasks on small data of the known layouts, and lower bounds on the real data."""
 
 from __future__ import annotations
 
@@ -271,7 +271,7 @@ def test_files_of_every_layout_are_tasks_of_their_own_names(tmp_path: Path) -> N
     assert found["my-own"].score == found["my-own-kb"].score == 1.0
 
 
-def test_a_part_that_a_found_task_lacks_is_told_with_the_file_it_belongs_to(tmp_path: Path) -> None:
+def test_a_missing_part_of_a_custom_task_is_reported_with_its_file(tmp_path: Path) -> None:
     put(tmp_path, "senteval/Own.test.tsv", "label\ttext\n1\ta\n")
     (result,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["own"]).results
     assert result.status is Status.MISSING
@@ -291,7 +291,7 @@ def test_a_folder_without_any_task_is_an_error_of_the_command(tmp_path: Path) ->
     assert CliRunner().invoke(app, arguments).exit_code == 0
 
 
-def test_what_a_linking_task_lacks_is_told_in_full_with_its_layout(tmp_path: Path) -> None:
+def test_all_missing_files_of_a_linking_task_are_reported_with_its_layout(tmp_path: Path) -> None:
     (before,) = evaluate(LetterEncoder(), data=tmp_path, tasks=["bc5cdr-d"]).results
     assert before.note.startswith(
         f"no el_bc5cdr_d/test_dictionary.txt or el_bc5cdr_d/processed_test under {tmp_path} ("
@@ -308,7 +308,7 @@ def test_what_a_linking_task_lacks_is_told_in_full_with_its_layout(tmp_path: Pat
     assert [r.score for r in scored if "unseen" not in r.task] == [1.0, 1.0]
 
 
-def test_the_linking_tasks_take_the_convention_asked_for(data: Path) -> None:
+def test_the_linking_tasks_use_the_given_convention(data: Path) -> None:
     # The right name is that of the second entity, and the sixth of all.
     names = "".join(f"D1||fever {letter}\n" for letter in "abcde") + "D2||liver\n"
     put(data, "el_ncbi_disease/test_dictionary.txt", names)
@@ -427,7 +427,7 @@ def test_texts_are_encoded_once_a_run() -> None:
     model = CachedEmbedder(letters)
     first = model.encode(["a", "b", "a"])
     again = model.encode(["c", "b"])
-    assert letters.asked == ["a", "b", "c"]
+    assert letters.requested == ["a", "b", "c"]
     np.testing.assert_array_equal(first[1], again[1])
     np.testing.assert_array_equal(first[0], LetterEncoder().encode(["a"])[0])
     assert model.encode([]).shape == (0, letters.dim)

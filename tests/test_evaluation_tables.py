@@ -1,4 +1,4 @@
-"""Readers of the evaluation sets: layouts, and faults named by their line."""
+"""Readers of the evaluation sets: layouts, and errors with their line."""
 
 from __future__ import annotations
 

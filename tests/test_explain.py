@@ -36,7 +36,7 @@ def kb(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBas
     out = tmp_path_factory.mktemp("kb") / "kb"
     things = [*HEARTS, entity("V", VARIANTS[0], *VARIANTS[1:]), entity("Q", "???")]
     made = KnowledgeBase.build(bundle, things, out, encoder=LetterEncoder())
-    # More than any typo of a name has.
+    # More edits than any typo has.
     reranker = replace(made.resources.reranker, name_weights={"constant": 4.0, **NO_NAME})
     made._resources = replace(made.resources, reranker=reranker)
     return made
@@ -68,25 +68,25 @@ def test_every_candidate_has_its_evidence_even_behind_an_entity_of_many_names(
 ) -> None:
     for mention in ("septal defect variants", "???"):
         linked = kb.link([mention], top=3)[0]
-        (told,) = kb.explain([mention], top=3)
-        assert [e.candidate.entity_id for e in told.candidates if e.returned] == [
+        (output,) = kb.explain([mention], top=3)
+        assert [e.candidate.entity_id for e in output.candidates if e.returned] == [
             c.entity_id for c in linked
         ]
-        for one in told.candidates:
+        for one in output.candidates:
             assert list(one.features) == list(one.contributions) == list(FEATURES)
             assert min(one.dense_rank, one.lexical_rank, one.rank_without_context) >= 1
 
 
 def test_filters_restrict_what_is_explained(kb: KnowledgeBase) -> None:
-    (told,) = kb.explain(["liver cancer"], filters={"type": "growth"})
-    assert {e.candidate.entity_id for e in told.candidates} == {"H:3"}
+    (output,) = kb.explain(["liver cancer"], filters={"type": "growth"})
+    assert {e.candidate.entity_id for e in output.candidates} == {"H:3"}
 
 
 class Fickle(LetterEncoder):
-    """As an int8 bundle, more so: a vector depends on the texts beside it."""
+    """Like an int8 bundle, but more so: a vector depends on the other texts of the batch."""
 
     def encode(self, texts: Sequence[str]) -> "Float32":
-        """Return (N, D) float32 unit rows, turned by the number of texts."""
+        """Return (N, D) float32 unit rows, rotated by the number of texts."""
         return np.roll(super().encode(texts), len(texts) - 1, axis=1)
 
 
@@ -98,13 +98,13 @@ def test_a_candidate_that_only_its_batch_found_is_explained(bundle: Bundle, tmp_
         mentions, contexts = ["hearts", "lungs"], ["", "in the chest"]
         linked = kb.link(mentions, contexts=contexts)
         assert {c.entity_id for c in linked[0]} != {c.entity_id for c in kb.link(mentions)[0]}
-        told = kb.explain(mentions, contexts=contexts)
-    for found, reasons in zip(linked, told, strict=True):
+        output = kb.explain(mentions, contexts=contexts)
+    for found, reasons in zip(linked, output, strict=True):
         assert [e.candidate for e in reasons.candidates if e.returned] == list(found)
 
 
 def _trigram_cosines(query: str, names: list[str]) -> "Float32":
-    """TF-IDF cosines of character trigrams, one name after another."""
+    """Return TF-IDF cosines of character trigrams, name by name."""
 
     def trigrams(text: str) -> set[str]:
         padded = f" {text} "
@@ -133,11 +133,11 @@ def test_ranks_features_and_contributions_are_those_of_brute_force(
 ) -> None:
     mention = "autism, liver and holes of short statures"
     with KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder()) as kb:
-        (told,) = kb.explain([mention], top=5)
+        (output,) = kb.explain([mention], top=5)
         texts, learned = kb.resources.catalogue.texts(), kb.resources.reranker
         retrievers = kb.resources.retrievers
         dense_N = to_float32(retrievers.vectors.vectors_ND) @ LetterEncoder().encode([mention])[0]
-        rows = [texts.index(one.candidate.matched_name) for one in told.candidates]
+        rows = [texts.index(one.candidate.matched_name) for one in output.candidates]
         by_name = learned.name_probability(name_features(kb.resources.names, np.array(rows)))
     trigrams_N = _trigram_cosines(normalize(mention), [normalize(text) for text in texts])
     own = {thing.id: [texts.index(name.text) for name in thing.names] for thing in HEARTS}
@@ -150,8 +150,8 @@ def test_ranks_features_and_contributions_are_those_of_brute_force(
     def place(id_: str, best: dict[str, float]) -> int:
         return 1 + sum(score > best[id_] + 1e-6 for score in best.values())
 
-    assert sorted(e.candidate.entity_id for e in told.candidates) == sorted(own)
-    for one in told.candidates:
+    assert sorted(e.candidate.entity_id for e in output.candidates) == sorted(own)
+    for one in output.candidates:
         id_, row = one.candidate.entity_id, texts.index(one.candidate.matched_name)
         assert one.dense_rank == place(id_, by_dense)
         assert one.lexical_rank == place(id_, by_lexical)
@@ -160,20 +160,22 @@ def test_ranks_features_and_contributions_are_those_of_brute_force(
         for name in FEATURES:
             contribution = one.features[name] * learned.weights[name]
             assert one.contributions[name] == pytest.approx(contribution, abs=1e-3)
-    sums = np.array([sum(one.contributions.values()) for one in told.candidates], dtype=np.float32)
+    sums = np.array(
+        [sum(one.contributions.values()) for one in output.candidates], dtype=np.float32
+    )
     assert (np.diff(sums) <= 1e-3).all()
     alike = ("dense_cosine", "trigram_cosine", "edit_similarity")
-    mean = np.array([np.mean([one.features[name] for name in alike]) for one in told.candidates])
+    mean = np.array([np.mean([one.features[name] for name in alike]) for one in output.candidates])
     most = np.minimum(by_name, 1 / (1 + np.exp(-20 * (mean - 0.35))))
     first = np.arange(len(sums)) == 0
     expected = learned.probabilities(np.array([0, len(sums)]), sums, first, most)
-    assert [e.candidate.probability for e in told.candidates] == pytest.approx(
+    assert [e.candidate.probability for e in output.candidates] == pytest.approx(
         expected.tolist(), abs=1e-3
     )
 
 
 def test_others_are_as_likely_as_link_says(tmp_path: Path) -> None:
-    """Also beside an entity of so many names that they fill every retriever."""
+    """Also if another entity has so many names that they fill every retriever."""
     ends = (f"{a}{b}{c}" for a in "bdfgkl" for b in "aeiou" for c in "mnprst")
     flood = entity("M:1", *(f"river blindness of the upper bank {end}" for end in ends))
     bundle, mention = fake_bundle(tmp_path / "bundle"), "river blindnes of the upper bank"
@@ -181,8 +183,8 @@ def test_others_are_as_likely_as_link_says(tmp_path: Path) -> None:
         bundle, [flood, *HEARTS], tmp_path / "kb", encoder=LetterEncoder()
     ) as kb:
         (linked,) = kb.link([mention], top=4)
-        (told,) = kb.explain([mention], top=1)
+        (output,) = kb.explain([mention], top=1)
         (nothing,) = kb.explain([mention], top=1, min_probability=1.0)
-    assert [one.candidate for one in told.candidates] == list(linked)
-    assert [one.returned for one in told.candidates] == [True, False, False, False]
+    assert [one.candidate for one in output.candidates] == list(linked)
+    assert [one.returned for one in output.candidates] == [True, False, False, False]
     assert [one.candidate for one in nothing.candidates] == list(linked[:3])

@@ -1,4 +1,4 @@
-"""Export, from a checkpoint folder to a bundle folder."""
+"""Export from a checkpoint folder to a bundle folder."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ STATIC = Recipe(method=Method.STATIC, smooth=True, embeddings=True, reduce_range
 
 @pytest.fixture(scope="module")
 def loud_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT with large weights: its vectors differ, and rounding shows in them."""
+    """A tiny BERT with large weights: its vectors differ, and rounding changes them."""
     folder = tiny_checkpoint(tmp_path_factory.mktemp("models") / "loud-bert")
     return add_pooling(scaled(folder, 12), "mean")
 
 
 def test_the_docs_name_the_families_that_can_be_exported() -> None:
     text = (Path(__file__).parents[1] / "docs/bundle-format.md").read_text()
-    told = text.partition("## What can be exported")[2]
-    assert [family for family in FAMILIES if f"`{family}`" not in told] == []
+    output = text.partition("## What can be exported")[2]
+    assert [family for family in FAMILIES if f"`{family}`" not in output] == []
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa, ModernBERT
@@ -259,7 +259,7 @@ def test_ranges_are_those_of_the_sample(
     assert any((one[name] != two[name]).any() for name in seen)
 
 
-def test_what_would_overflow_here_is_judged_by_seven_bits(
+def test_a_graph_that_would_overflow_here_is_measured_with_seven_bits(
     loud_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (choose_recipe, pipeline):
@@ -282,9 +282,9 @@ def test_where_the_first_recipe_fails_the_gate_a_more_exact_one_is_taken(
     options = {"pooling": Pooling.CLS, "sample": _many_names()}
     first = export(loud_bert, tmp_path / "first", **options).manifest
     assert first.quantization["nodes_to_exclude"] == []
-    asked = first.accuracy_gate["top1_agreement"] + 0.001
-    better = export(loud_bert, tmp_path / "better", min_top1=asked, **options).manifest
-    assert better.accuracy_gate["top1_agreement"] >= asked
+    requested = first.accuracy_gate["top1_agreement"] + 0.001
+    better = export(loud_bert, tmp_path / "better", min_top1=requested, **options).manifest
+    assert better.accuracy_gate["top1_agreement"] >= requested
     assert better.quantization["nodes_to_exclude"] or better.quantization["method"] == "weight-only"
 
 
@@ -309,7 +309,7 @@ def test_fp16_weights_halve_the_file_and_keep_the_vectors(loud_bert: Path, tmp_p
 
 
 def test_half_weights_are_held_to_the_gate(tmp_path: Path) -> None:
-    # In float16 all words become the same; in float32 layer normalization makes up for it.
+    # In float16 all words become equal; in float32, layer normalization compensates.
     folder = scaled(tiny_checkpoint(tmp_path / "model"), 1e-7, part="_embeddings")
     export(folder, tmp_path / "full", precision=Precision.FP32, sample=NAMES, min_top1=1.0)
     with pytest.raises(AccuracyGateError, check=about("model", hint="--precision")):
@@ -329,7 +329,7 @@ def test_half_weights_are_held_to_the_gate(tmp_path: Path) -> None:
     ],
     ids=["fp32", "static", "static-cls", "static-in-part", "128", "32", "16"],
 )
-def test_a_vector_does_not_depend_on_its_neighbours(
+def test_a_vector_does_not_depend_on_its_batch(
     loud_bert: Path, tmp_path: Path, recipe: Recipe, pooling: str
 ) -> None:
     assert recipe.batch_invariant
@@ -346,7 +346,7 @@ def test_a_vector_does_not_depend_on_its_neighbours(
     np.testing.assert_allclose(alone_ND, together_ND, atol=1e-6)
 
 
-def test_a_recipe_that_says_that_a_vector_depends_on_its_neighbours_is_right(
+def test_a_recipe_that_says_that_a_vector_depends_on_its_batch_is_right(
     loud_bert: Path, tmp_path: Path
 ) -> None:
     recipe = Recipe(method=Method.DYNAMIC, reduce_range=OVERFLOWS)

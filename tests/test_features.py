@@ -1,4 +1,4 @@
-"""Each feature, against a computation of a single pair of strings."""
+"""Each feature, compared with a computation for a single pair of strings."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ MENTIONS += ["oesophagitsi", "chronc gastritis", "chronic gastritiss", "gastriti
 
 
 class Naive:
-    """The features of one pair, from strings."""
+    """Return the features of one pair, computed from strings."""
 
     def __init__(self, kb: KnowledgeBase, *, held_out: bool) -> None:
         self.texts = kb.resources.catalogue.texts()
@@ -158,7 +158,7 @@ def test_a_feature_is_that_of_each_pair_alone(kb: KnowledgeBase, name: str, held
     np.testing.assert_allclose(values_P, expected, atol=2e-5)
 
 
-def test_a_name_that_is_not_the_entity_itself_is_told_of_each_bearer(kb: KnowledgeBase) -> None:
+def test_a_name_that_is_not_exact_has_its_relation_for_each_entity(kb: KnowledgeBase) -> None:
     pool = pool_of(kb, MENTIONS)
     texts = kb.resources.catalogue.texts()
     loose = {NameKind.BROAD, NameKind.NARROW, NameKind.RELATED}
@@ -221,15 +221,15 @@ def test_typos_are_few_edits_that_spoil_only_words_of_no_name(tmp_path: Path) ->
         entity("4", "route 66"),
     ]
     bundle, encoder = fake_bundle(tmp_path / "bundle"), LetterEncoder()
-    asked = [
+    requested = [
         "uppre limb pani", "uper limb pain", "lower limp pain", "limb",
         "ruote 66", "route 67", "route 667",
     ]  # fmt: skip
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
-        pool = pool_of(kb, asked)
+        pool = pool_of(kb, requested)
         texts = kb.resources.catalogue.texts()
     typo_P = pool.features_PF[:, FEATURES.index("typo_match")].tolist()
-    found: list[dict[str, float]] = [{} for _ in asked]
+    found: list[dict[str, float]] = [{} for _ in requested]
     for k, value in zip(pool.batch.name_P.tolist(), typo_P, strict=True):
         if value:
             found[pool.batch.mention_K[k]][texts[pool.batch.row_K[k]]] = value
@@ -263,9 +263,9 @@ def test_edits_are_counted_between_normalized_names(tmp_path: Path, mention: str
     with KnowledgeBase.build(bundle, entities, tmp_path / "kb", encoder=encoder) as kb:
         pool = pool_of(kb, [mention])
         texts = [normalize(text) for text in kb.resources.catalogue.texts()]
-    asked = normalize(mention)
+    requested = normalize(mention)
     rows = pool.batch.row_K[pool.batch.name_P].tolist()
-    expected = [1 - edits(asked, texts[r]) / max(len(asked), len(texts[r])) for r in rows]
+    expected = [1 - edits(requested, texts[r]) / max(len(requested), len(texts[r])) for r in rows]
     column = pool.features_PF[:, FEATURES.index("edit_similarity")]
     assert len(column) > 1
     assert column.tolist() == pytest.approx(expected, abs=1e-6)

@@ -1,4 +1,4 @@
-"""All features of any names and mentions, against plain Python, pair by pair."""
+"""All features of any names and mentions, compared with plain Python, pair by pair."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.knowledge.text.numbers import fold_numbers, number_tokens
 from mirror_rt.types import NameKind
 from tests.model_1 import explained
+from tests.name_arrays import Names, unit_rows
 from tests.spelling import edits
-from tests.stages import Names, unit_rows
 
 DISTANT = {NameKind.BROAD, NameKind.NARROW, NameKind.RELATED}
 WORDS = [
@@ -36,7 +36,7 @@ WORDS = [
 
 @dataclass
 class Pair:
-    """A mention and a name, both normalized, among names."""
+    """A normalized mention and a normalized name, among other names."""
 
     mention: str
     name: str
@@ -87,14 +87,14 @@ def _typo(pair: Pair) -> float:
     return by_edits.get(edits(pair.mention, pair.name), 0.0) if fits else 0.0
 
 
-def _explained(pair: Pair, told: str, given: str) -> tuple[float, float]:
+def _explained(pair: Pair, target: str, given: str) -> tuple[float, float]:
     keys = [token_bag_key(text) for text in pair.names.texts]
-    return explained(token_bag_key(told), token_bag_key(given), pair.names.t, keys)
+    return explained(token_bag_key(target), token_bag_key(given), pair.names.t, keys)
 
 
 SLOW: dict[str, Callable[[Pair], float]] = {
     "trigram_cosine": _trigram_cosine,
-    # A name of punctuation alone is like nothing, not even itself.
+    # A name of punctuation alone is similar to nothing, not even to itself.
     "same_token_bag": lambda p: bool(p.name) and token_bag_key(p.mention) == token_bag_key(p.name),
     "number_mismatch": lambda p: number_tokens(p.mention) != number_tokens(p.name),
     "log_length_ratio": lambda p: abs(math.log((len(p.mention) + 1) / (len(p.name) + 1))),
@@ -114,7 +114,7 @@ SLOW: dict[str, Callable[[Pair], float]] = {
 def _compare(
     names: Names, mentions: Sequence[str], *, without: Sequence[int] | None = None
 ) -> CandidateBatch:
-    """Compare every feature of every candidate with the slow ones."""
+    """Compare every feature of every candidate with the slow computation."""
     vectors = unit_rows(len(mentions), 2)
     batch = generate_candidates(mentions, vectors, names.retrievers, without=without)
     found = compute_features(FeatureInputs(batch, names.retrievers, names.translation))
@@ -178,12 +178,12 @@ def test_features_of_any_names_are_those_of_each_pair_alone(
     folder = tmp_path_factory.mktemp("names")
     made = Names.of(names, folder, aliases=aliases, kinds=kinds)
     batch = _compare(made, [*mentions, names[0]])
-    # So few names are all brought by their vectors: no pair is left out.
-    asked = len(mentions) + 1
+    # There are so few names that the vectors return all of them: no pair is left out.
+    requested = len(mentions) + 1
     assert [*zip(batch.mention_K.tolist(), batch.row_K.tolist(), strict=True)] == [
-        (mention, row) for mention in range(asked) for row in range(len(names))
+        (mention, row) for mention in range(requested) for row in range(len(names))
     ]
-    assert len(batch.entity_P) == asked * len(kinds)
+    assert len(batch.entity_P) == requested * len(kinds)
     held_out = data.draw(st.lists(rows, min_size=1, max_size=4))
     batch = _compare(made, [names[row] for row in held_out], without=held_out)
     assert len(batch.row_K) == len(held_out) * (len(names) - 1)

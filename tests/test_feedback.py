@@ -138,29 +138,29 @@ def test_probabilities_are_fitted_without_the_names_that_were_accepted(
     assert not calibration._link(kb.resources, gold, encode, mask=mask).exact_S.any()
 
 
-def test_what_was_accepted_is_not_asked_again(kb: KnowledgeBase, tmp_path: Path) -> None:
+def test_accepted_mentions_are_not_for_review_again(kb: KnowledgeBase, tmp_path: Path) -> None:
     """A name itself, and one but for punctuation or case, are for review before and not after."""
-    asked = ["name number 7", "Name-number 8", "NAME NUMBER 9."]
+    requested = ["name number 7", "Name-number 8", "NAME NUMBER 9."]
     wanted = {"review_below": 0.98}
-    assert {found.status.value for found in kb.link(asked, **wanted)} == {"review"}
-    rows = [_row(asked[i], f"N:{i + 7}", "accept") for i in range(3)]
+    assert {found.status.value for found in kb.link(requested, **wanted)} == {"review"}
+    rows = [_row(requested[i], f"N:{i + 7}", "accept") for i in range(3)]
     assert kb.feedback(_reviewed(tmp_path / "r.csv", rows)).aliases == 3
-    for found in kb.link(asked, **wanted):
+    for found in kb.link(requested, **wanted):
         assert (found.status.value, found[0].probability) == ("linked", 0.99)
     assert kb.link(["name number 10"], **wanted)[0].status.value == "review"
     assert kb.entity("N:7").name == "name number 7"
     kb.undo_feedback()
-    assert {found.status.value for found in kb.link(asked, **wanted)} == {"review"}
+    assert {found.status.value for found in kb.link(requested, **wanted)} == {"review"}
 
 
 def test_an_entity_that_is_accepted_often_is_likelier(kb: KnowledgeBase, tmp_path: Path) -> None:
     """Mentions that say little are meant as the others of their kind were, and no longer."""
     words = "red blue wide tall slow warm cold soft hard open shut long flat deep rare".split()
     vague = [f"name numbr {a} {b}" for a in words[:6] for b in words[6:]]
-    asked = [f"name numbr {a} {b}" for a in words[6:] for b in words[:6]]
+    requested = [f"name numbr {a} {b}" for a in words[6:] for b in words[:6]]
 
     def right() -> float:
-        return sum(found[0].entity_id == "N:7" for found in kb.link(asked)) / len(asked)
+        return sum(found[0].entity_id == "N:7" for found in kb.link(requested)) / len(requested)
 
     def weight() -> float:
         return kb.resources.reranker.weights["accepted_mentions"]
@@ -351,9 +351,9 @@ def test_a_bad_row_is_refused_and_nothing_changes(
     files = {path: path.stat().st_mtime_ns for path in kb.path.iterdir()}
     whole = {"mention", "entity_id", "decision"} <= BAD[case][0].keys()
     good = [_row(mention, _gold(mention), "accept") for mention in MENTIONS] if whole else []
-    with pytest.raises(MirrorError) as told:
+    with pytest.raises(MirrorError) as output:
         kb.feedback(_reviewed(tmp_path / "r.csv", [*good, *BAD[case]]))
-    assert isinstance(told.value, (InputError, ConfigError))
+    assert isinstance(output.value, (InputError, ConfigError))
     assert {path: path.stat().st_mtime_ns for path in kb.path.iterdir()} == files
 
 
@@ -426,7 +426,9 @@ def test_a_knowledge_base_that_changed_meanwhile_takes_none(
     assert not (kb.path / "feedback.jsonl").exists()
 
 
-def test_a_damaged_file_of_feedback_is_told_by_its_line(kb: KnowledgeBase, tmp_path: Path) -> None:
+def test_a_damaged_file_of_feedback_is_reported_with_its_line(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
     rows = [_row(mention, _gold(mention), "accept") for mention in MENTIONS[:3]]
     kb.feedback(_reviewed(tmp_path / "r.csv", rows))
     path = kb.path / "feedback.jsonl"
@@ -456,9 +458,9 @@ def test_a_workbook_with_formulas_dates_merged_cells_and_two_sheets(
         sheet.write_number(5, 3, 0)
     report = kb.feedback(path)
     assert (report.accepted, report.rejected, report.undecided) == (4, 1, 1)
-    told = " ".join(report.notes.sentences())
-    assert "notes" in told
-    assert "1 merged" in told
+    output = " ".join(report.notes.sentences())
+    assert "notes" in output
+    assert "1 merged" in output
     assert dict(FeedbackLog.read(kb.path).gold()) == {
         **{MENTIONS[i]: frozenset({f"N:{i}"}) for i in range(4)},
         MENTIONS[4]: frozenset(),
@@ -504,7 +506,7 @@ def test_the_command_takes_decisions_and_takes_them_back(built: Path, tmp_path: 
 def test_info_counts_decisions_and_only_names_that_are_there(
     kb: KnowledgeBase, tmp_path: Path
 ) -> None:
-    def told() -> tuple[str, object]:
+    def output() -> tuple[str, object]:
         run = CliRunner()
         (names,) = [
             line for line in run.invoke(app, ["info", str(kb.path)]).stdout.splitlines()
@@ -516,12 +518,12 @@ def test_info_counts_decisions_and_only_names_that_are_there(
     texts = kb.manifest.counts["texts"]
     rows = [_row("a hole", "H:1", "accept"), _row("VSD", "H:2", "no")]
     kb.feedback(_reviewed(tmp_path / "r.csv", rows))
-    words, counts = told()
+    words, counts = output()
     assert words.startswith(f"{texts + 1} different")
     assert words.endswith("1 by feedback")
     assert counts == {"files": 1, "gold_links": 2, "names": 1}
     kb.undo_feedback()
-    words, counts = told()
+    words, counts = output()
     assert words.startswith(f"{texts} different"), "whatever rows the index keeps"
     assert counts == {"files": 0, "gold_links": 0, "names": 0}
 

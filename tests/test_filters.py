@@ -91,7 +91,7 @@ def test_allowed_rows_of_any_index_fill_every_place(
     vectors_ND = (rows_ND / np.linalg.norm(rows_ND, axis=1, keepdims=True)).astype(np.float16)
     recipe = build_index(vectors_ND, tmp_path / "index", kind=kind)
     index = VectorIndex.open(tmp_path / "index", vectors_ND, recipe)
-    # The rows furthest from the first query, so that a search meets others before them.
+    # The rows furthest from the first query, so a search finds others before them.
     scores_QN = vectors_ND[:140].astype(np.float32) @ vectors_ND.astype(np.float32).T
     mine = np.sort(np.argsort(scores_QN[0])[:allowed])
     mask_N = np.isin(np.arange(2_000), mine)

@@ -1,4 +1,4 @@
-"""What a folder is taken for, whole or damaged; and JSON files that hold their own checksum."""
+"""The detected kind of a folder, complete or damaged; JSON files with their own checksum."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BUNDLE = {"manifest.json": '{"pooling": "mean"}', "model.onnx": "", "config.json
         ({"readme.txt": ""}, None),
     ],
 )
-def test_a_folder_is_told_by_its_files(
+def test_the_kind_of_a_folder_is_detected_by_its_files(
     files: dict[str, str], kind: FolderKind | None, tmp_path: Path
 ) -> None:
     for name, text in files.items():

@@ -1,4 +1,4 @@
-"""Readers of knowledge bases: what a row becomes, and how a bad one is refused."""
+"""Readers of knowledge bases: the entities of rows, and the errors of bad rows."""
 
 from __future__ import annotations
 
@@ -367,7 +367,7 @@ def test_a_gzip_file_reads_like_the_plain_one(tmp_path: Path, name: str, text: s
         ("kb.obo", HEAD.encode() + b"id: A\nname: \xff\n", 4, "not UTF-8"),
     ],
 )
-def test_a_bad_row_is_refused_by_its_line_and_counted_when_asked(
+def test_a_bad_row_is_refused_by_its_line_and_counted_on_request(
     tmp_path: Path, name: str, text: str | bytes, line: int, fault: str
 ) -> None:
     path = write(tmp_path, name, text)
@@ -447,7 +447,7 @@ def test_a_missing_an_empty_and_an_unknown_file_are_refused(
         ("\ufeffformat-version: 1.2\n", KbFormat.OBO),
     ],
 )
-def test_a_file_without_a_known_ending_is_told_by_its_lines(
+def test_the_format_of_a_file_without_a_known_ending_is_detected_by_its_lines(
     tmp_path: Path, text: str, expected: KbFormat | None
 ) -> None:
     assert sniff(write(tmp_path, "file.txt", text)) is expected

@@ -237,7 +237,7 @@ def test_a_byte_order_mark_is_not_part_of_rdf(tmp_path: Path) -> None:
     ("name", "text"),
     [("kb.owl.gz", "OWL"), ("kb.obo.gz", "OBO"), ("codes.xml.gz", "ICD")],
 )
-def test_a_packed_file_that_is_cut_off_is_told(tmp_path: Path, name: str, text: str) -> None:
+def test_a_packed_file_that_is_cut_off_is_reported(tmp_path: Path, name: str, text: str) -> None:
     contents = {
         "OWL": OWL,
         "OBO": "format-version: 1.2\n\n[Term]\nid: A\nname: a\n",

@@ -1,4 +1,4 @@
-"""A full disk and an interrupt end in one line, and leave no half-written output behind."""
+"""A full disk and an interrupt end with one line, and leave no half-written output."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def small_files() -> None:
-    """Let no file grow over 4 KB: a write that fails, for those without the rights to mount."""
+    """Limit files to 4 KB, so a write fails; for users who may not mount a disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 
 
@@ -104,7 +104,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(
     command: str, number: int, status: int, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     form = ["--kb-format", "tsv"] if command == "index" else []
-    # The command waits for the end of its input, which never comes: it is interrupted at work.
+    # The command waits for the end of its input, which never comes, so it is interrupted at work.
     out = tmp_path / ("out.npy" if command == "embed" else "out")
     running = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, command, str(tiny_bundle), "-", *form, "--out", str(out)],
@@ -113,7 +113,7 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(
         stderr=subprocess.PIPE,
     )
     assert running.stdin is not None
-    # A pipe holds 64 KiB: once more than that has been taken, the command is reading.
+    # A pipe holds 64 KiB. If more than that has been written, the command is reading.
     os.write(running.stdin.fileno(), b"id\tname\n" + b"1\theart\n" * 16_000)
     running.send_signal(number)
     _, err = running.communicate()

@@ -1,7 +1,7 @@
-"""Answers that were recorded before a rewrite are given after it; see ``golden.answers``.
+"""Answers that were recorded before a rewrite are the same after it; see ``golden.answers``.
 
-They were recorded again when the features and the built-in weights became others. The answers are
-compared under the recorded weights, and those learned with the recorded.
+They were recorded again when features and built-in weights changed. The answers are compared
+under the recorded weights, and the learned weights with the recorded ones.
 """
 
 import json
@@ -48,12 +48,12 @@ def test_the_answers_are_those_recorded(kb: KnowledgeBase, call: str) -> None:
     assert tuple(RECORDED["fields"]) == answers.FIELDS
     recorded = RECORDED[call]
     assert recorded
-    for text, told in zip(recorded, answers.ask(kb, call, list(recorded)), strict=True):
+    for text, output in zip(recorded, answers.ask(kb, call, list(recorded)), strict=True):
         wanted = recorded[text]
-        assert told["nil_reason"] == wanted["nil_reason"], text
-        apart = [[_without_numbers(row) for row in one["candidates"]] for one in (told, wanted)]
+        assert output["nil_reason"] == wanted["nil_reason"], text
+        apart = [[_without_numbers(row) for row in one["candidates"]] for one in (output, wanted)]
         assert apart[0] == apart[1], text
-        for mine, row in zip(told["candidates"], wanted["candidates"], strict=True):
+        for mine, row in zip(output["candidates"], wanted["candidates"], strict=True):
             for column in (SCORE, PROBABILITY):
                 assert (mine[column] is None) == (row[column] is None), text
                 assert mine[column] == pytest.approx(row[column], abs=1e-5), (text, row)
@@ -64,11 +64,13 @@ def _without_numbers(row: list[Any]) -> list[Any]:
 
 
 def test_what_is_recorded_is_of_every_kind() -> None:
-    calls = [told for call in answers.CALLS for told in RECORDED[call].values()]
-    reasons = Counter(told["nil_reason"] for told in calls)
+    calls = [output for call in answers.CALLS for output in RECORDED[call].values()]
+    reasons = Counter(output["nil_reason"] for output in calls)
     assert {*reasons} == {None, "empty", "punctuation", "below_threshold", "filtered_out"}
     rows = [
-        dict(zip(answers.FIELDS, row, strict=True)) for told in calls for row in told["candidates"]
+        dict(zip(answers.FIELDS, row, strict=True))
+        for output in calls
+        for row in output["candidates"]
     ]
     kinds = {row["match_type"] for row in rows}
     assert kinds == {

@@ -1,4 +1,4 @@
-"""The exported graph computes what torch computes, for every family, and nothing it need not."""
+"""The exported graph computes what torch computes, for every family, and nothing more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEGMENTED = {"bert", "electra"}
 
 
 def body_of(family: str) -> transformers.PreTrainedModel:
-    """A seeded encoder with large weights, so that attention is not nearly uniform."""
+    """A seeded encoder with large weights, so attention is not nearly uniform."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"intermediate_size": 64}
     if family == "distilbert":
@@ -48,7 +48,7 @@ def tokens(family: str, *lengths: int) -> dict[str, torch.Tensor]:
 
 
 def expected(body: transformers.PreTrainedModel, feed: dict[str, torch.Tensor], pooling: Pooling):  # noqa: ANN201
-    """Pool and normalize in numpy, from the plain model's states."""
+    """Pool and normalize the plain model's states in numpy."""
     with torch.no_grad():
         states_BTD = body(**feed).last_hidden_state.numpy()
     rows = []

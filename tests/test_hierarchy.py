@@ -1,4 +1,4 @@
-"""What stands above an entity: read in every format, stored, and used to restrict to a branch."""
+"""Parents of entities: read in every format, stored, and used to restrict to a branch."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_parents_of_an_ontology(tmp_path: Path) -> None:
     assert parents(tmp_path / "a.ndjson") == {"Q2": ("Q1",)}
 
 
-def test_parents_of_the_umls_are_told_both_ways(tmp_path: Path) -> None:
+def test_parents_of_the_umls_are_read_from_both_directions(tmp_path: Path) -> None:
     names = [atom(cui, f"name {cui}") for cui in ("C1", "C2", "C3")]
     (tmp_path / "MRCONSO.RRF").write_text("\n".join(names))
     rows = [
@@ -145,7 +145,7 @@ def test_parents_of_snomed_ct_lie_beside_its_descriptions(tmp_path: Path) -> Non
 
 
 def below(root: str, entities: Sequence[Entity]) -> set[str]:
-    """Walk down from an id, entity by entity, however it is called by its children."""
+    """Walk down from an id, entity by entity, by any id that its children use."""
     own = {e.id for e in entities}
     called = {
         e.id: {e.id, *(o for o in e.alternative_ids if o not in own)} for e in entities
@@ -173,7 +173,7 @@ numbers = st.integers(0, 9).map(str)
 def test_a_branch_is_what_a_walk_finds(
     tmp_path_factory: pytest.TempPathFactory, given_rows: list[tuple[list[str], str]]
 ) -> None:
-    """With circles, parents that are missing, and ones called by an alternative id."""
+    """With circles, missing parents, and parents given by an alternative id."""
     entities = [
         entity(str(i), f"name {i}", parents=tuple(above), alternative_ids=(f"{other}0",))
         for i, (above, other) in enumerate(given_rows)
@@ -235,7 +235,7 @@ def test_a_real_ontology_has_the_branches_of_a_walk(tmp_path: Path) -> None:
 def test_kin_is_what_the_direct_parents_say(
     tmp_path_factory: pytest.TempPathFactory, given_rows: list[set[int]]
 ) -> None:
-    """Of graphs without circles, of which every link that others make is told too."""
+    """Graphs without circles; every link that follows from others is listed too."""
     size = len(given_rows)
     direct = [{p for p in above if p < i} for i, above in enumerate(given_rows)]
     closure = [set[int]() for _ in direct]
@@ -338,7 +338,7 @@ def test_an_update_keeps_and_joins_parents(organs: KnowledgeBase, tmp_path: Path
 
 @pytest.mark.slow
 def test_a_hundred_thousand_concepts_that_repeat_all_ancestors(tmp_path: Path) -> None:
-    """As thesauri are published whose broader links were closed before."""
+    """Like thesauri that are published with the transitive closure of their broader links."""
     size, ways = 100_000, 7
 
     def above(i: int) -> list[int]:

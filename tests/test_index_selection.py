@@ -30,7 +30,7 @@ def test_the_limit_of_a_scan_is_the_one_given() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in IndexKind if kind is not IndexKind.AUTO])
-def test_a_kind_that_was_asked_for_is_taken_whatever_the_size(kind: IndexKind) -> None:
+def test_a_given_kind_of_index_is_used_for_any_size(kind: IndexKind) -> None:
     for rows in (1, EXACT_LIMIT + 1, PQ_LIMIT + 1):
         assert IndexChoice(kind=kind, exact_limit=10).resolve(rows) is kind
 

@@ -1,4 +1,4 @@
-"""Other programs serve a bundle folder as it stands, with the same vectors."""
+"""Other libraries use a bundle folder unchanged, with the same vectors."""
 
 from __future__ import annotations
 

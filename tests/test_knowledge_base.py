@@ -38,15 +38,13 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return fake_bundle(tmp_path_factory.mktemp("bundle") / "bundle")
+def bundle(built_hearts: Path) -> Bundle:
+    return Bundle.open(built_hearts / "bundle")
 
 
 @pytest.fixture(scope="module")
-def hearts(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("kb") / "hearts"
-    KnowledgeBase.build(bundle, HEARTS, out, encoder=LetterEncoder())
-    return out
+def hearts(built_hearts: Path) -> Path:
+    return built_hearts / "hearts"
 
 
 @pytest.fixture
@@ -112,10 +110,10 @@ def test_a_name_is_found_without_the_model(hearts: Path) -> None:
         MatchType.PUNCTUATION,
         "hepatic carcinoma",
     )
-    assert encoder.asked == []
+    assert encoder.requested == []
 
 
-def test_an_ambiguous_name_lists_all_holders_as_tied(kb: KnowledgeBase) -> None:
+def test_all_entities_of_an_ambiguous_name_are_tied(kb: KnowledgeBase) -> None:
     (found,) = kb.link(["ASD"], top=1)
     assert [(c.entity_id, c.tied) for c in found] == [("H:1", True), ("H:5", True)]
     (found,) = kb.link(["asd"], top=1)
@@ -141,12 +139,12 @@ def test_nothing_links_to_nothing_and_keeps_its_place(kb: KnowledgeBase, mention
     assert [bool(found) for found in kb.link(["fever", mention, "ASD"])] == [True, False, True]
 
 
-def test_every_mention_with_a_word_links_until_a_probability_is_asked_for(
+def test_every_mention_with_a_word_links_without_a_threshold(
     kb: KnowledgeBase,
 ) -> None:
-    (found,), (asked,) = kb.link(["qqqq"]), kb.link(["qqqq"], min_probability=0.5)
+    (found,), (requested,) = kb.link(["qqqq"]), kb.link(["qqqq"], min_probability=0.5)
     assert (found[0].probability or 0) < 0.5
-    assert (list(asked), asked.nil_reason) == ([], NilReason.BELOW_THRESHOLD)
+    assert (list(requested), requested.nil_reason) == ([], NilReason.BELOW_THRESHOLD)
 
 
 _NO_NAME = {"log_length": 0.0, "short_word": 0.0, "log_word_share": 0.0}
@@ -178,7 +176,7 @@ def test_repeated_mentions_are_encoded_once(hearts: Path) -> None:
     encoder = LetterEncoder()
     found = KnowledgeBase.open(hearts, encoder=encoder).link(["fevers", "x", "fevers"])
     assert found[0] == found[2]
-    assert encoder.asked == ["fevers", "x"]
+    assert encoder.requested == ["fevers", "x"]
 
 
 def test_enough_entities_are_found_behind_one_of_many_names(tmp_path: Path, bundle: Bundle) -> None:
@@ -210,7 +208,7 @@ def test_names_that_differ_in_case_alone_are_tied_however_they_are_found(
         assert [c.tied for c in found] == ([True] * 2 if together else [False] * len(found))
 
 
-def test_how_many_are_asked_for_does_not_decide_whether_a_mention_links(kb: KnowledgeBase) -> None:
+def test_top_does_not_decide_whether_a_mention_links(kb: KnowledgeBase) -> None:
     few, many = (kb.link(["holes in the heart"], top=k, min_probability=0.5)[0] for k in (1, 5))
     assert [c.entity_id for c in few] == [c.entity_id for c in many[:2]] == ["H:1", "H:2"]
     assert few.candidates == many[:2]
@@ -230,11 +228,11 @@ def test_one_name_alone_is_a_knowledge_base(tmp_path: Path, bundle: Bundle) -> N
 def test_a_long_name_and_other_scripts_are_names_like_any(tmp_path: Path, bundle: Bundle) -> None:
     names = ["long " * 2_000, "متلازمة داون", "ダウン症候群", "e\u0301pilepsie"]
     kb = _build(bundle, [entity(str(i), n) for i, n in enumerate(names)], tmp_path / "kb")
-    asked = ["LONG " * 2_000, "متلازمة-داون", "ﾀﾞｳﾝ症候群", "ÉPILEPSIE"]
-    assert [found[0].entity_id for found in kb.link(asked)] == ["0", "1", "2", "3"]
+    requested = ["LONG " * 2_000, "متلازمة-داون", "ﾀﾞｳﾝ症候群", "ÉPILEPSIE"]
+    assert [found[0].entity_id for found in kb.link(requested)] == ["0", "1", "2", "3"]
 
 
-def test_a_vector_that_is_not_finite_is_told(tmp_path: Path, bundle: Bundle) -> None:
+def test_a_vector_that_is_not_finite_is_reported(tmp_path: Path, bundle: Bundle) -> None:
     class Spoilt(LetterEncoder):
         def encode(self, texts: Sequence[str]) -> "Float32":
             found = super().encode(texts)
@@ -326,7 +324,7 @@ def test_blocks_are_looked_at_from_the_first_byte_to_the_last(tmp_path: Path) ->
     size = 1 << 20
     (tmp_path / "f").write_bytes(bytes(size))
     before = sampled_sha256(tmp_path / "f")
-    run = size // 15  # as long as a block and what lies between it and the next
+    run = size // 15  # as long as a block and the gap to the next one
     for place, length in ((0, 1), (size - 1, 1), *((k * run + 99, run) for k in range(14))):
         content = bytearray(size)
         content[place : place + length] = b"1" * length
@@ -347,8 +345,8 @@ def test_a_byte_between_the_blocks_of_a_large_file_is_missed_until_all_is_hashed
     manifest = KnowledgeBaseManifest.read(copy)
     file = copy / "spare.bin"
     file.write_bytes(bytes(1 << 20))
-    told = {"bytes": 1 << 20, "sha256": sha256_file(file), "sampled_sha256": sampled_sha256(file)}
-    replace(manifest, files={**manifest.files, file.name: told}).write(copy / "manifest.json")
+    output = {"bytes": 1 << 20, "sha256": sha256_file(file), "sampled_sha256": sampled_sha256(file)}
+    replace(manifest, files={**manifest.files, file.name: output}).write(copy / "manifest.json")
     content = bytearray(1 << 20)
     content[30_000] = 1
     file.write_bytes(content)
@@ -471,13 +469,13 @@ def test_the_files_are_the_same_bytes_each_time(tmp_path: Path, bundle: Bundle) 
     files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
     for file in files:
         one, two = ((tmp_path / name / file).read_bytes() for name in ("one", "two"))
-        if str(file) == "manifest.json":  # has the times that searches took
+        if str(file) == "manifest.json":  # contains the times of searches
             vary = rb'"(search_ms_p\d+|manifest_sha256)": .*'
             one, two = (re.sub(vary, b"", text) for text in (one, two))
         assert one == two
 
 
-def test_types_restrict_names_and_neighbours(kb: KnowledgeBase) -> None:
+def test_types_restrict_names_and_neighbors(kb: KnowledgeBase) -> None:
     for mention in ("liver cancer", "short", "defect of the septum"):
         assert [c.entity_id for c in kb.link([mention], filters={"type": "growth"})[0]] == ["H:3"]
     assert kb.link(["short stature"], filters={"type": "growth"}) == kb.link(["short stature"])
@@ -547,9 +545,9 @@ def test_an_entity_is_looked_up_by_any_of_its_ids(tmp_path: Path, bundle: Bundle
         (["A"], r"an id is a string, not \['A'\]"),
         (None, "an id is a string, not None"),
     ):
-        with pytest.raises(InputError, match=fault) as told:
+        with pytest.raises(InputError, match=fault) as output:
             kb.entity(nonsense)  # type: ignore[arg-type]
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(output.value)
 
 
 def test_passages_are_no_entities(tmp_path: Path, bundle: Bundle) -> None:
@@ -595,7 +593,7 @@ def test_several_processes_link_from_one_folder_that_nobody_may_write(
     ]  # fmt: skip
     try:
         opened = [reader.stdout.readline() for reader in readers if reader.stdout]
-        for reader in readers:  # all have it open, and are asked before any has to answer
+        for reader in readers:  # all have it open, and all are called before any has to answer
             assert reader.stdin is not None
             reader.stdin.write(json.dumps(mentions) + "\n")
             reader.stdin.flush()

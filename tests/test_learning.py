@@ -36,7 +36,7 @@ TRUE = dict.fromkeys(FEATURES, 0.0) | {
 
 
 def _prior(curvature: float = 0.0) -> WeightPrior:
-    """The built-in weights, pulled to as strongly in each direction; by default not at all."""
+    """Return the built-in weights with a prior that is equal in each direction."""
     eye_FF = np.eye(len(FEATURES))
     return replace(WeightPrior.built_in(), features=FEATURES, curvature_FF=curvature * eye_FF)
 
@@ -206,7 +206,7 @@ def test_the_confidence_of_entities_of_one_name_is_theirs_together() -> None:
 
 
 def _one(count: int) -> np.ndarray:
-    """Offsets of one mention's entities."""
+    """Return the offsets of the entities of one mention."""
     return np.array([0, count])
 
 
@@ -245,7 +245,7 @@ def test_what_the_best_leaves_is_shared_by_the_others() -> None:
     confidence = reranker.confidence_features(_one(4), scores, best)
     left = reranker.p_in_candidates(confidence)[0] - p[0]
     assert p[1:] == pytest.approx(left * softmax([4.0, 3.0, 3.0]), rel=1e-5)
-    # Of two that all but score the same neither is likelier, as if they were tied.
+    # If two have almost the same score, neither is more probable, as if they were tied.
     near, tied = (
         reranker.probabilities(
             _one(2), np.array([5.0, second], dtype=np.float32), np.arange(2) < best
@@ -306,7 +306,7 @@ def test_chosen_samples_are_those_samples() -> None:
 
 @given(text=st.text(alphabet="abcdeé漢 -12", max_size=30), seed=st.integers(0, 1_000))
 @settings(deadline=None)
-def test_a_misspelt_text_is_two_letters_away_at_most(text: str, seed: int) -> None:
+def test_a_misspelled_text_is_two_letters_away_at_most(text: str, seed: int) -> None:
     slip = misspell(text, np.random.default_rng(seed))
     if sum(map(str.isalpha, text)) < 6:
         assert slip == ""
@@ -316,12 +316,12 @@ def test_a_misspelt_text_is_two_letters_away_at_most(text: str, seed: int) -> No
         assert others[0] == others[1]
 
 
-def test_most_slips_differ_and_no_two_seeds_agree_on_them() -> None:
+def test_most_typos_differ_and_each_seed_has_its_own() -> None:
     slips = {misspell("nephritis of 2", np.random.default_rng(seed)) for seed in range(40)}
     assert len(slips - {"nephritis of 2"}) > 25
 
 
-def test_some_names_are_asked_misspelt_beside_themselves(
+def test_some_names_are_also_linked_misspelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = [f"{a}{b}itis" for a in ("card", "nephr", "gastr", "derm", "oste") for b in "aeiouylm"]
@@ -339,10 +339,10 @@ def test_some_names_are_asked_misspelt_beside_themselves(
     assert len(samples) == 42
     similarity = samples.features_PF[:, FEATURES.index("edit_similarity")]
     for k in (40, 41):
-        asked = texts[pairs[k - 40][0]]
+        requested = texts[pairs[k - 40][0]]
         right = similarity[(samples.sample_P == k) & samples.right_P].max()
-        # The name itself is there, one or two letters away.
-        assert 1 - 3 / len(asked) < right < 1
+        # The name itself is among the names, one or two letters away.
+        assert 1 - 3 / len(requested) < right < 1
 
 
 def _drawn(inside: tuple[float, ...], top1: tuple[float, ...], *, count: int = 5_000) -> Outcomes:
@@ -380,19 +380,19 @@ def test_the_confidence_agrees_with_scikit_learn() -> None:
 def test_what_is_further_above_its_rivals_never_has_less_confidence(
     weights: tuple[float, ...], count: int
 ) -> None:
-    """As a general optimizer finds it within those bounds."""
+    """A general optimizer finds the same within these bounds."""
     found = _drawn(weights, weights[1:], count=count)
     start = Reranker()
     fitted = fit_confidence(found, start=start)
     hit, inside = found.hit_S, found.in_candidates_S
     inputs = np.append(found.confidence_S3, np.ones((count, 1)), axis=1)
-    for mine, prior, given_, asked, most in (
+    for mine, prior, given_, requested, most in (
         (fitted.in_candidates_weights, start.in_candidates_weights, inputs, inside, None),
         (fitted.top1_weights, start.top1_weights, inputs[inside, 1:], hit[inside], 0),
     ):
         x, before = given_, np.array([*prior.values()])
-        right, wrong = int(asked.sum()), int((~asked).sum())
-        target = np.where(asked, (right + 1) / (right + 2), 1 / (wrong + 2))  # Platt's
+        right, wrong = int(requested.sum()), int((~requested).sum())
+        target = np.where(requested, (right + 1) / (right + 2), 1 / (wrong + 2))  # Platt's
 
         def loss(
             w: np.ndarray, x: np.ndarray = x, t: np.ndarray = target, b: np.ndarray = before
@@ -421,7 +421,7 @@ def test_a_threshold_keeps_its_promise_on_the_links_it_came_from() -> None:
 
 def test_links_of_one_probability_are_above_a_threshold_together() -> None:
     p = np.array([0.98] * 100 + [0.3] * 100)
-    hit = np.array([True] * 10 + [False] * 90 + [True] * 100)  # the right ones stand first
+    hit = np.array([True] * 10 + [False] * 90 + [True] * 100)  # the right ones are first
     assert precision_curve(p, hit) == ((0.3, 0.55), (0.98, 0.1))
 
 

@@ -1,4 +1,4 @@
-"""What an entity is not made of cannot stop a file; what stops one is told in one sentence."""
+"""A fault outside ids and names does not stop a file; any other fault is one sentence."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_bad_language_tag_anywhere_is_none(tmp_path: Path, tag: str) -> None:
 
 
 @pytest.mark.parametrize("edge", ["\\r", "\\n", "\\t", " \\n "])
-def test_edges_of_a_name_go_before_it_is_judged(tmp_path: Path, edge: str) -> None:
+def test_a_name_is_stripped_before_it_is_checked(tmp_path: Path, edge: str) -> None:
     pytest.importorskip("rdflib")
     text = TURTLE.replace('"one"', f'"{edge}one{edge}"') % ("", "")
     (one,) = read(tmp_path / "kb.ttl", text)
@@ -163,15 +163,15 @@ def fault_of(path: Path, content: str) -> str | None:
     return None
 
 
-def test_a_file_cut_off_anywhere_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_a_file_cut_off_anywhere_gives_a_one_line_error(tmp_path: Path) -> None:
     pytest.importorskip("rdflib")
     xml = RDF_XML.format(label=' xml:lang="en"', comment="")
     texts = {"kb.ttl": TURTLE % ("@en", ""), "kb.owl": xml, "kb.nt": NT % ("", "")}
     for name, text in texts.items():
         for end in range(1, len(text), 3):
-            told = fault_of(tmp_path / name, text[:end])
-            assert told is None or told.startswith(str(tmp_path / name))
-            assert "b'" not in (told or "")
+            output = fault_of(tmp_path / name, text[:end])
+            assert output is None or output.startswith(str(tmp_path / name))
+            assert "b'" not in (output or "")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_file_cut_off_anywhere_is_told_in_one_sentence(tmp_path: Path) -> None
         ("codes.xml", '<?xml version="1.0" encoding="big5"?>\n<ICD10CM.tabular/>'),
     ],
 )
-def test_other_syntaxes_and_encodings_are_told(tmp_path: Path, name: str, text: str) -> None:
+def test_other_syntaxes_and_encodings_are_reported(tmp_path: Path, name: str, text: str) -> None:
     pytest.importorskip("rdflib")
     with pytest.raises(InputError):
         read(tmp_path / name, text)

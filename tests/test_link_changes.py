@@ -1,4 +1,4 @@
-"""Links against an earlier result: what changes, told the same from every format."""
+"""Changes of links compared with an earlier result: the same from every format."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LATER = [
     entity("H:3b", "stature", "short stature", alternative_ids=("H:3",)),
     HEARTS[4],
     entity("H:6", "hernia"),
-    entity("H:7", "hepatic carcinoma"),  # of H:4, which is gone without a successor
+    entity("H:7", "hepatic carcinoma"),  # of H:4, which was removed without a successor
 ]
 ENDINGS = (".csv", ".tsv", ".xlsx", ".jsonl", ".parquet", ".sssom.tsv")
 SURE = 0.5
@@ -62,20 +62,20 @@ def table(path: Path, mentions: list[str]) -> Path:
     return path
 
 
-def told(change: LinkChange) -> tuple[object, ...]:
+def answer(change: LinkChange) -> tuple[object, ...]:
     ids = change.before.linked_id, change.after.linked_id
     return change.after.mention, change.kind.value, *ids, change.successors
 
 
 def changes_of(report: LinkReport) -> list[tuple[object, ...]]:
     assert report.changes is not None
-    return [told(change) for change in report.changes.changes]
+    return [answer(change) for change in report.changes.changes]
 
 
 def by_hand(
     old: KnowledgeBase, new: KnowledgeBase, mentions: list[str]
 ) -> dict[str, tuple[str, str]]:
-    """Return the old and the new id of each mention whose link differs, by linking alone."""
+    """Return the old and the new id of each mention whose link differs, from links alone."""
     found = {}
     for mention in mentions:
         first, second = (
@@ -99,7 +99,7 @@ def test_every_format_tells_the_same_changes(
     report = new.link_file(source, tmp_path / "new.csv", min_probability=SURE, against=earlier)
     changes = changes_of(report)
     expected = by_hand(old, new, MENTIONS)
-    # Of one mention of several entities SSSOM has all: none of them is a change.
+    # SSSOM lists all entities of a mention: none of them is a change.
     if ending == ".sssom.tsv" and expected.get("ASD", ("",))[0] in ("H:1", "H:5"):
         del expected["ASD"]
     assert {str(one[0]): one[2:4] for one in changes} == expected
@@ -125,7 +125,7 @@ def test_a_result_is_replaced_and_says_what_changed(
     assert changes_of(again) == []
     back = old.link_file(source, out, min_probability=SURE, against=out, force=True)
     lost = {one[0]: one[1] for one in changes_of(back)}
-    assert lost["hernia"] == "retired"  # H:6 is no entity of the former release
+    assert lost["hernia"] == "retired"  # H:6 is not an entity of the earlier release
     assert {one[3]: one[2] for one in changes_of(first) if one[2] and one[3]} == {
         one[2]: one[3] for one in changes_of(back) if one[2] and one[3]
     }
@@ -172,7 +172,7 @@ def test_tables_in_memory_and_headings_that_clash(old: KnowledgeBase, new: Knowl
     frame = pd.DataFrame({"entity_id": ["x", "y"], "rank": [2, 7], "mention": ["hernia", "VSD"]})
     results = [kb.link_table(frame, min_probability=SURE) for kb in (old, new)]
     found = new.link_changes(results[0], results[1])
-    assert [told(change) for change in found.changes] == [("hernia", "new", "", "H:6", ())]
+    assert [answer(change) for change in found.changes] == [("hernia", "new", "", "H:6", ())]
     other = results[0].to_pandas().rename(columns={"mention": "disease"})
     now = results[1].to_pandas().rename(columns={"mention": "disease"})
     assert new.link_changes(other, now, column="disease").changes == found.changes  # type: ignore[arg-type]
@@ -226,9 +226,7 @@ def test_what_is_no_earlier_result_is_refused_and_nothing_written(
         new.link_file(["VSD"], out, against=table(tmp_path / "plain.txt", []))
 
 
-def test_a_mention_is_told_by_its_number_among_equal_ones(
-    new: KnowledgeBase, tmp_path: Path
-) -> None:
+def test_equal_mentions_are_compared_by_their_number(new: KnowledgeBase, tmp_path: Path) -> None:
     links = [("ASD", "H:5"), ("ASD", "H:1"), ("VSD", "H:2")]
     path = tmp_path / "old.csv"
     path.write_text("mention,entity_id\n" + "".join(f"{m},{i}\n" for m, i in links))
@@ -252,17 +250,17 @@ def test_the_command_prints_the_changes(
     source, earlier = table(tmp_path / "in.csv", MENTIONS), tmp_path / "old.csv"
     old.link_file(source, earlier, min_probability=SURE)
     base = ["link", str(folder / "new"), str(source), "--min-probability", str(SURE)]
-    asked = [*base, "--against", str(earlier), "--format", "csv"]
-    printed = CliRunner().invoke(app, asked)
+    requested = [*base, "--against", str(earlier), "--format", "csv"]
+    printed = CliRunner().invoke(app, requested)
     assert printed.exit_code == 0, printed.output
-    written = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "new.csv")])
+    written = CliRunner().invoke(app, [*requested, "--out", str(tmp_path / "new.csv")])
     assert written.exit_code == 0, written.output
     assert written.stdout == printed.stdout
     rows = {row["mention"]: row for row in csv.DictReader(printed.stdout.splitlines())}
     assert rows["short stature"]["change"] == "retired"
     assert rows["short stature"]["successors"] == rows["short stature"]["entity_id"] == "H:3b"
     assert "VSD" not in rows
-    # What link prints is an earlier result too.
+    # The printed output of link is an earlier result too.
     for form in ("jsonl", "tsv"):
         result = CliRunner().invoke(app, [*base, "--format", form])
         path = tmp_path / f"printed.{form}"

@@ -1,4 +1,4 @@
-"""Link jobs: whole files, resumed to the same bytes, each mention asked once."""
+"""Link jobs: whole files, resumed to the same bytes, repeated mentions linked once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mirror_rt.runtime.job import JobFolder, ShardTask, Work
 from mirror_rt.tables import kept
 from tests.conftest import REPOSITORY
 from tests.errors import about
-from tests.kb import HEARTS, LetterEncoder, hearts_in
+from tests.kb import HEARTS, LetterEncoder
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32
@@ -38,7 +38,7 @@ ENDINGS = (".jsonl", ".tsv", ".parquet", ".csv", ".xlsx")
 
 
 class Counting(LetterEncoder):
-    """Notes what is asked, a list a call, and can be killed or interrupted at one."""
+    """Records the texts of each call, and can be killed or interrupted at one."""
 
     def __init__(self, *, dies_at: int = -1, how: int | None = None) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class Counting(LetterEncoder):
         self.how = how
 
     def encode(self, texts: Sequence[str]) -> Float32:
-        """Return (N, D) float32 unit rows, or die."""
+        """Return (N, D) float32 unit rows, or end."""
         if len(self.calls) == self.dies_at:
             if self.how is None:
                 raise KeyboardInterrupt
@@ -59,11 +59,6 @@ class Counting(LetterEncoder):
 @pytest.fixture(autouse=True)
 def in_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "BLOCK", 2)
-
-
-@pytest.fixture
-def hearts(tmp_path: Path) -> Path:
-    return hearts_in(tmp_path)
 
 
 @pytest.fixture
@@ -89,7 +84,7 @@ def _link(
 
 
 def _broken_off(kb: Path, source: Path, out: Path, **options: object) -> list[Path]:
-    """Interrupt a job at its fourth call of the encoder; return the blocks it has left."""
+    """Interrupt a job at its fourth call of the encoder; return the blocks that are left."""
     with pytest.raises(KeyboardInterrupt):
         _link(kb, source, out, encoder=Counting(dies_at=3), **options)
     assert not out.exists()
@@ -126,7 +121,7 @@ def test_words_are_a_source_like_a_file(hearts: Path, mentions: Path, tmp_path: 
 
 
 def _status(candidates: Sequence[Mapping[str, Any]]) -> str:
-    """What becomes of a mention where no threshold is given."""
+    """Return the status of a mention without any threshold."""
     if not candidates:
         return "nil"
     best = candidates[0]
@@ -154,7 +149,7 @@ def test_the_columns_of_parquet_have_every_part_of_a_composite(
 ) -> None:
     names = ["atrial septal defect and short stature", "short stature and ?", "ASD"]
     mentions = _write(tmp_path / "m.tsv", names)
-    _link(hearts, mentions, tmp_path / "a.parquet", split_composites=True)  # a row a mention
+    _link(hearts, mentions, tmp_path / "a.parquet", split_composites=True)  # one row per mention
     both, one, tied = pq.read_table(tmp_path / "a.parquet").to_pylist()
     first: dict[str, dict[str, object]] = {}
     for candidate in both["candidates"]:
@@ -168,12 +163,10 @@ def test_the_columns_of_parquet_have_every_part_of_a_composite(
     assert (tied["entity_id"], tied["tied"]) == (tied["candidates"][0]["entity_id"], True)
 
 
-def test_a_mention_is_asked_once_however_often_it_comes(
-    hearts: Path, mentions: Path, tmp_path: Path
-) -> None:
+def test_a_repeated_mention_is_linked_once(hearts: Path, mentions: Path, tmp_path: Path) -> None:
     encoder = Counting()
     _link(hearts, mentions, tmp_path / "a.jsonl", encoder=encoder)
-    assert sorted(encoder.asked) == sorted(set(NAMES) - {"ASD", "VSD", "", "?"})
+    assert sorted(encoder.requested) == sorted(set(NAMES) - {"ASD", "VSD", "", "?"})
     records = _records(tmp_path / "a.jsonl")
     assert records[1] == records[5]
     assert records[3] == records[9]
@@ -186,7 +179,7 @@ def test_answers_are_those_of_their_mentions_however_few_are_remembered(
     monkeypatch.setattr(repeats, "MEMORY", room)
     rng = random.Random(room)
     names = [f"{rng.choice(NAMES)} {rng.randint(0, 9)}" for _ in range(200)]
-    names[50:60] = ["x" * 2000] * 10  # too long to be remembered
+    names[50:60] = ["x" * 2000] * 10  # too long for the cache
     report = _link(hearts, names, tmp_path / "a.jsonl", min_probability=1.0)
     assert [record["mention"] for record in _records(tmp_path / "a.jsonl")] == names
     assert (report.answered == len(set(names)) + 9) == (room == 1000)
@@ -239,11 +232,11 @@ def test_a_job_broken_off_goes_on_to_the_same_bytes(
     out = tmp_path / f"a{ending}"
     blocks = _broken_off(hearts, mentions, out)
     assert 2 <= len(blocks) <= 4
-    # A block that lost its end is answered again.
+    # A block that lost its end is linked again.
     blocks[-1].write_bytes(blocks[-1].read_bytes()[:5])
     assert _link(hearts, mentions, out, encoder=again).skipped == len(blocks) - 1
     assert out.read_bytes() == (tmp_path / f"whole{ending}").read_bytes()
-    # What was asked together then is asked together now: the last block twice, no other.
+    # The same mentions are linked together again: the last block twice, no other.
     assert [call for call in again.calls if call not in unbroken.calls] == []
     assert not list(tmp_path.glob(".a.*"))
 
@@ -256,12 +249,12 @@ def test_a_changed_input_answers_the_changed_blocks_alone(
     changed = _write(tmp_path / "mentions.tsv", [*NAMES[:3], "hart defects", *NAMES[4:]])
     assert _link(hearts, changed, out, encoder=encoder).skipped == kept - 1
     assert encoder.calls[0] == ["hart defects"]
-    assert "liver tumour" not in encoder.asked
+    assert "liver tumour" not in encoder.requested
     _link(hearts, changed, tmp_path / "b.jsonl")
     assert out.read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 
 
-def test_other_options_or_another_knowledge_base_begin_anew(
+def test_other_options_or_another_knowledge_base_begin_again(
     hearts: Path, mentions: Path, tmp_path: Path
 ) -> None:
     out, encoder = tmp_path / "a.jsonl", Counting()
@@ -351,16 +344,16 @@ def test_progress_counts_every_row_once(hearts: Path, mentions: Path, tmp_path: 
     written = []
     _link(
         hearts, mentions, out,
-        progress=lambda rows, asked: seen.append((rows, asked)), written=written.append,
+        progress=lambda rows, requested: seen.append((rows, requested)), written=written.append,
     )  # fmt: skip
     assert written[-1] == len(NAMES)
     assert sum(rows for rows, _ in seen) == len(NAMES)
-    assert [asked for _, asked in seen[: len(blocks)]] == [0] * len(blocks)
-    assert sum(asked for _, asked in seen) == 9 - 2 * len(blocks)
+    assert [requested for _, requested in seen[: len(blocks)]] == [0] * len(blocks)
+    assert sum(requested for _, requested in seen) == 9 - 2 * len(blocks)
 
 
 class Shuffled:
-    """An engine that reads all input first, and makes the shards in another order."""
+    """An engine that first reads the whole input, and makes the shards in another order."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
@@ -423,7 +416,7 @@ def test_killed_at_every_kind_of_moment_a_job_ends_in_the_same_bytes(
         command = [sys.executable, "-c", CHILD, str(hearts), str(mentions), str(out), str(moment)]
         done = subprocess.run(command, cwd=REPOSITORY, check=False, timeout=300)
         if done.returncode == 0:
-            break  # so little was left to do
+            break  # because so little is left to do
         assert done.returncode == -signal.SIGKILL
         assert not out.exists()
     assert moment > 4

@@ -1,4 +1,4 @@
-"""The benchmark of linking runs, with this code on both sides, and has a table."""
+"""The benchmark of linking runs, with this code as both versions, and has a table."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_the_small_run_answers_the_same_on_both_sides_and_goes_on(tmp_path: Path
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 2 * (1 + 5) + 1
 
 
-def test_texts_that_are_names_or_come_again_are_not_asked() -> None:
+def test_names_and_repeats_are_not_queries() -> None:
     import link_speed
 
     pairs = [("1", "Ely"), ("2", "Bad Ems")]
@@ -62,8 +62,8 @@ def test_a_turn_asks_others_than_the_one_before_while_there_are_some(
 
     bench: Any = SimpleNamespace(turns=2, many=20, one_by_one=5)
     texts = [str(i) for i in range(count)]
-    asked = link_speed.Asked(bench, texts, texts)
-    first, second = asked.of(0), asked.of(1)
+    requested = link_speed.Asked(bench, texts, texts)
+    first, second = requested.of(0), requested.of(1)
     assert (first["many"] == second["many"]) is same
     assert not {*first["one"]} & {*second["one"], *first["many"], *second["many"]}
     assert len(first["many"]) == 20
@@ -96,6 +96,6 @@ def test_the_table_tells_how_many_times_better_whichever_way_is_better() -> None
     }  # fmt: skip
     commits = {"old": "a", "new": "b"}
     lines = render_tables.link_speed({"stages": stages, "commits": commits, "threads": 2})
-    told = [line.split(" | ") for line in lines if line.startswith("| ")][1:]
-    assert [cells[3] for cells in told[:3]] == ["3.0 ×", "0.3 ×", "5.0 ×"]
-    assert [cells[1:3] for cells in told[:1]] == [["30", "10"]]
+    output = [line.split(" | ") for line in lines if line.startswith("| ")][1:]
+    assert [cells[3] for cells in output[:3]] == ["3.0 ×", "0.3 ×", "5.0 ×"]
+    assert [cells[1:3] for cells in output[:1]] == [["30", "10"]]

@@ -20,12 +20,12 @@ from python_calamine import CalamineWorkbook
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.linking import job, results
+from mirror_rt.knowledge.linking import job, result_files, results
 from mirror_rt.knowledge.linking.results import fingerprint
 from mirror_rt.tables import Kind, Table, TableOptions, excel, free_names, kept, kept_name
 from mirror_rt.types import Entity
 from tests.errors import about
-from tests.kb import HEARTS, LetterEncoder, fake_bundle, hearts_in
+from tests.kb import HEARTS, LetterEncoder, fake_bundle
 
 OURS = ["entity_id", "entity_name", "matched_name", "match_type", "relation", "score",
         "probability", "tied", "status", "nil_reason", "candidates"]  # fmt: skip
@@ -35,9 +35,8 @@ ENDINGS = ("csv", "tsv", "xlsx", "jsonl", "parquet")
 
 
 @pytest.fixture(scope="module")
-def kb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeBase]:
-    folder = hearts_in(tmp_path_factory.mktemp("kb"))
-    with KnowledgeBase.open(folder, encoder=LetterEncoder()) as opened:
+def kb(built_hearts: Path) -> Iterator[KnowledgeBase]:
+    with KnowledgeBase.open(built_hearts / "hearts", encoder=LetterEncoder()) as opened:
         yield opened
 
 
@@ -45,7 +44,8 @@ def kb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KnowledgeBase]:
 def in_small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "BLOCK", 3)
     monkeypatch.setattr(kept, "_ROWS", 3)
-    monkeypatch.setattr(results, "_ROW_GROUP", 4)
+    for module in (results, result_files):
+        monkeypatch.setattr(module, "ROW_GROUP", 4)
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[str]]) -> Path:
@@ -337,13 +337,13 @@ def test_a_sheet_that_would_be_too_long_is_refused_before_any_work(
             source = tmp_path / f"{rows}.txt"
             source.write_text("some mention\n" * rows)
             for given_rows in (source, ["some mention"] * rows):
-                encoder.asked.clear()
+                encoder.requested.clear()
                 if fits:
                     counting.link_file(given_rows, tmp_path / "a.xlsx", force=True)
                     continue
                 with pytest.raises(ConfigError):
                     counting.link_file(given_rows, tmp_path / "b.xlsx")
-                assert not encoder.asked
+                assert not encoder.requested
                 assert not [*tmp_path.glob("*b.xlsx*")]
         with pytest.raises(ConfigError):
             counting.link_file(tmp_path / "8.txt", tmp_path / "b.xlsx", long=True)
@@ -381,19 +381,21 @@ def test_a_cell_that_a_sheet_has_no_room_for_is_refused_before_any_work(
     with KnowledgeBase.open(kb.path, encoder=encoder) as counting:
         with pytest.raises(ConfigError, check=about("a.xlsx", line=2)):
             counting.link_file(source, tmp_path / "a.xlsx")
-        assert not encoder.asked
+        assert not encoder.requested
         # What is for review is known at the end alone: then the links are kept.
         review: dict[str, object] = {"review_below": 1.0, "review": tmp_path / "r.xlsx"}
         with pytest.raises(ConfigError) as error:
             counting.link_file(source, tmp_path / "b.csv", **review)
         assert str(tmp_path / ".b.csv.job") in str(error.value.__notes__)
-        encoder.asked.clear()
+        encoder.requested.clear()
         counting.link_file(source, tmp_path / "b.csv", **review | {"review": tmp_path / "r.csv"})
-        assert not encoder.asked
+        assert not encoder.requested
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b.csv", source.name, "r.csv"]
 
 
-def test_a_cell_that_is_no_text_is_told_by_its_line(kb: KnowledgeBase, tmp_path: Path) -> None:
+def test_a_cell_that_is_no_text_is_reported_with_its_line(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
     source = tmp_path / "in.csv"
     source.write_bytes(b"mention,note\n" + b"ASD,x\n" * 4 + b"VSD,caf\xe9\nASD,x\n")
     with pytest.raises(InputError, check=about("in.csv", line=6, hint="--encoding")):
@@ -404,7 +406,7 @@ def test_a_cell_that_is_no_text_is_told_by_its_line(kb: KnowledgeBase, tmp_path:
     assert _read(tmp_path / "out.csv")[1][4][1] == "café"
 
 
-def test_columns_that_show_only_where_asked_for(kb: KnowledgeBase, tmp_path: Path) -> None:
+def test_optional_columns_appear_only_with_their_option(kb: KnowledgeBase, tmp_path: Path) -> None:
     document = "An atrial septal defect (ASD) was seen."
     source = _write_csv(tmp_path / "in.csv", [["mention", "doc"], ["ASD", document], ["VSD", "x"]])
     kb.link_file(

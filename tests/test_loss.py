@@ -1,4 +1,4 @@
-"""The contrastive loss against plain numpy."""
+"""The contrastive loss, compared with plain numpy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mirror_rt.training.loss import info_nce, multi_similarity
 
 
 def info_nce_by_hand(vectors: np.ndarray, related: np.ndarray, temperature: float) -> float:
-    """One view after the other, one term after the other, in double precision."""
+    """Return the loss, computed view by view and term by term in double precision."""
     views = len(vectors)
     rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     total = 0.0
@@ -45,7 +45,7 @@ def test_info_nce_equals_an_independent_computation(
 
 
 def test_each_view_has_all_but_itself_and_its_partner_as_negatives() -> None:
-    # With all vectors equal every candidate is as likely: the loss is the log of their number.
+    # If all vectors are equal, so are all shares: the loss is the log of the number of candidates.
     views = 2 * 6
     loss = info_nce(torch.ones(views, 4), torch.eye(views, dtype=torch.bool), temperature=0.05)
     assert loss.item() == pytest.approx(np.log(views - 1), rel=1e-6)
@@ -60,7 +60,7 @@ def test_a_related_view_gets_no_gradient_from_being_close() -> None:
 
 
 def multi_similarity_by_hand(vectors: np.ndarray, related: np.ndarray) -> float:
-    """All triplets one by one, then the loss of the pairs that stand in one that counts."""
+    """Return the loss of the pairs in a triplet that counts, triplet by triplet."""
     views = len(vectors)
     rows = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     apart = np.linalg.norm(rows[:, None] - rows[None, :], axis=2)
@@ -100,7 +100,7 @@ def test_multi_similarity_has_a_finite_gradient_where_nothing_is_mined() -> None
 
 @pytest.fixture(scope="module")
 def metric_learning() -> ModuleType:
-    """The library that the authors of Mirror-BERT and SapBERT took their losses from."""
+    """The library from which the authors of Mirror-BERT and SapBERT took their losses."""
     return pytest.importorskip("pytorch_metric_learning")
 
 

@@ -32,7 +32,7 @@ def test_a_language_without_a_list_is_refused_with_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("language", ["gl", "af", "eu", "be", "cy", "no such: one", ""])
-def test_a_language_does_not_get_the_words_of_its_neighbour(language: str) -> None:
+def test_a_language_does_not_get_the_words_of_its_neighbor(language: str) -> None:
     # The library's nearest match: Spanish for Galician and Basque, Dutch for Afrikaans.
     pytest.importorskip("wordfreq")
     with pytest.raises(ConfigError, check=about("lang")) as error:

@@ -94,14 +94,14 @@ def test_numbers_letters_and_roman_numerals_number_things() -> None:
 
 
 @given(*[st.text(alphabet="asie -,'2OfT", max_size=9)] * 2)
-def test_ascii_names_alike_at_any_step_have_one_key(one: str, other: str) -> None:
+def test_ascii_names_equal_at_any_step_have_one_key(one: str, other: str) -> None:
     if match_level(one, other) not in {None, MatchType.HYPHEN} and "-" not in one + other:
         assert token_bag_key(normalize(one)) == token_bag_key(normalize(other))
 
 
 @given(*[st.text(alphabet="aséβ \u2011\u2044½-/2OfSs", max_size=9)] * 2)
-def test_names_alike_at_any_step_have_one_key_or_a_sign_that_tells(one: str, other: str) -> None:
-    one += "é"  # of names in ASCII, hyphens alone are looked at
+def test_names_equal_at_any_step_have_one_key_or_a_flag(one: str, other: str) -> None:
+    one += "é"  # in ASCII names, only hyphens are considered
     if match_level(one, other) is not None and not may_match_beyond_key(one, other):
         assert token_bag_key(normalize(one)) == token_bag_key(normalize(other))
 

@@ -137,12 +137,12 @@ def short_kb(tmp_path_factory: pytest.TempPathFactory) -> KnowledgeBase:
         ("Nothing of it.", "S:2"),
         ("Myotonic dystrophy is inherited. In DM the muscle wastes.", "S:1"),
         ("Diabetes mellitus, or DM; muscular dystrophy.", "S:2"),
-        # In the order of the letters goes first, then what is named more often.
+        # Letters in order take precedence, then the most frequent phrase.
         ("Dark matter; myotonic dystrophy; myotonic dystrophy.", "S:4"),
         ("Muscular dystrophy; myotonic dystrophy; myotonic dystrophy.", "S:1"),
-        # Two that are spelled alike often decide nothing.
+        # Two with the same letters and frequency decide nothing.
         ("Muscular dystrophy; myotonic dystrophy.", "S:2"),
-        # A definition goes before all.
+        # A definition takes precedence over everything.
         ("Muscular dystrophy (DM), not myotonic dystrophy, not dark matter.", "S:3"),
         ("Mad dogs. Dull minds.", "S:2"),
     ],
@@ -177,8 +177,8 @@ def test_a_file_of_documents_is_linked_as_its_mentions_are(
     short_kb.link_file(table, tmp_path / "out.jsonl", column="mention", document_column="document")
     lines = (tmp_path / "out.jsonl").read_text("utf-8").splitlines()
     linked = short_kb.link([m for m, _ in rows], document=[d for _, d in rows])
-    told = [json.loads(line)["candidates"][0] for line in lines]
-    assert [(one["entity_id"], one["expanded_form"]) for one in told] == [
+    output = [json.loads(line)["candidates"][0] for line in lines]
+    assert [(one["entity_id"], one["expanded_form"]) for one in output] == [
         (one[0].entity_id, one[0].expanded_form) for one in linked
     ]
 

@@ -1,6 +1,6 @@
-"""The words of errors that users meet most: the thing, the fault, the way out, on one line.
+"""The texts of the most frequent errors: the thing, the fault, the way out, on one line.
 
-Other tests assert the class of an error and the thing it names; the sentences are here.
+Other tests check the class of an error and what it names; the sentences are here.
 """
 
 from __future__ import annotations

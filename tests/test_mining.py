@@ -65,7 +65,7 @@ def test_where_there_are_fewer_negatives_the_rest_is_none() -> None:
 def test_pairs_are_put_beside_their_hard_negatives_each_once() -> None:
     pairs = np.asarray([[0, 0], [1, 2], [3, 3], [4, 5], [6, 6], [7, 7]])
     hard = np.asarray([[5, 7], [3, -1], [0, 0], [0, 0], [0, 0], [0, 0]])
-    # 0 brings the holders of 5 and 7; that batch is full; 1 brings the holder of 3; then the rest.
+    # 0 brings the entities of 5 and 7; that batch is full; 1 brings that of 3; then the rest.
     assert group_hard_negatives(pairs, hard, size=3).tolist() == [0, 3, 5, 1, 2, 4]
     assert group_hard_negatives(pairs, hard, size=2).tolist() == [
         0,
@@ -97,7 +97,7 @@ def test_batches_hold_each_others_nearest_other_meanings(
     model, table = load_base(config), read_table(config)
 
     def vectors_of(_: object, tokens: list[np.ndarray]) -> np.ndarray:
-        """Near by the place; nearest of all the other name of the same entity."""
+        """Near by position; the nearest of all is the other name of the same entity."""
         texts = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
         raw = np.zeros((len(texts), 7), dtype=np.float32)
         for row, text in enumerate(texts):
@@ -115,9 +115,9 @@ def test_batches_hold_each_others_nearest_other_meanings(
     def places_of(batch: Batch) -> set[str]:
         return {text.split()[0] for text in batch.texts}
 
-    assert any(len(places_of(batch)) > 1 for batch in drawn[:3])  # the first epoch as drawn
+    assert any(len(places_of(batch)) > 1 for batch in drawn[:3])  # the first epoch
     for epoch in (drawn[3:6], drawn[6:]):
-        # One place a batch, each of its four entities once: the related name was not mined.
+        # One position in each batch, for each of its four entities: the related name was not mined.
         assert sorted(places_of(batch).pop() for batch in epoch) == places
         for batch in epoch:
             assert len(places_of(batch)) == 1

@@ -1,4 +1,4 @@
-"""The arrays of names, against computations with strings."""
+"""The arrays of names, compared with computations on strings."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_arrays_say_what_the_strings_say(
     assert found.lengths.tolist() == [len(text) for text in texts]
     assert found.texts(np.arange(len(texts))[::-1]) == texts[::-1]
     assert [text for block in found.blocks(size=5) for text in block] == texts
-    # Words: each once of the string, as often as they stand there in the key.
+    # Words: each distinct one of the string, with its count in the key.
     number_of = {int(h): n for n, h in enumerate(found.vocabulary)}
     folded = [fold_numbers(text) for text in texts]
     words = {word for text in (*folded, *keys) for word in text.split()}
@@ -87,13 +87,13 @@ def test_the_arrays_say_what_the_strings_say(
     ]
     counts = Counter(hash_text(word) for key in keys for word in key.split())
     assert found.token_counts.tolist() == [counts[h] for h in found.vocabulary.tolist()]
-    # Who bears them, and as what.
-    asked = np.array([*range(len(texts)), 0, 0])
-    sizes, who, kinds = found.entities_of(asked)
-    flat = [pair for row in asked for pair in owned[row]]
-    assert sizes.tolist() == [len(owned[row]) for row in asked]
+    # The entities with the name, and its kind for each.
+    requested = np.array([*range(len(texts)), 0, 0])
+    sizes, who, kinds = found.entities_of(requested)
+    flat = [pair for row in requested for pair in owned[row]]
+    assert sizes.tolist() == [len(owned[row]) for row in requested]
     assert [*zip(who.tolist(), kinds.tolist(), strict=True)] == flat
-    # Which names a text is, and which have its words.
+    # The names that equal a text, and those with its words.
     analyzed = found.analyze(queries)
     for method, of_query, own in (
         (found.rows_named, [normalize(q) for q in queries], texts),
@@ -160,7 +160,7 @@ def test_letters_can_be_left_out(tmp_path: Path) -> None:
 
 
 def test_kinds_are_numbered_in_the_order_of_their_class() -> None:
-    """Files on disk hold these numbers."""
+    """Files on disk contain these numbers."""
     assert [kind.value for kind in KINDS] == [
         "preferred", "exact", "broad", "narrow", "related", "abbreviation", "accepted",
     ]  # fmt: skip

@@ -34,7 +34,7 @@ def test_known_texts_are_folded_so(text: str, folded: str) -> None:
 
 @given(st.text())
 @settings(deadline=None)
-def test_normalising_twice_changes_nothing(text: str) -> None:
+def test_normalizing_twice_changes_nothing(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
 
 

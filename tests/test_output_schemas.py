@@ -1,11 +1,9 @@
-"""What the commands print and write as JSON fits ``docs/output.schema.json``."""
+"""The JSON output of the commands matches ``docs/output.schema.json``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
@@ -14,20 +12,8 @@ from typer.testing import CliRunner
 from mirror_rt.bundle import STARTER
 from mirror_rt.types import LinkStatus, MatchType, NilReason, Relation
 from mirror_rt_cli.app import app
+from tests.schemas import SCHEMA, check
 from tests.tiny import NAMES
-
-SCHEMA: dict[str, Any] = json.loads(
-    (Path(__file__).parent.parent / "docs/output.schema.json").read_text(encoding="utf-8")
-)
-
-
-def check(format_: str, values: Iterable[object]) -> None:
-    """Check each value, and that there is one."""
-    validator = jsonschema.Draft202012Validator({**SCHEMA, "$ref": f"#/$defs/{format_}"})
-    values = list(values)
-    assert values
-    for value in values:
-        validator.validate(value)
 
 
 def lines(text: str) -> list[object]:
@@ -40,6 +26,7 @@ def work(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("schemas")
     rows = "".join(f"A:{i}\t{name}\n" for i, name in enumerate(NAMES))
     (folder / "kb.tsv").write_text(f"id\tname\n{rows}")
+    (folder / "newer.tsv").write_text(f"id\tname\n{rows}B:1\tmigraine\n")
     gold = "".join(f"{name} x\tA:{i}\n" for i, name in enumerate(NAMES))
     (folder / "gold.tsv").write_text(f"mention\tid\n{gold}nothing of these\t\n")
     (folder / "mentions.txt").write_text("fever\nacute cougf\n\nzzz\n")
@@ -113,11 +100,19 @@ def test_rows_that_are_written_fit(
         ("evaluate", ["evaluate", "names-kb", "--gold", "gold.tsv"]),
         ("calibrate", ["calibrate", "names-kb", "gold.tsv", "--dry-run"]),
         ("kb_stats", ["kb", "stats", "kb.tsv"]),
+        ("kb_diff", ["kb", "diff", "kb.tsv", "newer.tsv"]),
     ],
 )
 def test_reports_fit(work: Path, format_: str, options: list[str]) -> None:
     words = [work / word if (work / word).exists() else word for word in options]
     check(format_, [json.loads(run(*words, "--format", "json"))])
+
+
+def test_changes_of_links_fit(work: Path, tmp_path: Path) -> None:
+    earlier = tmp_path / "earlier.csv"
+    earlier.write_text("mention,entity_id,entity_name,status\nfever,A:999,Heat,linked\n")
+    command = ["link", work / "names-kb", work / "mentions.txt", "--against", earlier]
+    check("link_change", lines(run(*command, "--format", "jsonl")))
 
 
 def test_what_info_says_and_manifests_fit(work: Path, tiny_bert: Path, tiny_bundle: Path) -> None:

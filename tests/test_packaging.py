@@ -1,4 +1,4 @@
-"""What is installed is what is in the repository, and the base needs no more than it says."""
+"""What is installed is what is in the repository, and the base needs only its own dependencies."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def on_disk() -> set[str]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel built from the source distribution, not from the checkout."""
+    """The wheel, built from the source distribution and not from the checkout."""
     folder = tmp_path_factory.mktemp("build")
-    # A copy, as setuptools leaves its traces where it builds.
+    # A copy, because setuptools leaves files where it builds.
     shutil.copytree(REPOSITORY, folder / "source", ignore=LEFT_OUT)
     build(folder / "source", "--sdist", folder / "dist")
     (archive,) = (folder / "dist").glob("*.tar.gz")
@@ -119,7 +119,7 @@ HEAVY = (
     ],
     ids=["import", "help"],
 )
-def test_nothing_heavy_is_imported_before_it_is_needed(program: str) -> None:
+def test_no_large_library_is_imported_before_it_is_needed(program: str) -> None:
     code = f"{program}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
@@ -237,7 +237,7 @@ def test_the_public_names_of_the_package_are_sorted() -> None:
 def test_the_wheel_without_extras_embeds_and_links(
     wheel: Path, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    """Installs from the machine's own package index, exact versions from constraints.txt."""
+    """Install from the machine's own package index, with the exact versions of constraints.txt."""
     folder = tmp_path / "clean"
     venv.create(folder, with_pip=True)
     bin_folder = folder / ("Scripts" if os.name == "nt" else "bin")

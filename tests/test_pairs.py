@@ -1,4 +1,4 @@
-"""What is read from a corpus, and which pairs are drawn from it."""
+"""The strings of a corpus, and the pairs that are drawn from it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_repeats_in_the_papers_own_sentences_are_found(shared_data: Callable[[st
     corpus = read_corpus(path)
     lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     assert len(lines) - len(set(lines)) == 719
-    assert corpus.duplicates == 745  # 26 more differ by spaces around them alone
+    assert corpus.duplicates == 745  # 26 more differ only by spaces around them
     assert len(corpus.strings) == 9_255
 
 
@@ -221,7 +221,7 @@ def test_pairs_that_the_files_cannot_give_are_refused(tmp_path: Path) -> None:
         read_table(config_of(corpus, pairs={PairSource.MIRROR: 1.0, PairSource.FILE: 1.0}))
 
 
-def test_names_left_unseen_are_told_where_without_them_no_pair_is_left(tmp_path: Path) -> None:
+def test_held_out_names_are_reported_if_no_pair_is_left_without_them(tmp_path: Path) -> None:
     unseen = next(name for name in map("name {}".format, range(1_000)) if is_held_out(name))
     corpus = written(tmp_path, "kb.tsv", f"id\tname\nH:1\tfever\nH:1\t{unseen}\nH:2\tcough\n")
     with pytest.raises(InputError, check=about("kb.tsv", hint="--pairs")) as error:

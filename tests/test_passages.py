@@ -89,8 +89,8 @@ def test_the_score_is_the_weighted_sum_of_both_cosines(
         np.load(tmp_path / "kb/vectors.npy").astype(np.float32) @ LetterEncoder().encode([query])[0]
     )
     trigrams, rows = kb.resources.retrievers.trigrams, np.arange(len(texts))
-    asked = trigrams.analyze([normalize(query)])
-    lexical = trigrams.cosines(asked, np.zeros_like(rows), rows)
+    requested = trigrams.analyze([normalize(query)])
+    lexical = trigrams.cosines(requested, np.zeros_like(rows), rows)
     nearest = {i for values in (dense, lexical) for i in np.argsort(-values)[:8].tolist()}
     expected = 0.8 * dense + 0.2 * lexical
     best = sorted(nearest, key=lambda i: -expected[i])[:2]
@@ -109,7 +109,7 @@ def test_without_trigrams_the_order_is_that_of_the_vectors(store: KnowledgeBase)
     assert found[0].passage is not None
 
 
-def test_names_are_searched_by_vectors_and_trigrams_when_asked(
+def test_names_are_searched_by_vectors_and_trigrams_on_request(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     kb = KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder())
@@ -129,7 +129,7 @@ def test_pieces_of_a_long_passage_lead_to_it_once(bundle: Bundle, tmp_path: Path
     kb = KnowledgeBase.build(
         bundle, given, tmp_path / "kb", passages=True, split=7, encoder=encoder
     )
-    pieces = [text for text in encoder.asked if text in long]
+    pieces = [text for text in encoder.requested if text in long]
     assert " ".join(pieces) == long
     assert {len(piece.split()) for piece in pieces[:-1]} == {7}
     (found,) = kb.search([pieces[3]], top=3)
@@ -220,7 +220,7 @@ def test_metadata_left_out_is_counted_value_by_value(tmp_path: Path) -> None:
     assert skipped == SkippedRows(metadata=3)
 
 
-def test_a_row_of_parquet_that_is_not_utf_8_is_counted_when_asked(tmp_path: Path) -> None:
+def test_a_row_of_parquet_that_is_not_utf_8_is_counted_on_request(tmp_path: Path) -> None:
     texts = pa.array([b"one", b"\xff", b"three"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"id": ["a", "b", "c"], "text": texts}), tmp_path / "p.parquet")
     with pytest.raises(InputError, check=about("p.parquet", line=2)):
@@ -275,7 +275,7 @@ def test_tables_are_read_by_their_first_line(tmp_path: Path) -> None:
         ("a.parquet", "nonsense", "Parquet"),
     ],
 )
-def test_bad_passages_are_told_by_their_line(
+def test_bad_passages_are_reported_with_their_line(
     tmp_path: Path, name: str, content: str, fault: str
 ) -> None:
     (tmp_path / name).write_text(content)

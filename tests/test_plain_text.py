@@ -77,14 +77,14 @@ def test_texts_with_signs_of_tables_are_plain_text(tmp_path: Path, text: str) ->
     assert [row for row, _ in read_rows(tmp_path / "a.txt")] == text.splitlines()
 
 
-def test_a_lone_heading_of_plain_text_is_told(tmp_path: Path) -> None:
+def test_a_single_heading_of_plain_text_is_reported(tmp_path: Path) -> None:
     notes = Notes()
     (tmp_path / "a.txt").write_text("Mention\nfever\n")
     assert len(list(read_rows(tmp_path / "a.txt", notes=notes))) == 2
     assert "'Mention'" in notes.sentences()[0]
 
 
-def test_a_heading_in_a_table_of_one_column_is_kept_and_told(tmp_path: Path) -> None:
+def test_a_heading_in_a_table_of_one_column_is_a_row_and_reported(tmp_path: Path) -> None:
     notes = Notes()
     (tmp_path / "a.csv").write_text("name\nfever\nName\ncough\n")
     assert [t for t, _ in read_rows(tmp_path / "a.csv", notes=notes)] == ["fever", "Name", "cough"]
@@ -166,7 +166,7 @@ def test_pubtator_comes_through_a_pipe(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "output"),
     [
         ("a.csv", "id;text\n1;one\n2;two, too\n3;\n", "1 rows have no text"),
         ("a.tsv", "Sentence\tlabel\none\t1\ntwo, too\t0\nsentence\tlabel\n", "repeat the headings"),
@@ -175,14 +175,14 @@ def test_pubtator_comes_through_a_pipe(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_a_corpus_of_sentences_is_read_of_tables_too(
-    tmp_path: Path, name: str, content: str, told: str
+    tmp_path: Path, name: str, content: str, output: str
 ) -> None:
     from mirror_rt.training.make_corpus import sentences
 
     (tmp_path / name).write_text(content)
     notes = Notes()
     assert sentences(tmp_path / name, notes=notes).strings == ["one", "two, too"]
-    assert told in "; ".join(notes.sentences())
+    assert output in "; ".join(notes.sentences())
 
 
 @pytest.mark.parametrize("null", ["null", "NaN"])
@@ -205,7 +205,7 @@ def test_nan_is_a_null_in_every_reader(tmp_path: Path, null: str) -> None:
     "line", ['{"text": "a", "text": "b"}', '{"text": "a", "more": {"x": 1, "y": 2, "x": 3}}']
 )
 @pytest.mark.parametrize("whole", ["%s\n", "[%s]"])
-def test_a_key_that_stands_twice_in_json_is_told(tmp_path: Path, line: str, whole: str) -> None:
+def test_a_key_that_stands_twice_in_json_is_reported(tmp_path: Path, line: str, whole: str) -> None:
     (tmp_path / "a.jsonl").write_text(whole % line)
     with pytest.raises(InputError, match=r"line 1: .*stands twice"):
         list(read_rows(tmp_path / "a.jsonl"))
@@ -258,7 +258,7 @@ def test_pubtator_without_mentions_says_so(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "idna", "punycode"])
-def test_text_that_is_not_in_the_encoding_named_is_told(tmp_path: Path, encoding: str) -> None:
+def test_text_that_is_not_in_the_encoding_named_is_reported(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.tsv").write_bytes(b"id\tname\n1\tcaf\xe9\n")
     options = TableOptions(encoding=encoding)
     for read in (
@@ -270,7 +270,7 @@ def test_text_that_is_not_in_the_encoding_named_is_told(tmp_path: Path, encoding
 
 
 @pytest.mark.parametrize(
-    ("text", "found", "told"),
+    ("text", "found", "output"),
     [
         ("id;name\nA;x\n", [("A", "x")], False),
         ("sku;title;synonyms\nA;x;y\n", [("A", "x")], False),
@@ -280,20 +280,20 @@ def test_text_that_is_not_in_the_encoding_named_is_told(tmp_path: Path, encoding
     ],
 )
 def test_columns_by_number_are_found_with_headings_and_without(
-    tmp_path: Path, text: str, found: list[tuple[str, str]], told: bool
+    tmp_path: Path, text: str, found: list[tuple[str, str]], output: bool
 ) -> None:
     (tmp_path / "a.csv").write_text(text)
     skipped = SkippedRows()
     given = Columns(id="1", name="2", aliases=("3",) if text.count(";") > 3 else ())
     read = list(read_entities(tmp_path / "a.csv", columns=given, skip_bad=skipped))
     assert [(e.id, e.name) for e in read] == found
-    assert told == any("read as data" in sentence for sentence in skipped.understood())
+    assert output == any("read as data" in sentence for sentence in skipped.understood())
     with pytest.raises(InputError):
         list(read_entities(tmp_path / "a.csv", columns=Columns(id="9", name="2")))
 
 
 @pytest.mark.parametrize("first", ["name\tNombre", "sentence1\tsentence_b", "Alias\tAndere"])
-def test_a_first_pair_that_may_be_headings_is_told(tmp_path: Path, first: str) -> None:
+def test_a_first_pair_that_may_be_headings_is_reported(tmp_path: Path, first: str) -> None:
     (tmp_path / "p.tsv").write_text(f"{first}\nheart\tcor\n")
     notes = Notes()
     pairs, _ = read_pairs(tmp_path / "p.tsv", notes=notes)
@@ -372,22 +372,22 @@ def test_json_under_another_name_is_not_cut_at_its_commas(tmp_path: Path) -> Non
     assert (query.parts, query.ids) == (("a, b",), {"D1"})
 
 
-def test_headings_and_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_headings_and_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes("Id;Kürzel;Name\n1;x;y\n".encode("latin-1"))
     for read in (read_entities, read_rows, lambda p: read_gold(p).queries):
-        with pytest.raises(InputError, check=about("a.csv", line=1)) as told:
+        with pytest.raises(InputError, check=about("a.csv", line=1)) as result:
             list(read(path))  # type: ignore[operator]
-        assert "--encoding windows-1252" in str(told.value)
+        assert "--encoding windows-1252" in str(result.value)
     (tmp_path / "a.txt").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     with pytest.raises(InputError, check=about("a.txt")):
         list(read_rows(tmp_path / "a.txt"))
-    with pytest.raises(InputError) as told:
+    with pytest.raises(InputError) as result:
         list(read_rows(tmp_path / "a.txt", options=TableOptions(format=Kind.TEXT)))
-    assert "windows-1252" not in str(told.value)
+    assert "windows-1252" not in str(result.value)
 
 
-def test_bad_json_lines_of_gold_are_told_as_such(tmp_path: Path) -> None:
+def test_bad_json_lines_of_gold_are_reported_as_such(tmp_path: Path) -> None:
     path = tmp_path / "gold.jsonl"
     for text in ('"heart"\n', '{"id": 1, "id": 2}\n', "[1]\n"):
         path.write_text(text)

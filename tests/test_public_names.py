@@ -1,4 +1,4 @@
-"""What ``import mirror_rt`` offers: complete, sorted, and the same for programs and checkers."""
+"""The names of ``import mirror_rt``: complete, sorted, the same for programs and type checkers."""
 
 from __future__ import annotations
 

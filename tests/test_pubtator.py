@@ -10,7 +10,7 @@ from mirror_rt.knowledge.formats.pubtator import is_pubtator, read_mentions, wit
 from mirror_rt.knowledge.linking import job
 from mirror_rt_cli.app import app
 from tests.errors import about
-from tests.kb import LetterEncoder, hearts_in
+from tests.kb import LetterEncoder
 
 TITLE = "Short stature (SS) and liver cancer."
 ABSTRACT = "SS was seen. Liver cancer, qqqq and VSD were not! Naïve text ends."
@@ -54,11 +54,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "a.pubtator"
     path.write_bytes("".join(LINES).encode())
     return path
-
-
-@pytest.fixture
-def hearts(tmp_path: Path) -> Path:
-    return hearts_in(tmp_path)
 
 
 def test_mentions_stand_where_their_lines_say(file: Path) -> None:
@@ -144,7 +139,7 @@ def test_a_broken_line_is_named(tmp_path: Path, number: int, line: str) -> None:
         list(read_mentions(path))
 
 
-def test_a_file_that_changed_meanwhile_is_told(file: Path) -> None:
+def test_a_file_that_changed_meanwhile_is_reported(file: Path) -> None:
     for ids in (["x"] * 5, ["x"] * 7):
         with pytest.raises(InputError, check=about("a.pubtator")):
             list(with_ids(file, ids))

@@ -1,4 +1,4 @@
-"""The model card, and the upload to a hub that stands here."""
+"""The model card, and the upload to a hub on this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Pat
 
 
 class FakeHub(ThreadingHTTPServer):
-    """Answers as the hub does to making a repository and committing to it."""
+    """Answers like the hub when a repository is made and committed to."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answers)
@@ -52,25 +52,25 @@ class FakeHub(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
 
 class Answers(BaseHTTPRequestHandler):
-    """The calls of an upload."""
+    """Handles the requests of an upload."""
 
     server: FakeHub
 
     def do_POST(self) -> None:
-        """Make a repository, say how files are sent, take a commit."""
+        """Make a repository, say how files are sent, accept a commit."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.tokens.add(self.headers["Authorization"])
         if self.server.refuse:
             self.reply(401, {"error": "Invalid username or password."})
         elif self.path == "/api/repos/create":
-            asked = json.loads(body)
-            self.server.made.append(asked)
-            name = f"{asked.get('organization', 'me')}/{asked['name']}"
+            requested = json.loads(body)
+            self.server.made.append(requested)
+            name = f"{requested.get('organization', 'me')}/{requested['name']}"
             self.reply(200, {"url": f"{self.server.address}/{name}"})
         elif self.path == "/api/validate-yaml":
             faults = self.server.faults
@@ -121,12 +121,12 @@ class Answers(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    # The tests run offline; this one talks to itself.
+    # The tests are offline; this one connects to itself.
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     huggingface_hub.utils.reset_sessions()
@@ -170,7 +170,7 @@ def test_the_command_uploads_with_the_token_of_the_login_and_prints_the_address(
     assert hub.files["model.safetensors"] == weights
 
 
-def test_a_large_file_that_the_hub_refuses_is_told_on_one_line(
+def test_a_large_file_that_the_hub_refuses_is_reported_on_one_line(
     checkpoint: Path, hub: FakeHub
 ) -> None:
     hub.large, hub.full = {"model.safetensors"}, True
@@ -187,7 +187,7 @@ def test_a_bundle_arrives_byte_for_byte(tiny_bundle: Path, hub: FakeHub) -> None
     assert {"model.onnx", "manifest.json", "tokenizer.json"} <= set(hub.files)
 
 
-def test_no_folder_of_this_machine_is_told_to_the_hub(
+def test_no_folder_of_this_machine_is_sent_to_the_hub(
     checkpoint: Path, hub: FakeHub, tiny_bert: Path
 ) -> None:
     push(checkpoint, "me/enc", endpoint=hub.address, token="t")
@@ -217,7 +217,7 @@ def own(checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def judge(folder: Path, gold: str, *options: str) -> Result:
-    """Run ``evaluate --card`` on names and a gold file of that name, made beside the folder."""
+    """Run ``evaluate --card`` on names and a gold file of that name, beside the folder."""
     names, mentions = folder.with_name("kb.tsv"), folder.with_name(f"{gold}.tsv")
     names.write_text("id\tname\n" + "".join(f"{i}\t{name}\n" for i, name in enumerate(NAMES)))
     mentions.write_text(f"mention\tid\n{NAMES[3]}\t3\n{NAMES[4]}\t4\n{NAMES[5]}\t6\nx\t7\n")
@@ -232,7 +232,7 @@ def test_measured_scores_stand_in_the_card_and_are_sent(own: Path, hub: FakeHub)
     found = {r["task"]: r["scores"] for r in json.loads(result.stdout)["reports"][0]["results"]}
     assert json.loads((own / "scores.json").read_text()) == found
     card = (own / "README.md").read_text()
-    assert card.startswith(before)  # what training measured stays
+    assert card.startswith(before)  # the measurements of training stay
     table = "".join(
         f"| {task} | {m} | {v:.4f} |\n" for task, scores in found.items() for m, v in scores.items()
     )
@@ -277,7 +277,9 @@ def test_a_card_that_lost_its_section_or_itself_gets_it_again(own: Path) -> None
     assert text.endswith(row)
 
 
-def test_what_has_no_card_is_refused_before_it_is_judged(tiny_bundle: Path, own: Path) -> None:
+def test_a_folder_without_a_card_is_an_error_before_the_evaluation(
+    tiny_bundle: Path, own: Path
+) -> None:
     for folder in (str(tiny_bundle), "baseline:exact"):
         result = CliRunner().invoke(
             app, ["evaluate", folder, "--gold", "none.tsv", "--kb", "none.tsv", "--card"]
@@ -289,14 +291,14 @@ def test_what_has_no_card_is_refused_before_it_is_judged(tiny_bundle: Path, own:
         add_scores(own, [])
 
 
-def test_a_hub_that_refuses_is_told_on_one_line(checkpoint: Path, hub: FakeHub) -> None:
+def test_a_hub_that_refuses_is_reported_on_one_line(checkpoint: Path, hub: FakeHub) -> None:
     hub.refuse = True
     with pytest.raises(TargetError, check=about("enc")) as error:
         push(checkpoint, "me/enc", endpoint=hub.address, token="wrong")
     assert "\n" not in str(error.value)
 
 
-def test_a_card_that_the_hub_refuses_is_told_with_the_fault(own: Path, hub: FakeHub) -> None:
+def test_a_card_that_the_hub_rejects_is_an_error_with_the_reason(own: Path, hub: FakeHub) -> None:
     hub.faults = [{"message": '"license" must be one of apache-2.0, mit'}]
     with pytest.raises(TargetError, check=about("enc")) as error:
         push(own, "me/enc", endpoint=hub.address, token="t")
@@ -304,12 +306,12 @@ def test_a_card_that_the_hub_refuses_is_told_with_the_fault(own: Path, hub: Fake
     assert not hub.files
 
 
-def test_a_name_that_is_none_is_told(checkpoint: Path, hub: FakeHub) -> None:
+def test_a_blank_name_is_an_error(checkpoint: Path, hub: FakeHub) -> None:
     with pytest.raises(TargetError, check=about("no good!")):
         push(checkpoint, "no good!", endpoint=hub.address, token="t")
 
 
-def test_offline_is_told_and_not_a_traceback(checkpoint: Path) -> None:
+def test_a_missing_network_gives_a_one_line_error(checkpoint: Path) -> None:
     result = CliRunner().invoke(app, ["push", str(checkpoint), "me/enc"])
     assert result.exit_code == 1
     assert result.stderr.startswith("mirror-rt: me/enc: the hub did not take it")
@@ -330,7 +332,7 @@ def test_the_card_has_the_hubs_header_and_the_recipe(checkpoint: Path) -> None:
     content = yaml.safe_load(header)
     assert content["library_name"] == "sentence-transformers"
     assert content["pipeline_tag"] == "sentence-similarity"
-    assert "base_model" not in content  # a folder of this machine is no name of the hub
+    assert "base_model" not in content  # a folder of this machine is not a name on the hub
     assert str(checkpoint.parent) not in body
     assert "| loss | info-nce |\n| temperature | 0.04 |" in body
     measured = body.split("## Measured scores\n")[1]

@@ -1,4 +1,4 @@
-"""The pages on what training gains say what the records say."""
+"""The numbers in the pages on training are those of the records."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def test_the_page_of_results_is_made_from_its_record() -> None:
     assert page == render(record_of("results_table"))
 
 
-def test_the_numbers_told_of_twice_as_many_pairs_are_those_of_their_record() -> None:
+def test_the_numbers_of_twice_as_many_pairs_are_those_of_their_record() -> None:
     from quality_table import found
 
     both = Report.from_dict(record_of("results_table_both")["reports"][-1])
     paragraphs = (line for line in EXPERIMENTS.splitlines() if not line.startswith("|"))
-    (told,) = (line for line in paragraphs if "results_table_both.json" in line)
+    (output,) = (line for line in paragraphs if "results_table_both.json" in line)
     for task in ("hpo", "esco", "ncbi-kb", "ncbi-kb, unseen"):
         scores = (cell(found(both, task), metric) for metric in ("acc@1", "acc@5"))
-        assert " and ".join(scores).replace("±", "± ") in told, task
+        assert " and ".join(scores).replace("±", "± ") in output, task
 
 
 def test_the_table_of_candidates_for_training_is_that_of_their_record() -> None:

@@ -1,4 +1,4 @@
-"""Recipes: what they round, what they leave, and how exactly."""
+"""Recipes: what is rounded, what is not, and how exactly."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_what_is_kept_in_float_is_left_alone(graph: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("method", [Method.DYNAMIC, Method.STATIC])
-def test_embedding_tables_are_rounded_when_asked(
+def test_embedding_tables_are_rounded_on_request(
     graph: Path, tmp_path: Path, method: Method
 ) -> None:
     plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"

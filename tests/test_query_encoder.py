@@ -1,4 +1,4 @@
-"""Knowledge bases whose names are a teacher's and whose mentions are its student's."""
+"""Knowledge bases with a teacher for the names and its student for the mentions."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def test_names_are_the_teachers_and_mentions_the_students(
         names = of_teacher(tiny_bundle, student, texts)
         stored = np.asarray(kb.resources.retrievers.vectors.vectors_ND, dtype=np.float32)
         np.testing.assert_allclose(stored, names, atol=1e-3)
-        asked = [f"{name}s of old" for name in NAMES[:20]]
-        scores = Encoder.open(student).encode(asked) @ names.T
-        for row, results in enumerate(kb.search(asked, top=1)):
+        requested = [f"{name}s of old" for name in NAMES[:20]]
+        scores = Encoder.open(student).encode(requested) @ names.T
+        for row, results in enumerate(kb.search(requested, top=1)):
             assert results[0].score == pytest.approx(scores[row].max(), abs=2e-3)
             assert results[0].entity_id in {
                 ENTITIES[NAMES.index(texts[place])].id
                 for place in np.flatnonzero(scores[row] > scores[row].max() - 2e-3)
             }
-        # What the names are by the student is far enough from it that the test can tell.
+        # The student's vectors of the names differ enough for the test to see it.
         assert np.abs(Encoder.open(student).encode(texts) - names).max() > 0.01
 
 
@@ -93,19 +93,19 @@ def test_weights_are_learned_with_the_students_vectors(folder: Path, student: Pa
 def test_the_index_is_tuned_with_the_students_vectors(
     tiny_bundle: Path, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
+    requested: list[int] = []
     encode = Encoder.encode
 
     def counted(self: Encoder, texts: list[str], **options: object) -> np.ndarray:
         if self.bundle.path == student:
-            asked.append(len(texts))
+            requested.append(len(texts))
         return encode(self, texts, **options)  # type: ignore[call-overload, no-any-return]
 
     monkeypatch.setattr(Encoder, "encode", counted)
     KnowledgeBase.build(
         tiny_bundle, ENTITIES, tmp_path / "kb", query_encoder=student, index=IndexKind.HNSW
     ).close()
-    assert asked[0] == len(ENTITIES)  # before anything is learned
+    assert requested[0] == len(ENTITIES)  # before anything is learned
 
 
 def test_the_folder_says_both_and_opens_with_either(
@@ -119,9 +119,9 @@ def test_the_folder_says_both_and_opens_with_either(
         KnowledgeBase.open(folder, bundle=bundle).close()
     with pytest.raises(KnowledgeBaseError):
         KnowledgeBase.open(folder, bundle=tiny_bundle_int8)
-    told = json.loads(RUN.invoke(app, ["info", str(folder), "--json"]).stdout)
-    assert told["names_bundle"]["fingerprint"] == teacher.fingerprint
-    assert told["bundle"]["encoder"] == "static"
+    output = json.loads(RUN.invoke(app, ["info", str(folder), "--json"]).stdout)
+    assert output["names_bundle"]["fingerprint"] == teacher.fingerprint
+    assert output["bundle"]["encoder"] == "static"
     assert "names by" in RUN.invoke(app, ["info", str(folder)]).stdout
 
 
@@ -136,7 +136,7 @@ def test_names_that_are_new_are_refused_and_the_rest_of_a_change_is_not(
         names_bundle = kb.manifest.names_bundle
         report = kb.remove(["E3"])
         assert (report.entities_removed, report.names_embedded) == (1, 0)
-        # A name that is there already has its vector.
+        # A name that exists already has its vector.
         name = ENTITIES[20].names[0]
         assert kb.add([Entity(id="N2", names=(name,))]).names_embedded == 0
         assert kb.manifest.names_bundle == names_bundle
@@ -177,7 +177,7 @@ def test_the_command_builds_it_and_links(student: Path, tiny_bundle: Path, tmp_p
     assert done.exit_code == 0, done.stderr
     linked = RUN.invoke(app, ["link", str(kb), NAMES[5] + "s", "--bundle", str(student)])
     assert json.loads(linked.stdout)["candidates"][0]["entity_id"] == "E5"
-    # The student in the folder serves to build it again.
+    # The student in the folder can be used to build it again.
     done = RUN.invoke(app, [*command, str(kb / "bundle"), "--force"])
     assert done.exit_code == 0, done.stderr
     refused = RUN.invoke(app, [*command, str(tiny_bundle), "--force"])

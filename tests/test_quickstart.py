@@ -24,7 +24,7 @@ def test_weights_that_are_not_the_published_ones_are_refused(
         module.demo_model()
 
 
-def test_a_missing_demo_package_is_told_with_the_line_that_brings_it(
+def test_a_missing_demo_package_is_an_error_with_the_install_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mirror_rt._extras.find_spec", lambda name: None)
@@ -44,14 +44,14 @@ def test_the_whole_way_on_real_data_gains_and_its_numbers_can_be_measured_again(
     out = tmp_path / "quickstart"
     done = CliRunner().invoke(app, ["quickstart", "--out", str(out), "--pairs", "2000"])
     assert done.exit_code == 0, done.output
-    told = json.loads((out / "quickstart.json").read_text())
-    assert told["after"]["accuracy_1"] > told["before"]["accuracy_1"]
-    assert f"{told['after']['accuracy_1']:.3f} after" in done.stdout
+    result = json.loads((out / "quickstart.json").read_text())
+    assert result["after"]["accuracy_1"] > result["before"]["accuracy_1"]
+    assert f"{result['after']['accuracy_1']:.3f} after" in done.stdout
     again = CliRunner().invoke(
         app, ["evaluate", str(out / "kb"), "--gold", str(out / "held-out.tsv"), "-f", "json"]
     )
     scores = json.loads(again.stdout)
-    assert told["after"]["accuracy_1"] == pytest.approx(_find(scores, "acc@1"), abs=1e-9)
+    assert result["after"]["accuracy_1"] == pytest.approx(_find(scores, "acc@1"), abs=1e-9)
     names = {line.split("\t")[0] for line in (out / "held-out.tsv").read_text().splitlines()[1:]}
     held_in = {
         name

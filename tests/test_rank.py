@@ -1,4 +1,4 @@
-"""Ranking of whole batches against plain loops over single mentions."""
+"""Ranking of whole batches, compared with plain loops over single mentions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MISSING = object()
 
 
 def _slices(offsets: np.ndarray) -> Iterator[slice]:
-    """Yield where each mention's entities are."""
+    """Yield the slice of each mention's entities."""
     for first, last in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         yield slice(first, last)
 
@@ -33,7 +33,7 @@ def _ranked(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw offsets, names and scores, best first within a mention; some mentions have nothing."""
     rng = np.random.default_rng(seed)
     offsets = offsets_of(rng.integers(0, 9, size=12) * (rng.random(12) < 0.8))
-    # Few different scores and names, so that many are equal, and ties chain.
+    # Few distinct scores and names, so that many are equal, and ties form chains.
     scores = rng.choice([-3.0, 0.0, 0.5, 2.0, 2.000004, 7.0, 30.0], size=offsets[-1])
     scores += np.where(rng.random(len(scores)) < 0.5, rng.normal(size=len(scores)), 0.0)
     for mine in _slices(offsets):
@@ -42,7 +42,7 @@ def _ranked(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _groups(names: list[int], scores: list[float]) -> list[set[int]]:
-    """Join entities that have one name or, side by side, one score, until none can be joined."""
+    """Join entities with the same name, and neighbors with the same score, until none is left."""
     groups = [{i} for i in range(len(names))]
 
     def joined(one: set[int], other: set[int]) -> bool:
@@ -101,7 +101,7 @@ def test_scores_of_two_mentions_are_no_tie() -> None:
 
 
 def _reranker(seed: int) -> Reranker:
-    """Draw how confidence depends on its features; no weight is negative."""
+    """Draw the weights of the confidence; none is negative."""
     rng = np.random.default_rng(seed)
     inside, top1 = rng.random(4).tolist(), rng.random(3).tolist()
     return replace(
@@ -113,7 +113,7 @@ def _reranker(seed: int) -> Reranker:
 
 
 def _confidence_features(reranker: Reranker, scores: list[float], best: list[bool]) -> list[float]:
-    """Compute them for one mention as the definition says."""
+    """Compute the features of one mention by their definition."""
     if not scores:
         return [-8.0, -4.0, 0.0]
     floor = reranker.nil_score - 3.0
@@ -187,7 +187,7 @@ def test_numbers_without_a_feature_or_with_one_that_is_none_are_refused(
         "one_sided_gap",
         "top_edit_similarity",
     }:
-        # A knowledge base that was built before these were there goes without them.
+        # A knowledge base built before these existed is used without them.
         assert Reranker.read(path).weights == {**Reranker().weights, feature: 0.0}
         return
     with pytest.raises(KnowledgeBaseError):

@@ -1,4 +1,4 @@
-"""The gate's numbers against a computation by hand and by brute force."""
+"""The numbers of the gate, compared with a computation by hand and by brute force."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_of_two_names_as_near_as_each_other_either_is_right() -> None:
-    before_ND = np.eye(3, dtype=np.float32)[[0, 1, 1]]  # the last two are one vector
+    before_ND = np.eye(3, dtype=np.float32)[[0, 1, 1]]  # the last two are the same vector
     query_ND = np.array([[0.6, 0.8, 0], [0, 1, 0], [0, 1, 0]], dtype=np.float32)
     moved_ND = query_ND.copy()
     moved_ND[1] = [0.1, np.sqrt(0.99), 0]  # now nearer to the first than the third is
@@ -66,18 +66,18 @@ def test_of_two_names_as_near_as_each_other_either_is_right() -> None:
     assert compare(before_ND, before_ND, list("abc")).top1_agreement == 1.0
 
 
-def test_the_loss_is_what_the_original_thinks_of_the_new_neighbour() -> None:
+def test_the_cosine_loss_is_that_of_the_new_neighbor_in_the_original() -> None:
     def at(*degrees: float) -> np.ndarray:
         angles = np.radians(degrees)
         return np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
 
     found = compare(at(0, 10, -20), at(0, 25, -20), ["query", "near", "far"])
-    assert found.top1_agreement == pytest.approx(2 / 3)  # the query turned to "far"
+    assert found.top1_agreement == pytest.approx(2 / 3)  # the query turned towards "far"
     wanted = (np.cos(np.radians(10)) - np.cos(np.radians(20))) / 3
     assert found.mean_cosine_loss == pytest.approx(wanted, abs=1e-6)
 
 
-def test_a_name_as_long_as_a_book_is_told_in_part() -> None:
+def test_the_error_for_a_very_long_name_shows_a_part_of_it() -> None:
     vectors_ND = unit_rows(1, 2)
     moved = compare(vectors_ND, vectors_ND, ["a" * 1_000_000, "fever"]).to_dict()["most_changed"]
     assert sorted(name for name, _ in moved) == ["a" * 80, "fever"]

@@ -1,4 +1,4 @@
-"""Pre-training by masked language modelling: packing, masking, loss, resume."""
+"""Pre-training by masked language modeling: packing, masking, loss, resume."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def raw() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """1,800 texts, each of which says one made-up word again and again."""
+    """1,800 texts, each of which repeats one invented word."""
     draw = np.random.default_rng(3)
     words = ["".join(draw.choice(list("abcdefghij"), draw.integers(2, 7))) for _ in range(40)]
     path = tmp_path_factory.mktemp("raw") / "corpus.txt"
@@ -63,13 +63,13 @@ def test_packing_keeps_every_token_once_and_in_order(raw: ModuleType) -> None:
     assert rows.shape[1] == 32
     wanted = np.concatenate([tokens[offsets[i] : offsets[i + 1]] for i in order])
     assert np.array_equal(rows[rows >= 5], wanted)
-    assert np.array_equal(pieces == 0, rows == raw.PAD)
+    assert np.array_equal(pieces == 0, rows == sys.modules["mlm_data"].PAD)
     for row, piece in zip(rows, pieces, strict=True):
         assert (piece == 0).sum() < 8 or row is rows[-1] or np.array_equal(row, rows[-1])
         for number in range(1, piece.max() + 1):
             part = row[piece == number]
-            assert part[0] == raw.CLS
-            assert part[-1] == raw.SEP
+            assert part[0] == sys.modules["mlm_data"].CLS
+            assert part[-1] == sys.modules["mlm_data"].SEP
             assert (part[1:-1] >= 5).all()
 
 
@@ -81,7 +81,7 @@ def test_masks_follow_the_published_shares(raw: ModuleType) -> None:
     assert not chosen[ids < 5].any()
     assert np.array_equal(seen[~chosen], ids[~chosen])
     assert np.array_equal(labels[chosen], ids[chosen])
-    masked = seen[chosen] == raw.MASK
+    masked = seen[chosen] == sys.modules["mlm_data"].MASK
     kept = seen[chosen] == ids[chosen]
     for share, expected, of in (
         (chosen.mean() / (ids >= 5).mean(), 0.15, ids.size),
@@ -96,7 +96,7 @@ def test_masks_follow_the_published_shares(raw: ModuleType) -> None:
 
 
 def test_loss_is_that_of_texts_alone(raw: ModuleType, recipe: object) -> None:
-    """Texts packed into one row give the cross-entropy that each gives in a row of its own."""
+    """Texts packed into one row have the same cross-entropy as each in its own row."""
     draw = np.random.default_rng(4)
     lengths = np.array([9, 4, 7])
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -119,11 +119,11 @@ def test_loss_is_that_of_texts_alone(raw: ModuleType, recipe: object) -> None:
     assert loss.item() == pytest.approx(total / count, rel=1e-4)
 
 
-def test_embeddings_put_tokens_of_the_same_neighbours_together(raw: ModuleType) -> None:
+def test_embeddings_put_tokens_of_the_same_neighbors_together(raw: ModuleType) -> None:
     draw = np.random.default_rng(6)
     frames = draw.integers(20, 60, (4000, 2))
-    middle = draw.integers(0, 10, 4000)  # tokens 0 to 9 stand between the same neighbours …
-    other = draw.integers(10, 20, 4000)  # … and 10 to 19 between others
+    middle = draw.integers(0, 10, 4000)  # tokens 0 to 9 have the same neighbors …
+    other = draw.integers(10, 20, 4000)  # … and 10 to 19 have others
     first = np.column_stack([frames[:, 0], middle, frames[:, 1]])
     second = np.column_stack([frames[:, 0] + 40, other, frames[:, 1] + 40])
     tokens = np.concatenate([first.ravel(), second.ravel()]).astype(np.uint16)
@@ -179,7 +179,7 @@ def test_a_run_killed_twice_ends_like_one_killed_once(
     assert states.shape[2] == 64
 
 
-def test_faults_of_a_corpus_are_told(raw: ModuleType, recipe: object, tmp_path: Path) -> None:
+def test_faults_of_a_corpus_are_reported(raw: ModuleType, recipe: object, tmp_path: Path) -> None:
     cut = tmp_path / "cut.txt"
     cut.write_bytes(b"words\n" * 2000 + "é".encode()[:1])
     with pytest.raises(InputError, match="line 2001"):

@@ -1,4 +1,4 @@
-"""Jobs on a local Ray cluster: the bytes of one process, whoever dies on the way."""
+"""Jobs on a local Ray cluster: the same bytes as one process, whichever worker dies."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from mirror_rt.runtime.job import JobFolder, Shard, ShardTask, Work
 from mirror_rt.runtime.ray_engine import RayEngine
 from mirror_rt.runtime.ray_worker import Worker
 from mirror_rt_cli.app import app
+from tests.embed_jobs import bytes_of, made_up, written
 from tests.errors import about
 from tests.kb import HEARTS
-from tests.vectors import bytes_of, made_up, written
 
-ROWS = 50  # of a block, here
+ROWS = 50  # rows in a block, here
 
-# Ray is not ours to keep free of warnings.
+# Ray's own warnings are not errors of ours.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
@@ -66,7 +66,7 @@ def test_the_folder_of_a_cluster_is_that_of_one_process_over_a_changed_input_too
 ) -> None:
     texts = [*made_up(210), ""]
     calls: list[tuple[int, int]] = []
-    engine = RayEngine(workers=7)  # more than there is room for
+    engine = RayEngine(workers=7)  # more than fit
     source = with_ids(tmp_path / "a.tsv", texts)
     for changed in (False, True):
         if changed:
@@ -81,7 +81,7 @@ def test_the_folder_of_a_cluster_is_that_of_one_process_over_a_changed_input_too
     computed = [texts for texts, tokens in calls if tokens >= texts > 0]
     copied = [texts for texts, tokens in calls if texts and not tokens]
     assert sorted(computed) == [1, 11, ROWS, ROWS, ROWS, ROWS]
-    assert sorted(copied) == [42, 49, ROWS]  # of the changed input one shard is kept
+    assert sorted(copied) == [42, 49, ROWS]  # of the changed input, one shard is kept
 
 
 class Backwards:
@@ -179,7 +179,7 @@ def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
     marks.mkdir()
 
     class Dying(Worker):
-        """Is killed once over each of three windows."""
+        """Is killed once on each of three blocks."""
 
         def answer(self, name: str, number: int, again: bool) -> dict[str, object]:
             mark = marks / str(number)
@@ -190,7 +190,7 @@ def test_workers_that_die_at_every_kind_of_moment_leave_the_same_bytes(
 
             def killed(fresh: Path, place: Path) -> None:
                 if number == 4 and str(place).endswith(".parquet"):
-                    os.kill(os.getpid(), signal.SIGKILL)  # the shard is written, but unnamed
+                    os.kill(os.getpid(), signal.SIGKILL)  # the shard is written, but not renamed
                 replace(fresh, place)
 
             os.replace = killed
@@ -231,7 +231,7 @@ def test_mentions_linked_on_a_cluster_are_those_of_one_process(
         for name, engine in (("local", None), ("ray", RayEngine(workers=2))):
             report = link_job.link_file(
                 kb, source, tmp_path / f"{name}.{ending}", context_column="c", engine=engine,
-                progress=lambda rows, asked: seen.append(rows),
+                progress=lambda rows, requested: seen.append(rows),
             )  # fmt: skip
             assert (report.rows, report.skipped) == (len(rows), 0)
     assert sum(seen) == 2 * len(rows)
@@ -251,7 +251,7 @@ def test_linking_goes_on_when_workers_die_and_after_an_interrupt(
     marks.mkdir()
 
     class Dying(Worker):
-        """Is killed once over each of two blocks."""
+        """Is killed once on each of two blocks."""
 
         def answer(self, name: str, number: int, again: bool) -> dict[str, object]:
             mark = marks / str(number)
@@ -290,7 +290,7 @@ def _interrupted_at(shards: int) -> Callable[[JobFolder, Shard], None]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_knowledge_base_changed_meanwhile_is_told_of_by_the_workers(
+def test_workers_report_a_knowledge_base_that_changed_meanwhile(
     hearts: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(hearts, tmp_path / "kb")
@@ -339,7 +339,7 @@ def test_rows_that_kill_every_worker_are_named_and_the_others_kept(
         with pytest.raises(MirrorError, match="3 workers died over the rows from 'first of them'"):
             embed(encoder, source, out, engine=RayEngine(workers=1))
     assert not (out / "manifest.json").exists()
-    assert embed(encoder, source, out).skipped in {2, 3}  # whether the last window had its turn
+    assert embed(encoder, source, out).skipped in {2, 3}  # whether the last block was reached
     embed(encoder, source, tmp_path / "whole")
     assert bytes_of(out) == bytes_of(tmp_path / "whole")
 
@@ -349,7 +349,7 @@ def cli(*arguments: object) -> Result:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_goes_wrong_in_a_worker_is_told_in_one_line(
+def test_an_error_in_a_worker_is_printed_on_one_line(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full(Worker):
@@ -410,7 +410,7 @@ def test_auto_where_there_is_no_cluster_is_refused(
     pytest.importorskip("ray", reason="needs mirror-rt[ray]")
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray._private.services.psutil.process_iter", lambda attributes: [])
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where the last cluster would be noted
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where the last cluster would be recorded
     monkeypatch.setenv("RAY_ADDRESS", named)
     source = written(tmp_path / "a.txt", ["a"])
     done = cli(tiny_bundle, source, "--out", tmp_path / "v", "--engine", "ray", "--address", "auto")
@@ -428,7 +428,7 @@ def test_more_threads_than_a_machine_has_are_refused(encoder: Encoder, tmp_path:
         embed(encoder, source, tmp_path / "v", engine=RayEngine(threads=3))
 
 
-def test_without_ray_the_way_to_install_it_is_told(
+def test_without_ray_the_error_has_the_install_command(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mirror_rt._extras.find_spec", lambda name: None)

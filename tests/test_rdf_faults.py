@@ -49,9 +49,9 @@ def is_one_bad_row(path: Path, text: str | bytes, whole: str) -> bool:
     skipped = SkippedRows()
     assert read(path, skipped, text) == read(path, SkippedRows(strict=True), whole)
     assert (skipped.bad, skipped.nameless, len(skipped.messages)) == (1, 0, 1)
-    with pytest.raises(InputError, check=about(path.name, line=7)) as told:
+    with pytest.raises(InputError, check=about(path.name, line=7)) as output:
         read(path, SkippedRows(strict=True), text)
-    return str(told.value) == skipped.messages[0]
+    return str(output.value) == skipped.messages[0]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The paper's rows beside ours."""
+"""The paper's rows, compared with ours."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
         "paper, BERT mean", "tiny-bert mean, here", "paper, + Mirror", "+ Mirror, here (2 seeds)",
     ]  # fmt: skip
     assert [r["results"][0]["task"] for r in reports] == ["sts12"] * 4
-    # The paper's row has what stands beside it; of ours the rest is missing, with where to get it.
+    # The paper's row has only our tasks; our missing tasks say where to get the data.
     assert [len(r["results"]) for r in reports] == [1, 7, 1, 7]
     for result in (*reports[1]["results"][1:], *reports[3]["results"][1:]):
         assert (result["status"], result["score"]) == ("missing", None)
@@ -86,8 +86,8 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     assert for_people.exit_code == 0
     assert "sickr: no sts/SICK.test.tsv" in for_people.stderr
     for width in ("80", "200"):
-        told = CliRunner().invoke(app, [*arguments[:-2], "-f", "table"], env={"COLUMNS": width})
-        lines = told.stdout.splitlines()
+        answer = CliRunner().invoke(app, [*arguments[:-2], "-f", "table"], env={"COLUMNS": width})
+        lines = answer.stdout.splitlines()
         assert max(map(len, lines)) <= int(width)
         assert sum("sts12" in line for line in lines) == 1, "one table, paper beside ours"
     assert stamps == {p: p.stat().st_mtime_ns for p in stamps}
@@ -208,7 +208,7 @@ def test_a_run_without_strings_or_data_is_refused(tmp_path: Path, tiny_bert: Pat
     result = CliRunner().invoke(app, [*common, "--data", str(tmp_path)])
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert "--corpus" in result.stderr
-    # Told before hours of training, not after them.
+    # Before hours of training, not after them.
     (tmp_path / "names.txt").write_text("\n".join(f"{a} {b}" for a in NAMES for b in NAMES[:8]))
     common += ["--corpus", str(tmp_path / "names.txt"), "--max-steps", "1"]
     for data, fault in (("none", "no such folder"), ("", "has no file of the tasks sts12, ")):
@@ -218,7 +218,7 @@ def test_a_run_without_strings_or_data_is_refused(tmp_path: Path, tiny_bert: Pat
     assert not (tmp_path / "out").exists()
 
 
-def test_another_runs_checkpoint_in_the_way_is_told_before_any_training(
+def test_an_existing_checkpoint_of_another_run_is_an_error_before_training(
     tmp_path: Path, tiny_bert: Path
 ) -> None:
     (tmp_path / "names.txt").write_text("\n".join(f"{a} {b}" for a in NAMES for b in NAMES[:8]))

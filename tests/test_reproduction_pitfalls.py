@@ -2,16 +2,16 @@
 
 | # | trap | tests |
 |---|---|---|
-| 1 | RoBERTa is given the letters `[MASK]` | test_second_views_are_masked_anew_every_epoch_with_the_tokenizers_own_token |
+| 1 | RoBERTa is given the letters `[MASK]` | test_second_views_are_masked_again_every_epoch_with_the_tokenizers_own_token |
 | 2 | strings under 30 characters are never masked | test_the_guard_spares_short_strings_and_is_off_by_default, test_strings_under_the_guard_are_never_masked_and_all_others_are |
 | 3 | the span is cut where its text first occurs | test_a_repeated_span_is_not_always_cut_at_its_first_occurrence |
 | 4 | the mean counts padding | test_vectors_equal_those_of_one_padded_batch, test_a_vector_does_not_depend_on_the_strings_beside_it |
-| 5 | so the untrained baselines are wrong | test_an_untrained_base_is_judged_by_its_real_tokens_alone |
+| 5 | so the untrained baselines are wrong | test_an_untrained_base_is_evaluated_by_its_real_tokens_alone |
 | 6 | masks are drawn without a seed | test_one_seed_gives_the_same_bytes_twice_and_another_does_not |
 | 7 | a language has another's words; sentences are repeated | test_no_language_has_the_words_of_another, test_a_language_that_is_a_copy_of_another_is_refused, test_repeats_in_the_papers_own_sentences_are_found |
-| 8 | three epochs unless asked; mixed precision always | test_presets_are_the_papers, test_a_processor_computes_in_bfloat16_where_it_has_it_or_when_asked |
+| 8 | three epochs unless asked; mixed precision always | test_presets_are_the_papers, test_a_cpu_computes_in_bfloat16_if_it_supports_it_or_on_request |
 | 9 | an ablation bears the full model's STS12 | test_the_papers_sts12_is_that_of_its_main_table, test_the_average_in_the_papers_sts_rows_is_the_mean_of_the_seven |
-| 10 | attention keeps its own dropout, drophead finds no hook | test_attention_weights_are_dropped_at_the_rate_asked_for, test_drophead_drops_whole_heads_per_string_and_rescales_the_rest |
+| 10 | attention keeps its own dropout, drophead finds no hook | test_attention_weights_are_dropped_at_the_given_rate, test_drophead_drops_whole_heads_per_string_and_rescales_the_rest |
 """  # noqa: E501
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def states_of(folder: Path, text: str, *, pad_to: int | None = None) -> torch.Te
 
 
 @pytest.mark.parametrize("pooling", Pooling)
-def test_an_untrained_base_is_judged_by_its_real_tokens_alone(
+def test_an_untrained_base_is_evaluated_by_its_real_tokens_alone(
     tmp_path: Path, tiny_bert: Path, pooling: Pooling
 ) -> None:
     pairs = [(a, " ".join(NAMES[: i % 4 + 1])) for i, a in enumerate(NAMES[4:])]

@@ -96,7 +96,7 @@ def test_a_run_killed_and_resumed_has_the_weights_of_an_unbroken_one(
     assert not config.out.exists()
     steps: list[int] = []
     report = train(config, resume=True, progress=lambda step: steps.append(step.step))
-    assert steps == list(range(7, 16))  # the last state kept was that of step 6
+    assert steps == list(range(7, 16))  # the last saved state was that of step 6
     whole = train(make(**options, out=tmp_path / "whole"))
     assert report.losses == whole.losses
     name = "model.safetensors"
@@ -139,7 +139,7 @@ def test_the_state_holds_no_pickle(make: Callable[..., TrainConfig]) -> None:
     assert {Path(name).suffix for name in names} == {".safetensors", ".json"}
 
 
-def test_an_unfinished_run_is_not_started_over_unasked(make: Callable[..., TrainConfig]) -> None:
+def test_an_unfinished_run_is_not_restarted_without_force(make: Callable[..., TrainConfig]) -> None:
     config = make()
     interrupt(config, step=4)
     with pytest.raises(TargetError, check=about("out.unfinished", hint="--resume")):
@@ -203,7 +203,7 @@ def test_a_run_is_not_taken_up_on_the_same_names_of_other_entities(
         train(config, resume=True)
 
 
-def test_a_spoilt_state_is_told(make: Callable[..., TrainConfig]) -> None:
+def test_a_damaged_state_is_reported(make: Callable[..., TrainConfig]) -> None:
     config = make()
     interrupt(config, step=4)
     (folder_of(config.out) / "optimizer.safetensors").write_bytes(b"short")
@@ -250,7 +250,7 @@ def test_running_out_of_memory_says_which_option_to_lower(
         (HardNegativeSampler, "begin"),
     ],
 )
-def test_wherever_memory_runs_out_it_is_told(
+def test_running_out_of_memory_anywhere_gives_an_error(
     make: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch, place: type, name: str
 ) -> None:
     def fail(*_: object) -> None:
@@ -262,7 +262,7 @@ def test_wherever_memory_runs_out_it_is_told(
 
 
 def test_the_micro_batch_may_be_lowered_on_the_way(make: Callable[..., TrainConfig]) -> None:
-    # That is what running out of memory advises.
+    # The error for running out of memory advises this.
     interrupt(make(dropout=0.0), step=4)
     report = train(make(dropout=0.0, mini_batch_size=4), resume=True)
     whole = train(make(dropout=0.0), force=True)

@@ -1,4 +1,4 @@
-"""The loop of review on real files: job titles linked to occupations, a person, and again."""
+"""The review loop on real files: job titles are linked, reviewed, and linked again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DECIDED, ASKED = 120, 200
 
 @pytest.fixture(scope="module")
 def titles(shared_data: Callable[[str], Path]) -> list[tuple[str, str]]:
-    """Job titles with the occupation that is right, each once, in a seeded order."""
+    """Return distinct job titles with the right occupation, in a seeded order."""
     with open(shared_data("el_esco/jobbert_dev.tsv"), encoding="utf-8") as file:
         rows = [*csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)][1:]
     often = {id_ for id_, _ in Counter(id_ for _, id_ in rows).most_common(60)}
@@ -57,7 +57,7 @@ def _run(*arguments: object) -> str:
 
 
 def _reviewed_in_a_spreadsheet(path: Path, right: dict[str, str]) -> None:
-    """Fill a sheet in as a person would, who sorts it, makes notes, and leaves some rows."""
+    """Fill in a sheet as a person would, who sorts it, makes notes, and leaves some rows."""
     book = openpyxl.load_workbook(path)
     sheet = book.active
     assert sheet is not None
@@ -84,24 +84,24 @@ def _reviewed_in_a_spreadsheet(path: Path, right: dict[str, str]) -> None:
 def test_decisions_on_titles_teach_others_and_are_taken_back(
     kb: str, tmp_path: Path, titles: Sequence[tuple[str, str]]
 ) -> None:
-    decided, asked = dict(titles[:DECIDED]), titles[DECIDED:]
+    decided, requested = dict(titles[:DECIDED]), titles[DECIDED:]
     with open(tmp_path / "jobs.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["nr", "title", "probability"])
         writer.writerows([i, title, "high"] for i, title in enumerate(decided))
     with open(tmp_path / "gold.csv", "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerows([("mention", "id"), *asked])
+        writer.writerows([("mention", "id"), *requested])
     link = ["link", kb, tmp_path / "jobs.csv", "--column", "title", "--out"]
     _run(*link, tmp_path / "first.csv")
     _run(*link, tmp_path / "a.csv", "--review", tmp_path / "review.xlsx", "--review-below", 1)
 
     def right() -> int:
         with KnowledgeBase.open(kb) as opened:
-            found = opened.link([title for title, _ in asked], top=1)
+            found = opened.link([title for title, _ in requested], top=1)
         return sum(
             bool(one.candidates) and one[0].entity_id == id_
-            for one, (_, id_) in zip(found, asked, strict=True)
+            for one, (_, id_) in zip(found, requested, strict=True)
         )
 
     before = right()
@@ -114,8 +114,8 @@ def test_decisions_on_titles_teach_others_and_are_taken_back(
     assert [row["title"] for row in rows] == [*decided]
     wrong = [row for row in rows if row["entity_id"] != decided[row["title"]]]
     assert len(wrong) <= 0.1 * DECIDED, "but for the rows that were left"
-    told = _run("evaluate", kb, "--gold", tmp_path / "gold.csv", "--out", tmp_path / "e.json")
-    assert "by feedback" not in told, "other titles"
+    result = _run("evaluate", kb, "--gold", tmp_path / "gold.csv", "--out", tmp_path / "e.json")
+    assert "by feedback" not in result, "other titles"
     _run("feedback", kb, "--undo")
     _run(*link, tmp_path / "third.csv")
     assert (tmp_path / "third.csv").read_bytes() == (tmp_path / "first.csv").read_bytes()

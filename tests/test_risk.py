@@ -1,4 +1,4 @@
-"""A share of wrong links that is promised is kept as often as promised."""
+"""A guaranteed share of wrong links holds as often as promised."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_with_enough_links_most_of_what_is_safe_is_linked() -> None:
         hit = rng.random(3_000) < np.where(p > 0.5, 0.98, 0.3)
         least = safe_threshold(risk_counts(p, hit), 0.05, error=0.05)
         covered.append(0.0 if least is None else float((p >= least).mean()))
-    # Half is safe, and what is wrong among the next few hundredths hardly shows.
+    # Half is safe, and the wrong ones among the next few hundredths hardly change the share.
     assert np.mean(covered) > 0.4
     assert max(covered) < 0.56
 
@@ -90,8 +90,8 @@ def test_links_kept_apart_make_the_promise(kb: KnowledgeBase) -> None:
     gold += [(f"nothing of {i} here", frozenset[str]()) for i in range(40)]
     with pytest.raises(ConfigError):
         kb.link(["x"], wrong_at_most=0.05)
-    told = kb.calibrate(gold, reserve=0.5)
-    assert (told.links, told.reserved) == (170, 170)
+    output = kb.calibrate(gold, reserve=0.5)
+    assert (output.links, output.reserved) == (170, 170)
     found = kb.link([mention for mention, _ in gold], wrong_at_most=0.05)
     linked = [
         one[0].entity_id in ids
@@ -107,7 +107,7 @@ def test_links_kept_apart_make_the_promise(kb: KnowledgeBase) -> None:
     for share in (0.0, 1.0, -1.0, 1e-4):
         with pytest.raises(ConfigError):
             kb.link(["x"], wrong_at_most=share)
-    # Calibrated on all, there is no link left that nothing was fitted to.
+    # If all links were used to calibrate, none is left for the guarantee.
     kb.calibrate(gold)
     with pytest.raises(ConfigError):
         kb.link(["x"], wrong_at_most=0.05)

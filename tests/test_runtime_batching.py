@@ -1,4 +1,4 @@
-"""Packing batches, and running them on threads."""
+"""Packing batches, and running them in threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_every_row_is_in_one_batch_and_no_batch_is_over_budget(
 
 
 @given(LENGTHS)
-def test_sorting_keeps_padding_under_what_neighbours_in_length_need(lengths: list[int]) -> None:
+def test_sorting_by_length_limits_the_padding(lengths: list[int]) -> None:
     lengths_N = np.array(lengths, dtype=np.int64)
     batches = pack(lengths_N, tokens=512)
     longest = [lengths_N[rows].max() for rows in batches]
@@ -58,7 +58,7 @@ def test_results_come_in_the_order_of_the_items(threads: int) -> None:
 
 
 def test_items_run_at_the_same_time() -> None:
-    meeting = threading.Barrier(3, timeout=30)  # would break if they ran one after another
+    meeting = threading.Barrier(3, timeout=30)  # would fail if they ran one after another
     assert len(list(thread_map(lambda _: meeting.wait(), range(3), threads=3))) == 3
 
 
@@ -72,7 +72,7 @@ def test_the_first_error_stops_the_rest(threads: int) -> None:
 
     with pytest.raises(ValueError, match="item 0"):
         list(thread_map(work, range(10_000), threads=threads))
-    assert len(begun) <= threads  # each may have begun one before the first had failed
+    assert len(begun) <= threads  # each may have started one before the first had failed
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

@@ -60,7 +60,7 @@ def test_as_many_batches_run_at_once_as_there_are_threads(
 
     def waiting(self: Session, batch: TokenBatch) -> object:
         seen.append(threading.get_ident())
-        together.wait()  # fewer runs at once would wait for ever
+        together.wait()  # with fewer parallel runs, it would wait for ever
         return run(self, batch)
 
     monkeypatch.setattr(transformer, "TOKENS", 1)  # each text is a batch
@@ -182,7 +182,7 @@ def test_the_path_of_a_single_string_gives_the_same_vector(tiny_bundle: Path, te
     np.testing.assert_allclose(encoder.encode(text), encoder.encode([text])[0], atol=1e-6)
 
 
-def test_recent_single_strings_are_not_computed_again_and_cannot_be_spoilt(
+def test_recent_single_strings_are_not_computed_again_and_cannot_be_damaged(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = Encoder.open(tiny_bundle)
@@ -231,7 +231,7 @@ def test_texts_are_long_from_128_tokens_on(tokens: int, given_back: bool) -> Non
     settings = []
 
     class Graph:
-        """Notes what it is run with."""
+        """Records its inputs."""
 
         def get_inputs(self) -> list[SimpleNamespace]:
             return [SimpleNamespace(name="input_ids"), SimpleNamespace(name="attention_mask")]

@@ -1,4 +1,4 @@
-"""Embedding jobs: whole shards, resumed to the same bytes, only new strings computed."""
+"""Embedding jobs: complete shards, resumed to the same bytes, only new strings computed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from mirror_rt.runtime.jobfolder import JobFolder, Shard, file_faults, read_mani
 from mirror_rt.runtime.shards import read_stored
 from mirror_rt.runtime.sources import Row
 from mirror_rt.runtime.storage import Dtype, truncate_dim
+from tests.embed_jobs import bytes_of, in_layout, made_up, written
 from tests.errors import about
-from tests.vectors import bytes_of, in_layout, made_up, written
 
-ROWS = 50  # of a block, here
+ROWS = 50  # rows in a block, here
 
 
 @pytest.fixture(autouse=True)
@@ -103,7 +103,7 @@ def test_every_dtype_reads_back(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", out.name]
 
 
-def test_ids_and_texts_are_kept_as_asked(encoder: Encoder, tmp_path: Path) -> None:
+def test_ids_and_texts_are_kept_as_requested(encoder: Encoder, tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("id\ttext\nx1\tfever\nx2\tcough\n")
     embed(encoder, tmp_path / "a.tsv", tmp_path / "v.parquet", id_column="id",
           options=VectorOptions(text=False))  # fmt: skip
@@ -139,7 +139,7 @@ def test_a_changed_input_computes_only_the_strings_it_has_not_seen(
     embed(encoder, written(tmp_path / "a.txt", texts), out)
     changed = ["new one", *texts[:100], "new two", *reversed(texts[120:]), "new one", texts[110]]
     report = embed(encoder, written(tmp_path / "a.txt", changed), out)
-    assert report.computed == 3  # "new one" comes again in another window
+    assert report.computed == 3  # "new one" occurs again in another block
     assert report.reused == len(changed) - 3
     np.testing.assert_allclose(vectors_of(out), encoder.encode(changed), atol=1e-6)
     assert file_faults(out) == []
@@ -183,7 +183,7 @@ def test_a_run_over_another_input_that_is_killed_too_ends_as_one_that_was_not(
 def interrupted(
     encoder: Encoder, source: Path, out: Path, *, blocks: int, engine: Engine | None = None
 ) -> None:
-    """Embed until so many blocks are logged, and end there as by Ctrl-C."""
+    """Embed until ``blocks`` blocks are logged, and end there as by Ctrl-C."""
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, blocks=blocks)
         with pytest.raises(KeyboardInterrupt):
@@ -212,7 +212,7 @@ def test_without_the_texts_nothing_is_copied(encoder: Encoder, tmp_path: Path) -
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, *, blocks: int) -> None:
-    """Let the job end as by Ctrl-C once so many shards are logged."""
+    """Let the job end as by Ctrl-C when ``shards`` shards are logged."""
     log, count = JobFolder.log, 0
 
     def counted(folder: JobFolder, shard: Shard) -> None:
@@ -225,7 +225,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, *, blocks: int) -> None:
     monkeypatch.setattr(JobFolder, "log", counted)
 
 
-def test_a_flipped_byte_is_found_and_only_its_shard_made_anew(
+def test_a_flipped_byte_is_found_and_only_its_shard_made_again(
     encoder: Encoder, tmp_path: Path
 ) -> None:
     source, out = written(tmp_path / "a.txt", made_up(170)), tmp_path / "out"
@@ -279,7 +279,7 @@ def test_a_job_that_fails_keeps_the_finished_one_it_was_to_replace(
     assert bytes_of(out).items() >= {n: b for n, b in before.items() if "settings" not in n}.items()
     np.testing.assert_allclose(vectors_of(out), encoder.encode(texts), atol=1e-6)
     assert file_faults(out) == []
-    assert embed(encoder, first, out).skipped == 2  # it asks for no force
+    assert embed(encoder, first, out).skipped == 2  # needs no --force
     assert bytes_of(out) == before
 
 
@@ -584,7 +584,7 @@ def test_killed_at_every_kind_of_moment_a_job_ends_in_the_same_bytes(
 
 
 class Shuffled:
-    """An engine that reads all input first, and makes the shards in another order."""
+    """An engine that first reads the whole input, and makes the shards in another order."""
 
     def __init__(self, seed: int = 3) -> None:
         self.rng = random.Random(seed)
@@ -622,14 +622,14 @@ def test_killed_under_any_engine_over_inputs_that_change_a_job_ends_in_the_same_
     blocks = [made_up(ROWS, seed=number) for number in range(9)]
     source, last = tmp_path / "a.txt", rng.randint(1, 4)
     for change in range(3):
-        if change:  # two blocks are other ones, and three change places
+        if change:  # two blocks are new, and three change places
             for place in rng.sample(range(9), 2):
                 blocks[place] = [*rng.choice(blocks)[10:], *made_up(10, seed=rng.randint(20, 40))]
             one, two, three = rng.sample(range(9), 3)
             blocks[one], blocks[two], blocks[three] = blocks[two], blocks[three], blocks[one]
         written(source, [text for block in blocks for text in block])
         if not change and seed % 2:
-            embed(encoder, source, tmp_path / "out")  # what is copied from
+            embed(encoder, source, tmp_path / "out")  # the source of the copies
         elif change < 2:
             interrupted(encoder, source, tmp_path / "out", blocks=2, engine=Shuffled(seed))
     shutil.copytree(tmp_path / "out", tmp_path / "whole")
@@ -653,7 +653,7 @@ def test_killed_at_twenty_random_moments_200_000_strings_end_in_the_same_bytes(
     whole, broken = tmp_path / "whole/out", tmp_path / "broken/out"
     with begun(child(tiny_bundle_int8, source, whole, 2000, 0)) as process:
         begin = time.monotonic()
-        while not list(whole.glob("part-*")):  # the input is looked through before the first
+        while not list(whole.glob("part-*")):  # the input is read before the first block
             with suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=0.01)
         first = time.monotonic() - begin
@@ -663,7 +663,7 @@ def test_killed_at_twenty_random_moments_200_000_strings_end_in_the_same_bytes(
     for _ in range(20):
         with begun(child(tiny_bundle_int8, source, broken, 2000, 0)) as process:
             with suppress(subprocess.TimeoutExpired):
-                # Together less than all of the work, so that there are twenty moments.
+                # Less than all of the work together, so that there are twenty moments.
                 process.wait(timeout=rng.uniform(0, first + work / 15))
             process.kill()
             assert process.wait() == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""Reading strings to embed from every layout."""
+"""Reading the strings to embed from every layout."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime import sources
 from mirror_rt.runtime.sources import Kind, count_rows, kind_of, read_rows
+from tests.embed_jobs import in_layout
 from tests.errors import about
-from tests.vectors import in_layout
 
 TEXTS = ["fever", "", "fever", 'a "quoted" one, with a comma', "two\nlines", "naïve  é"]
 ONE_LINE = [text for text in TEXTS if "\n" not in text]

@@ -1,4 +1,4 @@
-"""Storing vectors small."""
+"""Storing vectors with fewer bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens of a bundle: foreign settings undone, texts cut at the bundle's length."""
+"""Tokens of a bundle: foreign settings removed, texts cut off at the bundle's length."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.tiny import NAMES
 
 
 def changed(tiny_bundle: Path, tmp_path: Path, **values: object) -> Bundle:
-    """Copy what the tokenizer needs of a bundle, with other top-level values in its JSON."""
+    """Copy the tokenizer files of a bundle, with other top-level values in its JSON."""
     content = json.loads((tiny_bundle / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(content | values))
     return Bundle(path=tmp_path, manifest=Bundle.open(tiny_bundle).manifest)

@@ -1,4 +1,4 @@
-"""Which multiplications suffer most from rounding, found in torch, named as in the graph."""
+"""The multiplications that suffer most from rounding, with their names in the graph."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_layer_that_was_made_hard_to_round_comes_first(
         for weight in model.model.parameters():
             weight.mul_(8)
         layer = model.model.get_submodule(hard)
-        # One input that is never large gets a huge weight: its step drowns all the others.
+        # One input that is never large gets a huge weight: its scale hides all the others.
         layer.weight[:, 0] *= 1000
     write_graph(SentenceModel(model.model, pooling=pooling), tmp_path / "model.onnx")
     nodes = list(constant_weights(onnx.load(tmp_path / "model.onnx")))

@@ -1,4 +1,4 @@
-"""A real ``mirror-rt serve`` on loopback: embeddings, linking, and how a fault is told."""
+"""A real ``mirror-rt serve`` on loopback: embeddings, linking, and error responses."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_models_are_listed_and_found_under_their_names(official: openai.OpenAI) 
         ({"input": "a", "dimensions": 0}, "dimensions"), ({"input": "a\ud800"}, "input"),
     ],
 )  # fmt: skip
-def test_a_senseless_request_is_told_in_openais_shape(
+def test_a_bad_request_gets_an_error_in_openais_format(
     client: httpx.Client, body: dict[str, object], param: str
 ) -> None:
     answer = client.post(
@@ -284,8 +284,8 @@ def test_an_entity_is_found_by_its_id_or_an_alternative_one(client: httpx.Client
 
 
 def test_every_client_gets_its_own_answer(client: httpx.Client, kb: KnowledgeBase) -> None:
-    asked = [f"left upper limb pane {i % 40}" for i in range(120)] + NAMES * 3
-    expected = {m: r[0].entity_id for m, r in zip(asked, kb.link(asked), strict=True)}
+    requested = [f"left upper limb pane {i % 40}" for i in range(120)] + NAMES * 3
+    expected = {m: r[0].entity_id for m, r in zip(requested, kb.link(requested), strict=True)}
     together = threading.Barrier(8)
 
     def ask(part: list[str]) -> None:
@@ -297,7 +297,7 @@ def test_every_client_gets_its_own_answer(client: httpx.Client, kb: KnowledgeBas
                 assert found["candidates"][0]["entity_id"] == expected[mention]
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, [asked[i::8] for i in range(8)]))
+        list(pool.map(ask, [requested[i::8] for i in range(8)]))
 
 
 def test_2048_texts_and_single_ones_at_once(client: httpx.Client, encoder: Encoder) -> None:
@@ -311,7 +311,7 @@ def test_2048_texts_and_single_ones_at_once(client: httpx.Client, encoder: Encod
         np.testing.assert_allclose(whole.result().json(), expected, atol=1e-6)
 
 
-# What cannot be answered
+# Requests that cannot be answered
 
 
 @pytest.mark.parametrize(
@@ -361,13 +361,13 @@ def test_bad_input_has_a_status_and_one_line(
 ) -> None:
     answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == status, answer.text
-    told = answer.json()["error"]
-    message = told["message"] if path.startswith("/v1") else told
+    output = answer.json()["error"]
+    message = output["message"] if path.startswith("/v1") else output
     assert message
     assert "\n" not in message
-    assert "/things" not in message.replace("'../things'", "")  # no folder is told
+    assert "/things" not in message.replace("'../things'", "")  # no folder is named
     assert "Traceback" not in answer.text
-    assert "error parsing" not in message  # says nothing about what to mend
+    assert "error parsing" not in message  # gives no way out
     assert len(message) <= 600
 
 
@@ -405,13 +405,13 @@ def test_a_compressed_body_is_refused(client: httpx.Client) -> None:
 
 def test_trailers_are_no_headers(server: Server) -> None:
     body = b'{"mentions":["nurse"]}'
-    asked = (
+    requested = (
         b"POST /link HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
         b"Content-Type: application/json\r\n\r\n%x\r\n%b\r\n0\r\nX-Request-ID: trailer\r\n\r\n"
     )
-    told = raw(server.url, asked % (len(body), body))
-    assert told.startswith(b"HTTP/1.1 200 ")
-    assert b"trailer" not in told
+    output = raw(server.url, requested % (len(body), body))
+    assert output.startswith(b"HTTP/1.1 200 ")
+    assert b"trailer" not in output
 
 
 @pytest.mark.parametrize("kind", [LinkRequest, SearchRequest, EmbeddingsRequest, EmbedRequest,
@@ -433,7 +433,7 @@ def test_a_body_full_of_faults_has_few_of_them(kind: type[BaseModel]) -> None:
     assert max(counts) < 20
 
 
-def test_a_client_that_waits_to_send_its_body_is_told_to_go_on(server: Server) -> None:
+def test_a_client_that_waits_to_send_its_body_gets_100_continue(server: Server) -> None:
     body = b'{"mentions":["nurse"]}'
     host, _, port = server.url.removeprefix("http://").partition(":")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
@@ -447,36 +447,38 @@ def test_a_client_that_waits_to_send_its_body_is_told_to_go_on(server: Server) -
 
 
 def test_a_head_is_answered_without_a_body(server: Server) -> None:
-    asked = b"%b /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-    told = raw(server.url, asked % b"HEAD", then=())
-    head, _, body = told.partition(b"\r\n\r\n")
+    requested = b"%b /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    output = raw(server.url, requested % b"HEAD", then=())
+    head, _, body = output.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")
     assert b"content-length: 15\r\n" in head
     assert body == b""
-    assert raw(server.url, (asked % b"HEAD").replace(b"/health", b"/link")).startswith(
+    assert raw(server.url, (requested % b"HEAD").replace(b"/health", b"/link")).startswith(
         b"HTTP/1.1 405 "
     )
-    assert raw(server.url, asked % b"GET").endswith(b'{"status":"ok"}')
+    assert raw(server.url, requested % b"GET").endswith(b'{"status":"ok"}')
 
 
 def test_a_body_that_is_too_long_is_refused_before_it_is_read(server: Server) -> None:
     begin = b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    told = raw(server.url, begin + b"Content-Length: 104857600\r\n\r\n")
-    assert told.startswith(b"HTTP/1.1 413 ")
+    output = raw(server.url, begin + b"Content-Length: 104857600\r\n\r\n")
+    assert output.startswith(b"HTTP/1.1 413 ")
     pieces = [b"100000\r\n" + b" " * 0x100000 + b"\r\n"] * 5 + [b"0\r\n\r\n"]
-    told = raw(server.url, begin + b"Transfer-Encoding: chunked\r\n\r\n", then=pieces)
-    assert told.startswith(b"HTTP/1.1 413 ")
+    output = raw(server.url, begin + b"Transfer-Encoding: chunked\r\n\r\n", then=pieces)
+    assert output.startswith(b"HTTP/1.1 413 ")
 
 
 def test_headers_without_an_end_are_cut_off(server: Server) -> None:
-    told = raw(server.url, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ", then=[b"a" * 70_000])
-    assert told.startswith(b"HTTP/1.1 431 ")
+    output = raw(
+        server.url, b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ", then=[b"a" * 70_000]
+    )
+    assert output.startswith(b"HTTP/1.1 431 ")
     lines = b"".join(b"X-%d: a\r\n" % i for i in range(9_000))
-    told = raw(server.url, b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + lines)
-    assert told.startswith(b"HTTP/1.1 431 ")
+    output = raw(server.url, b"GET /health HTTP/1.1\r\nHost: localhost\r\n" + lines)
+    assert output.startswith(b"HTTP/1.1 431 ")
 
 
-def test_what_is_not_http_is_told_so_in_json(server: Server) -> None:
+def test_what_is_not_http_is_reported_so_in_json(server: Server) -> None:
     two = b"POST /link HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\na"
     for data in (b"\x16\x03\x01\0\xc8", b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", two):
         head, _, body = raw(server.url, data).partition(b"\r\n\r\n")
@@ -486,17 +488,17 @@ def test_what_is_not_http_is_told_so_in_json(server: Server) -> None:
 
 def test_a_client_that_asks_for_http_2_gets_an_answer(server: Server) -> None:
     body = b'{"mentions":["nurse"]}'
-    asked = (
+    requested = (
         b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
         b"Content-Length: %d\r\n\r\n" % len(body) + body
     )
     before = len([line for line in server.lines if line["message"] != "request"])
-    assert raw(server.url, asked).startswith(b"HTTP/1.1 200 ")
+    assert raw(server.url, requested).startswith(b"HTTP/1.1 200 ")
     assert len([line for line in server.lines if line["message"] != "request"]) == before
 
 
-def test_no_json_is_told_so(client: httpx.Client) -> None:
+def test_text_that_is_not_json_is_an_error(client: httpx.Client) -> None:
     answer = client.post("/link", content=b'{"mentions":["a"]}')
     assert answer.status_code == 422
     assert "application/json" in answer.json()["error"]
@@ -512,7 +514,7 @@ def test_what_is_logged_has_no_texts(server: Server, client: httpx.Client) -> No
     client.get(f"/{secret}", headers={"X-Request-ID": "evil\tid"})
     answer = client.post("/search", json={"queries": [secret], "kb": "x"})
     while not any(line.get("status") == answer.status_code for line in server.lines[-3:]):
-        client.get("/health")  # its line comes through the pipe in a moment
+        client.get("/health")  # its line arrives through the pipe a moment later
     mine = next(line for line in server.lines if line.get("request_id") == "mine-1")
     assert (mine["route"], mine["status"], mine["inputs"]) == ("/link", 200, 1)
     assert not any("business" in orjson.dumps(line).decode() for line in server.lines)
@@ -541,11 +543,11 @@ def test_the_description_is_openapi_and_names_statuses(client: httpx.Client) -> 
     for path in ("/link", "/search", "/explain", "/embed", "/v1/embeddings"):
         responses = described["paths"][path]["post"]["responses"]
         assert {"200", "400", "401", "413", "422", "429", "503"} <= set(responses)
-    assert client.get("/docs").status_code == 404  # it would load scripts from elsewhere
+    assert client.get("/docs").status_code == 404  # it would load scripts from other sites
 
 
 def _rounded(results: object) -> object:
-    """Numbers of a batch of another size differ in the last bits."""
+    """The last bits of numbers differ in a batch of another size."""
     match results:
         case float():
             return round(results, 3)

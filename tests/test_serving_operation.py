@@ -1,4 +1,4 @@
-"""A server as it is operated: changed, overloaded, attacked, told to stop."""
+"""The operation of a server: changes, overload, attacks, stop."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def config(**more: Any) -> ServeConfig:  # noqa: ANN401
 
 
 class Blocked:
-    """Holds an encoder's batches until they are let go."""
+    """Holds an encoder's batches until they are released."""
 
     def __init__(self, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
@@ -136,7 +136,7 @@ def test_a_changed_knowledge_base_is_taken_up_without_a_failed_request(
         deadline = time.monotonic() + 30
         while best("the boss") != "T:8":
             assert time.monotonic() < deadline
-        # What is broken, or gone, is not taken up; what was opened goes on.
+        # A broken or removed folder is not opened; what is open stays.
         (folder / "reranker.json").write_text("{}")
         assert best("nurse") == "T:10"
         shutil.rmtree(folder)
@@ -160,7 +160,7 @@ def test_a_changed_knowledge_base_is_taken_up_without_a_failed_request(
     library.close()
 
 
-def test_bundles_alike_are_opened_once_and_names_are_checked(
+def test_equal_bundles_are_opened_once_and_names_are_checked(
     things: Path, tiny_bundle: Path
 ) -> None:
     library = Library({"a": things, "b": things}, {"m": tiny_bundle})
@@ -176,10 +176,10 @@ def test_bundles_alike_are_opened_once_and_names_are_checked(
         Library({"a": tiny_bundle})
 
 
-# Who may ask
+# Authentication
 
 
-def test_a_token_is_asked_for_everywhere_but_for_health(library: Library, tmp_path: Path) -> None:
+def test_every_route_but_health_needs_the_token(library: Library, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("s3cret\n")
     with in_thread(library, config(token=read_token(file))) as address:
@@ -194,7 +194,7 @@ def test_a_token_is_asked_for_everywhere_but_for_health(library: Library, tmp_pa
             assert httpx.get(f"{address}/v1/models", headers=header).status_code == 401
         header = {"Authorization": "bearer s3cret"}
         assert httpx.get(f"{address}/v1/models", headers=header).status_code == 200
-        # Of what nobody may send, nothing is read.
+        # Nothing is read of a request that is not allowed.
         body = b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
         assert raw(address, body).startswith(b"HTTP/1.1 401 ")
     for text in ("", " \n", "schlüssel", "two words"):
@@ -226,15 +226,15 @@ def test_origins_may_read_if_they_were_named(library: Library) -> None:
     }
     with in_thread(library, config(cors_origins=["https://good.example"], token="t")) as address:
         for origin, allowed in (("https://good.example", True), ("https://evil.example", False)):
-            asked = httpx.options(f"{address}/link", headers={"Origin": origin, **preflight})
-            assert ("access-control-allow-origin" in asked.headers) == allowed
-            # Also what is refused can be read, so that a page can say why.
+            requested = httpx.options(f"{address}/link", headers={"Origin": origin, **preflight})
+            assert ("access-control-allow-origin" in requested.headers) == allowed
+            # Rejected requests have readable answers too, so that a page can show the reason.
             refused = httpx.post(f"{address}/link", headers={"Origin": origin})
             assert refused.status_code == 401
             assert ("access-control-allow-origin" in refused.headers) == allowed
 
 
-def test_an_internal_error_is_told_and_logged_without_what_was_asked(
+def test_an_internal_error_is_answered_and_logged_without_the_texts(
     library: Library, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -252,11 +252,11 @@ def test_an_internal_error_is_told_and_logged_without_what_was_asked(
             assert answer.json()["error_type"] == "Backend"
             assert answer.headers["x-request-id"]
             assert "secret" not in answer.text
-    told = [r for r in caplog.records if r.getMessage() == "internal error"]
-    assert len(told) == 2
-    assert vars(told[1])["request_id"] == "r1"
-    assert "test_serving_operation.py" in vars(told[0])["where"]
-    assert not any("secret" in str(vars(r)) for r in told)
+    output = [r for r in caplog.records if r.getMessage() == "internal error"]
+    assert len(output) == 2
+    assert vars(output[1])["request_id"] == "r1"
+    assert "test_serving_operation.py" in vars(output[0])["where"]
+    assert not any("secret" in str(vars(r)) for r in output)
 
 
 # Too much, too slow
@@ -278,7 +278,7 @@ def test_a_slow_client_is_cut_off(library: Library) -> None:
                 connection.sendall(more)
                 assert connection.recv(9_999).startswith(b"HTTP/1.1 408 ")
                 assert connection.recv(9_999) == b""
-        # A byte at a time helps nobody: the time counts from the first.
+        # A byte at a time does not help: the time counts from the first.
         host, port = address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=60) as slow:
             answer = b""
@@ -302,9 +302,9 @@ def test_there_are_no_more_connections_than_allowed(library: Library) -> None:
         host, port = address.removeprefix("http://").split(":")
         held = [socket.create_connection((host, int(port))) for _ in range(3)]
         deadline = time.monotonic() + 30
-        while not (told := raw(address, b"")).startswith(b"HTTP/1.1 503 "):
+        while not (output := raw(address, b"")).startswith(b"HTTP/1.1 503 "):
             assert time.monotonic() < deadline
-        assert b"retry-after: 1" in told
+        assert b"retry-after: 1" in output
         for connection in held:
             connection.close()
         deadline = time.monotonic() + 30
@@ -334,7 +334,7 @@ def test_a_full_queue_answers_429_and_is_well_again(
                 assert answer.json()["error"]["code"] == "rate_limit_exceeded"
                 assert 1 <= int(answer.headers["retry-after"]) <= 30
             assert httpx.get(f"{address}/health").status_code == 200
-            # A name needs no model, and so no place in the queue.
+            # An exact match needs no model, and so no place in the queue.
             exact = httpx.post(f"{address}/link", json={"mentions": ["nurse"]})
             assert exact.status_code == 200
             blocked.go.set()
@@ -409,8 +409,8 @@ def test_a_stop_answers_503_when_its_time_is_up(
             future = pool.submit(httpx.post, f"{address}/embed", json={"inputs": ["a"]}, timeout=60)
             while not blocked.texts:
                 httpx.get(f"{address}/health")
-            asked = threading.Timer(0.2, blocked.go.set)  # after the time is up
-            asked.start()
+            requested = threading.Timer(0.2, blocked.go.set)  # after the time is up
+            requested.start()
         answer = future.result()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
@@ -433,7 +433,7 @@ def test_a_stop_answers_what_was_begun(things: Path) -> None:
                 b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
                 b"Content-Length: %d\r\n\r\n" % len(body) + body
             )
-        # Connections are taken in their order: when this is answered, all are.
+        # Connections are handled in their order: when this one is answered, all are.
         httpx.get(f"{server.url}/health", timeout=60)
         assert server.stop() == 143
         for connection in connections:
@@ -495,7 +495,7 @@ def test_the_readmes_commands_run(things: Path) -> None:
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:
-    """Read the words after ``serve`` as the program does."""
+    """Parse the words after ``serve`` as the program does."""
     group = typer.main.get_command(program)
     serve = group.commands["serve"]  # type: ignore[attr-defined]
     found: dict[str, Any] = serve.make_context("serve", list(words)).params
@@ -506,34 +506,34 @@ def test_the_image_is_made_of_what_there_is() -> None:
     text = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line and line[0] != "#"]
     project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
-    stages = [told for word, told in lines if word == "FROM"]
+    stages = [output for word, output in lines if word == "FROM"]
     assert len(stages) == 2
     let_in = (REPOSITORY / ".dockerignore").read_text().splitlines()
-    copied = [told.split() for word, told in lines if word == "COPY"]
-    for *sources, _ in (told for told in copied if not told[0].startswith("--")):
+    copied = [output.split() for word, output in lines if word == "COPY"]
+    for *sources, _ in (output for output in copied if not output[0].startswith("--")):
         for source in sources:
             assert (REPOSITORY / source).exists(), source
             assert f"!{source}" in let_in
-    installs = [told for word, told in lines if word == "RUN" and "pip install" in told]
+    installs = [output for word, output in lines if word == "RUN" and "pip install" in output]
     (extra,) = re.findall(r"'\.\[(\w+)\]'", " ".join(installs))
     assert f"\n{extra} = [" in project
-    assert any(word == "USER" and told != "root" for word, told in lines)
-    (entry,) = (json.loads(told) for word, told in lines if word == "ENTRYPOINT")
+    assert any(word == "USER" and output != "root" for word, output in lines)
+    (entry,) = (json.loads(output) for word, output in lines if word == "ENTRYPOINT")
     assert f'\n{entry[0]} = "' in project
     assert entry[1] == "serve"
     compose = yaml.safe_load((REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))
     service = compose["services"]["mirror-rt"]
-    asked = parsed([*entry[2:], *service["command"]])
-    assert asked["host"] == "0.0.0.0"
-    (kb,) = asked["kb"]
+    requested = parsed([*entry[2:], *service["command"]])
+    assert requested["host"] == "0.0.0.0"
+    (kb,) = requested["kb"]
     (volume,) = service["volumes"]
     # A mount of the knowledge base itself would go on showing the folder that an update replaced.
     assert volume.split(":")[1:] == [str(Path(kb.partition("=")[2]).parent), "ro"]
     (secret,) = service["secrets"]
-    assert str(asked["token_file"]) == f"/run/secrets/{secret}"
+    assert str(requested["token_file"]) == f"/run/secrets/{secret}"
     assert secret in compose["secrets"]
     (ports,) = service["ports"]
-    assert ports == f"127.0.0.1:{asked['port']}:{asked['port']}"
+    assert ports == f"127.0.0.1:{requested['port']}:{requested['port']}"
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
 

@@ -1,4 +1,4 @@
-"""The page in a browser: without a script, with the keyboard, wide and narrow, light and dark."""
+"""The page in a browser: without scripts, by keyboard, wide and narrow, light and dark."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
-    """A page whose faults, and requests to elsewhere, fail the test."""
+    """A page; its errors, and its requests to other sites, fail the test."""
     context = browser.new_context(java_script_enabled=False)
     found = context.new_page()
     faults: list[str] = []
@@ -65,16 +65,16 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
             route.continue_()
 
     found.route("**/*", watch)
-    # A refusal has a status of its own, which the browser takes for a fault.
+    # A rejected request has an error status, which the browser reports as an error.
     found.on(
         "console",
-        lambda told: (
-            faults.append(told.text)
-            if told.type == "error" and "status of 400" not in told.text
+        lambda output: (
+            faults.append(output.text)
+            if output.type == "error" and "status of 400" not in output.text
             else None
         ),
     )
-    found.on("response", lambda told: faults.append(told.url) if told.status >= 500 else None)
+    found.on("response", lambda output: faults.append(output.url) if output.status >= 500 else None)
     yield found
     context.close()
     assert faults == []
@@ -107,15 +107,15 @@ def test_each_candidate_leads_to_its_entity(page: Page, address: str) -> None:
     assert page.locator("h1").inner_text() == "software engineer"
 
 
-def test_nil_filters_and_faults_are_told(page: Page, address: str) -> None:
+def test_nil_filters_and_faults_are_reported(page: Page, address: str) -> None:
     page.goto(f"{address}/?mention=%3F%21")
     assert "NIL: The mention is punctuation" in page.get_by_role("status").inner_text()
     page.goto(f"{address}/?mention=nurse&filter=type%3Ddisease")
     assert page.get_by_role("link", name="nurse", exact=True).count() == 0
     page.goto(f"{address}/?mention=nurse&filter=typ%3Ddisease")
-    told = page.get_by_role("status").inner_text()
-    assert "'typ'" in told
-    assert "/things" not in told
+    output = page.get_by_role("status").inner_text()
+    assert "'typ'" in output
+    assert "/things" not in output
 
 
 def test_many_lines_are_shown_and_downloaded(page: Page, address: str) -> None:
@@ -139,7 +139,7 @@ def test_it_is_accessible_and_fits(browser: Browser, address: str, width: int, s
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme=scheme,  # type: ignore[arg-type]
-        bypass_csp=True,  # axe is a script, which the page allows nobody
+        bypass_csp=True,  # axe is a script, and the page allows no scripts
     )
     page = context.new_page()
     for path in ("", "?kb=things&mention=kidny+disease", "reconcile/things/view?id=T:10",

@@ -1,4 +1,4 @@
-"""The reconciliation service, asked as OpenRefine asks it, and judged by the specification."""
+"""The reconciliation service: OpenRefine's requests, and answers that fit the specification."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def address(kb: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def valid() -> Callable[[object, str], None]:
-    """Judge an answer by the schema of the specification, where the schemas are at hand."""
+    """Check an answer with the schema of the specification, if the schemas are there."""
     if not SCHEMAS.is_dir():
         return lambda answer, name: None  # the next test says so
     base = "https://reconciliation-api.github.io/specs/0.2/schemas/"
@@ -83,7 +83,7 @@ class OpenRefine:
     def post(self, field: str, content: object) -> Any:  # noqa: ANN401
         text = json.dumps(content, separators=(",", ":"), ensure_ascii=False)
         body = urlencode({field: text}).encode()
-        told = raw(
+        output = raw(
             self._address,
             f"POST {self._path} HTTP/1.1\r\n"
             f"User-Agent: OpenRefine 3.10-SNAPSHOT [TRUNK]\r\n"
@@ -93,8 +93,8 @@ class OpenRefine:
             f"Host: {self._host}\r\nConnection: keep-alive\r\n\r\n".encode()
             + body,
         )
-        head, _, content_ = told.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), told
+        head, _, content_ = output.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), output
         assert b"content-type: application/json" in head
         return json.loads(content_)
 
@@ -110,8 +110,8 @@ class OpenRefine:
         assert answer.headers["content-type"] == "application/json"
         return answer.json()
 
-    def place(self, told: dict[str, str]) -> str:
-        return told["service_url"] + told["service_path"]
+    def place(self, output: dict[str, str]) -> str:
+        return output["service_url"] + output["service_path"]
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +130,8 @@ def test_the_manifest_is_valid_and_absolute(
     valid(manifest, "manifest")
     assert manifest["batchSize"] >= 50
     assert {"entity", "property", "type"} <= set(manifest["suggest"])
-    for told in manifest["suggest"].values():
-        assert told["service_url"].startswith(address)
+    for output in manifest["suggest"].values():
+        assert output["service_url"].startswith(address)
     assert manifest["defaultTypes"][0] == {"id": "number", "name": "number"}  # the most frequent
     for slash in ("", "/"):
         assert httpx.get(f"{address}/reconcile/things{slash}").json() == manifest
@@ -148,7 +148,7 @@ def test_a_project_is_reconciled_as_openrefine_does_it(
     valid(answer, "reconciliation-result-batch")
     assert {t["id"] for c in answer["q0"]["result"] for t in c["type"]} >= {"disease"}
     assert all(len(answer[key]["result"]) <= 3 for key in guess)
-    # Then every value with the type that was chosen.
+    # Next, every value with the chosen type.
     batch = {
         f"q{i}": {"query": cell, "type": "disease", "type_strict": "should"}
         for i, cell in enumerate(cells)
@@ -166,7 +166,7 @@ def test_a_project_is_reconciled_as_openrefine_does_it(
         assert all(0 <= score <= 100 for score in scores)
         assert all({"id": "disease", "name": "disease"} in c["type"] for c in found["result"])
         assert [c["match"] for c in found["result"][1:]] == [False] * len(found["result"][1:])
-    # Two entities bear the name: neither is a match by itself.
+    # Two entities have the name: neither is a match by itself.
     assert set(ids(answer, "q3")[:2]) == {"T:1", "T:2"}
     assert not answer["q3"]["result"][0]["match"]
     features = {f["id"]: f["value"] for f in answer["q3"]["result"][0]["features"]}
@@ -184,8 +184,8 @@ def test_scores_are_the_probabilities_of_the_library(refine: OpenRefine, kb: Pat
 
 
 def test_an_id_is_answered_with_its_entity(refine: OpenRefine) -> None:
-    asked = {"a": "T:4", "b": "T:40", "c": "T/9 a#b?c", "d": " T:1 "}
-    answer = refine.post("queries", {key: {"query": id_} for key, id_ in asked.items()})
+    requested = {"a": "T:4", "b": "T:40", "c": "T/9 a#b?c", "d": " T:1 "}
+    answer = refine.post("queries", {key: {"query": id_} for key, id_ in requested.items()})
     for key, id_ in {"a": "T:4", "b": "T:4", "c": "T/9 a#b?c", "d": "T:1"}.items():
         (only,) = answer[key]["result"]
         assert (only["id"], only["score"], only["match"]) == (id_, 100, True)
@@ -211,13 +211,13 @@ def test_an_id_that_is_also_a_name_of_another_entity_is_no_match(
 
 
 def test_types_and_properties_restrict_and_then_hint(refine: OpenRefine) -> None:
-    def asked(**query: object) -> tuple[list[str], dict[str, object]]:
+    def requested(**query: object) -> tuple[list[str], dict[str, object]]:
         answer = refine.post("queries", {"q0": {"query": "nurse", **query}})
         best = answer["q0"]["result"][0]
         features = {f["id"]: f["value"] for f in best["features"]}
         return ids(answer), {**features, "match": best["match"]}
 
-    found, best = asked(type=["tumor", "growth"])
+    found, best = requested(type=["tumor", "growth"])
     assert set(found) <= {"T:3", "T:4"}
     assert not best["match"]
     for properties in (
@@ -225,17 +225,17 @@ def test_types_and_properties_restrict_and_then_hint(refine: OpenRefine) -> None
         [{"pid": "since", "v": 1860.0}], [{"pid": "parent", "v": {"id": "T:7", "name": "x"}}],
         [{"pid": "field", "v": ["health", "sports"]}],
     ):  # fmt: skip
-        found, best = asked(properties=properties)
+        found, best = requested(properties=properties)
         assert "T:10" in found, properties
         assert set(found) <= {"T:10", "T:7"}
         assert best["match"]
-    # Values that nothing has, and properties that are none, do not hide the right one.
-    found, best = asked(type="no such type", type_strict="should")
+    # Values that no entity has, and unknown properties, do not hide the right one.
+    found, best = requested(type="no such type", type_strict="should")
     assert found[0] == "T:10"
     assert (best["type_match"], best["match"]) == (False, False)
-    found, best = asked(type="disease", properties=[{"pid": "since", "v": 1860}])
+    found, best = requested(type="disease", properties=[{"pid": "since", "v": 1860}])
     assert (best["type_match"], best["properties_match"], best["match"]) == (True, False, False)
-    found, best = asked(properties=[{"pid": "made up", "v": "x"}])
+    found, best = requested(properties=[{"pid": "made up", "v": "x"}])
     assert found[0] == "T:10"
     # Properties alone, without a name.
     answer = refine.post("queries", {"q0": {"properties": [{"pid": "field", "v": "health"}]}})
@@ -323,7 +323,7 @@ def suggested(refine: OpenRefine, what: str, **parameters: str) -> dict[str, Any
     return found
 
 
-def test_suggest_finds_names_by_their_beginning_ids_and_misspelt_ones(
+def test_suggest_finds_names_by_their_beginning_ids_and_misspelled_ones(
     refine: OpenRefine, valid: Callable[[object, str], None]
 ) -> None:
     def first(**parameters: str) -> str:
@@ -333,9 +333,9 @@ def test_suggest_finds_names_by_their_beginning_ids_and_misspelt_ones(
 
     assert first(prefix="ventric") == "T:2"
     assert first(prefix="VENTRICULAR SEP") == "T:2"
-    assert first(prefix="shrt statur") == "T:3"  # misspelt
+    assert first(prefix="shrt statur") == "T:3"  # misspelled
     assert first(prefix="T:5") == "T:5"
-    # What OpenRefine's box makes of an id that holds a colon.
+    # The box of OpenRefine changes an id with a colon in this way.
     assert first(prefix="", filter="(all T:40)") == "T:4"
     assert first(prefix="", filter="(all T:6)") == "T:6"
     assert first(prefix="", filter="(all )") == ""
@@ -375,8 +375,8 @@ def test_types_and_properties_are_suggested(
 
 def test_the_old_question_on_hover_is_answered(refine: OpenRefine) -> None:
     url = refine.manifest["suggest"]["entity"]["service_url"]
-    told = refine.page(f"{url}/search", filter="(all mid:T:1)", output="(notable)", key="null")
-    assert told["result"] == []
+    output = refine.page(f"{url}/search", filter="(all mid:T:1)", output="(notable)", key="null")
+    assert output["result"] == []
     flyout = refine.manifest["suggest"]["entity"]["flyout_service_path"]
     shown = refine.page(url + flyout.replace("${id}", quote("T/9 a#b?c", safe="")))
     assert "&lt;script&gt;" in shown["html"]
@@ -412,13 +412,13 @@ def test_columns_are_filled_from_every_property(
     answer = refine.post("extend", {"ids": ["T:4"], "properties": limited})
     assert answer["rows"]["T:4"] == {"type": [{"id": "disease", "name": "disease"}], "made up": []}
     for limit, most in (("1", 1), ("²", 2), ("9" * 5_000, 2), (1e308, 2), (-1, 2), ("", 2)):
-        asked = {"ids": ["T:4"], "properties": [{"id": "type", "settings": {"limit": limit}}]}
-        assert len(refine.post("extend", asked)["rows"]["T:4"]["type"]) == most, limit
+        requested = {"ids": ["T:4"], "properties": [{"id": "type", "settings": {"limit": limit}}]}
+        assert len(refine.post("extend", requested)["rows"]["T:4"]["type"]) == most, limit
 
 
 def test_ids_in_addresses_are_read_escaped_or_not(refine: OpenRefine) -> None:
-    for told in ("view", "preview"):
-        template = refine.manifest[told]["url"]
+    for output in ("view", "preview"):
+        template = refine.manifest[output]["url"]
         for id_ in ("T:4", "T/9 a#b?c"):
             # As the specification has it; and as OpenRefine's encodeURI, which leaves a #: of
             # that a browser sends nothing.

@@ -1,4 +1,4 @@
-"""Batches of many requests: what is run together, in what turn, and what is left out."""
+"""Batches of many requests: which run together, in which order, and which are dropped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mirror_rt.serving.scheduler import BUDGET, SLICE, Scheduler
 
 
 class Held:
-    """Doubles numbers; waits for a permit before each batch, and keeps what it was given."""
+    """Doubles numbers; waits for a permit before each batch, and records its input."""
 
     def __init__(self, key: Hashable = "held") -> None:
         self.key = key
@@ -49,7 +49,7 @@ def test_what_comes_while_a_batch_runs_is_run_together() -> None:
         work = Held()
         scheduler = Scheduler(threads=1, most_waiting=10_000)
         first = scheduler.submit(work, [1], [1])
-        await begun(work)  # nothing waited for company
+        await begun(work)  # nothing waited for other requests
         others = [scheduler.submit(work, [i, i + 100], [1, 1]) for i in range(2, 6)]
         work.permits.release(10)
         for job in (first, *others):
@@ -92,7 +92,7 @@ def test_a_short_request_waits_for_a_slice_of_a_long_one_not_for_all_of_it() -> 
         work.permits.release(1)
         await short.future
         await begun(work)
-        assert len(work.batches[2]) <= SLICE  # of the long one, as another may come
+        assert len(work.batches[2]) <= SLICE  # of the long one, because another may arrive
         another = scheduler.submit(work, [-2], [1])
         work.permits.release(2)
         await another.future
@@ -113,9 +113,9 @@ def test_a_thread_is_kept_for_short_requests_and_used_when_none_come() -> None:
         await begun(work)
         size = 4 * BUDGET
         long = scheduler.submit(work, list(range(size)), ones(range(size)))
-        await begun(work)  # one thread has a short request, one a slice of the long one
+        await begun(work)  # one thread has a short request, the other a slice of the long one
         work.permits.release(1)
-        while len(work.batches) < 3:  # both have it in the end, as nothing short comes
+        while len(work.batches) < 3:  # both have it in the end, because no short one arrives
             await asyncio.to_thread(work.begun.acquire, True, 30)
         assert len(work.batches[1]) == SLICE
         work.permits.release(10_000)
@@ -160,13 +160,13 @@ def test_clients_answered_together_may_ask_again_together(monkeypatch: pytest.Mo
         work.permits.release(2)
         await asyncio.gather(*(job.future for job in pair))
         await begun(work)
-        # The other thread is at work, this one has answered two: it waits for both.
+        # The other thread is busy, this one has answered two: it waits for both.
         first = scheduler.submit(work, [4], [1])
         assert not await asyncio.to_thread(work.begun.acquire, True, 0.05)
         second = scheduler.submit(work, [5], [1])
         await begun(work)
         assert sorted(work.batches[-1]) == [4, 5]
-        # A thread that is free takes what comes at once.
+        # A free thread takes new requests at once.
         other.permits.release(1)
         await held.future
         work.permits.release(1)
@@ -190,7 +190,7 @@ def test_long_requests_take_turns() -> None:
         jobs = [scheduler.submit(work, [n] * size, ones(range(size))) for n in (1, 2, 3)]
         work.permits.release(10_000)
         await asyncio.gather(held.future, *(job.future for job in jobs))
-        # Whenever one has had k items, none has had more than a batch over the others.
+        # Whenever one has had k items, none has had more than a batch more than the others.
         had = {1: 0, 2: 0, 3: 0}
         for batch in work.batches[1:]:
             for n in batch:
@@ -261,9 +261,9 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
         work.permits.release(100)
         await first.future
         await fits.future
-        again = scheduler.submit(work, [4], [1])  # there is room again
+        again = scheduler.submit(work, [4], [1])  # there is space again
         assert await again.future == [8]
-        # A request longer than the queue is taken when it is alone.
+        # A request longer than the queue is accepted when it is alone.
         alone = scheduler.submit(work, [5] * 500, ones(range(500)))
         assert await alone.future == [10] * 500
         scheduler.stop()
@@ -274,7 +274,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     run(scenario())
 
 
-def test_a_fault_is_told_to_the_one_whose_it_is() -> None:
+def test_an_error_reaches_only_the_request_that_caused_it() -> None:
     async def scenario() -> None:
         work = Held()
         scheduler = Scheduler(threads=1, most_waiting=1_000)

@@ -1,4 +1,4 @@
-"""Every route asked with what its description allows, and with what it does not."""
+"""Every route, called with what its schema allows, and with what it does not."""
 
 from __future__ import annotations
 

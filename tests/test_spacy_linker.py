@@ -85,7 +85,7 @@ def test_each_document_has_its_own_abbreviations(kb: Path) -> None:
     assert {id_ for _, id_ in _linked(plain)} == {""}
 
 
-def test_the_sentence_decides_between_bearers_of_a_name(kb: Path) -> None:
+def test_the_sentence_decides_between_entities_with_the_same_name(kb: Path) -> None:
     texts = ["fever rash cough nose cold. Long face.", "red blue small left upper cold. Fever."]
     sentences = ["fever rash cough nose cold.", "red blue small left upper cold."]
     with KnowledgeBase.open(kb) as same:
@@ -179,7 +179,7 @@ def test_another_process_opens_its_own(kb: Path, monkeypatch: pytest.MonkeyPatch
     assert pickle.loads(pickle.dumps(mine)).settings == mine.settings
 
 
-def test_faults_of_the_configuration_are_told_at_once(kb: Path, tmp_path: Path) -> None:
+def test_faults_of_the_configuration_are_reported_at_once(kb: Path, tmp_path: Path) -> None:
     for config, error, fault in (
         ({"kb": str(tmp_path)}, KnowledgeBaseError, "not a knowledge base"),
         ({"target_precision": 2.0}, ConfigError, "precision must be"),

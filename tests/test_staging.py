@@ -1,4 +1,4 @@
-"""Outputs appear whole or not at all."""
+"""Outputs appear completely or not at all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MARK = '{"format_version": 1, "files": ["old.txt", "new.txt"]}'
 
 
 def ours(folder: Path) -> Path:
-    """Make a folder such as mirror-rt writes, with something old in it."""
+    """Make a folder like those that mirror-rt writes, with old content."""
     folder.mkdir()
     (folder / "manifest.json").write_text(MARK)
     (folder / "old.txt").write_text("old")
@@ -296,7 +296,7 @@ def test_the_next_run_removes_what_a_killed_one_left_and_nothing_else(
     (tmp_path / mine[0]).write_text("a file")
     for name in mine[1:]:
         (tmp_path / name).mkdir()
-    # Killed before its folder was called a partial one; what somebody else made is not empty.
+    # Killed before its folder got its partial name; a folder of someone else is not empty.
     mine.append(".out.other_01")
     for name in (".out.killed_0", mine[-1]):
         (tmp_path / name).mkdir()
@@ -349,7 +349,7 @@ FOREIGN = [
 
 
 def with_foreign(folder: Path, name: str) -> Path:
-    """Make a folder of ours, with a file in a folder, and something of the user's in it."""
+    """Make a folder of ours, with a file in a folder, and a file of the user in it."""
     ours(folder)
     (folder / "manifest.json").write_text(MARK.replace('"old.txt"', '"old.txt", "sub/old.txt"'))
     (folder / "sub").mkdir()
@@ -530,17 +530,17 @@ def test_two_targets_of_a_command_are_two_files(tmp_path: Path) -> None:
             check_different({"--out": out, "--plot": None, "--errors": same})
 
 
-def test_a_mount_point_and_a_lock_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+def test_a_mount_point_and_a_lock_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     from mirror_rt.errors import KnowledgeBaseError
     from mirror_rt.knowledge.storage.integrity import exclusive_lock
 
-    (tmp_path / ".kb.lock").mkdir()  # no file can be made there, as on a disk that is read-only
+    (tmp_path / ".kb.lock").mkdir()  # no file can be created there, as on a read-only disk
     with pytest.raises(KnowledgeBaseError), exclusive_lock(tmp_path / "kb"):
         pass
 
 
 @pytest.mark.parametrize("name", ["bad\udcff", "a\udc80/kb"])
-def test_folders_whose_names_are_not_utf8_are_told(tmp_path: Path, name: str) -> None:
+def test_folders_whose_names_are_not_utf8_are_reported(tmp_path: Path, name: str) -> None:
     from mirror_rt.errors import BundleError, KnowledgeBaseError
     from mirror_rt.knowledge.storage.integrity import read_consistently
     from mirror_rt.runtime.session import _load

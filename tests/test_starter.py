@@ -1,4 +1,4 @@
-"""The encoder that comes with the package."""
+"""The encoder in the package."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_table_is_linked_without_onnxruntime(tmp_path: Path) -> None:
 
 
 def test_its_vectors_stay_the_same() -> None:
-    """A change of how texts are taken apart would make the table that is shipped worthless."""
+    """If texts were split in another way, the table in the package would be useless."""
     found = Encoder.open(STARTER).encode(["Ménière's disease", "", "software developer"])
     kept = json.loads((Path(__file__).parent / "golden" / "starter.json").read_text())
     np.testing.assert_allclose(found[:, :8], kept, atol=1e-5)

@@ -47,7 +47,7 @@ def student(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def of_text(text: str) -> Counter[tuple[str, str]]:
-    """Take a text apart letter by letter, as the arrays of ``features`` should."""
+    """Split a text letter by letter, as the arrays of ``features`` should."""
     signs = unicodedata.normalize("NFKD", text.lower()).lower()
     signs = "".join(sign for sign in signs if not unicodedata.combining(sign))
     signs = "".join(sign if sign.isalnum() else " " for sign in signs)
@@ -81,15 +81,15 @@ def test_features_are_equal_where_their_letters_are_and_only_there() -> None:
     for text in NAMES:
         found = extract([text], KINDS)
         words = text.split()
-        told = [("word", word) for word in words]
-        told += [("pair", f"{a} {b}") for a, b in pairwise(words)]
+        output = [("word", word) for word in words]
+        output += [("pair", f"{a} {b}") for a, b in pairwise(words)]
         for length in (3, 4, 5):
             whole = [f" {word} " for word in words]
-            told += [
+            output += [
                 (str(length), w[i : i + length]) for w in whole for i in range(len(w) - length + 1)
             ]
         numbers = [int(h) for kind in KINDS for h in found[kind].hashes_F]
-        for name, number in zip(told, numbers, strict=True):
+        for name, number in zip(output, numbers, strict=True):
             assert hashes.setdefault(name, number) == number
     assert len(set(hashes.values())) == len(hashes)
 
@@ -102,7 +102,7 @@ def test_words_are_found_as_features_find_them() -> None:
 def test_an_index_of_features_finds_what_is_there_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     hashes = np.unique(rng.integers(0, 2**64, 5000, dtype=np.uint64))
-    # Neighbours share a bucket, the ends are looked for as well.
+    # Neighbors share a bucket, and the ends are looked up as well.
     ends = np.array([0, 2**64 - 1], dtype=np.uint64)
     hashes = np.unique(np.concatenate([hashes, hashes + np.uint64(1), ends]))
     present, absent = hashes[::2], np.setdiff1d(hashes[1::2], hashes[::2])
@@ -156,7 +156,7 @@ def test_the_encoder_sums_the_rows_of_the_table(student: Path) -> None:
         total = values[-1].astype(np.float64)
         for number in numbers:
             total += values[rows[number]] if number in rows else 0
-        if text == "zzz":  # of no known feature
+        if text == "zzz":  # without a known feature
             assert not set(numbers) & set(rows)
             total = signs[[number % len(signs) for number in numbers]].sum(axis=0)
         expected = total / np.linalg.norm(total)
@@ -258,7 +258,9 @@ def test_what_cannot_be_distilled_is_refused_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_student_is_no_teacher_and_is_not_replaced_unasked(student: Path, tmp_path: Path) -> None:
+def test_a_student_cannot_be_a_teacher_and_is_replaced_only_with_force(
+    student: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError):
         distil_static(student, NAMES, tmp_path / "out", config=CONFIG)
     with pytest.raises(TargetError):
@@ -266,7 +268,7 @@ def test_a_student_is_no_teacher_and_is_not_replaced_unasked(student: Path, tmp_
 
 
 def spoilt(student: Path, folder: Path, name: str, content: np.ndarray) -> Path:
-    """Write another array into a copy whose manifest fits it."""
+    """Write another array into a copy with a matching manifest."""
     shutil.copytree(student, folder)
     np.save(folder / name, content)
     seal(folder, Manifest.read(folder / "manifest.json"))
@@ -338,9 +340,9 @@ def test_a_students_knowledge_base_finds_what_brute_force_finds(
     entities = [Entity(id=f"E{i}", names=(Name(text=name),)) for i, name in enumerate(names)]
     with KnowledgeBase.build(student, entities, tmp_path / "kb", index=IndexKind.EXACT) as kb:
         encoder = Encoder.open(student)
-        asked = [f"{name}s of old" for name in names[:20]]
-        scores = encoder.encode(asked) @ encoder.encode(names).T
-        for row, results in enumerate(kb.search(asked, top=1)):
+        requested = [f"{name}s of old" for name in names[:20]]
+        scores = encoder.encode(requested) @ encoder.encode(names).T
+        for row, results in enumerate(kb.search(requested, top=1)):
             assert results[0].score == pytest.approx(scores[row].max(), abs=2e-3)
         assert kb.link([names[3]])[0][0].entity_id == "E3"
     with KnowledgeBase.open(tmp_path / "kb", bundle=student) as kb:
@@ -380,5 +382,7 @@ def test_a_static_bundle_needs_neither_onnxruntime_nor_tokenizers(
         ({}, []),
     ],
 )
-def test_whole_words_are_told_from_pieces(model: dict[str, object], words: list[str]) -> None:
+def test_whole_words_are_distinguished_from_pieces(
+    model: dict[str, object], words: list[str]
+) -> None:
     assert _whole_words(json.dumps({"model": model})) == words

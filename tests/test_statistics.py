@@ -1,4 +1,4 @@
-"""What ``kb stats`` counts, against a slow count of the same."""
+"""The counts of ``kb stats``, compared with a slow count."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ pieces = st.lists(
 def test_counts_equal_those_of_a_slow_count(entities: list[Entity]) -> None:
     found = compute_statistics(iter(entities))
     names = [(e.id, n.text) for e in entities for n in e.names]
-    holders: dict[str, set[str]] = defaultdict(set)
+    owners: dict[str, set[str]] = defaultdict(set)
     folded: dict[str, set[str]] = defaultdict(set)
     alternative: dict[str, set[str]] = defaultdict(set)
     for i, text in names:
-        holders[text].add(i)
+        owners[text].add(i)
         folded[normalize(text)].add(i)
     for e in entities:
         for other in e.alternative_ids:
             alternative[other].add(e.id)
     ids = {e.id for e in entities}
-    lengths = sorted(map(len, holders))
+    lengths = sorted(map(len, owners))
     assert found.entities == len(ids)
-    assert (found.names, found.distinct_names) == (len(names), len(holders))
+    assert (found.names, found.distinct_names) == (len(names), len(owners))
     assert found.repeated_names == len(names) - len(set(names))
-    assert found.ambiguous_names == sum(len(h) > 1 for h in holders.values())
+    assert found.ambiguous_names == sum(len(h) > 1 for h in owners.values())
     assert found.ambiguous_normalized == sum(len(h) > 1 for h in folded.values())
     assert found.entities_with_one_name == sum(
         len({t for j, t in names if j == i}) == 1 for i in ids

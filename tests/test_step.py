@@ -1,4 +1,4 @@
-"""The step with shared rows, with length groups and with cached gradients against a plain one."""
+"""A step with shared rows, length groups or cached gradients, compared with a plain one."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ for mini_batch_size in (16, None):  # the peak never falls, so the smaller comes
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="the peak is told by /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
 def test_the_cached_step_needs_a_fraction_of_the_memory(tmp_path: Path, tiny_bert: Path) -> None:
     rng = np.random.default_rng(0)
     lines = [" ".join(rng.choice(NAMES, size=24)) for _ in range(200)]  # all cut off at 64 tokens
@@ -214,7 +214,7 @@ def test_the_cached_step_encodes_again_with_the_very_same_dropout(
 
 
 @pytest.mark.parametrize("native", [False, True])
-def test_a_processor_computes_in_bfloat16_where_it_has_it_or_when_asked(
+def test_a_cpu_computes_in_bfloat16_if_it_supports_it_or_on_request(
     tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, native: bool
 ) -> None:
     # The authors' code ran in mixed precision even without its option.

@@ -169,7 +169,7 @@ def test_one_table_gives_the_same_corpus_and_links_in_every_layout(
     mentions = [["m1", "pump"], ["m2", "lung right"], ["m3", ""], ["m4", "fuß"], ["m5", "7,5"]]
     made = every_layout([["id", "name", "synonyms"], *names], tmp_path)
     (tmp_path / "m").mkdir()
-    asked = every_layout([["No.", "mention"], *mentions], tmp_path / "m")
+    requested = every_layout([["No.", "mention"], *mentions], tmp_path / "m")
     expected = ("heart, left", 'cor "x"', "pump", "lung; right", "foot", "Fuß")
     links: list[list[dict[str, object]]] = []
     with KnowledgeBase.build(tiny_bundle, read_entities(made["csv"]), tmp_path / "kb") as kb:
@@ -178,7 +178,7 @@ def test_one_table_gives_the_same_corpus_and_links_in_every_layout(
             corpus = read_corpus(path)
             assert corpus.strings == expected, layout
             assert sorted(map(len, corpus.names_by_entity.values())) == [1, 2, 3], layout
-            rows = read_mentions(asked[layout])
+            rows = read_mentions(requested[layout])
             links.append([r.to_dict() for r in kb.link([text for text, _, _ in rows])])
             assert links[-1] == answers, layout
     assert [answer["candidates"][0]["entity_id"] for answer in answers[:2]] == ["A1", "A2"]
@@ -213,7 +213,7 @@ def test_one_table_is_the_same_texts_in_every_layout(
         {"item": "A1", "itemLabel": "Heart", "itemAltLabel": "Cor"},
     ],
 )
-def test_a_heading_is_known_in_every_layout_alike(tmp_path: Path, row: dict[str, object]) -> None:
+def test_a_heading_is_known_in_every_layout(tmp_path: Path, row: dict[str, object]) -> None:
     flat = {key: "|".join(v) if isinstance(v, list) else str(v) for key, v in row.items()}
     table = [[*flat], [*flat.values()]]
     paths = [
@@ -269,7 +269,7 @@ def test_nothing_is_lost_or_taken_for_a_name_in_silence(tmp_path: Path) -> None:
     assert len(skipped.understood()) == 1
 
 
-def test_numbers_are_texts_in_every_layout_alike(tmp_path: Path) -> None:
+def test_numbers_are_texts_in_every_layout(tmp_path: Path) -> None:
     write(tmp_path, "m.csv", "mention,n\n7,a\n1.5,b\n")
     write(tmp_path, "m.jsonl", '{"mention": 7, "n": "a"}\n{"mention": 1.5, "n": "b"}\n')
     pq.write_table(pa.table({"mention": [7.0, 1.5], "n": ["a", "b"]}), tmp_path / "m.parquet")
@@ -290,14 +290,14 @@ def test_a_number_of_any_size_and_kind_is_an_id(tmp_path: Path) -> None:
     assert found == ["12", "1.5", str(10**20)]
 
 
-def test_text_that_is_called_a_sheet_is_told_for_what_it_is(tmp_path: Path) -> None:
+def test_the_error_for_text_named_like_a_sheet_says_that_it_is_text(tmp_path: Path) -> None:
     path = write(tmp_path, "m.xlsx", "mention\nheart\n")
     with pytest.raises(InputError, check=about("m.xlsx", hint="--input-format")):
         Table(path)
     assert Table(path, options=TableOptions(format=Kind.CSV)).first == ["mention"]
 
 
-def test_what_is_left_alone_is_told_and_can_be_kept(tmp_path: Path) -> None:
+def test_ignored_columns_are_reported_and_can_be_kept(tmp_path: Path) -> None:
     rows = [["id", "name", "year", "colour"], ["A", "one", "2021", ""], ["B", "two", "", "red"]]
     for name, path in every_layout(rows, tmp_path).items():
         skipped = SkippedRows()
@@ -353,7 +353,7 @@ def test_the_head_of_a_table_of_mentions_is_read_rightly(
     notes = Notes()
     found = [text for text, _ in read_rows(write(tmp_path, name, content), notes=notes)]
     assert found == ["fever", "cough"]
-    assert bool(notes.sentences()) == ("Diagnosis" in content), "an unknown heading is told"
+    assert bool(notes.sentences()) == ("Diagnosis" in content), "an unknown heading is reported"
 
 
 @pytest.mark.parametrize(
@@ -375,7 +375,7 @@ def test_a_first_row_that_holds_another_delimiter_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv"])
-def test_lines_that_are_quoted_as_a_whole_are_told(tmp_path: Path, ending: str) -> None:
+def test_lines_that_are_quoted_as_a_whole_are_reported(tmp_path: Path, ending: str) -> None:
     sign = "," if ending == "csv" else "\t"
     path = write(tmp_path, f"a.{ending}", f'"id{sign}name"\n"1{sign}x"\n"2{sign}y"\n')
     for read in (read_entities, read_rows):
@@ -399,7 +399,7 @@ def test_an_empty_text_is_the_same_by_every_way_to_be_missing(tmp_path: Path) ->
     assert list(read_rows(tmp_path / "first.jsonl")) == [("", ""), ("x", "")]
 
 
-def test_keys_of_json_that_are_alike_but_for_capitals_are_one(tmp_path: Path) -> None:
+def test_keys_of_json_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
     rows = [{"ID": "1", "Name": "x"}, {"id": "2", "name": "y"}, {"id": "3", "Id": 4, "name": "z"}]
     path = write(tmp_path, "a.jsonl", "\n".join(map(json.dumps, rows)))
     assert [(e.id, e.name) for e in read_entities(path)] == [("1", "x"), ("2", "y"), ("3", "z")]
@@ -491,7 +491,7 @@ def test_the_likely_encoding_is_named(tmp_path: Path) -> None:
         ("kb.csv.xz", lzma.compress(b"id,name\n" * 999)[:-9], "broken xz"),
     ],
 )
-def test_a_file_that_is_not_what_it_should_be_is_told(
+def test_a_file_that_is_not_what_it_should_be_is_reported(
     tmp_path: Path, name: str, content: bytes, fault: str
 ) -> None:
     with pytest.raises(InputError, match=fault) as error:
@@ -754,7 +754,7 @@ def test_results_of_a_wikidata_query_in_its_tsv(tmp_path: Path) -> None:
     assert skipped.bad == 0
 
 
-def test_unknown_headings_above_ids_without_digits_are_told(tmp_path: Path) -> None:
+def test_unknown_headings_above_ids_without_digits_are_reported(tmp_path: Path) -> None:
     skipped = SkippedRows()
     path = write(tmp_path, "kb.csv", "Kürzel;Bezeichnung\nheart;Herz\nlung;Lunge\n")
     assert len(list(read_entities(path, skip_bad=skipped))) == 3
@@ -803,14 +803,14 @@ def test_kb_stats_fails_where_it_does_not_understand_the_headings(tmp_path: Path
         failed = run("kb", "stats", path)
         assert failed.exit_code == 1
         assert "--" in failed.stderr.splitlines()[-1]
-    told = run("kb", "stats", path, "--name-column", "colour", "-f", "jsonl")
-    assert json.loads(told.stdout)["entities"] == 1
+    output = run("kb", "stats", path, "--name-column", "colour", "-f", "jsonl")
+    assert json.loads(output.stdout)["entities"] == 1
 
 
-def test_columns_left_alone_are_told_once(tmp_path: Path) -> None:
+def test_columns_left_alone_are_reported_once(tmp_path: Path) -> None:
     path = write(tmp_path, "kb.csv", "id,name,size,colour\nA,one,1,red\nB,two,2,blue\n")
-    told = run("kb", "stats", path)
-    assert told.stderr.splitlines() == ["columns left alone: size, colour"]
+    output = run("kb", "stats", path)
+    assert output.stderr.splitlines() == ["columns left alone: size, colour"]
     assert run("kb", "stats", path, "--field", "*").stderr == ""
 
 
@@ -831,7 +831,7 @@ def test_standard_input_has_a_format(tiny_bundle: Path, tmp_path: Path) -> None:
     assert pq.read_table(out).column("text").to_pylist() == ["café"]
 
 
-def test_a_word_that_is_a_file_too_is_told(
+def test_a_word_that_is_a_file_too_is_reported(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kb = write(tmp_path, "kb.tsv", "id\tname\nA\tfever\nB\tcough\n")
@@ -1017,7 +1017,7 @@ def test_an_array_of_objects_is_read_however_it_is_broken_into_lines(
         ('[{"id": "1", "name": "x\n"}]', 1),
     ],
 )  # fmt: skip
-def test_a_broken_array_is_told_by_its_line_and_never_half_read(
+def test_a_broken_array_is_reported_with_its_line_and_never_half_read(
     tmp_path: Path, text: str, line: int
 ) -> None:
     for skipped in (None, SkippedRows()):

@@ -1,4 +1,4 @@
-"""What TensorBoard reads back of a run."""
+"""The values that TensorBoard reads back from a run."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def test_it_has_the_losses_the_speed_and_the_held_out_pairs(
     make: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
-    told: list[StepMetrics] = []
-    report = train(make(), tensorboard=tmp_path / "a/board", progress=told.append)
+    output: list[StepMetrics] = []
+    report = train(make(), tensorboard=tmp_path / "a/board", progress=output.append)
     found = read(tmp_path / "a/board")
     assert found.pop("train/loss") == told_of(report.losses)
-    speeds = [(step.step, pytest.approx(step.strings_per_second)) for step in told]
+    speeds = [(step.step, pytest.approx(step.strings_per_second)) for step in output]
     assert found.pop("train/strings_per_second") == speeds
     assert report.eval_history[0]["step"] == 0
     for name in ("loss", "alignment", "uniformity"):
@@ -67,7 +67,7 @@ def test_a_resumed_run_tells_each_step_once(
     config = make(save_steps=3)
 
     def stop(now: StepMetrics) -> None:
-        if now.step == 4:  # told, and lost: the state kept is that of step 3
+        if now.step == 4:  # logged, and lost: the saved state is that of step 3
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -79,7 +79,7 @@ def test_a_resumed_run_tells_each_step_once(
     assert [step for step, _ in found["eval/loss"]] == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_folder_that_cannot_be_is_told_before_training(
+def test_a_folder_that_cannot_be_written_is_an_error_before_training(
     make: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_is_told_before_training(
     assert not make().out.exists()
 
 
-def test_without_tensorboard_the_way_to_it_is_told(
+def test_without_tensorboard_the_error_has_the_install_command(
     make: Callable[..., TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mirror_rt import _extras

@@ -1,4 +1,4 @@
-"""Text files are read strictly, and a bad line is named."""
+"""Text files are read strictly, and errors name the bad line."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_broken_gzip_is_named(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"line\n" * 1000)[:-12])
     with pytest.raises(InputError, check=about("a.txt.gz")):
         read_lines(path)
-    path.write_bytes(b"not gzip at all")  # the content tells, not the name
+    path.write_bytes(b"not gzip at all")  # the content decides, not the name
     assert read_lines(path) == ["not gzip at all"]
 
 
@@ -78,7 +78,7 @@ def test_zstd_is_unpacked_and_a_broken_file_is_named(tmp_path: Path) -> None:
         stream.write("".join(f"line {i}\n" for i in range(5000)).encode())
     assert read_lines(path) == [f"line {i}" for i in range(5000)]
     whole = path.read_bytes()
-    path.write_bytes(whole * 2)  # frames end to end are one file, as with gzip
+    path.write_bytes(whole * 2)  # consecutive frames are one file, as with gzip
     assert len(read_lines(path)) == 10_000
     path.write_bytes(whole[:-20])
     with pytest.raises(InputError, check=about("a.txt.zst")):
@@ -91,7 +91,7 @@ def test_zstd_is_unpacked_and_a_broken_file_is_named(tmp_path: Path) -> None:
 @given(
     st.text(st.characters()), st.sampled_from(["\ud800", "\udbff", "\udc00", "\udfff"]), st.text()
 )
-def test_the_place_of_half_a_pair_is_told(before: str, half: str, after: str) -> None:
+def test_the_place_of_half_a_pair_is_reported(before: str, half: str, after: str) -> None:
     before = "".join(sign for sign in before if not "\ud800" <= sign <= "\udfff")
     assert lone_surrogate(before) is None
     assert lone_surrogate(before + half + after) == len(before)

@@ -1,4 +1,4 @@
-"""The offline models that the other tests stand on."""
+"""The offline models that other tests use."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_training_brings_the_views_of_a_string_together(config_of: MakeConfig) -
     assert np.mean(report.losses[-10:]) < 0.7 * np.mean(report.losses[:10])
 
 
-def test_every_weight_decays_at_the_rate_asked_for(
+def test_every_weight_decays_at_the_given_rate(
     config_of: MakeConfig, tiny_bert: Path, tmp_path: Path
 ) -> None:
     rates = {"lr": 1e-2, "dropout": 0.0, "max_steps": 1}
@@ -83,7 +83,7 @@ def test_every_weight_decays_at_the_rate_asked_for(
             torch.testing.assert_close(decayed[name], kept[name] - 1e-2 * 0.5 * before)
 
 
-def test_the_base_keeps_the_share_of_the_weights_that_was_asked_for(
+def test_the_given_share_of_the_base_weights_is_kept(
     config_of: MakeConfig, tiny_bert: Path, tmp_path: Path
 ) -> None:
     trained, mixed = (
@@ -126,7 +126,7 @@ def test_training_leaves_the_random_state_and_threads_of_its_caller_alone(
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_second_views_are_masked_anew_every_epoch_with_the_tokenizers_own_token(
+def test_second_views_are_masked_again_every_epoch_with_the_tokenizers_own_token(
     config_of: MakeConfig, tmp_path: Path
 ) -> None:
     base = tiny_checkpoint(tmp_path / "roberta", architecture="roberta")
@@ -149,7 +149,7 @@ def test_second_views_are_masked_anew_every_epoch_with_the_tokenizers_own_token(
 
 
 def masked_of(config: TrainConfig, *, steps: int) -> list[tuple[str, bool]]:
-    """Return the first views of mirror pairs, and whether their second views are masked."""
+    """Return the first views of Mirror pairs, and whether their second views are masked."""
     model, table = load_base(config), read_table(config)
     drawn = batches(table, tokenize(table.strings, model), model, config, steps=steps)
     return [
@@ -169,7 +169,7 @@ def test_strings_under_the_guard_are_never_masked_and_all_others_are(
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
-def test_views_are_masked_at_the_rate_asked_for(config_of: MakeConfig, rate: float) -> None:
+def test_views_are_masked_at_the_given_rate(config_of: MakeConfig, rate: float) -> None:
     seen = masked_of(config_of(span_rate=rate, epochs=40), steps=100)
     share = sum(masked for _, masked in seen) / len(seen)
     assert abs(share - rate) <= 4 * (rate * (1 - rate) / len(seen)) ** 0.5
@@ -224,7 +224,7 @@ def test_the_multi_similarity_loss_trains(config_of: MakeConfig, tmp_path: Path)
     assert np.mean(report.losses[-5:]) < 0.9 * np.mean(report.losses[:5])
 
 
-def test_progress_is_told_after_every_step(config_of: MakeConfig) -> None:
+def test_progress_is_reported_after_every_step(config_of: MakeConfig) -> None:
     steps: list[StepMetrics] = []
     report = train(config_of(max_steps=3), progress=steps.append)
     assert [s.step for s in steps] == [1, 2, 3]
@@ -275,20 +275,20 @@ def test_one_entity_alone_has_no_negatives(config_of: MakeConfig, tmp_path: Path
         train(config_of(corpus=tmp_path / "kb.tsv", pairs=PairSource.SYNONYMS))
 
 
-@pytest.mark.parametrize(("readable", "told"), [(8, True), (14, False)])
+@pytest.mark.parametrize(("readable", "output"), [(8, True), (14, False)])
 def test_a_script_that_the_base_hardly_reads_is_warned_of(
     config_of: MakeConfig,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     readable: int,
-    told: bool,
+    output: bool,
 ) -> None:
     path = tmp_path / "c.txt"
     path.write_text("\n".join([*FOREIGN, *NAMES[:readable]]), encoding="utf-8")
     report = train(config_of(corpus=path))
     assert report.counts["different_to_the_base"] == readable + 1
     said = f"only {readable + 1} of {len(FOREIGN) + readable} strings are different"
-    assert (said in caplog.text) == told
+    assert (said in caplog.text) == output
 
 
 def test_the_keys_of_all_strings_are_found_once(
@@ -306,7 +306,7 @@ def test_the_keys_of_all_strings_are_found_once(
     assert len(found) == 1
 
 
-def test_a_string_is_tokenised_once_and_again_only_where_a_span_of_it_is_masked(
+def test_a_string_is_tokenized_once_and_again_only_where_a_span_of_it_is_masked(
     config_of: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: dict[str, list[list[str]]] = {"loop": [], "batches": []}
@@ -351,7 +351,7 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_strings(config_of: 
     assert "\n" not in str(e.value)
     assert not out.exists()
     assert not list(out.parent.glob(".out*"))
-    # The whole batch is in a file, one view a line.
+    # The whole batch is in a file, one view per line.
     assert f"all are in {out}.batch-2.txt" in str(e.value)
     views = Path(f"{out}.batch-2.txt").read_text().splitlines()
     assert len(views) == 16
@@ -372,7 +372,7 @@ def test_strings_that_cannot_be_written_do_not_hide_what_stopped_the_run(
 
 
 @pytest.mark.parametrize("step", [1, 3])
-def test_a_gradient_that_is_no_number_is_told_at_its_own_step_and_never_kept(
+def test_a_gradient_that_is_no_number_is_reported_at_its_own_step_and_never_kept(
     config_of: MakeConfig, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     plain, done = loop.backward, []
@@ -398,7 +398,7 @@ def test_a_gradient_that_is_no_number_is_told_at_its_own_step_and_never_kept(
 
 @pytest.mark.parametrize("lr", [1e30, 1e300])
 @pytest.mark.parametrize("max_steps", [1, 2])
-def test_weights_that_are_no_numbers_are_told_at_their_own_step_and_never_kept(
+def test_weights_that_are_no_numbers_are_reported_at_their_own_step_and_never_kept(
     config_of: MakeConfig, max_steps: int, lr: float
 ) -> None:
     config = config_of(lr=lr, max_steps=max_steps, save_steps=1)

@@ -1,4 +1,4 @@
-"""The paper's presets, and options that make no sense."""
+"""The paper's presets, and options that are errors."""
 
 from __future__ import annotations
 

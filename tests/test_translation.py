@@ -41,7 +41,7 @@ def _explained(
     names: NameArrays,
     table: TranslationTable,
 ) -> list[list[list[float]]]:
-    """Return for each mention, for each of its candidate rows, both shares and both gaps."""
+    """Return for each mention and each of its candidate rows both shares and both gaps."""
     analyzed = names.analyze(mentions)
     sizes = [len(mine) for mine in rows]
     row_K = np.array([row for mine in rows for row in mine], dtype=np.int64)
@@ -54,14 +54,14 @@ def _explained(
 
 
 class _Batch:
-    """What pairs of words are made from."""
+    """The data from which pairs of words are made."""
 
     def __init__(self, mentions: object, mention_K: np.ndarray, row_K: np.ndarray) -> None:
         self.mentions, self.mention_K, self.row_K = mentions, mention_K, row_K
 
 
 class Textbook:
-    """Both directions, from strings."""
+    """Return both directions, computed from strings."""
 
     def __init__(self, names: Sequence[str], aliases: Sequence[tuple[int, int]]) -> None:
         self.keys = [token_bag_key(name) for name in names]

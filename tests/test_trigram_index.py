@@ -66,9 +66,9 @@ def _by_hand(query: str, names: list[str]) -> list[float]:
     def length(some: set[str]) -> float:
         return math.sqrt(math.fsum(map(weight, some)))
 
-    asked = set(_trigrams(query))
+    requested = set(_trigrams(query))
     return [
-        math.fsum(map(weight, asked & some)) / max(length(asked) * length(some), 1e-9)
+        math.fsum(map(weight, requested & some)) / max(length(requested) * length(some), 1e-9)
         for some in grams
     ]
 
@@ -109,7 +109,7 @@ def test_cosines_and_the_nearest_are_those_of_strings(
 
 @pytest.mark.parametrize("allow", ["all", "even", "none"])
 def test_those_of_the_fewest_edits_are_those_of_brute_force(tmp_path: Path, allow: str) -> None:
-    """The pool has every name that shares a trigram: these are few."""
+    """The pool has every name that shares a trigram, because there are few."""
     index, letters = _open(MORE, tmp_path), _letters(MORE, tmp_path)
     allowed = np.full(len(MORE), allow == "all")
     allowed[::2] |= allow == "even"

@@ -1,4 +1,4 @@
-"""Knowledge bases as they come: hostile ids, odd scripts, circles, one name, all names alike."""
+"""Unusual knowledge bases: odd ids, many scripts, circles, a single name, equal names."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ lines = st.lists(
 
 
 GOOD = {
-    KbFormat.TSV: "A1\tone",  # an id without a digit above others with may be a heading
+    KbFormat.TSV: "A1\tone",  # an id without a digit above others with digits may be a heading
     KbFormat.JSONL: '{"id": "A", "name": "one"}',
     KbFormat.DICTIONARY: "A||one",
 }

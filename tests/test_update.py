@@ -79,7 +79,7 @@ def test_add_embeds_only_names_that_are_new_and_keeps_every_vector(kbdir: Path) 
         entity("H:9", "fever", "pyrexia"),
     ]
     change = add(kbdir, more, encoder=encoder)
-    assert encoder.asked == ["dwarfism", "fever", "pyrexia"]
+    assert encoder.requested == ["dwarfism", "fever", "pyrexia"]
     assert change == UpdateReport(
         entities_added=1,
         entities_changed=1,
@@ -184,7 +184,7 @@ def test_update_replaces_an_entity_whole(kbdir: Path) -> None:
     encoder = LetterEncoder()
     change = update(kbdir, [entity("H:5", "autism")], encoder=encoder)
     assert (change.entities_changed, change.entities_added, change.entities) == (1, 0, 5)
-    assert encoder.asked == ["autism"]
+    assert encoder.requested == ["autism"]
     assert content(kbdir)[4] == entity("H:5", "autism")
     assert "autism spectrum disorder" not in vectors(kbdir)
 
@@ -213,7 +213,7 @@ def test_what_cannot_be_done_changes_nothing(kbdir: Path, tmp_path: Path) -> Non
     assert (change.entities, change.entities_removed, change.ids_missing) == (4, 1, 2)
 
 
-def test_an_index_kind_that_was_asked_for_stays(bundle: Bundle, tmp_path: Path) -> None:
+def test_a_given_kind_of_index_stays(bundle: Bundle, tmp_path: Path) -> None:
     KnowledgeBase.build(
         bundle, HEARTS, tmp_path / "kb", encoder=LetterEncoder(), index=IndexKind.HNSW
     ).close()
@@ -247,7 +247,7 @@ def test_any_changes_end_in_the_state_of_a_build_from_scratch(
     model: dict[str, list[Entity]] = {e.id: [e] for e in HEARTS}
     for verb, given_pieces in steps:
         if verb == "remove":
-            # One that another has taken in is removed by no id: it is there again without it.
+            # An id that was merged removes nothing; without the other entity it exists again.
             gone = {e.id for e in given_pieces} & {e.id for e in content(folder / "changed")}
             remove(folder / "changed", sorted(gone), missing_ok=True)
             model = {i: kept for i, kept in model.items() if i not in gone}
@@ -266,7 +266,7 @@ def test_any_changes_end_in_the_state_of_a_build_from_scratch(
         assert changed.read_bytes() == fresh.read_bytes()
 
 
-def test_a_second_change_at_the_same_time_is_told(kbdir: Path) -> None:
+def test_a_second_change_at_the_same_time_is_an_error(kbdir: Path) -> None:
     def slowly() -> Iterator[Entity]:
         with pytest.raises(KnowledgeBaseError, check=about("kb")):
             remove(kbdir, ["H:1"])
@@ -287,7 +287,7 @@ with integrity.exclusive_lock(Path(sys.argv[1])):
 """
 
 
-def test_a_change_by_another_process_is_told(kbdir: Path) -> None:
+def test_a_change_by_another_process_is_an_error(kbdir: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLDING, str(kbdir)],
         cwd=Path(__file__).parent.parent,
@@ -305,7 +305,7 @@ def test_a_change_by_another_process_is_told(kbdir: Path) -> None:
 
 
 @pytest.mark.parametrize("lock", ["a folder", "no parent"])
-def test_a_lock_that_cannot_be_opened_is_told_from_one_that_is_held(
+def test_a_lock_that_cannot_be_opened_has_another_error_than_one_that_is_held(
     tmp_path: Path, lock: str
 ) -> None:
     folder = tmp_path / "kb"
@@ -432,7 +432,7 @@ def test_who_opens_during_changes_sees_one_state_or_the_other(kbdir: Path) -> No
 
 @pytest.fixture(params=[IndexKind.HNSW, IndexKind.PQ, IndexKind.IVF_PQ], ids=lambda k: k.value)
 def learned(bundle: Bundle, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A knowledge base of 120 names with an index that learns from them: it is added to."""
+    """A knowledge base of 120 names with a trained index; rows are appended to it."""
     entities = [entity(f"N:{i}", f"number {i}", f"{i} in digits {i * i}") for i in range(60)]
     out = tmp_path / "learned"
     encoder = LetterEncoder()
@@ -495,9 +495,9 @@ def test_a_name_that_comes_back_gets_its_row_back(learned: Path) -> None:
     encoder = LetterEncoder()
     remove(learned, ["N:3"])
     back = add(learned, [entity("N:3", "number 3")], encoder=encoder)
-    # What it does embed are misspelt names, to learn from.
+    # It only embeds misspelled names, to learn from.
     assert back.names_embedded == 0
-    assert not {"number 3", "3 in digits 9"} & set(encoder.asked)
+    assert not {"number 3", "3 in digits 9"} & set(encoder.requested)
     with KnowledgeBase.open(learned, encoder=encoder) as kb:
         assert kb.manifest.counts["unused_texts"] == 1
         assert kb.link(["number 3"])[0][0].entity_id == "N:3"
@@ -524,7 +524,13 @@ def test_what_is_added_or_removed_changes_no_weight_and_no_other_answer(
     bundle: Bundle, tmp_path: Path
 ) -> None:
     encoder = LetterEncoder()
-    asked = ["hepatic abscess of", "stones of kidneys", "ocular atrophies", "nasall failure", "x"]
+    requested = [
+        "hepatic abscess of",
+        "stones of kidneys",
+        "ocular atrophies",
+        "nasall failure",
+        "x",
+    ]
     with _learned(tmp_path / "kb", bundle, encoder=encoder) as kb:
         kb.calibrate([(name, frozenset({kb.link([name])[0][0].entity_id})) for name in (
             f"{a} {b} there" for a in ("liver", "heart", "skin", "eye", "bone")
@@ -533,17 +539,17 @@ def test_what_is_added_or_removed_changes_no_weight_and_no_other_answer(
         before = Reranker.read(kb.path / RERANKER)
         assert before.weights != Reranker().weights
         assert before.fitted_on["gold_links"] == 25
-        found = kb.link(asked)
+        found = kb.link(requested)
         kb.add([entity("Q:1", "quokka bite", "bite of a quokka"), entity("Q:2", "zebra kick")])
         assert kb.resources.reranker == before
-        for old, new in zip(found, kb.link(asked), strict=True):
+        for old, new in zip(found, kb.link(requested), strict=True):
             assert [c.entity_id for c in new][:3] == [c.entity_id for c in old][:3]
             assert [c.probability for c in new][:1] == pytest.approx(
                 [c.probability for c in old][:1], abs=0.02
             )
         kb.remove(["Q:1", "Q:2"])
         assert kb.resources.reranker == before
-        assert kb.link(asked) == found
+        assert kb.link(requested) == found
     with KnowledgeBase.open(tmp_path / "kb", encoder=encoder) as kb:
         assert kb.resources.reranker == before
 
@@ -560,12 +566,12 @@ def test_a_refit_is_what_a_build_learns_and_says_what_changed(
         old.write(kb.path / RERANKER)
     with KnowledgeBase.open(tmp_path / "kb", encoder=encoder) as kb:
         for dry_run in (True, False):
-            told = kb.refit(dry_run=dry_run)
-            ((name, numbers),) = told.changes.items()
+            result = kb.refit(dry_run=dry_run)
+            ((name, numbers),) = result.changes.items()
             assert name == "dense_cosine"
             assert numbers == pytest.approx((raised[name], learned.weights[name]), abs=1e-3)
-            assert told.samples == learned.fitted_on["samples"]
-            assert 0 < told.right_after <= 1
+            assert result.samples == learned.fitted_on["samples"]
+            assert 0 < result.right_after <= 1
             assert (Reranker.read(kb.path / RERANKER) == learned) is not dry_run
             assert kb.resources.reranker.weights == (old if dry_run else learned).weights
     with KnowledgeBase.open(tmp_path / "kb", encoder=encoder) as kb:
@@ -579,9 +585,9 @@ def test_the_command_says_what_a_refit_changes(tiny_bundle: Path, tmp_path: Path
         fitted_on = {"gold_links": 33}
         replace(before, nil_score=nil, fitted_on=fitted_on).write(tmp_path / "kb" / RERANKER)
     for options in (["--dry-run"], []):
-        told = CliRunner().invoke(app, ["kb", "refit", str(tmp_path / "kb"), *options])
-        assert told.exit_code == 0, told.output
-        assert told.stdout.split() == ["nil_score", f"{nil:.3f}", f"{before.nil_score:.3f}"]
-        assert "33 gold links" in told.stderr
+        result = CliRunner().invoke(app, ["kb", "refit", str(tmp_path / "kb"), *options])
+        assert result.exit_code == 0, result.output
+        assert result.stdout.split() == ["nil_score", f"{nil:.3f}", f"{before.nil_score:.3f}"]
+        assert "33 gold links" in result.stderr
         with KnowledgeBase.open(tmp_path / "kb") as kb:
             assert (kb.resources.reranker == before) is (not options)

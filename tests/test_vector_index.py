@@ -102,7 +102,7 @@ def test_a_search_for_few_rows_finds_the_first_of_a_search_for_more(
         np.testing.assert_array_equal(few.rows_QK, more.rows_QK[:, :top])
 
 
-def test_more_lists_are_read_when_those_asked_for_have_too_few_rows(tmp_path: Path) -> None:
+def test_more_lists_are_read_if_nprobe_lists_have_too_few_rows(tmp_path: Path) -> None:
     vectors = _unit_rows(3_000, seed=1).astype(np.float16)
     index = _open(tmp_path, vectors, IndexKind.IVF_PQ)
     assert index.nlist == 11  # a list for 256 rows
@@ -139,9 +139,9 @@ def test_rows_added_later_are_found(tmp_path: Path, kind: IndexKind) -> None:
     build_index(vectors[:2_000], tmp_path / "old", kind=kind)
     build_index(vectors, tmp_path / "new", kind=kind, append_to=tmp_path / "old")
     index = VectorIndex.open(tmp_path / "new", vectors)
-    asked = [0, 1_999, 2_000, 2_999]
-    hits = index.with_parameters(WIDE).search(vectors[asked].astype(np.float32), top=1)
-    assert hits.rows_QK[:, 0].tolist() == asked
+    requested = [0, 1_999, 2_000, 2_999]
+    hits = index.with_parameters(WIDE).search(vectors[requested].astype(np.float32), top=1)
+    assert hits.rows_QK[:, 0].tolist() == requested
 
 
 def test_an_index_is_added_to_until_it_knows_too_few_of_its_rows() -> None:
@@ -205,19 +205,19 @@ def test_one_query_takes_one_thread_and_several_take_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = _open(tmp_path, _unit_rows(500, seed=1).astype(np.float16), IndexKind.HNSW)
-    queries, told, used = _unit_rows(2, seed=2), [4], []
-    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: told[-1])
-    monkeypatch.setattr(faiss, "omp_set_num_threads", told.append)
+    queries, output, used = _unit_rows(2, seed=2), [4], []
+    monkeypatch.setattr(faiss, "omp_get_max_threads", lambda: output[-1])
+    monkeypatch.setattr(faiss, "omp_set_num_threads", output.append)
     real = faiss.IndexPreTransform.search
 
     def search(*args: Any, **more: Any) -> Any:  # noqa: ANN401
-        used.append(told[-1])
+        used.append(output[-1])
         return real(*args, **more)
 
     monkeypatch.setattr(faiss.IndexPreTransform, "search", search)
     index.search(queries[:1], top=3)
     index.search(queries, top=3)
-    assert (used, told[-1]) == ([1, 4], 4)
+    assert (used, output[-1]) == ([1, 4], 4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -258,15 +258,15 @@ def test_only_the_links_of_a_graph_are_read_ahead(
 ) -> None:
     vectors = _unit_rows(10_000, seed=4).astype(np.float16)
     recipe = build_index(vectors, tmp_path / "index", kind=IndexKind.HNSW)
-    asked: list[tuple[int, int]] = []
+    requested: list[tuple[int, int]] = []
     monkeypatch.setattr(
-        os, "posix_fadvise", lambda _, start, size, how: asked.append((start, size))
+        os, "posix_fadvise", lambda _, start, size, how: requested.append((start, size))
     )
     VectorIndex.open(tmp_path / "index", vectors, recipe)
-    ends = [start + size for start, size in asked]
-    assert [start for start, _ in asked] == [0, *ends[:-1]], "all of it, once"
+    ends = [start + size for start, size in requested]
+    assert [start for start, _ in requested] == [0, *ends[:-1]], "all of it, once"
     assert ends[-1] == (tmp_path / "index").stat().st_size - recipe["pca_dim"] * len(vectors)
-    assert max(size for _, size in asked) <= 1 << 21 < ends[-1]
+    assert max(size for _, size in requested) <= 1 << 21 < ends[-1]
 
 
 def test_a_graph_keeps_the_axes_that_rows_differ_in(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_evidence_that_does_not_decide_makes_no_twin() -> None:
 # -- names of another
 
 
-def test_a_name_that_somebody_bears_is_never_given_to_another() -> None:
+def test_a_name_of_an_entity_is_never_added_to_another() -> None:
     own = vocabulary(entity("A", "ache", "pain"), entity("B", "boil"))
     other = vocabulary(
         Entity(id="X", names=(
@@ -342,7 +342,7 @@ def test_references_and_names_decide_a_mapping_together(hearts: KnowledgeBase) -
     assert once.get("O:3") != "H:3"
 
 
-def test_the_commands_change_map_and_judge(
+def test_the_commands_change_map_and_calibrate(
     hearts: KnowledgeBase, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     rows = "".join(f"A:{i}\tthing number {i}\tobject {i}\n" for i in range(60))
@@ -373,9 +373,9 @@ def test_the_commands_change_map_and_judge(
         for i in range(60)
     )  # fmt: skip
     (tmp_path / "crossed.jsonl").write_text(crossed)
-    told = run("map", tmp_path / "crossed.jsonl", tmp_path / "kb", "-o", tmp_path / "c.sssom.tsv")
-    assert told.exit_code == 0, told.stderr
-    assert "9 entities have cross-references and names" in told.stderr
+    output = run("map", tmp_path / "crossed.jsonl", tmp_path / "kb", "-o", tmp_path / "c.sssom.tsv")
+    assert output.exit_code == 0, output.stderr
+    assert "9 entities have cross-references and names" in output.stderr
     assert_valid(tmp_path / "c.sssom.tsv")
     alone = run("map", tmp_path / "crossed.jsonl", tmp_path / "kb", "--no-cross-references",
                 "-o", tmp_path / "d.sssom.tsv")  # fmt: skip

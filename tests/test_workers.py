@@ -24,7 +24,7 @@ from mirror_rt.types import IndexKind
 from mirror_rt_cli.app import app
 from tests.conftest import REPOSITORY
 from tests.errors import about
-from tests.kb import LetterEncoder, entity, fake_bundle, hearts_in
+from tests.kb import LetterEncoder, entity, fake_bundle
 
 NAMES = [
     "septal defects of atria", "livers with cancer", "tiny bodies", "hart hole", "spectrum autism",
@@ -35,11 +35,6 @@ MENTIONS = [*(f"{name} {i}" for i in range(MIN_PER_WORKER) for name in NAMES), "
 
 
 @pytest.fixture
-def hearts(tmp_path: Path) -> Path:
-    return hearts_in(tmp_path)
-
-
-@pytest.fixture
 def kb(hearts: Path) -> Iterator[KnowledgeBase]:
     with KnowledgeBase.open(hearts, encoder=LetterEncoder(), workers=2) as kb:
         yield kb
@@ -47,7 +42,7 @@ def kb(hearts: Path) -> Iterator[KnowledgeBase]:
 
 
 @pytest.mark.parametrize("index", [IndexKind.HNSW, IndexKind.PQ, IndexKind.IVF_PQ])
-def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None:
+def test_workers_search_an_index_like_one_process(tmp_path: Path, index: IndexKind) -> None:
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghij"))
     words = ["".join(rng.choice(letters, size=6)) for _ in range(3_000)]
@@ -64,7 +59,7 @@ def test_workers_search_an_index_alike(tmp_path: Path, index: IndexKind) -> None
 
 
 def refuse(*_: object, **__: object) -> None:
-    raise AssertionError("proposed by the process that asked")
+    raise AssertionError("proposed by the parent process")
 
 
 @pytest.mark.parametrize("filters", [None, {"type": "growth"}, {"id": ["H:1", "H:4"]}])
@@ -98,14 +93,14 @@ def test_workers_rank_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBa
         assert kb.link(MENTIONS) == alone.link(MENTIONS) != before
 
 
-def test_a_folder_that_was_replaced_is_told(hearts: Path, kb: KnowledgeBase) -> None:
+def test_a_folder_that_was_replaced_is_reported(hearts: Path, kb: KnowledgeBase) -> None:
     with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as other:
         other.remove(["H:1"])
     with pytest.raises(KnowledgeBaseError, check=about("hearts")):
         kb.link(MENTIONS)
 
 
-def test_a_worker_that_was_killed_is_told(kb: KnowledgeBase) -> None:
+def test_a_worker_that_was_killed_is_reported(kb: KnowledgeBase) -> None:
     kb.link(MENTIONS)
     worker, *_ = multiprocessing.active_children()
     worker.kill()
@@ -114,7 +109,7 @@ def test_a_worker_that_was_killed_is_told(kb: KnowledgeBase) -> None:
         kb.link(MENTIONS)
 
 
-def test_a_script_whose_work_is_read_anew_is_told(hearts: Path, tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_is_an_error(hearts: Path, tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(f"""
 import sys
@@ -142,7 +137,7 @@ def test_no_workers_are_refused(hearts: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_whoever_asked_them(hearts: Path, number: int) -> None:
+def test_workers_end_when_their_parent_ends(hearts: Path, number: int) -> None:
     script = """
 import os, sys
 from mirror_rt.knowledge import KnowledgeBase

@@ -166,11 +166,11 @@ def _draw_points(axes: Any, points: Sequence[OperatingPoint]) -> None:  # noqa: 
         )
         label.set_in_layout(False)
     axes.set(xlim=(-0.02, 1.02), xlabel="share of mentions linked", ylabel="share of them right")
-    axes.set_title("wanted precision: probability to link from", fontsize=9)
+    axes.set_title("target precision: probability to link from", fontsize=9)
     if not reached:
         axes.set_ylim(0, 1)
         axes.text(
-            0.5, 0.5, "none of the wanted precisions is reached", ha="center", fontsize=8,
+            0.5, 0.5, "no target precision is reached", ha="center", fontsize=8,
             transform=axes.transAxes,
         )  # fmt: skip
 

@@ -1,9 +1,9 @@
 """The list of tasks, with their files under a data folder.
 
-A task is one value here. Files of the same layout that are not listed are found by their place:
-any ``wordsim/*.tsv``, ``multisimlex/*.tsv``, ``sts/*.tsv``, ``xling_bli/*/*.test.*.tsv``,
-``tweets/*.test.tsv``, ``senteval/*.all.tsv`` and ``*.test.tsv``, ``glue/*.dev.tsv``,
-``kb_*/*_names.tsv``, ``el_*/test_dictionary.txt`` and ``train_dictionary.txt``.
+To add a task, add a ``Task`` to ``TASKS``; a new way of scoring is a new ``Kind``. Other files in
+a known layout are found by their place: ``wordsim/*.tsv``, ``multisimlex/*.tsv``, ``sts/*.tsv``,
+``xling_bli/*/*.test.*.tsv``, ``tweets/*.test.tsv``, ``senteval/*.all.tsv`` and ``*.test.tsv``,
+``glue/*.dev.tsv``, ``kb_*/*_names.tsv``, ``el_*/test_dictionary.txt``, ``train_dictionary.txt``.
 """
 
 from __future__ import annotations

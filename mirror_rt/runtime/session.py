@@ -12,8 +12,9 @@ import numpy as np
 import onnxruntime
 
 from mirror_rt.bundle import Bundle
-from mirror_rt.errors import BundleError, is_utf8
+from mirror_rt.errors import BundleError
 from mirror_rt.runtime.cpu import detect_cpu, int8_cannot_saturate
+from mirror_rt.textfiles import is_utf8
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch
@@ -69,7 +70,9 @@ class Session:
 
 def _load(model: Path, *, exact: bool) -> onnxruntime.InferenceSession:
     if not is_utf8(model):
-        raise BundleError(f"{model.parent}: is no name in UTF-8, and cannot be opened; rename it")
+        raise BundleError(
+            f"{model.parent}: the name is not UTF-8, so it cannot be opened; rename it"
+        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.errors import TargetError, is_utf8
+from mirror_rt.errors import TargetError
+from mirror_rt.textfiles import is_utf8
 
 __all__ = ["check_apart", "check_different", "check_target", "contents", "foreign", "ours_in"]
 
@@ -52,7 +53,7 @@ def check_target(
     if str(target) == "-":
         raise TargetError("-: results go to no pipe here; name a file or folder")
     if not is_utf8(target.absolute()):
-        raise TargetError(f"{target}: is no name in UTF-8; choose another name")
+        raise TargetError(f"{target}: the name is not UTF-8; choose another name")
     if target.is_symlink() and not target.exists():
         raise TargetError(f"{target}: is a link to nothing; remove it or choose another name")
     if target.exists():

@@ -52,11 +52,11 @@ def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> 
     """
     check_target(target, force=force, folder=True, keep=keep)
     place = target.resolve()
-    with _beside(place, shown=target) as holder:
+    with _beside(place, shown=target) as partial:
         # mkdtemp makes 0700 folders; what the user gets should follow the umask as mkdir does.
-        fresh, old = holder / "new", holder / "old"
+        fresh, old = partial / "new", partial / "old"
         fresh.mkdir()
-        with _explain_disk_errors(target, holder):
+        with _explain_disk_errors(target, partial):
             yield fresh
         check_target(target, force=force, folder=True, keep=keep)
         if not place.exists():
@@ -152,9 +152,9 @@ def staging_file(target: Path, *, force: bool = False) -> Iterator[Path]:
     if target.is_dir():
         raise TargetError(f"{target}: is a folder; name a file")
     place = target.resolve()
-    with _beside(place, shown=target) as holder:
-        fresh = holder / place.name
-        with _explain_disk_errors(target, holder):
+    with _beside(place, shown=target) as partial:
+        fresh = partial / place.name
+        with _explain_disk_errors(target, partial):
             yield fresh
         check_target(target, force=force, part=True)
         if place.exists():
@@ -183,13 +183,13 @@ def _beside(place: Path, *, shown: Path) -> Iterator[Path]:
             held.enter_context(locked(made))
             # It is called a partial one only now that it is locked: no other process takes it
             # for a leftover.
-            holder = made.with_name(f"{made.name}.partial")
-            os.replace(made, holder)
+            partial = made.with_name(f"{made.name}.partial")
+            os.replace(made, partial)
         try:
-            yield holder
+            yield partial
         finally:
             with undisturbed():
-                shutil.rmtree(holder, ignore_errors=True)
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _clear_unnamed(place: Path) -> None:
@@ -218,11 +218,11 @@ def clear_leftovers(target: Path) -> bool:
     except OSError:  # it is not there, or may be written but not listed
         return False
     live = False
-    for holder in filter(Path.is_dir, found):
-        with locked(holder) as alone:
-            only_copy = (holder / "old").exists() and not place.exists()
+    for partial in filter(Path.is_dir, found):
+        with locked(partial) as alone:
+            only_copy = (partial / "old").exists() and not place.exists()
             if alone and not only_copy:
-                shutil.rmtree(holder, ignore_errors=True)
+                shutil.rmtree(partial, ignore_errors=True)
             live = live or alone is False
     return live
 

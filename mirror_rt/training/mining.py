@@ -87,10 +87,10 @@ def mine_hard_negatives(
     Returns:
         (A, K) int64 rows, the nearest first; −1 if there are fewer.
     """
-    holders: dict[int, list[int]] = {}
+    rows_of: dict[int, list[int]] = {}
     for row, found in enumerate(keys):
         for key in found:
-            holders.setdefault(key, []).append(row)
+            rows_of.setdefault(key, []).append(row)
     all_ND = torch.from_numpy(vectors_ND).to(device)
     hard_AK = np.full((len(anchors_A), most), -1, dtype=np.int64)
     block = max(1, _BLOCK // len(vectors_ND))
@@ -98,7 +98,7 @@ def mine_hard_negatives(
         anchors = anchors_A[start : start + block].tolist()
         cosines_BN = all_ND[anchors] @ all_ND.T
         for at, anchor in enumerate(anchors):
-            cosines_BN[at, [row for key in keys[anchor] for row in holders[key]]] = -torch.inf
+            cosines_BN[at, [row for key in keys[anchor] for row in rows_of[key]]] = -torch.inf
         best_BK, rows_BK = cosines_BN.topk(min(most, len(vectors_ND)), dim=1)
         rows_BK[best_BK.isneginf()] = -1
         hard_AK[start : start + block, : rows_BK.shape[1]] = rows_BK.cpu().numpy()

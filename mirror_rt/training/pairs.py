@@ -316,12 +316,12 @@ def same_meaning_mask(
         (V, Q) bool; without others symmetric, and true on the diagonal if a view has a key.
     """
     others = keys if others is None else others
-    holders: dict[int, list[int]] = {}
+    strings_of: dict[int, list[int]] = {}
     for other, found in enumerate(others):
         for key in found:
-            holders.setdefault(key, []).append(other)
+            strings_of.setdefault(key, []).append(other)
     same_VQ = np.zeros((len(keys), len(others)), dtype=bool)
     for view, found in enumerate(keys):
         for key in found:
-            same_VQ[view, holders.get(key, [])] = True
+            same_VQ[view, strings_of.get(key, [])] = True
     return same_VQ

@@ -1,14 +1,14 @@
-"""What a knowledge base made here answers, kept so that a rewrite is known to answer the same.
+"""Recorded answers of a knowledge base, to check that a rewrite gives the same answers.
 
-The names are made of word lists, without chance; the vectors are those of letters. To record
-the answers of a checkout, anywhere, with the Python that has it installed::
+The names are made of word lists, without randomness; the vectors are those of letters. To record
+the answers of a checkout, with the Python that has it installed::
 
     cd CHECKOUT && python THIS/tests/golden/answers.py THIS/tests/golden/link_answers.json
 
-The numbers of the reranker are recorded with them, as answers depend on what was learned. Only
-mentions whose candidates are so close that rounding may turn them round are left out. Answers are
-recorded again where a change is meant, as when names match at more levels; docs/experiments.md
-("Golden answers") says what changed in each recording.
+The numbers of the reranker are recorded too, because answers depend on them. Mentions whose
+candidates are so close that rounding may swap them are left out. Answers are recorded again if a
+change is intended, such as new levels of match; docs/experiments.md ("Golden answers") lists the
+changes of each recording.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _entity(
 
 
 PLAIN = [
-    # names, and names but for case, punctuation, plural, accents, word order
+    # names, and names except for case, punctuation, plural, accents, word order
     "renal cyst", "hole in the heart", "tumour of the liver", "SCA3", "cyst syndrome 2",
     "RENAL CYST", "Hepatic Cancer", "sjögren syndrome", "renal-cyst", "hepatic cancer.",
     "guillain barré syndrome", "(oral) abscess", "long qt syndrome type-4", "renal cysts",
@@ -128,7 +128,7 @@ PLAIN = [
     "inflamed pancreas", "enlarged spleen", "pulmonary TB", "TB of the bone", "breast lump",
     "neural injuries of childhood", "bilateral ovarian cysts", "severe chronic kidney disease",
     "narrowing of arteries and veins", "hepatic", "cancer", "syndrome", "chronic", "of the",
-    # misspelt
+    # misspelled
     "hepatic cancre", "renl failure", "cutanoeus abscess", "pancreattic cyst", "gastrc stenosis",
     "trombosis of the vein", "cardiac hypertropy", "pharingeal inflamation", "ovarain cancer",
     "parkinsson disease", "duchene dystrophy", "hodgkins lymfoma", "splenic hemorrhage",
@@ -138,7 +138,7 @@ PLAIN = [
     "long QT syndrome", "long QT 7 syndrome", "Usher syndrome type IV", "usher syndrome 2a",
     "Usher's syndrome, type 9", "hereditary spastic paraplegia 12", "MODY type 3", "MODY IV",
     "paraplegia type XI", "maturity onset diabetes of the young 5", "cancer 2", "type 2",
-    # nothing, or nothing of ours
+    # blank, or unlike all names
     "", "   ", "...", "-", "?!", "a", "zzzz", "quarterly revenue", "42", "肝臓", "печень",
     "x" * 200,
 ]  # fmt: skip
@@ -199,15 +199,15 @@ def built(folder: Path) -> KnowledgeBase:
 
 
 def ask(kb: KnowledgeBase, call: str, texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Return for each text why there is no candidate, and the candidates, as ``FIELDS``."""
-    method, asked, options = CALLS[call]
+    """Return for each text the reason of NIL, and the candidates, as ``FIELDS``."""
+    method, requested, options = CALLS[call]
     if "contexts" in options:
-        context_of = dict(zip(asked, options["contexts"], strict=True))
+        context_of = dict(zip(requested, options["contexts"], strict=True))
         options = {**options, "contexts": [context_of[text] for text in texts]}
-    return [_told(found) for found in getattr(kb, method)(list(texts), **options)]
+    return [_output(found) for found in getattr(kb, method)(list(texts), **options)]
 
 
-def _told(found: LinkResult | SearchResult) -> dict[str, Any]:
+def _output(found: LinkResult | SearchResult) -> dict[str, Any]:
     reason = None if found.nil_reason is None else found.nil_reason.value
     return {"nil_reason": reason, "candidates": [_row(one) for one in found]}
 
@@ -218,20 +218,20 @@ def _row(candidate: Candidate) -> list[Any]:
     return values
 
 
-def _too_close(told: Mapping[str, Any]) -> bool:
-    rows = [dict(zip(FIELDS, row, strict=True)) for row in told["candidates"]]
+def _too_close(output: Mapping[str, Any]) -> bool:
+    rows = [dict(zip(FIELDS, row, strict=True)) for row in output["candidates"]]
     heights = [r["score"] if r["probability"] is None else r["probability"] for r in rows]
     return any(0 < abs(a - b) < CLOSE * a for a, b in pairwise(heights))
 
 
 def main() -> None:
-    """Record."""
+    """Record the answers."""
     with tempfile.TemporaryDirectory() as folder, built(Path(folder)) as kb:
         calls = {}
         learned = asdict(kb.resources.reranker)
         for call, (_, texts, _) in CALLS.items():
-            told = dict(zip(texts, ask(kb, call, texts), strict=True))
-            calls[call] = {text: found for text, found in told.items() if not _too_close(found)}
+            output = dict(zip(texts, ask(kb, call, texts), strict=True))
+            calls[call] = {text: found for text, found in output.items() if not _too_close(found)}
             sys.stderr.write(f"{call}: {len(calls[call])} of {len(texts)}\n")
     lines = []
     for call, answers in calls.items():

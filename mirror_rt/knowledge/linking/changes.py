@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats.pubtator import NO_ID, is_pubtator, read_mentions
 from mirror_rt.knowledge.formats.sssom import read_sssom
-from mirror_rt.knowledge.linking.results import SSSOM, best_row, ending_of
+from mirror_rt.knowledge.linking.result_files import SSSOM, ending_of
+from mirror_rt.knowledge.linking.results import best_row
 from mirror_rt.tables import (
     ArrowTable,
     Column,

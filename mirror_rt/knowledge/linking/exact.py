@@ -46,7 +46,7 @@ def exact_matches(
     if not len(rows):
         return [Proposal()] * len(texts)
     strings = resources.catalogue.texts_of(rows.tolist())
-    holders = names.entity_offsets
+    spans = names.entity_offsets
     probabilities = resources.reranker.name_probability(name_features(names, rows))
     probability_of = dict(zip(rows.tolist(), probabilities.tolist(), strict=True))
     found = []
@@ -58,7 +58,7 @@ def exact_matches(
             # All names of punctuation only are equal after normalization, but match at no level.
             level = match_level(text, strings[row])
             if level in _LEVELS:
-                rank, mine = _LEVELS.index(level), slice(holders[row], holders[row + 1])
+                rank, mine = _LEVELS.index(level), slice(spans[row], spans[row + 1])
                 entities, kinds = names.entities[mine], names.kinds[mine]
                 if mask is not None:
                     allowed = mask.allows(entities)
@@ -82,12 +82,12 @@ def _proposal(
     if not best:
         return Proposal()
     levels = [level for level, _, _ in best.values()]
-    holders = [levels.count(level) for level in range(len(_LEVELS))]
+    entities_at = [levels.count(level) for level in range(len(_LEVELS))]
     strictest, prior = levels[0], probability_of[matches[0][3]]
     accepted = any(kind == _ACCEPTED for level, _, _, _, kind in matches if level == strictest)
-    if accepted and holders[strictest] == 1:
+    if accepted and entities_at[strictest] == 1:
         prior = max(prior, _PROBABILITY_OF_ACCEPTED)
-    sure = prior / holders[strictest]
+    sure = prior / entities_at[strictest]
     return Proposal(
         entities=[*best],
         rows=[row for _, row, _ in best.values()],
@@ -99,7 +99,7 @@ def _proposal(
         ],
         match_types=[_LEVELS[level] for level in levels],
         best=[level == strictest for level in levels],
-        tied=[holders[level] > 1 for level in levels],
+        tied=[entities_at[level] > 1 for level in levels],
         exact=True,
     )
 

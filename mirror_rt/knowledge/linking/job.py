@@ -24,13 +24,11 @@ from mirror_rt.knowledge.linking.changes import EarlierLinks, LinkChanges
 from mirror_rt.knowledge.linking.inputs import MentionNotes, Row, read_mentions
 from mirror_rt.knowledge.linking.repeats import Answers, Order, Repeats, in_order
 from mirror_rt.knowledge.linking.resources import LinkOptions
+from mirror_rt.knowledge.linking.result_files import SSSOM, WRITERS, ending_of
 from mirror_rt.knowledge.linking.results import (
-    SSSOM,
-    WRITERS,
     Layout,
     LinkedRows,
     Review,
-    ending_of,
 )
 from mirror_rt.runtime.job import (
     Engine,

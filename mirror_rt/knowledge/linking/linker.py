@@ -180,19 +180,19 @@ def _spelled_out(
         if (phrases := documents[text].of(short))
     }
     texts = list({phrase: None for phrases in found.values() for phrase, _ in phrases})
-    holders = {
+    entities_of = {
         text: frozenset(match.entities)
         for text, match in zip(texts, exact_matches(resources, texts, mask=mask), strict=True)
         if len(match)
     }
     decided = {}
     for key, phrases in found.items():
-        named = [(phrase, surely) for phrase, surely in phrases if phrase in holders]
+        named = [(phrase, surely) for phrase, surely in phrases if phrase in entities_of]
         most = max((surely for _, surely in named), default=0)
         kept = [phrase for phrase, surely in named if surely == most]
-        counts = Counter(holders[phrase] for phrase in kept).most_common(2)
+        counts = Counter(entities_of[phrase] for phrase in kept).most_common(2)
         if counts and (len(counts) == 1 or counts[0][1] > counts[1][1]):
-            decided[key] = next(phrase for phrase in kept if holders[phrase] == counts[0][0])
+            decided[key] = next(phrase for phrase in kept if entities_of[phrase] == counts[0][0])
     return decided
 
 

@@ -1,8 +1,10 @@
-"""Results of ``link``: the record of a mention, and the rows of an input with its records."""
+"""Results of ``link``: the record of a mention, and the rows of an input with its records.
+
+``result_files`` writes these rows.
+"""
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 import re
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mirror_rt.tables import Kept, free_names, json_cell
-from mirror_rt.types import LinkStatus, MatchType, Relation
+from mirror_rt.types import LinkStatus
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,16 +27,15 @@ __all__ = [
     "HYBRID_COLUMNS",
     "LEAST",
     "PASSAGE_COLUMNS",
+    "ROW_GROUP",
     "SEARCH_COLUMNS",
-    "SSSOM",
-    "WRITERS",
     "Layout",
     "LinkedRows",
     "Review",
     "Rows",
+    "best_candidates",
     "best_row",
     "context_decided",
-    "ending_of",
     "fingerprint",
     "in_rows",
     "one_cell",
@@ -79,7 +80,8 @@ _REVIEW = ("mention", "check", "decision", "correct_id")
 """Further columns of a row for review; a reviewer fills in the last two."""
 _CONTROL = re.compile(r"[\x7f-\x9f]")
 """Control characters that JSON does not escape."""
-_ROW_GROUP = 16_384
+ROW_GROUP = 16_384
+"""Rows that are written together."""
 
 
 def context_decided(found: Mapping[str, Any]) -> bool:
@@ -302,7 +304,9 @@ class LinkedRows:
             records = [json.loads(line) for line in islice(self._lines, piece.num_rows)]
             for found in records:
                 self.counts[found[_STATUS]] += 1
-                self.counts[_TIED] += any(c[_TIED] and _CONTEXT not in c for c in _best(found))
+                self.counts[_TIED] += any(
+                    c[_TIED] and _CONTEXT not in c for c in best_candidates(found)
+                )
                 if self._take is not None:
                     self._take(found)
             if self._review is not None:
@@ -371,8 +375,8 @@ class Review:
         batch_N = np.searchsorted(self._starts, order_N, side="right") - 1
         with pa.memory_map(str(self._path)) as file:
             reader = pa.ipc.open_file(file)
-            for start in range(0, len(order_N), _ROW_GROUP):
-                rows, batches = order_N[start:][:_ROW_GROUP], batch_N[start:][:_ROW_GROUP]
+            for start in range(0, len(order_N), ROW_GROUP):
+                rows, batches = order_N[start:][:ROW_GROUP], batch_N[start:][:ROW_GROUP]
                 parts, places = [], []
                 for number in np.unique(batches).tolist():
                     mine = np.flatnonzero(batches == number)
@@ -393,122 +397,7 @@ class Review:
         yield from ()
 
 
-def _write_jsonl(path: Path, rows: Rows, source: str) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as handle:
-        handle.writelines(f"{line}\n" for line in rows.json_lines())
-
-
-def _write_csv(path: Path, rows: Rows, source: str, delimiter: str = ",") -> None:
-    import pyarrow as pa
-    import pyarrow.csv as pc
-
-    def as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
-        return pa.RecordBatch.from_arrays([*map(_text_column, batch.columns)], names=rows.names)
-
-    with open(path, "wb") as handle:
-        if rows.layout.bom:
-            handle.write(codecs.BOM_UTF8)
-        empty = as_text(pa.RecordBatch.from_pylist([], schema=rows.schema(as_text=True)))
-        options = pc.WriteOptions(delimiter=delimiter)
-        with pc.CSVWriter(handle, empty.schema, write_options=options) as writer:
-            for batch in rows.batches(as_text=True):
-                writer.write_batch(as_text(batch))
-
-
-def _write_tsv(path: Path, rows: Rows, source: str) -> None:
-    _write_csv(path, rows, source, "\t")
-
-
-def _write_xlsx(path: Path, rows: Rows, source: str) -> None:
-    from mirror_rt.tables.excel import write_xlsx
-
-    def cells() -> Iterator[tuple[object, ...]]:
-        for batch in rows.batches(as_text=True):
-            columns = [_sheet_column(column).to_pylist() for column in batch.columns]
-            yield from zip(*columns, strict=True)
-
-    write_xlsx(path, rows.names, cells())
-
-
-def _write_parquet(path: Path, rows: Rows, source: str) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = rows.schema()
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        waiting: list[pa.RecordBatch] = []
-        for batch in rows.batches():
-            waiting.append(batch)
-            if sum(some.num_rows for some in waiting) >= _ROW_GROUP:
-                writer.write_table(pa.Table.from_batches(waiting))
-                waiting = []
-        writer.write_table(pa.Table.from_batches(waiting, schema=schema))
-
-
-def _write_pubtator(path: Path, rows: Rows, source: str) -> None:
-    from mirror_rt.knowledge.formats.pubtator import NO_ID, with_ids
-
-    linked = LinkStatus.LINKED.value
-    ids = (
-        "|".join(c[_ID] for c in _best(found)) if found[_STATUS] == linked else ""
-        for found in rows.records()
-    )
-    with open(path, "wb") as handle:
-        handle.writelines(with_ids(source, (one or NO_ID for one in ids)))
-
-
-def _write_sssom(path: Path, rows: Rows, source: str) -> None:
-    from mirror_rt.knowledge.formats.sssom import SssomMapping, justification, write_sssom
-
-    def mappings() -> Iterator[SssomMapping]:
-        for found in rows.records():
-            if found[_STATUS] != LinkStatus.LINKED.value:
-                continue
-            # Each part of a composite has its own link. Of tied entities, each has a row.
-            tops = {c[_EXPANDED]: c for c in reversed(found[_CANDIDATES])}
-            for one in found[_CANDIDATES]:
-                first = tops[one[_EXPANDED]]
-                alike = one["probability"] == first["probability"]
-                if one is first or (one[_TIED] and first[_TIED] and alike):
-                    yield SssomMapping(
-                        subject_label=one[_EXPANDED] or found["mention"],
-                        relation=Relation(one["relation"]),
-                        object_id=one[_ID],
-                        object_label=one["entity_name"],
-                        justification=justification(MatchType(one["match_type"])),
-                        confidence=one["probability"],
-                        score=one["score"],
-                        match_strings=(one["matched_name"],),
-                    )
-
-    write_sssom(path, mappings(), comment=f"mentions of {source}")
-
-
-SSSOM = ".sssom.tsv"
-
-
-def ending_of(path: Path) -> str:
-    """Return the ending of a path that decides the format.
-
-    >>> ending_of(Path("a.b.TSV")), ending_of(Path("links.sssom.tsv"))
-    ('.tsv', '.sssom.tsv')
-    """
-    return SSSOM if path.name.lower().endswith(SSSOM) else path.suffix.lower()
-
-
-WRITERS: dict[str, Callable[[Path, Rows, str], None]] = {
-    ".csv": _write_csv,
-    ".tsv": _write_tsv,
-    ".jsonl": _write_jsonl,
-    ".parquet": _write_parquet,
-    ".xlsx": _write_xlsx,
-    ".pubtator": _write_pubtator,
-    SSSOM: _write_sssom,
-}
-"""The writer for each file ending; it is called with the rows and the source of the mentions."""
-
-
-def _best(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def best_candidates(found: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the best candidate of each part of a mention; most mentions have one part."""
     best: dict[str, dict[str, Any]] = {}
     for candidate in found[_CANDIDATES]:
@@ -518,7 +407,7 @@ def _best(found: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def best_row(found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the best candidate; for a composite, those of all parts combined."""
-    best, row = _best(found), dict[str, Any]()
+    best, row = best_candidates(found), dict[str, Any]()
     if len(best) == 1:
         return best[0]
     for name, _, summed in _FIELDS if best else ():
@@ -552,45 +441,6 @@ def _arrow_type(kind: str, *, as_text: bool) -> pa.DataType:
     if kind != _CANDIDATES:
         return types[kind]
     return pa.string() if as_text else pa.list_(pa.struct([(n, types[k]) for n, k, _ in _FIELDS]))
-
-
-def _text_column(column: pa.Array) -> pa.Array:
-    """Convert a column for CSV and sheets: numbers stay, anything else becomes text."""
-    import pyarrow as pa
-
-    kind = column.type
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
-        return column
-    return pa.array([None if c is None else _text(c) for c in column.to_pylist()], pa.string())
-
-
-def _sheet_column(column: pa.Array) -> pa.Array:
-    """Convert a column for sheets: dates, times and booleans stay too; time zones are dropped."""
-    import pyarrow as pa
-    import pyarrow.types as of
-
-    kind = column.type
-    if of.is_timestamp(kind) and kind.tz is None:
-        return column.cast(pa.timestamp("us"), safe=False)
-    if of.is_time(kind):
-        return column.cast(pa.time64("us"), safe=False)
-    if of.is_decimal(kind):
-        return column.cast(pa.float64())
-    return column if of.is_boolean(kind) or of.is_date(kind) else _text_column(column)
-
-
-def _text(value: object) -> str:
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case bytes():
-            return value.decode("utf-8", "backslashreplace")
-        case list() | dict():
-            return json_cell(value)
-        case _:
-            return str(value)
 
 
 def _cell(value: object) -> str:

@@ -40,10 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["ACCEPTED_MENTIONS", "FEATURES", "SIGNS", "FeatureInputs", "compute_features"]
 
 _TYPO_SIMILARITY = 0.65
-"""Names less similar in letters are not one another's typo: an edit in three letters, two in
-six."""
+"""The lowest edit similarity of a typo: one edit in three letters, or two in six."""
 _MOST_EDITS = 3
-"""More edits are no slip of the pen."""
+"""More edits than this are not a typo."""
 _BROAD_OR_RELATED = np.array(
     [kind in {NameKind.BROAD, NameKind.NARROW, NameKind.RELATED} for kind in KINDS]
 )
@@ -250,24 +249,10 @@ ENTITY_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
     "accepted_mentions": _accepted_mentions,
 }
 FEATURES = (*NAME_FEATURES, *ENTITY_FEATURES)
+"""The names of the features, in the order of their columns. ``docs/knowledge-base.md`` has a table
+of them; ``translation`` describes the translation and gap features."""
 ACCEPTED_MENTIONS = FEATURES.index("accepted_mentions")
-"""The features, in the order of their columns:
-
-dense_cosine: cosine of the vectors; trigram_cosine: TF-IDF cosine of the character trigrams;
-same_token_bag: equal except for plural, accents and word order; number_mismatch: another number,
-Roman numeral or single letter; log_length_ratio: absolute natural log of the ratio of the
-lengths; token_jaccard: Jaccard overlap of the words; translation_forward, translation_backward:
-the share of the mention that the name's words explain, and vice versa; gap_forward, gap_backward:
-the most that one word of the mention, or of the name, leaves unexplained (see ``translation``);
-one_sided_gap: natural log of 1 plus the difference of these two. It is large if one text contains
-the other and more, as with broader and narrower names; edit_similarity: 1 minus the share of
-letters that differ (optimal string alignment: replaced, deleted, inserted, swapped);
-top_edit_similarity: 1 for the candidates with the highest of these; typo_match: 1 for one such
-edit, 2/3 for two, 1/3 for three, if they change no digit and are all in words that no name has;
-non_exact_synonym: a broad, narrow or related name; accepted_mentions: natural log of 1 plus the
-mentions that were accepted for the entity (``feedback``); its weight is learned from feedback
-alone.
-"""
+"""The column whose weight is learned from feedback alone."""
 
 _UNLIKE = {
     "number_mismatch", "log_length_ratio", "gap_forward", "gap_backward", "one_sided_gap",

@@ -1,5 +1,8 @@
 """Generate the candidate names of mentions: the results of all retrievers, in flat arrays.
 
+To add a retriever, add its pairs of mention and row to ``others`` in ``generate_candidates``. If it
+has files, add a field to ``Retrievers``.
+
 Axes: Q mentions, K candidate names (of all mentions, one mention after another), P pairs of a
 candidate name and an entity with that name, D width.
 """

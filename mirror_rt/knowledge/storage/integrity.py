@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from mirror_rt.bundle import Bundle
-from mirror_rt.errors import BundleError, KnowledgeBaseError, is_utf8
+from mirror_rt.errors import BundleError, KnowledgeBaseError
 from mirror_rt.hashing import sampled_sha256, sha256_file
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
@@ -19,6 +19,7 @@ from mirror_rt.knowledge.storage.manifest import (
     KnowledgeBaseManifest,
 )
 from mirror_rt.staging import locked
+from mirror_rt.textfiles import is_utf8
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float16
@@ -130,7 +131,9 @@ def read_consistently(
             and again.
     """
     if not is_utf8(folder):
-        raise KnowledgeBaseError(f"{folder}: is no name in UTF-8, and cannot be opened; rename it")
+        raise KnowledgeBaseError(
+            f"{folder}: the name is not UTF-8, so it cannot be opened; rename it"
+        )
     for _ in range(attempts):
         before = _state(folder)
         try:

@@ -62,10 +62,10 @@ def compare(old: Vocabulary, new: Vocabulary) -> Iterator[Change]:
                 kind=ChangeKind.ADDED, id=id_, name=entity.name,
                 before="|".join(old.successors.get(id_, ())),
             )  # fmt: skip
-    bearers: dict[str, list[str]] = {}
+    owners: dict[str, list[str]] = {}
     for id_, entity in new.entities.items():
         for text in dict.fromkeys(name.text for name in entity.names):
-            bearers.setdefault(text, []).append(id_)
+            owners.setdefault(text, []).append(id_)
     taken_over: dict[str, set[str]] = {}
     for gone, followers in new.successors.items():
         if gone in old.entities:
@@ -93,7 +93,7 @@ def compare(old: Vocabulary, new: Vocabulary) -> Iterator[Change]:
         for text in had:
             if text in has:
                 continue
-            to = [o for o in bearers.get(text, ()) if text not in _texts(old, o)]
+            to = [o for o in owners.get(text, ()) if text not in _texts(old, o)]
             moved.update((o, text) for o in to)
             kind = ChangeKind.NAME_MOVED if to else ChangeKind.NAME_REMOVED
             changes.append(Change(kind=kind, id=id_, name=text, after="|".join(to)))

@@ -70,26 +70,26 @@ def enrich(own: Vocabulary, other: Vocabulary, *, source: str, force: bool = Fal
     twins = find_twins(own, other)
     if not force:
         check_related(own, other, twins)
-    holders: dict[str, list[str]] = own.holders()
+    owners_of_names: dict[str, list[str]] = own.owners_of_names()
     new: dict[str, list[Name]] = {}
     conflicts: list[tuple[str, str, tuple[str, ...]]] = []
     known = 0
     for id_, (twin, _) in twins.of.items():
         for name in other.entities[id_].names:
             key = normalize(name.text)
-            bearers = holders.get(key)
+            owners = owners_of_names.get(key)
             if not key:
                 continue
-            if bearers is None:
+            if owners is None:
                 kind = NameKind.EXACT if name.kind is NameKind.PREFERRED else name.kind
-                holders[key] = [twin]
+                owners_of_names[key] = [twin]
                 new.setdefault(twin, []).append(
                     Name(text=name.text, kind=kind, language=name.language, source=source)
                 )
-            elif twin in bearers:
+            elif twin in owners:
                 known += 1
             else:
-                conflicts.append((name.text, twin, tuple(bearers)))
+                conflicts.append((name.text, twin, tuple(owners)))
     pieces = tuple(Entity(id=id_, names=tuple(names)) for id_, names in new.items())
     return Enrichment(
         pieces=pieces,
@@ -122,7 +122,7 @@ def gold_of(
     twins = find_twins(own, other)
     if not force:
         check_related(own, other, twins)
-    known = own.holders()
+    known = own.owners_of_names()
     right: dict[str, frozenset[str]] = {}
     nil: dict[str, frozenset[str]] = {}
     for entity in other.entities.values():

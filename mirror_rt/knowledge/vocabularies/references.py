@@ -49,7 +49,7 @@ def find_references(own: Vocabulary, other: Vocabulary) -> References:
         other: The vocabulary to map to.
     """
     theirs, mine = owners_of(other), owners_of(own)
-    bearers = other.holders(close=True)
+    owners = other.owners_of_names(close=True)
     of: dict[str, tuple[tuple[str, ...], Evidence]] = {}
     contradictions: dict[str, tuple[str, ...]] = {}
     labels: dict[str, str] = {}
@@ -72,7 +72,7 @@ def find_references(own: Vocabulary, other: Vocabulary) -> References:
         ids = tuple(sorted(id_ for id_, evidence in found.items() if evidence is strongest))
         of[entity.id] = ids, strongest
         labels.update((id_, other.entities[id_].name) for id_ in ids)
-        named = _named(entity, bearers)
+        named = _named(entity, owners)
         if len(ids) == 1 and named:
             compared[strongest] += 1
             agreed[strongest] += ids[0] in named
@@ -92,6 +92,6 @@ def find_references(own: Vocabulary, other: Vocabulary) -> References:
 _ORDER = [*Evidence]
 
 
-def _named(entity: Entity, bearers: Mapping[str, list[str]]) -> set[str]:
+def _named(entity: Entity, owners: Mapping[str, list[str]]) -> set[str]:
     texts = {normalize(name.text) for name in entity.names if name.kind in CLOSE}
-    return {id_ for text in texts for id_ in few(bearers.get(text, ()))}
+    return {id_ for text in texts for id_ in few(owners.get(text, ()))}

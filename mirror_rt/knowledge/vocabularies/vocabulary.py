@@ -78,7 +78,7 @@ class Vocabulary:
     def __len__(self) -> int:
         return len(self.entities)
 
-    def holders(self, *, close: bool = False) -> dict[str, list[str]]:
+    def owners_of_names(self, *, close: bool = False) -> dict[str, list[str]]:
         """Return the distinct entities with each normalized name.
 
         Args:

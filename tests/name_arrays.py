@@ -1,4 +1,4 @@
-"""What linking reads of names, made of strings: random vectors, no encoder and no catalogue."""
+"""The arrays of names for linking, made of strings: random vectors, no encoder and no catalogue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def unit_rows(count: int, seed: int) -> Float32:
 
 @dataclass
 class Names:
-    """Names as arrays, and as the strings that they are made of."""
+    """Names as arrays, and as the strings of these arrays."""
 
     retrievers: Retrievers
     translation: TranslationTable
@@ -50,7 +50,7 @@ class Names:
         aliases: Sequence[tuple[int, int]] = (),
         kinds: dict[tuple[int, int], NameKind] | None = None,
     ) -> Names:
-        """Write what features are computed from, and open it."""
+        """Write the files from which features are computed, and open them."""
         texts = [normalize(name) for name in names]
         kinds = kinds or {(row, row): NameKind.EXACT for row in range(len(texts))}
         writer = NameArraysWriter()

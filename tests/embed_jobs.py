@@ -1,4 +1,4 @@
-"""Inputs of embedding jobs, and what they left."""
+"""Inputs of embedding jobs, and their outputs."""
 
 from __future__ import annotations
 
