@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
 from mirror_rt.knowledge import KnowledgeBase
+from mirror_rt.knowledge.linking.resources import Background
 from mirror_rt.knowledge.retrieval.candidates import (
     PER_RETRIEVER,
     CandidateBatch,
@@ -208,3 +211,25 @@ def test_the_answer_does_not_depend_on_how_many_are_asked_together(kb: Knowledge
     assert [kb.link([mention])[0] for mention in mentions[:20]] == together[:20]
     assert kb.link(mentions[:8]) == together[:8]
     assert kb.link(mentions[40:170]) == together[40:170]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_threads_beside_the_caller_are_made_again_after_a_fork_and_end_when_closed() -> None:
+    before = set(threading.enumerate())
+    background = Background()
+    assert background.submit(threading.get_ident).result() != threading.get_ident()
+    (thread,) = set(threading.enumerate()) - before
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:  # the child has no thread of its parent, and would wait for ever
+            os.write(write, str(background.submit(sum, [1, 2]).result(timeout=20)).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    os.waitpid(child, 0)
+    assert os.read(read, 10) == b"3"
+    os.close(read)
+    background.close()
+    thread.join(20)
+    assert not thread.is_alive()

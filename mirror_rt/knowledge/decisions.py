@@ -146,7 +146,7 @@ def finish(
                 resources, log, folder, encoder=encoder, calibrations=calibrations
             )
         finally:
-            resources.catalogue.close()
+            resources.close()
     if not fitted and calibrations is not None:
         _forget(Reranker.read(folder / RERANKER), folder)
 

@@ -803,7 +803,7 @@ class KnowledgeBase:
             if self._workers is not None:
                 self._workers.close()
         finally:
-            resources.catalogue.close()
+            resources.close()
 
     def __enter__(self) -> KnowledgeBase:
         return self

@@ -55,7 +55,7 @@ def open_same(folder: Path, manifest: KnowledgeBaseManifest) -> LinkResources:
     """
     found, resources = open_resources(folder, verify=False)
     if found != manifest:
-        resources.catalogue.close()
+        resources.close()
         raise KnowledgeBaseError(f"{folder}: was replaced while it was open; open it again")
     return resources
 

@@ -64,7 +64,7 @@ MOST_CHARACTERS = 1_024
 _AT_ONCE = 512
 _SMALL = 128
 _FEW = 8
-"""For so few texts, the lexical retrievers run beside the model: a thread costs .1 ms."""
+"""For so few texts, the lexical retrievers run beside the model."""
 _RELATIONS = [Relation.of(kind) for kind in KINDS]
 _ROUNDING = 1e-9
 """Probabilities that differ by less than this are equal: three times 1/3 is not exactly 1."""
@@ -371,12 +371,12 @@ def _propose_few(
     mask: FilterMask | None,
 ) -> list[Proposal]:
     """Propose entities for a few texts; the lexical retrievers run while the model computes."""
-    with ThreadPoolExecutor(1) as beside:
-        pending = beside.submit(lexical_matches, texts, resources.retrievers, mask=mask)
-        vectors_QD = encode(texts)
-        dense_QK = dense_rows(resources, vectors_QD, mask=mask)
-        lexical = pending.result()
-    return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask, lexical=lexical)
+    pending = resources.background.submit(lexical_matches, texts, resources.retrievers, mask=mask)
+    vectors_QD = encode(texts)
+    dense_QK = dense_rows(resources, vectors_QD, mask=mask)
+    return propose(
+        resources, texts, vectors_QD, dense_QK, top=top, mask=mask, lexical=pending.result()
+    )
 
 
 def propose_here(

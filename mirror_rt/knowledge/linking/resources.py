@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.entities.names import NameArrays
@@ -14,6 +16,7 @@ from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.ranking.translation import TranslationTable
 from mirror_rt.knowledge.retrieval.candidates import Retrievers
 from mirror_rt.knowledge.retrieval.filters import FilterMask, compile_filter, parse_filters
+from mirror_rt.runtime.cores import available_cpus
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
 
     Encode: TypeAlias = Callable[[Sequence[str]], Float32]
 
-__all__ = ["REVIEW_BELOW", "LinkOptions", "LinkResources", "MaskCache"]
+__all__ = ["REVIEW_BELOW", "Background", "LinkOptions", "LinkResources", "MaskCache"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 REVIEW_BELOW = 0.5
 """The default of ``review_below``: a link that is more likely wrong than right is for review."""
@@ -123,6 +129,30 @@ class MaskCache:
         return found
 
 
+class Background:
+    """Threads that run a step beside the caller. Safe to share between threads.
+
+    They start when they are first needed and stay: a new thread for each call would also need
+    new scratch memory.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = -1
+
+    def submit(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Start ``work`` in a thread."""
+        pool = self._pool
+        if pool is None or self._process != os.getpid():  # a fork has none of the threads
+            pool = self._pool = ThreadPoolExecutor(available_cpus(), "mirror-rt-link")
+            self._process = os.getpid()
+        return pool.submit(work, *args, **kwargs)
+
+    def close(self) -> None:
+        """End the threads when they have done what they do now."""
+        self._pool = None  # the threads of a pool without references end
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkResources:
     """The parts of an opened knowledge base that linking reads. They include no encoder.
@@ -136,6 +166,7 @@ class LinkResources:
         reranker: The reranker.
         masks: A cache of compiled filters.
         entity_vectors: A cache of entity vectors for contexts, by entity number.
+        background: Threads for steps that run beside others.
     """
 
     path: Path
@@ -146,6 +177,12 @@ class LinkResources:
     reranker: Reranker
     masks: MaskCache
     entity_vectors: dict[int, Float32] = field(default_factory=dict)
+    background: Background = field(default_factory=Background)
+
+    def close(self) -> None:
+        """Close the files and end the threads."""
+        self.background.close()
+        self.catalogue.close()
 
     @property
     def names(self) -> NameArrays:
