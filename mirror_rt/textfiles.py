@@ -306,9 +306,9 @@ def open_binary(source: StrPath) -> Iterator[IO[bytes]]:
 
 
 def numbered_lines(
-    source: StrPath, *, strict: bool = True, keep_cr: bool = False
+    source: StrPath, *, strict: bool = True, keep_ends: bool = False
 ) -> Iterator[tuple[int, str]]:
-    r"""Yield (line number from 1, text without its line end) of a text file.
+    r"""Yield (line number from 1, text) of a text file, by default without line ends.
 
     Only ``\n`` and ``\r\n`` end a line, so a string may contain any other Unicode separator. If
     a file has neither in its first 64 KiB, ``\r`` ends a line. A byte order mark at the start
@@ -318,7 +318,7 @@ def numbered_lines(
         source: A path, or ``-`` for standard input.
         strict: Whether to refuse bytes that are not text. If not, they become lone
             surrogates, for a caller that refuses single rows.
-        keep_cr: Whether the text of a line that ends in ``\r\n`` ends in ``\r``.
+        keep_ends: Whether to keep the line ends.
 
     Raises:
         InputError: The file cannot be opened, is not text (the error names the line), is a
@@ -357,8 +357,12 @@ def numbered_lines(
                 text = raw.decode("utf-8", errors=errors)
             if number == 1:
                 text = text.removeprefix("\ufeff")
-            text = text.removesuffix("\n")
-            yield number, text if keep_cr else text.removesuffix("\r")
+            if not keep_ends:
+                yield number, text.removesuffix("\n").removesuffix("\r")
+            elif ends_in_cr and text.endswith("\n"):
+                yield number, text[:-1] + "\r"
+            else:
+                yield number, text
 
 
 def encoding_hint(text: bytes | str, *, head: bytes = b"") -> str:

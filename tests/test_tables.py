@@ -530,9 +530,11 @@ def test_a_merged_cell_is_read_in_all_its_rows(tmp_path: Path) -> None:
 
 
 def test_the_line_ends_in_a_quoted_cell_are_kept(tmp_path: Path) -> None:
-    for row_end in ("\n", "\r\n"):
+    for row_end in ("\n", "\r\n", "\r"):
         for delimiter in (",", "\t"):
             rows = [["id", "name"], ["1", "a\r\nb"], ["2", 'c\nd "e"\r\n'], ["3", "\r\nf\rg"]]
+            if row_end == "\r":  # where no other is in the file
+                rows = [["id", "name"], ["1", "a\rb"], ["2", 'c\r\rd "e"\r'], ["3", "f"]]
             with open(tmp_path / "a.csv", "w", encoding="utf-8", newline="") as handle:
                 csv.writer(handle, lineterminator=row_end, delimiter=delimiter).writerows(rows)
             table = Table(tmp_path / "a.csv")

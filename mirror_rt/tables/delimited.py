@@ -108,6 +108,12 @@ def unquoted(cell: str) -> str:
     return cell
 
 
+def _without_end(line: str) -> tuple[str, str]:
+    """Return a line without its line end, and the line end."""
+    text = line.removesuffix("\n").removesuffix("\r")
+    return text, line[len(text) :] or "\n"
+
+
 class _Lines:
     """Lines that can be pushed back."""
 
@@ -148,8 +154,8 @@ def split_rows(
     r"""Yield (number of the first line, cells or error) for each row, including empty ones.
 
     Args:
-        lines: Numbered lines without line ends, except that those that end in ``\r\n`` may have
-            the ``\r``. Only a quoted cell over several lines keeps it.
+        lines: Numbered lines. A quoted cell over several lines keeps their line ends; lines
+            without one are joined by ``\n``.
         delimiter: The delimiter. With tabs, a ``"`` is a quote only around a whole cell, as
             spreadsheets write it; otherwise it is text.
         quoted: Whether ``"`` quotes cells.
@@ -164,7 +170,7 @@ def split_rows(
         number, text = line
         row: list[str] | RowError
         if not quoted or '"' not in text:
-            row = text.removesuffix("\r").split(delimiter)
+            row = text.removesuffix("\n").removesuffix("\r").split(delimiter)
         elif delimiter == "\t":
             row = _tabbed(line, given, width)
         else:
@@ -178,7 +184,7 @@ def split_rows(
 
 
 def _tabbed(line: Line, given: _Lines, width: int) -> list[str]:
-    cells = line[1].removesuffix("\r").split("\t")
+    cells = _without_end(line[1])[0].split("\t")
     whole = [unquoted(cell) for cell in cells]
     opens = any(a is b and a.startswith('"') for a, b in zip(cells, whole, strict=True))
     if not opens or not width:
@@ -202,8 +208,7 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
     Raises:
         _Stray: A quoted cell does not end. The lines after the fault are pushed back.
     """
-    text = line[1].removesuffix("\r")
-    line_end = line[1][len(text) :] + "\n"
+    text, line_end = _without_end(line[1])
     cells: list[str] = []
     more: list[Line] = []
     at = 0  # the start of the next cell
@@ -232,8 +237,8 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
                 else:
                     more.append(following)
                     parts.append(line_end)
-                    text, end = following[1].removesuffix("\r"), 0
-                    line_end = following[1][len(text) :] + "\n"
+                    end = 0
+                    text, line_end = _without_end(following[1])
             elif text[close + 1 : close + 2] == '"':
                 parts.append(text[end : close + 1])
                 end = close + 2
@@ -246,9 +251,8 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
                 fault = f"text after the quoted cell {text[opened : close + 1]}"
         inner = more[before:]
         if not fault and len(inner) > 2 and width > 1:
-            between = (text.removesuffix("\r") for _, text in inner[:-1])
-            rows = [len(_cells(text, delimiter)) == width for text in between]
-            if all(rows):
+            between = (_without_end(text)[0] for _, text in inner[:-1])
+            if all(len(_cells(text, delimiter)) == width for text in between):
                 fault = f"a quoted cell takes in {len(inner):,} lines that are rows"
         if fault:
             given.give_back(inner)

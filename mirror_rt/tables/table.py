@@ -276,14 +276,14 @@ class Table:
     # -- layouts
 
     def _delimited(self) -> Iterator[Row]:
-        lines = numbered_lines(self._source, strict=False, keep_cr=True)
+        lines = numbered_lines(self._source, strict=False, keep_ends=True)
         some = list(_some(lines))
         default = "," if self.kind is Kind.CSV else "\t"
         while some and some[0][1].startswith("#") and _is_comment(some[0][1], default):
             self.notes.comments += 1
             some.pop(0)
         if some and some[0][1].startswith("#"):  # headings as in CTD files, with more # lines below
-            while len(some) > 1 and not some[1][1].strip("# \t\r,;|"):
+            while len(some) > 1 and not some[1][1].strip("# \t\r\n,;|"):
                 self.notes.comments += 1
                 some.pop(1)
         named = separator_line(some[0][1]) if some else None
@@ -293,7 +293,7 @@ class Table:
         return self._split(chain(some, lines), delimiter)
 
     def _delimiter_of(self, some: Sequence[tuple[int, str]], default: str) -> str:
-        seen = [line.removesuffix("\r") for _, line in some if line.strip()][:50]
+        seen = [line.rstrip("\r\n") for _, line in some if line.strip()][:50]
         seen[:1] = [line.removeprefix("#") for line in seen[:1]]
         delimiter = detect_delimiter(seen, default)
         if delimiter is not None:
@@ -470,7 +470,7 @@ def _some(lines: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
 
 def _is_comment(line: str, default: str) -> bool:
     """Return whether a line that starts with ``#`` is neither headings nor data."""
-    line = line.removeprefix("#").removesuffix("\r")
+    line = line.removeprefix("#").rstrip("\r\n")
     if not line.strip():
         return True
     cells = [line.split(sign) for sign in dict.fromkeys([default, ",", ";", "\t", "|"])]
