@@ -398,11 +398,11 @@ def main() -> int:
     threads, path = given.pop("threads"), given.pop("record")
     if threads:
         torch.set_num_threads(threads)
-    told = lambda words: print(words, file=sys.stderr, flush=True)  # noqa: E731
+    say = lambda words: print(words, file=sys.stderr, flush=True)  # noqa: E731
     try:
         record = run(**given, recipe=recipe, tell=told)
     except (ConfigError, InputError, TargetError, TrainingError) as error:
-        told(f"error: {error}")
+        say(f"error: {error}")
         return 1
     if path:
         whole = harness.provenance("raw_mlm") | {"machine": harness.machine()} | record

@@ -475,7 +475,7 @@ def _draw_reliability(
 
     name, model = opened
     if not isinstance(model, KnowledgeBase):
-        raise ConfigError(f"--reliability: {name} is no knowledge base and has no probabilities")
+        raise ConfigError(f"--reliability: {name} is not a knowledge base and has no probabilities")
     reranker, sides = model.resources.reranker, {"after": evaluation.outcomes}
     settings = replace(settings, target_precision=None)  # which the earlier may not reach
     if reranker.before_calibration:

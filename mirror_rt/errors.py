@@ -49,8 +49,8 @@ def one_line(message: str) -> str:
     Line ends become spaces, and control characters are escaped. A very long message loses its
     middle: the thing is at the start, the way out at the end.
 
-    >>> one_line("kb.tsv: line 2:\n '\x1b[31mcœur\a' is no kind")
-    "kb.tsv: line 2: '\\x1b[31mcœur\\x07' is no kind"
+    >>> one_line("kb.tsv: line 2:\n '\x1b[31mcœur\a' is not a kind")
+    "kb.tsv: line 2: '\\x1b[31mcœur\\x07' is not a kind"
     """
     if len(message) > _HEAD + _TAIL:
         message = f"{message[:_HEAD]} … {message[-_TAIL:]}"

@@ -64,7 +64,7 @@ def check_text_preprocessing(folder: str | Path, *, lowers: bool) -> None:
 
     Args:
         folder: The checkpoint.
-        lowers: Whether its tokenizer lower-cases anyway, so that doing it before is no change.
+        lowers: Whether its tokenizer lower-cases anyway, so that doing it before changes nothing.
 
     Raises:
         ModelError: It puts a prompt before every text, or lower-cases it, or it cuts vectors off.

@@ -85,7 +85,7 @@ def reproduce(
 
     Raises:
         ConfigError: There are no seeds or one twice, no corpus, no data of the table's tasks, or
-            the base is no model.
+            the base is not a model.
         InputError: The corpus or a file of the tasks cannot be read.
         TargetError: A checkpoint of other settings is in the way.
         MirrorError: As ``train`` and ``evaluate``.

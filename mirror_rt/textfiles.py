@@ -377,7 +377,7 @@ def encoding_hint(text: bytes | str, *, head: bytes = b"") -> str:
     """
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     if any(byte < 0x20 and byte not in b"\t\n\r\f" for byte in head[:1000] + raw):
-        return "it holds control characters, so perhaps it is no text"
+        return "it holds control characters, so it may not be text"
     high = sum(byte >= 0x80 for byte in raw)
     letters = sum(chr(byte).isalpha() for byte in raw if byte < 0x80)
     if high > 2 and high > letters:  # another script, not Latin with accents

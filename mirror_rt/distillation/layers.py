@@ -83,7 +83,7 @@ def distil_layers(
         The loss of each step.
 
     Raises:
-        ModelError: The teacher is no checkpoint, or its layers cannot be found.
+        ModelError: The teacher is not a checkpoint, or its layers cannot be found.
         ConfigError: A setting is out of range.
         InputError: There are fewer different names than a batch has.
         TrainingError: The loss is not finite.

@@ -103,7 +103,7 @@ def read_gold(
 
     Of a file of ``link --review`` that was filled in, rows with a decision are gold mentions: a
     rejected one has no id, unless another row says which is right. Another result of ``link`` is
-    refused unless ``id_column`` is given, as its ids are no gold.
+    refused unless ``id_column`` is given, because its ids are not gold.
 
     Args:
         path: The file, or a folder of ``.concept`` files.

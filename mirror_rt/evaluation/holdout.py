@@ -53,7 +53,7 @@ def hold_out_synonyms(
     """Remove a share of the exact synonyms from the names, and return them as mentions.
 
     Only synonyms of kind ``EXACT`` are held out that are not the preferred name, and whose
-    normalized form is no other name of any entity. So an exact match cannot find them.
+    normalized form is not another name of any entity. So an exact match cannot find them.
 
     Args:
         entities: The knowledge base; pieces of one entity are joined.

@@ -55,8 +55,8 @@ def overlaps(name: str, model: object, evaluation: LinkingEvaluation) -> Iterato
     share = share_among((text for text, known in mentions if not known), record) if record else 0.0
     if share >= _FEW:
         yield (
-            f"{name}: its encoder was trained on {100 * share:.0f} % of the mentions that are no "
-            "name, so that its scores look better here than they are"
+            f"{name}: its encoder was trained on {100 * share:.0f} % of the mentions that equal "
+            "no name, so its scores look better here than they are"
         )
 
 

@@ -65,7 +65,7 @@ def evaluate(
         progress: Called with each task's name before it runs.
 
     Raises:
-        ConfigError: A task is unknown, ``data`` is no folder, or there is a convention and no
+        ConfigError: A task is unknown, ``data`` is not a folder, or there is a convention and no
             linking.
     """
     folder = Path(data)

@@ -69,7 +69,7 @@ def read_pairs(path: StrPath, *, low: float = -math.inf, high: float = math.inf)
         high: Highest score that can be right.
 
     Raises:
-        InputError: A column is missing, a text is empty, a score is no number or out of range,
+        InputError: A column is missing, a text is empty, a score is not a number or out of range,
             or there are no rows; the line is named.
     """
     pairs = []

@@ -28,7 +28,7 @@ class ProjectedTeacher:
         """Read the projection.
 
         Raises:
-            BundleError: It is no array, has another shape or type, or is not all finite.
+            BundleError: It is not an array, has another shape or type, or is not all finite.
         """
         self.dim = student.manifest.dim
         self._teacher = teacher
@@ -46,13 +46,14 @@ def check_student(student: Bundle, teacher: Bundle) -> None:
     """Check that a bundle is a static student of another one.
 
     Raises:
-        ConfigError: It is no static student, has another teacher, or has no projection of its
+        ConfigError: It is not a static student, has another teacher, or has no projection of its
             teacher's vectors (as bundles of older versions).
     """
     manifest = student.manifest
     if manifest.kind is not BundleKind.STATIC:
         raise ConfigError(
-            f"{student.path}: is no static student; make one with: mirror-rt distil {teacher.path}"
+            f"{student.path}: is not a static student; make one with: mirror-rt distil "
+            f"{teacher.path}"
         )
     if manifest.source.get("fingerprint") != teacher.fingerprint:
         raise ConfigError(

@@ -106,8 +106,8 @@ class StaticModel:
         """Load the table of a checked folder; no code in it is executed.
 
         Raises:
-            BundleError: A file is no array, has another shape or type than the manifest says, or
-                is not all finite.
+            BundleError: A file is not an array, has another shape or type than in the manifest,
+                or has a number that is not finite.
         """
         kinds = _kinds(bundle)
         hashes_F = load_array(bundle.path / FEATURES, np.uint64, 1)

@@ -17,7 +17,7 @@ __all__ = ["check_apart", "check_different", "check_target", "contents", "foreig
 _MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
 """Each folder that mirror-rt writes has one of these; ``files`` in it lists the other files."""
 _OF_ONE_THING = ("manifest.json", "training.json")
-"""The manifests of folders that are no collections of other folders."""
+"""The manifests of folders that do not contain other folders of ours."""
 _ALSO = {
     "knowledge base": {"reranker.json", "combination.json", "feedback.jsonl"},
     "training.json": {"scores.json"},

@@ -90,8 +90,8 @@ def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[s
         file.seek(0)
         if not file.read(4).startswith((b"PK", b"\xd0\xcf")):
             raise InputError(
-                f"{shown}: is no Excel file; if it is text name it .csv, .tsv or .jsonl, or say "
-                "what it is with --input-format or --kb-format"
+                f"{shown}: is not an Excel file; if it is text, name it .csv, .tsv or .jsonl, or "
+                "say what it is with --input-format or --kb-format"
             ) from error
         raise InputError(f"{shown}: cannot be read as Excel ({reason})") from error
     raise InputError(f"{shown}: its sheets are empty")

@@ -56,7 +56,7 @@ class TrainConfig:
         id_column: The column of ids in a table; None to detect it by the headings.
         name_column: The column of names or texts; None to detect it.
         alias_columns: The columns of aliases; None to detect them.
-        field_columns: Columns that a knowledge base keeps as fields. They are no names, so nothing
+        field_columns: Columns that a knowledge base keeps as fields. They are not names, so nothing
             of them is trained on.
         delimiter: The delimiter of a table; None to detect it.
         encoding: The encoding of the corpus; None to detect UTF-8 or UTF-16.

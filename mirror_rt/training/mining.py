@@ -79,7 +79,7 @@ def mine_hard_negatives(
 
     Args:
         vectors_ND: (N, D) float32 unit rows.
-        keys: The keys of each of N strings; strings that share a key are no negatives.
+        keys: The keys of each of N strings; strings that share a key are not negatives.
         anchors_A: (A,) int64 rows of the anchors.
         most: K.
         device: The device of the products; by default the CPU.

@@ -181,7 +181,9 @@ def tokenize(texts: Sequence[str], model: TextModel) -> list[Int64]:
         part = list(texts[start : start + 10_000])
         for row, text in enumerate(part, start):
             if lone_surrogate(text) is not None:
-                raise InputError(f"row {row}: holds half a surrogate pair, which is no character")
+                raise InputError(
+                    f"row {row}: holds half a surrogate pair, which is not a character"
+                )
         found = model.tokenizer(
             part,
             truncation=True,

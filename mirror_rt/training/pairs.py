@@ -303,7 +303,7 @@ def _unrank(code: int) -> tuple[int, int]:
 def same_meaning_mask(
     keys: Sequence[Sequence[int]], others: Sequence[Sequence[int]] | None = None
 ) -> npt.NDArray[np.bool_]:
-    """Return which pairs of views may have the same meaning, and so are no negatives.
+    """Return which pairs of views may have the same meaning, and so are not negatives.
 
     InfoNCE leaves these pairs out (they would be false negatives); multi-similarity takes them
     as positives.

@@ -38,7 +38,7 @@ def check_unfinished(out: Path, *, resume: bool, force: bool) -> None:
 
     Raises:
         TargetError: There is an unfinished run, and neither ``resume`` nor ``force`` is set; or
-            the folder is no unfinished run.
+            the folder is not an unfinished run.
     """
     folder = folder_of(out)
     if folder.exists() and not (resume or force):

@@ -2,8 +2,8 @@
 
 A document is ``ID|t|title``, ``ID|a|abstract``, then a line for each mention, its fields separated
 by tabs: ``ID start end mention type [id …]``; a blank line follows. Offsets count characters of
-the title, one space and the abstract. A line of four fields with a second field that is no number
-is a relation (``ID CID id id``), which is kept unchanged.
+the title, one space and the abstract. A line of four fields whose second is not a number is a
+relation (``ID CID id id``), which is kept unchanged.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ def _triples(path: StrPath, skipped: SkippedRows) -> Graph:
 def _without_bad_tags(
     data: bytes, tag: re.Pattern[bytes], without: bytes, skipped: SkippedRows
 ) -> bytes:
-    """Replace what is no language tag; its string is then read without a language."""
+    """Replace invalid language tags; their strings are then read without a language."""
 
     def kept(found: re.Match[bytes]) -> bytes:
         if _TAG.fullmatch(found["tag"]):

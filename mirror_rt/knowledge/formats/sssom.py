@@ -150,7 +150,7 @@ def read_sssom(path: Path) -> Iterator[SssomMapping]:
     _, columns = next(rows, (0, []))
     missing = [name for name in _NEEDED if isinstance(columns, RowError) or name not in columns]
     if isinstance(columns, RowError) or missing:
-        raise InputError(f"{path}: is no SSSOM: has no column {', nor '.join(missing)}")
+        raise InputError(f"{path}: is not SSSOM: has no column {', nor '.join(missing)}")
     for number, row in rows:
         if row == [""]:
             continue
@@ -163,7 +163,7 @@ def read_sssom(path: Path) -> Iterator[SssomMapping]:
             confidence = float(said) if said else None
         except ValueError:
             raise InputError(
-                f"{path}: line {number}: the confidence {said!r} is no number"
+                f"{path}: line {number}: the confidence {said!r} is not a number"
             ) from None
         yield SssomMapping(
             subject_id=_own_id(cells.get("subject_id", "")),

@@ -368,7 +368,7 @@ def check_links(gold: Sequence[tuple[str, frozenset[str]]]) -> None:
     for i, link in enumerate(gold):
         pair = isinstance(link, (tuple, list)) and len(link) == 2
         if not pair or not isinstance(link[1], (frozenset, set, list, tuple)):
-            raise InputError(f"gold[{i}]: is no pair of a mention and the set of its ids")
+            raise InputError(f"gold[{i}]: is not a pair of a mention and the set of its ids")
     check_texts([mention for mention, _ in gold])
 
 

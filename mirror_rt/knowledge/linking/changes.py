@@ -362,7 +362,7 @@ def _record(
     if not isinstance(found, list) or not all(
         isinstance(one, dict) and isinstance(one.get("entity_id"), str) for one in found
     ):
-        raise RowError("candidates is no list of candidates")
+        raise RowError("candidates is not a list of candidates")
     best = found[0]["entity_id"] if found else ""
     record = {"mention": mention, "status": _status(cells, status_at, best).value}
     return record | {"candidates": [{"expanded_form": None, **one} for one in found]}
@@ -383,4 +383,4 @@ def _number(cells: list[Any], place: int | None) -> float | None:
     try:
         return float(text) if text else None
     except ValueError:
-        raise RowError(f"the probability {text!r} is no number") from None
+        raise RowError(f"the probability {text!r} is not a number") from None

@@ -195,7 +195,7 @@ def link_file(
         raise ConfigError("document and document_column: give one of them")
     if review is not None:
         if ending_of(review) in (".pubtator", SSSOM) or review.resolve() == out.resolve():
-            raise ConfigError(f"{review}: is no table beside {out}; name another file")
+            raise ConfigError(f"{review}: cannot be a table beside {out}; name another file")
         wanted = LinkOptions(
             target_precision=target_precision, wrong_at_most=wrong_at_most,
             review_below=review_below, min_probability=min_probability,

@@ -85,5 +85,5 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError):
         pass
     raise InputError(
-        f"{folder}: is no finished folder of vectors; name one that mirror-rt embed wrote"
+        f"{folder}: is not a finished folder of vectors; name one that mirror-rt embed wrote"
     )

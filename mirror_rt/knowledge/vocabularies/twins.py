@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _MOST_HOLDERS = 10
-"""A reference or a name that more entities share is no evidence."""
+"""A reference or a name that more entities share is not evidence."""
 _PREFIXES = {
     "msh": "mesh", "mesh_id": "mesh", "umls_cui": "umls", "cui": "umls", "sctid": "snomedct",
     "snomedct_us": "snomedct", "snomed": "snomedct", "snomedct_us_2023_03_01": "snomedct",

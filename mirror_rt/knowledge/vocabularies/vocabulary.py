@@ -111,6 +111,6 @@ def read_vocabulary(
     if folder_kind(folder) is not FolderKind.KNOWLEDGE_BASE:
         return Vocabulary(read_entities(path, format=format, skip_bad=skip_bad))
     if KnowledgeBaseManifest.read(folder).content_type == PASSAGES:
-        raise KnowledgeBaseError(f"{folder}: holds passages, which are no entities")
+        raise KnowledgeBaseError(f"{folder}: holds passages, which are not entities")
     with closing(Catalogue.open(folder / CATALOGUE)) as catalogue:
         return Vocabulary(catalogue.entities())

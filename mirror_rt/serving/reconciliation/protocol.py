@@ -57,7 +57,9 @@ def respond(found: object, callback: str | None) -> Response:
     if callback is None:
         return json_response(body)
     if len(callback) > 128 or not _CALLBACK.fullmatch(callback):
-        raise Refused(400, f"callback {callback[:40]!r} is no name of a function", param="callback")
+        raise Refused(
+            400, f"callback {callback[:40]!r} is not the name of a function", param="callback"
+        )
     # Escape two line separators that JSON allows in strings, but old JavaScript does not.
     safe = body.replace("\u2028".encode(), b"\\u2028").replace("\u2029".encode(), b"\\u2029")
     return Response(

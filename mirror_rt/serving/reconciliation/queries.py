@@ -84,7 +84,7 @@ class Reconcile:
         except InputError:
             return []
         others: list[Candidate] = []
-        with suppress(ModelNeeded):  # the text is no name
+        with suppress(ModelNeeded):  # the text is not a name
             (named,) = self.served.exact.link([query.text], top=query.limit + 1)
             others = [c for c in named if c.entity_id != entity.id]
         features = {"by_id": True}
