@@ -400,7 +400,7 @@ def main() -> int:
         torch.set_num_threads(threads)
     say = lambda words: print(words, file=sys.stderr, flush=True)  # noqa: E731
     try:
-        record = run(**given, recipe=recipe, tell=told)
+        record = run(**given, recipe=recipe, tell=say)
     except (ConfigError, InputError, TargetError, TrainingError) as error:
         say(f"error: {error}")
         return 1
