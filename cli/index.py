@@ -134,7 +134,7 @@ def index(
 
         def advance(done: int, total: int) -> None:
             nonlocal calls
-            calls = len(encoder.calls)  # later calls embed misspelt names, for learning
+            calls = len(encoder.calls)  # later calls embed misspelled names, for learning
             show(done, total)
 
         built = KnowledgeBase.build(

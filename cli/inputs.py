@@ -247,7 +247,7 @@ class CountingEncoder:
     def report_truncated(self, names: int, *, more: str = "") -> None:
         """Report the names of a build that were cut off, or that are unfamiliar to a student.
 
-        The misspelt names after them are not counted.
+        The misspelled names after them are not counted.
         """
         cut = unfamiliar = done = 0
         for strings, truncated, unknown in self.calls:

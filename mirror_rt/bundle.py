@@ -44,7 +44,7 @@ STARTER = Path(__file__).resolve().parent / "starter"
 """The bundle in the package; its card is in the same folder."""
 STARTER_NOTE = (
     "no bundle given: using the encoder that comes with mirror-rt (static, English names); acc@1 "
-    ".282 on ESCO job titles and .993 on misspelt places, where all-MiniLM-L6-v2 as a bundle has "
+    ".282 on ESCO job titles and .993 on misspelled places, where all-MiniLM-L6-v2 as a bundle has "
     ".307 and .995: make one with mirror-rt export, or fit a student to your names with "
     "mirror-rt distil"
 )

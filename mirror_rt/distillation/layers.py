@@ -43,11 +43,11 @@ class LayerConfig:
         layers: Layers of the student, fewer than the teacher's.
         epochs: Passes over the names.
         max_steps: Steps at most; None for all of the passes.
-        batch_size: Texts of a batch: half of them names, a quarter each misspelt and recombined.
+        batch_size: Texts of a batch: half of them names, a quarter each misspelled and recombined.
         lr: Highest learning rate, after the first tenth of the steps.
         temperature: Divides the cosines of a batch before their softmax.
         relational: Weight of the relational loss beside the cosine loss.
-        seed: Decides the order, what is misspelt and what is recombined.
+        seed: Decides the order, what is misspelled and what is recombined.
     """
 
     layers: int
@@ -182,7 +182,7 @@ def _share_of_rate(step: int, steps: int) -> float:
 
 
 def _batches(names: Sequence[str], config: LayerConfig) -> Iterator[list[str]]:
-    """Yield names, and misspelt and recombined ones, without end."""
+    """Yield names, and misspelled and recombined ones, without end."""
     rng, spelling = random.Random(config.seed), np.random.default_rng(config.seed)
     half, quarter = config.batch_size // 2, config.batch_size // 4
     while True:

@@ -1,7 +1,7 @@
 """Make mentions with known answers from the knowledge base itself: hold out names and link them.
 
 This needs no labels. A name of an entity with several names is linked as a mention, without its own
-row. A few are misspelt (with their row), as names contain hardly any typos. For some of them, all
+row. A few are misspelled (with their row), as names contain hardly any typos. For some of them, all
 names of the entity are left out; then NIL is right.
 
 Axes: S samples, P pairs of candidate name and entity of all samples, one sample after another, F
@@ -58,10 +58,10 @@ _ENOUGH_HELD_OUT = 200
 _HELD_OUT = 2_000
 _NIL_SHARE = 0.15
 _MISSPELT_ONE_IN = 20
-"""One in this many held-out names is misspelt. More of them are better for typos, and worse for
+"""One in this many held-out names is misspelled. More of them are better for typos, and worse for
 mentions of NCBI (docs/experiments.md)."""
 _LONG = 6
-"""Shorter names are not misspelt: the result may be any other word."""
+"""Shorter names are not misspelled: the result may be any other word."""
 _AT_ONCE = 128
 
 
@@ -192,7 +192,7 @@ def held_out_samples(
         catalogue: The names.
         retrievers: The retrievers.
         translation: The translation table, learned without these names.
-        encoder: Embeds mentions, for the misspelt ones.
+        encoder: Embeds mentions, for the misspelled ones.
         rng: Draws typos, and the names whose entity is left out.
         embed: Whether to embed all names, because the encoder of mentions is not the one that
             made the vectors.

@@ -108,7 +108,7 @@ def _queries(
     """Return queries near the rows, and the score of the tenth nearest row of each.
 
     A query is a row that is moved towards another row, as a row itself is too easy to find. The
-    distance is chosen so that the query is about as hard as a misspelt name.
+    distance is chosen so that the query is about as hard as a misspelled name.
     """
     rng = np.random.default_rng(seed)
     count = min(count, len(vectors_ND))

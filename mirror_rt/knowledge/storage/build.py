@@ -65,7 +65,7 @@ class KnownVectors:
 
     Attributes:
         dim: Width D of a vector.
-        known_names: Texts so far whose vectors were known. The misspelt names that the reranker
+        known_names: Texts so far whose vectors were known. The misspelled names that the reranker
             learns from are not counted.
     """
 
