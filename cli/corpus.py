@@ -79,8 +79,8 @@ def sentences(
     split: Annotated[
         bool, typer.Option("--split", help="Lines are paragraphs: split them into sentences.")
     ] = False,
-    shortest: Annotated[int, typer.Option(min=1, help="Fewest characters.")] = 1,
-    longest: Annotated[int, typer.Option(min=1, help="Most characters.")] = 1000,
+    min_chars: Annotated[int, typer.Option(min=1, help="Minimum characters of a sentence.")] = 1,
+    max_chars: Annotated[int, typer.Option(min=1, help="Maximum characters of a sentence.")] = 1000,
     seed: SeedOption = 42,
     column: inputs.ColumnOption = None,
     input_format: inputs.FormatOption = None,
@@ -96,7 +96,7 @@ def sentences(
     _check(out, file, force=force)
     notes = Notes()
     made = make_corpus.sentences(
-        file, count=count, split=split, shortest=shortest, longest=longest, seed=seed,
+        file, count=count, split=split, min_chars=min_chars, max_chars=max_chars, seed=seed,
         column=column, options=inputs.table_options(input_format, delimiter, encoding),
         notes=notes,
     )  # fmt: skip

@@ -55,8 +55,8 @@ def distil(
     It can replace a bundle anywhere, with a hundredth of the arithmetic and without onnxruntime.
     It is for names; on sentences it is far worse than its teacher.
 
-    With --layers, the student is a transformer with fewer layers, trained on the names (needs
-    [train]) and written as a checkpoint. It is for sentences too.
+    With --layers, the student is a transformer with fewer layers, trained on the names and
+    written as a checkpoint. This needs the extra "train". It is for sentences too.
 
     For example:
 

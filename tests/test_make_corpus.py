@@ -71,7 +71,7 @@ def test_the_command_takes_language_number_and_seed(tmp_path: Path) -> None:
 def test_paragraphs_are_split_and_every_loss_is_counted(tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_text("One two. Three four! One two.\n\nOh. 日本です。病気です。\n" + "x" * 50)
-    made = make_corpus.sentences(text, split=True, shortest=4, longest=40)
+    made = make_corpus.sentences(text, split=True, min_chars=4, max_chars=40)
     assert made.strings == ["One two.", "Three four!", "日本です。", "病気です。"]
     assert made.dropped | {"not sampled": 0} == {
         "blank": 2, "repeated": 1, "too short": 1, "too long": 1, "not sampled": 0
@@ -82,7 +82,7 @@ def test_paragraphs_are_split_and_every_loss_is_counted(tmp_path: Path) -> None:
 def test_a_text_with_nothing_to_keep_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("a\n\nb\n")
     with pytest.raises(InputError, check=about("t.txt")):
-        make_corpus.sentences(tmp_path / "t.txt", shortest=5)
+        make_corpus.sentences(tmp_path / "t.txt", min_chars=5)
 
 
 def test_the_file_is_written_whole_and_not_over_another(tmp_path: Path) -> None:

@@ -94,8 +94,8 @@ def sentences(
     *,
     count: int | None = None,
     split: bool = False,
-    shortest: int = 1,
-    longest: int = 1000,
+    min_chars: int = 1,
+    max_chars: int = 1000,
     seed: int = 42,
     column: str | None = None,
     options: TableOptions | None = None,
@@ -107,8 +107,8 @@ def sentences(
         source: The file in any layout that ``embed`` reads, or ``-`` for standard input.
         count: Maximum number of strings; None for all.
         split: Whether a line is a paragraph, to be split at ends of sentences.
-        shortest: Minimum characters of a string.
-        longest: Maximum characters of a string.
+        min_chars: Minimum characters of a string.
+        max_chars: Maximum characters of a string.
         seed: The seed of the sample.
         column: The column of a table with the texts; by default detected as in ``embed``.
         options: The layout of a table, if it cannot be detected.
@@ -121,7 +121,7 @@ def sentences(
 
     lines = (text for text, _ in read_rows(source, column=column, options=options, notes=notes))
     parts = (part for line in lines for part in (_SENTENCE_END.split(line) if split else [line]))
-    made = _different(parts, count=count, seed=seed, shortest=shortest, longest=longest)
+    made = _different(parts, count=count, seed=seed, min_chars=min_chars, max_chars=max_chars)
     if not made.strings:
         raise InputError(f"{shown(source)}: nothing to keep; {made}")
     return made
@@ -132,8 +132,8 @@ def _different(
     *,
     count: int | None,
     seed: int,
-    shortest: int = 1,
-    longest: int | None = None,
+    min_chars: int = 1,
+    max_chars: int | None = None,
 ) -> CorpusReport:
     seen: dict[str, None] = {}
     dropped = {"blank": 0, "repeated": 0, "too short": 0, "too long": 0, "not sampled": 0}
@@ -144,9 +144,9 @@ def _different(
         string = " ".join(text.split())
         if is_blank(string):
             dropped["blank"] += 1
-        elif len(string) < shortest:
+        elif len(string) < min_chars:
             dropped["too short"] += 1
-        elif longest is not None and len(string) > longest:
+        elif max_chars is not None and len(string) > max_chars:
             dropped["too long"] += 1
         elif string in seen:
             dropped["repeated"] += 1
