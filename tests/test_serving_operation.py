@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -417,10 +418,40 @@ def test_a_stop_answers_503_when_its_time_is_up(
     assert answer.json()["error_type"] == "Unhealthy"
 
 
-def test_a_hangup_stops_it_too(things: Path) -> None:
+def test_a_hangup_stops_it_and_its_limit_of_open_files_is_raised(things: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        with command("--kb", things) as server:
+            limits = Path(f"/proc/{server.process.pid}/limits").read_text()
+            (raised,) = re.findall(r"^Max open files +(\d+)", limits, re.MULTILINE)
+            assert int(raised) >= min(Limits().connections, hard)
+            assert server.stop(signal.SIGHUP) == 129
+            assert server.lines[-1]["message"] == "stopping"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_second_interrupt_ends_it_at_once(things: Path) -> None:
     with command("--kb", things) as server:
-        assert server.stop(signal.SIGHUP) == 129
-        assert [line["message"] for line in server.lines[-1:]] == ["stopping"]
+        host, port = server.url.removeprefix("http://").split(":")
+        connections = [socket.create_connection((host, int(port)), timeout=60) for _ in range(20)]
+        body = json.dumps({"inputs": [f"text {i}" for i in range(2_048)]}).encode()
+        for connection in connections:
+            connection.sendall(
+                b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(body) + body
+            )
+        httpx.get(f"{server.url}/health", timeout=60)
+        server.process.send_signal(signal.SIGINT)
+        while not any(line["message"] == "stopping" for line in server.lines):
+            pass
+        assert server.stop(signal.SIGINT) == 130
+        for connection in connections:
+            with connection:
+                head = connection.recv(99)
+            assert head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 503 ")), head
+        assert {line.get("level") for line in server.lines} == {"info"}
 
 
 def test_a_stop_answers_what_was_begun(things: Path) -> None:
