@@ -345,6 +345,32 @@ def test_a_full_queue_answers_429_and_is_well_again(
         assert metric(address, "te_queue_tokens") == 0
 
 
+def test_bodies_at_once_are_bounded(library: Library) -> None:
+    head = b"POST /%b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += b"Content-Length: %d\r\n\r\n"
+    large = json.dumps({"inputs": "a", "user": "x" * 90_000}).encode()
+    with in_thread(library, config(limits={"held_bytes": 200_000})) as address:
+        host, port = address.removeprefix("http://").split(":")
+        held = [socket.create_connection((host, int(port)), timeout=60) for _ in range(2)]
+        for connection in held:
+            connection.sendall(head % (b"embed", len(large)) + large[:-1])
+        deadline = time.monotonic() + 30
+        body = json.dumps({"inputs": "a", "user": "x" * 50_000}).encode()
+        while not (told := raw(address, head % (b"embed", len(body)) + body)).startswith(
+            b"HTTP/1.1 429 "
+        ):
+            assert time.monotonic() < deadline
+        assert b"\r\nretry-after: 1\r\n" in told
+        assert json.loads(told.partition(b"\r\n\r\n")[2])["error_type"] == "Overloaded"
+        small = httpx.post(f"{address}/embed", json={"inputs": "a"})
+        assert small.status_code == 200
+        for connection in held:  # they have their place, and give it back
+            connection.sendall(large[-1:])
+            assert connection.recv(99).startswith(b"HTTP/1.1 200 ")
+            connection.close()
+        assert raw(address, head % (b"embed", len(body)) + body).startswith(b"HTTP/1.1 200 ")
+
+
 def test_what_takes_too_long_is_refused(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     with in_thread(library, config(limits={"answer_seconds": 0.2})) as address:
         blocked = Blocked(library, monkeypatch)

@@ -74,6 +74,7 @@ class Guard:
         self._config = config
         self._metrics = metrics
         self._token = config.token.encode()
+        self._held = 0  # bytes of the bodies of all requests that are not answered yet
         self._answers_to = lru_cache(maxsize=256)(config.answers_to)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,9 +103,16 @@ class Guard:
             nonlocal received
             message = await receive()
             if message["type"] == "http.request":
-                received += len(message.get("body", b""))
+                size = len(message.get("body", b""))
+                received += size
+                self._held += size
                 if received > self._config.limits.body_bytes:
                     raise HTTPException(413, self._too_long())
+                if self._held > max(self._config.limits.held_bytes, received):
+                    raise HTTPException(
+                        429, "too many large requests at once; ask again later",
+                        headers={"Retry-After": "1"},
+                    )  # fmt: skip
             return message
 
         try:
@@ -120,6 +128,7 @@ class Guard:
         except Exception as error:
             status = await self._failed(error, scope, receive, send_noted, started=bool(status))
         finally:
+            self._held -= received
             self._note(scope, status, time.perf_counter() - begin)
 
     def _refused(self, scope: Scope, headers: dict[bytes, bytes]) -> Refused | None:
