@@ -436,8 +436,7 @@ def test_a_stop_answers_503_when_its_time_is_up(
             future = pool.submit(httpx.post, f"{address}/embed", json={"inputs": ["a"]}, timeout=60)
             while not blocked.texts:
                 httpx.get(f"{address}/health")
-            requested = threading.Timer(0.2, blocked.go.set)  # after the time is up
-            requested.start()
+            future.add_done_callback(lambda _: blocked.go.set())
         answer = future.result()
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
