@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mirror_rt.errors import InputError
+from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.evaluation.gold import read_gold
 from mirror_rt.knowledge.formats import Columns, SkippedRows, read_entities, read_ids
 from mirror_rt.knowledge.formats.pubtator import check_kept, with_ids
@@ -403,3 +403,11 @@ def test_strings_that_cannot_be_seen_are_blank_in_a_corpus(tmp_path: Path) -> No
     path.write_text("\u200b\n")
     with pytest.raises(InputError, check=about("a.txt")):
         read_corpus(path)
+
+
+def test_columns_of_plain_text_are_refused_in_a_corpus_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("heart\nlung\n")
+    for columns in (Columns(name="x"), Columns(id="1"), Columns(fields=("y",))):
+        with pytest.raises(ConfigError, check=about("a.txt")):
+            read_corpus(path, columns=columns)

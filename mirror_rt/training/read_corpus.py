@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mirror_rt.errors import InputError
+from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.tables import (
     Column,
     Kind,
@@ -95,6 +95,7 @@ def open_strings(
 
     Raises:
         InputError: The file cannot be read.
+        ConfigError: A column is named, but it is plain text.
     """
     from mirror_rt.knowledge import formats
     from mirror_rt.knowledge.formats._columns import has_entities
@@ -118,6 +119,11 @@ def open_strings(
                 numbered = enumerate((text for text, _ in rows), 1)
                 return Strings(texts=numbered, unit="text", notes=notes)
     if known_as is None and kind is Kind.TEXT:
+        if columns.named():
+            raise ConfigError(
+                f"{given}: plain text has no columns; name it .csv, .tsv, .jsonl, .xlsx or "
+                ".parquet, or leave the columns away"
+            )
         notes = Notes()
         return Strings(texts=read_text(given, options=options, notes=notes), notes=notes)
     skipped = skip_bad if skip_bad is not None else formats.SkippedRows(strict=True)
