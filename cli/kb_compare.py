@@ -27,6 +27,12 @@ def diff(
     old: Annotated[Path, typer.Argument(help="The old release: a file, or a knowledge base.")],
     new: Annotated[Path, typer.Argument(help="The new release.")],
     kb_format: kb_source.FormatOption = None,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.NoNameOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
     form: output.FormatOption = None,
     out: output.OutOption = None,
@@ -39,7 +45,7 @@ def diff(
     mirror-rt kb diff hp-2025.obo hp-2026.obo --format tsv
     """
     from mirror_rt.knowledge.formats import SkippedRows
-    from mirror_rt.knowledge.vocabularies import compare, read_vocabulary
+    from mirror_rt.knowledge.vocabularies import compare
     from mirror_rt.staging import check_apart, check_target
 
     written_as = output.chosen(form, out)
@@ -47,9 +53,11 @@ def diff(
         check_target(out, force=force)
         check_apart(out, {"old": old, "new": new})
     skipped = SkippedRows(strict=not skip_bad)
-    before, after = (
-        read_vocabulary(path, format=kb_format, skip_bad=skipped) for path in (old, new)
-    )
+    before, after = kb_source.vocabularies(
+        (old, new), kb_format, skipped=skipped,
+        columns=kb_source.columns(id_column, name_column, alias_column, field),
+        options=kb_source.table_options(delimiter, encoding),
+    )  # fmt: skip
     kb_source.report_skipped(skipped)
     changes = list(compare(before, after))
     counts = Counter(str(change.kind) for change in changes)
@@ -99,6 +107,14 @@ def enrich(
         bool,
         typer.Option("--dry-run", help="Report what would be added, without changing anything."),
     ] = False,
+    kb_format: kb_source.FormatOption = None,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.FieldOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
+    skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Add though few have a twin; replace files.")
     ] = False,
@@ -114,7 +130,6 @@ def enrich(
     from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.storage.manifest import KB_MANIFEST
     from mirror_rt.knowledge.vocabularies import enrich as find_names
-    from mirror_rt.knowledge.vocabularies import read_vocabulary
     from mirror_rt.staging import check_apart, check_different, check_target
     from mirror_rt.textfiles import shown
 
@@ -127,9 +142,13 @@ def enrich(
     for target in filter(None, (out, conflicts)):
         check_target(target, force=force)
         check_apart(target, {"knowledge base": kbdir, "other vocabulary": other})
-    skipped = SkippedRows(strict=True)
-    own, theirs = (read_vocabulary(path, skip_bad=skipped) for path in (kbdir, other))
-    kb_source.report_columns(skipped)
+    skipped = SkippedRows(strict=not skip_bad)
+    own, theirs = kb_source.vocabularies(
+        (kbdir, other), kb_format, skipped=skipped,
+        columns=kb_source.columns(id_column, name_column, alias_column, field),
+        options=kb_source.table_options(delimiter, encoding),
+    )  # fmt: skip
+    kb_source.report_skipped(skipped)
     name = source if source is not None else other.name.partition(".")[0]
     if source is None and (str(other) == "-" or not (other.is_file() or other.is_dir())):
         raise ConfigError(f"{shown(other)}: has no name to call its names by; give --source")

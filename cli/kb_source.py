@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +13,7 @@ from mirror_rt.types import Entity, KbFormat
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import Columns, SkippedRows
+    from mirror_rt.knowledge.vocabularies import Vocabulary
     from mirror_rt.tables import TableOptions
 
 FILE_PANEL = "The file that is read"
@@ -89,7 +90,7 @@ NoNameOption = Annotated[
     list[str] | None,
     typer.Option(
         "--field",
-        help="As for index: this column is a field, not a name, so it gives no strings.",
+        help="As for index: this column is a field, so it gives no names.",
         rich_help_panel=FILE_PANEL,
     ),
 ]
@@ -149,6 +150,31 @@ def read(
     return read_entities(
         path, format=kb_format, skip_bad=skipped, keep=keep, columns=columns, options=options
     )
+
+
+def vocabularies(
+    paths: Sequence[Path],
+    kb_format: KbFormat | None,
+    *,
+    skipped: SkippedRows,
+    columns: Columns,
+    options: TableOptions,
+) -> list[Vocabulary]:
+    """Read vocabularies, each a file or a knowledge base. The columns are those of the tables."""
+    from mirror_rt.knowledge.formats import sniff
+    from mirror_rt.knowledge.formats.tables import KINDS
+    from mirror_rt.knowledge.vocabularies import read_vocabulary
+    from mirror_rt.textfiles import Source
+
+    sources = [Source.of(path, encoding=options.encoding) for path in paths]
+    tables = [(kb_format or sniff(source)) in KINDS for source in sources]
+    return [
+        read_vocabulary(
+            source, format=kb_format, skip_bad=skipped, options=options,
+            columns=columns if table or not any(tables) else None,
+        )
+        for source, table in zip(sources, tables, strict=True)
+    ]  # fmt: skip
 
 
 def strings(

@@ -31,6 +31,12 @@ def map_vocabularies(
         bool, typer.Option("--no-cross-references", help="Use names alone.")
     ] = False,
     kb_format: kb_source.FormatOption = None,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.NoNameOption = None,
+    delimiter: kb_source.DelimiterOption = None,
+    encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
@@ -58,7 +64,11 @@ def map_vocabularies(
     check_target(out, force=force)
     check_apart(out, {"KB_A": source, "KB_B": target})
     skipped = SkippedRows(strict=not skip_bad)
-    own = read_vocabulary(source, format=kb_format, skip_bad=skipped)
+    own = read_vocabulary(
+        source, format=kb_format, skip_bad=skipped,
+        columns=kb_source.columns(id_column, name_column, alias_column, field),
+        options=kb_source.table_options(delimiter, encoding),
+    )  # fmt: skip
     kb_source.report_skipped(skipped)
     references = References()
     if not no_cross_references:

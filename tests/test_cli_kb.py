@@ -202,3 +202,37 @@ def test_add_update_and_remove_change_a_knowledge_base(
     assert [(c["entity_id"], c["match_type"]) for c in found] == [("2", "case"), ("3", "exact")]
     nothing = run(app, ["kb", "remove", str(kbdir)])
     assert "no ids to remove" in nothing.stderr
+
+
+def test_the_columns_of_tables_can_be_named_wherever_vocabularies_are_read(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    run = CliRunner().invoke
+    old, new, kbdir = tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "kb"
+    old.write_text("sku;titel;syn;brand\n1;fever;heat;x\n2;rash;;y\n")
+    new.write_text("sku;titel;syn;brand\n1;fever;heat|hot;x\n3;cough;;y\n")
+    obo = tmp_path / "c.obo"
+    obo.write_text("format-version: 1.2\n\n[Term]\nid: 1\nname: fever\n")
+    named = ["--id-column", "sku", "--name-column", "titel", "--alias-column", "syn"]
+    result = run(app, ["index", str(tiny_bundle), str(old), "--out", str(kbdir), *named])
+    assert result.exit_code == 0, result.output
+    for one in (old, kbdir):
+        assert run(app, ["kb", "diff", str(one), str(new)]).exit_code == 1
+        result = run(app, ["kb", "diff", str(one), str(new), *named, "--field", "brand"])
+        record = json.loads(result.stdout)
+        assert record["counts"] == {"retired": 1, "added": 1, "name added": 1}
+        assert "brand" not in result.stderr
+    assert run(app, ["kb", "diff", str(obo), str(new), *named]).exit_code == 0
+    assert "--id-column" in run(app, ["kb", "diff", str(obo), str(obo), *named]).stderr
+    out = tmp_path / "e.jsonl"
+    command = ["kb", "enrich", str(old), "--from", str(new), "--out", str(out), *named]
+    assert run(app, [*command, "--field", "brand"]).exit_code == 0
+    first = json.loads(out.read_text().splitlines()[0])
+    assert [alias["name"] for alias in first["aliases"]] == ["heat", "hot"]
+    assert first["fields"] == {"brand": ["x"]}
+    new.write_text(new.read_text() + ";nothing;;\n")
+    assert run(app, [*command, "--force"]).exit_code == 1
+    result = run(app, [*command, "--force", "--skip-bad"])
+    assert "1 bad rows" in result.stderr
+    mapped = run(app, ["map", str(old), str(kbdir), "--out", str(tmp_path / "m.sssom.tsv"), *named])
+    assert "2 of 2 entities mapped" in mapped.stderr

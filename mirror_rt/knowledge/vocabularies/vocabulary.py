@@ -10,13 +10,15 @@ from pathlib import Path
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.folders import FolderKind, folder_kind
 from mirror_rt.knowledge.entities.reader import Catalogue
-from mirror_rt.knowledge.formats import SkippedRows, read_entities
+from mirror_rt.knowledge.formats import Columns, SkippedRows, read_entities
 from mirror_rt.knowledge.storage.manifest import (
     CATALOGUE,
     PASSAGES,
     KnowledgeBaseManifest,
 )
 from mirror_rt.knowledge.text.normalize import normalize
+from mirror_rt.tables import TableOptions
+from mirror_rt.textfiles import StrPath
 from mirror_rt.types import Entity, KbFormat, Name, NameKind
 
 __all__ = ["CLOSE", "Vocabulary", "read_vocabulary"]
@@ -93,7 +95,12 @@ class Vocabulary:
 
 
 def read_vocabulary(
-    path: str | Path, *, format: KbFormat | None = None, skip_bad: SkippedRows | None = None
+    path: StrPath,
+    *,
+    format: KbFormat | None = None,
+    skip_bad: SkippedRows | None = None,
+    columns: Columns | None = None,
+    options: TableOptions | None = None,
 ) -> Vocabulary:
     """Read a file of entities in any format, or the entities of a knowledge base.
 
@@ -101,6 +108,8 @@ def read_vocabulary(
         path: The file, or the folder of a knowledge base.
         format: The file's format; None to detect it.
         skip_bad: Counts bad rows of a file, instead of stopping at the first.
+        columns: The columns of a table to read; None to detect them by the headings.
+        options: Options for reading a table; None to detect them.
 
     Raises:
         KnowledgeBaseError: The folder holds passages, or is incomplete.
@@ -109,7 +118,9 @@ def read_vocabulary(
     """
     folder = Path(path)
     if folder_kind(folder) is not FolderKind.KNOWLEDGE_BASE:
-        return Vocabulary(read_entities(path, format=format, skip_bad=skip_bad))
+        return Vocabulary(
+            read_entities(path, format=format, skip_bad=skip_bad, columns=columns, options=options)
+        )
     if KnowledgeBaseManifest.read(folder).content_type == PASSAGES:
         raise KnowledgeBaseError(f"{folder}: holds passages, which are not entities")
     with closing(Catalogue.open(folder / CATALOGUE)) as catalogue:
