@@ -167,7 +167,11 @@ def vocabularies(
     from mirror_rt.textfiles import Source
 
     sources = [Source.of(path, encoding=options.encoding) for path in paths]
-    tables = [(kb_format or sniff(source)) in KINDS for source in sources]
+    kinds = [kb_format or sniff(source) for source in sources]
+    tables = [
+        kind in KINDS or (kind is None and not path.is_dir())
+        for kind, path in zip(kinds, paths, strict=True)
+    ]
     return [
         read_vocabulary(
             source, format=kb_format, skip_bad=skipped, options=options,

@@ -405,6 +405,17 @@ def test_strings_that_cannot_be_seen_are_blank_in_a_corpus(tmp_path: Path) -> No
         read_corpus(path)
 
 
+def test_what_has_columns_is_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("sku;titel\n1;fever\n2;rash\n")
+    with pytest.raises(ConfigError, check=about("a", hint="--kb-format")):
+        list(read_entities(path))
+    found = list(read_entities(path, columns=Columns(id="sku", name="titel")))
+    assert [(e.id, e.name) for e in found] == [("1", "fever"), ("2", "rash")]
+    with pytest.raises(InputError, check=about("a")):
+        list(read_entities(path, columns=Columns(id="sku", name="title")))
+
+
 def test_columns_of_plain_text_are_refused_in_a_corpus_too(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("heart\nlung\n")

@@ -57,6 +57,8 @@ def read_entities(
     options = options or TableOptions()
     source = Source.of(path, encoding=options.encoding)
     chosen = format or sniff(source)
+    if chosen is None and columns is not None and columns.named():
+        chosen = KbFormat.CSV  # what has columns is a table
     if chosen is None:
         if not source.head().strip():
             raise InputError(f"{shown(path)}: is empty; give an entity a row")
