@@ -483,7 +483,7 @@ def test_the_likely_encoding_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "fault"),
     [
-        ("kb.xlsx", b"no excel", "is no Excel file"),
+        ("kb.xlsx", b"no excel", "is not an Excel file"),
         ("kb.csv", b"PK\x03\x04" + b"\0" * 60, "zip archive"),
         ("kb.parquet", b"no parquet", "not a Parquet file"),
         ("kb.csv.gz", gzip.compress(b"id,name\n" * 999, mtime=0)[:-9], "broken gzip"),
