@@ -75,11 +75,8 @@ def fault_of(error: BaseException) -> tuple[int, str]:
 
 def _told(begin: int, line: int, fault: str) -> str:
     """Return a fault with the line where its statement or element begins, and its own."""
-    return (
-        f"line {begin}: {fault}"
-        if line in (0, begin)
-        else f"line {begin}: {fault[:-1]}, line {line})"
-    )
+    own = "" if line in (0, begin) else f", line {line}"
+    return f"line {begin}: {fault[:-1]}{own}{fault[-1]}"
 
 
 def without_bad_statements(text: str, refuse: Callable[[str], None]) -> str:
@@ -100,13 +97,14 @@ def without_bad_statements(text: str, refuse: Callable[[str], None]) -> str:
         line += text.count("\n", end, start)
         pieces.append(text[end:start])
         parser.lines = line
-        fault = ""
+        where, fault = 0, ""
         try:
             end = parser.directiveOrStatement(text, start)
-            where, fault = 0, "not Turtle (not a statement)" if end < 0 else ""
-            if text[end - 1] != "." and text[end : end + 1] in ("}", "]"):  # of N3
+            if end < 0:
+                fault = "not Turtle (not a statement)"
+            elif text[end - 1] != "." and text.startswith(("}", "]"), end):  # of N3
                 fault = "not Turtle (expected '.' at end of statement)"
-            if not fault and NOT_UTF8 in text[start:end]:
+            elif NOT_UTF8 in text[start:end]:
                 fault = "not UTF-8"
         except FAULTS as error:
             where, fault = fault_of(error)
@@ -138,11 +136,11 @@ def without_bad_elements(data: bytes, refuse: Callable[[str], None]) -> bytes:
         refuse: Called with the fault of each, which starts with its line.
 
     Raises:
-        SAXParseException: It is not XML up to its first element.
+        ValueError: It is not XML up to the end of the root's start tag.
     """
     found = _Elements(data)
     bad = dict(found.bad)
-    groups = [found.spans]
+    groups = [[span for span in found.spans if span[0] not in bad]]
     while groups:
         group = groups.pop()
         try:
