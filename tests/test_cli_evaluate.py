@@ -60,6 +60,10 @@ def test_a_bundle_and_a_knowledge_base_built_with_it_are_evaluated(
     assert of_base["scores"]["acc@1"] == of_bundle["scores"]["acc@1"] == pytest.approx(2 / 3)
     unseen = scores(run(files / "kb", *gold), row=1)
     assert (unseen["task"], unseen["items"], unseen["score"]) == ("gold, unseen", 1, 0.0)
+    # It has learned no threshold from so few names: a table of them would be empty.
+    told = run(files / "kb", *gold[:2], "-f", "table")
+    assert "mirror-rt calibrate" in " ".join(told.split())
+    assert "probability from" not in told
 
 
 def test_models_stand_side_by_side_in_a_table(files: Path) -> None:

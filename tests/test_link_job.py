@@ -85,10 +85,12 @@ def _link(
 
 def _broken_off(kb: Path, source: Path, out: Path, **options: object) -> list[Path]:
     """Interrupt a job at its fourth call of the encoder; return the blocks that are left."""
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as error:
         _link(kb, source, out, encoder=Counting(dies_at=3), **options)
     assert not out.exists()
-    return sorted((out.parent / f".{out.name}.job").glob("part-*"))
+    folder = out.parent / f".{out.name}.job"
+    assert str(folder) in str(error.value.__notes__)
+    return sorted(folder.glob("part-*"))
 
 
 def _records(path: Path) -> list[dict[str, object]]:
