@@ -37,7 +37,7 @@ def calibrate(
     out: output.OutOption = None,
     reserve: Annotated[
         float,
-        typer.Option(help="Share of the mentions kept apart: link --wrong-at-most needs them."),
+        typer.Option(help="Share of the mentions set aside: link --wrong-at-most needs them."),
     ] = 0.0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Change nothing; print what would be found.")

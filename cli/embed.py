@@ -149,7 +149,7 @@ def _names_of(
     kind = options.format
     if kind is Kind.TEXT:
         if names:
-            raise ConfigError("--names: plain text has no columns; leave --input-format text away")
+            raise ConfigError("--names: plain text has no columns; leave --input-format text out")
         return skipped, None
     found = sniff(texts) if kind is None else KbFormat(kind.value)
     is_table = found is not None and found.value in {kind.value for kind in Kind}

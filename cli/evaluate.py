@@ -201,7 +201,7 @@ def evaluate(
     read = {"gold": gold, "kb": kb, "model": model}
     _check_outputs({"out": out, "errors": errors, "plot": plot}, reliability, read, force=force)
     if card and pooling is not None:
-        raise ConfigError("evaluate: a card tells of a model's own pooling; leave --pooling away")
+        raise ConfigError("evaluate: a card describes a model's own pooling; leave --pooling out")
     if card:
         from mirror_rt.training.model_card import read_training
 
@@ -454,7 +454,7 @@ def _write_errors(
     rows = error_rows(model, outcomes)
     with output.lines_to(path, force=force) as write:
         output.table(COLUMNS, rows, output.chosen(None, path), write)
-    typer.echo(f"{path}: {len(rows):,} of {len(outcomes):,} mentions went wrong", err=True)
+    typer.echo(f"{path}: {len(rows):,} of {len(outcomes):,} mentions are wrong", err=True)
 
 
 def _draw_reliability(

@@ -101,8 +101,8 @@ def export(
         typer.echo(one_line(moved), err=True)
     if sample is None:
         typer.echo(
-            "no --sample given: measured on made-up strings, --min-top1 not applied; "
-            "give your own strings to be sure of your own ranking",
+            "no --sample given: measured on synthetic strings, and --min-top1 was not applied; "
+            "give your own strings to check their ranking",
             err=True,
         )
     megabytes = sum(p.stat().st_size for p in bundle.path.rglob("*") if p.is_file()) / 1e6

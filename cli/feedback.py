@@ -87,4 +87,4 @@ def _report_state(kbdir: Path, report: FeedbackReport) -> None:
                 err=True,
             )
     elif not report.known:
-        typer.echo(f"{kbdir}: too few gold links to calibrate on; it takes 20", err=True)
+        typer.echo(f"{kbdir}: too few gold links to calibrate; at least 20 are needed", err=True)

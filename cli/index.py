@@ -189,7 +189,7 @@ def _check_apart(given: list[Path], *, starter: Path) -> tuple[Path, Path]:
 
     if len(given) > 2:
         raise ConfigError(
-            f"{given[2]}: too much; give a bundle and one file of names, or the file alone"
+            f"{given[2]}: too many arguments; give a bundle and a file of names, or the file alone"
         )
     if len(given) == 2:
         return given[0], given[1]

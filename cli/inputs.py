@@ -128,7 +128,7 @@ def source_of(
         if only == "-" or _is_file(only):
             if only != "-" and "." not in only and "/" not in only:
                 typer.echo(
-                    f"{only}: is read as the file of that name; to ask the word, give it through -",
+                    f"{only}: is read as the file of that name; to use the word, give it through -",
                     err=True,
                 )
             return only
@@ -262,7 +262,7 @@ def report_unfamiliar(count: int, texts: int) -> None:
     if count:
         typer.echo(
             f"unfamiliar: of {count:,} of {texts:,} strings most words and letters are unknown to "
-            "this static encoder (another script or domain?), so that their vectors say little; "
+            "this static encoder (another script or domain?), so their vectors mean little; "
             "distil one on names like these",
             err=True,
         )

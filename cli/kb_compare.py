@@ -151,7 +151,9 @@ def enrich(
     kb_source.report_skipped(skipped)
     name = source if source is not None else other.name.partition(".")[0]
     if source is None and (str(other) == "-" or not (other.is_file() or other.is_dir())):
-        raise ConfigError(f"{shown(other)}: has no name to call its names by; give --source")
+        raise ConfigError(
+            f"{shown(other)}: has no name to use as the source of its names; give --source"
+        )
     found = find_names(own, theirs, source=name, force=force)
     if conflicts is not None:
         with output.lines_to(conflicts, force=force) as write:

@@ -71,7 +71,7 @@ def split(
     kb_source.report_skipped(skipped)
     if not questions:
         raise InputError(
-            f"{kb}: has too few exact synonyms to hold any out; give a greater --share, or gold "
+            f"{kb}: has too few exact synonyms to hold any out; give a larger --share, or gold "
             "mentions of your own to evaluate"
         )
     rows = [(mention, "|".join(sorted(ids))) for mention, ids in questions]

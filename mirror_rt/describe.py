@@ -90,7 +90,7 @@ def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[st
     if faults := file_faults(path) if verify else lost:
         raise InputError(
             f"{faults[0]} ({len(faults)} of {len(shards)} shards are faulty); "
-            "run the same mirror-rt embed again, which makes only these anew"
+            "run the same mirror-rt embed again, which makes only these again"
         )
     about = {name: value for name, value in content.items() if name not in {"kind", "shards"}}
     return {

@@ -33,7 +33,7 @@ def read_pooling(folder: str | Path) -> tuple[Pooling, int | None]:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{folder}: modules.json, or a file that it names, is not as sentence-transformers "
-            f"writes it ({type(error).__name__}: {error}); save the model anew"
+            f"writes it ({type(error).__name__}: {error}); save the model again"
         ) from error
 
 

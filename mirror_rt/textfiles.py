@@ -160,7 +160,7 @@ class Source:
                 be read twice.
         """
         if self.once and self._taken:
-            raise InputError(f"{shown(self)}: can be read but once; save it as a file")
+            raise InputError(f"{shown(self)}: can be read only once; save it as a file")
         self._taken = True
         if self._held is not None:
             rest, self._held = self._held, None
@@ -179,7 +179,7 @@ class Source:
             if sys.stdin is None:
                 raise InputError("standard input: is closed")
             if sys.stdin in _READ:
-                raise InputError("standard input: can be read but once; save it as a file")
+                raise InputError("standard input: can be read only once; save it as a file")
             _READ.add(sys.stdin)
             return self._unpacked(sys.stdin.buffer)
         path = Path(self._path)

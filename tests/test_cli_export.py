@@ -115,7 +115,7 @@ def test_a_gate_that_nothing_passes_is_an_error_on_one_line(tmp_path: Path) -> N
         "--min-top1", "1",
     )  # fmt: skip
     assert done.exit_code == 1
-    assert "--min-top1 asks for 100.0%" in done.stderr
+    assert "--min-top1 requires 100.0%" in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == [model, names]
 

@@ -54,7 +54,7 @@ def test_a_corpus_from_standard_input_becomes_a_checkpoint(tmp_path: Path, tiny_
         (["--pairs", "synonyms"], "no entity with two names"),
         (["--pairs", "file"], "c.txt: line 1 is not two strings with a tab between"),
         (["--pairs", "file", "--pairs-file", "p.tsv"], "file alone, give that file as the corpus"),
-        (["--pairs", "mirror=1,file=1"], "file stands beside others; give --pairs-file"),
+        (["--pairs", "mirror=1,file=1"], "file is combined with others; give --pairs-file"),
         (["--temperature", "0"], "temperature: must be above 0"),
         (["--base", "no/where"], "no/where: no such folder"),
         ([], "26 different pairs do not fill a batch of 200"),
@@ -199,7 +199,7 @@ def test_an_interrupted_run_is_taken_up_by_the_same_command_and_resume(
     assert (result.exit_code, result.stdout) == (130, "")
     again = run(*command, "--out", tmp_path / "out")
     assert (again.exit_code, len(again.stderr.splitlines())) == (1, 1)
-    assert "give --resume to go on with it" in again.stderr
+    assert "give --resume to continue it" in again.stderr
     taken_up = run(*command, "--out", tmp_path / "out", "--resume")
     whole = run(*command, "--out", tmp_path / "whole")
     assert taken_up.exit_code == whole.exit_code == 0

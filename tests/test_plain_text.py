@@ -1,4 +1,4 @@
-"""What is plainly a table or JSON is no plain text; what can be read but once is read once."""
+"""What is plainly a table or JSON is no plain text; what can be read only once is read once."""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ def test_a_blank_name_is_an_error(checkpoint: Path, hub: FakeHub) -> None:
 def test_a_missing_network_gives_a_one_line_error(checkpoint: Path) -> None:
     result = CliRunner().invoke(app, ["push", str(checkpoint), "me/enc"])
     assert result.exit_code == 1
-    assert result.stderr.startswith("mirror-rt: me/enc: the hub did not take it")
+    assert result.stderr.startswith("mirror-rt: me/enc: the hub did not accept it")
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -627,5 +627,5 @@ def test_more_tokens_than_the_model_has_positions_for_are_refused(config_of: Mak
 
 @pytest.mark.parametrize("device", ["nonsense", "meta"])
 def test_a_device_that_is_not_here_is_refused(config_of: MakeConfig, device: str) -> None:
-    with pytest.raises(ConfigError, match=f"device: {device} is not to be had here"):
+    with pytest.raises(ConfigError, match=f"device: {device} is not available here"):
         train(config_of(device=device))

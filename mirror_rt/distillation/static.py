@@ -155,7 +155,7 @@ def distil_static(
             raise AccuracyGateError(
                 f"{manifest.source['name']}: keeps the nearest of "
                 f"{ranking.top1_agreement:.1%} of {len(held_out):,} names that it has not seen, "
-                f"--min-top1 asks for {config.min_top1:.1%}; give more names, or a lower "
+                f"--min-top1 requires {config.min_top1:.1%}; give more names, or a lower "
                 "--min-top1"
             )
         gate = ranking.to_dict() | {"sample": "held out", "min_top1": config.min_top1}

@@ -132,7 +132,7 @@ def read_gold(
     if concept and any(columns):
         raise ConfigError(
             f"{source}: .concept files have no named columns; leave --mention-column, "
-            "--id-column, --context-column and --document-column away"
+            "--id-column, --context-column and --document-column out"
         )
     table = not concept
     if folder:

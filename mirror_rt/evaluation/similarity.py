@@ -73,7 +73,8 @@ def cross_pairs(left: Sequence[Pair], right: Sequence[Pair], *, scale: float) ->
     """
     if len(left) != len(right):
         raise InputError(
-            f"word pairs of two languages: {len(left)} and {len(right)} rows do not run parallel"
+            f"word pairs of two languages: {len(left)} and {len(right)} rows; both files need the "
+            "same rows"
         )
     if all((a.left, a.right) == (b.left, b.right) for a, b in zip(left, right, strict=True)):
         raise InputError(

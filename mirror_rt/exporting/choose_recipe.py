@@ -154,7 +154,7 @@ def choose_first(
     assert best is not None  # there is always one recipe
     raise AccuracyGateError(
         f"{builder.manifest.source['name']}: the best {best.recipe.precision.value} graph keeps "
-        f"the nearest name of {best.ranking.top1_agreement:.1%} of the sample, --min-top1 asks for "
+        f"the nearest name of {best.ranking.top1_agreement:.1%} of the sample, --min-top1 requires "
         f"{min_top1:.1%}; give --precision fp32, or a lower --min-top1"
     )
 

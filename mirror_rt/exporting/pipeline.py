@@ -227,7 +227,7 @@ def _prepare(
     if parity > PARITY:
         raise ModelError(
             f"{source['name']}: the ONNX graph differs from torch by {parity:.1e}; "
-            "this architecture is not exported rightly, please report it"
+            "this architecture is not exported correctly, please report it"
         )
     tokens = FastTokenizer.open(bundle)(names[:CALIBRATION_STRINGS])
     batches = [tokens.batch(rows_B) for rows_B in pack(tokens.lengths_N, tokens=2048)]

@@ -669,7 +669,7 @@ class KnowledgeBase:
         self._names()
         before = FeedbackLog.read(self.path)
         if not before.batches:
-            raise InputError(f"{self.path}: was given no feedback, so there is none to undo")
+            raise InputError(f"{self.path}: has no feedback to undo")
         return self._decided(before, before.undone(), progress, read=FeedbackReport())
 
     def _decided(

@@ -265,7 +265,7 @@ def read_manifest(path: Path) -> list[Shard]:
         return [Shard(**shard) for shard in content["shards"]]
     except FileNotFoundError as error:
         raise InputError(
-            f"{path}: not finished (no manifest.json); run the same command again to go on"
+            f"{path}: not finished (no manifest.json); run the same command again to continue"
         ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: its manifest.json cannot be read ({error})") from error

@@ -180,7 +180,7 @@ def _answers(
             return
         except Exception as error:  # an error of Ray: our own errors come as answers
             raise MirrorError(
-                f"the Ray cluster gave up ({_first_line(error)}); run again to go on"
+                f"the Ray cluster failed ({_first_line(error)}); run again to continue"
             ) from error
         answer = json.loads(row["answer"])
         if "error" in answer:

@@ -107,7 +107,7 @@ class Worker:
         if deaths.is_file() and deaths.stat().st_size >= TRIES:
             raise MirrorError(
                 f"{TRIES} workers died over the rows from {block.first[:40]!r} on; if memory "
-                "ran out give fewer --workers, then run again to go on"
+                "ran out give fewer --workers, then run again to continue"
             )
         with open(deaths, "ab") as handle:
             handle.write(b".")

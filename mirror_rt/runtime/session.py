@@ -50,7 +50,7 @@ class Session:
         foreign = {node.name for node in session.get_inputs()}.difference(INPUTS)
         if foreign:
             raise BundleError(
-                f"{bundle.model_path}: wants unknown inputs ({', '.join(sorted(foreign))}); "
+                f"{bundle.model_path}: needs unknown inputs ({', '.join(sorted(foreign))}); "
                 "export again"
             )
         return cls(session, output=session.get_outputs()[0].name)

@@ -51,7 +51,7 @@ def check_target(
             its parent is not a folder.
     """
     if str(target) == "-":
-        raise TargetError("-: results go to no pipe here; name a file or folder")
+        raise TargetError("-: results cannot go to a pipe here; name a file or folder")
     if not is_utf8(target.absolute()):
         raise TargetError(f"{target}: the name is not UTF-8; choose another name")
     if target.is_symlink() and not target.exists():

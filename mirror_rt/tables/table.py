@@ -303,7 +303,7 @@ class Table:
         if sign == default:
             raise InputError(
                 f"{self.shown}: its first line is one quoted cell that holds "
-                f"{names.get(sign, sign)!r}; take away the quotes around whole lines, or if there "
+                f"{names.get(sign, sign)!r}; remove the quotes around whole lines, or if there "
                 f"is one column give --delimiter '{names.get(default, default)}'"
             )
         raise InputError(

@@ -166,7 +166,7 @@ class TrainConfig:
         _check("hard_negatives", self.hard_negatives, least=0, below=self.batch_size)
         if self.hard_negatives and self.epochs == 1:
             raise ConfigError(
-                "hard_negatives: are mined before the second epoch, and there is one; "
+                "hard_negatives: are mined before the second epoch, but there is only one; "
                 "give --epochs 2, or --hard-negatives 0"
             )
         _check("max_length", self.max_length, least=3)

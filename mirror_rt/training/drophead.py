@@ -54,7 +54,7 @@ def add_drophead(model: nn.Module, *, rate: float) -> None:
     found = [m for name, m in model.named_modules() if name.endswith(_PROJECTIONS)]
     if len(found) != config.num_hidden_layers:
         raise ModelError(
-            f"drophead: not known how to do this in {config.model_type}; leave --drophead away"
+            f"drophead: is not supported for {config.model_type}; leave --drophead out"
         )
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:

@@ -279,7 +279,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # which "meta" cannot give
     except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"device: {name} is not to be had here; give --device cpu") from error
+        raise ConfigError(f"device: {name} is not available here; give --device cpu") from error
     return device
 
 

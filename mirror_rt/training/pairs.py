@@ -94,7 +94,7 @@ def read_table(config: TrainConfig) -> PairTable:
         corpus = read_corpus(*config.corpora, columns=columns, options=options, skip_bad=skipped)
         if PairSource.FILE in kinds:
             if config.pairs_file is None:
-                raise ConfigError("pairs: file stands beside others; give --pairs-file as well")
+                raise ConfigError("pairs: file is combined with others; give --pairs-file as well")
             filed, dropped = read_pairs(config.pairs_file, notes=notes)
     named = corpus.names_by_entity
     unseen = {row for row, string in enumerate(corpus.strings) if is_held_out(string)}
@@ -109,7 +109,7 @@ def read_table(config: TrainConfig) -> PairTable:
         if any(len(rows) > 1 for rows in named.values()):
             raise InputError(
                 f"{config.corpus_shown}: has no entity with two names but for the {len(unseen)} "
-                "that are left unseen (a twentieth of all), so there are no synonym pairs; "
+                "that are held out (a twentieth of all), so there are no synonym pairs; "
                 "give more names, or --pairs mirror"
             )
         raise InputError(

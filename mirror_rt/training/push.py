@@ -68,7 +68,7 @@ def push(
     except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise TargetError(
-            f"{repository}: the hub did not take it ({reason[:200]}); "
+            f"{repository}: the hub did not accept it ({reason[:200]}); "
             "log in with: hf auth login, or check the name, the network and the card's header"
         ) from error
     return str(address)

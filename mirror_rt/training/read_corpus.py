@@ -194,7 +194,7 @@ def read_pairs(
     elif len(first) == len(known(first, *Column)) == 2 and not table.by_name:
         raise InputError(
             f"{table.shown}: its first row, {' and '.join(first)}, is headings; call them "
-            "sentence1 and sentence2, or take the row away"
+            "sentence1 and sentence2, or remove the row"
         )
     elif known(first, *Column) and not table.by_name:
         notes.remarks.append(

@@ -43,7 +43,7 @@ def check_unfinished(out: Path, *, resume: bool, force: bool) -> None:
     folder = folder_of(out)
     if folder.exists() and not (resume or force):
         raise TargetError(
-            f"{folder}: holds an unfinished run; give --resume to go on with it, "
+            f"{folder}: holds an unfinished run; give --resume to continue it, "
             "or --force to start over"
         )
     check_target(folder, force=True, folder=True)
@@ -143,10 +143,10 @@ def _check_same(
         if then.get(name) != now.get(name):
             raise ConfigError(
                 f"{folder}: was begun with {name}={then.get(name)}, now it is {now.get(name)}; "
-                "give the same options to go on, or --force to start over"
+                "give the same options to continue, or --force to start over"
             )
     if account["corpus_sha256"] != corpus_sha256:
         raise ConfigError(
-            f"{folder}: was begun on other strings than {config.corpus_shown} has now; "
-            "give the same corpus to go on, or --force to start over"
+            f"{folder}: was started with other strings than {config.corpus_shown} has now; "
+            "give the same corpus to continue, or --force to start over"
         )

@@ -74,7 +74,7 @@ def read_entities(
     elif columns is not None and columns.named():
         raise ConfigError(
             f"{shown(path)}: is read as {chosen.value}, which has no columns to choose; "
-            "leave --id-column, --name-column, --alias-column and --field away"
+            "leave --id-column, --name-column, --alias-column and --field out"
         )
     else:
         found = _reader(source, chosen, skipped, keep)

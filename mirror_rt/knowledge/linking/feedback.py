@@ -161,8 +161,8 @@ def read_reviewed(
     if strange and all(strange):
         raise InputError(
             f"{table.shown}: no entity_id and entity_name of its decisions is of this knowledge "
-            "base; was it linked with another? If the names changed since, take the column "
-            "entity_name away"
+            "base; was it linked with another? If the names changed since, remove the column "
+            "entity_name"
         )
     for mention in {mention for mention, id_ in found.links if id_}:
         found.links.pop((mention, ""), None)  # one entity is wrong, another is right

@@ -99,8 +99,8 @@ class Workers:
                     some.cancel()
         except BrokenProcessPool as error:
             raise KnowledgeBaseError(
-                f"{self._path}: one of {self._count} workers ended before its time, perhaps for "
-                "want of memory; run it again with fewer"
+                f"{self._path}: one of {self._count} workers ended early, perhaps for lack of "
+                "memory; run it again with fewer workers"
             ) from error
 
     def _started(self) -> ProcessPoolExecutor:

@@ -298,8 +298,8 @@ class Reranker:
         least = safe_threshold(self.risk_counts, wrong_at_most, error=_RISK_ERROR)
         if least is None:
             raise ConfigError(
-                f"wrong_at_most {wrong_at_most} cannot be promised on the "
-                f"{int(self.risk_counts[-1][1]):,} links kept apart; give more gold links, or "
+                f"wrong_at_most {wrong_at_most} cannot be guaranteed with the "
+                f"{int(self.risk_counts[-1][1]):,} links set aside; give more gold links, or "
                 "take a larger share"
             )
         return least

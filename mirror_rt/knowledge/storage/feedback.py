@@ -81,7 +81,7 @@ class FeedbackLog:
             except (ValueError, TypeError, KeyError) as error:
                 raise KnowledgeBaseError(
                     f"{path}: line {number} is damaged ({error}); put back a copy, or remove the "
-                    "file to begin without feedback"
+                    "file to start without feedback"
                 ) from error
             decisions.setdefault(place, []).append(one)
         return cls(

@@ -144,7 +144,7 @@ def read_consistently(
             continue
         if _state(folder) == before:
             return found
-    raise KnowledgeBaseError(f"{folder}: is being replaced all the time; try again later")
+    raise KnowledgeBaseError(f"{folder}: is replaced again and again; try again later")
 
 
 def _state(folder: Path) -> tuple[int, ...]:
