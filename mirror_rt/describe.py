@@ -51,7 +51,7 @@ def describe(path: Path, *, verify: bool = False) -> dict[str, Any]:
             pass
     for left, run in ((".job", "mirror-rt embed"), ("state.json", "mirror-rt train with --resume")):
         if (path / left).exists():
-            raise InputError(f"{path}: is not finished; to go on, run again the same {run}")
+            raise InputError(f"{path}: is not finished; run the same {run} again to continue")
     raise InputError(
         f"{path}: not a checkpoint, bundle, knowledge base or folder of vectors "
         f"(neither {MANIFEST} nor config.json is there)"

@@ -182,7 +182,7 @@ def test_pooling_is_refused_where_it_changes_nothing_or_would_mislead(
     for model, extra, fault in (
         ("baseline:exact", [], "--pooling: is for a checkpoint or base, and baseline:exact is"),
         (tiny_bundle, [], f"--pooling: is for a checkpoint or base, and {tiny_bundle} is none"),
-        (tiny_bert, ["--card"], "a card tells of a model's own pooling"),
+        (tiny_bert, ["--card"], "a card describes a model's own pooling"),
     ):
         result = CliRunner().invoke(app, ["evaluate", str(model), *gold, *extra])
         assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)

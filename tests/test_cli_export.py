@@ -70,7 +70,7 @@ def test_the_strings_of_a_sample_are_those_of_every_layout(
 def test_without_a_sample_it_says_what_it_measured_with(tiny_bert: Path, tmp_path: Path) -> None:
     done = export(tiny_bert, "--out", tmp_path / "bundle")
     assert done.exit_code == 0, done.stderr
-    assert "made-up strings" in done.stderr
+    assert "synthetic strings" in done.stderr
     assert json.loads(done.stdout)["gate"]["sample"] == "synthetic"
 
 

@@ -212,7 +212,7 @@ def test_an_unfinished_job_is_reported_with_the_command_to_continue(
     (vectors / "manifest.json").unlink()  # as after a kill
     done = info(vectors)
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
-    assert "is not finished; to go on, run again the same mirror-rt embed" in done.stderr
+    assert "is not finished; run the same mirror-rt embed again to continue" in done.stderr
 
     def stop(_: object) -> None:
         raise KeyboardInterrupt

@@ -207,7 +207,7 @@ def test_nan_is_a_null_in_every_reader(tmp_path: Path, null: str) -> None:
 @pytest.mark.parametrize("whole", ["%s\n", "[%s]"])
 def test_a_key_that_stands_twice_in_json_is_reported(tmp_path: Path, line: str, whole: str) -> None:
     (tmp_path / "a.jsonl").write_text(whole % line)
-    with pytest.raises(InputError, match=r"line 1: .*stands twice"):
+    with pytest.raises(InputError, match=r"line 1: .*is repeated"):
         list(read_rows(tmp_path / "a.jsonl"))
 
 
