@@ -226,4 +226,4 @@ def test_an_unfinished_job_is_reported_with_the_command_to_continue(
         train(config, progress=stop)
     done = info(tmp_path / "o.unfinished")
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
-    assert "run again the same mirror-rt train with --resume" in done.stderr
+    assert "run the same mirror-rt train with --resume again" in done.stderr
