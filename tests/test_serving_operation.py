@@ -260,6 +260,20 @@ def test_an_internal_error_is_answered_and_logged_without_the_texts(
     assert not any("secret" in str(vars(r)) for r in output)
 
 
+def test_a_damaged_knowledge_base_is_no_fault_of_the_client(
+    library: Library, things: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damaged(*_: object, **__: object) -> None:
+        raise KnowledgeBaseError(f"{things}/catalogue.sqlite: damaged")
+
+    with in_thread(library, config()) as address:
+        monkeypatch.setattr(KnowledgeBase, "link", damaged)
+        answer = httpx.post(f"{address}/link", json={"mentions": ["a"]})
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["error"] == "things/catalogue.sqlite: damaged"
+
+
 # Too much, too slow
 
 
@@ -404,24 +418,45 @@ def test_what_nobody_waits_for_is_not_computed(
         assert begun < 2_000
 
 
+def deaf_client(address: str) -> socket.socket:
+    """Ask for megabytes, and read a byte of them."""
+    body = json.dumps({"inputs": ["fever " * 100] * 2_048}).encode()
+    host, port = address.removeprefix("http://").split(":")
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    deaf.connect((host, int(port)))
+    deaf.sendall(
+        b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body) + body
+    )
+    deaf.recv(1)
+    return deaf
+
+
+def closed(client: socket.socket) -> None:
+    deadline = time.monotonic() + 20
+    while open_at_server(client):
+        assert time.monotonic() < deadline
+
+
+def test_unread_answers_of_all_clients_are_bounded(library: Library) -> None:
+    with in_thread(library, config(limits={"unread_bytes": 1_000_000})) as address:
+        with deaf_client(address) as deaf:
+            closed(deaf)
+        assert httpx.get(f"{address}/health").status_code == 200
+    with in_thread(library, config()) as address:  # one of these is allowed
+        with deaf_client(address) as deaf:
+            assert httpx.get(f"{address}/health").status_code == 200
+            assert open_at_server(deaf)
+
+
 @pytest.mark.parametrize("then", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_a_client_that_does_not_read_is_given_up(library: Library, then: bytes) -> None:
     with in_thread(library, config(limits={"receive_seconds": 0.3})) as address:
-        body = json.dumps({"inputs": ["fever " * 100] * 2_048}).encode()
-        host, port = address.removeprefix("http://").split(":")
-        with socket.socket() as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-            deaf.connect((host, int(port)))
-            deaf.sendall(
-                b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n" % len(body) + body
-            )
-            deaf.recv(1)
+        with deaf_client(address) as deaf:
             assert open_at_server(deaf)
             deaf.sendall(then)  # another request does not give it more time
-            deadline = time.monotonic() + 30
-            while open_at_server(deaf):
-                assert time.monotonic() < deadline
+            closed(deaf)
 
 
 # Start and stop

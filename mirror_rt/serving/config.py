@@ -28,6 +28,7 @@ class Limits:
     Attributes:
         body_bytes: Bytes of the body of a request.
         held_bytes: Bytes of the bodies of all requests that are not answered yet.
+        unread_bytes: Bytes of all answers that clients have not received yet.
         head_bytes: Bytes of its first line and headers.
         inputs: Texts, mentions, queries or ids of a request.
         characters: Characters of a text, mention, query or id.
@@ -41,6 +42,7 @@ class Limits:
 
     body_bytes: int = 4 << 20
     held_bytes: int = 256 << 20
+    unread_bytes: int = 512 << 20
     head_bytes: int = 64 << 10
     inputs: int = 2_048
     characters: int = 65_536

@@ -281,6 +281,9 @@ class _BoundedProtocol(HttpToolsProtocol):
         """The client receives too slowly."""
         super().pause_writing()
         self._start_sending()
+        unread = sum(other.transport.get_write_buffer_size() for other in self.connections)
+        if unread > self._limits.unread_bytes:
+            self.loop.call_soon(self.transport.abort)
 
     def resume_writing(self) -> None:
         """The client receives again."""

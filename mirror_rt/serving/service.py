@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mirror_rt.errors import MirrorError
+from mirror_rt.errors import KnowledgeBaseError, MirrorError
 from mirror_rt.serving.config import ServeConfig
 from mirror_rt.serving.errors import Refused
 from mirror_rt.serving.library import Library, ModelNeeded
@@ -148,6 +148,8 @@ class Service:
             message = message.replace(str(served.kb.path), name)
         for name, model in self.library.bundles.items():
             message = message.replace(str(model.encoder.bundle.path), name)
+        if isinstance(error, KnowledgeBaseError):  # damaged, or just replaced
+            return Refused(503, message, retry_after=1)
         return Refused(400, message)
 
     def note(self, request: Request, count: int) -> None:
