@@ -61,9 +61,9 @@ def test_a_bundle_and_a_knowledge_base_built_with_it_are_evaluated(
     unseen = scores(run(files / "kb", *gold), row=1)
     assert (unseen["task"], unseen["items"], unseen["score"]) == ("gold, unseen", 1, 0.0)
     # It has learned no threshold from so few names: a table of them would be empty.
-    told = run(files / "kb", *gold[:2], "-f", "table")
-    assert "mirror-rt calibrate" in " ".join(told.split())
-    assert "probability from" not in told
+    answer = run(files / "kb", *gold[:2], "-f", "table")
+    assert "mirror-rt calibrate" in " ".join(answer.split())
+    assert "probability from" not in answer
 
 
 def test_models_stand_side_by_side_in_a_table(files: Path) -> None:
