@@ -349,6 +349,8 @@ def test_a_list_of_ids_that_is_not_understood_is_refused(tmp_path: Path) -> None
         "[Term]\nid: A:1\n",
         "<?xml version='1.0'?>\n<rdf:RDF/>\n",
         "@prefix s: <http://e/> .\n",
+        "<!DOCTYPE html>\n<title>404</title>\n",
+        "<html><body>not found</body></html>\n",
         "%PDF-1.4\n%\xe2\xe3\n",
     ],
 )

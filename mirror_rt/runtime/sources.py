@@ -45,6 +45,7 @@ _NO_TEXT = {
     "PubTator": re.compile(r"[^\s|]+\|[ta]\|"),
     "OBO": re.compile(r"format-version:|\[Term\]$"),
     "XML": re.compile(r"\s*<(?:\?xml|rdf:RDF)\b"),
+    "a web page": re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE),
     "Turtle": re.compile(r"@prefix\s.*<.*>\s*\.$"),
     "PDF": re.compile(r"%PDF-"),
 }
