@@ -291,8 +291,11 @@ def test_bad_rows_can_be_counted_and_other_layouts_are_refused(tmp_path: Path) -
     assert [p.id for p in read_passages(tmp_path / "a.jsonl", skip_bad=skipped)] == ["a"]
     assert skipped.bad == 2
     (tmp_path / "a.txt").write_text("x\n")
-    with pytest.raises(ConfigError, check=about("a.txt", hint="--input-format")):
+    with pytest.raises(InputError, check=about("a.txt", hint="--id-column")):
         list(read_passages(tmp_path / "a.txt"))
+    for text in ("id,text\na,x y\n", "id\ttext\na\tx y\n", '{"id": "a", "text": "x y"}\n'):
+        (tmp_path / "a").write_text(text)  # what gives passages is a table, under any name
+        assert [(p.id, p.text) for p in read_passages(tmp_path / "a")] == [("a", "x y")]
 
 
 def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path: Path) -> None:

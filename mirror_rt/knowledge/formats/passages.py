@@ -48,14 +48,13 @@ def read_passages(
         options: Options for reading the table, if its name and content are not enough.
 
     Raises:
-        ConfigError: The file is not a table.
         InputError: It cannot be read, contains no passage, or a row is bad: no id, a repeated
             id, no text, not UTF-8. The message names the row.
     """
     skipped = skip_bad if skip_bad is not None else SkippedRows(strict=True)
     columns, notes = columns or Columns(), Notes()
     seen: set[str] = set()
-    table = Table(path, options=options, notes=notes)
+    table = Table(path, options=options, default=Kind.CSV, notes=notes)
     table.take_headings()
     if not table.headings and not table.head:
         raise InputError(f"{table.shown}: holds no passage; give rows of id and text")
