@@ -178,7 +178,8 @@ class Ways:
         if not (out.exists() or checkpoint.exists()):
             tasks = (load(task, self.args.data, small=self.args.small)[0] for task in TASKS)
             names = dict.fromkeys(n.text for es in tasks for e in es for n in e.names)
-            config = LayerConfig(layers=layers, max_steps=2 if self.args.small else self.args.steps)
+            steps = 2 if self.args.small else self.args.steps[LAYERS.index(layers)]
+            config = LayerConfig(layers=layers, max_steps=steps)
             begin = time.process_time()
             distil_layers(demo_model(), list(names), checkpoint, config)
             harness.say(f"{layers} layers: {time.process_time() - begin:.0f} s of a core")
@@ -250,7 +251,8 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--strings", type=int, default=5_000, help="for the speeds")
-    parser.add_argument("--steps", type=int, default=450, help="of training fewer layers")
+    parser.add_argument("--steps", type=int, nargs=len(LAYERS), default=[450] * len(LAYERS),
+                        help=f"of training {', '.join(map(str, LAYERS))} layers")  # fmt: skip
     parser.add_argument("--names", type=int, default=1_000_000, help="of the large build; 0: none")
     args = harness.common(parser)
     with tempfile.TemporaryDirectory() as folder:
@@ -289,6 +291,8 @@ def plot(results: Mapping[str, Any], out: Path) -> None:
 
     tasks = results["linking"]
     figure, axes = pyplot.subplots(1, len(tasks), figsize=(3.4 * len(tasks), 3.2))
+    names = [name for name in results["speed"] if any(name in rows for rows in tasks.values())]
+    colors = {name: f"C{i}" for i, name in enumerate(names)}
     for axis, (task, rows) in zip(axes, tasks.items(), strict=True):
         dots = [
             (results["speed"][name]["strings_per_second"], row["acc@1"], name)
@@ -298,13 +302,13 @@ def plot(results: Mapping[str, Any], out: Path) -> None:
         front = [d for d in sorted(dots) if not any(o[0] > d[0] and o[1] >= d[1] for o in dots)]
         axis.plot([d[0] for d in front], [d[1] for d in front], color="0.75", zorder=0)
         for rate, accuracy, name in dots:
-            axis.scatter([rate], [accuracy], s=24)
-            axis.annotate(name, (rate, accuracy), fontsize=7, xytext=(3, 3),
-                          textcoords="offset points")  # fmt: skip
+            axis.scatter([rate], [accuracy], s=24, color=colors[name])
         axis.set(xscale="log", title=task, xlabel="strings a second")
-        axis.margins(x=0.35, y=0.15)
+        axis.margins(x=0.1, y=0.1)
     axes[0].set_ylabel("acc@1, all retrievers together")
-    figure.tight_layout()
+    dots = [pyplot.Line2D([], [], marker="o", linestyle="", color=colors[name]) for name in names]
+    figure.legend(dots, names, ncols=len(names), loc="lower center", fontsize=8)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
     figure.savefig(out, dpi=110)
 
 
