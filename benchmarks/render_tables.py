@@ -303,6 +303,7 @@ def students(record: Record) -> list[str]:
     ).strip()
     built = [
         f"{way} {b['seconds']:,.0f} s, {b['embedding']:,.0f} of them embedding"
+        + (f", and {b['fitting']:,.0f} s to fit it" if b["fitting"] else "")
         for way, b in record.get("build", {}).items()
     ]
     if built:

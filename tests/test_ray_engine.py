@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from mirror_rt import Encoder
+from mirror_rt import STARTER, Encoder
 from mirror_rt.errors import ConfigError, KnowledgeBaseError, MirrorError, MissingExtraError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job as link_job
@@ -82,6 +82,18 @@ def test_the_folder_of_a_cluster_is_that_of_one_process_over_a_changed_input_too
     copied = [texts for texts, tokens in calls if texts and not tokens]
     assert sorted(computed) == [1, 11, ROWS, ROWS, ROWS, ROWS]
     assert sorted(copied) == [42, 49, ROWS]  # of the changed input, one shard is kept
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_static_encoder_embeds_and_links_on_a_cluster(tmp_path: Path) -> None:
+    encoder, source = Encoder.open(STARTER), written(tmp_path / "a.txt", made_up(60))
+    for name, engine in (("local", None), ("ray", RayEngine(workers=2))):
+        embed(encoder, source, tmp_path / name, engine=engine)
+    assert bytes_of(tmp_path / "ray") == bytes_of(tmp_path / "local")
+    with KnowledgeBase.build(STARTER, HEARTS, tmp_path / "kb") as kb:
+        for name, engine in (("l.tsv", None), ("r.tsv", RayEngine(workers=2))):
+            kb.link_file(["atrial septum", "heart"], tmp_path / name, engine=engine)
+    assert (tmp_path / "r.tsv").read_bytes() == (tmp_path / "l.tsv").read_bytes()
 
 
 class Backwards:
