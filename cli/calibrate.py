@@ -11,7 +11,10 @@ import typer
 from . import kb_source, output, progress, thresholds
 
 if TYPE_CHECKING:
+    from mirror_rt.knowledge.formats import Columns
     from mirror_rt.knowledge.linking.calibration import CalibrationReport
+    from mirror_rt.tables import TableOptions
+    from mirror_rt.types import KbFormat
 
 
 def calibrate(
@@ -30,9 +33,14 @@ def calibrate(
     mention_column: Annotated[
         str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
-    id_column: Annotated[str | None, typer.Option(help="The gold table's column of ids.")] = None,
+    kb_format: kb_source.FormatOption = None,
+    id_column: kb_source.IdColumnOption = None,
+    name_column: kb_source.NameColumnOption = None,
+    alias_column: kb_source.AliasColumnOption = None,
+    field: kb_source.NoNameOption = None,
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
+    skip_bad: kb_source.SkipBadOption = False,
     form: output.FormatOption = None,
     out: output.OutOption = None,
     reserve: Annotated[
@@ -76,6 +84,14 @@ def calibrate(
     written_as = output.chosen(form, out)
     if (gold is None) == (from_kb is None):
         raise ConfigError("calibrate: give either a GOLD file or --from-kb OTHER")
+    of_names = name_column or alias_column or field or kb_format or skip_bad
+    if gold is not None and of_names:
+        raise ConfigError(
+            "--kb-format, --name-column, --alias-column, --field and --skip-bad: are for the file "
+            "of --from-kb; name the columns of GOLD with --mention-column and --id-column"
+        )
+    if from_kb is not None and mention_column is not None:
+        raise ConfigError("--mention-column: is for GOLD; for --from-kb give --name-column")
     check_different({"--out": out, "--plot": plot})
     if plot is not None:
         check_drawing(plot, force=force)
@@ -83,8 +99,8 @@ def calibrate(
     if out is not None:
         check_target(out, force=force)
         check_apart(out, {"gold": gold, "other vocabulary": from_kb})
+    options = kb_source.table_options(delimiter, encoding)
     if gold is not None:
-        options = kb_source.table_options(delimiter, encoding)
         gold_links = read_gold(
             gold, mention_column=mention_column, id_column=id_column, keep_nil=True,
             options=options,
@@ -93,7 +109,10 @@ def calibrate(
             typer.echo(f"{gold}: {remark}", err=True)
         pairs = [(part, query.ids) for query in gold_links.queries for part in query.parts]
     else:
-        pairs = _gold_of(kbdir, Path(str(from_kb)), force=force)
+        pairs = _gold_of(
+            kbdir, Path(str(from_kb)), kb_format, force=force, skip_bad=skip_bad, options=options,
+            columns=kb_source.columns(id_column, name_column, alias_column, field),
+        )  # fmt: skip
     with KnowledgeBase.open(kbdir) as kb, progress.bar("calibrate", unit="mentions") as show:
         unknown = [
             ids for _, ids in pairs if ids and not any(map(kb.resources.catalogue.resolve, ids))
@@ -137,11 +156,26 @@ def calibrate(
         )
 
 
-def _gold_of(kbdir: Path, other: Path, *, force: bool) -> list[tuple[str, frozenset[str]]]:
+def _gold_of(
+    kbdir: Path,
+    other: Path,
+    kb_format: KbFormat | None,
+    *,
+    force: bool,
+    skip_bad: bool,
+    columns: Columns,
+    options: TableOptions,
+) -> list[tuple[str, frozenset[str]]]:
     """Use the names of another vocabulary as gold mentions, and report their number."""
-    from mirror_rt.knowledge.vocabularies import gold_of, read_vocabulary
+    from mirror_rt.knowledge.formats import SkippedRows
+    from mirror_rt.knowledge.vocabularies import gold_of
 
-    pairs = gold_of(read_vocabulary(kbdir), read_vocabulary(other), force=force)
+    skipped = SkippedRows(strict=not skip_bad)
+    own, theirs = kb_source.vocabularies(
+        (kbdir, other), kb_format, skipped=skipped, columns=columns, options=options
+    )
+    kb_source.report_skipped(skipped)
+    pairs = gold_of(own, theirs, force=force)
     nil = sum(not ids for _, ids in pairs)
     typer.echo(
         f"{other}: {len(pairs) - nil:,} names of twins and {nil:,} names of entities that {kbdir} "
