@@ -6,6 +6,7 @@ import io
 import json
 import os
 import sys
+import tarfile
 import threading
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from mirror_rt.knowledge.linking.inputs import MentionNotes, read_mentions
 from mirror_rt.runtime.sources import Notes, read_rows
 from mirror_rt.tables import Kind, TableOptions
 from mirror_rt.textfiles import Source, read_lines
+from mirror_rt.training import make_corpus
 from mirror_rt.training.read_corpus import read_corpus, read_pairs
 from tests.errors import about
 
@@ -352,6 +354,7 @@ def test_a_list_of_ids_that_is_not_understood_is_refused(tmp_path: Path) -> None
         "<!DOCTYPE html>\n<title>404</title>\n",
         "<html><body>not found</body></html>\n",
         "%PDF-1.4\n%\xe2\xe3\n",
+        "names.txt\0\0\0\n0000644\0\0000000000\nheart\nlung\n",  # as the head of a tar archive
     ],
 )
 def test_what_is_clearly_no_text_is_not_read_by_lines(tmp_path: Path, text: str) -> None:
@@ -405,6 +408,40 @@ def test_strings_that_cannot_be_seen_are_blank_in_a_corpus(tmp_path: Path) -> No
     path.write_text("\u200b\n")
     with pytest.raises(InputError, check=about("a.txt")):
         read_corpus(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "heart\nlu\0ng\nliver\n"),
+        ("a.txt", "heart\n" * 20_000 + "\0\0\n"),  # behind the head of the file
+        ("a.csv", "name\nheart\nlu\0ng\n"),
+        ("a.csv", "id,name\n1,heart\n2,lu\0ng\n"),
+        ("a.jsonl", '{"text": "heart"}\n{"text": "lu\\u0000ng"}\n'),
+    ],
+)
+def test_nul_is_never_trained_on(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    for read in (read_corpus, make_corpus.sentences):
+        with pytest.raises(InputError, check=about(name)):
+            read(path)  # type: ignore[operator]
+    path.write_text(text.replace("\0", "").replace("\\u0000", ""))
+    assert "lung" in read_corpus(path).strings or len(read_corpus(path).strings) == 1
+
+
+def test_archives_and_pairs_with_nul_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("heart\nlung\n")
+    for packing in ("", "gz", "xz"):
+        path = tmp_path / f"a{packing}"
+        with tarfile.open(path, f"w:{packing}") as archive:
+            archive.add(tmp_path / "names.txt", "names.txt")
+        for read in (read_corpus, make_corpus.sentences, read_pairs, lambda p: [*read_rows(p)]):
+            with pytest.raises(InputError, check=about(path.name)):
+                read(path)  # type: ignore[operator]
+    (tmp_path / "pairs.txt").write_text("heart\tco\0r\n")
+    with pytest.raises(InputError, check=about("pairs.txt", line=1)):
+        read_pairs(tmp_path / "pairs.txt")
 
 
 def test_what_has_columns_is_a_table(tmp_path: Path) -> None:

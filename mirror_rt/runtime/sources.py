@@ -172,11 +172,17 @@ def read_text(
         notes: Gets a note if a lone heading was taken for data.
 
     Raises:
-        InputError: It is clearly a table or JSON, but neither name nor options say so; or it
-            cannot be read.
+        InputError: It is clearly a table or JSON, but neither name nor options say so; it is
+            binary; or it cannot be read.
     """
     if options is None or options.format is None:
-        lines = [line for line in head_lines(source) if line.strip()][:_LOOKED_AT]
+        lines = [line for line in head_lines(source) if line.strip()]
+        if any("\0" in line for line in lines):
+            raise InputError(
+                f"{shown(source)}: contains NUL characters, so it is an archive or binary; unpack "
+                "it, or give --input-format text"
+            )
+        lines = lines[:_LOOKED_AT]
         first = lines[0] if lines else ""
         if _OBJECT.match("\n".join(lines[:2])):
             raise InputError(

@@ -6,7 +6,7 @@ In-domain, frequent strings do best, and 10,000 to 20,000 of them are enough (pa
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -119,8 +119,15 @@ def sentences(
     """
     from mirror_rt.runtime.sources import read_rows
 
-    lines = (text for text, _ in read_rows(source, column=column, options=options, notes=notes))
-    parts = (part for line in lines for part in (_SENTENCE_END.split(line) if split else [line]))
+    from .read_corpus import refuse_nul
+
+    def lines() -> Iterator[str]:
+        rows = read_rows(source, column=column, options=options, notes=notes)
+        for number, (text, _) in enumerate(rows, 1):
+            refuse_nul(source, "text", number, text)
+            yield text
+
+    parts = (part for line in lines() for part in (_SENTENCE_END.split(line) if split else [line]))
     made = _different(parts, count=count, seed=seed, min_chars=min_chars, max_chars=max_chars)
     if not made.strings:
         raise InputError(f"{shown(source)}: nothing to keep; {made}")

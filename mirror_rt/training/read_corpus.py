@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import Columns, SkippedRows
     from mirror_rt.types import Entity
 
-__all__ = ["MAX_CHARACTERS", "Corpus", "Strings", "open_strings", "read_corpus", "read_pairs"]
+__all__ = [
+    "MAX_CHARACTERS", "Corpus", "Strings", "open_strings", "read_corpus", "read_pairs",
+    "refuse_nul",
+]  # fmt: skip
 
 MAX_CHARACTERS = 100_000
 """Maximum characters of a string; a longer one is a whole file by mistake."""
@@ -216,6 +219,7 @@ def read_pairs(
                 f"{table.shown}: {table.unit} {number} is not two strings with a tab between"
             )
         one, other = parts
+        refuse_nul(source, table.unit, number, one + other)
         if one == other or (one, other) in pairs or (other, one) in pairs:
             dropped += 1
             continue
@@ -225,6 +229,15 @@ def read_pairs(
     return list(pairs), dropped + notes.blank_rows + notes.repeated_headings
 
 
+def refuse_nul(source: StrPath, unit: str, number: int, text: str) -> None:
+    """Raise an ``InputError`` if a string to train on contains NUL."""
+    if "\0" in text:
+        raise InputError(
+            f"{shown(source)}: {unit} {number} contains a NUL character; remove it, or name a file "
+            "of text"
+        )
+
+
 def _checked(source: StrPath, unit: str, numbered: Iterable[tuple[int, str]]) -> Iterator[str]:
     for number, text in numbered:
         if len(text) > MAX_CHARACTERS:
@@ -232,6 +245,7 @@ def _checked(source: StrPath, unit: str, numbered: Iterable[tuple[int, str]]) ->
                 f"{source}: {unit} {number} has {len(text)} characters; "
                 "give one name or sentence a line"
             )
+        refuse_nul(source, unit, number, text)
         yield text
 
 
