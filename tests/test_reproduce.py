@@ -15,6 +15,7 @@ from mirror_rt.evaluation.report import cell
 from mirror_rt.evaluation.result import Report, Result, Status, mean_report
 from mirror_rt.evaluation.tasks import TASKS
 from mirror_rt_cli.app import app
+from tests import schemas
 from tests.tiny import NAMES
 
 
@@ -67,6 +68,7 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     ]  # fmt: skip
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
+    schemas.check("evaluate", [json.loads(first.stdout)])
     reports = json.loads(first.stdout)["reports"]
     assert [r["model"] for r in reports] == [
         "paper, BERT mean", "tiny-bert mean, here", "paper, + Mirror", "+ Mirror, here (2 seeds)",
