@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +234,13 @@ def test_threads_beside_the_caller_are_made_again_after_a_fork_and_end_when_clos
     background.close()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_work_beside_the_caller_is_done_when_no_thread_can_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    assert Background().submit(sum, [1, 2]).result() == 3

@@ -200,6 +200,16 @@ def test_add_update_and_remove_change_a_knowledge_base(
     linked = run(app, ["link", str(kbdir), "Cough", "rash"])
     found = [json.loads(line)["candidates"][0] for line in linked.stdout.splitlines()]
     assert [(c["entity_id"], c["match_type"]) for c in found] == [("2", "case"), ("3", "exact")]
+    (tmp_path / "plain.csv").write_text("3,rash\n9,gone\n")
+    asked = run(app, ["kb", "remove", str(kbdir), "--from", str(tmp_path / "plain.csv")])
+    assert "--id-column: 1, 2" in asked.stderr
+    command = ["kb", "remove", str(kbdir), "--from", str(tmp_path / "plain.csv"), "--missing-ok"]
+    for column, status in (("9", 1), ("1", 0)):
+        assert run(app, [*command, "--id-column", column]).exit_code == status
+    (tmp_path / "empty.csv").write_text("")
+    empty = run(app, ["kb", "remove", str(kbdir), "--from", str(tmp_path / "empty.csv")])
+    assert empty.exit_code == 1
+    assert "empty.csv" in empty.stderr
     nothing = run(app, ["kb", "remove", str(kbdir)])
     assert "no ids to remove" in nothing.stderr
 

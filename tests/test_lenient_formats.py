@@ -275,26 +275,29 @@ def _term(language: str, value: str) -> dict[str, str]:
 
 
 def test_a_bad_part_of_a_wikidata_item_is_counted_and_costs_no_item(tmp_path: Path) -> None:
-    class_of = {"mainsnak": {"snaktype": "value", "datavalue": {"value": {"id": "Q5"}}}}
+    class_of, of_old, of_none = (
+        {"mainsnak": {"snaktype": "value", "datavalue": {"value": value}}}
+        for value in ({"id": "Q5"}, {"numeric-id": 7}, {"numeric-id": "no"})
+    )
     item = {
         "type": "item",
         "id": "Q1",
         "labels": {"en": _term("en", "heart"), "de": _term("de", "Herz\nOrgan")},
         "aliases": {"en": [_term("en", "cor"), _term("en", "\u200b")]},
-        "claims": {"P31": [{"odd": 1}, class_of], "P9": [7]},
+        "claims": {"P31": [{"odd": 1}, class_of, of_old, of_none], "P9": [7]},
     }
     rows = [item, {"type": "property", "id": "P1", "labels": {"en": _term("en", "a\x01")}}]
     path, skipped = tmp_path / "w.json", SkippedRows()
     text = "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
     (heart,) = read(path, text, skip_bad=skipped)
-    assert (heart.name, heart.aliases, heart.types) == ("heart", ("cor",), ("Q5",))
-    assert (skipped.bad, skipped.filtered) == (3, 1)
+    assert (heart.name, heart.aliases, heart.types) == ("heart", ("cor",), ("Q5", "Q7"))
+    assert (skipped.bad, skipped.filtered) == (4, 1)
     assert all(": line 2: " in message for message in skipped.messages)
     with pytest.raises(InputError, check=about("w.json", line=2)):
         read(path, text)
     skipped = SkippedRows()
     read(path, text, skip_bad=skipped, keep=NameFilter(languages=("en",)))
-    assert skipped.bad == 2, "a name that is left out need not be sound"
+    assert skipped.bad == 3, "a name that is left out need not be sound"
 
 
 def test_a_name_of_the_umls_that_is_left_out_cannot_be_bad(tmp_path: Path) -> None:

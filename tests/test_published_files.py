@@ -147,6 +147,7 @@ def test_inactive_concepts_of_snomed_are_left_out_with_their_active_descriptions
         ("der2_cRefset_LanguageSnapshot-en.txt", RF2.format("refsetId") + "1\t2\t1\t3\t4\n"),
         ("alternateNamesV2.txt", "128\t299\tru\tРок\t\t\t\t\t\t\n129\t301\t\tPic\t1\t\t\t\t\t\n"),
         ("sparql.json", '{"head": {"vars": ["item"]}, "boolean": true}'),
+        ("sparql.json", '{"head": {"vars": ["item"]}, "results": {"bindings": null}}'),
         ("sparql.json", '{"head": {"vars": ["item"]}, "results": {"bindings": ['),
     ],
 )
@@ -160,7 +161,8 @@ def test_a_table_of_something_else_is_refused_by_name(tmp_path: Path, name: str,
 def test_the_results_of_a_query_are_texts_too(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(FILES["sparql.json"][0])
     assert [t for t, _ in read_rows(tmp_path / "a.json", column="itemLabel")] == ["gout", "gout"]
-    plain = '{"text": {"type": "literal", "value": "a"}}\n{"text": "b"}\n'
+    plain = '{"text": {"type": "literal", "value": "a"}}\n'
+    plain += '{"text": "b", "x": {"type": ["literal"], "value": 1}}\n'
     (tmp_path / "b.jsonl").write_text(plain)
     options = TableOptions(format=Kind.JSONL)
     assert [t for t, _ in read_rows(tmp_path / "b.jsonl", options=options)] == ["a", "b"]
@@ -172,6 +174,9 @@ def test_the_results_of_a_query_are_texts_too(tmp_path: Path) -> None:
         ("gene_id,gene_symbol,gene_name,chip_name", ["b", "c"]),
         ("country_id,currency_name,country_name", ["c"]),
         ("drug_id,drug_name,maker_name", ["b"]),
+        ("id,title,stock_symbol", ["b"]),
+        ("id,title,gene_symbol", ["b"]),
+        ("id,gene_symbol,num_synonyms,has_synonym", ["b"]),
     ],
 )
 def test_guessed_names_are_of_the_first_thing_alone(

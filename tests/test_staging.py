@@ -461,6 +461,23 @@ def test_a_mount_point_is_refused_before_any_work(
         pytest.fail("the block ran")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"kind": "vectors", "shards": ["a"], "format_version": 1},
+        {"kind": "vectors", "shards": ["a"]},
+        {"name": "an extension", "files": ["below/out.csv"]},
+    ],
+)
+def test_a_manifest_of_another_program_above_says_nothing(
+    tmp_path: Path, content: dict[str, object]
+) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/out.csv").write_text("old")
+    check_target(tmp_path / "below/out.csv", force=True)
+
+
 MOUNTED = """
 mount --bind "$1/real" "$1/out" && mount --bind "$1/real.txt" "$1/out.txt" || exit 77
 exec "$2" -c "
@@ -557,7 +574,8 @@ def test_folders_whose_names_are_not_utf8_are_reported(tmp_path: Path, name: str
 def test_a_part_of_what_mirror_rt_wrote_is_no_target(tmp_path: Path, manifest: str) -> None:
     ours = tmp_path / "kb"
     (ours / "bundle").mkdir(parents=True)
-    content = {"kind": "knowledge base", "files": ["index.faiss", "bundle/model.onnx"]}
+    content: dict[str, object] = {"kind": "knowledge base", "format_version": 1}
+    content["files"] = ["index.faiss", "bundle/model.onnx"]
     for name in (manifest, "index.faiss", "bundle/model.onnx", "bundle/manifest.json"):
         (ours / name).write_text(json.dumps(content | {"kind": "", "files": []}))
     (ours / manifest).write_text(json.dumps(content))

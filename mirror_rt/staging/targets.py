@@ -192,8 +192,17 @@ def _manifest(path: Path) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict):
         return None
-    named = "shards" if content.get("kind") == "vectors" else "files"
-    return content if isinstance(content.get(named), (dict, list)) else None
+    if path.name == "manifest.json" and "format_version" not in content:
+        return None  # of another program
+    if content.get("kind") == "vectors":
+        return content if _are_shards(content.get("shards")) else None
+    return content if isinstance(content.get("files"), (dict, list)) else None
+
+
+def _are_shards(shards: object) -> bool:
+    return isinstance(shards, list) and all(
+        isinstance(shard, dict) and "name" in shard for shard in shards
+    )
 
 
 def foreign(folder: Path, ours: set[str]) -> Iterator[Path]:

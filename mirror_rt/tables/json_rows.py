@@ -49,6 +49,8 @@ def sparql_rows(
     text = "\n".join(line for _, line in lines)
     try:
         bindings = _DECODER.decode(text)["results"]["bindings"]
+        if not isinstance(bindings, list):
+            raise TypeError("its bindings are not a list")
     except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise InputError(f"{called}: not the results of a SPARQL query ({error})") from error
     for number, record in enumerate(bindings, 1):
@@ -60,8 +62,10 @@ def _row(record: object) -> dict[str, Any] | RowError:
     if not isinstance(record, dict):
         return RowError(_NO_OBJECT)
     for key, cell in record.items():
-        if cell.__class__ is dict and cell.get("type") in _TERMS and "value" in cell:
-            record[key] = cell["value"]
+        if cell.__class__ is dict and "value" in cell:
+            kind = cell.get("type")
+            if isinstance(kind, str) and kind in _TERMS:
+                record[key] = cell["value"]
     return record
 
 

@@ -70,7 +70,8 @@ _RANK = {
 _OF_OTHERS = frozenset(
     "parent broader narrower super sub class category type kind source module status language "
     "tax taxon definition case effective file user author document doc previous prev alt alias "
-    "other related currency group family sheet chromosome locus in by replaced mapped".split()
+    "other related currency group family sheet chromosome locus in by replaced mapped "
+    "stock num n number count has is no".split()
 )
 
 

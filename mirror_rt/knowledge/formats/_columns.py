@@ -117,11 +117,12 @@ def resolved(
         id_at, names = first
     else:
         ids = known(headings, Column.ID) or seem(headings, Column.ID)
-        names = (
-            known(headings, Column.NAME)
-            or _of_one_thing(headings, seem(headings, Column.NAME))
-            or known(headings, Column.TITLE)
-        )
+        guessed = _of_one_thing(headings, seem(headings, Column.NAME))
+        titles = known(headings, Column.TITLE)
+        # A symbol alone may be a code beside a title: of a share, a currency, a map.
+        if titles and all(heading_key(headings[i]).endswith("symbol") for i in guessed):
+            guessed = []
+        names = known(headings, Column.NAME) or guessed or titles
         if columns.name is not None:
             at = place(columns.name)
             names = [at, *(i for i in names if i != at)]

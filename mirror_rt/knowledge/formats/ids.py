@@ -53,15 +53,24 @@ def read_ids(
     table = Table(given, options=options, default=default, notes=notes)
     headings = table.headings if table.by_name else table.first or []
     ids = known(headings, Column.ID) or seem(headings, Column.ID)
-    if column is not None or ids:
+    number_of = column is not None and column.isdecimal() and column not in headings
+    if number_of and not table.by_name:
+        at = int(column or 0) - 1
+        if not 0 <= at < len(headings):
+            raise InputError(f"{table.shown}: no column {column}; there are {len(headings)}")
+        if ids:
+            table.take_headings()
+    elif column is not None or ids:
         table.take_headings()
         at = ids[0] if column is None else table.place(column)
     elif len(headings) == 1:
         at = 0
     else:
+        columns = ", ".join(headings if table.by_name else map(str, range(1, len(headings) + 1)))
         raise InputError(
-            f"{table.shown}: which column holds the ids? choose with --id-column: "
-            f"{', '.join(headings)}"
+            f"{table.shown}: which column holds the ids? choose with --id-column: {columns}"
+            if headings
+            else f"{table.shown}: holds no ids; give one per line, or a table with the heading id"
         )
     found = []
     for number, cells in table.rows():
@@ -73,4 +82,6 @@ def read_ids(
             found.append(checked(cell_text(cells[at], "id", numbers=True), "id"))
         except RowError as fault:
             raise InputError(f"{table.shown}: {table.unit} {number}: {fault}") from fault
+    if not found:
+        raise InputError(f"{table.shown}: holds no ids")
     return found

@@ -72,9 +72,9 @@ def _entity(
         return Entity(
             id=checked(item["id"], "id"),
             names=in_order(names, keep),
-            types=tuple(usable(_items(item, [_INSTANCE_OF]), "class", faults)),
+            types=tuple(usable(_items(item, [_INSTANCE_OF], faults), "class", faults)),
             cross_references=tuple(usable(_external(item, faults), "external id", faults)),
-            parents=tuple(usable(_items(item, _PARENTS), "parent", faults)),
+            parents=tuple(usable(_items(item, _PARENTS, faults), "parent", faults)),
             description=_description(item, keep),
         )
     except (KeyError, TypeError, AttributeError) as error:
@@ -116,16 +116,21 @@ def _values(
             try:
                 snak = claim["mainsnak"]
                 value = made(snak) if snak["snaktype"] == "value" else None
-            except (KeyError, TypeError, AttributeError) as error:
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
                 faults.append(RowError(f"a claim of {name} is malformed ({error!r})"))
                 continue
             if value is not None:
                 yield value
 
 
-def _items(item: dict[str, Any], properties: Iterable[str]) -> Iterator[str]:
-    # Malformed claims are reported with the external ids, which go through all.
-    return _values(item, properties, [], lambda snak: str(snak["datavalue"]["value"]["id"]))
+def _items(
+    item: dict[str, Any], properties: Iterable[str], faults: list[RowError]
+) -> Iterator[str]:
+    def made(snak: dict[str, Any]) -> str:
+        value = snak["datavalue"]["value"]
+        return str(value["id"]) if "id" in value else f"Q{int(value['numeric-id'])}"
+
+    return _values(item, properties, faults, made)
 
 
 def _external(item: dict[str, Any], faults: list[RowError]) -> Iterator[str]:
@@ -134,4 +139,5 @@ def _external(item: dict[str, Any], faults: list[RowError]) -> Iterator[str]:
             return None
         return f"{snak['property']}:{snak['datavalue']['value']}"
 
-    return _values(item, item.get("claims") or {}, faults, made)
+    read = {_INSTANCE_OF, *_PARENTS}
+    return _values(item, [p for p in item.get("claims") or {} if p not in read], faults, made)

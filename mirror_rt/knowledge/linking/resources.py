@@ -141,12 +141,17 @@ class Background:
         self._process = -1
 
     def submit(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Start ``work`` in a thread."""
+        """Start ``work`` in a thread; do it here if the interpreter is shutting down."""
         pool = self._pool
         if pool is None or self._process != os.getpid():  # a fork has none of the threads
             pool = self._pool = ThreadPoolExecutor(available_cpus(), "mirror-rt-link")
             self._process = os.getpid()
-        return pool.submit(work, *args, **kwargs)
+        try:
+            return pool.submit(work, *args, **kwargs)
+        except RuntimeError:  # no new threads after the end of the main thread
+            done: Future[R] = Future()
+            done.set_result(work(*args, **kwargs))
+            return done
 
     def close(self) -> None:
         """End the threads when they have done what they do now."""

@@ -1,6 +1,6 @@
 """Generate the candidate names of mentions: the results of all retrievers, in flat arrays.
 
-To add a retriever, add its pairs of mention and row to ``others`` in ``generate_candidates``. If it
+To add a retriever, add its pairs of mention and row to those of ``lexical_matches``. If it
 has files, add a field to ``Retrievers``.
 
 Axes: Q mentions, K candidate names (of all mentions, one mention after another), P pairs of a
