@@ -305,7 +305,8 @@ class Candidate:
         relation: The relation from this name to the entity: exact; or broader, narrower or
             related for synonyms of these scopes. None for a passage.
         score: Cosine of the mention and ``matched_name``, in [-1, 1]; 1.0 for an exact match. In
-            a hybrid search, ``0.8 × dense_score + 0.2 × lexical_score``.
+            a hybrid search, ``0.8 × dense_score + 0.2 × lexical_score``. Links are not in this
+            order: they are ranked by all features.
         probability: The probability that the candidate is right: of many candidates with .8, about
             80 in 100 are right, if the mentions are like those that it was fitted to
             (``knowledge.ranking.reranker`` computes it). None for a search.

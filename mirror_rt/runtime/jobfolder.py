@@ -8,8 +8,9 @@ OUT/.job/blocks/<shard>              rows that wait for a worker on another mach
 
 A job whose output is one file has this folder beside it, ``.NAME.job``, until the file exists.
 
-A job with other settings is refused, unless it may replace the finished one. Then it writes its
-shards under other names; the old shards stay until the new manifest is written.
+A folder of a job with other settings is refused, unless it may be replaced. Then the new job writes
+its shards under other names; the old ones stay until the new manifest is written. Beside a file, a
+job with other settings starts again.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ _MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
 _OF_ONE_THING = ("manifest.json", "training.json")
 """The manifests of folders that do not contain other folders of ours."""
 _ALSO = {
-    "knowledge base": {"reranker.json", "combination.json", "feedback.jsonl"},
+    "knowledge base": {"reranker.json", "feedback.jsonl"},
     "training.json": {"scores.json"},
 }
 """Our files that are written after the manifest, by the manifest's kind or name."""
@@ -125,7 +125,7 @@ def check_different(targets: Mapping[str, Path | None]) -> None:
 
 
 def contents(folder: Path) -> list[str]:
-    """Return the files of a folder for its manifest: relative, with ``/``, sorted."""
+    """Return what a folder contains, for its manifest: relative paths with ``/``, sorted."""
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from mirror_rt.tables import ArrowTable, is_arrow
-from mirror_rt.types import (
-    Entity,
-    Passage,
-)
-
-if TYPE_CHECKING:
-    pass
+from mirror_rt.types import Entity, Passage
 
 __all__ = ["Entities", "entities_of", "passages_of"]
 

@@ -61,7 +61,7 @@ class Answers:
         self._oldest = 0
 
     def at(self, place: int) -> str:
-        """Return the answer at a place."""
+        """Return the answer at a place; an answer at a negative place is forgotten."""
         return self._lines.pop(~place) if place < 0 else self._lines[place]
 
     def add(self, lines: Iterable[str]) -> None:

@@ -87,7 +87,7 @@ class Reranker:
         name_weights: Weights of ``NAME_FEATURES`` and a constant, for the probability that an
             exact match is right. A longer name never has less; a short word, or a name of more
             common words, never has more.
-        before_calibration: These three before a calibration, if there was one.
+        before_calibration: The values that a calibration replaced, if there was one.
         precision_curve: (threshold, precision of links at or above it), thresholds ascending.
         operating_points: The operating points on the links of the curve (see
             ``operating_points.OperatingPoint``).
