@@ -1,10 +1,10 @@
 """The features of a mention and a candidate name, for a whole batch: one function per feature.
 
 To add a feature, add its function to ``NAME_FEATURES`` (if it depends on the name alone) or to
-``ENTITY_FEATURES`` (if it also depends on the entity), and to ``_UNLIKE`` if a higher value makes two
-names less similar. Fit the built-in weights again (``benchmarks/default_weights.py``): without one,
-its weight stays 0. ``Reranker.read`` names the features that older knowledge bases may lack. No
-other code depends on the order of the columns.
+``ENTITY_FEATURES`` (if it also depends on the entity), and to ``_UNLIKE`` if a higher value makes
+two names less similar. Fit the built-in weights again (``benchmarks/default_weights.py``): without
+one, its weight stays 0. ``Reranker.read`` names the features that older knowledge bases may lack.
+No other code depends on the order of the columns.
 
 Axes: Q mentions, K candidate names, P pairs of name and entity, F features, I words of a mention
 for each candidate, U distinct words of mentions.
