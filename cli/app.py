@@ -6,14 +6,19 @@ No file of a command imports heavy modules at its top; a command imports them in
 
 from __future__ import annotations
 
+import atexit
 import errno
 import io
+import math
 import os
 import signal
 import sys
+import time
 from typing import Annotated, Any, NoReturn
 
 INTERRUPTED = "interrupted; no half-written output was left"
+SAME_REQUEST_S = 3.0
+"""Seconds in which a second Ctrl-C or SIGTERM adds nothing to the first."""
 
 try:
     import typer
@@ -170,13 +175,22 @@ help.add(app, "push", push.push)
 
 def main() -> None:
     """Run the program."""
+    told = -math.inf
 
-    def terminate(number: int, frame: object) -> NoReturn:
-        raise Terminated
+    def stop(number: int, frame: object) -> None:
+        # Another Ctrl-C soon after is the same request: it would break the cleaning up. A later
+        # one counts again, so that no program that is stuck has to be killed.
+        nonlocal told
+        now = time.monotonic()
+        if now - told >= SAME_REQUEST_S:
+            told = now
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     _open_streams()
     try:
-        signal.signal(signal.SIGTERM, terminate)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+            signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGTERM, stop)
         try:
             app()
         finally:
@@ -186,6 +200,13 @@ def main() -> None:
             sys.stdout.flush()
     except KeyboardInterrupt as error:
         fail(INTERRUPTED, status=143 if isinstance(error, Terminated) else 130)
+    except SystemExit as end:
+        if end.code not in (130, 143):
+            raise
+        # Threads of libraries may still compute: unloading the libraries below them would abort.
+        atexit._run_exitfuncs()
+        sys.stderr.flush()
+        os._exit(end.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)

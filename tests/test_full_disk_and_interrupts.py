@@ -97,11 +97,15 @@ def assert_told(done: subprocess.CompletedProcess[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "number", "status"),
-    [("embed", signal.SIGINT, 130), ("index", signal.SIGINT, 130), ("index", signal.SIGTERM, 143)],
+    ("command", "numbers", "status"),
+    [
+        ("embed", [signal.SIGINT] * 2, 130),
+        ("index", [signal.SIGINT], 130),
+        ("index", [signal.SIGTERM], 143),
+    ],
 )
 def test_an_interrupt_is_one_line_and_leaves_nothing(
-    command: str, number: int, status: int, tmp_path: Path, tiny_bundle: Path
+    command: str, numbers: list[int], status: int, tmp_path: Path, tiny_bundle: Path
 ) -> None:
     form = ["--kb-format", "tsv"] if command == "index" else []
     # The command waits for the end of its input, which never comes, so it is interrupted at work.
@@ -115,8 +119,40 @@ def test_an_interrupt_is_one_line_and_leaves_nothing(
     assert running.stdin is not None
     # A pipe holds 64 KiB. If more than that has been written, the command is reading.
     os.write(running.stdin.fileno(), b"id\tname\n" + b"1\theart\n" * 16_000)
-    running.send_signal(number)
+    for number in numbers:
+        running.send_signal(number)
     _, err = running.communicate()
     assert running.returncode == status, err
     assert err.decode().strip() == "mirror-rt: interrupted; no half-written output was left"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_interrupt_does_not_break_the_cleaning_up() -> None:
+    # The command interrupts itself, so that the second signal arrives while a generator, whose
+    # errors Python only prints, is closed.
+    program = """
+import signal
+from mirror_rt_cli import app
+
+def steps():
+    try:
+        yield
+    finally:
+        signal.raise_signal(signal.SIGINT)
+
+def command():
+    kept = steps()
+    next(kept)
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        del kept
+
+app.app.command("twice")(command)
+app.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, "twice"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip() == "mirror-rt: interrupted; no half-written output was left"
