@@ -360,16 +360,48 @@ def test_a_bad_row_is_refused_and_nothing_changes(
 def test_a_review_of_another_knowledge_base_is_refused(kb: KnowledgeBase, tmp_path: Path) -> None:
     """Ids are often numbers, which another knowledge base has too."""
     name = kb.entity("H:1").name  # type: ignore[union-attr]
-    rejected = [_row("a", "X:1", "reject"), _row("b", "", "", "-"), _row("c", "X:2", "reject")]
-    named = [_row("a", "H:1", "accept") | {"entity_name": "Bolt"}]
-    for rows in (rejected, named):
-        with pytest.raises(InputError):
+    rejected = [_row(m, f"X:{i}", "reject") for i, m in enumerate("abc")] + [_row("e", "", "", "-")]
+    named = [_row(m, "H:1", "accept") | {"entity_name": "Bolt"} for m in "abc"]
+    corrected = _row("f", "H:1", "", "H:2") | {"entity_name": "Bolt"}
+    for rows, hint in ((rejected, "decisions"), (named, "entity_name")):
+        with pytest.raises(InputError, check=about("r.csv", hint=hint)) as error:
             kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+        assert ("entity_name" in str(error.value)) == (rows is named), "there may be no such column"
+    with pytest.raises(InputError):  # the right id may be there by chance too
+        kb.feedback(_reviewed(tmp_path / "r.csv", [*named, corrected]))
     assert not (kb.path / "feedback.jsonl").exists()
     # One that is known will do: others may have been renamed or removed since.
     own = [_row("d", "H:1", "reject") | {"entity_name": name}]
     assert kb.feedback(_reviewed(tmp_path / "r.csv", [*named, *own])).rejected == 1
-    assert kb.feedback(_reviewed(tmp_path / "s.csv", [*rejected, *own])).rejected == 4
+    assert kb.feedback(_reviewed(tmp_path / "s.csv", [*rejected, *own])).rejected == 5
+    # Without the column, as the message says, the names do not matter.
+    unnamed = [{k: v for k, v in row.items() if k != "entity_name"} for row in named]
+    assert kb.feedback(_reviewed(tmp_path / "t.csv", unnamed)).accepted == 3
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [_row("foo bar", "ZZZ9", "", "H:3")],
+        [_row(f"foo {i}", "ZZZ9", "", "H:3") for i in range(4)],
+        [*(_row(f"foo {i}", "ZZZ9", "reject") for i in range(4)), _row("bar", "ZZZ9", "", "H:3")],
+        [_row("foo bar", "ZZZ9", "reject")],
+        [_row("foo bar", "H:1", "accept") | {"entity_name": "renamed since"}],
+        [_row(f"foo {i}", "N:1", "accept") | {"entity_name": " NAME  number\t1"} for i in range(4)],
+    ],
+    ids=["corrected", "all corrected", "one corrected", "removed", "renamed", "case and spaces"],
+)
+def test_a_review_from_before_a_change_of_the_knowledge_base_is_taken(
+    kb: KnowledgeBase, tmp_path: Path, rows: list[dict[str, str]]
+) -> None:
+    report = kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    assert report.accepted + report.corrected + report.rejected == len(rows)
+
+
+def test_a_review_from_before_a_merge_is_taken(kb: KnowledgeBase, tmp_path: Path) -> None:
+    kb.update([entity("H:5", "autism", alternative_ids=("H:50",))])
+    rows = [_row(f"foo {i}", "H:50", "accept") | {"entity_name": "old name"} for i in range(3)]
+    assert kb.feedback(_reviewed(tmp_path / "r.csv", rows)).accepted == 3
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "parquet", "memory", "csv"])

@@ -359,38 +359,88 @@ def test_columns_that_a_sheet_has_no_room_for_are_refused(
     monkeypatch.setattr(excel, "MOST_COLUMNS", len(OURS) + 1)
     with pytest.raises(ConfigError):
         kb.link_file(source, tmp_path / "a.xlsx")
+    monkeypatch.setattr(excel, "MOST_COLUMNS", len(REVIEW) + 1)
+    with pytest.raises(ConfigError, check=about("r.xlsx")):
+        kb.link_file(source, tmp_path / "a.xlsx", review_below=1.0, review=tmp_path / "r.xlsx")
     long = _write_csv(tmp_path / "long.csv", [["mention", "n" * 40_000], ["ASD", "x"]])
     with pytest.raises(ConfigError):
         kb.link_file(long, tmp_path / "a.xlsx")
-    assert not [*tmp_path.glob("*a.xlsx*")], "under this name no run can use the links"
+    assert not [*tmp_path.glob("*a.xlsx*")], "this is checked before any work"
 
 
-@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+_LISTS = [["x" * 32_763], ["x" * 32_764]]  # with brackets and quotes
+
+
+@pytest.mark.parametrize(
+    ("ending", "notes"),
+    [
+        ("csv", ["x" * 32_767, "x" * 32_768]),
+        ("jsonl", ["x" * 32_767, "x" * 32_768]),
+        ("jsonl", _LISTS),
+        ("jsonl", [1, {"a": "x" * 40_000}]),
+        ("parquet", ["x" * 32_767, "x" * 32_768]),
+        ("parquet", _LISTS),
+        ("parquet", [b"x" * 32_767, b"x" * 32_768]),
+        ("parquet", pa.array(["x", "x" * 32_768]).dictionary_encode()),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
 def test_a_cell_that_a_sheet_has_no_room_for_is_refused_before_any_work(
-    kb: KnowledgeBase, tmp_path: Path, ending: str
+    kb: KnowledgeBase, tmp_path: Path, ending: str, notes: list[object] | pa.Array
 ) -> None:
-    table = pa.table({"mention": ["ASD", "VSD"], "note": ["x" * 32_767, "x" * 32_768]})
+    if ending == "jsonl":
+        lines = zip(["ASD", "VSD"], notes, strict=True)
+        rows = [{"mention": mention, "note": note} for mention, note in lines]
+    else:
+        table = pa.table({"mention": ["ASD", "VSD"], "note": notes})
     source = tmp_path / f"in.{ending}"
     if ending == "parquet":
         pq.write_table(table, source)
     elif ending == "csv":
         _write_csv(source, [table.column_names, *zip(*table.to_pydict().values(), strict=True)])
     else:
-        source.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
+        source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     encoder = LetterEncoder()
     with KnowledgeBase.open(kb.path, encoder=encoder) as counting:
         with pytest.raises(ConfigError, check=about("a.xlsx", line=2)):
             counting.link_file(source, tmp_path / "a.xlsx")
+        with pytest.raises(ConfigError, check=about("r.xlsx", line=2)):
+            counting.link_file(
+                source, tmp_path / "b.csv", review_below=1.0, review=tmp_path / "r.xlsx"
+            )
         assert not encoder.requested
-        # What is for review is known at the end alone: then the links are kept.
-        review: dict[str, object] = {"review_below": 1.0, "review": tmp_path / "r.xlsx"}
-        with pytest.raises(ConfigError) as error:
-            counting.link_file(source, tmp_path / "b.csv", **review)
-        assert str(tmp_path / ".b.csv.job") in str(error.value.__notes__)
-        encoder.requested.clear()
-        counting.link_file(source, tmp_path / "b.csv", **review | {"review": tmp_path / "r.csv"})
-        assert not encoder.requested
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["b.csv", source.name, "r.csv"]
+    assert [*tmp_path.iterdir()] == [source]
+
+
+def test_links_are_kept_if_a_sheet_turns_out_too_small_only_after_linking(
+    kb: KnowledgeBase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same command would fail again, and no note says otherwise; another one continues."""
+    encoder = LetterEncoder()
+    review = {"review_below": 1.0, "review": tmp_path / "r.xlsx"}
+    monkeypatch.setattr(excel, "MOST_ROWS", 4)  # three below the headings
+    monkeypatch.setattr(job, "BLOCK", 2)
+    with KnowledgeBase.open(kb.path, encoder=encoder) as counting:
+
+        def link(mentions: Iterator[str] | list[str], out: str, **options: object) -> None:
+            counting.link_file(mentions, tmp_path / out, **options)  # type: ignore[arg-type]
+
+        mentions = ["hart defect", "hole in the hart", "short bodyy", "liver tumors"]
+        for out, given_rows, failing, fitting in (
+            ("a.csv", mentions, review, review | {"review": tmp_path / "r.csv"}),
+            ("b.xlsx", iter([*mentions[:2], "x" * 40_000]), {}, {}),
+            ("c.xlsx", mentions[:2], {"long": True}, {}),
+        ):
+            with pytest.raises(ConfigError) as error:
+                link(given_rows, out, **failing)
+            (note,) = error.value.__notes__
+            assert str(tmp_path / f".{out}.job") in note
+            assert "same command" not in note
+            assert encoder.requested
+            encoder.requested.clear()
+            link(mentions if out == "a.csv" else mentions[:2], out, **fitting)
+            assert not encoder.requested, "its blocks are used again"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.xlsx", "c.xlsx", "r.csv"]
 
 
 def test_a_cell_that_is_no_text_is_reported_with_its_line(

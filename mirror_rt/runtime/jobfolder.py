@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mirror_rt.errors import InputError, TargetError, add_note
+from mirror_rt.errors import ConfigError, InputError, TargetError, add_note
 from mirror_rt.hashing import sha256_file
 from mirror_rt.staging import check_target, disk_named, locked, write_json
 
@@ -126,7 +126,9 @@ class JobFolder:
                     cause, error = error, OSError(error.errno, os.strerror(error.errno), str(path))
                     error.__cause__ = cause
                 if any(_SHARD.fullmatch(child.name) for child in path.iterdir()):
-                    add_note(error, f"{path} keeps what is done: the same command continues")
+                    # After a ConfigError the same command would fail again.
+                    again = "" if isinstance(error, ConfigError) else ": the same command continues"
+                    add_note(error, f"{path} keeps what is done{again}")
                 else:
                     shutil.rmtree(self.work, ignore_errors=True)
                     if ours:
@@ -175,10 +177,6 @@ class JobFolder:
             self._log.unlink(missing_ok=True)
             self._sweep(self._of_manifest() or {})
             write_json(self.work / "settings.json", self.settings)
-
-    def forget(self) -> None:
-        """Remove all shards: no call with these settings can use them."""
-        self._sweep({})
 
     def finished(self) -> list[Shard]:
         """Return the shards of the last finished run, if it had these settings."""

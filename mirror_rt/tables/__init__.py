@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from mirror_rt.tables.cells import cell_text, is_blank, is_null, joined_text
 from mirror_rt.tables.delimited import RowError
-from mirror_rt.tables.kept import Kept, free_names, json_cell, kept_name, unique_names
+from mirror_rt.tables.kept import (
+    Kept,
+    free_names,
+    json_cell,
+    kept_name,
+    unique_names,
+    written_text,
+)
 from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, kind_of, parquet_parts
 from mirror_rt.tables.table import ArrowTable, Cells, Notes, Table, is_arrow
 from mirror_rt.tables.vocabulary import (
@@ -43,4 +50,5 @@ __all__ = [
     "seem",
     "sound_like_headings",
     "unique_names",
+    "written_text",
 ]

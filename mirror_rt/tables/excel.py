@@ -14,12 +14,20 @@ from typing import IO, TYPE_CHECKING, Any
 
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.tables.kept import Kept
+from mirror_rt.tables.kept import Kept, written_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MOST_COLUMNS", "MOST_ROWS", "SheetCell", "SheetCheck", "read_sheet", "write_xlsx"]
+__all__ = [
+    "MOST_COLUMNS",
+    "MOST_ROWS",
+    "SheetCell",
+    "SheetCheck",
+    "check_headings",
+    "read_sheet",
+    "write_xlsx",
+]
 
 MOST_ROWS = 1_048_576
 """The maximum number of rows in a sheet, including the headings."""
@@ -138,30 +146,48 @@ def _text(cell: object) -> str:
 class SheetCheck(Kept):
     """Checks while an input is read that a sheet can hold its rows; it stores nothing.
 
+    Args:
+        name: The name of the sheet's file.
+        every_row: Whether the sheet will have every row of the input.
+
     Raises:
         ConfigError: There are more rows, or longer cells, than a sheet allows.
     """
 
-    def __init__(self, name: str) -> None:
-        """Check for a sheet with this file name."""
+    def __init__(self, name: str, *, every_row: bool = True) -> None:
         super().__init__()
-        self._name = name
+        self._name, self._every_row = name, every_row
 
     def add(self, number: int, cells: Sequence[Any]) -> None:
         """Check a row."""
         self.rows += 1
-        _check_rows(self._name, self.rows)
+        if self._every_row:
+            _check_rows(self._name, self.rows)
         for cell in cells:
-            if isinstance(cell, str):
-                _check_length(self._name, self.rows, cell)
+            if isinstance(cell, (str, bytes, list, dict)):  # others are short
+                _check_length(self._name, self.rows, written_text(cell))
 
     def add_batch(self, batch: pa.RecordBatch, beside: Mapping[str, str]) -> None:
         """Check rows with types."""
         import pyarrow.types as of
 
-        texts = [c for c in batch.columns if of.is_string(c.type) or of.is_large_string(c.type)]
+        short = (of.is_primitive, of.is_decimal, of.is_null)
+        some = [column for column in batch.columns if not any(is_(column.type) for is_ in short)]
         for i in range(batch.num_rows):
-            self.add(0, [column[i].as_py() for column in texts])
+            self.add(0, [column[i].as_py() for column in some])
+
+
+def check_headings(name: str, headings: Sequence[str]) -> None:
+    """Check that the sheet of a file can hold these headings.
+
+    Raises:
+        ConfigError: There are too many, or one is too long.
+    """
+    if len(headings) > MOST_COLUMNS or max(map(len, headings), default=0) > _LONGEST_CELL:
+        raise ConfigError(
+            f"{name}: a sheet has {MOST_COLUMNS:,} columns at most, with headings of "
+            f"{_LONGEST_CELL:,} characters; write .csv"
+        )
 
 
 def _check_rows(name: str, row: int) -> None:
@@ -205,11 +231,7 @@ def write_xlsx(path: Path, headings: Sequence[str], rows: Iterable[Sequence[obje
     }
     with xlsxwriter.Workbook(str(path), options) as book:
         book.set_properties({"created": datetime(2000, 1, 1)})  # equal rows give equal bytes
-        if len(headings) > MOST_COLUMNS or max(map(len, headings), default=0) > _LONGEST_CELL:
-            raise ConfigError(
-                f"{path.name}: a sheet has {MOST_COLUMNS:,} columns at most, with headings of "
-                f"{_LONGEST_CELL:,} characters; write .csv"
-            )
+        check_headings(path.name, headings)
         sheet = book.add_worksheet()
         bold = book.add_format({"bold": True})
         forms = {kind: book.add_format({"num_format": form}) for kind, form in _FORMS.items()}

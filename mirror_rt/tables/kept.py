@@ -19,7 +19,7 @@ from mirror_rt.tables.vocabulary import heading_key
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Kept", "free_names", "json_cell", "kept_name", "unique_names"]
+__all__ = ["Kept", "free_names", "json_cell", "kept_name", "unique_names", "written_text"]
 
 _ROWS, _CHARACTERS = 4_096, 1 << 23
 _PREFIX = "link_"
@@ -252,6 +252,25 @@ def json_cell(cell: object) -> str:
         return json.dumps(cell, ensure_ascii=False, allow_nan=False, default=_as_string)
     except ValueError:  # JSON has no such numbers
         return json.dumps(_finite(cell), ensure_ascii=False, default=_as_string)
+
+
+def written_text(value: object) -> str:
+    """Return a cell as the text that it has in CSV files and, unless it keeps its type, in sheets.
+
+    >>> written_text([1, "a"]), written_text(True), written_text(b"b")
+    ('[1, "a"]', 'true', 'b')
+    """
+    match value:
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case bytes():
+            return _as_string(value)
+        case list() | dict():
+            return json_cell(value)
+        case _:
+            return str(value)
 
 
 def _as_string(value: object) -> str:

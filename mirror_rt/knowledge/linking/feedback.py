@@ -40,6 +40,8 @@ CORRECTED = frozenset({"corrected"})
 NOTHING = frozenset({"-", "nil", "none"})
 _COLUMNS = ("mention", "entity_id", "entity_name", "check", "decision", "correct_id")
 _SHOWN = 3
+_SEVERAL = 3
+"""So many strange entities, and no other, are a review of another knowledge base."""
 _WHOLE = re.compile(r"(\d+)\.0")
 
 
@@ -111,9 +113,9 @@ def read_reviewed(
 
     Raises:
         ConfigError: The file is not a table.
-        InputError: It cannot be read or lacks a column, an id is unknown, all entities are of
-            another knowledge base, a word is not a decision, a row was changed, or two rows
-            contradict each other; the message names the row.
+        InputError: It cannot be read or lacks a column, an id is unknown, all entities (three or
+            more) are of another knowledge base, a word is not a decision, a row was changed, or
+            two rows contradict each other; the message names the row.
     """
     table = Table(source, options=options, notes=notes)
     table.take_headings()
@@ -123,7 +125,7 @@ def read_reviewed(
         tuple[str, str, bool], int
     ] = {}  # (mention, id, whether right) → the number of the row
     missing: dict[str, int] = {}
-    strange: list[bool] = []  # whether the proposed entity is one of another knowledge base
+    strange: list[str] = []  # for each proposed entity, what is not of this knowledge base
     for number, cells, given, said in _said(table, places, catalogue):
         if said is None:
             found.undecided += not table.is_blank(cells)
@@ -131,7 +133,7 @@ def read_reviewed(
         decision, chosen = said
         mention, proposed = given["mention"], given["entity_id"]
         if proposed:
-            strange.append(not _is_there(catalogue, proposed, given["entity_name"]))
+            strange += _strange(catalogue, proposed, given["entity_name"], said)
         right = "" if decision == "rejected" else _own_id(catalogue, chosen)
         if right is None:
             if "|" in chosen and all(map(catalogue.resolve, chosen.split("|"))):
@@ -158,11 +160,14 @@ def read_reviewed(
             f"{table.shown}: no entity has the id {some}{more}; a spreadsheet may have changed it, "
             "or it was removed since: correct the rows, or leave their decision empty"
         )
-    if strange and all(strange):
+    if len(strange) >= _SEVERAL and all(strange):
+        what, otherwise = "entity_id", "leave the decisions about removed entities empty"
+        if "entity_name" in strange:
+            what = "entity_name" if "entity_id" not in strange else "entity_id with its entity_name"
+            otherwise = "remove the column entity_name if names changed since"
         raise InputError(
-            f"{table.shown}: no entity_id and entity_name of its decisions is of this knowledge "
-            "base; was it linked with another? If the names changed since, remove the column "
-            "entity_name"
+            f"{table.shown}: no {what} of its {len(strange):,} decisions is of this knowledge "
+            f"base; give a review of this one, or {otherwise}"
         )
     for mention in {mention for mention, id_ in found.links if id_}:
         found.links.pop((mention, ""), None)  # one entity is wrong, another is right
@@ -308,10 +313,27 @@ def _without_point(catalogue: Catalogue, id_: str) -> str:
     return found[1] if found and not catalogue.resolve(id_) else id_
 
 
-def _is_there(catalogue: Catalogue, id_: str, name: str) -> bool:
-    """Return whether an entity has this id and name; a name that is empty is not compared."""
+def _strange(catalogue: Catalogue, id_: str, name: str, said: tuple[str, str]) -> list[str]:
+    """Return the column that says that a row is of another knowledge base; "" if none does.
+
+    Names that differ in case and spaces are the same; the name of a merged entity is not compared.
+    A row whose ``correct_id`` is there is not strange. If it has another name, nothing is returned:
+    its ids may be there by chance.
+    """
+    decision, chosen = said
+    corrected = decision == "corrected" and all(map(catalogue.resolve, chosen.split("|")))
     found = catalogue.ids_and_names(catalogue.resolve(id_)).values()
-    return "|" in id_ or any(not name or own == name for _, own in found)
+    if "|" in id_ or (corrected and not found):
+        return [""]
+    if not found:
+        return ["entity_id"]
+    if any(not name or own_id != id_ or _folded(own) == _folded(name) for own_id, own in found):
+        return [""]
+    return [] if corrected else ["entity_name"]
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())
 
 
 def _own_id(catalogue: Catalogue, id_: str) -> str | None:

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -219,8 +219,7 @@ def link_file(
         "column": column, "context_column": context_column, "document_column": document_column,
         "expand_abbreviations": expand_abbreviations, "table": table,
     }  # fmt: skip
-    if ending_of(out) == ".xlsx":
-        _check_sheet(out, source, columns)
+    _check_sheets(out, review, source, columns, layout)
     options = {
         "top": top, "target_precision": target_precision, "wrong_at_most": wrong_at_most,
         "review_below": review_below, "min_probability": min_probability, "filters": filters,
@@ -289,20 +288,36 @@ def _rows_of(
         yield mention, "", ""
 
 
-def _check_sheet(out: Path, source: str | Path | Sequence[str], columns: Mapping[str, Any]) -> None:
-    """Check before linking that the rows fit into a sheet, if they can be read twice.
+def _check_sheets(
+    out: Path,
+    review: Path | None,
+    source: str | Path | Sequence[str],
+    columns: Mapping[str, Any],
+    layout: Layout,
+) -> None:
+    """Check before linking that the input fits into the sheets, if it can be read twice.
+
+    Any row may be for review, but how many are is known only after linking.
 
     Raises:
-        ConfigError: There are too many rows, or too long cells.
+        ConfigError: There are too many rows or columns, or too long cells.
         InputError: The file cannot be read.
     """
-    from mirror_rt.tables.excel import SheetCheck
+    from mirror_rt.tables.excel import SheetCheck, check_headings
 
-    is_file = isinstance(source, (str, Path))
-    if isinstance(source, Iterator) or (is_file and not Path(source).is_file()):  # type: ignore[arg-type]
+    layouts = {out: layout}
+    if review is not None:
+        layouts[review] = replace(layout, long=False, review=True)
+    sheets = [path for path in layouts if ending_of(path) == ".xlsx"]
+    if not sheets or isinstance(source, Iterator):
+        return
+    if isinstance(source, (str, Path)) and not (Path(source).is_file() or Path(source).is_dir()):
         return  # can be read only once
-    for _ in _rows_of(source, columns, kept=SheetCheck(out.name)):
+    check = SheetCheck(sheets[0].name, every_row=sheets[0] == out)
+    for _ in _rows_of(source, columns, kept=check):
         pass
+    for path in sheets:
+        check_headings(path.name, LinkedRows(check, (), layouts[path]).names)
 
 
 def link_lines(
@@ -406,11 +421,7 @@ class _Links:
             linked = LinkedRows(
                 kept, in_order(order, shards), layout, review=doubtful, take=take, written=written
             )
-            try:
-                WRITERS[ending_of(out)](fresh, linked, shown)
-            except ConfigError:  # under this name it would fail again
-                job.forget()
-                raise
+            WRITERS[ending_of(out)](fresh, linked, shown)
             if review is not None and doubtful is not None:
                 fresh = opened.enter_context(staging_file(review, force=force))
                 WRITERS[ending_of(review)](fresh, doubtful, shown)

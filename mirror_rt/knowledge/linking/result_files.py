@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mirror_rt.knowledge.linking.results import ROW_GROUP, Rows, best_candidates
-from mirror_rt.tables import json_cell
+from mirror_rt.tables import written_text
 from mirror_rt.types import LinkStatus, MatchType, Relation
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ def _text_column(column: pa.Array) -> pa.Array:
     kind = column.type
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_string(kind):
         return column
-    return pa.array([None if c is None else _text(c) for c in column.to_pylist()], pa.string())
+    return pa.array(
+        [None if c is None else written_text(c) for c in column.to_pylist()], pa.string()
+    )
 
 
 def _sheet_column(column: pa.Array) -> pa.Array:
@@ -160,17 +162,3 @@ def _sheet_column(column: pa.Array) -> pa.Array:
     if of.is_decimal(kind):
         return column.cast(pa.float64())
     return column if of.is_boolean(kind) or of.is_date(kind) else _text_column(column)
-
-
-def _text(value: object) -> str:
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case bytes():
-            return value.decode("utf-8", "backslashreplace")
-        case list() | dict():
-            return json_cell(value)
-        case _:
-            return str(value)
