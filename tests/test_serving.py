@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -211,7 +212,11 @@ def test_texts_are_cut_off_unless_the_client_forbids_it(
     pair = {"source_sentence": "fever", "sentences": [long]}
     whole = {"truncate": False}
     for path, body in (("/embed", {"inputs": ["fever", long], **whole}),
-                       ("/similarity", {"inputs": pair, "parameters": whole})):  # fmt: skip
+                       ("/similarity", {"inputs": pair, "parameters": whole}),
+                       ("/", {"inputs": ["fever", long], **whole}),
+                       ("/", {"inputs": ["fever", long], "parameters": whole}),
+                       ("/", {"inputs": pair, **whole}),
+                       ("/", {"inputs": pair, "parameters": whole})):  # fmt: skip
         answer = client.post(path, json=body)
         assert (answer.status_code, answer.json()["error_type"]) == (422, "Validation")
     short = client.post("/embed", json={"inputs": ["fever"], "truncate": False})
@@ -224,6 +229,12 @@ def test_what_tei_can_and_this_cannot_is_refused(client: httpx.Client) -> None:
         answer = client.post("/embed", json={"inputs": "a", **more})
         assert answer.status_code == 422
         assert answer.json()["error_type"] == "Validation"
+    pair = {"source_sentence": "a", "sentences": ["b"]}
+    for inputs in ("a", pair):
+        for option in ({"prompt_name": "query"}, {"truncation_direction": "Left"}):
+            for body in (option, {"parameters": option}):
+                answer = client.post("/", json={"inputs": inputs, **body})
+                assert answer.status_code == 422, body
     assert client.post("/embed", json={"inputs": []}).json()["error_type"] == "Empty"
     assert client.post("/embed", json={"inputs": [[1, 2]]}).status_code == 422
 
@@ -498,6 +509,33 @@ def test_a_client_that_asks_for_http_2_gets_an_answer(server: Server) -> None:
     assert len([line for line in server.lines if line["message"] != "request"]) == before
 
 
+def test_many_requests_for_http_2_at_once_are_no_internal_error(server: Server) -> None:
+    def asked(options: bytes, path: bytes) -> bytes:
+        return (
+            b"GET /%b HTTP/1.1\r\nHost: localhost\r\nConnection: %b\r\nUpgrade: h2c\r\n\r\n"
+            % (path, options)
+        )
+
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    paths = [b"health" if i % 2 else b"nothing" for i in range(20)]
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(b"".join(asked(b"Upgrade", path) for path in paths))
+        found = b""
+        while found.count(b"HTTP/1.1 ") < 20:
+            found += connection.recv(65_536)
+    assert re.findall(rb"HTTP/1.1 (\d+) ", found) == [b"404", b"200"] * 10
+    # What follows a request that closes the connection is dropped.
+    output = raw(server.url, asked(b"Upgrade, close", b"health") + asked(b"Upgrade", b"nothing"))
+    assert output.startswith(b"HTTP/1.1 200 ")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(asked(b"Upgrade", b"health") * 1_500)
+        with suppress(ConnectionError):
+            while connection.recv(65_536):
+                pass
+    assert httpx.get(f"{server.url}/health").status_code == 200
+    assert all("level" in line for line in server.lines), server.lines
+
+
 def test_text_that_is_not_json_is_an_error(client: httpx.Client) -> None:
     answer = client.post("/link", content=b'{"mentions":["a"]}')
     assert answer.status_code == 422
@@ -512,12 +550,16 @@ def test_what_is_logged_has_no_texts(server: Server, client: httpx.Client) -> No
     client.post("/link", json={"mentions": [secret]}, headers={"X-Request-ID": "mine-1"})
     client.get("/entity", params={"id": secret})
     client.get(f"/{secret}", headers={"X-Request-ID": "evil\tid"})
+    for body in (b"%%%", b"--b\r\n\xe9", b"--b\r\n@: business\r\n", b"x=%e9&&&;business"):
+        for kind in ("multipart/form-data; boundary=b", "application/x-www-form-urlencoded"):
+            client.post("/reconcile/things", content=body, headers={"Content-Type": kind})
     answer = client.post("/search", json={"queries": [secret], "kb": "x"})
     while not any(line.get("status") == answer.status_code for line in server.lines[-3:]):
         client.get("/health")  # its line arrives through the pipe a moment later
     mine = next(line for line in server.lines if line.get("request_id") == "mine-1")
     assert (mine["route"], mine["status"], mine["inputs"]) == ("/link", 200, 1)
     assert not any("business" in orjson.dumps(line).decode() for line in server.lines)
+    assert all("level" in line for line in server.lines), server.lines  # each line is JSON
     assert not any("evil" in str(line.get("request_id")) for line in server.lines)
 
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError, Mirror
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.serving import Library, Limits, ServeConfig
 from mirror_rt.serving import app as apps
+from mirror_rt.serving import service as services
 from mirror_rt.serving.config import read_token
 from mirror_rt_cli.app import app as program
 from mirror_rt_cli.serve import serve as serve_command
@@ -310,6 +312,83 @@ def test_a_slow_client_is_cut_off(library: Library) -> None:
             assert answer == b"" or answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 400 "))
             assert slow.fileno() >= 0
         assert httpx.get(f"{address}/health").status_code == 200
+
+
+def test_a_refused_body_that_never_comes_has_one_answer(library: Library) -> None:
+    with in_thread(library, config(limits={"receive_seconds": 0.3})) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            connection.sendall(
+                b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n"
+            )
+            found = b""
+            while part := connection.recv(9_999):
+                found += part
+    assert re.findall(rb"HTTP/1.1 (\d+) ", found) == [b"413"]
+
+
+def test_requests_that_wait_on_one_connection_are_bounded(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = b'{"inputs":"kidny"}'
+    slow = (
+        b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    quick = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with in_thread(library, config()) as address:
+        blocked = Blocked(library, monkeypatch)
+        host, port = address.removeprefix("http://").split(":")
+        with (
+            socket.create_connection((host, int(port)), timeout=20) as few,
+            socket.create_connection((host, int(port)), timeout=20) as many,
+        ):
+            few.sendall(slow + 30 * quick)
+            with suppress(ConnectionError):  # it ends although the first is not answered
+                many.sendall(slow + 3_000 * quick)
+                assert many.recv(99) == b""
+            assert not blocked.go.is_set()
+            blocked.go.set()
+            found = b""
+            while found.count(b'{"status":"ok"}') < 30:
+                found += few.recv(65_536)
+        assert found.count(b"HTTP/1.1 200 ") == 31
+        assert found.index(b"[[") < found.index(b'{"status"')
+
+
+def test_a_body_that_grows_too_long_meanwhile_is_refused_as_such(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with in_thread(library, config(limits={"body_bytes": 1_000})) as address:
+        blocked = Blocked(library, monkeypatch)
+        head = (
+            b"GET /reconcile/things?queries=%7B%22q0%22%3A%7B%22query%22%3A%22kidny%22%7D%7D"
+            b" HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        output = raw(address, head, then=[b"800\r\n" + b" " * 0x800 + b"\r\n0\r\n\r\n"])
+        blocked.go.set()
+    assert output.startswith(b"HTTP/1.1 413 ")
+
+
+def test_one_document_for_all_mentions_is_checked_once(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked: list[str] = []
+
+    def spy(text: str) -> int | None:
+        checked.append(text)
+        return None
+
+    text = "chronic kidney disease (CKD) is"
+    with in_thread(library, config()) as address:
+        monkeypatch.setattr(services, "lone_surrogate", spy)
+        asked = {"mentions": ["CKD"] * 20, "document": text}
+        answer = httpx.post(f"{address}/link", json=asked, timeout=60).json()
+        assert checked.count(text) == 1
+        results = answer["results"]
+        assert [r["candidates"][0]["entity_id"] for r in results] == ["T:5"] * 20
+        asked["document"] = "a" * 70_000
+        assert httpx.post(f"{address}/link", json=asked).status_code == 413
 
 
 def test_there_are_no_more_connections_than_allowed(library: Library) -> None:

@@ -390,6 +390,9 @@ def test_columns_are_filled_from_every_property(
     proposed = refine.page(f"{propose}?type=job")
     valid(proposed, "data-extension-property-proposal")
     assert proposed["type"] == "job"
+    assert refine.page(f"{propose}?limit=2")["properties"] == proposed["properties"][:2]
+    for limit in ("0", "18446744073709551616"):
+        assert httpx.get(f"{propose}?limit={limit}").status_code == 422
     properties = [{"id": one["id"]} for one in proposed["properties"]]
     assert {"name", "alias", "type", "description", "cross_reference", "alternative_id",
             "parent", "since", "field"} <= {one["id"] for one in properties}  # fmt: skip

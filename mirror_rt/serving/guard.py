@@ -226,10 +226,16 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_to_stderr(level: int) -> None:
-    """Log JSON lines to standard error; only warnings and errors from uvicorn."""
+    """Log JSON lines to standard error; only warnings and errors from uvicorn.
+
+    Only errors of the other libraries: the warnings of the parser of forms quote the body.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
-    for name, least in (("mirror_rt.serving", level), ("uvicorn", logging.WARNING)):
+    for name, least in (
+        ("mirror_rt.serving", level), ("uvicorn", logging.WARNING),
+        ("asyncio", logging.ERROR), ("python_multipart", logging.ERROR),
+    ):  # fmt: skip
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(least)

@@ -158,21 +158,25 @@ def _named(service: Service, name: str | None) -> ServedKb:
 def _items(service: Service, body: LinkRequest) -> list[LinkItem]:
     service.check(body.mentions, param="mentions")
     count = len(body.mentions)
-    contexts = body.contexts
-    if contexts is None:
-        contexts = [""] * count
-    documents = body.document
-    if documents is None or isinstance(documents, str):
-        documents = [documents or ""] * count
-    for name, beside in (("contexts", contexts), ("document", documents)):
-        if len(beside) != count:
+    contexts = _beside(service, body.contexts, count, param="contexts")
+    documents = _beside(service, body.document, count, param="document")
+    return [LinkItem(*row) for row in zip(body.mentions, contexts, documents, strict=True)]
+
+
+def _beside(
+    service: Service, given: str | list[str] | None, count: int, *, param: str
+) -> list[str]:
+    if isinstance(given, list):
+        if len(given) != count:
             raise Refused(
                 400,
-                f"{name}: give one for each of the {count:,} mentions, empty where there is none",
-                param=name,
+                f"{param}: give one for each of the {count:,} mentions, empty where there is none",
+                param=param,
             )
-        service.check(beside, param=name)
-    return [LinkItem(*row) for row in zip(body.mentions, contexts, documents, strict=True)]
+        service.check(given, param=param)
+        return given
+    service.check([given or ""], param=param)  # once, as it may be long
+    return [given or ""] * count
 
 
 @router.post("/link", responses={200: {"model": LinkResponse}, **ERRORS})

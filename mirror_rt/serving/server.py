@@ -28,6 +28,8 @@ __all__ = ["serve"]
 _LOG = logging.getLogger(__name__)
 _OTHER_FILES = 256
 """Open files beside connections, at most: knowledge bases, models, libraries."""
+_MOST_PIPELINED = 32
+"""Requests of one connection that wait while an earlier one is answered, at most."""
 _SWITCH_SECONDS = 0.0005
 """Python's thread switch interval: short, so that the event loop can answer in between."""
 
@@ -206,15 +208,17 @@ class _BoundedProtocol(HttpToolsProtocol):
         """Receive bytes of a request."""
         if self.transport.is_closing():
             return
-        if self._in_head:
-            self._head += len(data)
         self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._end(b"400 Bad Request", b"the request is not valid HTTP", kind=b"Validation")
+        while data and not self.transport.is_closing():
+            if self._in_head:
+                self._head += len(data)
+            try:
+                self.parser.feed_data(data)
+                data = b""
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade(data[upgrade.args[0] :])
+            except httptools.HttpParserError:
+                self._end(b"400 Bad Request", b"the request is not valid HTTP", kind=b"Validation")
         if self.transport.is_closing() or not self._in_head:
             return
         if self._head > self._limits.head_bytes:
@@ -239,10 +243,13 @@ class _BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete."""
-        if self._wants_upgrade:
+        if self._wants_upgrade or self.transport.is_closing():
             return
         self._in_head, self._head = False, 0
         super().on_headers_complete()
+        if len(self.pipeline) > _MOST_PIPELINED:
+            self._close()  # an error response would be taken for the answer to an earlier request
+            return
         if self.scope["method"] != "HEAD":
             joined = _JoinedWrites(self.cycle, self._close)
             self.cycle.transport = joined  # type: ignore[assignment]
@@ -259,19 +266,20 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _wants_upgrade(self) -> bool:
         return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Read the head again without ``Upgrade``, then the rest.
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """Return the head without ``Upgrade``, and the rest, for a new parser.
 
         Java's client asks for HTTP/2 with every request, and curl may do so. The parser takes the
         body of such a request for data of the other protocol.
         """
         method = self.parser.get_method()
         self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
         if method == b"CONNECT":
-            return
+            return b""
         head = [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
         self._head = 0
-        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self.url, b"".join(head), rest))
+        return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self.url, b"".join(head), rest)
 
     def timeout_keep_alive_handler(self) -> None:
         """No further request came."""
@@ -317,10 +325,10 @@ class _BoundedProtocol(HttpToolsProtocol):
     def _too_slow(self) -> None:
         if self.pipeline or (self._in_head and self._is_answering):
             self._start_receiving()  # an earlier request is answered first
-        elif self._head or not self._in_head:
+        elif self._head if self._in_head else self._is_answering:
             self._end(b"408 Request Timeout", b"the request did not arrive in time")
         else:
-            self._close()  # no request was started
+            self._close()  # no request was started, or it was refused before its body arrived
 
     def _close(self) -> None:
         """Close when the client has received everything, or its time is up."""

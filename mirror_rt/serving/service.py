@@ -97,6 +97,7 @@ class Service:
 
         Raises:
             Refused: The queue is full, the time is up, or the client has left (499, for the log).
+            HTTPException: More of a body arrived than is allowed.
             MirrorError: The request is at fault.
         """
         job = self.scheduler.submit(work, items, costs)
@@ -111,6 +112,7 @@ class Service:
                 self.metrics.waited(job.queue_seconds, job.run_seconds)
                 return job
             if gone.done():
+                gone.result()  # raises if more of a body arrived than is allowed
                 raise Refused(499, "the client has left")
             raise Refused(
                 503,

@@ -176,8 +176,11 @@ async def similarity(body: SimilarityRequest, request: Request) -> Response:
 )
 async def root(body: RootRequest, request: Request) -> Response:
     """Embed texts or compare texts, for ``huggingface_hub.InferenceClient``."""
+    _refuse_options(body.parameters)
+    if body.parameters is not None and body.parameters.truncate is False:
+        body.truncate = False
     if isinstance(body.inputs, Pair):
-        return await _similarity_response(body.inputs, body.parameters, request)
+        return await _similarity_response(body.inputs, body, request)
     return await _embed_response(body, request)
 
 

@@ -58,7 +58,7 @@ async def propose(
     name: str,
     request: Request,
     type: Annotated[str, Query(description="A type; all have the same properties.")] = "",
-    limit: Annotated[int | None, Query(ge=1, description="The maximum number.")] = None,
+    limit: Annotated[int | None, Query(ge=1, le=10_000, description="The maximum number.")] = None,
     callback: Callback = None,
 ) -> Response:
     """Propose properties for a data extension."""
