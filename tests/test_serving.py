@@ -510,25 +510,22 @@ def test_a_client_that_asks_for_http_2_gets_an_answer(server: Server) -> None:
 
 
 def test_many_requests_for_http_2_at_once_are_no_internal_error(server: Server) -> None:
-    def asked(options: bytes, path: bytes) -> bytes:
-        return (
-            b"GET /%b HTTP/1.1\r\nHost: localhost\r\nConnection: %b\r\nUpgrade: h2c\r\n\r\n"
-            % (path, options)
-        )
-
+    request = b"GET /%b HTTP/1.1\r\nHost: localhost\r\nConnection: %b\r\nUpgrade: h2c\r\n\r\n"
     host, _, port = server.url.removeprefix("http://").partition(":")
     paths = [b"health" if i % 2 else b"nothing" for i in range(20)]
     with socket.create_connection((host, int(port)), timeout=60) as connection:
-        connection.sendall(b"".join(asked(b"Upgrade", path) for path in paths))
+        connection.sendall(b"".join(request % (path, b"Upgrade") for path in paths))
         found = b""
         while found.count(b"HTTP/1.1 ") < 20:
             found += connection.recv(65_536)
     assert re.findall(rb"HTTP/1.1 (\d+) ", found) == [b"404", b"200"] * 10
     # What follows a request that closes the connection is dropped.
-    output = raw(server.url, asked(b"Upgrade, close", b"health") + asked(b"Upgrade", b"nothing"))
+    output = raw(
+        server.url, request % (b"health", b"Upgrade, close") + request % (b"nothing", b"Upgrade")
+    )
     assert output.startswith(b"HTTP/1.1 200 ")
     with socket.create_connection((host, int(port)), timeout=60) as connection:
-        connection.sendall(asked(b"Upgrade", b"health") * 1_500)
+        connection.sendall(request % (b"health", b"Upgrade") * 1_500)
         with suppress(ConnectionError):
             while connection.recv(65_536):
                 pass
