@@ -1027,6 +1027,30 @@ def test_a_broken_array_is_reported_with_its_line_and_never_half_read(
             list(read_entities(write(tmp_path, "a.json", text), skip_bad=skipped))
 
 
+@pytest.mark.parametrize(
+    "broken", ['{"id": "E2", "name": }', '{"id" "E2"}', '{"id": "E2", "name": "a', '{"x": [1, 2}']
+)
+@pytest.mark.parametrize("indentation", ["", "  "])
+def test_reading_goes_on_after_a_broken_object_of_an_array(
+    tmp_path: Path, broken: str, indentation: str
+) -> None:
+    first, last = (
+        f'{{"id": "E{i}", "name": "n{i}",\n{indentation}  "aliases": [\n{indentation}   '
+        f'{{"name": "a{i}"}}]}}'
+        for i in (1, 3)
+    )
+    path = tmp_path / "a.json"
+    for rows in ([first, broken, last], [broken, first, last], [first, last, broken]):
+        text = ",\n".join(indentation + row for row in rows)
+        path.write_text(f"[\n{text}\n]\n")
+        skipped = SkippedRows()
+        found = list(read_entities(path, skip_bad=skipped))
+        assert [(e.id, e.aliases) for e in found] == [("E1", ("a1",)), ("E3", ("a3",))]
+        assert skipped.bad == 1
+        with pytest.raises(InputError, check=about("a.json")):
+            list(read_entities(path))
+
+
 def test_what_is_no_object_in_an_array_is_counted_by_its_place(tmp_path: Path) -> None:
     path = write(tmp_path, "a.json", '[{"id": "1", "name": "x"}, 7, ["y"], {"id": "4"}]')
     skipped = SkippedRows()

@@ -96,8 +96,11 @@ def array_rows(
         lines: Numbered lines. The first line that is not blank starts with ``[``.
         called: The name of the file in messages.
 
+    After an object that cannot be parsed, reading continues with the next one if each begins a line
+    of its own: at the next line with the same indentation.
+
     Raises:
-        InputError: It is not JSON, so the start of the next object is unknown.
+        InputError: It is not JSON, and the start of the next object is unknown.
 
     >>> [row for _, row in array_rows(iter([(1, '[{"a": 1},'), (2, '{"a":'), (3, "2}]")]), "x")]
     [{'a': 1}, {'a': 2}]
@@ -123,6 +126,17 @@ def array_rows(
         line = first_line + text.count("\n", 0, place)
         return InputError(f"{called}: line {line}: not a JSON array of objects ({what})")
 
+    def following(place: int) -> int:
+        """Return where the object after a broken one starts, or the final ]; -1 if unknown."""
+        indentation = text[text.rfind("\n", 0, place) + 1 : place]
+        if indentation.strip() or not text.startswith("{", place):
+            return -1
+        begin = re.compile(rf"\n{indentation}(?=\{{)|\n(?=\]\s*\Z)")
+        while (found := begin.search(text, place)) is None:
+            if not more():
+                return -1
+        return found.end()
+
     comma = True  # the start of the file has the same form
     while True:
         while at < len(text) and text[at] in " \t\r\n":
@@ -144,7 +158,14 @@ def array_rows(
             cut_off = error.pos >= len(text.rstrip())
             if cut_off and more():
                 continue
-            raise fault(error.pos, error.msg) from error
+            wrong = fault(error.pos, error.msg)
+            if (after := following(at)) < 0:
+                raise wrong from error
+            number += 1
+            line = first_line + text.count("\n", 0, error.pos)
+            yield number, RowError(f"not JSON ({error.msg} in line {line})")
+            comma, at = text.startswith("{", after), after
+            continue
         except (ValueError, RecursionError) as error:
             raise fault(at, str(error)) from error
         if end == len(text) and not isinstance(record, (dict, list, str)) and more():
