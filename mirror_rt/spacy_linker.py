@@ -48,8 +48,10 @@ class Settings:
         top: Candidates per entity.
         min_probability: Entities below this probability are not linked and have no candidates.
         target_precision: Entities below the threshold of this precision are not linked.
+        wrong_at_most: Entities below the threshold that guarantees at most this share of wrong
+            links are not linked.
         review_below: Entities below this probability, or tied, are not linked, but keep their
-            candidates; by default .5 if neither of those two is given.
+            candidates; by default .5 if none of these three is given.
         abbreviations: Whether to link an abbreviation by its long form, if the document defines it.
         split_composites: Whether to split a composite into its parts.
         context: Whether the sentence decides between close candidates, if sentences are known.
@@ -60,6 +62,7 @@ class Settings:
     top: int = 5
     min_probability: float = 0.0
     target_precision: float | None = None
+    wrong_at_most: float | None = None
     review_below: float | None = None
     abbreviations: bool = True
     split_composites: bool = False
@@ -134,6 +137,7 @@ class MirrorLinker:
             top=settings.top,
             min_probability=settings.min_probability,
             target_precision=settings.target_precision,
+            wrong_at_most=settings.wrong_at_most,
             review_below=settings.review_below,
             filters=settings.filters,
             document=[ent.doc.text for ent in ents] if settings.abbreviations else None,
@@ -215,6 +219,7 @@ def make_linker(
     top: int,
     min_probability: float,
     target_precision: Optional[float],  # noqa: UP045
+    wrong_at_most: Optional[float],  # noqa: UP045
     review_below: Optional[float],  # noqa: UP045
     abbreviations: bool,
     split_composites: bool,
@@ -228,6 +233,7 @@ def make_linker(
             top=top,
             min_probability=min_probability,
             target_precision=target_precision,
+            wrong_at_most=wrong_at_most,
             review_below=review_below,
             abbreviations=abbreviations,
             split_composites=split_composites,

@@ -353,6 +353,8 @@ def test_2048_texts_and_single_ones_at_once(client: httpx.Client, encoder: Encod
         ("/link", b'{"mentions":["a"],"filters":{"type":[]}}', 400),
         ("/link", b'{"mentions":["a"],"filters":{"type":"no such"}}', 400),
         ("/link", b'{"mentions":["a"],"target_precision":0.99999}', 400),
+        ("/link", b'{"mentions":["a"],"wrong_at_most":0.05}', 400),
+        ("/link", b'{"mentions":["a"],"wrong_at_most":1}', 422),
         ("/link", b"[" * 10_000 + b"]" * 10_000, 400),
         ("/link", b'{"mentions":' + b"[" * 10_000, 400),
         ("/link", b'{"mentions":["a"],"top":' + b"9" * 5_000 + b"}", 400),

@@ -184,6 +184,7 @@ def test_faults_of_the_configuration_are_reported_at_once(kb: Path, tmp_path: Pa
         ({"kb": str(tmp_path)}, KnowledgeBaseError, "not a knowledge base"),
         ({"target_precision": 2.0}, ConfigError, "precision must be"),
         ({"min_probability": 50.0}, ConfigError, "min_probability must be"),
+        ({"wrong_at_most": 2.0}, ConfigError, "wrong_at_most must be"),
         ({"top": 0}, ConfigError, "top must be"),
         ({"filters": {"type": ["none"]}}, ConfigError, "has the type 'none'"),
     ):

@@ -37,6 +37,13 @@ class LinkRequest(ExactBody):
     target_precision: float | None = Field(
         None, gt=0, le=1, description="Review mentions below the threshold of this precision."
     )
+    wrong_at_most: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Review mentions below the threshold that guarantees at most this share of "
+        "wrong links; needs a calibration with mentions kept apart.",
+    )
     review_below: float | None = Field(
         None,
         ge=0,
@@ -125,6 +132,7 @@ def options_of(service: Service, body: LinkRequest) -> tuple[tuple[str, Any], ..
     return (
         ("top", body.top),
         ("target_precision", body.target_precision),
+        ("wrong_at_most", body.wrong_at_most),
         ("review_below", body.review_below),
         ("min_probability", body.min_probability),
         ("filters", hashable(service, body.filters)),
