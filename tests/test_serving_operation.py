@@ -562,6 +562,7 @@ def test_a_hangup_stops_it_and_its_limit_of_open_files_is_raised(things: Path) -
     low = len(list(Path("/proc/self/fd").iterdir())) + 300
     assert low < Limits().connections
     resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have it ignored
     try:
         with command("--kb", things) as server:
             limits = Path(f"/proc/{server.process.pid}/limits").read_text()
@@ -570,6 +571,7 @@ def test_a_hangup_stops_it_and_its_limit_of_open_files_is_raised(things: Path) -
             assert server.stop(signal.SIGHUP) == 129
             assert server.lines[-1]["message"] == "stopping"
     finally:
+        signal.signal(signal.SIGHUP, hangup)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
