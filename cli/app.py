@@ -175,15 +175,15 @@ help.add(app, "push", push.push)
 
 def main() -> None:
     """Run the program."""
-    told = -math.inf
+    last = -math.inf
 
     def stop(number: int, frame: object) -> None:
         # Another Ctrl-C soon after is the same request: it would break the cleaning up. A later
         # one counts again, so that no program that is stuck has to be killed.
-        nonlocal told
+        nonlocal last
         now = time.monotonic()
-        if now - told >= SAME_REQUEST_S:
-            told = now
+        if now - last >= SAME_REQUEST_S:
+            last = now
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
     _open_streams()

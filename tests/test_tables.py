@@ -1016,6 +1016,7 @@ def test_an_array_of_objects_is_read_however_it_is_broken_into_lines(
         ('[{"id": "1", "name": "x"},\n]', 2),
         ('[{"id": "1", "name": "x"}]\n[]', 1),
         ('\n[', 2),
+        ('[\n{\n"id": "1",\n"x": [\n{\n"id": "2",\n"name": "in"\n}\n] "name"\n}\n]', 9),
         ('[{"id": "1", "name": "x\n"}]', 1),
     ],
 )  # fmt: skip

@@ -131,6 +131,8 @@ def array_rows(
         indentation = text[text.rfind("\n", 0, place) + 1 : place]
         if indentation.strip() or not text.startswith("{", place):
             return -1
+        if not indentation and text[place + 1 : place + 2] in ("\r", "\n"):
+            return -1  # nothing is indented: objects inside others begin lines like these
         begin = re.compile(rf"\n{indentation}(?=\{{)|\n(?=\]\s*\Z)")
         while (found := begin.search(text, place)) is None:
             if not more():
