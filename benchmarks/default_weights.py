@@ -49,7 +49,7 @@ from mirror_rt.knowledge.ranking.learning import calibration_targets, fit, fit_c
 from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.ranking.samples import ENOUGH, Samples, misspell, samples_of
-from mirror_rt.knowledge.ranking.weights import WeightPrior, fit_weights, likeliest
+from mirror_rt.knowledge.ranking.weights import FittedWeights, fit_weights, likeliest
 from mirror_rt.knowledge.retrieval.candidates import generate_candidates
 from mirror_rt.knowledge.storage.build import own_samples
 from mirror_rt.quickstart import demo_model
@@ -196,18 +196,18 @@ def misspelt_names(kb: LinkResources) -> list[tuple[str, set[int]]]:
     return links
 
 
-def fitted(domains: Sequence[Domain]) -> WeightPrior:
+def fitted(domains: Sequence[Domain]) -> FittedWeights:
     """Fit weights to the domains, all with equal weight; then NIL and the confidence."""
     by_names = {domain.names: domain.misspelt for domain in domains}
     parts = [without_some(part) for part in [*(d.mentions for d in domains), *by_names.values()]]
     shares = [1.0] * len(domains)
     shares += [MISSPELT_SHARE * len(domains) / len(by_names)] * len(by_names)
-    heavy_S = [np.full(len(p), s / len(p)) for p, s in zip(parts, shares, strict=True)]
+    weight_S = [np.full(len(p), s / len(p)) for p, s in zip(parts, shares, strict=True)]
     fewest = min(len(part) for part in parts[: len(domains)])
     even = Samples.joined([part[np.arange(fewest)] for part in parts[: len(domains)]])
     return from_nothing(
         "mentions", Samples.joined(parts), even, without={FROM_FEEDBACK, FOR_PLACES},
-        heaviness_S=np.concatenate(heavy_S) * 1_000,
+        sample_weight_S=np.concatenate(weight_S) * 1_000,
     )  # fmt: skip
 
 
@@ -217,18 +217,18 @@ def from_nothing(
     even: Samples,
     *,
     without: Set[str],
-    heaviness_S: np.ndarray | None = None,
-) -> WeightPrior:
+    sample_weight_S: np.ndarray | None = None,
+) -> FittedWeights:
     """Fit weights regularized towards the vectors alone, and the confidence on ``even``."""
     nothing = replace(
-        WeightPrior.built_in(),
+        FittedWeights.built_in(),
         name=name,
         features=[feature for feature in FEATURES if feature not in without],
         weights={feature: 10.0 * (feature == "dense_cosine") for feature in FEATURES},
         nil_score=10.0,
         curvature_FF=np.zeros((len(FEATURES), len(FEATURES))),
     )
-    found = fit_weights(samples, nothing, mentions=0.0, heaviness_S=heaviness_S)
+    found = fit_weights(samples, nothing, prior_strength=0.0, sample_weight_S=sample_weight_S)
     scored = replace(Reranker(), weights=found.weights, nil_score=found.nil_score)
     confidence = fit_confidence(calibration_targets(even, scored), start=scored)
     return replace(
@@ -270,7 +270,7 @@ def accuracy(samples: Samples, scores_P: np.ndarray) -> dict[str, float]:
 
 
 def compared(
-    domains: Mapping[str, Domain], places: Domain, of_places: WeightPrior
+    domains: Mapping[str, Domain], places: Domain, of_places: FittedWeights
 ) -> dict[str, Any]:
     """Evaluate each domain with weights that were fitted on the others."""
     summary: dict[str, Any] = {}
@@ -313,7 +313,7 @@ def compared(
     return summary
 
 
-def content(found: WeightPrior, fitted_on: Mapping[str, Any]) -> dict[str, Any]:
+def content(found: FittedWeights, fitted_on: Mapping[str, Any]) -> dict[str, Any]:
     """Return the weights in the form of the file in the package."""
     here = [FEATURES.index(feature) for feature in found.features]
 

@@ -31,7 +31,7 @@ from mirror_rt.knowledge.entities.names import NameArrays, NameArraysWriter
 from mirror_rt.knowledge.formats import read_entities
 from mirror_rt.knowledge.linking.calibration import expected_calibration_error
 from mirror_rt.knowledge.ranking import name_probability
-from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES, name_features
+from mirror_rt.knowledge.ranking.name_probability import EXACT_MATCH_FEATURES, exact_match_features
 from mirror_rt.knowledge.text.match_levels import match_level
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import MatchType
@@ -97,7 +97,7 @@ def read(name: str, data: Path) -> Mentions:
         hits.append(any(query.ids & owners[texts[row]] for row in tied))
         weights.append(counts[query.parts[0]] ** -0.5)
     return Mentions(
-        features_S3=name_features(names, np.array(rows)),
+        features_S3=exact_match_features(names, np.array(rows)),
         hit_S=np.array(hits),
         weight_S=np.array(weights) / sum(weights),
     )
@@ -112,13 +112,13 @@ def _arrays(normalized: Sequence[str]) -> NameArrays:
 
 
 def fit(sets: Sequence[Mentions]) -> np.ndarray:
-    """Return the weights of ``NAME_FEATURES`` and the constant."""
+    """Return the weights of ``EXACT_MATCH_FEATURES`` and the constant."""
     features_S3 = np.concatenate([one.features_S3 for one in sets])
     hit_S = np.concatenate([one.hit_S for one in sets])
     weight_S = np.concatenate([one.weight_S for one in sets]) / len(sets)
     of_set_SD = np.repeat(np.eye(len(sets)), [len(one.hit_S) for one in sets], axis=0)
     inputs = np.concatenate([features_S3, of_set_SD], axis=1)
-    penalty = np.array([PENALTY] * len(NAME_FEATURES) + [1e-4] * len(sets))
+    penalty = np.array([PENALTY] * len(EXACT_MATCH_FEATURES) + [1e-4] * len(sets))
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         odds = inputs @ weights
@@ -130,7 +130,9 @@ def fit(sets: Sequence[Mentions]) -> np.ndarray:
     bounds = [*BOUNDS, *[(None, None)] * len(sets)]
     weights = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     # The median constant: a single unusual set of texts does not change it.
-    return np.append(weights[: len(NAME_FEATURES)], np.median(weights[len(NAME_FEATURES) :]))
+    return np.append(
+        weights[: len(EXACT_MATCH_FEATURES)], np.median(weights[len(EXACT_MATCH_FEATURES) :])
+    )
 
 
 def score_probabilities(mentions: Mentions, p_S: np.ndarray) -> dict[str, float]:
@@ -173,7 +175,7 @@ def main() -> None:
         }
         print(name, json.dumps(record["sets"][name]))
     weights = fit(list(sets.values()))
-    names = [*NAME_FEATURES, "constant"]
+    names = [*EXACT_MATCH_FEATURES, "constant"]
     made = {name: round(float(w), 4) for name, w in zip(names, weights, strict=True)}
     record["name_weights"] = made
     print(json.dumps(made))

@@ -182,7 +182,7 @@ def calibrated(
 ) -> dict[str, float]:
     """Calibrate on the links of drawn mentions, and evaluate on the other mentions."""
     rng = np.random.default_rng(1)
-    best_fit = _fit(links, before, fits=True, pull=1.0)
+    best_fit = _fit(links, before, fits=True, l2=1.0)
     found: list[dict[str, float]] = []
     for _ in range(draws):
         drawn = rng.permutation(len(links))[:LINKS]

@@ -66,7 +66,7 @@ def taken(reranker: Reranker, target_precision: float, *, mentions: int, below: 
         ConfigError: The precision is out of range or was not reached.
     """
     least = reranker.threshold(target_precision)
-    exact = "" if reranker.scores_exact_matches else ", exact matches always"
+    exact = "" if reranker.is_calibrated else ", exact matches always"
     share = f" ({100 * below / mentions:.1f} %)" if mentions else ""
     return (
         f"target precision {target_precision:g}: linked from probability {least:.3f} on{exact}, "

@@ -121,7 +121,7 @@ class MirrorLinker:
             ent.doc.user_data[_key(ent)] = {
                 "mention": result.mention,
                 "nil_reason": None if result.nil_reason is None else result.nil_reason.value,
-                "below_precision": result.below_precision,
+                "needs_review": result.needs_review,
                 "candidates": [{**asdict(c), "match_type": c.match_type.value} for c in result],
             }
             best: dict[str, str] = {}
@@ -207,7 +207,7 @@ def _candidates(ent: Span) -> LinkResult:
         mention=kept["mention"],
         candidates=tuple(found),
         nil_reason=None if reason is None else NilReason(reason),
-        below_precision=kept["below_precision"],
+        needs_review=kept["needs_review"],
     )
 
 

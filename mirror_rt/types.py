@@ -407,19 +407,19 @@ class LinkResult(_Candidates):
         nil_reason: Why there is no candidate (NIL); otherwise None. ``FILTERED_OUT`` means: the
             mention is a name, but a filter excludes its entities, and all others are below the
             threshold. If only some parts of a composite have candidates, both are given.
-        below_precision: Whether the mention is for review: the probability of the best candidate,
+        needs_review: Whether the mention is for review: the probability of the best candidate,
             or of that of a part, is below the threshold (by default .5), or it is tied.
     """
 
     mention: str
-    below_precision: bool = False
+    needs_review: bool = False
 
     @property
     def status(self) -> LinkStatus:
         """The status of the mention."""
         if not self.candidates:
             return LinkStatus.NIL
-        return LinkStatus.REVIEW if self.below_precision else LinkStatus.LINKED
+        return LinkStatus.REVIEW if self.needs_review else LinkStatus.LINKED
 
     def to_dict(self) -> dict[str, object]:
         """Return the result as ``mirror-rt link`` prints it in JSON."""

@@ -177,14 +177,14 @@ def test_folds_leave_equal_links_out_together(
 ) -> None:
     taught: list[set[int]] = []
 
-    def fit(links: _GoldLinks, before: Reranker, *, fits: bool, pull: float) -> Reranker:
+    def fit(links: _GoldLinks, before: Reranker, *, fits: bool, l2: float) -> Reranker:
         taught.append(set(links.mention_S.tolist()))
-        return _fit(links, before, fits=fits, pull=pull)
+        return _fit(links, before, fits=fits, l2=l2)
 
     monkeypatch.setattr(calibration, "_fit", fit)
     kb.calibrate(GOLD[:40] * 3)
     everything = set(range(40))
-    folds, fits = calibration._FOLDS, len(calibration._PULLS) * calibration._PARTITIONS
+    folds, fits = calibration._FOLDS, len(calibration._L2_STRENGTHS) * calibration._PARTITIONS
     assert all(some == everything for some in taught[fits * folds :])
     partitions = set()
     for first in range(0, fits * folds, folds):
@@ -211,7 +211,7 @@ def _drawn(truth: Reranker, seed: int, count: int) -> _GoldLinks:
         exact_S=no_S,
         tied_S=no_S,
         names_S3=np.tile([4.0, 0.0, -9.0], (count, 1)),
-        likeness_S=np.full(count, np.inf),
+        similarity_S=np.full(count, np.inf),
         confidence_S3=confidence_S3,
         hit_S=in_candidates_S & (first_S < p_S / p_in_S),
         in_candidates_S=in_candidates_S,

@@ -12,7 +12,7 @@ from mirror_rt.bundle import Bundle
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.arrays import to_float32
 from mirror_rt.knowledge.ranking.features import FEATURES
-from mirror_rt.knowledge.ranking.name_probability import name_features
+from mirror_rt.knowledge.ranking.name_probability import exact_match_features
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import NilReason
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
@@ -138,7 +138,7 @@ def test_ranks_features_and_contributions_are_those_of_brute_force(
         retrievers = kb.resources.retrievers
         dense_N = to_float32(retrievers.vectors.vectors_ND) @ LetterEncoder().encode([mention])[0]
         rows = [texts.index(one.candidate.matched_name) for one in output.candidates]
-        by_name = learned.name_probability(name_features(kb.resources.names, np.array(rows)))
+        by_name = learned.name_probability(exact_match_features(kb.resources.names, np.array(rows)))
     trigrams_N = _trigram_cosines(normalize(mention), [normalize(text) for text in texts])
     own = {thing.id: [texts.index(name.text) for name in thing.names] for thing in HEARTS}
     by_dense, by_lexical = (

@@ -26,7 +26,7 @@ from mirror_rt.knowledge.ranking.learning import (
 )
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
 from mirror_rt.knowledge.ranking.samples import Samples, held_out_names, held_out_samples, misspell
-from mirror_rt.knowledge.ranking.weights import BUILT_IN, WeightPrior, fit_weights, likeliest
+from mirror_rt.knowledge.ranking.weights import BUILT_IN, FittedWeights, fit_weights, likeliest
 from tests.kb import LetterEncoder, drawn_samples, entity, fake_bundle
 
 TRUE = dict.fromkeys(FEATURES, 0.0) | {
@@ -35,10 +35,10 @@ TRUE = dict.fromkeys(FEATURES, 0.0) | {
 }  # fmt: skip
 
 
-def _prior(curvature: float = 0.0) -> WeightPrior:
+def _prior(curvature: float = 0.0) -> FittedWeights:
     """Return the built-in weights with a prior that is equal in each direction."""
     eye_FF = np.eye(len(FEATURES))
-    return replace(WeightPrior.built_in(), features=FEATURES, curvature_FF=curvature * eye_FF)
+    return replace(FittedWeights.built_in(), features=FEATURES, curvature_FF=curvature * eye_FF)
 
 
 def test_it_finds_the_numbers_that_the_links_were_drawn_with() -> None:
@@ -64,13 +64,13 @@ def test_weights_are_those_that_a_general_optimizer_finds_within_their_signs(
     half = rng.normal(size=(len(FEATURES), len(FEATURES)))
     prior = replace(_prior(), curvature_FF=half @ half.T / 50)
     heavy = rng.random(80) + 0.5
-    fitted = fit_weights(samples, prior, mentions=mentions, heaviness_S=heavy)
+    fitted = fit_weights(samples, prior, prior_strength=mentions, sample_weight_S=heavy)
     for name in FEATURES:
         assert fitted.weights[name] * SIGNS[name] >= 0
     groups = [slice(*pair) for pair in pairwise(samples.offsets.tolist())]
     known = [i for i, mine in enumerate(groups) if samples.right_P[mine].any()]
     whole = heavy[known].sum()
-    pull = mentions / whole * prior.curvature_FF + 1e-3 * np.eye(len(FEATURES))
+    l2 = mentions / whole * prior.curvature_FF + 1e-3 * np.eye(len(FEATURES))
 
     def loss(w: np.ndarray) -> float:
         value = 0.0
@@ -78,7 +78,7 @@ def test_weights_are_those_that_a_general_optimizer_finds_within_their_signs(
             scores = samples.features_PF[groups[i]].astype(np.float64) @ w
             right = scores[samples.right_P[groups[i]]]
             value += heavy[i] / whole * (logsumexp(scores) - logsumexp(right))
-        return float(value + 0.5 * (w - prior.weights_F) @ pull @ (w - prior.weights_F))
+        return float(value + 0.5 * (w - prior.weights_F) @ l2 @ (w - prior.weights_F))
 
     bounds = [(0, None) if SIGNS[name] > 0 else (None, 0) for name in FEATURES]
     start = np.clip(prior.weights_F, *np.array([(a if a is not None else -9, b if b is not None
@@ -102,14 +102,14 @@ def test_an_entity_counts_by_the_name_that_scores_best() -> None:
         entity_P=samples.entity_P[doubled],
         name_P=np.arange(len(doubled)),
     )
-    one, two = (fit_weights(s, _prior(), mentions=0.0) for s in (samples, twice))
+    one, two = (fit_weights(s, _prior(), prior_strength=0.0) for s in (samples, twice))
     assert two.weights_F == pytest.approx(one.weights_F, abs=1e-4)
     assert two.nil_score == pytest.approx(one.nil_score, abs=1e-4)
 
 
 def test_nil_is_right_as_often_as_it_was() -> None:
     samples = drawn_samples(3_000, seed=3, truth=Reranker(weights=TRUE, nil_score=8.0))
-    fitted = fit_weights(samples, _prior(), mentions=0.0)
+    fitted = fit_weights(samples, _prior(), prior_strength=0.0)
     scores = samples.features_PF.astype(np.float64) @ fitted.weights_F
     nil = [
         softmax(np.append(scores[first:last], fitted.nil_score))[-1]
@@ -124,14 +124,14 @@ def test_a_strong_prior_holds_the_weights_where_mentions_care() -> None:
     curvature = np.zeros(len(FEATURES))
     curvature[0] = 1e6
     prior = replace(_prior(), curvature_FF=np.diag(curvature))
-    held = fit_weights(samples, prior, mentions=1_000.0)
+    held = fit_weights(samples, prior, prior_strength=1_000.0)
     assert held.weights[FEATURES[0]] == pytest.approx(prior.weights[FEATURES[0]], abs=1e-3)
     assert np.abs(held.weights_F[1:] - prior.weights_F[1:]).max() > 0.5
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_the_built_in_weights_are_of_the_features_and_have_their_signs(name: str) -> None:
-    prior = WeightPrior.built_in(name)
+    prior = FittedWeights.built_in(name)
     assert prior.name == name
     assert {*prior.weights} == {*FEATURES} == {*SIGNS}
     assert all(prior.weights[name] * SIGNS[name] >= 0 for name in FEATURES)
@@ -144,8 +144,8 @@ def test_the_built_in_weights_are_of_the_features_and_have_their_signs(name: str
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_knowledge_base_takes_the_built_in_weights_its_names_are_drawn_from(name: str) -> None:
-    priors = [*map(WeightPrior.built_in, BUILT_IN)]
-    truth = Reranker.of(WeightPrior.built_in(name))
+    priors = [*map(FittedWeights.built_in, BUILT_IN)]
+    truth = Reranker.of(FittedWeights.built_in(name))
     samples = drawn_samples(400, seed=3, truth=truth)
     losses = {}
     for prior in priors:
@@ -437,11 +437,11 @@ def test_a_feature_that_a_set_leaves_out_keeps_the_weight_0() -> None:
     left_out = FEATURES[3]
     prior = replace(_prior(), features=[name for name in FEATURES if name != left_out])
     without = fit_weights(
-        samples, replace(prior, weights={**prior.weights, left_out: 0.0}), mentions=1
+        samples, replace(prior, weights={**prior.weights, left_out: 0.0}), prior_strength=1
     )
     blank = samples.features_PF.copy()
     blank[:, 3] = 0.0
-    never_there = fit_weights(replace(samples, features_PF=blank), _prior(), mentions=1)
+    never_there = fit_weights(replace(samples, features_PF=blank), _prior(), prior_strength=1)
     for name in FEATURES:
         expected = 0.0 if name == left_out else never_there.weights[name]
         assert without.weights[name] == pytest.approx(expected, abs=1e-3)

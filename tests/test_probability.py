@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES, name_features
+from mirror_rt.knowledge.ranking.name_probability import EXACT_MATCH_FEATURES, exact_match_features
 from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.storage.manifest import RERANKER
 from mirror_rt.knowledge.text.match_levels import token_bag_key
@@ -63,7 +63,7 @@ def test_what_is_known_of_a_name_is_what_its_string_says(kb: KnowledgeBase) -> N
     texts = names.texts(rows)
     keys = [token_bag_key(text).split() for text in texts]
     bearing = {word: sum(k.count(word) for k in keys) for key in keys for word in key}
-    for text, key, found in zip(texts, keys, name_features(names, rows), strict=True):
+    for text, key, found in zip(texts, keys, exact_match_features(names, rows), strict=True):
         rarest = min(bearing[word] for word in key)
         assert found.tolist() == pytest.approx(
             [np.log(len(text)), float(len(text) <= 5 and " " not in text),
@@ -87,7 +87,7 @@ def test_no_weight_of_a_name_has_the_wrong_sign(
     better = (length + change[0], 0.0, share + change[1])
     worse_p, better_p = Reranker().name_probability(np.array([name, better]))
     assert better_p >= worse_p
-    assert tuple(Reranker().name_weights) == (*NAME_FEATURES, "constant")
+    assert tuple(Reranker().name_weights) == (*EXACT_MATCH_FEATURES, "constant")
 
 
 @settings(deadline=None, max_examples=30)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["accepted_weight", "all_but_accepted"]
 
 _MOST = 2_000
-_PULL = 10.0
+_L2 = 10.0
 """Strength of the prior, in mentions: with few decisions, the weight stays near zero."""
 _SEED = 0
 
@@ -65,7 +65,7 @@ def accepted_weight(
         return 0.0
     samples = Samples.joined(parts).without_own()
     feature = FEATURES[ACCEPTED_MENTIONS]
-    return fit_weight(samples, resources.reranker.weights, feature, pull=_PULL)
+    return fit_weight(samples, resources.reranker.weights, feature, l2=_L2)
 
 
 def all_but_accepted(resources: LinkResources) -> FilterMask | None:

@@ -25,13 +25,13 @@ from mirror_rt.knowledge.ranking.learning import (
     fit_names,
     precision_curve,
 )
-from mirror_rt.knowledge.ranking.name_probability import name_features
+from mirror_rt.knowledge.ranking.name_probability import exact_match_features
 from mirror_rt.knowledge.ranking.operating_points import (
     OperatingPoint,
     operating_points,
     share_interval,
 )
-from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, likeness
+from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, name_similarity
 from mirror_rt.knowledge.ranking.risk import risk_counts
 from mirror_rt.knowledge.ranking.samples import samples_of
 from mirror_rt.knowledge.retrieval.filters import FilterMask
@@ -58,7 +58,7 @@ __all__ = [
 _FOLDS = 5
 _PARTITIONS = 3
 _SEED = 0
-_PULLS = (300.0, 100.0, 30.0, 10.0, 1.0)
+_L2_STRENGTHS = (300.0, 100.0, 30.0, 10.0, 1.0)
 """Regularization strengths, towards the weights before the calibration. Cross-validation chooses.
 
 A few hundred links tell the level of the probabilities, but hardly the weight of each feature,
@@ -264,7 +264,7 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Compare
     mentions, number_S = np.unique(links.mention_S, return_inverse=True)
     before_S = _probabilities(links, before)
     fitted_PRS = np.stack(
-        [_held_out_probabilities(links, number_S, before, fits=fits, pull=pull) for pull in _PULLS]
+        [_held_out_probabilities(links, number_S, before, fits=fits, l2=l2) for l2 in _L2_STRENGTHS]
     )
     gain_PS = _losses(before_S, links.hit_S) - _losses(fitted_PRS, links.hit_S).mean(axis=1)
     best = int(gain_PS.mean(axis=1).argmax())
@@ -282,7 +282,7 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Compare
         and len(mentions) >= _FOLDS
     )
     fitted = replace(
-        _fit(links, before, fits=fits, pull=_PULLS[chosen]) if better else before,
+        _fit(links, before, fits=fits, l2=_L2_STRENGTHS[chosen]) if better else before,
         before_calibration={
             **before.calibrated_values(),
             **{name: getattr(before, name) for name in _GO_WITH_THEM},
@@ -301,7 +301,7 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Compare
 
 
 def _held_out_probabilities(
-    links: _GoldLinks, number_S: Int64, before: Reranker, *, fits: bool, pull: float
+    links: _GoldLinks, number_S: Int64, before: Reranker, *, fits: bool, l2: float
 ) -> Float64:
     """Return (R, S) float64: the probability of each link by the other folds, for R partitions.
 
@@ -314,7 +314,7 @@ def _held_out_probabilities(
         for fold in np.unique(fold_S):
             held_out = fold_S == fold
             fitted_S[held_out] = _probabilities(
-                links[held_out], _fit(links[~held_out], before, fits=fits, pull=pull)
+                links[held_out], _fit(links[~held_out], before, fits=fits, l2=l2)
             )
     return fitted_RS
 
@@ -334,8 +334,8 @@ class _GoldLinks:
         mention_S: (S,) int64 number of the mention, from 0 in the order of first occurrence.
         exact_S: (S,) bool, the mention is an exact match.
         tied_S: (S,) bool, the mention is the name of several entities.
-        names_S3: (S, 3) float64 values of ``NAME_FEATURES`` of the best candidate's name.
-        likeness_S: (S,) float64 similarity to the best candidate's name; infinite if exact.
+        names_S3: (S, 3) float64 values of ``EXACT_MATCH_FEATURES`` of the best candidate's name.
+        similarity_S: (S,) float64 similarity to the best candidate's name; infinite if exact.
         confidence_S3: (S, 3) float64 values of ``CONFIDENCE_FEATURES``, if not an exact match.
         hit_S: (S,) bool, the best candidate is right.
         in_candidates_S: (S,) bool, some candidate is right, if not an exact match.
@@ -346,7 +346,7 @@ class _GoldLinks:
     exact_S: Bools
     tied_S: Bools
     names_S3: Float64
-    likeness_S: Float64
+    similarity_S: Float64
     confidence_S3: Float64
     hit_S: Bools
     in_candidates_S: Bools
@@ -389,7 +389,7 @@ def _link(
     number_of = {link: n for n, link in enumerate(dict.fromkeys(given))}
     links = list(number_of)
     exact_S, tied_S, hit_S, inside_S, found_S = np.zeros((5, len(links)), dtype=bool)
-    row_S, likeness_S = np.zeros(len(links), dtype=np.int64), np.full(len(links), np.inf)
+    row_S, similarity_S = np.zeros(len(links), dtype=np.int64), np.full(len(links), np.inf)
     confidence_S3 = np.zeros((len(links), len(CONFIDENCE_FEATURES)))
     unknown: dict[str, list[int]] = {}
     matches = exact_matches(resources, [mention for mention, _ in links], mask=mask)
@@ -426,7 +426,7 @@ def _link(
                 first = [(n, k) for n, k in zip(some, kept, strict=True) if found_S[n]]
                 some, at = [n for n, _ in first], pool.ranked.offsets[[k for _, k in first]]
                 row_S[some] = pool.ranked.row_E[at]
-                likeness_S[some] = likeness(pool.features_PF[pool.ranked.pair_E[at]])
+                similarity_S[some] = name_similarity(pool.features_PF[pool.ranked.pair_E[at]])
         if progress is not None:
             progress(start + len(texts), len(unknown))
     number_of_mention = {m: n for n, m in enumerate(dict.fromkeys(m for m, _ in links))}
@@ -434,8 +434,8 @@ def _link(
         mention_S=np.array([number_of_mention[mention] for mention, _ in links], dtype=np.int64),
         exact_S=exact_S,
         tied_S=tied_S,
-        names_S3=name_features(names, row_S),
-        likeness_S=likeness_S,
+        names_S3=exact_match_features(names, row_S),
+        similarity_S=similarity_S,
         confidence_S3=confidence_S3,
         hit_S=hit_S,
         in_candidates_S=inside_S,
@@ -444,7 +444,7 @@ def _link(
     return whole[[n for link in given if found_S[n := number_of[link]]]]
 
 
-def _fit(links: _GoldLinks, before: Reranker, *, fits: bool, pull: float) -> Reranker:
+def _fit(links: _GoldLinks, before: Reranker, *, fits: bool, l2: float) -> Reranker:
     named, others = links[links.exact_S & ~links.tied_S], links[~links.exact_S]
     name_weights = fit_names(named.names_S3, named.hit_S, start=before)
     if fits:
@@ -453,14 +453,14 @@ def _fit(links: _GoldLinks, before: Reranker, *, fits: bool, pull: float) -> Rer
             hit_S=others.hit_S,
             in_candidates_S=others.in_candidates_S,
         )
-        before = fit_confidence(outcomes, start=before, pull=pull)
+        before = fit_confidence(outcomes, start=before, l2=l2)
     return replace(before, name_weights=name_weights)
 
 
 def _probabilities(links: _GoldLinks, reranker: Reranker) -> Float64:
     scored_S = reranker.top1_probability(links.confidence_S3)
-    most_S = reranker.most_probable(links.names_S3, links.likeness_S)
-    return np.where(links.exact_S, most_S, np.minimum(scored_S, most_S))
+    cap_S = reranker.probability_cap(links.names_S3, links.similarity_S)
+    return np.where(links.exact_S, cap_S, np.minimum(scored_S, cap_S))
 
 
 def _log_loss(probability_S: Float64, hit_S: Bools) -> float:

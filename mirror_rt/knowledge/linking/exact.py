@@ -12,7 +12,7 @@ from mirror_rt.knowledge.arrays import hash_text
 from mirror_rt.knowledge.entities.names import KINDS
 from mirror_rt.knowledge.linking.proposals import Proposal
 from mirror_rt.knowledge.linking.resources import LinkResources
-from mirror_rt.knowledge.ranking.name_probability import name_features
+from mirror_rt.knowledge.ranking.name_probability import exact_match_features
 from mirror_rt.knowledge.retrieval.filters import FilterMask
 from mirror_rt.knowledge.text.match_levels import match_level
 from mirror_rt.knowledge.text.normalize import normalize
@@ -47,7 +47,7 @@ def exact_matches(
         return [Proposal()] * len(texts)
     strings = resources.catalogue.texts_of(rows.tolist())
     spans = names.entity_offsets
-    probabilities = resources.reranker.name_probability(name_features(names, rows))
+    probabilities = resources.reranker.name_probability(exact_match_features(names, rows))
     probability_of = dict(zip(rows.tolist(), probabilities.tolist(), strict=True))
     found = []
     for text, (start, stop) in zip(wanted, pairwise(offsets.tolist()), strict=True):

@@ -312,7 +312,7 @@ def _result(
         mention=mention,
         candidates=tuple(candidates),
         nil_reason=reason,
-        below_precision=doubtful or (reviews and reason is not None),
+        needs_review=doubtful or (reviews and reason is not None),
     )
 
 

@@ -82,11 +82,11 @@ class LinkOptions:
         if self.target_precision is None:
             return least, least
         wanted = max(least, reranker.threshold(self.target_precision))
-        return wanted, wanted if reranker.scores_exact_matches else least
+        return wanted, wanted if reranker.is_calibrated else least
 
     def least(self, reranker: Reranker) -> tuple[float, float]:
         """Return two probabilities: below them, a mention or an exact match is NIL."""
-        return self.min_probability, self.min_probability if reranker.scores_exact_matches else 0.0
+        return self.min_probability, self.min_probability if reranker.is_calibrated else 0.0
 
     @property
     def reviews(self) -> bool:

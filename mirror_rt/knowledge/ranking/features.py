@@ -1,10 +1,10 @@
 """The features of a mention and a candidate name, for a whole batch: one function per feature.
 
 To add a feature, add its function to ``NAME_FEATURES`` (if it depends on the name alone) or to
-``ENTITY_FEATURES`` (if it also depends on the entity), and to ``_UNLIKE`` if a higher value makes
-two names less similar. Fit the built-in weights again (``benchmarks/default_weights.py``): without
-one, its weight stays 0. ``Reranker.read`` names the features that older knowledge bases may lack.
-No other code depends on the order of the columns.
+``ENTITY_FEATURES`` (if it also depends on the entity), and to ``_DISSIMILARITIES`` if a higher
+value makes two names less similar. Fit the built-in weights again
+(``benchmarks/default_weights.py``): until then, its weight is 0. ``Reranker.read`` names the
+features that older knowledge bases may lack. No other code depends on the order of the columns.
 
 Axes: Q mentions, K candidate names, P pairs of name and entity, F features, I words of a mention
 for each candidate, U distinct words of mentions.
@@ -256,11 +256,11 @@ of them; ``translation`` describes the translation and gap features."""
 ACCEPTED_MENTIONS = FEATURES.index("accepted_mentions")
 """The column whose weight is learned from feedback alone."""
 
-_UNLIKE = {
+_DISSIMILARITIES = {
     "number_mismatch", "log_length_ratio", "gap_forward", "gap_backward", "one_sided_gap",
     "non_exact_synonym",
 }  # fmt: skip
-SIGNS: Mapping[str, int] = {name: -1 if name in _UNLIKE else 1 for name in FEATURES}
+SIGNS: Mapping[str, int] = {name: -1 if name in _DISSIMILARITIES else 1 for name in FEATURES}
 """1 if a higher value makes two names more similar, -1 if less similar."""
 
 

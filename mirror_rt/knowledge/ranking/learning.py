@@ -16,15 +16,16 @@ from mirror_rt.knowledge.ranking.features import (
     ACCEPTED_MENTIONS,
     FEATURES,
 )
-from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES
+from mirror_rt.knowledge.ranking.name_probability import EXACT_MATCH_FEATURES
 from mirror_rt.knowledge.ranking.operating_points import operating_points
 from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, sigmoid
+from mirror_rt.knowledge.ranking.risk import risk_counts
 from mirror_rt.knowledge.ranking.samples import ENOUGH, Samples
 from mirror_rt.knowledge.ranking.ties import find_ties
 from mirror_rt.knowledge.ranking.weights import (
     BUILT_IN,
-    WeightPrior,
+    FittedWeights,
     fit_weights,
     likeliest,
     minimize_within,
@@ -46,7 +47,7 @@ __all__ = [
     "precision_curve",
 ]
 
-_PRIOR_NAMES = {"mentions": 1_000.0, "places": 100.0}
+_PRIOR_STRENGTH = {"mentions": 1_000.0, "places": 100.0}
 """The strength of each set of built-in weights, in held-out names. A strong prior keeps what
 mentions of texts teach. Names of places are asked as they are, so that their own are the better
 guide (docs/experiments.md)."""
@@ -55,7 +56,7 @@ _FEWEST_ABOVE = 20
 """A precision is measured on at least this many links."""
 
 
-def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
+def fit(samples: Samples, *, prior: FittedWeights | None = None) -> Reranker:
     """Adapt the weights to the samples, and learn the confidence.
 
     The confidence is fitted by cross-fitting: the scores of each half come from weights that were
@@ -67,12 +68,12 @@ def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
             samples are likeliest.
     """
     if len(samples) < ENOUGH:
-        return Reranker.of(prior or WeightPrior.built_in())
-    prior = prior or likeliest(samples, map(WeightPrior.built_in, BUILT_IN))
+        return Reranker.of(prior or FittedWeights.built_in())
+    prior = prior or likeliest(samples, map(FittedWeights.built_in, BUILT_IN))
     start = Reranker.of(prior)
     found = _crossed(samples, prior)
     before = calibration_targets(samples, start)
-    weights = fit_weights(samples, prior, mentions=_PRIOR_NAMES[prior.name])
+    weights = fit_weights(samples, prior, prior_strength=_PRIOR_STRENGTH[prior.name])
     adapted = replace(start, weights=weights.weights, nil_score=weights.nil_score)
     fitted = fit_confidence(found, start=adapted)
     probability_S = fitted.top1_probability(found.confidence_S3)
@@ -91,13 +92,13 @@ def fit(samples: Samples, *, prior: WeightPrior | None = None) -> Reranker:
     return replace(fitted, operating_points=[point.to_dict() for point in points])
 
 
-def _crossed(samples: Samples, prior: WeightPrior) -> Outcomes:
+def _crossed(samples: Samples, prior: FittedWeights) -> Outcomes:
     """Return the outcomes of each half with the weights of the other, in the order of samples."""
     hit_S, inside_S = np.zeros((2, len(samples)), dtype=bool)
     confidence_S3 = np.zeros((len(samples), len(CONFIDENCE_FEATURES)))
     for half in (0, 1):
         other = samples[np.arange(1 - half, len(samples), 2)]
-        weights = fit_weights(other, prior, mentions=_PRIOR_NAMES[prior.name])
+        weights = fit_weights(other, prior, prior_strength=_PRIOR_STRENGTH[prior.name])
         there = replace(Reranker(), weights=weights.weights, nil_score=weights.nil_score)
         found = calibration_targets(samples[np.arange(half, len(samples), 2)], there)
         hit_S[half::2], inside_S[half::2] = found.hit_S, found.in_candidates_S
@@ -185,21 +186,14 @@ def precision_curve(
     Thresholds are only between different probabilities, and only where enough links are above
     them.
     """
-    if not len(probability_S):
-        return ()
-    order = np.argsort(-probability_S, kind="stable")
-    sorted_S = probability_S[order]
-    precision_S = np.cumsum(hit_S[order]) / np.arange(1, len(order) + 1)
-    lasts = np.flatnonzero(np.append(sorted_S[:-1] > sorted_S[1:], True))
-    lasts = lasts[lasts + 1 >= min(_FEWEST_ABOVE, len(order))]
-    places = np.unique(lasts[np.linspace(0, len(lasts) - 1, points).astype(np.int64)])[::-1]
-    # Rounded down, so that links with exactly this probability reach it.
+    fewest = min(_FEWEST_ABOVE, len(probability_S))
+    counts = risk_counts(probability_S, hit_S, points=points, fewest=fewest)
     return tuple(
-        (float(np.floor(sorted_S[i] * 1e6) / 1e6), round(float(precision_S[i]), 6)) for i in places
+        (threshold, round((links - wrong) / links, 6)) for threshold, links, wrong in counts[::-1]
     )
 
 
-def fit_confidence(outcomes: Outcomes, *, start: Reranker, pull: float = 1.0) -> Reranker:
+def fit_confidence(outcomes: Outcomes, *, start: Reranker, l2: float = 1.0) -> Reranker:
     """Fit two logistic regressions: a candidate is right; the best one is right, given that.
 
     The second one is fitted on links where a candidate is right. Except for the constants, weights
@@ -209,7 +203,7 @@ def fit_confidence(outcomes: Outcomes, *, start: Reranker, pull: float = 1.0) ->
     Args:
         outcomes: The data.
         start: The reranker to start from and to regularize towards.
-        pull: The strength of the regularization.
+        l2: The strength of the L2 regularization.
     """
     found_S = outcomes.in_candidates_S
     inputs_S4 = np.append(outcomes.confidence_S3, np.ones((len(found_S), 1)), axis=1)
@@ -225,21 +219,21 @@ def fit_confidence(outcomes: Outcomes, *, start: Reranker, pull: float = 1.0) ->
             targets,
             [old[name] for name in names],
             bounds=[(0.0, np.inf)] * (len(names) - 1) + [bounds],
-            pull=pull,
+            l2=l2,
         )
         fitted.append(dict(zip(names, weights, strict=True)))
     return replace(start, in_candidates_weights=fitted[0], top1_weights=fitted[1])
 
 
 def fit_names(names_S3: Float64, hit_S: Bools, *, start: Reranker) -> dict[str, float]:
-    """Fit the weights of ``NAME_FEATURES`` to exact matches.
+    """Fit the weights of ``EXACT_MATCH_FEATURES`` to exact matches.
 
     Args:
-        names_S3: (S, 3) float64 values of ``NAME_FEATURES``.
+        names_S3: (S, 3) float64 values of ``EXACT_MATCH_FEATURES``.
         hit_S: (S,) bool, whether the entity of the name is right.
         start: The reranker to start from and to regularize towards.
     """
-    names = [*NAME_FEATURES, "constant"]
+    names = [*EXACT_MATCH_FEATURES, "constant"]
     weights = _logistic(
         np.append(names_S3, np.ones((len(hit_S), 1)), axis=1),
         hit_S,
@@ -256,7 +250,7 @@ def _logistic(
     prior: Sequence[float],
     *,
     bounds: Sequence[tuple[float, float]],
-    pull: float = 1.0,
+    l2: float = 1.0,
 ) -> list[float]:
     """Fit weights within bounds, with Platt's smoothed targets (1999)."""
     right, wrong = int(hit_S.sum()), int((~hit_S).sum())
@@ -269,9 +263,9 @@ def _logistic(
         likely = (np.logaddexp(0.0, odds_S) - target_S * odds_S).sum()
         change_F = weights_F - prior_F
         return (
-            float(likely + 0.5 * pull * (change_F**2).sum()),
-            inputs_SF.T @ (p_S - target_S) + pull * change_F,
-            (inputs_SF * (p_S * (1 - p_S))[:, None]).T @ inputs_SF + pull * np.eye(len(prior_F)),
+            float(likely + 0.5 * l2 * (change_F**2).sum()),
+            inputs_SF.T @ (p_S - target_S) + l2 * change_F,
+            (inputs_SF * (p_S * (1 - p_S))[:, None]).T @ inputs_SF + l2 * np.eye(len(prior_F)),
         )
 
     fitted: list[float] = minimize_within(loss, prior_F, bounds).tolist()

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     Float64 = npt.NDArray[np.float64]
 
-__all__ = ["NAME_FEATURES", "name_features"]
+__all__ = ["EXACT_MATCH_FEATURES", "exact_match_features"]
 
-NAME_FEATURES = ("log_length", "short_word", "log_word_share")
+EXACT_MATCH_FEATURES = ("log_length", "short_word", "log_word_share")
 """The features of a name:
 
 log_length: natural log of its characters; short_word: it is a single word of at most five
@@ -34,8 +34,8 @@ word.
 _SHORT = 5
 
 
-def name_features(names: NameArrays, rows_R: Int64) -> Float64:
-    """Return the (R, 3) float64 values of ``NAME_FEATURES`` of some rows."""
+def exact_match_features(names: NameArrays, rows_R: Int64) -> Float64:
+    """Return the (R, 3) float64 values of ``EXACT_MATCH_FEATURES`` of some rows."""
     lengths_R = names.lengths[rows_R]
     words_R = names.word_offsets[rows_R + 1] - names.word_offsets[rows_R]
     starts_R = names.token_offsets[rows_R]

@@ -14,8 +14,8 @@ import numpy as np
 from mirror_rt.knowledge.arrays import offsets_of
 from mirror_rt.knowledge.entities.names import NameArrays
 from mirror_rt.knowledge.ranking.features import FEATURES
-from mirror_rt.knowledge.ranking.name_probability import name_features
-from mirror_rt.knowledge.ranking.reranker import Reranker, likeness
+from mirror_rt.knowledge.ranking.name_probability import exact_match_features
+from mirror_rt.knowledge.ranking.reranker import Reranker, name_similarity
 from mirror_rt.knowledge.ranking.ties import find_ties
 from mirror_rt.knowledge.retrieval.candidates import CandidateBatch
 
@@ -99,8 +99,10 @@ def rank_entities(
     row_E = batch.row_K[batch.name_P[pair_E]]
     scores_E = scores_P[pair_E]
     best_E, tied_E = find_ties(offsets, names.hashes[row_E], scores_E)
-    most_E = reranker.most_probable(name_features(names, row_E), likeness(features_PF[pair_E]))
-    probability_E = reranker.probabilities(offsets, scores_E, best_E, most_E)
+    cap_E = reranker.probability_cap(
+        exact_match_features(names, row_E), name_similarity(features_PF[pair_E])
+    )
+    probability_E = reranker.probabilities(offsets, scores_E, best_E, cap_E)
     mention_E = np.arange(len(batch)).repeat(offsets[1:] - offsets[:-1])
     order = np.lexsort((~best_E, mention_E))  # entities tied with the best come next to it
     pair_E, row_E = pair_E[order], row_E[order]

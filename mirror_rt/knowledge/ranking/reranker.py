@@ -26,9 +26,9 @@ import numpy as np
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.hashing import is_unchanged, write_checked_json
 from mirror_rt.knowledge.ranking.features import ACCEPTED_MENTIONS, FEATURES
-from mirror_rt.knowledge.ranking.name_probability import NAME_FEATURES
+from mirror_rt.knowledge.ranking.name_probability import EXACT_MATCH_FEATURES
 from mirror_rt.knowledge.ranking.risk import safe_threshold
-from mirror_rt.knowledge.ranking.weights import WeightPrior
+from mirror_rt.knowledge.ranking.weights import FittedWeights
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Float64 = npt.NDArray[np.float64]
     Bools = npt.NDArray[np.bool_]
 
-__all__ = ["CONFIDENCE_FEATURES", "Reranker", "likeness", "sigmoid"]
+__all__ = ["CONFIDENCE_FEATURES", "Reranker", "name_similarity", "sigmoid"]
 
 CONFIDENCE_FEATURES = ("margin_to_nil", "log_odds_vs_rest", "margin_to_runner_up")
 """The inputs of the confidence in the best entity. Entities tied with it count as one:
@@ -57,16 +57,16 @@ _MOST_OVER_NIL = 8.0
 _MOST_LOG_ODDS = 4.0
 _MOST_OVER_RUNNER_UP = 3.0
 _NEVER_ALONE = 3.0
-_NAME = (*NAME_FEATURES, _CONSTANT)
+_NAME = (*EXACT_MATCH_FEATURES, _CONSTANT)
 _DEFAULTS: Mapping[str, Mapping[str, float]] = json.loads(
     files(__package__).joinpath("name_probability.json").read_text(encoding="utf-8")
 )
 """Fitted to mentions of several domains (``benchmarks/name_probability.py``)."""
-_LIKENESS = tuple(
+_SIMILARITIES = tuple(
     FEATURES.index(name) for name in ("dense_cosine", "trigram_cosine", "edit_similarity")
 )
-_UNLIKE = 0.35
-_UNLIKE_SLOPE = 20.0
+_CAP_MIDPOINT = 0.35
+_CAP_SLOPE = 20.0
 """The upper bound of a probability falls steeply below this similarity of mention and name. So
 random letters never have a high probability, even after a calibration."""
 
@@ -84,8 +84,8 @@ class Reranker:
         top1_weights: Weights of ``CONFIDENCE_FEATURES`` without ``margin_to_nil`` and a constant,
             for the probability that the best entity is right, given that. The constant is never
             positive: of two entities with almost equal scores, neither has more than half.
-        name_weights: Weights of ``NAME_FEATURES`` and a constant, for the probability that an
-            exact match is right. A longer name never has less; a short word, or a name of more
+        name_weights: Weights of ``EXACT_MATCH_FEATURES`` and a constant, for the probability that
+            an exact match is right. A longer name never has less; a short word, or a name of more
             common words, never has more.
         before_calibration: The values that a calibration replaced, if there was one.
         precision_curve: (threshold, precision of links at or above it), thresholds ascending.
@@ -97,14 +97,14 @@ class Reranker:
     """
 
     weights: Mapping[str, float] = field(
-        default_factory=lambda: dict(WeightPrior.built_in().weights)
+        default_factory=lambda: dict(FittedWeights.built_in().weights)
     )
-    nil_score: float = field(default_factory=lambda: WeightPrior.built_in().nil_score)
+    nil_score: float = field(default_factory=lambda: FittedWeights.built_in().nil_score)
     in_candidates_weights: Mapping[str, float] = field(
-        default_factory=lambda: dict(WeightPrior.built_in().in_candidates_weights)
+        default_factory=lambda: dict(FittedWeights.built_in().in_candidates_weights)
     )
     top1_weights: Mapping[str, float] = field(
-        default_factory=lambda: dict(WeightPrior.built_in().top1_weights)
+        default_factory=lambda: dict(FittedWeights.built_in().top1_weights)
     )
     name_weights: Mapping[str, float] = field(
         default_factory=lambda: dict(_DEFAULTS["name_weights"])
@@ -116,7 +116,7 @@ class Reranker:
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, prior: WeightPrior) -> Reranker:
+    def of(cls, prior: FittedWeights) -> Reranker:
         """Return the reranker of built-in weights, before it has learned from anything."""
         return cls(
             weights=prior.weights,
@@ -126,8 +126,8 @@ class Reranker:
         )
 
     @property
-    def scores_exact_matches(self) -> bool:
-        """Whether the links of the curve include exact matches."""
+    def is_calibrated(self) -> bool:
+        """Whether gold links calibrated it, so that thresholds hold for exact matches too."""
         return "gold_links" in self.fitted_on
 
     def uncalibrated(self) -> Reranker:
@@ -201,32 +201,32 @@ class Reranker:
         """Return (R,) float64 probabilities that exact matches of some names are right.
 
         Args:
-            features_R3: (R, 3) float64 values of ``NAME_FEATURES``.
+            features_R3: (R, 3) float64 values of ``EXACT_MATCH_FEATURES``.
         """
-        weights_3 = np.array([self.name_weights[name] for name in NAME_FEATURES])
+        weights_3 = np.array([self.name_weights[name] for name in EXACT_MATCH_FEATURES])
         p_R: Float64 = sigmoid(features_R3 @ weights_3 + self.name_weights[_CONSTANT])
         return p_R
 
-    def most_probable(self, names_E3: Float64, likeness_E: Float64) -> Float64:
+    def probability_cap(self, names_E3: Float64, similarity_E: Float64) -> Float64:
         """Return (E,) float64, the upper bound of the probability of each entity.
 
         It is the smaller of two: the probability of an exact match with its best name, and the
         bound for the similarity to that name.
 
         Args:
-            names_E3: (E, 3) float64 values of ``NAME_FEATURES`` of the best names.
-            likeness_E: (E,) float64 from ``likeness``.
+            names_E3: (E, 3) float64 values of ``EXACT_MATCH_FEATURES`` of the best names.
+            similarity_E: (E,) float64 from ``name_similarity``.
         """
-        allowed_E: Float64 = sigmoid(_UNLIKE_SLOPE * (likeness_E - _UNLIKE))
-        most_E: Float64 = np.minimum(self.name_probability(names_E3), allowed_E)
-        return most_E
+        allowed_E: Float64 = sigmoid(_CAP_SLOPE * (similarity_E - _CAP_MIDPOINT))
+        cap_E: Float64 = np.minimum(self.name_probability(names_E3), allowed_E)
+        return cap_E
 
     def probabilities(
         self,
         offsets: Int64,
         scores_E: Float32,
         best_E: Bools,
-        most_E: Float64 | None = None,
+        cap_E: Float64 | None = None,
     ) -> Float64:
         """Return the (E,) float64 probability of each entity; their sum per mention is at most 1.
 
@@ -238,7 +238,7 @@ class Reranker:
             offsets: As for ``confidence_features``.
             scores_E: As for ``confidence_features``.
             best_E: As for ``confidence_features``.
-            most_E: (E,) float64 from ``most_probable``: the upper bound of each entity. The bound
+            cap_E: (E,) float64 from ``probability_cap``: the upper bound of each entity. The bound
                 of the first one also holds for the sum of the best ones. None for 1.
         """
         sizes_Q = offsets[1:] - offsets[:-1]
@@ -248,13 +248,13 @@ class Reranker:
         confidence_Q3 = self._confidence(found_Q, some)
         inside_Q = self.p_in_candidates(confidence_Q3)
         top1_Q = inside_Q * self._top1_if_in_candidates(confidence_Q3)
-        if most_E is not None:
-            top1_Q[found_Q] = np.minimum(top1_Q[found_Q], most_E[starts_Q])
+        if cap_E is not None:
+            top1_Q[found_Q] = np.minimum(top1_Q[found_Q], cap_E[starts_Q])
         rest_Q = np.where(some.rest_Q > 0, some.rest_Q, np.inf)
         shares_2Q = np.array([top1_Q[found_Q] / some.best_Q, (inside_Q - top1_Q)[found_Q] / rest_Q])
         shares_E, others_E = shares_2Q.repeat(sizes_Q[found_Q], axis=1) * some.powers_E
-        if most_E is not None:
-            shares_E = np.minimum(shares_E, most_E)
+        if cap_E is not None:
+            shares_E = np.minimum(shares_E, cap_E)
         probability_E: Float64 = np.where(best_E, shares_E, np.minimum(shares_E, others_E))
         return probability_E
 
@@ -391,10 +391,10 @@ class _Masses:
         return cls(peak_Q, powers_E, best_Q, rest_Q, runner_up_Q)
 
 
-def likeness(features_PF: Float32) -> Float64:
+def name_similarity(features_PF: Float32) -> Float64:
     """Return (P,) float64 similarity: the mean of the two cosines and the edit similarity."""
-    like_P: Float64 = features_PF[:, _LIKENESS].astype(np.float64).mean(axis=1)
-    return like_P
+    similarity_P: Float64 = features_PF[:, _SIMILARITIES].astype(np.float64).mean(axis=1)
+    return similarity_P
 
 
 def sigmoid(odds: Any) -> Any:  # noqa: ANN401  (a number or an array, as given)

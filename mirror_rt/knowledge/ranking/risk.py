@@ -34,7 +34,7 @@ or more links with some errors."""
 
 
 def risk_counts(
-    probability_S: Float64, hit_S: Bools, *, points: int = _POINTS
+    probability_S: Float64, hit_S: Bools, *, points: int = _POINTS, fewest: int = 1
 ) -> tuple[tuple[float, int, int], ...]:
     """Return (threshold, links at or above it, wrong links), from the highest threshold on.
 
@@ -44,6 +44,7 @@ def risk_counts(
         probability_S: (S,) float64, probabilities that were not fitted to these links.
         hit_S: (S,) bool, whether each is right.
         points: The maximum number of thresholds.
+        fewest: The minimum number of links at or above a threshold.
     """
     if not len(probability_S):
         return ()
@@ -51,8 +52,9 @@ def risk_counts(
     sorted_S = probability_S[order]
     wrong_S = np.cumsum(~hit_S[order])
     lasts = np.flatnonzero(np.append(sorted_S[:-1] > sorted_S[1:], True))
+    lasts = lasts[lasts + 1 >= fewest]
     places = np.unique(lasts[np.linspace(0, len(lasts) - 1, points).astype(np.int64)])
-    # Rounded down, or the links of just this probability would not reach it.
+    # Rounded down, so that links with exactly this probability reach it.
     return tuple(
         (float(np.floor(sorted_S[i] * 1e6) / 1e6), int(i) + 1, int(wrong_S[i])) for i in places
     )

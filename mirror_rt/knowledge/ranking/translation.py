@@ -52,10 +52,10 @@ TRANSLATION_FILES = tuple(array_file(_GROUP, name) for name in _ARRAYS)
 _ITERATIONS = 4
 _BACKGROUND = 0.1
 _IDENTITY = 0.5
-_LEAST_PROB = 1e-3
+_MIN_PROBABILITY = 1e-3
 """Pairs with a lower probability are dropped: they are noise, and most of the table."""
 _STEM = 4
-_LEAST_LIKENESS = 0.5
+_MIN_SIMILARITY = 0.5
 """Words are similar if they share their first letters: at least this number of letters, and this
 share of the longer word."""
 
@@ -107,7 +107,7 @@ def _model_1(
         share_L /= np.bincount(slot_L, share_L, minlength=len(owner_S))[slot_L]
         expected_P = np.bincount(pair_L, share_L, minlength=len(keys_P))
         probs_P = expected_P / np.bincount(given_P, expected_P, minlength=size)[given_P]
-    kept = probs_P > _LEAST_PROB
+    kept = probs_P > _MIN_PROBABILITY
     return given_P[kept], word_P[kept], probs_P[kept]
 
 
@@ -126,7 +126,7 @@ class WordPairs:
         words_W: (W,) int64 distinct words of candidates, ascending.
         flat_X: (X,) int64 position of each pair in a table (U, W), row by row.
         same_X: (X,) bool, whether the two words are equal.
-        likeness_X: (X,) float32 similarity of the two words by their letters.
+        similarity_X: (X,) float32 similarity of the two words by their letters.
     """
 
     mention_tokens_I: Int64
@@ -139,7 +139,7 @@ class WordPairs:
     words_W: Int64
     flat_X: Int64
     same_X: Bools
-    likeness_X: Float32
+    similarity_X: Float32
 
     @classmethod
     def of(cls, batch: CandidateBatch, names: NameArrays) -> WordPairs:
@@ -176,11 +176,11 @@ class WordPairs:
             words_W=words_W,
             flat_X=row_X * len(words_W) + column_X,
             same_X=same_X,
-            likeness_X=_likeness(spelled_U, words_W, names, row_X, column_X, same_X),
+            similarity_X=_prefix_similarity(spelled_U, words_W, names, row_X, column_X, same_X),
         )
 
 
-def _likeness(
+def _prefix_similarity(
     words_U: Sequence[str],
     words_W: Int64,
     names: NameArrays,
@@ -192,17 +192,17 @@ def _likeness(
 
     It is 0 if the prefix is short or one word has a digit, as digits number things.
     """
-    likeness_X = same_X.astype(np.float32)
+    similarity_X = same_X.astype(np.float32)
     # Only the few words with the same first bytes are compared as strings.
     heads_U, heads_W = word_heads(words_U), names.heads_of(words_W)
     places = ((heads_U[row_X] == heads_W[column_X]) & ~same_X).nonzero()[0]
     if len(places):
         mine = [words_U[i] for i in row_X[places].tolist()]
         others = names.words_of(words_W[column_X[places]])
-        alike = process.cpdist(mine, others, scorer=Prefix.normalized_similarity)
+        similarity = process.cpdist(mine, others, scorer=Prefix.normalized_similarity)
         counts = [_stem(a) == _stem(b) != "" for a, b in zip(mine, others, strict=True)]
-        likeness_X[places] = np.where(counts & (alike >= _LEAST_LIKENESS), alike, 0)
-    return likeness_X
+        similarity_X[places] = np.where(counts & (similarity >= _MIN_SIMILARITY), similarity, 0)
+    return similarity_X
 
 
 def _stem(word: str) -> str:
@@ -222,7 +222,7 @@ class TranslationTable:
         reverse_offsets: (V + 1,) int64 offsets of ``reverse_words`` by the word.
         reverse_words: (P,) int32 given words that translate to the word.
         reverse_probs: (P,) float32 probability of the word given each.
-        rarity_V: (V + 1,) float64 relative frequency of each word of the names; the last one is
+        frequency_V: (V + 1,) float64 relative frequency of each word of the names; the last one is
             for unknown words.
         scratch: Reused memory of each thread.
     """
@@ -233,7 +233,7 @@ class TranslationTable:
     reverse_offsets: Int64
     reverse_words: Int32
     reverse_probs: Float32
-    rarity_V: Float64
+    frequency_V: Float64
     scratch: Scratch = field(default_factory=Scratch)
 
     @classmethod
@@ -259,8 +259,8 @@ class TranslationTable:
             )
         used = int((names.token_counts > 0).sum())
         total = float(names.token_counts.sum())
-        rarity_V = np.append(names.token_counts + 1, 1) / (total + used + 1)
-        return cls(**arrays, rarity_V=rarity_V)
+        frequency_V = np.append(names.token_counts + 1, 1) / (total + used + 1)
+        return cls(**arrays, frequency_V=frequency_V)
 
     def explained(
         self, pairs: WordPairs, *, candidates: int, known: int
@@ -282,26 +282,26 @@ class TranslationTable:
             (natural log), of the mention and of the candidate.
         """
         given_X = (self._reverse_probs(pairs, known), self._probs(pairs, known))
-        alike_X = _IDENTITY * pairs.likeness_X
-        rare_I = self.rarity_V[np.minimum(pairs.mention_tokens_I, known)]
+        prior_X = _IDENTITY * pairs.similarity_X
+        frequency_I = self.frequency_V[np.minimum(pairs.mention_tokens_I, known)]
         shares_K2, gaps_K2 = np.zeros((2, candidates, 2))
         for column, (place_X, owner, rare) in enumerate(
             (
-                (pairs.place_X, pairs.candidate_I, rare_I),
-                (pairs.other_X, pairs.candidate_J, self.rarity_V[pairs.name_tokens_J]),
+                (pairs.place_X, pairs.candidate_I, frequency_I),
+                (pairs.other_X, pairs.candidate_J, self.frequency_V[pairs.name_tokens_J]),
             )
         ):
-            probs_X = alike_X + (1 - _IDENTITY) * given_X[column]
+            probs_X = prior_X + (1 - _IDENTITY) * given_X[column]
             others = np.maximum(np.bincount(place_X, minlength=len(owner)), 1)
             explained = np.bincount(place_X, probs_X, minlength=len(owner)) / others
             scale = (1 - _BACKGROUND) / _BACKGROUND / rare
-            most = np.log1p(scale * _IDENTITY / others)
-            said = np.minimum(np.log1p(scale * explained), most)
-            whole_K = np.bincount(owner, most, minlength=candidates)
+            limit = np.log1p(scale * _IDENTITY / others)
+            said = np.minimum(np.log1p(scale * explained), limit)
+            whole_K = np.bincount(owner, limit, minlength=candidates)
             shares_K2[:, column] = np.bincount(owner, said, minlength=candidates) / np.where(
                 whole_K > 0, whole_K, 1.0
             )
-            np.maximum.at(gaps_K2[:, column], owner, most - said)
+            np.maximum.at(gaps_K2[:, column], owner, limit - said)
         return shares_K2, gaps_K2
 
     def _probs(self, pairs: WordPairs, known: int) -> Float32:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILT_IN",
     "DEFAULT_WEIGHTS",
-    "WeightPrior",
+    "FittedWeights",
     "fit_weight",
     "fit_weights",
     "likeliest",
@@ -51,8 +51,8 @@ _RIDGE = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WeightPrior:
-    """Weights to regularize towards, with a strength for each direction.
+class FittedWeights:
+    """Fitted weights with their curvature, so that a later fit can start from them as a prior.
 
     Attributes:
         name: What the weights are fitted on, of ``BUILT_IN``.
@@ -75,7 +75,7 @@ class WeightPrior:
 
     @classmethod
     @lru_cache(maxsize=len(BUILT_IN))
-    def built_in(cls, name: str = "mentions") -> WeightPrior:
+    def built_in(cls, name: str = "mentions") -> FittedWeights:
         """Return a set of the built-in weights."""
         text = (files("mirror_rt.knowledge.ranking") / DEFAULT_WEIGHTS).read_text("utf-8")
         content = json.loads(text)[name]
@@ -100,24 +100,24 @@ class WeightPrior:
         return np.array([self.weights[name] for name in FEATURES])
 
 
-def likeliest(samples: Samples, priors: Iterable[WeightPrior]) -> WeightPrior:
+def likeliest(samples: Samples, priors: Iterable[FittedWeights]) -> FittedWeights:
     """Return the weights under which the right entities of samples are likeliest.
 
     Samples without a right candidate do not count.
     """
     known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
     groups, features_PF = _Groups.of(samples), samples.features_PF.astype(np.float64)
-    heavy_S = known_S.astype(np.float64)
-    return min(priors, key=lambda prior: _loss(features_PF, prior.weights_F, groups, heavy_S)[0])
+    weight_S = known_S.astype(np.float64)
+    return min(priors, key=lambda prior: _loss(features_PF, prior.weights_F, groups, weight_S)[0])
 
 
 def fit_weights(
     samples: Samples,
-    prior: WeightPrior,
+    prior: FittedWeights,
     *,
-    mentions: float,
-    heaviness_S: Float64 | None = None,
-) -> WeightPrior:
+    prior_strength: float,
+    sample_weight_S: Float64 | None = None,
+) -> FittedWeights:
     """Fit the weights on samples whose right entity is a candidate, then the score of NIL on all.
 
     This maximizes the conditional log likelihood of the right entities, with constrained signs.
@@ -126,25 +126,25 @@ def fit_weights(
     Args:
         samples: Mentions with known answers and their candidates.
         prior: The weights to regularize towards.
-        mentions: The strength of the prior, in samples.
-        heaviness_S: (S,) float64 weight of each sample; 1 by default.
+        prior_strength: The strength of the prior, in samples.
+        sample_weight_S: (S,) float64 weight of each sample; 1 by default.
 
     Returns:
         The weights, with the curvature of the mean loss of these samples.
     """
-    heavy_S = np.ones(len(samples)) if heaviness_S is None else heaviness_S
+    weight_S = np.ones(len(samples)) if sample_weight_S is None else sample_weight_S
     known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
     groups, features_PF = _Groups.of(samples), samples.features_PF.astype(np.float64)
-    prior_F, count = prior.weights_F, max(float(heavy_S[known_S].sum()), 1e-12)
-    pull_FF = mentions / count * prior.curvature_FF + _RIDGE * np.eye(len(FEATURES))
+    prior_F, count = prior.weights_F, max(float(weight_S[known_S].sum()), 1e-12)
+    penalty_FF = prior_strength / count * prior.curvature_FF + _RIDGE * np.eye(len(FEATURES))
 
     def loss(weights_F: Float64) -> tuple[float, Float64, Float64]:
         value, gradient_F, curvature_FF = _loss(
-            features_PF, weights_F, groups, np.where(known_S, heavy_S, 0.0) / count
+            features_PF, weights_F, groups, np.where(known_S, weight_S, 0.0) / count
         )
         change_F = weights_F - prior_F
-        value += 0.5 * float(change_F @ pull_FF @ change_F)
-        return value, gradient_F + pull_FF @ change_F, curvature_FF + pull_FF
+        value += 0.5 * float(change_F @ penalty_FF @ change_F)
+        return value, gradient_F + penalty_FF @ change_F, curvature_FF + penalty_FF
 
     bounds = [
         (0.0, 0.0) if name not in prior.features
@@ -153,9 +153,9 @@ def fit_weights(
     ]  # fmt: skip
     weights_F = minimize_within(loss, prior_F, bounds) if known_S.any() else prior_F
     _, _, curvature_FF = _loss(
-        features_PF, weights_F, groups, np.where(known_S, heavy_S, 0.0) / count
+        features_PF, weights_F, groups, np.where(known_S, weight_S, 0.0) / count
     )
-    nil = _fit_nil(features_PF @ weights_F, groups, known_S, heavy_S, prior.nil_score)
+    nil = _fit_nil(features_PF @ weights_F, groups, known_S, weight_S, prior.nil_score)
     return replace(
         prior,
         weights=dict(zip(FEATURES, weights_F.tolist(), strict=True)),
@@ -164,16 +164,14 @@ def fit_weights(
     )
 
 
-def fit_weight(
-    samples: Samples, weights: Mapping[str, float], feature: str, *, pull: float
-) -> float:
+def fit_weight(samples: Samples, weights: Mapping[str, float], feature: str, *, l2: float) -> float:
     """Fit the weight of one feature, with its sign constrained and the others fixed.
 
     Args:
         samples: Mentions with known answers and their candidates.
         weights: All weights.
         feature: The feature to fit.
-        pull: The strength of the regularization towards 0, in samples.
+        l2: The strength of the L2 regularization towards 0, in samples.
     """
     known_S = np.bincount(samples.sample_P, samples.right_P, minlength=len(samples)) > 0
     if not known_S.any():
@@ -188,9 +186,9 @@ def fit_weight(
         value, gradient_F, curvature_FF = _loss(
             features_PF, tried_F, groups, known_S.astype(np.float64)
         )
-        value += 0.5 * pull * float(weight_1[0] ** 2)
-        gradient = gradient_F[at] + pull * weight_1[0]
-        return value, np.array([gradient]), np.array([[curvature_FF[at, at] + pull]])
+        value += 0.5 * l2 * float(weight_1[0] ** 2)
+        gradient = gradient_F[at] + l2 * weight_1[0]
+        return value, np.array([gradient]), np.array([[curvature_FF[at, at] + l2]])
 
     bound = (0.0, np.inf) if SIGNS[feature] > 0 else (-np.inf, 0.0)
     return float(minimize_within(loss, np.zeros(1), [bound])[0])
@@ -233,7 +231,7 @@ def minimize_within(
 
 
 def _fit_nil(
-    scores_P: Float64, groups: _Groups, known_S: Bools, heavy_S: Float64, prior: float
+    scores_P: Float64, groups: _Groups, known_S: Bools, weight_S: Float64, prior: float
 ) -> float:
     """Return the score of NIL that gives it its observed frequency."""
     scores_E = scores_P[groups.best(scores_P)]
@@ -247,9 +245,9 @@ def _fit_nil(
     def loss(nil: Float64) -> tuple[float, Float64, Float64]:
         odds_S = nil[0] - rest_S
         none_S = 0.5 * (1.0 + np.tanh(0.5 * odds_S))
-        value = heavy_S @ (np.logaddexp(0.0, odds_S) - np.where(known_S, 0.0, odds_S))
-        gradient = heavy_S @ (none_S - ~known_S) + _RIDGE * (nil[0] - prior)
-        curvature = heavy_S @ (none_S * (1 - none_S)) + _RIDGE
+        value = weight_S @ (np.logaddexp(0.0, odds_S) - np.where(known_S, 0.0, odds_S))
+        gradient = weight_S @ (none_S - ~known_S) + _RIDGE * (nil[0] - prior)
+        curvature = weight_S @ (none_S * (1 - none_S)) + _RIDGE
         value += 0.5 * _RIDGE * (nil[0] - prior) ** 2
         return float(value), np.array([gradient]), np.array([[curvature]])
 
@@ -299,13 +297,13 @@ class _Groups:
 
 
 def _loss(
-    features_PF: Float64, weights_F: Float64, groups: _Groups, heavy_S: Float64
+    features_PF: Float64, weights_F: Float64, groups: _Groups, weight_S: Float64
 ) -> tuple[float, Float64, Float64]:
     """Return the negative log likelihood of the right entities, its gradient and curvature.
 
     The curvature is the Gauss-Newton approximation, which is never negative.
     """
-    count = len(heavy_S)
+    count = len(weight_S)
     scores_P = features_PF @ weights_F
     places, sample_E = groups.best(scores_P), groups.sample_E
     scores_E, features_EF = scores_P[places], features_PF[places]
@@ -315,15 +313,15 @@ def _loss(
     share_E = powers_E / np.bincount(sample_E, powers_E, minlength=count)[sample_E]
     right_E = np.where(groups.right_E, share_E, 0.0)
     mass_S = np.bincount(sample_E, right_E, minlength=count)
-    counts_S = heavy_S > 0
-    value = -float(heavy_S[counts_S] @ np.log(np.maximum(mass_S[counts_S], 1e-300)))
+    counts_S = weight_S > 0
+    value = -float(weight_S[counts_S] @ np.log(np.maximum(mass_S[counts_S], 1e-300)))
     target_E = right_E / np.where(mass_S > 0, mass_S, 1.0)[sample_E]
-    heavy_E = heavy_S[sample_E]
-    gradient_F = ((share_E - target_E) * heavy_E) @ features_EF
+    weight_E = weight_S[sample_E]
+    gradient_F = ((share_E - target_E) * weight_E) @ features_EF
     weighted_EF = features_EF * share_E[:, None]
     mean_SF = np.stack(
         [np.bincount(sample_E, column, minlength=count) for column in weighted_EF.T], axis=1
     )
-    curvature_FF = features_EF.T @ (weighted_EF * heavy_E[:, None])
-    curvature_FF -= mean_SF.T @ (mean_SF * heavy_S[:, None])
+    curvature_FF = features_EF.T @ (weighted_EF * weight_E[:, None])
+    curvature_FF -= mean_SF.T @ (mean_SF * weight_S[:, None])
     return value, gradient_F, curvature_FF

@@ -25,8 +25,8 @@ RECALL = 0.98
 _TOP = 10
 _QUERIES = 500
 _TIMED = 200
-_LEAST_NPROBE = 8
-_LEAST_EF = 42
+_MIN_NPROBE = 8
+_MIN_EF = 42
 """``efSearch`` is never less than the number of rows that a search scores exactly."""
 _LARGEST_EF = 2_048
 _STEP = 1.4
@@ -77,7 +77,7 @@ def autotune(
     if index.is_graph or index.nlist:
         name = "efSearch" if index.is_graph else "nprobe"
         largest = min(_LARGEST_EF, len(index.vectors_ND)) if index.is_graph else index.nlist
-        value = min(_LEAST_EF if index.is_graph else _LEAST_NPROBE, largest)
+        value = min(_MIN_EF if index.is_graph else _MIN_NPROBE, largest)
         while found_by(settings | {name: value}) < recall and value < largest:
             value = min(math.ceil(_STEP * value), largest)
         settings[name] = value

@@ -184,7 +184,7 @@ class Reconcile:
 
     def _is_match(self, candidate: Candidate) -> bool:
         reranker = self.served.kb.resources.reranker
-        if candidate.match_type.is_exact and not reranker.scores_exact_matches:
+        if candidate.match_type.is_exact and not reranker.is_calibrated:
             return True  # the threshold does not apply to these
         try:
             least = reranker.threshold(MATCH_PRECISION)
