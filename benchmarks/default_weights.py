@@ -70,8 +70,8 @@ DOMAINS: Mapping[str, tuple[str, Sequence[str]]] = {
 """The file of names and the files of mentions of each."""
 PLACES = 20_000
 """Cities that the second set is fitted on."""
-PLACES_ASKED = 20_000
-"""Names of other cities that it is asked of."""
+PLACES_HELD_OUT = 20_000
+"""Other cities, whose names are the mentions."""
 FROM_FEEDBACK = "accepted_mentions"
 FOR_PLACES = "top_edit_similarity"
 """A feature that mentions of texts are no better with (docs/experiments.md)."""
@@ -140,15 +140,15 @@ def read_domains(
 
 def read_places(bundle: Bundle, encoder: Encoder, work: Path) -> tuple[Samples, Domain]:
     """Return the own names of some places, and other places as a domain."""
-    asked, typos, held_out = places.places(PLACES_ASKED)
+    entities, typos, held_out = places.places(PLACES_HELD_OUT)
     cities = places.read_cities()
     random.Random(0).shuffle(cities)  # as ``places.places``, which uses the first ones
     others = [places.entity_of(city) for city in cities[-PLACES:]]
-    assert not {city.id for city in asked} & {city.id for city in others if city}
+    assert not {city.id for city in entities} & {city.id for city in others if city}
     with built(bundle, [city for city in others if city], work, encoder) as opened:
         kb = opened.resources
         to_fit = own_samples(kb.catalogue, kb.retrievers, encoder)
-    with built(bundle, asked, work, encoder) as opened:
+    with built(bundle, entities, work, encoder) as opened:
         kb = opened.resources
         mentions, misspelt = (
             collect_samples(

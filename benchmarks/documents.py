@@ -94,14 +94,14 @@ def main() -> None:
             texts = defaultdict[str, list[str]](list)
             for document, mention, _ in mentions:
                 texts[document].append(mention)
-            asked, right = [m for _, m, _ in mentions], [ids for *_, ids in mentions]
+            texts, right = [m for _, m, _ in mentions], [ids for *_, ids in mentions]
             whole = [". ".join(texts[document]) for document, *_ in mentions]
             kb = built[file]
-            plain = hits(kb, kb.link(asked, top=1), right)
-            summary = hits(kb, kb.link(asked, top=1, document=whole), right)
+            plain = hits(kb, kb.link(texts, top=1), right)
+            summary = hits(kb, kb.link(texts, top=1, document=whole), right)
             changed = list(zip(plain, summary, strict=True))
             record["parts"][name] = {
-                "mentions": len(asked),
+                "mentions": len(texts),
                 "acc@1": round(sum(plain) / len(plain), 4),
                 "acc@1_with_documents": round(sum(summary) / len(summary), 4),
                 "won": changed.count((False, True)),

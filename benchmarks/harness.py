@@ -57,13 +57,13 @@ def provenance(name: str, packages: Sequence[str] = PACKAGES) -> dict[str, Any]:
         "name": name,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": _COMMIT,
-        "command": shlex.join(["python", f"benchmarks/{name}.py", *map(_told, sys.argv[1:])]),
+        "command": shlex.join(["python", f"benchmarks/{name}.py", *map(_shown, sys.argv[1:])]),
         "machine": machine(),
         "versions": {package: v for package in packages if (v := _version(package))},
     }
 
 
-def _told(word: str) -> str:
+def _shown(word: str) -> str:
     """Return a word of a command line, with a local folder replaced."""
     option, equals, value = word.rpartition("=")
     outside = Path(value).is_absolute() or value.startswith("..")

@@ -267,10 +267,10 @@ def ask(size: int, work: Path, bundle: Path | None, args: argparse.Namespace) ->
     later = timed(lambda text: kb.link([text]), questions[100:400])
     names = [text for _, text in some_texts(work, 200)]
     exact = timed(lambda text: kb.link([text]), names)
-    asked = [f"{text}s" for text in names]  # other texts, because the encoder caches recent ones
+    texts = [f"{text}s" for text in names]  # other texts, because the encoder caches recent ones
     # As in a link: a bundle's encoder has a shorter path for a single string.
     single = isinstance(kb.encoder, Encoder)
-    encoding = timed(lambda text: kb.encoder.encode(text if single else [text]), asked)
+    encoding = timed(lambda text: kb.encoder.encode(text if single else [text]), texts)
     after_links = resident_mb()  # before the recall, which reads all vectors
     found = recall(kb, kb.encoder, work)
     start = time.perf_counter()
@@ -368,22 +368,22 @@ def compared(
     typos, held = json.loads((work / "questions.json").read_text(encoding="utf-8"))
     ours = json.loads((work / "ours.json").read_text(encoding="utf-8"))
     kinds = ["misspelt"] * len(typos) + ["held_out"] * len(held)
-    asked = [
+    cases = [
         (text, id_, kind, own)
         for (text, id_), kind, own in zip([*typos, *held], kinds, ours, strict=True)
     ]
-    random.Random(2).shuffle(asked)
-    texts = [text for text, *_ in asked]
+    random.Random(2).shuffle(cases)
+    texts = [text for text, *_ in cases]
     found, taken = within(budget, one, [[text] for text in texts])
     blocks = [texts[i : i + AT_ONCE] for i in range(0, len(texts), AT_ONCE)]
     batch, seconds = within(budget, many, blocks)
     best = max(found, batch, key=len)
     right: dict[str, object] = {}
     for kind in ("misspelt", "held_out"):
-        mine = [i for i in range(len(best)) if asked[i][2] == kind]
-        gold = [asked[i][:2] for i in mine]
+        mine = [i for i in range(len(best)) if cases[i][2] == kind]
+        gold = [cases[i][:2] for i in mine]
         right[kind] = accuracy([best[i] for i in mine], gold)
-        right[f"{kind}_ours"] = accuracy([asked[i][3] for i in mine], gold)
+        right[f"{kind}_ours"] = accuracy([cases[i][3] for i in mine], gold)
     return {
         "build_seconds": round(built, 1),
         "peak_mb": round(peak_mb()),

@@ -110,11 +110,11 @@ def measure(
     """Link a file of ``count`` mentions: at once, with workers, and with a kill in the middle."""
     from mirror_rt.hashing import sha256_file
 
-    asked = mentions(names, count)
+    texts = mentions(names, count)
     known = set(names)
     source = work / f"{count}.txt"
     whole, shared, again = (work / f"{count}.{end}jsonl" for end in ("", "workers.", "again."))
-    source.write_text("".join(f"{text}\n" for text in asked), encoding="utf-8")
+    source.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     for out in (whole, shared, again):  # left by an earlier run
         shutil.rmtree(blocks_of(out), ignore_errors=True)
         out.unlink(missing_ok=True)
@@ -122,17 +122,17 @@ def measure(
     end = [str(kb), str(source), "--force", "--out"]
     child = [*begin, *end]
     answer, seconds = run([*child, str(whole)])
-    rows = check(whole, asked)
+    rows = check(whole, texts)
     by_workers, seconds_by_workers = run([*begin, "--workers", str(workers), *end, str(shared)])
     if sha256_file(shared) != sha256_file(whole):
         raise RuntimeError(f"{shared}: differs from {whole}, which no workers made")
-    killed = kill_halfway([*child, str(again)], again, len(set(asked)))
+    killed = kill_halfway([*child, str(again)], again, len(set(texts)))
     resumed, rest = run([*child, str(again)])
     if resumed["kept"] < killed:
         raise RuntimeError(f"{again}: {resumed['kept']} of {killed} blocks were kept after a kill")
     if sha256_file(again) != sha256_file(whole):
         raise RuntimeError(f"{again}: differs from {whole} after a kill")
-    different = set(asked)
+    different = set(texts)
     return {
         "mentions": count,
         "different": len(different),
@@ -190,14 +190,14 @@ def kill_halfway(child: Sequence[str], out: Path, different: int) -> int:
     return len(list(folder.glob("part-*")))
 
 
-def check(out: Path, asked: Sequence[str]) -> int:
+def check(out: Path, texts: Sequence[str]) -> int:
     """Return the rows of a file; each must be that of the mention at its place."""
     with out.open(encoding="utf-8", newline="\n") as lines:
         found = (json.loads(line)["mention"] for line in lines)
-        for text, mention in zip(asked, found, strict=True):
+        for text, mention in zip(texts, found, strict=True):
             if text != mention:
-                raise RuntimeError(f"{out}: has {mention!r} where {text!r} was asked")
-    return len(asked)
+                raise RuntimeError(f"{out}: has {mention!r} where {text!r} was given")
+    return len(texts)
 
 
 def main() -> None:

@@ -73,11 +73,11 @@ for line in sys.stdin if print(json.dumps(answer), flush=True) is None else ():
     do, texts = json.loads(line)
     if do == "many":
         seconds, found = timed(kb.link, texts)
-        answer = {"seconds": seconds, "asked": len(texts), "best": [best(f) for f in found]}
+        answer = {"seconds": seconds, "mentions": len(texts), "best": [best(f) for f in found]}
     elif do == "one":
         answer = {"each": [timed(one, text)[0] for text in texts]}
     elif do == "encode":
-        answer = {"seconds": timed(encoder.encode, texts)[0], "asked": len(texts)}
+        answer = {"seconds": timed(encoder.encode, texts)[0], "mentions": len(texts)}
     else:
         answer = {"resident_mb": harness.resident_mb(), "peak_mb": harness.peak_mb()}
     print(json.dumps(answer), flush=True)
@@ -146,14 +146,14 @@ def serve_peer(name: str, texts: Path) -> None:
     }
     print(json.dumps(answer), flush=True)
     for line in sys.stdin:
-        do, asked = json.loads(line)
+        do, texts = json.loads(line)
         if do == "many":
             size = kb_scale.AT_ONCE
-            blocks = [asked[i : i + size] for i in range(0, len(asked), size)]
+            blocks = [texts[i : i + size] for i in range(0, len(texts), size)]
             found, seconds = name_peers.within(PEER_SECONDS, peer.many, blocks)
-            answer = {"seconds": sum(seconds), "asked": len(found), "best": found}
+            answer = {"seconds": sum(seconds), "mentions": len(found), "best": found}
         elif do == "one":
-            _, each = name_peers.within(PEER_SECONDS, peer.one, [[text] for text in asked])
+            _, each = name_peers.within(PEER_SECONDS, peer.one, [[text] for text in texts])
             answer = {"each": each}
         else:
             answer = {"resident_mb": harness.resident_mb(), "peak_mb": harness.peak_mb()}
@@ -249,8 +249,8 @@ class Bench:
         parts = [folder / f"processed_{part}" for part in ("train", "dev", "test")]
         gold = [q for p in parts for q in read_gold(p, convention=Convention.BIOSYN).queries]
         source = Source(name="MEDIC", file=folder / "train_dictionary.txt")
-        asked = unknown((part for query in gold for part in query.parts), source.pairs)
-        return Source(name=source.name, file=source.file, queries=asked)
+        queries = unknown((part for query in gold for part in query.parts), source.pairs)
+        return Source(name=source.name, file=source.file, queries=queries)
 
     def places(self, size: int) -> Source:
         """Return names of places, and misspelled ones as mentions."""
@@ -360,12 +360,12 @@ def links(bench: Bench, source: Source) -> dict[str, Any]:
                 kb_scale.forget(Path(command[-2]))
             servers[way] = open_.enter_context(Server([str(c) for c in command], bench.work))
         harness.say(f"links {source.name}: all are open")
-        asked = Asked(bench, source.queries, names)
-        answer = {way: Told() for way in servers}
+        rounds = Rounds(bench, source.queries, names)
+        answer = {way: Measurements() for way in servers}
         for turn in range(bench.turns):
             for way, server in servers.items():
                 time.sleep(0.5)  # threads of the previous process still spin for a moment
-                answer[way].turn(server, asked.of(turn), encodes=way in ("old", "new"))
+                answer[way].turn(server, rounds.texts(turn), encodes=way in ("old", "new"))
                 rate = answer[way].rates[-1]
                 harness.say(f"links {source.name} {turn + 1}/{bench.turns} {way}: {rate:,.0f}/s")
         found = {way: answer[way].summary(server) for way, server in servers.items()}
@@ -379,7 +379,7 @@ def links(bench: Bench, source: Source) -> dict[str, Any]:
     }
 
 
-class Asked:
+class Rounds:
     """The texts of each round; they differ between rounds as long as there are enough."""
 
     def __init__(self, bench: Bench, queries: Sequence[str], names: Sequence[str]) -> None:
@@ -388,7 +388,7 @@ class Asked:
         self._many, self._names = rest, names
         self._bench = bench
 
-    def of(self, turn: int) -> dict[str, Sequence[str]]:
+    def texts(self, turn: int) -> dict[str, Sequence[str]]:
         """Return the texts of a round."""
         many, one = self._bench.many, self._bench.one_by_one
         # If there are too few mentions, every round has the same ones.
@@ -401,7 +401,7 @@ class Asked:
         }
 
 
-class Told:
+class Measurements:
     """The measurements of one method over all rounds."""
 
     def __init__(self) -> None:
@@ -414,13 +414,13 @@ class Told:
     def turn(self, server: Server, texts: dict[str, Sequence[str]], *, encodes: bool) -> None:
         """Measure one round."""
         many = server.ask("many", texts["many"])
-        self.rates.append(many["asked"] / many["seconds"])
+        self.rates.append(many["mentions"] / many["seconds"])
         self.best += many["best"]
         self._one += server.ask("one", texts["one"])["each"]
         if encodes:
             self._name += server.ask("one", texts["name"])["each"]
             alone = server.ask("encode", texts["many"])
-            self._encoded.append(alone["asked"] / alone["seconds"])
+            self._encoded.append(alone["mentions"] / alone["seconds"])
 
     def summary(self, server: Server) -> dict[str, Any]:
         """Return the rates, times and memory."""
@@ -446,8 +446,8 @@ def file(bench: Bench, source: Source, count: int) -> dict[str, Any]:
     """Time ``mirror-rt link --out`` of a file of mentions, with both codes interleaved."""
     names = list(dict.fromkeys(text for _, text in source.pairs))
     mentions = link_job.mentions(names, count)
-    asked = bench.work / f"mentions-{count}.txt"
-    asked.write_text("".join(f"{text}\n" for text in mentions), encoding="utf-8")
+    source_file = bench.work / f"mentions-{count}.txt"
+    source_file.write_text("".join(f"{text}\n" for text in mentions), encoding="utf-8")
     seconds: dict[str, list[float]] = {side.name: [] for side in bench.sides}
     peaks: dict[str, int] = {}
     for _ in range(2):
@@ -455,7 +455,7 @@ def file(bench: Bench, source: Source, count: int) -> dict[str, Any]:
             kb = bench.kb(side, source)
             with tempfile.TemporaryDirectory(dir=bench.work) as folder:
                 out = Path(folder) / "links.jsonl"
-                took, answer = bench.run(side, "link", kb, asked, "--out", out)
+                took, answer = bench.run(side, "link", kb, source_file, "--out", out)
                 link_job.check(out, mentions)
             seconds[side.name].append(took)
             peaks[side.name] = answer["peak_mb"]

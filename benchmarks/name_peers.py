@@ -43,8 +43,8 @@ def tfidf_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
         how = "char-3-gram TF-IDF, exact product"
         columns = rows.T.tocsr()
 
-        def best(asked: Sequence[str]) -> list[str]:
-            scores = (vectorizer.transform(asked) @ columns).toarray()
+        def best(mentions: Sequence[str]) -> list[str]:
+            scores = (vectorizer.transform(mentions) @ columns).toarray()
             return [ids[i] for i in scores.argmax(axis=1)]
     else:
         m, construction = (100, 2_000) if len(texts) <= 15_000 else (16, 100)
@@ -56,9 +56,9 @@ def tfidf_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
         index.createIndex(options)
         index.setQueryTimeParams({"efSearch": 200})
 
-        def best(asked: Sequence[str]) -> list[str]:
-            queries = vectorizer.transform(asked)
-            hits = index.knnQueryBatch(queries, k=1, num_threads=min(CORES, len(asked)))
+        def best(mentions: Sequence[str]) -> list[str]:
+            queries = vectorizer.transform(mentions)
+            hits = index.knnQueryBatch(queries, k=1, num_threads=min(CORES, len(mentions)))
             return [ids[near[0]] if len(near) else "" for near, _ in hits]
 
     return Peer(how=how, one=best, many=best)
@@ -70,13 +70,13 @@ def rapidfuzz_peer(texts: Sequence[str], ids: Sequence[str]) -> Peer:
 
     folded = [utils.default_process(text) for text in texts]
 
-    def one(asked: Sequence[str]) -> list[str]:
-        text = utils.default_process(asked[0])
+    def one(mentions: Sequence[str]) -> list[str]:
+        text = utils.default_process(mentions[0])
         found = process.extractOne(text, folded, scorer=fuzz.ratio)
         return [ids[found[2]] if found else ""]
 
-    def many(asked: Sequence[str]) -> list[str]:
-        queries = [utils.default_process(text) for text in asked]
+    def many(mentions: Sequence[str]) -> list[str]:
+        queries = [utils.default_process(text) for text in mentions]
         scores = process.cdist(queries, folded, scorer=fuzz.ratio, workers=CORES)
         return [ids[i] for i in scores.argmax(axis=1)]
 

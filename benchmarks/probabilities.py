@@ -62,8 +62,8 @@ PRECISION = 0.95
 def load(name: str, data: Path) -> tuple[list[Entity], list[Query]]:
     if name == "hpo":
         entities = list(read_entities(data / HPO))
-        kept, asked = hold_out_synonyms(entities, share=0.2, rng=random.Random(13))
-        return list(kept), [Query(parts=(mention,), ids=ids) for mention, ids in asked]
+        kept, held_out = hold_out_synonyms(entities, share=0.2, rng=random.Random(13))
+        return list(kept), [Query(parts=(mention,), ids=ids) for mention, ids in held_out]
     file, gold, columns = SETS[name]
     queries: list[Query] = []
     for part in gold:
@@ -78,8 +78,8 @@ def load(name: str, data: Path) -> tuple[list[Entity], list[Query]]:
 
 
 def without_a_fifth(entities: Sequence[Entity], queries: Sequence[Query]) -> list[Entity]:
-    asked = sorted({id_ for query in queries for id_ in query.ids})
-    gone = set(random.Random(1).sample(asked, len(asked) // 5))
+    right_ids = sorted({id_ for query in queries for id_ in query.ids})
+    gone = set(random.Random(1).sample(right_ids, len(right_ids) // 5))
     return [e for e in entities if not gone & {e.id, *e.alternative_ids}]
 
 

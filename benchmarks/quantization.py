@@ -68,14 +68,14 @@ def drawn(names: Sequence[str], count: int) -> list[str]:
 
 
 def linking(
-    encoder: Encoder, labels: Sequence[Entity], asked: Sequence[tuple[str, frozenset[str]]]
+    encoder: Encoder, labels: Sequence[Entity], queries: Sequence[tuple[str, frozenset[str]]]
 ) -> dict[str, float]:
     """Rank entities by the cosine of their label; among equals, the first one counts."""
     labels_ED = encoder.encode([entity.name for entity in labels])
-    asked_QD = encoder.encode([mention for mention, _ in asked])
+    queries_QD = encoder.encode([mention for mention, _ in queries])
     place = {entity.id: row for row, entity in enumerate(labels)}
     ranks = []
-    for vector_D, (_, ids) in zip(asked_QD, asked, strict=True):
+    for vector_D, (_, ids) in zip(queries_QD, queries, strict=True):
         scores_E = labels_ED @ vector_D
         ranks.append(1 + int((scores_E > max(scores_E[place[id_]] for id_ in ids)).sum()))
     return {f"acc@{top}": float((np.array(ranks) <= top).mean()) for top in (1, 5)}
@@ -84,14 +84,14 @@ def linking(
 def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
     both = drawn(list(read_names(ontology())), 2 * args.names)
     sample, ranked = both[: len(both) // 2], both[len(both) // 2 :]
-    kept, asked = hold_out_synonyms(
+    kept, queries = hold_out_synonyms(
         list(read_entities(ontology())), share=0.2, rng=random.Random(13)
     )
     if args.small:
         kept = kept[:200]
     here = {entity.id for entity in kept}
-    asked = [(mention, ids) for mention, ids in asked if ids <= here]
-    asked = random.Random(0).sample(asked, min(args.names, len(asked)))
+    queries = [(mention, ids) for mention, ids in queries if ids <= here]
+    queries = random.Random(0).sample(queries, min(args.names, len(queries)))
     samples = {"hpo": ranked}
     if args.data is not None:
         samples["medic"] = drawn(list(read_names(args.data / MEDIC)), args.names)
@@ -110,7 +110,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
             original.setdefault(source, vectors_ND)
             ranking = compare(original[source], vectors_ND, names).to_dict()
             rows[name][source] = {key: v for key, v in ranking.items() if key != "most_changed"}
-        rows[name] |= linking(encoder, kept, asked)
+        rows[name] |= linking(encoder, kept, queries)
         harness.say(f"{name}: {rows[name]}")
     ways = {name: lambda e=encoder: e.encode(ranked) for name, encoder in encoders.items()}
     for name, seconds in harness.interleaved(ways, repeats=args.repeats).items():
@@ -120,7 +120,7 @@ def measure(args: argparse.Namespace, work: Path) -> dict[str, Any]:
         "target": detect_cpu().value,
         "eight_bits_are_safe": int8_cannot_saturate(detect_cpu()),
         "names": len(ranked),
-        "queries": len(asked),
+        "queries": len(queries),
         "labels": len(kept),
         "threads": args.threads,
         "repeats": args.repeats,

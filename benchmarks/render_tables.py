@@ -264,14 +264,14 @@ def default_weights(record: Record) -> list[str]:
     return ["### Linking mentions of texts", "", words, "", *grid(head, rows)]
 
 
-ASKED_BY = "teacher asked by "
+MENTIONS_BY = "teacher asked by "
 """The start of a method's name: the teacher embeds the names, this student the mentions."""
 
 
 def students(record: Record) -> list[str]:
     tasks, speed = record["linking"], record["speed"]
     rows = []
-    both = {way: way.removeprefix(ASKED_BY) for task in tasks.values() for way in task}
+    both = {way: way.removeprefix(MENTIONS_BY) for task in tasks.values() for way in task}
     ways = {**{way: way for way in speed}, **both}
     rates = {
         way: speed[encoder]["strings_per_second"]
@@ -287,7 +287,7 @@ def students(record: Record) -> list[str]:
         sts = record["sts"].get(name, {}).get("stsb", {})
         score = next(iter(sts.values()), None)
         rate = f"{rates[name]:,}"
-        shown = name.replace(ASKED_BY, "teacher for names, for mentions ")
+        shown = name.replace(MENTIONS_BY, "teacher for names, for mentions ")
         rows.append((shown, rate, f"{times:.1f} ×", *scores, f"{score:.3f}" if score else ""))
     counts = ", ".join(f"{SHOWN_AS.get(n, n)} {task['mentions']:,}" for n, task in tasks.items())
     words = (

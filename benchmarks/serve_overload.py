@@ -116,9 +116,9 @@ async def ask(
         choose = random.Random(number).choice
         client = Client(address)
         await client.open()
-        asked = 0
-        while (each is None or asked < each) and time.perf_counter() < end:
-            asked += 1
+        sent = 0
+        while (each is None or sent < each) and time.perf_counter() < end:
+            sent += 1
             mention = choose(mentions)
             start = time.perf_counter()
             try:

@@ -133,12 +133,12 @@ def evaluate_student(
     queries: Sequence[Query],
     to: Path,
     *,
-    asked: Bundle | None = None,
+    query_encoder: Bundle | None = None,
 ) -> dict[str, float]:
     """Build a knowledge base, link all mentions, and return the scores."""
     begin = time.perf_counter()
     base = KnowledgeBase.build(
-        bundle, entities, to, encoder=encoder, query_encoder=asked, index=IndexKind.EXACT,
+        bundle, entities, to, encoder=encoder, query_encoder=query_encoder, index=IndexKind.EXACT,
         force=True,
     )  # fmt: skip
     seconds = time.perf_counter() - begin
@@ -320,9 +320,9 @@ def linked(task: str, ways: Ways) -> dict[str, Any]:
     for name, made in ways.of_task(task, texts):
 
         def run(made: Callable[[], Any] = made) -> dict[str, float]:
-            encoder, bundle, asked = made()
+            encoder, bundle, query_encoder = made()
             return evaluate_student(
-                encoder, bundle, entities, queries, ways.work / "kb", asked=asked
+                encoder, bundle, entities, queries, ways.work / "kb", query_encoder=query_encoder
             )
 
         rows[name] = kept(ways.work / f"parts/{task} {name}.json", run)

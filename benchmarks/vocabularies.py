@@ -92,14 +92,14 @@ def by_names(own: Vocabulary, target: Vocabulary, *, exact: bool, edits: bool) -
 
 def scored(mapped: Mapping[str, str], gold: Mapping[str, set[str]]) -> dict[str, Any]:
     """Return precision and recall over the entities with a published reference."""
-    asked = [id_ for id_ in mapped if id_ in gold]
-    right = sum(mapped[id_] in gold[id_] for id_ in asked)
-    precision = right / len(asked) if asked else 0.0
+    scored_ids = [id_ for id_ in mapped if id_ in gold]
+    right = sum(mapped[id_] in gold[id_] for id_ in scored_ids)
+    precision = right / len(scored_ids) if scored_ids else 0.0
     recall = right / len(gold)
     both = precision + recall
     return {
         "mapped": len(mapped),
-        "mapped_with_gold": len(asked),
+        "mapped_with_gold": len(scored_ids),
         "precision": round(precision, 4),
         "recall": round(recall, 4),
         "f1": round(2 * precision * recall / both, 4) if both else 0.0,
@@ -168,11 +168,11 @@ def half_known(
     seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Map with half of the references and with none, and score on the other half."""
-    asked = set(random.Random(seed).sample(sorted(gold), len(gold) // 2))
+    half = set(random.Random(seed).sample(sorted(gold), len(gold) // 2))
     rest = Vocabulary(
-        replace(e, cross_references=()) if e.id in asked else e for e in own.entities.values()
+        replace(e, cross_references=()) if e.id in half else e for e in own.entities.values()
     )
-    asked_gold = {id_: gold[id_] for id_ in asked}
+    half_gold = {id_: gold[id_] for id_ in half}
     ways: dict[str, dict[str, Any]] = {}
     for name, references in (("none", None), ("half", find_references(rest, other))):
         for once in (False, True):
@@ -184,7 +184,7 @@ def half_known(
                     m.subject_id: m.object_id for m in mappings if (m.confidence or 0.0) >= least
                 }
                 way = f"{name}{', one to one' if once else ''}, probability >= {least}"
-                ways[way] = scored({i: o for i, o in kept.items() if i in asked}, asked_gold)
+                ways[way] = scored({i: o for i, o in kept.items() if i in half}, half_gold)
     return ways
 
 
@@ -197,8 +197,8 @@ def evaluate_gold_links(name: str, data: Path, bundle: Path) -> dict[str, Any]:
         queries = read_gold(dev, convention=Convention.BIOSYN).queries
     queries = [query for query in queries if len(query.parts) == 1]
     drawn = random.Random(2).sample(queries, min(len(queries), 2_000))
-    asked = sorted({id_ for query in drawn for id_ in query.ids})
-    gone = set(random.Random(1).sample(asked, len(asked) // 5))
+    right_ids = sorted({id_ for query in drawn for id_ in query.ids})
+    gone = set(random.Random(1).sample(right_ids, len(right_ids) // 5))
     left = [e for e in task.entities if not gone & {e.id, *e.alternative_ids}]
     gold = gold_of(Vocabulary(left), read_vocabulary(data / "kb_mondo/mondo_names.tsv"))
     opened = Bundle.open(bundle)
@@ -221,7 +221,7 @@ def evaluate_gold_links(name: str, data: Path, bundle: Path) -> dict[str, Any]:
 def enriched(data: Path, bundle: Path) -> list[dict[str, Any]]:
     """Link mentions of NCBI with MEDIC, and with the names of MONDO's twins added."""
     task = linking.load("ncbi-train", data, small=False)
-    asked = {
+    queries_of = {
         part: list(
             read_gold(
                 data / linking.NCBI / f"processed_{part}", convention=Convention.BIOSYN
@@ -236,8 +236,8 @@ def enriched(data: Path, bundle: Path) -> list[dict[str, Any]]:
     )
     opened = Bundle.open(bundle)
     encoder = linking.Memory(Encoder.open(opened))
-    told: dict[str, dict[str, Any]] = {part: {} for part in asked}
-    first: dict[str, dict[str, dict[str, list[bool]]]] = {part: {} for part in asked}
+    scores: dict[str, dict[str, Any]] = {part: {} for part in queries_of}
+    first: dict[str, dict[str, dict[str, list[bool]]]] = {part: {} for part in queries_of}
     for name, more in (("without", ()), ("with", found.pieces)):
         with (
             tempfile.TemporaryDirectory() as work,
@@ -246,19 +246,19 @@ def enriched(data: Path, bundle: Path) -> list[dict[str, Any]]:
                 index=IndexKind.EXACT,
             ) as kb,
         ):  # fmt: skip
-            for part, queries in asked.items():
-                told[part][name], first[part][name] = by_way(kb, queries)
+            for part, queries in queries_of.items():
+                scores[part][name], first[part][name] = by_way(kb, queries)
     return [
         {
             "task": f"ncbi-{part}", "mentions": len(queries), "twins": len(found.twins.of),
             "names_added": found.names_added, "names_known": found.names_known,
-            "conflicts": len(found.conflicts), **told[part],
+            "conflicts": len(found.conflicts), **scores[part],
             "won_and_lost": {
                 way: won_and_lost(before, first[part]["with"][way])
                 for way, before in first[part]["without"].items()
             },
         }
-        for part, queries in asked.items()
+        for part, queries in queries_of.items()
     ]  # fmt: skip
 
 

@@ -56,13 +56,10 @@ def calibrate(
             help="Draw reliability and thresholds as this PNG.", rich_help_panel=output.PANEL
         ),
     ] = None,
+    allow_few_twins: kb_source.AllowFewTwinsOption = False,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force",
-            help="Replace OUT and the PNG; use --from-kb though few entities have a twin.",
-            rich_help_panel=output.PANEL,
-        ),
+        typer.Option("--force", help="Replace OUT and the PNG.", rich_help_panel=output.PANEL),
     ] = False,
 ) -> None:
     """Fit the probabilities to your own gold links.
@@ -110,7 +107,8 @@ def calibrate(
         pairs = [(part, query.ids) for query in gold_links.queries for part in query.parts]
     else:
         pairs = _gold_of(
-            kbdir, Path(str(from_kb)), kb_format, force=force, skip_bad=skip_bad, options=options,
+            kbdir, Path(str(from_kb)), kb_format, allow_few_twins=allow_few_twins,
+            skip_bad=skip_bad, options=options,
             columns=kb_source.columns(id_column, name_column, alias_column, field),
         )  # fmt: skip
     with KnowledgeBase.open(kbdir) as kb, progress.bar("calibrate", unit="mentions") as show:
@@ -161,7 +159,7 @@ def _gold_of(
     other: Path,
     kb_format: KbFormat | None,
     *,
-    force: bool,
+    allow_few_twins: bool,
     skip_bad: bool,
     columns: Columns,
     options: TableOptions,
@@ -175,7 +173,7 @@ def _gold_of(
         (kbdir, other), kb_format, skipped=skipped, columns=columns, options=options
     )
     kb_source.report_skipped(skipped)
-    pairs = gold_of(own, theirs, force=force)
+    pairs = gold_of(own, theirs, allow_few_twins=allow_few_twins)
     nil = sum(not ids for _, ids in pairs)
     typer.echo(
         f"{other}: {len(pairs) - nil:,} names of twins and {nil:,} names of entities that {kbdir} "

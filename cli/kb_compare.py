@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,8 +114,9 @@ def enrich(
     delimiter: kb_source.DelimiterOption = None,
     encoding: kb_source.EncodingOption = None,
     skip_bad: kb_source.SkipBadOption = False,
+    allow_few_twins: kb_source.AllowFewTwinsOption = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Add though few have a twin; replace files.")
+        bool, typer.Option("--force", help="Replace files; implies --allow-few-twins.")
     ] = False,
 ) -> None:
     """Add the names that twins have in another vocabulary.
@@ -154,19 +154,19 @@ def enrich(
         raise ConfigError(
             f"{shown(other)}: has no name to use as the source of its names; give --source"
         )
-    found = find_names(own, theirs, source=name, force=force)
+    found = find_names(own, theirs, source=name, allow_few_twins=allow_few_twins or force)
     if conflicts is not None:
         with output.lines_to(conflicts, force=force) as write:
             for row in (("name", "id", "borne by"), *_conflict_rows(found)):
                 write(output.cells(row, output.Format.TSV))
     if out is not None and not dry_run:
-        from mirror_rt.knowledge.formats.jsonl import entity_to_json
+        from mirror_rt.knowledge.formats.write_jsonl import json_line
         from mirror_rt.knowledge.vocabularies import Vocabulary
 
         whole = Vocabulary([*own.entities.values(), *found.pieces])
         with output.lines_to(out, force=force) as write:
             for entity in whole.entities.values():
-                write(json.dumps(entity_to_json(entity), ensure_ascii=False))
+                write(json_line(entity))
     elif not dry_run and found.pieces:
         from mirror_rt.knowledge import KnowledgeBase
 

@@ -107,6 +107,10 @@ EncodingOption = Annotated[
         rich_help_panel=FILE_PANEL,
     ),
 ]
+AllowFewTwinsOption = Annotated[
+    bool,
+    typer.Option("--allow-few-twins", help="Go on if less than 1 % of the entities have a twin."),
+]
 
 
 def columns(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +48,7 @@ def split(
     from mirror_rt.errors import ConfigError, InputError
     from mirror_rt.evaluation.holdout import hold_out_synonyms
     from mirror_rt.knowledge.formats import SkippedRows
-    from mirror_rt.knowledge.formats.jsonl import entity_to_json
+    from mirror_rt.knowledge.formats.write_jsonl import json_line
     from mirror_rt.staging import check_apart, check_different, check_target
 
     if out.suffix.lower() != ".jsonl":
@@ -81,7 +80,7 @@ def split(
         output.lines_to(gold, force=force) as write_gold,
     ):
         for entity in kept:
-            write_names(json.dumps(entity_to_json(entity), ensure_ascii=False))
+            write_names(json_line(entity))
         output.table(("mention", "id"), rows, form, write_gold)
     names = sum(len(entity.names) for entity in kept)
     typer.echo(

@@ -345,8 +345,8 @@ def _into_file(
     words = f"{out}: {report.rows:,} mentions, {report.linked:,} linked, {report.nil:,} nil"
     words += f", {report.review:,} for review" if report.review else ""
     words += f", {report.skipped:,} blocks of an earlier run kept" if report.skipped else ""
-    if report.undecided:
-        words += f"; {report.undecided:,} of them have several ids alike: the first is written"
+    if report.tied:
+        words += f"; {report.tied:,} of them match several ids equally well: the first is written"
     typer.echo(words, err=True)
     return report.changes
 

@@ -71,5 +71,5 @@ def taken(reranker: Reranker, target_precision: float, *, mentions: int, below: 
     return (
         f"target precision {target_precision:g}: linked from probability {least:.3f} on{exact}, "
         f"as learned from {source(reranker)}; {below:,} of {mentions:,} mentions{share} are below "
-        "or undecided"
+        "or tied"
     )

@@ -263,11 +263,11 @@ def _export_index_score(
 
 
 def _write_files(folder: Path, kept: Sequence[Entity], questions: Sequence[Question]) -> None:
-    from mirror_rt.knowledge.formats.jsonl import entity_to_json
+    from mirror_rt.knowledge.formats.write_jsonl import json_line
 
     with open(folder / KB_FILE, "w", encoding="utf-8") as handle:
         for entity in kept:
-            handle.write(json.dumps(entity_to_json(entity), ensure_ascii=False) + "\n")
+            handle.write(json_line(entity) + "\n")
     with open(folder / GOLD_FILE, "w", encoding="utf-8") as handle:
         handle.write("mention\tid\n")
         for mention, ids in questions:

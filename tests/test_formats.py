@@ -24,8 +24,8 @@ from mirror_rt.knowledge.formats import (
     read_names,
     sniff,
 )
-from mirror_rt.knowledge.formats.jsonl import entity_to_json
 from mirror_rt.knowledge.formats.tables import entity_from_json
+from mirror_rt.knowledge.formats.write_jsonl import json_line
 from mirror_rt.tables import is_blank
 from mirror_rt.types import Entity, Name, NameKind
 from tests.errors import about
@@ -520,7 +520,7 @@ entities = st.builds(
 
 @given(entities)
 def test_any_entity_comes_back_from_its_json(entity: Entity) -> None:
-    row = json.loads(json.dumps(entity_to_json(entity)))
+    row = json.loads(json_line(entity))
     assert entity_from_json(row) == entity
 
 

@@ -107,7 +107,7 @@ def test_contexts_are_the_sentence_or_the_document(
         assert record["mention"] == "ASD"
         assert ("context_score" in record["candidates"][0]) is has
         _, _, err = _link(hearts, plain, *options, "--out", tmp_path / "o.pubtator", "--force")
-        assert ("1 of them have several ids alike" in err) is not has
+        assert ("1 of them match several ids equally well" in err) is not has
     code, out, err = _link(hearts, file, "--context-column", "title")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "takes sentence or document" in err

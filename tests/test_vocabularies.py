@@ -186,9 +186,9 @@ def test_vocabularies_of_other_things_are_refused() -> None:
     other = vocabulary(
         entity("B0", "ache 0"), *(entity(f"B{i}", f"boil {i}") for i in range(1, 300))
     )
-    with pytest.raises(ConfigError, check=about(hint="--force")):
+    with pytest.raises(ConfigError, check=about(hint="--allow-few-twins")):
         enrich(own, other, source="x")
-    assert len(enrich(own, other, source="x", force=True).twins.of) == 1
+    assert len(enrich(own, other, source="x", allow_few_twins=True).twins.of) == 1
     with pytest.raises(ConfigError):
         gold_of(own, other)
 
@@ -387,9 +387,13 @@ def test_the_commands_change_map_and_calibrate(
     assert json.loads(judged.stdout)["links"] == 60 + round(60 * 0.15 / 0.85)
     (tmp_path / "cities.tsv").write_text("id\tname\nX:1\tCity\nX:2\tTown\n")
     few = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "cities.tsv")
-    assert (few.exit_code, "--force" in few.stderr) == (1, True)
-    forced = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "cities.tsv", "--force")
-    assert "--force" not in forced.stderr
+    assert (few.exit_code, "--allow-few-twins" in few.stderr) == (1, True)
+    allowed = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "cities.tsv",
+                  "--allow-few-twins")  # fmt: skip
+    assert "--allow-few-twins" not in allowed.stderr
+    few_enrich = ["kb", "enrich", tmp_path / "kb", "--from", tmp_path / "cities.tsv", "--dry-run"]
+    codes = [run(*few_enrich, *more).exit_code for more in ([], ["--allow-few-twins"], ["--force"])]
+    assert codes == [1, 0, 0]
     for bad in ([], [tmp_path / "other.tsv", "--from-kb", tmp_path / "other.tsv"]):
         assert run("calibrate", tmp_path / "kb", *bad).exit_code == 1
     tried = run("kb", "enrich", tmp_path / "kb", "--from", tmp_path / "other.tsv", "--dry-run")

@@ -261,31 +261,29 @@ def run(
         if each is not None:
             each(shard, skipped)
 
-    tasks = _tasks(work, blocks, job, skip)
+    first = next(blocks, None)
+    if first is None:
+        raise InputError(f"{shown}: is empty; give at least one string")
+    job.begin()
+    tasks = _missing(work, chain([first], blocks), job, skip)
     with closing((engine or LocalEngine()).make(work, job, tasks, progress)) as all_made:
         for made in all_made:
             job.log(made.shard)
             done.update(made.counts)
             note(made.shard, skipped=False)
-    if not shards:
-        raise InputError(f"{shown}: is empty; give at least one string")
     return JobReport(
         shards=[shards[number] for number in sorted(shards)], skipped=skipped, done=done
     )
 
 
-def _tasks(
-    work: Work, blocks: Iterator[Block], job: JobFolder, skip: Callable[[Shard], None]
+def _missing(
+    work: Work, blocks: Iterable[Block], job: JobFolder, skip: Callable[[Shard], None]
 ) -> Iterator[ShardTask]:
-    """Yield the blocks without a shard; call ``skip`` with the existing shards."""
-    first = next(blocks, None)
-    if first is None:
-        return
-    job.begin()
+    """Yield a task for each block without a shard; call ``skip`` with the existing shards."""
     finished = {shard.name: shard for shard in job.finished()}
     there = {shard.name: shard for shard in job.logged()} | finished
     prepared = False
-    for block in chain([first], blocks):
+    for block in blocks:
         name = job.name_of(block.number, block.content)
         shard = there.get(name)
         if shard is not None and shard.fault(job.path) is None:

@@ -31,7 +31,7 @@ class _Route(NamedTuple):
 
 
 class Direct:
-    """Calls routes with one JSON body by their full path; FastAPI handles all others.
+    """Calls the routes that take a JSON body and the request; FastAPI handles all others.
 
     Args:
         api: The application with the routes.
@@ -68,7 +68,7 @@ class Direct:
                     raise RequestValidationError(
                         [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
                     ) from error
-                await self._api(scope, _again(content, receive), send)
+                await self._api(scope, _replay(content, receive), send)
                 return
             response = await found.endpoint(body, request)
         except ClientDisconnect:
@@ -88,10 +88,15 @@ class Direct:
 def _routes_of(router: APIRouter) -> Iterable[_Route]:
     for route in router.routes:
         if isinstance(route, APIRoute) and route.methods == {"POST"}:
-            takes = get_type_hints(route.endpoint)
-            body = takes.get("body")
-            if set(takes) == {"body", "request", "return"} and isinstance(body, type):
-                yield _Route(route, body, route.endpoint)
+            hints = get_type_hints(route.endpoint)
+            hints.pop("return", None)
+            kinds = [*hints.values()]
+            if len(kinds) == 2 and kinds[1] is Request and _is_model(kinds[0]):
+                yield _Route(route, kinds[0], route.endpoint)
+
+
+def _is_model(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _is_json(scope: Scope) -> bool:
@@ -102,11 +107,11 @@ def _is_json(scope: Scope) -> bool:
     return False
 
 
-def _again(content: bytes, receive: Receive) -> Receive:
+def _replay(content: bytes, receive: Receive) -> Receive:
     """Return a ``receive`` that returns the body that was read already, then later messages."""
     left: list[Message] = [{"type": "http.request", "body": content, "more_body": False}]
 
-    async def again() -> Message:
+    async def receive_again() -> Message:
         return left.pop() if left else await receive()
 
-    return again
+    return receive_again

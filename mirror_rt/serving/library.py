@@ -141,7 +141,7 @@ class Library:
         self._encoders: dict[str, Encoder] = {}
         # Absolute, so that messages to clients can name the knowledge base instead.
         self._paths = {name: Path(path).absolute() for name, path in kbs.items()}
-        self._told: dict[str, str] = {}  # why a changed one cannot be opened
+        self._reported: dict[str, str] = {}  # why a changed one cannot be opened
         self.bundles = {
             name: Model(name=name, encoder=self._encoder(path), opened=int(time.time()))
             for name, path in bundles.items()
@@ -221,11 +221,11 @@ class Library:
             found = self._open(name)
         except Exception as error:  # any error: it may still be being copied
             reason = str(error) if isinstance(error, MirrorError) else type(error).__name__
-            if self._told.get(name) != reason:
-                self._told[name] = reason
+            if self._reported.get(name) != reason:
+                self._reported[name] = reason
                 _LOG.warning("kept the knowledge base", extra={"kb": name, "error": reason})
             return False
-        self._told.pop(name, None)
+        self._reported.pop(name, None)
         self.kbs[name] = found  # atomic: a request uses either the old one or the new one
         used = {id(model.encoder) for model in self.models.values()}
         self._encoders = {k: e for k, e in self._encoders.items() if id(e) in used}

@@ -1,7 +1,7 @@
 """Read a knowledge base in any of its formats: tables in ``tables``, others in a reader for each.
 
-To add a format, see "How to add" in docs/design.md. ``jsonl`` writes entities; ``ids``,
-``passages``, ``pubtator`` and ``sssom`` read other things than knowledge bases.
+To add a format, see "How to add" in docs/design.md. ``write_jsonl`` writes entities.
+``ids``, ``passages``, ``pubtator`` and ``sssom`` are for other things than knowledge bases.
 
 The readers stream. An entity may come in several pieces, one for each row; the caller joins them
 by id.

@@ -73,7 +73,7 @@ def fault_of(error: BaseException) -> tuple[int, str]:
     return 0, f"not RDF that can be read ({fault})"
 
 
-def _told(begin: int, line: int, fault: str) -> str:
+def _message(begin: int, line: int, fault: str) -> str:
     """Return a fault with the line where its statement or element begins, and its own."""
     own = "" if line in (0, begin) else f", line {line}"
     return f"line {begin}: {fault[:-1]}{own}{fault[-1]}"
@@ -110,7 +110,7 @@ def without_bad_statements(text: str, refuse: Callable[[str], None]) -> str:
             where, fault = fault_of(error)
         if fault:
             end = _next_statement(text, start)
-            refuse(_told(line + 1, where, fault))
+            refuse(_message(line + 1, where, fault))
         lines = text.count("\n", start, end)
         pieces.append("\n" * lines if fault else text[start:end])
         line += lines
@@ -152,7 +152,7 @@ def without_bad_elements(data: bytes, refuse: Callable[[str], None]) -> bytes:
             elif group:
                 bad[group[0][0]] = (0, fault_of(error)[1])
     for start in sorted(bad):
-        refuse(_told(data.count(b"\n", 0, start) + 1, *bad[start]))
+        refuse(_message(data.count(b"\n", 0, start) + 1, *bad[start]))
     return found.joined([span for span in found.spans if span[0] not in bad])
 
 

@@ -72,7 +72,7 @@ class LinkReport:
         answered: Mentions that were linked in all runs together. A repeated mention counts once,
             unless it has a context or document, or its last occurrence is too far back.
         skipped: Blocks that an earlier run had finished.
-        undecided: Mentions with several tied candidates; the row has the first one.
+        tied: Mentions with several tied candidates; the row has the first one.
         too_long: Mentions whose end was ignored, as they are too long.
         truncated: Distinct mentions of each block that were cut off by the encoder.
         truncated_contexts: Distinct contexts of each block that were cut off by the encoder.
@@ -86,7 +86,7 @@ class LinkReport:
     nil: int
     answered: int
     skipped: int
-    undecided: int
+    tied: int
     too_long: int
     truncated: int
     truncated_contexts: int
@@ -433,7 +433,7 @@ class _Links:
             nil=linked.counts[LinkStatus.NIL.value],
             answered=report.rows,
             skipped=report.skipped,
-            undecided=linked.counts["tied"],
+            tied=linked.counts["tied"],
             too_long=report.total("too_long"),
             truncated=report.total("truncated"),
             truncated_contexts=report.total("truncated_contexts"),

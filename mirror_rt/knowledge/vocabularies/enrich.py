@@ -49,11 +49,13 @@ def check_related(own: Vocabulary, other: Vocabulary, twins: Twins) -> None:
     if len(twins.of) < max(1, _LEAST_SHARE * smaller):
         raise ConfigError(
             f"only {len(twins.of):,} of {smaller:,} entities have a twin: these are vocabularies "
-            "of other things; nothing is done without --force"
+            "of other things; give --allow-few-twins to go on"
         )
 
 
-def enrich(own: Vocabulary, other: Vocabulary, *, source: str, force: bool = False) -> Enrichment:
+def enrich(
+    own: Vocabulary, other: Vocabulary, *, source: str, allow_few_twins: bool = False
+) -> Enrichment:
     """Find the names that twins have in another vocabulary.
 
     A name that any entity has already is never added to another one.
@@ -62,13 +64,13 @@ def enrich(own: Vocabulary, other: Vocabulary, *, source: str, force: bool = Fal
         own: The vocabulary that gets the names.
         other: The vocabulary that the names come from.
         source: The ``source`` of the new names.
-        force: Whether to accept unrelated vocabularies.
+        allow_few_twins: Whether to accept unrelated vocabularies.
 
     Raises:
-        ConfigError: Few entities have a twin, and ``force`` is not set.
+        ConfigError: Few entities have a twin, and ``allow_few_twins`` is not set.
     """
     twins = find_twins(own, other)
-    if not force:
+    if not allow_few_twins:
         check_related(own, other, twins)
     owners_of_names: dict[str, list[str]] = own.owners_of_names()
     new: dict[str, list[Name]] = {}
@@ -101,7 +103,7 @@ def enrich(own: Vocabulary, other: Vocabulary, *, source: str, force: bool = Fal
 
 
 def gold_of(
-    own: Vocabulary, other: Vocabulary, *, most: int = 4_000, force: bool = False
+    own: Vocabulary, other: Vocabulary, *, most: int = 4_000, allow_few_twins: bool = False
 ) -> list[tuple[str, frozenset[str]]]:
     """Make gold mentions from the names of another vocabulary.
 
@@ -114,13 +116,13 @@ def gold_of(
         other: The vocabulary whose names are the mentions.
         most: The size of the sample. It is random but the same each time; 15 % are NIL, if there
             are enough.
-        force: Whether to accept unrelated vocabularies.
+        allow_few_twins: Whether to accept unrelated vocabularies.
 
     Raises:
-        ConfigError: Few entities have a twin, and ``force`` is not set.
+        ConfigError: Few entities have a twin, and ``allow_few_twins`` is not set.
     """
     twins = find_twins(own, other)
-    if not force:
+    if not allow_few_twins:
         check_related(own, other, twins)
     known = own.owners_of_names()
     right: dict[str, frozenset[str]] = {}

@@ -1,14 +1,16 @@
-"""Write entities as JSON objects, which ``tables.entity_from_json`` reads back."""
+"""Write entities as JSON lines, which ``tables.entity_from_json`` reads back."""
 
 from __future__ import annotations
 
+import json
+
 from mirror_rt.types import Entity, Name
 
-__all__ = ["entity_to_json"]
+__all__ = ["json_line"]
 
 
-def entity_to_json(entity: Entity) -> dict[str, object]:
-    """Return the JSON object of an entity; empty fields are left out."""
+def json_line(entity: Entity) -> str:
+    """Return an entity as a line of JSON, without a line end; empty fields are left out."""
     first, *rest = entity.names
     fields: dict[str, list[str]] = {}
     for key, value in entity.fields:
@@ -27,7 +29,7 @@ def entity_to_json(entity: Entity) -> dict[str, object]:
         "description": entity.description,
         "fields": fields,
     }
-    return {key: value for key, value in row.items() if value}
+    return json.dumps({key: value for key, value in row.items() if value}, ensure_ascii=False)
 
 
 def _alias(name: Name, first: Name) -> dict[str, str]:
