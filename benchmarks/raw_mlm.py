@@ -3,9 +3,9 @@
 The corpus is text, one paragraph per line. The vocabulary (WordPiece) is made from it. Texts are
 packed into rows of a fixed length without attention across texts. 15 % of the tokens are
 predicted; of these 80 % are replaced by [MASK], 10 % by a random token, 10 % stay (Devlin et al.
-2019, section 3.1). The learning rate rises, stays constant, and falls to zero over the last fifth
-(warm-up, stable, decay: Hu et al. 2024, *MiniCPM*, section 4). So a run can be extended without
-starting again.
+2019, section 3.1). Muon (Jordan et al. 2024) trains the matrices of the layers, and AdamW the rest.
+The learning rates rise, stay constant, and fall to zero over the last fifth (warm-up, stable,
+decay: Hu et al. 2024, *MiniCPM*, section 4). So a run can be extended without starting again.
 
     python benchmarks/raw_mlm.py CORPUS --out DIR --minutes 60
     python benchmarks/raw_mlm.py CORPUS --out DIR --minutes 60 --resume      # goes on
@@ -56,10 +56,11 @@ class Recipe:
     vocabulary: int = 16_000
     layers: int = 4
     width: int = 256
-    length: int = 128
+    length: int = 64
     rows: int = 64
+    muon_lr: float = 0.02
     lr: float = 1e-3
-    warm_up: int = 500
+    warm_up: int = 100
     decay: float = 0.2
     weight_decay: float = 0.01
     embeddings: str = "svd"
@@ -83,7 +84,7 @@ def make_model(recipe: Recipe, tokens: NDArray[np.uint16]) -> Any:  # noqa: ANN4
         num_hidden_layers=recipe.layers,
         num_attention_heads=max(1, recipe.width // 64),
         intermediate_size=4 * recipe.width,
-        max_position_embeddings=512,
+        max_position_embeddings=recipe.length,  # no other positions are trained
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
@@ -125,10 +126,30 @@ def loss_of(model: Any, seen: Tensor, labels: Tensor, pieces: Tensor) -> tuple[T
     return loss, (logits.argmax(-1) == target).sum()
 
 
+def make_optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:  # noqa: ANN401
+    """Return Muon for the matrices of the layers, and AdamW for embeddings and vectors.
+
+    Raises:
+        ConfigError: This torch has no Muon (it came with 2.9).
+    """
+    if not hasattr(torch.optim, "Muon"):
+        raise ConfigError(f"torch {torch.__version__} has no Muon; install torch 2.9 or later")
+    matrices: list[Tensor] = []
+    others: list[Tensor] = []
+    for name, parameter in model.named_parameters():
+        inner = parameter.dim() == 2 and name.startswith("bert.encoder.")
+        (matrices if inner else others).append(parameter)
+    decay = recipe.weight_decay
+    return [
+        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=decay),
+        torch.optim.AdamW(others, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+    ]
+
+
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """Return the learning rate of a step: rising, constant, and falling over the last part."""
+    """Return the share of the learning rates at a step: rising, constant, falling at the end."""
     falling = max(1, round(steps * recipe.decay))
-    return recipe.lr * min(1.0, (step + 1) / recipe.warm_up, (steps - step) / falling)
+    return min(1.0, (step + 1) / recipe.warm_up, (steps - step) / falling)
 
 
 # The run --------------------------------------------------------------------------------------
@@ -168,12 +189,7 @@ class Run:
         ids, pieces = pack(tokens, offsets, held, recipe.length)
         self.held_out = (*mask(ids, size, np.random.default_rng(recipe.seed)), pieces)
         self.model = make_model(recipe, tokens).to(self.device)
-        decayed = [p for p in self.model.parameters() if p.dim() > 1]
-        others = [p for p in self.model.parameters() if p.dim() <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
-            lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True,
-        )  # fmt: skip
+        self.optimizers = make_optimizers(self.model, recipe)
         self.bf16 = multiplies_bf16(self.device.type)
         self.step, self.tokens_seen, self.seconds = 0, 0, 0.0
         self.history: list[dict[str, float]] = []
@@ -207,20 +223,23 @@ class Run:
         """Train one step of a run of ``steps``, and return its loss."""
         begun = time.perf_counter()
         rate = rate_at(self.step, steps, self.recipe)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for optimizer, most in zip(
+            self.optimizers, (self.recipe.muon_lr, self.recipe.lr), strict=True
+        ):
+            optimizer.param_groups[0]["lr"] = most * rate
         seen, labels, pieces = self._batch(self.step)
         self.model.train()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             loss, _ = loss_of(self.model, seen, labels, pieces)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         value = loss.item()
         if not math.isfinite(value):
             raise TrainingError(
-                f"{self.out}: the loss is no number at step {self.step}; give a lower --lr"
+                f"{self.out}: the loss is no number at step {self.step}; give lower --lr, --muon-lr"
             )
         self.step += 1
         self.tokens_seen += int((pieces > 0).sum())
@@ -254,8 +273,9 @@ class Run:
         from safetensors.torch import save_file
 
         state = {
-            f"{parameter}.{name}": value
-            for parameter, values in self.optimizer.state_dict()["state"].items()
+            f"{number}.{parameter}.{name}": value
+            for number, optimizer in enumerate(self.optimizers)
+            for parameter, values in optimizer.state_dict()["state"].items()
             for name, value in values.items()
         }
         account = {
@@ -290,12 +310,13 @@ class Run:
         if any(account[name] != value for name, value in now.items()):
             raise TargetError(f"{self.folder}: was begun with another recipe or corpus; start over")
         self.model.load_state_dict(weights)
-        by_parameter: dict[int, dict[str, Tensor]] = {}
+        kept: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
         for key, value in state.items():
-            parameter, name = key.split(".", 1)
-            by_parameter.setdefault(int(parameter), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
+            number, parameter, name = key.split(".")
+            kept[int(number)].setdefault(int(parameter), {})[name] = value
+        for optimizer, by_parameter in zip(self.optimizers, kept, strict=True):
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
         self.step, self.tokens_seen = account["step"], account["tokens"]
         self.seconds, self.history = account["seconds"], account["history"]
         return int(account["steps"])

@@ -135,11 +135,11 @@ def test_embeddings_put_tokens_of_the_same_neighbors_together(raw: ModuleType) -
 
 def test_rate_rises_stays_and_falls(raw: ModuleType, recipe: object) -> None:
     rates = np.array([raw.rate_at(step, 100, recipe) for step in range(100)])
-    assert rates.max() == pytest.approx(2e-3)
+    assert rates.max() == 1
     assert (np.diff(rates[:4]) > 0).all()
-    assert np.allclose(rates[4:80], 2e-3)
+    assert np.allclose(rates[4:80], 1)
     assert (np.diff(rates[80:]) < 0).all()
-    assert rates[-1] < 2e-4
+    assert rates[-1] < 0.1
 
 
 def test_a_run_killed_twice_ends_like_one_killed_once(
