@@ -248,6 +248,7 @@ def without_some(samples: Samples) -> Samples:
         right_P=samples.right_P[kept_P],
         entity_P=samples.entity_P[kept_P],
         name_P=samples.name_P[kept_P],
+        names_P3=samples.names_P3[kept_P],
     )
 
 

@@ -118,5 +118,10 @@ def drawn_samples(count: int, *, seed: int, truth: Reranker | None = None) -> Sa
             right[first + drawn] = True
     entity_P = np.nonzero(real)[1]
     return Samples(
-        offsets=offsets, features_PF=features, right_P=right, entity_P=entity_P, name_P=entity_P
+        offsets=offsets,
+        features_PF=features,
+        right_P=right,
+        entity_P=entity_P,
+        name_P=entity_P,
+        names_P3=np.tile([3.0, 0.0, -6.0], (len(features), 1)),
     )

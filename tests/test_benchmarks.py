@@ -309,6 +309,7 @@ def test_the_place_of_an_entity_is_shared_by_those_of_its_name() -> None:
         right_P=np.arange(7) == 6,
         entity_P=np.arange(7),
         name_P=np.array(names),
+        names_P3=np.zeros((7, 3)),
     )
     falling = -np.arange(7.0)
     assert default_weights.accuracy(samples, falling) == {"acc@1": 0.0, "acc@5": 0.0}

@@ -26,13 +26,16 @@ from mirror_rt.knowledge.linking.calibration import (
     expected_calibration_error,
     reliability,
 )
-from mirror_rt.knowledge.ranking.learning import precision_curve
+from mirror_rt.knowledge.ranking.features import FeatureInputs, compute_features
+from mirror_rt.knowledge.ranking.learning import calibration_targets, precision_curve
 from mirror_rt.knowledge.ranking.operating_points import (
     TARGET_PRECISIONS,
     operating_points,
     share_interval,
 )
 from mirror_rt.knowledge.ranking.reranker import Reranker
+from mirror_rt.knowledge.ranking.samples import samples_of
+from mirror_rt.knowledge.retrieval.candidates import PER_RETRIEVER, generate_candidates
 from mirror_rt.knowledge.storage.integrity import assert_unchanged
 from mirror_rt.knowledge.storage.manifest import RERANKER
 from mirror_rt.types import (
@@ -237,6 +240,22 @@ def test_true_probabilities_stay_and_wrong_ones_go() -> None:
     assert kept <= 1, "by chance once in twenty times"
     assert np.mean(gains) > 0.05
     assert min(gains) > 0
+
+
+def test_samples_have_the_probabilities_that_link_states(kb: KnowledgeBase) -> None:
+    mentions = [mention for mention, ids in GOLD if "numbr" in mention or not ids]
+    mentions += ["aaaaa", "number of it", "ecks"]
+    found = kb.resources
+    batch = generate_candidates(
+        mentions, LetterEncoder().encode(mentions), found.retrievers, width=PER_RETRIEVER
+    )
+    features_PF = compute_features(FeatureInputs(batch, found.retrievers, found.translation))
+    samples = samples_of(batch, features_PF, found.names, [set[int]()] * len(mentions))
+    outcomes = calibration_targets(samples, found.reranker)
+    stated = [_confidence(result) for result in kb.link(mentions)]
+    assert outcomes.probabilities(found.reranker) == pytest.approx(stated, abs=1e-6)
+    without_cap = found.reranker.top1_probability(outcomes.confidence_S3)
+    assert (without_cap > np.array(stated) + 1e-3).any()
 
 
 def test_passages_are_not_calibrated(tmp_path: Path) -> None:

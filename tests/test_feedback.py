@@ -28,7 +28,7 @@ from mirror_rt_cli.app import app
 from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
 
-MORE = [entity(f"N:{i}", f"name number {i}", f"alias {i} of it") for i in range(60)]
+MORE = [entity(f"N:{i}", f"name number {i}", f"alias of number {i}") for i in range(60)]
 MENTIONS = [f"nme numbr {i} now" for i in range(40)]
 
 

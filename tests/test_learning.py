@@ -101,6 +101,7 @@ def test_an_entity_counts_by_the_name_that_scores_best() -> None:
         right_P=samples.right_P[doubled],
         entity_P=samples.entity_P[doubled],
         name_P=np.arange(len(doubled)),
+        names_P3=samples.names_P3[doubled],
     )
     one, two = (fit_weights(s, _prior(), prior_strength=0.0) for s in (samples, twice))
     assert two.weights_F == pytest.approx(one.weights_F, abs=1e-4)
@@ -178,6 +179,21 @@ def test_its_probabilities_are_those_of_being_right() -> None:
         assert p[inside].mean() == pytest.approx(hit[inside].mean(), abs=0.06)
 
 
+def test_thresholds_are_learned_from_probabilities_with_their_cap() -> None:
+    """An exact match with any of these names has a probability of at most one half."""
+    truth = Reranker(weights=TRUE, nil_score=4.0)
+    samples = drawn_samples(2_000, seed=1, truth=truth)
+    free = fit(samples, prior=_prior())
+    capped = fit(
+        replace(samples, names_P3=np.tile([1.5, 1.0, -4.0], (len(samples.name_P), 1))),
+        prior=_prior(),
+    )
+    (cap,) = capped.name_probability(np.array([[1.5, 1.0, -4.0]]))
+    assert max(low for low, _ in capped.precision_curve) <= cap < 0.8
+    assert max(low for low, _ in free.precision_curve) > cap
+    assert capped.top1_weights == free.top1_weights
+
+
 def test_the_confidence_of_entities_of_one_name_is_theirs_together() -> None:
     reranker = Reranker(weights=TRUE, nil_score=3.0)
     features = np.random.default_rng(1).random((3, len(FEATURES))).astype(np.float32)
@@ -189,6 +205,7 @@ def test_the_confidence_of_entities_of_one_name_is_theirs_together() -> None:
         right_P=np.array([False, True, False]),
         entity_P=np.array([4, 7, 9]),
         name_P=np.array([0, 0, 1]),
+        names_P3=np.zeros((3, 3)),
     )
     scores = reranker.scores(features)
     assert scores[0] > scores[2]
@@ -351,7 +368,11 @@ def _drawn(inside: tuple[float, ...], top1: tuple[float, ...], *, count: int = 5
     in_candidates = rng.random(count) < expit(confidence @ np.array(inside[:3]) + inside[3])
     right = rng.random(count) < expit(confidence[:, 1:] @ np.array(top1[:2]) + top1[2])
     return Outcomes(
-        confidence_S3=confidence, hit_S=in_candidates & right, in_candidates_S=in_candidates
+        confidence_S3=confidence,
+        names_S3=np.zeros((count, 3)),
+        similarity_S=np.ones(count),
+        hit_S=in_candidates & right,
+        in_candidates_S=in_candidates,
     )
 
 

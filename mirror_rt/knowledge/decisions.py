@@ -222,7 +222,7 @@ def _with_thresholds_of_names(
     embed = bool(KnowledgeBaseManifest.read(resources.path).names_bundle)
     samples = own_samples(resources.catalogue, resources.retrievers, encoder, embed=embed)
     found = calibration_targets(samples, reranker)
-    probability_S = reranker.top1_probability(found.confidence_S3)
+    probability_S = found.probabilities(reranker)
     curve = precision_curve(probability_S, found.hit_S)
     reranker = replace(reranker, precision_curve=curve, fitted_on=fitted_on)
     reached = operating_points(

@@ -31,7 +31,7 @@ from mirror_rt.knowledge.ranking.operating_points import (
     operating_points,
     share_interval,
 )
-from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, name_similarity
+from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
 from mirror_rt.knowledge.ranking.risk import risk_counts
 from mirror_rt.knowledge.ranking.samples import samples_of
 from mirror_rt.knowledge.retrieval.filters import FilterMask
@@ -389,7 +389,7 @@ def _link(
     number_of = {link: n for n, link in enumerate(dict.fromkeys(given))}
     links = list(number_of)
     exact_S, tied_S, hit_S, inside_S, found_S = np.zeros((5, len(links)), dtype=bool)
-    row_S, similarity_S = np.zeros(len(links), dtype=np.int64), np.full(len(links), np.inf)
+    names_S3, similarity_S = np.zeros((len(links), 3)), np.full(len(links), np.inf)
     confidence_S3 = np.zeros((len(links), len(CONFIDENCE_FEATURES)))
     unknown: dict[str, list[int]] = {}
     matches = exact_matches(resources, [mention for mention, _ in links], mask=mask)
@@ -397,7 +397,7 @@ def _link(
         if len(match):
             best = [e for e, is_best in zip(match.entities, match.best, strict=True) if is_best]
             found_S[n] = exact_S[n] = True
-            row_S[n] = match.rows[0]
+            names_S3[n] = exact_match_features(names, np.array(match.rows[:1]))
             tied_S[n], hit_S[n] = len(best) > 1, not right.isdisjoint(best)
         elif normalize(mention):
             unknown.setdefault(mention, []).append(n)
@@ -422,11 +422,9 @@ def _link(
                 confidence_S3[some] = outcomes.confidence_S3[kept]
                 hit_S[some] = outcomes.hit_S[kept]
                 inside_S[some] = outcomes.in_candidates_S[kept]
+                names_S3[some] = outcomes.names_S3[kept]
+                similarity_S[some] = outcomes.similarity_S[kept]
                 found_S[some] = np.diff(samples.offsets)[kept] > 0
-                first = [(n, k) for n, k in zip(some, kept, strict=True) if found_S[n]]
-                some, at = [n for n, _ in first], pool.ranked.offsets[[k for _, k in first]]
-                row_S[some] = pool.ranked.row_E[at]
-                similarity_S[some] = name_similarity(pool.features_PF[pool.ranked.pair_E[at]])
         if progress is not None:
             progress(start + len(texts), len(unknown))
     number_of_mention = {m: n for n, m in enumerate(dict.fromkeys(m for m, _ in links))}
@@ -434,7 +432,7 @@ def _link(
         mention_S=np.array([number_of_mention[mention] for mention, _ in links], dtype=np.int64),
         exact_S=exact_S,
         tied_S=tied_S,
-        names_S3=exact_match_features(names, row_S),
+        names_S3=names_S3,
         similarity_S=similarity_S,
         confidence_S3=confidence_S3,
         hit_S=hit_S,
@@ -450,6 +448,8 @@ def _fit(links: _GoldLinks, before: Reranker, *, fits: bool, l2: float) -> Reran
     if fits:
         outcomes = Outcomes(
             confidence_S3=others.confidence_S3,
+            names_S3=others.names_S3,
+            similarity_S=others.similarity_S,
             hit_S=others.hit_S,
             in_candidates_S=others.in_candidates_S,
         )
@@ -458,9 +458,11 @@ def _fit(links: _GoldLinks, before: Reranker, *, fits: bool, l2: float) -> Reran
 
 
 def _probabilities(links: _GoldLinks, reranker: Reranker) -> Float64:
-    scored_S = reranker.top1_probability(links.confidence_S3)
-    cap_S = reranker.probability_cap(links.names_S3, links.similarity_S)
-    return np.where(links.exact_S, cap_S, np.minimum(scored_S, cap_S))
+    return np.where(
+        links.exact_S,
+        reranker.name_probability(links.names_S3),
+        reranker.link_probability(links.confidence_S3, links.names_S3, links.similarity_S),
+    )
 
 
 def _log_loss(probability_S: Float64, hit_S: Bools) -> float:

@@ -7,7 +7,7 @@ entities likewise, F features.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,12 @@ from mirror_rt.knowledge.ranking.features import (
 from mirror_rt.knowledge.ranking.name_probability import EXACT_MATCH_FEATURES
 from mirror_rt.knowledge.ranking.operating_points import operating_points
 from mirror_rt.knowledge.ranking.rank import best_names
-from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker, sigmoid
+from mirror_rt.knowledge.ranking.reranker import (
+    CONFIDENCE_FEATURES,
+    Reranker,
+    name_similarity,
+    sigmoid,
+)
 from mirror_rt.knowledge.ranking.risk import risk_counts
 from mirror_rt.knowledge.ranking.samples import ENOUGH, Samples
 from mirror_rt.knowledge.ranking.ties import find_ties
@@ -76,7 +81,7 @@ def fit(samples: Samples, *, prior: FittedWeights | None = None) -> Reranker:
     weights = fit_weights(samples, prior, prior_strength=_PRIOR_STRENGTH[prior.name])
     adapted = replace(start, weights=weights.weights, nil_score=weights.nil_score)
     fitted = fit_confidence(found, start=adapted)
-    probability_S = fitted.top1_probability(found.confidence_S3)
+    probability_S = found.probabilities(fitted)
     fitted = replace(
         fitted,
         precision_curve=precision_curve(probability_S, found.hit_S),
@@ -94,16 +99,19 @@ def fit(samples: Samples, *, prior: FittedWeights | None = None) -> Reranker:
 
 def _crossed(samples: Samples, prior: FittedWeights) -> Outcomes:
     """Return the outcomes of each half with the weights of the other, in the order of samples."""
-    hit_S, inside_S = np.zeros((2, len(samples)), dtype=bool)
-    confidence_S3 = np.zeros((len(samples), len(CONFIDENCE_FEATURES)))
+    halves = []
     for half in (0, 1):
         other = samples[np.arange(1 - half, len(samples), 2)]
         weights = fit_weights(other, prior, prior_strength=_PRIOR_STRENGTH[prior.name])
         there = replace(Reranker(), weights=weights.weights, nil_score=weights.nil_score)
-        found = calibration_targets(samples[np.arange(half, len(samples), 2)], there)
-        hit_S[half::2], inside_S[half::2] = found.hit_S, found.in_candidates_S
-        confidence_S3[half::2] = found.confidence_S3
-    return Outcomes(confidence_S3=confidence_S3, hit_S=hit_S, in_candidates_S=inside_S)
+        halves.append(calibration_targets(samples[np.arange(half, len(samples), 2)], there))
+    order = np.argsort(np.append(*(np.arange(half, len(samples), 2) for half in (0, 1))))
+    return Outcomes(
+        **{
+            one.name: np.concatenate([getattr(half, one.name) for half in halves])[order]
+            for one in fields(Outcomes)
+        }
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,13 +162,21 @@ class Outcomes:
 
     Attributes:
         confidence_S3: (S, 3) float64 values of ``reranker.CONFIDENCE_FEATURES``.
+        names_S3: (S, 3) float64 values of ``EXACT_MATCH_FEATURES`` of the best name.
+        similarity_S: (S,) float64 similarity to it; minus infinity without candidates.
         hit_S: (S,) bool, the best entity, or one tied with it, is right.
         in_candidates_S: (S,) bool, some candidate is right.
     """
 
     confidence_S3: Float64
+    names_S3: Float64
+    similarity_S: Float64
     hit_S: Bools
     in_candidates_S: Bools
+
+    def probabilities(self, reranker: Reranker) -> Float64:
+        """Return (S,) float64, the probability that ``link`` states for each."""
+        return reranker.link_probability(self.confidence_S3, self.names_S3, self.similarity_S)
 
 
 def calibration_targets(samples: Samples, reranker: Reranker) -> Outcomes:
@@ -171,8 +187,15 @@ def calibration_targets(samples: Samples, reranker: Reranker) -> Outcomes:
     scores_E = scores_P[places]
     best_E, _ = find_ties(offsets, samples.name_P[places], scores_E)
     sample_E = np.repeat(np.arange(count), np.diff(offsets))
+    names_S3, similarity_S = np.zeros((count, samples.names_P3.shape[1])), np.full(count, -np.inf)
+    found_S = np.diff(offsets) > 0
+    first = places[offsets[:-1][found_S]]
+    names_S3[found_S] = samples.names_P3[first]
+    similarity_S[found_S] = name_similarity(samples.features_PF[first])
     return Outcomes(
         confidence_S3=reranker.confidence_features(offsets, scores_E, best_E),
+        names_S3=names_S3,
+        similarity_S=similarity_S,
         hit_S=np.bincount(sample_E, samples.right_P[places] & best_E, minlength=count) > 0,
         in_candidates_S=np.bincount(samples.sample_P, samples.right_P, minlength=count) > 0,
     )

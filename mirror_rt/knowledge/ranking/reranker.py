@@ -221,6 +221,23 @@ class Reranker:
         cap_E: Float64 = np.minimum(self.name_probability(names_E3), allowed_E)
         return cap_E
 
+    def link_probability(
+        self, confidence_Q3: Float64, names_Q3: Float64, similarity_Q: Float64
+    ) -> Float64:
+        """Return (Q,) float64, the probability that ``link`` states for the best entity.
+
+        Entities tied with it count as one with it: ``link`` shares the probability among them.
+
+        Args:
+            confidence_Q3: (Q, 3) float64 values of ``CONFIDENCE_FEATURES``.
+            names_Q3: (Q, 3) float64 values of ``EXACT_MATCH_FEATURES`` of its best name.
+            similarity_Q: (Q,) float64 from ``name_similarity``; minus infinity without candidates.
+        """
+        p_Q: Float64 = np.minimum(
+            self.top1_probability(confidence_Q3), self.probability_cap(names_Q3, similarity_Q)
+        )
+        return p_Q
+
     def probabilities(
         self,
         offsets: Int64,

@@ -26,6 +26,10 @@ from mirror_rt.knowledge.ranking.features import (
     FeatureInputs,
     compute_features,
 )
+from mirror_rt.knowledge.ranking.name_probability import (
+    EXACT_MATCH_FEATURES,
+    exact_match_features,
+)
 from mirror_rt.knowledge.ranking.translation import TranslationTable
 from mirror_rt.knowledge.retrieval.candidates import (
     CandidateBatch,
@@ -75,6 +79,7 @@ class Samples:
         right_P: (P,) bool, names of the right entity; if a sample has none, NIL is right.
         entity_P: (P,) int64, the entity of each pair.
         name_P: (P,) int64, equal for equal normalized names of a sample.
+        names_P3: (P, 3) float64 values of ``EXACT_MATCH_FEATURES`` of each name.
     """
 
     offsets: Int64
@@ -82,6 +87,7 @@ class Samples:
     right_P: Bools
     entity_P: Int64
     name_P: Int64
+    names_P3: Float64
 
     def __getitem__(self, chosen: npt.NDArray[np.int64]) -> Samples:
         sizes = np.diff(self.offsets)[chosen]
@@ -92,6 +98,7 @@ class Samples:
             right_P=self.right_P[places],
             entity_P=self.entity_P[places],
             name_P=self.name_P[places],
+            names_P3=self.names_P3[places],
         )
 
     def __len__(self) -> int:
@@ -118,6 +125,7 @@ class Samples:
             right_P=np.concatenate([part.right_P for part in parts]),
             entity_P=np.concatenate([part.entity_P for part in parts]),
             name_P=np.concatenate([part.name_P for part in parts]),
+            names_P3=np.concatenate([part.names_P3 for part in parts]),
         )
 
 
@@ -247,6 +255,7 @@ def _none() -> Samples:
         right_P=nothing.astype(bool),
         entity_P=nothing,
         name_P=nothing,
+        names_P3=np.zeros((0, len(EXACT_MATCH_FEATURES))),
     )
 
 
@@ -296,10 +305,12 @@ def samples_of(
     keys = np.array([i << 32 | entity for i, entity in answers], dtype=np.int64)
     right_P = np.isin(mention_P << 32 | batch.entity_P, keys)
     kept = np.ones(len(mention_P), dtype=bool) if nil is None else ~(right_P & nil[mention_P])
+    row_P = batch.row_K[batch.name_P[kept]]
     return Samples(
         offsets=offsets_of(np.bincount(mention_P[kept], minlength=len(batch))),
         features_PF=features_PF[kept],
         right_P=right_P[kept],
         entity_P=batch.entity_P[kept],
-        name_P=names.hashes[batch.row_K[batch.name_P[kept]]],
+        name_P=names.hashes[row_P],
+        names_P3=exact_match_features(names, row_P),
     )
