@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import kb_source, output, progress, thresholds
+from .file_options import NAMES, FileOptions, with_file_options
 
 if TYPE_CHECKING:
-    from mirror_rt.knowledge.formats import Columns
     from mirror_rt.knowledge.linking.calibration import CalibrationReport
-    from mirror_rt.tables import TableOptions
-    from mirror_rt.types import KbFormat
 
 
+@with_file_options(*NAMES, "skip_bad")
 def calibrate(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base; its numbers are replaced.")],
     gold: Annotated[
@@ -33,14 +32,8 @@ def calibrate(
     mention_column: Annotated[
         str | None, typer.Option(help="The gold table's column of mentions.")
     ] = None,
-    kb_format: kb_source.FormatOption = None,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.NoNameOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
-    skip_bad: kb_source.SkipBadOption = False,
+    *,
+    file_options: FileOptions,
     form: output.FormatOption = None,
     out: output.OutOption = None,
     reserve: Annotated[
@@ -81,7 +74,10 @@ def calibrate(
     written_as = output.chosen(form, out)
     if (gold is None) == (from_kb is None):
         raise ConfigError("calibrate: give either a GOLD file or --from-kb OTHER")
-    of_names = name_column or alias_column or field or kb_format or skip_bad
+    of_names = (
+        file_options.name_column or file_options.alias_column or file_options.field
+        or file_options.kb_format or file_options.skip_bad
+    )  # fmt: skip
     if gold is not None and of_names:
         raise ConfigError(
             "--kb-format, --name-column, --alias-column, --field and --skip-bad: are for the file "
@@ -96,21 +92,16 @@ def calibrate(
     if out is not None:
         check_target(out, force=force)
         check_apart(out, {"gold": gold, "other vocabulary": from_kb})
-    options = kb_source.table_options(delimiter, encoding)
     if gold is not None:
         gold_links = read_gold(
-            gold, mention_column=mention_column, id_column=id_column, keep_nil=True,
-            options=options,
+            gold, mention_column=mention_column, id_column=file_options.id_column,
+            keep_nil=True, options=file_options.table(),
         )  # fmt: skip
         for remark in gold_links.remarks:
             typer.echo(f"{gold}: {remark}", err=True)
         pairs = [(part, query.ids) for query in gold_links.queries for part in query.parts]
     else:
-        pairs = _gold_of(
-            kbdir, Path(str(from_kb)), kb_format, allow_few_twins=allow_few_twins,
-            skip_bad=skip_bad, options=options,
-            columns=kb_source.columns(id_column, name_column, alias_column, field),
-        )  # fmt: skip
+        pairs = _gold_of(kbdir, Path(str(from_kb)), file_options, allow_few_twins=allow_few_twins)
     with KnowledgeBase.open(kbdir) as kb, progress.bar("calibrate", unit="mentions") as show:
         unknown = [
             ids for _, ids in pairs if ids and not any(map(kb.resources.catalogue.resolve, ids))
@@ -155,23 +146,13 @@ def calibrate(
 
 
 def _gold_of(
-    kbdir: Path,
-    other: Path,
-    kb_format: KbFormat | None,
-    *,
-    allow_few_twins: bool,
-    skip_bad: bool,
-    columns: Columns,
-    options: TableOptions,
+    kbdir: Path, other: Path, file_options: FileOptions, *, allow_few_twins: bool
 ) -> list[tuple[str, frozenset[str]]]:
     """Use the names of another vocabulary as gold mentions, and report their number."""
-    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.vocabularies import gold_of
 
-    skipped = SkippedRows(strict=not skip_bad)
-    own, theirs = kb_source.vocabularies(
-        (kbdir, other), kb_format, skipped=skipped, columns=columns, options=options
-    )
+    skipped = file_options.skipped()
+    own, theirs = kb_source.vocabularies((kbdir, other), file_options, skipped=skipped)
     kb_source.report_skipped(skipped)
     pairs = gold_of(own, theirs, allow_few_twins=allow_few_twins)
     nil = sum(not ids for _, ids in pairs)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import inputs, kb_source
+from .file_options import NAMES, ROWS, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.training.make_corpus import CorpusReport
@@ -37,19 +38,15 @@ def words(
 
 
 @corpus.command()
+@with_file_options(*NAMES)
 def names(
     kb: Annotated[str, typer.Argument(help="Knowledge-base file.")],
     count: Annotated[
         int | None, typer.Option(min=1, help="Names to sample; all by default.")
     ] = None,
     seed: SeedOption = 42,
-    kb_format: kb_source.FormatOption = None,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.NoNameOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -60,15 +57,15 @@ def names(
     _check(out, kb, force=force)
     skipped = SkippedRows(strict=True)
     made = make_corpus.names(
-        kb, count=count, seed=seed, format=kb_format, skip_bad=skipped,
-        columns=kb_source.columns(id_column, name_column, alias_column, field),
-        options=kb_source.table_options(delimiter, encoding),
+        kb, count=count, seed=seed, format=file_options.kb_format, skip_bad=skipped,
+        columns=file_options.columns(), options=file_options.table(),
     )  # fmt: skip
     kb_source.report_skipped(skipped)
     _write(made, out, force=force)
 
 
 @corpus.command()
+@with_file_options(*ROWS)
 def sentences(
     file: Annotated[
         str, typer.Argument(help="Text, a line each, or a table of texts (- is stdin).")
@@ -83,9 +80,8 @@ def sentences(
     max_chars: Annotated[int, typer.Option(min=1, help="Maximum characters of a sentence.")] = 1000,
     seed: SeedOption = 42,
     column: inputs.ColumnOption = None,
-    input_format: inputs.FormatOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     out: OutOption = None,
     force: ForceOption = False,
 ) -> None:
@@ -97,7 +93,7 @@ def sentences(
     notes = Notes()
     made = make_corpus.sentences(
         file, count=count, split=split, min_chars=min_chars, max_chars=max_chars, seed=seed,
-        column=column, options=inputs.table_options(input_format, delimiter, encoding),
+        column=column, options=file_options.table(),
         notes=notes,
     )  # fmt: skip
     inputs.report_notes(file, notes)

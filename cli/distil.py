@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 
 from . import kb_source, progress
+from .file_options import COLUMNS, FileOptions, with_file_options
 
 
+@with_file_options(*COLUMNS)
 def distil(
     teacher: Annotated[
         str, typer.Argument(help="The teacher: a bundle, a checkpoint or a hub name.")
@@ -40,12 +42,8 @@ def distil(
         ),
     ] = 0.3,
     seed: Annotated[int, typer.Option(help="Seed for the names that are held out.")] = 0,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.NoNameOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Fit a static encoder of names to a larger one.
@@ -71,9 +69,7 @@ def distil(
         raise ConfigError("--layers keeps the width of its teacher; leave --dims out")
 
     check_apart(out, {"teacher": teacher, **{f"names {i}": n for i, n in enumerate(names, 1)}})
-    columns = kb_source.columns(id_column, name_column, alias_column, field)
-    options = kb_source.table_options(delimiter, encoding)
-    strings = [text for source in names for text in kb_source.strings(source, columns, options)]
+    strings = [text for source in names for text in kb_source.strings(source, file_options)]
     if layers is not None:
         _train(
             teacher, strings, out, layers=layers, epochs=epochs, max_steps=max_steps, seed=seed,

@@ -12,6 +12,7 @@ import typer
 
 from . import engine as engines
 from . import inputs, kb_source, progress
+from .file_options import ROWS, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ class Dtype(Enum):
     BINARY = "binary"
 
 
+@with_file_options(*ROWS)
 def embed(
     bundle: Annotated[Path, typer.Argument(help="A bundle, made by mirror-rt export.")],
     texts: Annotated[
@@ -45,9 +47,8 @@ def embed(
         typer.Option("--out", "-o", help="A .npy or .parquet file, or a folder of Parquet shards."),
     ],
     column: Annotated[str | None, typer.Option(help="Column or field of the text.")] = None,
-    input_format: inputs.FormatOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     id_column: Annotated[str | None, typer.Option(help="Column or field of an id to keep.")] = None,
     names: Annotated[
         bool,
@@ -98,8 +99,8 @@ def embed(
     encoder = Encoder.open(bundle, threads=threads if made_by is None else 1)
     options = embedding.VectorOptions(dtype=storage.Dtype(dtype.value), dims=dims, text=not no_text)
     notes = sources.Notes()
-    table = inputs.table_options(input_format, delimiter, encoding)
-    given = Source(texts, encoding=encoding)
+    table = file_options.table()
+    given = Source(texts, encoding=file_options.encoding)
     skipped, rows = _names_of(given, names, (column, id_column), table)
     begin = time.monotonic()
     with progress.rate_bar("embed", total=lambda: sources.count_rows(texts)) as advance:

@@ -12,7 +12,8 @@ import typer
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Pooling
 
-from . import inputs, kb_source, models, output, progress, text_table, thresholds
+from . import inputs, models, output, progress, text_table, thresholds
+from .file_options import TABLE, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.evaluation.baselines import Model
@@ -32,6 +33,7 @@ class Rule(Enum):
     BIOSYN = "biosyn"
 
 
+@with_file_options(*TABLE)
 def evaluate(
     model: Annotated[
         str,
@@ -91,8 +93,8 @@ def evaluate(
             rich_help_panel=_GOLD,
         ),
     ] = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     target_precision: Annotated[
         float | None,
         typer.Option(
@@ -217,7 +219,7 @@ def evaluate(
         mentions = read_gold(
             gold, convention=rule, mention_column=mention_column, id_column=id_column,
             context_column=context_column, document_column=document_column, keep_nil=True,
-            options=kb_source.table_options(delimiter, encoding),
+            options=file_options.table(),
         )  # fmt: skip
         for remark in mentions.remarks:
             typer.echo(f"{gold}: {remark}", err=True)

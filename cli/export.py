@@ -12,6 +12,7 @@ from mirror_rt.errors import one_line
 from mirror_rt.types import Pooling, Precision
 
 from . import kb_source, output, progress
+from .file_options import COLUMNS, FileOptions, with_file_options
 
 
 class Wanted(Enum):
@@ -32,6 +33,7 @@ class Cpu(Enum):
     ARM64 = "arm64"
 
 
+@with_file_options(*COLUMNS)
 def export(
     checkpoint: Annotated[
         str, typer.Argument(help="Checkpoint or sentence-transformers folder, or hub name.")
@@ -59,12 +61,8 @@ def export(
         Pooling | None, typer.Option(help="By default as in the checkpoint, or cls.")
     ] = None,
     max_length: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.NoNameOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ) -> None:
     """Write a checkpoint as an ONNX bundle for the CPU.
@@ -79,8 +77,6 @@ def export(
     from mirror_rt.staging import check_apart
 
     check_apart(out, {"sample": sample})
-    columns = kb_source.columns(id_column, name_column, alias_column, field)
-    options = kb_source.table_options(delimiter, encoding)
     with progress.bar("export") as show:
         bundle = run(
             checkpoint,
@@ -88,7 +84,7 @@ def export(
             precision=None if precision is Wanted.AUTO else Precision(precision.value),
             pooling=pooling,
             max_length=max_length,
-            sample=None if sample is None else kb_source.strings(sample, columns, options),
+            sample=None if sample is None else kb_source.strings(sample, file_options),
             min_top1=MIN_TOP1 if min_top1 is None else min_top1,
             target=None if target is None else Target(target.value),
             force=force,

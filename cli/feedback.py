@@ -9,12 +9,14 @@ import typer
 
 from mirror_rt.errors import ConfigError
 
-from . import inputs, kb_source, progress
+from . import inputs, progress
+from .file_options import ROWS, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.linking.feedback import FeedbackReport
 
 
+@with_file_options(*ROWS)
 def feedback(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base to change.")],
     reviewed: Annotated[
@@ -25,9 +27,8 @@ def feedback(
     ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Undo the last feedback.")] = False,
     column: inputs.ColumnOption = None,
-    input_format: inputs.FormatOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
 ) -> None:
     """Learn from a reviewed table.
 
@@ -49,7 +50,7 @@ def feedback(
                 reviewed,
                 aliases=not no_aliases,
                 column=column,
-                table=inputs.table_options(input_format, delimiter, encoding),
+                table=file_options.table(),
                 progress=show,
             )
     if reviewed is not None:

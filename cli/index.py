@@ -11,6 +11,7 @@ import typer
 from mirror_rt.types import Entity, IndexKind, Passage
 
 from . import inputs, kb_source, progress
+from .file_options import ENTITIES, FileOptions, with_file_options
 
 _CHANCE = 0.01
 """The tolerance between the target recall and the recall measured on other queries."""
@@ -18,6 +19,7 @@ _CHANCE = 0.01
 _INDEX, _PASSAGES = "The index", "A store of texts"
 
 
+@with_file_options(*ENTITIES, "skip_bad")
 def index(
     given: Annotated[
         list[Path],
@@ -65,17 +67,8 @@ def index(
             min=1, help="Embed passages in pieces of this many words.", rich_help_panel=_PASSAGES
         ),
     ] = None,
-    kb_format: kb_source.FormatOption = None,
-    language: kb_source.LanguageOption = None,
-    source: kb_source.SourceOption = None,
-    suppressed: kb_source.SuppressedOption = False,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.FieldOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
-    skip_bad: kb_source.SkipBadOption = False,
+    *,
+    file_options: FileOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
 ) -> None:
     """Build a knowledge base from a file of names.
@@ -92,41 +85,35 @@ def index(
     from mirror_rt.bundle import STARTER, STARTER_NOTE
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
-    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.formats.passages import read_passages
     from mirror_rt.staging import check_apart, check_target
 
     bundle, kb = _check_apart(given, starter=STARTER)
     if split is not None and not passages:
         raise ConfigError("--split: only passages are embedded in pieces; add --passages")
-    if passages and (kb_format or language or source or suppressed):
+    of_names = (
+        file_options.kb_format or file_options.language or file_options.source
+        or file_options.suppressed
+    )  # fmt: skip
+    if passages and of_names:
         raise ConfigError("--passages takes no options of names; leave them out")
     if bundle.is_file():
         raise ConfigError(f"{bundle}: is a file; the bundle, a folder, comes before the names")
-    if passages and (alias_column or field):
+    if passages and (file_options.alias_column or file_options.field):
         raise ConfigError("--passages: all other columns are metadata; leave the options out")
     check_target(out, force=force, folder=True)
     sources = {"file of names": kb, "vectors": vectors}
     bundles = {"bundle": bundle, "query encoder": query_encoder}
     sources |= {what: path for what, path in bundles.items() if path and not _is_own(path, out)}
     check_apart(out, sources)
-    skipped = SkippedRows(strict=not skip_bad)
-    columns = kb_source.columns(id_column, name_column, alias_column, field)
-    options = kb_source.table_options(delimiter, encoding)
+    skipped = file_options.skipped()
     entities: Iterator[Entity] | Iterator[Passage]
     if passages:
-        entities = read_passages(kb, skip_bad=skipped, columns=columns, options=options)
-    else:
-        entities = kb_source.read(
-            kb,
-            kb_format,
-            languages=language,
-            sources=source,
-            suppressed=suppressed,
-            skipped=skipped,
-            columns=columns,
-            options=options,
+        entities = read_passages(
+            kb, skip_bad=skipped, columns=file_options.columns(), options=file_options.table()
         )
+    else:
+        entities = kb_source.read(kb, file_options, skipped=skipped)
     if len(given) == 1:
         typer.echo(STARTER_NOTE, err=True)
     encoder, calls = inputs.CountingEncoder(bundle), 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -12,43 +11,23 @@ import typer
 
 from mirror_rt.errors import ConfigError, InputError
 
-from .kb_source import FILE_PANEL
+from .file_options import FILE_PANEL
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
     from mirror_rt.knowledge.linking.inputs import MentionNotes, Row
     from mirror_rt.runtime import Encoder
-    from mirror_rt.tables import Notes, TableOptions
+    from mirror_rt.tables import Notes
     from mirror_rt.types import Float32
 
 
 _WHICH = "Which entities may be found"
 
 
-class InputFormat(Enum):
-    """The formats of a file; the same as those of the reader, without importing it."""
-
-    TEXT = "text"
-    CSV = "csv"
-    TSV = "tsv"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-    XLSX = "xlsx"
-
-
 ColumnOption = Annotated[
     str | None,
     typer.Option(
         help="Column or field of a .csv, .tsv, .jsonl or .parquet file.",
-        rich_help_panel=FILE_PANEL,
-    ),
-]
-
-FormatOption = Annotated[
-    InputFormat | None,
-    typer.Option(
-        "--input-format",
-        help="Format of the file or standard input; by default by its name.",
         rich_help_panel=FILE_PANEL,
     ),
 ]
@@ -79,16 +58,6 @@ _FILE_ENDINGS = (
     ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm",
     ".xls", ".tab", ".pubtator", ".gz", ".zst",
 )  # fmt: skip
-
-
-def table_options(
-    form: InputFormat | None, delimiter: str | None, encoding: str | None
-) -> TableOptions:
-    """Return the options for reading a file."""
-    from mirror_rt.tables import Kind, TableOptions
-
-    kind = None if form is None else Kind(form.value)
-    return TableOptions(format=kind, delimiter=delimiter, encoding=encoding)
 
 
 def parsed_filters(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import help, kb_change, kb_compare, kb_source, kb_split, output
+from .file_options import ENTITIES, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.entities.statistics import KbStatistics
@@ -29,18 +30,11 @@ help.add(app, "enrich", kb_compare.enrich)
 _ROWS_SHOWN = 8
 
 
+@with_file_options(*ENTITIES)
 def stats(
     kb: kb_source.KbFile,
-    kb_format: kb_source.FormatOption = None,
-    language: kb_source.LanguageOption = None,
-    source: kb_source.SourceOption = None,
-    suppressed: kb_source.SuppressedOption = False,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.FieldOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     form: output.FormatOption = None,
     out: output.OutOption = None,
     force: Annotated[
@@ -60,18 +54,7 @@ def stats(
         check_target(out, force=force)
         check_apart(out, {"file of names": kb})
     skipped = SkippedRows()
-    found = compute_statistics(
-        kb_source.read(
-            kb,
-            kb_format,
-            languages=language,
-            sources=source,
-            suppressed=suppressed,
-            skipped=skipped,
-            columns=kb_source.columns(id_column, name_column, alias_column, field),
-            options=kb_source.table_options(delimiter, encoding),
-        )
-    )
+    found = compute_statistics(kb_source.read(kb, file_options, skipped=skipped))
     kb_source.report_columns(skipped)
     left_out = asdict(skipped)
     del left_out["strict"]

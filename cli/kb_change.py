@@ -11,6 +11,7 @@ import typer
 from mirror_rt.errors import ConfigError
 
 from . import inputs, kb_source, progress
+from .file_options import ENTITIES, TABLE, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import SkippedRows
@@ -20,60 +21,22 @@ if TYPE_CHECKING:
 KbDir = Annotated[Path, typer.Argument(help="The knowledge base to change.")]
 
 
-def add(
-    kbdir: KbDir,
-    kb: kb_source.KbFile,
-    kb_format: kb_source.FormatOption = None,
-    language: kb_source.LanguageOption = None,
-    source: kb_source.SourceOption = None,
-    suppressed: kb_source.SuppressedOption = False,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.FieldOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
-    skip_bad: kb_source.SkipBadOption = False,
-) -> None:
+@with_file_options(*ENTITIES, "skip_bad")
+def add(kbdir: KbDir, kb: kb_source.KbFile, *, file_options: FileOptions) -> None:
     """Add the entities of a file, and names to existing entities.
 
     Embeds only new names.
     """
-    from mirror_rt.knowledge.formats import SkippedRows
-
-    skipped = SkippedRows(strict=not skip_bad)
-    entities = kb_source.read(
-        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped,
-        columns=kb_source.columns(id_column, name_column, alias_column, field),
-        options=kb_source.table_options(delimiter, encoding),
-    )  # fmt: skip
+    skipped = file_options.skipped()
+    entities = kb_source.read(kb, file_options, skipped=skipped)
     _change(kbdir, entities, skipped, replacing=False)
 
 
-def update(
-    kbdir: KbDir,
-    kb: kb_source.KbFile,
-    kb_format: kb_source.FormatOption = None,
-    language: kb_source.LanguageOption = None,
-    source: kb_source.SourceOption = None,
-    suppressed: kb_source.SuppressedOption = False,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.FieldOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
-    skip_bad: kb_source.SkipBadOption = False,
-) -> None:
+@with_file_options(*ENTITIES, "skip_bad")
+def update(kbdir: KbDir, kb: kb_source.KbFile, *, file_options: FileOptions) -> None:
     """Replace entities by those of a file; add new ones."""
-    from mirror_rt.knowledge.formats import SkippedRows
-
-    skipped = SkippedRows(strict=not skip_bad)
-    entities = kb_source.read(
-        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped,
-        columns=kb_source.columns(id_column, name_column, alias_column, field),
-        options=kb_source.table_options(delimiter, encoding),
-    )  # fmt: skip
+    skipped = file_options.skipped()
+    entities = kb_source.read(kb, file_options, skipped=skipped)
     _change(kbdir, entities, skipped, replacing=True)
 
 
@@ -92,6 +55,7 @@ def _change(
     _report_changes(kbdir, report)
 
 
+@with_file_options(*TABLE, "id_column")
 def remove(
     kbdir: KbDir,
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of entities.")] = None,
@@ -99,9 +63,8 @@ def remove(
         Path | None,
         typer.Option("--from", help="A file of ids, one per line, or a table (- is stdin)."),
     ] = None,
-    id_column: kb_source.IdColumnOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     missing_ok: Annotated[bool, typer.Option("--missing-ok", help="Ignore unknown ids.")] = False,
 ) -> None:
     """Remove entities with all their names, without embedding."""
@@ -111,8 +74,8 @@ def remove(
 
     wanted = list(ids or ())
     if id_file is not None:
-        options, notes = kb_source.table_options(delimiter, encoding), Notes()
-        wanted += read_ids(id_file, column=id_column, options=options, notes=notes)
+        options, notes = file_options.table(), Notes()
+        wanted += read_ids(id_file, column=file_options.id_column, options=options, notes=notes)
         inputs.report_notes(id_file, notes)
     if not wanted:
         raise ConfigError("no ids to remove; name them, or give --from FILE")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import inputs, kb_source, output, progress
+from .file_options import NAMES, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.vocabularies import Change, Enrichment
@@ -22,17 +23,12 @@ OtherFile = Annotated[
 ]
 
 
+@with_file_options(*NAMES, "skip_bad")
 def diff(
     old: Annotated[Path, typer.Argument(help="The old release: a file, or a knowledge base.")],
     new: Annotated[Path, typer.Argument(help="The new release.")],
-    kb_format: kb_source.FormatOption = None,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.NoNameOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
-    skip_bad: kb_source.SkipBadOption = False,
+    *,
+    file_options: FileOptions,
     form: output.FormatOption = None,
     out: output.OutOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
@@ -43,7 +39,6 @@ def diff(
 
     mirror-rt kb diff hp-2025.obo hp-2026.obo --format tsv
     """
-    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.vocabularies import compare
     from mirror_rt.staging import check_apart, check_target
 
@@ -51,12 +46,8 @@ def diff(
     if out is not None:
         check_target(out, force=force)
         check_apart(out, {"old": old, "new": new})
-    skipped = SkippedRows(strict=not skip_bad)
-    before, after = kb_source.vocabularies(
-        (old, new), kb_format, skipped=skipped,
-        columns=kb_source.columns(id_column, name_column, alias_column, field),
-        options=kb_source.table_options(delimiter, encoding),
-    )  # fmt: skip
+    skipped = file_options.skipped()
+    before, after = kb_source.vocabularies((old, new), file_options, skipped=skipped)
     kb_source.report_skipped(skipped)
     changes = list(compare(before, after))
     counts = Counter(str(change.kind) for change in changes)
@@ -88,6 +79,7 @@ def _in_words(
             yield f"  … {count - _SHOWN:,} more; --format tsv lists all"
 
 
+@with_file_options(*NAMES, "skip_bad")
 def enrich(
     kbdir: Annotated[Path, typer.Argument(help="A knowledge base to change, or a file to read.")],
     other: OtherFile,
@@ -106,14 +98,8 @@ def enrich(
         bool,
         typer.Option("--dry-run", help="Report what would be added, without changing anything."),
     ] = False,
-    kb_format: kb_source.FormatOption = None,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.FieldOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
-    skip_bad: kb_source.SkipBadOption = False,
+    *,
+    file_options: FileOptions,
     allow_few_twins: kb_source.AllowFewTwinsOption = False,
     force: Annotated[
         bool, typer.Option("--force", help="Replace files; implies --allow-few-twins.")
@@ -127,7 +113,6 @@ def enrich(
     mirror-rt kb enrich kb --from mondo.obo
     """
     from mirror_rt.errors import ConfigError
-    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.storage.manifest import KB_MANIFEST
     from mirror_rt.knowledge.vocabularies import enrich as find_names
     from mirror_rt.staging import check_apart, check_different, check_target
@@ -142,12 +127,8 @@ def enrich(
     for target in filter(None, (out, conflicts)):
         check_target(target, force=force)
         check_apart(target, {"knowledge base": kbdir, "other vocabulary": other})
-    skipped = SkippedRows(strict=not skip_bad)
-    own, theirs = kb_source.vocabularies(
-        (kbdir, other), kb_format, skipped=skipped,
-        columns=kb_source.columns(id_column, name_column, alias_column, field),
-        options=kb_source.table_options(delimiter, encoding),
-    )  # fmt: skip
+    skipped = file_options.skipped()
+    own, theirs = kb_source.vocabularies((kbdir, other), file_options, skipped=skipped)
     kb_source.report_skipped(skipped)
     name = source if source is not None else other.name.partition(".")[0]
     if source is None and (str(other) == "-" or not (other.is_file() or other.is_dir())):

@@ -1,4 +1,4 @@
-"""The options of all commands that read a knowledge-base file, and reports on skipped rows."""
+"""Read files of names with the options of a command, and report on skipped rows."""
 
 from __future__ import annotations
 
@@ -9,102 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mirror_rt.errors import InputError
-from mirror_rt.types import Entity, KbFormat
+from mirror_rt.types import Entity
 
 if TYPE_CHECKING:
-    from mirror_rt.knowledge.formats import Columns, SkippedRows
+    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.vocabularies import Vocabulary
-    from mirror_rt.tables import TableOptions
 
-FILE_PANEL = "The file that is read"
+    from .file_options import FileOptions
 
 KbFile = Annotated[
     Path,
     typer.Argument(
         help="TSV, CSV, Excel, JSONL, id||name, OBO, RDF, Parquet, RRF, … (- is stdin)."
-    ),
-]
-FormatOption = Annotated[
-    KbFormat | None,
-    typer.Option(
-        "--kb-format",
-        help="File format; by default detected from name and content.",
-        rich_help_panel=FILE_PANEL,
-    ),
-]
-LanguageOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--language",
-        help="Keep names of this language; repeatable, preferred first.",
-        rich_help_panel=FILE_PANEL,
-    ),
-]
-SourceOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--source", help="Keep names from this source (UMLS: MSH).", rich_help_panel=FILE_PANEL
-    ),
-]
-SuppressedOption = Annotated[
-    bool,
-    typer.Option(
-        "--suppressed", help="Keep names that UMLS marks as suppressed.", rich_help_panel=FILE_PANEL
-    ),
-]
-SkipBadOption = Annotated[
-    bool,
-    typer.Option(
-        "--skip-bad",
-        help="Count bad rows instead of stopping at the first.",
-        rich_help_panel=FILE_PANEL,
-    ),
-]
-IdColumnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--id-column", help="Heading of the ids, or its number.", rich_help_panel=FILE_PANEL
-    ),
-]
-NameColumnOption = Annotated[
-    str | None,
-    typer.Option(
-        "--name-column", help="Heading of the names, or its number.", rich_help_panel=FILE_PANEL
-    ),
-]
-AliasColumnOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--alias-column", help="Heading of aliases; repeatable.", rich_help_panel=FILE_PANEL
-    ),
-]
-FieldOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--field",
-        help="Keep this column as a field; repeatable; '*' for all others.",
-        rich_help_panel=FILE_PANEL,
-    ),
-]
-NoNameOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--field",
-        help="As for index: this column is a field, so it gives no names.",
-        rich_help_panel=FILE_PANEL,
-    ),
-]
-DelimiterOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Separator of a table's cells: one character, or tab.", rich_help_panel=FILE_PANEL
-    ),
-]
-EncodingOption = Annotated[
-    str | None,
-    typer.Option(
-        help="Encoding, such as windows-1252; by default UTF-8.",
-        rich_help_panel=FILE_PANEL,
     ),
 ]
 AllowFewTwinsOption = Annotated[
@@ -113,56 +29,22 @@ AllowFewTwinsOption = Annotated[
 ]
 
 
-def columns(
-    id_column: str | None,
-    name_column: str | None,
-    aliases: list[str] | None,
-    fields: list[str] | None = None,
-) -> Columns:
-    """Return the columns of a table from the options."""
-    from mirror_rt.knowledge.formats import Columns
-
-    return Columns(
-        id=id_column, name=name_column, aliases=tuple(aliases or ()), fields=tuple(fields or ())
-    )
-
-
-def table_options(delimiter: str | None, encoding: str | None) -> TableOptions:
-    """Return the options for reading a table."""
-    from mirror_rt.tables import TableOptions
-
-    return TableOptions(delimiter=delimiter, encoding=encoding)
-
-
-def read(
-    path: Path,
-    kb_format: KbFormat | None,
-    *,
-    languages: list[str] | None,
-    sources: list[str] | None,
-    suppressed: bool,
-    skipped: SkippedRows,
-    columns: Columns | None = None,
-    options: TableOptions | None = None,
-) -> Iterator[Entity]:
+def read(path: Path, options: FileOptions, *, skipped: SkippedRows) -> Iterator[Entity]:
     """Read a knowledge-base file with the options of the command."""
     from mirror_rt.knowledge.formats import NameFilter, read_entities
 
     keep = NameFilter(
-        languages=tuple(languages or ()), sources=tuple(sources or ()), suppressed=suppressed
-    )
+        languages=tuple(options.language or ()), sources=tuple(options.source or ()),
+        suppressed=options.suppressed,
+    )  # fmt: skip
     return read_entities(
-        path, format=kb_format, skip_bad=skipped, keep=keep, columns=columns, options=options
-    )
+        path, format=options.kb_format, skip_bad=skipped, keep=keep, columns=options.columns(),
+        options=options.table(),
+    )  # fmt: skip
 
 
 def vocabularies(
-    paths: Sequence[Path],
-    kb_format: KbFormat | None,
-    *,
-    skipped: SkippedRows,
-    columns: Columns,
-    options: TableOptions,
+    paths: Sequence[Path], options: FileOptions, *, skipped: SkippedRows
 ) -> list[Vocabulary]:
     """Read vocabularies, each a file or a knowledge base. The columns are those of the tables."""
     from mirror_rt.knowledge.formats import sniff
@@ -171,23 +53,21 @@ def vocabularies(
     from mirror_rt.textfiles import Source
 
     sources = [Source.of(path, encoding=options.encoding) for path in paths]
-    kinds = [kb_format or sniff(source) for source in sources]
+    kinds = [options.kb_format or sniff(source) for source in sources]
     tables = [
         kind in KINDS or (kind is None and not path.is_dir())
         for kind, path in zip(kinds, paths, strict=True)
     ]
     return [
         read_vocabulary(
-            source, format=kb_format, skip_bad=skipped, options=options,
-            columns=columns if table or not any(tables) else None,
+            source, format=options.kb_format, skip_bad=skipped, options=options.table(),
+            columns=options.columns() if table or not any(tables) else None,
         )
         for source, table in zip(sources, tables, strict=True)
     ]  # fmt: skip
 
 
-def strings(
-    source: str, columns: Columns | None = None, options: TableOptions | None = None
-) -> list[str]:
+def strings(source: str, options: FileOptions) -> list[str]:
     """Read the strings of a text or of a table of texts, or the names of a knowledge-base file.
 
     Raises:
@@ -198,7 +78,9 @@ def strings(
     from mirror_rt.training.read_corpus import open_strings
 
     skipped = SkippedRows(strict=True)
-    found = open_strings(source, columns=columns, options=options, skip_bad=skipped)
+    found = open_strings(
+        source, columns=options.columns(), options=options.table(), skip_bad=skipped
+    )
     if found.texts is not None:
         texts = [text for _, text in found.texts]
         skipped.remarks += found.notes.sentences()

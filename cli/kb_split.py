@@ -9,8 +9,10 @@ from typing import Annotated
 import typer
 
 from . import kb_source, output
+from .file_options import ENTITIES, FileOptions, with_file_options
 
 
+@with_file_options(*ENTITIES, "skip_bad")
 def split(
     kb: kb_source.KbFile,
     out: Annotated[
@@ -23,17 +25,8 @@ def split(
         float, typer.Option(min=0, max=1, help="Share of the exact synonyms to hold out.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(min=0, help="Draws them.")] = 42,
-    kb_format: kb_source.FormatOption = None,
-    language: kb_source.LanguageOption = None,
-    source: kb_source.SourceOption = None,
-    suppressed: kb_source.SuppressedOption = False,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.FieldOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
-    skip_bad: kb_source.SkipBadOption = False,
+    *,
+    file_options: FileOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace both files.")] = False,
 ) -> None:
     """Split a file into a training part and gold mentions.
@@ -47,7 +40,6 @@ def split(
     """
     from mirror_rt.errors import ConfigError, InputError
     from mirror_rt.evaluation.holdout import hold_out_synonyms
-    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.formats.write_jsonl import json_line
     from mirror_rt.staging import check_apart, check_different, check_target
 
@@ -60,12 +52,8 @@ def split(
     for path, others in ((out, {"gold": gold}), (gold, {})):
         check_target(path, force=force)
         check_apart(path, {"file of names": kb, **others})
-    skipped = SkippedRows(strict=not skip_bad)
-    entities = kb_source.read(
-        kb, kb_format, languages=language, sources=source, suppressed=suppressed, skipped=skipped,
-        columns=kb_source.columns(id_column, name_column, alias_column, field),
-        options=kb_source.table_options(delimiter, encoding),
-    )  # fmt: skip
+    skipped = file_options.skipped()
+    entities = kb_source.read(kb, file_options, skipped=skipped)
     kept, questions = hold_out_synonyms(entities, share=share, rng=random.Random(seed))
     kb_source.report_skipped(skipped)
     if not questions:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import engine as engines
-from . import inputs, kb_source, link_changes, output, progress, thresholds
+from . import inputs, link_changes, output, progress, thresholds
+from .file_options import ROWS, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HOW, _AROUND = "How to link", "Context and document"
 
 
+@with_file_options(*ROWS)
 def link(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base.")],
     mentions: Annotated[
@@ -34,9 +36,8 @@ def link(
     ] = 5,
     form: output.FormatOption = None,
     column: inputs.ColumnOption = None,
-    input_format: inputs.FormatOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     bundle: Annotated[
         Path | None,
         typer.Option(help="Check that the knowledge base was built with it.", rich_help_panel=_HOW),
@@ -225,7 +226,7 @@ def link(
     notes = MentionNotes()
     columns: dict[str, Any] = {
         "expand_abbreviations": not as_written,
-        "table": inputs.table_options(input_format, delimiter, encoding),
+        "table": file_options.table(),
         **named,
     }
     options: dict[str, Any] = {

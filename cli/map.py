@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import kb_source, progress
+from .file_options import NAMES, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.vocabularies import References
 
 
+@with_file_options(*NAMES, "skip_bad")
 def map_vocabularies(
     source: Annotated[
         Path,
@@ -30,14 +32,8 @@ def map_vocabularies(
     no_cross_references: Annotated[
         bool, typer.Option("--no-cross-references", help="Use names alone.")
     ] = False,
-    kb_format: kb_source.FormatOption = None,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.NoNameOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
-    skip_bad: kb_source.SkipBadOption = False,
+    *,
+    file_options: FileOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
 ) -> None:
     """Map the entities of KB_A to those of KB_B, as SSSOM.
@@ -49,7 +45,6 @@ def map_vocabularies(
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
-    from mirror_rt.knowledge.formats import SkippedRows
     from mirror_rt.knowledge.formats.sssom import write_sssom
     from mirror_rt.knowledge.vocabularies import (
         References,
@@ -63,11 +58,10 @@ def map_vocabularies(
         raise ConfigError(f"{out}: SSSOM is written as .tsv; end the name in .sssom.tsv")
     check_target(out, force=force)
     check_apart(out, {"KB_A": source, "KB_B": target})
-    skipped = SkippedRows(strict=not skip_bad)
+    skipped = file_options.skipped()
     own = read_vocabulary(
-        source, format=kb_format, skip_bad=skipped,
-        columns=kb_source.columns(id_column, name_column, alias_column, field),
-        options=kb_source.table_options(delimiter, encoding),
+        source, format=file_options.kb_format, skip_bad=skipped,
+        columns=file_options.columns(), options=file_options.table(),
     )  # fmt: skip
     kb_source.report_skipped(skipped)
     references = References()

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
-from . import inputs, kb_source, output, progress
+from . import inputs, output, progress
+from .file_options import ROWS, FileOptions, with_file_options
 
 
+@with_file_options(*ROWS)
 def search(
     kbdir: Annotated[Path, typer.Argument(help="The knowledge base.")],
     queries: Annotated[
@@ -21,9 +23,8 @@ def search(
     form: output.FormatOption = None,
     out: output.OutOption = None,
     column: inputs.ColumnOption = None,
-    input_format: inputs.FormatOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     filter_: inputs.FilterOption = None,
     under: inputs.UnderOption = None,
     hybrid: Annotated[
@@ -57,7 +58,7 @@ def search(
     written_as = output.chosen(form, out)
     filters = inputs.parsed_filters(filter_, under)
     source, notes = inputs.source_of(queries, columns={"column": column}), MentionNotes()
-    options = {"column": column, "table": inputs.table_options(input_format, delimiter, encoding)}
+    options = {"column": column, "table": file_options.table()}
     if out is not None:
         check_target(out, force=force)
         check_apart(out, {"queries": source if isinstance(source, str) else None})

@@ -10,7 +10,8 @@ import typer
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Loss, PairSource, Pooling, Preset
 
-from . import kb_source, output, progress
+from . import output, progress
+from .file_options import COLUMNS, FileOptions, with_file_options
 
 if TYPE_CHECKING:
     from mirror_rt.training.loop import StepMetrics
@@ -19,6 +20,7 @@ _DATA, _VIEWS = "Training data", "Augmentation of strings"
 _FIT, _RUN = "Loss and optimizer", "The run"
 
 
+@with_file_options(*COLUMNS)
 def train(
     corpus: Annotated[
         list[str],
@@ -42,12 +44,8 @@ def train(
             help="a<TAB>b lines, if file is combined with other pairs.", rich_help_panel=_DATA
         ),
     ] = None,
-    id_column: kb_source.IdColumnOption = None,
-    name_column: kb_source.NameColumnOption = None,
-    alias_column: kb_source.AliasColumnOption = None,
-    field: kb_source.NoNameOption = None,
-    delimiter: kb_source.DelimiterOption = None,
-    encoding: kb_source.EncodingOption = None,
+    *,
+    file_options: FileOptions,
     pooling: Annotated[
         Pooling | None, typer.Option(help="By default as in the base, or cls.")
     ] = None,
@@ -173,12 +171,12 @@ def train(
     options: dict[str, Any] = {
         "pairs": None if pairs is None else _shares(pairs),
         "pairs_file": pairs_file,
-        "id_column": id_column,
-        "name_column": name_column,
-        "alias_columns": tuple(alias_column) if alias_column else None,
-        "field_columns": tuple(field) if field else None,
-        "delimiter": delimiter,
-        "encoding": encoding,
+        "id_column": file_options.id_column,
+        "name_column": file_options.name_column,
+        "alias_columns": tuple(file_options.alias_column or ()) or None,
+        "field_columns": tuple(file_options.field or ()) or None,
+        "delimiter": file_options.delimiter,
+        "encoding": file_options.encoding,
         "pooling": pooling,
         "loss": loss,
         "temperature": temperature,
