@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from mirror_rt.bundle import Bundle
 from mirror_rt_cli.app import app
 from mirror_rt_cli.export import Cpu
+from mirror_rt_cli.file_options import FileOptions
 from mirror_rt_cli.kb_source import strings
 from tests.embed_jobs import bytes_of, written
 from tests.schemas import check
@@ -64,7 +65,7 @@ def test_the_strings_of_a_sample_are_those_of_every_layout(
     tmp_path: Path, name: str, content: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    assert strings(str(tmp_path / name)) == ["fever", "cough"]
+    assert strings(str(tmp_path / name), FileOptions()) == ["fever", "cough"]
 
 
 def test_without_a_sample_it_says_what_it_measured_with(tiny_bert: Path, tmp_path: Path) -> None:
