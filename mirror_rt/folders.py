@@ -38,8 +38,8 @@ def folder_kind(folder: str | Path) -> FolderKind | None:
         return FolderKind.VECTORS
     if said == FolderKind.KNOWLEDGE_BASE.value or (folder / _CATALOGUE).is_file():
         return FolderKind.KNOWLEDGE_BASE
-    if (folder / MANIFEST).is_file():
-        return FolderKind.BUNDLE
-    if (folder / "model.onnx").is_file() and not any(folder.glob("*.safetensors")):
+    signs = ((folder / MANIFEST).is_file(), (folder / "model.onnx").is_file())
+    # Weights beside one sign alone: a model, with a manifest or graph of another program.
+    if all(signs) or (any(signs) and not any(folder.glob("*.safetensors"))):
         return FolderKind.BUNDLE
     return FolderKind.CHECKPOINT if (folder / "config.json").is_file() else None

@@ -46,6 +46,8 @@ _ENGLISH = ("multisimlex-eng",)
 """In the paper each language has a BERT and words of its own: English words reach no other row."""
 PAIRS = 10_000
 """Strings the paper trains on."""
+DROPOUT = 0.1
+"""The paper's rate, and that of its bases; another base may have been saved with none."""
 
 
 def reproduce(
@@ -104,6 +106,7 @@ def reproduce(
             preset=preset,
             seed=seed,
             max_pairs=PAIRS,
+            dropout=DROPOUT,
             max_steps=max_steps,
             device=device,
         )

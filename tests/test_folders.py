@@ -30,6 +30,11 @@ BUNDLE = {"manifest.json": '{"pooling": "mean"}', "model.onnx": "", "config.json
         ({"manifest.json": '{"kind": "vectors"}'}, FolderKind.VECTORS),
         ({"config.json": "{}", "model.safetensors": ""}, FolderKind.CHECKPOINT),
         ({"config.json": "{}", "model.safetensors": "", "model.onnx": ""}, FolderKind.CHECKPOINT),
+        (BUNDLE | {"model.safetensors": ""}, FolderKind.BUNDLE),
+        (
+            {"manifest.json": '{"kind": "x"}', "config.json": "{}", "model.safetensors": ""},
+            FolderKind.CHECKPOINT,
+        ),
         ({"readme.txt": ""}, None),
     ],
 )

@@ -61,8 +61,10 @@ def test_reproduce_trains_each_seed_once_and_prints_four_columns(
     (tmp_path / "data/sts").mkdir(parents=True)
     rows = "".join(f"{i % 6}\t{a}\t{b}\n" for i, (a, b) in enumerate(pairwise(NAMES)))
     (tmp_path / "data/sts/STS12.test.tsv").write_text("score\tsentence1\tsentence2\n" + rows)
+    base = shutil.copytree(tiny_bert, tmp_path / "tiny-bert")
+    (base / "manifest.json").write_text('{"kind": "raw_mlm"}')  # as benchmarks/raw_mlm.py writes
     arguments = [
-        "reproduce", "--base", str(tiny_bert), "--data", str(tmp_path / "data"),
+        "reproduce", "--base", str(base), "--data", str(tmp_path / "data"),
         "--out", str(tmp_path / "out"), "--corpus", str(tmp_path / "names.txt"),
         "--seeds", "1,2", "--max-steps", "1", "--device", "cpu", "-f", "json",
     ]  # fmt: skip
@@ -171,7 +173,7 @@ def test_each_table_is_trained_for_with_the_papers_settings(
     ]
     assert [tasks[0] for tasks in scored] == [task] * 4
     config = json.loads((tmp_path / "out/seed-5/training.json").read_text())["config"]
-    settings |= {"max_pairs": 10_000, "seed": 5, "batch_size": 200, "lr": 2e-5}
+    settings |= {"max_pairs": 10_000, "seed": 5, "batch_size": 200, "lr": 2e-5, "dropout": 0.1}
     assert config == config | settings | {"corpus": str(tmp_path / corpus), "pairs": {"mirror": 1}}
 
 

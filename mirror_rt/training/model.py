@@ -99,6 +99,7 @@ def load_model(
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers.utils import logging
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -123,6 +124,8 @@ def load_model(
             f"{folder}: its tokenizer cannot be read ({_line(error)}); "
             "copy the files of its tokenizer beside its weights"
         ) from error
+    told = logging.get_verbosity()
+    logging.set_verbosity_error()  # it warns of a missing pooler, which is not used here
     try:
         model, loaded = AutoModel.from_pretrained(
             folder,
@@ -137,6 +140,8 @@ def load_model(
             f"{folder}: its weights cannot be read ({_line(error)}); "
             "is its safetensors file there, and whole?"
         ) from error
+    finally:
+        logging.set_verbosity(told)
     # Missing weights were drawn at random. The pooler is not used; many models have none.
     missing = sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler."))
     if missing:
