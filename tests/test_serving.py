@@ -472,6 +472,22 @@ def test_a_head_is_answered_without_a_body(server: Server) -> None:
     assert raw(server.url, requested % b"GET").endswith(b'{"status":"ok"}')
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", "GET, HEAD, POST"), ("/reconcile/things", "GET, HEAD, POST"), ("/link", "POST"),
+        ("/health", "GET, HEAD"), ("/v1/models/a/b", "GET, HEAD"),
+        ("/static/style.css", "GET, HEAD"),
+    ],
+)  # fmt: skip
+def test_a_405_names_every_method_of_the_path(
+    client: httpx.Client, path: str, allowed: str
+) -> None:
+    answer = client.put(path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == allowed
+
+
 def test_a_body_that_is_too_long_is_refused_before_it_is_read(server: Server) -> None:
     begin = b"POST /link HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     output = raw(server.url, begin + b"Content-Length: 104857600\r\n\r\n")

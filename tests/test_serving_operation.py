@@ -473,8 +473,9 @@ def test_what_takes_too_long_is_refused(library: Library, monkeypatch: pytest.Mo
         assert int(answer.headers["retry-after"]) >= 1
 
 
+@pytest.mark.parametrize("pipelined", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_what_nobody_waits_for_is_not_computed(
-    library: Library, monkeypatch: pytest.MonkeyPatch
+    library: Library, monkeypatch: pytest.MonkeyPatch, pipelined: bytes
 ) -> None:
     with in_thread(library, config()) as address:
         blocked = Blocked(library, monkeypatch)
@@ -483,7 +484,7 @@ def test_what_nobody_waits_for_is_not_computed(
         with socket.create_connection((host, int(port))) as gone:
             gone.sendall(
                 b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-                b"Content-Length: %d\r\n\r\n" % len(body) + body
+                b"Content-Length: %d\r\n\r\n" % len(body) + body + pipelined
             )
             until(address, "te_queue_size", 1)
             while blocked.texts == 0:

@@ -15,6 +15,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 
 from mirror_rt.errors import MirrorError
@@ -151,7 +152,24 @@ async def _http(request: Request, error: Exception) -> Response:
         404: "there is no such path; GET /openapi.json lists all paths",
         405: "this path does not allow the method; GET /openapi.json lists the methods",
     }.get(error.status_code, detail)
-    return refusal(Refused(error.status_code, content), request.url.path, headers=error.headers)
+    headers = error.headers
+    if error.status_code == 405:
+        headers = {**(headers or {}), "Allow": ", ".join(_methods(request))}
+    return refusal(Refused(error.status_code, content), request.url.path, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of a path; Starlette names only those of the first route with it."""
+    found = [
+        method
+        for method in ("GET", "POST")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+            if not isinstance(route, Mount)
+        )
+    ]
+    return ["GET", "HEAD", *found[1:]] if found[:1] != ["POST"] else found
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

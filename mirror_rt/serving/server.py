@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
@@ -189,6 +190,7 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._sending: asyncio.TimerHandle | None = None
         self._head = 0
         self._in_head = True
+        self._unanswered: deque[RequestResponseCycle] = deque()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Accept the connection, unless there are too many."""
@@ -199,9 +201,12 @@ class _BoundedProtocol(HttpToolsProtocol):
         self._start_receiving()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Forget the connection, and cancel its requests; uvicorn cancels only the last one."""
         self._stop_receiving()
         self._stop_sending()
+        for cycle in self._unanswered:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -247,12 +252,18 @@ class _BoundedProtocol(HttpToolsProtocol):
             return
         self._in_head, self._head = False, 0
         super().on_headers_complete()
+        self._unanswered.append(self.cycle)
         if len(self.pipeline) > _MOST_PIPELINED:
             self._close()  # an error response would be taken for the answer to an earlier request
             return
         if self.scope["method"] != "HEAD":
             joined = _JoinedWrites(self.cycle, self._close)
             self.cycle.transport = joined  # type: ignore[assignment]
+
+    def on_response_complete(self) -> None:
+        """The first unanswered request is answered."""
+        self._unanswered.popleft()
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
         """The request is complete."""
