@@ -7,7 +7,7 @@ import pytest
 
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.entities.names import KINDS, NameArrays, NameArraysWriter
-from mirror_rt.knowledge.entities.reader import Catalogue
+from mirror_rt.knowledge.entities.reader import _WITH, Catalogue
 from mirror_rt.knowledge.entities.writer import write_catalogue
 from mirror_rt.knowledge.ranking.samples import held_out_names
 from mirror_rt.knowledge.text.held_out import is_held_out
@@ -63,6 +63,21 @@ def test_entities_come_back_as_they_went_in(tmp_path: Path) -> None:
     catalogue = _catalogue([*HEARTS, odd], tmp_path)
     assert list(catalogue.entities()) == [*HEARTS, odd]
     assert catalogue.ids_and_names([5]) == {5: ('A|1 "x"', "born")}
+
+
+def test_ids_that_begin_with_a_text_are_found_by_an_index(tmp_path: Path) -> None:
+    ids = ["A", "A:", "A:1", "A:10", "A:\uffff", "A:\U0001f600", "AA", "B", "a:1", "Ä:1", "%", "A_"]
+    entities = [entity(id_, f"name {i}", cross_references=(id_,)) for i, id_ in enumerate(ids)]
+    catalogue = _catalogue(entities, tmp_path)
+    for prefix in [*ids, "A:1 ", "\U0001f600", "_", "Z"]:
+        expected = [i for i, id_ in enumerate(ids) if id_.startswith(prefix)]
+        assert catalogue.entities_with("id", [prefix]) == expected
+        assert catalogue.entities_with("xref", [prefix]) == expected
+        assert catalogue.ids_beginning(prefix, most=99) == sorted(ids[i] for i in expected)
+    with closing(sqlite3.connect(tmp_path / "catalogue.sqlite")) as connection:
+        for field in ("id", "xref"):
+            (*_, plan), *_ = connection.execute(f"EXPLAIN QUERY PLAN {_WITH[field]}", ("A:",))
+            assert plan.startswith("SEARCH"), plan
 
 
 def test_pieces_with_one_id_are_one_entity(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ DROP TABLE piece_counts;
 INDEXES = """
 CREATE INDEX names_row ON names(row);
 CREATE INDEX types_type ON types(type);
+CREATE INDEX cross_references_id ON cross_references(id);
 CREATE INDEX fields_value ON fields(field, value);
 CREATE INDEX alternative_ids_entity ON alternative_ids(entity);
 """
