@@ -162,8 +162,9 @@ def index(
     if counts["further_descriptions"]:
         further = counts["further_descriptions"]
         words += f"; {further:,} descriptions left out, as their entity has another"
-    if counts["missing_parents"]:
-        words += f"; {counts['missing_parents']:,} parents are not in the file"
+    if missing := counts["missing_parents"]:
+        parents = "parent is" if missing == 1 else "parents are"
+        words += f"; {missing:,} {parents} not in the file"
     if counts["joined_entities"]:
         words += f"; {counts['joined_entities']:,} ids merged with entities that list them"
     typer.echo(words, err=True)

@@ -168,9 +168,10 @@ def _conflict_rows(found: Enrichment) -> Iterator[tuple[str, str, str]]:
 def _report_added(kbdir: Path, other: str, found: Enrichment, size: int, *, dry_run: bool) -> None:
     evidence = Counter(str(why) for _, why in found.twins.of.values())
     by = ", ".join(f"{count:,} by {why}" for why, count in evidence.most_common())
+    by = f" ({by})" if by else ""
     would = "would be added" if dry_run else "added"
     typer.echo(
-        f"{kbdir}: {len(found.twins.of):,} of {size:,} entities of {other} have a twin ({by}); "
+        f"{kbdir}: {len(found.twins.of):,} of {size:,} entities of {other} have a twin{by}; "
         f"{found.names_added:,} names {would} to {len(found.pieces):,} entities, "
         f"{found.names_known:,} were there",
         err=True,

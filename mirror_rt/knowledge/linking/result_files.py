@@ -110,7 +110,7 @@ def _write_sssom(path: Path, rows: Rows, source: str) -> None:
                         match_strings=(one["matched_name"],),
                     )
 
-    write_sssom(path, mappings(), comment=f"mentions of {source}")
+    write_sssom(path, mappings(), comment=f"links of {source}")
 
 
 SSSOM = ".sssom.tsv"
