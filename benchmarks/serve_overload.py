@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 import harness
-from servers import ours, resident_mb
+from servers import ours, resident_mb, with_children
 
 WINDOW = 20
 """Answers whose median says whether a server is as fast as before."""
@@ -45,7 +45,7 @@ def overload(args: argparse.Namespace, misspelt: Sequence[str], known: Sequence[
         resident["after 512 connections"] = resident_mb(pid)
         steady = asyncio.run(ask(address, few, expected, clients=64, each=args.each))
         resident["after 64 clients"] = resident_mb(pid)
-        resident["peak"] = harness.peak_mb(pid)
+        resident["peak"] = sum(harness.peak_mb(one) for one in with_children(pid))
     result = {
         "before": before, "flood": flood, "normal_after_seconds": normal, "steady": steady,
         "resident_mb": resident,

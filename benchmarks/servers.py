@@ -146,8 +146,17 @@ def load(
 
 
 def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the processor time of a process and of its running children."""
+    stats = [Path(f"/proc/{one}/stat").read_text() for one in with_children(pid)]
+    fields = [stat.rpartition(")")[2].split() for stat in stats]
+    return sum(int(mine[11]) + int(mine[12]) for mine in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def with_children(pid: int) -> Iterator[int]:
+    yield pid
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in file.read_text().split():
+            yield from with_children(int(child))
 
 
 def embeddings(texts: Sequence[str], *, size: int, form: str | None = None) -> list[str]:
@@ -170,7 +179,6 @@ def medians(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def resident_mb(pid: int) -> float:
-    """Return the resident memory of a process, with mapped files."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    found = {name: rest for name, _, rest in (line.partition(":") for line in lines)}
-    return round(int(found["VmRSS"].split()[0]) / 1024, 1)
+    """Return the resident memory of a process and its children, with mapped files in each."""
+    pages = [int(Path(f"/proc/{p}/statm").read_text().split()[1]) for p in with_children(pid)]
+    return round(sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)

@@ -238,7 +238,9 @@ class Library:
         kb = KnowledgeBase.open(path)
         try:
             encoder = self._encoder(path / BUNDLE)
-            opened = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=encoder)
+            opened = KnowledgeBase(
+                kb.path, kb.manifest, kb.resources, encoder=encoder, beside=self.threads > 1
+            )
             no_model = _NoModel(kb.manifest.dim)
             exact = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=no_model)
             found = ServedKb(

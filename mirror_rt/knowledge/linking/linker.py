@@ -49,13 +49,12 @@ __all__ = [
     "check_texts",
     "expand_mentions",
     "link",
-    "propose_here",
 ]
 
 ProposeBatch: TypeAlias = Callable[
-    [LinkResources, Sequence[str], "Float32", "Int64", int, "FilterMask | None"], list[Proposal]
+    [LinkResources, Sequence[str], "Float32", int, "FilterMask | None"], list[Proposal]
 ]
-"""Proposes entities for texts without exact match: in this process, or in others."""
+"""Proposes entities for texts without exact match in other processes."""
 
 WorkT = TypeVar("WorkT")
 
@@ -337,26 +336,31 @@ def _propose_all(
     found = exact_matches(resources, texts, mask=mask)
     unknown = [i for i, text in enumerate(texts) if not len(found[i]) and normalize(text)]
     stripped = [texts[i].strip() for i in unknown]
-    if propose_batch is None and 0 < len(unknown) <= _FEW:
+    if 0 < len(unknown) <= _FEW:
         for i, proposal in zip(
             unknown, _propose_few(resources, stripped, encode, top=top, mask=mask), strict=True
         ):
             found[i] = proposal
         return found
 
-    def retrieve(some: Sequence[str]) -> tuple[Float32, Int64]:
+    def retrieve(some: Sequence[str]) -> tuple[Float32, Int64 | None]:
         # A vector depends on its batch by 1e-8. So batches of the encoder are the same with and
         # without workers.
         starts = range(0, len(some), _SMALL)
         vectors_QD = np.concatenate([encode(some[start : start + _SMALL]) for start in starts])
+        if propose_batch is not None:  # other processes search for themselves
+            return vectors_QD, None
         return vectors_QD, dense_rows(resources, vectors_QD, mask=mask)
 
     # Workers share large batches. In one process, small ones keep both cores busy from the first.
     size = _SMALL if propose_batch is None else _AT_ONCE
     for start, some, (vectors_QD, dense_QK) in batches_ahead(stripped, retrieve, size=size):
-        proposals = (propose_batch or propose_here)(
-            resources, some, vectors_QD, dense_QK, top, mask
-        )
+        if propose_batch is None:
+            proposals = propose(
+                resources, some, vectors_QD, top=top, mask=mask, dense_QK=dense_QK
+            )
+        else:
+            proposals = propose_batch(resources, some, vectors_QD, top, mask)
         for i, proposal in zip(unknown[start : start + len(some)], proposals, strict=True):
             found[i] = proposal
     return found
@@ -375,20 +379,14 @@ def _propose_few(
     vectors_QD = encode(texts)
     dense_QK = dense_rows(resources, vectors_QD, mask=mask)
     return propose(
-        resources, texts, vectors_QD, dense_QK, top=top, mask=mask, lexical=pending.result()
+        resources,
+        texts,
+        vectors_QD,
+        top=top,
+        mask=mask,
+        dense_QK=dense_QK,
+        lexical=pending.result(),
     )
-
-
-def propose_here(
-    resources: LinkResources,
-    texts: Sequence[str],
-    vectors_QD: Float32,
-    dense_QK: Int64,
-    top: int,
-    mask: FilterMask | None,
-) -> list[Proposal]:
-    """Propose entities in this process."""
-    return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)
 
 
 def batches_ahead(
