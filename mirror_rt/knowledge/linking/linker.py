@@ -356,9 +356,7 @@ def _propose_all(
     size = _SMALL if propose_batch is None else _AT_ONCE
     for start, some, (vectors_QD, dense_QK) in batches_ahead(stripped, retrieve, size=size):
         if propose_batch is None:
-            proposals = propose(
-                resources, some, vectors_QD, top=top, mask=mask, dense_QK=dense_QK
-            )
+            proposals = propose(resources, some, vectors_QD, top=top, mask=mask, dense_QK=dense_QK)
         else:
             proposals = propose_batch(resources, some, vectors_QD, top, mask)
         for i, proposal in zip(unknown[start : start + len(some)], proposals, strict=True):
