@@ -59,6 +59,8 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 NAMES = "names.tsv"
 TASKS = "sts12,sts13,stsb,multisimlex-eng,simlex999,wordsim353,rg65,umnsrs,mayosrs,ncbi-kb,hpo,esco"
 SHOWN = ("all", "mean", "acc@1", "acc@5", "mrr")
+NEXT = "## On a raw masked language model\n"
+"""The heading of the rest of the page, which another script writes."""
 
 
 def names_file(data: Path, names: Sequence[str], out: Path) -> Path:
@@ -241,7 +243,9 @@ def main() -> None:
         args.out.write_text(json.dumps(record, indent=2) + "\n")
         print(json.dumps(record))
     args.page.parent.mkdir(parents=True, exist_ok=True)
-    args.page.write_text(render(record), encoding="utf-8")
+    before = args.page.read_text(encoding="utf-8") if args.page.exists() else ""
+    rest = "".join(before.partition(f"\n{NEXT}")[1:])
+    args.page.write_text(render(record) + rest, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import raw_tables
 from markdown_tables import grid
 from serve_tables import serve_speed
 
@@ -22,6 +23,7 @@ PAGES: dict[Path, tuple[str, ...] | None] = {
     HERE / "README.md": None,
     HERE.parent / "README.md": (),
     HERE.parent / "docs" / "quantization.md": ("quantization.json",),
+    HERE.parent / "docs" / "results.md": ("raw_mlm.json",),
     HERE.parent / "docs" / "serving.md": ("serve_speed.json",),
     HERE.parent / "docs" / "students.md": ("students.json",),
 }
@@ -539,11 +541,17 @@ SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "link_columns": link_columns,
     "feedback": feedback,
     "serve_speed": serve_speed,
+    "raw_results": raw_tables.raw_results,
 }
+PLOTS: Mapping[str, Sequence[str]] = {"raw_results": raw_tables.PLOTS}
+"""Plots of a record, as seen from docs."""
 
 
 def summary(folder: Path) -> list[str]:
-    """Return one table of at most eight rows; ours and the peers of a row are of one run."""
+    """Return one table of at most eight rows, and lines on the method itself.
+
+    Ours and the peers of a row are of one run.
+    """
     rows: list[Sequence[object]] = []
 
     def record(name: str) -> Record | None:
@@ -600,7 +608,10 @@ def summary(folder: Path) -> list[str]:
                 f"csv-reconcile {other['queries_per_second']:,.0f} ({other['top1']['share']:.2f})",
             )
         )
-    return grid(["what", "mirror-rt", "peers"], rows)
+    lines = grid(["what", "mirror-rt", "peers"], rows)
+    if raw := record("raw_mlm"):
+        lines += ["", *raw_tables.readme(raw)]
+    return lines
 
 
 def _short(name: str) -> str:
@@ -621,6 +632,8 @@ def generated(folder: Path, only: Sequence[str] | None = None) -> str:
     for path, record in sorted(known, key=lambda pair: (places[pair[1]["name"]], pair[0].name)):
         machine = record["machine"]
         lines += ["", *SHOWN[record["name"]](record), ""]
+        if only is not None:  # a page of docs
+            lines += [line for plot in PLOTS.get(record["name"], ()) for line in (plot, "")]
         lines += [
             f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['flags'])}), "
             f"commit {record['commit']}, {record['date'][:10]}, onnxruntime "

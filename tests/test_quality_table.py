@@ -27,10 +27,10 @@ def record_of(name: str) -> dict[str, Any]:
 
 
 def test_the_page_of_results_is_made_from_its_record() -> None:
-    from quality_table import render
+    from quality_table import NEXT, render
 
     page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
-    assert page == render(record_of("results_table"))
+    assert page.partition(f"\n{NEXT}")[0] == render(record_of("results_table"))
 
 
 def test_the_numbers_of_twice_as_many_pairs_are_those_of_their_record() -> None:
