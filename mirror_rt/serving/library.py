@@ -211,7 +211,8 @@ class Library:
             for name in self._paths:
                 old = self.kbs[name]
                 if await asyncio.to_thread(self._take_up, name):
-                    loop.call_later(keep_seconds, old.kb.close)
+                    # Not on the event loop: it waits for the end of a process.
+                    loop.call_later(keep_seconds, loop.run_in_executor, None, old.kb.close)
 
     def _take_up(self, name: str) -> bool:
         """Reopen a knowledge base if it has changed; keep the old state if that fails."""

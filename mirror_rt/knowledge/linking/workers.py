@@ -40,6 +40,8 @@ MIN_PER_WORKER = 16
 """With fewer mentions per worker, other processes do not pay off."""
 _PIECES = 2
 """Pieces of work per process; more than one evens out the load."""
+_SETTINGS = Lock()
+"""Held while the environment of new processes is set."""
 _AGAIN = 60.0
 """Seconds until ``Beside`` starts a process again that has ended."""
 
@@ -113,7 +115,7 @@ class Workers:
         size = math.ceil(len(texts) / (self._pieces * self._count))
         pieces = [slice(start, start + size) for start in range(0, len(texts), size)]
         try:
-            with _inherited_settings():
+            with _SETTINGS, _inherited_settings():
                 pending = [
                     pool.submit(
                         _propose,
@@ -171,7 +173,7 @@ class Workers:
         try:
             # Send a no-op first. If a worker dies while a large payload is being sent, Python
             # 3.11.2 hangs.
-            with _inherited_settings():
+            with _SETTINGS, _inherited_settings():
                 ready = [pool.submit(_ready) for _ in range(self._count)]
             for one in ready:
                 one.result()
@@ -252,7 +254,7 @@ class Beside:
 
     def _give_up(self, workers: Workers, error: Exception) -> None:
         with self._lock:
-            if self._closed or self._running not in {None, workers}:
+            if self._closed or time.monotonic() < self._earliest:
                 return
             self._running, self._earliest = None, time.monotonic() + _AGAIN
         workers.close()
