@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job, linker, workers
-from mirror_rt.knowledge.linking.workers import MIN_PER_WORKER, Beside
+from mirror_rt.knowledge.linking.workers import MIN_PER_WORKER
 from mirror_rt.types import IndexKind
 from mirror_rt_cli.app import app
 from tests.conftest import REPOSITORY
@@ -84,46 +84,6 @@ def test_few_mentions_start_no_process(kb: KnowledgeBase) -> None:
     assert multiprocessing.active_children() == []
     kb.link(MENTIONS[:MIN_PER_WORKER])
     assert multiprocessing.active_children() != []
-
-
-def test_a_process_beside_takes_over_and_its_death_is_no_error(
-    hearts: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
-        expected = alone.link(MENTIONS, top=3)
-        kb = KnowledgeBase(
-            alone.path, alone.manifest, alone.resources, encoder=LetterEncoder(), beside=True
-        )
-        beside = kb._workers
-        assert isinstance(beside, Beside)
-        kb.link(MENTIONS[:8])
-        assert beside._starting is None  # too few to need it
-        assert kb.link(MENTIONS, top=3) == expected
-        starting = beside._starting
-        assert starting is not None
-        starting.join()
-        with monkeypatch.context() as here:
-            here.setattr(workers, "propose", refuse)
-            assert kb.link(MENTIONS, top=3) == expected
-        (process,) = multiprocessing.active_children()
-        process.kill()
-        process.join()
-        for _ in range(2):  # at first it is thought to run; then it is not started again so soon
-            assert kb.link(MENTIONS, top=3) == expected
-        assert [record.levelname for record in caplog.records] == ["WARNING"]
-        assert beside._starting is None
-        kb.close()
-    assert multiprocessing.active_children() == []
-
-
-def test_a_process_beside_that_still_starts_is_ended(hearts: Path) -> None:
-    with KnowledgeBase.open(hearts, encoder=LetterEncoder()) as alone:
-        kb = KnowledgeBase(
-            alone.path, alone.manifest, alone.resources, encoder=LetterEncoder(), beside=True
-        )
-        kb.link(MENTIONS)
-        kb.close()
-    assert multiprocessing.active_children() == []
 
 
 def test_workers_rank_by_what_a_calibration_taught(hearts: Path, kb: KnowledgeBase) -> None:

@@ -39,7 +39,7 @@ from mirror_rt.knowledge.linking.job import LinkReport, link_file, link_table
 from mirror_rt.knowledge.linking.linker import link
 from mirror_rt.knowledge.linking.resources import LinkOptions, LinkResources
 from mirror_rt.knowledge.linking.search import search
-from mirror_rt.knowledge.linking.workers import Beside, Proposer, Workers
+from mirror_rt.knowledge.linking.workers import Workers
 from mirror_rt.knowledge.opening import open_resources, open_same
 from mirror_rt.knowledge.ranking.learning import RefitReport, fit
 from mirror_rt.knowledge.ranking.reranker import Reranker
@@ -102,19 +102,16 @@ class KnowledgeBase:
         *,
         encoder: Embedder | None,
         workers: int = 1,
-        beside: bool = False,
     ) -> None:
         self.path = path
         self.manifest = manifest
         self._resources: LinkResources | None = resources
         self._encoder = encoder
         self._worker_count = workers
-        self._workers: Proposer | None = None
-        opening = partial(open_same, path.absolute(), manifest)
+        self._workers: Workers | None = None
         if workers > 1:
+            opening = partial(open_same, path.absolute(), manifest)
             self._workers = Workers(path, opening, workers)
-        elif beside:
-            self._workers = Beside(path, opening)
 
     def __repr__(self) -> str:
         counts, index = self.manifest.counts, self.manifest.index

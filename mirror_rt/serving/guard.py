@@ -233,8 +233,7 @@ def log_to_stderr(level: int) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     for name, least in (
-        ("mirror_rt.serving", level), ("mirror_rt.knowledge", logging.WARNING),
-        ("uvicorn", logging.WARNING),
+        ("mirror_rt.serving", level), ("uvicorn", logging.WARNING),
         ("asyncio", logging.ERROR), ("python_multipart", logging.ERROR),
     ):  # fmt: skip
         logger = logging.getLogger(name)

@@ -7,7 +7,7 @@ import logging
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -211,8 +211,7 @@ class Library:
             for name in self._paths:
                 old = self.kbs[name]
                 if await asyncio.to_thread(self._take_up, name):
-                    # Not on the event loop: it waits for the end of a process.
-                    loop.call_later(keep_seconds, loop.run_in_executor, None, old.kb.close)
+                    loop.call_later(keep_seconds, old.kb.close)
 
     def _take_up(self, name: str) -> bool:
         """Reopen a knowledge base if it has changed; keep the old state if that fails."""
@@ -239,11 +238,11 @@ class Library:
         kb = KnowledgeBase.open(path)
         try:
             encoder = self._encoder(path / BUNDLE)
-            opened = KnowledgeBase(
-                kb.path, kb.manifest, kb.resources, encoder=encoder, beside=self.threads > 1
-            )
+            # Threads of the scheduler link: further threads would wait for Python's lock.
+            resources = replace(kb.resources, background=None)
+            opened = KnowledgeBase(kb.path, kb.manifest, resources, encoder=encoder)
             no_model = _NoModel(kb.manifest.dim)
-            exact = KnowledgeBase(kb.path, kb.manifest, kb.resources, encoder=no_model)
+            exact = KnowledgeBase(kb.path, kb.manifest, resources, encoder=no_model)
             found = ServedKb(
                 name=name, kb=opened, exact=exact, encoder=encoder, opened=int(time.time()),
                 state=state,

@@ -37,7 +37,7 @@ from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason, Relation
 
 if TYPE_CHECKING:
-    from mirror_rt.knowledge.linking.resources import Encode
+    from mirror_rt.knowledge.linking.resources import Background, Encode
     from mirror_rt.types import Float32, Int64
 
 __all__ = [
@@ -49,12 +49,13 @@ __all__ = [
     "check_texts",
     "expand_mentions",
     "link",
+    "propose_here",
 ]
 
 ProposeBatch: TypeAlias = Callable[
-    [LinkResources, Sequence[str], "Float32", int, "FilterMask | None"], list[Proposal]
+    [LinkResources, Sequence[str], "Float32", "Int64", int, "FilterMask | None"], list[Proposal]
 ]
-"""Proposes entities for texts without exact match in other processes."""
+"""Proposes entities for texts without exact match: in this process, or in others."""
 
 WorkT = TypeVar("WorkT")
 
@@ -336,29 +337,29 @@ def _propose_all(
     found = exact_matches(resources, texts, mask=mask)
     unknown = [i for i, text in enumerate(texts) if not len(found[i]) and normalize(text)]
     stripped = [texts[i].strip() for i in unknown]
-    if 0 < len(unknown) <= _FEW:
+    beside = resources.background
+    if beside is not None and propose_batch is None and 0 < len(unknown) <= _FEW:
         for i, proposal in zip(
-            unknown, _propose_few(resources, stripped, encode, top=top, mask=mask), strict=True
+            unknown,
+            _propose_few(resources, stripped, encode, beside, top=top, mask=mask),
+            strict=True,
         ):
             found[i] = proposal
         return found
 
-    def retrieve(some: Sequence[str]) -> tuple[Float32, Int64 | None]:
+    def retrieve(some: Sequence[str]) -> tuple[Float32, Int64]:
         # A vector depends on its batch by 1e-8. So batches of the encoder are the same with and
         # without workers.
         starts = range(0, len(some), _SMALL)
         vectors_QD = np.concatenate([encode(some[start : start + _SMALL]) for start in starts])
-        if propose_batch is not None:  # other processes search for themselves
-            return vectors_QD, None
         return vectors_QD, dense_rows(resources, vectors_QD, mask=mask)
 
     # Workers share large batches. In one process, small ones keep both cores busy from the first.
     size = _SMALL if propose_batch is None else _AT_ONCE
     for start, some, (vectors_QD, dense_QK) in batches_ahead(stripped, retrieve, size=size):
-        if propose_batch is None:
-            proposals = propose(resources, some, vectors_QD, top=top, mask=mask, dense_QK=dense_QK)
-        else:
-            proposals = propose_batch(resources, some, vectors_QD, top, mask)
+        proposals = (propose_batch or propose_here)(
+            resources, some, vectors_QD, dense_QK, top, mask
+        )
         for i, proposal in zip(unknown[start : start + len(some)], proposals, strict=True):
             found[i] = proposal
     return found
@@ -368,23 +369,30 @@ def _propose_few(
     resources: LinkResources,
     texts: Sequence[str],
     encode: Encode,
+    background: Background,
     *,
     top: int,
     mask: FilterMask | None,
 ) -> list[Proposal]:
     """Propose entities for a few texts; the lexical retrievers run while the model computes."""
-    pending = resources.background.submit(lexical_matches, texts, resources.retrievers, mask=mask)
+    pending = background.submit(lexical_matches, texts, resources.retrievers, mask=mask)
     vectors_QD = encode(texts)
     dense_QK = dense_rows(resources, vectors_QD, mask=mask)
     return propose(
-        resources,
-        texts,
-        vectors_QD,
-        top=top,
-        mask=mask,
-        dense_QK=dense_QK,
-        lexical=pending.result(),
+        resources, texts, vectors_QD, dense_QK, top=top, mask=mask, lexical=pending.result()
     )
+
+
+def propose_here(
+    resources: LinkResources,
+    texts: Sequence[str],
+    vectors_QD: Float32,
+    dense_QK: Int64,
+    top: int,
+    mask: FilterMask | None,
+) -> list[Proposal]:
+    """Propose entities in this process."""
+    return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)
 
 
 def batches_ahead(

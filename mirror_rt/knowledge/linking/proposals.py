@@ -122,10 +122,10 @@ def propose(
     resources: LinkResources,
     texts: Sequence[str],
     vectors_QD: Float32,
+    dense_QK: Int64,
     *,
     top: int,
     mask: FilterMask | None,
-    dense_QK: Int64 | None = None,
     lexical: LexicalMatches | None = None,
 ) -> list[Proposal]:
     """Propose entities for texts without exact match.
@@ -134,9 +134,9 @@ def propose(
         resources: The knowledge base.
         texts: Q texts.
         vectors_QD: (Q, D) float32 unit rows, the vectors of the texts.
+        dense_QK: (Q, K) int64 nearest rows, from ``dense_rows``.
         top: The maximum number of entities for each text; those tied with the best are added.
         mask: The allowed entities; None for all.
-        dense_QK: (Q, K) int64 nearest rows, from ``dense_rows``, if it was called already.
         lexical: The results of the other retrievers, if they were called already; for at most
             ``AT_ONCE`` texts.
     """
@@ -147,7 +147,7 @@ def propose(
             resources,
             texts[part],
             vectors_QD[part],
-            dense_QK=None if dense_QK is None else dense_QK[part],
+            dense_QK=dense_QK[part],
             lexical=lexical,
             mask=mask,
         ):

@@ -171,7 +171,7 @@ class LinkResources:
         reranker: The reranker.
         masks: A cache of compiled filters.
         entity_vectors: A cache of entity vectors for contexts, by entity number.
-        background: Threads for steps that run beside others.
+        background: Threads for steps that run beside others; None if several threads link.
     """
 
     path: Path
@@ -182,11 +182,12 @@ class LinkResources:
     reranker: Reranker
     masks: MaskCache
     entity_vectors: dict[int, Float32] = field(default_factory=dict)
-    background: Background = field(default_factory=Background)
+    background: Background | None = field(default_factory=Background)
 
     def close(self) -> None:
         """Close the files and end the threads."""
-        self.background.close()
+        if self.background is not None:
+            self.background.close()
         self.catalogue.close()
 
     @property

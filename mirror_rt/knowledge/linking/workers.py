@@ -8,16 +8,14 @@ Axes: Q mentions, K rows, D width.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock, Thread, current_thread, main_thread
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.linking.proposals import Proposal, propose
@@ -30,11 +28,9 @@ if TYPE_CHECKING:
 
     from mirror_rt.knowledge.ranking.reranker import Reranker
     from mirror_rt.knowledge.retrieval.filters import Conditions, FilterMask
-    from mirror_rt.types import Float32
+    from mirror_rt.types import Float32, Int64
 
-__all__ = ["MIN_PER_WORKER", "Beside", "Proposer", "Workers"]
-
-_LOG = logging.getLogger(__name__)
+__all__ = ["MIN_PER_WORKER", "Workers"]
 
 MIN_PER_WORKER = 16
 """With fewer mentions per worker, other processes do not pay off."""
@@ -42,27 +38,6 @@ _PIECES = 2
 """Pieces of work per process; more than one evens out the load."""
 _SETTINGS = Lock()
 """Held while the environment of new processes is set."""
-_AGAIN = 60.0
-"""Seconds until ``Beside`` starts a process again that has ended."""
-
-
-class Proposer(Protocol):
-    """Proposes entities for batches of mentions, in other processes."""
-
-    def propose(
-        self,
-        resources: LinkResources,
-        texts: Sequence[str],
-        vectors_QD: Float32,
-        top: int,
-        mask: FilterMask | None,
-    ) -> list[Proposal]:
-        """Propose entities; see ``proposals.propose``."""
-        ...
-
-    def close(self) -> None:
-        """End the processes."""
-        ...
 
 
 class Workers:
@@ -72,24 +47,12 @@ class Workers:
         path: The knowledge base, for messages.
         open_resources: Opens it in a process; must be picklable.
         count: The number of processes.
-        pieces: The pieces that each process gets of a batch.
-        least: With fewer mentions per process, a batch is computed here.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        open_resources: Callable[[], LinkResources],
-        count: int,
-        *,
-        pieces: int = _PIECES,
-        least: int = MIN_PER_WORKER,
-    ) -> None:
+    def __init__(self, path: Path, open_resources: Callable[[], LinkResources], count: int) -> None:
         self._path = path
         self._open_resources = open_resources
         self._count = count
-        self._pieces = pieces
-        self._least = least
         self._lock = Lock()
         self._pool: ProcessPoolExecutor | None = None
 
@@ -98,6 +61,7 @@ class Workers:
         resources: LinkResources,
         texts: Sequence[str],
         vectors_QD: Float32,
+        dense_QK: Int64,
         top: int,
         mask: FilterMask | None,
     ) -> list[Proposal]:
@@ -107,20 +71,23 @@ class Workers:
             KnowledgeBaseError: Processes cannot be started, a process died, or the folder was
                 replaced before a process opened it.
         """
-        if len(texts) < self._least:
-            return propose(resources, texts, vectors_QD, top=top, mask=mask)
+        if len(texts) < MIN_PER_WORKER:
+            return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)
         from concurrent.futures.process import BrokenProcessPool
 
-        pool = self._started_pool()
-        size = math.ceil(len(texts) / (self._pieces * self._count))
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._started()
+        size = math.ceil(len(texts) / (_PIECES * self._count))
         pieces = [slice(start, start + size) for start in range(0, len(texts), size)]
         try:
             with _SETTINGS, _inherited_settings():
                 pending = [
-                    pool.submit(
+                    self._pool.submit(
                         _propose,
                         list(texts[piece]),
                         vectors_QD[piece],
+                        dense_QK[piece],
                         top=top,
                         conditions=() if mask is None else mask.conditions,
                         reranker=resources.reranker,
@@ -137,21 +104,6 @@ class Workers:
                 f"{self._path}: one of {self._count} workers ended early, perhaps for lack of "
                 "memory; run it again with fewer workers"
             ) from error
-
-    def start(self) -> None:
-        """Start the processes, if they do not run, and open the knowledge base in one of them.
-
-        Raises:
-            KnowledgeBaseError: Processes cannot be started, or the folder was replaced.
-            RuntimeError: A process died.
-        """
-        self._started_pool().submit(_open).result()
-
-    def _started_pool(self) -> ProcessPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = self._started()
-            return self._pool
 
     def _started(self) -> ProcessPoolExecutor:
         from concurrent.futures import ProcessPoolExecutor
@@ -193,82 +145,6 @@ class Workers:
         """End the processes, after they finish their current work."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
-
-
-class Beside:
-    """Gives whole batches to one other process while it runs, and else computes them here.
-
-    For callers with several threads, most of whose work is Python code: Python's lock lets one
-    thread at a time run. The process starts in the background when it is first needed. If it
-    cannot be started or ends early, batches are computed here, and it is started again later.
-
-    Args:
-        path: The knowledge base, for messages.
-        open_resources: Opens it in a process; must be picklable.
-    """
-
-    def __init__(self, path: Path, open_resources: Callable[[], LinkResources]) -> None:
-        self._path, self._open_resources = path, open_resources
-        self._lock = Lock()
-        self._running: Workers | None = None
-        self._starting: Thread | None = None
-        self._earliest = 0.0
-        self._closed = False
-
-    def propose(
-        self,
-        resources: LinkResources,
-        texts: Sequence[str],
-        vectors_QD: Float32,
-        top: int,
-        mask: FilterMask | None,
-    ) -> list[Proposal]:
-        """Propose entities; see ``proposals.propose``."""
-        running = self._running
-        if running is None:
-            self._start_later()
-        else:
-            try:
-                return running.propose(resources, texts, vectors_QD, top, mask)
-            except (KnowledgeBaseError, RuntimeError) as error:  # RuntimeError: it was closed
-                self._give_up(running, error)
-        return propose(resources, texts, vectors_QD, top=top, mask=mask)
-
-    def _start_later(self) -> None:
-        with self._lock:
-            if self._closed or self._starting is not None or time.monotonic() < self._earliest:
-                return
-            self._starting = Thread(target=self._start, name="mirror-rt-beside", daemon=True)
-            self._starting.start()
-
-    def _start(self) -> None:
-        workers = Workers(self._path, self._open_resources, 1, pieces=1, least=1)
-        try:
-            workers.start()
-        except (KnowledgeBaseError, RuntimeError) as error:
-            self._give_up(workers, error)
-        else:
-            self._running = workers
-        finally:
-            self._starting = None
-
-    def _give_up(self, workers: Workers, error: Exception) -> None:
-        with self._lock:
-            if self._closed or time.monotonic() < self._earliest:
-                return
-            self._running, self._earliest = None, time.monotonic() + _AGAIN
-        workers.close()
-        _LOG.warning("links without a second process for now", extra={"error": str(error)})
-
-    def close(self) -> None:
-        """End the process, after it finishes its current work."""
-        with self._lock:
-            self._closed = True
-            starting = self._starting
-        if starting is not None:
-            starting.join()
-        if self._running is not None:
-            self._running.close()
 
 
 @contextmanager
@@ -332,28 +208,20 @@ def _ready() -> None:
     """Do nothing."""
 
 
-def _open() -> None:
-    """Open the knowledge base."""
-    _opened()
-
-
-def _opened() -> LinkResources:
-    if _Opened.resources is None:
-        if _Opened.open is None:
-            raise RuntimeError("a worker got a task before it began")
-        _Opened.resources = _Opened.open()
-    return _Opened.resources
-
-
 def _propose(
     texts: list[str],
     vectors_QD: Float32,
+    dense_QK: Int64,
     *,
     top: int,
     conditions: Conditions,
     reranker: Reranker,
 ) -> list[Proposal]:
+    if _Opened.resources is None:
+        if _Opened.open is None:
+            raise RuntimeError("a worker got a task before it began")
+        _Opened.resources = _Opened.open()
     # A calibration may change the reranker while the folder is open.
-    resources = replace(_opened(), reranker=reranker)
+    resources = replace(_Opened.resources, reranker=reranker)
     mask = resources.masks.get(conditions)
-    return propose(resources, texts, vectors_QD, top=top, mask=mask)
+    return propose(resources, texts, vectors_QD, dense_QK, top=top, mask=mask)
