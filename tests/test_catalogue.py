@@ -80,6 +80,26 @@ def test_ids_that_begin_with_a_text_are_found_by_an_index(tmp_path: Path) -> Non
             assert plan.startswith("SEARCH"), plan
 
 
+def test_only_the_first_question_for_a_language_or_source_reads_all_names(tmp_path: Path) -> None:
+    catalogue = _catalogue(
+        [
+            Entity(id="A", names=(Name(text="one", language="en", source="S"),)),
+            Entity(id="B", names=(Name(text="zwei", language="de"), Name(text="two"))),
+            Entity(id="C", names=(Name(text="drei", language="de", source="S"),)),
+        ],
+        tmp_path,
+    )
+    asked: list[str] = []
+    catalogue._connection.set_trace_callback(asked.append)
+    for field, value, expected in (
+        ("language", "de", [1, 2]), ("language", "fr", []), ("language", "en", [0]),
+        ("source", "S", [0, 2]), ("source", "T", []), ("language", "", [1]),
+    ):  # fmt: skip
+        assert catalogue.entities_with(field, [value], most=1) == expected[:1]
+    assert sum("FROM names" in sql for sql in asked) == 2
+    assert catalogue.entities_with("language", ["de", "fr"]) == [1, 2]
+
+
 def test_pieces_with_one_id_are_one_entity(tmp_path: Path) -> None:
     first, second = entity("A", "one"), Entity(id="A", names=(Name(text="uno", language="es"),))
     (joined,) = _catalogue([first, second], tmp_path).entities()

@@ -43,6 +43,9 @@ _WITH = {
 STANDARD_FIELDS = tuple(_WITH)
 """Fields of every entity. Any other field comes from ``Entity.fields``."""
 
+_OF_NAMES = {"source", "language"}
+"""Fields of names. They have few values, and no index."""
+
 _WHOLE = re.compile(r"0|-?[1-9]\d*")
 _CLOSENESS = (
     "CASE kind WHEN 'preferred' THEN 3 WHEN 'exact' THEN 2 WHEN 'abbreviation' THEN 1 ELSE 0 END"
@@ -55,6 +58,7 @@ class Catalogue:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        self._one_of: dict[str, dict[str, int]] = {}
 
     @classmethod
     def open(cls, path: Path) -> Catalogue:
@@ -204,13 +208,26 @@ class Catalogue:
         limit = "" if most is None else f" LIMIT {most}"
         found: set[int] = set()
         for value in values:
-            if field in _WITH:
+            if field in _OF_NAMES and most == 1:
+                found.update(self._one_with(field, value))
+            elif field in _WITH:
                 read = self._rows(_WITH[field] + limit, [value])
                 found.update(entity for (entity,) in read)
             sql = "SELECT entity FROM fields WHERE field = ? AND value = ?"
             for same in _written(value):
                 found.update(entity for (entity,) in self._rows(sql + limit, [field, same]))
         return sorted(found)
+
+    def _one_with(self, field: str, value: str) -> list[int]:
+        """Return one entity with a value in a field of names, or none; only the first call scans.
+
+        Otherwise a client could ask for any number of scans with values that do not occur.
+        """
+        if field not in self._one_of:
+            sql = f"SELECT {field}, min(entity) FROM names GROUP BY {field}"
+            self._one_of[field] = dict(self._rows(sql, ()))
+        one = self._one_of[field].get(value)
+        return [] if one is None else [one]
 
     def rows_of(self, entities: Sequence[int]) -> list[int]:
         """Return the rows of all names of the entities (numbers), ascending."""

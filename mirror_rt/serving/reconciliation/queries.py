@@ -100,8 +100,9 @@ class Reconcile:
         conditions = self._conditions(query)
         if not any(conditions):
             return []
+        most = query.limit if len(conditions) == 1 else None
         found: list[set[int]] = [
-            set(catalogue.entities_with(field, values)) for field, values in conditions
+            set(catalogue.entities_with(field, values, most=most)) for field, values in conditions
         ]
         numbers = sorted(set.intersection(*found))[: query.limit]
         ids = [id_ for id_, _ in catalogue.ids_and_names(numbers).values()]
