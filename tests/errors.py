@@ -6,15 +6,24 @@ from collections.abc import Callable
 
 
 def about(
-    path: str = "", *, line: int | None = None, hint: str = ""
+    path: str = "", *, line: int | None = None, value: str = "", hint: str = ""
 ) -> Callable[[BaseException], bool]:
-    """Return whether an error names a path and a line, and its hint names an option or command."""
+    """Return whether an error is about these things, on one line.
+
+    Args:
+        path: A part of the thing with the fault: a file, a folder or an option.
+        line: The number of the line or row.
+        value: A piece of the input that the message quotes, such as an id or a column.
+        hint: An option or a command that the way out names.
+    """
 
     def check(error: BaseException) -> bool:
         return (
             path in getattr(error, "path", "")
             and (line is None or getattr(error, "line", None) == line)
+            and value in str(error)
             and hint in getattr(error, "hint", "")
+            and "\n" not in str(error)
         )
 
     return check

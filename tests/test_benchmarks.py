@@ -159,7 +159,7 @@ def test_a_row_missing_or_out_of_place_is_no_result(tmp_path: Path) -> None:
     out = tmp_path / "a.jsonl"
     out.write_text('{"mention": "a"}\n{"mention": "b\u2028"}\n', encoding="utf-8")
     assert check(out, ["a", "b\u2028"]) == 2
-    with pytest.raises(RuntimeError, match="has 'a' where 'x' was asked"):
+    with pytest.raises(RuntimeError, match="has 'a' where 'x' was given"):
         check(out, ["x", "b\u2028"])
     with pytest.raises(ValueError, match="argument"):
         check(out, ["a", "b\u2028", "c"])

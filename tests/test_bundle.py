@@ -34,7 +34,7 @@ def test_a_flipped_byte_in_any_file_is_found(bundle: Path, name: str) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    with pytest.raises(BundleError, match=f"{name}: changed since it was exported"):
+    with pytest.raises(BundleError, check=about(name, hint="export")):
         Bundle.open(bundle)
 
 
@@ -118,9 +118,9 @@ def test_the_fingerprint_covers_what_decides_the_vectors(
 
 
 def test_another_kind_of_folder_is_named_as_what_it_is(tmp_path: Path) -> None:
-    for kind, output in {"knowledge base": "is a knowledge base", "vectors": "is vectors"}.items():
+    for kind in ("knowledge base", "vectors"):
         (tmp_path / "manifest.json").write_text(json.dumps({"kind": kind, "format_version": 1}))
-        with pytest.raises(BundleError, match=f"{output}, not a bundle"):
+        with pytest.raises(BundleError, check=about(str(tmp_path), value=kind)):
             Bundle.open(tmp_path)
 
 

@@ -17,6 +17,7 @@ from mirror_rt.evaluation.hub import SOURCES, HubFile, fetch_missing
 from mirror_rt.evaluation.suite import evaluate
 from mirror_rt.evaluation.tasks import TASKS, select_tasks
 from mirror_rt_cli.app import app
+from tests.errors import about
 from tests.kb import LetterEncoder
 
 SCORED = [
@@ -188,9 +189,8 @@ def test_a_dataset_that_is_not_available_is_reported_on_one_line(
     mirrored: Path, tmp_path: Path
 ) -> None:
     shutil.rmtree(mirrored / "mteb/sts13-sts")  # now only the hub could have it
-    with pytest.raises(InputError, match=r"mteb/sts13-sts: .*is there a network\?") as error:
+    with pytest.raises(InputError, check=about("mteb/sts13-sts")):
         fetch_missing(select_tasks(["sts13"], TASKS), tmp_path / "data")
-    assert "\n" not in str(error.value)
     assert not list((tmp_path / "data").rglob("*.*"))
 
 

@@ -31,34 +31,35 @@ def test_a_word_pair_file_needs_no_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "fault"),
+    ("row", "value"),
     [
-        ("nan\ta\tb", "line 3: score is nan"),
-        ("inf\ta\tb", "line 3: score is inf"),
-        ("5.1\ta\tb", "line 3: score 5.1 is outside 0 to 5"),
-        ("-1\ta\tb", "line 3: score -1 is outside 0 to 5"),
-        ("high\ta\tb", "line 3: score 'high' is not a number"),
-        ("1\ta\t ", "line 3 has an empty text"),
-        ("1\ta", "line 3 has an empty text"),
+        ("nan\ta\tb", "nan"),
+        ("inf\ta\tb", "inf"),
+        ("5.1\ta\tb", "5.1"),
+        ("-1\ta\tb", "-1"),
+        ("high\ta\tb", "'high'"),
+        ("1\ta\t ", ""),
+        ("1\ta", ""),
     ],
 )
-def test_a_bad_score_is_named_by_its_line(tmp_path: Path, row: str, fault: str) -> None:
+def test_a_bad_score_is_named_by_its_line(tmp_path: Path, row: str, value: str) -> None:
     path = write(tmp_path, f"score\tsentence1\tsentence2\n1\tx\ty\n{row}\n")
-    with pytest.raises(InputError, match=fault):
+    with pytest.raises(InputError, check=about(path.name, line=3, value=value)):
         read_pairs(path, low=0.0, high=5.0)
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "value"),
     [
-        ("", "no header line"),
-        ("score\tsentence1\tsentence2\n", "holds no rows"),
-        ("score\tfirst\tsecond\n1\ta\tb\n", "no column sentence1 or word1"),
+        ("", ""),
+        ("score\tsentence1\tsentence2\n", ""),
+        ("score\tfirst\tsecond\n1\ta\tb\n", "sentence1"),
     ],
 )
-def test_a_file_without_pairs_is_refused(tmp_path: Path, text: str, fault: str) -> None:
-    with pytest.raises(InputError, match=fault):
-        read_pairs(write(tmp_path, text))
+def test_a_file_without_pairs_is_refused(tmp_path: Path, text: str, value: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError, check=about(path.name, value=value)):
+        read_pairs(path)
 
 
 def test_labelled_texts_and_pairs(tmp_path: Path) -> None:

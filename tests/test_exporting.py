@@ -113,7 +113,7 @@ def test_a_target_that_exists_is_kept_unless_forced(tiny_bert: Path, tmp_path: P
     out = tmp_path / "bundle"
     out.mkdir()
     (out / "mine").write_text("precious")
-    with pytest.raises(TargetError, match="--force"):
+    with pytest.raises(TargetError, check=about("bundle", hint="--force")):
         export(tiny_bert, out)
     with pytest.raises(TargetError, check=about("bundle")):
         export(tiny_bert, out, force=True)
@@ -150,7 +150,7 @@ def test_a_module_that_would_be_lost_is_refused(
     modules = json.loads((folder / "modules.json").read_text())
     modules.insert(2, {"idx": 9, "name": "9", "path": "9", "type": f"x.models.{module}"})
     (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(ModelError, match=module):
+    with pytest.raises(ModelError, check=about(value=module)):
         export(folder, tmp_path / "bundle")
     assert not (tmp_path / "bundle").exists()
 
@@ -162,29 +162,29 @@ def test_a_pooling_that_is_not_known_is_refused(tiny_bert: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "message"),
+    ("file", "content", "value"),
     [
         (
             "config_sentence_transformers.json",
             {"prompts": {"query": "ask: "}, "default_prompt_name": "query"},
-            r"config_sentence_transformers\.json: default_prompt_name 'query' puts 'ask: '",
+            "'ask: '",
         ),
         (
             "sentence_bert_config.json",
             {"max_seq_length": 64, "do_lower_case": True},
-            r"sentence_bert_config\.json: do_lower_case is true",
+            "do_lower_case",
         ),
     ],
 )
 def test_what_would_change_texts_in_sentence_transformers_is_refused(
-    tiny_bert: Path, tmp_path: Path, file: str, content: dict[str, object], message: str
+    tiny_bert: Path, tmp_path: Path, file: str, content: dict[str, object], value: str
 ) -> None:
     folder = add_pooling(Path(shutil.copytree(tiny_bert, tmp_path / "model")), "mean")
     cased = json.loads((folder / "tokenizer.json").read_text())
     cased["normalizer"]["lowercase"] = False
     (folder / "tokenizer.json").write_text(json.dumps(cased))
     (folder / file).write_text(json.dumps(content))
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ModelError, check=about(file, value=value)):
         export(folder, tmp_path / "bundle", precision=Precision.FP32)
 
 

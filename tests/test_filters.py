@@ -10,6 +10,7 @@ from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.retrieval import filters
 from mirror_rt.knowledge.retrieval.vector_index import VectorIndex, build_index
 from mirror_rt.types import Entity, IndexKind, Name, NilReason
+from tests.errors import about
 from tests.kb import LetterEncoder, entity, fake_bundle
 
 MANY = [f"{word} {i}" for i in range(300) for word in ("liver cancer", "heart defect", "tumour")]
@@ -156,14 +157,14 @@ def test_the_probability_is_shared_by_those_allowed(crowd: KnowledgeBase) -> Non
 
 
 def test_nonsense_filters_are_refused(crowd: KnowledgeBase) -> None:
-    for conditions, fault in (
-        ({"type": "jobs"}, "has the type 'jobs'"),
-        ({"colour": "red"}, "has a field 'colour'"),
-        ({"type": []}, "no value"),
-        ({"description": "maybe"}, "yes or no"),
-        ({"type": "job", "id": "D:"}, "meets all of type=job, id=D:"),
+    for conditions, value in (
+        ({"type": "jobs"}, "'jobs'"),
+        ({"colour": "red"}, "'colour'"),
+        ({"type": []}, "'type'"),
+        ({"description": "maybe"}, "maybe"),
+        ({"type": "job", "id": "D:"}, "type=job, id=D:"),
     ):
-        with pytest.raises(ConfigError, match=fault):
+        with pytest.raises(ConfigError, check=about(value=value)):
             crowd.search(["x"], filters=conditions)  # type: ignore[arg-type]
 
 

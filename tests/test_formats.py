@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -265,20 +264,20 @@ def test_two_pieces_of_an_obo_term_keep_the_alternative_ids_of_both(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("id_", "alt_id", "line", "fault", "olds"),
+    ("id_", "alt_id", "line", "value", "olds"),
     [
-        (b"A:2", b"A:\x019", 10, "A:2: the alt_id holds the control character", ("A:2", "A:8")),
-        (b"A:2", b"A:\xff9", 10, "A:2: the alt_id is not UTF-8", ("A:2", "A:8")),
-        (b"A:\xff2", b"A:9", 8, "the id is not UTF-8", ()),
+        (b"A:2", b"A:\x019", 10, "A:2", ("A:2", "A:8")),
+        (b"A:2", b"A:\xff9", 10, "A:2", ("A:2", "A:8")),
+        (b"A:\xff2", b"A:9", 8, "", ()),
     ],
 )
 def test_a_bad_id_of_an_obsolete_term_is_that_terms_fault(
-    tmp_path: Path, id_: bytes, alt_id: bytes, line: int, fault: str, olds: tuple[str, ...]
+    tmp_path: Path, id_: bytes, alt_id: bytes, line: int, value: str, olds: tuple[str, ...]
 ) -> None:
     old = b"\n[Term]\nid: %s\nalt_id: A:8\nalt_id: %s\n" % (id_, alt_id)
     old += b"is_obsolete: true\nreplaced_by: A:1\n"
     path = write(tmp_path, "kb.obo", HEAD.encode() + b"id: A:1\nname: one\n" + old)
-    with pytest.raises(InputError, match=rf"line {line}: .*{re.escape(fault)}"):
+    with pytest.raises(InputError, check=about("kb.obo", line=line, value=value)):
         list(read_entities(path))
     skipped = SkippedRows()
     (found,) = read_entities(path, skip_bad=skipped)
@@ -552,7 +551,9 @@ def test_unknown_headings_are_no_entity(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, name, rows if name == "kb.tsv" else rows.replace("\t", ","))
     with pytest.raises(InputError, check=about(line=1, hint="--name-column")):
         list(read_entities(path))
-    with pytest.raises(InputError, match="--id-column"):  # nor a bad row among good ones
+    with pytest.raises(
+        InputError, check=about(hint="--id-column")
+    ):  # nor a bad row among good ones
         list(read_entities(path, skip_bad=SkippedRows()))
     named = read_entities(path, columns=Columns(id="foo", name="BAR"))
     assert [(e.id, e.name) for e in named] == [("X:1", "fever"), ("X:2", "cough")]

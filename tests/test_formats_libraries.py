@@ -203,24 +203,24 @@ TRIPLES = f"""\
 
 def test_malformed_rdf_is_named_by_line_and_n_triples_can_be_passed_over(tmp_path: Path) -> None:
     cases = {
-        "kb.owl": (OWL.replace("</rdf:RDF>", "</x>"), r"line 25: not XML"),
-        "kb.ttl": (SKOS + "\n:x :y ;;;, z .\n", r"line 1\d: not Turtle"),
-        "kb.nt": (TRIPLES, r"line 2: not N-Triples"),
-        "latin.ttl": (SKOS.replace("nusre", "nusr\udce9"), r"line 9 is not UTF-8"),
-        "no.owl": ("<?xml version='1.0'?><Ontology/>", "not RDF/XML"),
+        "kb.owl": (OWL.replace("</rdf:RDF>", "</x>"), 25),
+        "kb.ttl": (SKOS + "\n:x :y ;;;, z .\n", None),
+        "kb.nt": (TRIPLES, 2),
+        "latin.ttl": (SKOS.replace("nusre", "nusr\udce9"), 9),
+        "no.owl": ("<?xml version='1.0'?><Ontology/>", None),
         "blank.ttl": (
             SKOS.split(":nurse", 1)[0] + ':x a skos:Concept ; skos:prefLabel " " .',
-            r"\(1 classes without a name\)",
+            None,
         ),
         "nameless.ttl": (
             SKOS.split(":nurse", 1)[0] + ":x a skos:Concept .",
-            r"holds no entity, read as rdf \(1 classes without a name\)",
+            None,
         ),
-        "deep.ttl": (SKOS + ":x :y " + "[ :y " * 3_000, "nested too deeply"),
-        "short.ttl": (SKOS + ":x :y :z", "ends too early"),
+        "deep.ttl": (SKOS + ":x :y " + "[ :y " * 3_000, None),
+        "short.ttl": (SKOS + ":x :y :z", None),
     }
-    for name, (text, message) in cases.items():
-        with pytest.raises(InputError, match=message):
+    for name, (text, line) in cases.items():
+        with pytest.raises(InputError, check=about(name, line=line)):
             list(read_entities(write(tmp_path, name, text)))
     skipped = SkippedRows()
     assert list(read_names(tmp_path / "kb.nt", skip_bad=skipped)) == ["one"]
@@ -245,7 +245,7 @@ def test_a_packed_file_that_is_cut_off_is_reported(tmp_path: Path, name: str, te
     }
     (tmp_path / name).write_bytes(gzip.compress(contents[text].encode())[:-9])
     chosen = KbFormat.ICD10CM if text == "ICD" else None
-    with pytest.raises(InputError, match=r"\.gz: (broken gzip|cannot be read to its end)"):
+    with pytest.raises(InputError, check=about(name)):
         list(read_entities(tmp_path / name, format=chosen))
 
 
@@ -339,7 +339,7 @@ def test_a_bad_row_of_the_tables_beside_is_named_and_can_be_counted(
     (folder / "MRSTY.RRF").write_bytes(types)
     with (folder / f"{table}.RRF").open("a") as file:
         file.write("C0000001|x|\n")
-    with pytest.raises(InputError, match=rf"{table}\.RRF: line {line}: 2 columns, {table} has"):
+    with pytest.raises(InputError, check=about(f"{table}.RRF", line=line)):
         list(read_entities(folder))
     skipped = SkippedRows()
     infarction, fever = read_entities(folder, skip_bad=skipped)
@@ -576,21 +576,21 @@ def test_an_alternative_id_that_is_a_live_class_or_none_is_not_given_away(
 
 
 @pytest.mark.parametrize(
-    ("value", "fault", "olds"),
+    ("value", "named", "olds"),
     [
         (
             r'"HP:\u00019"',
-            r"HP_2: the alternative id holds the control character",
+            "HP_2",
             ("HP:2", "HP:8"),
         ),
-        (r'"x" ; oio:id "HP:\u00012"', r"HP_2: the id holds the control character U\+0001", ()),
+        (r'"x" ; oio:id "HP:\u00012"', "U+0001", ()),
     ],
 )
 def test_a_bad_id_of_a_deprecated_class_is_that_classs_fault(
-    tmp_path: Path, value: str, fault: str, olds: tuple[str, ...]
+    tmp_path: Path, value: str, named: str, olds: tuple[str, ...]
 ) -> None:
     path = write(tmp_path, "kb.ttl", CLASSES.replace("VALUE", value))
-    with pytest.raises(InputError, match=fault):
+    with pytest.raises(InputError, check=about("kb.ttl", value=named)):
         list(read_entities(path))
     skipped = SkippedRows()
     found = {e.id: e.alternative_ids for e in read_entities(path, skip_bad=skipped)}

@@ -239,7 +239,7 @@ def test_a_vector_that_is_not_finite_is_reported(tmp_path: Path, bundle: Bundle)
             found[[text == "liver cancer" for text in texts]] = np.nan
             return found
 
-    with pytest.raises(KnowledgeBaseError, match="'liver cancer'"):
+    with pytest.raises(KnowledgeBaseError, check=about(value="'liver cancer'")):
         KnowledgeBase.build(bundle, HEARTS, tmp_path / "kb", encoder=Spoilt())
     assert list(tmp_path.glob("*kb*")) == []
 
@@ -263,7 +263,7 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path: Path, bundle: Bundle) 
 
 
 def test_a_fault_in_the_entities_leaves_nothing_behind(tmp_path: Path, bundle: Bundle) -> None:
-    with pytest.raises(InputError, match="H:9"):
+    with pytest.raises(InputError, check=about("H:9")):
         _build(bundle, [*HEARTS, entity("H:9", "")], tmp_path / "kb")
     assert list(tmp_path.iterdir()) == []
 
@@ -280,10 +280,10 @@ def test_a_changed_byte_or_a_missing_file_is_refused(
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 0xFF
     (copy / name).write_bytes(content)
-    with pytest.raises((KnowledgeBaseError, BundleError), match="again"):
+    with pytest.raises((KnowledgeBaseError, BundleError), check=about(hint="again")):
         KnowledgeBase.open(copy)
     (copy / name).unlink()
-    with pytest.raises((KnowledgeBaseError, BundleError), match=Path(name).name):
+    with pytest.raises((KnowledgeBaseError, BundleError), check=about(Path(name).name)):
         KnowledgeBase.open(copy)
 
 
@@ -313,7 +313,7 @@ def test_files_of_another_bundle_or_catalogue_are_refused_whatever_their_size(
                 continue
             tried += len(foreign.read_bytes()) == len(own)
             (tmp_path / "kb" / name).write_bytes(foreign.read_bytes())
-            with pytest.raises(KnowledgeBaseError, match=f"{name}: changed since it was built"):
+            with pytest.raises(KnowledgeBaseError, check=about(name, hint="again")):
                 KnowledgeBase.open(tmp_path / "kb")
         (tmp_path / "kb" / name).write_bytes(own)
     assert tried >= 4, "the catalogue, the vectors and the index among them"
@@ -452,14 +452,14 @@ def test_a_newer_format_an_older_one_and_a_folder_of_something_else_are_refused(
 
 
 def test_nonsense_questions_are_refused(kb: KnowledgeBase) -> None:
-    with pytest.raises(ConfigError, match=r"^top"):
+    with pytest.raises(ConfigError, check=about("top")):
         kb.link(["x"], top=0)
     with pytest.raises(InputError, check=about("text 2")):
         kb.link(["x", "\udcff"])
     with pytest.raises(InputError, check=about("text 2")):
         kb.search(["x", float("nan")])  # type: ignore[list-item]
     for nonsense in (95.0, -0.1, float("nan")):
-        with pytest.raises(ConfigError, match=r"^min_probability"):
+        with pytest.raises(ConfigError, check=about("min_probability")):
             kb.link(["x"], min_probability=nonsense)
 
 
@@ -479,7 +479,7 @@ def test_types_restrict_names_and_neighbors(kb: KnowledgeBase) -> None:
     for mention in ("liver cancer", "short", "defect of the septum"):
         assert [c.entity_id for c in kb.link([mention], filters={"type": "growth"})[0]] == ["H:3"]
     assert kb.link(["short stature"], filters={"type": "growth"}) == kb.link(["short stature"])
-    with pytest.raises(ConfigError, match="'nothing'"):
+    with pytest.raises(ConfigError, check=about("kb", value="'nothing'")):
         kb.link(["x"], filters={"type": "nothing"})
 
 
@@ -535,19 +535,13 @@ def test_an_entity_is_looked_up_by_any_of_its_ids(tmp_path: Path, bundle: Bundle
     kb = _build(bundle, things, tmp_path / "kb")
     assert kb.entity("A") == kb.entity("OLD") == whole
     assert kb.entity("B").name == "flu", "its own id goes first"
-    with pytest.raises(InputError, match="'C'", check=about("kb")):
+    with pytest.raises(InputError, check=about("kb", value="'C'")):
         kb.entity("C")
-    with pytest.raises(InputError, match="'BOTH'", check=about("kb")):
+    with pytest.raises(InputError, check=about("kb", value="'BOTH'")):
         kb.entity("BOTH")
-    for nonsense, fault in (
-        ("\ud800", "holds a lone surrogate"),
-        (2**70, "an id is a string, not 1180591620717411303424"),
-        (["A"], r"an id is a string, not \['A'\]"),
-        (None, "an id is a string, not None"),
-    ):
-        with pytest.raises(InputError, match=fault) as output:
+    for nonsense in ("\ud800", 2**70, ["A"], None):
+        with pytest.raises(InputError, check=about(f"id {nonsense!r}")):
             kb.entity(nonsense)  # type: ignore[arg-type]
-        assert "\n" not in str(output.value)
 
 
 def test_passages_are_no_entities(tmp_path: Path, bundle: Bundle) -> None:
@@ -559,7 +553,7 @@ def test_passages_are_no_entities(tmp_path: Path, bundle: Bundle) -> None:
 
 def test_one_string_is_not_taken_for_a_list_of_letters(kb: KnowledgeBase) -> None:
     for ask in (kb.link, kb.search):
-        with pytest.raises(ConfigError, match="'heart'"):
+        with pytest.raises(ConfigError, check=about(value="'heart'")):
             ask("heart")
 
 

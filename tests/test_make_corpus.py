@@ -27,7 +27,7 @@ def test_words_are_the_most_frequent_of_the_language() -> None:
 
 def test_a_language_without_a_list_is_refused_with_those_there_are() -> None:
     pytest.importorskip("wordfreq")
-    with pytest.raises(ConfigError, match="'xx'", check=about("lang")):
+    with pytest.raises(ConfigError, check=about("lang", value="'xx'")):
         make_corpus.words("xx", count=10)
 
 

@@ -71,7 +71,7 @@ def test_filters_are_over_metadata(store: KnowledgeBase) -> None:
         for both in (True, False):
             (found,) = store.search(["nurse"], hybrid=both, filters=conditions)  # type: ignore[arg-type]
             assert {c.entity_id for c in found} == expected
-    with pytest.raises(ConfigError, match="'1999'"):
+    with pytest.raises(ConfigError, check=about(value="'1999'")):
         store.search(["x"], filters={"year": "1999"})
 
 
@@ -137,7 +137,7 @@ def test_pieces_of_a_long_passage_lead_to_it_once(bundle: Bundle, tmp_path: Path
     assert (found[0].entity_id, found[0].matched_name) == ("long", pieces[3])
     assert found[0].passage == given[0]
     for split in (0, -1):
-        with pytest.raises(ConfigError, match=r"^split"):
+        with pytest.raises(ConfigError, check=about("split")):
             KnowledgeBase.build(
                 bundle, given, tmp_path / "x", passages=True, split=split, encoder=encoder
             )
@@ -233,7 +233,7 @@ def test_a_row_of_parquet_that_is_not_utf_8_is_counted_on_request(tmp_path: Path
 
 def test_two_passages_with_one_id_are_refused(bundle: Bundle, tmp_path: Path) -> None:
     twice = [*TEXTS, Passage(id="p2", text="Another text.")]
-    with pytest.raises(InputError, match="'p2'"):
+    with pytest.raises(InputError, check=about(value="'p2'")):
         KnowledgeBase.build(bundle, twice, tmp_path / "kb", passages=True, encoder=LetterEncoder())
     assert not (tmp_path / "kb").exists()
 
@@ -259,30 +259,28 @@ def test_tables_are_read_by_their_first_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "fault"),
+    ("name", "content", "line", "value"),
     [
-        ("a.jsonl", '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}', "line 2: the id 'a'"),
-        ("a.jsonl", '{"id": "a", "text": " "}', "line 1: no text"),
-        ("a.jsonl", '{"text": "x"}', "line 1: no id"),
-        ("a.jsonl", '{"id": "a", "text": 1.5}', "line 1: text is not a string"),
-        ("a.jsonl", "[1]", "row 1: not a JSON object"),
-        ("a.jsonl", "{", "line 1: not JSON"),
-        ("a.jsonl", '{"id": "a", "text": "\\ud800"}', "line 1: the text is not UTF-8"),
-        ("a.jsonl", "", "holds no passage"),
-        ("a.csv", "id,txt\na,b\n", "must name the columns id and text"),
-        ("a.csv", "id,text\na\n", "line 2: no text"),
-        ("a.tsv", "id\ttext\na\tb\tc\n", "line 2: has 3 columns"),
-        ("a.parquet", "nonsense", "Parquet"),
+        ("a.jsonl", '{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}', 2, "'a'"),
+        ("a.jsonl", '{"id": "a", "text": " "}', 1, "text"),
+        ("a.jsonl", '{"text": "x"}', 1, "id"),
+        ("a.jsonl", '{"id": "a", "text": 1.5}', 1, "text"),
+        ("a.jsonl", "[1]", 1, ""),
+        ("a.jsonl", "{", 1, ""),
+        ("a.jsonl", '{"id": "a", "text": "\\ud800"}', 1, "text"),
+        ("a.jsonl", "", None, ""),
+        ("a.csv", "id,txt\na,b\n", None, "text"),
+        ("a.csv", "id,text\na\n", 2, "text"),
+        ("a.tsv", "id\ttext\na\tb\tc\n", 2, "3"),
+        ("a.parquet", "nonsense", None, ""),
     ],
 )
 def test_bad_passages_are_reported_with_their_line(
-    tmp_path: Path, name: str, content: str, fault: str
+    tmp_path: Path, name: str, content: str, line: int | None, value: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(InputError, match=fault) as error:
+    with pytest.raises(InputError, check=about(str(tmp_path / name), line=line, value=value)):
         list(read_passages(tmp_path / name))
-    assert str(error.value).startswith(str(tmp_path / name))
-    assert "\n" not in str(error.value)
 
 
 def test_bad_rows_can_be_counted_and_other_layouts_are_refused(tmp_path: Path) -> None:

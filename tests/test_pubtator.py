@@ -135,7 +135,7 @@ def test_contexts_are_the_sentence_or_the_document(
 def test_a_broken_line_is_named(tmp_path: Path, number: int, line: str) -> None:
     path = tmp_path / "a.pubtator"
     path.write_bytes("".join([*LINES[: number - 1], line + "\n", *LINES[number:]]).encode())
-    with pytest.raises(InputError, match=f"line {number} is not PubTator"):
+    with pytest.raises(InputError, check=about("a.pubtator", line=number)):
         list(read_mentions(path))
 
 

@@ -348,7 +348,7 @@ def test_rows_that_kill_every_worker_are_named_and_the_others_kept(
     source, out = written(tmp_path / "a.txt", texts), tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(ray_engine, "Worker", Poisoned)
-        with pytest.raises(MirrorError, match="3 workers died over the rows from 'first of them'"):
+        with pytest.raises(MirrorError, check=about(value="'first of them'")):
             embed(encoder, source, out, engine=RayEngine(workers=1))
     assert not (out / "manifest.json").exists()
     assert embed(encoder, source, out).skipped in {2, 3}  # whether the last block was reached

@@ -116,16 +116,11 @@ def test_a_single_string_is_not_taken_for_its_letters(tiny_bundle: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ("\ud800", r"texts\[3\]: holds a lone surrogate \(U\+D800\) at character 0"),
-        (None, r"texts\[3\]: a NoneType, not a string"),
-        (("a", "b"), r"texts\[3\]: a tuple, not a string"),
-        (["a"], r"texts\[3\]: a list, not a string"),
-    ],
+    ("item", "value"),
+    [("\ud800", "U+D800"), (None, "NoneType"), (("a", "b"), "tuple"), (["a"], "list")],
 )
-def test_what_is_not_text_is_named_by_its_place(tiny_bundle: Path, item: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+def test_what_is_not_text_is_named_by_its_place(tiny_bundle: Path, item: str, value: str) -> None:
+    with pytest.raises(InputError, check=about("texts[3]", value=value)):
         Encoder.open(tiny_bundle).encode(["fever", "fever", "cough", item])
 
 
@@ -161,7 +156,7 @@ def test_a_graph_that_is_none_is_an_error_of_the_bundle(tiny_bundle: Path, tmp_p
 
 
 def test_no_threads_are_refused(tiny_bundle: Path) -> None:
-    with pytest.raises(ConfigError, match="at least 1, got 0"):
+    with pytest.raises(ConfigError, check=about("threads", value="0")):
         Encoder.open(tiny_bundle, threads=0)
 
 

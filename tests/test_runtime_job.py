@@ -384,23 +384,18 @@ def test_what_was_embedded_before_a_broken_row_is_kept(encoder: Encoder, tmp_pat
 
 
 def test_a_lone_surrogate_is_refused(encoder: Encoder, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="lone surrogate"):
+    with pytest.raises(InputError, check=about("rows[1]")):
         embed_rows(encoder, [("a", ""), ("\ud800", "")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (("a", "\ud800"), "lone surrogate"),
-        ((None, ""), r"rows\[1\]: holds a NoneType, not a string"),
-        (("a", 3), r"rows\[1\]: holds a int, not a string"),
-    ],
+    ("row", "value"), [(("a", "\ud800"), "U+D800"), ((None, ""), "NoneType"), (("a", 3), "int")]
 )
 def test_a_row_that_is_not_text_is_refused(
-    encoder: Encoder, tmp_path: Path, row: tuple[str, str], message: str
+    encoder: Encoder, tmp_path: Path, row: tuple[str, str], value: str
 ) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, check=about("rows[1]", value=value)):
         embed_rows(encoder, [("fever", "x"), row], tmp_path / "out", ids=True)
 
 
@@ -443,7 +438,7 @@ def test_a_nul_is_a_character_like_any_other(encoder: Encoder, tmp_path: Path, n
             embed(encoder, source, out)
         table = TableOptions(format=Kind.TEXT)
     if name == "a.csv" and sys.version_info < (3, 11):
-        with pytest.raises(InputError, match=r"row 3 is not CSV \(.*NUL\)"):
+        with pytest.raises(InputError, check=about(name, line=3, value="NUL")):
             embed(encoder, source, out)
         return
     (shard,) = embed(encoder, source, out, table=table).shards

@@ -326,7 +326,7 @@ def test_columns_can_be_named_by_heading_or_number(tmp_path: Path) -> None:
         ("P1", "Drill", ("Acme",)),
         ("P2", "Awl", ()),
     ]
-    with pytest.raises(InputError, match="'size'", check=about("kb.csv")):
+    with pytest.raises(InputError, check=about("kb.csv", value="'size'")):
         list(read_entities(path.with_name("kb.csv"), columns=Columns(id="size")))
     with pytest.raises(ConfigError, check=about("d.txt", hint="--alias-column")):
         read_entities(write(tmp_path, "d.txt", "A||one\n"), columns=Columns(id="id"))
@@ -367,7 +367,7 @@ def test_the_head_of_a_table_of_mentions_is_read_rightly(
 def test_a_first_row_that_holds_another_delimiter_is_refused_by_its_name(
     tmp_path: Path, name: str, content: str, sign: str
 ) -> None:
-    with pytest.raises(InputError, match=f"--delimiter '{sign}'"):
+    with pytest.raises(InputError, check=about(name, hint=f"--delimiter '{sign}'")):
         list(read_rows(write(tmp_path, name, content)))
     whole = TableOptions(delimiter="," if name.endswith("csv") else "tab")
     texts = [text for text, _ in read_rows(tmp_path / name, options=whole)]
@@ -481,22 +481,21 @@ def test_the_likely_encoding_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "fault"),
+    ("name", "content"),
     [
-        ("kb.xlsx", b"no excel", "is not an Excel file"),
-        ("kb.csv", b"PK\x03\x04" + b"\0" * 60, "zip archive"),
-        ("kb.parquet", b"no parquet", "not a Parquet file"),
-        ("kb.csv.gz", gzip.compress(b"id,name\n" * 999, mtime=0)[:-9], "broken gzip"),
-        ("kb.csv.bz2", bz2.compress(b"id,name\n" * 999)[:-9], "broken bzip2"),
-        ("kb.csv.xz", lzma.compress(b"id,name\n" * 999)[:-9], "broken xz"),
+        ("kb.xlsx", b"no excel"),
+        ("kb.csv", b"PK\x03\x04" + b"\0" * 60),
+        ("kb.parquet", b"no parquet"),
+        ("kb.csv.gz", gzip.compress(b"id,name\n" * 999, mtime=0)[:-9]),
+        ("kb.csv.bz2", bz2.compress(b"id,name\n" * 999)[:-9]),
+        ("kb.csv.xz", lzma.compress(b"id,name\n" * 999)[:-9]),
     ],
 )
 def test_a_file_that_is_not_what_it_should_be_is_reported(
-    tmp_path: Path, name: str, content: bytes, fault: str
+    tmp_path: Path, name: str, content: bytes
 ) -> None:
-    with pytest.raises(InputError, match=fault) as error:
+    with pytest.raises(InputError, check=about(name)):
         list(read_entities(write(tmp_path, name, content)))
-    assert "\n" not in str(error.value)
 
 
 def test_a_sheet_has_the_words_that_a_spreadsheet_shows(tmp_path: Path) -> None:
@@ -552,7 +551,7 @@ def test_a_folder_that_holds_parquet_among_others_is_no_table(tmp_path: Path) ->
         if texts:
             assert [text for text, _ in read_rows(tmp_path, column="mention")] == ["heart"]
     for folder in (tmp_path, tmp_path.parent):
-        with pytest.raises((InputError, ConfigError), match="folder"):
+        with pytest.raises((InputError, ConfigError), check=about(folder.name)):
             list(read_rows(folder, column="mention"))
 
 
@@ -639,7 +638,7 @@ def test_a_name_that_is_left_out_cannot_be_bad(tmp_path: Path) -> None:
     row |= {"aliases": [{"name": "Herz\nOrgan", "language": "de"}]}  # type: ignore[dict-item]
     paths = [write(tmp_path, "a.ttl", skos), write(tmp_path, "a.jsonl", json.dumps(row))]
     for path in paths:
-        with pytest.raises(InputError, match=r"U\+000A"):
+        with pytest.raises(InputError, check=about(path.name, value="U+000A")):
             list(read_entities(path))
         skipped = SkippedRows(strict=True)
         keep = NameFilter(languages=("en",))
@@ -1024,7 +1023,7 @@ def test_a_broken_array_is_reported_with_its_line_and_never_half_read(
     tmp_path: Path, text: str, line: int
 ) -> None:
     for skipped in (None, SkippedRows()):
-        with pytest.raises(InputError, match=f"line {line}: not a JSON array"):
+        with pytest.raises(InputError, check=about("a.json", line=line)):
             list(read_entities(write(tmp_path, "a.json", text), skip_bad=skipped))
 
 

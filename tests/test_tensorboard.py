@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_training(
     pytest.importorskip("tensorboard", reason="tensorboard is not installed")
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file/board"):
-        with pytest.raises(TargetError, match=r"file.*: cannot hold TensorBoard's events"):
+        with pytest.raises(TargetError, check=about(str(folder))):
             train(make(), tensorboard=folder)
     assert not make().out.exists()
 

@@ -38,20 +38,20 @@ def test_standard_input_is_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "line"),
     [
-        (b"", "is empty"),
-        (b"good\nbad \xff\n", "line 2 is not UTF-8"),
-        (b"\x1f\x8bnot gzip", "line 1 is not UTF-8"),
+        (b"", None),
+        (b"good\nbad \xff\n", 2),
+        (b"\x1f\x8bnot gzip", 1),
     ],
 )
-def test_a_bad_file_is_named_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_bad_file_is_named_with_its_line(
+    tmp_path: Path, content: bytes, line: int | None
+) -> None:
     path = tmp_path / "bad.txt"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=message) as caught:
+    with pytest.raises(InputError, check=about(str(path), line=line)):
         read_lines(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_a_broken_gzip_is_named(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_broken_gzip_is_named(tmp_path: Path) -> None:
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, check=about("missing.txt")):
         read_lines(tmp_path / "missing.txt")
-    with pytest.raises(InputError, match="is a folder"):
+    with pytest.raises(InputError, check=about(str(tmp_path))):
         read_lines(tmp_path)
 
 

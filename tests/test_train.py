@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -348,7 +347,6 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_strings(config_of: 
     theirs.write_text("theirs")
     with pytest.raises(TrainingError, check=about("step 1", hint="--temperature")) as e:
         train(config_of(temperature=1e-40))
-    assert "\n" not in str(e.value)
     assert not out.exists()
     assert not list(out.parent.glob(".out*"))
     # The whole batch is in a file, one view per line.
@@ -386,9 +384,7 @@ def test_a_gradient_that_is_no_number_is_reported_at_its_own_step_and_never_kept
 
     monkeypatch.setattr(loop, "backward", spoilt)
     config = config_of(epochs=2, max_steps=4, save_steps=1)
-    with pytest.raises(
-        TrainingError, match=rf"step {step}: a gradient is not finite, in the batch"
-    ):
+    with pytest.raises(TrainingError, check=about(f"step {step}")):
         train(config)
     account = folder_of(config.out) / "state.json"
     assert account.exists() == (step > 1)
@@ -413,7 +409,7 @@ def test_a_target_that_exists_is_refused_before_work_and_replaced_by_force_if_ou
     config = config_of()
     config.out.mkdir()
     (config.out / "mine.txt").write_text("keep")
-    with pytest.raises(TargetError, match="--force"):
+    with pytest.raises(TargetError, check=about("out", hint="--force")):
         train(config)
     with pytest.raises(TargetError, check=about("out")):
         train(config, force=True)
@@ -486,9 +482,8 @@ def test_a_base_of_another_kind_is_refused(
     base = tmp_path / "other"
     base.mkdir()
     (base / "config.json").write_text(json.dumps({"model_type": family} | decoder))
-    with pytest.raises(ModelError, match=f": {kind} is not a masked language model .* bert,") as e:
+    with pytest.raises(ModelError, check=about("other", value=kind)):
         train(config_of(base=base))
-    assert "\n" not in str(e.value)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa, ModernBERT
@@ -520,37 +515,36 @@ def test_modernberts_own_dropouts_are_set_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "fault"),
+    ("files", "value"),
     [
-        ({}, "has no config.json"),
-        ({"config.json": "{"}, "not a Hugging Face model"),
-        ({"config.json": '{"model_type": "bert"}'}, "tokenizer cannot be read"),
+        ({}, "config.json"),
+        ({"config.json": "{"}, ""),
+        ({"config.json": '{"model_type": "bert"}'}, "tokenizer"),
     ],
 )
 def test_a_broken_base_is_refused_on_one_line(
-    config_of: MakeConfig, tmp_path: Path, files: dict[str, str], fault: str
+    config_of: MakeConfig, tmp_path: Path, files: dict[str, str], value: str
 ) -> None:
     base = tmp_path / "broken"
     base.mkdir()
     for name, text in files.items():
         (base / name).write_text(text)
-    with pytest.raises(ModelError, match=re.escape(fault)) as e:
+    with pytest.raises(ModelError, check=about(str(base), value=value)):
         train(config_of(base=base))
-    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "fault"),
+    ("name", "content", "value"),
     [
-        ("tokenizer.json", None, "its tokenizer cannot be read"),
-        ("tokenizer.json", '{"version": "1.0", ', "its tokenizer cannot be read"),
-        ("model.safetensors", None, "its weights cannot be read"),
-        ("model.safetensors", "cut", "its weights cannot be read"),
-        ("config.json", "[]", "not a Hugging Face model"),
+        ("tokenizer.json", None, "tokenizer"),
+        ("tokenizer.json", '{"version": "1.0", ', "tokenizer"),
+        ("model.safetensors", None, "weights"),
+        ("model.safetensors", "cut", "weights"),
+        ("config.json", "[]", ""),
     ],
 )
 def test_a_base_with_a_file_that_is_gone_or_cut_off_is_refused_on_one_line(
-    config_of: MakeConfig, tmp_path: Path, name: str, content: str | None, fault: str
+    config_of: MakeConfig, tmp_path: Path, name: str, content: str | None, value: str
 ) -> None:
     base = tiny_checkpoint(tmp_path / "base")
     file = base / name
@@ -561,29 +555,27 @@ def test_a_base_with_a_file_that_is_gone_or_cut_off_is_refused_on_one_line(
             file.write_bytes(file.read_bytes()[:-100])
         case _:
             file.write_text(content)
-    with pytest.raises(ModelError, match=re.escape(f"{base}: {fault}")) as e:
+    with pytest.raises(ModelError, check=about(str(base), value=value)):
         train(config_of(base=base))
-    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(
-    ("gone", "fault"),
+    ("gone", "value"),
     [
-        ("encoder.layer.1.", "lacks 16 of the encoder's weights (encoder.layer.1.attention"),
-        ("embeddings.LayerNorm.bias", "lacks 1 of the encoder's weights (embeddings.LayerNorm"),
-        ("", "lacks "),
+        ("encoder.layer.1.", "16 of the encoder's weights (encoder.layer.1.attention"),
+        ("embeddings.LayerNorm.bias", "1 of the encoder's weights (embeddings.LayerNorm"),
+        ("", ""),
     ],
 )
 def test_a_base_that_lacks_weights_of_its_encoder_is_refused_on_one_line(
-    config_of: MakeConfig, tmp_path: Path, gone: str, fault: str
+    config_of: MakeConfig, tmp_path: Path, gone: str, value: str
 ) -> None:
     base = tiny_checkpoint(tmp_path / "base")
     weights = load_file(base / "model.safetensors")
     kept = {key: value for key, value in weights.items() if not key.startswith(gone)}
     save_file(kept, base / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=re.escape(f"{base}: {fault}")) as e:
+    with pytest.raises(ModelError, check=about(str(base), value=value)):
         train(config_of(base=base))
-    assert "\n" not in str(e.value)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa, ModernBERT
@@ -615,7 +607,7 @@ def test_weights_in_a_pickle_are_not_loaded(config_of: MakeConfig, tmp_path: Pat
 
 @pytest.mark.parametrize("length", [0, 2])
 def test_tokens_too_few_for_any_text_are_refused(tiny_bert: Path, length: int) -> None:
-    with pytest.raises(ConfigError, match=rf"{length} tokens .* 2 special ones; give at least 3"):
+    with pytest.raises(ConfigError, check=about(value=f"{length}", hint="3")):
         load_model(tiny_bert, pooling=Pooling.CLS, max_length=length)
     assert load_model(tiny_bert, pooling=Pooling.CLS, max_length=3).max_length == 3
 
@@ -627,5 +619,5 @@ def test_more_tokens_than_the_model_has_positions_for_are_refused(config_of: Mak
 
 @pytest.mark.parametrize("device", ["nonsense", "meta"])
 def test_a_device_that_is_not_here_is_refused(config_of: MakeConfig, device: str) -> None:
-    with pytest.raises(ConfigError, match=f"device: {device} is not available here"):
+    with pytest.raises(ConfigError, check=about("device", value=device)):
         train(config_of(device=device))

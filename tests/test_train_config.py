@@ -10,6 +10,7 @@ import pytest
 from mirror_rt.errors import ConfigError
 from mirror_rt.training.config import TrainConfig
 from mirror_rt.types import PairSource, Preset
+from tests.errors import about
 
 
 def config_of(**options: object) -> TrainConfig:
@@ -59,7 +60,7 @@ def test_every_value_of_a_preset_can_be_overridden() -> None:
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_by_name(name: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=name):
+    with pytest.raises(ConfigError, check=about(name)):
         config_of(**{name: value})
 
 

@@ -172,7 +172,7 @@ def test_an_object_is_the_knowledge_base_it_has_changed(kbdir: Path) -> None:
         assert [c.entity_id for c in kb.link(["fever"])[0]] == ["H:9"]
         assert kb.entity("H:9").name == "fever"
         kb.remove(["H:9"])
-        with pytest.raises(InputError, match="H:9"):
+        with pytest.raises(InputError, check=about(value="'H:9'")):
             kb.entity("H:9")
         with pytest.raises(KnowledgeBaseError, check=about("kb")):
             other.remove(["H:1"])
@@ -350,7 +350,7 @@ def test_a_knowledge_base_that_cannot_be_opened_leaves_no_file_open(
     monkeypatch.setattr(Catalogue, "open", counted)
     kind, method = (TrigramIndex, "open") if name == "trigrams" else (Reranker, "read")
     monkeypatch.setattr(kind, method, broken)
-    with pytest.raises(KnowledgeBaseError, match=r"^broken"):
+    with pytest.raises(KnowledgeBaseError, check=about(value="broken")):
         KnowledgeBase.open(kbdir)
     assert opened == []
 

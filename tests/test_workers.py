@@ -132,7 +132,7 @@ with KnowledgeBase.open({str(hearts)!r}, encoder=LetterEncoder(), workers=2) as 
 
 
 def test_no_workers_are_refused(hearts: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^workers"):
+    with pytest.raises(ConfigError, check=about("workers")):
         KnowledgeBase.open(hearts, workers=0)
 
 

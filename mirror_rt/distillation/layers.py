@@ -143,7 +143,7 @@ def keep_layers(model: TextModel, count: int) -> TextModel:
     field = "n_layers" if hasattr(config, "n_layers") else "num_hidden_layers"
     whole = int(getattr(config, field))
     if not 1 <= count < whole:
-        raise ConfigError(f"layers must be from 1 to {whole - 1}, fewer than the teacher's {whole}")
+        raise ConfigError(f"layers: must be from 1 to {whole - 1}; the teacher has {whole}")
     student = copy.deepcopy(model.model)
     lists = [
         (owner, name)
@@ -165,14 +165,14 @@ def keep_layers(model: TextModel, count: int) -> TextModel:
 
 def _check(config: LayerConfig) -> None:
     if config.batch_size < 8:
-        raise ConfigError(f"batch_size must be at least 8, got {config.batch_size}")
+        raise ConfigError(f"batch_size: must be at least 8, got {config.batch_size}")
     for name in ("epochs", "lr", "temperature"):
         if not getattr(config, name) > 0:
-            raise ConfigError(f"{name} must be above 0, got {getattr(config, name)}")
+            raise ConfigError(f"{name}: must be above 0, got {getattr(config, name)}")
     if config.max_steps is not None and config.max_steps < 1:
-        raise ConfigError(f"max_steps must be at least 1, got {config.max_steps}")
+        raise ConfigError(f"max_steps: must be at least 1, got {config.max_steps}")
     if not config.relational >= 0:
-        raise ConfigError(f"relational must not be negative, got {config.relational}")
+        raise ConfigError(f"relational: must not be negative, got {config.relational}")
 
 
 def _share_of_rate(step: int, steps: int) -> float:

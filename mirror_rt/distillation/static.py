@@ -249,9 +249,9 @@ def quantize_rows(table_FD: Float32) -> tuple[npt.NDArray[np.int8], Float32]:
 def _split(names: Sequence[str], config: StaticConfig, width: int) -> tuple[list[str], list[str]]:
     """Check the settings against the names; return those to learn from, and those held out."""
     if not 1 <= config.dims <= width:
-        raise ConfigError(f"dims must be from 1 to {width}, the teacher's; got {config.dims}")
+        raise ConfigError(f"dims: must be from 1 to {width}, the teacher's; got {config.dims}")
     if not config.ridge > 0:
-        raise ConfigError(f"ridge must be above 0, got {config.ridge}")
+        raise ConfigError(f"ridge: must be above 0, got {config.ridge}")
     if not 0.0 <= config.min_top1 <= 1.0:
         raise ConfigError(f"min_top1: {config.min_top1} is not a share between 0 and 1")
     if not config.kinds or not set(config.kinds) <= set(KINDS):

@@ -172,7 +172,7 @@ class KnowledgeBase:
             InputError: The entities cannot be read or stored; the message names the place.
         """
         if not 0.0 < recall <= 1.0:
-            raise ConfigError(f"recall must be above 0 and at most 1, got {recall}")
+            raise ConfigError(f"recall: must be above 0 and at most 1, got {recall}")
         out = Path(out)
         check_target(out, force=force, folder=True)
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
@@ -233,7 +233,7 @@ class KnowledgeBase:
                 built with another bundle.
         """
         if workers < 1:
-            raise ConfigError(f"workers must be at least 1, got {workers}")
+            raise ConfigError(f"workers: must be at least 1, got {workers}")
         manifest, resources = open_resources(Path(path), bundle=bundle, verify=verify)
         return cls(Path(path), manifest, resources, encoder=encoder, workers=workers)
 

@@ -205,7 +205,7 @@ class _Vectors:
         dims = options.dims if options.dims is not None else encoder.dim
         if not 1 <= dims <= encoder.dim:
             raise ConfigError(
-                f"dims must be from 1 to {encoder.dim}, the bundle's width; got {dims}"
+                f"dims: must be from 1 to {encoder.dim}, the bundle's width; got {dims}"
             )
         self.dtype = options.dtype
         self.settings = {

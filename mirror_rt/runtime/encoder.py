@@ -104,7 +104,7 @@ class Encoder:
             ConfigError: ``threads`` is less than 1.
         """
         if threads is not None and threads < 1:
-            raise ConfigError(f"threads must be at least 1, got {threads}")
+            raise ConfigError(f"threads: must be at least 1, got {threads}")
         if bundle is None:
             logging.getLogger("mirror_rt").warning(STARTER_NOTE)
             bundle = STARTER

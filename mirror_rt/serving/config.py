@@ -84,9 +84,9 @@ class ServeConfig:
     def __post_init__(self) -> None:
         """Check the values (ConfigError)."""
         if self.threads is not None and not 1 <= self.threads <= _MOST_THREADS:
-            raise ConfigError(f"threads must be from 1 to {_MOST_THREADS:,}, got {self.threads:,}")
+            raise ConfigError(f"threads: must be from 1 to {_MOST_THREADS:,}, got {self.threads:,}")
         if not 0 <= self.port <= 65_535:
-            raise ConfigError(f"port must be between 0 and 65535, got {self.port}")
+            raise ConfigError(f"port: must be between 0 and 65535, got {self.port}")
         if self.public_url and not _URL.fullmatch(self.public_url):
             raise ConfigError(
                 f"public URL {self.public_url!r}: give one such as https://example.org/names"

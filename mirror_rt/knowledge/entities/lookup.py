@@ -32,9 +32,9 @@ def find_entity(catalogue: Catalogue, id_: str, *, path: Path) -> Entity:
             several list it; the message names them.
     """
     if not isinstance(id_, str):
-        raise InputError(f"an id is a string, not {id_!r}")
+        raise InputError(f"id {id_!r}: is not a string")
     if lone_surrogate(id_) is not None:
-        raise InputError(f"the id {id_!r} holds a lone surrogate; it is not valid text")
+        raise InputError(f"id {id_!r}: has a lone surrogate; it is not valid text")
     numbers = catalogue.resolve(id_)
     if not numbers:
         raise InputError(f"{path}: no entity has the id {id_!r}; look it up by name with link")

@@ -253,7 +253,7 @@ def _listings(piece: Entity, ordinal: int) -> Iterable[tuple[str, int, str, str,
 def _check(piece: Entity) -> None:
     if not piece.id.strip():
         shown = piece.names[0].text[:40] if piece.names else ""
-        raise InputError(f"an entity without id (name {shown!r}); every row needs an id")
+        raise InputError(f"{shown!r}: an entity without id; every row needs an id")
     if not piece.names:
         raise InputError(f"{piece.id}: an entity without a name; every row needs a name")
     tags = {tag for n in piece.names for tag in (n.text, n.language, n.source)}

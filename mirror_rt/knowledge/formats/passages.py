@@ -94,7 +94,7 @@ def as_entities(passages: Iterable[Passage], *, split: int | None = None) -> Ite
         InputError: A passage has no text, a repeated id, or a lone surrogate.
     """
     if split is not None and split < 1:
-        raise ConfigError(f"split must be at least 1 word, got {split}")
+        raise ConfigError(f"split: must be at least 1 word, got {split}")
     seen: set[str] = set()
     for number, passage in enumerate(passages, 1):
         if not isinstance(passage, Passage):  # from Python

@@ -175,7 +175,7 @@ def calibrate(
         ConfigError: ``reserve`` is below 0, or 1 or more.
     """
     if not 0.0 <= reserve < 1.0:
-        raise ConfigError(f"reserve must be at least 0 and below 1, got {reserve}")
+        raise ConfigError(f"reserve: must be at least 0 and below 1, got {reserve}")
     check_links(gold)
     mask = all_but_accepted(resources) if without_accepted else None
     links = _link(resources, gold, encode, mask=mask, progress=progress)

@@ -71,11 +71,11 @@ class LinkOptions:
                 range or was not reached.
         """
         if self.top < 1:
-            raise ConfigError(f"top must be at least 1, got {self.top}")
+            raise ConfigError(f"top: must be at least 1, got {self.top}")
         for name in ("min_probability", "review_below"):
             given = getattr(self, name)
             if given is not None and not 0.0 <= given <= 1.0:
-                raise ConfigError(f"{name} must be between 0 and 1, got {given}")
+                raise ConfigError(f"{name}: must be between 0 and 1, got {given}")
         least = self._review_below
         if self.wrong_at_most is not None:
             least = max(least, reranker.safe_threshold(self.wrong_at_most))

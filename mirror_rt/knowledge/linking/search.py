@@ -55,7 +55,7 @@ def search(
         InputError: A query is not valid text.
     """
     if top < 1:
-        raise ConfigError(f"top must be at least 1, got {top}")
+        raise ConfigError(f"top: must be at least 1, got {top}")
     check_texts(queries)
     mask = resources.masks.get(filters)
     found: dict[str, tuple[Candidate, ...]] = {}

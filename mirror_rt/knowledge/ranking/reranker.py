@@ -282,17 +282,17 @@ class Reranker:
             ConfigError: ``precision`` is out of range, or was not reached on any sample.
         """
         if not 0.0 < precision <= 1.0:
-            raise ConfigError(f"target precision must be above 0 and at most 1, got {precision}")
+            raise ConfigError(f"target_precision: must be above 0 and at most 1, got {precision}")
         if not self.precision_curve:
             raise ConfigError(
-                f"target precision {precision}: no threshold was learned from so few names; give "
+                f"target_precision {precision}: no threshold was learned from so few names; give "
                 "gold links with: mirror-rt calibrate"
             )
         reached = [low for low, share in self.precision_curve if share >= precision]
         if not reached:
             best = max(share for _, share in self.precision_curve)
             raise ConfigError(
-                f"target precision {precision} was not reached on the links it was learned from "
+                f"target_precision {precision}: was not reached on the links it was learned from "
                 f"(best {best:.3f}); give gold links with: mirror-rt calibrate"
             )
         return min(reached)
@@ -306,16 +306,16 @@ class Reranker:
             ConfigError: The share is out of range, or cannot be guaranteed.
         """
         if not 0.0 < wrong_at_most < 1.0:
-            raise ConfigError(f"wrong_at_most must be above 0 and below 1, got {wrong_at_most}")
+            raise ConfigError(f"wrong_at_most: must be above 0 and below 1, got {wrong_at_most}")
         if not self.risk_counts:
             raise ConfigError(
-                "wrong_at_most needs gold links that the probabilities were not fitted to; keep "
+                "wrong_at_most: needs gold links that the probabilities were not fitted to; keep "
                 "some apart with: mirror-rt calibrate KBDIR GOLD --reserve 0.5"
             )
         least = safe_threshold(self.risk_counts, wrong_at_most, error=_RISK_ERROR)
         if least is None:
             raise ConfigError(
-                f"wrong_at_most {wrong_at_most} cannot be guaranteed with the "
+                f"wrong_at_most {wrong_at_most}: cannot be guaranteed with the "
                 f"{int(self.risk_counts[-1][1]):,} links set aside; give more gold links, or "
                 "take a larger share"
             )

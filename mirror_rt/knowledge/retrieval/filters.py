@@ -84,7 +84,7 @@ def parse_filters(filters: Filters | None) -> Conditions:
         if not values or not all(values):
             raise ConfigError(f"filter {field!r}: no value; give at least one, as in {field}=…")
         if field == "description" and not {*values} <= {"yes", "no"}:
-            raise ConfigError(f"filter description is yes or no, got {', '.join(values)}")
+            raise ConfigError(f"filter description: give yes or no, got {', '.join(values)}")
         found.append((field, values))
     return tuple(found)
 
@@ -112,7 +112,7 @@ def compile_filter(
         left = found if left is None else np.intersect1d(left, found)
     if left is None or not len(left):
         shown = ", ".join(f"{field}={','.join(values)}" for field, values in conditions)
-        raise ConfigError(f"no entity of {path} meets all of {shown}; leave one out")
+        raise ConfigError(f"{path}: no entity meets all of {shown}; leave one out")
     entities_E = np.zeros(int(left.max()) + 1, dtype=bool)
     entities_E[left] = True
     mask_N = np.zeros(rows, dtype=bool)
@@ -127,8 +127,8 @@ def _unknown(field: str, value: str, catalogue: Catalogue, path: Path) -> str:
     if field == "under":
         return f"{path}: has no entity {value!r}, nor one below it; look its id up with link"
     if field in known:
-        return f"no entity of {path} has the {field} {value!r}"
-    return f"no entity of {path} has a field {field!r}; filter by one of {', '.join(known[:20])}"
+        return f"{path}: no entity has the {field} {value!r}"
+    return f"{path}: no entity has a field {field!r}; filter by one of {', '.join(known[:20])}"
 
 
 def filtered_search(

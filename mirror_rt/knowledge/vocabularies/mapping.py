@@ -111,7 +111,7 @@ def map_entities(
         KnowledgeBaseError: As ``KnowledgeBase.link``.
     """
     if not 0.0 <= min_probability <= 1.0:
-        raise ConfigError(f"min_probability must be between 0 and 1, got {min_probability}")
+        raise ConfigError(f"min_probability: must be between 0 and 1, got {min_probability}")
     found = _pairs(entities, kb, references or References(), progress, total)
     chosen = _each_once([*found]) if one_to_one else (pairs[0] for pairs in found)
     for pair in chosen:
