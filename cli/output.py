@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -189,10 +188,10 @@ def results(
     columns = records.COLUMNS if columns is None else columns
     headings, least = (subject, *columns), [c for c in records.LEAST if c in columns]
     gone: dict[str, None] = {}
-    begun = False
+    begun, header = False, list[str]()
 
     def add(lines: Sequence[str]) -> None:
-        nonlocal begun
+        nonlocal begun, header
         match form:
             case Format.JSONL:
                 for line in lines:
@@ -211,9 +210,12 @@ def results(
                     drawn = text_table.lines(headings, rows, least=least, gone=gone.setdefault)
                 else:
                     drawn = (cells(row, form) for row in (headings, *rows))
-                for line in islice(drawn, int(begun), None):
+                first = next(drawn)
+                if first.split() != header:  # a later table may have other columns
+                    write(first)
+                    header = first.split()
+                for line in drawn:
                     write(line)
-                begun = True
 
     yield add
     if form is Format.JSON:

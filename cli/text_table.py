@@ -24,8 +24,8 @@ def lines(
 ) -> Iterator[str]:
     """Yield the lines of a table that fits the terminal; the first one is the header.
 
-    If the table is too wide, columns in ``least`` are dropped: empty ones first, then the others in
-    order. After that, the widest fields are cut.
+    Of the columns in ``least``, the empty ones are dropped. If the table is too wide, the others
+    are dropped in order. After that, the widest fields are cut.
 
     Args:
         columns: The headings.
@@ -36,16 +36,15 @@ def lines(
     from rich.cells import cell_len
 
     shown = [[plain(field) for field in row] for row in (columns, *rows)]
-    places = list(range(len(columns)))
-    widths = [min(_WIDEST, max(cell_len(row[i]) for row in shown)) for i in places]
+    widths = [min(_WIDEST, max(cell_len(row[i]) for row in shown)) for i in range(len(columns))]
     room = width()
     empty = [name for name in least if not any(row[columns.index(name)] for row in shown[1:])]
-    for name in (*empty, *(name for name in least if name not in empty)):
-        short = widths if name in empty else [min(width, _READABLE) for width in widths]
+    places = [i for i in range(len(columns)) if columns[i] not in empty]
+    short = [min(width, _READABLE) for width in widths]
+    for name in (name for name in least if name not in empty):
         if _width([short[i] for i in places]) > room:
             places.remove(columns.index(name))
-            if name not in empty:
-                gone(name)
+            gone(name)
     while _width([widths[i] for i in places]) > room and max(widths[i] for i in places) > 1:
         widths[max(places, key=lambda i: widths[i])] -= 1
     for row in shown:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.types import Entity, Name
+from mirror_rt_cli import output
 from mirror_rt_cli.app import app
 
 PROGRAM = [
@@ -242,3 +243,22 @@ def test_an_export_tells_its_stages(tiny_bert: Path, tmp_path: Path) -> None:
         progress=lambda done, total, words: result.append((done, total, words)),
     )  # fmt: skip
     assert [(done, total) for done, total, _ in result] == [(0, 3), (1, 3), (2, 3)]
+
+
+def test_a_table_has_no_empty_columns_and_says_when_its_columns_change(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    candidate = {"entity_id": "D:1", "entity_name": "Diabetes", "score": 0.9, "tied": False}
+    plain, expanded = (
+        json.dumps({"mention": "dm", "status": "linked", "candidates": [{**candidate, **more}]})
+        for more in ({}, {"expanded_form": "diabetes mellitus"})
+    )
+    written: list[str] = []
+    with output.results(output.Format.TABLE, written.append) as add:
+        for block in ([plain], [plain, plain], [expanded]):
+            add(block)
+    shared = ["mention", "rank", "entity_id", "entity_name", "score"]
+    assert written[0].split() == [*shared, "tied", "status"]
+    assert [line.split()[0] for line in written] == ["mention", "dm", "dm", "dm", "mention", "dm"]
+    assert set(written[4].split()) == {*written[0].split(), "expanded_form"}
