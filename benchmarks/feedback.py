@@ -66,7 +66,7 @@ def titles(data: Path) -> dict[str, frozenset[str]]:
 
 def evaluate(kb: KnowledgeBase, gold: Mapping[str, frozenset[str]]) -> dict[str, float]:
     """Return acc@1, acc@5 and the calibration error."""
-    from mirror_rt.knowledge.linking.calibration import expected_calibration_error
+    from mirror_rt.knowledge.ranking.reliability import expected_calibration_error
 
     found = kb.link(list(gold))
     hits = [bool(f) and f[0].entity_id in gold[f.mention] for f in found]

@@ -43,10 +43,10 @@ from mirror_rt.exporting.pipeline import export
 from mirror_rt.hashing import checksum, sha256_file
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.formats import read_entities, read_names
-from mirror_rt.knowledge.linking.calibration import expected_calibration_error
 from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.ranking.features import FEATURES, FeatureInputs, compute_features
 from mirror_rt.knowledge.ranking.rank import best_names
+from mirror_rt.knowledge.ranking.reliability import expected_calibration_error
 from mirror_rt.knowledge.ranking.ties import tie_groups
 from mirror_rt.knowledge.retrieval.candidates import CandidateBatch, generate_candidates
 from mirror_rt.knowledge.text.normalize import normalize

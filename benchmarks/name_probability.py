@@ -29,9 +29,9 @@ from mirror_rt.evaluation.metrics import area_under_curve
 from mirror_rt.knowledge.arrays import hash_text
 from mirror_rt.knowledge.entities.names import NameArrays, NameArraysWriter
 from mirror_rt.knowledge.formats import read_entities
-from mirror_rt.knowledge.linking.calibration import expected_calibration_error
 from mirror_rt.knowledge.ranking import name_probability
 from mirror_rt.knowledge.ranking.name_probability import EXACT_MATCH_FEATURES, exact_match_features
+from mirror_rt.knowledge.ranking.reliability import expected_calibration_error
 from mirror_rt.knowledge.text.match_levels import match_level
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.types import MatchType

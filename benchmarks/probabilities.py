@@ -46,8 +46,8 @@ from mirror_rt.knowledge.linking.calibration import (
     _GoldLinks,
     _link,
     _probabilities,
-    expected_calibration_error,
 )
+from mirror_rt.knowledge.ranking.reliability import expected_calibration_error
 from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.quickstart import demo_model
 from mirror_rt.runtime import Encoder
@@ -252,7 +252,7 @@ def draw(diagrams: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Path) -> 
     """Draw a reliability diagram of each set, in tenths of the probability."""
     from matplotlib.figure import Figure
 
-    from mirror_rt.knowledge.linking.calibration import reliability
+    from mirror_rt.knowledge.ranking.reliability import reliability
 
     figure = Figure(figsize=(10, 6.5), layout="constrained")
     grid = figure.subplots(2, 3)

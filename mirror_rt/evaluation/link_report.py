@@ -5,7 +5,6 @@ Axes: Q mentions, M metrics.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
+from mirror_rt.evaluation.answer_scores import score_answer
 from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch, Model
 from mirror_rt.evaluation.gold import Convention, Gold, Query
 from mirror_rt.evaluation.intervals import bootstrap_intervals
@@ -42,7 +42,7 @@ from mirror_rt.knowledge.ranking.operating_points import (
     share_interval,
 )
 from mirror_rt.knowledge.storage.manifest import PASSAGES
-from mirror_rt.types import Candidate, Entity, LinkResult
+from mirror_rt.types import Entity, LinkResult
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.ranking.reranker import Reranker
@@ -289,7 +289,7 @@ def base_outcomes(
         block = queries[start : start + _BLOCK]
         for query, answers, known in mentions.answers(block):
             right = _own_ids(base, query.ids)
-            parts = [_score_answer(answer, right) for answer in answers]
+            parts = [score_answer(answer, right) for answer in answers]
             confidence = min(part.confidence for part in parts)
             tied = any(part.tied for part in parts)
             rank = composite_rank([part.rank for part in parts])
@@ -350,60 +350,6 @@ class _MentionLinker:
             yield query, [answer for answer, _ in answers], all(known for _, known in answers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _ScoredAnswer:
-    rank: Rank
-    best: Best | None
-    hit: bool
-    confidence: float
-    tied: bool
-
-
-def _score_answer(answer: LinkResult, right: frozenset[str]) -> _ScoredAnswer:
-    """Score one answer; if the mention was split, each part must be right."""
-    groups: dict[str, list[Candidate]] = {}
-    for candidate in answer:
-        groups.setdefault(candidate.expanded_form, []).append(candidate)
-    if not groups or (answer.nil_reason is not None and answer):
-        # A part that links to nothing is wrong.
-        best = _as_best(answer[0]) if answer else None
-        return _ScoredAnswer(rank=None, best=best, hit=False, confidence=0.0, tied=False)
-    bests = [_best_of(group) for group in groups.values()]
-    ties = [g[0].tied and g[0].context_score is None for g in groups.values()]
-    return _ScoredAnswer(
-        rank=composite_rank([_place(group, right) for group in groups.values()]),
-        best=_as_best(answer[0]),
-        hit=all(
-            any(c.entity_id in right for c in (best if tied else group[:1]))
-            for group, best, tied in zip(groups.values(), bests, ties, strict=True)
-        ),
-        confidence=min(min(sum(c.probability or 0.0 for c in best), 1.0) for best in bests),
-        tied=any(ties),
-    )
-
-
-def _best_of(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the most probable candidate and those tied with it, even after a reordering."""
-    most = max(candidates, key=lambda c: c.probability or 0.0)
-    if not most.tied:
-        return [most]
-    least = most.probability or 0.0
-    return [
-        c for c in candidates if c.tied and math.isclose(c.probability or 0.0, least, rel_tol=1e-6)
-    ]
-
-
-def _as_best(candidate: Candidate) -> Best:
-    return Best(
-        entity_id=candidate.entity_id,
-        entity_name=candidate.entity_name,
-        matched_name=candidate.matched_name,
-        match_type=candidate.match_type.value,
-        score=candidate.score,
-        probability=candidate.probability,
-    )
-
-
 def _kin(base: KnowledgeBase, ids: frozenset[str], answers: Sequence[str]) -> Kinship | None:
     """Return the relation of the first wrong answer to a right one."""
     catalogue = base.resources.catalogue
@@ -421,11 +367,6 @@ def _own_ids(base: KnowledgeBase, ids: frozenset[str]) -> frozenset[str]:
     catalogue = base.resources.catalogue
     numbers = {number for id_ in ids for number in catalogue.resolve(id_)}
     return frozenset(id_ for id_, _ in catalogue.ids_and_names(numbers).values())
-
-
-def _place(candidates: Sequence[Candidate], ids: frozenset[str]) -> Rank:
-    places = (place for place, c in enumerate(candidates, start=1) if c.entity_id in ids)
-    return next((place for place in places if place <= DEPTH), None)
 
 
 def _results(task: str, outcomes: Sequence[Outcome], *, kin: bool = False) -> list[Result]:

@@ -10,12 +10,12 @@ import numpy as np
 
 from mirror_rt._extras import require_drawing
 from mirror_rt.errors import ConfigError
-from mirror_rt.knowledge.linking.calibration import (
+from mirror_rt.knowledge.ranking.operating_points import OperatingPoint
+from mirror_rt.knowledge.ranking.reliability import (
     ReliabilityBin,
     expected_calibration_error,
     reliability,
 )
-from mirror_rt.knowledge.ranking.operating_points import OperatingPoint
 from mirror_rt.staging import check_target, staging_file
 
 if TYPE_CHECKING:

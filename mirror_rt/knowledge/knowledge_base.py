@@ -305,7 +305,7 @@ class KnowledgeBase:
 
         Args:
             mentions: The strings. Empty ones, and ones of punctuation only, link to nothing. Only
-                the first ``linker.MOST_CHARACTERS`` characters of a mention are compared.
+                the first ``expansion.MOST_CHARACTERS`` characters of a mention are compared.
             top: The maximum number of entities for a mention without exact match. Entities that
                 are tied with the best one are always returned, so ``top`` does not decide
                 whether a mention is linked.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mirror_rt.knowledge.linking.exact import is_name
-from mirror_rt.knowledge.linking.linker import MOST_CHARACTERS, expand_mentions
+from mirror_rt.knowledge.linking.expansion import MOST_CHARACTERS, expand_mentions
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.linking.results import (
     context_decided,

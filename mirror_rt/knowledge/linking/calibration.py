@@ -29,7 +29,11 @@ from mirror_rt.knowledge.ranking.name_probability import exact_match_features
 from mirror_rt.knowledge.ranking.operating_points import (
     OperatingPoint,
     operating_points,
-    share_interval,
+)
+from mirror_rt.knowledge.ranking.reliability import (
+    ReliabilityBin,
+    expected_calibration_error,
+    reliability,
 )
 from mirror_rt.knowledge.ranking.reranker import CONFIDENCE_FEATURES, Reranker
 from mirror_rt.knowledge.ranking.risk import risk_counts
@@ -49,10 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FEWEST",
     "CalibrationReport",
-    "ReliabilityBin",
     "calibrate",
-    "expected_calibration_error",
-    "reliability",
 ]
 
 _FOLDS = 5
@@ -73,27 +74,6 @@ _GO_WITH_THEM = ("precision_curve", "operating_points", "risk_counts", "fitted_o
 """Numbers of a reranker that say what its probabilities were worth where they were learned."""
 _LEAST_NIL_SHARE = 0.02
 _LEAST_SAID = 1e-9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReliabilityBin:
-    """The links of one bin of probability (reliability diagram; Guo et al. 2017).
-
-    Attributes:
-        low: The lowest probability of the bin.
-        count: The number of links.
-        confidence: Their mean probability.
-        accuracy: The share of right links.
-        accuracy_low: The lower end of its 95 % interval.
-        accuracy_high: The upper end of its 95 % interval.
-    """
-
-    low: float
-    count: int
-    confidence: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -474,42 +454,3 @@ def _losses(probability_S: Float64, hit_S: Bools) -> Float64:
         np.maximum(np.where(hit_S, probability_S, 1.0 - probability_S), _LEAST_SAID)
     )
     return losses_S
-
-
-def expected_calibration_error(probability_S: Float64, hit_S: Bools) -> float:
-    """Return the mean gap between probability and accuracy over ten bins, weighted by links."""
-    bins = reliability(probability_S, hit_S)
-    total = sum(b.count for b in bins)
-    return sum(b.count * abs(b.confidence - b.accuracy) for b in bins) / max(total, 1)
-
-
-def reliability(
-    probability_S: Float64, hit_S: Bools, mention_S: Int64 | None = None, *, bins: int = 10
-) -> tuple[ReliabilityBin, ...]:
-    """Sort links into equal bins of probability; empty bins are left out.
-
-    Args:
-        probability_S: (S,) float64 probabilities.
-        hit_S: (S,) bool, whether each link is right.
-        mention_S: (S,) int64 number of the mention; by default all are different.
-        bins: The number of bins.
-    """
-    mention_S = np.arange(len(hit_S)) if mention_S is None else mention_S
-    bin_S = np.clip((probability_S * bins).astype(np.int64), 0, bins - 1)
-    found = []
-    for number in range(bins):
-        inside = bin_S == number
-        if not inside.any():
-            continue
-        low, high = share_interval(hit_S[inside], mention_S[inside])
-        found.append(
-            ReliabilityBin(
-                low=number / bins,
-                count=int(inside.sum()),
-                confidence=float(probability_S[inside].mean()),
-                accuracy=float(hit_S[inside].mean()),
-                accuracy_low=low or 0.0,
-                accuracy_high=1.0 if high is None else high,
-            )
-        )
-    return tuple(found)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt.knowledge.linking.expansion import expand_mentions
 from mirror_rt.knowledge.linking.linker import (
     batches_ahead,
     candidates_of,
-    expand_mentions,
     link,
 )
 from mirror_rt.knowledge.linking.proposals import CONSIDERED, ScoredPool, scored_pools
