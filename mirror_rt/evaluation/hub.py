@@ -45,7 +45,7 @@ class HubFile:
 
 
 Rows = Callable[[HubFile], Iterable[Mapping[str, Any]]]
-"""Gives the hub's rows for one file of ours."""
+"""Gives the hub's rows for one file of a task."""
 
 _SCORED = {"score": "score", "sentence1": "sentence1", "sentence2": "sentence2"}
 _PAIRED = {"label": "label", "sentence1": "sentence1", "sentence2": "sentence2"}
@@ -65,10 +65,10 @@ SOURCES: Mapping[str, HubFile] = {
         columns={"word1": "word1", "word2": "word2", "SimLex999": "score"},
     ),
     **{
-        f"wordsim/{ours}.tsv": HubFile(
+        f"wordsim/{part}.tsv": HubFile(
             dataset=dataset, config=config, split="train", columns=_RATED, exported=True
         )
-        for ours, dataset, config in (
+        for part, dataset, config in (
             ("umnsrs_sim", "bigbio/umnsrs", "umnsrs_similarity_bigbio_pairs"),
             ("mayosrs", "bigbio/mayosrs", "mayosrs_bigbio_pairs"),
         )
@@ -104,8 +104,8 @@ SOURCES: Mapping[str, HubFile] = {
         columns={"label": "label", "sentence": "text"},
     ),
     **{
-        f"senteval/SST2.{ours}.tsv": HubFile(dataset="SetFit/sst2", split=split, columns=_LABELED)
-        for ours, split in (("train", "train"), ("test", "test"), ("dev", "validation"))
+        f"senteval/SST2.{part}.tsv": HubFile(dataset="SetFit/sst2", split=split, columns=_LABELED)
+        for part, split in (("train", "train"), ("test", "test"), ("dev", "validation"))
     },
     **{
         f"senteval/TREC.{split}.tsv": HubFile(
@@ -117,10 +117,10 @@ SOURCES: Mapping[str, HubFile] = {
     },
     # GLUE took its validation part out of the training part of the set.
     **{
-        f"senteval/MRPC.{ours}.tsv": HubFile(
+        f"senteval/MRPC.{part}.tsv": HubFile(
             dataset="nyu-mll/glue", config="mrpc", split=split, columns=_PAIRED
         )
-        for ours, split in (("train", "train+validation"), ("test", "test"))
+        for part, split in (("train", "train+validation"), ("test", "test"))
     },
     "glue/QNLI.dev.tsv": HubFile(
         dataset="nyu-mll/glue",
@@ -130,20 +130,20 @@ SOURCES: Mapping[str, HubFile] = {
         labels=("entailment", "not_entailment"),
     ),
     **{
-        f"glue/MRPC.{ours}.tsv": HubFile(
+        f"glue/MRPC.{part}.tsv": HubFile(
             dataset="nyu-mll/glue", config="mrpc", split=split, columns=_PAIRED
         )
-        for ours, split in (("train", "train"), ("dev", "validation"))
+        for part, split in (("train", "train"), ("dev", "validation"))
     },
     **{
-        f"tweets/tweeteval_{name}.{ours}.tsv": HubFile(
+        f"tweets/tweeteval_{name}.{part}.tsv": HubFile(
             dataset="cardiffnlp/tweet_eval",
             config=name,
             split=split,
             columns=_LABELED,
         )
         for name in ("emotion", "hate")
-        for ours, split in (("train", "train"), ("test", "test"), ("val", "validation"))
+        for part, split in (("train", "train"), ("test", "test"), ("val", "validation"))
     },
 }
 """Our files that the hub has as plain data, or of which it keeps a Parquet copy.

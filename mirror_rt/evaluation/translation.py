@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 __all__ = ["bilingual_lexicon_induction", "csls"]
 
 
-def csls(cosines_ST: Float32, *, neighbours: int = 10) -> Float32:
-    """Return 2·cos − r_T − r_S: cosines less the mean cosine to each side's nearest neighbours.
+def csls(cosines_ST: Float32, *, neighbors: int = 10) -> Float32:
+    """Return 2·cos − r_T − r_S: cosines less the mean cosine to each side's nearest neighbors.
 
     Args:
         cosines_ST: (S, T) float32.
-        neighbours: How many nearest neighbours make a word's density.
+        neighbors: How many nearest neighbors make a word's density.
     """
 
     def density(scores: Float32) -> Float32:
-        k = min(neighbours, scores.shape[1])
+        k = min(neighbors, scores.shape[1])
         nearest: Float32 = np.partition(scores, -k, axis=1)[:, -k:].mean(axis=1)
         return nearest
 

@@ -113,7 +113,7 @@ class JobFolder:
                 f"{path}: was made with other settings ({self._difference(left[0])}); choose "
                 "another name, or replace it with --force"
             )
-        ours = not path.exists() or self.work.exists()  # an empty folder of the user stays
+        created = not path.exists() or self.work.exists()  # an empty folder of the user stays
         self.work.mkdir(parents=True, exist_ok=True)
         with locked(self.work / "lock", create=True) as alone:
             if not alone:
@@ -131,7 +131,7 @@ class JobFolder:
                     add_note(error, f"{path} keeps what is done{again}")
                 else:
                     shutil.rmtree(self.work, ignore_errors=True)
-                    if ours:
+                    if created:
                         with suppress(OSError):
                             path.rmdir()
                 raise error

@@ -197,8 +197,8 @@ def read_text(
         for kind, sign in (("tsv", "\t"), ("csv", ","), ("csv", ";"), ("csv", "|")):
             cells = first.split(sign)
             words = len(known([cell.strip(' "') for cell in cells], *_TEXTS))
-            alike = len(lines) > 1 and all(line.count(sign) == len(cells) - 1 for line in lines)
-            if len(cells) > 1 and words > (0 if alike else 1):
+            regular = len(lines) > 1 and all(line.count(sign) == len(cells) - 1 for line in lines)
+            if len(cells) > 1 and words > (0 if regular else 1):
                 raise InputError(
                     f"{shown(source)}: its first line, {first[:60]!r}, is the headings of a table; "
                     f"name it .{kind} or give --input-format {kind}, or text if each line is a text"

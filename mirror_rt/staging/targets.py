@@ -12,7 +12,7 @@ from typing import Any
 from mirror_rt.errors import TargetError
 from mirror_rt.textfiles import is_utf8
 
-__all__ = ["check_apart", "check_different", "check_target", "contents", "foreign", "ours_in"]
+__all__ = ["check_apart", "check_different", "check_target", "contents", "foreign", "own_files_in"]
 
 _MANIFESTS = ("manifest.json", "training.json", "quickstart.json", "state.json")
 """Each folder that mirror-rt writes has one of these; ``files`` in it lists the other files."""
@@ -142,11 +142,11 @@ def _check_ours_in(target: Path, *, keep: bool) -> None:
             f"{target}: is the current folder or holds it, and cannot be replaced; "
             "run from elsewhere or choose another name"
         )
-    ours = ours_in(target)
-    other = next(foreign(target, ours), None)
-    if other is None or (keep and ours):
+    own_files = own_files_in(target)
+    other = next(foreign(target, own_files), None)
+    if other is None or (keep and own_files):
         return
-    if not ours:
+    if not own_files:
         raise TargetError(
             f"{target}: is not a folder that mirror-rt wrote, so --force does not replace it; "
             "choose another name or remove it yourself"
@@ -162,27 +162,27 @@ def _check_no_part(target: Path) -> None:
     place = target.resolve()
     for folder in place.parents:
         name = place.relative_to(folder).as_posix()
-        ours = ours_in(folder, manifests=_OF_ONE_THING)
-        if name in ours or any(part.startswith(f"{name}/") for part in ours):
+        own_files = own_files_in(folder, manifests=_OF_ONE_THING)
+        if name in own_files or any(part.startswith(f"{name}/") for part in own_files):
             raise TargetError(
                 f"{target}: is a part of {folder}, which mirror-rt wrote; choose another name"
             )
 
 
-def ours_in(folder: Path, *, manifests: Sequence[str] = _MANIFESTS) -> set[str]:
+def own_files_in(folder: Path, *, manifests: Sequence[str] = _MANIFESTS) -> set[str]:
     """Return the files that the manifests of a folder, and of folders in it, list."""
-    ours: set[str] = set()
+    own_files: set[str] = set()
     for name in manifests:
         content = _manifest(folder / name)
         if content is None:
             continue
-        ours |= {name, *map(str, content.get("files", ()))}
-        ours |= _ALSO.get(name, set()) | _ALSO.get(str(content.get("kind")), set())
+        own_files |= {name, *map(str, content.get("files", ()))}
+        own_files |= _ALSO.get(name, set()) | _ALSO.get(str(content.get("kind")), set())
         if content.get("kind") == "vectors":
-            ours |= {_WORK, *(str(shard["name"]) for shard in content["shards"])}
-    if ours:
-        ours |= {f"bundle/{name}" for name in ours_in(folder / "bundle")}
-    return ours
+            own_files |= {_WORK, *(str(shard["name"]) for shard in content["shards"])}
+    if own_files:
+        own_files |= {f"bundle/{name}" for name in own_files_in(folder / "bundle")}
+    return own_files
 
 
 def _manifest(path: Path) -> dict[str, Any] | None:
@@ -205,17 +205,17 @@ def _are_shards(shards: object) -> bool:
     )
 
 
-def foreign(folder: Path, ours: set[str]) -> Iterator[Path]:
-    """Yield files that are not ours; a folder without any of our files as a whole."""
-    above = {name[:place] for name in ours for place, sign in enumerate(name) if sign == "/"}
+def foreign(folder: Path, own_files: set[str]) -> Iterator[Path]:
+    """Yield files that mirror-rt did not write; a folder without any of our files as a whole."""
+    above = {name[:place] for name in own_files for place, sign in enumerate(name) if sign == "/"}
     todo = [folder]
     while todo:
         for path in sorted(todo.pop().iterdir()):
             name = path.relative_to(folder).as_posix()
             leftover = _LEFTOVER.fullmatch(path.name)
-            if path.is_dir() and not path.is_symlink() and name in above | ours - {_WORK}:
+            if path.is_dir() and not path.is_symlink() and name in above | own_files - {_WORK}:
                 todo.append(path)
-            elif name not in ours and (leftover is None or leftover[1] not in ours):
+            elif name not in own_files and (leftover is None or leftover[1] not in own_files):
                 yield path
 
 

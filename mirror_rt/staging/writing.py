@@ -23,7 +23,7 @@ from mirror_rt.staging.system import (
     rename2,
     undisturbed,
 )
-from mirror_rt.staging.targets import check_target, foreign, ours_in
+from mirror_rt.staging.targets import check_target, foreign, own_files_in
 
 __all__ = ["clear_leftovers", "replacing", "staging_file", "staging_folder", "write_json"]
 
@@ -62,8 +62,8 @@ def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> 
         if not place.exists():
             _rename_new(fresh, place, shown=target)
             return
-        ours = ours_in(place)
-        _carry_over(place, fresh, ours, shown=target)
+        own_files = own_files_in(place)
+        _carry_over(place, fresh, own_files, shown=target)
         _resemble(fresh, place)
         if rename2(fresh, place, EXCHANGE):
             replaced = fresh
@@ -76,16 +76,16 @@ def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> 
                 if old.exists() and not place.exists():
                     os.rename(old, place)
         # What came into the folder while it was being replaced.
-        _carry_over(replaced, place, ours, shown=None)
+        _carry_over(replaced, place, own_files, shown=None)
 
 
-def _carry_over(source: Path, to: Path, ours: set[str], *, shown: Path | None) -> None:
-    """Hard-link files that are not ours into another folder, so they are never missing.
+def _carry_over(source: Path, to: Path, own_files: set[str], *, shown: Path | None) -> None:
+    """Hard-link files that mirror-rt did not write into another folder, so they are never missing.
 
     Raises:
         TargetError: The other folder has something else by that name; not where ``shown`` is None.
     """
-    for path in foreign(source, ours):
+    for path in foreign(source, own_files):
         twin = to / path.relative_to(source)
         whole = path.is_dir() and not path.is_symlink()
         if not os.path.lexists(twin):
@@ -212,9 +212,9 @@ def clear_leftovers(target: Path) -> bool:
     support (Windows), and an old output that was moved aside and has no replacement.
     """
     place = target.resolve()
-    ours = re.compile(rf"\.{re.escape(place.name)}\.\w{{8}}\.partial")
+    leftovers = re.compile(rf"\.{re.escape(place.name)}\.\w{{8}}\.partial")
     try:
-        found = [path for path in place.parent.iterdir() if ours.fullmatch(path.name)]
+        found = [path for path in place.parent.iterdir() if leftovers.fullmatch(path.name)]
     except OSError:  # it is not there, or may be written but not listed
         return False
     live = False

@@ -65,14 +65,14 @@ def detect_delimiter(lines: Sequence[str], default: str) -> str | None:
         rows = [_cells(line, delimiter) for line in lines]
         first = rows[0] if len(rows[0]) > 1 else []
         words = len(known(first, *Column))
-        alike = len(rows) > 1 and len(first) > 1 and all(len(row) == len(first) for row in rows)
-        return words, alike, delimiter == default, len(first)
+        regular = len(rows) > 1 and len(first) > 1 and all(len(row) == len(first) for row in rows)
+        return words, regular, delimiter == default, len(first)
 
     rates = {delimiter: rate(delimiter) for delimiter in {default: 0, **dict.fromkeys(DELIMITERS)}}
     best = max(rates, key=lambda delimiter: rates[delimiter])
-    words, alike, _, _ = rates[best]
-    if words or alike or rates[default][3]:
-        return best if words or alike else default
+    words, regular, _, _ = rates[best]
+    if words or regular or rates[default][3]:
+        return best if words or regular else default
     if known([lines[0]], *Column) or not any(d in lines[0] for d in DELIMITERS):
         return default
     return None

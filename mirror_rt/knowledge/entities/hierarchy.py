@@ -25,12 +25,12 @@ def kinship(catalogue: Catalogue, one: int, other: int) -> Kinship | None:
     Only direct parents count. If a file lists all ancestors of an entity as its parents, those
     that are also ancestors of another parent are ignored.
     """
-    mine, others = _direct_parents(catalogue, one), _direct_parents(catalogue, other)
-    if one in others:
+    parents, other_parents = _direct_parents(catalogue, one), _direct_parents(catalogue, other)
+    if one in other_parents:
         return Kinship.PARENT
-    if other in mine:
+    if other in parents:
         return Kinship.CHILD
-    return Kinship.SIBLING if mine & others else None
+    return Kinship.SIBLING if parents & other_parents else None
 
 
 def _direct_parents(catalogue: Catalogue, number: int) -> set[int]:

@@ -96,13 +96,13 @@ def _settle_shared_ids(connection: sqlite3.Connection) -> dict[str, int]:
     stay separate.
     """
     found = connection.execute(
-        "SELECT listing.entity, number, count(DISTINCT piece), mine.pieces, other.pieces "
+        "SELECT listing.entity, number, count(DISTINCT piece), own.pieces, other.pieces "
         "FROM pieces_listing AS listing JOIN entities ON entities.id = alternative "
-        "JOIN piece_counts AS mine ON mine.entity = listing.entity "
+        "JOIN piece_counts AS own ON own.entity = listing.entity "
         "JOIN piece_counts AS other ON other.entity = number GROUP BY listing.entity, number"
     ).fetchall()
-    joins = {o: e for e, o, listed, mine, other in found if listed == mine and mine > other}
-    shares = [(e, o) for e, o, listed, mine, other in found if listed < mine or mine < other]
+    joins = {o: e for e, o, listed, own, other in found if listed == own and own > other}
+    shares = [(e, o) for e, o, listed, own, other in found if listed < own or own < other]
     catalogue = Catalogue(connection, Path())
     connection.executemany(
         "INSERT INTO unsettled VALUES(?, ?)",

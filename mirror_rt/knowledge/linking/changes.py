@@ -294,21 +294,23 @@ def _of_table(table: Table, column: str | None) -> Iterator[Link]:
     table.take_headings()
     there = {heading_key(heading) for heading in table.headings}
 
-    def ours(name: str) -> int | None:
+    def link_column(name: str) -> int | None:
         heading = kept_name(name, table.headings)
         return table.place(heading) if heading_key(heading) in there else None
 
-    id_at, candidates_at = ours("entity_id"), ours("candidates")
+    id_at, candidates_at = link_column("entity_id"), link_column("candidates")
     if id_at is None and candidates_at is None:
         raise InputError(
             f"{table.shown}: has no column entity_id; give an earlier result of link. There are: "
             f"{', '.join(table.headings)}"
         )
     # The table has a row for each candidate. With a row for each mention, a cell has them all.
-    rank_at = ours("rank") if candidates_at is None else None
-    ends = [place for place in (id_at, candidates_at, rank_at, ours("row")) if place is not None]
+    rank_at = link_column("rank") if candidates_at is None else None
+    ends = [
+        place for place in (id_at, candidates_at, rank_at, link_column("row")) if place is not None
+    ]
     mention_at = _mention_at(table, column, min(ends))
-    name_at, probability_at, status_at = map(ours, ("entity_name", "probability", "status"))
+    name_at, probability_at, status_at = map(link_column, ("entity_name", "probability", "status"))
     for number, cells in table.rows():
         try:
             if isinstance(cells, RowError):

@@ -58,8 +58,8 @@ def exact_matches(
             # All names of punctuation only are equal after normalization, but match at no level.
             level = match_level(text, strings[row])
             if level in _LEVELS:
-                rank, mine = _LEVELS.index(level), slice(spans[row], spans[row + 1])
-                entities, kinds = names.entities[mine], names.kinds[mine]
+                rank, span = _LEVELS.index(level), slice(spans[row], spans[row + 1])
+                entities, kinds = names.entities[span], names.kinds[span]
                 if mask is not None:
                     allowed = mask.allows(entities)
                     entities, kinds = entities[allowed], kinds[allowed]
@@ -87,7 +87,7 @@ def _proposal(
     accepted = any(kind == _ACCEPTED for level, _, _, _, kind in matches if level == strictest)
     if accepted and entities_at[strictest] == 1:
         prior = max(prior, _PROBABILITY_OF_ACCEPTED)
-    sure = prior / entities_at[strictest]
+    probability = prior / entities_at[strictest]
     return Proposal(
         entities=[*best],
         rows=[row for _, row, _ in best.values()],
@@ -95,7 +95,8 @@ def _proposal(
         matched_names=[strings[row] for _, row, _ in best.values()],
         scores=[1.0] * len(best),
         probabilities=[
-            sure if level == strictest else min((1 - prior) / len(best), sure) for level in levels
+            probability if level == strictest else min((1 - prior) / len(best), probability)
+            for level in levels
         ],
         match_types=[_LEVELS[level] for level in levels],
         best=[level == strictest for level in levels],

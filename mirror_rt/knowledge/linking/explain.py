@@ -209,9 +209,9 @@ def _reasons(
     returned: int,
 ) -> list[CandidateExplanation]:
     batch = pool.batch
-    mine = np.flatnonzero(batch.mention_K[batch.name_P] == place)
-    entities, features = batch.entity_P[mine].tolist(), pool.features_PF[mine]
-    rows = batch.row_K[batch.name_P[mine]].tolist()
+    pairs = np.flatnonzero(batch.mention_K[batch.name_P] == place)
+    entities, features = batch.entity_P[pairs].tolist(), pool.features_PF[pairs]
+    rows = batch.row_K[batch.name_P[pairs]].tolist()
     dense, lexical = (
         _entity_ranks(entities, rows, features[:, FEATURES.index(name)])
         for name in ("dense_cosine", "trigram_cosine")

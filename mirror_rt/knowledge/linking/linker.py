@@ -138,7 +138,7 @@ def link(
         [(text, context if context.strip() else "") for text in texts]
         for texts, context in zip(expanded, around, strict=True)
     ]
-    distinct = list(dict.fromkeys(part for mine in parts for part in mine))
+    distinct = list(dict.fromkeys(part for own_parts in parts for part in own_parts))
     linked: dict[tuple[str, str], tuple[Proposal, NilReason | None]] = {}
     doubtful = set[tuple[str, str]]()
     for with_context in (False, True):
@@ -147,15 +147,17 @@ def link(
             continue
         # A context chooses among the best ``CONSIDERED``, even if ``top`` is smaller.
         top = max(options.top, CONSIDERED) if with_context else options.top
-        for part, proposal, sure in _propose_in_context(
+        for part, proposal, confidence in _propose_in_context(
             resources, some, encode, top=top, mask=mask, propose_batch=propose_batch
         ):
-            if not len(proposal) or sure < (least_if_exact if proposal.exact else least):
+            if not len(proposal) or confidence < (least_if_exact if proposal.exact else least):
                 linked[part] = Proposal(), _nil_reason(resources, part[0], mask)
                 continue
             linked[part] = (proposal if proposal.exact else proposal.top(options.top)), None
             tied = proposal.tied[0] and all(score is None for score in proposal.context_scores)
-            if options.reviews and (tied or sure < (wanted_if_exact if proposal.exact else wanted)):
+            if options.reviews and (
+                tied or confidence < (wanted_if_exact if proposal.exact else wanted)
+            ):
                 doubtful.add(part)
     found = dict(
         zip(
@@ -167,11 +169,11 @@ def link(
     return [
         _result(
             mention,
-            [(part[0], found[part], linked[part][1]) for part in mine],
-            doubtful=not doubtful.isdisjoint(mine),
+            [(part[0], found[part], linked[part][1]) for part in own_parts],
+            doubtful=not doubtful.isdisjoint(own_parts),
             reviews=options.reviews,
         )
-        for mention, mine in zip(mentions, parts, strict=True)
+        for mention, own_parts in zip(mentions, parts, strict=True)
     ]
 
 

@@ -97,8 +97,8 @@ def _write_sssom(path: Path, rows: Rows, source: str) -> None:
             tops = {c["expanded_form"]: c for c in reversed(found["candidates"])}
             for one in found["candidates"]:
                 first = tops[one["expanded_form"]]
-                alike = one["probability"] == first["probability"]
-                if one is first or (one["tied"] and first["tied"] and alike):
+                equal = one["probability"] == first["probability"]
+                if one is first or (one["tied"] and first["tied"] and equal):
                     yield SssomMapping(
                         subject_label=one["expanded_form"] or found["mention"],
                         relation=Relation(one["relation"]),

@@ -379,10 +379,10 @@ class Review:
                 rows, batches = order_N[start:][:ROW_GROUP], batch_N[start:][:ROW_GROUP]
                 parts, places = [], []
                 for number in np.unique(batches).tolist():
-                    mine = np.flatnonzero(batches == number)
-                    inside = rows[mine] - self._starts[number]
+                    in_batch = np.flatnonzero(batches == number)
+                    inside = rows[in_batch] - self._starts[number]
                     parts.append(reader.get_batch(number).take(pa.array(inside)))
-                    places.append(mine)
+                    places.append(in_batch)
                 back = pa.array(np.argsort(np.concatenate(places), kind="stable"))
                 yield from pa.Table.from_batches(parts).take(back).combine_chunks().to_batches()
 

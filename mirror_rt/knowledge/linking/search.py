@@ -134,13 +134,16 @@ def _hits(
             for near, (similar, _) in zip(dense.rows_QK, lexical, strict=True)
         ]
         from_dense_K = np.concatenate(
-            [np.isin(mine, near) for mine, near in zip(rows, dense.rows_QK, strict=True)]
+            [
+                np.isin(query_rows, near)
+                for query_rows, near in zip(rows, dense.rows_QK, strict=True)
+            ]
         )
     else:
         rows = [near[near >= 0] for near in dense.rows_QK]
         from_dense_K = np.ones(sum(map(len, rows)), dtype=bool)
     row_K = np.concatenate(rows)
-    query_K = np.repeat(np.arange(len(rows)), [len(mine) for mine in rows])
+    query_K = np.repeat(np.arange(len(rows)), [len(query_rows) for query_rows in rows])
     dense_K = np.minimum(
         exact_scores(retrievers.vectors.vectors_ND, vectors_QD, query_K, row_K), np.float32(1.0)
     )
@@ -171,4 +174,4 @@ def _hits(
             lexical_score=None if lexical_K is None else float(lexical_K[k]),
         )
 
-    return [tuple(candidate(e) for e in mine) for mine in kept]
+    return [tuple(map(candidate, entities)) for entities in kept]

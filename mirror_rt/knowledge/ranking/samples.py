@@ -226,12 +226,12 @@ def held_out_samples(
             retrievers,
             without=some.tolist(),
         )
-        mine = slice(start, start + len(some))
-        parts.append(_samples(batch, retrievers, translation, right[mine], nil[mine]))
+        of_batch = slice(start, start + len(some))
+        parts.append(_samples(batch, retrievers, translation, right[of_batch], nil[of_batch]))
     if typos:
         batch = generate_candidates(typos, encoder.encode(typos), retrievers)
-        mine = slice(len(rows), None)
-        parts.append(_samples(batch, retrievers, translation, right[mine], nil[mine]))
+        of_batch = slice(len(rows), None)
+        parts.append(_samples(batch, retrievers, translation, right[of_batch], nil[of_batch]))
     return Samples.joined(parts) if parts else _none()
 
 

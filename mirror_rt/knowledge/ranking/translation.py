@@ -197,10 +197,12 @@ def _prefix_similarity(
     heads_U, heads_W = word_heads(words_U), names.heads_of(words_W)
     places = ((heads_U[row_X] == heads_W[column_X]) & ~same_X).nonzero()[0]
     if len(places):
-        mine = [words_U[i] for i in row_X[places].tolist()]
-        others = names.words_of(words_W[column_X[places]])
-        similarity = process.cpdist(mine, others, scorer=Prefix.normalized_similarity)
-        counts = [_stem(a) == _stem(b) != "" for a, b in zip(mine, others, strict=True)]
+        mention_words = [words_U[i] for i in row_X[places].tolist()]
+        name_words = names.words_of(words_W[column_X[places]])
+        similarity = process.cpdist(mention_words, name_words, scorer=Prefix.normalized_similarity)
+        counts = [
+            _stem(a) == _stem(b) != "" for a, b in zip(mention_words, name_words, strict=True)
+        ]
         similarity_X[places] = np.where(counts & (similarity >= _MIN_SIMILARITY), similarity, 0)
     return similarity_X
 

@@ -197,8 +197,10 @@ def generate_candidates(
 
 def _pairs(rows: Sequence[Sequence[int]] | Sequence[Int64] | Int64) -> Int64:
     """Return pairs of mention and row, each as one number; rows of -1 are left out."""
-    sizes = [len(mine) for mine in rows]
-    flat = np.concatenate([np.asarray(mine, dtype=np.int64) for mine in rows] or [np.zeros(0, int)])
+    sizes = [len(query_rows) for query_rows in rows]
+    flat = np.concatenate(
+        [np.asarray(query_rows, dtype=np.int64) for query_rows in rows] or [np.zeros(0, int)]
+    )
     mentions = np.arange(len(sizes)).repeat(sizes)
     pairs: Int64 = (mentions << _ROW_BITS | flat)[flat >= 0]
     return pairs

@@ -286,16 +286,16 @@ class TrigramIndex:
         rows, sums = [rows_P[:0]], [squares_P[:0]]
         for first, last in pairwise(ends_Q.tolist()):
             # A row counts at its last position. Only positions written just now are read.
-            mine, here = rows_P[first:last], places[: last - first]
-            place_of[mine] = here
-            place_P = place_of[mine]
+            own_rows, here = rows_P[first:last], places[: last - first]
+            place_of[own_rows] = here
+            place_P = place_of[own_rows]
             sums_P = np.bincount(place_P, squares_P[first:last])
             kept = (place_P == here).nonzero()[0]
-            rows.append(mine[kept])
+            rows.append(own_rows[kept])
             sums.append(sums_P[kept])
         rows_P = np.concatenate(rows)
         return _Pool(
-            offsets=offsets_of([len(mine) for mine in rows[1:]]),
+            offsets=offsets_of([len(own_rows) for own_rows in rows[1:]]),
             rows_P=rows_P,
             scores_P=(np.concatenate(sums) / self.norms[rows_P]).astype(np.float32),
         )

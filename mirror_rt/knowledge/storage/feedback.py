@@ -149,8 +149,8 @@ class FeedbackLog:
 
     def changes(self, before: FeedbackLog) -> int:
         """Return the number of entities whose names differ from those of another log."""
-        mine: Mapping[str, list[str]] = self.aliases()
+        own: Mapping[str, list[str]] = self.aliases()
         theirs: Mapping[str, list[str]] = before.aliases()
         return sum(
-            sorted(mine.get(id_, ())) != sorted(theirs.get(id_, ())) for id_ in {*mine, *theirs}
+            sorted(own.get(id_, ())) != sorted(theirs.get(id_, ())) for id_ in {*own, *theirs}
         )

@@ -60,10 +60,10 @@ def match_level(mention: str, name: str) -> MatchType | None:
         return None
     if _cased(mention) == _cased(name):
         return MatchType.CASE
-    mine, other = normalize(mention), normalize(name)
-    if mine == other:
-        return MatchType.PUNCTUATION if mine else None
-    forms, others = {fold_numbers(mine)}, {fold_numbers(other)}
+    key, other = normalize(mention), normalize(name)
+    if key == other:
+        return MatchType.PUNCTUATION if key else None
+    forms, others = {fold_numbers(key)}, {fold_numbers(other)}
     if forms & others or _as_fractions(mention) == _as_fractions(name):
         return MatchType.NUMBER
     forms.add(_without_hyphens(mention))

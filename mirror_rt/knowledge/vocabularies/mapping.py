@@ -134,12 +134,12 @@ def _pairs(
             or [entity.name]
             for entity in block
         ]
-        texts = [*dict.fromkeys(text for mine in names for text in mine)]
+        texts = [*dict.fromkeys(text for own_names in names for text in own_names)]
         linked: Mapping[str, LinkResult] = dict(
             zip(texts, kb.link(texts, top=_CONSIDERED), strict=True)
         )
-        for entity, mine in zip(block, names, strict=True):
-            if pairs := _pairs_of(entity, mine, linked, references):
+        for entity, own_names in zip(block, names, strict=True):
+            if pairs := _pairs_of(entity, own_names, linked, references):
                 yield pairs
         done += len(block)
         if progress is not None:
@@ -190,20 +190,20 @@ def _each_once(found: Sequence[Sequence[_Pair]]) -> list[_Pair]:
 
 
 def _mapping(pair: _Pair) -> SssomMapping:
-    sure = sorted(pair.by_name.values(), key=_surest)
-    reasons = [f"{len(sure)} of {pair.names} names"] if sure else []
+    sorted_pairs = sorted(pair.by_name.values(), key=_surest)
+    reasons = [f"{len(sorted_pairs)} of {pair.names} names"] if sorted_pairs else []
     reasons += [str(pair.evidence)] if pair.evidence is not None else []
     against = f"; contradicted by {', '.join(pair.against)}" if pair.against else ""
     return SssomMapping(
         subject_id=pair.subject.id,
         subject_label=pair.subject.name,
-        relation=next((c.relation for c in sure if c.relation), Relation.EXACT),
+        relation=next((c.relation for c in sorted_pairs if c.relation), Relation.EXACT),
         object_id=pair.object_id,
         object_label=pair.object_name,
         justification=_justification(pair),
         confidence=pair.probability,
-        score=sure[0].score if sure else None,
-        match_strings=tuple(dict.fromkeys(c.matched_name for c in sure)),
+        score=sorted_pairs[0].score if sorted_pairs else None,
+        match_strings=tuple(dict.fromkeys(c.matched_name for c in sorted_pairs)),
         comment=f"by {' and '.join(reasons)}{against}",
     )
 

@@ -48,7 +48,7 @@ def find_references(own: Vocabulary, other: Vocabulary) -> References:
         own: The vocabulary to map.
         other: The vocabulary to map to.
     """
-    theirs, mine = owners_of(other), owners_of(own)
+    theirs, own_owners = owners_of(other), owners_of(own)
     owners = other.owners_of_names(close=True)
     of: dict[str, tuple[tuple[str, ...], Evidence]] = {}
     contradictions: dict[str, tuple[str, ...]] = {}
@@ -59,7 +59,7 @@ def find_references(own: Vocabulary, other: Vocabulary) -> References:
         for key in keys_of(entity):
             for evidence, looked_up in met(key):
                 led_to = few(theirs.get(looked_up, ()))
-                alone = len(led_to) == 1 and len(mine[key]) == 1
+                alone = len(led_to) == 1 and len(own_owners[key]) == 1
                 if evidence is Evidence.NAME or (
                     evidence is Evidence.SHARED_REFERENCE and not alone
                 ):

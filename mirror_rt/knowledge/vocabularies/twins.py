@@ -88,16 +88,16 @@ def find_twins(own: Vocabulary, other: Vocabulary) -> Twins:
     scores: dict[str, Counter[str]] = {}
     why: dict[tuple[str, str], Evidence] = {}
     for entity in other.entities.values():
-        mine: Counter[str] = Counter()
+        own_scores: Counter[str] = Counter()
         for key in keys_of(entity):
             for evidence, looked_up in met(key):
                 for id_ in few(owners.get(looked_up, ())):
-                    mine[id_] += _WEIGHTS[evidence]
+                    own_scores[id_] += _WEIGHTS[evidence]
                     known = why.get((entity.id, id_), evidence)
                     why[entity.id, id_] = max(known, evidence, key=_WEIGHTS.__getitem__)
-        if mine:
-            scores[entity.id] = mine
-    best_of = {id_: _best(mine) for id_, mine in scores.items()}
+        if own_scores:
+            scores[entity.id] = own_scores
+    best_of = {id_: _best(own_scores) for id_, own_scores in scores.items()}
     claims: dict[str, Counter[str]] = {}
     for id_, best in best_of.items():
         if len(best) == 1:

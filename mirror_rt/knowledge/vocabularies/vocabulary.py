@@ -50,26 +50,26 @@ class Vocabulary:
     def __init__(self, pieces: Iterable[Entity]) -> None:
         parts: dict[str, _Parts] = {}
         for piece in pieces:
-            mine = parts.setdefault(piece.id, _Parts())
-            mine.names.update(dict.fromkeys(piece.names))
-            mine.types.update(dict.fromkeys(piece.types))
-            mine.alternative_ids.update(dict.fromkeys(piece.alternative_ids))
-            mine.cross_references.update(dict.fromkeys(piece.cross_references))
-            mine.parents.update(dict.fromkeys(piece.parents))
-            mine.fields.update(dict.fromkeys(piece.fields))
-            mine.description = mine.description or piece.description
+            merged = parts.setdefault(piece.id, _Parts())
+            merged.names.update(dict.fromkeys(piece.names))
+            merged.types.update(dict.fromkeys(piece.types))
+            merged.alternative_ids.update(dict.fromkeys(piece.alternative_ids))
+            merged.cross_references.update(dict.fromkeys(piece.cross_references))
+            merged.parents.update(dict.fromkeys(piece.parents))
+            merged.fields.update(dict.fromkeys(piece.fields))
+            merged.description = merged.description or piece.description
         self.entities = {
             id_: Entity(
                 id=id_,
-                names=tuple(mine.names),
-                types=tuple(mine.types),
-                alternative_ids=tuple(mine.alternative_ids),
-                cross_references=tuple(mine.cross_references),
-                parents=tuple(mine.parents),
-                description=mine.description,
-                fields=tuple(mine.fields),
+                names=tuple(merged.names),
+                types=tuple(merged.types),
+                alternative_ids=tuple(merged.alternative_ids),
+                cross_references=tuple(merged.cross_references),
+                parents=tuple(merged.parents),
+                description=merged.description,
+                fields=tuple(merged.fields),
             )
-            for id_, mine in parts.items()
+            for id_, merged in parts.items()
         }
         self.successors: dict[str, list[str]] = {}
         for entity in self.entities.values():
