@@ -62,8 +62,8 @@ def test_a_turn_asks_others_than_the_one_before_while_there_are_some(
 
     bench: Any = SimpleNamespace(turns=2, many=20, one_by_one=5)
     texts = [str(i) for i in range(count)]
-    requested = link_speed.Asked(bench, texts, texts)
-    first, second = requested.of(0), requested.of(1)
+    requested = link_speed.Rounds(bench, texts, texts)
+    first, second = requested.texts(0), requested.texts(1)
     assert (first["many"] == second["many"]) is same
     assert not {*first["one"]} & {*second["one"], *first["many"], *second["many"]}
     assert len(first["many"]) == 20
