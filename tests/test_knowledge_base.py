@@ -283,7 +283,7 @@ def test_a_changed_byte_or_a_missing_file_is_refused(
     with pytest.raises((KnowledgeBaseError, BundleError), check=about(hint="again")):
         KnowledgeBase.open(copy)
     (copy / name).unlink()
-    with pytest.raises((KnowledgeBaseError, BundleError), check=about(Path(name).name)):
+    with pytest.raises((KnowledgeBaseError, BundleError), check=about(value=Path(name).name)):
         KnowledgeBase.open(copy)
 
 
