@@ -479,7 +479,7 @@ def test_types_restrict_names_and_neighbors(kb: KnowledgeBase) -> None:
     for mention in ("liver cancer", "short", "defect of the septum"):
         assert [c.entity_id for c in kb.link([mention], filters={"type": "growth"})[0]] == ["H:3"]
     assert kb.link(["short stature"], filters={"type": "growth"}) == kb.link(["short stature"])
-    with pytest.raises(ConfigError, check=about("kb", value="'nothing'")):
+    with pytest.raises(ConfigError, check=about(value="'nothing'")):
         kb.link(["x"], filters={"type": "nothing"})
 
 
