@@ -384,7 +384,7 @@ def test_translations_are_the_nearest_targets_of_the_dictionary() -> None:
 def test_csls_takes_from_a_target_that_is_near_to_everything() -> None:
     cosines = np.array([[0.8, 0.0, 0.9], [0.0, 0.8, 0.9], [0.1, 0.1, 0.9]], np.float32)
     assert cosines.argmax(axis=1).tolist() == [2, 2, 2]
-    assert csls(cosines, neighbours=3).argmax(axis=1).tolist() == [0, 1, 2]
+    assert csls(cosines, neighbors=3).argmax(axis=1).tolist() == [0, 1, 2]
 
 
 def test_csls_is_its_definition_in_loops() -> None:
@@ -395,7 +395,7 @@ def test_csls_is_its_definition_in_loops() -> None:
             near_s = np.sort(cosines[s])[-3:].mean()
             near_t = np.sort(cosines[:, t])[-3:].mean()
             expected[s, t] = 2 * cosines[s, t] - near_s - near_t
-    np.testing.assert_allclose(csls(cosines, neighbours=3), expected, atol=1e-6)
+    np.testing.assert_allclose(csls(cosines, neighbors=3), expected, atol=1e-6)
 
 
 def test_transfer_learns_what_can_be_learnt_and_nothing_from_noise() -> None:

@@ -384,18 +384,18 @@ def test_what_was_embedded_before_a_broken_row_is_kept(encoder: Encoder, tmp_pat
 
 
 def test_a_lone_surrogate_is_refused(encoder: Encoder, tmp_path: Path) -> None:
-    with pytest.raises(InputError, check=about("rows[1]")):
+    with pytest.raises(InputError, check=about(value=r"\ud800")):
         embed_rows(encoder, [("a", ""), ("\ud800", "")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("row", "value"), [(("a", "\ud800"), "U+D800"), ((None, ""), "NoneType"), (("a", 3), "int")]
+    ("row", "value"), [(("a", "\ud800"), r"\ud800"), ((None, ""), "NoneType"), (("a", 3), "int")]
 )
 def test_a_row_that_is_not_text_is_refused(
     encoder: Encoder, tmp_path: Path, row: tuple[str, str], value: str
 ) -> None:
-    with pytest.raises(InputError, check=about("rows[1]", value=value)):
+    with pytest.raises(InputError, check=about(value=value)):
         embed_rows(encoder, [("fever", "x"), row], tmp_path / "out", ids=True)
 
 
