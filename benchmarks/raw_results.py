@@ -27,7 +27,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +34,7 @@ import harness
 import numpy as np
 import raw_plots
 from mlm_data import texts_of
-from quality_table import names_file
+from quality_table import FILES, names_file
 
 from mirror_rt.errors import ConfigError, InputError, MirrorError, ModelError
 from mirror_rt.evaluation.baselines import CharNgrams
@@ -75,6 +74,8 @@ USUAL = 10_000
 """Strings of the paper."""
 LENGTH = 64
 """Tokens of an input in evaluation, for every model; the authors' code has 64 for sentences."""
+NAMES = ("hpo", "medic")
+"""The vocabularies whose names are trained on."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _OUT = harness.HERE / "results" / "raw_mlm.json"
 
@@ -122,16 +123,21 @@ def main_cells(seeds: Sequence[int], tasks: Sequence[str], usual: int) -> Iterat
 
 
 def more_cells(seeds: Sequence[int], sizes: Sequence[int], usual: int) -> Iterator[Cell]:
-    """Yield the cells of the curves and of the ablation, without those of the first table."""
+    """Yield the cells of the curves and of the ablation, without those of the first table.
+
+    The cheap cells of a seed come first.
+    """
+    views = [
+        {"dropout": d, "masking": m} for d, m in ((True, False), (False, True), (False, False))
+    ]
     for seed in seeds:
-        for preset, tasks in OWN.items():
-            for size in sizes:
+        for size in sizes:
+            for preset, tasks in OWN.items():
                 if size != usual:
                     yield mirrored(preset, size, seed, tasks)
-            if preset is not Preset.WORD:  # which has no masking
-                for dropout, masking in ((True, False), (False, True), (False, False)):
-                    views = {"dropout": dropout, "masking": masking}
-                    yield mirrored(preset, usual, seed, tasks, **views)
+                elif preset is not Preset.WORD:  # which has no masking
+                    for view in views:
+                        yield mirrored(preset, size, seed, tasks, **view)
 
 
 class Whitened:
@@ -163,32 +169,44 @@ class Whitened:
 
 
 class Strings:
-    """The training strings, read once.
+    """The training strings; what is drawn from is kept as files in a folder.
 
     Args:
         corpus: Text, one paragraph per line.
         data: The folder of evaluation sets, with the names.
-        work: Where files are written.
+        work: The folder; another one for each corpus.
     """
 
     def __init__(self, corpus: Path, data: Path, work: Path) -> None:
         self.corpus, self.data, self.work = corpus, data, work
+        self._pools: dict[Preset, list[str]] = {}
 
-    @cached_property
-    def _words(self) -> list[str]:
-        counts: Counter[str] = Counter()
-        for text in texts_of(self.corpus):
-            counts.update(_WORD.findall(text.lower()))
-        return sorted(counts, key=lambda word: (-counts[word], word))
+    def _read(self, preset: Preset) -> list[str]:
+        match preset:
+            case Preset.WORD:
+                counts: Counter[str] = Counter()
+                for text in texts_of(self.corpus):
+                    counts.update(_WORD.findall(text.lower()))
+                ordered = sorted(counts, key=lambda word: (-counts[word], word))
+                return ordered[: max(SIZES)]
+            case Preset.NAME:
+                names = names_file(self.data, NAMES, self.work / "names.tsv")
+                return list(dict.fromkeys(read_names(names)))
+            case _:
+                made = sentences(
+                    self.corpus, count=4 * max(SIZES), split=True, min_chars=30, max_chars=200
+                )
+                return made.strings
 
-    @cached_property
-    def _names(self) -> list[str]:
-        names = names_file(self.data, ("hpo", "medic"), self.work / "names.tsv")
-        return list(dict.fromkeys(read_names(names)))
-
-    @cached_property
-    def _sentences(self) -> list[str]:
-        return sentences(self.corpus, split=True, min_chars=30, max_chars=200).strings
+    def _pool(self, preset: Preset) -> list[str]:
+        if preset not in self._pools:
+            path = self.work / f"{preset.value}s.txt"
+            if not path.exists():
+                text = "".join(f"{string}\n" for string in self._read(preset))
+                with staging_file(path) as fresh:
+                    fresh.write_text(text, encoding="utf-8")
+            self._pools[preset] = path.read_text(encoding="utf-8").split("\n")[:-1]
+        return self._pools[preset]
 
     def draw(self, preset: Preset, count: int, seed: int) -> list[str]:
         """Return training strings; with the same seed, a smaller draw begins a larger one.
@@ -197,8 +215,7 @@ class Strings:
             ConfigError: There are not enough.
             InputError: A file cannot be read.
         """
-        pools = {Preset.WORD: "_words", Preset.NAME: "_names", Preset.SENTENCE: "_sentences"}
-        pool: list[str] = getattr(self, pools[preset])
+        pool = self._pool(preset)
         if len(pool) < count:
             source = self.data if preset is Preset.NAME else self.corpus
             raise ConfigError(
@@ -375,8 +392,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "pretraining": pretraining,
         "cells": done,
     }
-    args.work.mkdir(parents=True, exist_ok=True)
-    bench = Bench(args.checkpoint, Strings(args.corpus, args.data, args.work), threads=args.threads)
+    names = {name: sha256_file(args.data / FILES[name]) for name in NAMES}
+    work = args.work / checksum({"corpus": known["corpus"], **names})[:12]
+    work.mkdir(parents=True, exist_ok=True)
+    bench = Bench(args.checkpoint, Strings(args.corpus, args.data, work), threads=args.threads)
     there = [{name: one[name] for name in cell_names()} for one in done]
     for number, cell in enumerate(cells, 1):
         if cell.key in there:

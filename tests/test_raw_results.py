@@ -129,6 +129,7 @@ def test_strings_are_frequent_words_and_seeded_samples(
         assert strings.draw(preset, 50, 2) != larger
         with pytest.raises(ConfigError):
             strings.draw(preset, 10_000, 1)
+        assert Strings(tmp_path / "gone", tmp_path, tmp_path).draw(preset, 50, 1) == larger
 
 
 def test_a_killed_run_goes_on_and_another_checkpoint_begins_anew(
