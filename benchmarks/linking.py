@@ -78,8 +78,6 @@ GOLD = {
 """The mentions of each part of texts."""
 LISTED = 10
 """Misses that the record spells out."""
-BASE_SHARE = 0.5
-"""Chosen on the mentions of NCBI's train and dev parts; see docs/experiments.md."""
 DEPTH = 5
 WAYS = ("exact", "lexical", "dense", "reranked", "together")
 # A ranking: for each rank, the numbers of the entities that share it (those with the same name).
@@ -138,7 +136,7 @@ def load(name: str, data: Path, *, small: bool) -> Task:
 def tuned(
     task: Task, work: Path, *, base: Path, max_pairs: int | None, steps: int | None, seed: int
 ) -> Path:
-    """Train one epoch on the synonym pairs of the task's own names and export it as int8."""
+    """Train with the preset ``linking`` on the task's own names and export it as int8."""
     from mirror_rt.training.config import TrainConfig
     from mirror_rt.training.loop import train
 
@@ -149,9 +147,8 @@ def tuned(
         for entity in join_pieces(task.entities):
             write.writerows((entity.id, n.text, n.kind.value) for n in entity.names)
     config = TrainConfig(
-        corpus=corpus, base=str(base), out=work / "checkpoint", preset=Preset.SYNONYMS,
-        pairs=PairSource.SYNONYMS, lr=2e-4, base_share=BASE_SHARE, max_pairs=max_pairs,
-        max_steps=steps, seed=seed,
+        corpus=corpus, base=str(base), out=work / "checkpoint", preset=Preset.LINKING,
+        pairs=PairSource.SYNONYMS, max_pairs=max_pairs, max_steps=steps, seed=seed,
     )  # fmt: skip
     # A kept model is used again only for exactly the same settings and names.
     key = checksum({"config": config.to_dict(), "names": sha256_file(corpus)})[:12]
@@ -420,7 +417,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--bundle", type=Path, help="by default all-MiniLM-L6-v2 as int8")
     parser.add_argument("--base", type=Path, help="what --tune starts from")
-    parser.add_argument("--tune", action="store_true", help="also after an epoch on the names")
+    parser.add_argument("--tune", action="store_true", help="also trained on the names")
     parser.add_argument("--max-pairs", type=int, default=25_000, help="of --tune")
     parser.add_argument("--seeds", type=int, default=3, help="of --tune")
     parser.add_argument("--tasks", default=",".join(FILES))
@@ -430,7 +427,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the JSON here as well")
     args = parser.parse_args()
     record = provenance("linking", ("mirror-rt", "faiss-cpu", "onnxruntime", "numpy"))
-    record["base_share"] = BASE_SHARE
     results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         work = args.work or Path(folder)

@@ -75,6 +75,15 @@ def raw_results(record: Record) -> list[str]:
     return [*lines, "", "Pre-training, on text that is never trained on:", "", *_curve(record)]
 
 
+def is_pretrained(record: Record) -> bool:
+    """Return whether the pre-training went on to a held-out loss below 4, or 200 million tokens.
+
+    Before that the model knows too little for the README.
+    """
+    model = record["pretraining"]
+    return bool(model["history"][-1]["held_out"] < 4 or model["tokens"] >= 200_000_000)
+
+
 def readme(record: Record) -> list[str]:
     """Return three lines for the README."""
     model = record["pretraining"]
@@ -98,7 +107,7 @@ def readme(record: Record) -> list[str]:
             f"{preset}s {_spread(found)}" for preset in OWN if (found := _seconds(record, preset))
         ]
         lines.append(
-            f"- Seconds of training: {', '.join(seconds)}, {record['machine']['cores']} cores. "
+            f"- Seconds of training: {', '.join(seconds)}. "
             "[All tables and plots](docs/results.md#on-a-raw-masked-language-model)."
         )
     return lines

@@ -186,11 +186,10 @@ def linking(record: Record) -> list[str]:
         causes.append((*who, "; ".join(f"{SHOWN_AS.get(c, c)}: {n}" for c, n in lost.items())))
     most = max(map(len, seeds.values()))
     over = f", mean ± standard deviation over {most} seeds" if most > 1 else ""
-    share = record.get("base_share")
     words = (
         "acc@1 / acc@5 of each retriever alone and of all together; int8, mean pooling. *Tuned*: "
-        "trained for one epoch on at most 25,000 synonym pairs of the knowledge base's own names"
-        f"{f', --base-share {share:g}' if share else ''}{over}. "
+        "trained with `--preset linking` on at most 25,000 synonym pairs of the knowledge base's "
+        f"own names in an epoch{over}. "
         "If a name belongs to several entities, any of them counts as right, as in BioSyn; under "
         "*strict* (all together, acc@1) the right one must be first. The names of `ncbi-test` "
         "include the train and dev mentions; those of `ncbi-train` do not."

@@ -115,7 +115,7 @@ def summary(folder: Path) -> list[str]:
             )
         )
     lines = grid(["what", "mirror-rt", "peers"], rows)
-    if raw := record("raw_mlm"):
+    if (raw := record("raw_mlm")) and raw_tables.is_pretrained(raw):
         lines += ["", *raw_tables.readme(raw)]
     return lines
 
