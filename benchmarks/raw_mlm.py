@@ -45,8 +45,11 @@ from torch import Tensor
 from mirror_rt.errors import ConfigError, InputError, TargetError, TrainingError
 from mirror_rt.staging import check_target, contents, staging_folder
 from mirror_rt.training.encoding import multiplies_bf16
+from mirror_rt.training.loop import pick_device
 
 HELD_OUT_TEXTS = 500
+DROPOUT = 0.1
+"""Of the checkpoint, for those who train it further: Mirror needs it. BERT has the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +179,7 @@ class Run:
             ConfigError: It is too small.
             TargetError: There is no state to load, or it belongs to another recipe or corpus.
         """
-        self.out, self.recipe, self.device = out, recipe, torch.device(device)
+        self.out, self.recipe, self.device = out, recipe, pick_device(device)
         self.tokenizer = (
             self._kept_tokenizer() if resume else make_tokenizer(corpus, recipe.vocabulary)
         )
@@ -325,6 +328,8 @@ class Run:
         """Write the checkpoint: model, tokenizer and the record of the run."""
         from transformers import BertTokenizerFast
 
+        self.model.config.hidden_dropout_prob = DROPOUT
+        self.model.config.attention_probs_dropout_prob = DROPOUT
         with staging_folder(self.out) as folder:
             self.model.save_pretrained(folder)
             BertTokenizerFast(tokenizer_object=self.tokenizer).save_pretrained(folder)
@@ -332,6 +337,22 @@ class Run:
             text = json.dumps(account, indent=1)
             (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _train(pre: Run, steps: int, *, save_every: int, tell: Callable[[str], None]) -> None:
+    """Train to the last step; evaluate and save now and then."""
+    recent: list[float] = []
+    while pre.step < steps:
+        recent.append(pre.one_step(steps))
+        if pre.step % save_every == 0 or pre.step == steps:
+            loss, accuracy = pre.evaluate()
+            pre.history.append({
+                "step": pre.step, "tokens": pre.tokens_seen, "seconds": round(pre.seconds, 1),
+                "loss": float(np.mean(recent)), "held_out": loss, "accuracy": accuracy,
+            })  # fmt: skip
+            tell(json.dumps(pre.history[-1]))
+            recent = []
+            pre.save(steps)
 
 
 def run(
@@ -354,7 +375,8 @@ def run(
     first.
 
     Raises:
-        MirrorError: As ``Run``; or a state exists already, or there is none to resume.
+        MirrorError: As ``Run``; a state exists already, or there is none to resume; or the device
+            fails.
     """
     check_target(out, force=False, folder=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
@@ -375,18 +397,13 @@ def run(
         steps = first + int((minutes or 60) * 60 * 0.9 / each)
     steps = min(max(steps, pre.step), limit)
     tell(f"{steps} steps of {per_step} tokens, from step {pre.step}")
-    recent: list[float] = []
-    while pre.step < steps:
-        recent.append(pre.one_step(steps))
-        if pre.step % save_every == 0 or pre.step == steps:
-            loss, accuracy = pre.evaluate()
-            pre.history.append({
-                "step": pre.step, "tokens": pre.tokens_seen, "seconds": round(pre.seconds, 1),
-                "loss": float(np.mean(recent)), "held_out": loss, "accuracy": accuracy,
-            })  # fmt: skip
-            tell(json.dumps(pre.history[-1]))
-            recent = []
-            pre.save(steps)
+    try:
+        _train(pre, steps, save_every=save_every, tell=tell)
+    except RuntimeError as error:  # of torch: the device is gone, or its memory is full
+        raise TrainingError(
+            f"{pre.device}: failed at step {pre.step} ({str(error).splitlines()[0]}); "
+            "give --resume, with another --device if need be"
+        ) from error
     record = {
         "recipe": asdict(pre.recipe),
         "steps": steps,

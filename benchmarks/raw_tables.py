@@ -48,11 +48,13 @@ PAPER_VIEWS = {(True, True): 0.744, (True, False): 0.717, (False, True): 0.726,
 """Liu et al. 2021, BERT, mean of seven STS sets, by (dropout, masking)."""
 RAW = {"raw cls": "raw, [CLS]", "raw mean": "raw, mean"}
 LABELS = {"char-ngram": "character n-grams", **RAW, "whitened mean": "raw, mean, whitened"}
-PLOTS = (
+STRINGS_PLOT = (
     "![A panel per preset: the score of its tasks against the number of training strings, with the "
-    "raw model's scores as lines](img/raw-mirror-strings.svg)",
+    "raw model's scores as lines](img/raw-mirror-strings.svg)"
+)
+PRETRAINING_PLOT = (
     "![Held-out loss and share of masked tokens right, against millions of tokens seen]"
-    "(img/raw-pretraining.svg)",
+    "(img/raw-pretraining.svg)"
 )
 VIEWS = {
     (True, True): "dropout and masking",
@@ -84,6 +86,12 @@ def is_pretrained(record: Record) -> bool:
     return bool(model["history"][-1]["held_out"] < 4 or model["tokens"] >= 200_000_000)
 
 
+def plots(record: Record) -> list[str]:
+    """Return the links to the plots, as seen from docs; a curve of one size is left out."""
+    curves = any(len(sizes_of(record, preset)) > 1 for preset in OWN)
+    return [*[STRINGS_PLOT] * curves, PRETRAINING_PLOT]
+
+
 def readme(record: Record) -> list[str]:
     """Return three lines for the README."""
     model = record["pretraining"]
@@ -107,7 +115,8 @@ def readme(record: Record) -> list[str]:
             f"{preset}s {_spread(found)}" for preset in OWN if (found := _seconds(record, preset))
         ]
         lines.append(
-            f"- Seconds of training: {', '.join(seconds)}. "
+            f"- Seconds of training: {', '.join(seconds)} (CPU; load of the machine before: "
+            f"{record['load_before']}). "
             "[All tables and plots](docs/results.md#on-a-raw-masked-language-model)."
         )
     return lines
@@ -197,10 +206,10 @@ def _gains(record: Record) -> str:
     if all(much_less):
         tokens = record["pretraining"]["tokens"] / 1e6
         text += (
-            " The effect is much smaller here. Mirror adds no knowledge: it spreads vectors that "
-            "lie in a narrow cone, and so shows what pre-training has put into them. This model "
-            f"has seen {tokens:.0f} million tokens; BERT's corpus has 3.3 billion words, and BERT "
-            "saw it about 40 times (Devlin et al. 2019)."
+            " The effect is much smaller here. A probable reason, which was not tested: this model "
+            f"has seen {tokens:.0f} million tokens, while BERT saw a corpus of 3.3 billion words "
+            "about 40 times (Devlin et al. 2019), and Mirror has only what pre-training has left. "
+            "Nor were other learning rates tried; the paper's are for a larger model."
         )
     return text
 

@@ -49,8 +49,8 @@ SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "serve_speed": serve_speed,
     "raw_results": raw_tables.raw_results,
 }
-PLOTS: Mapping[str, Sequence[str]] = {"raw_results": raw_tables.PLOTS}
-"""Plots of a record, as seen from docs."""
+PLOTS: Mapping[str, Callable[[Record], list[str]]] = {"raw_results": raw_tables.plots}
+"""Links to the plots of a record, as seen from docs."""
 
 
 def summary(folder: Path) -> list[str]:
@@ -138,8 +138,8 @@ def generated(folder: Path, only: Sequence[str] | None = None) -> str:
     for path, record in sorted(known, key=lambda pair: (places[pair[1]["name"]], pair[0].name)):
         machine = record["machine"]
         lines += ["", *SHOWN[record["name"]](record), ""]
-        if only is not None:  # a page of docs
-            lines += [line for plot in PLOTS.get(record["name"], ()) for line in (plot, "")]
+        if only is not None and record["name"] in PLOTS:  # a page of docs
+            lines += [line for plot in PLOTS[record["name"]](record) for line in (plot, "")]
         lines += [
             f"{machine['cpu']}, {machine['cores']} cores ({', '.join(machine['flags'])}), "
             f"commit {record['commit']}, {record['date'][:10]}, onnxruntime "

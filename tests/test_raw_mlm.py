@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 
-from mirror_rt.errors import ConfigError, InputError, TargetError
+from mirror_rt.errors import ConfigError, InputError, TargetError, TrainingError
 from tests.errors import about
 
 torch = pytest.importorskip("torch")
@@ -192,3 +193,28 @@ def test_faults_of_a_corpus_are_reported(raw: ModuleType, recipe: object, tmp_pa
     with pytest.raises(InputError):
         raw.run(tmp_path / "none.txt", tmp_path / "out", recipe, steps=1)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["cut.txt", "short.txt"]
+
+
+def test_a_device_that_is_gone_is_reported(
+    raw: ModuleType,
+    recipe: object,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ConfigError):
+        raw.run(corpus, tmp_path / "out", recipe, steps=4, device="cuda:99")
+    whole = raw.Run.one_step
+
+    def gone(pre: Any, steps: int) -> float:
+        if pre.step == 5:
+            raise RuntimeError("device lost\nCompile with debugging")
+        return float(whole(pre, steps))
+
+    monkeypatch.setattr(raw.Run, "one_step", gone)
+    with pytest.raises(TrainingError):
+        raw.run(corpus, tmp_path / "out", recipe, steps=8, save_every=2)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(raw.Run, "one_step", whole)
+    record = raw.run(corpus, tmp_path / "out", recipe, save_every=2, resume=True)
+    assert [one["step"] for one in record["history"]] == [2, 4, 6, 8]

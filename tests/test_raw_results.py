@@ -275,7 +275,7 @@ def drawn_record(*, main: bool = False) -> dict[str, Any]:
         "name": "raw_results", "date": "2026-01-02T03:04:05+00:00", "commit": "abc1234",
         "command": "python benchmarks/raw_results.py DIR", "versions": {"onnxruntime": "1.0"},
         "machine": {"cpu": "A CPU", "cores": 2, "flags": ["avx2"]}, "strings": 10_000,
-        "pretraining": MANIFEST, "cells": [filled(cell) for cell in cells],
+        "load_before": 1.5, "pretraining": MANIFEST, "cells": [filled(cell) for cell in cells],
     }  # fmt: skip
 
 
@@ -354,8 +354,10 @@ def test_a_record_in_the_making_has_a_section_too(tmp_path: Path) -> None:
         assert 1 <= len(readme(some)) <= 3
         (tmp_path / "raw_mlm.json").write_text(json.dumps(some))
         page = generated(tmp_path, ("raw_mlm.json",))
-        assert page.count("(img/raw-") == 2
+        assert page.count("(img/raw-") == 1
         assert "(img/raw-" not in generated(tmp_path)
+    (tmp_path / "raw_mlm.json").write_text(json.dumps(drawn_record()))
+    assert generated(tmp_path, ("raw_mlm.json",)).count("(img/raw-") == 2
     lines = readme(record)
     assert len(lines) == 3
     for task, way in (("stsb", "sentence"), ("multisimlex-eng", "word"), ("hpo", "name")):
