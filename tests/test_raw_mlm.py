@@ -206,7 +206,7 @@ def test_a_device_that_is_gone_is_reported(
         raw.run(corpus, tmp_path / "out", recipe, steps=4, device="cuda:99")
     whole = raw.Run.one_step
 
-    def gone(pre: Any, steps: int) -> float:
+    def gone(pre: Any, steps: int) -> float:  # noqa: ANN401
         if pre.step == 5:
             raise RuntimeError("device lost\nCompile with debugging")
         return float(whole(pre, steps))
