@@ -203,7 +203,7 @@ class Catalogue:
         Args:
             field: A field as in ``filters.Filters``.
             values: The values; one of them must match.
-            most: Return at most this many entities.
+            most: Look up at most this many entities per value, no matter which.
         """
         limit = "" if most is None else f" LIMIT {most}"
         found: set[int] = set()
