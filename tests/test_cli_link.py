@@ -241,9 +241,12 @@ def test_blocks_make_one_output(
     whole = _run(*arguments)
     monkeypatch.setattr(job, "BLOCK", 2)
     in_blocks = _run(*arguments)
-    assert [line.split() for line in in_blocks[1].splitlines()] == [
-        line.split() for line in whole[1].splitlines()
-    ]
+
+    def rows(out: str) -> list[list[str]]:  # a table has a heading for each set of columns
+        return [line.split() for line in out.splitlines() if not line.startswith("mention  ")]
+
+    assert rows(in_blocks[1]) == rows(whole[1])
+    assert len(rows(whole[1])) > 4
 
 
 def test_what_was_answered_is_out_before_a_later_row_fails(

@@ -68,7 +68,7 @@ def hold_out_synonyms(
         ConfigError: ``share`` is out of range.
     """
     if not 0.0 < share <= 1.0:
-        raise ConfigError(f"share of held-out synonyms must be above 0 and at most 1, got {share}")
+        raise ConfigError(f"share: must be above 0 and at most 1, got {share}")
     joined = join_pieces(entities)
     used = Counter(normalize(name.text) for entity in joined for name in entity.names)
     eligible = [
