@@ -356,7 +356,7 @@ def kept_cells(out: Path, identity: str) -> list[dict[str, Any]]:
         record = json.loads(out.read_text(encoding="utf-8"))
         return list(record["cells"]) if record["identity"] == identity else []
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{out}: is no record of this script ({error}); remove it") from error
+        raise InputError(f"{out}: is not a record of this script ({error}); remove it") from error
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

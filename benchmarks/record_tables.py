@@ -426,9 +426,9 @@ def feedback(record: Record) -> list[str]:
         rows.append((f"{int(labels):,}", *scores[:2], points, *scores[2:]))
     draws = len({run["seed"] for run in record["runs"]})
     words = (
-        f"ESCO job titles: some are decided, and {record['judged']:,} others are linked before and "
-        f"after. Means of {draws} draws; points with their standard deviation. *Error*: expected "
-        "calibration error."
+        f"ESCO job titles. A reviewer decides some of them; {record['judged']:,} others are linked "
+        f"before and after these decisions. Means of {draws} draws; points with their standard "
+        "deviation. *Error*: expected calibration error."
     )
     head = [
         "decisions", "acc@1 before", "after", "points", "acc@5 before", "after", "error before",
