@@ -309,8 +309,9 @@ class Run:
             state = load_file(self.folder / "optimizer.safetensors")
         except (OSError, ValueError, SafetensorError) as error:
             raise TargetError(f"{self.folder}: cannot be read ({error}); start over") from error
-        now = {"recipe": asdict(self.recipe), "corpus_tokens": self.corpus_tokens}
-        if any(account[name] != value for name, value in now.items()):
+        # The falling part is planned with the number of steps: both may differ when resumed.
+        kept_recipe = account["recipe"] | {"decay": self.recipe.decay}
+        if (kept_recipe, account["corpus_tokens"]) != (asdict(self.recipe), self.corpus_tokens):
             raise TargetError(f"{self.folder}: was begun with another recipe or corpus; start over")
         self.model.load_state_dict(weights)
         kept: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
@@ -372,7 +373,7 @@ def run(
 
     The number of steps is ``steps``, or what ``minutes`` allow at the speed of the first steps
     (of this call, so a resumed run is extended by that time), or ``most_tokens``, whichever comes
-    first.
+    first. A resumed run may have another number of steps and another ``decay``.
 
     Raises:
         MirrorError: As ``Run``; a state exists already, or there is none to resume; or the device
@@ -396,7 +397,10 @@ def run(
         each = (time.perf_counter() - begun) / (pre.step - first)
         steps = first + int((minutes or 60) * 60 * 0.9 / each)
     steps = min(max(steps, pre.step), limit)
-    tell(f"{steps} steps of {per_step} tokens, from step {pre.step}")
+    tell(
+        f"{steps} steps of {per_step} tokens, from step {pre.step}; "
+        f"the rate falls over the last {recipe.decay:.0%}"
+    )
     try:
         _train(pre, steps, save_every=save_every, tell=tell)
     except RuntimeError as error:  # of torch: the device is gone, or its memory is full

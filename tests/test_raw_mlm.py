@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -163,8 +164,14 @@ def test_a_run_killed_twice_ends_like_one_killed_once(
     shutil.copytree(tmp_path / "once.unfinished", tmp_path / "twice.unfinished")
     record = raw.run(corpus, once, recipe, steps=48, save_every=8, resume=True)
     assert record["history"][-1]["held_out"] < record["history"][0]["held_out"] - 0.2
+    with pytest.raises(TargetError):
+        raw.run(corpus, twice, replace(recipe, lr=0.0123), save_every=8, resume=True)
     with pytest.raises(KeyboardInterrupt):
         raw.run(corpus, twice, recipe, save_every=8, resume=True, tell=killed_at(40))
+    shutil.copytree(tmp_path / "twice.unfinished", tmp_path / "other.unfinished")
+    other = raw.run(corpus, tmp_path / "other", replace(recipe, decay=0.9), resume=True)
+    assert other["recipe"]["decay"] == 0.9
+    assert other["history"][-1]["held_out"] != record["history"][-1]["held_out"]
     raw.run(corpus, twice, recipe, save_every=8, resume=True)
     for name in ("model.safetensors", "vocab.txt", "config.json"):
         one, two = ((tmp_path / run / name).read_bytes() for run in ("once", "twice"))

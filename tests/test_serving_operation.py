@@ -13,7 +13,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
@@ -63,14 +63,18 @@ class Blocked:
         self.go = threading.Event()
         self.texts = 0
         (encoder,) = {id(m.encoder): m.encoder for m in library.models.values()}.values()
-        own = encoder.encode_counted
 
-        def encode_counted(texts: Sequence[str], **more: Any) -> Any:  # noqa: ANN401
-            self.texts += len(texts)
-            assert self.go.wait(60)
-            return own(texts, **more)
+        def hold(own: Callable[..., Any]) -> Callable[..., Any]:
+            def held(texts: Sequence[str] | str, **more: Any) -> Any:  # noqa: ANN401
+                self.texts += 1 if isinstance(texts, str) else len(texts)
+                assert self.go.wait(60)
+                return own(texts, **more)
 
-        monkeypatch.setattr(encoder, "encode_counted", encode_counted)
+            return held
+
+        # ``encode`` of one string does not pass ``encode_counted``.
+        monkeypatch.setattr(encoder, "_recent", hold(encoder._recent))
+        monkeypatch.setattr(encoder, "encode_counted", hold(encoder.encode_counted))
 
 
 def metric(address: str, name: str) -> float:
