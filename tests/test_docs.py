@@ -34,13 +34,13 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 TASKS = [*sorted((DOCS / "tasks").glob("*.md")), DOCS.parent / "README.md"]
 REFERENCE = sorted(
     page
-    for page in DOCS.glob("*.md")
+    for page in (*DOCS.glob("*.md"), *DOCS.glob("concepts/*.md"))
     if re.search(r"^```(sh|python)", page.read_text("utf-8"), re.M)
 )
 PAGES = [*TASKS, *REFERENCE]
 NEEDS = {
     "match-a-table": "matplotlib", "spacy": "spacy", "train-on-your-own-names": "torch",
-    "knowledge-base": "spacy", "evaluation": "matplotlib", "training": "torch",
+    "evaluation": "matplotlib", "training": "torch",
     "bundle-format": "fastembed", "students": "torch",
 }  # fmt: skip
 NUMBER = re.compile(r"(\d*\.\d+)")
@@ -131,9 +131,15 @@ def test_commands_that_are_only_shown_parse(page: Path) -> None:
             assert {word for word in words if word.startswith("-")} <= options
 
 
+def test_no_block_is_left_out_by_its_language() -> None:
+    known = "sh python text console csv obo json yaml nginx".split()
+    for page in (*DOCS.rglob("*.md"), DOCS.parent / "README.md"):
+        assert {language for language, _, _ in blocks_of(page)} <= {*known}, page
+
+
 REQUESTS = [
     (page, line.removeprefix("$ "))
-    for page in (DOCS / "serving.md", DOCS.parent / "README.md")
+    for page in (DOCS / "serving.md", *TASKS)
     for language, _, text in blocks_of(page)
     for line in (text.splitlines() if language == "console" else ())
     if line.startswith("$ curl ")
@@ -145,10 +151,10 @@ def test_the_requests_of_the_pages_are_answered(inputs: Path) -> None:
     from mirror_rt.serving import Library
     from tests.serving import in_thread
 
-    assert len(REQUESTS) == 4
+    assert len(REQUESTS) == 5
     for page, line in REQUESTS:
         words = shlex.split(line)
-        name = "tools" if page.stem == "README" else "diseases"
+        name = "diseases" if page.stem == "serving" else "tools"
         with closing(Library({name: inputs / "my-kb"})) as library, in_thread(library) as address:
             url = urlsplit(next(word for word in words if word.startswith("http://")))
             head = dict(words[i + 1].split(": ") for i, word in enumerate(words) if word == "-H")
@@ -246,8 +252,8 @@ def test_the_code_that_the_design_names_is_there() -> None:
 def test_the_table_of_features_has_every_feature_in_order() -> None:
     from mirror_rt.knowledge.ranking.features import FEATURES
 
-    page = (DOCS / "knowledge-base.md").read_text(encoding="utf-8")
-    table = page.partition("### Features")[2].partition("###")[0]
+    page = (DOCS / "linking.md").read_text(encoding="utf-8")
+    table = page.partition("## Features")[2].partition("##")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert [*re.findall(r"`(\w+)`", " ".join(rows))] == [*FEATURES]
 

@@ -251,7 +251,7 @@ ENTITY_FEATURES: Mapping[str, Callable[[FeatureInputs], Values]] = {
     "accepted_mentions": _accepted_mentions,
 }
 FEATURES = (*NAME_FEATURES, *ENTITY_FEATURES)
-"""The names of the features, in the order of their columns. ``docs/knowledge-base.md`` has a table
+"""The names of the features, in the order of their columns. ``docs/linking.md`` has a table
 of them; ``translation`` describes the translation and gap features."""
 ACCEPTED_MENTIONS = FEATURES.index("accepted_mentions")
 """The column whose weight is learned from feedback alone."""
