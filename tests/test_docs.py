@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 import pytest
 import typer.main
 
+import mirror_rt
 from mirror_rt import STARTER, KnowledgeBase
 from mirror_rt.knowledge.formats import read_entities
 from mirror_rt_cli.app import app
@@ -230,6 +231,13 @@ def test_every_page_is_in_the_menu() -> None:
     menu = (DOCS.parent / "mkdocs.yml").read_text(encoding="utf-8")
     for page in DOCS.rglob("*.md"):
         assert f": {page.relative_to(DOCS).as_posix()}\n" in menu, f"{page.name} is in no menu"
+
+
+def test_the_python_reference_has_every_public_name() -> None:
+    page = (DOCS / "python-api.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^::: mirror_rt\.(\w+)$", page, re.M))
+    # The errors are on the page by their module.
+    assert listed - {"errors"} == {*mirror_rt.__all__} - {"MirrorError", "__version__"}
 
 
 def test_the_code_that_the_design_names_is_there() -> None:
