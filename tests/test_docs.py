@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import json
 import os
 import re
 import shlex
@@ -264,6 +265,15 @@ def test_the_table_of_features_has_every_feature_in_order() -> None:
     table = page.partition("## Features")[2].partition("##")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
     assert [*re.findall(r"`(\w+)`", " ".join(rows))] == [*FEATURES]
+
+
+def test_the_table_of_output_fields_has_every_field() -> None:
+    page = (DOCS / "output-fields.md").read_text(encoding="utf-8").partition("## ")[0]
+    outputs = json.loads((DOCS / "output.schema.json").read_text(encoding="utf-8"))["$defs"]
+    kinds = "candidate passage link explain search link_row link_row_long link_change".split()
+    fields = {name for kind in (*kinds, "operating_point") for name in outputs[kind]["properties"]}
+    explained = outputs["explain"]["properties"]["candidates"]["items"]["properties"]
+    assert fields | {*explained} <= set(re.findall(r"`(\w+)`", page))
 
 
 def test_the_index_of_experiments_lists_each_section_once_with_its_record() -> None:
