@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import kb_source, output, progress, thresholds
 from .file_options import NAMES, FileOptions, with_file_options
 
@@ -126,7 +128,8 @@ def calibrate(
         )
     if found.has_few_nil:
         typer.echo(
-            f"only {found.without_entity:,} of {found.links:,} gold mentions have no right entity: "
+            f"only {found.without_entity:,} of {counted(found.links, 'gold mention')} "
+            "without a right entity: "
             "too few to learn when no entity is right; add mentions without an id",
             err=True,
         )
@@ -134,13 +137,13 @@ def calibrate(
         typer.echo(f"{kbdir} was not changed (--dry-run)", err=True)
     if found.without_candidates:
         typer.echo(
-            f"{found.without_candidates:,} gold mentions without a candidate were left out",
+            f"left out: {counted(found.without_candidates, 'gold mention')} without a candidate",
             err=True,
         )
     if unknown:
         typer.echo(
-            f"{len(unknown):,} of {len(pairs):,} gold mentions have ids that {kbdir} lacks "
-            f"(first {min(unknown[0])}): every link of these counts as wrong",
+            f"{len(unknown):,} of {counted(len(pairs), 'gold mention')} with ids "
+            f"that {kbdir} lacks (first {min(unknown[0])}): every link of these counts as wrong",
             err=True,
         )
 
@@ -157,8 +160,8 @@ def _gold_of(
     pairs = gold_of(own, theirs, allow_few_twins=allow_few_twins)
     nil = sum(not ids for _, ids in pairs)
     typer.echo(
-        f"{other}: {len(pairs) - nil:,} names of twins and {nil:,} names of entities that {kbdir} "
-        "lacks are used as gold mentions",
+        f"{other}: used as gold mentions: {counted(len(pairs) - nil, 'name')} of twins and "
+        f"{counted(nil, 'name')} of entities that {kbdir} lacks",
         err=True,
     )
     return pairs
@@ -166,7 +169,7 @@ def _gold_of(
 
 def _summary(found: CalibrationReport) -> str:
     return (
-        f"{found.links:,} links, {found.accuracy:.3f} right; calibration error "
+        f"{counted(found.links, 'link')}, {found.accuracy:.3f} right; calibration error "
         f"{found.ece_before:.3f} before, {found.ece_after:.3f} after"
     )
 

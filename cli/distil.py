@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import kb_source, progress
 from .file_options import COLUMNS, FileOptions, with_file_options
 
@@ -95,8 +97,9 @@ def distil(
     gate = dict(bundle.manifest.accuracy_gate)
     megabytes = sum(p.stat().st_size for p in bundle.path.rglob("*") if p.is_file()) / 1e6
     typer.echo(
-        f"{out}: {megabytes:.1f} MB, in {time.monotonic() - begin:.0f} s; of {gate['names']:,} "
-        f"names it has not seen, {gate['top1_agreement']:.1%} keep the teacher's nearest name; "
+        f"{out}: {megabytes:.1f} MB, in {time.monotonic() - begin:.0f} s; "
+        f"of {counted(gate['names'], 'name')} outside its training, "
+        f"{gate['top1_agreement']:.1%} keep the teacher's nearest name; "
         f"next: mirror-rt index {out} KB --out KBDIR",
         err=True,
     )
@@ -131,8 +134,9 @@ def _train(
         )
     first, last = losses[0], losses[-1]
     typer.echo(
-        f"{out}: a checkpoint of {layers} layers; loss {first:.3f} at first, {last:.3f} after "
-        f"{len(losses):,} steps; next: mirror-rt export {out} --out BUNDLE",
+        f"{out}: a checkpoint of {counted(layers, 'layer')}; loss {first:.3f} at first, "
+        f"{last:.3f} after {counted(len(losses), 'step')}; "
+        f"next: mirror-rt export {out} --out BUNDLE",
         err=True,
     )
     record = {"checkpoint": str(out), "layers": layers, "steps": len(losses), "loss": last}

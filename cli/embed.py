@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import engine as engines
 from . import inputs, kb_source, progress
 from .file_options import ROWS, FileOptions, with_file_options
@@ -112,13 +114,14 @@ def embed(
     inputs.report_notes(texts, notes)
     kb_source.report_skipped(skipped)
     rate = report.computed / max(time.monotonic() - begin, 1e-3)
-    words = f"{out}: {report.rows:,} vectors of width {dims or encoder.dim}; "
-    words += f"computed {report.computed:,} different strings ({rate:,.0f} a second)"
+    words = f"{out}: {counted(report.rows, 'vector')} of width {dims or encoder.dim}; "
+    words += f"computed {counted(report.computed, 'different string')} ({rate:,.0f} a second)"
     if report.skipped or report.reused:
-        words += f", kept {report.skipped:,} shards and {report.reused:,} vectors of earlier runs"
+        words += f", kept {counted(report.skipped, 'shard')}"
+        words += f" and {counted(report.reused, 'vector')} of earlier runs"
     if report.truncated:
         longest = f"{encoder.bundle.manifest.max_length} {encoder.bundle.manifest.unit_of_length}"
-        words += f"; {report.truncated:,} were longer than {longest} and cut off"
+        words += f"; {report.truncated:,} longer than {longest} cut off"
     typer.echo(words, err=True)
     inputs.report_unfamiliar(report.unfamiliar, report.rows)
 

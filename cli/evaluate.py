@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Pooling
 
@@ -347,7 +348,7 @@ def _on_gold(
     if without := sum(not query.ids for query in mentions.queries):
         any_base = any(isinstance(model, KnowledgeBase) for _, model in opened)
         fate = "count for NIL alone" if any_base else "are left out"
-        typer.echo(f"{gold}: {without:,} mentions without an id {fate}", err=True)
+        typer.echo(f"{gold}: {counted(without, 'mention')} without an id {fate}", err=True)
     return found
 
 
@@ -456,7 +457,7 @@ def _write_errors(
     rows = error_rows(model, outcomes)
     with output.lines_to(path, force=force) as write:
         output.table(COLUMNS, rows, output.chosen(None, path), write)
-    typer.echo(f"{path}: {len(rows):,} of {len(outcomes):,} mentions are wrong", err=True)
+    typer.echo(f"{path}: {len(rows):,} of {counted(len(outcomes), 'mention')} wrong", err=True)
 
 
 def _draw_reliability(
@@ -490,5 +491,5 @@ def _draw_reliability(
     for when, outcomes in sides.items():
         bins, error = outcome_bins(outcomes)
         diagrams[f"{when}, error {error:.3f}" if len(sides) > 1 else f"error {error:.3f}"] = bins
-    title = f"{name}: {len(mentions.queries):,} gold mentions"
+    title = f"{name}: {counted(len(mentions.queries), 'gold mention')}"
     draw_reliability(diagrams, evaluation.operating_points, path, title=title, force=force)

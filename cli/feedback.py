@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError
 
 from . import inputs, progress
@@ -70,21 +71,22 @@ def _report_decisions(reviewed: Path, report: FeedbackReport) -> None:
 
 
 def _report_state(kbdir: Path, report: FeedbackReport) -> None:
-    words = f"{kbdir}: {report.gold_links:,} gold links of feedback, {report.aliases:,} names of it"
+    words = f"{kbdir}: {counted(report.gold_links, 'gold link')} of feedback"
+    words += f", {counted(report.aliases, 'name')} of it"
     if report.gone:
-        words += f"; the entities of {report.gone:,} are not there any more"
+        words += f"; {report.gone:,} of an entity that is not there any more"
     typer.echo(words, err=True)
     found = report.calibration
     if found is not None:
         typer.echo(
-            f"{kbdir}: calibrated on {found.links:,} links; calibration error "
+            f"{kbdir}: calibrated on {counted(found.links, 'link')}; calibration error "
             f"{found.ece_before:.3f} before, {found.ece_after:.3f} after",
             err=True,
         )
         if report.replaced:
             typer.echo(
-                f"{kbdir}: that replaces the calibration on {report.replaced:,} other gold links; "
-                "mirror-rt calibrate gives it back",
+                f"{kbdir}: that replaces the calibration on "
+                f"{counted(report.replaced, 'other gold link')}; mirror-rt calibrate gives it back",
                 err=True,
             )
     elif not report.known:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mirror_rt._count import counted
 from mirror_rt.types import Entity, IndexKind, Passage
 
 from . import inputs, kb_source, progress
@@ -150,23 +151,29 @@ def index(
         typer.echo(f"{note}; --index exact finds all of them", err=True)
     if vectors is not None:
         known = counts["texts"] - embedded
-        typer.echo(f"{out}: {known:,} vectors taken, {embedded:,} strings embedded", err=True)
+        typer.echo(
+            f"{out}: {counted(known, 'vector')} taken, {counted(embedded, 'string')} embedded",
+            err=True,
+        )
     if passages:
-        typer.echo(f"{out}: {counts['entities']:,} passages", err=True)
+        typer.echo(f"{out}: {counted(counts['entities'], 'passage')}", err=True)
         return
-    words = f"{out}: {counts['entities']:,} entities, {counts['texts']:,} different names"
+    words = f"{out}: {counted(counts['entities'], 'entity')}"
+    words += f", {counted(counts['texts'], 'different name')}"
     if counts["ambiguous_texts"]:
         words += f", {counts['ambiguous_texts']:,} of them ambiguous"
     if counts["repeated_names"]:
-        words += f"; {counts['repeated_names']:,} repeated names were read once"
+        words += f"; {counted(counts['repeated_names'], 'repeated name')} read once"
     if counts["further_descriptions"]:
         further = counts["further_descriptions"]
-        words += f"; {further:,} descriptions left out, as their entity has another"
+        words += f"; {counted(further, 'description')} left out, as the entity has another"
     if missing := counts["missing_parents"]:
         parents = "parent is" if missing == 1 else "parents are"
         words += f"; {missing:,} {parents} not in the file"
     if counts["joined_entities"]:
-        words += f"; {counts['joined_entities']:,} ids merged with entities that list them"
+        words += (
+            f"; {counted(counts['joined_entities'], 'id')} merged with the entity that lists it"
+        )
     typer.echo(words, err=True)
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import output, text_table
 
 _SHOWN = (0.90, 0.95, 0.99)
@@ -60,8 +62,11 @@ def _in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         case "checkpoint":
             yield from _checkpoint(found)
         case _:
-            yield "vectors", f"{found['rows']:,}, {found['dims']} numbers each, {found['dtype']}"
-            yield "files", f"{found['shards']:,} shards"
+            yield (
+                "vectors",
+                f"{found['rows']:,}, {counted(found['dims'], 'number')} each, {found['dtype']}",
+            )
+            yield "files", counted(found["shards"], "shard")
     if found["verified"]:
         yield "verified", "every file is as it was written"
 
@@ -69,7 +74,7 @@ def _in_words(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _knowledge_base(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     counts, index, probabilities = found["counts"], found["index"], found["probabilities"]
     if found["content_type"] == "passages":
-        yield "passages", f"{counts['entities']:,}, in {counts['texts']:,} pieces"
+        yield "passages", f"{counts['entities']:,}, in {counted(counts['texts'], 'piece')}"
     else:
         several = f", {counts['ambiguous_texts']:,} of several entities"
         yield "entities", f"{counts['entities']:,}"
@@ -86,11 +91,11 @@ def _knowledge_base(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     links, names = probabilities["gold_links"], probabilities["held_out_names"]
     if decided := probabilities["decisions"]:
         thresholds = "" if links else f", thresholds on {names:,} of its names"
-        yield "probabilities", f"calibrated on {decided:,} decisions{thresholds}"
+        yield "probabilities", f"calibrated on {counted(decided, 'decision')}{thresholds}"
     elif links:
-        yield "probabilities", f"calibrated on {links:,} gold links"
+        yield "probabilities", f"calibrated on {counted(links, 'gold link')}"
     else:
-        of_names = f"learned from {names:,} held-out names" if names else "built-in values"
+        of_names = f"learned from {counted(names, 'held-out name')}" if names else "built-in values"
         yield "probabilities", f"{of_names}; no calibration on gold links"
     for point in probabilities["operating_points"]:
         if point["target_precision"] in _SHOWN:
@@ -111,30 +116,37 @@ def _encoder(found: Mapping[str, Any]) -> str:
     """Return a bundle in words that fit a line: ``info`` of the bundle tells more."""
     name, precision = found["source"].get("name", "unknown"), found["precision"]
     pooling = "static" if found["encoder"] == "static" else f"{found['pooling']} pooling,"
-    return f"{name}, {found['dim']} numbers, {pooling} {precision}"
+    return f"{name}, {counted(found['dim'], 'number')}, {pooling} {precision}"
 
 
 def _bundle(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "model", str(found["source"].get("name", "unknown"))
     if found["encoder"] == "static":
         kinds = ", ".join(k if k.isalpha() else f"{k}-grams" for k in found["features"]["kinds"])
-        yield "vectors", f"{found['dim']} numbers, static: sums of a table ({kinds})"
+        yield "vectors", f"{counted(found['dim'], 'number')}, static: sums of a table ({kinds})"
     else:
-        yield "vectors", f"{found['dim']} numbers, {found['pooling']} pooling"
+        yield "vectors", f"{counted(found['dim'], 'number')}, {found['pooling']} pooling"
     yield "texts", f"up to {found['max_length']} {found['max_length_in']}"
     yield "weights", f"{found['precision']}"
 
 
 def _checkpoint(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "model", f"{found['architecture']}, {found['layers']} layers, {found['dim']} numbers"
+    yield (
+        "model",
+        f"{found['architecture']}, {counted(found['layers'], 'layer')}, "
+        f"{counted(found['dim'], 'number')}",
+    )
     yield "pooling", found["pooling"]
     training = found.get("training")
     if training is None:
         return
     config, counts = training["config"], training["counts"]
     yield "trained from", str(config["base"])
-    yield "trained on", f"{config['corpus']}, {counts['strings']:,} different strings"
+    yield "trained on", f"{config['corpus']}, {counted(counts['strings'], 'different string')}"
     yield "pairs", ", ".join(config["pairs"])
     losses = training["losses"]
     if losses:
-        yield "loss", f"{losses[0]:.3f} at first, {losses[-1]:.3f} after {len(losses):,} steps"
+        yield (
+            "loss",
+            f"{losses[0]:.3f} at first, {losses[-1]:.3f} after {counted(len(losses), 'step')}",
+        )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 
 from .file_options import FILE_PANEL
@@ -113,8 +114,8 @@ def source_of(
             )
         if len(argument) > longest or "\n" in argument.strip():
             raise InputError(
-                f"{argument[:40]!r} …: is a text of {len(argument):,} characters; give what is to "
-                "be found, one a line of a file or through -"
+                f"{argument[:40]!r} …: is a text of {counted(len(argument), 'character')}; "
+                "give what is to be found, one a line of a file or through -"
             )
     for name, value in columns.items():
         if value is not None:
@@ -222,7 +223,7 @@ class CountingEncoder:
         for strings, truncated, unknown in self.calls:
             if done < names:
                 done, cut, unfamiliar = done + strings, cut + truncated, unfamiliar + unknown
-        report_truncated(self, cut, what=f"of {names:,} strings{more}")
+        report_truncated(self, cut, what=f"{cut:,} of {counted(names, 'string')}{more}")
         report_unfamiliar(unfamiliar, names)
 
 
@@ -230,17 +231,23 @@ def report_unfamiliar(count: int, texts: int) -> None:
     """Report on standard error the strings that are unfamiliar to a student, if any."""
     if count:
         typer.echo(
-            f"unfamiliar: of {count:,} of {texts:,} strings most words and letters are unknown to "
-            "this static encoder (another script or domain?), so their vectors mean little; "
+            f"unfamiliar: of {count:,} of {counted(texts, 'string')} most words and letters are "
+            "unknown to this static encoder (another script or domain?): the vector means little; "
             "distil one on names like these",
             err=True,
         )
 
 
 def report_truncated(owner: CountingEncoder | KnowledgeBase, cut: int, *, what: str) -> None:
-    """Report on standard error the strings that were cut off, if any."""
+    """Report on standard error the strings that were cut off, if any.
+
+    Args:
+        owner: The encoder, or what holds it.
+        cut: How many were cut off.
+        what: The number with its noun.
+    """
     if cut:
         encoder = cast("Encoder", owner.encoder)
         manifest = encoder.bundle.manifest
         limit = f"cut off at {manifest.max_length} {manifest.unit_of_length}"
-        typer.echo(f"{limit}: {cut:,} {what}", err=True)
+        typer.echo(f"{limit}: {what}", err=True)

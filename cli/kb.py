@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt._count import counted, plural
+
 from . import help, kb_change, kb_compare, kb_source, kb_split, output
 from .file_options import ENTITIES, FileOptions, with_file_options
 
@@ -84,7 +86,9 @@ def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> li
         ("  of several entities", f"{found.ambiguous_names:,}"),
         ("  … case and punctuation aside", f"{found.ambiguous_normalized:,}"),
     ]
-    rows += [(f"    {item.name}", f"{item.entities:,} entities") for item in found.most_ambiguous]
+    rows += [
+        (f"    {item.name}", counted(item.entities, "entity")) for item in found.most_ambiguous
+    ]
     for what, counts in (
         ("kinds of name", found.names_by_kind),
         ("languages", found.names_by_language),
@@ -109,7 +113,10 @@ def _rows(found: KbStatistics, skipped: SkippedRows, *, limit: int | None) -> li
         ("  entities above themselves", f"{found.entities_in_circles:,}"),
         ("bad rows", f"{skipped.bad:,}"),
         *((f"  {message}", "") for message in skipped.messages),
-        *((what, f"{count:,}") for what, count in skipped.left_out().items()),
+        *(
+            (f"{plural(noun)} {more}".rstrip(), f"{count:,}")
+            for count, noun, more in skipped.left_out()
+        ),
     ]
     return rows
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError
 
 from . import inputs, kb_source, progress
@@ -100,7 +101,8 @@ def refit(
         report = opened.refit(dry_run=dry_run)
     would = "would change" if dry_run else "changed"
     typer.echo(
-        f"{kbdir}: {len(report.changes):,} weights {would}; of {report.samples:,} names held out, "
+        f"{kbdir}: {counted(len(report.changes), 'weight')} {would}; "
+        f"of {counted(report.samples, 'name')} held out, "
         f"{report.right_before:.1%} linked right before, {report.right_after:.1%} after",
         err=True,
     )
@@ -109,7 +111,8 @@ def refit(
     if report.calibration_links_dropped:
         goes = "would go" if dry_run else "is gone"
         typer.echo(
-            f"{kbdir}: its calibration on {report.calibration_links_dropped:,} gold links {goes}, "
+            f"{kbdir}: its calibration on "
+            f"{counted(report.calibration_links_dropped, 'gold link')} {goes}, "
             "as it was one of the old weights; run: mirror-rt calibrate",
             err=True,
         )
@@ -117,20 +120,22 @@ def refit(
 
 def _report_changes(kbdir: Path, report: UpdateReport) -> None:
     merged = report.entities_merged
-    merges = f"{merged:,} merged with others that list them, " if merged > 0 else ""
+    merges = f"{merged:,} merged with another that lists it, " if merged > 0 else ""
     merges += f"{-merged:,} on their own again, " if merged < 0 else ""
     more = "".join(
-        f"; {count:,} {what}"
-        for count, what in (
-            (report.names_repeated, "repeated names were read once"),
-            (report.descriptions_left_out, "descriptions left out, as their entity has another"),
-            (report.ids_missing, "ids were not there"),
+        f"; {counted(count, noun)} {fate}"
+        for count, noun, fate in (
+            (report.names_repeated, "repeated name", "read once"),
+            (report.descriptions_left_out, "description", "left out, as the entity has another"),
+            (report.ids_missing, "id", "not found"),
         )
         if count
     )
     typer.echo(
-        f"{kbdir}: {report.entities_added:,} entities added, {report.entities_changed:,} changed, "
-        f"{report.entities_removed:,} removed, {merges}{report.entities:,} now; "
-        f"{report.names_embedded:,} names embedded, {report.names_reused:,} vectors kept{more}",
+        f"{kbdir}: {counted(report.entities_added, 'entity')} added, "
+        f"{report.entities_changed:,} changed, {report.entities_removed:,} removed, "
+        f"{merges}{report.entities:,} now; "
+        f"{counted(report.names_embedded, 'name')} embedded, "
+        f"{counted(report.names_reused, 'vector')} kept{more}",
         err=True,
     )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import inputs, kb_source, output, progress
 from .file_options import NAMES, FileOptions, with_file_options
 
@@ -68,7 +70,7 @@ def diff(
 def _in_words(
     counts: dict[str, int], changes: list[Change], before: int, after: int
 ) -> Iterator[str]:
-    yield f"{before:,} entities before, {after:,} after"
+    yield f"{counted(before, 'entity')} before, {after:,} after"
     for kind, count in counts.items():
         yield f"{kind}: {count:,}"
         for change in [c for c in changes if c.kind.value == kind][:_SHOWN]:
@@ -171,22 +173,23 @@ def _report_added(kbdir: Path, other: str, found: Enrichment, size: int, *, dry_
     by = f" ({by})" if by else ""
     would = "would be added" if dry_run else "added"
     typer.echo(
-        f"{kbdir}: {len(found.twins.of):,} of {size:,} entities of {other} have a twin{by}; "
-        f"{found.names_added:,} names {would} to {len(found.pieces):,} entities, "
+        f"{kbdir}: {len(found.twins.of):,} of {counted(size, 'entity')} of {other} "
+        f"with a twin{by}; "
+        f"{counted(found.names_added, 'name')} {would} to {counted(len(found.pieces), 'entity')}, "
         f"{found.names_known:,} were there",
         err=True,
     )
     if found.conflicts:
         first = found.conflicts[0]
         typer.echo(
-            f"{len(found.conflicts):,} names are another entity's and were left out (first "
+            f"left out: {counted(len(found.conflicts), 'name')} of another entity (first "
             f"{first[0]!r}, of {first[2][0]}); --conflicts FILE lists them",
             err=True,
         )
     if found.twins.contradictions:
         id_, ids = next(iter(found.twins.contradictions.items()))
         typer.echo(
-            f"{len(found.twins.contradictions):,} entities have no twin, as the evidence does not "
-            f"decide (first {id_}: {', '.join(ids[:3])})",
+            f"{counted(len(found.twins.contradictions), 'entity')} without a twin, as the evidence "
+            f"does not decide (first {id_}: {', '.join(ids[:3])})",
             err=True,
         )

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import kb_source, output
 from .file_options import ENTITIES, FileOptions, with_file_options
 
@@ -72,5 +74,7 @@ def split(
         output.table(("mention", "id"), rows, form, write_gold)
     names = sum(len(entity.names) for entity in kept)
     typer.echo(
-        f"{out}: {len(kept):,} entities, {names:,} names; {gold}: {len(rows):,} mentions", err=True
+        f"{out}: {counted(len(kept), 'entity')}, {counted(names, 'name')}; "
+        f"{gold}: {counted(len(rows), 'mention')}",
+        err=True,
     )

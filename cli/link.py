@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import engine as engines
 from . import inputs, link_changes, output, progress, thresholds
 from .file_options import ROWS, FileOptions, with_file_options
@@ -343,11 +345,15 @@ def _into_file(
         "truncated_contexts": report.truncated_contexts,
     }
     _report_truncated(kb, counts)
-    words = f"{out}: {report.rows:,} mentions, {report.linked:,} linked, {report.nil:,} nil"
+    words = (
+        f"{out}: {counted(report.rows, 'mention')}, {report.linked:,} linked, {report.nil:,} nil"
+    )
     words += f", {report.review:,} for review" if report.review else ""
-    words += f", {report.skipped:,} blocks of an earlier run kept" if report.skipped else ""
+    words += (
+        f", {counted(report.skipped, 'block')} of an earlier run kept" if report.skipped else ""
+    )
     if report.tied:
-        words += f"; {report.tied:,} of them match several ids equally well: the first is written"
+        words += f"; {report.tied:,} of them tied between several ids: the first is written"
     typer.echo(words, err=True)
     return report.changes
 
@@ -363,6 +369,7 @@ def _report_truncated(kb: KnowledgeBase, counts: Mapping[str, int]) -> None:
     if counts.get("too_long"):
         longest = f"only the first {MOST_CHARACTERS:,} characters were compared"
         names = "a whole text is no mention: give the names in it"
-        typer.echo(f"{counts['too_long']:,} long mentions: {longest}; {names}", err=True)
-    inputs.report_truncated(kb, counts.get("truncated", 0), what="strings")
-    inputs.report_truncated(kb, counts.get("truncated_contexts", 0), what="contexts")
+        typer.echo(f"{counted(counts['too_long'], 'long mention')}: {longest}; {names}", err=True)
+    for kind, noun in (("truncated", "string"), ("truncated_contexts", "context")):
+        cut = counts.get(kind, 0)
+        inputs.report_truncated(kb, cut, what=counted(cut, noun))

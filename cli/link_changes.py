@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import output
 
 if TYPE_CHECKING:
@@ -29,8 +31,8 @@ def report(against: Path, found: LinkChanges, form: output.Format) -> None:
     if rows or form is not output.Format.TABLE:
         output.table(CHANGE_COLUMNS, rows, form, typer.echo)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in found.counts.most_common())
-    words = f"{against}: {len(rows):,} of {found.compared:,} links change"
+    words = f"{against}: {len(rows):,} of {counted(found.compared, 'link')} changed"
     words += f" ({kinds})" if kinds else ""
-    words += f"; {found.added:,} mentions are not in it" if found.added else ""
-    words += f"; {found.gone:,} of its mentions are no longer in the input" if found.gone else ""
+    words += f"; {counted(found.added, 'mention')} not in it" if found.added else ""
+    words += f"; {found.gone:,} of its mentions no longer in the input" if found.gone else ""
     typer.echo(words, err=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import kb_source, progress
 from .file_options import NAMES, FileOptions, with_file_options
 
@@ -78,7 +80,7 @@ def map_vocabularies(
         )  # fmt: skip
         count = write_sssom(fresh, mappings, comment=f"{source.name} to {target.name}")
     least = f" with a probability of at least {min_probability:g}" if min_probability else ""
-    typer.echo(f"{out}: {count:,} of {len(own):,} entities mapped{least}", err=True)
+    typer.echo(f"{out}: {count:,} of {counted(len(own), 'entity')} mapped{least}", err=True)
     _report(references)
 
 
@@ -89,11 +91,13 @@ def _report(references: References) -> None:
             f"{count:,} by {kind}, which is right for {references.reliability[kind]:.2f} of them"
             for kind, count in sorted(kinds.items())
         )
-        typer.echo(f"references lead from {len(references.of):,} entities: {words}", err=True)
+        typer.echo(
+            f"references lead from {counted(len(references.of), 'entity')}: {words}", err=True
+        )
     if references.contradictions:
         id_, ids = next(iter(references.contradictions.items()))
         typer.echo(
-            f"{len(references.contradictions):,} entities have cross-references and names that "
-            f"contradict each other (first {id_}: {', '.join(ids[:3])}); the comments say so",
+            f"{counted(len(references.contradictions), 'entity')} with cross-references and names "
+            f"that contradict each other (first {id_}: {', '.join(ids[:3])}); the comments say so",
             err=True,
         )

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 
 def quickstart(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")] = Path(
@@ -35,7 +37,7 @@ def quickstart(
             )
     gain = 100 * (report.after.accuracy_1 - report.before.accuracy_1)
     typer.echo(
-        f"acc@1 on {report.questions:,} synonyms that the index has never seen: "
+        f"acc@1 on {counted(report.questions, 'synonym')} that the index has never seen: "
         f"{report.before.accuracy_1:.3f} before, {report.after.accuracy_1:.3f} after "
         f"({gain:+.1f} points), in {report.seconds:.0f} s altogether."
     )

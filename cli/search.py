@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mirror_rt._count import counted
+
 from . import inputs, output, progress
 from .file_options import ROWS, FileOptions, with_file_options
 
@@ -84,4 +86,4 @@ def search(
                     cut += kb.encoder.count_truncated(block)
                 show(done, None)
         inputs.report_notes(source, notes)
-        inputs.report_truncated(kb, cut, what="strings")
+        inputs.report_truncated(kb, cut, what=counted(cut, "string"))

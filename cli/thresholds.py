@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from mirror_rt._count import counted
+
 from . import text_table
 
 if TYPE_CHECKING:
@@ -55,8 +57,10 @@ def source(reranker: Reranker) -> str:
     links, names = reranker.fitted_on.get("gold_links"), reranker.fitted_on.get("samples")
     if links:
         decided = "decisions" in reranker.fitted_on
-        return f"{links:,} {'decisions of feedback' if decided else 'gold links'}"
-    return f"{names:,} held-out names, not gold" if names else "built-in values, not gold"
+        return (
+            f"{counted(links, 'decision')} of feedback" if decided else counted(links, "gold link")
+        )
+    return f"{counted(names, 'held-out name')}, not gold" if names else "built-in values, not gold"
 
 
 def taken(reranker: Reranker, target_precision: float, *, mentions: int, below: int) -> str:
@@ -70,6 +74,6 @@ def taken(reranker: Reranker, target_precision: float, *, mentions: int, below: 
     share = f" ({100 * below / mentions:.1f} %)" if mentions else ""
     return (
         f"target precision {target_precision:g}: linked from probability {least:.3f} on{exact}, "
-        f"as learned from {source(reranker)}; {below:,} of {mentions:,} mentions{share} are below "
-        "or tied"
+        f"as learned from {source(reranker)}; "
+        f"below or tied: {below:,} of {counted(mentions, 'mention')}{share}"
     )

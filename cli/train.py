@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError
 from mirror_rt.types import Loss, PairSource, Pooling, Preset
 
@@ -222,9 +223,10 @@ def train(
         )  # fmt: skip
     counts = report.counts
     typer.echo(
-        f"trained on {counts['strings']} different strings from {counts['lines']} lines or names "
-        f"({counts['blank']} blank, {counts['duplicates']} repeated, "
-        f"{counts['pairs_dropped']} pairs dropped) in {report.seconds:.0f} s, "
+        f"trained on {counted(counts['strings'], 'different string')} "
+        f"from {counted(counts['lines'], 'line')} or names "
+        f"({counts['blank']:,} blank, {counts['duplicates']:,} repeated, "
+        f"{counted(counts['pairs_dropped'], 'pair')} dropped) in {report.seconds:.0f} s, "
         f"{report.strings_per_second:.0f} strings/s; next: mirror-rt export {out} --out BUNDLE",
         err=True,
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mirror_rt._count import counted
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import InputError, ModelError
 from mirror_rt.folders import MANIFEST, FolderKind, folder_kind
@@ -89,8 +90,8 @@ def _vectors(path: Path, content: Mapping[str, Any], *, verify: bool) -> dict[st
     lost = [f"{file}: is missing" for file in files if not file.is_file()]
     if faults := file_faults(path) if verify else lost:
         raise InputError(
-            f"{faults[0]} ({len(faults)} of {len(shards)} shards are faulty); "
-            "run the same mirror-rt embed again, which makes only these again"
+            f"{faults[0]} ({len(faults)} of {counted(len(shards), 'shard')} faulty); "
+            "run the same mirror-rt embed again, which makes only what is faulty"
         )
     about = {name: value for name, value in content.items() if name not in {"kind", "shards"}}
     return {

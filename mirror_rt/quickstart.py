@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeAlias
 
+from mirror_rt._count import counted
 from mirror_rt._extras import require
 from mirror_rt.errors import ModelError
 from mirror_rt.hashing import sha256_file
@@ -181,10 +182,11 @@ def quickstart(
         held_out = len(questions)
         questions = random.Random(seed).sample(questions, k=min(QUESTIONS, held_out))
         _write_files(folder, kept, questions)
-        say(f"1. Knowledge base: the Human Phenotype Ontology, {len(kept):,} entities.")
+        say(f"1. Knowledge base: the Human Phenotype Ontology, {counted(len(kept), 'entity')}.")
         say(
-            f"   {held_out:,} exact synonyms are held out, {len(questions):,} of them are queries; "
-            f"{_count_names(kept):,} names remain,"
+            f"   {counted(held_out, 'exact synonym')} held out, "
+            f"{len(questions):,} of them as queries; "
+            f"{counted(_count_names(kept), 'name')} left,"
         )
         say("   to train on and to search.")
         say("2. Before: all-MiniLM-L6-v2 as it comes, exported to int8 ONNX, names indexed,")
@@ -194,7 +196,7 @@ def quickstart(
             os.rename(Path(scratch) / "bundle", folder / "untuned-bundle")
         say(_in_words(before))
 
-        say(f"3. Train: {pairs:,} pairs of synonyms (a sample), one epoch, InfoNCE.")
+        say(f"3. Train: {counted(pairs, 'pair')} of synonyms (a sample), one epoch, InfoNCE.")
         config = TrainConfig(
             corpus=folder / KB_FILE,
             base=str(model),

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError, TargetError
 from mirror_rt.evaluation.paper import PaperTable, paper_reports
 from mirror_rt.evaluation.result import Report, Status, mean_report
@@ -139,7 +140,7 @@ def reproduce(
         tell(f"evaluate seed {config.seed}")
         runs.append(evaluate(TorchEncoder.open(config.out), data=data, tasks=tasks))
     tell("done")
-    after = mean_report(f"+ Mirror, here ({len(runs)} seeds)", runs)
+    after = mean_report(f"+ Mirror, here ({counted(len(runs), 'seed')})", runs)
     like = measured.intersection(
         _ENGLISH if table is PaperTable.LEXICAL and corpus is None else measured
     )

@@ -452,8 +452,8 @@ def test_the_command_prints_what_changed_and_draws(tiny_bundle: Path, tmp_path: 
     result = CliRunner().invoke(app, [*arguments, "--plot", str(tmp_path / "r.png")])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["links"] == len(gold) - 1
-    assert "1 gold mentions without a candidate were left out" in result.stderr
-    assert f"1 of {len(gold)} gold mentions have ids that" in result.stderr
+    assert "left out: 1 gold mention without a candidate" in result.stderr
+    assert f"1 of {len(gold)} gold mentions with ids that" in result.stderr
     assert "(first N:99)" in result.stderr
     change = CliRunner().invoke(app, ["kb", "remove", str(tmp_path / "kb"), "H:1"])
     assert "1 removed" in change.stderr

@@ -47,7 +47,7 @@ def test_exact_match_is_scored_against_names_and_gold(files: Path) -> None:
     found = scores(out)
     assert found["scores"]["acc@1"] == pytest.approx(2 / 3)  # the lookup normalizes case
     assert found["items"] == 3
-    assert "1 of 3 mentions have no right id" in found["note"]
+    assert "1 of 3 mentions without a right id" in found["note"]
 
 
 def test_a_bundle_and_a_knowledge_base_built_with_it_are_evaluated(

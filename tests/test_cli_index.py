@@ -41,7 +41,7 @@ def test_ids_that_are_merged_with_others_are_counted(tiny_bundle: Path, tmp_path
         app, ["index", str(tiny_bundle), str(tmp_path / "kb.txt"), "--out", str(tmp_path / "kb")]
     )
     assert result.exit_code == 0, result.output
-    assert "2 entities, 4 different names; 1 ids merged" in result.stderr
+    assert "2 entities, 4 different names; 1 id merged" in result.stderr
 
 
 def test_descriptions_left_out_are_counted(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_descriptions_left_out_are_counted(tiny_bundle: Path, tmp_path: Path) ->
         app, ["index", str(tiny_bundle), str(tmp_path / "kb.jsonl"), "--out", str(tmp_path / "kb")]
     )
     assert result.exit_code == 0, result.output
-    assert "; 1 descriptions left out, as their entity has another\n" in result.stderr
+    assert "; 1 description left out, as the entity has another\n" in result.stderr
 
 
 def test_a_bad_row_is_named_by_line_and_leaves_no_folder(tiny_bundle: Path, tmp_path: Path) -> None:

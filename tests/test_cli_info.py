@@ -203,7 +203,7 @@ def test_vectors_count_the_shards_that_their_manifest_names(vectors: Path) -> No
     next(vectors.glob("part-00000*")).unlink()
     done = info(vectors)
     assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
-    assert "is missing (1 of 1 shards are faulty); run the same mirror-rt embed" in done.stderr
+    assert "is missing (1 of 1 shard faulty); run the same mirror-rt embed" in done.stderr
 
 
 def test_an_unfinished_job_is_reported_with_the_command_to_continue(

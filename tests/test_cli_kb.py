@@ -116,7 +116,7 @@ def test_index_skips_bad_rows_on_request_and_says_so(
     assert "line 7: no name" in refused.stderr
     result = CliRunner().invoke(app, [*arguments, "--skip-bad", "--language", "en"])
     assert result.exit_code == 0, result.output
-    assert "left out: 1 bad rows, 1 names filtered out" in result.stderr
+    assert "left out: 1 bad row, 1 name filtered out" in result.stderr
     assert "2 entities, 3 different names" in result.stderr
 
 
@@ -129,7 +129,7 @@ def test_index_skips_bad_rows_on_request_and_says_so(
             "line 8: B: no name",
         ),
         ("kb.nt", TRIPLES, "line 2: not N-Triples"),
-        ("MRCONSO.RRF", atom("C0000001", "fever") + "C2|\n", "line 2: 1 columns"),
+        ("MRCONSO.RRF", atom("C0000001", "fever") + "C2|\n", "line 2: 1 column, "),
     ],
 )
 def test_bad_rows_of_the_big_vocabularies_are_skipped_on_request(
@@ -143,8 +143,8 @@ def test_bad_rows_of_the_big_vocabularies_are_skipped_on_request(
     done = CliRunner().invoke(app, [*arguments, "--skip-bad"])
     assert done.exit_code == 0, done.output
     assert f"{tmp_path / name}: {fault}" in done.stderr
-    assert "left out: 1 bad rows\n" in done.stderr
-    assert "1 entities, 1 different names" in done.stderr
+    assert "left out: 1 bad row\n" in done.stderr
+    assert "1 entity, 1 different name\n" in done.stderr
 
 
 def test_index_says_how_many_classes_have_no_name(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_index_says_how_many_classes_have_no_name(tiny_bundle: Path, tmp_path: P
     arguments = ["index", str(tiny_bundle), str(path), "--out", str(tmp_path / "kb")]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
-    assert "left out: 1 classes without a name" in done.stderr
+    assert "left out: 1 class without a name" in done.stderr
     stats = CliRunner().invoke(app, ["kb", "stats", str(path), "--format", "tsv"])
     assert "classes without a name\t1\n" in stats.stdout
 
@@ -171,15 +171,15 @@ def test_add_update_and_remove_change_a_knowledge_base(
     assert made.exit_code == 0, made.output
     result = run(app, ["kb", "add", str(kbdir), str(second)])
     assert result.exit_code == 0, result.output
-    expected = "1 entities added, 1 changed, 0 removed, 3 now; 2 names embedded, 2 vectors kept"
+    expected = "1 entity added, 1 changed, 0 removed, 3 now; 2 names embedded, 2 vectors kept"
     assert expected in result.stderr
     assert "cut off" not in result.stderr
     result = run(app, ["kb", "add", str(kbdir), str(second)])
     expected = "0 entities added, 0 changed, 0 removed, 3 now; 0 names embedded, 4 vectors kept; 2"
-    assert f"{expected} repeated names were read once\n" in result.stderr
+    assert f"{expected} repeated names read once\n" in result.stderr
     second.write_text("4\t" + "a giant name " * 100 + "\n")
     result = run(app, ["kb", "add", str(kbdir), str(second)])
-    assert "cut off at 64 tokens: 1 of 1 strings" in result.stderr
+    assert "cut off at 64 tokens: 1 of 1 string" in result.stderr
     encoder = inputs.CountingEncoder(kbdir / "bundle")
     encoder.calls = [(3, 1, 0), (2, 2, 0), (5, 4, 0)]
     encoder.report_truncated(5)
@@ -196,7 +196,7 @@ def test_add_update_and_remove_change_a_knowledge_base(
         app, ["kb", "remove", str(kbdir), "--from", str(tmp_path / "ids.txt"), "--missing-ok"]
     )
     assert "1 removed, 2 now" in result.stderr
-    assert result.stderr.endswith("vectors kept; 1 ids were not there\n")
+    assert result.stderr.endswith("vectors kept; 1 id not found\n")
     linked = run(app, ["link", str(kbdir), "Cough", "rash"])
     found = [json.loads(line)["candidates"][0] for line in linked.stdout.splitlines()]
     assert [(c["entity_id"], c["match_type"]) for c in found] == [("2", "case"), ("3", "exact")]
@@ -243,14 +243,14 @@ def test_the_columns_of_tables_can_be_named_wherever_vocabularies_are_read(
     new.write_text(new.read_text() + ";nothing;;\n")
     assert run(app, [*command, "--force"]).exit_code == 1
     result = run(app, [*command, "--force", "--skip-bad"])
-    assert "1 bad rows" in result.stderr
+    assert "1 bad row" in result.stderr
     mapped = run(app, ["map", str(old), str(kbdir), "--out", str(tmp_path / "m.sssom.tsv"), *named])
     assert "2 of 2 entities mapped" in mapped.stderr
     judged = run(
         app, ["calibrate", str(kbdir), "--from-kb", str(new), *named, "--skip-bad", "--dry-run"]
     )
-    assert "1 bad rows" in judged.stderr
-    assert "1 names of twins" in judged.stderr
+    assert "1 bad row" in judged.stderr
+    assert "1 name of twins" in judged.stderr
     for wrong in (
         [str(old), "--name-column", "titel"],
         ["--from-kb", str(new), "--mention-column", "x"],

@@ -109,5 +109,5 @@ def test_diff_reports_what_it_leaves_out(names: Path) -> None:
     words = ["kb", "diff", names, names.parent / "new.csv", "--skip-bad"]
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 0
-    assert "1 bad rows" in done.stderr
+    assert "1 bad row" in done.stderr
     assert "colour" in done.stderr

@@ -265,10 +265,10 @@ def test_mentions_cut_off_are_counted(hearts: Path, tmp_path: Path, extra: list[
     long = "atrial septal defect " * 40
     (tmp_path / "m.txt").write_text(f"{long}\n{long * 2}\nx\n")
     _, _, err = _run("link", str(hearts), long, "x", *extra)
-    assert err == "cut off at 64 tokens: 1 strings\n"
+    assert err == "cut off at 64 tokens: 1 string\n"
     _, _, err = _run("link", str(hearts), str(tmp_path / "m.txt"), *extra)
     first, second = err.splitlines()
-    assert first.startswith("1 long mentions: ")
+    assert first.startswith("1 long mention: ")
     assert "1,024 characters" in first
     assert second == "cut off at 64 tokens: 2 strings"
     _, _, err = _run("link", str(hearts), "x", *extra)
@@ -292,7 +292,7 @@ def test_contexts_cut_off_are_counted_apart_and_descriptions_are_not(
             _, _, err = _run("link", kb, mentions, "--column", "mention", *more, *extra)
             assert err == f"{output}{count} contexts\n"
     _, _, err = _run("link", kb, long, "cold", "--context", long)
-    assert err == f"{output}1 strings\n{output}1 contexts\n"
+    assert err == f"{output}1 string\n{output}1 context\n"
 
 
 @pytest.mark.parametrize("width", [20, 60, 100, 160])
@@ -386,8 +386,8 @@ def test_a_null_is_an_empty_mention_in_its_place_and_blank_rows_are_counted(
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     for name, blank in (("a.jsonl", 1), ("a.csv", 2), ("a.parquet", 0)):
         file = str(tmp_path / name)
-        output = f"{file}: {blank} blank rows passed over\n" if blank else ""
-        output += f"{file}: 1 rows have no text\n"
+        output = f"{file}: {blank} blank row passed over\n" if blank else ""
+        output += f"{file}: 1 row without text\n"
         code, out, err = _run("link", str(hearts), file, "--context-column", "c")
         records = [json.loads(line) for line in out.splitlines()]
         assert (code, err) == (0, output)

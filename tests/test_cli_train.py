@@ -57,7 +57,7 @@ def test_a_corpus_from_standard_input_becomes_a_checkpoint(tmp_path: Path, tiny_
         (["--pairs", "mirror=1,file=1"], "file is combined with others; give --pairs-file"),
         (["--temperature", "0"], "temperature: must be above 0"),
         (["--base", "no/where"], "no/where: no such folder"),
-        ([], "26 different pairs do not fill a batch of 200"),
+        ([], "26 different pairs, too few for a batch of 200"),
     ],
 )
 def test_an_error_is_printed_on_one_line(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -48,6 +50,35 @@ def test_only_hashing_writes_json_with_its_own_checksum() -> None:
     for path in ROOT.glob("mirror_rt/**/*.py"):
         code = path.read_text(encoding="utf-8")
         assert path.name == "hashing.py" or '["manifest_sha256"] =' not in code, path
+
+
+def counts_before_plurals(code: str) -> list[str]:
+    """Return the numbers in f-strings that stand before a plural noun."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        parts = node.values if isinstance(node, ast.JoinedStr) else []
+        for value, after in itertools.pairwise(parts):
+            if not isinstance(value, ast.FormattedValue) or not isinstance(after, ast.Constant):
+                continue
+            what = ast.unparse(value.value)
+            spec = ast.unparse(value.format_spec) if value.format_spec else ""
+            number = spec in {"f','", "f'd'"} or re.match(r"(len|sum)\(|.*\.sum\(\)", what)
+            limit = re.fullmatch(r"_?[A-Z_]+|self\._config\.limits\.\w+", what)
+            words = re.match(r" (?!of )(?:[a-z-]+ ){0,2}?([a-z-]+s)\b", after.value)
+            if number and not limit and words and words[1] not in {"is", "was", "has", "its", "as"}:
+                found.append(f"line {value.lineno}: {what}{words[0]}")
+    return found
+
+
+def test_a_count_before_a_noun_is_written_by_one_function() -> None:
+    assert counts_before_plurals(
+        'f"{len(rows)} rows"; f"{n:,} different names"; f"{n:,} has it"'
+    ) == [
+        "line 1: len(rows) rows",
+        "line 1: n different names",
+    ]
+    for path in [*ROOT.glob("mirror_rt/**/*.py"), *ROOT.glob("cli/*.py")]:
+        assert counts_before_plurals(path.read_text(encoding="utf-8")) == [], path
 
 
 def test_the_extra_all_has_what_every_feature_needs() -> None:

@@ -311,7 +311,7 @@ def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path:
     code, _, err = run("index", str(tiny_bundle), file, "--passages", "--out", out)
     assert code == 0
     assert err.splitlines() == [
-        "left out: 1 metadata values",
+        "left out: 1 metadata value",
         "cut off at 64 tokens: 1 of 4 strings; --split embeds all of them",
         f"{out}: 3 passages",
     ]
@@ -344,7 +344,7 @@ def test_from_a_file_to_answers_on_the_command_line(tiny_bundle: Path, tmp_path:
     code, _, err = run(
         "index", str(tiny_bundle), file, "--passages", "--split", "20", "--force", "--out", out
     )
-    assert (code, err) == (0, f"left out: 1 metadata values\n{out}: 3 passages\n")
+    assert (code, err) == (0, f"left out: 1 metadata value\n{out}: 3 passages\n")
     for extra, fault in (
         (["--split", "3"], "add --passages"),
         (["--passages", "--source", "x"], "no options"),

@@ -88,7 +88,7 @@ def test_parts_of_a_composite_have_an_id_each(hearts: Path, tmp_path: Path) -> N
     file, out = tmp_path / "a.pubtator", tmp_path / "out.pubtator"
     file.write_text(f"1|t|{text}\n{_line(text, 'liver cancer and short stature', 'Disease')}\n")
     code, _, err = _link(hearts, file, "--split-composites", "--out", out)
-    assert (code, err) == (0, f"{out}: 1 mentions, 1 linked, 0 nil\n")
+    assert (code, err) == (0, f"{out}: 1 mention, 1 linked, 0 nil\n")
     assert out.read_text() == file.read_text().removesuffix("\n") + "\tH:4|H:3\n"
 
 
@@ -107,7 +107,7 @@ def test_contexts_are_the_sentence_or_the_document(
         assert record["mention"] == "ASD"
         assert ("context_score" in record["candidates"][0]) is has
         _, _, err = _link(hearts, plain, *options, "--out", tmp_path / "o.pubtator", "--force")
-        assert ("1 of them match several ids equally well" in err) is not has
+        assert ("1 of them tied between several ids" in err) is not has
     code, out, err = _link(hearts, file, "--context-column", "title")
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert "takes sentence or document" in err
@@ -162,4 +162,4 @@ def test_mentions_that_are_not_at_their_offsets_are_counted(hearts: Path, file: 
     file.write_bytes(shifted)
     code, out, err = _link(hearts, file)
     assert (code, len(out.splitlines())) == (0, 6)
-    assert err == f"{file}: 1 mentions do not stand in the text at their offsets\n"
+    assert err == f"{file}: 1 mention not in the text at the offset given\n"

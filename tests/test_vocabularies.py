@@ -375,7 +375,7 @@ def test_the_commands_change_map_and_calibrate(
     (tmp_path / "crossed.jsonl").write_text(crossed)
     output = run("map", tmp_path / "crossed.jsonl", tmp_path / "kb", "-o", tmp_path / "c.sssom.tsv")
     assert output.exit_code == 0, output.stderr
-    assert "9 entities have cross-references and names" in output.stderr
+    assert "9 entities with cross-references and names" in output.stderr
     assert_valid(tmp_path / "c.sssom.tsv")
     alone = run("map", tmp_path / "crossed.jsonl", tmp_path / "kb", "--no-cross-references",
                 "-o", tmp_path / "d.sssom.tsv")  # fmt: skip

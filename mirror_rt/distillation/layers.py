@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError, ModelError, TrainingError
 from mirror_rt.knowledge.ranking.samples import misspell
 from mirror_rt.staging import check_apart, check_target, staging_folder
@@ -96,8 +97,8 @@ def distil_layers(
     different = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if len(different) < config.batch_size:
         raise InputError(
-            f"names: {len(different):,} different ones, fewer than the {config.batch_size} of a "
-            "batch; give more names"
+            f"names: {counted(len(different), 'different name')}, fewer than the "
+            f"{config.batch_size} of a batch; give more names"
         )
     begun = time.perf_counter()
     model = TorchEncoder.open(teacher).model
@@ -153,8 +154,8 @@ def keep_layers(model: TextModel, count: int) -> TextModel:
     ]
     if len(lists) != 1:
         raise ModelError(
-            f"{config.model_type}: its {whole} layers are not one list of modules, so that none "
-            "can be left out"
+            f"{config.model_type}: one list of modules does not hold its "
+            f"{counted(whole, 'layer')}, so that none can be left out"
         )
     owner, name = lists[0]
     chosen = np.linspace(0, whole - 1, count).round().astype(int) if count > 1 else [0]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array, diags_array
 
+from mirror_rt._count import counted
 from mirror_rt.bundle import FEATURES, PROJECTION, SCALES, TABLE, Bundle, Manifest, seal
 from mirror_rt.distillation.ridge import solve_ridge
 from mirror_rt.errors import AccuracyGateError, ConfigError, InputError
@@ -154,8 +155,8 @@ def distil_static(
         if ranking.top1_agreement < config.min_top1:
             raise AccuracyGateError(
                 f"{manifest.source['name']}: keeps the nearest of "
-                f"{ranking.top1_agreement:.1%} of {len(held_out):,} names that it has not seen, "
-                f"--min-top1 requires {config.min_top1:.1%}; give more names, or a lower "
+                f"{ranking.top1_agreement:.1%} of {counted(len(held_out), 'name')} outside its "
+                f"training, --min-top1 requires {config.min_top1:.1%}; give more names, or a lower "
                 "--min-top1"
             )
         gate = ranking.to_dict() | {"sample": "held out", "min_top1": config.min_top1}
@@ -262,9 +263,9 @@ def _split(names: Sequence[str], config: StaticConfig, width: int) -> tuple[list
     held_out, learned = different[:held], different[held : held + config.max_names]
     if held < 2 or len(learned) < config.dims:  # a nearest name takes two
         raise InputError(
-            f"names: {len(different):,} different ones, too few for vectors of {config.dims} "
-            "numbers; give more names (other files of the domain will do), 20 at least, or a lower "
-            "--dims"
+            f"names: {counted(len(different), 'different name')}, too few for vectors of "
+            f"{counted(config.dims, 'number')}; give more names (other files of the domain will "
+            "do), 20 at least, or a lower --dims"
         )
     return learned, held_out
 

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats.pubtator import is_pubtator
 from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
@@ -187,7 +188,8 @@ def _concept_rows(path: Path) -> Iterator[_Row]:
         fields = line.split("||")
         if len(fields) != 5 or not fields[3].strip():
             raise InputError(
-                f"{path}: line {number} is not doc||span||type||mention||ids ({len(fields)} fields)"
+                f"{path}: line {number} is not doc||span||type||mention||ids "
+                f"({counted(len(fields), 'field')})"
             )
         yield fields[3].strip(), fields[4].strip(), "", ""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.evaluation.answer_scores import score_answer
 from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch, Model
@@ -389,7 +390,9 @@ def _result(task: str, outcomes: Sequence[Outcome], *, kin: bool) -> Result:
     values_QM = np.array([list(values.values()) for values in each])
     ends_2M = bootstrap_intervals(values_QM, [o.query.parts for o in outcomes])
     shares = dict(zip(each[0], values_QM.mean(axis=0).tolist(), strict=True))
-    note = f"{lost} of {len(outcomes)} mentions have no right id among the names; they are misses"
+    note = (
+        f"{lost} of {counted(len(outcomes), 'mention')} without a right id among the names: misses"
+    )
     return Result(
         task=task,
         metric="acc@1",
@@ -428,6 +431,6 @@ def _nil_result(task: str, outcomes: Sequence[Outcome]) -> Result:
         scores=scores,
         intervals=intervals,
         items=len(outcomes),
-        note=f"nothing is right for {nil_Q.sum()} of {len(outcomes)} mentions (NIL); "
-        f"{(~linked_Q).sum()} are not linked",
+        note=f"nothing is right for {nil_Q.sum()} of {counted(len(outcomes), 'mention')} (NIL); "
+        f"{(~linked_Q).sum()} not linked",
     )

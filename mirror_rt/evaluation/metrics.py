@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ModelError
 
 if TYPE_CHECKING:
@@ -79,12 +80,12 @@ def why_undefined(gold: Floats, predicted: Floats) -> str:
     """
     a = np.asarray(gold)
     if len(a) < 2:
-        return f"there {'is' if len(a) else 'are'} {len(a)} item{'' if len(a) else 's'}"
+        return f"there {'is' if len(a) else 'are'} {counted(len(a), 'item')}"
     if not np.isfinite(np.asarray(predicted, np.float64)).all():
         return "a prediction is not a finite number"
     if (a == a[0]).all():
         one = "are of one class only" if a.dtype == bool else "have the same gold score"
-        return f"all {len(a)} items {one}"
+        return f"all {counted(len(a), 'item')} {one}"
     return "every prediction is the same"
 
 
@@ -97,8 +98,8 @@ def finite(vectors_ND: Float32) -> Float32:
     broken = int((~np.isfinite(vectors_ND).all(axis=1)).sum())
     if broken:
         raise ModelError(
-            f"the vectors of {broken} of {len(vectors_ND)} texts are not finite, so there is no "
-            "score; are the weights whole?"
+            f"{broken:,} of {counted(len(vectors_ND), 'text')} without a finite vector, "
+            "so there is no score; are the weights whole?"
         )
     return vectors_ND
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt._extras import require_drawing
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.ranking.operating_points import OperatingPoint
@@ -67,7 +68,7 @@ def draw_calibration(found: CalibrationReport, path: Path, *, force: bool = Fals
         },
         found.operating_points,
         path,
-        title=f"{found.links:,} gold links",
+        title=counted(found.links, "gold link"),
         force=force,
     )
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError
 from mirror_rt.evaluation.baselines import CharNgrams, ExactMatch, Model
 from mirror_rt.evaluation.metrics import area_under_curve, spearman
@@ -73,8 +74,8 @@ def cross_pairs(left: Sequence[Pair], right: Sequence[Pair], *, scale: float) ->
     """
     if len(left) != len(right):
         raise InputError(
-            f"word pairs of two languages: {len(left)} and {len(right)} rows; both files need the "
-            "same rows"
+            f"word pairs of two languages: {len(left):,} and {counted(len(right), 'row')}; "
+            "both files need the same rows"
         )
     if all((a.left, a.right) == (b.left, b.right) for a, b in zip(left, right, strict=True)):
         raise InputError(

@@ -93,7 +93,7 @@ def open_arrays(folder: Path, group: str, names: Mapping[str, type]) -> dict[str
             ) from error
         if array.ndim != 1 or array.dtype != dtype:
             raise KnowledgeBaseError(
-                f"{path}: {array.ndim} axes of {array.dtype}, not one of {np.dtype(dtype)}; "
+                f"{path}: shape {array.shape} of {array.dtype}, not one axis of {np.dtype(dtype)}; "
                 "build the knowledge base again"
             )
         # A plain view of the map: the class np.memmap adds microseconds to every slice.

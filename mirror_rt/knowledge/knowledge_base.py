@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from mirror_rt._count import counted
 from mirror_rt.bundle import Bundle
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.hashing import checksum
@@ -115,11 +116,11 @@ class KnowledgeBase:
 
     def __repr__(self) -> str:
         counts, index = self.manifest.counts, self.manifest.index
-        what = "passages" if self.manifest.content_type == PASSAGES else "entities"
+        what = "passage" if self.manifest.content_type == PASSAGES else "entity"
         closed = ", closed" if self._resources is None else ""
         return (
-            f"<KnowledgeBase {str(self.path)!r}: {counts['entities']:,} {what}, "
-            f"{counts['texts']:,} distinct names, {index['kind']} index{closed}>"
+            f"<KnowledgeBase {str(self.path)!r}: {counted(counts['entities'], what)}, "
+            f"{counted(counts['texts'], 'distinct name')}, {index['kind']} index{closed}>"
         )
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from mirror_rt._count import counted
 from mirror_rt.bundle import MANIFEST, Bundle, Manifest
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.entities.names import NameArrays
@@ -84,7 +85,7 @@ def _opened(
     names = NameArrays.open(folder)
     if len(names) != len(vectors_ND):
         raise KnowledgeBaseError(
-            f"{folder}: {len(names):,} names and {len(vectors_ND):,} vectors; "
+            f"{folder}: {counted(len(names), 'name')} and {counted(len(vectors_ND), 'vector')}; "
             "build the knowledge base again"
         )
     retrievers = Retrievers(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError
 from mirror_rt.serving.bodies import ExactBody, Filters, Texts
 from mirror_rt.serving.errors import Refused
@@ -178,7 +179,8 @@ def _beside(
         if len(given) != count:
             raise Refused(
                 400,
-                f"{param}: give one for each of the {count:,} mentions, empty where there is none",
+                f"{param}: give one for each of {counted(count, 'mention')}, "
+                "empty where there is none",
                 param=param,
             )
         service.check(given, param=param)

@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt._count import counted
 from mirror_rt.errors import KnowledgeBaseError, MirrorError
 from mirror_rt.serving.config import ServeConfig
 from mirror_rt.serving.errors import Refused
@@ -70,13 +71,15 @@ class Service:
             raise Refused(400, f"{param} is empty; give at least one", param=param, code="empty")
         if len(texts) > limits.inputs:
             raise Refused(
-                413, f"{len(texts):,} {param}; give at most {limits.inputs:,} at once", param=param
+                413,
+                f"{param}: {len(texts):,} given; give at most {limits.inputs:,} at once",
+                param=param,
             )
         for i, text in enumerate(texts):
             if len(text) > limits.characters:
                 raise Refused(
                     413,
-                    f"{param}[{i}] has {len(text):,} characters; "
+                    f"{param}[{i}] has {counted(len(text), 'character')}; "
                     f"give at most {limits.characters:,}",
                     param=param,
                 )

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
+from mirror_rt._count import counted
 from mirror_rt.tables.vocabulary import Column, known
 
 __all__ = ["DELIMITERS", "RowError", "detect_delimiter", "separator_line", "split_rows"]
@@ -233,7 +234,9 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
                     fault = "a quoted cell does not end"
                 elif len(more) - before > _MOST_LINES or size > _MOST_CHARACTERS:
                     given.give_back([following])
-                    fault = f"a quoted cell does not end within {len(more) - before:,} lines"
+                    fault = (
+                        f"a quoted cell does not end within {counted(len(more) - before, 'line')}"
+                    )
                 else:
                     more.append(following)
                     parts.append(line_end)
@@ -253,7 +256,7 @@ def _quoted(line: Line, given: _Lines, delimiter: str, width: int) -> tuple[list
         if not fault and len(inner) > 2 and width > 1:
             between = (_without_end(text)[0] for _, text in inner[:-1])
             if all(len(_cells(text, delimiter)) == width for text in between):
-                fault = f"a quoted cell takes in {len(inner):,} lines that are rows"
+                fault = f"a quoted cell takes in {counted(len(inner), 'row')} of the table"
         if fault:
             given.give_back(inner)
             where = more[before - 1][0] if before else line[0]

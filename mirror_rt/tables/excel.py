@@ -12,6 +12,7 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from mirror_rt._count import counted
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.tables.kept import Kept, written_text
@@ -86,7 +87,8 @@ def read_sheet(shown: str, file: IO[bytes]) -> tuple[Iterator[list[str]], list[s
                 remarks = [f"sheets left alone: {', '.join(others)}"] if others else []
                 if filled := _fill_merged(rows, sheet.merged_cell_ranges or ()):
                     remarks.append(
-                        f"the values of {filled:,} merged cells were read in each of their rows"
+                        f"{counted(filled, 'merged cell')}: "
+                        "the value was read in each row of the cell"
                     )
                 return ([_text(cell) for cell in row] for row in rows), remarks
     except MemoryError:
@@ -198,7 +200,7 @@ def _check_rows(name: str, row: int) -> None:
 def _check_length(name: str, row: int, text: str) -> None:
     if len(text) > _LONGEST_CELL:
         raise ConfigError(
-            f"{name}: row {row} has a cell of {len(text):,} characters, a sheet takes "
+            f"{name}: row {row} has a cell of {counted(len(text), 'character')}, a sheet takes "
             f"{_LONGEST_CELL:,}; write .csv"
         )
 

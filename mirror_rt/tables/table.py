@@ -14,6 +14,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError, one_line
 from mirror_rt.tables.delimited import RowError, detect_delimiter, separator_line, split_rows
 from mirror_rt.tables.json_rows import array_rows, is_sparql, line_rows, sparql_rows
@@ -83,15 +84,15 @@ class Notes:
 
     def sentences(self) -> list[str]:
         """Return the sentences to report."""
-        counts = {
-            "blank rows passed over": self.blank_rows,
-            "rows have no text": self.missing,
-            "rows that repeat the headings passed over": self.repeated_headings,
-            "rows are the word of the heading, and kept": self.lone_headings,
-            "lines that begin with # passed over": self.comments,
-        }
+        counts = [
+            (self.blank_rows, "blank row", "passed over"),
+            (self.missing, "row", "without text"),
+            (self.repeated_headings, "row", "with the headings again passed over"),
+            (self.lone_headings, "row", "with the word of the heading kept"),
+            (self.comments, "line", "with # at the beginning passed over"),
+        ]
         remarks = [one_line(remark) for remark in self.remarks]
-        return remarks + [f"{count:,} {what}" for what, count in counts.items() if count]
+        return remarks + [f"{counted(count, noun)} {fate}" for count, noun, fate in counts if count]
 
 
 class Table:
@@ -243,7 +244,10 @@ class Table:
             width = len(self.headings)
             if len(row) != width and width:
                 if len(row) > width and any(str(cell).strip() for cell in row[width:]):
-                    yield number, RowError(f"has {len(row)} columns, the header has {width}")
+                    yield (
+                        number,
+                        RowError(f"has {counted(len(row), 'column')}, the header has {width}"),
+                    )
                     continue
                 row = [*row[:width], *[None] * (width - len(row))]
             yield number, row

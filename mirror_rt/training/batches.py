@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, TrainingError
 from mirror_rt.training.augment import mask_span
 from mirror_rt.training.config import TrainConfig
@@ -52,7 +53,7 @@ def count_steps(table: PairTable, config: TrainConfig) -> int:
         if config.eval_pairs:
             way_out += f", or a lower --eval-pairs than {config.eval_pairs}"
         raise TrainingError(
-            f"{config.corpus_shown}: {pairs} different pairs do not fill a batch of "
+            f"{config.corpus_shown}: {counted(pairs, 'different pair')}, too few for a batch of "
             f"{config.batch_size}; give more strings{way_out}"
         )
     steps = pairs // config.batch_size * config.epochs

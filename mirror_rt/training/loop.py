@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 import mirror_rt.training._stack  # noqa: F401
+from mirror_rt._count import counted
 
 # isort: split
 import torch
@@ -315,8 +316,8 @@ def _explain_memory_errors(losses: list[float], config: TrainConfig) -> Iterator
                 f"draws of dropout, or {way_out}"
             )
         raise TrainingError(
-            f"step {len(losses) + 1}: out of memory with {views} strings of up to "
-            f"{config.max_length} tokens at once; give {way_out}"
+            f"step {len(losses) + 1}: out of memory with {counted(views, 'string')} of up to "
+            f"{counted(config.max_length, 'token')} at once; give {way_out}"
         ) from error
 
 
@@ -357,7 +358,7 @@ def _not_finite(what: str, step: int, batch: Batch, config: TrainConfig) -> Trai
     except (OSError, TargetError) as error:  # must not hide the original error
         where = f"all could not be written: {error}"
     return TrainingError(
-        f"step {step}: {what}, in the batch of {len(batch.texts)} strings: {some} … "
+        f"step {step}: {what}, in the batch of {counted(len(batch.texts), 'string')}: {some} … "
         f"({where}); try a lower --lr (it was {config.lr}) or a higher --temperature"
     )
 

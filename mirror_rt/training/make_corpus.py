@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt._extras import require
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.tables import is_blank
@@ -42,8 +43,9 @@ class CorpusReport:
 
     def __str__(self) -> str:
         """Return a sentence for the user."""
-        why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items() if count)
-        return f"{len(self.strings)} strings of {self.read} read; dropped: {why or 'none'}"
+        why = ", ".join(f"{count:,} {reason}" for reason, count in self.dropped.items() if count)
+        kept = counted(len(self.strings), "string")
+        return f"{kept} of {self.read:,} read; dropped: {why or 'none'}"
 
 
 def words(language: str, *, count: int) -> CorpusReport:

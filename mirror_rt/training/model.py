@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError, ModelError
 from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Pooling
@@ -156,12 +157,14 @@ def load_model(
         setattr(model.config, name, rate)
     room = _positions(config, tokenizer)
     if max_length is not None and max_length > room:
-        raise ConfigError(f"max_length: {folder} takes at most {room} tokens, got {max_length}")
+        raise ConfigError(
+            f"max_length: {folder} takes at most {counted(room, 'token')}, got {max_length}"
+        )
     special = tokenizer.num_special_tokens_to_add()
     if max_length is not None and max_length <= special:
         raise ConfigError(
-            f"max_length: {max_length} tokens have no room for text beside the {special} special "
-            f"ones; give at least {special + 1}"
+            f"max_length: {counted(max_length, 'token')}, no room for text beside the {special} "
+            f"special ones; give at least {special + 1}"
         )
     longest = min(room, 512) if max_length is None else max_length
     return TextModel(model=model, tokenizer=tokenizer, pooling=pooling, max_length=longest)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ModelError
 from mirror_rt.pooling_config import read_object
 from mirror_rt.staging import staging_file
@@ -51,15 +52,15 @@ def model_card(training: Mapping[str, Any]) -> str:
         ("different strings", f"{counts['strings']:,}"),
         ("loss", config["loss"]),
         ("temperature", config["temperature"] if config["loss"] == "info-nce" else "none"),
-        ("span mask", f"{config['span_length']} characters, rate {config['span_rate']}"),
+        ("span mask", f"{counted(config['span_length'], 'character')}, rate {config['span_rate']}"),
         ("dropout", "the base's own" if config["dropout"] is None else config["dropout"]),
         ("drophead", config["drophead"]),
         ("pooling", training["pooling"]),
-        ("batch", f"{config['batch_size']} pairs, {len(losses)} steps"),
+        ("batch", f"{counted(config['batch_size'], 'pair')}, {counted(len(losses), 'step')}"),
         ("hard negatives mined", config.get("hard_negatives", 0)),
         ("learning rate, weight decay", f"{config['lr']}, {config['weight_decay']}"),
         ("share of the base's weights", config.get("base_share", 0.0)),
-        ("longest input", f"{config['max_length']} tokens"),
+        ("longest input", counted(config["max_length"], "token")),
         ("seed", config["seed"]),
         ("time", f"{training['seconds']:.0f} s"),
     ]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats import Columns, SkippedRows
 from mirror_rt.knowledge.text.held_out import is_held_out
@@ -108,9 +109,9 @@ def read_table(config: TrainConfig) -> PairTable:
     if PairSource.SYNONYMS in kinds and not entities:
         if any(len(rows) > 1 for rows in named.values()):
             raise InputError(
-                f"{config.corpus_shown}: has no entity with two names but for the {len(unseen)} "
-                "that are held out (a twentieth of all), so there are no synonym pairs; "
-                "give more names, or --pairs mirror"
+                f"{config.corpus_shown}: has no entity with two names but for "
+                f"{counted(len(unseen), 'string')} held out (a twentieth of all), "
+                "so there are no synonym pairs; give more names, or --pairs mirror"
             )
         raise InputError(
             f"{config.corpus_shown}: has no entity with two names, so there are no synonym pairs; "
@@ -176,8 +177,8 @@ def _sources(
 
 def _source_shown(source: Mapping[str, str | int]) -> str:
     return (
-        f"{source['file']}: {source['entities']} entities, "
-        f"{source['synonym_pairs']} pairs of synonyms an epoch"
+        f"{source['file']}: {counted(source['entities'], 'entity')}, "
+        f"{counted(source['synonym_pairs'], 'pair')} of synonyms an epoch"
     )
 
 
@@ -219,7 +220,7 @@ def hold_out(
     held_P2 = np.concatenate(parts)
     if config.eval_pairs and len(held_P2) < 2:
         raise ConfigError(
-            f"eval_pairs: sets {len(held_P2)} of these pairs aside, and measuring takes 2; "
+            f"eval_pairs: sets aside {counted(len(held_P2), 'pair')}, and measuring takes 2; "
             f"give a higher --eval-pairs than {config.eval_pairs}, or 0"
         )
     gone.update(held_P2.reshape(-1).tolist())

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.tables import (
     Column,
@@ -242,7 +243,7 @@ def _checked(source: StrPath, unit: str, numbered: Iterable[tuple[int, str]]) ->
     for number, text in numbered:
         if len(text) > MAX_CHARACTERS:
             raise InputError(
-                f"{source}: {unit} {number} has {len(text)} characters; "
+                f"{source}: {unit} {number} has {counted(len(text), 'character')}; "
                 "give one name or sentence a line"
             )
         refuse_nul(source, unit, number, text)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError, KnowledgeBaseError
 from mirror_rt.knowledge.arrays import (
     array_file,
@@ -179,7 +180,9 @@ class NameArraysWriter:
         hashes_N = np.concatenate([block.hashes_Q for block in blocks])
         rows = len(hashes_N)
         if rows > _MOST_ROWS:
-            raise InputError(f"{rows:,} different names; a knowledge base holds {_MOST_ROWS:,}")
+            raise InputError(
+                f"{counted(rows, 'different name')}; a knowledge base holds {_MOST_ROWS:,}"
+            )
         key_hashes_N = np.concatenate([block.key_hashes_Q for block in blocks])
         key_hashes_N[hashes_N == _UNUSED] = _UNUSED
         # Words are numbered in the order of their hashes, for look-up by bisection.

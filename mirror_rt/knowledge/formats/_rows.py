@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, TypeVar
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError, one_line
 from mirror_rt.tables import RowError, is_blank
 from mirror_rt.textfiles import UNPACKING_ERRORS, StrPath, encoding_hint, open_binary, shown
@@ -76,28 +77,37 @@ class SkippedRows:
         ]
         if self.null_words:
             sentences.append(
-                f"{self.null_words:,} entities are called NULL, NaN, None or similar: these are "
-                "read as names; leave the cells empty if there is no name"
+                f"{counted(self.null_words, 'entity')} called NULL, NaN, None or similar: this is "
+                "read as a name; leave the cell empty if there is no name"
             )
         return [one_line(sentence) for sentence in sentences]
 
-    def left_out(self) -> dict[str, int]:
-        """Return the counts of what was left out of an entity file, without the bad rows."""
-        return {
-            "rows that repeat the headings": self.repeated_headings,
-            "obsolete terms": self.obsolete,
-            "names filtered out": self.filtered,
-            "language tags that are none": self.language_tags,
-            "old ids without successor": self.unresolved,
-            "classes without a name": self.nameless,
-            "classes without an id": self.anonymous,
-            "types of concepts without a name": self.types,
-        }
+    def left_out(self) -> list[tuple[int, str, str]]:
+        """Return what was left out of an entity file, without the bad rows.
+
+        Each is a number, a noun in the singular, and further words.
+        """
+        return [
+            (self.repeated_headings, "row", "with the headings again"),
+            (self.obsolete, "obsolete term", ""),
+            (self.filtered, "name", "filtered out"),
+            (self.language_tags, "unknown language tag", ""),
+            (self.unresolved, "old id", "without successor"),
+            (self.nameless, "class", "without a name"),
+            (self.anonymous, "class", "without an id"),
+            (self.types, "type", "of concepts without a name"),
+        ]
 
     def sentences(self) -> list[str]:
         """Return all sentences to report: how the file was read, faults, and what was left out."""
-        counts = {"bad rows": self.bad, **self.left_out(), "metadata values": self.metadata}
-        words = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+        counts = [
+            (self.bad, "bad row", ""),
+            *self.left_out(),
+            (self.metadata, "metadata value", ""),
+        ]
+        words = ", ".join(
+            f"{counted(count, noun)} {more}".rstrip() for count, noun, more in counts if count
+        )
         left = [f"left out: {words}"] if words else []
         return [*self.understood(), *self.messages, *left]
 

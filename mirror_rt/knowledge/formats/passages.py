@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats._columns import Columns
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
@@ -78,7 +79,11 @@ def read_passages(
     skipped.repeated_headings += notes.repeated_headings
     skipped.remarks += notes.remarks
     if not seen:
-        because = f" ({skipped.bad} bad rows, first: {skipped.messages[0]})" if skipped.bad else ""
+        because = (
+            f" ({counted(skipped.bad, 'bad row')}, first: {skipped.messages[0]})"
+            if skipped.bad
+            else ""
+        )
         raise InputError(f"{table.shown}: holds no passage{because}; give rows of id and text")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats import dictionary, tables
 from mirror_rt.knowledge.formats._columns import Columns
@@ -134,10 +135,22 @@ def _not_empty(
     for entity in found:
         yield entity
     if entity is None:
-        reasons = [f"{skipped.bad} bad rows, first: {skipped.messages[0]}"] if skipped.bad else []
-        reasons += [f"{skipped.filtered} names left out by the filter"] if skipped.filtered else []
-        reasons += [f"{skipped.nameless} classes without a name"] if skipped.nameless else []
-        reasons += [f"{skipped.anonymous} classes without an id"] if skipped.anonymous else []
+        reasons = (
+            [f"{counted(skipped.bad, 'bad row')}, first: {skipped.messages[0]}"]
+            if skipped.bad
+            else []
+        )
+        reasons += (
+            [f"{counted(skipped.filtered, 'name')} left out by the filter"]
+            if skipped.filtered
+            else []
+        )
+        reasons += (
+            [f"{counted(skipped.nameless, 'class')} without a name"] if skipped.nameless else []
+        )
+        reasons += (
+            [f"{counted(skipped.anonymous, 'class')} without an id"] if skipped.anonymous else []
+        )
         because = f" ({'; '.join(reasons)})" if reasons else ""
         raise InputError(f"{shown(path)}: holds no entity, read as {chosen.value}{because}")
 

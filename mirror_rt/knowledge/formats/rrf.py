@@ -14,6 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._filter import NameFilter, in_order
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
@@ -165,7 +166,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _columns(line: str, number: int, table: str) -> list[str]:
     row = line.removesuffix("|").split("|")
     if len(row) != number:
-        raise RowError(f"{len(row)} columns, {table} has {number}")
+        raise RowError(f"{counted(len(row), 'column')}, {table} has {number}")
     return row
 
 

@@ -17,6 +17,7 @@ from itertools import dropwhile
 from pathlib import Path
 from urllib.parse import unquote
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError
 from mirror_rt.tables import RowError
 from mirror_rt.tables.delimited import split_rows
@@ -155,7 +156,9 @@ def read_sssom(path: Path) -> Iterator[SssomMapping]:
         if row == [""]:
             continue
         if isinstance(row, RowError) or len(row) != len(columns):
-            fault = row if isinstance(row, RowError) else f"has not {len(columns)} columns"
+            fault = (
+                row if isinstance(row, RowError) else f"has not {counted(len(columns), 'column')}"
+            )
             raise InputError(f"{path}: line {number}: {fault}")
         cells = dict(zip(columns, row, strict=True))
         said = cells.get("confidence", "")

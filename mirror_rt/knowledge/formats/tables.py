@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._columns import BARS, Columns, Roles, resolved
 from mirror_rt.knowledge.formats._filter import NameFilter
@@ -111,7 +112,9 @@ def read_table(
         skipped.left_alone += roles().left_alone if roles is not None else []
         skipped.remarks += notes.remarks
         if notes.comments:
-            skipped.remarks.append(f"{notes.comments:,} lines that begin with # passed over")
+            skipped.remarks.append(
+                f"{counted(notes.comments, 'line')} with # at the beginning passed over"
+            )
 
 
 _Parse = Callable[[Cells], "Entity | None"]
@@ -412,7 +415,7 @@ def _of_alternate_names(row: Cells) -> bool:
 def _with_kind(cells: Cells) -> Entity:
     if any(cell.strip() for cell in cells[3:]):
         raise RowError(
-            f"has {len(cells)} columns where others have id, name and kind; "
+            f"has {counted(len(cells), 'column')} where others have id, name and kind; "
             "if the third holds names, head the columns: id, name, alias, alias"
         )
     kind = name_kind(cells[2]) if len(cells) > 2 else NameKind.EXACT

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.entities.sketch import sketch
 from mirror_rt.knowledge.linking.accepted import all_but_accepted
@@ -160,12 +161,15 @@ def calibrate(
     mask = all_but_accepted(resources) if without_accepted else None
     links = _link(resources, gold, encode, mask=mask, progress=progress)
     if len(links) < FEWEST:
-        raise InputError(f"{len(links)} gold mentions with a candidate; at least {FEWEST} needed")
+        raise InputError(
+            f"{counted(len(links), 'gold mention')} with a candidate; at least {FEWEST} needed"
+        )
     apart_S = _apart(links, reserve)
     kept_apart, links = links[apart_S], links[~apart_S]
     if len(links) < FEWEST:
         raise InputError(
-            f"{len(links)} gold mentions beside those that are reserved; at least {FEWEST} needed"
+            f"{counted(len(links), 'gold mention')} beside those that are reserved; "
+            f"at least {FEWEST} needed"
         )
     # Start from the uncalibrated weights, so that repeated calibrations do not stack.
     before = resources.reranker.uncalibrated()

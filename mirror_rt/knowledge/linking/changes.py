@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats.pubtator import NO_ID, is_pubtator, read_mentions
 from mirror_rt.knowledge.formats.sssom import read_sssom
@@ -235,8 +236,8 @@ class EarlierLinks:
         """
         if self._whole and self._rows and self._added == self._rows:
             raise InputError(
-                f"{self._shown}: none of the {self._rows:,} mentions is in it; is it the result of "
-                "another table, or of another --column?"
+                f"{self._shown}: holds none of {counted(self._rows, 'mention')}; "
+                "is it the result of another table, or of another --column?"
             )
         left = (max(len(one.links) - one.taken, 0) for one in self._by_mention.values())
         return LinkChanges(

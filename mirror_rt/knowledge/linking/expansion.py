@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.linking.exact import exact_matches, is_name
 from mirror_rt.knowledge.text.abbreviations import SpelledPhrases, find_abbreviations
@@ -61,7 +62,9 @@ def _long_forms(
     if isinstance(document, str):
         document = [document] * len(mentions)
     if len(document) != len(mentions):
-        raise ConfigError(f"give one document, or one for each of the {len(mentions):,} mentions")
+        raise ConfigError(
+            f"give one document, or one for each of {counted(len(mentions), 'mention')}"
+        )
     long_forms = {text: find_abbreviations(text) for text in dict.fromkeys(document)}
     undefined = [
         (mention.strip(), text)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.linking.results import fingerprint
 from mirror_rt.tables import (
@@ -166,8 +167,8 @@ def read_reviewed(
             what = "entity_name" if "entity_id" not in strange else "entity_id with its entity_name"
             otherwise = "remove the column entity_name if names changed since"
         raise InputError(
-            f"{table.shown}: no {what} of its {len(strange):,} decisions is of this knowledge "
-            f"base; give a review of this one, or {otherwise}"
+            f"{table.shown}: no {what} of its {counted(len(strange), 'decision')} is of this "
+            f"knowledge base; give a review of this one, or {otherwise}"
         )
     for mention in {mention for mention, id_ in found.links if id_}:
         found.links.pop((mention, ""), None)  # one entity is wrong, another is right

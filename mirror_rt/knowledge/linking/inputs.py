@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.formats.pubtator import is_pubtator
 from mirror_rt.knowledge.formats.pubtator import read_mentions as read_pubtator
@@ -40,11 +41,13 @@ class MentionNotes(Notes):
         """Return a sentence for each problem."""
         found = Notes.sentences(self)
         if self.misplaced:
-            found.append(f"{self.misplaced:,} mentions do not stand in the text at their offsets")
+            found.append(
+                f"{counted(self.misplaced, 'mention')} not in the text at the offset given"
+            )
         if self.elsewhere:
             found.append(
-                f"{self.elsewhere:,} mentions are not in their documents; --document-column names "
-                "the column with the text of the document"
+                f"{counted(self.elsewhere, 'mention')} not in the document given; "
+                "--document-column names the column with the text of the document"
             )
         return found
 

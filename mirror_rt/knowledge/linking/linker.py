@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.arrays import hash_text
 from mirror_rt.knowledge.entities.names import KINDS
@@ -90,7 +91,8 @@ def check_contexts(contexts: Sequence[str], mentions: Sequence[str]) -> None:
     """
     if isinstance(contexts, str) or len(contexts) != len(mentions):
         raise ConfigError(
-            f"give a context for each of the {len(mentions):,} mentions, empty where there is none"
+            f"give a context for each of {counted(len(mentions), 'mention')}, "
+            "empty where there is none"
         )
     for i, text in enumerate(contexts):
         if lone_surrogate(text) is not None:

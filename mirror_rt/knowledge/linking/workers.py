@@ -17,6 +17,7 @@ from dataclasses import replace
 from threading import Lock, Thread, current_thread, main_thread
 from typing import TYPE_CHECKING
 
+from mirror_rt._count import counted
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.linking.proposals import Proposal, propose
 from mirror_rt.knowledge.linking.resources import LinkResources
@@ -101,8 +102,8 @@ class Workers:
                     some.cancel()
         except BrokenProcessPool as error:
             raise KnowledgeBaseError(
-                f"{self._path}: one of {self._count} workers ended early, perhaps for lack of "
-                "memory; run it again with fewer workers"
+                f"{self._path}: one of {counted(self._count, 'worker')} ended early, perhaps for "
+                "lack of memory; run it again with fewer workers"
             ) from error
 
     def _started(self) -> ProcessPoolExecutor:
@@ -120,7 +121,8 @@ class Workers:
             )
         except (OSError, ImportError, ValueError) as error:
             raise KnowledgeBaseError(
-                f"{self._path}: {self._count} workers cannot be started here ({error}); ask for one"
+                f"{self._path}: cannot start {counted(self._count, 'worker')} here ({error}); "
+                "ask for one"
             ) from error
         try:
             # Send a no-op first. If a worker dies while a large payload is being sent, Python

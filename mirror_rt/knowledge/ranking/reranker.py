@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, KnowledgeBaseError
 from mirror_rt.hashing import is_unchanged, write_checked_json
 from mirror_rt.knowledge.ranking.features import ACCEPTED_MENTIONS, FEATURES
@@ -316,8 +317,8 @@ class Reranker:
         if least is None:
             raise ConfigError(
                 f"wrong_at_most {wrong_at_most}: cannot be guaranteed with the "
-                f"{int(self.risk_counts[-1][1]):,} links set aside; give more gold links, or "
-                "take a larger share"
+                f"{counted(int(self.risk_counts[-1][1]), 'link')} set aside; give more gold links, "
+                "or take a larger share"
             )
         return least
 

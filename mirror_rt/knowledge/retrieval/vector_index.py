@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import faiss
 import numpy as np
 
+from mirror_rt._count import counted
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.arrays import ScaledRows, to_float32
 from mirror_rt.types import Hits, IndexKind
@@ -276,7 +277,7 @@ class VectorIndex:
             ) from error
         if (index.ntotal, index.d) != vectors_ND.shape:
             raise KnowledgeBaseError(
-                f"{path}: {index.ntotal} rows of width {index.d}, the vectors are "
+                f"{path}: {counted(index.ntotal, 'row')} of width {index.d}, the vectors are "
                 f"{vectors_ND.shape[0]} of {vectors_ND.shape[1]}; build the knowledge base again"
             )
         exhaustive = not isinstance(index, faiss.IndexPreTransform)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.knowledge.vocabularies.twins import Twins, find_twins
@@ -48,8 +49,8 @@ def check_related(own: Vocabulary, other: Vocabulary, twins: Twins) -> None:
     smaller = min(len(own), len(other))
     if len(twins.of) < max(1, _LEAST_SHARE * smaller):
         raise ConfigError(
-            f"only {len(twins.of):,} of {smaller:,} entities have a twin: these are vocabularies "
-            "of other things; give --allow-few-twins to go on"
+            f"only {len(twins.of):,} of {counted(smaller, 'entity')} with a twin: these are "
+            "vocabularies of other things; give --allow-few-twins to go on"
         )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.formats.sssom import SssomMapping, justification
 from mirror_rt.knowledge.vocabularies.references import References
@@ -191,7 +192,7 @@ def _each_once(found: Sequence[Sequence[_Pair]]) -> list[_Pair]:
 
 def _mapping(pair: _Pair) -> SssomMapping:
     sorted_pairs = sorted(pair.by_name.values(), key=_surest)
-    reasons = [f"{len(sorted_pairs)} of {pair.names} names"] if sorted_pairs else []
+    reasons = [f"{len(sorted_pairs)} of {counted(pair.names, 'name')}"] if sorted_pairs else []
     reasons += [str(pair.evidence)] if pair.evidence is not None else []
     against = f"; contradicted by {', '.join(pair.against)}" if pair.against else ""
     return SssomMapping(

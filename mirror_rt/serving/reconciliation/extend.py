@@ -11,6 +11,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt._count import counted
 from mirror_rt.errors import InputError
 from mirror_rt.serving.errors import Refused
 from mirror_rt.serving.library import ServedKb
@@ -88,7 +89,7 @@ async def extended(request: Request, served: ServedKb, given: str) -> bytes:
         raise Refused(
             413,
             f"extend: give at most {MOST_PROPERTIES} properties and "
-            f"{service.config.limits.inputs:,} ids",
+            f"{counted(service.config.limits.inputs, 'id')}",
             param="extend",
         )
     service.note(request, len(ids))

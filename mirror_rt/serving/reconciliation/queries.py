@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import orjson
 from starlette.requests import Request
 
+from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.serving.errors import Refused
@@ -227,7 +228,9 @@ async def reconciled(request: Request, served: ServedKb, given: str) -> bytes:
     limits = service.config.limits
     if len(batch) > limits.batch:
         raise Refused(
-            413, f"{len(batch):,} queries; give at most {limits.batch} at once", param="queries"
+            413,
+            f"{counted(len(batch), 'query')}; give at most {limits.batch} at once",
+            param="queries",
         )
     service.note(request, len(batch))
     fields = served.field_names

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt._count import counted
 from mirror_rt.knowledge.text.normalize import normalize
 from mirror_rt.serving.library import ServedKb
 from mirror_rt.serving.reconciliation.extend import properties_of
@@ -103,7 +104,7 @@ def _entities(served: ServedKb, text: str, most: int) -> list[dict[str, Any]]:
 
 def _types(served: ServedKb, text: str, most: int) -> list[dict[str, Any]]:
     types = [
-        {"id": type_, "name": type_, "description": f"{count:,} entities"}
+        {"id": type_, "name": type_, "description": counted(count, "entity")}
         for type_, count in served.types
     ]
     return _matching(types, text)
