@@ -43,19 +43,17 @@ def calibrate(
         typer.Option(help="Share of the mentions set aside: link --wrong-at-most needs them."),
     ] = 0.0,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Change nothing; print what would be found.")
+        bool, typer.Option("--dry-run", help="Change nothing; print what would change.")
     ] = False,
     plot: Annotated[
         Path | None,
         typer.Option(
-            help="Draw reliability and thresholds as this PNG.", rich_help_panel=output.PANEL
+            help="Draw reliability and thresholds into this PNG (needs matplotlib).",
+            rich_help_panel=output.PANEL,
         ),
     ] = None,
     allow_few_twins: kb_source.AllowFewTwinsOption = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace OUT and the PNG.", rich_help_panel=output.PANEL),
-    ] = False,
+    force: output.ForceOptionInPanel = False,
 ) -> None:
     """Fit the probabilities to your own gold links.
 

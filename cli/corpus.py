@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import inputs, kb_source
+from . import inputs, kb_source, output
 from .file_options import NAMES, ROWS, FileOptions, with_file_options
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ corpus = typer.Typer(
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="File to write; by default standard output.")
 ]
-ForceOption = Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the sample.")]
 
 
@@ -29,7 +28,7 @@ def words(
     lang: Annotated[str, typer.Option(help="Language code, such as en or zh.")] = "en",
     count: Annotated[int, typer.Option(min=1, help="Maximum number of words.")] = 10_000,
     out: OutOption = None,
-    force: ForceOption = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Write the most frequent words of a language (with wordfreq)."""
     from mirror_rt.training import make_corpus
@@ -48,7 +47,7 @@ def names(
     *,
     file_options: FileOptions,
     out: OutOption = None,
-    force: ForceOption = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Write the names of a knowledge base, or a sample."""
     from mirror_rt.knowledge.formats import SkippedRows
@@ -83,7 +82,7 @@ def sentences(
     *,
     file_options: FileOptions,
     out: OutOption = None,
-    force: ForceOption = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Write the sentences of a text, or a sample."""
     from mirror_rt.tables import Notes

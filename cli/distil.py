@@ -11,7 +11,7 @@ import typer
 
 from mirror_rt._count import counted
 
-from . import kb_source, progress
+from . import kb_source, output, progress
 from .file_options import COLUMNS, FileOptions, with_file_options
 
 
@@ -46,7 +46,7 @@ def distil(
     seed: Annotated[int, typer.Option(help="Seed for the names that are held out.")] = 0,
     *,
     file_options: FileOptions,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Fit a static encoder of names to a larger one.
 

@@ -13,7 +13,7 @@ import typer
 from mirror_rt._count import counted
 
 from . import engine as engines
-from . import inputs, kb_source, progress
+from . import inputs, kb_source, output, progress
 from .file_options import ROWS, FileOptions, with_file_options
 
 if TYPE_CHECKING:
@@ -79,9 +79,7 @@ def embed(
             rich_help_panel=engines.PANEL,
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a file, or a folder of vectors.")
-    ] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Write one vector for each row of a file, in order.
 

@@ -83,14 +83,15 @@ def evaluate(
     context_column: Annotated[
         str | None,
         typer.Option(
-            help="The column with the text around each mention; PubTator: sentence or document.",
+            help="Column or field with the text around each mention; "
+            "PubTator: sentence or document.",
             rich_help_panel=_GOLD,
         ),
     ] = None,
     document_column: Annotated[
         str | None,
         typer.Option(
-            help="The column with the text of each mention's document, to expand abbreviations.",
+            help="Column or field with the text of each mention's document.",
             rich_help_panel=_GOLD,
         ),
     ] = None,
@@ -110,7 +111,9 @@ def evaluate(
     review_below: Annotated[
         float | None,
         typer.Option(
-            help="The same, and no ties; .5 if no other threshold is given.", rich_help_panel=_BASE
+            help="Count links from this probability on, without ties; "
+            ".5 if no other threshold is given.",
+            rich_help_panel=_BASE,
         ),
     ] = None,
     filter_: inputs.FilterOption = None,
@@ -173,10 +176,7 @@ def evaluate(
             rich_help_panel=output.PANEL,
         ),
     ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Replace output files.", rich_help_panel=output.PANEL),
-    ] = False,
+    force: output.ForceOptionInPanel = False,
 ) -> None:
     """Evaluate models on gold mentions or standard tasks.
 

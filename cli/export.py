@@ -63,7 +63,7 @@ def export(
     max_length: Annotated[int | None, typer.Option(help="Longest input in tokens.")] = None,
     *,
     file_options: FileOptions,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Write a checkpoint as an ONNX bundle for the CPU.
 

@@ -11,7 +11,7 @@ import typer
 from mirror_rt._count import counted
 from mirror_rt.types import Entity, IndexKind, Passage
 
-from . import inputs, kb_source, progress
+from . import inputs, kb_source, output, progress
 from .file_options import ENTITIES, FileOptions, with_file_options
 
 _CHANCE = 0.01
@@ -31,7 +31,7 @@ def index(
             "(- is stdin).",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     kind: Annotated[
         IndexKind,
         typer.Option("--index", help="The kind of index.", rich_help_panel=_INDEX),
@@ -70,7 +70,7 @@ def index(
     ] = None,
     *,
     file_options: FileOptions,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Build a knowledge base from a file of names.
 

@@ -31,7 +31,7 @@ def info(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write everything to this file, as JSON.")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Describe a folder in ten lines.
 

@@ -28,7 +28,7 @@ _WHICH = "Which entities may be found"
 ColumnOption = Annotated[
     str | None,
     typer.Option(
-        help="Column or field of a .csv, .tsv, .jsonl or .parquet file.",
+        help="Column or field of the text.",
         rich_help_panel=FILE_PANEL,
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -39,9 +39,7 @@ def stats(
     file_options: FileOptions,
     form: output.FormatOption = None,
     out: output.OutOption = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT.", rich_help_panel=output.PANEL)
-    ] = False,
+    force: output.ForceOptionInPanel = False,
 ) -> None:
     """Count the content of a knowledge-base file.
 

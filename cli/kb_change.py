@@ -88,7 +88,7 @@ def remove(
 def refit(
     kbdir: KbDir,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Report what would change, without changing anything.")
+        bool, typer.Option("--dry-run", help="Change nothing; print what would change.")
     ] = False,
 ) -> None:
     """Learn the weights again from the current names.

@@ -33,7 +33,7 @@ def diff(
     file_options: FileOptions,
     form: output.FormatOption = None,
     out: output.OutOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """List the changes between two releases of a vocabulary.
 
@@ -98,13 +98,13 @@ def enrich(
     ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Report what would be added, without changing anything."),
+        typer.Option("--dry-run", help="Change nothing; print what would change."),
     ] = False,
     *,
     file_options: FileOptions,
     allow_few_twins: kb_source.AllowFewTwinsOption = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace files; implies --allow-few-twins.")
+        bool, typer.Option("--force", help="Replace what exists; implies --allow-few-twins.")
     ] = False,
 ) -> None:
     """Add the names that twins have in another vocabulary.

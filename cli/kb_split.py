@@ -26,10 +26,10 @@ def split(
     share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of the exact synonyms to hold out.")
     ] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Draws them.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 42,
     *,
     file_options: FileOptions,
-    force: Annotated[bool, typer.Option("--force", help="Replace both files.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Split a file into a training part and gold mentions.
 

@@ -84,7 +84,7 @@ def link(
     context_column: Annotated[
         str | None,
         typer.Option(
-            help="Column or field of the file with each mention's context.", rich_help_panel=_AROUND
+            help="Column or field with the text around each mention.", rich_help_panel=_AROUND
         ),
     ] = None,
     document: Annotated[
@@ -178,9 +178,7 @@ def link(
             rich_help_panel=engines.PANEL,
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file.", rich_help_panel=output.PANEL)
-    ] = False,
+    force: output.ForceOptionInPanel = False,
 ) -> None:
     """Link mentions to entities.
 

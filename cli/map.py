@@ -10,7 +10,7 @@ import typer
 
 from mirror_rt._count import counted
 
-from . import kb_source, progress
+from . import kb_source, output, progress
 from .file_options import NAMES, FileOptions, with_file_options
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def map_vocabularies(
     ] = False,
     *,
     file_options: FileOptions,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Map the entities of KB_A to those of KB_B, as SSSOM.
 

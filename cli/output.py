@@ -50,6 +50,9 @@ OutOption = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+_FORCE = "Replace what exists."
+ForceOption = Annotated[bool, typer.Option("--force", help=_FORCE)]
+ForceOptionInPanel = Annotated[bool, typer.Option("--force", help=_FORCE, rich_help_panel=PANEL)]
 
 Write: TypeAlias = Callable[[str], None]
 """Writes a line."""

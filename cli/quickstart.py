@@ -9,16 +9,16 @@ import typer
 
 from mirror_rt._count import counted
 
+from . import output
+
 
 def quickstart(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder to make.")] = Path(
-        "quickstart"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")] = Path("quickstart"),
     pairs: Annotated[
         int, typer.Option(min=200, help="Number of training pairs, sampled at random.")
     ] = 4_000,
     seed: Annotated[int, typer.Option(help="Seed for the held-out names and the training.")] = 42,
-    force: Annotated[bool, typer.Option("--force", help="Replace the folder.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Train, export, index and link on a real ontology.
 

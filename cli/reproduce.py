@@ -25,7 +25,7 @@ def reproduce(
         Path, typer.Option("--out", "-o", help="Folder for the checkpoints, one per seed.")
     ],
     base: Annotated[
-        str, typer.Option(help="Folder or hub name of a masked language model.")
+        str, typer.Option(help="Folder or hub name of the model to start from.")
     ] = "bert-base-uncased",
     table: Annotated[Table, typer.Option(help="The paper's table.")] = Table.STS,
     seeds: Annotated[
@@ -34,7 +34,9 @@ def reproduce(
     corpus: Annotated[
         Path | None, typer.Option(help="The training strings, if not in the data folder.")
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Stop early, to try the command.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Maximum number of steps, to try the command.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     form: output.FormatOption = None,
 ) -> None:

@@ -38,9 +38,7 @@ def search(
             show_default=False,
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace OUT.", rich_help_panel=output.PANEL)
-    ] = False,
+    force: output.ForceOptionInPanel = False,
 ) -> None:
     """Find the names or passages nearest to queries.
 

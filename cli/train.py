@@ -80,7 +80,7 @@ def train(
         int | None, typer.Option(help="Passes over the pairs (preset).", rich_help_panel=_FIT)
     ] = None,
     max_length: Annotated[
-        int | None, typer.Option(help="Tokens of a string (preset).", rich_help_panel=_VIEWS)
+        int | None, typer.Option(help="Longest input in tokens (preset).", rich_help_panel=_VIEWS)
     ] = None,
     lr: Annotated[
         float | None, typer.Option(help="Learning rate (preset).", rich_help_panel=_FIT)
@@ -159,7 +159,7 @@ def train(
             rich_help_panel=_RUN,
         ),
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
+    force: output.ForceOption = False,
 ) -> None:
     """Train an encoder from strings, or from synonyms.
 

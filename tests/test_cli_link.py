@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 from typer.testing import CliRunner
 
+from mirror_rt._count import counted
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job
 from mirror_rt.runtime.encoder import Encoder
@@ -290,7 +291,7 @@ def test_contexts_cut_off_are_counted_apart_and_descriptions_are_not(
         # Two equal mentions without context or document are one; in a column, each block counts.
         for more, count in ((["--context", long], 1), (["--context-column", "c"], 2)):
             _, _, err = _run("link", kb, mentions, "--column", "mention", *more, *extra)
-            assert err == f"{output}{count} contexts\n"
+            assert err == f"{output}{counted(count, 'context')}\n"
     _, _, err = _run("link", kb, long, "cold", "--context", long)
     assert err == f"{output}1 string\n{output}1 context\n"
 
@@ -386,7 +387,7 @@ def test_a_null_is_an_empty_mention_in_its_place_and_blank_rows_are_counted(
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     for name, blank in (("a.jsonl", 1), ("a.csv", 2), ("a.parquet", 0)):
         file = str(tmp_path / name)
-        output = f"{file}: {blank} blank row passed over\n" if blank else ""
+        output = f"{file}: {counted(blank, 'blank row')} passed over\n" if blank else ""
         output += f"{file}: 1 row without text\n"
         code, out, err = _run("link", str(hearts), file, "--context-column", "c")
         records = [json.loads(line) for line in out.splitlines()]

@@ -103,5 +103,22 @@ def test_a_word_of_an_option_means_one_thing_in_every_command() -> None:
     assert not hasattr(mirror_rt.Encoder, "calibrate")
 
 
+def test_an_option_of_several_commands_has_one_help_text() -> None:
+    # These say what is counted, written or drawn, which differs between commands.
+    by_command = {
+        "--bundle", "--count", "--data", "--dims", "--epochs", "--from", "--gold", "--id-column",
+        "--kb", "--max-length", "--max-steps", "--min-probability", "--min-top1", "--out",
+        "--pairs", "--plot", "--pooling", "--review-below", "--seed", "--source", "--split",
+        "--target-precision", "--threads", "--top", "--workers",
+    }  # fmt: skip
+    helps: dict[str, set[str]] = {}
+    for options in commands().values():
+        for option, parameter in options.items():
+            if option.startswith("--"):
+                text = str(getattr(parameter, "help", ""))
+                helps.setdefault(option, set()).add(text.split(";")[0].rstrip("."))
+    assert {option for option, texts in helps.items() if len(texts) > 1} == by_command
+
+
 def test_a_virtual_environment_is_ignored_whether_folder_or_link() -> None:
     assert ".venv" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()

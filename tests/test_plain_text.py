@@ -171,8 +171,12 @@ def test_pubtator_comes_through_a_pipe(tmp_path: Path, text: str) -> None:
     ("name", "content", "output"),
     [
         ("a.csv", "id;text\n1;one\n2;two, too\n3;\n", "1 row without text"),
-        ("a.tsv", "Sentence\tlabel\none\t1\ntwo, too\t0\nsentence\tlabel\n", "repeat the headings"),
-        ("a.jsonl", '{"text": "one"}\n{"text": "two, too"}\n{"text": NaN}\n', "have no text"),
+        (
+            "a.tsv",
+            "Sentence\tlabel\none\t1\ntwo, too\t0\nsentence\tlabel\n",
+            "with the headings again",
+        ),
+        ("a.jsonl", '{"text": "one"}\n{"text": "two, too"}\n{"text": NaN}\n', "without text"),
         ("a.txt", "one\ntwo, too\n", ""),
     ],
 )

@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt._count import counted
 from mirror_rt.errors import MirrorError
 from mirror_rt.serving.errors import Refused
 from mirror_rt.serving.library import ServedKb
@@ -68,6 +69,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_templates.globals["counted"] = counted
 
 _NIL = {
     "empty": "There is nothing to link.",
