@@ -177,8 +177,8 @@ def _sources(
 
 def _source_shown(source: Mapping[str, str | int]) -> str:
     return (
-        f"{source['file']}: {counted(source['entities'], 'entity')}, "
-        f"{counted(source['synonym_pairs'], 'pair')} of synonyms an epoch"
+        f"{source['file']}: {counted(int(source['entities']), 'entity')}, "
+        f"{counted(int(source['synonym_pairs']), 'pair')} of synonyms an epoch"
     )
 
 
