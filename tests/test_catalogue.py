@@ -100,6 +100,26 @@ def test_only_the_first_question_for_a_language_or_source_reads_all_names(tmp_pa
     assert catalogue.entities_with("language", ["de", "fr"]) == [1, 2]
 
 
+def test_of_the_entities_with_a_value_the_first_are_found(tmp_path: Path) -> None:
+    # The indexes of ids have their own order, and "under" walks level by level.
+    parents = {"E:9": (), "E:8": ("E:5",), "E:7": ("E:5",), "E:6": ("E:9",), "E:5": ("E:9",)}
+    catalogue = _catalogue(
+        [
+            Entity(
+                id=id_, names=(Name(text=id_),), types=("t",), cross_references=(f"X{id_}",),
+                parents=above, fields=(("f", "v"),),
+            )
+            for id_, above in parents.items()
+        ],
+        tmp_path,
+    )  # fmt: skip
+    for field, value in (("type", "t"), ("xref", "XE"), ("id", "E:"), ("f", "v"), ("under", "E:9")):
+        every = catalogue.entities_with(field, [value])
+        assert every == [0, 1, 2, 3, 4], field
+        for most in range(2, 6):
+            assert catalogue.entities_with(field, [value], most=most) == every[:most], field
+
+
 def test_pieces_with_one_id_are_one_entity(tmp_path: Path) -> None:
     first, second = entity("A", "one"), Entity(id="A", names=(Name(text="uno", language="es"),))
     (joined,) = _catalogue([first, second], tmp_path).entities()

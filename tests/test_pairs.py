@@ -80,7 +80,7 @@ def test_a_table_of_texts_gives_its_texts_alone(tmp_path: Path, name: str, conte
     corpus = read_corpus(written(tmp_path, name, content))
     assert corpus.strings == ("fever", "cough, dry")
     assert corpus.entities == ((), ())
-    with pytest.raises(InputError, check=about(name, value="200000")):
+    with pytest.raises(InputError, check=about(name, value="200,000")):
         read_corpus(written(tmp_path, name, content.replace("fever", "fever " * 33_333 + "fe")))
 
 

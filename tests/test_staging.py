@@ -127,10 +127,16 @@ def test_a_target_below_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_has_the_rights_that_mkdir_gives(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
-    with staging_folder(tmp_path / "out"):
-        pass
-    rights = [stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("plain", "out")]
-    assert rights[0] == rights[1]
+    (tmp_path / "plain.txt").touch()
+    with staging_folder(tmp_path / "out") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub/private.txt").touch(mode=0o600)
+    rights = {
+        name: stat.S_IMODE(os.stat(tmp_path / name).st_mode)
+        for name in ("plain", "out", "plain.txt", "out/sub/private.txt")
+    }
+    assert rights["plain"] == rights["out"]
+    assert rights["plain.txt"] == rights["out/sub/private.txt"]
 
 
 @pytest.mark.parametrize("in_one_step", [True, False])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -591,6 +593,42 @@ def test_a_base_without_a_pooler_and_with_a_head_loads_as_it_is(
     wanted = masked.base_model.state_dict()
     for key, value in loaded.state_dict().items():
         assert key.startswith("pooler.") or torch.equal(value, wanted[key]), key
+
+
+def test_loading_hides_its_own_warnings_and_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny_checkpoint(tmp_path / "base")
+    config = transformers.AutoConfig.from_pretrained(base)
+    # It has no pooler, of which transformers warns.
+    transformers.AutoModelForMaskedLM.from_config(config).save_pretrained(base)
+    logger = logging.getLogger("transformers.modeling_utils")
+    read, levels, seen = transformers.AutoModel.from_pretrained, [], []
+
+    def reading(*given: object, **options: object) -> object:
+        levels.append(transformers.logging.get_verbosity())
+        other = threading.Thread(target=logger.warning, args=("of another thread",))
+        other.start()
+        other.join()
+        return read(*given, **options)
+
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", reading)
+    handler = logging.Handler()
+    handler.emit = lambda record: seen.append(record.getMessage())  # type: ignore[method-assign]
+    before = transformers.logging.get_verbosity()
+    logger.addHandler(handler)
+    try:
+        load_model(base, pooling=Pooling.CLS, max_length=None)
+        assert seen == ["of another thread"]
+        (base / "model.safetensors").write_bytes(b"")
+        with pytest.raises(ModelError):
+            load_model(base, pooling=Pooling.CLS, max_length=None)
+        logger.warning("afterwards")
+    finally:
+        logger.removeHandler(handler)
+    assert seen == ["of another thread", "of another thread", "afterwards"]
+    assert levels == [before, before]
+    assert not logger.filters
 
 
 def test_a_base_that_is_nowhere_is_refused(config_of: MakeConfig) -> None:

@@ -37,8 +37,9 @@ def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> 
 
     With ``force``, an existing target and the new folder are exchanged in one step if the system
     can (Linux); otherwise the old one is moved aside first. The old one is removed only after the
-    new one is in place, so there is never half a folder. The new one gets the mode and the group
-    of the old one. If ``target`` is a symbolic link, its destination is replaced.
+    new one is in place, so there is never half a folder. A new folder and its files follow the
+    umask; one that replaces another gets its mode and group. If ``target`` is a symbolic link, its
+    destination is replaced.
 
     Args:
         target: The folder to make.
@@ -58,6 +59,7 @@ def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> 
         fresh.mkdir()
         with _explain_disk_errors(target, partial):
             yield fresh
+        _follow_umask(fresh)
         check_target(target, force=force, folder=True, keep=keep)
         if not place.exists():
             _rename_new(fresh, place, shown=target)
@@ -77,6 +79,17 @@ def staging_folder(target: Path, *, force: bool = False, keep: bool = False) -> 
                     os.rename(old, place)
         # What came into the folder while it was being replaced.
         _carry_over(replaced, place, own_files, shown=None)
+
+
+def _follow_umask(folder: Path) -> None:
+    """Let those read and write the files who may do so in the folder, which mkdir made.
+
+    Some libraries write files for one user alone (safetensors).
+    """
+    for path in folder.rglob("*"):
+        found = path.lstat()
+        if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:  # a hard link has another owner
+            path.chmod(stat.S_IMODE(found.st_mode) | folder.stat().st_mode & 0o666)
 
 
 def _carry_over(source: Path, to: Path, own_files: set[str], *, shown: Path | None) -> None:

@@ -75,8 +75,6 @@ def write_checkpoint(
     write_modules(folder, dim=model.dim, pooling=model.pooling, max_length=model.max_length)
     (folder / "2_Normalize").mkdir()
     (folder / "README.md").write_text(model_card(training), encoding="utf-8")
-    for weights in folder.glob("*.safetensors"):  # written for one user alone
-        weights.chmod(folder.stat().st_mode & 0o666)
     account = {**training, "files": sorted({*contents(folder), *more})}
     text = json.dumps(account, indent=2, ensure_ascii=False)
     (folder / "training.json").write_text(text + "\n", encoding="utf-8")

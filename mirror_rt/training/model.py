@@ -5,7 +5,10 @@ Axes: T tokens, D width of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -100,7 +103,6 @@ def load_model(
     """
     from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModel, AutoTokenizer
-    from transformers.utils import logging
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -125,24 +127,21 @@ def load_model(
             f"{folder}: its tokenizer cannot be read ({_line(error)}); "
             "copy the files of its tokenizer beside its weights"
         ) from error
-    told = logging.get_verbosity()
-    logging.set_verbosity_error()  # it warns of a missing pooler, which is not used here
     try:
-        model, loaded = AutoModel.from_pretrained(
-            folder,
-            config=config,
-            trust_remote_code=False,
-            use_safetensors=True,
-            attn_implementation=attention,
-            output_loading_info=True,
-        )
+        with _no_load_warnings():
+            model, loaded = AutoModel.from_pretrained(
+                folder,
+                config=config,
+                trust_remote_code=False,
+                use_safetensors=True,
+                attn_implementation=attention,
+                output_loading_info=True,
+            )
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{folder}: its weights cannot be read ({_line(error)}); "
             "is its safetensors file there, and whole?"
         ) from error
-    finally:
-        logging.set_verbosity(told)
     # Missing weights were drawn at random. The pooler is not used; many models have none.
     missing = sorted(key for key in loaded["missing_keys"] if not key.startswith("pooler."))
     if missing:
@@ -150,10 +149,7 @@ def load_model(
             f"{folder}: lacks {len(missing)} of the encoder's weights ({missing[0]}"
             f"{', …' if len(missing) > 1 else ''}); copy or download the model again"
         )
-    for (
-        name,
-        rate,
-    ) in own_rates.items():  # the modules keep their rates; the base's are saved
+    for name, rate in own_rates.items():  # the modules keep their rates; the base's are saved
         setattr(model.config, name, rate)
     room = _positions(config, tokenizer)
     if max_length is not None and max_length > room:
@@ -168,6 +164,24 @@ def load_model(
         )
     longest = min(room, 512) if max_length is None else max_length
     return TextModel(model=model, tokenizer=tokenizer, pooling=pooling, max_length=longest)
+
+
+@contextmanager
+def _no_load_warnings() -> Iterator[None]:
+    """Drop this thread's warnings about weights: of a missing pooler, which is not used here.
+
+    A filter leaves the verbosity that the user has set, and the warnings of other threads.
+    """
+    logger, thread = logging.getLogger("transformers.modeling_utils"), threading.get_ident()
+
+    def is_kept(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or record.thread != thread
+
+    logger.addFilter(is_kept)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_kept)
 
 
 def _positions(config: Any, tokenizer: Any) -> int:  # noqa: ANN401  (untyped library)

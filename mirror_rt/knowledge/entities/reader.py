@@ -203,9 +203,9 @@ class Catalogue:
         Args:
             field: A field as in ``filters.Filters``.
             values: The values; one of them must match.
-            most: Look up at most this many entities per value, no matter which.
+            most: Look up at most this many entities per value, the lowest numbers.
         """
-        limit = "" if most is None else f" LIMIT {most}"
+        limit = "" if most is None else f" ORDER BY 1 LIMIT {most}"
         found: set[int] = set()
         for value in values:
             if field in _OF_NAMES and most == 1:
