@@ -76,7 +76,7 @@ def test_a_student_comes_nearer_to_its_teacher_and_is_written_whole(
     assert runs[0] == runs[1]
     output = CliRunner().invoke(app, ["info", str(tmp_path / "student")])
     assert output.exit_code == 0, output.stderr
-    assert "1 layers" in output.stdout
+    assert "1 layer," in output.stdout
 
 
 def test_a_batch_has_names_misspelled_and_recombined_ones() -> None:
