@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import link_tables
 import raw_tables
 import record_tables
 from markdown_tables import grid
@@ -37,15 +38,15 @@ SHOWN: Mapping[str, Callable[[Record], list[str]]] = {
     "import_time": record_tables.import_time,
     "train_speed": record_tables.train_speed,
     "quantization": record_tables.quantization,
-    "linking": record_tables.linking,
-    "default_weights": record_tables.default_weights,
+    "linking": link_tables.linking,
+    "default_weights": link_tables.default_weights,
     "students": record_tables.students,
-    "kb_scale": record_tables.kb_scale,
-    "kb_scale_starter": record_tables.kb_scale,
-    "link_speed": record_tables.link_speed,
-    "link_job": record_tables.link_job,
-    "link_columns": record_tables.link_columns,
-    "feedback": record_tables.feedback,
+    "kb_scale": link_tables.kb_scale,
+    "kb_scale_starter": link_tables.kb_scale,
+    "link_speed": link_tables.link_speed,
+    "link_job": link_tables.link_job,
+    "link_columns": link_tables.link_columns,
+    "feedback": link_tables.feedback,
     "serve_speed": serve_speed,
     "raw_results": raw_tables.raw_results,
 }

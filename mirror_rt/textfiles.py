@@ -17,13 +17,14 @@ import stat
 import sys
 import weakref
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import IO, TypeAlias, cast
 
+from mirror_rt.encodings import encoding_hint, utf16_of
 from mirror_rt.errors import ConfigError, InputError
 
 StrPath: TypeAlias = "str | PathLike[str]"
@@ -34,15 +35,11 @@ __all__ = [
     "Head",
     "Source",
     "StrPath",
-    "encoding_hint",
     "head_lines",
     "is_plain_utf8",
-    "is_utf8",
-    "lone_surrogate",
     "numbered_lines",
     "open_binary",
     "read_lines",
-    "refuse_what_is_not_text",
     "shown",
 ]
 
@@ -365,32 +362,10 @@ def numbered_lines(
                 yield number, text
 
 
-def encoding_hint(text: bytes | str, *, head: bytes = b"") -> str:
-    r"""Return the likely encoding of a text that is not UTF-8, and what to do.
-
-    Args:
-        text: The text.
-        head: The first bytes of its file, which may not be text at all.
-
-    >>> encoding_hint(b"caf\xe9")
-    'probably it is windows-1252: give --encoding windows-1252, or convert the file (iconv -f)'
-    """
-    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
-    if any(byte < 0x20 and byte not in b"\t\n\r\f" for byte in head[:1000] + raw):
-        return "it holds control characters, so it may not be text"
-    high = sum(byte >= 0x80 for byte in raw)
-    letters = sum(chr(byte).isalpha() for byte in raw if byte < 0x80)
-    if high > 2 and high > letters:  # another script, not Latin with accents
-        found = "perhaps it is windows-1251, shift_jis, gb18030 or euc-kr"
-        return f"{found}: name it with --encoding, or convert the file (iconv -f)"
-    likely = "windows-1252"
-    return f"probably it is {likely}: give --encoding {likely}, or convert the file (iconv -f)"
-
-
 def _writing(source: Source) -> tuple[str | None, bool]:
     """Return the encoding if it is not UTF-8, and whether lines end in CR alone."""
     head = source.head()
-    encoding = source.encoding or _utf16(head)
+    encoding = source.encoding or utf16_of(head)
     if encoding is not None and codecs.lookup(encoding).name == "utf-8":
         encoding = None
     try:
@@ -404,19 +379,6 @@ def _not_in(source: Source, encoding: str | None, error: UnicodeError) -> InputE
     return InputError(
         f"{shown(source)}: is not {encoding} ({error}); give another --encoding, or none"
     )
-
-
-def _utf16(head: bytes) -> str | None:
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-        return "utf-32"
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    # Without a mark: every other byte of a Latin text is NUL.
-    some = head[:1000]
-    even, odd = some[::2].count(0), some[1::2].count(0)
-    if len(some) >= 4 and max(even, odd) > len(some) // 4 and min(even, odd) == 0:
-        return "utf-16-le" if odd else "utf-16-be"
-    return None
 
 
 def _recoded(
@@ -446,36 +408,6 @@ def _recoded(
     return _stream(blocks(), lambda: None)
 
 
-def lone_surrogate(text: str) -> int | None:
-    r"""Return the index of the first lone surrogate, which is not text; None if there is none.
-
-    >>> lone_surrogate("naïve"), lone_surrogate("na\ud800ve")
-    (None, 2)
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return error.start
-    return None
-
-
-def refuse_what_is_not_text(texts: Sequence[str]) -> None:
-    """Check that all items are strings without lone surrogates.
-
-    Raises:
-        InputError: An item is not; the message has its index.
-    """
-    for row, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise InputError(f"texts[{row}]: a {type(text).__name__}, not a string")
-        place = lone_surrogate(text)
-        if place is not None:
-            raise InputError(
-                f"texts[{row}]: holds a lone surrogate (U+{ord(text[place]):04X}) "
-                f"at character {place}, which is not text; remove or replace it"
-            )
-
-
 def read_lines(source: StrPath) -> list[str]:
     """Return every line of a text file, also empty ones: row i is line i + 1.
 
@@ -486,12 +418,3 @@ def read_lines(source: StrPath) -> list[str]:
     if not lines:
         raise InputError(f"{shown(source)}: is empty; give one string a line")
     return lines
-
-
-def is_utf8(path: Path) -> bool:
-    """Return whether a path is UTF-8: FAISS, Arrow and onnxruntime cannot open others."""
-    try:
-        str(path).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

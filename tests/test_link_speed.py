@@ -38,9 +38,9 @@ def test_the_small_run_answers_the_same_on_both_sides_and_goes_on(tmp_path: Path
         assert stages[size]["same_first"] == 1.0
         assert stages[size]["ways"]["new"]["asked_one_by_one"] == 40
     assert run()["stages"] == stages, "nothing is done twice"
-    import record_tables
+    import link_tables
 
-    lines = record_tables.link_speed(record)
+    lines = link_tables.link_speed(record)
     assert len([line for line in lines if line.startswith("| ")]) == 1 + 2 * (1 + 5) + 1
 
 
@@ -70,7 +70,7 @@ def test_a_turn_asks_others_than_the_one_before_while_there_are_some(
 
 
 def test_the_table_tells_how_many_times_better_whichever_way_is_better() -> None:
-    import record_tables
+    import link_tables
 
     ways = {name: {"seconds": {"median": s}} for name, s in (("old", 30.0), ("new", 10.0))}
     stages: dict[str, Any] = {
@@ -95,7 +95,7 @@ def test_the_table_tells_how_many_times_better_whichever_way_is_better() -> None
         "what": "places-1000", "names": 1_000, "mentions": 20, "same_first": 1.0, "ways": speed
     }  # fmt: skip
     commits = {"old": "a", "new": "b"}
-    lines = record_tables.link_speed({"stages": stages, "commits": commits, "threads": 2})
+    lines = link_tables.link_speed({"stages": stages, "commits": commits, "threads": 2})
     output = [line.split(" | ") for line in lines if line.startswith("| ")][1:]
     assert [cells[3] for cells in output[:3]] == ["3.0 ×", "0.3 ×", "5.0 ×"]
     assert [cells[1:3] for cells in output[:1]] == [["30", "10"]]

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mirror_rt.encodings import lone_surrogate
 from mirror_rt.errors import InputError
-from mirror_rt.textfiles import lone_surrogate, numbered_lines, read_lines
+from mirror_rt.textfiles import numbered_lines, read_lines
 from tests.errors import about
 
 

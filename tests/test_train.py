@@ -595,6 +595,19 @@ def test_a_base_without_a_pooler_and_with_a_head_loads_as_it_is(
         assert key.startswith("pooler.") or torch.equal(value, wanted[key]), key
 
 
+@pytest.mark.parametrize("kernel", [True, False])
+def test_a_number_that_is_not_finite_is_found(
+    kernel: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not kernel:  # as in a torch version without this private function
+        monkeypatch.delattr(torch, "_foreach_norm")
+    for value, finite in ((0.0, True), (1e18, True), (1e20, False), (torch.inf, False),
+                          (-torch.inf, False), (torch.nan, False)):  # fmt: skip
+        last = torch.ones(3)
+        last[1] = value
+        assert loop._finite([torch.ones(2, 2), last]) is finite, value
+
+
 def test_loading_hides_its_own_warnings_and_no_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

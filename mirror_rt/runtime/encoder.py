@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mirror_rt.bundle import STARTER, STARTER_NOTE, Bundle
+from mirror_rt.encodings import refuse_what_is_not_text
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime.batching import Prepared, Progress, Rows, thread_map
 from mirror_rt.runtime.cores import available_cpus
-from mirror_rt.textfiles import refuse_what_is_not_text
 from mirror_rt.types import BundleKind
 
 if TYPE_CHECKING:

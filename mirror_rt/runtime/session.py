@@ -12,9 +12,9 @@ import numpy as np
 import onnxruntime
 
 from mirror_rt.bundle import Bundle
+from mirror_rt.encodings import is_utf8
 from mirror_rt.errors import BundleError
 from mirror_rt.runtime.cpu import detect_cpu, int8_cannot_saturate
-from mirror_rt.textfiles import is_utf8
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float32, TokenBatch

@@ -17,10 +17,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from mirror_rt.bundle import FEATURES, SCALES, TABLE, Bundle
+from mirror_rt.encodings import refuse_what_is_not_text
 from mirror_rt.errors import BundleError, InputError
 from mirror_rt.runtime.batching import Prepared, Rows
 from mirror_rt.runtime.features import KINDS, extract, random_signs
-from mirror_rt.textfiles import refuse_what_is_not_text
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -15,8 +15,8 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from mirror_rt.bundle import Bundle
+from mirror_rt.encodings import refuse_what_is_not_text
 from mirror_rt.errors import BundleError, InputError
-from mirror_rt.textfiles import refuse_what_is_not_text
 from mirror_rt.types import TokenBatch
 
 if TYPE_CHECKING:

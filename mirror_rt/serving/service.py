@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mirror_rt._count import counted
+from mirror_rt.encodings import lone_surrogate
 from mirror_rt.errors import KnowledgeBaseError, MirrorError
 from mirror_rt.serving.config import ServeConfig
 from mirror_rt.serving.errors import Refused
@@ -18,7 +19,6 @@ from mirror_rt.serving.library import Library, ModelNeeded
 from mirror_rt.serving.metrics import Metrics
 from mirror_rt.serving.scheduler import Job, Scheduler, Work
 from mirror_rt.serving.work import LINK_TOKENS, Link, LinkItem, cost_of
-from mirror_rt.textfiles import lone_surrogate
 
 __all__ = ["Call", "Service", "base_of", "json_response", "service_of"]
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mirror_rt.encodings import is_utf8
 from mirror_rt.errors import TargetError
-from mirror_rt.textfiles import is_utf8
 
 __all__ = ["check_apart", "check_different", "check_target", "contents", "foreign", "own_files_in"]
 

@@ -6,8 +6,8 @@ import math
 import re
 from decimal import Decimal
 
+from mirror_rt.encodings import encoding_hint, lone_surrogate
 from mirror_rt.tables.delimited import RowError
-from mirror_rt.textfiles import encoding_hint, lone_surrogate
 
 __all__ = ["cell_text", "is_blank", "is_null", "joined_text"]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from mirror_rt._count import counted
+from mirror_rt.encodings import encoding_hint, lone_surrogate
 from mirror_rt.errors import ConfigError, InputError, one_line
 from mirror_rt.tables.delimited import RowError, detect_delimiter, separator_line, split_rows
 from mirror_rt.tables.json_rows import array_rows, is_sparql, line_rows, sparql_rows
@@ -22,14 +23,7 @@ from mirror_rt.tables.kept import Kept
 from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, parquet_parts
 from mirror_rt.tables.parquet import open_parquet, pyarrow_errors, records, seekable
 from mirror_rt.tables.vocabulary import Column, heading_key, known, sound_like_headings
-from mirror_rt.textfiles import (
-    Source,
-    StrPath,
-    encoding_hint,
-    lone_surrogate,
-    numbered_lines,
-    shown,
-)
+from mirror_rt.textfiles import Source, StrPath, numbered_lines, shown
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mirror_rt._count import counted
+from mirror_rt.encodings import lone_surrogate
 from mirror_rt.errors import ConfigError, InputError, ModelError
-from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Pooling
 
 if TYPE_CHECKING:

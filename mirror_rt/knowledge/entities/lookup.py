@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mirror_rt.encodings import lone_surrogate
 from mirror_rt.errors import InputError
-from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import (
     Entity,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
+from mirror_rt.encodings import lone_surrogate
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.entities.reader import Catalogue
 from mirror_rt.knowledge.entities.schema import (
@@ -20,7 +21,6 @@ from mirror_rt.knowledge.entities.schema import (
     BuildCounts,
     Pieces,
 )
-from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Entity
 
 __all__ = ["write_catalogue"]

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import IO, TypeVar
 
 from mirror_rt._count import counted
+from mirror_rt.encodings import encoding_hint
 from mirror_rt.errors import InputError, one_line
 from mirror_rt.tables import RowError, is_blank
-from mirror_rt.textfiles import UNPACKING_ERRORS, StrPath, encoding_hint, open_binary, shown
+from mirror_rt.textfiles import UNPACKING_ERRORS, StrPath, open_binary, shown
 from mirror_rt.types import NameKind
 
 __all__ = [

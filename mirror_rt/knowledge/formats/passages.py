@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mirror_rt._count import counted
+from mirror_rt.encodings import lone_surrogate
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.formats._columns import Columns
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, each, flat
@@ -26,7 +27,7 @@ from mirror_rt.tables import (
     heading_key,
     known,
 )
-from mirror_rt.textfiles import StrPath, lone_surrogate
+from mirror_rt.textfiles import StrPath
 from mirror_rt.types import Entity, Name, NameKind, Passage
 
 __all__ = ["as_entities", "passage_of", "read_passages"]

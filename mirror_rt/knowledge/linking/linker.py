@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import numpy as np
 
 from mirror_rt._count import counted
+from mirror_rt.encodings import lone_surrogate
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.arrays import hash_text
 from mirror_rt.knowledge.entities.names import KINDS
@@ -32,7 +33,6 @@ from mirror_rt.knowledge.text.match_levels import (
     token_bag_key,
 )
 from mirror_rt.knowledge.text.normalize import normalize
-from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Candidate, LinkResult, MatchType, NilReason, Relation
 
 if TYPE_CHECKING:

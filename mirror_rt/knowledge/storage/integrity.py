@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from mirror_rt.bundle import Bundle
+from mirror_rt.encodings import is_utf8
 from mirror_rt.errors import BundleError, KnowledgeBaseError
 from mirror_rt.hashing import sampled_sha256, sha256_file
 from mirror_rt.knowledge.storage.manifest import (
@@ -19,7 +20,6 @@ from mirror_rt.knowledge.storage.manifest import (
     KnowledgeBaseManifest,
 )
 from mirror_rt.staging import locked
-from mirror_rt.textfiles import is_utf8
 
 if TYPE_CHECKING:
     from mirror_rt.types import Float16

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mirror_rt.encodings import lone_surrogate
 from mirror_rt.errors import InputError
 from mirror_rt.serving.errors import Refused
 from mirror_rt.serving.library import ServedKb
@@ -17,7 +18,6 @@ from mirror_rt.serving.reconciliation.extend import values_of
 from mirror_rt.serving.reconciliation.protocol import ANSWERS, Callback, call, respond, served_kb
 from mirror_rt.serving.service import base_of
 from mirror_rt.serving.tei_api import ERRORS
-from mirror_rt.textfiles import lone_surrogate
 from mirror_rt.types import Entity
 
 __all__ = ["router"]
