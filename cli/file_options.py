@@ -1,4 +1,7 @@
-"""The options that say how a command reads its file: each is defined once, here.
+"""The options that say how a command reads a file of entities: its format, layout and columns.
+
+Each is defined once, here. Columns of mentions and texts are options of ``inputs`` and of the
+commands.
 
 A command names its options with ``with_file_options`` and gets their values as ``FileOptions``.
 """

@@ -57,7 +57,7 @@ _LONGEST = 4_096
 
 _FILE_ENDINGS = (
     ".txt", ".list", ".tsv", ".csv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".xlsm",
-    ".xls", ".tab", ".pubtator", ".gz", ".zst",
+    ".xls", ".tab", ".pubtator",
 )  # fmt: skip
 
 
@@ -93,6 +93,8 @@ def source_of(
             is a file; or one is a whole text.
         ConfigError: A column is given for words.
     """
+    from mirror_rt.textfiles import PACKED_ENDINGS
+
     if len(arguments) == 1:
         only = arguments[0]
         if only == "-" or _is_file(only):
@@ -102,7 +104,7 @@ def source_of(
                     err=True,
                 )
             return only
-        if only.lower().endswith(_FILE_ENDINGS):
+        if only.lower().endswith((*_FILE_ENDINGS, *PACKED_ENDINGS)):
             raise InputError(f"{only}: no such file")
         if _is_folder(only):
             raise InputError(f"{only}: is a folder; name a file, or give the word through -")

@@ -335,8 +335,8 @@ def _into_file(
         )
     inputs.report_notes(source, report.notes)
     if options["target_precision"] is not None:
-        below = report.rows - report.linked
-        _report_threshold(kb, options["target_precision"], report.rows, below)
+        unlinked = report.rows - report.linked
+        _report_threshold(kb, options["target_precision"], report.rows, unlinked)
     counts = {
         "too_long": report.too_long,
         "truncated": report.truncated,
@@ -356,8 +356,8 @@ def _into_file(
     return report.changes
 
 
-def _report_threshold(kb: KnowledgeBase, wanted: float, mentions: int, below: int) -> None:
-    note = thresholds.taken(kb.resources.reranker, wanted, mentions=mentions, below=below)
+def _report_threshold(kb: KnowledgeBase, wanted: float, mentions: int, unlinked: int) -> None:
+    note = thresholds.taken(kb.resources.reranker, wanted, mentions=mentions, unlinked=unlinked)
     typer.echo(note, err=True)
 
 

@@ -63,17 +63,17 @@ def source(reranker: Reranker) -> str:
     return f"{counted(names, 'held-out name')}, not gold" if names else "built-in values, not gold"
 
 
-def taken(reranker: Reranker, target_precision: float, *, mentions: int, below: int) -> str:
-    """Return a sentence: the threshold of a target precision, and the mentions below it.
+def taken(reranker: Reranker, target_precision: float, *, mentions: int, unlinked: int) -> str:
+    """Return a sentence: the threshold of a target precision, and the mentions not linked.
 
     Raises:
         ConfigError: The precision is out of range or was not reached.
     """
     least = reranker.threshold(target_precision)
-    exact = "" if reranker.is_calibrated else ", exact matches always"
-    share = f" ({100 * below / mentions:.1f} %)" if mentions else ""
+    exact = "" if reranker.has_gold_thresholds else ", exact matches always"
+    share = f" ({100 * unlinked / mentions:.1f} %)" if mentions else ""
     return (
         f"target precision {target_precision:g}: linked from probability {least:.3f} on{exact}, "
         f"as learned from {source(reranker)}; "
-        f"below or tied: {below:,} of {counted(mentions, 'mention')}{share}"
+        f"not linked (below it, tied or NIL): {unlinked:,} of {counted(mentions, 'mention')}{share}"
     )

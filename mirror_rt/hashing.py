@@ -27,7 +27,10 @@ def is_unchanged(content: Mapping[str, Any], *, key: str = _KEY) -> bool:
 
 
 def write_checked_json(path: Path, content: Mapping[str, Any], *, key: str = _KEY) -> None:
-    """Write a JSON file with its own checksum; equal content gives equal bytes."""
+    """Write a JSON file with its own checksum; equal content gives equal bytes.
+
+    It is not atomic: give a path in a staging folder (``staging``).
+    """
     plain: dict[str, Any] = json.loads(json.dumps(dict(content)))
     plain[key] = checksum(plain, key=key)
     text = json.dumps(plain, indent=2, sort_keys=True, ensure_ascii=False)

@@ -27,7 +27,14 @@ from spacy.tokens import Doc, Span  # noqa: E402
 from spacy.util import minibatch  # noqa: E402
 
 from mirror_rt.errors import ConfigError, InputError  # noqa: E402
-from mirror_rt.types import Candidate, LinkResult, LinkStatus, MatchType, NilReason  # noqa: E402
+from mirror_rt.types import (  # noqa: E402
+    Candidate,
+    LinkResult,
+    LinkStatus,
+    MatchType,
+    NilReason,
+    Relation,
+)
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge import KnowledgeBase
@@ -75,7 +82,7 @@ class MirrorLinker:
 
     For a composite, ``ent.kb_id_`` has the ids of its parts joined by ``|``. ``ent._.candidates``
     is a ``LinkResult``: candidates, best first, or the reason why there are none. It is stored in
-    ``doc.user_data`` as plain values, so documents can be serialized.
+    ``doc.user_data`` as strings, numbers and dicts, so documents can be serialized.
 
     Attributes:
         settings: The configuration.
@@ -122,7 +129,7 @@ class MirrorLinker:
                 "mention": result.mention,
                 "nil_reason": None if result.nil_reason is None else result.nil_reason.value,
                 "needs_review": result.needs_review,
-                "candidates": [{**asdict(c), "match_type": c.match_type.value} for c in result],
+                "candidates": [_stored(candidate) for candidate in result],
             }
             best: dict[str, str] = {}
             for candidate in result if result.status is LinkStatus.LINKED else ():
@@ -195,17 +202,31 @@ def _key(ent: Span) -> tuple[str, int, int]:
     return (_KEY, ent.start_char, ent.end_char)
 
 
+def _stored(candidate: Candidate) -> dict[str, Any]:
+    relation = candidate.relation
+    return asdict(candidate) | {
+        "match_type": candidate.match_type.value,
+        "relation": None if relation is None else relation.value,
+    }
+
+
+def _restored(stored: dict[str, Any]) -> Candidate:
+    relation = stored.get("relation")
+    enums = {
+        "match_type": MatchType(stored["match_type"]),
+        "relation": None if relation is None else Relation(relation),
+    }
+    return Candidate(**(stored | enums))
+
+
 def _candidates(ent: Span) -> LinkResult:
     kept = ent.doc.user_data.get(_key(ent))
     if kept is None:
         return LinkResult(mention=ent.text)
-    found = [
-        Candidate(**{**c, "match_type": MatchType(c["match_type"])}) for c in kept["candidates"]
-    ]
     reason = kept["nil_reason"]
     return LinkResult(
         mention=kept["mention"],
-        candidates=tuple(found),
+        candidates=tuple(map(_restored, kept["candidates"])),
         nil_reason=None if reason is None else NilReason(reason),
         needs_review=kept["needs_review"],
     )

@@ -31,6 +31,7 @@ StrPath: TypeAlias = "str | PathLike[str]"
 
 __all__ = [
     "MAX_LINE_BYTES",
+    "PACKED_ENDINGS",
     "UNPACKING_ERRORS",
     "Head",
     "Source",
@@ -45,6 +46,9 @@ __all__ = [
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Maximum length of a line; a longer one is a binary file by mistake and would fill memory."""
+
+PACKED_ENDINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
+"""The endings of compressed files. Their first bytes, not the ending, decide how they are read."""
 
 UNPACKING_ERRORS = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """The errors of broken compressed files."""

@@ -190,7 +190,13 @@ class Relation(str, Enum):
 
 
 class NilReason(str, Enum):
-    """Why a text has no candidate (NIL, as TAC-KBP calls it)."""
+    """Why a text has no candidate (NIL, as TAC-KBP calls it).
+
+    ``EMPTY``: it is empty, or only spaces. ``PUNCTUATION``: it has no letter and no digit.
+    ``BELOW_THRESHOLD``: no entity was found, or the confidence in the best one (see
+    ``LinkResult``) is below ``min_probability``. ``FILTERED_OUT``: it is a name, but a filter
+    excludes its entities, and all others are below the threshold.
+    """
 
     EMPTY = "empty"
     PUNCTUATION = "punctuation"
@@ -203,8 +209,9 @@ class NilReason(str, Enum):
 class LinkStatus(str, Enum):
     """The status of a mention.
 
-    ``LINKED``: its best candidate reaches the threshold. ``REVIEW``: it has candidates, but none
-    reaches the threshold, so a reviewer should decide. ``NIL``: it has no candidate.
+    ``LINKED``: the confidence (see ``LinkResult``) reaches the threshold for review, the best
+    candidate is not tied, and no part of a composite is NIL. ``REVIEW``: it has candidates, but
+    one of these does not hold, so a reviewer should decide. ``NIL``: it has no candidate.
     """
 
     LINKED = "linked"
@@ -309,7 +316,9 @@ class Candidate:
             order: they are ranked by all features.
         probability: The probability that the candidate is right: of many candidates with .8, about
             80 in 100 are right, if the mentions are like those that it was fitted to
-            (``knowledge.ranking.reranker`` computes it). None for a search.
+            (``knowledge.ranking.reranker`` computes it). Candidates that are tied share one
+            probability. A context changes the order of candidates, not their probabilities. None
+            for a search.
         tied: Whether another entity matches equally well.
         expanded_form: The long form of an abbreviation, or the part of a composite mention, that
             was linked; empty if it is the mention itself.
@@ -401,14 +410,19 @@ class _Candidates(Sequence[Candidate]):
 class LinkResult(_Candidates):
     """The candidates of a mention, best first.
 
+    The *confidence* in a link is the probability that the best candidate, or one tied with it, is
+    right: the sum of their probabilities, before a context changes the order. Thresholds apply
+    to it. That of a composite is the lowest of its parts.
+
     Attributes:
         mention: The mention as it was given.
         candidates: The candidates; the object is a sequence of them.
         nil_reason: Why there is no candidate (NIL); otherwise None. ``FILTERED_OUT`` means: the
             mention is a name, but a filter excludes its entities, and all others are below the
             threshold. If only some parts of a composite have candidates, both are given.
-        needs_review: Whether the mention is for review: the probability of the best candidate,
-            or of that of a part, is below the threshold (by default .5), or it is tied.
+        needs_review: Whether the mention is for review: the confidence in it or in a part is
+            below the threshold (by default .5), the best candidate is tied and no context
+            decided, or a part has no candidate.
     """
 
     mention: str

@@ -208,6 +208,8 @@ def test_files_are_never_taken_for_mentions(hearts: Path, tmp_path: Path, comman
         ([empty], "empty.txt: is empty"),
         (["gone.csv.zst"], "gone.csv.zst: no such file"),
         (["gone.XLSX"], "gone.XLSX: no such file"),
+        (["gone.obo.xz"], "gone.obo.xz: no such file"),
+        (["gone.bz2"], "gone.bz2: no such file"),
         (["."], ".: is a folder"),
         (["ASD", "--column", "x"], "words have no columns"),
         ([names, "--column", "x"], "plain text has no columns"),

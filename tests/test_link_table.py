@@ -469,6 +469,10 @@ def test_optional_columns_appear_only_with_their_option(kb: KnowledgeBase, tmp_p
         "context_score",
     ]
     assert [row[head.index("expanded_form")] for row in cells] == ["atrial septal defect", ""]
+    table = pa.table({"mention": ["ASD", "VSD"]})
+    same = kb.link_table(table, document=document, context=document)
+    assert same["expanded_form"].to_pylist() == ["atrial septal defect", ""]
+    assert "context_score" in same.column_names
     head, cells = _read(tmp_path / "review.csv")
     place = head.index("link_mention")
     assert sorted(row[place] for row in cells) == ["VSD", "atrial septal defect"]

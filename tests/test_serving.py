@@ -22,7 +22,7 @@ from pydantic import BaseModel, ValidationError
 
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.runtime.encoder import Encoder
-from mirror_rt.serving.link_api import LinkRequest, SearchRequest
+from mirror_rt.serving.link_api import EntityFields, LinkRequest, NameFields, SearchRequest
 from mirror_rt.serving.openai_api import EmbeddingsRequest
 from mirror_rt.serving.tei_api import EmbedRequest, RootRequest, SimilarityRequest, TokenizeRequest
 from tests.serving import THINGS, Server, build, command, raw
@@ -287,6 +287,8 @@ def test_an_entity_is_found_by_its_id_or_an_alternative_one(client: httpx.Client
     found = client.get("/entity", params={"id": "T:40", "kb": "things"}).json()
     assert (found["id"], found["name"]) == ("T:4", "liver cancer")
     assert found["cross_references"] == ["ICD:C22"]
+    assert set(found) == set(EntityFields.model_fields)  # the schema tells clients of every field
+    assert set(found["names"][0]) == set(NameFields.model_fields)
     odd = client.get("/entity", params={"id": "T/9 a#b?c"}).json()
     assert odd["names"][0]["text"] == "teacher <script>alert(1)</script>"
     missing = client.get("/entity", params={"id": "<script>"})

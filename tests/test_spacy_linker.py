@@ -9,7 +9,7 @@ import pytest
 
 from mirror_rt.errors import ConfigError, InputError, KnowledgeBaseError
 from mirror_rt.knowledge import KnowledgeBase
-from mirror_rt.types import Entity, MatchType, Name, NilReason
+from mirror_rt.types import Entity, MatchType, Name, NilReason, Relation
 from tests.errors import about
 from tests.kb import entity
 
@@ -131,7 +131,10 @@ def test_documents_can_be_serialised(kb: Path) -> None:
     (again,) = DocBin().from_bytes(kept).get_docs(nlp.vocab)
     for other in (again, Doc(nlp.vocab).from_bytes(doc.to_bytes())):
         assert _linked(other) == _linked(doc)
-        assert [e._.candidates for e in other.ents] == [e._.candidates for e in doc.ents]
+        found, expected = ([e._.candidates for e in one.ents] for one in (other, doc))
+        assert found == expected
+        assert [one.to_dict() for one in found] == [one.to_dict() for one in expected]
+        assert found[0][0].relation is Relation.EXACT
         assert other.ents[1]._.candidates.nil_reason is NilReason.PUNCTUATION
 
 

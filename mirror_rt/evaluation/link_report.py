@@ -177,7 +177,8 @@ def evaluate_linking(
     queries = [query for query in gold.queries if query.ids]
     if not queries:
         raise InputError(
-            f"{task}: no mention with an id; only a knowledge base is mentions for NIL"
+            f"{task}: no mention has an id; only a knowledge base can be scored on mentions "
+            "without one (NIL)"
         )
     outcomes = _table_outcomes(queries, table, table_answers(model, table, queries))
     return LinkingEvaluation(

@@ -311,20 +311,21 @@ class KnowledgeBase:
                 are tied with the best one are always returned, so ``top`` does not decide
                 whether a mention is linked.
             target_precision: The wanted share of right links, such as .95. The mention is for
-                review if the probability of its best candidate is below the one that reached
-                this precision on the links that the probabilities were fitted to, or if another
-                entity is tied with it. Before a calibration these links contain no exact match,
-                so exact matches are never for review because of their probability.
+                review if the confidence in it (see ``types.LinkResult``) is below the one that
+                reached this precision on the links that the threshold was learned from, or if
+                another entity is tied with the best. Until ``calibrate`` these are held-out
+                names, without exact matches: so the threshold applies to exact matches only if
+                it was learned from gold links.
             wrong_at_most: The tolerated share of wrong links, such as .05. The mention is for
-                review if the probability of its best candidate is below the one that guarantees
+                review if the confidence in it is below the one that guarantees
                 this share with 95 % confidence. The guarantee holds for mentions like those that
                 ``calibrate`` set aside with ``reserve``.
-            review_below: A mention is also for review below this probability, or if another
+            review_below: A mention is also for review below this confidence, or if another
                 entity is tied with its best. The default is .5, or 0 if another threshold is
                 given.
-            min_probability: A mention links to nothing below this probability. The probabilities
-                of candidates that are tied are added. Before a calibration it does not apply to
-                exact matches. At 0, every mention with letters or digits has candidates.
+            min_probability: A mention links to nothing below this confidence. It applies to
+                exact matches only if thresholds were learned from gold links, as by
+                ``calibrate``. At 0, every mention with letters or digits has candidates.
             filters: Propose only entities that meet these conditions; see
                 ``retrieval.filters``.
             document: The text that the mentions come from, or one text for each mention. An
@@ -504,9 +505,13 @@ class KnowledgeBase:
 
         Returns:
             The columns of the table, in order, followed by ``entity_id``, ``entity_name``,
-            ``matched_name``, ``match_type``, ``score``, ``probability``, ``tied``, ``status``,
-            ``nil_reason`` and ``candidates``. A new column gets the prefix ``link_`` if its name
-            exists already. Use ``.to_pandas()`` or ``polars.from_arrow`` to convert the result.
+            ``matched_name``, ``match_type`` and ``relation`` (string), ``score`` and
+            ``probability`` (float64), ``tied`` (bool), ``expanded_form`` (string; with
+            ``split_composites`` or a document), ``context_score`` (float64; with a context),
+            ``status`` and ``nil_reason`` (string), and ``candidates`` (a list of structs of
+            these fields). With ``long``, ``row`` and ``rank`` (int64) precede them, and there is
+            no ``candidates``. A new column gets the prefix ``link_`` if its name exists already.
+            Use ``.to_pandas()`` or ``polars.from_arrow`` to convert the result.
 
         Raises:
             ConfigError: As ``link``, or ``table`` is none of these.

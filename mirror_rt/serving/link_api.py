@@ -124,6 +124,7 @@ class EntityFields(BaseModel):
     types: list[str]
     alternative_ids: list[str]
     cross_references: list[str]
+    parents: list[str]
     description: str
     fields: list[list[str]]
 

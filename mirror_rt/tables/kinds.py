@@ -9,12 +9,11 @@ from enum import Enum
 from pathlib import Path
 
 from mirror_rt.errors import ConfigError, InputError
-from mirror_rt.textfiles import Source, StrPath, shown
+from mirror_rt.textfiles import PACKED_ENDINGS, Source, StrPath, shown
 
 __all__ = ["Kind", "TableOptions", "delimiter_named", "detect_kind", "kind_of", "parquet_parts"]
 
 _OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[?\s*\{\s*"[^"\n]*"\s*:')
-_PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
 
 
 class Kind(Enum):
@@ -45,7 +44,7 @@ def kind_of(source: StrPath) -> Kind:
     """
     path = Path(source)
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _PACKINGS:
+    if suffixes and suffixes[-1] in PACKED_ENDINGS:
         suffixes.pop()
     kind = _KINDS.get(suffixes[-1], Kind.TEXT) if suffixes else Kind.TEXT
     with suppress(OSError, ValueError):

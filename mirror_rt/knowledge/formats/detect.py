@@ -20,7 +20,7 @@ from mirror_rt.tables import (
     parquet_parts,
     seem,
 )
-from mirror_rt.textfiles import Head, Source, StrPath, head_lines
+from mirror_rt.textfiles import PACKED_ENDINGS, Head, Source, StrPath, head_lines
 from mirror_rt.types import KbFormat
 
 __all__ = ["is_knowledge_base", "sniff"]
@@ -49,9 +49,6 @@ _SUFFIXES = {
 }
 
 
-_PACKINGS = frozenset({".gz", ".zst", ".bz2", ".xz"})
-
-
 def sniff(path: StrPath) -> KbFormat | None:
     """Detect a knowledge base's format by its name and first bytes; None for plain text.
 
@@ -69,7 +66,7 @@ def sniff(path: StrPath) -> KbFormat | None:
         return KbFormat.PARQUET if parquet_parts(path) else None
     source = Source.of(path)
     suffixes = [suffix.casefold() for suffix in PurePath(path).suffixes]
-    if suffixes and suffixes[-1] in _PACKINGS:
+    if suffixes and suffixes[-1] in PACKED_ENDINGS:
         suffixes.pop()
     named = _SUFFIXES.get(suffixes[-1]) if suffixes else None
     kind = detect_kind(source, TableOptions(), Kind.TEXT)

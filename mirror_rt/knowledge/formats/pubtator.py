@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mirror_rt.errors import InputError
 from mirror_rt.textfiles import (
+    PACKED_ENDINGS,
     Source,
     StrPath,
     head_lines,
@@ -31,7 +32,6 @@ NO_ID = "-"
 """The placeholder for a missing id."""
 
 _TEXT = re.compile(r"([^|\t]+)\|([ta])\|(.*)", re.DOTALL)
-_PACKINGS = {".gz", ".zst", ".bz2", ".xz"}
 _STOP = re.compile(r"[.!?]\s+")
 
 
@@ -73,7 +73,7 @@ def is_pubtator(source: StrPath) -> bool:
 
     The line decides for a ``.txt`` and for a pipe; a ``Source`` loses nothing by that.
     """
-    suffixes = [s.lower() for s in Path(source).suffixes if s.lower() not in _PACKINGS]
+    suffixes = [s.lower() for s in Path(source).suffixes if s.lower() not in PACKED_ENDINGS]
     if suffixes[-1:] == [".pubtator"]:
         return True
     given = Source.of(source)

@@ -67,7 +67,7 @@ class LinkReport:
     Attributes:
         rows: Mentions.
         linked: Mentions that are linked.
-        review: Mentions for review: they have candidates, but none reaches the threshold.
+        review: Mentions for review, see ``types.LinkStatus``.
         nil: Mentions without a candidate.
         answered: Mentions that were linked in all runs together. A repeated mention counts once,
             unless it has a context or document, or its last occurrence is too far back.
@@ -263,8 +263,9 @@ def link_table(
     lines = [line for some in found for line in some]
     layout = Layout(
         long=long,
-        expanded=options.get("split_composites", False) or document_column is not None,
-        context=context_column is not None,
+        expanded=options.get("split_composites", False)
+        or (options.get("document") or document_column) is not None,
+        context=(options.get("context") or context_column) is not None,
     )
     linked = LinkedRows(kept, lines, layout)
     batches = [*linked.batches()]

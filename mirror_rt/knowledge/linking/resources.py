@@ -47,10 +47,12 @@ class LinkOptions:
             mentions are for review.
         wrong_at_most: The tolerated share of wrong links, guaranteed with 95 % confidence; below
             its probability, mentions are for review.
-        review_below: Mentions are also for review below this probability, or if tied. None means
-            ``REVIEW_BELOW``, or 0 if another threshold is given.
-        min_probability: Mentions are NIL below this probability. It applies to exact matches only
-            after a calibration, which measures how often they are right.
+        review_below: Mentions are also for review below this confidence (see
+            ``types.LinkResult``), or if tied. None means ``REVIEW_BELOW``, or 0 if another
+            threshold is given.
+        min_probability: Mentions are NIL below this confidence. It applies to exact matches only
+            if thresholds come from gold links (``Reranker.has_gold_thresholds``): feedback alone
+            does not tell how often exact matches are right.
         filters: Propose only entities that meet these conditions; see ``retrieval.filters``.
         split_composites: Whether to split a mention that is not a name at "and", "or" and commas.
     """
@@ -82,11 +84,11 @@ class LinkOptions:
         if self.target_precision is None:
             return least, least
         wanted = max(least, reranker.threshold(self.target_precision))
-        return wanted, wanted if reranker.is_calibrated else least
+        return wanted, wanted if reranker.has_gold_thresholds else least
 
     def least(self, reranker: Reranker) -> tuple[float, float]:
         """Return two probabilities: below them, a mention or an exact match is NIL."""
-        return self.min_probability, self.min_probability if reranker.is_calibrated else 0.0
+        return self.min_probability, self.min_probability if reranker.has_gold_thresholds else 0.0
 
     @property
     def reviews(self) -> bool:

@@ -2,12 +2,13 @@
 
 To add a feature, add its function to ``NAME_FEATURES`` (if it depends on the name alone) or to
 ``ENTITY_FEATURES`` (if it also depends on the entity), and to ``_DISSIMILARITIES`` if a higher
-value makes two names less similar. Fit the built-in weights again
-(``benchmarks/default_weights.py``): until then, its weight is 0. ``Reranker.read`` names the
-features that older knowledge bases may lack. No other code depends on the order of the columns.
+value makes two names less similar. Add its name to ``later`` in ``Reranker.read``, or stored
+knowledge bases cannot be opened. Fit the built-in weights again
+(``benchmarks/default_weights.py``): until then, its weight is 0. No other code depends on the
+order of the columns.
 
 Axes: Q mentions, K candidate names, P pairs of name and entity, F features, I words of a mention
-for each candidate, U distinct words of mentions.
+for each candidate, X pairs of a mention's and a name's word.
 """
 
 from __future__ import annotations

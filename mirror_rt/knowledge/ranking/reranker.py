@@ -127,8 +127,12 @@ class Reranker:
         )
 
     @property
-    def is_calibrated(self) -> bool:
-        """Whether gold links calibrated it, so that thresholds hold for exact matches too."""
+    def has_gold_thresholds(self) -> bool:
+        """Whether thresholds come from gold links, so that they hold for exact matches too.
+
+        After feedback, probabilities come from the decisions, but thresholds still from held-out
+        names if there were enough of them.
+        """
         return "gold_links" in self.fitted_on
 
     def uncalibrated(self) -> Reranker:

@@ -186,7 +186,7 @@ class Reconcile:
 
     def _is_match(self, candidate: Candidate) -> bool:
         reranker = self.served.kb.resources.reranker
-        if candidate.match_type.is_exact and not reranker.is_calibrated:
+        if candidate.match_type.is_exact and not reranker.has_gold_thresholds:
             return True  # the threshold does not apply to these
         try:
             least = reranker.threshold(MATCH_PRECISION)
