@@ -69,7 +69,7 @@ def embed(
             rich_help_panel=engines.PANEL,
         ),
     ] = None,
-    engine: engines.EngineOption = engines.Kind.LOCAL,
+    engine: engines.EngineOption = engines.EngineKind.LOCAL,
     address: engines.AddressOption = None,
     workers: Annotated[
         int | None,
@@ -143,18 +143,18 @@ def _names_of(
     """
     from mirror_rt.errors import ConfigError
     from mirror_rt.knowledge.formats import SkippedRows, is_knowledge_base, read_names, sniff
-    from mirror_rt.tables import Kind
+    from mirror_rt.tables import FileFormat
     from mirror_rt.types import KbFormat
 
     skipped = SkippedRows(strict=True)
     given = any(column is not None for column in columns)
     kind = options.format
-    if kind is Kind.TEXT:
+    if kind is FileFormat.TEXT:
         if names:
             raise ConfigError("--names: plain text has no columns; leave --input-format text out")
         return skipped, None
     found = sniff(texts) if kind is None else KbFormat(kind.value)
-    is_table = found is not None and found.value in {kind.value for kind in Kind}
+    is_table = found is not None and found.value in {kind.value for kind in FileFormat}
     if not names:
         if (given and is_table) or not is_knowledge_base(texts, options, found):
             return skipped, None

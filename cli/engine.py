@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mirror_rt.runtime.ray_engine import RayEngine
 
 
-class Kind(Enum):
+class EngineKind(Enum):
     """The kinds of engine."""
 
     LOCAL = "local"
@@ -23,7 +23,7 @@ class Kind(Enum):
 PANEL = "Where it runs"
 
 EngineOption = Annotated[
-    Kind,
+    EngineKind,
     typer.Option(help="This process, or workers on a Ray cluster.", rich_help_panel=PANEL),
 ]
 AddressOption = Annotated[
@@ -36,7 +36,7 @@ AddressOption = Annotated[
 
 
 def chosen(
-    kind: Kind, *, address: str | None, workers: int | None, threads: int | None
+    kind: EngineKind, *, address: str | None, workers: int | None, threads: int | None
 ) -> RayEngine | None:
     """Return the chosen engine; None for this process.
 
@@ -44,11 +44,11 @@ def chosen(
         ConfigError: An address of a cluster is given without --engine ray.
     """
     match kind:
-        case Kind.LOCAL:
+        case EngineKind.LOCAL:
             if address is not None:
                 raise ConfigError("--address: is for a Ray cluster; give --engine ray too")
             return None
-        case Kind.RAY:
+        case EngineKind.RAY:
             from mirror_rt.runtime.ray_engine import RayEngine
 
             return RayEngine(address=address, workers=workers, threads=threads)

@@ -103,9 +103,9 @@ class FileOptions:
 
     def table(self) -> TableOptions:
         """Return the options for reading a table."""
-        from mirror_rt.tables import Kind, TableOptions
+        from mirror_rt.tables import FileFormat, TableOptions
 
-        kind = None if self.input_format is None else Kind(self.input_format.value)
+        kind = None if self.input_format is None else FileFormat(self.input_format.value)
         return TableOptions(format=kind, delimiter=self.delimiter, encoding=self.encoding)
 
     def skipped(self) -> SkippedRows:

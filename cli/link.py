@@ -168,7 +168,7 @@ def link(
             rich_help_panel=engines.PANEL,
         ),
     ] = None,
-    engine: engines.EngineOption = engines.Kind.LOCAL,
+    engine: engines.EngineOption = engines.EngineKind.LOCAL,
     address: engines.AddressOption = None,
     threads: Annotated[
         int | None,
@@ -212,7 +212,7 @@ def link(
         raise ConfigError(
             "--no-expand-abbreviations: a document only expands abbreviations; leave it out"
         )
-    if engine is engines.Kind.RAY and out is None:
+    if engine is engines.EngineKind.RAY and out is None:
         raise ConfigError("--engine ray: writes a file; give --out")
     if out is None and (long or bom or review is not None):
         raise ConfigError("--long, --bom and --review: are of a file; give --out too")
@@ -366,7 +366,7 @@ def _report_truncated(kb: KnowledgeBase, counts: Mapping[str, int]) -> None:
 
     if counts.get("too_long"):
         longest = f"only the first {MOST_CHARACTERS:,} characters were compared"
-        names = "a whole text is no mention: give the names in it"
+        names = "a whole text is not a mention; give the names in it"
         typer.echo(f"{counted(counts['too_long'], 'long mention')}: {longest}; {names}", err=True)
     for kind, noun in (("truncated", "string"), ("truncated_contexts", "context")):
         cut = counts.get(kind, 0)

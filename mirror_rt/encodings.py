@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirror_rt.errors import InputError
 
-__all__ = ["encoding_hint", "is_utf8", "lone_surrogate", "refuse_what_is_not_text", "utf16_of"]
+__all__ = ["check_texts", "encoding_hint", "is_utf8", "lone_surrogate", "utf16_of"]
 
 
 def encoding_hint(text: bytes | str, *, head: bytes = b"") -> str:
@@ -60,7 +60,7 @@ def lone_surrogate(text: str) -> int | None:
     return None
 
 
-def refuse_what_is_not_text(texts: Sequence[str]) -> None:
+def check_texts(texts: Sequence[str]) -> None:
     """Check that all items are strings without lone surrogates.
 
     Raises:

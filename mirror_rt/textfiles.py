@@ -246,7 +246,7 @@ def head_lines(source: Source) -> list[str]:
 
 def is_plain_utf8(source: Source) -> bool:
     r"""Return whether a file is read unchanged: it is not UTF-16, and its lines end in ``\n``."""
-    return _writing(source) == (None, False)
+    return _encoding_of(source) == (None, False)
 
 
 class _Blocks(io.RawIOBase):
@@ -326,7 +326,7 @@ def numbered_lines(
             broken compressed file, or has a line over ``MAX_LINE_BYTES``.
     """
     given = Source.of(source)
-    encoding, ends_in_cr = _writing(given)
+    encoding, ends_in_cr = _encoding_of(given)
     errors = "surrogateescape"
     with given.open() as handle:
         if encoding is not None or ends_in_cr:
@@ -366,7 +366,7 @@ def numbered_lines(
                 yield number, text
 
 
-def _writing(source: Source) -> tuple[str | None, bool]:
+def _encoding_of(source: Source) -> tuple[str | None, bool]:
     """Return the encoding if it is not UTF-8, and whether lines end in CR alone."""
     head = source.head()
     encoding = source.encoding or utf16_of(head)
@@ -375,11 +375,11 @@ def _writing(source: Source) -> tuple[str | None, bool]:
     try:
         text = head if encoding is None else head.decode(encoding, errors="replace").encode("utf-8")
     except UnicodeError as error:  # UTF-16 without its mark, or odd codecs
-        raise _not_in(source, encoding, error) from error
+        raise _wrong_encoding(source, encoding, error) from error
     return encoding, b"\r" in text and b"\n" not in text
 
 
-def _not_in(source: Source, encoding: str | None, error: UnicodeError) -> InputError:
+def _wrong_encoding(source: Source, encoding: str | None, error: UnicodeError) -> InputError:
     return InputError(
         f"{shown(source)}: is not {encoding} ({error}); give another --encoding, or none"
     )
@@ -400,7 +400,7 @@ def _recoded(
             try:
                 text = decoder.decode(raw, final=not raw)
             except UnicodeError as error:
-                raise _not_in(source, encoding, error) from error
+                raise _wrong_encoding(source, encoding, error) from error
             if ends_in_cr:
                 text = text.replace("\r\n", "\n").replace("\r", "\n")
             if text:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mirror_rt.runtime.sources import Kind, kind_of
+from mirror_rt.runtime.sources import FileFormat, format_of
 from tests.tiny import WORDS
 
 
@@ -28,17 +28,17 @@ def written(path: Path, texts: list[str]) -> Path:
 
 def in_layout(path: Path, texts: Sequence[str]) -> Path:
     """Write texts in the layout, and packed as, the name tells; a table has a column ``text``."""
-    match kind_of(path):
-        case Kind.PARQUET:
+    match format_of(path):
+        case FileFormat.PARQUET:
             pq.write_table(pa.table({"text": pa.array(texts, pa.string())}), path)
             return path
-        case Kind.TEXT:
+        case FileFormat.TEXT:
             lines = list(texts)
-        case Kind.TSV:
+        case FileFormat.TSV:
             lines = ["text", *texts]
-        case Kind.CSV:
+        case FileFormat.CSV:
             lines = ["text", *('"' + text.replace('"', '""') + '"' for text in texts)]
-        case Kind.JSONL:
+        case FileFormat.JSONL:
             lines = [json.dumps({"text": text}) for text in texts]
     content = "".join(line + "\n" for line in lines).encode()
     match path.suffix:

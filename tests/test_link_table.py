@@ -22,7 +22,7 @@ from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.linking import job, result_files, results
 from mirror_rt.knowledge.linking.results import fingerprint
-from mirror_rt.tables import Kind, Table, TableOptions, excel, free_names, kept, kept_name
+from mirror_rt.tables import FileFormat, Table, TableOptions, excel, free_names, kept, kept_name
 from mirror_rt.types import Entity
 from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, fake_bundle
@@ -570,5 +570,5 @@ def test_polars_views_and_large_strings_are_read_in_many_pieces(kb: KnowledgeBas
 
 def test_a_reader_of_kinds_is_not_confused_by_a_table_in_memory() -> None:
     table = Table(pl.DataFrame({"a": ["x", None]}))
-    assert (table.kind, table.headings) == (Kind.PARQUET, ["a"])
+    assert (table.kind, table.headings) == (FileFormat.PARQUET, ["a"])
     assert [cells for _, cells in table.rows()] == [["x"], [None]]

@@ -19,7 +19,7 @@ from mirror_rt.knowledge.formats import Columns, SkippedRows, read_entities, rea
 from mirror_rt.knowledge.formats.pubtator import check_kept, with_ids
 from mirror_rt.knowledge.linking.inputs import MentionNotes, read_mentions
 from mirror_rt.runtime.sources import Notes, read_rows
-from mirror_rt.tables import Kind, TableOptions
+from mirror_rt.tables import FileFormat, TableOptions
 from mirror_rt.textfiles import Source, read_lines
 from mirror_rt.training import make_corpus
 from mirror_rt.training.read_corpus import read_corpus, read_pairs
@@ -51,7 +51,7 @@ def test_a_table_without_a_telling_name_is_no_plain_text(
     for read in (read_rows, read_mentions):
         with pytest.raises(InputError, check=about(value="--input-format")):
             list(read(path))
-    plain = TableOptions(format=Kind.TEXT)
+    plain = TableOptions(format=FileFormat.TEXT)
     assert [row for row, _ in read_rows(path, options=plain)] == text.splitlines()
 
 
@@ -366,7 +366,7 @@ def test_what_is_clearly_no_text_is_not_read_by_lines(tmp_path: Path, text: str)
     path.write_text(text)
     with pytest.raises(InputError, check=about("a.txt")):
         list(read_rows(path))
-    rows = list(read_rows(path, options=TableOptions(format=Kind.TEXT)))
+    rows = list(read_rows(path, options=TableOptions(format=FileFormat.TEXT)))
     assert [row for row, _ in rows] == text.split("\n")[:-1]
 
 
@@ -392,7 +392,7 @@ def test_headings_and_bytes_that_are_no_text_are_reported(tmp_path: Path) -> Non
     with pytest.raises(InputError, check=about("a.txt")):
         list(read_rows(tmp_path / "a.txt"))
     with pytest.raises(InputError) as result:
-        list(read_rows(tmp_path / "a.txt", options=TableOptions(format=Kind.TEXT)))
+        list(read_rows(tmp_path / "a.txt", options=TableOptions(format=FileFormat.TEXT)))
     assert "windows-1252" not in str(result.value)
 
 

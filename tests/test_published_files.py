@@ -11,7 +11,7 @@ from mirror_rt.errors import InputError
 from mirror_rt.knowledge import KnowledgeBase
 from mirror_rt.knowledge.formats import SkippedRows, read_entities
 from mirror_rt.runtime.sources import read_rows
-from mirror_rt.tables import Kind, TableOptions
+from mirror_rt.tables import FileFormat, TableOptions
 from mirror_rt.types import Entity
 from tests.errors import about
 
@@ -164,7 +164,7 @@ def test_the_results_of_a_query_are_texts_too(tmp_path: Path) -> None:
     plain = '{"text": {"type": "literal", "value": "a"}}\n'
     plain += '{"text": "b", "x": {"type": ["literal"], "value": 1}}\n'
     (tmp_path / "b.jsonl").write_text(plain)
-    options = TableOptions(format=Kind.JSONL)
+    options = TableOptions(format=FileFormat.JSONL)
     assert [t for t, _ in read_rows(tmp_path / "b.jsonl", options=options)] == ["a", "b"]
 
 

@@ -28,7 +28,7 @@ from mirror_rt.runtime.jobfolder import JobFolder, Shard, file_faults, read_mani
 from mirror_rt.runtime.shards import read_stored
 from mirror_rt.runtime.sources import Row
 from mirror_rt.runtime.storage import Dtype, truncate_dim
-from mirror_rt.tables import Kind, TableOptions
+from mirror_rt.tables import FileFormat, TableOptions
 from tests.embed_jobs import bytes_of, in_layout, made_up, written
 from tests.errors import about
 
@@ -436,7 +436,7 @@ def test_a_nul_is_a_character_like_any_other(encoder: Encoder, tmp_path: Path, n
     if name == "a.txt":  # unless it is said to be text, it may be a tar archive
         with pytest.raises(InputError, check=about(name)):
             embed(encoder, source, out)
-        table = TableOptions(format=Kind.TEXT)
+        table = TableOptions(format=FileFormat.TEXT)
     if name == "a.csv" and sys.version_info < (3, 11):
         with pytest.raises(InputError, check=about(name, line=3, value="NUL")):
             embed(encoder, source, out)

@@ -16,7 +16,7 @@ import pytest
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime import sources
-from mirror_rt.runtime.sources import Kind, count_rows, kind_of, read_rows
+from mirror_rt.runtime.sources import FileFormat, count_rows, format_of, read_rows
 from tests.embed_jobs import in_layout
 from tests.errors import about
 
@@ -73,12 +73,17 @@ def test_json_lines_and_parquet_give_a_field(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("a", Kind.TEXT), ("-", Kind.TEXT), ("a.list", Kind.TEXT), ("a.gz", Kind.TEXT),
-        ("a.CSV", Kind.CSV), ("a.tsv.zst", Kind.TSV), ("a.b.ndjson.gz", Kind.JSONL),
+        ("a", FileFormat.TEXT),
+        ("-", FileFormat.TEXT),
+        ("a.list", FileFormat.TEXT),
+        ("a.gz", FileFormat.TEXT),
+        ("a.CSV", FileFormat.CSV),
+        ("a.tsv.zst", FileFormat.TSV),
+        ("a.b.ndjson.gz", FileFormat.JSONL),
     ],
-)  # fmt: skip
-def test_the_name_tells_the_layout(name: str, kind: Kind) -> None:
-    assert kind_of(name) is kind
+)
+def test_the_name_tells_the_format(name: str, kind: FileFormat) -> None:
+    assert format_of(name) is kind
 
 
 @pytest.mark.parametrize(

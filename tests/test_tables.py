@@ -41,7 +41,7 @@ from mirror_rt.knowledge.formats.passages import as_entities, read_passages
 from mirror_rt.knowledge.formats.sssom import read_sssom
 from mirror_rt.knowledge.linking.inputs import read_mentions
 from mirror_rt.runtime.sources import Notes, read_columns, read_rows
-from mirror_rt.tables import Kind, RowError, Table, TableOptions, is_blank
+from mirror_rt.tables import FileFormat, RowError, Table, TableOptions, is_blank
 from mirror_rt.tables.excel import write_xlsx
 from mirror_rt.textfiles import Source, numbered_lines
 from mirror_rt.training.make_corpus import sentences
@@ -294,7 +294,7 @@ def test_the_error_for_text_named_like_a_sheet_says_that_it_is_text(tmp_path: Pa
     path = write(tmp_path, "m.xlsx", "mention\nheart\n")
     with pytest.raises(InputError, check=about("m.xlsx", hint="--input-format")):
         Table(path)
-    assert Table(path, options=TableOptions(format=Kind.CSV)).first == ["mention"]
+    assert Table(path, options=TableOptions(format=FileFormat.CSV)).first == ["mention"]
 
 
 def test_ignored_columns_are_reported_and_can_be_kept(tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_keys_of_json_that_differ_in_case_alone_are_one(tmp_path: Path) -> None:
 def test_several_columns_come_from_one_reading_of_a_pipe(tmp_path: Path) -> None:
     text = "mention,context,document\n" + "".join(f"m{i},c{i},d{i}\n" for i in range(9_000))
     pipe = piped(text.encode(), tmp_path)
-    options = TableOptions(format=Kind.CSV)
+    options = TableOptions(format=FileFormat.CSV)
     found = list(read_columns(pipe, "mention", ["context", "document"], options=options))
     assert found == [[f"m{i}", f"c{i}", f"d{i}"] for i in range(9_000)]
 
@@ -887,14 +887,14 @@ def _check(path: Path) -> None:
 
 def _check_rows(path: Path) -> None:
     try:
-        table = Table(path, default=Kind.TSV)
+        table = Table(path, default=FileFormat.TSV)
         table.take_headings()
         rows = list(table.rows())
     except MirrorError:
         return
     numbers = [number for number, _ in rows]
     assert numbers == sorted(set(numbers)), "a row is numbered by its own line"
-    if table.kind not in (Kind.CSV, Kind.TSV):
+    if table.kind not in (FileFormat.CSV, FileFormat.TSV):
         return
     lines = dict(numbered_lines(path, strict=False))
     taken = set(numbers)
@@ -1001,7 +1001,7 @@ def test_an_array_of_objects_is_read_however_it_is_broken_into_lines(
     assert [(e.id, e.name, *e.aliases) for e in found] == [
         (str(i), f'a "b" [{i}]', "x, {y", "]") for i in range(2_500)
     ]
-    options = TableOptions(format=Kind.JSONL)
+    options = TableOptions(format=FileFormat.JSONL)
     texts = [text for text, _ in read_rows(path, column="name", options=options)]
     assert texts == [row["name"] for row in rows]
 

@@ -95,7 +95,7 @@ def distil_static(
 
     Args:
         teacher: The encoder to be like: a bundle, or what ``TorchEncoder.open`` takes.
-        names: What it shall embed; each different one counts once.
+        names: The names that it learns from; repeated ones count once.
         out: The bundle folder to write; it appears whole or not at all.
         config: Settings.
         force: Replace ``out`` if it exists.
@@ -114,8 +114,8 @@ def distil_static(
     embedder, source, words = _open_teacher(teacher)
     learned, held_out = _split(names, config, embedder.dim)
     say = progress or (lambda stage, done, total: None)
-    # A word is a text of its own as well: the teacher tells what it means alone. Its vocabulary
-    # has words that the names lack and other texts may hold.
+    # Learn from single words too: the teacher embeds each alone. Its vocabulary has words that
+    # are missing in the names but may occur in other texts.
     texts = list(dict.fromkeys([*learned, *find_words(learned), *words]))
     vectors_NT = _embed(embedder, texts, say)
     basis_TD = principal_directions(vectors_NT[: len(learned)], config.dims)
@@ -287,16 +287,18 @@ def _prior(
     targets_ND: Float32,
     texts: Sequence[str],
 ) -> Float32:
-    """Return (F + 1, D) float32: the teacher's vector where a feature is a word of its own.
+    """Return (F + 1, D) float32: the teacher's vector where a feature is a whole word.
 
-    All of them are multiplied by one number, the one that fits the targets best.
+    All vectors are multiplied by one number, which fits the targets best.
     """
     words = extract(texts, ("word",))["word"]
     single_N = np.flatnonzero(np.diff(words.offsets_N) == 1)
     rows = FeatureIndex(hashes_F).find(words.hashes_F[words.offsets_N[single_N]])
     prior_FD = np.zeros((len(hashes_F) + 1, targets_ND.shape[1]), dtype=np.float32)
     prior_FD[rows[rows >= 0]] = targets_ND[single_N[rows >= 0]]
-    told_ND = design_NF @ prior_FD
-    scale = np.vdot(told_ND, targets_ND) / max(float(np.vdot(told_ND, told_ND)), 1e-12)
+    predicted_ND = design_NF @ prior_FD
+    scale = np.vdot(predicted_ND, targets_ND) / max(
+        float(np.vdot(predicted_ND, predicted_ND)), 1e-12
+    )
     prior_FD *= np.float32(scale)
     return prior_FD

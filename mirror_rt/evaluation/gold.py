@@ -20,7 +20,7 @@ from mirror_rt.knowledge.linking.feedback import decided_rows, is_result, is_rev
 from mirror_rt.knowledge.linking.inputs import MentionNotes, is_elsewhere
 from mirror_rt.tables import (
     Column,
-    Kind,
+    FileFormat,
     Notes,
     RowError,
     Table,
@@ -211,7 +211,7 @@ def _table_rows(
     path: StrPath, columns: Sequence[str | None], options: TableOptions, notes: Notes
 ) -> Iterator[_Row]:
     mention_column, id_column, context_column, document_column = columns
-    table = Table(path, options=options, default=Kind.TSV, notes=notes)
+    table = Table(path, options=options, default=FileFormat.TSV, notes=notes)
     table.take_headings()
     if not table.headings:
         if table.head and isinstance(fault := table.head[0][1], RowError):

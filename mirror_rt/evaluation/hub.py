@@ -166,7 +166,7 @@ def fetch_missing(
     differ from those of the hub's mentions.
 
     Args:
-        tasks: The tasks that shall run.
+        tasks: The tasks to run.
         data: The folder of evaluation sets; made if missing.
         rows: Gives the hub's rows; ``datasets`` by default.
         progress: Called with a word on each file, fetched or not.

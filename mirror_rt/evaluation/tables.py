@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mirror_rt.errors import InputError
-from mirror_rt.tables import Kind, RowError, Table, TableOptions, cell_text
+from mirror_rt.tables import FileFormat, RowError, Table, TableOptions, cell_text
 from mirror_rt.textfiles import StrPath
 
 __all__ = ["Pair", "number_of", "read_labeled", "read_lexicon", "read_pairs", "read_rows"]
@@ -41,7 +41,7 @@ def read_rows(path: StrPath, table: Table | None = None) -> Iterator[tuple[int, 
     Raises:
         InputError: The file cannot be read, is empty, or a row is broken.
     """
-    table = table or Table(path, options=_UNQUOTED, default=Kind.TSV)
+    table = table or Table(path, options=_UNQUOTED, default=FileFormat.TSV)
     if table.first is not None:
         table.take_headings()
     names = [name.strip().casefold() for name in table.headings]
@@ -122,7 +122,7 @@ def read_lexicon(path: StrPath) -> dict[str, set[str]]:
         InputError: A line is not two words, or there are none.
     """
     translations: dict[str, set[str]] = {}
-    for number, cells in Table(path, options=_UNQUOTED, default=Kind.TSV).rows():
+    for number, cells in Table(path, options=_UNQUOTED, default=FileFormat.TSV).rows():
         fields = [] if isinstance(cells, RowError) else [str(cell).strip() for cell in cells]
         if len(fields) != 2 or not all(fields):
             raise InputError(f"{path}: line {number} is not source<TAB>target")
@@ -152,7 +152,7 @@ def number_of(
 
 
 def _pair_rows(path: StrPath) -> Iterator[tuple[int, Mapping[str, str]]]:
-    table = Table(path, options=_UNQUOTED, default=Kind.TSV)
+    table = Table(path, options=_UNQUOTED, default=FileFormat.TSV)
     if table.first is not None and len(table.first) == 3 and _is_number(table.first[2]):
         table.call_columns(["word1", "word2", "score"])
     yield from read_rows(path, table)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mirror_rt.bundle import STARTER, STARTER_NOTE, Bundle
-from mirror_rt.encodings import refuse_what_is_not_text
+from mirror_rt.encodings import check_texts
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.runtime.batching import Prepared, Progress, Rows, thread_map
 from mirror_rt.runtime.cores import available_cpus
@@ -158,7 +158,7 @@ class Encoder:
                 if progress is not None:
                     progress(*done)
         except InputError:
-            refuse_what_is_not_text(texts)  # the error has the caller's index
+            check_texts(texts)  # the error has the caller's index
             raise
         return Encoded(
             vectors_ND=vectors_UD if len(different) == len(texts) else vectors_UD[inverse_N],
@@ -197,7 +197,7 @@ class Encoder:
         """
         from mirror_rt.runtime.transformer import Transformer
 
-        refuse_what_is_not_text(texts)
+        check_texts(texts)
         if not isinstance(self._model, Transformer):
             raise ConfigError(f"{self.bundle.path}: a static encoder has no tokens")
         return self._model.tokenize(texts, special_tokens=special_tokens)
@@ -235,7 +235,7 @@ def _deduplicate(texts: Sequence[str]) -> tuple[list[str], Int64]:
     (['b', 'a'], array([0, 1, 0]))
     """
     if not all(isinstance(text, str) for text in texts):
-        refuse_what_is_not_text(texts)
+        check_texts(texts)
     places: dict[str, int] = {}
     inverse_N = np.fromiter(
         (places.setdefault(text, len(places)) for text in texts), dtype=np.int64, count=len(texts)

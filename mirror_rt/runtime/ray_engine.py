@@ -31,7 +31,7 @@ from mirror_rt.errors import ConfigError, MirrorError
 from mirror_rt.runtime.cores import available_cpus
 from mirror_rt.runtime.job import JobFolder, Progress, Shard, ShardResult, ShardTask, Work
 from mirror_rt.runtime.ray_worker import Worker, WorkerConfig, rebuild_error
-from mirror_rt.staging import undisturbed
+from mirror_rt.staging import ignore_signals
 
 __all__ = ["RayEngine"]
 
@@ -213,7 +213,7 @@ def _at_the_end(close: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        with undisturbed():
+        with ignore_signals():
             close()
 
 

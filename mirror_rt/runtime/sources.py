@@ -10,18 +10,18 @@ from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.tables import (
     ArrowTable,
     Column,
+    FileFormat,
     Kept,
-    Kind,
     Notes,
     RowError,
     Table,
     TableOptions,
     cell_text,
     column_of,
-    detect_kind,
+    detect_format,
+    format_of,
     is_arrow,
     joined_text,
-    kind_of,
     known,
     parquet_parts,
 )
@@ -37,7 +37,8 @@ from mirror_rt.textfiles import (
 )
 
 __all__ = [
-    "Kind", "Notes", "Row", "count_rows", "kind_of", "read_columns", "read_rows", "read_text",
+    "FileFormat", "Notes", "Row", "count_rows", "format_of", "read_columns", "read_rows",
+    "read_text",
 ]  # fmt: skip
 
 _OBJECT = re.compile(r'\[?\s*\{\s*"[^"]*"\s*:')
@@ -110,7 +111,10 @@ def read_columns(
     options = options or TableOptions()
     notes = notes if notes is not None else Notes()
     given = source if is_arrow(source) else Source.of(source, encoding=options.encoding)
-    if isinstance(given, Source) and detect_kind(given, options, Kind.TEXT) is Kind.TEXT:
+    if (
+        isinstance(given, Source)
+        and detect_format(given, options, FileFormat.TEXT) is FileFormat.TEXT
+    ):
         if column or others:
             raise ConfigError(
                 f"{shown(given)}: plain text has no columns; name it .csv, .tsv, .jsonl, .xlsx or "
@@ -133,9 +137,9 @@ def read_columns(
     (first, name), *rest = ((place, table.headings[place]) for place in places)
     if kept is not None:
         headings = table.headings if table.first is None else table.first
-        of_values = table.kind in (Kind.JSONL, Kind.XLSX)
+        of_values = table.kind in (FileFormat.JSONL, FileFormat.XLSX)
         kept.begin(headings, shown=table.shown, unit=table.unit, as_json=of_values)
-        table.kept = kept if table.kind is Kind.PARQUET else None
+        table.kept = kept if table.kind is FileFormat.PARQUET else None
     table.only = places
     number = 0
     for number, cells in table.rows():
@@ -144,7 +148,7 @@ def read_columns(
                 raise cells
             text = cells[first]
             if kept is not None and table.kept is None:
-                of_sheet = table.kind is Kind.XLSX
+                of_sheet = table.kind is FileFormat.XLSX
                 kept.add(number, [*map(_value, cells)] if of_sheet else cells)
             plain = text.__class__ is str and text.isascii()  # most are
             found = [text if plain else cell_text(text, name, numbers=True)]
@@ -242,7 +246,7 @@ def count_rows(source: StrPath) -> int | None:
     None for a file that can be read only once (standard input, a pipe), or if counting is slow.
     """
     path = Path(source)
-    if kind_of(path) is Kind.PARQUET:
+    if format_of(path) is FileFormat.PARQUET:
         import pyarrow
         import pyarrow.parquet as pq
 
@@ -251,7 +255,7 @@ def count_rows(source: StrPath) -> int | None:
             return sum(int(pq.read_metadata(part).num_rows) for part in parts)
         except (pyarrow.ArrowException, OSError):
             return None  # the reader reports it
-    if not path.is_file() or kind_of(path) is Kind.XLSX:
+    if not path.is_file() or format_of(path) is FileFormat.XLSX:
         return None
     with open_binary(source) as handle:
         try:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from mirror_rt.bundle import FEATURES, SCALES, TABLE, Bundle
-from mirror_rt.encodings import refuse_what_is_not_text
+from mirror_rt.encodings import check_texts
 from mirror_rt.errors import BundleError, InputError
 from mirror_rt.runtime.batching import Prepared, Rows
 from mirror_rt.runtime.features import KINDS, extract, random_signs
@@ -185,7 +185,7 @@ class StaticModel:
         try:
             found = extract([text[: self._max_length] for text in texts], self._kinds)
         except UnicodeEncodeError as error:
-            refuse_what_is_not_text(texts)
+            check_texts(texts)
             raise InputError(f"texts: cannot be embedded ({error})") from error
         vectors_BD = np.repeat(self._table_FD[-1:], len(texts), axis=0)
         features_B = np.zeros(len(texts), dtype=np.int64)

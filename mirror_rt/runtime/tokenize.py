@@ -15,7 +15,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer
 
 from mirror_rt.bundle import Bundle
-from mirror_rt.encodings import refuse_what_is_not_text
+from mirror_rt.encodings import check_texts
 from mirror_rt.errors import BundleError, InputError
 from mirror_rt.types import TokenBatch
 
@@ -201,7 +201,7 @@ class FastTokenizer:
         try:
             encodings = cast("list[Encoding]", self._tokenizer.encode_batch_fast(heads))
         except TypeError as error:
-            refuse_what_is_not_text(texts)
+            check_texts(texts)
             raise InputError(f"texts: cannot be tokenized ({error})") from error
         for row, text in enumerate(texts if self._cuts else ()):
             while len(heads[row]) < len(text) and not encodings[row].overflowing:

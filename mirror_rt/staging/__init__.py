@@ -6,7 +6,7 @@ is an error before any work.
 
 from __future__ import annotations
 
-from mirror_rt.staging.system import disk_named, locked, undisturbed
+from mirror_rt.staging.system import disk_named, ignore_signals, locked
 from mirror_rt.staging.targets import check_apart, check_different, check_target, contents
 from mirror_rt.staging.writing import (
     clear_leftovers,
@@ -23,10 +23,10 @@ __all__ = [
     "clear_leftovers",
     "contents",
     "disk_named",
+    "ignore_signals",
     "locked",
     "replacing",
     "staging_file",
     "staging_folder",
-    "undisturbed",
     "write_json",
 ]

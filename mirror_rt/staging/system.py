@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["EXCHANGE", "NO_REPLACE", "disk_named", "locked", "rename2", "undisturbed"]
+__all__ = ["EXCHANGE", "NO_REPLACE", "disk_named", "ignore_signals", "locked", "rename2"]
 
 NO_REPLACE, EXCHANGE = 1, 2
 """RENAME_NOREPLACE and RENAME_EXCHANGE of linux/fs.h."""
@@ -66,7 +66,7 @@ def _lock(handle: int, *, wait: bool) -> bool | None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Ignore interrupts in a block, so that a second Ctrl-C leaves no half-removed folder."""
     signals = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():

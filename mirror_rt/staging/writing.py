@@ -19,9 +19,9 @@ from mirror_rt.staging.system import (
     EXCHANGE,
     NO_REPLACE,
     disk_named,
+    ignore_signals,
     locked,
     rename2,
-    undisturbed,
 )
 from mirror_rt.staging.targets import check_target, foreign, own_files_in
 
@@ -201,7 +201,7 @@ def _beside(place: Path, *, shown: Path) -> Iterator[Path]:
         try:
             yield partial
         finally:
-            with undisturbed():
+            with ignore_signals():
                 shutil.rmtree(partial, ignore_errors=True)
 
 

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from mirror_rt.tables.cells import cell_text, is_blank, is_null, joined_text
 from mirror_rt.tables.delimited import RowError
+from mirror_rt.tables.file_formats import (
+    FileFormat,
+    TableOptions,
+    detect_format,
+    format_of,
+    parquet_parts,
+)
 from mirror_rt.tables.kept import (
     Kept,
     free_names,
@@ -12,7 +19,6 @@ from mirror_rt.tables.kept import (
     unique_names,
     written_text,
 )
-from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, kind_of, parquet_parts
 from mirror_rt.tables.table import ArrowTable, Cells, Notes, Table, is_arrow
 from mirror_rt.tables.vocabulary import (
     Column,
@@ -27,15 +33,16 @@ __all__ = [
     "ArrowTable",
     "Cells",
     "Column",
+    "FileFormat",
     "Kept",
-    "Kind",
     "Notes",
     "RowError",
     "Table",
     "TableOptions",
     "cell_text",
     "column_of",
-    "detect_kind",
+    "detect_format",
+    "format_of",
     "free_names",
     "heading_key",
     "is_arrow",
@@ -44,7 +51,6 @@ __all__ = [
     "joined_text",
     "json_cell",
     "kept_name",
-    "kind_of",
     "known",
     "parquet_parts",
     "seem",

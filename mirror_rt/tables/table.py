@@ -18,9 +18,9 @@ from mirror_rt._count import counted
 from mirror_rt.encodings import encoding_hint, lone_surrogate
 from mirror_rt.errors import ConfigError, InputError, one_line
 from mirror_rt.tables.delimited import RowError, detect_delimiter, separator_line, split_rows
+from mirror_rt.tables.file_formats import FileFormat, TableOptions, detect_format, parquet_parts
 from mirror_rt.tables.json_rows import array_rows, is_sparql, line_rows, sparql_rows
 from mirror_rt.tables.kept import Kept
-from mirror_rt.tables.kinds import Kind, TableOptions, detect_kind, parquet_parts
 from mirror_rt.tables.parquet import open_parquet, pyarrow_errors, records, seekable
 from mirror_rt.tables.vocabulary import Column, heading_key, known, sound_like_headings
 from mirror_rt.textfiles import Source, StrPath, numbered_lines, shown
@@ -120,50 +120,52 @@ class Table:
         source: StrPath | ArrowTable,
         *,
         options: TableOptions | None = None,
-        default: Kind = Kind.TEXT,
+        default: FileFormat = FileFormat.TEXT,
         notes: Notes | None = None,
     ) -> None:
         self._options = options = options or TableOptions()
         self.notes = notes if notes is not None else Notes()
         self.kept: Kept | None = None
         if is_arrow(source):
-            self.shown, self.kind = "the table", Kind.PARQUET
+            self.shown, self.kind = "the table", FileFormat.PARQUET
         else:
             self._source = Source.of(source, encoding=options.encoding)
             if options.encoding is not None:
                 self._source.encoding = options.encoding
             self.shown = shown(source)
-            self.kind = detect_kind(self._source, options, default)
-        self.unit = "line" if self.kind in (Kind.CSV, Kind.TSV, Kind.JSONL) else "row"
+            self.kind = detect_format(self._source, options, default)
+        self.unit = (
+            "line" if self.kind in (FileFormat.CSV, FileFormat.TSV, FileFormat.JSONL) else "row"
+        )
         self.headings: list[str] = []
         self._places: dict[str, int] = {}
         self._blank_is_row = False
         self.only: list[int] | None = None
         match self.kind:
-            case Kind.TEXT:
+            case FileFormat.TEXT:
                 raise ConfigError(
                     f"{self.shown}: plain text has no columns; name it .csv, .tsv, .jsonl, .xlsx "
                     "or .parquet, or say what it is with --input-format"
                 )
-            case Kind.JSONL:
+            case FileFormat.JSONL:
                 rows = self._json()
-            case Kind.PARQUET:
+            case FileFormat.PARQUET:
                 rows = self._arrow(source) if is_arrow(source) else self._parquet()
                 next(rows, None)  # now its headings are known; it waits for ``only``
-            case Kind.XLSX:
+            case FileFormat.XLSX:
                 rows = self._sheet()
-            case Kind.CSV | Kind.TSV:
+            case FileFormat.CSV | FileFormat.TSV:
                 rows = self._delimited()
         self._rows = rows
         self.head: list[Row] = []
         size = 0
-        for number, row in islice(rows, 0 if self.kind is Kind.PARQUET else _LOOKED_AT):
+        for number, row in islice(rows, 0 if self.kind is FileFormat.PARQUET else _LOOKED_AT):
             self.head.append((number, row))
             size += 0 if isinstance(row, RowError) else sum(map(len, map(str, row)))
             if size > _LOOKED_AT_CHARACTERS:
                 break
         self.first: list[str] | None = None
-        if self.kind in (Kind.CSV, Kind.TSV, Kind.XLSX) and self.head:
+        if self.kind in (FileFormat.CSV, FileFormat.TSV, FileFormat.XLSX) and self.head:
             first = self.head[0][1]
             if isinstance(first, RowError):
                 raise InputError(f"{self.shown}: {self.unit} {self.head[0][0]}: {first}")
@@ -172,7 +174,7 @@ class Table:
     @property
     def by_name(self) -> bool:
         """Whether its format always has column names."""
-        return self.kind in (Kind.JSONL, Kind.PARQUET)
+        return self.kind in (FileFormat.JSONL, FileFormat.PARQUET)
 
     def take_headings(self) -> None:
         """Use the first row as headings."""
@@ -276,7 +278,7 @@ class Table:
     def _delimited(self) -> Iterator[Row]:
         lines = numbered_lines(self._source, strict=False, keep_ends=True)
         some = list(_some(lines))
-        default = "," if self.kind is Kind.CSV else "\t"
+        default = "," if self.kind is FileFormat.CSV else "\t"
         while some and some[0][1].startswith("#") and _is_comment(some[0][1], default):
             self.notes.comments += 1
             some.pop(0)
@@ -359,7 +361,7 @@ class Table:
         folded = f"\n{heading_key(key)}"  # no key of a file starts with this
         place = self._places.get(folded)
         taken = [self._places.get(other) for other in record]
-        if place is None or self.kind is Kind.PARQUET or place in taken:
+        if place is None or self.kind is FileFormat.PARQUET or place in taken:
             place = len(self.headings)
             self.headings.append(key)
             self._places.setdefault(folded, place)

@@ -312,8 +312,8 @@ def _explain_memory_errors(losses: list[float], config: TrainConfig) -> Iterator
         way_out = f"{lower}{config.max_length}"
         if views > 1:
             way_out = (
-                f"--mini-batch-size {max(1, views // 4)}, which has the same gradient but for the "
-                f"draws of dropout, or {way_out}"
+                f"--mini-batch-size {max(1, views // 4)}, which has the same gradient except "
+                f"for the draws of dropout, or {way_out}"
             )
         raise TrainingError(
             f"step {len(losses) + 1}: out of memory with {counted(views, 'string')} of up to "

@@ -109,7 +109,7 @@ def read_table(config: TrainConfig) -> PairTable:
     if PairSource.SYNONYMS in kinds and not entities:
         if any(len(rows) > 1 for rows in named.values()):
             raise InputError(
-                f"{config.corpus_shown}: has no entity with two names but for "
+                f"{config.corpus_shown}: has no entity with two names except for "
                 f"{counted(len(unseen), 'string')} held out (a twentieth of all), "
                 "so there are no synonym pairs; give more names, or --pairs mirror"
             )

@@ -10,13 +10,13 @@ from mirror_rt._count import counted
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.tables import (
     Column,
-    Kind,
+    FileFormat,
     Notes,
     RowError,
     Table,
     TableOptions,
     cell_text,
-    detect_kind,
+    detect_format,
     is_blank,
     known,
 )
@@ -108,9 +108,9 @@ def open_strings(
 
     options, columns = options or TableOptions(), columns or formats.Columns()
     given = Source.of(source, encoding=options.encoding)
-    kind = detect_kind(given, options, Kind.TEXT)
+    kind = detect_format(given, options, FileFormat.TEXT)
     known_as = formats.sniff(given)
-    if kind is not Kind.TEXT and known_as in {None, *KINDS}:
+    if kind is not FileFormat.TEXT and known_as in {None, *KINDS}:
         if not given.once:  # otherwise the reader looks for headings
             table = Table(source, options=options)
             if not table.by_name and table.first is None:
@@ -122,7 +122,7 @@ def open_strings(
                 rows = read_rows(given, column=columns.name, options=options, notes=notes)
                 numbered = enumerate((text for text, _ in rows), 1)
                 return Strings(texts=numbered, unit="text", notes=notes)
-    if known_as is None and kind is Kind.TEXT:
+    if known_as is None and kind is FileFormat.TEXT:
         if columns.named():
             raise ConfigError(
                 f"{given}: plain text has no columns; name it .csv, .tsv, .jsonl, .xlsx or "
@@ -189,7 +189,7 @@ def read_pairs(
     """
     pairs: dict[tuple[str, str], None] = {}
     notes = notes if notes is not None else Notes()
-    table = Table(source, options=options, default=Kind.TSV, notes=notes)
+    table = Table(source, options=options, default=FileFormat.TSV, notes=notes)
     first = table.headings if table.by_name else table.first or []
     left, right = known(first, Column.LEFT), known(first, Column.RIGHT)
     places = [left[0], right[0]] if left and right else [0, 1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows, checked, flat
-from mirror_rt.tables import Cells, Kind, Table, TableOptions, cell_text, heading_key
+from mirror_rt.tables import Cells, FileFormat, Table, TableOptions, cell_text, heading_key
 from mirror_rt.types import Entity, Name, NameKind
 
 __all__ = ["RF2", "rf2_parser"]
@@ -95,7 +95,7 @@ def _beside(
     found = [p for p in path.parent.glob(f"sct2_{what}_Snapshot*") if p.is_file()]
     if len(found) != 1:
         return
-    table = Table(found[0], options=TableOptions(format=Kind.TSV))
+    table = Table(found[0], options=TableOptions(format=FileFormat.TSV))
     table.take_headings()
     places = [table.place(heading) for heading in columns]
     for number, cells in table.rows():

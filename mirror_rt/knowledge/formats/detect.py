@@ -12,10 +12,10 @@ from mirror_rt.knowledge.formats.dictionary import parse_dictionary_line
 from mirror_rt.knowledge.formats.tables import KINDS
 from mirror_rt.tables import (
     Column,
-    Kind,
+    FileFormat,
     Table,
     TableOptions,
-    detect_kind,
+    detect_format,
     known,
     parquet_parts,
     seem,
@@ -69,8 +69,8 @@ def sniff(path: StrPath) -> KbFormat | None:
     if suffixes and suffixes[-1] in PACKED_ENDINGS:
         suffixes.pop()
     named = _SUFFIXES.get(suffixes[-1]) if suffixes else None
-    kind = detect_kind(source, TableOptions(), Kind.TEXT)
-    if kind in (Kind.PARQUET, Kind.XLSX):
+    kind = detect_format(source, TableOptions(), FileFormat.TEXT)
+    if kind in (FileFormat.PARQUET, FileFormat.XLSX):
         return KbFormat(kind.value)
     lines = [line for line in head_lines(source) if line.strip()]
     if named is KbFormat.JSONL and lines and _is_wikidata_dump(lines):
@@ -92,9 +92,9 @@ def is_knowledge_base(source: Source, options: TableOptions, kb_format: KbFormat
     """
     if kb_format is None or kb_format not in KINDS:
         return kb_format is not None
-    kind = detect_kind(source, options, Kind.TEXT)
-    as_table = options if kind is not Kind.TEXT else replace(options, format=KINDS[kb_format])
-    if source.once and kind in (Kind.PARQUET, Kind.XLSX):
+    kind = detect_format(source, options, FileFormat.TEXT)
+    as_table = options if kind is not FileFormat.TEXT else replace(options, format=KINDS[kb_format])
+    if source.once and kind in (FileFormat.PARQUET, FileFormat.XLSX):
         return False
     table = Table(Head(source) if source.once else source, options=as_table)
     headings = table.headings if table.by_name else table.first or []
@@ -102,7 +102,7 @@ def is_knowledge_base(source: Source, options: TableOptions, kb_format: KbFormat
         known(headings, Column.ID) and known(headings, Column.NAME)
     ):
         return False
-    return kind is Kind.TEXT or bool(known(headings, Column.ALIASES, Column.KIND))
+    return kind is FileFormat.TEXT or bool(known(headings, Column.ALIASES, Column.KIND))
 
 
 def _from_lines(lines: list[str]) -> KbFormat | None:

@@ -7,12 +7,12 @@ from mirror_rt.knowledge.formats._rows import RowError, checked
 from mirror_rt.runtime.sources import read_text
 from mirror_rt.tables import (
     Column,
-    Kind,
+    FileFormat,
     Notes,
     Table,
     TableOptions,
     cell_text,
-    detect_kind,
+    detect_format,
     known,
     seem,
 )
@@ -42,8 +42,8 @@ def read_ids(
     options = options or TableOptions()
     notes = notes if notes is not None else Notes()
     given = Source.of(source, encoding=options.encoding)
-    default = Kind.TEXT if column is None else Kind.CSV
-    if detect_kind(given, options, default) is Kind.TEXT:
+    default = FileFormat.TEXT if column is None else FileFormat.CSV
+    if detect_format(given, options, default) is FileFormat.TEXT:
         lines = [line.strip() for _, line in read_text(given, options=options)]
         lines = [line for line in lines if line]
         if known(lines[:1], Column.ID):

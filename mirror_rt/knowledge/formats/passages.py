@@ -19,7 +19,7 @@ from mirror_rt.tables import (
     ArrowTable,
     Cells,
     Column,
-    Kind,
+    FileFormat,
     Notes,
     Table,
     TableOptions,
@@ -56,7 +56,7 @@ def read_passages(
     skipped = skip_bad if skip_bad is not None else SkippedRows(strict=True)
     columns, notes = columns or Columns(), Notes()
     seen: set[str] = set()
-    table = Table(path, options=options, default=Kind.CSV, notes=notes)
+    table = Table(path, options=options, default=FileFormat.CSV, notes=notes)
     table.take_headings()
     if not table.headings and not table.head:
         raise InputError(f"{table.shown}: holds no passage; give rows of id and text")
@@ -166,7 +166,7 @@ def _roles(table: Table, columns: Columns) -> _Roles:
         text=find(columns.name, Column.TEXT, "text"),
         title=find(None, Column.TITLE, "title"),
     )
-    if (roles.id is None or roles.text is None) and table.kind is not Kind.JSONL:
+    if (roles.id is None or roles.text is None) and table.kind is not FileFormat.JSONL:
         there = ", ".join(table.headings)
         raise InputError(
             f"{table.shown}: the headings must name the columns id and text; there are: {there}; "

@@ -12,7 +12,7 @@ from mirror_rt.knowledge.formats._columns import Columns
 from mirror_rt.knowledge.formats._filter import NameFilter, filtered
 from mirror_rt.knowledge.formats._rows import RowError, SkippedRows
 from mirror_rt.knowledge.formats.detect import sniff
-from mirror_rt.tables import ArrowTable, Kind, TableOptions, is_arrow
+from mirror_rt.tables import ArrowTable, FileFormat, TableOptions, is_arrow
 from mirror_rt.textfiles import Source, StrPath, shown
 from mirror_rt.types import Entity, KbFormat
 
@@ -50,7 +50,7 @@ def read_entities(
     keep = keep or NameFilter()
     if is_arrow(path):
         found = tables.read_table(
-            path, skipped, kind=Kind.PARQUET, columns=columns, options=options, keep=keep
+            path, skipped, kind=FileFormat.PARQUET, columns=columns, options=options, keep=keep
         )
         return _not_empty("the table", KbFormat.PARQUET, filtered(found, keep, skipped), skipped)
     if Path(path).is_file() and not Path(path).stat().st_size:

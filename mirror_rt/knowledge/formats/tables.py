@@ -31,7 +31,7 @@ from mirror_rt.tables import (
     ArrowTable,
     Cells,
     Column,
-    Kind,
+    FileFormat,
     Notes,
     Table,
     TableOptions,
@@ -54,11 +54,11 @@ LONGEST_FIELD = 200
 """Longer values are left out, as they cannot be used in filters."""
 
 KINDS = {
-    KbFormat.CSV: Kind.CSV,
-    KbFormat.TSV: Kind.TSV,
-    KbFormat.JSONL: Kind.JSONL,
-    KbFormat.PARQUET: Kind.PARQUET,
-    KbFormat.XLSX: Kind.XLSX,
+    KbFormat.CSV: FileFormat.CSV,
+    KbFormat.TSV: FileFormat.TSV,
+    KbFormat.JSONL: FileFormat.JSONL,
+    KbFormat.PARQUET: FileFormat.PARQUET,
+    KbFormat.XLSX: FileFormat.XLSX,
 }
 
 _GEONAMES = (
@@ -72,7 +72,7 @@ def read_table(
     source: StrPath | ArrowTable,
     skipped: SkippedRows,
     *,
-    kind: Kind,
+    kind: FileFormat,
     columns: Columns | None = None,
     options: TableOptions | None = None,
     keep: NameFilter | None = None,
@@ -128,7 +128,7 @@ def _parser(
     keys = {heading_key(heading) for heading in table.headings}
     if keys >= RF2 and not columns.named():
         return rf2_parser(table, keys, skipped), None
-    if table.kind is Kind.JSONL and not table.headings:
+    if table.kind is FileFormat.JSONL and not table.headings:
         return _no_parser, None
     roles = resolved(table.headings, columns, table.shown)
     table.only = roles.places()

@@ -16,7 +16,7 @@ from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.knowledge.entities.sketch import sketch
 from mirror_rt.knowledge.linking.accepted import all_but_accepted
 from mirror_rt.knowledge.linking.exact import exact_matches
-from mirror_rt.knowledge.linking.linker import batches_ahead, check_texts
+from mirror_rt.knowledge.linking.linker import batches_ahead, check_strings
 from mirror_rt.knowledge.linking.proposals import scored_pools
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.ranking.learning import (
@@ -353,7 +353,7 @@ def check_links(gold: Sequence[tuple[str, frozenset[str]]]) -> None:
         pair = isinstance(link, (tuple, list)) and len(link) == 2
         if not pair or not isinstance(link[1], (frozenset, set, list, tuple)):
             raise InputError(f"gold[{i}]: is not a pair of a mention and the set of its ids")
-    check_texts([mention for mention, _ in gold])
+    check_strings([mention for mention, _ in gold])
 
 
 def _link(

@@ -255,13 +255,13 @@ def _places(table: Table, column: str | None) -> dict[str, int]:
         places[name] = table.place(heading)
     if not {"decision", "correct_id"} & places.keys():
         raise InputError(
-            f"{table.shown}: has no column decision, nor correct_id; review a file that "
+            f"{table.shown}: has neither a column decision nor correct_id; review a file that "
             f"mirror-rt link --review wrote. There are: {', '.join(table.headings)}"
         )
     if "mention" not in places:
         raise ConfigError(f"{table.shown}: which column has the mentions? choose with --column")
     if "entity_id" not in places and "correct_id" not in places:
-        raise InputError(f"{table.shown}: has no column entity_id, nor correct_id")
+        raise InputError(f"{table.shown}: has neither a column entity_id nor correct_id")
     return places
 
 

@@ -44,7 +44,7 @@ __all__ = [
     "batches_ahead",
     "candidates_of",
     "check_contexts",
-    "check_texts",
+    "check_strings",
     "link",
     "propose_here",
 ]
@@ -65,7 +65,7 @@ _ROUNDING = 1e-9
 """Probabilities that differ by less than this are equal: three times 1/3 is not exactly 1."""
 
 
-def check_texts(texts: Sequence[str]) -> None:
+def check_strings(texts: Sequence[str]) -> None:
     """Check that texts are a list of strings.
 
     Raises:
@@ -121,7 +121,7 @@ def link(
         propose_batch: Proposes entities for texts without exact match; by default in this
             process.
     """
-    check_texts(mentions)
+    check_strings(mentions)
     if contexts is not None:
         check_contexts(contexts, mentions)
     wanted, wanted_if_exact = options.thresholds(resources.reranker)

@@ -13,7 +13,7 @@ import numpy as np
 
 from mirror_rt.errors import ConfigError
 from mirror_rt.knowledge.formats.passages import passage_of
-from mirror_rt.knowledge.linking.linker import batches_ahead, check_texts
+from mirror_rt.knowledge.linking.linker import batches_ahead, check_strings
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.ranking.rank import best_names
 from mirror_rt.knowledge.ranking.ties import find_ties
@@ -56,7 +56,7 @@ def search(
     """
     if top < 1:
         raise ConfigError(f"top: must be at least 1, got {top}")
-    check_texts(queries)
+    check_strings(queries)
     mask = resources.masks.get(filters)
     found: dict[str, tuple[Candidate, ...]] = {}
     distinct = [text for text in dict.fromkeys(queries) if normalize(text)]

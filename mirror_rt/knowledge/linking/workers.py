@@ -21,7 +21,7 @@ from mirror_rt._count import counted
 from mirror_rt.errors import KnowledgeBaseError
 from mirror_rt.knowledge.linking.proposals import Proposal, propose
 from mirror_rt.knowledge.linking.resources import LinkResources
-from mirror_rt.staging import undisturbed
+from mirror_rt.staging import ignore_signals
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -133,7 +133,7 @@ class Workers:
                 one.result()
         except BaseException as error:
             # A pool that nobody holds is not ended at exit, which then waits for ever.
-            with undisturbed():
+            with ignore_signals():
                 pool.shutdown(cancel_futures=True)
             if not isinstance(error, BrokenProcessPool):
                 raise

@@ -62,8 +62,8 @@ _EDITED_CHARACTERS = 8_192
 rarest trigrams. A short name needs more, as a typo changes most of its trigrams."""
 _BROADER_FROM = 250_000
 _BROADEST = 4.0
-"""More names than 250,000 have longer lists: so many times more is read and compared, up to four
-times at a million."""
+"""Above 250,000 names the lists of trigrams are longer. More of them is read and compared, in
+proportion to the names, up to four times as much."""
 _AT_ONCE = 32
 """Texts that are scored together: their data fits the cache of a core."""
 

@@ -11,12 +11,19 @@ from pathlib import Path
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.textfiles import PACKED_ENDINGS, Source, StrPath, shown
 
-__all__ = ["Kind", "TableOptions", "delimiter_named", "detect_kind", "kind_of", "parquet_parts"]
+__all__ = [
+    "FileFormat",
+    "TableOptions",
+    "delimiter_named",
+    "detect_format",
+    "format_of",
+    "parquet_parts",
+]
 
 _OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[?\s*\{\s*"[^"\n]*"\s*:')
 
 
-class Kind(Enum):
+class FileFormat(Enum):
     """The format of a file."""
 
     TEXT = "text"
@@ -27,29 +34,36 @@ class Kind(Enum):
     XLSX = "xlsx"
 
 
-_KINDS = {
-    ".csv": Kind.CSV, ".tsv": Kind.TSV, ".tab": Kind.TSV, ".jsonl": Kind.JSONL,
-    ".ndjson": Kind.JSONL, ".json": Kind.JSONL, ".parquet": Kind.PARQUET, ".xlsx": Kind.XLSX,
-    ".xlsm": Kind.XLSX, ".xls": Kind.XLSX,
-}  # fmt: skip
+_BY_SUFFIX = {
+    ".csv": FileFormat.CSV,
+    ".tsv": FileFormat.TSV,
+    ".tab": FileFormat.TSV,
+    ".jsonl": FileFormat.JSONL,
+    ".ndjson": FileFormat.JSONL,
+    ".json": FileFormat.JSONL,
+    ".parquet": FileFormat.PARQUET,
+    ".xlsx": FileFormat.XLSX,
+    ".xlsm": FileFormat.XLSX,
+    ".xls": FileFormat.XLSX,
+}
 
 
-def kind_of(source: StrPath) -> Kind:
+def format_of(source: StrPath) -> FileFormat:
     """Return the format by the last suffix before a compression suffix; plain text if unknown.
 
     A folder of Parquet parts, as Spark writes it, is Parquet.
 
-    >>> kind_of("names.tsv.gz")
-    <Kind.TSV: 'tsv'>
+    >>> format_of("names.tsv.gz")
+    <FileFormat.TSV: 'tsv'>
     """
     path = Path(source)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in PACKED_ENDINGS:
         suffixes.pop()
-    kind = _KINDS.get(suffixes[-1], Kind.TEXT) if suffixes else Kind.TEXT
+    kind = _BY_SUFFIX.get(suffixes[-1], FileFormat.TEXT) if suffixes else FileFormat.TEXT
     with suppress(OSError, ValueError):
-        if kind is Kind.TEXT and path.is_dir() and parquet_parts(path):
-            return Kind.PARQUET
+        if kind is FileFormat.TEXT and path.is_dir() and parquet_parts(path):
+            return FileFormat.PARQUET
     return kind
 
 
@@ -87,7 +101,7 @@ class TableOptions:
         ConfigError: The delimiter is not a single character, or the encoding is unknown.
     """
 
-    format: Kind | None = None
+    format: FileFormat | None = None
     delimiter: str | None = None
     encoding: str | None = None
     quoted: bool = True
@@ -114,7 +128,7 @@ def delimiter_named(text: str) -> str:
     return found
 
 
-def detect_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
+def detect_format(source: Source, options: TableOptions, default: FileFormat) -> FileFormat:
     """Detect the format of a file: by the options, its first bytes, or its name.
 
     Raises:
@@ -122,22 +136,22 @@ def detect_kind(source: Source, options: TableOptions, default: Kind) -> Kind:
     """
     if options.format is not None:
         return options.format
-    kind = kind_of(source)
+    kind = format_of(source)
     if Path(source).is_dir():
-        if kind is Kind.PARQUET:
+        if kind is FileFormat.PARQUET:
             return kind
         raise InputError(f"{source}: is a folder; name a file")
     magic = source.head()[:8]
     if magic.startswith(b"PAR1"):
-        return Kind.PARQUET
+        return FileFormat.PARQUET
     if magic.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
-        if kind is not Kind.XLSX and b"xl/" not in source.head() and magic.startswith(b"PK"):
+        if kind is not FileFormat.XLSX and b"xl/" not in source.head() and magic.startswith(b"PK"):
             raise InputError(
                 f"{shown(source)}: is a zip archive; unpack it and name the file in it"
             )
-        return Kind.XLSX
-    if kind is Kind.TEXT and default is Kind.TEXT and options.delimiter is not None:
-        return Kind.CSV  # what has cells is a table
-    if kind is Kind.TEXT and default is not Kind.TEXT and _OBJECT.match(source.head()):
-        return Kind.JSONL
-    return default if kind is Kind.TEXT else kind
+        return FileFormat.XLSX
+    if kind is FileFormat.TEXT and default is FileFormat.TEXT and options.delimiter is not None:
+        return FileFormat.CSV  # what has cells is a table
+    if kind is FileFormat.TEXT and default is not FileFormat.TEXT and _OBJECT.match(source.head()):
+        return FileFormat.JSONL
+    return default if kind is FileFormat.TEXT else kind
