@@ -3,7 +3,7 @@
 A block with a title is a file. ``sh`` and ``python`` blocks are run. A ``text`` block is the output
 of the block before it; decimal numbers may differ a little. A ``console`` block needs other data
 or machines: its commands and options must exist, and its requests are sent to a server.
-The reference pages use files of the folder ``inputs``.
+The reference pages, and the one on thresholds, use files of the folder ``inputs``.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ REFERENCE = sorted(
 )
 PAGES = [*TASKS, *REFERENCE]
 NEEDS = {
-    "match-a-table": "matplotlib", "spacy": "spacy", "train-on-your-own-names": "torch",
-    "evaluation": "matplotlib", "training": "torch",
+    "match-a-table": "matplotlib", "choose-a-threshold": "matplotlib", "spacy": "spacy",
+    "train-on-your-own-names": "torch", "evaluation": "matplotlib", "training": "torch",
     "bundle-format": "fastembed", "students": "torch",
 }  # fmt: skip
 NUMBER = re.compile(r"(\d*\.\d+)")
@@ -87,7 +87,7 @@ SLOW = {"train-on-your-own-names", "training", "bundle-format"}
 def test_a_page_runs_as_printed(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     if page.stem in NEEDS:
         pytest.importorskip(NEEDS[page.stem])
-    if page in REFERENCE:
+    if page in REFERENCE or page.stem == "choose-a-threshold":
         shutil.copytree(request.getfixturevalue("inputs"), tmp_path, dirs_exist_ok=True)
     if page.stem in GRAPH:
         shutil.rmtree(tmp_path / "bundle")
@@ -208,6 +208,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "gold.tsv": "mention\tid\n"
         + "".join(f"{k} {o} of a patient\t{i}\n" for i, (o, k) in zip(ids, names, strict=True)),
     }
+    gold = [
+        f"{form.format(f'{k} {o}')},{id_}\n"
+        for form in ("a {}", "very {}", "{} of a patient", "{} today")
+        for id_, (o, k) in zip(ids, names, strict=True)
+    ]
+    nil = [f"garden hose {number},\n" for number in range(40)]
+    texts["gold.csv"] = texts["mentions.csv"] = "".join(["mention,id\n", *gold, *nil])
     for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "names.tsv").write_text(texts["kb.tsv"], encoding="utf-8")
