@@ -126,11 +126,11 @@ def read_names_of_sources() -> tuple[list[str], list[str]]:
     """Return the names, and a line of the card for each source."""
     names: dict[str, None] = {}
     lines = []
-    for title, (read, most, package, licence) in SOURCES.items():
+    for title, (read, most, package, terms) in SOURCES.items():
         found = sorted({name.strip() for name in read() if len(name.strip()) > 1} - names.keys())
         drawn = random.Random(0).sample(found, min(most, len(found)))
         names.update(dict.fromkeys(drawn))
-        lines.append(f"| {len(drawn):,} | {title} | {package} {version(package)} | {licence} |")
+        lines.append(f"| {len(drawn):,} | {title} | {package} {version(package)} | {terms} |")
     return list(names), lines
 
 

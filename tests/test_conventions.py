@@ -81,6 +81,29 @@ def test_a_count_before_a_noun_is_written_by_one_function() -> None:
         assert counts_before_plurals(path.read_text(encoding="utf-8")) == [], path
 
 
+BRITISH = re.compile(
+    r"(normal|token|quant|optim|initial|serial|summar|organ|recogn|local|standard)is(e|ed|er|es|ing|"
+    r"ation)(_|$)|colour|behaviour|centre|neighbour|favour|labell|licence|judgement|analyse|honour",
+    re.IGNORECASE,
+)
+
+
+def test_identifiers_have_american_spelling() -> None:
+    for path in ROOT.glob("*/**/*.py"):
+        if path.relative_to(ROOT).parts[0] not in {"mirror_rt", "cli", "benchmarks", "tests"}:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                name = node.name
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                name = node.id
+            elif isinstance(node, ast.arg):
+                name = node.arg
+            else:
+                continue
+            assert not BRITISH.search(name), f"{path.name}:{node.lineno}: {name}"
+
+
 def test_the_extra_all_has_what_every_feature_needs() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
         "optional-dependencies"

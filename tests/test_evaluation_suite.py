@@ -73,10 +73,10 @@ def data(tmp_path: Path) -> Path:
     put(tmp_path, "el_ncbi_disease/processed_test/a.concept", "1||0|5||D||fever||D1\n")
     put(tmp_path, "glue/QNLI.dev.tsv", "index\tquestion\tsentence\tlabel\n"
         "0\tfever\tfever\tentailment\n1\tliver\tzebra crossing\tnot_entailment\n")  # fmt: skip
-    labelled = "".join(f"{i % 2}\t{'good' if i % 2 else 'bad'} thing {i}\n" for i in range(40))
-    put(tmp_path, "senteval/CR.all.tsv", "label\tsentence\n" + labelled)
+    labeled = "".join(f"{i % 2}\t{'good' if i % 2 else 'bad'} thing {i}\n" for i in range(40))
+    put(tmp_path, "senteval/CR.all.tsv", "label\tsentence\n" + labeled)
     for name in ("mine.train", "mine.test", "crisis.train", "crisis.test"):
-        put(tmp_path, f"tweets/{name}.tsv", "label\ttext\n" + labelled)
+        put(tmp_path, f"tweets/{name}.tsv", "label\ttext\n" + labeled)
     return tmp_path
 
 
@@ -248,10 +248,10 @@ def test_a_file_named_like_a_task_gets_a_name_of_its_own(data: Path) -> None:
 
 
 def test_files_of_every_layout_are_tasks_of_their_own_names(tmp_path: Path) -> None:
-    labelled = "".join(("no\tbad\n", "yes\tgood\n")[i % 2] for i in range(40))
+    labeled = "".join(("no\tbad\n", "yes\tgood\n")[i % 2] for i in range(40))
     parts = ("senteval/Parted.train", "senteval/Parted.test", "glue/RTE.train", "glue/RTE.dev")
     for name in ("senteval/Own.all", "tweets/Own.train", "tweets/Own.test", *parts):
-        put(tmp_path, f"{name}.tsv", "label\ttext\n" + labelled)
+        put(tmp_path, f"{name}.tsv", "label\ttext\n" + labeled)
     put(tmp_path, "kb_own/own_names.tsv", "id\tname\tkind\n" + "".join(
         f"H:{i}\tname number {i}\tlabel\nH:{i}\tnumber {i} name\texact\n" for i in range(30)
     ))  # fmt: skip

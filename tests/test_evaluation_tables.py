@@ -62,7 +62,7 @@ def test_a_file_without_pairs_is_refused(tmp_path: Path, text: str, value: str) 
         read_pairs(path)
 
 
-def test_labelled_texts_and_pairs(tmp_path: Path) -> None:
+def test_labeled_texts_and_pairs(tmp_path: Path) -> None:
     single = read_labeled(write(tmp_path, "coarse\tfine\tquestion\nDESC\tmanner\tWhy?\n"))
     pair = read_labeled(write(tmp_path, "label\tid1\tsentence1\tsentence2\n1\t7\ta\tb\n"))
     qnli = read_labeled(write(tmp_path, "index\tquestion\tsentence\tlabel\n0\tq\ts\tyes\n"))

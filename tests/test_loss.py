@@ -130,8 +130,8 @@ def test_multi_similarity_is_sapberts_loss_and_miner(
 
     random = torch.Generator().manual_seed(2)
     labels = torch.randint(12, (40,), generator=random).repeat(2)  # some entities in two pairs
-    centres = torch.randn(12, 16, generator=random)[labels]
-    vectors = centres + spread * torch.randn(80, 16, generator=random)
+    centers = torch.randn(12, 16, generator=random)[labels]
+    vectors = centers + spread * torch.randn(80, 16, generator=random)
     theirs_VD, ours_VD = (vectors.double().requires_grad_() for _ in range(2))
     mined = TripletMarginMiner(margin=0.2, type_of_triplets="all")(theirs_VD, labels)
     assert len(mined[0]) > 10

@@ -79,7 +79,7 @@ def test_a_wheel_from_the_source_distribution_holds_every_file(wheel: Path) -> N
     assert {"mirror_rt/py.typed", "mirror_rt_cli/py.typed"} <= held
 
 
-def test_the_wheel_carries_its_licence_and_no_top_level_cli(wheel: Path) -> None:
+def test_the_wheel_carries_its_license_and_no_top_level_cli(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         (metadata,) = (archive.read(n).decode() for n in names if n.endswith("/METADATA"))

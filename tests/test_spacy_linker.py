@@ -124,7 +124,7 @@ def test_documents_of_a_batch_are_linked_in_one_call(
     assert calls == [["cold", "Liver Cancer", "cold"], ["SS"]]
 
 
-def test_documents_can_be_serialised(kb: Path) -> None:
+def test_documents_can_be_serialized(kb: Path) -> None:
     nlp = _pipeline(kb)
     doc = nlp("cold and !!")
     kept = DocBin(docs=[doc], store_user_data=True).to_bytes()

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def _unit_rows(count: int, *, seed: int, width: int = 32) -> Float32:
     # Clusters, as names have them: uniform directions are the easy case for no index.
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((20, width))
-    rows = centres[rng.integers(0, 20, count)] + 0.5 * rng.standard_normal((count, width))
+    centers = rng.standard_normal((20, width))
+    rows = centers[rng.integers(0, 20, count)] + 0.5 * rng.standard_normal((count, width))
     unit: Float32 = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return unit
 

@@ -155,12 +155,12 @@ def seem(headings: Sequence[str], column: Column) -> list[int]:
     ([0], [1])
     """
     keys = [heading_key(heading) for heading in headings]
-    labelled = [f"{key}_label" in keys for key in keys]  # a Wikidata query: ?x ?xLabel
+    labeled = [f"{key}_label" in keys for key in keys]  # a Wikidata query: ?x ?xLabel
     return [
         i
         for i, heading in enumerate(headings)
         if ranked(heading) is None
-        and (guessed(heading) is column or (column is Column.ID and labelled[i]))
+        and (guessed(heading) is column or (column is Column.ID and labeled[i]))
     ]
 
 
