@@ -180,8 +180,9 @@ def evaluate(
 ) -> None:
     """Evaluate models on gold mentions or standard tasks.
 
-    Scores of linking have 95 % intervals (bootstrap over distinct mentions), and so have the
-    differences with --compare. For a knowledge base, the target precisions are checked too.
+    Scores of linking have 95 % intervals over distinct mentions: shares the Wilson score interval,
+    the mean reciprocal rank and the differences of --compare a bootstrap interval. For a knowledge
+    base, the target precisions are checked too.
 
     For example:
 

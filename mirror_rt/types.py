@@ -202,6 +202,7 @@ class NilReason(str, Enum):
     PUNCTUATION = "punctuation"
     BELOW_THRESHOLD = "below_threshold"
     FILTERED_OUT = "filtered_out"
+    DECIDED = "decided"
 
     __str__ = str.__str__
 
@@ -419,10 +420,11 @@ class LinkResult(_Candidates):
         candidates: The candidates; the object is a sequence of them.
         nil_reason: Why there is no candidate (NIL); otherwise None. ``FILTERED_OUT`` means: the
             mention is a name, but a filter excludes its entities, and all others are below the
-            threshold. If only some parts of a composite have candidates, both are given.
+            threshold. ``DECIDED`` means: ``feedback`` said that no entity is right. If only some
+            parts of a composite have candidates, both are given.
         needs_review: Whether the mention is for review: the confidence in it or in a part is
             below the threshold (by default .5), the best candidate is tied and no context
-            decided, or a part has no candidate.
+            decided, or a part has no candidate although ``feedback`` did not decide so.
     """
 
     mention: str

@@ -103,6 +103,16 @@ def test_scores_of_a_knowledge_base_have_intervals_around_them(kb: KnowledgeBase
     assert Report.from_dict(json.loads(json.dumps(found.report.to_dict()))) == found.report
 
 
+def test_shares_have_the_intervals_of_wilson(kb: KnowledgeBase) -> None:
+    """Also if all are right; and a mention that comes again is no more evidence."""
+    once = tuple(query(f"name number {i}", f"N:{i}") for i in range(3))
+    for queries, right in ((once, 3), (once * 5, 3), ((*once, query("name number 5", "N:6")), 3)):
+        (result,) = evaluate_linking("kb", kb, Gold(queries=queries)).report.results
+        wilson = binomtest(right, len({q.parts for q in queries})).proportion_ci(method="wilson")
+        assert result.intervals["acc@1"] == pytest.approx([wilson.low, wilson.high], abs=1e-6)
+    assert result.intervals["acc@1"][1] < 1
+
+
 def test_nil_is_counted_as_a_person_would(kb: KnowledgeBase) -> None:
     queries = (
         *(query(f"name numbr {i}", f"N:{i}") for i in range(20)),

@@ -23,7 +23,7 @@ from mirror_rt.knowledge.linking import calibration
 from mirror_rt.knowledge.linking.accepted import all_but_accepted
 from mirror_rt.knowledge.linking.results import fingerprint
 from mirror_rt.knowledge.storage.feedback import FeedbackLog
-from mirror_rt.types import LinkStatus, Name, NameKind
+from mirror_rt.types import LinkStatus, Name, NameKind, NilReason
 from mirror_rt_cli.app import app
 from tests.errors import about
 from tests.kb import HEARTS, LetterEncoder, entity, fake_bundle
@@ -151,6 +151,45 @@ def test_accepted_mentions_are_not_for_review_again(kb: KnowledgeBase, tmp_path:
     assert kb.entity("N:7").name == "name number 7"
     kb.undo_feedback()
     assert {found.status.value for found in kb.link(requested, **wanted)} == {"review"}
+
+
+def test_a_mention_decided_as_nil_stays_nil(kb: KnowledgeBase, tmp_path: Path) -> None:
+    """A near one, one that is a name, and one in another spelling; until decided otherwise."""
+    mentions = ["name numbr 7", "name number 8", "Name-Number 9"]
+    before = _state(kb)
+    assert all(found.candidates for found in kb.link(mentions))
+    rows = [_row("name numbr 7", "N:7", "reject"), _row("name number 8", "", "", "-")]
+    rows.append(_row("name number 9", "N:9", "no"))
+    reviewed = _reviewed(tmp_path / "r.csv", rows)
+    assert kb.feedback(reviewed, aliases=False).rejected == 3
+    assert all(found.candidates for found in kb.link(mentions))
+    kb.undo_feedback()
+    kb.feedback(reviewed)
+    for one in (kb, KnowledgeBase.open(kb.path, encoder=LetterEncoder())):
+        for found in one.link(mentions, review_below=0.99):
+            assert (found.status, found.nil_reason) == (LinkStatus.NIL, NilReason.DECIDED)
+        assert one.link(["name numbr 6"])[0].candidates
+    assert kb.feedback(reviewed).known
+    # A part of a composite that was decided asks for no review; its other part is linked.
+    (both,) = kb.link(["name number 8, name number 10"], split_composites=True)
+    assert [c.entity_id for c in both] == ["N:10"]
+    assert both.status is LinkStatus.LINKED
+    kb.feedback(_reviewed(tmp_path / "s.csv", [_row("name numbr 7", "N:7", "accept")]))
+    assert kb.link(mentions)[0][0].entity_id == "N:7"
+    kb.undo_feedback()
+    kb.undo_feedback()
+    assert _state(kb) == before
+
+
+def test_a_name_that_is_added_later_links_a_mention_decided_as_nil(
+    kb: KnowledgeBase, tmp_path: Path
+) -> None:
+    rows = [_row("Garden hose", "N:7", "reject"), _row("name number 8", "N:8", "reject")]
+    kb.feedback(_reviewed(tmp_path / "r.csv", rows))
+    kb.add([entity("X:1", "garden hose")])
+    found, nil = kb.link(["Garden hose", "name number 8"])
+    assert found[0].entity_id == "X:1"
+    assert nil.nil_reason is NilReason.DECIDED
 
 
 def test_an_entity_that_is_accepted_often_is_likelier(kb: KnowledgeBase, tmp_path: Path) -> None:

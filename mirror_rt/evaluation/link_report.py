@@ -48,7 +48,7 @@ from mirror_rt.types import Entity, LinkResult
 if TYPE_CHECKING:
     from mirror_rt.knowledge.ranking.reranker import Reranker
     from mirror_rt.knowledge.retrieval.filters import Filters
-    from mirror_rt.types import Float32
+    from mirror_rt.types import Float32, Int64
 
 __all__ = [
     "LinkSettings",
@@ -242,11 +242,10 @@ def _evaluate_base(
         results.append(_nil_result(f"{task}, with NIL", outcomes))
     # A mention without candidate is never linked; one with tied entities never for a precision.
     single = [o for o in outcomes if o.best is not None and not o.tied]
-    places: dict[object, int] = {}
     points = operating_points(
         np.array([o.confidence for o in single], dtype=np.float64),
         np.array([o.hit for o in single], dtype=bool),
-        np.array([places.setdefault(o.query.parts, len(places)) for o in single], dtype=np.int64),
+        _mention_numbers(single),
         threshold=base.resources.reranker.threshold,
         mentions=len(outcomes),
     )
@@ -381,16 +380,26 @@ def _results(task: str, outcomes: Sequence[Outcome], *, kin: bool = False) -> li
 
 
 def _result(task: str, outcomes: Sequence[Outcome], *, kin: bool) -> Result:
-    """Return the scores; with ``kin`` also the shares of wrong answers that are close kin."""
+    """Return the scores; with ``kin`` also the shares of wrong answers that are close kin.
+
+    Shares have Wilson's intervals; a bootstrap of few mentions, all right, would have no width.
+    """
     lost = sum(not outcome.reachable for outcome in outcomes)
     score = linking_score([outcome.rank for outcome in outcomes], unreachable=lost)
     each = [
         metrics_of(o.rank) | {f"{one}@1": float(o.kin is one) for one in Kinship if kin}
         for o in outcomes
     ]
-    values_QM = np.array([list(values.values()) for values in each])
-    ends_2M = bootstrap_intervals(values_QM, [o.query.parts for o in outcomes])
-    shares = dict(zip(each[0], values_QM.mean(axis=0).tolist(), strict=True))
+    columns = {name: np.array([values[name] for values in each]) for name in each[0]}
+    mention_Q = _mention_numbers(outcomes)
+    intervals: dict[str, Sequence[float]] = {
+        name: [end for end in share_interval(values_Q == 1.0, mention_Q) if end is not None]
+        for name, values_Q in columns.items()
+        if name != "mrr"
+    }
+    ends_2M = bootstrap_intervals(columns["mrr"][:, None], mention_Q.tolist())
+    intervals["mrr"] = ends_2M[:, 0].tolist()
+    shares = {name: float(values_Q.mean()) for name, values_Q in columns.items()}
     note = (
         f"{lost} of {counted(len(outcomes), 'mention')} without a right id among the names: misses"
     )
@@ -398,18 +407,21 @@ def _result(task: str, outcomes: Sequence[Outcome], *, kin: bool) -> Result:
         task=task,
         metric="acc@1",
         scores=shares | score.to_dict(),
-        intervals={name: ends_2M[:, i].tolist() for i, name in enumerate(each[0])},
+        intervals={name: intervals[name] for name in columns},
         items=score.queries,
         note=note if lost else "",
     )
 
 
+def _mention_numbers(outcomes: Sequence[Outcome]) -> Int64:
+    """Return (Q,) int64, equal for equal mentions."""
+    places: dict[object, int] = {}
+    return np.array([places.setdefault(o.query.parts, len(places)) for o in outcomes], np.int64)
+
+
 def _nil_result(task: str, outcomes: Sequence[Outcome]) -> Result:
     """Return the scores of the thresholds over all mentions, including NIL."""
-    places: dict[object, int] = {}
-    mention_Q = np.array(
-        [places.setdefault(o.query.parts, len(places)) for o in outcomes], dtype=np.int64
-    )
+    mention_Q = _mention_numbers(outcomes)
     linked_Q = np.array([o.linked for o in outcomes])
     right_Q = np.array([o.linked and o.rank == 1 for o in outcomes])
     nil_Q = np.array([not o.reachable for o in outcomes])

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mirror_rt.errors import InputError
 from mirror_rt.knowledge.entities.names import KINDS
-from mirror_rt.knowledge.linking.accepted import accepted_weight
+from mirror_rt.knowledge.linking.accepted import accepted_weight, all_but_accepted
 from mirror_rt.knowledge.linking.calibration import FEWEST, CalibrationReport, calibrate
+from mirror_rt.knowledge.linking.exact import exact_matches
 from mirror_rt.knowledge.linking.feedback import FeedbackReport, read_reviewed
 from mirror_rt.knowledge.linking.resources import LinkResources
 from mirror_rt.knowledge.opening import open_resources
@@ -26,9 +26,6 @@ from mirror_rt.knowledge.storage.manifest import FEEDBACK, RERANKER, KnowledgeBa
 from mirror_rt.staging import staging_file
 from mirror_rt.tables import ArrowTable, Notes, TableOptions, is_arrow
 from mirror_rt.types import Embedder, NameKind
-
-if TYPE_CHECKING:
-    from mirror_rt.knowledge.entities.reader import Catalogue
 
 __all__ = [
     "DECISIONS",
@@ -47,7 +44,7 @@ DECISIONS = "decisions"
 def decisions_in(
     source: str | Path | ArrowTable,
     before: FeedbackLog,
-    catalogue: Catalogue,
+    resources: LinkResources,
     *,
     aliases: bool,
     column: str | None,
@@ -58,16 +55,20 @@ def decisions_in(
     Args:
         source: The rows, as for ``KnowledgeBase.feedback``.
         before: The decisions so far.
-        catalogue: The catalogue, to look up ids.
-        aliases: Whether mentions become names.
+        resources: The opened knowledge base, to look up ids and names.
+        aliases: Whether mentions become names, or stay NIL.
         column: The column of mentions.
         table: The options for reading the file.
     """
     notes = Notes()
-    found = read_reviewed(source, catalogue, column=column, options=table, notes=notes)
+    found = read_reviewed(source, resources.catalogue, column=column, options=table, notes=notes)
+    mentions = [mention for mention, _ in found.links]
+    own = exact_matches(resources, mentions, mask=all_but_accepted(resources))
     decisions = [
-        Decision(mention=mention, entity_id=id_, decision=decision)
-        for (mention, id_), decision in found.links.items()
+        Decision(
+            mention=mention, entity_id=id_, decision=decision, named=not id_ and len(exact) > 0
+        )
+        for ((mention, id_), decision), exact in zip(found.links.items(), own, strict=True)
     ]
     shown = "a table" if is_arrow(source) else Path(source).name
     after = before.added(decisions, shown, aliases=aliases) if decisions else before

@@ -638,7 +638,8 @@ class KnowledgeBase:
         """Read the decisions of a reviewer: accepted, rejected or corrected links.
 
         An accepted or corrected mention becomes a name of its entity (kind ``accepted``, source
-        ``feedback``). All decided mentions become gold links in the folder. The probabilities are
+        ``feedback``). A mention without a right entity is NIL from now on, with the ``nil_reason``
+        ``DECIDED``; a name that is added later links it again. All decided mentions become gold links in the folder. The probabilities are
         calibrated on them, now and after every change of the knowledge base. Afterwards, the
         object is the changed knowledge base.
 
@@ -646,7 +647,7 @@ class KnowledgeBase:
             source: The reviewed table that ``link_file`` wrote as ``review``, or one with the
                 columns ``mention``, ``entity_id``, ``decision`` and ``correct_id``. It is a file
                 or a table in memory.
-            aliases: Whether mentions become names.
+            aliases: Whether mentions become names, or stay NIL.
             column: The column of mentions, if it is not ``mention``.
             table: The options for reading the file.
             progress: Called with (names done, names).
@@ -658,10 +659,10 @@ class KnowledgeBase:
             KnowledgeBaseError: The folder holds passages, is closed, another process is changing
                 it, or has changed it since it was opened.
         """
-        catalogue = self._names().catalogue
+        resources = self._names()
         before = FeedbackLog.read(self.path)
         after, read = decisions_in(
-            source, before, catalogue, aliases=aliases, column=column, table=table
+            source, before, resources, aliases=aliases, column=column, table=table
         )
         return self._decided(before, after, progress, read=read)
 
@@ -699,6 +700,7 @@ class KnowledgeBase:
                     encoder=self._lazy, calibrations=calibrations,
                 )  # fmt: skip
             self._take_reranker()
+            self._resources = replace(self.resources, nil=after.nil())
         return feedback_report(self.resources, after, calibrations, read=read, own_links=own_links)
 
     def _take_reranker(self) -> None:

@@ -17,6 +17,7 @@ from mirror_rt.knowledge.retrieval.candidates import Retrievers
 from mirror_rt.knowledge.retrieval.trigram_index import TrigramIndex
 from mirror_rt.knowledge.retrieval.vector_index import VectorIndex
 from mirror_rt.knowledge.storage import integrity
+from mirror_rt.knowledge.storage.feedback import FeedbackLog
 from mirror_rt.knowledge.storage.manifest import (
     BUNDLE,
     CATALOGUE,
@@ -95,6 +96,7 @@ def _opened(
     )
     translation = TranslationTable.open(folder, names)
     reranker = Reranker.read(folder / RERANKER)
+    nil = FeedbackLog.read(folder).nil()
     # Open this last: it holds a file handle that would leak if a later step failed.
     catalogue = Catalogue.open(folder / CATALOGUE)
     return manifest, LinkResources(
@@ -104,5 +106,6 @@ def _opened(
         retrievers=retrievers,
         translation=translation,
         reranker=reranker,
+        nil=nil,
         masks=MaskCache(catalogue, rows=len(vectors_ND), path=folder),
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mirror_rt.errors import ConfigError, MirrorError
 from mirror_rt.knowledge.knowledge_base import KnowledgeBase
-from mirror_rt.knowledge.storage.manifest import BUNDLE, KB_MANIFEST, PASSAGES, RERANKER
+from mirror_rt.knowledge.storage.manifest import BUNDLE, FEEDBACK, KB_MANIFEST, PASSAGES, RERANKER
 from mirror_rt.runtime.cores import available_cpus
 from mirror_rt.runtime.encoder import Encoder
 from mirror_rt.serving.errors import Refused
@@ -272,7 +272,7 @@ class Library:
 def _state(folder: Path) -> tuple[object, ...]:
     """Return a value that changes when the files of a knowledge base are replaced."""
     found: list[object] = []
-    for name in (KB_MANIFEST, RERANKER):
+    for name in (KB_MANIFEST, RERANKER, FEEDBACK):
         try:
             status = (folder / name).stat()
         except OSError:

@@ -76,6 +76,7 @@ _NIL = {
     "punctuation": "The mention is punctuation only.",
     "below_threshold": "No candidate reaches the threshold.",
     "filtered_out": "The mention is a name, but the filter excludes its entities.",
+    "decided": "A reviewer decided that no entity is right.",
 }
 
 

@@ -152,6 +152,11 @@ def link(
         for part, proposal, confidence in _propose_in_context(
             resources, some, encode, top=top, mask=mask, propose_batch=propose_batch
         ):
+            # A name that came after the decision counts more than the decision.
+            named = resources.nil.get(normalize(part[0]))
+            if named is not None and (named or not proposal.exact):
+                linked[part] = Proposal(), NilReason.DECIDED
+                continue
             if not len(proposal) or confidence < (least_if_exact if proposal.exact else least):
                 linked[part] = Proposal(), _nil_reason(resources, part[0], mask)
                 continue
@@ -212,12 +217,12 @@ def _result(
         same = text == mention[:MOST_CHARACTERS]
         candidates += found if same else [replace(c, expanded_form=text) for c in found]
     # A composite gets a reason even if other parts have candidates.
-    reason = next((reason for _, _, reason in parts if reason), None)
+    reasons = [reason for _, _, reason in parts if reason]
     return LinkResult(
         mention=mention,
         candidates=tuple(candidates),
-        nil_reason=reason,
-        needs_review=doubtful or (reviews and reason is not None),
+        nil_reason=next(iter(reasons), None),
+        needs_review=doubtful or (reviews and any(r is not NilReason.DECIDED for r in reasons)),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -172,6 +172,7 @@ class LinkResources:
         translation: The translation table of words.
         reranker: The reranker.
         masks: A cache of compiled filters.
+        nil: The normalized mentions that were decided to be NIL, and whether each was a name then.
         entity_vectors: A cache of entity vectors for contexts, by entity number.
         background: Threads for steps that run beside others; None if several threads link.
     """
@@ -183,6 +184,7 @@ class LinkResources:
     translation: TranslationTable
     reranker: Reranker
     masks: MaskCache
+    nil: Mapping[str, bool] = field(default_factory=dict)
     entity_vectors: dict[int, Float32] = field(default_factory=dict)
     background: Background | None = field(default_factory=Background)
 

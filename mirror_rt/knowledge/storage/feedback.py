@@ -30,11 +30,13 @@ class Decision:
         mention: The mention.
         entity_id: The id of the right entity; empty if no entity is right.
         decision: ``accepted``, ``corrected`` or ``rejected``.
+        named: Whether the mention was a name (not from feedback) when it was decided to be NIL.
     """
 
     mention: str
     entity_id: str
     decision: str
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,12 @@ class FeedbackLog:
         for number, line in enumerate(lines, start=1):
             try:
                 given = json.loads(line)
-                one = Decision(**{name: given[name] for name in Decision.__slots__})
+                one = Decision(
+                    mention=given["mention"],
+                    entity_id=given["entity_id"],
+                    decision=given["decision"],
+                    named=bool(given.get("named", False)),  # older files have none
+                )
                 place = int(given["batch"])
                 batches[place] = _Batch(
                     source=given["source"], aliases=bool(given["aliases"]), decisions=()
@@ -126,6 +133,20 @@ class FeedbackLog:
         for mention, decision, _ in self.in_force():
             right.setdefault(mention, set()).update(filter(None, [decision.entity_id]))
         return [(mention, frozenset(ids)) for mention, ids in right.items()]
+
+    def nil(self) -> dict[str, bool]:
+        """Return the normalized mentions that stay NIL, and whether each was a name.
+
+        A mention that was accepted in another spelling is not among them.
+        """
+        found, right = dict[str, bool](), set[str]()
+        for mention, decision, remembered in self.in_force():
+            key = normalize(mention)
+            if decision.entity_id:
+                right.add(key)
+            elif remembered and key:
+                found[key] = found.get(key, False) or decision.named
+        return {key: named for key, named in found.items() if key not in right}
 
     def aliases(self) -> dict[str, list[str]]:
         """Return the mentions that become names of each entity, by entity id."""
