@@ -114,18 +114,20 @@ def _point(point: Mapping[str, Any]) -> str:
 
 def _encoder(found: Mapping[str, Any]) -> str:
     """Return a bundle in words that fit a line: ``info`` of the bundle tells more."""
-    name, precision = found["source"].get("name", "unknown"), found["precision"]
-    pooling = "static" if found["encoder"] == "static" else f"{found['pooling']} pooling,"
-    return f"{name}, {counted(found['dim'], 'number')}, {pooling} {precision}"
+    name, dims = found["source"].get("name", "unknown"), counted(found["dim"], "dimension")
+    if found["encoder"] == "static":
+        return f"static student of {name}, {dims}, {found['precision']}"
+    return f"{name}, {dims}, {found['pooling']} pooling, {found['precision']}"
 
 
 def _bundle(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield "model", str(found["source"].get("name", "unknown"))
+    name = str(found["source"].get("name", "unknown"))
+    yield "model", f"static student of {name}" if found["encoder"] == "static" else name
     if found["encoder"] == "static":
         kinds = ", ".join(k if k.isalpha() else f"{k}-grams" for k in found["features"]["kinds"])
-        yield "vectors", f"{counted(found['dim'], 'number')}, static: sums of a table ({kinds})"
+        yield "vectors", f"{counted(found['dim'], 'dimension')}, static: sums of a table ({kinds})"
     else:
-        yield "vectors", f"{counted(found['dim'], 'number')}, {found['pooling']} pooling"
+        yield "vectors", f"{counted(found['dim'], 'dimension')}, {found['pooling']} pooling"
     yield "texts", f"up to {found['max_length']} {found['max_length_in']}"
     yield "weights", f"{found['precision']}"
 
@@ -134,7 +136,7 @@ def _checkpoint(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield (
         "model",
         f"{found['architecture']}, {counted(found['layers'], 'layer')}, "
-        f"{counted(found['dim'], 'number')}",
+        f"{counted(found['dim'], 'dimension')}",
     )
     yield "pooling", found["pooling"]
     training = found.get("training")
