@@ -31,8 +31,8 @@ class Result:
         scores: Every metric by name, in [-1, 1] or [0, 1]; None where it is undefined.
         status: Why there is, or is not, a main score.
         spreads: Standard deviation of each metric over seeds, if there are several.
-        intervals: The 95 % interval of each metric, if it is computed: Wilson score intervals of shares
-            of mentions, bootstrap intervals of other scores.
+        intervals: The 95 % interval of each metric, if it is computed: the Wilson score interval of
+            shares of mentions, a bootstrap interval of other scores.
         items: The number of items.
         note: The source of missing data, or the reason for an undefined score or a failure.
     """

@@ -639,9 +639,11 @@ class KnowledgeBase:
 
         An accepted or corrected mention becomes a name of its entity (kind ``accepted``, source
         ``feedback``). A mention without a right entity is NIL from now on, with the ``nil_reason``
-        ``DECIDED``; a name that is added later links it again. All decided mentions become gold links in the folder. The probabilities are
-        calibrated on them, now and after every change of the knowledge base. Afterwards, the
-        object is the changed knowledge base.
+        ``DECIDED``; a name that is added later links it again.
+
+        All decided mentions become gold links in the folder. The probabilities are calibrated on
+        them, now and after every change of the knowledge base. Afterwards, the object is the
+        changed knowledge base.
 
         Args:
             source: The reviewed table that ``link_file`` wrote as ``review``, or one with the
