@@ -549,4 +549,4 @@ def test_documents_without_their_mentions_are_counted(
     notes = MentionNotes()
     assert len([*read_mentions(path, column="mention", document_column="doc", notes=notes)]) == 3
     assert notes.elsewhere == elsewhere
-    assert all(f"{elsewhere} mentions" in remark for remark in remarks)
+    assert all(f"{elsewhere} mention" in remark for remark in remarks)
