@@ -116,7 +116,7 @@ def _encoder(found: Mapping[str, Any]) -> str:
     """Return a bundle in words that fit a line: ``info`` of the bundle tells more."""
     name, dims = found["source"].get("name", "unknown"), counted(found["dim"], "dimension")
     if found["encoder"] == "static":
-        return f"static student of {name}, {dims}, {found['precision']}"
+        return f"static student of {name.rsplit('/')[-1]}, {dims}, {found['precision']}"
     return f"{name}, {dims}, {found['pooling']} pooling, {found['precision']}"
 
 
