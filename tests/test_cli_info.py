@@ -132,7 +132,7 @@ def test_other_folders_are_reported_in_a_few_lines_too(
     folder = add_pooling(tiny_checkpoint(tmp_path / "model"), "mean")
     for path, words in (
         (folder, "bert, 2 layers"),
-        (tiny_bundle, "32 numbers"),
+        (tiny_bundle, "32 dimensions"),
         (vectors, "2, 32"),
     ):
         shown = info(path).stdout
