@@ -76,8 +76,9 @@ def encode(corpus: Path, tokenizer: Any) -> tuple[NDArray[np.uint16], NDArray[np
 
     def add(batch: list[str]) -> None:
         for found in tokenizer.encode_batch(batch, add_special_tokens=False):
-            parts.append(np.asarray(found.ids, dtype=np.uint16))
-            lengths.append(len(found.ids))
+            if found.ids:  # some characters are no token
+                parts.append(np.asarray(found.ids, dtype=np.uint16))
+                lengths.append(len(found.ids))
 
     batch: list[str] = []
     for text in texts_of(corpus):
@@ -88,7 +89,7 @@ def encode(corpus: Path, tokenizer: Any) -> tuple[NDArray[np.uint16], NDArray[np
     add(batch)
     if len(lengths) < FEWEST_TEXTS:
         raise ConfigError(
-            f"{corpus}: has {len(lengths)} texts, and masked language modelling needs "
+            f"{corpus}: has {len(lengths)} texts, and masked language modeling needs "
             f"{FEWEST_TEXTS} or more; give a larger corpus, a paragraph a line"
         )
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -144,7 +145,7 @@ def pack(
 def mask(
     ids: NDArray[np.uint16], vocabulary: int, draw: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose 15 % of the tokens; replace 80 % of them by [MASK] and 10 % by any other token.
+    """Choose 15 % of the tokens; replace 80 % of them by [MASK] and 10 % by a random token.
 
     Args:
         ids: (R, L) uint16; special tokens are never chosen.

@@ -24,138 +24,26 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import harness
 import numpy as np
 import torch
-from mlm_data import (
-    UNPREDICTED,
-    encode,
-    make_tokenizer,
-    mask,
-    pack,
-    svd_embeddings,
-)
+from mlm_data import UNPREDICTED, encode, make_tokenizer, mask, pack
+from mlm_model import Recipe, loss_of, make_model, make_optimizers, rate_at
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mirror_rt.errors import ConfigError, InputError, TargetError, TrainingError
-from mirror_rt.staging import check_target, contents, staging_folder
+from mirror_rt.errors import ConfigError, MirrorError, TargetError, TrainingError
+from mirror_rt.staging import check_target, contents, staging_file, staging_folder
 from mirror_rt.training.encoding import multiplies_bf16
 from mirror_rt.training.loop import pick_device
 
 HELD_OUT_TEXTS = 500
 DROPOUT = 0.1
 """Of the checkpoint, for those who train it further: Mirror needs it. BERT has the same."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """The settings that decide the weights, besides the corpus and the number of steps."""
-
-    vocabulary: int = 16_000
-    layers: int = 4
-    width: int = 256
-    length: int = 64
-    rows: int = 64
-    muon_lr: float = 0.02
-    lr: float = 1e-3
-    warm_up: int = 100
-    decay: float = 0.2
-    weight_decay: float = 0.01
-    embeddings: str = "svd"
-    seed: int = 42
-
-
-# The model ------------------------------------------------------------------------------------
-
-
-def make_model(recipe: Recipe, tokens: NDArray[np.uint16]) -> Any:  # noqa: ANN401
-    """Return a ``BertForMaskedLM`` with initial weights.
-
-    It has no dropout, because each text is seen only a few times.
-    """
-    from transformers import BertConfig, BertForMaskedLM
-
-    torch.manual_seed(recipe.seed)
-    config = BertConfig(
-        vocab_size=recipe.vocabulary,
-        hidden_size=recipe.width,
-        num_hidden_layers=recipe.layers,
-        num_attention_heads=max(1, recipe.width // 64),
-        intermediate_size=4 * recipe.width,
-        max_position_embeddings=recipe.length,  # no other positions are trained
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    model = BertForMaskedLM(config)
-    if recipe.embeddings == "svd":
-        vectors = svd_embeddings(tokens, recipe.vocabulary, recipe.width)
-        with torch.no_grad():
-            table = model.bert.embeddings.word_embeddings.weight
-            unseen = torch.from_numpy(np.abs(vectors).sum(1) == 0)
-            table.copy_(torch.where(unseen[:, None], table, torch.from_numpy(vectors)))
-    with torch.no_grad():  # the shares of the tokens: the prediction of a model without context
-        shares = np.bincount(tokens, minlength=recipe.vocabulary) + 1.0
-        model.cls.predictions.bias.copy_(torch.from_numpy(np.log(shares / shares.sum())))
-    return model
-
-
-def loss_of(model: Any, seen: Tensor, labels: Tensor, pieces: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-    """Return the mean cross-entropy of the chosen tokens, and how many were predicted right.
-
-    Args:
-        model: A ``BertForMaskedLM``.
-        seen: (R, L) int64.
-        labels: (R, L) int64.
-        pieces: (R, L) int32; a token attends only to its own piece, and positions are counted
-            from the start of the piece.
-    """
-    same = pieces[:, :, None] == pieces[:, None, :]
-    first = torch.ones_like(pieces, dtype=torch.bool)
-    first[:, 1:] = pieces[:, 1:] != pieces[:, :-1]
-    place = torch.arange(pieces.shape[1], device=pieces.device).expand_as(pieces)
-    begins = torch.where(first, place, torch.zeros_like(place)).cummax(1).values
-    states = model.bert(
-        input_ids=seen, attention_mask=same.to(torch.int64), position_ids=place - begins
-    ).last_hidden_state
-    chosen = labels != UNPREDICTED
-    logits = model.cls(states[chosen]).float()
-    target = labels[chosen]
-    loss = torch.nn.functional.cross_entropy(logits, target)
-    return loss, (logits.argmax(-1) == target).sum()
-
-
-def make_optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:  # noqa: ANN401
-    """Return Muon for the matrices of the layers, and AdamW for embeddings and vectors.
-
-    Raises:
-        ConfigError: This torch has no Muon (it came with 2.9).
-    """
-    if not hasattr(torch.optim, "Muon"):
-        raise ConfigError(f"torch {torch.__version__} has no Muon; install torch 2.9 or later")
-    matrices: list[Tensor] = []
-    others: list[Tensor] = []
-    for name, parameter in model.named_parameters():
-        inner = parameter.dim() == 2 and name.startswith("bert.encoder.")
-        (matrices if inner else others).append(parameter)
-    decay = recipe.weight_decay
-    return [
-        torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=decay),
-        torch.optim.AdamW(others, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-    ]
-
-
-def rate_at(step: int, steps: int, recipe: Recipe) -> float:
-    """Return the share of the learning rates at a step: rising, constant, falling at the end."""
-    falling = max(1, round(steps * recipe.decay))
-    return min(1.0, (step + 1) / recipe.warm_up, (steps - step) / falling)
-
-
-# The run --------------------------------------------------------------------------------------
 
 
 class Run:
@@ -179,7 +67,7 @@ class Run:
             ConfigError: It is too small.
             TargetError: There is no state to load, or it belongs to another recipe or corpus.
         """
-        self.out, self.recipe, self.device = out, recipe, pick_device(device)
+        self.out, self.device = out, pick_device(device)
         self.tokenizer = (
             self._kept_tokenizer() if resume else make_tokenizer(corpus, recipe.vocabulary)
         )
@@ -196,8 +84,14 @@ class Run:
         self.bf16 = multiplies_bf16(self.device.type)
         self.step, self.tokens_seen, self.seconds = 0, 0, 0.0
         self.history: list[dict[str, float]] = []
+        self._recent: list[float] = []
         self.corpus_tokens = len(tokens)
         self.steps = self._load() if resume else 0
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of a batch, on average."""
+        return int((self.pieces > 0).sum() / max(1, len(self.rows) // self.recipe.rows))
 
     def _kept_tokenizer(self) -> Any:  # noqa: ANN401
         from tokenizers import Tokenizer
@@ -222,8 +116,8 @@ class Run:
         first, second, third = (torch.from_numpy(a).to(self.device) for a in arrays)
         return first, second, third
 
-    def one_step(self, steps: int) -> float:
-        """Train one step of a run of ``steps``, and return its loss."""
+    def one_step(self, steps: int) -> None:
+        """Train one step of a run of ``steps``."""
         begun = time.perf_counter()
         rate = rate_at(self.step, steps, self.recipe)
         for optimizer, most in zip(
@@ -247,7 +141,7 @@ class Run:
         self.step += 1
         self.tokens_seen += int((pieces > 0).sum())
         self.seconds += time.perf_counter() - begun
-        return value
+        self._recent.append(value)
 
     @torch.no_grad()
     def evaluate(self) -> tuple[float, float]:
@@ -263,6 +157,16 @@ class Run:
                 loss, hits = loss_of(self.model, *batch)
             total, right, count = total + loss.item() * said, right + int(hits), count + said
         return total / count, right / count
+
+    def note(self) -> dict[str, float]:
+        """Evaluate, and return the new point of the history."""
+        loss, accuracy = self.evaluate()
+        self.history.append({
+            "step": self.step, "tokens": self.tokens_seen, "seconds": round(self.seconds, 1),
+            "loss": float(np.mean(self._recent)), "held_out": loss, "accuracy": accuracy,
+        })  # fmt: skip
+        self._recent = []
+        return self.history[-1]
 
     # The state --------------------------------------------------------------------------------
 
@@ -307,23 +211,26 @@ class Run:
             account = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
             weights = load_file(self.folder / "model.safetensors")
             state = load_file(self.folder / "optimizer.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise TargetError(f"{self.folder}: cannot be read ({error}); start over") from error
-        # The falling part is planned with the number of steps: both may differ when resumed.
-        kept_recipe = account["recipe"] | {"decay": self.recipe.decay}
-        if (kept_recipe, account["corpus_tokens"]) != (asdict(self.recipe), self.corpus_tokens):
-            raise TargetError(f"{self.folder}: was begun with another recipe or corpus; start over")
-        self.model.load_state_dict(weights)
-        kept: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
-        for key, value in state.items():
-            number, parameter, name = key.split(".")
-            kept[int(number)].setdefault(int(parameter), {})[name] = value
-        for optimizer, by_parameter in zip(self.optimizers, kept, strict=True):
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
-        self.step, self.tokens_seen = account["step"], account["tokens"]
-        self.seconds, self.history = account["seconds"], account["history"]
-        return int(account["steps"])
+            # The falling part is planned with the number of steps: both may differ when resumed.
+            begun = (account["recipe"] | {"decay": self.recipe.decay}, account["corpus_tokens"])
+            if begun != (asdict(self.recipe), self.corpus_tokens):
+                raise TargetError(
+                    f"{self.folder}: was begun with another recipe or corpus; start over"
+                )
+            self.model.load_state_dict(weights)
+            kept: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.optimizers]
+            for key, value in state.items():
+                number, parameter, name = key.split(".")
+                kept[int(number)].setdefault(int(parameter), {})[name] = value
+            for optimizer, by_parameter in zip(self.optimizers, kept, strict=True):
+                groups = optimizer.state_dict()["param_groups"]
+                optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
+            self.step, self.tokens_seen = int(account["step"]), int(account["tokens"])
+            self.seconds, self.history = float(account["seconds"]), list(account["history"])
+            return int(account["steps"])
+        except (OSError, ValueError, TypeError, LookupError, RuntimeError, SafetensorError) as e:
+            why = " ".join(str(e).split())[:200]
+            raise TargetError(f"{self.folder}: cannot be read ({why}); start over") from e
 
     def finish(self, record: dict[str, Any]) -> None:
         """Write the checkpoint: model, tokenizer and the record of the run."""
@@ -340,20 +247,31 @@ class Run:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def _plan(pre: Run, steps: int | None, minutes: float | None, most_tokens: int) -> int:
+    """Return the number of steps of a run; without ``steps``, measure the speed of some first."""
+    limit = max(1, most_tokens // pre.tokens_per_step)
+    if steps is None and pre.steps and minutes is None:
+        steps = pre.steps
+    if steps is None and pre.step < limit:
+        begun, first = time.perf_counter(), pre.step
+        while pre.step < min(first + 20, limit):
+            pre.one_step(limit)
+        each = (time.perf_counter() - begun) / (pre.step - first)
+        allowed = 60 if minutes is None else minutes
+        steps = first + int(allowed * 60 * 0.9 / each)
+    return max(pre.step, min(steps or 0, limit))
+
+
 def _train(pre: Run, steps: int, *, save_every: int, tell: Callable[[str], None]) -> None:
     """Train to the last step; evaluate and save now and then."""
-    recent: list[float] = []
     while pre.step < steps:
-        recent.append(pre.one_step(steps))
-        if pre.step % save_every == 0 or pre.step == steps:
-            loss, accuracy = pre.evaluate()
-            pre.history.append({
-                "step": pre.step, "tokens": pre.tokens_seen, "seconds": round(pre.seconds, 1),
-                "loss": float(np.mean(recent)), "held_out": loss, "accuracy": accuracy,
-            })  # fmt: skip
-            tell(json.dumps(pre.history[-1]))
-            recent = []
+        pre.one_step(steps)
+        if pre.step % save_every == 0 and pre.step < steps:
+            tell(json.dumps(pre.note()))
             pre.save(steps)
+    if not pre.history or pre.history[-1]["step"] < pre.step:
+        tell(json.dumps(pre.note()))
+        pre.save(steps)
 
 
 def run(
@@ -379,29 +297,25 @@ def run(
         MirrorError: As ``Run``; a state exists already, or there is none to resume; or the device
             fails.
     """
-    check_target(out, force=False, folder=True)
+    recipe.check()
+    for option, value in {"minutes": minutes, "steps": steps, "most-tokens": most_tokens,
+                          "save-every": save_every}.items():  # fmt: skip
+        if value is not None and not 0 < value < math.inf:
+            raise ConfigError(f"--{option} {value}: is not possible; give a number above 0")
+    if out.exists():
+        raise TargetError(f"{out}: exists already; choose another name or remove it")
+    check_target(out, folder=True)
     unfinished = out.with_name(f"{out.name}.unfinished")
     if not resume and unfinished.exists():
         raise TargetError(f"{unfinished}: holds an unfinished run; give --resume, or remove it")
     pre = Run(corpus, out, recipe, device=device, resume=resume)
-    planned = pre.steps
-    per_step = int((pre.pieces > 0).sum() / max(1, len(pre.rows) // pre.recipe.rows))
-    tell(f"{len(pre.rows)} rows, {per_step} tokens a step, bf16 {pre.bf16}")
-    limit = max(1, most_tokens // per_step)
-    if steps is None and planned and minutes is None:
-        steps = planned
-    if steps is None:
-        begun, first = time.perf_counter(), pre.step
-        for _ in range(20):
-            pre.one_step(limit)
-        each = (time.perf_counter() - begun) / (pre.step - first)
-        steps = first + int((minutes or 60) * 60 * 0.9 / each)
-    steps = min(max(steps, pre.step), limit)
-    tell(
-        f"{steps} steps of {per_step} tokens, from step {pre.step}; "
-        f"the rate falls over the last {recipe.decay:.0%}"
-    )
+    tell(f"{len(pre.rows)} rows, {pre.tokens_per_step} tokens a step, bf16 {pre.bf16}")
     try:
+        steps = _plan(pre, steps, minutes, most_tokens)
+        tell(
+            f"{steps} steps of {pre.tokens_per_step} tokens, from step {pre.step}; "
+            f"the rate falls over the last {recipe.decay:.0%}"
+        )
         _train(pre, steps, save_every=save_every, tell=tell)
     except RuntimeError as error:  # of torch: the device is gone, or its memory is full
         raise TrainingError(
@@ -438,17 +352,27 @@ def main() -> int:
     given = vars(parser.parse_args())
     recipe = Recipe(**{name: given.pop(name) for name in asdict(Recipe())})
     threads, path = given.pop("threads"), given.pop("record")
-    if threads:
-        torch.set_num_threads(threads)
     say = lambda words: print(words, file=sys.stderr, flush=True)  # noqa: E731
     try:
+        if threads is not None:
+            if threads < 1:
+                raise ConfigError(f"--threads {threads}: is not possible; give 1 or more")
+            torch.set_num_threads(threads)
+        if path:
+            check_target(path, force=True)  # before hours of work
+            if path.is_dir():
+                raise TargetError(f"{path}: is a folder; --record names a file")
         record = run(**given, recipe=recipe, tell=say)
-    except (ConfigError, InputError, TargetError, TrainingError) as error:
+        if path:
+            whole = harness.provenance("raw_mlm") | {"machine": harness.machine()} | record
+            with staging_file(path, force=True) as fresh:
+                fresh.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    except KeyboardInterrupt:
+        say("error: interrupted; give --resume to go on from the last saved state")
+        return 130
+    except (MirrorError, OSError) as error:
         say(f"error: {error}")
         return 1
-    if path:
-        whole = harness.provenance("raw_mlm") | {"machine": harness.machine()} | record
-        path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -130,7 +130,7 @@ def test_embeddings_put_tokens_of_the_same_neighbors_together(raw: ModuleType) -
     first = np.column_stack([frames[:, 0], middle, frames[:, 1]])
     second = np.column_stack([frames[:, 0] + 40, other, frames[:, 1] + 40])
     tokens = np.concatenate([first.ravel(), second.ravel()]).astype(np.uint16)
-    vectors = raw.svd_embeddings(tokens, 100, 8, window=1)
+    vectors = sys.modules["mlm_data"].svd_embeddings(tokens, 100, 8, window=1)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert (unit[:10] @ unit[:10].T).mean() > (unit[:10] @ unit[10:20].T).mean() + 0.5
     assert vectors.std() == pytest.approx(0.02, rel=1e-3)
@@ -188,6 +188,76 @@ def test_a_run_killed_twice_ends_like_one_killed_once(
     assert states.shape[2] == 64
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        "--steps 0", "--steps -1", "--minutes 0", "--minutes nan", "--most-tokens 0",
+        "--save-every 0", "--threads 0", "--vocabulary 5", "--vocabulary 70000", "--layers 0",
+        "--width 0", "--width 200", "--length 2", "--rows 0", "--lr 0", "--muon-lr nan",
+        "--warm-up 0", "--decay -1", "--decay 2", "--weight-decay -1", "--embeddings none",
+        "--seed -1", "--device none", "--record {}",
+    ],
+)  # fmt: skip
+def test_a_bad_option_is_named_before_the_corpus_is_read(
+    raw: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: str,
+) -> None:
+    monkeypatch.setattr(raw, "make_tokenizer", None)
+    given = given.format(tmp_path)
+    command = ["raw_mlm.py", str(tmp_path / "corpus"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", [*command, *given.split()])
+    assert raw.main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert given.split()[0].strip("-") in line or str(tmp_path) in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_few_steps_have_a_history_whatever_they_are_limited_by(
+    raw: ModuleType, recipe: object, corpus: Path, tmp_path: Path
+) -> None:
+    for name, limit, steps in (
+        ("minutes", {"minutes": 1e-9}, 20), ("tokens", {"most_tokens": 1500}, 6)
+    ):  # fmt: skip
+        record = raw.run(corpus, tmp_path / name, recipe, **limit)
+        assert [point["step"] for point in record["history"]] == [record["steps"]]
+        assert abs(record["steps"] - steps) < 3
+        assert np.isfinite(record["history"][0]["held_out"])
+
+
+def test_rows_without_a_chosen_token_have_no_loss(raw: ModuleType, recipe: object) -> None:
+    model = raw.make_model(recipe, np.arange(5, 400, dtype=np.uint16))
+    ids = torch.full((1, 16), 7)
+    nothing = torch.full((1, 16), raw.UNPREDICTED)
+    loss, right = raw.loss_of(model, ids, nothing, torch.ones(1, 16, dtype=torch.int32))
+    loss.backward()
+    assert (loss.item(), int(right)) == (0.0, 0)
+
+
+def test_a_spoilt_state_is_reported(
+    raw: ModuleType, recipe: object, corpus: Path, tmp_path: Path
+) -> None:
+    out, state = tmp_path / "out", tmp_path / "out.unfinished"
+    raw.Run(corpus, out, recipe).save(8)
+    account = json.loads((state / "state.json").read_text())
+    for name, content in (
+        ("state.json", b"[]"),
+        ("state.json", json.dumps({**account, "step": None}).encode()),
+        ("optimizer.safetensors", b""),
+        ("tokenizer.json", b"{"),
+    ):
+        before = (state / name).read_bytes()
+        (state / name).write_bytes(content)
+        with pytest.raises(TargetError, check=about(value=str(state))):
+            raw.run(corpus, out, recipe, resume=True)
+        (state / name).write_bytes(before)
+    raw.run(corpus, out, recipe, resume=True)
+    with pytest.raises(TargetError, check=about(value=str(out))):
+        raw.run(corpus, out, recipe, resume=True)
+
+
 def test_faults_of_a_corpus_are_reported(raw: ModuleType, recipe: object, tmp_path: Path) -> None:
     cut = tmp_path / "cut.txt"
     cut.write_bytes(b"words\n" * 2000 + "é".encode()[:1])
@@ -213,10 +283,10 @@ def test_a_device_that_is_gone_is_reported(
         raw.run(corpus, tmp_path / "out", recipe, steps=4, device="cuda:99")
     whole = raw.Run.one_step
 
-    def gone(pre: Any, steps: int) -> float:  # noqa: ANN401
+    def gone(pre: Any, steps: int) -> None:  # noqa: ANN401
         if pre.step == 5:
             raise RuntimeError("device lost\nCompile with debugging")
-        return float(whole(pre, steps))
+        whole(pre, steps)
 
     monkeypatch.setattr(raw.Run, "one_step", gone)
     with pytest.raises(TrainingError):
