@@ -209,7 +209,8 @@ def _gains(record: Record) -> str:
             " The effect is much smaller here. A probable reason, which was not tested: this model "
             f"has seen {tokens:.0f} million tokens, while BERT saw a corpus of 3.3 billion words "
             "about 40 times (Devlin et al. 2019), and Mirror has only what pre-training has left. "
-            "Nor were other learning rates tried; the paper's are for a larger model."
+            "The learning rate is the paper's, which is for a larger model; [higher ones]"
+            "(experiments.md#leaving-the-plateau-of-masked-language-modeling) gain more of words."
         )
     return text
 
