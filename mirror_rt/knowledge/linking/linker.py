@@ -153,7 +153,7 @@ def link(
             resources, some, encode, top=top, mask=mask, propose_batch=propose_batch
         ):
             # A name that came after the decision counts more than the decision.
-            named = resources.nil.get(normalize(part[0]))
+            named = resources.nil.get(normalize(part[0])) if resources.nil else None
             if named is not None and (named or not proposal.exact):
                 linked[part] = Proposal(), NilReason.DECIDED
                 continue
