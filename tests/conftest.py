@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 import mirror_rt  # noqa: F401  (turns telemetry off before any test imports onnxruntime)
@@ -18,6 +19,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 # pytest-xdist sets the width of its own terminal; tests ask for the widths that they want.
 os.environ.pop("COLUMNS", None)
+
+# How long an example takes depends on what else the machine does.
+hypothesis.settings.register_profile("mirror_rt", deadline=None)
+hypothesis.settings.load_profile("mirror_rt")
 
 # A job in the background of a shell ignores Ctrl-C, and so would all that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

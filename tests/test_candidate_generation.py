@@ -186,7 +186,7 @@ texts = st.lists(st.sampled_from("a liver livers cancer s é heart ? the 心臓"
     names=["e b", "e c", "e d", "é à", "è á", "ê â", "ë ä"], mentions=["e a"], width=2
 )
 @example(names=["liver", "s", "heart", "cancer"], mentions=["?"], width=1)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_of_any_names_the_first_with_the_same_words_are_brought_beside_the_nearest(
     names: list[str], mentions: list[str], width: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.evaluation.intervals import auc_interval, spearman_intervals
@@ -21,7 +21,6 @@ from mirror_rt.evaluation.metrics import (
 VALUES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=3, max_size=40)
 
 
-@settings(deadline=None)  # the first example imports scipy or scikit-learn
 @given(VALUES)
 def test_spearman_and_ranks_are_those_of_scipy(pairs: list[tuple[int, int]]) -> None:
     from scipy.stats import rankdata, spearmanr
@@ -35,7 +34,6 @@ def test_spearman_and_ranks_are_those_of_scipy(pairs: list[tuple[int, int]]) -> 
         assert ours == pytest.approx(spearmanr(a, b).statistic, abs=1e-12)
 
 
-@settings(deadline=None)  # the first example imports scipy or scikit-learn
 @given(VALUES)
 def test_area_under_the_curve_is_that_of_scikit_learn(pairs: list[tuple[int, int]]) -> None:
     from sklearn.metrics import roc_auc_score

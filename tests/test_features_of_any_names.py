@@ -162,7 +162,7 @@ texts = st.one_of(
     mentions=st.lists(texts, max_size=4),
     data=st.data(),
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_features_of_any_names_are_those_of_each_pair_alone(
     names: list[str],
     mentions: list[str],

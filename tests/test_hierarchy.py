@@ -168,7 +168,7 @@ def catalogue_of(entities: Iterable[Entity], path: Path) -> Catalogue:
 numbers = st.integers(0, 9).map(str)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.lists(numbers, max_size=4), numbers), min_size=1, max_size=8))
 def test_a_branch_is_what_a_walk_finds(
     tmp_path_factory: pytest.TempPathFactory, given_rows: list[tuple[list[str], str]]
@@ -230,7 +230,7 @@ def test_a_real_ontology_has_the_branches_of_a_walk(tmp_path: Path) -> None:
 # -- kin
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.sets(st.integers(0, 6), max_size=3), min_size=2, max_size=7))
 def test_kin_is_what_the_direct_parents_say(
     tmp_path_factory: pytest.TempPathFactory, given_rows: list[set[int]]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import DamerauLevenshtein
 from scipy.optimize import minimize
@@ -233,7 +233,6 @@ def _one(count: int) -> np.ndarray:
     nil=st.floats(-10, 10),
     raised=st.floats(0.1, 5),
 )
-@settings(deadline=None)
 def test_probabilities_go_by_the_scores(
     scores: list[float], ties: set[int], nil: float, raised: float
 ) -> None:
@@ -322,7 +321,6 @@ def test_chosen_samples_are_those_samples() -> None:
 
 
 @given(text=st.text(alphabet="abcdeé漢 -12", max_size=30), seed=st.integers(0, 1_000))
-@settings(deadline=None)
 def test_a_misspelled_text_is_two_letters_away_at_most(text: str, seed: int) -> None:
     slip = misspell(text, np.random.default_rng(seed))
     if sum(map(str.isalpha, text)) < 6:

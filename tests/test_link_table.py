@@ -104,7 +104,6 @@ _CELLS = st.text(_SIGNS | st.sampled_from("\t\n\r"), max_size=6).filter(lambda t
 
 @settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(

@@ -60,7 +60,7 @@ def _each(offsets: np.ndarray, values: np.ndarray) -> list[list[int]]:
     rows=st.lists(st.tuples(names, bearers), min_size=1, max_size=12),
     queries=st.lists(names, max_size=6),
 )
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_the_arrays_say_what_the_strings_say(
     rows: list[tuple[str, list[tuple[int, int]]]],
     queries: list[str],
@@ -109,7 +109,6 @@ def test_the_arrays_say_what_the_strings_say(
 
 
 @given(st.lists(st.text(alphabet="ab 12vié漢", max_size=9).map(normalize), max_size=9))
-@settings(deadline=None)
 def test_equal_numbers_and_digits_have_equal_hashes(texts: list[str]) -> None:
     found = analyze(texts, {})
     numbers = [number_tokens(text) for text in texts]

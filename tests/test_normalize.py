@@ -1,7 +1,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.knowledge.text.normalize import normalize, part_numbers
@@ -33,13 +33,11 @@ def test_known_texts_are_folded_so(text: str, folded: str) -> None:
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_normalizing_twice_changes_nothing(text: str) -> None:
     assert normalize(normalize(text)) == normalize(text)
 
 
 @given(st.text())
-@settings(deadline=None)
 def test_case_and_unicode_form_do_not_matter(text: str) -> None:
     assert normalize(text.casefold()) == normalize(text)
     for form in ("NFC", "NFD", "NFKC", "NFKD"):

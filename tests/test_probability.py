@@ -90,7 +90,7 @@ def test_no_weight_of_a_name_has_the_wrong_sign(
     assert tuple(Reranker().name_weights) == (*EXACT_MATCH_FEATURES, "constant")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.sampled_from([n.text for e in [*HEARTS, *MANY, *SHORT] for n in e.names]),
        st.sampled_from(["{}s", "the {}", "{} of it", "a {}"]))  # fmt: skip
 def test_a_name_is_never_less_sure_than_what_is_like_it(

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
@@ -178,7 +178,6 @@ def test_half_weights_differ_by_their_rounding_alone(graph: Path, tmp_path: Path
             np.testing.assert_array_equal(values, wanted)
 
 
-@settings(deadline=None)
 @given(
     inputs=st.integers(1, 70),
     outputs=st.integers(1, 9),

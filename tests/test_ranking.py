@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mirror_rt.evaluation import ranking
@@ -35,7 +35,6 @@ def brute_force(before_ND: np.ndarray, after_ND: np.ndarray) -> tuple[float, flo
     return float(np.mean(equal)), float(np.mean(overlap))
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 10_000), count=st.integers(2, 40), noise=st.sampled_from([0, 0.1, 1.0]))
 def test_it_agrees_with_brute_force(seed: int, count: int, noise: float) -> None:
     before_ND, after_ND = unit_rows(seed, count), unit_rows(seed, count, noise=noise)

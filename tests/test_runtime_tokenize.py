@@ -110,7 +110,7 @@ WORD = st.one_of(
 GAP = st.sampled_from([" ", " ", " ", "  ", "\t", "\n", "", " \u0301", "\u00a0", "\u3000", "\r\n "])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     kind=st.sampled_from(["bert", "byte-level", "metaspace"]),
     words=st.lists(st.tuples(WORD, GAP), max_size=60),

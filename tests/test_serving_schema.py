@@ -44,7 +44,7 @@ def test_no_request_makes_it_fail(address: str) -> None:
         operations += 1
 
         @given(case=operation.as_strategy())
-        @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck),
+        @settings(max_examples=25, suppress_health_check=list(HealthCheck),
                   database=None, derandomize=True)  # fmt: skip
         def ask(case: Any) -> None:  # noqa: ANN401
             case.call_and_validate(checks=checks)

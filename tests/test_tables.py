@@ -138,7 +138,7 @@ cells = st.text(
 full = cells.filter(lambda text: not is_blank(text))
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(full, full, cells, cells), min_size=1, max_size=6))
 def test_one_table_is_the_same_entities_in_every_layout(
     tmp_path_factory: pytest.TempPathFactory, given_rows: list[tuple[str, str, str, str]]
@@ -184,7 +184,7 @@ def test_one_table_gives_the_same_corpus_and_links_in_every_layout(
     assert [answer["candidates"][0]["entity_id"] for answer in answers[:2]] == ["A1", "A2"]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(full, cells), min_size=1, max_size=6))
 def test_one_table_is_the_same_texts_in_every_layout(
     tmp_path_factory: pytest.TempPathFactory, given_rows: list[tuple[str, str]]

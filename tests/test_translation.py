@@ -97,7 +97,7 @@ texts = words.map(" ".join)
     mentions=st.lists(texts, min_size=1, max_size=5),
     chosen=st.data(),
 )
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_batch_agrees_with_strings(
     names: list[str],
     mentions: list[str],

@@ -91,7 +91,7 @@ texts = st.text(alphabet="abc漢é ", min_size=1, max_size=12).map(lambda t: " "
 
 
 @given(names=st.lists(texts, min_size=1, max_size=12), queries=st.lists(texts, max_size=40))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_cosines_and_the_nearest_are_those_of_strings(
     names: list[str], queries: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -171,7 +171,7 @@ def test_no_shared_trigram_is_no_name(tmp_path: Path) -> None:
 
 
 @given(names=st.lists(st.text(alphabet="ab漢é ", min_size=1), min_size=1, max_size=12))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_name_is_nearest_to_itself(
     names: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

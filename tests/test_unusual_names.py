@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -102,7 +102,6 @@ GOOD = {
 }
 
 
-@settings(deadline=None)
 @given(lines, st.sampled_from(list(GOOD)))
 def test_rows_in_are_entities_out_and_rows_counted(
     tmp_path_factory: pytest.TempPathFactory, lines: list[str], format: KbFormat

@@ -235,7 +235,7 @@ pieces = st.lists(
 steps = st.lists(st.tuples(st.sampled_from(["add", "update", "remove"]), pieces), max_size=4)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
 @given(steps)
 def test_any_changes_end_in_the_state_of_a_build_from_scratch(
     bundle: Bundle,

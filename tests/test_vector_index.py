@@ -166,7 +166,7 @@ def test_equal_rows_come_in_their_order_and_missing_ones_as_minus_one(
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_exact_scores_and_the_best_of_some_rows_are_those_of_loops(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 1_000)))
     rows, queries, width = (data.draw(st.integers(1, high)) for high in (30, 20, 12))

@@ -53,7 +53,7 @@ def run(*arguments: object) -> Result:
 # -- what changed
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(vocabularies, vocabularies)
 def test_the_changes_turn_the_old_release_into_the_new_one(
     before: list[tuple[str, list[str], list[str]]], after: list[tuple[str, list[str], list[str]]]
