@@ -222,7 +222,18 @@ class Bundle:
 
 
 def seal(folder: Path, manifest: Manifest) -> Bundle:
-    """Write the manifest, the last file of a folder."""
+    """Write the manifest, the last file of a folder.
+
+    Args:
+        folder: A staging folder with all other files.
+        manifest: The manifest; its ``files`` are replaced by the checksums of these files.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        OSError: A file cannot be read, or the manifest cannot be written.
+    """
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
     sums = {p.relative_to(folder).as_posix(): sha256_file(p) for p in files}
     manifest = replace(manifest, files=sums)

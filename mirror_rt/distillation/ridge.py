@@ -1,6 +1,6 @@
 """Ridge regression with many unknowns: conjugate gradients on the normal equations.
 
-N samples, F unknowns, D targets.
+Axes: N samples, F unknowns, D targets.
 """
 
 from __future__ import annotations

@@ -2,11 +2,10 @@
 
 The vector of a name is the sum of the rows of its features over the root of their number; the
 rows are the ridge regression to the teacher's vectors (see ``ridge``), shrunk not to zero but to
-the teacher's vectors of single words. That a table of features fitted so ranks nearly as its
-teacher is the finding of Tulkens and van Dongen (model2vec, 2024) for words alone, and of
-Wada et al. (arXiv 2506.04624).
+the teacher's vectors of single words. Tulkens and van Dongen (model2vec, 2024; words only) and
+Wada et al. (arXiv 2506.04624) found that such a table ranks nearly like its teacher.
 
-N texts, F features, T width of the teacher, D width of the student.
+Axes: N texts, F features, T width of the teacher, D width of the student.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Metrics in numpy. An undefined score is None, never NaN.
 
-N items, D width of a vector.
+Axes: N items, D width of a vector.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def files_of(task: Task, data: Path) -> list[Path]:
 
 
 def _lacking(task: Task, files: Sequence[Sequence[Path]]) -> list[str]:
-    # The third part of a split chooses the regularisation; without it a tenth of the first does.
+    # The third part of a split chooses the regularization; without it a tenth of the first does.
     return [p for p, found in zip(task.files[:2], files, strict=False) if not found]
 
 
@@ -201,8 +201,8 @@ def _average(results: Iterable[Result]) -> list[Result]:
     means: dict[str, float | None] = {}
     intervals: dict[str, tuple[float, float]] = {}
     for metric in ("all", "mean"):
-        # The two sets that have no subsets count with their one ρ by both conventions; a year
-        # that came without its subsets has no mean.
+        # Two sets have no subsets: their one ρ is their score by both conventions. A year whose
+        # file lacks its subsets has no score by the convention ``mean``.
         values = [
             found[t].scores.get(metric, found[t].score if t in _WHOLE else None)
             for t in AVERAGE

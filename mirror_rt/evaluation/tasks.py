@@ -48,11 +48,11 @@ class Kind(Enum):
 
     PAIRS = "pairs"  # one file of scored pairs: Spearman
     CROSS_PAIRS = "cross pairs"  # the same scored pairs in two languages: Spearman
-    AUC = "auc"  # one file of labelled pairs: cosine as a detector
+    AUC = "auc"  # one file of labeled pairs: cosine as a detector
     TRANSLATION = "translation"  # one file of source, target
     LINKING = "linking"  # names, gold mentions
     HELD_OUT = "held out"  # names
-    FOLDS = "folds"  # one file of labelled texts, ten folds
+    FOLDS = "folds"  # one file of labeled texts, ten folds
     SPLIT = "split"  # train, test[, dev]
 
 

@@ -1,8 +1,8 @@
 """Transfer: logistic regression on frozen vectors (SentEval's tasks, tweets).
 
 Source: SentEval (Conneau and Kiela 2018): ten folds where there is no split, the strength of
-regularisation chosen on the dev part or on a tenth of the training part; a pair is |u − v|, u·v.
-N items, D features.
+regularization chosen on the dev part or on a tenth of the training part; a pair is |u − v|, u·v.
+Axes: N items, D features.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["STRENGTHS", "features", "fit_and_predict", "score_folds", "score_split"]
 
 STRENGTHS = (0.25, 1.0, 4.0, 16.0, 64.0)
-"""Inverse regularisation strengths tried. Rows have length 1, so the useful ones are large."""
+"""Inverse regularization strengths tried. Rows have length 1, so the useful ones are large."""
 
 
 def features(embedder: Embedder, items: Sequence[Pair]) -> Float32:
@@ -66,7 +66,7 @@ def fit_and_predict(
         train_ND: (N, D) float32.
         train: N labels.
         test_ND: (M, D) float32.
-        dev: Features and labels that choose the strength of regularisation; None takes a tenth
+        dev: Features and labels that choose the strength of regularization; None takes a tenth
             of the training part, then fits again on all of it.
         seed: Chooses that tenth.
 

@@ -132,7 +132,7 @@ def hash_text(text: str) -> int:
 
 
 def to_float32(rows_ND: Float16) -> Float32:
-    """Return finite float16 numbers as float32, exactly.
+    """Return finite (N, D) float16 numbers as (N, D) float32, exactly.
 
     numpy converts float16 number by number. Here, exponent and mantissa are shifted to their
     positions, and the result is multiplied by 2^112, the difference of the exponent biases. That

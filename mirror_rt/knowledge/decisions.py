@@ -204,8 +204,8 @@ def _with_thresholds_of_names(
 ) -> Reranker:
     """Return a reranker with thresholds that are learned from held-out names, as a build does.
 
-    Decisions teach how probable a link is, but no threshold: mentions for review are the doubtful
-    ones of a table, and no precision is reached among them.
+    Decisions are used to fit probabilities, but not thresholds. Reviewed mentions are the
+    uncertain ones of a table, so the precision among them says nothing about all its mentions.
 
     Args:
         resources: The resources of the knowledge base.

@@ -64,7 +64,12 @@ class MissingEncoder:
 
 
 def open_student(student: str | Path | Bundle, teacher: Bundle) -> Bundle:
-    """Open the bundle of a student, and check that it was distilled from this teacher."""
+    """Open the bundle of a student, and check that it was distilled from this teacher.
+
+    Raises:
+        BundleError: The folder is not a bundle, or has changed.
+        ConfigError: The student has another teacher, or none.
+    """
     from mirror_rt.runtime.projected import check_student
 
     opened = student if isinstance(student, Bundle) else Bundle.open(student)
@@ -82,7 +87,11 @@ def encoders_of(embedder: Embedder, student: Bundle | None) -> tuple[Embedder, E
 
 
 def open_encoder(bundle: Bundle) -> Embedder:
-    """Open the encoder of a bundle."""
+    """Open the encoder of a bundle.
+
+    Raises:
+        BundleError: The model or the tokenizer cannot be loaded.
+    """
     from mirror_rt.runtime.encoder import Encoder
 
     return Encoder.open(bundle)

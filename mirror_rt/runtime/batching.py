@@ -1,6 +1,6 @@
 """Pack texts of similar length into batches, and run batches on threads.
 
-N texts, B texts of a batch.
+Axes: N texts, B texts of a batch.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ def thread_map(work: Callable[[T], R], items: Sequence[T], *, threads: int) -> I
     failed = len(items)
 
     def unless_stopped(at: int) -> R:
-        # Whoever reads the results may come late to an error: a thread stops the others itself.
-        # Only what comes after the error is left out, so nobody ever waits for that.
+        # The consumer may not have reached the failed item yet, so the worker itself cancels
+        # later items. Earlier items still run, so waiting for them always ends.
         nonlocal failed
         if at > failed:
             raise CancelledError

@@ -3,7 +3,7 @@
 With a changed input, shards with the same rows are kept, and vectors of known strings are copied
 from the last finished run.
 
-N rows, U texts to compute.
+Axes: N rows, U texts to compute.
 """
 
 from __future__ import annotations

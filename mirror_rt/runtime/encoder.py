@@ -1,6 +1,6 @@
 """Texts to vectors with a bundle: deduplicate, compute in batches, scatter.
 
-N texts, U different texts, D width.
+Axes: N texts, U distinct texts, B texts of a batch, D width.
 """
 
 from __future__ import annotations

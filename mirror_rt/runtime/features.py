@@ -4,7 +4,7 @@ Case and accents are removed, and compatibility forms are unified (NFKD).
 Everything is computed over one array of all characters, without a Python loop over texts. The
 hashes of a text depend only on that text.
 
-N texts, C characters of all of them with one separator after each, F features.
+Axes: N texts, C characters of all of them with one separator after each, F features.
 """
 
 from __future__ import annotations
@@ -101,8 +101,8 @@ def random_signs(rows: int, width: int) -> npt.NDArray[np.int8]:
 
 def _letters(texts: Sequence[str]) -> tuple[UInt64, npt.NDArray[np.bool_]]:
     """Return the characters of all texts, a 0 after each text, and which belong to words."""
-    # Nothing in a text can look beyond the separator: it is neither a letter nor a mark. One
-    # that a text holds itself stands for a space.
+    # The separator is neither a letter nor a mark, so no word or n-gram crosses it. One that a
+    # text itself contains becomes a space.
     joined = _SEPARATOR.join(texts) + _SEPARATOR
     if joined.count(_SEPARATOR) > len(texts):
         joined = "".join(text.replace(_SEPARATOR, " ") + _SEPARATOR for text in texts)
@@ -170,7 +170,7 @@ def _ngrams(
 
 
 def _mix(values: UInt64) -> UInt64:
-    """Mix the bits of 64-bit numbers, one to one (the finaliser of splitmix64)."""
+    """Mix the bits of 64-bit numbers, one to one (the finalizer of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: UInt64 = values ^ (values >> np.uint64(31))

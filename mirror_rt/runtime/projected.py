@@ -1,6 +1,6 @@
 """Project a teacher's vectors into the space of its static student, to search either's vectors.
 
-N texts, T width of the teacher, D width of the student.
+Axes: N texts, T width of the teacher, D width of the student.
 """
 
 from __future__ import annotations

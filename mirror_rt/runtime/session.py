@@ -1,6 +1,6 @@
 """Open the graph of a bundle in onnxruntime and run it, from any number of threads.
 
-B texts, T tokens, D width.
+Axes: B texts, T tokens, D width.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Files of vectors: a shard (a Parquet file, written atomically), or all shards joined.
 
-N rows, P stored numbers a row.
+Axes: N rows, P stored numbers a row.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 It needs only numpy and scipy. The rows of a text are added in the order of its features, so its
 vector is the same to the last bit in every batch.
 
-N texts, B texts of a batch, F features of the table, D width.
+Axes: N texts, B texts of a batch, F features of the table, H buckets of other features, D width.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class StaticModel:
         """
         self._index = index
         self._table_FD = table_FD
-        # Of ±1: what has not been learned from, as another script, is compared by the features
-        # that two texts share (a random projection; Achlioptas 2003).
+        # Features that the table lacks, such as those of another script, are hashed to random
+        # rows of ±1, so texts that share them stay similar (Achlioptas 2003).
         self._signs_HD = random_signs(_BUCKETS, table_FD.shape[1])
         self._kinds = tuple(kinds)
         self._max_length = max_length

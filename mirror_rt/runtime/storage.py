@@ -1,6 +1,6 @@
 """Store vectors as float32, float16, int8 with a scale per row, or one bit per dimension.
 
-N rows, D width, P stored numbers a row.
+Axes: N rows, D width, P stored numbers a row.
 """
 
 from __future__ import annotations

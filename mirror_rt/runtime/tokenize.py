@@ -1,6 +1,6 @@
 """Turn texts into token ids, once, with the fast tokenizer of a bundle.
 
-N texts, B texts of a batch, T tokens, S tokens of all texts together.
+Axes: N texts, B texts of a batch, T tokens, S tokens of all texts together.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Compute vectors with the graph of a bundle: tokenize once, sort, pack, run.
 
-N texts, B texts of a batch, D width.
+Axes: N texts, B texts of a batch, D width.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Train an encoder from unlabelled strings or a knowledge base's own names.
+"""Train an encoder from unlabeled strings or a knowledge base's own names.
 
 Corpora, model cards and uploads need only the base install. Training needs [train], which
 ``_stack`` checks.

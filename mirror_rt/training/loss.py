@@ -84,7 +84,8 @@ def multi_similarity(
         apart_VV = (2 - 2 * cosines_VV).clamp(min=0).sqrt()
         farthest_V = apart_VV.masked_fill(~positive_VV, -torch.inf).amax(1, keepdim=True)
         nearest_V = apart_VV.masked_fill(~negative_VV, torch.inf).amin(1, keepdim=True)
-        # A pair is in a triplet that counts if it is in one with the other side's extreme.
+        # Keep a positive only if its triplet with the nearest negative counts, and a negative only
+        # if its triplet with the farthest positive does: that triplet is the hardest one.
         positive_VV &= nearest_V - apart_VV <= margin
         negative_VV &= apart_VV - farthest_V <= margin
     pull_VV = (-alpha * (cosines_VV - base)).masked_fill(~positive_VV, -torch.inf)

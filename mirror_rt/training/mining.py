@@ -49,6 +49,10 @@ class HardNegativeSampler:
         Args:
             pairs_P2: (P, 2) int64 rows of strings, as drawn.
             keys: The keys of every string, as for ``same_meaning_mask``.
+
+        Returns:
+            (P', 2) int64, the pairs that fill whole batches, ordered so that each batch contains
+            hard negatives of its own; P' is P rounded down to whole batches.
         """
         # The pairs that fill no batch are the same as without mining: the last drawn.
         pairs_P2 = pairs_P2[: len(pairs_P2) // self._size * self._size]

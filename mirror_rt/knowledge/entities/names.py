@@ -83,9 +83,9 @@ class AnalyzedTexts:
         number_hashes_Q: (Q,) int64, equal if two texts have the same number tokens.
         digit_hashes_Q: (Q,) int64, equal if two texts have the same digits in the same order.
         word_offsets: (Q + 1,) int64 offsets of ``words``.
-        words: Distinct words of each normalized text, by number.
+        words: (W,) int64 numbers of the distinct words of each normalized text, text after text.
         token_offsets: (Q + 1,) int64 offsets of ``tokens``.
-        tokens: Words of each key, by number.
+        tokens: (T,) int64 numbers of the words of each key, text after text.
         new_words: All words. Words that no name has get numbers after the words of the names,
             in the order of this list.
     """

@@ -18,7 +18,16 @@ Entities: TypeAlias = "Iterable[Entity] | Iterable[Mapping[str, object]]"
 def entities_of(
     entities: str | Path | ArrowTable | Entities | Iterable[Passage],
 ) -> Iterable[Entity]:
-    """Read entities."""
+    """Read entities.
+
+    Args:
+        entities: A file, a table in memory, or ``Entity`` objects or dicts.
+
+    Raises:
+        ConfigError: It is none of these.
+        InputError: The file or table cannot be read, or an element cannot be used; the message
+            names it. Elements are read one by one, so it is raised while they are.
+    """
     from mirror_rt.knowledge.formats import given_entities, read_entities
 
     if isinstance(entities, (str, Path)) or is_arrow(entities):
@@ -29,7 +38,17 @@ def entities_of(
 def passages_of(
     given: str | Path | ArrowTable | Entities | Iterable[Passage], split: int | None
 ) -> Iterable[Entity]:
-    """Read passages, as entities; see ``passages.as_entities``."""
+    """Read passages, as entities; see ``passages.as_entities``.
+
+    Args:
+        given: A file, a table in memory, or ``Passage`` objects.
+        split: Words of a piece that a longer text is split into; None to split nothing.
+
+    Raises:
+        ConfigError: ``split`` is not positive.
+        InputError: The file or table cannot be read, or a passage has no text, a repeated id or
+            a lone surrogate; the message names it.
+    """
     from mirror_rt.knowledge.formats.passages import as_entities, read_passages
 
     is_table = isinstance(given, (str, Path)) or is_arrow(given)

@@ -1,6 +1,6 @@
 """Fit the probabilities to a user's own gold links, and find thresholds for target precisions.
 
-Axes: S gold links.
+Axes: S gold links, P regularization strengths, R partitions into folds.
 """
 
 from __future__ import annotations

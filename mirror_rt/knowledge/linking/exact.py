@@ -37,8 +37,15 @@ def exact_matches(
     """Return all entities that have each text as a name, the strictest match level first.
 
     If several entities match at the same level, the name is ambiguous. All of them are returned
-    and flagged as tied; entities with this preferred name come first. A text that is not a name
-    has no entities.
+    and flagged as tied; entities with this preferred name come first.
+
+    Args:
+        resources: The knowledge base.
+        texts: The texts; spaces around them do not count.
+        mask: The allowed names and entities; None for all.
+
+    Returns:
+        A proposal for each text; an empty one for a text that is not a name.
     """
     names = resources.names
     wanted = [text.strip() for text in texts]

@@ -1,6 +1,7 @@
 """Proposals: the entities for each text of a batch, best first.
 
-Axes: Q texts, D width.
+Axes: Q texts, K rows that the dense retriever finds, P pairs of candidate name and entity, E
+entities of all texts, one text after another, F features, R allowed rows, D width.
 """
 
 from __future__ import annotations

@@ -53,9 +53,9 @@ __all__ = [
 ]
 
 _PRIOR_STRENGTH = {"mentions": 1_000.0, "places": 100.0}
-"""The strength of each set of built-in weights, in held-out names. A strong prior keeps what
-mentions of texts teach. Names of places are asked as they are, so that their own are the better
-guide (docs/experiments.md)."""
+"""The strength of each set of built-in weights, in held-out names. Mentions in texts differ from
+names, so weights fitted to mentions get a strong prior. Names of places are queried verbatim, so
+held-out names are the better sample, and the prior is weak (docs/experiments.md)."""
 _NOTEWORTHY = 0.005
 _FEWEST_ABOVE = 20
 """A precision is measured on at least this many links."""

@@ -253,7 +253,8 @@ class Reranker:
         """Return the (E,) float64 probability of each entity; their sum per mention is at most 1.
 
         The best one and those tied with it share ``top1_probability``. The others share at most
-        the rest of ``p_in_candidates``, and none has more than the best relative to its score.
+        the rest of ``p_in_candidates``, and none has a higher probability per exp(score) than the
+        best.
         Both parts are shared in proportion to the exponentials of the scores.
 
         Args:

@@ -61,7 +61,7 @@ ENOUGH = 40
 _ENOUGH_HELD_OUT = 200
 _HELD_OUT = 2_000
 _NIL_SHARE = 0.15
-_MISSPELT_ONE_IN = 20
+_MISSPELLED_ONE_IN = 20
 """One in this many held-out names is misspelled. More of them are better for typos, and worse for
 mentions of NCBI (docs/experiments.md)."""
 _LONG = 6
@@ -210,7 +210,7 @@ def held_out_samples(
     texts = catalogue.texts_of(rows.tolist())
     typos: list[str] = []
     right = [{entity} for _, entity in pairs]
-    for row in rows[: len(rows) // _MISSPELT_ONE_IN].tolist() if len(rows) >= ENOUGH else ():
+    for row in rows[: len(rows) // _MISSPELLED_ONE_IN].tolist() if len(rows) >= ENOUGH else ():
         typo = misspell(texts[row], rng)
         if typo and not len(names.rows_named(names.analyze([typo]).hashes_Q)[1]):
             typos.append(typo)

@@ -6,8 +6,10 @@ of a word in one name, given the words of another name of the same entity (as Be
 translate to "lower", although their vectors are close. Words with the same start are forms of one
 word: "hypertensive" means nearly the same as "hypertension".
 
-Axes: P pairs of words that occurred, V words, L pairs of words of two aliases, K candidate names, X
-pairs of a mention's and a name's word, U distinct words of mentions, W of names.
+Axes: P pairs of words in the table, V words of the vocabulary, S words of target aliases, L pairs
+of such a word with a word of its source alias, K candidate names, I words of mentions, once for
+each of their candidates, J words of candidates, X pairs of I and J of one candidate, U distinct
+words of mentions, W distinct words of candidates.
 """
 
 from __future__ import annotations
