@@ -142,7 +142,7 @@ def _names_of(
         ConfigError: A column is given for a file of entities.
     """
     from mirror_rt.errors import ConfigError
-    from mirror_rt.knowledge.formats import SkippedRows, is_knowledge_base, read_names, sniff
+    from mirror_rt.knowledge.formats import SkippedRows, is_entity_file, read_names, sniff
     from mirror_rt.tables import FileFormat
     from mirror_rt.types import KbFormat
 
@@ -156,7 +156,7 @@ def _names_of(
     found = sniff(texts) if kind is None else KbFormat(kind.value)
     is_table = found is not None and found.value in {kind.value for kind in FileFormat}
     if not names:
-        if (given and is_table) or not is_knowledge_base(texts, options, found):
+        if (given and is_table) or not is_entity_file(texts, options, found):
             return skipped, None
     if given:
         raise ConfigError("--column and --id-column: every name is embedded; leave them out")

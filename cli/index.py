@@ -14,7 +14,7 @@ from mirror_rt.types import Entity, IndexKind, Passage
 from . import inputs, kb_source, output, progress
 from .file_options import ENTITIES, FileOptions, with_file_options
 
-_CHANCE = 0.01
+_RECALL_TOLERANCE = 0.01
 """The tolerance between the target recall and the recall measured on other queries."""
 
 _INDEX, _PASSAGES = "The index", "A store of texts"
@@ -146,7 +146,7 @@ def index(
     embedded = sum(strings for strings, *_ in encoder.calls[:calls])
     encoder.report_truncated(embedded, more=more)
     found = float(built.manifest.index["recall_at_10"])
-    if found < recall - _CHANCE:
+    if found < recall - _RECALL_TOLERANCE:
         note = f"{out}: a search finds {found:.3f} of the true ten nearest, {recall} was asked"
         typer.echo(f"{note}; --index exact finds all of them", err=True)
     if vectors is not None:

@@ -189,7 +189,7 @@ def results(
     from mirror_rt.knowledge.linking import results as records
 
     columns = records.COLUMNS if columns is None else columns
-    headings, least = (subject, *columns), [c for c in records.LEAST if c in columns]
+    headings, least = (subject, *columns), [c for c in records.DROP_ORDER if c in columns]
     gone: dict[str, None] = {}
     begun, header = False, list[str]()
 

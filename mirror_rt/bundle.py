@@ -18,8 +18,8 @@ from mirror_rt.hashing import is_unchanged, sha256_file, write_checked_json
 from mirror_rt.types import BundleKind, Pooling, Precision
 
 __all__ = [
+    "BUNDLE_FORMAT_VERSION",
     "FEATURES",
-    "FORMAT_VERSION",
     "MANIFEST",
     "MODEL",
     "PROJECTION",
@@ -33,7 +33,7 @@ __all__ = [
     "seal",
 ]
 
-FORMAT_VERSION = 1
+BUNDLE_FORMAT_VERSION = 1
 MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 TABLE = "table.npy"
@@ -89,7 +89,7 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     kind: BundleKind = BundleKind.ONNX
     features: Mapping[str, Any] = field(default_factory=dict)
-    format_version: int = FORMAT_VERSION
+    format_version: int = BUNDLE_FORMAT_VERSION
 
     @property
     def unit_of_length(self) -> str:
@@ -133,10 +133,10 @@ class Manifest:
         version = content.get("format_version") if isinstance(content, dict) else None
         if not isinstance(version, int):
             raise BundleError(f"{path}: not the manifest of a bundle (no format_version)")
-        if version > FORMAT_VERSION:
+        if version > BUNDLE_FORMAT_VERSION:
             raise BundleError(
                 f"{path.parent}: bundle format {version}, this version reads up to "
-                f"{FORMAT_VERSION}; run: pip install -U mirror-rt"
+                f"{BUNDLE_FORMAT_VERSION}; run: pip install -U mirror-rt"
             )
         # A manifest from before checksums is accepted.
         if "manifest_sha256" in content and not is_unchanged(content):

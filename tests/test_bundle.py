@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mirror_rt.bundle import FORMAT_VERSION, Bundle, Manifest
+from mirror_rt.bundle import BUNDLE_FORMAT_VERSION, Bundle, Manifest
 from mirror_rt.errors import BundleError
 from mirror_rt.types import Pooling, Precision
 from tests.errors import about
@@ -45,7 +45,7 @@ def test_a_missing_file_is_named(bundle: Path) -> None:
 
 
 def test_a_newer_format_is_refused_with_the_way_out(bundle: Path) -> None:
-    _edit(bundle, format_version=FORMAT_VERSION + 1)
+    _edit(bundle, format_version=BUNDLE_FORMAT_VERSION + 1)
     with pytest.raises(BundleError, check=about("bundle", hint="pip install")):
         Bundle.open(bundle)
 

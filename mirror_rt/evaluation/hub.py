@@ -14,7 +14,7 @@ from typing import Any
 
 from mirror_rt._extras import require
 from mirror_rt.errors import InputError
-from mirror_rt.evaluation.tasks import Kind, Task
+from mirror_rt.evaluation.tasks import Task, TaskKind
 from mirror_rt.staging import staging_file
 
 __all__ = ["SOURCES", "HubFile", "Rows", "fetch_missing"]
@@ -183,7 +183,7 @@ def fetch_missing(
     for task in tasks:
         there = [file for file in task.files if (data / file).exists()]
         lacking = tuple(file for file in task.files if file in SOURCES and file not in there)
-        if task.kind is not Kind.LINKING:
+        if task.kind is not TaskKind.LINKING:
             wanted += [(file,) for file in lacking]
         elif lacking and there:
             tell(

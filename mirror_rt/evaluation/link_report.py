@@ -283,7 +283,10 @@ def base_outcomes(
         review_below=settings.review_below,
     )
     needed, needed_if_exact = (
-        max(pair) for pair in zip(limits.least(reranker), limits.thresholds(reranker), strict=True)
+        max(pair)
+        for pair in zip(
+            limits.nil_thresholds(reranker), limits.review_thresholds(reranker), strict=True
+        )
     )
     hierarchy = base.resources.catalogue.has_hierarchy()
     for start in range(0, len(queries), _BLOCK):
@@ -307,7 +310,7 @@ def base_outcomes(
                 kin=_kin(base, right, first) if hierarchy and rank != 1 else None,
                 linked=all(part.best is not None for part in parts)
                 and confidence >= (needed_if_exact if known else needed) - _ROUNDING
-                and not (tied and limits.reviews),
+                and not (tied and limits.has_review_threshold),
             )
         if progress is not None:
             progress(min(start + _BLOCK, len(queries)), len(queries))

@@ -26,8 +26,8 @@ from mirror_rt.evaluation.tasks import (
     AVERAGED,
     LAYOUTS,
     Family,
-    Kind,
     Task,
+    TaskKind,
     find_custom_tasks,
     select_tasks,
 )
@@ -104,14 +104,14 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
         return [_without(task, Status.MISSING, note)]
     first = files[0][0]
     match task.kind:
-        case Kind.PAIRS:
+        case TaskKind.PAIRS:
             pairs = read_pairs(first, low=task.low, high=task.high)
             return [_correlated(model, task, pairs)]
-        case Kind.CROSS_PAIRS:
+        case TaskKind.CROSS_PAIRS:
             sides = [read_pairs(found[0], low=task.low, high=task.high) for found in files]
             crossed = cross_pairs(*sides, scale=task.high - task.low)
             return [_correlated(model, task, crossed, together=2)]
-        case Kind.AUC:
+        case TaskKind.AUC:
             pairs = read_labeled(first, labels=task.labels)
             cosines = pair_similarities(model, pairs)
             auc = pair_auc(pairs, cosines, positive=task.positive)
@@ -120,25 +120,25 @@ def run_task(model: Model, task: Task, data: Path, *, seed: int = 0) -> list[Res
             if auc is None:
                 return [found]
             return [replace(found, intervals={"auc": auc_interval(np.array(positive), cosines)})]
-        case Kind.TRANSLATION:
+        case TaskKind.TRANSLATION:
             words = read_lexicon(first)
             return [_scored(task, bilingual_lexicon_induction(model, words), list(words))]
-        case Kind.LINKING:
+        case TaskKind.LINKING:
             gold = [q for f in files[1] for q in read_gold(f, convention=task.convention).queries]
             table = NameTable.of(read_entities(first), task.convention)
             return link_results(task.name, table_answers(model, table, gold), gold, table)
-        case Kind.HELD_OUT:
+        case TaskKind.HELD_OUT:
             entities, held_out = standard_split(read_entities(first))
             table = NameTable.of(entities, task.convention)
             held = [Query(parts=(mention,), ids=ids) for mention, ids in held_out]
             # Every held-out name is unseen: the second result would repeat the first.
             return link_results(task.name, table_answers(model, table, held), held, table)[:1]
-        case Kind.FOLDS | Kind.SPLIT:
+        case TaskKind.FOLDS | TaskKind.SPLIT:
             if isinstance(model, ExactMatch):
                 return [_without(task, Status.NOT_APPLICABLE, "needs vectors to learn from")]
             require("sklearn", extra="evaluate")
             parts = [read_labeled(found[0], labels=task.labels) for found in files if found]
-            if task.kind is Kind.FOLDS:
+            if task.kind is TaskKind.FOLDS:
                 return [_scored(task, score_folds(model, parts[0], seed=seed), parts[0])]
             return [_scored(task, score_split(model, *parts, seed=seed), parts[1])]
 

@@ -1,7 +1,7 @@
 """The list of tasks, with their files under a data folder.
 
-To add a task, add a ``Task`` to ``TASKS``; a new way of scoring is a new ``Kind``. Other files in
-a known layout are found by their place: ``wordsim/*.tsv``, ``multisimlex/*.tsv``, ``sts/*.tsv``,
+To add a task, add a ``Task`` to ``TASKS``; a new way of scoring is a new ``TaskKind``. Other files
+in a known layout are found by their place: ``wordsim/*.tsv``, ``multisimlex/*.tsv``, ``sts/*.tsv``,
 ``xling_bli/*/*.test.*.tsv``, ``tweets/*.test.tsv``, ``senteval/*.all.tsv`` and ``*.test.tsv``,
 ``glue/*.dev.tsv``, ``kb_*/*_names.tsv``, ``el_*/test_dictionary.txt``, ``train_dictionary.txt``.
 """
@@ -22,8 +22,8 @@ __all__ = [
     "LAYOUTS",
     "TASKS",
     "Family",
-    "Kind",
     "Task",
+    "TaskKind",
     "find_custom_tasks",
     "select_tasks",
 ]
@@ -43,7 +43,7 @@ class Family(Enum):
     TRANSFER = "transfer"
 
 
-class Kind(Enum):
+class TaskKind(Enum):
     """How a task is run; its ``files`` are read accordingly."""
 
     PAIRS = "pairs"  # one file of scored pairs: Spearman
@@ -56,16 +56,16 @@ class Kind(Enum):
     SPLIT = "split"  # train, test[, dev]
 
 
-LAYOUTS: Mapping[Kind, str] = {
-    Kind.PAIRS: "columns word1, word2 or sentence1, sentence2, and score",
-    Kind.CROSS_PAIRS: "columns word1, word2 and score, the same pairs line by line",
-    Kind.AUC: "columns question, sentence and label",
-    Kind.TRANSLATION: "source<TAB>target, no header",
-    Kind.LINKING: "names as lines id||name or columns id, name; "
+LAYOUTS: Mapping[TaskKind, str] = {
+    TaskKind.PAIRS: "columns word1, word2 or sentence1, sentence2, and score",
+    TaskKind.CROSS_PAIRS: "columns word1, word2 and score, the same pairs line by line",
+    TaskKind.AUC: "columns question, sentence and label",
+    TaskKind.TRANSLATION: "source<TAB>target, no header",
+    TaskKind.LINKING: "names as lines id||name or columns id, name; "
     "mentions as a folder of .concept files or columns mention, id",
-    Kind.HELD_OUT: "columns id, name and kind",
-    Kind.FOLDS: "columns label and text",
-    Kind.SPLIT: "columns label and text or sentence1, sentence2",
+    TaskKind.HELD_OUT: "columns id, name and kind",
+    TaskKind.FOLDS: "columns label and text",
+    TaskKind.SPLIT: "columns label and text or sentence1, sentence2",
 }
 """The content of the files of a task; they are tab-separated."""
 
@@ -91,7 +91,7 @@ class Task:
 
     name: str
     family: Family
-    kind: Kind
+    kind: TaskKind
     files: tuple[str, ...]
     metric: str
     where: str
@@ -146,7 +146,7 @@ def _sts(name: str, file: str, *, low: float = 0.0, where: str = "") -> Task:
     return Task(
         name=name,
         family=Family.STS,
-        kind=Kind.PAIRS,
+        kind=TaskKind.PAIRS,
         files=(f"sts/{file}.tsv",),
         metric="all",
         where=where or _WHERE[name],
@@ -159,7 +159,7 @@ def _words(name: str, file: str, *, high: float, where: str = "") -> Task:
     return Task(
         name=name,
         family=Family.CROSSLINGUAL if file.count("-") else Family.LEXICAL,
-        kind=Kind.PAIRS,
+        kind=TaskKind.PAIRS,
         files=(f"{file}.tsv",),
         metric="all",
         where=where or _WHERE[name],
@@ -177,7 +177,7 @@ def _crossed(left: str, right: str) -> Task:
     return Task(
         name=f"clws-{left.lower()}-{right.lower()}",
         family=Family.CROSSLINGUAL,
-        kind=Kind.CROSS_PAIRS,
+        kind=TaskKind.CROSS_PAIRS,
         files=(f"multisimlex/{left}.tsv", f"multisimlex/{right}.tsv"),
         metric="all",
         where="multisimlex.com (one file a language, in the same order)",
@@ -197,7 +197,7 @@ def _linked(
     return Task(
         name=name,
         family=Family.LINKING,
-        kind=Kind.LINKING,
+        kind=TaskKind.LINKING,
         files=(names, gold),
         metric="acc@1",
         where=where or _WHERE.get(name, _BIOSYN),
@@ -215,7 +215,7 @@ def _held_out(name: str, names: str, *, where: str = "") -> Task:
     return Task(
         name=name,
         family=Family.LINKING,
-        kind=Kind.HELD_OUT,
+        kind=TaskKind.HELD_OUT,
         files=(names,),
         metric="acc@1",
         where=where or _WHERE[name],
@@ -226,7 +226,7 @@ def _translation(name: str, file: str) -> Task:
     return Task(
         name=name,
         family=Family.CROSSLINGUAL,
-        kind=Kind.TRANSLATION,
+        kind=TaskKind.TRANSLATION,
         files=(file,),
         metric="acc@1 csls",
         where="github.com/codogogo/xling-eval (bli_datasets)",
@@ -248,7 +248,7 @@ def _transfer(
     return Task(
         name=name,
         family=Family.TRANSFER,
-        kind=Kind.FOLDS if len(files) == 1 else Kind.SPLIT,
+        kind=TaskKind.FOLDS if len(files) == 1 else TaskKind.SPLIT,
         files=files,
         metric=metric,
         where=where or _WHERE[name],
@@ -303,7 +303,7 @@ TASKS: tuple[Task, ...] = (
     Task(
         name="qnli",
         family=Family.TRANSFER,
-        kind=Kind.AUC,
+        kind=TaskKind.AUC,
         files=("glue/QNLI.dev.tsv",),
         metric="auc",
         where=_GLUE,

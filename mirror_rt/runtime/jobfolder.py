@@ -33,7 +33,7 @@ from mirror_rt.staging import check_target, disk_named, locked, write_json
 
 __all__ = ["JobFolder", "Shard", "file_faults", "read_manifest"]
 
-FORMAT_VERSION = 2
+JOB_FORMAT_VERSION = 2
 _SHARD = re.compile(r"part-\d{5,}-[0-9a-f]{16}\.\w+")
 """The name of a shard; other files named ``part-…`` belong to the user."""
 _TORN = re.compile(rf"\.({_SHARD.pattern}|manifest\.json)\..*\.partial")
@@ -85,7 +85,7 @@ class JobFolder:
     def __init__(self, path: Path, kind: str, settings: Mapping[str, Any], ending: str) -> None:
         self.path = path
         self.kind = kind
-        self.settings = {"format_version": FORMAT_VERSION, **settings}
+        self.settings = {"format_version": JOB_FORMAT_VERSION, **settings}
         self.work = path / ".job"
         self.staged = self.work / "blocks"
         self._ending = ending

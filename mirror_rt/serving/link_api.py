@@ -25,7 +25,7 @@ __all__ = ["entity_fields", "options_of", "router"]
 
 router = APIRouter(tags=["Linking"])
 
-EXPLAINED = 64
+MAX_EXPLAINED = 64
 """The maximum number of mentions to explain at once: each costs as much as several links."""
 
 
@@ -207,8 +207,8 @@ async def explain(body: LinkRequest, request: Request) -> Response:
     """Link up to 64 mentions; return the features of each candidate and of the nearest others."""
     service = service_of(request)
     served = _named(service, body.kb)
-    if len(body.mentions) > EXPLAINED:
-        raise Refused(413, f"give at most {EXPLAINED} mentions to explain", param="mentions")
+    if len(body.mentions) > MAX_EXPLAINED:
+        raise Refused(413, f"give at most {MAX_EXPLAINED} mentions to explain", param="mentions")
     items = _items(service, body)
     service.note(request, len(items))
     return _answer(

@@ -12,7 +12,7 @@ from __future__ import annotations
 from mirror_rt.knowledge.formats._columns import Columns
 from mirror_rt.knowledge.formats._filter import NameFilter
 from mirror_rt.knowledge.formats._rows import SkippedRows
-from mirror_rt.knowledge.formats.detect import is_knowledge_base, sniff
+from mirror_rt.knowledge.formats.detect import is_entity_file, sniff
 from mirror_rt.knowledge.formats.ids import read_ids
 from mirror_rt.knowledge.formats.read import given_entities, read_entities, read_names
 from mirror_rt.types import KbFormat
@@ -23,7 +23,7 @@ __all__ = [
     "NameFilter",
     "SkippedRows",
     "given_entities",
-    "is_knowledge_base",
+    "is_entity_file",
     "read_entities",
     "read_ids",
     "read_names",

@@ -23,7 +23,7 @@ from mirror_rt.tables import (
 from mirror_rt.textfiles import PACKED_ENDINGS, Head, Source, StrPath, head_lines
 from mirror_rt.types import KbFormat
 
-__all__ = ["is_knowledge_base", "sniff"]
+__all__ = ["is_entity_file", "sniff"]
 
 _PEEK_LINES = 50
 _ICD10CM_LINE = re.compile(r"\d{5} [A-Z][0-9A-Z]{2,6} *[01] \S")
@@ -78,7 +78,7 @@ def sniff(path: StrPath) -> KbFormat | None:
     return named or _from_lines(lines[:_PEEK_LINES])
 
 
-def is_knowledge_base(source: Source, options: TableOptions, kb_format: KbFormat | None) -> bool:
+def is_entity_file(source: Source, options: TableOptions, kb_format: KbFormat | None) -> bool:
     """Return whether a file is clearly a list of entities, not a table of texts.
 
     It is if it is an ontology, or a table with known headings of ids, names and aliases, or of

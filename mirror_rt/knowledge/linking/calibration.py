@@ -67,14 +67,14 @@ A few hundred links tell the level of the probabilities, but hardly the weight o
 unless the old weights are far off (docs/experiments.md). So the strongest regularization within
 one standard error of the best is taken.
 """
-_SURELY = 1.645
+_Z_ONE_SIDED_5 = 1.645
 """Standard errors of a one-sided test at 5 %."""
 FEWEST = 20
 _FEWEST_NIL = 10
-_GO_WITH_THEM = ("precision_curve", "operating_points", "risk_counts", "fitted_on")
+_CURVE_FIELDS = ("precision_curve", "operating_points", "risk_counts", "fitted_on")
 """Numbers of a reranker that say what its probabilities were worth where they were learned."""
 _LEAST_NIL_SHARE = 0.02
-_LEAST_SAID = 1e-9
+_MIN_PROBABILITY = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,7 +261,7 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Compare
     errors = [expected_calibration_error(p_S, links.hit_S) for p_S in fitted_PRS[chosen]]
     # With fewer mentions than folds, no comparison is possible.
     better = (
-        _above_chance(gain_PS[chosen], number_S, errors=_SURELY)
+        _above_chance(gain_PS[chosen], number_S, errors=_Z_ONE_SIDED_5)
         and float(np.mean(errors)) <= error
         and len(mentions) >= _FOLDS
     )
@@ -269,7 +269,7 @@ def _calibrated(links: _GoldLinks, before: Reranker) -> tuple[Reranker, _Compare
         _fit(links, before, fits=fits, l2=_L2_STRENGTHS[chosen]) if better else before,
         before_calibration={
             **before.calibrated_values(),
-            **{name: getattr(before, name) for name in _GO_WITH_THEM},
+            **{name: getattr(before, name) for name in _CURVE_FIELDS},
         },
         fitted_on={**before.fitted_on, "gold_links": len(links)},
     )
@@ -455,6 +455,6 @@ def _log_loss(probability_S: Float64, hit_S: Bools) -> float:
 
 def _losses(probability_S: Float64, hit_S: Bools) -> Float64:
     losses_S: Float64 = -np.log(
-        np.maximum(np.where(hit_S, probability_S, 1.0 - probability_S), _LEAST_SAID)
+        np.maximum(np.where(hit_S, probability_S, 1.0 - probability_S), _MIN_PROBABILITY)
     )
     return losses_S

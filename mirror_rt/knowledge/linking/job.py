@@ -200,7 +200,7 @@ def link_file(
             target_precision=target_precision, wrong_at_most=wrong_at_most,
             review_below=review_below, min_probability=min_probability,
         )  # fmt: skip
-        if not wanted.reviews:
+        if not wanted.has_review_threshold:
             raise ConfigError(
                 f"{review}: nothing is for review with min_probability alone, or review_below 0; "
                 "give target_precision, wrong_at_most or review_below"

@@ -124,8 +124,8 @@ def link(
     check_strings(mentions)
     if contexts is not None:
         check_contexts(contexts, mentions)
-    wanted, wanted_if_exact = options.thresholds(resources.reranker)
-    least, least_if_exact = options.least(resources.reranker)
+    review_below, review_if_exact = options.review_thresholds(resources.reranker)
+    nil_below, nil_if_exact = options.nil_thresholds(resources.reranker)
     mask = resources.masks.get(options.filters)
     expanded = expand_mentions(
         resources,
@@ -142,7 +142,7 @@ def link(
     ]
     distinct = list(dict.fromkeys(part for own_parts in parts for part in own_parts))
     linked: dict[tuple[str, str], tuple[Proposal, NilReason | None]] = {}
-    doubtful = set[tuple[str, str]]()
+    for_review = set[tuple[str, str]]()
     for with_context in (False, True):
         some = [part for part in distinct if bool(part[1]) is with_context]
         if not some:
@@ -157,15 +157,15 @@ def link(
             if named is not None and (named or not proposal.exact):
                 linked[part] = Proposal(), NilReason.DECIDED
                 continue
-            if not len(proposal) or confidence < (least_if_exact if proposal.exact else least):
+            if not len(proposal) or confidence < (nil_if_exact if proposal.exact else nil_below):
                 linked[part] = Proposal(), _nil_reason(resources, part[0], mask)
                 continue
             linked[part] = (proposal if proposal.exact else proposal.top(options.top)), None
             tied = proposal.tied[0] and all(score is None for score in proposal.context_scores)
-            if options.reviews and (
-                tied or confidence < (wanted_if_exact if proposal.exact else wanted)
+            if options.has_review_threshold and (
+                tied or confidence < (review_if_exact if proposal.exact else review_below)
             ):
-                doubtful.add(part)
+                for_review.add(part)
     found = dict(
         zip(
             linked,
@@ -177,8 +177,8 @@ def link(
         _result(
             mention,
             [(part[0], found[part], linked[part][1]) for part in own_parts],
-            doubtful=not doubtful.isdisjoint(own_parts),
-            reviews=options.reviews,
+            for_review=not for_review.isdisjoint(own_parts),
+            reviews=options.has_review_threshold,
         )
         for mention, own_parts in zip(mentions, parts, strict=True)
     ]
@@ -209,7 +209,7 @@ def _result(
     mention: str,
     parts: Sequence[tuple[str, tuple[Candidate, ...], NilReason | None]],
     *,
-    doubtful: bool,
+    for_review: bool,
     reviews: bool,
 ) -> LinkResult:
     candidates: list[Candidate] = []
@@ -222,7 +222,7 @@ def _result(
         mention=mention,
         candidates=tuple(candidates),
         nil_reason=next(iter(reasons), None),
-        needs_review=doubtful or (reviews and any(r is not NilReason.DECIDED for r in reasons)),
+        needs_review=for_review or (reviews and any(r is not NilReason.DECIDED for r in reasons)),
     )
 
 

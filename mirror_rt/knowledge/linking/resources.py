@@ -65,7 +65,7 @@ class LinkOptions:
     filters: Filters | None = None
     split_composites: bool = False
 
-    def thresholds(self, reranker: Reranker) -> tuple[float, float]:
+    def review_thresholds(self, reranker: Reranker) -> tuple[float, float]:
         """Return two probabilities: below them, a mention or an exact match is for review.
 
         Raises:
@@ -83,25 +83,27 @@ class LinkOptions:
             least = max(least, reranker.safe_threshold(self.wrong_at_most))
         if self.target_precision is None:
             return least, least
-        wanted = max(least, reranker.threshold(self.target_precision))
-        return wanted, wanted if reranker.has_gold_thresholds else least
+        precise = max(least, reranker.threshold(self.target_precision))
+        return precise, precise if reranker.has_gold_thresholds else least
 
-    def least(self, reranker: Reranker) -> tuple[float, float]:
+    def nil_thresholds(self, reranker: Reranker) -> tuple[float, float]:
         """Return two probabilities: below them, a mention or an exact match is NIL."""
         return self.min_probability, self.min_probability if reranker.has_gold_thresholds else 0.0
 
     @property
-    def reviews(self) -> bool:
+    def has_review_threshold(self) -> bool:
         """Whether mentions can be for review."""
-        wanted = self.target_precision is not None or self.wrong_at_most is not None
-        return wanted or self._review_below > 0.0
+        return self._has_guarantee or self._review_below > 0.0
+
+    @property
+    def _has_guarantee(self) -> bool:
+        return self.target_precision is not None or self.wrong_at_most is not None
 
     @property
     def _review_below(self) -> float:
         if self.review_below is not None:
             return self.review_below
-        wanted = self.target_precision is not None or self.wrong_at_most is not None
-        return 0.0 if wanted or self.min_probability else REVIEW_BELOW
+        return 0.0 if self._has_guarantee or self.min_probability else REVIEW_BELOW
 
 
 class MaskCache:

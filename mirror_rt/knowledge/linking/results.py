@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
+    "DROP_ORDER",
     "HYBRID_COLUMNS",
-    "LEAST",
     "PASSAGE_COLUMNS",
     "ROW_GROUP",
     "SEARCH_COLUMNS",
@@ -70,7 +70,7 @@ HYBRID_COLUMNS = (*SEARCH_COLUMNS, *_HYBRID)
 PASSAGE_COLUMNS = (
     "rank", "id", "title", "text", "matched_text", "match_type", "score", *_HYBRID, _REASON,
 )  # fmt: skip
-LEAST = (
+DROP_ORDER = (
     _CONTEXT, _REASON, "relation", _TIED, "rank", _EXPANDED, "match_type", *_HYBRID,
     "score", "probability", "matched_name", _STATUS, "entity_name",
 )  # fmt: skip

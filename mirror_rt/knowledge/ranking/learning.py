@@ -56,7 +56,7 @@ _PRIOR_STRENGTH = {"mentions": 1_000.0, "places": 100.0}
 """The strength of each set of built-in weights, in held-out names. Mentions in texts differ from
 names, so weights fitted to mentions get a strong prior. Names of places are queried verbatim, so
 held-out names are the better sample, and the prior is weak (docs/experiments.md)."""
-_NOTEWORTHY = 0.005
+_MIN_REPORTED_CHANGE = 0.005
 _FEWEST_ABOVE = 20
 """A precision is measured on at least this many links."""
 
@@ -150,7 +150,7 @@ class RefitReport:
             changes={
                 name: (round(old, 4), round(new, 4))
                 for name, (old, new) in numbers.items()
-                if abs(new - old) >= _NOTEWORTHY
+                if abs(new - old) >= _MIN_REPORTED_CHANGE
             },
             calibration_links_dropped=int(before.fitted_on.get("gold_links", 0)),
         )

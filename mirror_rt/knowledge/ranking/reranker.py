@@ -57,7 +57,7 @@ _RISK_ERROR = 0.05
 _MOST_OVER_NIL = 8.0
 _MOST_LOG_ODDS = 4.0
 _MOST_OVER_RUNNER_UP = 3.0
-_NEVER_ALONE = 3.0
+_NIL_MARGIN = 3.0
 _NAME = (*EXACT_MATCH_FEATURES, _CONSTANT)
 _DEFAULTS: Mapping[str, Mapping[str, float]] = json.loads(
     files(__package__).joinpath("name_probability.json").read_text(encoding="utf-8")
@@ -169,7 +169,7 @@ class Reranker:
         return self._confidence(found_Q, _Masses.of(offsets[:-1][found_Q], scores_E, best_E))
 
     def _confidence(self, found_Q: Bools, some: _Masses) -> Float64:
-        floor = self.nil_score - _NEVER_ALONE
+        floor = self.nil_score - _NIL_MARGIN
         runner_up_Q = np.maximum(some.runner_up_Q, floor)
         with np.errstate(divide="ignore"):
             rest_Q = np.logaddexp(some.peak_Q + np.log(some.rest_Q), floor)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_ties", "tie_groups"]
 
-_EQUAL = 1e-5
+_SCORE_TOLERANCE = 1e-5
 """Scores that differ by less than this are equal, except for rounding."""
 
 
@@ -41,7 +41,7 @@ def tie_groups(names: Sequence[Hashable], scores: Sequence[float]) -> list[int]:
     groups: list[int] = []
     group_of: dict[Hashable, int] = {}
     for i, name in enumerate(names):
-        equal = i > 0 and scores[i - 1] - scores[i] <= _EQUAL
+        equal = i > 0 and scores[i - 1] - scores[i] <= _SCORE_TOLERANCE
         before = groups[-1] if equal else i
         groups.append(group_of.setdefault(name, before))
         if equal and groups[-1] != before:  # in different groups by name and by score: join them
@@ -70,7 +70,7 @@ def find_ties(offsets: Int64, names_E: Int64, scores_E: Float32) -> tuple[Bools,
     together = mention_E[1:] == mention_E[:-1]  # mentions are ascending in this order too
     sorted_E = names_E[by_name]
     one_name = together & (sorted_E[1:] == sorted_E[:-1])
-    one_score = together & (scores_E[:-1] - scores_E[1:] <= _EQUAL)
+    one_score = together & (scores_E[:-1] - scores_E[1:] <= _SCORE_TOLERANCE)
     first_E = offsets[:-1].repeat(sizes_Q)
     if not one_name.any() and not one_score.any():
         return label_E == first_E, np.zeros(len(label_E), dtype=bool)
