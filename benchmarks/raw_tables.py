@@ -183,6 +183,7 @@ def _about(record: Record) -> str:
         "and HPO's held-out synonyms: acc@1 by vectors alone. *Whitened*: without training, mean 0 "
         "and covariance I on the strings that the preset for a task trains on. *Paper*: BERT-base, "
         "Liu et al. 2021, each task after the preset for it."
+        + (f" This record: {record['remark']}." if record.get("remark") else "")
     )
 
 
@@ -278,8 +279,6 @@ def _sizes(record: Record) -> list[str]:
         by_size = [cells_of(record, preset, strings=size) for size in sizes]
         for task in tasks:
             rows.append((f"`{preset}`", COLUMNS[task], *(shown(cells, task) for cells in by_size)))
-        seconds = [[one["train_seconds"] for one in cells] for cells in by_size]
-        rows.append((f"`{preset}`", "training, s", *(_spread(s) if s else "" for s in seconds)))
     if len(sizes) < 2:
         return []
     return grid(["preset", "task", *(f"{size:,}" for size in sizes)], rows)
