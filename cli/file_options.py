@@ -11,13 +11,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from enum import Enum
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from mirror_rt.types import KbFormat
+from mirror_rt.types import FileFormat, KbFormat
 
 if TYPE_CHECKING:
     from mirror_rt.knowledge.formats import Columns, SkippedRows
@@ -37,17 +36,6 @@ ROWS = ("input_format", *TABLE)
 """For a file of strings or rows."""
 
 
-class InputFormat(Enum):
-    """The formats of a file; the same as those of the reader, without importing it."""
-
-    TEXT = "text"
-    CSV = "csv"
-    TSV = "tsv"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-    XLSX = "xlsx"
-
-
 def _option(*names: str, help: str) -> Any:  # noqa: ANN401  (as ``typer.Option``)
     return typer.Option(*names, help=help, rich_help_panel=FILE_PANEL)
 
@@ -57,7 +45,7 @@ class FileOptions:
     """How a command reads its file. An option that a command does not have is at its default."""
 
     input_format: Annotated[
-        InputFormat | None,
+        FileFormat | None,
         _option(help="Format of the file or standard input; by default by its name."),
     ] = None
     kb_format: Annotated[
@@ -103,10 +91,11 @@ class FileOptions:
 
     def table(self) -> TableOptions:
         """Return the options for reading a table."""
-        from mirror_rt.tables import FileFormat, TableOptions
+        from mirror_rt.tables import TableOptions
 
-        kind = None if self.input_format is None else FileFormat(self.input_format.value)
-        return TableOptions(format=kind, delimiter=self.delimiter, encoding=self.encoding)
+        return TableOptions(
+            format=self.input_format, delimiter=self.delimiter, encoding=self.encoding
+        )
 
     def skipped(self) -> SkippedRows:
         """Return a new counter of skipped rows."""

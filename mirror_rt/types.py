@@ -27,6 +27,7 @@ __all__ = [
     "Candidate",
     "Embedder",
     "Entity",
+    "FileFormat",
     "Hits",
     "IndexKind",
     "KbFormat",
@@ -115,6 +116,17 @@ class NameKind(Enum):
     RELATED = "related"
     ABBREVIATION = "abbreviation"
     ACCEPTED = "accepted"
+
+
+class FileFormat(Enum):
+    """The format of a file of rows; see ``mirror_rt.tables``."""
+
+    TEXT = "text"
+    CSV = "csv"
+    TSV = "tsv"
+    JSONL = "jsonl"
+    PARQUET = "parquet"
+    XLSX = "xlsx"
 
 
 class KbFormat(Enum):

@@ -246,11 +246,11 @@ def test_the_columns_of_tables_can_be_named_wherever_vocabularies_are_read(
     assert "1 bad row" in result.stderr
     mapped = run(app, ["map", str(old), str(kbdir), "--out", str(tmp_path / "m.sssom.tsv"), *named])
     assert "2 of 2 entities mapped" in mapped.stderr
-    judged = run(
+    calibrated = run(
         app, ["calibrate", str(kbdir), "--from-kb", str(new), *named, "--skip-bad", "--dry-run"]
     )
-    assert "1 bad row" in judged.stderr
-    assert "1 name of twins" in judged.stderr
+    assert "1 bad row" in calibrated.stderr
+    assert "1 name of twins" in calibrated.stderr
     for wrong in (
         [str(old), "--name-column", "titel"],
         ["--from-kb", str(new), "--mention-column", "x"],

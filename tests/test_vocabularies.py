@@ -382,9 +382,11 @@ def test_the_commands_change_map_and_calibrate(
     assert "contradict" not in alone.stderr
     _, by_names = read_sssom(tmp_path / "d.sssom.tsv")
     assert {row["subject_id"]: row["object_id"] for row in by_names} == pairs
-    judged = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "other.tsv", "-f", "json")
-    assert judged.exit_code == 0, judged.stderr
-    assert json.loads(judged.stdout)["links"] == 60 + round(60 * 0.15 / 0.85)
+    calibrated = run(
+        "calibrate", tmp_path / "kb", "--from-kb", tmp_path / "other.tsv", "-f", "json"
+    )
+    assert calibrated.exit_code == 0, calibrated.stderr
+    assert json.loads(calibrated.stdout)["links"] == 60 + round(60 * 0.15 / 0.85)
     (tmp_path / "cities.tsv").write_text("id\tname\nX:1\tCity\nX:2\tTown\n")
     few = run("calibrate", tmp_path / "kb", "--from-kb", tmp_path / "cities.tsv")
     assert (few.exit_code, "--allow-few-twins" in few.stderr) == (1, True)

@@ -84,7 +84,7 @@ def read_pairs(path: StrPath, *, low: float = -math.inf, high: float = math.inf)
 
 
 def read_labeled(path: StrPath, *, labels: Sequence[str] = ()) -> list[Pair]:
-    """Read labeled texts, or labelled pairs of two sentences or of a question and a sentence.
+    """Read labeled texts, or labeled pairs of two sentences or of a question and a sentence.
 
     A single text is ``left``, and ``right`` is empty.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from mirror_rt.errors import ConfigError, InputError
 from mirror_rt.textfiles import PACKED_ENDINGS, Source, StrPath, shown
+from mirror_rt.types import FileFormat
 
 __all__ = [
     "FileFormat",
@@ -21,17 +21,6 @@ __all__ = [
 ]
 
 _OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\[?\s*\{\s*"[^"\n]*"\s*:')
-
-
-class FileFormat(Enum):
-    """The format of a file."""
-
-    TEXT = "text"
-    CSV = "csv"
-    TSV = "tsv"
-    JSONL = "jsonl"
-    PARQUET = "parquet"
-    XLSX = "xlsx"
 
 
 _BY_SUFFIX = {
